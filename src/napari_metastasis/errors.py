@@ -1,0 +1,95 @@
+"""Errors that a user can act on: what was expected, what came, what to do.
+
+Every error of this package is a :class:`MetastasisError` and also the builtin that fits it, so that ``except ValueError``
+and ``except OSError`` keep their meaning for callers who know nothing of this package.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AnnotationError",
+    "CorruptSlideError",
+    "DeviceError",
+    "FluorescenceError",
+    "MetastasisError",
+    "MissingDependencyError",
+    "MissingPixelSizeError",
+    "ModelError",
+    "NotASlideError",
+    "PatchDatasetError",
+    "RegionError",
+    "SettingsError",
+    "SlideError",
+    "StorageError",
+    "TrainingError",
+    "UnknownModelError",
+    "WeightsError",
+]
+
+
+class MetastasisError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SettingsError(MetastasisError, ValueError):
+    """A setting lies outside its range."""
+
+
+class RegionError(MetastasisError, ValueError):
+    """A region does not lie where it has to."""
+
+
+class SlideError(MetastasisError):
+    """A slide cannot be used."""
+
+
+class NotASlideError(SlideError, ValueError):
+    """The file is no whole-slide image that this package reads."""
+
+
+class CorruptSlideError(SlideError, OSError):
+    """The file is a slide, but parts of it are missing or damaged."""
+
+
+class MissingPixelSizeError(SlideError, ValueError):
+    """The slide does not state its pixel size, and none was supplied."""
+
+
+class FluorescenceError(SlideError, ValueError):
+    """The slide is a fluorescence image, on which H&E models mean nothing."""
+
+
+class AnnotationError(MetastasisError, ValueError):
+    """An annotation file cannot be read or written."""
+
+
+class ModelError(MetastasisError, ValueError):
+    """A model cannot be built or used as asked."""
+
+
+class UnknownModelError(ModelError, LookupError):
+    """No model has this name."""
+
+
+class WeightsError(ModelError):
+    """Stored weights are damaged or belong to another architecture."""
+
+
+class DeviceError(MetastasisError, RuntimeError):
+    """The device is absent or cannot do what was asked of it."""
+
+
+class StorageError(MetastasisError, OSError):
+    """Results cannot be written, or what was stored cannot be read back."""
+
+
+class PatchDatasetError(MetastasisError, ValueError):
+    """A set of patches cannot be read."""
+
+
+class TrainingError(MetastasisError, RuntimeError):
+    """Training cannot go on."""
+
+
+class MissingDependencyError(MetastasisError, ImportError):
+    """An optional dependency is not installed."""
