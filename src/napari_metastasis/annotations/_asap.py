@@ -1,0 +1,167 @@
+"""ASAP's XML, as CAMELYON16 and CAMELYON17 use it (https://github.com/computationalpathologygroup/ASAP)."""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse
+
+from napari_metastasis.annotations._polygons import EXCLUSION_GROUPS, Annotation, AnnotationSet
+from napari_metastasis.errors import AnnotationError
+from napari_metastasis.storage import atomic_write
+
+__all__ = ["read_asap_xml", "write_asap_xml"]
+
+#: Shapes that enclose an area. Splines are closed curves whose stored corners lie close together.
+_AREAS = frozenset({"Polygon", "Spline", "Rectangle"})
+#: Where cut-outs go when they are written.
+_CUT_OUT = "_2"
+_TUMOUR_COLOUR = "#F4FA58"
+_CUT_OUT_COLOUR = "#64FE2E"
+
+
+def read_asap_xml(path: str | os.PathLike[str]) -> AnnotationSet:
+    """Read the areas of an ASAP file; cut-outs become holes of the areas that they touch.
+
+    Dots, point sets and measurements enclose no area and are left out.
+
+    Parameters
+    ----------
+    path
+        An XML file with coordinates in level-0 pixels.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be opened, is no ASAP file, or has an area without three corners.
+    """
+    path = Path(path)
+    root = _root(path)
+    areas: list[Annotation] = []
+    cut_outs: list[Annotation] = []
+    for element in root.iterfind("Annotations/Annotation"):
+        if element.get("Type", "Polygon") not in _AREAS:
+            continue
+        area = _area(element, path)
+        (cut_outs if area.group.casefold() in EXCLUSION_GROUPS else areas).append(area)
+    return AnnotationSet(tuple(_with_holes(areas, cut_outs)))
+
+
+def _root(path: Path) -> ET.Element:
+    """Return the file's root element, checked to be ASAP's."""
+    remedy = "choose the XML file that ASAP saved for this slide"
+    try:
+        root: ET.Element = parse(path).getroot()
+    except OSError as error:
+        raise AnnotationError(
+            f"expected a readable ASAP XML file, got {path} ({error.strerror}); check the path"
+        ) from error
+    except (ET.ParseError, DefusedXmlException, ValueError) as error:
+        raise AnnotationError(
+            f"expected an ASAP XML file, got {path}, which does not parse ({error}); {remedy}"
+        ) from error
+    if root.tag != "ASAP_Annotations":
+        raise AnnotationError(f"expected <ASAP_Annotations> at the top of {path}, got <{root.tag}>; {remedy}")
+    return root
+
+
+def _area(element: ET.Element, path: Path) -> Annotation:
+    """Return one area, its corners in the order of their ``Order``."""
+    name = element.get("Name", "")
+    try:
+        corners = [
+            (int(corner.attrib["Order"]), float(corner.attrib["X"]), float(corner.attrib["Y"]))
+            for corner in element.iterfind("Coordinates/Coordinate")
+        ]
+        # Only Order is compared: equal numbers keep their places in the file.
+        corners.sort(key=lambda corner: corner[0])
+        ring = np.array([(x, y) for _, x, y in corners], dtype=np.float64).reshape(-1, 2)
+        return Annotation(name=name, group=element.get("PartOfGroup", "None"), exterior=ring)
+    except KeyError as error:
+        raise AnnotationError(
+            f"expected Order, X and Y in every coordinate of {name!r} in {path}, got one without {error}; "
+            "save the file again from ASAP"
+        ) from error
+    except AnnotationError as error:
+        raise AnnotationError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise AnnotationError(
+            f"expected numbers as the coordinates of {name!r} in {path}, got something else ({error}); "
+            "save the file again from ASAP"
+        ) from error
+
+
+def _with_holes(areas: list[Annotation], cut_outs: list[Annotation]) -> list[Annotation]:
+    """Return the areas less the cut-outs that touch them.
+
+    An area that lies within a cut-out is an island of tumour in it and keeps its place.
+    """
+    # Outlines drawn by hand cross themselves; made valid, they can be compared.
+    shapes = [shapely.make_valid(shapely.Polygon(area.exterior)) for area in areas]
+    holes: list[list[Annotation]] = [[] for _ in areas]
+    for cut_out in cut_outs:
+        shape = shapely.make_valid(shapely.Polygon(cut_out.exterior))
+        for index, other in enumerate(shapes):
+            if shape.intersects(other) and not shape.contains(other):
+                holes[index].append(cut_out)
+    return [
+        replace(area, holes=area.holes + tuple(hole.exterior for hole in mine))
+        for area, mine in zip(areas, holes, strict=True)
+    ]
+
+
+def write_asap_xml(path: str | os.PathLike[str], annotations: AnnotationSet) -> None:
+    """Write an ASAP file in one step: the old file stays whole until the new one is.
+
+    Holes are written as polygons of group ``_2``. Every group in use is declared, without which ASAP discards the file.
+
+    Parameters
+    ----------
+    path
+        File to write; an existing one is replaced.
+    annotations
+        Areas in level-0 pixels.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    data = ET.tostring(_document(annotations), encoding="utf-8", xml_declaration=True)
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def _document(annotations: AnnotationSet) -> ET.Element:
+    """Return the file's tree."""
+    root = ET.Element("ASAP_Annotations")
+    listing = ET.SubElement(root, "Annotations")
+    for annotation in annotations:
+        _add_polygon(listing, annotation.name, annotation.group, annotation.exterior, _TUMOUR_COLOUR)
+    for annotation in annotations:
+        for number, hole in enumerate(annotation.holes):
+            _add_polygon(listing, f"{annotation.name} cut-out {number}", _CUT_OUT, hole, _CUT_OUT_COLOUR)
+    used = {annotation.group for annotation in annotations if annotation.group != "None"}
+    used.update(_CUT_OUT for annotation in annotations if annotation.holes)
+    groups = ET.SubElement(root, "AnnotationGroups")
+    for name in sorted(used):
+        colour = _CUT_OUT_COLOUR if name == _CUT_OUT else _TUMOUR_COLOUR
+        group = ET.SubElement(groups, "Group", Name=name, PartOfGroup="None", Color=colour)
+        ET.SubElement(group, "Attributes")
+    ET.indent(root, "\t")
+    return root
+
+
+def _add_polygon(listing: ET.Element, name: str, group: str, ring: np.ndarray, colour: str) -> None:
+    """Add one polygon whose ``Order`` counts 0, 1, 2 …: ASAP takes it for an index."""
+    polygon = ET.SubElement(listing, "Annotation", Name=name, Type="Polygon", PartOfGroup=group, Color=colour)
+    coordinates = ET.SubElement(polygon, "Coordinates")
+    for order, (x, y) in enumerate(ring.tolist()):
+        # repr is the shortest text that reads back as the same float64.
+        ET.SubElement(coordinates, "Coordinate", Order=str(order), X=repr(x), Y=repr(y))

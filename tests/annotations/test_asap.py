@@ -1,0 +1,142 @@
+"""ASAP XML: CAMELYON's own files, a round trip, and what is refused."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_metastasis.annotations import Annotation, AnnotationSet, rasterize, read_asap_xml, write_asap_xml
+from napari_metastasis.errors import AnnotationError, StorageError
+from napari_metastasis.geometry import LevelFrame, Size
+
+SQUARE = np.array([(10, 10), (50, 10), (50, 40), (10, 40)], float)
+
+
+def asap(*polygons):
+    """An ASAP file of (group, ring) polygons, with Order counting down to prove that it is obeyed."""
+    listing = ""
+    for group, ring in polygons:
+        rows = [f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate(ring)]
+        listing += (
+            f'<Annotation Name="n" Type="Polygon" PartOfGroup="{group}" Color="#F4FA58"><Coordinates>'
+            f"{''.join(reversed(rows))}</Coordinates></Annotation>"
+        )
+    return f"<ASAP_Annotations><Annotations>{listing}</Annotations><AnnotationGroups/></ASAP_Annotations>"
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["Tumor_005", "Tumor_016", "Tumor_026", "Tumor_033", "Tumor_064"])
+def test_camelyon_masks_follow_from_their_outlines(shared_data, name):
+    with Image.open(shared_data / "froc_case" / f"{name}_mask_level5.png") as image:
+        truth = np.asarray(image) > 0
+    annotations = read_asap_xml(shared_data / "froc_case" / f"{name}.xml")
+    assert all(annotation.is_tumour for annotation in annotations)
+    # The organisers' masks ask of each pixel's corner, not its centre, whether it lies inside: half a pixel at level 5.
+    corners = [
+        Annotation(name=a.name, group=a.group, exterior=a.exterior + 16, holes=tuple(hole + 16 for hole in a.holes))
+        for a in annotations
+    ]
+    mask = rasterize(corners, LevelFrame(downsample=32, mpp=0.243), Size(truth.shape[1], truth.shape[0]))
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.998
+
+
+def test_round_trip_keeps_corners_names_groups_and_holes(tmp_path):
+    hole = SQUARE / 3 + 10.1
+    written = AnnotationSet(
+        (
+            Annotation(name="macro 1", group="metastases", exterior=SQUARE + 1 / 3, holes=(hole,)),
+            Annotation(name='ITC "2" & <3>', group="_0", exterior=SQUARE + 100),
+        )
+    )
+    path = tmp_path / "slide.xml"
+    write_asap_xml(path, written)
+    read = read_asap_xml(path)
+    assert [(a.name, a.group, len(a.holes)) for a in read] == [(a.name, a.group, len(a.holes)) for a in written]
+    for one, other in zip(read, written, strict=True):
+        np.testing.assert_array_equal(one.exterior, other.exterior)
+    np.testing.assert_array_equal(read.annotations[0].holes[0], hole)
+
+
+def test_written_files_follow_the_conventions(tmp_path):
+    path = tmp_path / "slide.xml"
+    write_asap_xml(path, AnnotationSet((Annotation(name="a", group="_1", exterior=SQUARE, holes=(SQUARE / 2,)),)))
+    root = ET.parse(path).getroot()
+    polygons = root.findall("Annotations/Annotation")
+    assert [p.attrib["PartOfGroup"] for p in polygons] == ["_1", "_2"]
+    assert all(set(p.attrib) == {"Name", "Type", "PartOfGroup", "Color"} for p in polygons)
+    for polygon in polygons:
+        orders = [int(c.attrib["Order"]) for c in polygon.iterfind("Coordinates/Coordinate")]
+        assert orders == list(range(4))
+    groups = root.findall("AnnotationGroups/Group")
+    assert [g.attrib["Name"] for g in groups] == ["_1", "_2"]
+    assert all(g.attrib["PartOfGroup"] == "None" and g.find("Attributes") is not None for g in groups)
+    assert [p.name for p in tmp_path.iterdir()] == ["slide.xml"]
+
+
+@pytest.mark.parametrize(
+    ("tumour", "cut"), [("_0", "_2"), ("_1", "_2"), ("Tumor", "Exclusion"), ("Tumor", "exclusion")]
+)
+def test_cut_outs_are_holes_of_what_they_touch(tmp_path, tumour, cut):
+    path = tmp_path / "a.xml"
+    island = SQUARE / 8 + 20
+    path.write_text(asap((tumour, SQUARE), (cut, SQUARE / 2 + 10), (tumour, SQUARE + 500), (tumour, island)))
+    first, far, inner = read_asap_xml(path)
+    np.testing.assert_array_equal(first.exterior, SQUARE)
+    assert len(first.holes) == 1
+    assert far.holes == ()
+    assert inner.holes == (), "an island of tumour in a cut-out stays tumour"
+
+
+def test_what_encloses_no_area_is_left_out(tmp_path):
+    path = tmp_path / "a.xml"
+    text = asap(("_0", SQUARE), ("_0", SQUARE[:1]))
+    head, _, tail = text.rpartition('Type="Polygon"')
+    path.write_text(f'{head}Type="Dot"{tail}')
+    assert len(read_asap_xml(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("<html/>", "expected <ASAP_Annotations>"),
+        ("no xml at all", "does not parse"),
+        ("", "does not parse"),
+        (asap(("_0", SQUARE[:2])), "at least three"),
+        (asap(("_0", SQUARE)).replace('X="10.0"', 'X="ten"'), "ten"),
+        (asap(("_0", SQUARE)).replace('X="10.0"', ""), "without 'X'"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]><ASAP_Annotations>&a;</ASAP_Annotations>', "does not parse"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named_with_its_remedy(tmp_path, content, match):
+    path = tmp_path / "wrong.xml"
+    path.write_text(content)
+    with pytest.raises(AnnotationError, match=match) as caught:
+        read_asap_xml(path)
+    assert "wrong.xml" in str(caught.value)
+    assert ";" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder_are_named(tmp_path):
+    for path in (tmp_path / "missing.xml", tmp_path):
+        with pytest.raises(AnnotationError, match="check the path"):
+            read_asap_xml(path)
+
+
+def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "slide.xml"
+    path.write_text("old")
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageError, match="a full disk; free some space"):
+        write_asap_xml(path, AnnotationSet((Annotation(name="a", group="_0", exterior=SQUARE),)))
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["slide.xml"]
+    with pytest.raises(StorageError, match="expected a folder"):
+        write_asap_xml(tmp_path / "no" / "folder.xml", AnnotationSet())
