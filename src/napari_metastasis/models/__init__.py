@@ -1,0 +1,26 @@
+"""Networks, their conversion for dense scanning, their weights, and the zoo that names them."""
+
+from __future__ import annotations
+
+from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
+from napari_metastasis.models.dense import DenseScanNet, dense_layers
+from napari_metastasis.models.networks import ARCHITECTURES, Block, ScanNet, ScanNetArchitecture, build_network
+from napari_metastasis.models.spec import ModelSpec
+from napari_metastasis.models.zoo import ZooEntry, list_models, load_model
+
+__all__ = [
+    "ARCHITECTURES",
+    "Block",
+    "DenseScanNet",
+    "Model",
+    "ModelSpec",
+    "ScanNet",
+    "ScanNetArchitecture",
+    "ZooEntry",
+    "build_network",
+    "dense_layers",
+    "list_models",
+    "load_checkpoint",
+    "load_model",
+    "save_checkpoint",
+]

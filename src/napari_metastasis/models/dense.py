@@ -1,0 +1,116 @@
+"""From a patch classifier to a network that scans densely: the anchor-layer conversion.
+
+Lin et al. (2019, II-B) replace the layers past the first odd-sized union feature by anchor layers, which jump from group to
+group so that neighbouring answers share their work. The same numbers come, in raster order and without a new kind of
+layer, from an à-trous conversion: the last log2(α) poolings take stride 1, and every kernel behind each of them is dilated
+by 2, 4, … Nothing is computed twice and nothing has to be stitched.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from napari_metastasis.errors import ModelError
+from napari_metastasis.models.networks import ScanNet
+
+if TYPE_CHECKING:
+    from napari_metastasis.models.spec import ModelSpec
+
+__all__ = ["DenseScanNet", "dense_layers"]
+
+
+def dense_layers(network: ScanNet, dense_coefficient: int) -> nn.Sequential:
+    """Return the layers of ``network`` that answer every ``stride / dense_coefficient`` pixels.
+
+    Parameters
+    ----------
+    network
+        A member of the family, in evaluation mode. It is left as it is.
+    dense_coefficient
+        α of the paper: a power of two up to the network's own stride.
+
+    Returns
+    -------
+    Sequential
+        From normalised images, N x 3 x H x W, to logits, N x classes x h x w, where ``h`` answers take
+        ``patch + (h - 1) · stride / α`` rows. Batch normalisation is folded into the convolutions.
+
+    Raises
+    ------
+    ModelError
+        If α is not a power of two that divides the stride.
+    """
+    stride = network.architecture.stride_px
+    if dense_coefficient < 1 or dense_coefficient & (dense_coefficient - 1) or dense_coefficient > stride:
+        raise ModelError(
+            f"expected a power of two up to the native stride of {stride} px as dense coefficient, "
+            f"got {dense_coefficient}; choose one of these"
+        )
+    first_dense = len(network.architecture.blocks) - (dense_coefficient.bit_length() - 1)
+    layers: list[nn.Module] = []
+    dilation, pool = 1, 0
+    for layer in [*network.features, *network.head]:
+        if isinstance(layer, nn.Dropout):
+            continue
+        if isinstance(layer, nn.BatchNorm2d):
+            convolution = layers.pop()
+            assert isinstance(convolution, nn.Conv2d)
+            layers.append(fuse_conv_bn_eval(convolution, layer))
+            continue
+        converted = copy.deepcopy(layer)
+        if isinstance(converted, nn.Conv2d):
+            converted.dilation = (dilation, dilation)
+        elif isinstance(converted, nn.MaxPool2d):
+            converted.dilation = dilation
+            if pool >= first_dense:
+                converted.stride = 1
+                dilation *= 2
+            pool += 1
+        layers.append(converted)
+    return nn.Sequential(*layers)
+
+
+class DenseScanNet(nn.Module):
+    """A dense network that takes raw pixels and gives the tumour probability.
+
+    Parameters
+    ----------
+    network
+        The patch classifier, in evaluation mode.
+    spec
+        Its contract: the normalisation is folded into the first convolution, which is exact because nothing is padded.
+    dense_coefficient
+        α of the paper.
+    """
+
+    def __init__(self, network: ScanNet, spec: ModelSpec, dense_coefficient: int) -> None:
+        super().__init__()
+        self.layers = dense_layers(network, dense_coefficient)
+        self.tumour_class = spec.tumour_class
+        first = self.layers[0]
+        assert isinstance(first, nn.Conv2d)
+        self._fold_normalisation(first, spec)
+        self.eval().requires_grad_(requires_grad=False)
+
+    @staticmethod
+    @torch.no_grad()
+    def _fold_normalisation(first: nn.Conv2d, spec: ModelSpec) -> None:
+        # w · (x / 255 - mean) / std + b  =  (w / (255 std)) · x + (b - Σ w mean / std), summed in float64.
+        weight = first.weight.double()
+        mean = torch.tensor(spec.mean, dtype=torch.float64).view(1, 3, 1, 1)
+        std = torch.tensor(spec.std, dtype=torch.float64).view(1, 3, 1, 1)
+        bias = torch.zeros(weight.shape[0], dtype=torch.float64) if first.bias is None else first.bias.double()
+        bias = bias - (weight * mean / std).sum(dim=(1, 2, 3))
+        first.weight = nn.Parameter((weight / (255 * std)).float())
+        first.bias = nn.Parameter(bias.float())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the tumour probability, N x h x w float32, of raw images, N x 3 x H x W in 0..255."""
+        logits: Tensor = self.layers(image)
+        # float32, because a half-precision softmax has no digits left near 1.
+        return logits.float().softmax(dim=1)[:, self.tumour_class]

@@ -1,0 +1,103 @@
+"""What a model expects of a slide and what its answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from napari_metastasis.errors import ModelError
+
+__all__ = ["ModelSpec"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A patch classifier's contract with the slides it is used on.
+
+    Attributes
+    ----------
+    name
+        Name in the zoo, as the command line takes it.
+    architecture
+        Name of a network in :mod:`napari_metastasis.models.networks`.
+    mpp
+        Micrometres per pixel that the model was trained at.
+    patch_px
+        Side of the patch that one answer sees, in model pixels.
+    stride_px
+        Distance between the native network's answers, in model pixels.
+    classes
+        Names of the output channels, in order.
+    tumour_class
+        Index in ``classes`` of the one that the heatmap shows.
+    mean, std
+        Normalisation of red, green and blue after scaling to 0..1.
+    """
+
+    name: str
+    architecture: str
+    mpp: float
+    patch_px: int
+    stride_px: int
+    classes: tuple[str, ...] = ("normal", "tumour")
+    tumour_class: int = 1
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+    def __post_init__(self) -> None:
+        """Refuse a contract that no scan could keep."""
+        if not 0.01 <= self.mpp <= 100:
+            raise ModelError(f"expected a model resolution of 0.01 to 100 µm/px, got {self.mpp}; correct its card")
+        if self.patch_px < 1 or self.stride_px < 1:
+            raise ModelError(
+                f"expected a patch and a stride of at least 1 px, got {self.patch_px} and {self.stride_px}; correct its card"
+            )
+        if not 0 <= self.tumour_class < len(self.classes):
+            raise ModelError(
+                f"expected the tumour class to index {len(self.classes)} classes, got {self.tumour_class}; correct its card"
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ModelError(
+                f"expected three means and three positive deviations, got {self.mean} and {self.std}; correct its card"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contract as plain values that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ModelSpec:
+        """Return the contract that :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ModelError
+            If a field is missing, unknown or of the wrong kind.
+        """
+        known = {candidate.name for candidate in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ModelError(f"expected a model card with {sorted(known)}, got also {unknown}; correct its card")
+        try:
+            return cls(
+                **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}  # type: ignore[arg-type]
+            )
+        except TypeError as error:
+            raise ModelError(f"expected a complete model card, got {error}; correct its card") from error
+
+    def dense_stride_px(self, dense_coefficient: int) -> int:
+        """Return the distance between answers at a dense coefficient, in model pixels (Lin et al. 2019, II-B).
+
+        Raises
+        ------
+        ModelError
+            If the native stride cannot be divided by it.
+        """
+        if dense_coefficient < 1 or self.stride_px % dense_coefficient or dense_coefficient & (dense_coefficient - 1):
+            powers = [str(1 << k) for k in range(self.stride_px.bit_length()) if self.stride_px % (1 << k) == 0]
+            raise ModelError(
+                f"expected a dense coefficient of {', '.join(powers)} for {self.name} (native stride {self.stride_px} px), "
+                f"got {dense_coefficient}; choose one of these"
+            )
+        return self.stride_px // dense_coefficient

@@ -1,0 +1,147 @@
+"""Exhaustive sample augmentation, on the device and reproducible step by step.
+
+Lin et al. (2019, II-A) shift, rotate, flip, scale and jitter the colours of every sample. A shift is left out here: the label of
+a PatchCamelyon patch speaks of its central 32 px alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import kornia.augmentation as kornia_augmentation
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AugmentSettings", "Augmenter", "jitter_stains"]
+
+# Optical densities of haematoxylin, eosin and the residual (Ruifrok & Johnston 2001), one stain a row, unit length.
+_STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentSettings:
+    """How strongly patches are varied.
+
+    Attributes
+    ----------
+    affine_share
+        Share of patches that are turned by any angle and scaled; the others keep their pixels.
+    scale
+        Smallest and largest magnification; 0.8 to 1.25 spans the disagreement of scanners and of unstated pixel sizes.
+    stain
+        Largest relative change of the amount of each stain.
+    hue
+        Largest change of each entry of the colour mixing in optical density: hue and saturation of the dyes.
+    background
+        Largest shift in optical density: the lamp and the white balance.
+    gray_share
+        Share of patches whose colours are drawn towards gray, so that structure has to carry the answer.
+    blur_share, blur_sigma_px
+        Share of patches out of focus, and the largest standard deviation of the blur.
+    noise_share, noise
+        Share of patches with sensor noise, and its largest standard deviation in 0..1.
+    """
+
+    affine_share: float = 0.5
+    scale: tuple[float, float] = (0.8, 1.25)
+    stain: float = 0.35
+    hue: float = 0.06
+    background: float = 0.05
+    gray_share: float = 0.1
+    blur_share: float = 0.2
+    blur_sigma_px: float = 1.2
+    noise_share: float = 0.2
+    noise: float = 0.03
+
+
+def jitter_stains(image: Tensor, *, mixing: Tensor, background: Tensor) -> Tensor:
+    """Return images whose optical densities are mixed anew (Beer-Lambert).
+
+    Parameters
+    ----------
+    image
+        N x 3 x H x W in 0..1.
+    mixing
+        N x 3 x 3, from old to new optical density of red, green and blue.
+    background
+        N x 3, added to the optical density.
+    """
+    density = -torch.log(image.clamp_min(1 / 255))
+    count, _, height, width = density.shape
+    mixed = torch.baddbmm(background[:, :, None], mixing, density.reshape(count, 3, height * width))
+    return torch.exp(-mixed).clamp_max(1).reshape(count, 3, height, width)
+
+
+class Augmenter(nn.Module):
+    """Vary a batch of patches; the same seed and step give the same result.
+
+    Parameters
+    ----------
+    settings
+        How strongly.
+    seed
+        Reaches every random call, together with the step.
+    """
+
+    def __init__(self, settings: AugmentSettings, seed: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.seed = seed
+        stains = torch.nn.functional.normalize(torch.tensor(_STAINS), dim=1)
+        self.register_buffer("stains", stains, persistent=False)
+        self.register_buffer("unmix", torch.linalg.inv(stains), persistent=False)
+        self.affine = kornia_augmentation.RandomAffine(
+            degrees=180.0, scale=settings.scale, padding_mode="reflection", p=settings.affine_share
+        )
+        self.blur = kornia_augmentation.RandomGaussianBlur((7, 7), (0.3, settings.blur_sigma_px), p=settings.blur_share)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, step: int) -> Tensor:
+        """Return the varied batch.
+
+        Parameters
+        ----------
+        image
+            N x 3 x H x W in 0..1.
+        step
+            Number of the optimiser step: it seeds the batch, so that resumed training sees what it would have seen.
+        """
+        devices = [image.device] if image.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.seed * 1_000_003 + step)
+            image = self._turn(image)
+            image = self.affine(image)
+            image = self.blur(self._colour(image))
+            return self._noise(image)
+
+    @staticmethod
+    def _turn(image: Tensor) -> Tensor:
+        """Turn every patch by one of the eight symmetries of the square."""
+        turn = torch.randint(0, 8, (len(image),))
+        turned = torch.empty_like(image)
+        for k in range(8):
+            of_kind = (turn == k).nonzero()[:, 0].to(image.device)
+            patches = image[of_kind].rot90(k % 4, dims=(2, 3))
+            turned[of_kind] = patches.flip(3) if k >= 4 else patches
+        return turned
+
+    def _colour(self, image: Tensor) -> Tensor:
+        settings, count = self.settings, len(image)
+
+        def uniform(*shape: int) -> Tensor:
+            return (torch.rand(count, *shape) * 2 - 1).to(image.device)
+
+        amounts = torch.exp(uniform(3) * settings.stain)
+        # Columns are channels: od' = (Sᵀ diag(a) S⁻ᵀ + ε) od, with one stain a row of S.
+        mixing = self.stains.T @ (amounts[:, :, None] * self.unmix.T) + uniform(3, 3) * settings.hue
+        gray = (torch.rand(count, 1, 1) < settings.gray_share).to(image.device) * torch.rand(count, 1, 1).to(
+            image.device
+        )
+        mixing = mixing * (1 - gray) + gray * mixing.mean(dim=1, keepdim=True)
+        return jitter_stains(image, mixing=mixing, background=uniform(3) * settings.background)
+
+    def _noise(self, image: Tensor) -> Tensor:
+        settings, count = self.settings, len(image)
+        strength = (torch.rand(count, 1, 1, 1) < settings.noise_share) * torch.rand(count, 1, 1, 1) * settings.noise
+        noise = torch.randn(image.shape) * strength
+        return (image + noise.to(image.device)).clamp(0, 1)

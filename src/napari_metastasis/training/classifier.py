@@ -1,0 +1,97 @@
+"""The patch classifier as Lightning trains it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
+
+from napari_metastasis.models import ModelSpec, build_network
+from napari_metastasis.settings import TrainSettings
+from napari_metastasis.training.augment import Augmenter, AugmentSettings
+
+__all__ = ["PatchClassifier"]
+
+
+class PatchClassifier(lightning.LightningModule):
+    """Train a network of the ScanNet family on labelled patches.
+
+    The exponential average of the weights is what is validated and kept: it is steadier than the last step's.
+
+    Parameters
+    ----------
+    spec
+        What to train.
+    settings
+        How.
+    total_steps
+        Optimiser steps of the whole run, which the one-cycle schedule spans.
+    """
+
+    def __init__(self, spec: ModelSpec, settings: TrainSettings, total_steps: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.settings = settings
+        self.total_steps = total_steps
+        self.network = build_network(spec.architecture).to(memory_format=torch.channels_last)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
+        )
+        self.augment = Augmenter(AugmentSettings(), settings.seed)
+        self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+        self.auroc = BinaryAUROC()
+        self.accuracy = BinaryAccuracy()
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        """Return the loss of one batch: patches N x 3 x H x W uint8 and labels N."""
+        del batch_index
+        image, label = batch
+        varied = self.augment(image.float() / 255, self.global_step)
+        loss: Tensor = self.loss(self.network(self._normalise(varied)).flatten(1), label)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(label))
+        return loss
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Move the averaged weights one step along."""
+        del args
+        self.average.update_parameters(self.network)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        """Score one batch with the averaged weights."""
+        del batch_index
+        image, label = batch
+        logits = self.average(self._normalise(image.float() / 255)).flatten(1).float()
+        probability = logits.softmax(dim=1)[:, self.spec.tumour_class]
+        self.auroc.update(probability, label)
+        self.accuracy.update(probability, label)
+        loss = nn.functional.cross_entropy(logits, label)
+        self.log("validation_loss", loss, batch_size=len(label))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch's area under the curve and accuracy."""
+        self.log("validation_auc", self.auroc.compute())
+        self.log("validation_accuracy", self.accuracy.compute())
+        self.auroc.reset()
+        self.accuracy.reset()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return AdamW with a one-cycle schedule; biases and normalisation are not decayed."""
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        others = [p for p in self.network.parameters() if p.ndim <= 1]
+        optimiser = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": self.settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=self.settings.learning_rate,
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=self.settings.learning_rate, total_steps=self.total_steps, pct_start=0.2
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,248 @@
+"""Train a patch classifier: patches in, a named model with its card out. Killed training goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from napari_metastasis import __version__
+from napari_metastasis.errors import TrainingError
+from napari_metastasis.models import ARCHITECTURES, ModelSpec, save_checkpoint
+from napari_metastasis.settings import TrainSettings
+from napari_metastasis.storage import atomic_write
+from napari_metastasis.training.augment import AugmentSettings
+from napari_metastasis.training.classifier import PatchClassifier
+from napari_metastasis.training.patches import PatchSource
+
+__all__ = ["patch_spec", "train_scannet"]
+
+
+class _Patches(Dataset[tuple[Tensor, Tensor]]):
+    """Patches as tensors: 3 x H x W uint8 and the label."""
+
+    def __init__(self, source: PatchSource, patch_px: int) -> None:
+        self.source = source
+        self.patch_px = patch_px
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = self.source.read(index)
+        if image.shape[:2] != (self.patch_px, self.patch_px):
+            raise TrainingError(
+                f"expected patches of {self.patch_px} x {self.patch_px} px, got {image.shape[1]} x {image.shape[0]} "
+                f"(number {index}); cut them to size"
+            )
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.tensor(self.source.labels[index])
+
+
+class _BalancedSampler(Sampler[int]):
+    """Class first, then patch: both classes equally often, every epoch in an order of its own that its number decides."""
+
+    def __init__(self, labels: np.ndarray[Any, np.dtype[np.int64]], seed: int) -> None:
+        self.members = [np.flatnonzero(labels == k) for k in (0, 1)]
+        self.count = len(labels)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        half = -(-self.count // 2)
+        # Each class is dealt out in whole shuffles before any patch comes again.
+        dealt = [
+            np.concatenate([generator.permutation(of_class) for _ in range(-(-half // len(of_class)))])[:half]
+            for of_class in self.members
+        ]
+        order = np.stack(dealt, axis=1).reshape(-1)[: self.count]
+        return iter(generator.permutation(order).tolist())
+
+
+def patch_spec(name: str, architecture: str, mpp: float) -> ModelSpec:
+    """Return the contract of a network that is trained on patches at ``mpp``.
+
+    Raises
+    ------
+    ModelError
+        If no network has this name.
+    """
+    from napari_metastasis.models import build_network
+
+    if architecture not in ARCHITECTURES:
+        build_network(architecture)  # raises with the names that exist
+    network = ARCHITECTURES[architecture]
+    return ModelSpec(
+        name=name, architecture=architecture, mpp=mpp, patch_px=network.patch_px, stride_px=network.stride_px
+    )
+
+
+class _StopOnNaN(lightning.Callback):
+    """Stop before broken weights replace the last good checkpoint."""
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        del pl_module, args
+        if not math.isfinite(float(outputs["loss"])):
+            raise TrainingError(
+                f"expected a finite loss, got {float(outputs['loss'])} at step {trainer.global_step}; "
+                "the last checkpoint is good: lower the learning rate and start again"
+            )
+
+
+def train_scannet(
+    spec: ModelSpec,
+    *,
+    patches: PatchSource,
+    validation: PatchSource,
+    output: Path,
+    settings: TrainSettings,
+    data_description: str,
+    progress: bool = True,
+) -> Path:
+    """Train a network on patches and store it as a model.
+
+    Parameters
+    ----------
+    spec
+        What to train.
+    patches, validation
+        Labelled patches of ``spec.patch_px``; the second decides nothing, it is only reported.
+    output
+        Run folder: ``last.ckpt``, ``metrics.csv``, ``settings.json``, ``<name>.safetensors`` and its card. A run found
+        there with the same settings goes on where it stopped.
+    settings
+        How to train.
+    data_description
+        What the patches are, for the model card.
+    progress
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    Path
+        The stored weights.
+
+    Raises
+    ------
+    TrainingError
+        If the folder holds a run with other settings, or the loss is no longer finite.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    _claim(output, spec, settings)
+    lightning.seed_everything(settings.seed, workers=True, verbose=False)
+    steps_per_epoch = len(patches) // settings.batch_size
+    if steps_per_epoch < 1:
+        raise TrainingError(
+            f"expected at least one batch of {settings.batch_size} patches, got {len(patches)}; lower the batch size"
+        )
+    module = PatchClassifier(spec, settings, total_steps=steps_per_epoch * settings.epochs)
+    accelerator, devices = _accelerator(settings.device)
+    trainer = lightning.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        precision=_precision(settings.precision, accelerator),
+        max_epochs=settings.epochs,
+        logger=CSVLogger(output, name="", version="log"),
+        callbacks=[
+            ModelCheckpoint(dirpath=output, filename="last", every_n_epochs=1, enable_version_counter=False),
+            _StopOnNaN(),
+            *([RichProgressBar()] if progress else []),
+        ],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        use_distributed_sampler=False,
+    )
+    last = output / "last.ckpt"
+    with warnings.catch_warnings():
+        # Lightning's advice on numbers of workers; two keep up with any processor, see benchmarks.
+        warnings.filterwarnings("ignore", message=".*num_workers.*|.*pin_memory.*|.*GPU available.*")
+        trainer.fit(
+            module,
+            _loader(patches, spec, settings, sampler=_BalancedSampler(patches.labels, settings.seed)),
+            _loader(validation, spec, settings, sampler=None),
+            ckpt_path=str(last) if last.exists() else None,
+            weights_only=True if last.exists() else None,
+        )
+    card = {
+        "data": data_description,
+        "validation_auc": round(float(trainer.callback_metrics["validation_auc"]), 4),
+        "validation_accuracy": round(float(trainer.callback_metrics["validation_accuracy"]), 4),
+        "settings": {**asdict(settings), "augment": asdict(AugmentSettings())},
+        "versions": {"napari-metastasis": __version__, "torch": torch.__version__, "lightning": lightning.__version__},
+        "intended_use": "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides.",
+        "warning": "Not a medical device. Not validated for diagnosis.",
+    }
+    weights = output / f"{spec.name}.safetensors"
+    save_checkpoint(weights, module.average.module, spec, card)
+    return weights
+
+
+def _claim(output: Path, spec: ModelSpec, settings: TrainSettings) -> None:
+    """Write the run's settings, or check that the run found there has the same."""
+    wanted = {"spec": spec.to_json(), "settings": asdict(settings), "augment": asdict(AugmentSettings())}
+    path = output / "settings.json"
+    text = json.dumps(wanted, indent=2) + "\n"
+    if path.exists():
+        if path.read_text(encoding="utf-8") != text:
+            raise TrainingError(
+                f"expected an empty folder or a run with the same settings, got another run in {output}; "
+                "choose another --output"
+            )
+        return
+    with atomic_write(path) as stream:
+        stream.write(text.encode())
+
+
+def _loader(
+    source: PatchSource, spec: ModelSpec, settings: TrainSettings, sampler: Sampler[int] | None
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    return DataLoader(
+        _Patches(source, spec.patch_px),
+        batch_size=settings.batch_size,
+        sampler=sampler,
+        drop_last=sampler is not None,
+        num_workers=1,
+        persistent_workers=True,
+    )
+
+
+def _accelerator(device: str) -> tuple[str, Any]:
+    if device == "auto":
+        return "auto", 1
+    if device == "cpu":
+        return "cpu", 1
+    if device == "mps":
+        return "mps", 1
+    return "gpu", [int(device.partition(":")[2] or 0)]
+
+
+def _precision(precision: str, accelerator: str) -> Any:
+    if precision == "auto":
+        on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+        fast_cpu = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        precision = "bfloat16" if on_gpu or fast_cpu else "float32"
+    return {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]

@@ -1,0 +1,195 @@
+"""Labelled patches from a folder, a zip archive or PCam's own HDF5 files, read one at a time."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_metastasis.errors import MissingDependencyError, PatchDatasetError
+
+__all__ = ["PatchSource", "open_patches"]
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+_CLASS_FOLDERS = {"0": 0, "1": 1}
+_REMEDY = "give a folder or zip with class folders 0 and 1, or PCam's HDF5 file of images with its labels beside it"
+
+
+class PatchSource(Protocol):
+    """Patches with their labels: 0 normal, 1 tumour. Picklable, so that worker processes can each open their own."""
+
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of patches."""
+
+    def read(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return patch ``index`` as (rows, columns, 3) uint8."""
+
+
+def open_patches(path: str | Path) -> PatchSource:
+    """Return the patches at ``path``: a folder, a zip archive, or PCam's HDF5 file of images.
+
+    Raises
+    ------
+    PatchDatasetError
+        If nothing is there, it holds no patches, or a class is empty.
+    """
+    path = Path(path).expanduser()
+    source: PatchSource
+    if path.is_dir():
+        hdf5 = sorted(path.glob("*_x.h5"))
+        source = _Hdf5Patches.open(hdf5[0]) if len(hdf5) == 1 else _FolderPatches.open(path)
+    elif not path.exists():
+        raise PatchDatasetError(f"expected patches at {path}, got no such file; {_REMEDY}")
+    elif path.suffix.lower() in {".h5", ".hdf5"}:
+        source = _Hdf5Patches.open(path)
+    elif zipfile.is_zipfile(path):
+        source = _ZipPatches.open(path)
+    else:
+        raise PatchDatasetError(f"expected patches, got the file {path}; {_REMEDY}")
+    missing = sorted({0, 1} - set(np.unique(source.labels).tolist()))
+    if missing:
+        raise PatchDatasetError(
+            f"expected patches of class 0 and 1, got none of class {missing[0]} in {path}; {_REMEDY}"
+        )
+    return source
+
+
+def _label_of(name: str) -> int | None:
+    """Return the class of a patch by the folder it lies in; ``None`` for anything else in the archive."""
+    path = PurePosixPath(name)
+    if path.suffix.lower() not in _IMAGE_SUFFIXES or path.name.startswith("."):
+        return None
+    return _CLASS_FOLDERS.get(path.parent.name)
+
+
+def _named(names: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """Return the patches among ``names``, sorted, with their labels."""
+    found = sorted((name, label) for name in names if (label := _label_of(name)) is not None)
+    return tuple(name for name, _ in found), np.array([label for _, label in found], dtype=np.int64)
+
+
+def _decode(data: bytes, name: str) -> npt.NDArray[np.uint8]:
+    import imagecodecs
+
+    try:
+        image = imagecodecs.imread(data)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise PatchDatasetError(f"expected an image, got {error} in {name}; remove or replace the file") from error
+    if image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8:
+        raise PatchDatasetError(f"expected an 8-bit RGB patch, got {image.dtype} {image.shape} in {name}; convert it")
+    return np.ascontiguousarray(image[..., :3])
+
+
+@dataclass(frozen=True)
+class _FolderPatches:
+    folder: Path
+    names: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+
+    @classmethod
+    def open(cls, folder: Path) -> _FolderPatches:
+        names, labels = _named([path.relative_to(folder).as_posix() for path in folder.rglob("*")])
+        if not names:
+            raise PatchDatasetError(f"expected patches in class folders 0 and 1, got none below {folder}; {_REMEDY}")
+        return cls(folder, names, labels)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> npt.NDArray[np.uint8]:
+        path = self.folder / self.names[index]
+        return _decode(path.read_bytes(), str(path))
+
+
+@dataclass
+class _ZipPatches:
+    path: Path
+    names: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    _archive: zipfile.ZipFile | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> _ZipPatches:
+        with zipfile.ZipFile(path) as archive:
+            names, labels = _named(archive.namelist())
+        if not names:
+            raise PatchDatasetError(f"expected patches in class folders 0 and 1, got none in {path}; {_REMEDY}")
+        return cls(path, names, labels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An open archive belongs to its process: a shared file position would mix up the patches.
+        return {**self.__dict__, "_archive": None}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> npt.NDArray[np.uint8]:
+        if self._archive is None:
+            self._archive = zipfile.ZipFile(self.path)
+        try:
+            data = self._archive.read(self.names[index])
+        except (zipfile.BadZipFile, OSError) as error:
+            raise PatchDatasetError(
+                f"expected {self.names[index]} in {self.path}, got {error}; fetch the archive again"
+            ) from error
+        return _decode(data, f"{self.path}:{self.names[index]}")
+
+
+@dataclass
+class _Hdf5Patches:
+    """PCam as published: ``…_x.h5`` holds ``x`` (n, 96, 96, 3) uint8, ``…_y.h5`` holds ``y`` (n, 1, 1, 1)."""
+
+    path: Path
+    labels: npt.NDArray[np.int64]
+    _images: Any = field(default=None, repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> _Hdf5Patches:
+        h5py = _h5py()
+        labels_path = path.with_name(path.name.replace("_x.", "_y."))
+        try:
+            with h5py.File(path, "r") as images:
+                count, shape = len(images["x"]), images["x"].shape[1:]
+                if len(shape) != 3 or shape[2] != 3 or images["x"].dtype != np.uint8:
+                    raise PatchDatasetError(
+                        f"expected x of n x rows x columns x 3 uint8, got {images['x'].dtype} {images['x'].shape} in {path}; {_REMEDY}"
+                    )
+                inline = "y" in images
+            with h5py.File(path if inline else labels_path, "r") as file:
+                labels = np.asarray(file["y"]).reshape(-1).astype(np.int64)
+        except (OSError, KeyError) as error:
+            raise PatchDatasetError(
+                f"expected PCam's HDF5 files at {path} and {labels_path}, got {error}; {_REMEDY}"
+            ) from error
+        if len(labels) != count:
+            raise PatchDatasetError(f"expected {count} labels, got {len(labels)} in {labels_path}; {_REMEDY}")
+        return cls(path, labels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_images": None}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> npt.NDArray[np.uint8]:
+        if self._images is None:
+            self._images = _h5py().File(self.path, "r")["x"]
+        patch: npt.NDArray[np.uint8] = self._images[index]
+        return patch
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingDependencyError(
+            "expected h5py to read HDF5 patches, got none; pip install 'napari-metastasis[train]'"
+        ) from error
+    return h5py
