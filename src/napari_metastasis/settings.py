@@ -116,6 +116,13 @@ class SlideSettings:
         minimum=128,
         maximum=4096,
     )
+    cache_mib: int = _setting(
+        96,
+        "Decoded tiles kept for neighbouring reads: what overlapping pieces of a scan share, without filling memory.",
+        unit="MiB",
+        minimum=0,
+        maximum=65536,
+    )
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -159,12 +166,12 @@ class ScanSettings:
 
     dense_coefficient: int = _setting(
         2,
-        "How much denser than the network's own stride the answers lie (α of Lin et al. 2019); 2 costs about a tenth more.",
+        "How much denser than the network's own stride the answers lie (α of Lin et al. 2019); 2 costs a tenth more.",
         choices=(1, 2, 4, 8, 16, 32),
     )
     augment_views: int = _setting(
         1,
-        "Views averaged for each answer: 8 takes every rotation by a right angle and its mirror image, at 8 times the cost.",
+        "Views averaged for each answer: 8 takes every right-angle rotation and its mirror image, at 8 times the cost.",
         choices=(1, 8),
     )
     tissue_only: bool = _setting(True, "Skip glass; switch off where the tissue mask is wrong.")

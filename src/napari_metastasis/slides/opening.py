@@ -1,0 +1,212 @@
+"""Opening a slide: which reader takes it, and what to tell the user where none can."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from napari_metastasis.errors import (
+    FluorescenceError,
+    MissingPixelSizeError,
+    NotASlideError,
+    SettingsError,
+)
+from napari_metastasis.geometry import Region
+from napari_metastasis.settings import SlideSettings
+from napari_metastasis.slides.backend import Backend, UInt8Array
+from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
+from napari_metastasis.slides.openslide_backend import OpenSlideBackend, openslide_format
+from napari_metastasis.slides.slide import Slide
+from napari_metastasis.slides.tiff_tiles import UnsupportedTiffError
+from napari_metastasis.slides.tifffile_backend import TifffileBackend
+
+__all__ = ["BackendName", "open_slide"]
+
+BackendName = Literal["auto", "tifffile", "openslide"]
+
+_DEFAULTS = SlideSettings()
+
+_TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+#: Ventana's tiles overlap and have to be stitched, Trestle's too: OpenSlide does it, a plain TIFF reader does not.
+_SAFER_WITH_OPENSLIDE = frozenset({"ventana", "trestle"})
+
+#: Pixels are taken as square up to this difference between x and y; one number then serves both.
+_MAX_ANISOTROPY = 0.02
+
+#: A look at this many tiles decides whether the background is dark; more would make opening slow.
+_SAMPLED_TILES = 16
+#: A pixel is dark where no channel reaches this level, and light where every channel does reach the other.
+_DARK, _LIGHT = 64, 160
+_DARK_SHARE, _LIGHT_SHARE = 0.5, 0.005
+
+
+def open_slide(
+    path: str | Path,
+    mpp: float | None = None,
+    settings: SlideSettings = _DEFAULTS,
+    *,
+    backend: BackendName = "auto",
+) -> Slide:
+    """Open a whole-slide image.
+
+    Parameters
+    ----------
+    path
+        A slide file, or a folder with the DICOM files of one slide.
+    mpp
+        Micrometres per level-0 pixel; needed where the file does not state it, and believed over the file.
+    settings
+        How the slide is opened.
+    backend
+        Which library reads: tifffile for TIFF in all its dialects and OpenSlide for the rest, unless one is named.
+
+    Returns
+    -------
+    Slide
+        Close it, or use it in a ``with`` statement.
+
+    Raises
+    ------
+    NotASlideError
+        If there is no such file, or it is no slide that can be read.
+    CorruptSlideError
+        If the file is cut off or damaged.
+    MissingPixelSizeError
+        If the file states no pixel size, or one that differs along x and y, and ``mpp`` is not given.
+    FluorescenceError
+        If the image is no brightfield image.
+    SettingsError
+        If ``mpp`` cannot be the pixel size of a slide, or there is no such backend.
+    """
+    path = Path(path)
+    if backend not in ("auto", "tifffile", "openslide"):
+        raise SettingsError(f"expected backend to be auto, tifffile or openslide, got {backend!r}; choose one of them")
+    if mpp is not None and not (math.isfinite(mpp) and MIN_MPP <= mpp <= MAX_MPP):
+        raise SettingsError(
+            f"expected a pixel size between {MIN_MPP:g} and {MAX_MPP:g} µm, got {mpp:g}; "
+            "look it up in the scanner's settings (0.25 is usual at 40x, 0.5 at 20x)"
+        )
+    file = _file_of(path)
+    reader = _open_backend(file, backend, settings)
+    try:
+        _check_brightfield(reader, path.name)
+        return Slide(
+            path,
+            reader,
+            file=file,
+            mpp=_pixel_size(reader, path.name) if mpp is None else float(mpp),
+            mpp_supplied=mpp is not None,
+            settings=settings,
+            reopen=(_reopen, (path, mpp, settings, backend)),
+        )
+    except BaseException:
+        reader.close()
+        raise
+
+
+def _reopen(path: Path, mpp: float | None, settings: SlideSettings, backend: BackendName) -> Slide:
+    return open_slide(path, mpp, settings, backend=backend)
+
+
+def _file_of(path: Path) -> Path:
+    """Return the file to open, or say why there is none."""
+    remedy = "choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF file"
+    try:
+        if path.is_dir():
+            inside = sorted(found for found in path.iterdir() if found.suffix.lower() == ".dcm")
+            if inside:
+                return inside[0]
+            raise NotASlideError(f"expected a slide file, got the folder {path}; {remedy}")
+        if not path.exists():
+            raise NotASlideError(f"expected a slide file, but {path} does not exist; check the path")
+        if not path.is_file():
+            raise NotASlideError(f"expected a slide file, got {path}, which is no regular file; {remedy}")
+        if path.stat().st_size == 0:
+            raise NotASlideError(f"expected a slide file, but {path.name} is empty; copy it again from its source")
+    except OSError as error:
+        raise NotASlideError(
+            f"expected a slide file, but {path} cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+    return path
+
+
+def _open_backend(path: Path, backend: BackendName, settings: SlideSettings) -> Backend:
+    cache_bytes = settings.cache_mib << 20
+    if backend == "openslide":
+        return OpenSlideBackend(path, cache_bytes=cache_bytes)
+    if not _is_tiff(path):
+        if backend == "tifffile":
+            raise NotASlideError(
+                f"expected a TIFF file for tifffile, got {path.name}; let the backend be chosen automatically"
+            )
+        return OpenSlideBackend(path, cache_bytes=cache_bytes)
+    if backend == "auto" and openslide_format(path) in _SAFER_WITH_OPENSLIDE:
+        return OpenSlideBackend(path, cache_bytes=cache_bytes)
+    try:
+        return TifffileBackend(path, cache_bytes=cache_bytes)
+    except UnsupportedTiffError:
+        if backend == "auto" and openslide_format(path) is not None:
+            return OpenSlideBackend(path, cache_bytes=cache_bytes)
+        raise
+
+
+def _is_tiff(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in _TIFF_MAGICS
+    except OSError as error:
+        raise NotASlideError(
+            f"expected a slide file, but {path} cannot be read ({error.strerror}); check its permissions"
+        ) from error
+
+
+def _pixel_size(reader: Backend, name: str) -> float:
+    stated = reader.metadata.pixel_size
+    if stated is None:
+        raise MissingPixelSizeError(
+            f"expected {name} to state its pixel size, but it does not; supply it in µm per pixel: --mpp on the "
+            "command line, or “Set pixel size…” in napari (0.25 is usual at 40x, 0.5 at 20x)"
+        )
+    if abs(stated.x / stated.y - 1) > _MAX_ANISOTROPY:
+        raise MissingPixelSizeError(
+            f"expected square pixels, but {name} states {stated.x:g} x {stated.y:g} µm; if that is an error of the "
+            "file, supply the true size: --mpp on the command line, or “Set pixel size…” in napari"
+        )
+    return math.sqrt(stated.x * stated.y)
+
+
+def _check_brightfield(reader: Backend, name: str) -> None:
+    """Refuse images of stained light on a dark ground."""
+    remedy = "choose an H&E slide"
+    stated = reader.metadata.fluorescence
+    if stated:
+        raise FluorescenceError(f"expected a brightfield slide, got fluorescence ({stated}) in {name}; {remedy}")
+    pixels = _sampled_pixels(reader)
+    dark = float(np.mean(pixels.max(axis=1) < _DARK))
+    light = float(np.mean(pixels.min(axis=1) > _LIGHT))
+    if dark > _DARK_SHARE and light < _LIGHT_SHARE:
+        raise FluorescenceError(
+            f"expected a brightfield slide on a light ground, but {dark:.0%} of {name} is dark: a fluorescence image; "
+            f"{remedy}"
+        )
+
+
+def _sampled_pixels(reader: Backend) -> UInt8Array:
+    """Return pixels from tiles spread over the coarsest level, uint8 of shape (pixels, 3)."""
+    level = len(reader.levels) - 1
+    stored = reader.levels[level]
+    whole = Region.of(stored.size)
+    side = math.isqrt(_SAMPLED_TILES)
+    wide = min(stored.tile.width, max(1, stored.size.width // side))
+    high = min(stored.tile.height, max(1, stored.size.height // side))
+    samples = []
+    for row in range(side):
+        for column in range(side):
+            x = (2 * column + 1) * stored.size.width // (2 * side) // stored.tile.width * stored.tile.width
+            y = (2 * row + 1) * stored.size.height // (2 * side) // stored.tile.height * stored.tile.height
+            samples.append(reader.read(level, Region(x, y, wide, high).intersection(whole)).reshape(-1, 3))
+    return np.concatenate(samples)

@@ -1,0 +1,139 @@
+"""Slides that OpenSlide reads: DICOM, MIRAX, Ventana, Zeiss …, and whatever tifffile does not show rightly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import openslide
+
+from napari_metastasis.errors import CorruptSlideError, NotASlideError
+from napari_metastasis.geometry import Region, Size
+from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
+from napari_metastasis.slides.metadata import number, plausible
+from napari_metastasis.slides.tiff_tiles import compose_on_white
+
+__all__ = ["OpenSlideBackend", "openslide_format"]
+
+_FORMAT_NAMES = {
+    "aperio": "Aperio SVS",
+    "dicom": "DICOM",
+    "generic-tiff": "TIFF",
+    "hamamatsu": "Hamamatsu",
+    "leica": "Leica SCN",
+    "mirax": "MIRAX",
+    "philips": "Philips TIFF",
+    "sakura": "Sakura",
+    "trestle": "Trestle",
+    "ventana": "Ventana",
+    "zeiss": "Zeiss CZI",
+}
+
+#: Assumed where a level states no tile size: the most common one.
+_TILE_PX = 256
+
+
+def openslide_format(path: Path) -> str | None:
+    """Return the vendor that OpenSlide sees in a file, or ``None`` where it sees no slide."""
+    try:
+        return openslide.OpenSlide.detect_format(str(path))
+    except openslide.OpenSlideError:
+        return None
+
+
+class OpenSlideBackend:
+    """A slide opened with OpenSlide, which is safe to read from many threads.
+
+    Parameters
+    ----------
+    path
+        Any file of the slide that OpenSlide takes.
+    cache_bytes
+        Decoded tiles kept for neighbouring reads.
+
+    Raises
+    ------
+    NotASlideError
+        If OpenSlide does not know the format.
+    CorruptSlideError
+        If it does, but cannot open the file.
+    """
+
+    name = "openslide"
+
+    def __init__(self, path: Path, *, cache_bytes: int) -> None:
+        self._path = path
+        try:
+            self._slide = openslide.OpenSlide(str(path))
+        except openslide.OpenSlideUnsupportedFormatError as error:
+            raise NotASlideError(
+                f"expected a whole-slide image, got {path.name}, whose content no reader recognises; "
+                "choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF file"
+            ) from error
+        except (openslide.OpenSlideError, OSError) as error:
+            raise CorruptSlideError(
+                f"expected a complete slide, but {path.name} cannot be opened ({error}); "
+                "copy it again with all files that belong to it"
+            ) from error
+        self._slide.set_cache(openslide.OpenSlideCache(cache_bytes))
+        properties = self._slide.properties
+        self._downsamples = tuple(self._slide.level_downsamples)
+        self.levels = tuple(
+            StoredLevel(
+                size=Size(*dimensions),
+                tile=Size(
+                    int(properties.get(f"openslide.level[{index}].tile-width", _TILE_PX)),
+                    int(properties.get(f"openslide.level[{index}].tile-height", _TILE_PX)),
+                ),
+            )
+            for index, dimensions in enumerate(self._slide.level_dimensions)
+        )
+        vendor = properties.get("openslide.vendor", "")
+        self.metadata = Metadata(
+            format=_FORMAT_NAMES.get(vendor, vendor or "OpenSlide"),
+            pixel_size=plausible(number(properties.get("openslide.mpp-x")), number(properties.get("openslide.mpp-y"))),
+            objective_power=number(properties.get("openslide.objective-power")),
+            bounds=_bounds(properties),
+        )
+        self.associated: Mapping[str, Callable[[], UInt8Array]] = {
+            name: lambda name=name: self._associated(name)  # type: ignore[misc]
+            for name in self._slide.associated_images
+        }
+
+    def read(self, level: int, region: Region) -> UInt8Array:
+        """Return pixels of a stored level; see :class:`~napari_metastasis.slides.backend.Backend`.
+
+        OpenSlide takes the corner in level-0 pixels, whatever the level.
+        """
+        downsample = self._downsamples[level]
+        corner = round(region.x * downsample), round(region.y * downsample)
+        try:
+            image = self._slide.read_region(corner, level, (region.width, region.height))
+        except openslide.OpenSlideError as error:
+            raise CorruptSlideError(
+                f"expected level {level} of {self._path.name} at {region}, but it cannot be read ({error}); "
+                "copy the slide again with all files that belong to it"
+            ) from error
+        return compose_on_white(np.asarray(image), premultiplied=False)
+
+    def close(self) -> None:
+        """Close the slide."""
+        self._slide.close()
+
+    def _associated(self, name: str) -> UInt8Array:
+        try:
+            image = self._slide.associated_images[name]
+        except openslide.OpenSlideError as error:
+            raise CorruptSlideError(
+                f"expected the {name} image of {self._path.name}, but it cannot be read ({error}); "
+                "copy the slide again with all files that belong to it"
+            ) from error
+        return compose_on_white(np.asarray(image.convert("RGBA")), premultiplied=False)
+
+
+def _bounds(properties: Mapping[str, str]) -> Region | None:
+    found = [number(properties.get(f"openslide.bounds-{side}")) for side in ("x", "y", "width", "height")]
+    if any(value is None for value in found):
+        return None
+    return Region(*(int(value) for value in found if value is not None))

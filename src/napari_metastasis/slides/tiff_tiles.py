@@ -1,0 +1,236 @@
+"""The tiles or strips of one TIFF page, decoded straight from the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from napari_metastasis.errors import CorruptSlideError, NotASlideError
+from napari_metastasis.geometry import Region, Size
+from napari_metastasis.slides.backend import UInt8Array
+from napari_metastasis.slides.cache import TileCache
+from napari_metastasis.slides.lifetime import PositionedFile
+
+__all__ = ["TiffTiles", "UnsupportedTiffError", "compose_on_white"]
+
+#: What decoders raise on damaged data: imagecodecs' own errors are RuntimeErrors, NumPy's and zlib's are the others.
+_DECODING_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, EOFError, OverflowError, tifffile.TiffFileError)
+
+#: Rows of an uncompressed strip that are read at once. Such a strip may be the whole image; it needs no decoding, so
+#: any part of it can be read on its own.
+_UNCOMPRESSED_ROWS = 256
+
+_UNCOMPRESSED, _APERIO_YCBCR = 1, 33003
+_PHOTOMETRIC_RGB, _PHOTOMETRIC_YCBCR = 2, 6
+_JPEG_FAMILY = (6, 7, 33007, 34892)
+_PLANAR_SEPARATE = 2
+_ASSOCIATED_ALPHA = 1
+
+
+class UnsupportedTiffError(NotASlideError):
+    """tifffile has no way to read this page; OpenSlide may have one."""
+
+
+def compose_on_white(rgba: UInt8Array, *, premultiplied: bool) -> UInt8Array:
+    """Return RGBA of shape (rows, columns, 4) laid on white, uint8 of shape (rows, columns, 3)."""
+    alpha = rgba[..., 3:]
+    if alpha.min(initial=255) == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    color, opacity = rgba[..., :3].astype(np.uint16), alpha.astype(np.uint16)
+    shown = color if premultiplied else (color * opacity + 127) // 255
+    return np.minimum(shown + (255 - opacity), 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where segments lie: tiles or strips of ``tile`` in reading order, all of one plane before the next plane."""
+
+    size: Size
+    tile: Size
+    planes: int
+
+    @property
+    def grid(self) -> Size:
+        return Size(-(-self.size.width // self.tile.width), -(-self.size.height // self.tile.height))
+
+    def tiles_over(self, region: Region) -> Iterator[tuple[int, Region]]:
+        """Yield the index within a plane, and the pixels, of every tile that touches ``region``."""
+        columns = self.grid.width
+        for row in range(region.y // self.tile.height, -(-region.bottom // self.tile.height)):
+            for column in range(region.x // self.tile.width, -(-region.right // self.tile.width)):
+                place = Region(column * self.tile.width, row * self.tile.height, self.tile.width, self.tile.height)
+                yield row * columns + column, place.intersection(Region.of(self.size))
+
+
+class TiffTiles:
+    """One image of a TIFF file; reads from many threads.
+
+    Parameters
+    ----------
+    page
+        tifffile's page. It may be closed afterwards: all that reading needs is taken from it here.
+    file
+        The same file, opened for positioned reads.
+    cache
+        Shared by every page of the file.
+
+    Raises
+    ------
+    UnsupportedTiffError
+        If the page is not 8-bit RGB or RGBA, or is stored in a way that cannot be decoded here.
+    CorruptSlideError
+        If the file ends before the page's last tile.
+    """
+
+    def __init__(self, page: tifffile.TiffPage, file: PositionedFile, cache: TileCache) -> None:
+        _check_supported(page, file.name)
+        self._file = file
+        self._cache = cache
+        self._key = page.offset
+        self._page_decode: Callable[..., tuple[npt.NDArray[np.uint8] | None, object, object]] = page.decode
+        self._jpeg = (
+            {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG_FAMILY else {}
+        )
+        self._samples = int(page.samplesperpixel)
+        self._premultiplied = tuple(page.extrasamples)[:1] == (_ASSOCIATED_ALPHA,)
+        planes = self._samples if page.planarconfig == _PLANAR_SEPARATE else 1
+        self.size = Size(int(page.imagewidth), int(page.imagelength))
+        tile = (
+            Size(int(page.tilewidth), int(page.tilelength))
+            if page.is_tiled
+            else Size(self.size.width, min(int(page.rowsperstrip), self.size.height))
+        )
+        offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+        self._raw = page.compression == _UNCOMPRESSED and not page.is_tiled and planes == 1
+        if self._raw:
+            tile, offsets, counts = _split_strips(self.size, tile, offsets, self._samples)
+        self._layout = _Layout(self.size, tile, planes)
+        self._offsets, self._counts = offsets, counts
+        self._check_complete()
+
+    @property
+    def tile(self) -> Size:
+        """Return the size of the pieces that are decoded whole."""
+        return self._layout.tile
+
+    def read(self, region: Region) -> UInt8Array:
+        """Return pixels, uint8 of shape (rows, columns, 3); ``region`` lies inside the image.
+
+        Raises
+        ------
+        CorruptSlideError
+            If a tile cannot be read or decoded.
+        """
+        result = np.empty((*region.size.shape, 3), np.uint8)
+        for index, place in self._layout.tiles_over(region):
+            tile = self._tile(index, place)
+            part = place.intersection(region)
+            result[part.shifted(-region.x, -region.y).slices] = tile[part.shifted(-place.x, -place.y).slices]
+        return result
+
+    def sample(self, index: int) -> UInt8Array:
+        """Return tile ``index`` in reading order, cut to the image; for a look at a few tiles."""
+        columns = self._layout.grid.width
+        corner = Region(index % columns * self.tile.width, index // columns * self.tile.height, 1, 1)
+        _, place = next(self._layout.tiles_over(corner))
+        return self._tile(index, place)
+
+    def _tile(self, index: int, place: Region) -> UInt8Array:
+        return self._cache.get((self._key, index), lambda: self._decode(index, place))
+
+    def _decode(self, index: int, place: Region) -> UInt8Array:
+        per_plane = self._layout.grid.area
+        planes = [self._segment(index + plane * per_plane, place) for plane in range(self._layout.planes)]
+        pixels = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+        if pixels.shape[2] == 4:
+            return compose_on_white(pixels, premultiplied=self._premultiplied)
+        return pixels
+
+    def _segment(self, index: int, place: Region) -> UInt8Array:
+        """Return one stored piece, uint8 of shape (rows, columns, samples), cut to the image."""
+        channels = self._samples if self._layout.planes == 1 else 1
+        count = int(self._counts[index])
+        if count == 0:
+            # Scanners leave out tiles that hold nothing but glass.
+            return np.full((*place.size.shape, channels), 255, np.uint8)
+        data = self._file.read(int(self._offsets[index]), count)
+        try:
+            if self._raw:
+                return np.frombuffer(data, np.uint8).reshape(*place.size.shape, channels)
+            decoded, _, _ = self._page_decode(data, index, **self._jpeg)
+            if decoded is None:
+                raise ValueError("nothing was decoded")
+            tile = np.asarray(decoded)[0, : place.height, : place.width]
+            if tile.shape != (*place.size.shape, channels) or tile.dtype != np.uint8:
+                raise ValueError(f"decoded {tile.shape} {tile.dtype}")
+        except _DECODING_ERRORS as error:
+            raise CorruptSlideError(
+                f"expected an image tile of {self._file.name} at {place}, got damaged data ({_first_line(error)}); "
+                "copy the slide again from its source"
+            ) from error
+        return tile
+
+    def _check_complete(self) -> None:
+        """Compare where the last tile ends with the file's size: the cheapest proof of a broken copy."""
+        expected = self._layout.grid.area * self._layout.planes
+        if len(self._offsets) < expected or len(self._counts) < expected:
+            raise CorruptSlideError(
+                f"expected {expected} tiles in {self._file.name}, got {min(len(self._offsets), len(self._counts))}; "
+                "copy the slide again from its source"
+            )
+        end = int((self._offsets + self._counts).max(initial=0))
+        if end > self._file.size:
+            raise CorruptSlideError(
+                f"expected {end} bytes in {self._file.name}, got {self._file.size}: the file is cut off; "
+                "copy it again from its source"
+            )
+
+
+def _check_supported(page: tifffile.TiffPage, name: str) -> None:
+    if page.dtype != np.uint8 or page.bitspersample != 8:
+        raise UnsupportedTiffError(
+            f"expected 8 bits per channel in {name}, got {page.bitspersample}; export the slide as 8-bit RGB"
+        )
+    if page.samplesperpixel not in (3, 4) or page.photometric not in (_PHOTOMETRIC_RGB, _PHOTOMETRIC_YCBCR):
+        raise UnsupportedTiffError(
+            f"expected an RGB image in {name}, got {page.samplesperpixel} channels "
+            f"({getattr(page.photometric, 'name', page.photometric)}); export the slide as RGB"
+        )
+    ycbcr = page.photometric == _PHOTOMETRIC_YCBCR and page.compression not in _JPEG_FAMILY
+    # tifffile hands out the YCbCr of Aperio's older JPEG 2000 as if it were RGB.
+    if page.compression == _APERIO_YCBCR or (ycbcr and page.compression not in _JPEG2000):
+        raise UnsupportedTiffError(
+            f"expected RGB tiles in {name}, got YCbCr with {getattr(page.compression, 'name', page.compression)} "
+            "compression; export the slide again as JPEG"
+        )
+    if getattr(page, "imagedepth", 1) != 1:
+        raise UnsupportedTiffError(f"expected a flat image in {name}, got a volume; export one focal plane")
+
+
+_JPEG2000 = (33004, 33005, 34712)
+
+
+def _split_strips(
+    size: Size, strip: Size, offsets: npt.NDArray[np.int64], samples: int
+) -> tuple[Size, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return strip size, offsets and byte counts of uncompressed strips cut into pieces of bounded height.
+
+    Only where strips are taller than that; a strip that does not divide keeps its remainder in a last, lower piece, so
+    pieces are cut only where one strip holds the whole image, the one case that occurs.
+    """
+    row_bytes = size.width * samples
+    if len(offsets) == 1:
+        rows = np.arange(0, size.height, _UNCOMPRESSED_ROWS, dtype=np.int64)
+        counts = np.minimum(_UNCOMPRESSED_ROWS, size.height - rows) * row_bytes
+        return Size(size.width, min(_UNCOMPRESSED_ROWS, size.height)), offsets[0] + rows * row_bytes, counts
+    rows = np.arange(0, size.height, strip.height, dtype=np.int64)
+    return strip, offsets, np.minimum(strip.height, size.height - rows) * row_bytes
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__
