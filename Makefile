@@ -1,0 +1,66 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+#
+#   PYTHON=python3.12 make env     choose the Python of a new environment (3.11 to 3.13; found by itself otherwise)
+#   VENV=/elsewhere make test      keep the environment elsewhere
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := constraints/constraints-py311.txt
+INSTALLED := $(VENV)/.installed
+DEMO_OUTPUT ?= runs/demo
+
+# Windows of tests open on a virtual screen with OpenGL, not on the developer's own.
+ifeq ($(shell uname -s),Linux)
+SCREEN := xvfb-run --auto-servernum --server-args="-screen 0 1600x1200x24 +extension GLX"
+endif
+
+.PHONY: help
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: env
+env: $(INSTALLED)  ## Create the environment: everything, pinned
+
+$(INSTALLED): pyproject.toml $(CONSTRAINTS) scripts/environment.sh
+	scripts/environment.sh $(VENV) $(CONSTRAINTS)
+	touch $@
+
+.PHONY: system
+system:
+	scripts/system-libraries.sh
+
+.PHONY: demo
+demo: env  ## Scan the sample slide, print its lesions, draw the overlay, open napari where there is a display
+	if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ] && ! scripts/system-libraries.sh; then \
+	  echo "The scan goes on; the window may not open without the libraries named above." >&2; \
+	fi
+	$(BIN)/napari-metastasis demo --output $(DEMO_OUTPUT)
+
+.PHONY: test
+test: env system lint typecheck  ## Everything that has to pass: style, types, layers, manifest, tests
+	$(SCREEN) $(BIN)/python -m pytest
+
+.PHONY: lint
+lint: env  ## Style, the order of the rooms, napari's manifest
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/npe2 validate napari-metastasis
+
+.PHONY: typecheck
+typecheck: env  ## Types, strictly
+	$(BIN)/mypy
+
+.PHONY: benchmarks
+benchmarks: env  ## Measure again what docs/benchmarks.md states
+	for script in benchmarks/bench_*.py; do echo "== $$script"; $(SCREEN) $(BIN)/python "$$script"; done
+
+.PHONY: clean
+clean:  ## Remove the environment and every cache; results stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
