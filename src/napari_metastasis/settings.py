@@ -15,9 +15,11 @@ from napari_metastasis.errors import SettingsError
 __all__ = [
     "DEFAULT_MODEL",
     "DetectionSettings",
+    "PyramidSettings",
     "ScanSettings",
     "Setting",
     "SlideSettings",
+    "SyntheticSettings",
     "TissueSettings",
     "TrainSettings",
     "check",
@@ -122,6 +124,25 @@ class SlideSettings:
         unit="MiB",
         minimum=0,
         maximum=65536,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PyramidSettings:
+    """How slides are written."""
+
+    tile_px: int = _setting(
+        512, "Side of a tile; a multiple of 16, as TIFF wants it.", unit="px", minimum=16, maximum=4096
+    )
+    compression: str = _setting(
+        "jpeg", "How tiles are stored; all but jpeg keep every pixel.", choices=("jpeg", "lzw", "deflate", "none")
+    )
+    quality: int = _setting(
+        85, "Of JPEG; scanners use 70 to 90, and below it blocks begin to look like texture.", minimum=1, maximum=100
     )
 
     def __post_init__(self) -> None:
@@ -245,9 +266,7 @@ class TrainSettings:
 
     epochs: int = _setting(14, "Passes over the training patches.", minimum=1, maximum=1000)
     batch_size: int = _setting(128, "Patches in one optimiser step.", minimum=2, maximum=8192)
-    learning_rate: float = _setting(
-        4e-3, "Peak of the one-cycle schedule of AdamW.", minimum=1e-6, maximum=1.0
-    )
+    learning_rate: float = _setting(4e-3, "Peak of the one-cycle schedule of AdamW.", minimum=1e-6, maximum=1.0)
     weight_decay: float = _setting(0.05, "AdamW's decoupled weight decay.", minimum=0.0, maximum=1.0)
     label_smoothing: float = _setting(
         0.02, "Share of the label spread over both classes; keeps probabilities honest.", minimum=0.0, maximum=0.5
@@ -265,6 +284,59 @@ class TrainSettings:
         "Number format of training; auto takes bfloat16 where the hardware multiplies it faster.",
         choices=("auto", "float32", "bfloat16"),
     )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticSettings:
+    """What a synthetic lymph-node slide shows; the defaults are the sample slide's."""
+
+    seed: int = _setting(
+        2016, "Seed of the whole slide; another seed gives another patient.", minimum=0, maximum=2**31 - 1
+    )
+    width_px: int = _setting(14336, "Width of level 0.", unit="px", minimum=512, maximum=400_000)
+    height_px: int = _setting(10752, "Height of level 0.", unit="px", minimum=512, maximum=400_000)
+    mpp: float = _setting(
+        0.486, "Resolution of level 0: level 1 of CAMELYON16's slides.", unit="µm/px", minimum=0.2, maximum=1.0
+    )
+    nodes: int = _setting(1, "Lymph nodes on the slide.", minimum=1, maximum=40)
+    node_mm: float = _setting(
+        4.6,
+        "Length of a node; a node that the slide has no room for is made smaller.",
+        unit="mm",
+        minimum=0.2,
+        maximum=20.0,
+    )
+    macro: int = _setting(1, "Macro-metastases: over 2 mm.", minimum=0, maximum=20)
+    micro: int = _setting(3, "Micro-metastases: over 0.2 mm and up to 2 mm.", minimum=0, maximum=200)
+    itc: int = _setting(4, "Clusters of isolated tumour cells: up to 0.2 mm.", minimum=0, maximum=500)
+    stain: str = _setting(
+        "auto",
+        "Colours: rose or violet, after CAMELYON16's two hospitals; auto lets the seed choose.",
+        choices=("auto", "rose", "violet"),
+    )
+    stain_variation: float = _setting(
+        1.0,
+        "How far the slide's stain and light may lie from its hospital's mean; 0 is the mean itself.",
+        minimum=0,
+        maximum=3,
+    )
+    grade: float = _setting(
+        0.5,
+        "How unlike normal cells tumour cells are: 0 small and even, 1 large, pleomorphic, with prominent nucleoli.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    fat_mm: float = _setting(0.5, "Width of the fat around a node.", unit="mm", minimum=0.0, maximum=5.0)
+    blurred_areas: int = _setting(2, "Areas out of focus.", minimum=0, maximum=100)
+    pen_marks: int = _setting(2, "Strokes of a pen, beside tissue and over it.", minimum=0, maximum=50)
+    folds: int = _setting(1, "Folds of the section, which look twice as dark.", minimum=0, maximum=50)
+    tears: int = _setting(1, "Tears of the section.", minimum=0, maximum=50)
+    dust: int = _setting(40, "Specks of dust on the cover slip.", minimum=0, maximum=10_000)
+    jpeg_quality: int = _setting(80, "Quality of the stored tiles.", minimum=30, maximum=100)
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

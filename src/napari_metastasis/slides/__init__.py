@@ -5,5 +5,6 @@ from __future__ import annotations
 from napari_metastasis.slides.opening import BackendName, open_slide
 from napari_metastasis.slides.slide import Level, Slide
 from napari_metastasis.slides.tissue import TissueMask, tissue_mask
+from napari_metastasis.slides.writer import PixelSource, write_pyramid
 
-__all__ = ["BackendName", "Level", "Slide", "TissueMask", "open_slide", "tissue_mask"]
+__all__ = ["BackendName", "Level", "PixelSource", "Slide", "TissueMask", "open_slide", "tissue_mask", "write_pyramid"]
