@@ -1,0 +1,144 @@
+"""Detections and lesions as files that other programs read; each appears whole, or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import shapely
+
+from napari_metastasis.geometry import Region
+from napari_metastasis.lesions.found import Detection, Lesion
+from napari_metastasis.lesions.measure import SizeClass
+from napari_metastasis.storage import atomic_text
+
+__all__ = ["write_detections_csv", "write_lesions_csv", "write_lesions_geojson"]
+
+#: Root of the deterministic ids of features. Never change it: QuPath tells objects apart by them.
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "lesions.napari-metastasis")
+
+#: Names for people, and colours that QuPath draws the classes in.
+_CLASSES: dict[SizeClass, tuple[str, list[int]]] = {
+    "macro": ("Macro-metastasis", [200, 0, 0]),
+    "micro": ("Micro-metastasis", [230, 120, 0]),
+    "itc": ("Isolated tumour cells", [230, 200, 0]),
+}
+
+_COLUMNS = ("id", "x", "y", "probability", "area_mm2", "length_mm", "size_class", "detections")
+
+
+def _probability(value: float) -> str:
+    """Return the shortest decimal that reads back as the same float32."""
+    return np.format_float_positional(np.float32(value), trim="0")
+
+
+def write_detections_csv(
+    path: str | os.PathLike[str], detections: Iterable[Detection], *, header: bool = False
+) -> None:
+    """Write detections as CAMELYON16 takes them: ``probability,x,y`` in level-0 pixels.
+
+    Parameters
+    ----------
+    path
+        File to write; the challenge wants it to bear the slide's name.
+    detections
+        Written in the order given.
+    header
+        Whether to begin with ``p,x,y``, which a later script of the same group expects.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; nothing half-written is left.
+    """
+    with atomic_text(path) as file:
+        table = csv.writer(file, lineterminator="\n")
+        if header:
+            table.writerow(("p", "x", "y"))
+        table.writerows(
+            (_probability(detection.probability), f"{detection.x:.2f}", f"{detection.y:.2f}")
+            for detection in detections
+        )
+
+
+def write_lesions_csv(path: str | os.PathLike[str], lesions: Iterable[Lesion]) -> None:
+    """Write one row a lesion: id, place in level-0 pixels, probability, area, length, class, number of detections.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; nothing half-written is left.
+    """
+    with atomic_text(path) as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(_COLUMNS)
+        table.writerows(
+            (
+                lesion.id,
+                f"{lesion.x:.2f}",
+                f"{lesion.y:.2f}",
+                _probability(lesion.probability),
+                f"{lesion.area_mm2:.6f}",
+                f"{lesion.length_mm:.4f}",
+                lesion.size_class,
+                lesion.detections,
+            )
+            for lesion in lesions
+        )
+
+
+def write_lesions_geojson(
+    path: str | os.PathLike[str], lesions: Iterable[Lesion], *, slide: str, bounds: Region | None = None
+) -> None:
+    """Write lesions as annotations that QuPath opens.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    lesions
+        Written in the order given.
+    slide
+        What tells the slide from others, such as its fingerprint or name: with the lesion's id it makes a feature's
+        UUID, so that the same lesion keeps it.
+    bounds
+        The slide's bounds, if it states any. QuPath crops to them, and counts its pixels from their corner.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; nothing half-written is left.
+    """
+    features = [_feature(lesion, slide=slide, bounds=bounds) for lesion in lesions]
+    with atomic_text(path) as file:
+        json.dump({"type": "FeatureCollection", "features": features}, file, separators=(",", ":"), allow_nan=False)
+        file.write("\n")
+
+
+def _feature(lesion: Lesion, *, slide: str, bounds: Region | None) -> dict[str, Any]:
+    outline = lesion.outline
+    if bounds is not None:
+        outline = shapely.transform(outline, lambda corners: corners - (bounds.x, bounds.y))
+    name, color = _CLASSES[lesion.size_class]
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(_NAMESPACE, f"{slide}/{lesion.id}")),
+        "geometry": shapely.geometry.mapping(outline),
+        "properties": {
+            "objectType": "annotation",
+            "name": f"Lesion {lesion.id}",
+            "classification": {"name": name, "color": color},
+            "isLocked": False,
+            "measurements": {
+                "Probability": round(lesion.probability, 6),
+                "Area mm^2": round(lesion.area_mm2, 6),
+                "Length mm": round(lesion.length_mm, 4),
+                "Detections": lesion.detections,
+            },
+        },
+    }

@@ -1,0 +1,282 @@
+"""Lesions of a heatmap at any threshold: prepared once at the floor, then only what changes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from napari_metastasis.errors import ModelError, RegionError, SettingsError
+from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.lesions import measure
+from napari_metastasis.lesions.found import Detections, Found, Lesion
+from napari_metastasis.lesions.labelling import Labelling
+from napari_metastasis.lesions.peaks import find_peaks
+from napari_metastasis.lesions.surface import floor_cells
+from napari_metastasis.lesions.tree import grow_hills
+from napari_metastasis.settings import DetectionSettings
+
+__all__ = ["LesionIndex", "quick_detections"]
+
+#: How far rounding, of averaged views for one, may lift a probability above 1.
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Level:
+    """All that lesions at one threshold are measured and drawn from; it does not move with the slider."""
+
+    threshold: np.float32
+    shown: int  # cells at the threshold
+    lesion_of: NDArray[np.int32]  # for each hill that reaches it, the hill that names its lesion
+    roots: NDArray[np.intp]  # the hills that name one
+    hill_area: NDArray[np.int64]  # shown cells of each hill
+    area: NDArray[np.int64]  # cells of the lesion that each hill names, 0 if none
+    probability: NDArray[np.float32]  # highest of that lesion
+
+
+class LesionIndex:
+    """Lesions, labels and detections of one heatmap, at every threshold from the floor up.
+
+    A lesion at threshold t is an 8-connected component of the cells with p >= t, after a morphological opening with a
+    flat square (Lin et al. 2019, II-C). Detections are the peaks of the opened map that stand out by at least 1/128,
+    thinned by non-maximum suppression once and for all. At a threshold those that reach it are shown, and the highest
+    peak of each lesion that a stronger neighbour had left without its own; what lies closer than the radius to such a
+    peak, in its lesion, gives way. Thresholds are compared in float32, as the probabilities are stored.
+
+    Memory: 4 bytes a cell of the map for the labels, of which only parts with lesions are ever touched, and 20 bytes a
+    cell at the floor; about 100 bytes a cell at the floor while it is built. Safe to use from several threads.
+
+    Parameters
+    ----------
+    probabilities
+        (rows, columns) float32 in 0..1, NaN where nothing was scanned. Neither kept nor changed.
+    frame
+        Where the cells lie.
+    settings
+        Floor, opening and radius.
+    cells
+        The part of the frame's map that ``probabilities`` holds; all of it by default.
+
+    Attributes
+    ----------
+    labels
+        (rows, columns) int32, 0 outside lesions: those of the last threshold asked for, rewritten in place.
+    slide_score
+        Highest probability anywhere, before opening; NaN if nothing was scanned.
+
+    Raises
+    ------
+    RegionError
+        If ``probabilities`` has another shape than ``cells``.
+    ModelError
+        If a value is no probability.
+    """
+
+    def __init__(
+        self,
+        probabilities: NDArray[np.float32],
+        frame: HeatmapFrame,
+        settings: DetectionSettings,
+        *,
+        cells: Region | None = None,
+    ) -> None:
+        self.frame = frame
+        self.settings = settings
+        self.cells = Region.of(frame.cells) if cells is None else cells
+        shape = self.cells.size.shape
+        if probabilities.shape != shape:
+            raise RegionError(
+                f"expected a heatmap of {shape[0]} rows and {shape[1]} columns, got an array of shape "
+                f"{probabilities.shape}; pass the frame it was scanned with, and the part it holds as `cells`"
+            )
+        self.slide_score = _highest(probabilities)
+        stride = shape[1] + 2
+        # The scratch space of the hills becomes the labels: calloc'd, so that glass costs no memory.
+        numbers = np.zeros((shape[0] + 2) * stride, dtype=np.int32)
+        side = max(1, round(settings.opening_um / frame.cell_um))
+        surface = floor_cells(np.asarray(probabilities, dtype=np.float32), floor=settings.floor, side=side)
+        self._hills = grow_hills(surface, numbers, stride)
+        self._radius = settings.nms_radius_um / frame.cell_um
+        self._peaks = find_peaks(surface, self._hills, shape=shape, radius=self._radius)
+        self._labelling = Labelling(surface, self._hills, numbers=numbers, shape=shape)
+        self._lock = threading.Lock()
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """Return the labels of the last threshold asked for."""
+        return self._labelling.labels
+
+    def at(self, threshold: float) -> Found:
+        """Return what lies at or above ``threshold``, and bring :attr:`labels` to it.
+
+        The work is proportional to the cells that enter, leave or change their lesion, plus the number of hills.
+
+        Raises
+        ------
+        SettingsError
+            If ``threshold`` lies below the floor that the index was built for, or above 1.
+        """
+        floor = self.settings.floor
+        if not floor <= threshold <= 1:
+            raise SettingsError(
+                f"expected a threshold between the floor {floor:g} and 1, got {threshold:g}; "
+                "choose one in that range, or lower the floor"
+            )
+        with self._lock:
+            exact = np.float32(threshold)
+            lesion_of = self._hills.lesions_at(exact)
+            changed = self._labelling.move(exact, lesion_of)
+            level = self._level(exact, lesion_of)
+            return Found(
+                threshold=float(threshold),
+                detections=self._detections(level),
+                labels=self.labels,
+                changed=changed,
+                slide_score=self.slide_score,
+                measure=partial(self._measure, level),
+                draw=partial(self._draw, level),
+            )
+
+    def _level(self, threshold: np.float32, lesion_of: NDArray[np.int32]) -> _Level:
+        count = len(lesion_of)
+        hill_area = self._labelling.hill_area[:count].copy()
+        probability = np.full(count, -np.inf, dtype=np.float32)
+        np.maximum.at(probability, lesion_of, self._labelling.hill_probability[:count])
+        return _Level(
+            threshold=threshold,
+            shown=self._labelling.shown,
+            lesion_of=lesion_of,
+            roots=np.flatnonzero(lesion_of == np.arange(count, dtype=np.int32)),
+            hill_area=hill_area,
+            area=np.bincount(lesion_of, weights=hill_area, minlength=count).astype(np.int64),
+            probability=probability,
+        )
+
+    def _detections(self, level: _Level) -> Detections:
+        count, peaks = len(level.lesion_of), self._peaks
+        kept = peaks.kept[: np.searchsorted(peaks.kept, count)]
+        bereft = np.zeros(count, dtype=bool)
+        bereft[level.roots] = True
+        bereft[kept] = False
+        added = np.flatnonzero(bereft)
+        if len(added):
+            own = level.lesion_of[kept]
+            apart = np.hypot(
+                np.rint(peaks.row[kept]) - np.rint(peaks.row[own]),
+                np.rint(peaks.column[kept]) - np.rint(peaks.column[own]),
+            )
+            kept = kept[~bereft[own] | (apart >= self._radius)]
+        hills = np.concatenate((kept, added))
+        lesions = level.lesion_of[hills]
+        # A lesion scores its highest probability wherever that lies in it (Lin et al. 2019, II-C).
+        probability = level.probability[lesions]
+        probability = np.where(hills == lesions, probability, np.minimum(probability, peaks.probability[hills]))
+        order = np.lexsort((hills, -probability))
+        hills, lesions, probability = hills[order], lesions[order], probability[order]
+        ids = self._labelling.ids[lesions]
+        row, column = self._places(hills, ids)
+        first = self.frame.cell_center(self.cells.x, self.cells.y)
+        return Detections(
+            x=first.x + column * self.frame.cell_px,
+            y=first.y + row * self.frame.cell_px,
+            probability=probability,
+            lesion=ids,
+        )
+
+    def _places(
+        self, hills: NDArray[np.intp], ids: NDArray[np.int32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return row and column of the hills' peaks: their middle, or their first cell if the middle is not shown."""
+        row, column = self._peaks.row[hills], self._peaks.column[hills]
+        inside = self.labels[np.rint(row).astype(np.intp), np.rint(column).astype(np.intp)] == ids
+        top_row, top_column = self._labelling.place(self._hills.top[hills])
+        return np.where(inside, row, top_row), np.where(inside, column, top_column)
+
+    def _measure(self, level: _Level, found: Found) -> tuple[Lesion, ...]:
+        """Return the lesions at a level, the most probable first."""
+        roots, labelling = level.roots, self._labelling
+        if not len(roots):
+            return ()
+        corners = np.flatnonzero(labelling.corner[: level.shown] < level.threshold)
+        rank = np.zeros(len(level.lesion_of), dtype=np.intp)
+        rank[roots] = np.arange(len(roots))
+        lesion = rank[level.lesion_of[labelling.hill[corners]]]
+        rows, columns = labelling.place(labelling.cell[corners])
+        cell_mm = self.frame.cell_um / 1000
+        length = measure.lengths(lesion, rows, columns, count=len(roots)) * cell_mm
+        area = level.area[roots] * cell_mm**2
+        detections = found.detections
+        ids, first, number = np.unique(detections.lesion, return_index=True, return_counts=True)
+        at = np.searchsorted(ids, labelling.ids[roots])
+        lesions = [
+            Lesion(
+                id=int(ids[place]),
+                x=float(detections.x[first[place]]),
+                y=float(detections.y[first[place]]),
+                probability=float(level.probability[root]),
+                area_mm2=float(area[index]),
+                length_mm=float(length[index]),
+                size_class=measure.size_class(float(length[index])),
+                detections=int(number[place]),
+                found=found,
+            )
+            for index, (root, place) in enumerate(zip(roots, at, strict=True))
+        ]
+        # Stable: equals stay in the order of their peaks.
+        return tuple(sorted(lesions, key=lambda lesion: -lesion.probability))
+
+    def _draw(self, level: _Level, lesion: int) -> shapely.Polygon | shapely.MultiPolygon:
+        roots = level.roots[self._labelling.ids[level.roots] == lesion]
+        if not len(roots):
+            raise KeyError(f"expected the id of a lesion at threshold {level.threshold:g}, got {lesion}; see `lesions`")
+        hills = np.flatnonzero(level.lesion_of == roots[0])
+        cells, _ = self._labelling.cells_of(hills, level.hill_area[hills])
+        rows, columns = self._labelling.place(cells)
+        return measure.outline(rows + self.cells.y, columns + self.cells.x, self.frame)
+
+
+def quick_detections(
+    probabilities: NDArray[np.float32],
+    cells: Region,
+    frame: HeatmapFrame,
+    settings: DetectionSettings,
+    threshold: float,
+) -> Detections:
+    """Return the detections of one finished piece of a scan, before the rest is there.
+
+    A lesion that crosses the border of the piece is seen in parts, each with its own detection, until the whole map is
+    indexed.
+
+    Parameters
+    ----------
+    probabilities
+        (rows, columns) float32 of the piece.
+    cells
+        Where it lies on the frame's map.
+    frame, settings
+        As for :class:`LesionIndex`.
+    threshold
+        From the floor to 1.
+    """
+    return LesionIndex(probabilities, frame, settings, cells=cells).at(threshold).detections
+
+
+def _highest(probabilities: NDArray[Any]) -> float:
+    """Return the highest value, NaN if there is none, and refuse what is no probability."""
+    if not probabilities.size:
+        return float("nan")
+    # fmax and fmin pass over NaN, without a copy and without nanmax's warning.
+    highest = float(np.fmax.reduce(probabilities, axis=None))
+    lowest = float(np.fmin.reduce(probabilities, axis=None))
+    if highest > 1 + _ROUNDING or lowest < -_ROUNDING:
+        raise ModelError(
+            f"expected probabilities between 0 and 1, got {lowest:g} to {highest:g}; "
+            "pass the network's answers after its sigmoid or softmax"
+        )
+    return highest

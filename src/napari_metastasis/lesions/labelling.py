@@ -1,0 +1,165 @@
+"""The label of every cell at a threshold that moves: only what changes is touched."""
+
+from __future__ import annotations
+
+import bisect
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from napari_metastasis.geometry import Region
+from napari_metastasis.lesions.surface import FloorCells
+from napari_metastasis.lesions.tree import Hills
+
+__all__ = ["Labelling", "stable_ids"]
+
+#: Side of the squares that changes of the labels are reported in, in cells.
+_BLOCK = 512
+
+
+def stable_ids(hills: Hills) -> NDArray[np.int32]:
+    """Return the label of each hill: 1 for the one that stands out most, of equals the first in row-major order."""
+    # A hill that never joins another stands out from nothing.
+    prominence = hills.peak - np.maximum(hills.saddle, 0)
+    ids = np.empty(len(prominence), dtype=np.int32)
+    ids[np.lexsort((hills.top, -prominence))] = np.arange(1, len(prominence) + 1, dtype=np.int32)
+    return ids
+
+
+class Labelling:
+    """Cells sorted by value and by hill, and the labels at the threshold last moved to.
+
+    Parameters
+    ----------
+    cells, hills
+        The surface and its hills.
+    numbers
+        (bordered map,) zeros; becomes the labels.
+    shape
+        Rows and columns of the map.
+
+    Attributes
+    ----------
+    labels
+        (rows, columns) labels, rewritten in place.
+    shown
+        Cells at the threshold: so many first ones of ``cell``.
+    hill_area
+        (hills,) int64. How many of them each hill has.
+    hill_probability
+        (hills,) float32. Their highest probability before opening, ``-inf`` where there are none.
+    cell, hill, corner
+        (cells,) by falling value: number, hill, and the threshold above which a cell can be a corner of a convex hull.
+    cell_by_hill, hill_start
+        The cells of hill ``i`` by falling value are ``cell_by_hill[hill_start[i] : hill_start[i + 1]]``.
+    """
+
+    def __init__(
+        self, cells: FloorCells, hills: Hills, *, numbers: NDArray[np.signedinteger[Any]], shape: tuple[int, int]
+    ) -> None:
+        self.stride = shape[1] + 2
+        self.ids = stable_ids(hills)
+        # The labels share the border of the cells' numbers, so that a number is an index; users see the inside.
+        self._flat = numbers
+        self.labels = numbers.reshape(shape[0] + 2, self.stride)[1:-1, 1:-1]
+        self.shown = 0
+        self.hill_area = np.zeros(len(hills.peak), dtype=np.int64)
+        self.hill_probability = np.full(len(hills.peak), -np.inf, dtype=np.float32)
+        self._lesion_of = np.empty(0, dtype=np.int32)
+        order = np.argsort(-cells.value)
+        self._value = cells.value[order]
+        self.corner = cells.corner[order]
+        self.hill = hills.of_cell[order]
+        self.cell = cells.cell[order].astype(np.int32 if len(numbers) < 2**31 else np.int64)
+        places = self._sort_by_hill()
+        self.cell_by_hill = self.cell[places]
+        self._find_rises(cells.probability[order], places)
+
+    def _sort_by_hill(self) -> NDArray[np.intp]:
+        """Return the places in ``cell`` hill by hill, and note where each hill starts."""
+        # Transposing a matrix with one entry a row is a counting sort, which keeps the order inside each hill.
+        count = len(self.hill)
+        one_a_row = sparse.csr_array(
+            (np.ones(count, dtype=np.int8), self.hill, np.arange(count + 1)), shape=(count, len(self.hill_area))
+        )
+        by_hill = one_a_row.tocsc()
+        self.hill_start = by_hill.indptr.astype(np.intp)
+        places: NDArray[np.intp] = by_hill.indices
+        return places
+
+    def _find_rises(self, probability: NDArray[np.float32], places: NDArray[np.intp]) -> None:
+        """Note the cells that raise their hill's highest probability as the threshold falls, and from what."""
+        hill = self.hill[places]
+        # Offset so that each hill starts above the last: float64 leaves 2^-31 for 2^21 hills, and a float32 above 0.01
+        # is spaced no finer.
+        running = np.maximum.accumulate(hill * 2.0 + probability[places])
+        rises = np.flatnonzero(np.diff(running, prepend=-1.0) > 0)
+        at = places[rises]
+        first = np.diff(hill[rises], prepend=-1) > 0
+        before = np.where(first, np.float32(-np.inf), np.roll(probability[at], 1))
+        order = np.argsort(at)
+        self._rise = at[order]
+        self._rise_to = probability[self._rise]
+        self._rise_from = before[order]
+
+    def move(self, threshold: np.float32, lesion_of: NDArray[np.int32]) -> tuple[Region, ...]:
+        """Bring everything to ``threshold``; return the squares of the map whose labels were touched.
+
+        Parameters
+        ----------
+        threshold
+            New threshold.
+        lesion_of
+            For each hill that reaches it, the hill that names its lesion.
+        """
+        shown = bisect.bisect_right(self._value, -threshold, key=lambda value: -value)
+        between = slice(min(shown, self.shown), max(shown, self.shown))
+        cells, hills = self.cell[between], self.hill[between]
+        rises = slice(*np.searchsorted(self._rise, (between.start, between.stop)))
+        risen = self.hill[self._rise[rises]]
+        if shown > self.shown:
+            self._flat[cells] = self.ids[lesion_of[hills]]
+            self.hill_area += np.bincount(hills, minlength=len(self.hill_area))
+            np.maximum.at(self.hill_probability, risen, self._rise_to[rises])
+        else:
+            self._flat[cells] = 0
+            self.hill_area -= np.bincount(hills, minlength=len(self.hill_area))
+            np.minimum.at(self.hill_probability, risen, self._rise_from[rises])
+        renamed_cells = self._rename(lesion_of)
+        self.shown, self._lesion_of = shown, lesion_of
+        return self._squares(cells, renamed_cells)
+
+    def _rename(self, lesion_of: NDArray[np.int32]) -> NDArray[Any]:
+        """Relabel the shown cells of every hill whose lesion has another name than before; return them."""
+        common = min(len(lesion_of), len(self._lesion_of))
+        renamed = np.flatnonzero(lesion_of[:common] != self._lesion_of[:common])
+        cells, counts = self.cells_of(renamed, self.hill_area[renamed])
+        self._flat[cells] = np.repeat(self.ids[lesion_of[renamed]], counts)
+        return cells
+
+    def cells_of(self, hills: NDArray[np.intp], counts: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the numbers of the ``counts`` highest cells of each hill, hill after hill, and ``counts``."""
+        ends = np.cumsum(counts)
+        first = np.repeat(self.hill_start[hills] - ends + counts, counts)
+        return self.cell_by_hill[first + np.arange(len(first))], counts
+
+    def place(self, cells: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return rows and columns of cell numbers."""
+        row, column = np.divmod(cells, self.stride)
+        return row - 1, column - 1
+
+    def _squares(self, *touched: NDArray[Any]) -> tuple[Region, ...]:
+        """Return the squares of the map that hold any of the cells."""
+        rows, columns = self.labels.shape
+        across = -(-columns // _BLOCK)
+        flags = np.zeros(-(-rows // _BLOCK) * across, dtype=bool)
+        for cells in touched:
+            row, column = self.place(cells)
+            flags[row // _BLOCK * across + column // _BLOCK] = True
+        whole = Region(0, 0, columns, rows)
+        return tuple(
+            Region(int(square % across) * _BLOCK, int(square // across) * _BLOCK, _BLOCK, _BLOCK).intersection(whole)
+            for square in np.flatnonzero(flags)
+        )

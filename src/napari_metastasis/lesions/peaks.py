@@ -1,0 +1,122 @@
+"""Where the detections of a map lie: the middle of each peak, less those too near to a higher one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_metastasis.lesions.surface import FloorCells
+from napari_metastasis.lesions.tree import Hills, follow
+
+__all__ = ["INDISTINCT", "Peaks", "find_peaks"]
+
+#: Probabilities closer than this are one plateau. Twice the spacing of bfloat16 in [0.5, 1), so that a saturated lesion
+#: has one middle, and the same one, whichever precision the network ran in.
+INDISTINCT = np.float32(1 / 128)
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Where each hill has its middle, and which hills are detections.
+
+    Attributes
+    ----------
+    row, column
+        (hills,) float64. Middle of the peak, in cells; whole numbers are cell centres.
+    probability
+        (hills,) float32. Highest probability on the peak, before opening.
+    kept
+        (k,) intp. Hills that non-maximum suppression leaves, highest first.
+    """
+
+    row: NDArray[np.float64]
+    column: NDArray[np.float64]
+    probability: NDArray[np.float32]
+    kept: NDArray[np.intp]
+
+
+def find_peaks(cells: FloorCells, hills: Hills, *, shape: tuple[int, int], radius: float) -> Peaks:
+    """Return the middles of all peaks, and those that non-maximum suppression keeps.
+
+    A hill that stands out from an elder one by less than :data:`INDISTINCT` is part of that one's peak. A peak is all
+    of its hill within :data:`INDISTINCT` of the top, and lies at its centroid, or at the nearest of its cells where
+    the centroid is none of them. Peaks are then taken from the highest down, each dropping those closer than
+    ``radius``.
+
+    Parameters
+    ----------
+    cells, hills
+        The surface and its hills.
+    shape
+        Rows and columns of the map.
+    radius
+        In cells.
+    """
+    count = len(hills.peak)
+    itself = np.arange(count, dtype=np.int32)
+    distinct = hills.peak - hills.saddle >= INDISTINCT
+    broad = follow(np.where(distinct, itself, hills.elder))
+    row, column, probability = _middles(cells, hills, broad[hills.of_cell], shape)
+    if not distinct.all():
+        # An indistinct hill is a lesion of its own at the few thresholds between its saddle and its peak.
+        own = _middles(cells, hills, np.where(distinct[hills.of_cell], np.int32(-1), hills.of_cell), shape)
+        row, column = np.where(distinct, row, own[0]), np.where(distinct, column, own[1])
+        probability = np.where(distinct, probability, own[2])
+    candidates = np.flatnonzero(distinct)
+    kept = _suppress(np.rint(row[candidates]), np.rint(column[candidates]), shape=shape, radius=radius)
+    return Peaks(row=row, column=column, probability=probability, kept=candidates[kept])
+
+
+def _middles(
+    cells: FloorCells, hills: Hills, owner: NDArray[np.int32], shape: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+    """Return row, column and highest probability of each hill's peak, given the hill that owns each cell (-1: none)."""
+    count, stride = len(hills.peak), shape[1] + 2
+    on_peak = np.flatnonzero((owner >= 0) & (cells.value > hills.peak[owner] - INDISTINCT))
+    owner, number = owner[on_peak], cells.cell[on_peak]
+    rows, columns = number // stride - 1, number % stride - 1
+    size = np.maximum(np.bincount(owner, minlength=count), 1)
+    row = np.bincount(owner, weights=rows, minlength=count) / size
+    column = np.bincount(owner, weights=columns, minlength=count) / size
+    probability = np.zeros(count, dtype=np.float32)
+    np.maximum.at(probability, owner, cells.probability[on_peak])
+    covered = np.zeros(count, dtype=bool)
+    covered[owner[(rows == np.rint(row)[owner]) & (columns == np.rint(column)[owner])]] = True
+    # A peak bent around its centroid: fall back to the nearest of its cells, the first of equals.
+    bent = np.flatnonzero(~covered[owner])
+    distance = (rows[bent] - row[owner[bent]]) ** 2 + (columns[bent] - column[owner[bent]]) ** 2
+    order = bent[np.lexsort((number[bent], distance, owner[bent]))]
+    nearest = order[np.unique(owner[order], return_index=True)[1]]
+    row[owner[nearest]], column[owner[nearest]] = rows[nearest], columns[nearest]
+    return row, column, probability
+
+
+def _suppress(
+    rows: NDArray[np.float64], columns: NDArray[np.float64], *, shape: tuple[int, int], radius: float
+) -> NDArray[np.intp]:
+    """Return which cells, given strongest first, have no kept one closer than ``radius``.
+
+    Every kept cell paints its disc on a map of the slide; a painted cell is dropped. The map costs one byte a cell
+    where there are peaks, and nothing elsewhere.
+    """
+    reach = max(0, math.ceil(radius) - 1)
+    if reach == 0 and radius <= 0:
+        return np.arange(len(rows))
+    offsets = np.arange(-reach, reach + 1)
+    disc = offsets[:, None] ** 2 + offsets[None, :] ** 2 < radius**2
+    side = 2 * reach + 1
+    painted = np.zeros((shape[0] + 2 * reach, shape[1] + 2 * reach), dtype=bool)
+    row, column = rows.astype(np.intp), columns.astype(np.intp)
+    kept: list[int] = []
+    for start in range(0, len(row), 4096):
+        part = np.arange(start, min(start + 4096, len(row)))
+        part = part[~painted[row[part] + reach, column[part] + reach]]
+        for index, y, x in zip(part.tolist(), row[part].tolist(), column[part].tolist(), strict=True):
+            if not painted[y + reach, x + reach]:
+                window = painted[y : y + side, x : x + side]
+                np.logical_or(window, disc, out=window)
+                kept.append(index)
+    return np.array(kept, dtype=np.intp)

@@ -1,0 +1,175 @@
+"""The heatmap as a surface: its flat opening, and which way is up from every cell.
+
+A flat grey-scale opening commutes with thresholding, ``open(p) >= t`` exactly where ``open(p >= t)``, so that one
+opening serves every threshold. Cells below the floor never matter and never leave the tile that they are met in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FloorCells", "floor_cells", "opened"]
+
+#: Side of the squares that the map is worked through in: a float32 tile and its copies stay in a processor's cache.
+_TILE = 256
+
+#: Neighbours that come before and after a cell in row-major order, as (row, column) steps, themselves in that order.
+_BEFORE = ((-1, -1), (-1, 0), (-1, 1), (0, -1))
+_AFTER = ((0, 1), (1, -1), (1, 0), (1, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class FloorCells:
+    """Every cell of the opened map that reaches the floor, tile by tile.
+
+    Cells are numbered row-major on the map with a border of one cell, so that a step to a neighbour is one addition
+    that never wraps into another row.
+
+    Attributes
+    ----------
+    cell
+        (n,) intp. Number of each cell.
+    value
+        (n,) float32. The opened probability.
+    probability
+        (n,) float32. The probability before opening.
+    uphill
+        (n,) intp. Number of the highest of the cell and its eight neighbours; of equals, the first.
+    corner
+        (n,) float32. A cell can only be a corner of its lesion's convex hull at thresholds above this: where a
+        neighbour to the left or right, and one above or below, is missing.
+    """
+
+    cell: NDArray[np.intp]
+    value: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    uphill: NDArray[np.intp]
+    corner: NDArray[np.float32]
+
+
+def _slide(
+    combine: Callable[..., NDArray[np.float32]], array: NDArray[np.float32], side: int, axis: int
+) -> NDArray[np.float32]:
+    """Return ``combine`` over every run of ``side`` elements along an axis, by doubling."""
+    array = array.swapaxes(0, axis)
+    done = 1
+    while done < side:
+        step = min(done, side - done)
+        array = combine(array[:-step], array[step:])
+        done += step
+    return array.swapaxes(0, axis)
+
+
+def opened(window: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Return the opening of ``window`` with a flat square.
+
+    Parameters
+    ----------
+    window
+        (rows, columns) float32, ``-inf`` where there is nothing.
+    side
+        Side of the square, in cells; 1 changes nothing.
+
+    Returns
+    -------
+    (rows - 2 (side - 1), columns - 2 (side - 1)): the cells whose answer the window decides.
+    """
+    for axis in (0, 1):
+        window = _slide(np.minimum, window, side, axis)
+    for axis in (0, 1):
+        window = _slide(np.maximum, window, side, axis)
+    return window
+
+
+def _window(
+    probabilities: NDArray[np.float32], row: int, column: int, *, shape: tuple[int, int], halo: int, floor: np.float32
+) -> NDArray[np.float32]:
+    """Return a tile and its surroundings, ``-inf`` where the map ends, was not scanned, or stays below the floor."""
+    rows, columns = probabilities.shape
+    height, width = shape
+    window = np.full((height + 2 * halo, width + 2 * halo), -np.inf, dtype=np.float32)
+    top, left = max(0, row - halo), max(0, column - halo)
+    source = probabilities[top : min(rows, row + height + halo), left : min(columns, column + width + halo)]
+    y, x = top - row + halo, left - column + halo
+    target = window[y : y + source.shape[0], x : x + source.shape[1]]
+    # NaN compares false, and so stays out.
+    np.copyto(target, source, where=source >= floor)
+    return window
+
+
+def _shifted(surface: NDArray[np.float32], step: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the neighbour at ``step`` of every inner cell of a surface with a border of one cell."""
+    rows, columns = surface.shape
+    return surface[1 + step[0] : rows - 1 + step[0], 1 + step[1] : columns - 1 + step[1]]
+
+
+def _uphill(surface: NDArray[np.float32], stride: int) -> NDArray[np.int32]:
+    """Return the step, in cell numbers, from each inner cell to the highest around it, and the first of equals."""
+    best = _shifted(surface, _BEFORE[0]).copy()
+    steps = np.full(best.shape, _BEFORE[0][0] * stride + _BEFORE[0][1], dtype=np.int32)
+    for row, column in (*_BEFORE[1:], (0, 0), *_AFTER):
+        candidate = _shifted(surface, (row, column))
+        # Strictly higher: of equals, the one met first stays, and they are met in row-major order.
+        higher = candidate > best
+        np.copyto(best, candidate, where=higher)
+        steps[higher] = row * stride + column
+    return steps
+
+
+def _corner(surface: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the threshold up to which each inner cell cannot be a corner of a convex hull."""
+    across = np.minimum(_shifted(surface, (0, -1)), _shifted(surface, (0, 1)))
+    along = np.minimum(_shifted(surface, (-1, 0)), _shifted(surface, (1, 0)))
+    return np.maximum(across, along)
+
+
+def _tiles(probabilities: NDArray[np.float32], floor: np.float32, side: int) -> Iterator[FloorCells]:
+    rows, columns = probabilities.shape
+    stride = columns + 2
+    for row in range(0, rows, _TILE):
+        for column in range(0, columns, _TILE):
+            tile = probabilities[row : row + _TILE, column : column + _TILE]
+            # An opening never raises a value, so a tile without a cell at the floor stays without one.
+            if not (tile >= floor).any():
+                continue
+            surface = opened(_window(probabilities, row, column, shape=tile.shape, halo=side, floor=floor), side)
+            core = surface[1:-1, 1:-1]
+            y, x = np.nonzero(core >= floor)
+            cell = (y + (row + 1)) * stride + (x + (column + 1))
+            yield FloorCells(
+                cell=cell,
+                value=core[y, x],
+                probability=tile[y, x],
+                uphill=cell + _uphill(surface, stride)[y, x],
+                corner=_corner(surface)[y, x],
+            )
+
+
+def floor_cells(probabilities: NDArray[np.float32], *, floor: float, side: int) -> FloorCells:
+    """Return the cells of the opened map that reach ``floor``.
+
+    Parameters
+    ----------
+    probabilities
+        (rows, columns) float32, NaN where nothing was scanned.
+    floor
+        Lowest threshold that will ever be asked for.
+    side
+        Side of the opening's square, in cells; 1 switches it off.
+    """
+    found = list(_tiles(probabilities, np.float32(floor), side))
+    if not found:
+        none = np.empty(0, dtype=np.intp)
+        nothing = np.empty(0, dtype=np.float32)
+        return FloorCells(cell=none, value=nothing, probability=nothing, uphill=none, corner=nothing)
+    return FloorCells(
+        cell=np.concatenate([tile.cell for tile in found]),
+        value=np.concatenate([tile.value for tile in found]),
+        probability=np.concatenate([tile.probability for tile in found]),
+        uphill=np.concatenate([tile.uphill for tile in found]),
+        corner=np.concatenate([tile.corner for tile in found]),
+    )

@@ -1,0 +1,184 @@
+"""Which hills of a surface join which, and at what height: the merge tree that answers every threshold at once.
+
+Each cell climbs to the highest of its neighbours until it stands on a peak; the cells that reach one peak are its hill.
+Lowering the threshold, two hills become one lesion at the highest saddle between them, and the one with the lower peak
+gives up its name (the elder rule of persistent homology: Edelsbrunner, Letscher and Zomorodian 2002). A hill is thus
+known by its peak, the height at which it joins, and the hill that it joins; nothing is quantised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_metastasis.lesions.surface import FloorCells
+
+__all__ = ["Hills", "follow", "grow_hills"]
+
+#: Cells whose neighbours are looked up at once: the temporary arrays stay at a few MB.
+_CHUNK = 1 << 20
+#: Rounds that settle fewer hills than this share are left to the plain loop, which chains cannot slow down.
+_WORTHWHILE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Hills:
+    """The hills of a surface, highest peak first; of equal peaks, the first in row-major order.
+
+    Attributes
+    ----------
+    peak
+        (n,) float32. Height of each peak.
+    saddle
+        (n,) float32, below ``peak``. Threshold down from which the hill belongs to ``elder``; ``-inf`` if never.
+    elder
+        (n,) int32. The hill that it joins, always an earlier one; itself where it joins none.
+    top
+        (n,) intp. Number of the first cell of its peak.
+    of_cell
+        (cells,) int32. Hill of each cell.
+    """
+
+    peak: NDArray[np.float32]
+    saddle: NDArray[np.float32]
+    elder: NDArray[np.int32]
+    top: NDArray[np.intp]
+    of_cell: NDArray[np.int32]
+
+    def lesions_at(self, threshold: np.float32) -> NDArray[np.int32]:
+        """Return, for every hill that reaches ``threshold``, the hill that names its lesion.
+
+        Hills are sorted by their peaks, so that those are the first ``len(result)``.
+        """
+        shown = int(np.searchsorted(-self.peak, -threshold, side="right"))
+        itself = np.arange(shown, dtype=np.int32)
+        return follow(np.where(self.saddle[:shown] >= threshold, self.elder[:shown], itself))
+
+
+def follow(pointers: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return where each chain of pointers ends; an element that points at itself ends one."""
+    while True:
+        further = pointers[pointers]
+        if np.array_equal(further, pointers):
+            return pointers
+        pointers = further
+
+
+def grow_hills(cells: FloorCells, numbers: NDArray[np.int32], stride: int) -> Hills:
+    """Return the hills of a surface.
+
+    Parameters
+    ----------
+    cells
+        The surface.
+    numbers
+        (bordered map,) int32, all zero; scratch space, zero again on return.
+    stride
+        Cell numbers from one row to the next.
+    """
+    count = len(cells.cell)
+    numbers[cells.cell] = np.arange(1, count + 1, dtype=np.int32)
+    summit = follow(numbers[cells.uphill] - 1)
+    tops = np.flatnonzero(summit == np.arange(count, dtype=np.int32))
+    tops = tops[np.lexsort((cells.cell[tops], -cells.value[tops]))]
+    rank = np.empty(count, dtype=np.int32)
+    rank[tops] = np.arange(len(tops), dtype=np.int32)
+    of_cell = rank[summit]
+    first, second, height = _passes(cells, of_cell, numbers, stride)
+    numbers[cells.cell] = 0
+    saddle, elder = _join(len(tops), first, second, height)
+    peak = cells.value[tops]
+    # The tops of one plateau, and hills that share a shoulder as high as their peak, are one hill to every threshold.
+    kept = saddle < peak
+    into = follow(np.where(kept, np.arange(len(tops), dtype=np.int32), elder))
+    renamed = np.cumsum(kept, dtype=np.int32) - 1
+    return Hills(
+        peak=peak[kept],
+        saddle=saddle[kept],
+        elder=renamed[into[elder[kept]]],
+        top=cells.cell[tops[kept]],
+        of_cell=renamed[into[of_cell]],
+    )
+
+
+def _passes(
+    cells: FloorCells, of_cell: NDArray[np.int32], numbers: NDArray[np.int32], stride: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """Return every pair of touching cells of two hills: the hills, and the height of the lower cell."""
+    firsts, seconds, heights = [], [], []
+    for start in range(0, len(cells.cell), _CHUNK):
+        here = slice(start, start + _CHUNK)
+        own, value = of_cell[here], cells.value[here]
+        # Half of the eight neighbours; the other half finds the pair from the other side.
+        for step in (1, stride - 1, stride, stride + 1):
+            neighbour = numbers[cells.cell[here] + step] - 1
+            # Where there is none, -1 reads the last cell; that pair is dropped here.
+            differ = np.flatnonzero((neighbour >= 0) & (of_cell[neighbour] != own))
+            neighbour = neighbour[differ]
+            firsts.append(own[differ])
+            seconds.append(of_cell[neighbour])
+            heights.append(np.minimum(value[differ], cells.value[neighbour]))
+    if not firsts:
+        none = np.empty(0, dtype=np.int32)
+        return none, none, np.empty(0, dtype=np.float32)
+    return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(heights)
+
+
+def _join(
+    count: int, first: NDArray[np.int32], second: NDArray[np.int32], height: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return the saddle at which each hill joins an elder one, and that hill.
+
+    As in Borůvka's algorithm every hill looks at its highest pass. Where that leads to an elder hill, the hill ends
+    there, whatever else happens on the map: all such hills are settled at once, and their passes handed to the elder.
+    """
+    saddle = np.full(count, -np.inf, dtype=np.float32)
+    itself = np.arange(count, dtype=np.int32)
+    elder = itself.copy()
+    while len(first):
+        highest = np.full(count, -np.inf, dtype=np.float32)
+        np.maximum.at(highest, first, height)
+        np.maximum.at(highest, second, height)
+        beyond = itself.copy()
+        for own, other in ((first, second), (second, first)):
+            through = np.flatnonzero(height == highest[own])
+            # The smallest number is the highest peak.
+            np.minimum.at(beyond, own[through], other[through])
+        settled = np.flatnonzero(beyond < itself)
+        saddle[settled] = highest[settled]
+        elder[settled] = beyond[settled]
+        heir = follow(beyond)
+        first, second = heir[first], heir[second]
+        open_ = np.flatnonzero(first != second)
+        first, second, height = first[open_], second[open_], height[open_]
+        if len(settled) < _WORTHWHILE * len(np.unique(first)):
+            _join_one_by_one(saddle, elder, first, second, height)
+            break
+    return saddle, elder
+
+
+def _join_one_by_one(
+    saddle: NDArray[np.float32],
+    elder: NDArray[np.int32],
+    first: NDArray[np.int32],
+    second: NDArray[np.int32],
+    height: NDArray[np.float32],
+) -> None:
+    """Settle the hills that are left in place, from the highest pass down (Kruskal's algorithm with the elder rule)."""
+    heir: dict[int, int] = {}
+
+    def end(hill: int) -> int:
+        path = []
+        while hill in heir:
+            path.append(hill)
+            hill = heir[hill]
+        heir.update(dict.fromkeys(path, hill))
+        return hill
+
+    order = np.argsort(-height, kind="stable")
+    for one, other, at in zip(first[order].tolist(), second[order].tolist(), height[order].tolist(), strict=True):
+        older, younger = sorted((end(one), end(other)))
+        if older != younger:
+            saddle[younger], elder[younger], heir[younger] = at, older, older
