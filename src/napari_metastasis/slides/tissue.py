@@ -39,7 +39,7 @@ _MIN_GLASS_SHARE = 0.005
 _WHITE = (245.0, 245.0, 245.0)
 
 # Natural optical densities. Noise, JPEG and dust on glass stay below 0.03; the palest eosin seen reaches 0.07.
-_MIN_STAIN, _STRONG_STAIN = 0.04, 0.25
+_MIN_STAIN, _STRONG_STAIN = 0.04, 0.16
 # Red ink lets red through and stops blue nearly as well as green; eosin stops less blue (0.5 to 0.63 of green) and more
 # red (over 0.2 of green), measured on slides with and without pen marks.
 _INK_RED, _INK_BLUE = 0.22, 0.66
