@@ -3,39 +3,100 @@
 from __future__ import annotations
 
 import sys
+from types import TracebackType
 
 import typer
 
-from napari_metastasis.cli import train
+from napari_metastasis import __version__
+from napari_metastasis.cli import evaluate, models, scan, train, view
+from napari_metastasis.cli.console import note, quiet_libraries, say
 from napari_metastasis.errors import MetastasisError
 
 __all__ = ["app", "main"]
 
+_NAME = "napari-metastasis"
+
+#: Exit status after Ctrl-C, as shells know it.
+_INTERRUPTED = 130
+#: Commands that go on where they were stopped.
+_RESUMABLE = {"demo", "scan", "train"}
+
 app = typer.Typer(
-    name="napari-metastasis",
+    name=_NAME,
     help="Find breast-cancer metastases in lymph-node slides. Not a medical device.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("view")(view.view)
+app.command("scan")(scan.scan)
 app.add_typer(train.app, name="train")
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(models.app, name="models")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        say(f"{_NAME} {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def _common(
-    context: typer.Context,
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error; also after a command's name."),
+    version: bool = typer.Option(
+        False, "--version", callback=_say_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
-    context.obj = {"debug": debug}
+    """Find breast-cancer metastases in lymph-node slides. Not a medical device."""
+    del debug, version  # one is taken out of the arguments by main(), the other is answered before this is reached
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. Exit status: 0 done, 1 failed, 2 wrong usage."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        app(arguments)
-    except MetastasisError as error:
-        if "--debug" in arguments:
-            raise
-        typer.echo(f"napari-metastasis: {error}", err=True)
-        raise SystemExit(1) from None
+    """Run one command and exit.
+
+    Parameters
+    ----------
+    arguments
+        What stands on the command line; by default this process's own, whose every failure then ends in one line, even
+        a fault of the program.
+
+    Raises
+    ------
+    SystemExit
+        With status 0: done, 1: failed, 2: wrong usage, 130: stopped by Ctrl-C.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    wanted = [argument for argument in given if argument != "--debug"]
+    if arguments is None and not debug:
+        sys.excepthook = _one_line
+    with quiet_libraries(quiet=not debug):
+        try:
+            status = app(wanted or ["--help"], prog_name=_NAME, standalone_mode=False)
+        except typer.TyperException as error:
+            note(_with_help(error))
+            raise SystemExit(2) from None
+        except (MetastasisError, MemoryError) as error:
+            if debug:
+                raise
+            note(str(error) or "expected enough free memory, got too little; close other programs and try again")
+            raise SystemExit(1) from None
+    if status == _INTERRUPTED:
+        goes_on = (
+            "; what was finished is kept, and the same command goes on from there" if _RESUMABLE & {*wanted} else ""
+        )
+        note(f"stopped{goes_on}")
+    raise SystemExit(status or 0)
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    del trace
+    note(f"unexpected {kind.__name__}: {error}; run the same command with --debug and report what it prints")
+
+
+def _with_help(error: typer.TyperException) -> str:
+    """Return what is wrong with the arguments, and where to read how they are written."""
+    # Only what the parser itself refuses knows its command; the settings' own messages already name the remedy.
+    context = getattr(error, "ctx", None)
+    hint = f"; see '{context.command_path} --help'" if context is not None else ""
+    return error.format_message().rstrip(".") + hint

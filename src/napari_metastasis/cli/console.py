@@ -1,0 +1,151 @@
+"""What the commands say: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["Progress", "note", "quiet_libraries", "say", "say_json", "say_table", "show_progress", "stop_on_interrupt"]
+
+#: Told (done, total), as the core's long jobs report.
+Progress = Callable[[int, int], None]
+
+#: Seconds between two lines of progress where standard error is a file: enough to see life, few enough to read.
+_LINE_EVERY_S = 30.0
+
+
+def say(text: str) -> None:
+    """Write a result to standard output, as it is: never wrapped, so that a path can be copied."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """Write one line to standard error, under the program's name."""
+    # A message that quotes a library's own may hold line breaks; a failure is one line all the same.
+    sys.stderr.write(f"napari-metastasis: {' '.join(text.split())}\n")
+
+
+def say_json(values: Mapping[str, Any]) -> None:
+    """Write one JSON object to standard output."""
+    say(json.dumps(values, ensure_ascii=False, allow_nan=False))
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Write a table to standard output; columns of numbers are set flush right."""
+    table = Table(title=title or None, title_justify="left")
+    for position, column in enumerate(columns):
+        numbers = bool(rows) and all(_is_number(row[position]) for row in rows)
+        table.add_column(column, justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*row)
+    # Made here and not kept, so that it writes to whatever standard output is now.
+    Console(highlight=False, markup=False).print(table)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").replace(".", "").replace("-", "").isdigit()
+
+
+@contextmanager
+def show_progress(title: str, *, unit: str, scale: float = 1.0) -> Iterator[Progress]:
+    """Yield a function that shows how far a job is, its rate and the time left, on standard error.
+
+    On a terminal it is a bar that disappears at the end; elsewhere a line every half minute.
+
+    Parameters
+    ----------
+    title
+        What is being done.
+    unit
+        What the rate counts in a second.
+    scale
+        Units of the rate in one step of the job.
+    """
+    console = Console(stderr=True, highlight=False, markup=False)
+    if not console.is_terminal:
+        yield _lines(title, unit, scale)
+        return
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), rate, TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None, rate="")
+        started = time.monotonic()
+        first: list[int] = []
+
+        def advance(done: int, total: int) -> None:
+            # What an earlier scan finished took no time of this one.
+            first.append(done) if not first else None
+            seconds = time.monotonic() - started
+            rate = f"{(done - first[0]) * scale / seconds:,.1f} {unit}/s" if seconds > 0 and done > first[0] else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield advance
+
+
+def _lines(title: str, unit: str, scale: float) -> Progress:
+    started = last = time.monotonic()
+    first: int | None = None
+
+    def advance(done: int, total: int) -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        first = done if first is None else first
+        if now - last < _LINE_EVERY_S or done <= first:
+            return
+        last = now
+        rate = (done - first) / (now - started)
+        left = (total - done) / rate
+        note(f"{title}: {done / total:.0%}, {rate * scale:,.1f} {unit}/s, {left / 60:.0f} min left")
+
+    return advance
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether the process was asked to end; a second Ctrl-C ends it at once."""
+    stopped = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        nonlocal stopped
+        if stopped and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopped = True
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: stopped
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def quiet_libraries(*, quiet: bool) -> Iterator[None]:
+    """Keep other libraries' warnings and log lines, which no user can act on, from standard error."""
+    # torch's C++ side reads this once, when it is imported.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR" if quiet else "WARNING")
+    before = logging.root.manager.disable
+    with warnings.catch_warnings() if quiet else nullcontext():
+        if quiet:
+            warnings.simplefilter("ignore")
+            logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(before)

@@ -1,0 +1,71 @@
+"""``models``: what can scan a slide."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from napari_metastasis.cli.console import say, say_json, say_table
+
+__all__ = ["app"]
+
+app = typer.Typer(help="See which models there are.")
+
+
+@app.command("list")
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """List the models that 'scan --model' takes by name."""
+    from napari_metastasis.models import list_models, load_model
+
+    models = [load_model(entry.name) for entry in list_models()]
+    if as_json:
+        say_json({"models": [model.spec.to_json() for model in models]})
+        return
+    say_table(
+        ("name", "network", "µm/px", "patch px", "stride px", "weights"),
+        [
+            (
+                model.spec.name,
+                model.spec.architecture,
+                f"{model.spec.mpp:g}",
+                str(model.spec.patch_px),
+                str(model.spec.stride_px),
+                model.weights_sha256[:12],
+            )
+            for model in models
+        ],
+    )
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(help="A model's name, or a .safetensors file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Show a model's card: what it expects, what it was trained on, how well it does."""
+    from napari_metastasis.models import load_model
+
+    loaded = load_model(model)
+    values = {"spec": loaded.spec.to_json(), "weights_sha256": loaded.weights_sha256, "card": dict(loaded.card)}
+    if as_json:
+        say_json(values)
+        return
+    for line in _outline(values):
+        say(line)
+
+
+def _outline(values: dict[str, Any], indent: str = "") -> list[str]:
+    """Return nested values as indented lines."""
+    lines = []
+    for key, value in values.items():
+        name = key.replace("_", " ")
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", *_outline(value, indent + "  ")]
+        elif isinstance(value, list | tuple):
+            lines.append(f"{indent}{name}: {', '.join(map(str, value))}")
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return lines
