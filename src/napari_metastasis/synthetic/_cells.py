@@ -1,0 +1,145 @@
+"""Where cells sit: jittered grids whose points push one another apart, the same in every window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_metastasis.synthetic._noise import Floats, hashed
+
+__all__ = ["REACH_UM", "CellGrid", "Grids", "cell_grid"]
+
+#: Rounds of pushing. Each lets a point feel two cells further, so that a window needs a rim of twice as many cells.
+_ROUNDS = 3
+_RIM = 2 * _ROUNDS
+_NEIGHBOURS = tuple(step for step in product((-2, -1, 0, 1, 2), repeat=2) if step != (0, 0))
+
+
+#: Half the length of the largest nucleus: how far outside a window a cell may sit and still be seen in it, in µm.
+REACH_UM = 16.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellGrid:
+    """Cells of one type in a window, one for each square of a grid.
+
+    Attributes
+    ----------
+    spacing
+        Side of a square, in µm.
+    column, row
+        Of the first square.
+    x, y
+        (rows, columns) float32 places in µm.
+    chance
+        (rows, columns, 6) float32 numbers in [0, 1) of each cell's own.
+    """
+
+    spacing: float
+    column: int
+    row: int
+    x: Floats
+    y: Floats
+    chance: Floats
+
+    def nearest(self, x: Floats, y: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
+        """Return, for every place, the distances to the nearest and second nearest cell in µm, and the nearest's index.
+
+        Looks at the nine squares around the place (Worley 1996, "A cellular texture basis function").
+        """
+        column = np.floor(x / np.float32(self.spacing)).astype(np.intp) - self.column
+        row = np.floor(y / np.float32(self.spacing)).astype(np.intp) - self.row
+        first = np.full(x.shape, np.inf, np.float32)
+        second = first.copy()
+        owner = np.zeros(x.shape, np.intp)
+        px, py, width = self.x.ravel(), self.y.ravel(), self.x.shape[1]
+        for dy, dx in product((-1, 0, 1), repeat=2):
+            index = (row + dy) * width + (column + dx)
+            distance = np.square(px[index] - x) + np.square(py[index] - y)
+            closer = distance < first
+            second = np.where(closer, first, np.minimum(second, distance))
+            owner = np.where(closer, index, owner)
+            first = np.minimum(first, distance)
+        return np.sqrt(first), np.sqrt(second), owner
+
+
+def cell_grid(
+    seed: int, layer: int, spacing: float, *, x: float, y: float, width: float, height: float, push: float = 0.3
+) -> CellGrid:
+    """Return the cells in and around a window given in µm.
+
+    Parameters
+    ----------
+    seed, layer
+        Of the slide and of the type of cell.
+    spacing
+        Mean distance between cells, in µm.
+    x, y, width, height
+        The window; a rim of two squares around it is returned too.
+    push
+        How far two cells that nearly touch move apart in each round, in spacings.
+    """
+    column, row = int(np.floor(x / spacing)) - 2 - _RIM, int(np.floor(y / spacing)) - 2 - _RIM
+    columns = int(np.floor((x + width) / spacing)) + 3 + _RIM - column
+    rows = int(np.floor((y + height) / spacing)) + 3 + _RIM - row
+    j, i = np.meshgrid(np.arange(row, row + rows), np.arange(column, column + columns), indexing="ij")
+    chance = hashed(seed * 64 + layer, i, j, 8)
+    # In units of the spacing and relative to each cell's own square: exact in float32 wherever the window lies.
+    u, v = 0.04 + 0.92 * chance[..., 0], 0.04 + 0.92 * chance[..., 1]
+    for _ in range(_ROUNDS):
+        u, v = _pushed(u, v, np.float32(push))
+    inner = (slice(_RIM, -_RIM), slice(_RIM, -_RIM))
+    return CellGrid(
+        spacing=spacing,
+        column=column + _RIM,
+        row=row + _RIM,
+        x=((i + u)[inner] * spacing).astype(np.float32),
+        y=((j + v)[inner] * spacing).astype(np.float32),
+        chance=chance[(*inner, slice(2, None))],
+    )
+
+
+def _pushed(u: Floats, v: Floats, push: np.float32) -> tuple[Floats, Floats]:
+    """Return the points after one round; the rim's outermost squares come out wrong and are cut off later."""
+    du, dv = np.zeros_like(u), np.zeros_like(v)
+    for dj, di in _NEIGHBOURS:
+        # Where the neighbour (dj, di) squares away is, seen from this point.
+        away_u = u - (np.roll(u, (-dj, -di), (0, 1)) + np.float32(di))
+        away_v = v - (np.roll(v, (-dj, -di), (0, 1)) + np.float32(dj))
+        distance = np.hypot(away_u, away_v) + np.float32(1e-3)
+        force = np.maximum(1 - distance, 0) * push / distance
+        du += force * away_u
+        dv += force * away_v
+    return u + du, v + dv
+
+
+@dataclass(frozen=True, slots=True)
+class Grids:
+    """The cells of every type that can be seen in a window."""
+
+    lymphocytes: CellGrid
+    blasts: CellGrid
+    histiocytes: CellGrid
+    tumour: CellGrid
+    fibroblasts: CellGrid
+    adipocytes: CellGrid
+    membranes: CellGrid
+    erythrocytes: CellGrid
+
+    @classmethod
+    def over(cls, seed: int, *, x: float, y: float, side: float) -> Grids:
+        """Return the cells over a square window given in µm."""
+        window = {"x": x - REACH_UM, "y": y - REACH_UM, "width": side + 2 * REACH_UM, "height": side + 2 * REACH_UM}
+        return cls(
+            lymphocytes=cell_grid(seed, 4, 7.0, **window),
+            blasts=cell_grid(seed, 8, 8.3, **window),
+            histiocytes=cell_grid(seed, 2, 11.0, **window),
+            tumour=cell_grid(seed, 1, 13.5, **window),
+            fibroblasts=cell_grid(seed, 5, 13.0, **window),
+            adipocytes=cell_grid(seed, 3, 78.0, **window, push=0.2),
+            membranes=cell_grid(seed, 6, 16.0, **window),
+            erythrocytes=cell_grid(seed, 7, 6.2, **window),
+        )

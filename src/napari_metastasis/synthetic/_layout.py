@@ -1,0 +1,313 @@
+"""What lies where on a synthetic slide: decided once from the seed, in µm, before any pixel is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_metastasis.errors import SettingsError
+from napari_metastasis.settings import SyntheticSettings
+from napari_metastasis.synthetic._shapes import Blob
+
+__all__ = ["Follicle", "Layout", "Metastasis", "Node", "Pattern", "Stroke", "Vessel", "plan_layout"]
+
+Pattern = Literal["solid", "nests", "cords", "glands"]
+_PATTERNS: tuple[Pattern, ...] = ("solid", "nests", "cords", "glands")
+
+#: AJCC size classes, as the longest diameter in µm. The margins keep a class beyond doubt after rounding.
+_SIZES = {"macro": (2300.0, 2900.0), "micro": (300.0, 1300.0), "itc": (75.0, 185.0)}
+#: Nothing of a metastasis lies nearer to the surface: the capsule stays whole.
+_CAPSULE_UM = 75.0
+#: Between two metastases, so that the challenge's merging distance of 75 µm never joins them.
+_APART_UM = 260.0
+_TRIES = 4000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """A lymph node: its outline, where its hilum is, and the trabeculae that run inwards.
+
+    ``trabeculae`` is (n, 4): angle, length in µm, half width in µm, waviness in radians.
+    """
+
+    outline: Blob
+    hilum: tuple[float, float]
+    hilum_um: float
+    trabeculae: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Follicle:
+    """A lymphoid follicle; ``center`` is the share of its radius that is germinal centre, 0 for a primary follicle."""
+
+    outline: Blob
+    center: float
+
+
+@dataclass(frozen=True, slots=True)
+class Vessel:
+    """A vessel cut across: its lumen's outline, the wall's thickness in µm, and whether blood fills it."""
+
+    lumen: Blob
+    wall_um: float
+    blood: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Metastasis:
+    """A metastasis: its exact outline, how it grows, and how far its cells are from normal (0 to 1)."""
+
+    name: str
+    outline: Blob
+    pattern: Pattern
+    grade: float
+    angle: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stroke:
+    """A band along a line of (n, 2) points in µm: a pen mark, a fold, a tear or a blurred strip."""
+
+    points: NDArray[np.float64]
+    half_width_um: float
+    colour: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Everything on a slide, in µm from the corner of its first pixel."""
+
+    nodes: tuple[Node, ...]
+    follicles: tuple[Follicle, ...]
+    vessels: tuple[Vessel, ...]
+    metastases: tuple[Metastasis, ...]
+    pens: tuple[Stroke, ...]
+    folds: tuple[Stroke, ...]
+    tears: tuple[Stroke, ...]
+    blurs: tuple[Blob, ...]
+    dust: NDArray[np.float64]
+
+
+def plan_layout(settings: SyntheticSettings) -> Layout:
+    """Return what lies where on the slide of ``settings``.
+
+    Raises
+    ------
+    SettingsError
+        If the slide has no room for what was asked.
+    """
+    rng = np.random.default_rng((settings.seed, 1))
+    width, height = settings.width_px * settings.mpp, settings.height_px * settings.mpp
+    nodes = _nodes(rng, settings, width, height)
+    metastases = _metastases(rng, settings, nodes)
+    follicles = _follicles(rng, nodes, metastases)
+    vessels = _vessels(rng, nodes, metastases)
+    edge = _Edge(rng, nodes, width, height)
+    return Layout(
+        nodes=nodes,
+        follicles=follicles,
+        vessels=vessels,
+        metastases=metastases,
+        pens=tuple(edge.pen(k) for k in range(settings.pen_marks)),
+        folds=tuple(edge.crossing(rng.uniform(8, 16)) for _ in range(settings.folds)),
+        tears=tuple(edge.crossing(rng.uniform(4, 14)) for _ in range(settings.tears)),
+        blurs=tuple(edge.blur() for _ in range(settings.blurred_areas)),
+        dust=np.c_[rng.uniform((0, 0), (width, height), (settings.dust, 2)), rng.gamma(3, 2.2, settings.dust)],
+    )
+
+
+def _nodes(rng: np.random.Generator, settings: SyntheticSettings, width: float, height: float) -> tuple[Node, ...]:
+    """Return nodes that lie on the slide, apart from one another."""
+    # A lone node takes what room there is; several share the slide's area.
+    room = min(0.86 * max(width, height), 1.15 * min(width, height)) / np.sqrt(settings.nodes)
+    nodes: list[Node] = []
+    for _ in range(_TRIES):
+        if len(nodes) == settings.nodes:
+            return tuple(nodes)
+        length = min(settings.node_mm * 1000 * rng.uniform(0.92, 1.0), room) * (0.97 ** (len(nodes) > 0))
+        shape = Blob.random(rng, diameter=length, aspect=rng.uniform(0.66, 0.8), rough=0.09, lobes=6)
+        corners = shape.polygon(64)
+        low, high = -corners.min(axis=0) + 0.03 * width, np.array([width, height]) - corners.max(axis=0) - 0.03 * height
+        if (low > high).any():
+            room *= 0.97
+            continue
+        x, y = rng.uniform(low, high)
+        if all(np.hypot(x - n.outline.x, y - n.outline.y) > shape.reach + n.outline.reach + 150 for n in nodes):
+            nodes.append(_node(rng, shape.moved(x, y)))
+        else:
+            room *= 0.998
+    raise SettingsError(
+        f"expected room for {settings.nodes} nodes on {width / 1000:.1f} x {height / 1000:.1f} mm, "
+        f"got room for {len(nodes)}; ask for fewer or shorter nodes, or a larger slide"
+    )
+
+
+def _node(rng: np.random.Generator, outline: Blob) -> Node:
+    """Return a node with a notch at its hilum."""
+    angle = -np.pi + np.arange(len(outline.radius)) * (2 * np.pi / len(outline.radius))
+    # The hilum lies on a long side, where the outline is nearest to the middle.
+    at = angle[int(np.argmin(outline.radius))] + rng.uniform(-0.2, 0.2)
+    away = np.angle(np.exp(1j * (angle - at)))
+    radius = outline.radius * (1 - 0.2 * np.exp(-((away / 0.3) ** 2)))
+    outline = Blob.from_radius(outline.x, outline.y, radius.astype(np.float64))
+    inside = 0.86 * float(outline.radius.min())
+    count = max(2, round(outline.reach / 300))
+    angles = np.sort(rng.uniform(-np.pi, np.pi, count))
+    trabeculae = np.c_[
+        angles,
+        outline.reach * rng.uniform(0.12, 0.4, count),
+        rng.uniform(8, 24, count),
+        rng.uniform(0.01, 0.05, count),
+    ]
+    hilum = (outline.x + inside * np.cos(at), outline.y + inside * np.sin(at))
+    return Node(outline, hilum, 0.62 * float(np.median(outline.radius)), trabeculae)
+
+
+def _depth_in(node: Node, points: NDArray[np.float64]) -> NDArray[np.float32]:
+    return node.outline.depth(points[:, 0].astype(np.float32), points[:, 1].astype(np.float32))
+
+
+def _placed(
+    rng: np.random.Generator, nodes: tuple[Node, ...], shape: Blob, accept: Callable[[Node, Blob], bool]
+) -> Blob | None:
+    """Return ``shape`` moved to a random place in a node that ``accept`` takes, or None."""
+    weight = np.array([node.outline.reach**2 for node in nodes])
+    for _ in range(_TRIES):
+        node = nodes[int(rng.choice(len(nodes), p=weight / weight.sum()))]
+        x, y = (rng.uniform(-1, 1, 2) * node.outline.reach).tolist()
+        moved = shape.moved(node.outline.x + x, node.outline.y + y)
+        if accept(node, moved):
+            return moved
+    return None
+
+
+def _metastases(
+    rng: np.random.Generator, settings: SyntheticSettings, nodes: tuple[Node, ...]
+) -> tuple[Metastasis, ...]:
+    """Return the metastases of every size class, the largest first, apart from one another."""
+    found: list[Metastasis] = []
+    for kind, count in (("macro", settings.macro), ("micro", settings.micro), ("itc", settings.itc)):
+        low, high = _SIZES[kind]
+        for number in range(count):
+            # Evenly spread over the class on a logarithmic scale, so that a few show its whole range.
+            share = (number + rng.uniform(0.2, 0.8)) / count
+            diameter = low * (high / low) ** share
+            shape = Blob.random(rng, diameter=diameter, aspect=rng.uniform(0.5, 0.85), rough=0.16)
+            deepest = 420.0 + diameter / 2 if kind != "macro" else np.inf
+
+            def accept(node: Node, blob: Blob, deepest: float = deepest) -> bool:
+                depth = _depth_in(node, blob.polygon(64))
+                # Small ones come in by the subcapsular sinus and lie near it.
+                if depth.min() < _CAPSULE_UM or depth.max() > deepest + 300:
+                    return False
+                return all(_apart(blob, other.outline) for other in found)
+
+            placed = _placed(rng, nodes, shape, accept)
+            if placed is None:
+                raise SettingsError(
+                    f"expected room for {count} metastases of class {kind} in {len(nodes)} nodes, "
+                    f"got room for {number}; ask for fewer of them, longer nodes or a larger slide"
+                )
+            pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))] if kind != "itc" else "solid"
+            grade = float(np.clip(settings.grade + 0.12 * rng.normal(), 0, 1))
+            found.append(Metastasis(f"{kind} {number + 1}", placed, pattern, grade, rng.uniform(0, np.pi)))
+    return tuple(found)
+
+
+def _apart(blob: Blob, other: Blob) -> bool:
+    if np.hypot(blob.x - other.x, blob.y - other.y) > blob.reach + other.reach + _APART_UM:
+        return True
+    points = blob.polygon(128)
+    return bool(other.depth(points[:, 0].astype(np.float32), points[:, 1].astype(np.float32)).max() < -_APART_UM)
+
+
+def _follicles(
+    rng: np.random.Generator, nodes: tuple[Node, ...], metastases: tuple[Metastasis, ...]
+) -> tuple[Follicle, ...]:
+    """Return follicles along the cortex, outside the metastases and away from the hilum."""
+    found: list[Follicle] = []
+    for node in nodes:
+        target = int(2 * np.pi * node.outline.reach / 520)
+        for _ in range(6 * target):
+            size = rng.uniform(110, 260)
+            angle = rng.uniform(-np.pi, np.pi)
+            edge = float(np.interp(angle, np.linspace(-np.pi, np.pi, 1025)[:-1], node.outline.radius))
+            inner = edge - size - rng.uniform(130, 320)
+            if inner < 0.25 * edge:
+                continue
+            x, y = node.outline.x + inner * np.cos(angle), node.outline.y + inner * np.sin(angle)
+            shape = Blob.random(rng, diameter=2 * size, aspect=rng.uniform(0.7, 0.95), rough=0.1, lobes=5).moved(x, y)
+            far = np.hypot(x - node.hilum[0], y - node.hilum[1]) > node.hilum_um + 0.6 * size
+            free = all(np.hypot(x - f.outline.x, y - f.outline.y) > size + f.outline.reach + 25 for f in found)
+            if far and free and all(_clear(shape, m.outline) for m in metastases):
+                found.append(Follicle(shape, rng.uniform(0.55, 0.78) if rng.uniform() < 0.7 else 0.0))
+    return tuple(found)
+
+
+def _clear(blob: Blob, other: Blob) -> bool:
+    points = np.r_[blob.polygon(64), [[blob.x, blob.y]]]
+    return bool(other.depth(points[:, 0].astype(np.float32), points[:, 1].astype(np.float32)).max() < -10)
+
+
+def _vessels(
+    rng: np.random.Generator, nodes: tuple[Node, ...], metastases: tuple[Metastasis, ...]
+) -> tuple[Vessel, ...]:
+    """Return vessels in the nodes and in the fat around them."""
+    found: list[Vessel] = []
+    for node in nodes:
+        reach = node.outline.reach
+        for _ in range(int(26 * (reach / 2000) ** 2) + 3):
+            size = float(np.exp(rng.normal(3.3, 0.45)))
+            shape = Blob.random(rng, diameter=2 * size, aspect=rng.uniform(0.4, 0.95), rough=0.15, lobes=5)
+            x, y = (rng.uniform(-1.15, 1.15, 2) * reach).tolist()
+            lumen = shape.moved(node.outline.x + x, node.outline.y + y)
+            wall = rng.uniform(4, 10) if rng.uniform() < 0.6 else rng.uniform(12, 28)
+            depth = _depth_in(node, lumen.polygon(32))
+            # Not across the capsule, where a vessel cut across would be odd.
+            if (depth.min() > 150 or depth.max() < -60) and all(_clear(lumen, m.outline) for m in metastases):
+                found.append(Vessel(lumen, float(wall), bool(rng.uniform() < 0.6)))
+    return tuple(found)
+
+
+class _Edge:
+    """Places for what a preparation does to a section: pens, folds, tears, areas out of focus."""
+
+    def __init__(self, rng: np.random.Generator, nodes: tuple[Node, ...], width: float, height: float) -> None:
+        self._rng, self._nodes, self._extent = rng, nodes, np.array([width, height])
+
+    def _line(self, start: NDArray[np.float64], heading: float, length: float, bend: float) -> NDArray[np.float64]:
+        steps = np.linspace(0, 1, 24)
+        headings = heading + bend * steps + 0.08 * np.cumsum(self._rng.normal(size=24)) * bend
+        moves = np.c_[np.cos(headings), np.sin(headings)] * (length / 24)
+        return start + np.cumsum(moves, axis=0)
+
+    def _node(self) -> Blob:
+        return self._nodes[int(self._rng.integers(len(self._nodes)))].outline
+
+    def pen(self, number: int) -> Stroke:
+        """Return a curved mark; every second one runs over the edge of a node."""
+        rng, node = self._rng, self._node()
+        angle = rng.uniform(-np.pi, np.pi)
+        distance = node.reach * (rng.uniform(0.8, 0.9) if number % 2 else rng.uniform(1.15, 1.3))
+        start = np.array([node.x, node.y]) + distance * np.array([np.cos(angle), np.sin(angle)])
+        line = self._line(start, angle + np.pi / 2, node.reach * rng.uniform(0.35, 0.6), rng.uniform(0.3, 1.4))
+        return Stroke(line, rng.uniform(0.03, 0.05) * min(4000, node.reach * 2), int(rng.integers(4)))
+
+    def crossing(self, half_width_um: float) -> Stroke:
+        """Return a line that enters a node from its edge."""
+        rng, node = self._rng, self._node()
+        angle = rng.uniform(-np.pi, np.pi)
+        start = np.array([node.x, node.y]) + node.reach * 0.9 * np.array([np.cos(angle), np.sin(angle)])
+        heading = angle + np.pi + rng.uniform(-0.8, 0.8)
+        return Stroke(self._line(start, heading, node.reach * rng.uniform(0.2, 0.4), rng.uniform(-1, 1)), half_width_um)
+
+    def blur(self) -> Blob:
+        """Return an area out of focus, somewhere on a node."""
+        rng, node = self._rng, self._node()
+        shape = Blob.random(rng, diameter=node.reach * rng.uniform(0.25, 0.5), aspect=0.7, rough=0.1, lobes=4)
+        x, y = rng.uniform(-0.8, 0.8, 2) * node.reach
+        return shape.moved(node.x + x, node.y + y)

@@ -1,0 +1,107 @@
+"""Synthetic slides as files, and the sample slide."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.geometry import Region
+from napari_metastasis.settings import SyntheticSettings
+from napari_metastasis.slides import write_pyramid
+from napari_metastasis.storage import storage_errors
+from napari_metastasis.synthetic._slide import CHUNK_PX, SyntheticSlide
+
+__all__ = ["make_slide", "sample_slide_path", "size_class"]
+
+_SAMPLE = "lymph-node.tif"
+#: AJCC: isolated tumour cells up to 0.2 mm, micro-metastasis up to 2 mm.
+_ITC_UM, _MICRO_UM = 200.0, 2000.0
+
+
+def size_class(annotation: Annotation, mpp: float) -> str:
+    """Return ``itc``, ``micro`` or ``macro`` by the longest diameter of the outline (AJCC)."""
+    length = annotation.longest_diameter_px * mpp
+    if length <= _ITC_UM:
+        return "itc"
+    return "micro" if length <= _MICRO_UM else "macro"
+
+
+def make_slide(
+    path: str | os.PathLike[str],
+    settings: SyntheticSettings | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> AnnotationSet:
+    """Write a synthetic slide as a pyramidal TIFF, and its outlines as ASAP XML of the same name beside it.
+
+    Parameters
+    ----------
+    path
+        TIFF to write; it and the XML are replaced if they exist.
+    settings
+        What the slide shows; ``None`` for the sample slide's.
+    progress
+        Called with (squares drawn, squares in all).
+
+    Returns
+    -------
+    annotations
+        The exact outlines of the metastases, in level-0 pixels.
+
+    Raises
+    ------
+    SettingsError
+        If the slide has no room for what was asked.
+    StorageError
+        If a file cannot be written.
+    """
+    path = Path(path)
+    slide = SyntheticSlide(settings or SyntheticSettings())
+    total = -(-slide.size.width // CHUNK_PX) * -(-slide.size.height // CHUNK_PX)
+    done = 0
+
+    def read(region: Region) -> NDArray[np.uint8]:
+        nonlocal done
+        pixels = slide.read(region)
+        done += 1
+        if progress is not None:
+            progress(min(done, total), total)
+        return pixels
+
+    write_pyramid(path, read, mpp=slide.mpp, size=slide.size, tile_px=CHUNK_PX, quality=slide.settings.jpeg_quality)
+    annotations = slide.annotations
+    write_asap_xml(path.with_suffix(".xml"), annotations)
+    return annotations
+
+
+def sample_slide_path(*, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Return the sample slide: the one of the source tree, else one that is drawn once into the user's cache.
+
+    Its outlines lie beside it, with the suffix ``.xml``.
+
+    Parameters
+    ----------
+    progress
+        Called with (squares drawn, squares in all) where the slide has to be drawn.
+
+    Raises
+    ------
+    StorageError
+        If the slide has to be drawn and the cache cannot be written.
+    """
+    in_tree = Path(__file__).resolve().parents[3] / "sample_data" / _SAMPLE
+    if in_tree.is_file():
+        return in_tree
+    cached = Path(platformdirs.user_cache_dir("napari-metastasis")) / _SAMPLE
+    # The XML is written last: where it is, the slide is whole.
+    if not (cached.is_file() and cached.with_suffix(".xml").is_file()):
+        with storage_errors(cached):
+            cached.parent.mkdir(parents=True, exist_ok=True)
+        make_slide(cached, progress=progress)
+    return cached

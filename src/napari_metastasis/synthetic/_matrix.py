@@ -1,0 +1,205 @@
+"""What lies between nuclei: cytoplasm, collagen, fat, blood; amounts of hematoxylin and eosin for every pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_metastasis.synthetic._cells import CellGrid, Grids
+from napari_metastasis.synthetic._noise import Floats, smoothstep
+from napari_metastasis.synthetic._tissue import TissueMap
+
+__all__ = ["Grain", "paint_matrix"]
+
+_SIDE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Grain:
+    """Periodic textures that pixels are looked up in.
+
+    Attributes
+    ----------
+    fine, medium, coarse
+        (1024, 1024) float32 of mean 0 and deviation 1, correlated over about 1.2, 3 and 9 µm.
+    fibre
+        The same, stretched along the second axis: bundles of collagen.
+    """
+
+    fine: Floats
+    medium: Floats
+    coarse: Floats
+    fibre: Floats
+
+    @classmethod
+    def from_seed(cls, seed: int, mpp: float) -> Grain:
+        """Return the textures of ``seed`` for pixels of ``mpp`` µm."""
+        rng = np.random.default_rng((seed, 31))
+
+        def texture(sigma: float | tuple[float, float]) -> Floats:
+            field = ndimage.gaussian_filter(rng.standard_normal((_SIDE, _SIDE)), sigma, mode="wrap")
+            return ((field - field.mean()) / field.std()).astype(np.float32)
+
+        bundle = texture((5.0, 5.0)) + 0.9 * texture((1.6, 3.0)) + 0.8 * texture((12.0, 8.0))
+        return cls(texture(0.55 / mpp), texture(1.3 / mpp), texture(3.6 / mpp), bundle / bundle.std())
+
+    def along(self, across: Floats, along: Floats) -> Floats:
+        """Return the fibre texture at fibre coordinates in µm: fine across, long along."""
+        row = (across * np.float32(4.0)).astype(np.int32) & (_SIDE - 1)
+        column = (along * np.float32(0.32)).astype(np.int32) & (_SIDE - 1)
+        value: Floats = self.fibre[row, column]
+        return value
+
+    @staticmethod
+    def tile(texture: Floats, x: int, y: int, shape: tuple[int, int], shift: int = 0) -> Floats:
+        """Return a texture for the pixels from (x, y); another ``shift`` gives an independent look of it."""
+        rows = (np.arange(y, y + shape[0]) + 389 * shift) & (_SIDE - 1)
+        columns = (np.arange(x, x + shape[1]) + 617 * shift) & (_SIDE - 1)
+        value: Floats = texture[rows[:, None], columns[None, :]]
+        return value
+
+
+def paint_matrix(tissue: TissueMap, grain: Grain, grids: Grids, *, x: int, y: int, mpp: float) -> tuple[Floats, Floats]:
+    """Return hematoxylin and eosin, each (h, w) float32, of everything but nuclei.
+
+    Parameters
+    ----------
+    tissue
+        At every pixel of the window.
+    grain, grids
+        Textures and cells.
+    x, y
+        The window's first pixel; both even.
+    mpp
+        Micrometres per pixel.
+    """
+    painter = _Painter(tissue, grain, grids, x, y, mpp)
+    painter.fat()
+    painter.lymphoid()
+    painter.sinus()
+    painter.fibre()
+    painter.tumour()
+    painter.vessels()
+    return painter.hematoxylin, painter.eosin
+
+
+class _Painter:
+    """Lays one tissue over another on a window; what does not occur in it costs nothing."""
+
+    def __init__(self, tissue: TissueMap, grain: Grain, grids: Grids, x: int, y: int, mpp: float) -> None:
+        self._tissue, self._grain, self._grids = tissue, grain, grids
+        self._x, self._y, self._mpp = x, y, mpp
+        shape = (tissue.depth.shape[0], tissue.depth.shape[1])
+        self.hematoxylin: Floats = np.zeros(shape, np.float32)
+        self.eosin: Floats = np.zeros(shape, np.float32)
+        self._fine = grain.tile(grain.fine, x, y, shape)
+        self._medium = grain.tile(grain.medium, x, y, shape)
+        self._coarse = grain.tile(grain.coarse, x, y, shape)
+
+    def _lay(self, cover: Floats, hematoxylin: Floats | float, eosin: Floats | float) -> None:
+        self.hematoxylin += cover * (hematoxylin - self.hematoxylin)
+        self.eosin += cover * (eosin - self.eosin)
+
+    def _bodies(self, grid: CellGrid, warp: float) -> tuple[Floats, Floats, NDArray[np.intp]]:
+        """Return distances to the nearest two cells, and the nearest, worked out on every second pixel."""
+        shape = (rows, columns) = self.eosin.shape[0], self.eosin.shape[1]
+        y, x = np.mgrid[1 : rows + 1 : 2, 1 : columns + 1 : 2].astype(np.float32)
+        bend = np.float32(warp)
+        px = (x + self._x) * np.float32(self._mpp) + bend * self._coarse[::2, ::2]
+        py = (y + self._y) * np.float32(self._mpp) + bend * self._grain.tile(
+            self._grain.coarse, self._x, self._y, shape, 3
+        )[::2, ::2]
+        return grid.nearest(px, py)
+
+    def _full(self, half: Floats) -> Floats:
+        """Return a half-resolution field at every pixel, linearly interpolated."""
+        return ndimage.zoom(half, 2, order=1, mode="nearest", grid_mode=True)
+
+    def fat(self) -> None:
+        """Adipocytes: empty, with thin membranes that thicken where three of them meet."""
+        where = smoothstep(self._tissue.fat, -3, 5) * smoothstep(self._tissue.depth, 2, -4)
+        if not where.any():
+            return
+        first, second, _ = self._bodies(self._grids.adipocytes, 2.2)
+        gap, reach = self._full(second - first), self._full(first)
+        membrane = smoothstep(gap, 3.4, 0.6)
+        corner = smoothstep(reach, 47, 58) * smoothstep(gap, 22, 8)
+        torn = smoothstep(self._coarse + 0.6 * self._medium, -2.4, -1.2)
+        amount = np.maximum(membrane * torn * (0.34 + 0.14 * self._medium), corner * (0.3 + 0.16 * self._medium))
+        amount = amount + 0.015 * smoothstep(self._coarse, 0, 2)
+        self._lay(where, 0.22 * amount, np.maximum(amount, 0))
+
+    def lymphoid(self) -> None:
+        """Fill with lymphocytes' thin cytoplasm, with clefts between them; paler and whole in germinal centres."""
+        where = smoothstep(self._tissue.depth, -2, 2)
+        if not where.any():
+            return
+        cleft = smoothstep(self._medium + 0.5 * self._coarse, -0.1, 1.1)
+        eosin = (0.34 + 0.09 * self._fine + 0.07 * self._coarse) * (1 - 0.86 * cleft) + 0.03
+        hematoxylin = (0.2 + 0.06 * self._fine) * (1 - 0.8 * cleft)
+        center = smoothstep(self._tissue.center, -8, 14)
+        self._lay(where, hematoxylin, eosin)
+        self._lay(0.85 * center, 0.2 + 0.05 * self._medium, 0.33 + 0.07 * self._medium + 0.05 * self._fine)
+
+    def sinus(self) -> None:
+        """Open space with strands of reticulum and the bodies of histiocytes."""
+        where = smoothstep(self._tissue.sinus, -1.5, 3) * smoothstep(self._tissue.depth, -1, 2)
+        where *= smoothstep(np.maximum(self._tissue.mantle, self._tissue.tumour), 4, -4)
+        if not where.any():
+            return
+        first, second, owner = self._bodies(self._grids.histiocytes, 0.8)
+        chance = self._grids.histiocytes.chance.reshape(-1, 6)[owner]
+        # As full of histiocytes as each cell's own chance says, and rounded where a body ends in open space.
+        round_body = smoothstep(first, 7.2, 5.6) * smoothstep(second - first, 0.2, 1.8)
+        body = self._full(np.where(chance[..., 0] < 0.62, round_body, np.float32(0)))
+        strand = smoothstep(np.abs(self._coarse + 0.4 * self._medium), 0.16, 0.02) * 0.25
+        foam = 0.36 + 0.09 * self._fine + 0.06 * self._medium
+        self._lay(where, 0.1 * body + 0.04 * strand, 0.02 + np.maximum(body * foam, strand))
+
+    def fibre(self) -> None:
+        """Collagen in wavy bundles, with splits between them."""
+        where = smoothstep(self._tissue.fibre, -1.5, 2) * smoothstep(self._tissue.mantle, 2, -6)
+        if where.any():
+            self._collagen(where, 0.5)
+
+    def _collagen(self, where: Floats, amount: float) -> None:
+        bundle = self._grain.along(self._tissue.across + 0.8 * self._coarse, self._tissue.along)
+        split = smoothstep(bundle, -0.9, -1.7)
+        eosin = (amount + 0.12 * bundle + 0.04 * self._fine) * (1 - 0.85 * split)
+        self._lay(where, 0.06 + 0.03 * bundle, np.maximum(eosin, 0.02))
+
+    def tumour(self) -> None:
+        """Nests of large cells with abundant cytoplasm in a desmoplastic stroma."""
+        tissue = self._tissue
+        where = smoothstep(tissue.tumour, -2, 2)
+        if not where.any():
+            return
+        small = smoothstep(tissue.tumour, 0, 10)
+        # Stroma is mixed with the lymphoid tissue that it grows into.
+        self._collagen(where * smoothstep(tissue.nest, 2, -3) * (0.55 + 0.45 * small), 0.42)
+        nest = smoothstep(tissue.nest, -2.5, 1.5) * where
+        if not nest.any():
+            return
+        first, second, owner = self._bodies(self._grids.tumour, 0.9)
+        chance = self._grids.tumour.chance.reshape(-1, 6)[owner]
+        tint = self._full((chance[..., 1] - 0.5) * 0.2)
+        edge = self._full(smoothstep(second - first, 1.9, 0.3))
+        # Some borders are seen as a line, others as the gap that shrinkage left.
+        gap = smoothstep(self._coarse, -0.2, 1.3)
+        eosin = 0.47 + tint + 0.07 * self._medium + 0.05 * self._fine + edge * (0.14 - 0.42 * gap)
+        hematoxylin = 0.3 + 0.5 * tint + 0.05 * self._fine + 0.03 * self._medium - 0.12 * edge * gap
+        self._lay(nest, np.maximum(hematoxylin, 0.02), np.maximum(eosin, 0.03))
+        lumen = smoothstep(tissue.lumen, -1.5, 1.5) * nest
+        self._lay(lumen, 0.01, 0.05 + 0.05 * smoothstep(self._coarse, 0.4, 1.6))
+
+    def vessels(self) -> None:
+        """Walls of muscle and collagen around an open lumen."""
+        tissue = self._tissue
+        wall = smoothstep(tissue.wall, -2, 1.5)
+        if not wall.any():
+            return
+        self._collagen(wall, 0.52)
+        self._lay(smoothstep(tissue.blood, -1, 1.2), 0.0, 0.02 + 0.04 * smoothstep(self._coarse, 0, 2))

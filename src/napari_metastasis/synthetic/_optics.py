@@ -1,0 +1,213 @@
+"""From amounts of stain to the light that a scanner sees, and all that spoils it on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_metastasis.settings import SyntheticSettings
+from napari_metastasis.synthetic._layout import Layout, Stroke
+from napari_metastasis.synthetic._matrix import Grain
+from napari_metastasis.synthetic._noise import Floats, smoothstep, upsampled
+
+__all__ = ["Stain", "develop", "stroke_distance"]
+
+#: Optical densities (natural logarithm, unit length) of hematoxylin and eosin, and the light of empty glass; measured
+#: on PatchCamelyon patches of CAMELYON16's two hospitals by Macenko's method (2009).
+_STAINS = {
+    "rose": ((0.556, 0.623, 0.550), (0.274, 0.911, 0.309), (247.0, 243.0, 246.0)),
+    "violet": ((0.627, 0.706, 0.329), (0.280, 0.944, 0.172), (233.0, 227.0, 236.0)),
+}
+#: Light that passes each pen, at full pressure.
+_INKS = np.array([(40, 90, 190), (30, 120, 70), (35, 35, 40), (185, 40, 45)], dtype=np.float32) / 255
+#: The scanner's optics, as the deviation of a Gaussian, and how far an area out of focus goes beyond it.
+_SHARP_UM = 0.3
+_BLURRED_UM = 1.7
+
+
+@dataclass(frozen=True, slots=True)
+class Stain:
+    """One slide's colours.
+
+    Attributes
+    ----------
+    vectors
+        (2, 3) float32 optical density (natural logarithm) of a unit of hematoxylin and of eosin.
+    white
+        (3,) float32 light of empty glass, 0 to 255.
+    sharpen
+        Share of the scanner's own sharpening.
+    """
+
+    vectors: Floats
+    white: Floats
+    sharpen: float
+
+    @classmethod
+    def from_settings(cls, settings: SyntheticSettings) -> Stain:
+        """Return the stain of a slide: its hospital's, changed by the seed."""
+        rng = np.random.default_rng((settings.seed, 41))
+        chosen = ("rose", "violet")[int(rng.integers(2))] if settings.stain == "auto" else settings.stain
+        hematoxylin, eosin, white = (np.array(values) for values in _STAINS[chosen])
+        vary = settings.stain_variation
+        vectors = np.stack([hematoxylin, eosin]) * np.exp(0.035 * vary * rng.standard_normal((2, 3)))
+        vectors *= np.exp(0.09 * vary * rng.standard_normal((2, 1)))
+        white = np.minimum(white + 2.0 * vary * rng.standard_normal(3), 254)
+        return cls(vectors.astype(np.float32), white.astype(np.float32), 0.55 if chosen == "rose" else 0.3)
+
+
+def stroke_distance(stroke: Stroke, x: Floats, y: Floats) -> Floats:
+    """Return the distance of (x, y) from a stroke's line, in µm."""
+    best = np.full(x.shape, np.inf, np.float32)
+    for start, end in zip(stroke.points[:-1], stroke.points[1:], strict=True):
+        step = (end - start).astype(np.float32)
+        dx, dy = x - np.float32(start[0]), y - np.float32(start[1])
+        share = np.clip((dx * step[0] + dy * step[1]) / np.float32(step @ step), 0, 1)
+        best = np.minimum(best, np.hypot(dx - share * step[0], dy - share * step[1]))
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The window being developed: its first pixel, and its coarse grid of places in µm."""
+
+    x: int
+    y: int
+    mpp: float
+    step: int
+    coarse_x: Floats
+    coarse_y: Floats
+
+    def full(self, coarse: Floats) -> Floats:
+        return upsampled(coarse, self.step)
+
+    def reaches(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
+        """Return whether a box in µm touches the window."""
+        return bool(
+            low[0] < self.coarse_x.max()
+            and high[0] > self.coarse_x.min()
+            and low[1] < self.coarse_y.max()
+            and high[1] > self.coarse_y.min()
+        )
+
+
+def develop(
+    hematoxylin: Floats,
+    eosin: Floats,
+    *,
+    stain: Stain,
+    layout: Layout,
+    grain: Grain,
+    x: int,
+    y: int,
+    mpp: float,
+    step: int,
+    coarse_x: Floats,
+    coarse_y: Floats,
+) -> NDArray[np.uint8]:
+    """Return what a scanner makes of a window, (h, w, 3) uint8.
+
+    Parameters
+    ----------
+    hematoxylin, eosin
+        (h, w) amounts of stain; changed in place.
+    stain, layout, grain
+        Of the slide.
+    x, y, mpp
+        The window's first pixel, and the resolution.
+    step, coarse_x, coarse_y
+        Pixels between the corners of a coarse grid over the window, and its places in µm.
+    """
+    window = _Window(x, y, mpp, step, coarse_x, coarse_y)
+    _crease(hematoxylin, eosin, layout, window)
+    density = np.stack([hematoxylin, eosin])
+    soft = ndimage.gaussian_filter(density, (0, _SHARP_UM / mpp, _SHARP_UM / mpp), mode="nearest", truncate=3)
+    blurred = _out_of_focus(layout, window)
+    if blurred is not None:
+        sigma = _BLURRED_UM / mpp
+        soft += blurred * (ndimage.gaussian_filter(density, (0, sigma, sigma), mode="nearest", truncate=3) - soft)
+    light = np.stack([np.exp(-(soft[0] * h + soft[1] * e)) for h, e in stain.vectors.T], axis=-1)
+    if stain.sharpen:
+        sigma = 2.2 * _SHARP_UM / mpp
+        glow = ndimage.gaussian_filter(light, (sigma, sigma, 0), mode="nearest", truncate=3)
+        amount = stain.sharpen if blurred is None else stain.sharpen * (1 - blurred[..., None])
+        light += amount * (light - glow)
+    light *= _illumination(window, grain)[..., None] * stain.white
+    _ink(light, layout, window, grain)
+    _specks(light, layout, window)
+    shape = hematoxylin.shape
+    noise = np.stack([grain.tile(_shot(grain), x, y, shape, 7 + channel) for channel in range(3)], axis=-1)
+    light += 1.1 * noise
+    return light.clip(0, 255).round().astype(np.uint8)
+
+
+def _shot(grain: Grain) -> Floats:
+    """Return the texture that sensor noise is taken from."""
+    return grain.fine
+
+
+def _crease(hematoxylin: Floats, eosin: Floats, layout: Layout, window: _Window) -> None:
+    """Double the section at folds, and take it away at tears."""
+    for strokes, tear in ((layout.folds, False), (layout.tears, True)):
+        for stroke in strokes:
+            rim = 2 * stroke.half_width_um
+            if not window.reaches(stroke.points.min(axis=0) - rim, stroke.points.max(axis=0) + rim):
+                continue
+            distance = window.full(stroke_distance(stroke, window.coarse_x, window.coarse_y))
+            cover = smoothstep(distance, stroke.half_width_um + 1.5, stroke.half_width_um - 1.5)
+            factor = 1 - cover if tear else 1 + 0.8 * cover
+            hematoxylin *= factor
+            eosin *= factor
+
+
+def _out_of_focus(layout: Layout, window: _Window) -> Floats | None:
+    """Return how far every pixel is out of focus, 0 to 1, or None where all is sharp."""
+    total: Floats | None = None
+    for blob in layout.blurs:
+        middle, rim = np.array([blob.x, blob.y]), blob.reach
+        if window.reaches(middle - rim, middle + rim):
+            cover = smoothstep(window.full(blob.depth(window.coarse_x, window.coarse_y)), 0, 120)
+            total = cover if total is None else np.maximum(total, cover)
+    return total if total is not None and total.any() else None
+
+
+def _illumination(window: _Window, grain: Grain) -> Floats:
+    """Return a gain that drifts by a percent or two over the slide."""
+    index_x = (window.coarse_x / 18).astype(np.int32) & (len(grain.coarse) - 1)
+    drift = np.sin(window.coarse_x / 1900) + np.sin(window.coarse_y / 1500 + window.coarse_x / 4200)
+    return window.full((1 + 0.006 * drift + 0 * index_x).astype(np.float32))
+
+
+def _ink(light: Floats, layout: Layout, window: _Window, grain: Grain) -> None:
+    """Draw the pen marks on the cover slip: translucent, streaked along the stroke, with darker edges."""
+    for stroke in layout.pens:
+        rim = 1.5 * stroke.half_width_um
+        if not window.reaches(stroke.points.min(axis=0) - rim, stroke.points.max(axis=0) + rim):
+            continue
+        distance = window.full(stroke_distance(stroke, window.coarse_x, window.coarse_y))
+        rough = 5 * grain.tile(grain.coarse, window.x, window.y, distance.shape, 5)
+        cover = smoothstep(distance + rough, stroke.half_width_um, stroke.half_width_um - 14)
+        if not cover.any():
+            continue
+        streak = grain.along(distance / 9, window.full(window.coarse_x + window.coarse_y) / 60)
+        edge = smoothstep(distance, stroke.half_width_um - 34, stroke.half_width_um - 10)
+        amount = cover * np.clip(0.78 + 0.1 * streak + 0.2 * edge, 0, 1.1)
+        light *= np.power(_INKS[stroke.colour], amount[..., None])
+
+
+def _specks(light: Floats, layout: Layout, window: _Window) -> None:
+    """Draw dust: small dark specks, none of them in focus."""
+    rows, columns = light.shape[:2]
+    for px, py, radius in layout.dust.tolist():
+        rim = 3 * radius
+        if not window.reaches(np.array([px - rim, py - rim]), np.array([px + rim, py + rim])):
+            continue
+        y, x = np.ogrid[0:rows, 0:columns]
+        dx = (x + window.x + 0.5) * np.float32(window.mpp) - np.float32(px)
+        dy = (y + window.y + 0.5) * np.float32(window.mpp) - np.float32(py)
+        lean = np.float32(px % 1.0)
+        distance = np.sqrt(np.square(dx + lean * dy) + np.square(dy * (1 + lean)))
+        light *= 1 - 0.75 * smoothstep(distance.astype(np.float32), 1.2 * radius, 0.3 * radius)[..., None]

@@ -1,0 +1,143 @@
+"""A synthetic slide that is drawn where it is read: any part of it alone, and the same in whatever part it is asked."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_metastasis.annotations import Annotation, AnnotationSet
+from napari_metastasis.errors import RegionError
+from napari_metastasis.geometry import Region, Size
+from napari_metastasis.settings import SyntheticSettings
+from napari_metastasis.synthetic._cells import Grids
+from napari_metastasis.synthetic._layout import plan_layout
+from napari_metastasis.synthetic._matrix import Grain, paint_matrix
+from napari_metastasis.synthetic._noise import Noise
+from napari_metastasis.synthetic._nuclei import Nuclei
+from napari_metastasis.synthetic._optics import Stain, develop
+from napari_metastasis.synthetic._tissue import Tissue
+
+__all__ = ["SyntheticSlide"]
+
+#: Side of the squares that the slide is drawn in, and the rim drawn around them for what blurs over their edges.
+CHUNK_PX = 512
+_RIM_PX = 16
+#: Pixels between the places at which the tissue is worked out; between them it is interpolated.
+_STEP_PX = 8
+#: Squares kept, for readers that come back to one: 64 MB.
+_KEPT = 80
+
+
+class SyntheticSlide:
+    """A lymph-node slide with metastases whose outlines are known.
+
+    Parameters
+    ----------
+    settings
+        What it shows.
+
+    Raises
+    ------
+    SettingsError
+        If the slide has no room for what was asked.
+    """
+
+    def __init__(self, settings: SyntheticSettings) -> None:
+        self.settings = settings
+        self.layout = plan_layout(settings)
+        self._tissue = Tissue(self.layout, Noise.from_seed(settings.seed), settings.fat_mm * 1000)
+        self._grain = Grain.from_seed(settings.seed, settings.mpp)
+        self._nuclei = Nuclei.from_seed(settings.seed, settings.mpp)
+        self._stain = Stain.from_settings(settings)
+        self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def size(self) -> Size:
+        """Return the size of level 0, in pixels."""
+        return Size(self.settings.width_px, self.settings.height_px)
+
+    @property
+    def mpp(self) -> float:
+        """Return the µm per level-0 pixel."""
+        return self.settings.mpp
+
+    @property
+    def annotations(self) -> AnnotationSet:
+        """Return the exact outlines of the metastases, in group ``metastases``, level-0 pixels."""
+        return AnnotationSet(
+            tuple(
+                Annotation(
+                    name=metastasis.name, group="metastases", exterior=metastasis.outline.polygon(256) / self.mpp
+                )
+                for metastasis in self.layout.metastases
+            )
+        )
+
+    def read(self, region: Region) -> NDArray[np.uint8]:
+        """Return (h, w, 3) uint8 of ``region`` in level-0 pixels.
+
+        Raises
+        ------
+        RegionError
+            If the region does not lie on the slide.
+        """
+        if region.is_empty or not Region.of(self.size).contains(region):
+            raise RegionError(
+                f"expected a region on the slide ({Region.of(self.size)}), got {region}; choose one inside"
+            )
+        out = np.empty((*region.size.shape, 3), np.uint8)
+        for part in region.split(CHUNK_PX):
+            column, row = part.x // CHUNK_PX, part.y // CHUNK_PX
+            chunk = self._chunk(column, row)
+            inner = part.shifted(-column * CHUNK_PX, -row * CHUNK_PX)
+            out[part.shifted(-region.x, -region.y).slices] = chunk[inner.slices]
+        return out
+
+    def _chunk(self, column: int, row: int) -> NDArray[np.uint8]:
+        with self._lock:
+            kept = self._cache.get((column, row))
+            if kept is not None:
+                self._cache.move_to_end((column, row))
+                return kept
+        drawn = self._draw(Region(column * CHUNK_PX, row * CHUNK_PX, CHUNK_PX, CHUNK_PX))
+        with self._lock:
+            self._cache[column, row] = drawn
+            while len(self._cache) > _KEPT:
+                self._cache.popitem(last=False)
+        return drawn
+
+    def _draw(self, region: Region) -> NDArray[np.uint8]:
+        """Draw a square whose corner lies on the coarse grid."""
+        side, mpp = region.width + 2 * _RIM_PX, self.mpp
+        x, y = region.x - _RIM_PX, region.y - _RIM_PX
+        span = side * mpp
+        tissue = self._tissue.near(x * mpp - 30, y * mpp - 30, span + 60, span + 60)
+        coarse = np.arange(0, side + _STEP_PX, _STEP_PX)
+        coarse_x, coarse_y = np.meshgrid(
+            ((coarse + x) * mpp).astype(np.float32), ((coarse + y) * mpp).astype(np.float32)
+        )
+        rough = tissue.at(coarse_x, coarse_y)
+        hematoxylin, eosin = np.zeros((2, side, side), np.float32)
+        if max(rough.depth.max(), rough.fat.max()) > -20:
+            grids = Grids.over(self.settings.seed, x=x * mpp, y=y * mpp, side=span)
+            fields = rough.upsampled(_STEP_PX)
+            hematoxylin, eosin = paint_matrix(fields, self._grain, grids, x=x, y=y, mpp=mpp)
+            self._nuclei.stamp(hematoxylin, eosin, tissue, grids, x=x, y=y, mpp=mpp)
+        light = develop(
+            hematoxylin,
+            eosin,
+            stain=self._stain,
+            layout=self.layout,
+            grain=self._grain,
+            x=x,
+            y=y,
+            mpp=mpp,
+            step=_STEP_PX,
+            coarse_x=coarse_x,
+            coarse_y=coarse_y,
+        )
+        return light[_RIM_PX:-_RIM_PX, _RIM_PX:-_RIM_PX]

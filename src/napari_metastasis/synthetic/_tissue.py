@@ -1,0 +1,239 @@
+"""What tissue lies at a place: smooth functions of (x, y) in µm, positive inside, that pixels and cells both ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_metastasis.synthetic._layout import Layout, Metastasis, Node
+from napari_metastasis.synthetic._noise import Floats, Noise, upsampled
+
+__all__ = ["Kind", "Tissue", "TissueMap"]
+
+_FAR: Final = np.float32(-1e4)
+
+
+class Kind:
+    """The tissues that differ in their cells."""
+
+    GLASS, FAT, FIBRE, SINUS, LYMPHOID, MANTLE, CENTER, NEST, STROMA, WALL, LUMEN, CLEFT = range(12)
+
+
+@dataclass(slots=True)
+class TissueMap:
+    """The tissue at many places: float32 fields of one shape, in µm and positive inside unless they say otherwise.
+
+    Attributes
+    ----------
+    depth
+        Below a node's surface.
+    fat
+        Within the fat around a node.
+    fibre
+        Within capsule, trabecula or septum.
+    sinus
+        Within a sinus.
+    mantle, center
+        Within a follicle, and within its germinal centre.
+    tumour
+        Within a metastasis.
+    nest, lumen
+        Within its nests of cells, and within their glands' lumina.
+    wall, blood
+        Within a vessel's wall, and within its lumen.
+    across, along
+        Coordinates of the fibres: constant along them, and growing along them.
+    medulla
+        0 in the cortex, 1 at the hilum.
+    grade, owner
+        Of the metastasis: its cells' pleomorphism, and its number; -1 outside.
+    filled
+        1 where a vessel's lumen holds blood.
+    """
+
+    depth: Floats
+    fat: Floats
+    fibre: Floats
+    sinus: Floats
+    mantle: Floats
+    center: Floats
+    tumour: Floats
+    nest: Floats
+    lumen: Floats
+    wall: Floats
+    blood: Floats
+    across: Floats
+    along: Floats
+    medulla: Floats
+    grade: Floats
+    owner: Floats
+    filled: Floats
+
+    def kinds(self) -> NDArray[np.int8]:
+        """Return the :class:`Kind` at every place."""
+        inside = self.depth > 0
+        order = (
+            (self.blood > 0, Kind.LUMEN),
+            (self.wall > 0, Kind.WALL),
+            ((self.tumour > 0) & (self.lumen > 0), Kind.CLEFT),
+            ((self.tumour > 0) & (self.nest > 0), Kind.NEST),
+            (self.tumour > 0, Kind.STROMA),
+            (self.center > 0, Kind.CENTER),
+            (self.mantle > 0, Kind.MANTLE),
+            (self.fibre > 0, Kind.FIBRE),
+            (inside & (self.sinus > 0), Kind.SINUS),
+            (inside, Kind.LYMPHOID),
+            (self.fat > 0, Kind.FAT),
+        )
+        return np.select([where for where, _ in order], [kind for _, kind in order], Kind.GLASS).astype(np.int8)
+
+    def upsampled(self, step: int) -> TissueMap:
+        """Return the map between its places, which are ``step`` pixels apart, at every pixel."""
+        return TissueMap(**{f.name: upsampled(getattr(self, f.name), step) for f in fields(self)})
+
+
+@dataclass(frozen=True, slots=True)
+class Tissue:
+    """The tissue of one slide.
+
+    Attributes
+    ----------
+    layout
+        What lies where; :meth:`near` drops what does not matter to a window.
+    noise
+        The slide's randomness.
+    fat_um
+        Width of the fat around a node.
+    """
+
+    layout: Layout
+    noise: Noise
+    fat_um: float
+
+    def near(self, x: float, y: float, width: float, height: float) -> Tissue:
+        """Return the tissue less all that cannot reach the window at (x, y), in µm."""
+
+        def reaches(bx: float, by: float, reach: float) -> bool:
+            return x - reach < bx < x + width + reach and y - reach < by < y + height + reach
+
+        whole = self.layout
+        layout = replace(
+            whole,
+            nodes=tuple(
+                n for n in whole.nodes if reaches(n.outline.x, n.outline.y, n.outline.reach + 2 * self.fat_um + 300)
+            ),
+            follicles=tuple(f for f in whole.follicles if reaches(f.outline.x, f.outline.y, f.outline.reach + 60)),
+            vessels=tuple(v for v in whole.vessels if reaches(v.lumen.x, v.lumen.y, v.lumen.reach + v.wall_um + 10)),
+            metastases=tuple(m for m in whole.metastases if reaches(m.outline.x, m.outline.y, m.outline.reach + 40)),
+        )
+        return replace(self, layout=layout)
+
+    def at(self, x: Floats, y: Floats) -> TissueMap:
+        """Return the tissue at (x, y) in µm."""
+        noise = self.noise
+        far, zero = np.full(x.shape, _FAR, np.float32), np.zeros(x.shape, np.float32)
+        out = TissueMap(**{f.name: zero for f in fields(TissueMap)})
+        out.depth, out.fibre, out.sinus, out.across, out.along = far, far, far, x, y
+        wobble = 14 * noise.at(x, y, 420, 1) + 4 * noise.at(x, y, 90, 2)
+        for node in self.layout.nodes:
+            self._add_node(out, node, x, y, wobble)
+        # Fat ends in an outline of its own, far from a parallel of the node's.
+        out.fat = out.depth + self.fat_um * (1 + 0.55 * noise.at(x, y, 1300, 3) + 0.12 * noise.at(x, y, 260, 4))
+        self._add_septa(out, x, y)
+        out.mantle, out.center = far, far
+        for follicle in self.layout.follicles:
+            depth = follicle.outline.depth(x, y) + 5 * noise.at(x, y, 50, 7)
+            out.mantle = np.maximum(out.mantle, depth)
+            if follicle.center:
+                out.center = np.maximum(out.center, depth - (1 - follicle.center) * follicle.outline.reach)
+        self._add_tumour(out, x, y)
+        self._add_vessels(out, x, y)
+        return out
+
+    def _add_node(self, out: TissueMap, node: Node, x: Floats, y: Floats, wobble: Floats) -> None:
+        """Add a node's capsule, subcapsular and medullary sinuses, and trabeculae."""
+        noise = self.noise
+        depth = node.outline.depth(x, y) + wobble
+        angle = node.outline.angle(x, y)
+        capsule = np.maximum(30 + 13 * noise.at(x, y, 480, 8), 9)
+        width = np.maximum(17 + 11 * noise.at(x, y, 340, 9), 3)
+        fibre = capsule - np.abs(depth - 0.5 * capsule) - 0.5 * capsule
+        sinus = np.minimum(depth - capsule, capsule + width - depth)
+        hilum = np.hypot(x - np.float32(node.hilum[0]), y - np.float32(node.hilum[1]))
+        medulla = np.clip(1.25 - hilum / np.float32(node.hilum_um) + 0.2 * noise.at(x, y, 420, 10), 0, 1)
+        # Medullary sinuses: the valleys of a noise, wider towards the hilum. Where a noise crosses zero, it changes by
+        # about 5 / wavelength a µm.
+        maze = np.abs(noise.at(x, y, 150, 12) + 0.35 * noise.at(x, y, 60, 13))
+        sinus = np.maximum(sinus, (0.62 * medulla - 0.05 - maze) * 30)
+        distance = np.hypot(x - np.float32(node.outline.x), y - np.float32(node.outline.y))
+        for turn, length, half_width, wave in node.trabeculae.tolist():
+            away = np.angle(np.exp(1j * (angle - turn))).astype(np.float32) + wave * noise.at(x, y, 380, 14)
+            beam = half_width * (1 - depth / length) - np.abs(away) * distance
+            beam = np.where(depth > 0, beam, _FAR)
+            fibre = np.maximum(fibre, beam)
+            sinus = np.maximum(sinus, np.where(depth < length, np.minimum(beam + 16, 14), _FAR))
+        closer = depth > out.depth
+        inside = closer & (depth > -60)
+        out.across = np.where(inside, depth + 3.5 * noise.at(x, y, 70, 15), out.across)
+        out.along = np.where(inside, angle * distance, out.along)
+        out.depth, out.medulla = np.where(closer, depth, out.depth), np.where(closer, medulla, out.medulla)
+        out.fibre, out.sinus = np.maximum(out.fibre, fibre), np.maximum(out.sinus, sinus)
+
+    def _add_septa(self, out: TissueMap, x: Floats, y: Floats) -> None:
+        """Add strands of connective tissue to the fat."""
+        ridge = self.noise.at(x, y, 900, 5) + 0.25 * self.noise.at(x, y, 160, 6)
+        strand = (0.07 - np.abs(ridge)) * 150
+        strand = np.where((out.depth < -10) & (out.fat > 30), strand, _FAR)
+        out.across = np.where(strand > -30, ridge * 150, out.across)
+        out.fibre = np.maximum(out.fibre, strand)
+
+    def _add_tumour(self, out: TissueMap, x: Floats, y: Floats) -> None:
+        """Add the metastases: nests in a stroma whose fibres run around them."""
+        out.tumour, out.nest, out.lumen = np.full((3, *x.shape), _FAR, np.float32)
+        out.owner = np.full(x.shape, -1, np.float32)
+        for number, metastasis in enumerate(self.layout.metastases):
+            depth = metastasis.outline.depth(x, y)
+            mine = depth > out.tumour
+            nest, lumen = self._growth(metastasis, depth, x, y)
+            out.tumour = np.where(mine, depth, out.tumour)
+            out.nest, out.lumen = np.where(mine, nest, out.nest), np.where(mine, lumen, out.lumen)
+            out.grade = np.where(mine, np.float32(metastasis.grade), out.grade)
+            out.owner = np.where(mine & (depth > 0), np.float32(number), out.owner)
+            stroma = mine & (depth > -25)
+            out.across = np.where(stroma, nest + 2 * self.noise.at(x, y, 40, 21), out.across)
+
+    def _growth(self, metastasis: Metastasis, depth: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Return how far (x, y) lies in a nest, and in a gland's lumen, in µm."""
+        noise = self.noise
+        cos, sin = np.float32(np.cos(metastasis.angle)), np.float32(np.sin(metastasis.angle))
+        u, v = x * cos + y * sin, y * cos - x * sin
+        lumen = np.full(x.shape, _FAR, np.float32)
+        if "itc" in metastasis.name:
+            nest = depth + 3 * noise.at(x, y, 30, 22)
+        elif metastasis.pattern == "cords":
+            nest = (0.62 - np.abs(noise.at(u / 2.6, v, 115, 23) + 0.3 * noise.at(x, y, 50, 24))) * 24
+        elif metastasis.pattern == "nests":
+            nest = (noise.at(x, y, 170, 25) + 0.3 * noise.at(x, y, 60, 24) + 0.55) * 34
+        else:
+            septa = np.abs(noise.at(u / 1.4, v, 330, 26) + 0.2 * noise.at(x, y, 70, 24))
+            nest = (septa - 0.11) * 66
+            if metastasis.pattern == "glands":
+                lumen = (noise.at(u / 1.5, v, 105, 27) - 1.0) * 22
+                lumen = np.minimum(lumen, nest - 14)
+        # Cells stay inside the outline that is annotated.
+        return np.minimum(nest, depth - 3), np.minimum(lumen, depth - 20)
+
+    def _add_vessels(self, out: TissueMap, x: Floats, y: Floats) -> None:
+        out.wall, out.blood = np.full((2, *x.shape), _FAR, np.float32)
+        for vessel in self.layout.vessels:
+            depth = vessel.lumen.depth(x, y)
+            out.blood = np.maximum(out.blood, depth)
+            wall = depth + vessel.wall_um
+            near = wall > -6
+            out.across = np.where(near, depth, out.across)
+            out.along = np.where(near, vessel.lumen.angle(x, y) * vessel.lumen.reach, out.along)
+            out.filled = np.where(near, np.float32(vessel.blood), out.filled)
+            out.wall = np.maximum(out.wall, wall)
