@@ -1,7 +1,7 @@
 """Errors that a user can act on: what was expected, what came, what to do.
 
-Every error of this package is a :class:`MetastasisError` and also the builtin that fits it, so that ``except ValueError``
-and ``except OSError`` keep their meaning for callers who know nothing of this package.
+Every error of this package is a :class:`MetastasisError` and also the builtin that fits it, so that
+``except ValueError`` and ``except OSError`` keep their meaning for callers who know nothing of this package.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ __all__ = [
     "AnnotationError",
     "CorruptSlideError",
     "DeviceError",
+    "DeviceMemoryError",
     "FluorescenceError",
     "MetastasisError",
     "MissingDependencyError",
@@ -77,6 +78,10 @@ class WeightsError(ModelError):
 
 class DeviceError(MetastasisError, RuntimeError):
     """The device is absent or cannot do what was asked of it."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A piece of a scan does not fit the device's memory; a smaller one may."""
 
 
 class StorageError(MetastasisError, OSError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from napari_metastasis.errors import RegionError
 
-__all__ = ["Affine1D", "HeatmapFrame", "LevelFrame", "ModelFrame", "Point", "Region", "Size"]
+__all__ = ["Affine1D", "HeatmapFrame", "LevelFrame", "ModelFrame", "Point", "Region", "Size", "locations_um"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,6 +26,16 @@ class Point:
     def distance(self, other: Point) -> float:
         """Return the Euclidean distance to ``other``."""
         return math.hypot(self.x - other.x, self.y - other.y)
+
+    def to_um(self, mpp: float) -> Point:
+        """Return where a level-0 location lies in µm, on a slide of ``mpp`` µm per pixel."""
+        # The CENTRE of pixel (0, 0), which is level-0 location (1/2, 1/2), lies at 0 µm.
+        return Point((self.x - 0.5) * mpp, (self.y - 0.5) * mpp)
+
+    @classmethod
+    def from_um(cls, x: float, y: float, *, mpp: float) -> Point:
+        """Return the level-0 location of a place in µm, the inverse of :meth:`to_um`."""
+        return cls(x / mpp + 0.5, y / mpp + 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +138,11 @@ class Affine1D:
     translate: float
 
 
+def locations_um(mpp: float) -> Affine1D:
+    """Return where level-0 LOCATIONS lie in µm, as a layer of points takes it; pixels are indices, half a pixel off."""
+    return Affine1D(scale=mpp, translate=-mpp / 2)
+
+
 @dataclass(frozen=True, slots=True)
 class LevelFrame:
     """A pyramid level on its slide.
@@ -157,7 +172,8 @@ class ModelFrame:
     Attributes
     ----------
     scale
-        Level-0 pixels along one side of a model pixel. Model pixel ``i`` covers level-0 ``i * scale .. (i + 1) * scale``.
+        Level-0 pixels along one side of a model pixel.
+        Model pixel ``i`` covers level-0 ``i * scale .. (i + 1) * scale``.
     mpp
         Micrometres per level-0 pixel of the slide.
     size
@@ -168,7 +184,7 @@ class ModelFrame:
     mpp: float
     size: Size
 
-    #: Within this relative difference a stored level is used as it is; the effective mpp is recorded with the result.
+    #: Within this relative difference a stored level is used as it is; the effective mpp is recorded.
     TOLERANCE = 0.02
 
     @property
@@ -203,9 +219,9 @@ class ModelFrame:
 class HeatmapFrame:
     """Where the cells of a heatmap lie: the one place that says so.
 
-    Cell (r, c) is the answer for the patch whose top-left corner is (c · stride - padding, r · stride - padding) in model
-    pixels (Lin et al. 2019, eq. 3, plus the padding that lets the map cover the whole slide). It is drawn as a square of
-    one stride around the patch's centre.
+    Cell (r, c) is the answer for the patch whose top-left corner is (c · stride - padding, r · stride - padding) in
+    model pixels (Lin et al. 2019, eq. 3, plus the padding that lets the map cover the whole slide). It is drawn as a
+    square of one stride around the patch's centre.
 
     Attributes
     ----------

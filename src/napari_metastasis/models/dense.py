@@ -1,9 +1,9 @@
 """From a patch classifier to a network that scans densely: the anchor-layer conversion.
 
-Lin et al. (2019, II-B) replace the layers past the first odd-sized union feature by anchor layers, which jump from group to
-group so that neighbouring answers share their work. The same numbers come, in raster order and without a new kind of
-layer, from an à-trous conversion: the last log2(α) poolings take stride 1, and every kernel behind each of them is dilated
-by 2, 4, … Nothing is computed twice and nothing has to be stitched.
+Lin et al. (2019, II-B) replace the layers past the first odd-sized union feature by anchor layers, which jump from
+group to group so that neighbouring answers share their work. The same numbers come, in raster order and without a new
+kind of layer, from an à-trous conversion: the last log2(α) poolings take stride 1, and every kernel behind each of them
+is dilated by 2, 4, … Nothing is computed twice and nothing has to be stitched.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The unpadded VGG family that Fast ScanNet belongs to (Lin et al. 2019, Table I).
 
-No layer pads, so that a network applied to a large image answers exactly what it answers for each patch alone. Parameters
-carry torchvision's VGG names (``features.0.weight`` …), so that its weights load as they are.
+No layer pads, so that a network applied to a large image answers exactly what it answers for each patch alone.
+Parameters carry torchvision's VGG names (``features.0.weight`` …), so that its weights load as they are.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class ScanNet(nn.Module):
 #: Every network that a model card may name.
 ARCHITECTURES: Mapping[str, ScanNetArchitecture] = MappingProxyType(
     {
-        # Lin et al. 2019, Table I: VGG16 without padding, its dense layers as 1024-1024-2 convolutions. 244 px, stride 32.
+        # Lin et al. 2019, Table I: VGG16 without padding, its dense layers as 1024-1024-2 convolutions.
         "scannet-vgg16": ScanNetArchitecture(
             blocks=(Block(64, 2), Block(128, 2), Block(256, 3), Block(512, 3), Block(512, 3)),
             head_kernel_px=2,
@@ -135,8 +135,8 @@ ARCHITECTURES: Mapping[str, ScanNetArchitecture] = MappingProxyType(
             batch_norm=False,
             dropout=0.5,
         ),
-        # For 0.972 µm/px: PatchCamelyon's 96 px, stride 16. Thin where the image is large and wide where it is small, so that
-        # a slide takes two processor cores minutes and not an hour.
+        # For 0.972 µm/px: PatchCamelyon's 96 px, stride 16. Thin where the image is large and wide where it is
+        # small, so that a slide takes two processor cores minutes and not an hour.
         "scannet-small": ScanNetArchitecture(
             blocks=(Block(16, 2), Block(32, 3), Block(96, 2), Block(192, 2)),
             head_kernel_px=2,

@@ -51,11 +51,13 @@ class ModelSpec:
             raise ModelError(f"expected a model resolution of 0.01 to 100 µm/px, got {self.mpp}; correct its card")
         if self.patch_px < 1 or self.stride_px < 1:
             raise ModelError(
-                f"expected a patch and a stride of at least 1 px, got {self.patch_px} and {self.stride_px}; correct its card"
+                f"expected a patch and a stride of at least 1 px, got {self.patch_px} and {self.stride_px}; "
+                "correct its card"
             )
         if not 0 <= self.tumour_class < len(self.classes):
             raise ModelError(
-                f"expected the tumour class to index {len(self.classes)} classes, got {self.tumour_class}; correct its card"
+                f"expected the tumour class to index {len(self.classes)} classes, got {self.tumour_class}; "
+                "correct its card"
             )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ModelError(
@@ -97,7 +99,8 @@ class ModelSpec:
         if dense_coefficient < 1 or self.stride_px % dense_coefficient or dense_coefficient & (dense_coefficient - 1):
             powers = [str(1 << k) for k in range(self.stride_px.bit_length()) if self.stride_px % (1 << k) == 0]
             raise ModelError(
-                f"expected a dense coefficient of {', '.join(powers)} for {self.name} (native stride {self.stride_px} px), "
+                f"expected a dense coefficient of {', '.join(powers)} for {self.name} "
+                f"(native stride {self.stride_px} px), "
                 f"got {dense_coefficient}; choose one of these"
             )
         return self.stride_px // dense_coefficient
