@@ -39,8 +39,8 @@ def scannet(
     precision: str = setting_option(TrainSettings, "precision"),
 ) -> None:
     """Train Fast ScanNet on patches (a first version: patches only, no mining)."""
+    from napari_metastasis.patches import open_patches
     from napari_metastasis.training.loop import patch_spec, train_scannet
-    from napari_metastasis.training.patches import open_patches
 
     settings = TrainSettings(
         epochs=epochs,

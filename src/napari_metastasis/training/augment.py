@@ -1,7 +1,7 @@
 """Exhaustive sample augmentation, on the device and reproducible step by step.
 
-Lin et al. (2019, II-A) shift, rotate, flip, scale and jitter the colours of every sample. A shift is left out here: the label of
-a PatchCamelyon patch speaks of its central 32 px alone.
+Lin et al. (2019, II-A) shift, rotate, flip, scale and jitter the colours of every sample. A shift is left out here: the
+label of a PatchCamelyon patch speaks of its central 32 px alone.
 """
 
 from __future__ import annotations

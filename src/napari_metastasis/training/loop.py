@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from napari_metastasis import __version__
 from napari_metastasis.errors import TrainingError
 from napari_metastasis.models import ARCHITECTURES, ModelSpec, save_checkpoint
+from napari_metastasis.patches import PatchSource
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import atomic_write
 from napari_metastasis.training.augment import AugmentSettings
 from napari_metastasis.training.classifier import PatchClassifier
-from napari_metastasis.training.patches import PatchSource
 
 __all__ = ["patch_spec", "train_scannet"]
 
@@ -51,7 +51,7 @@ class _Patches(Dataset[tuple[Tensor, Tensor]]):
 
 
 class _BalancedSampler(Sampler[int]):
-    """Class first, then patch: both classes equally often, every epoch in an order of its own that its number decides."""
+    """Class first, then patch: both classes equally often, in an order that the seed and the epoch decide."""
 
     def __init__(self, labels: np.ndarray[Any, np.dtype[np.int64]], seed: int) -> None:
         self.members = [np.flatnonzero(labels == k) for k in (0, 1)]

@@ -159,7 +159,8 @@ class _Hdf5Patches:
                 count, shape = len(images["x"]), images["x"].shape[1:]
                 if len(shape) != 3 or shape[2] != 3 or images["x"].dtype != np.uint8:
                     raise PatchDatasetError(
-                        f"expected x of n x rows x columns x 3 uint8, got {images['x'].dtype} {images['x'].shape} in {path}; {_REMEDY}"
+                        f"expected x of n x rows x columns x 3 uint8, "
+                        f"got {images['x'].dtype} {images['x'].shape} in {path}; {_REMEDY}"
                     )
                 inline = "y" in images
             with h5py.File(path if inline else labels_path, "r") as file:

@@ -1,0 +1,115 @@
+"""Score a model on labelled patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_metastasis.errors import PatchDatasetError
+from napari_metastasis.evaluation.classification import Estimate, auc_with_interval, bootstrap
+from napari_metastasis.models import Model
+from napari_metastasis.patches import PatchSource
+
+__all__ = ["PatchReport", "evaluate_patches", "patch_probabilities"]
+
+#: Patches that run through the network together; a bound on memory, of no effect on the answers.
+_BATCH = 64
+#: Probability from which a patch counts as tumour when accuracy is measured.
+_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PatchReport:
+    """How well a model tells tumour patches from normal ones."""
+
+    auc: Estimate
+    accuracy: Estimate
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values: each figure under its name, its interval under ``<name>_ci95``."""
+        return {
+            "auc": self.auc.value,
+            "auc_ci95": list(self.auc.ci95),
+            "accuracy": self.accuracy.value,
+            "accuracy_ci95": list(self.accuracy.ci95),
+            "n": self.n,
+        }
+
+
+def patch_probabilities(
+    model: Model,
+    source: PatchSource,
+    *,
+    views: int,
+    device: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Return the tumour probability (n,) of every patch.
+
+    Parameters
+    ----------
+    model
+        Any patch classifier.
+    source
+        Patches of the model's own size.
+    views
+        1, or 8 to average over the symmetries of the square.
+    device
+        Where the network runs.
+    progress
+        Told (done, total) after every batch.
+
+    Raises
+    ------
+    PatchDatasetError
+        If a patch has another size.
+    """
+    side = model.spec.patch_px
+    network = model.dense(1).to(device)
+    answers = []
+    for start in range(0, len(source), _BATCH):
+        patches = [source.read(k) for k in range(start, min(start + _BATCH, len(source)))]
+        for k, patch in enumerate(patches, start):
+            if patch.shape != (side, side, 3):
+                raise PatchDatasetError(
+                    f"expected patches of {side} x {side} px for {model.spec.name}, "
+                    f"got {patch.shape[1]} x {patch.shape[0]} (number {k}); cut them to size"
+                )
+        batch = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float().to(device)
+        with torch.inference_mode():
+            answers.append(torch.stack([network(view) for view in _views(batch, views)]).mean(dim=0).flatten().cpu())
+        if progress is not None:
+            progress(start + len(patches), len(source))
+    probabilities: npt.NDArray[np.float32] = torch.cat(answers).numpy()
+    return probabilities
+
+
+def _views(batch: Tensor, views: int) -> list[Tensor]:
+    turned = [batch.rot90(k, dims=(2, 3)) for k in range(4 if views == 8 else 1)]
+    return turned + [view.flip(3) for view in turned] if views == 8 else turned
+
+
+def evaluate_patches(
+    model: Model,
+    source: PatchSource,
+    *,
+    views: int,
+    device: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> PatchReport:
+    """Return how well a model tells the patches' classes apart; see :func:`patch_probabilities` for the parameters."""
+    scores = patch_probabilities(model, source, views=views, device=device, progress=progress)
+    groups = tuple(np.flatnonzero(source.labels == k) for k in (0, 1))
+    right = (scores >= _THRESHOLD) == (source.labels == 1)
+    return PatchReport(
+        auc=auc_with_interval(source.labels, scores),
+        accuracy=bootstrap(lambda chosen: float(right[chosen].mean()), groups),
+        n=len(scores),
+    )
