@@ -72,31 +72,36 @@ class Labelling:
         self._value = cells.value[order]
         self.corner = cells.corner[order]
         self.hill = hills.of_cell[order]
-        self.cell = cells.cell[order].astype(np.int32 if len(numbers) < 2**31 else np.int64)
+        self.cell = cells.cell[order]
         places = self._sort_by_hill()
         self.cell_by_hill = self.cell[places]
-        self._find_rises(cells.probability[order], places)
+        self._find_rises(cells.probability[order], hills.peak)
 
     def _sort_by_hill(self) -> NDArray[np.intp]:
         """Return the places in ``cell`` hill by hill, and note where each hill starts."""
         # Transposing a matrix with one entry a row is a counting sort, which keeps the order inside each hill.
         count = len(self.hill)
+        row_starts = np.arange(count + 1, dtype=self.cell.dtype)
         one_a_row = sparse.csr_array(
-            (np.ones(count, dtype=np.int8), self.hill, np.arange(count + 1)), shape=(count, len(self.hill_area))
+            (np.ones(count, dtype=np.int8), self.hill, row_starts), shape=(count, len(self.hill_area))
         )
         by_hill = one_a_row.tocsc()
         self.hill_start = by_hill.indptr.astype(np.intp)
         places: NDArray[np.intp] = by_hill.indices
         return places
 
-    def _find_rises(self, probability: NDArray[np.float32], places: NDArray[np.intp]) -> None:
+    def _find_rises(self, probability: NDArray[np.float32], peak: NDArray[np.float32]) -> None:
         """Note the cells that raise their hill's highest probability as the threshold falls, and from what."""
-        hill = self.hill[places]
+        # Opening only lowers: the first cell of a hill is at least as probable as the peak is high, and every cell
+        # that outdoes it is more so. Without opening those are the first cells alone.
+        above = np.flatnonzero(probability >= peak[self.hill])
+        above = above[np.argsort(self.hill[above], kind="stable")]
+        hill = self.hill[above]
         # Offset so that each hill starts above the last: float64 leaves 2^-31 for 2^21 hills, and a float32 above 0.01
         # is spaced no finer.
-        running = np.maximum.accumulate(hill * 2.0 + probability[places])
+        running = np.maximum.accumulate(hill * 2.0 + probability[above])
         rises = np.flatnonzero(np.diff(running, prepend=-1.0) > 0)
-        at = places[rises]
+        at = above[rises]
         first = np.diff(hill[rises], prepend=-1) > 0
         before = np.where(first, np.float32(-np.inf), np.roll(probability[at], 1))
         order = np.argsort(at)

@@ -105,8 +105,12 @@ def outline(
     upright[:, 1:] = mask[:, 1:] != mask[:, :-1]
     lines = np.concatenate((_runs(level, upright), _runs(upright.T, level.T)[:, :, ::-1]))
     origin = frame.cell_corner(left - 1, top - 1)
-    # build_area nests rings by the even-odd rule, which is what an edge between inside and outside means.
-    area = shapely.build_area(shapely.multilinestrings(shapely.linestrings(lines)))
+    faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(lines)))
+    # Every edge parts inside from outside, so that a face is one or the other; its cell says which. build_area, which
+    # decides by nesting alone, is wrong where holes touch at a corner.
+    x, y = shapely.get_coordinates(shapely.point_on_surface(faces)).astype(np.intp).T
+    inside = faces[mask[y, x]]
+    area = inside[0] if len(inside) == 1 else shapely.multipolygons(inside)
     placed: shapely.Polygon | shapely.MultiPolygon = shapely.transform(
         area, lambda corners: corners * frame.cell_px + (origin.x, origin.y)
     )

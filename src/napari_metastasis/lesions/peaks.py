@@ -59,10 +59,10 @@ def find_peaks(cells: FloorCells, hills: Hills, *, shape: tuple[int, int], radiu
     itself = np.arange(count, dtype=np.int32)
     distinct = hills.peak - hills.saddle >= INDISTINCT
     broad = follow(np.where(distinct, itself, hills.elder))
-    row, column, probability = _middles(cells, hills, broad[hills.of_cell], shape)
+    row, column, probability = _middles(cells, hills, broad, hills.peak[broad], shape)
     if not distinct.all():
         # An indistinct hill is a lesion of its own at the few thresholds between its saddle and its peak.
-        own = _middles(cells, hills, np.where(distinct[hills.of_cell], np.int32(-1), hills.of_cell), shape)
+        own = _middles(cells, hills, itself, np.where(distinct, np.float32(np.inf), hills.peak), shape)
         row, column = np.where(distinct, row, own[0]), np.where(distinct, column, own[1])
         probability = np.where(distinct, probability, own[2])
     candidates = np.flatnonzero(distinct)
@@ -71,12 +71,15 @@ def find_peaks(cells: FloorCells, hills: Hills, *, shape: tuple[int, int], radiu
 
 
 def _middles(
-    cells: FloorCells, hills: Hills, owner: NDArray[np.int32], shape: tuple[int, int]
+    cells: FloorCells, hills: Hills, owners: NDArray[np.int32], heights: NDArray[np.float32], shape: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
-    """Return row, column and highest probability of each hill's peak, given the hill that owns each cell (-1: none)."""
+    """Return row, column and highest probability of each peak.
+
+    ``owners`` says, for each hill, whose peak its cells belong to, and ``heights`` how high that is (infinite: none).
+    """
     count, stride = len(hills.peak), shape[1] + 2
-    on_peak = np.flatnonzero((owner >= 0) & (cells.value > hills.peak[owner] - INDISTINCT))
-    owner, number = owner[on_peak], cells.cell[on_peak]
+    on_peak = np.flatnonzero(cells.value > (heights - INDISTINCT)[hills.of_cell])
+    owner, number = owners[hills.of_cell[on_peak]], cells.cell[on_peak]
     rows, columns = number // stride - 1, number % stride - 1
     size = np.maximum(np.bincount(owner, minlength=count), 1)
     row = np.bincount(owner, weights=rows, minlength=count) / size

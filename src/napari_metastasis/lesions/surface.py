@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,22 +33,22 @@ class FloorCells:
     Attributes
     ----------
     cell
-        (n,) intp. Number of each cell.
+        (n,) int32, or int64 on maps of 2^31 cells. Number of each cell.
     value
         (n,) float32. The opened probability.
     probability
         (n,) float32. The probability before opening.
     uphill
-        (n,) intp. Number of the highest of the cell and its eight neighbours; of equals, the first.
+        (n,) like ``cell``. Number of the highest of the cell and its eight neighbours; of equals, the first.
     corner
         (n,) float32. A cell can only be a corner of its lesion's convex hull at thresholds above this: where a
         neighbour to the left or right, and one above or below, is missing.
     """
 
-    cell: NDArray[np.intp]
+    cell: NDArray[Any]
     value: NDArray[np.float32]
     probability: NDArray[np.float32]
-    uphill: NDArray[np.intp]
+    uphill: NDArray[Any]
     corner: NDArray[np.float32]
 
 
@@ -130,6 +131,7 @@ def _corner(surface: NDArray[np.float32]) -> NDArray[np.float32]:
 def _tiles(probabilities: NDArray[np.float32], floor: np.float32, side: int) -> Iterator[FloorCells]:
     rows, columns = probabilities.shape
     stride = columns + 2
+    number = np.int32 if (rows + 2) * stride < 2**31 else np.int64
     for row in range(0, rows, _TILE):
         for column in range(0, columns, _TILE):
             tile = probabilities[row : row + _TILE, column : column + _TILE]
@@ -139,7 +141,7 @@ def _tiles(probabilities: NDArray[np.float32], floor: np.float32, side: int) -> 
             surface = opened(_window(probabilities, row, column, shape=tile.shape, halo=side, floor=floor), side)
             core = surface[1:-1, 1:-1]
             y, x = np.nonzero(core >= floor)
-            cell = (y + (row + 1)) * stride + (x + (column + 1))
+            cell = ((y + (row + 1)) * stride + (x + (column + 1))).astype(number)
             yield FloorCells(
                 cell=cell,
                 value=core[y, x],
@@ -163,7 +165,7 @@ def floor_cells(probabilities: NDArray[np.float32], *, floor: float, side: int) 
     """
     found = list(_tiles(probabilities, np.float32(floor), side))
     if not found:
-        none = np.empty(0, dtype=np.intp)
+        none = np.empty(0, dtype=np.int32)
         nothing = np.empty(0, dtype=np.float32)
         return FloorCells(cell=none, value=nothing, probability=nothing, uphill=none, corner=nothing)
     return FloorCells(

@@ -9,6 +9,7 @@ known by its peak, the height at which it joins, and the hill that it joins; not
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class Hills:
     elder
         (n,) int32. The hill that it joins, always an earlier one; itself where it joins none.
     top
-        (n,) intp. Number of the first cell of its peak.
+        (n,) integers. Number of the first cell of its peak.
     of_cell
         (cells,) int32. Hill of each cell.
     """
@@ -44,7 +45,7 @@ class Hills:
     peak: NDArray[np.float32]
     saddle: NDArray[np.float32]
     elder: NDArray[np.int32]
-    top: NDArray[np.intp]
+    top: NDArray[Any]
     of_cell: NDArray[np.int32]
 
     def lesions_at(self, threshold: np.float32) -> NDArray[np.int32]:
