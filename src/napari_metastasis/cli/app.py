@@ -8,7 +8,7 @@ from types import TracebackType
 import typer
 
 from napari_metastasis import __version__
-from napari_metastasis.cli import evaluate, models, scan, train, view
+from napari_metastasis.cli import evaluate, models, sample, scan, train, view
 from napari_metastasis.cli.console import note, quiet_libraries, say
 from napari_metastasis.errors import MetastasisError
 
@@ -32,6 +32,7 @@ app.command("scan")(scan.scan)
 app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+app.add_typer(sample.app, name="sample")
 
 
 def _say_version(wanted: bool) -> None:

@@ -1,0 +1,50 @@
+"""``sample``: data to try the program on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_metastasis.cli.console import say, say_json, show_progress
+from napari_metastasis.cli.options import with_settings
+from napari_metastasis.errors import StorageError
+from napari_metastasis.settings import SyntheticSettings
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Make data to try the program on.")
+
+
+@app.callback()
+def _sample() -> None:
+    """Make data to try the program on."""
+
+
+@app.command()
+@with_settings("settings", SyntheticSettings, panel="What it shows")
+def slide(
+    output: Annotated[Path, typer.Argument(help="TIFF to write; its outlines go beside it, with the suffix .xml.")],
+    settings: SyntheticSettings,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Draw a synthetic lymph-node slide with metastases whose outlines are known."""
+    from napari_metastasis.synthetic import make_slide, size_class
+
+    outlines = output.with_suffix(".xml")
+    for path in (output, outlines):
+        if path.exists() and not overwrite:
+            raise StorageError(
+                f"expected no file at {path}, got one; choose another name, or replace it with --overwrite"
+            )
+    with show_progress("Drawing", unit="squares") as progress:
+        annotations = make_slide(output, settings, progress=progress)
+    classes = [size_class(annotation, settings.mpp) for annotation in annotations]
+    counts = {name: classes.count(name) for name in ("macro", "micro", "itc")}
+    if as_json:
+        say_json({"slide": str(output), "annotations": str(outlines), "metastases": counts})
+        return
+    say(f"Slide: {output}")
+    say(f"Outlines: {outlines} ({', '.join(f'{count} {name}' for name, count in counts.items())})")
