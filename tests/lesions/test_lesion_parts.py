@@ -1,0 +1,157 @@
+"""The parts that the index is made of, each against its oracle."""
+
+from __future__ import annotations
+
+import itertools
+
+import lesion_oracle as oracle
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lesion_fields import field, fields
+from scipy import ndimage
+
+from napari_metastasis.lesions import measure, peaks, size_class, surface, tree
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=fields(), side=st.integers(1, 5))
+def test_the_opened_surface_thresholds_like_the_opened_mask(values, side):
+    expected = oracle.opened_surface(values, side)
+    cells = surface.floor_cells(values, floor=0.1, side=side)
+    got = np.full((values.shape[0] + 2, values.shape[1] + 2), -np.inf, dtype=np.float32)
+    got.ravel()[cells.cell] = cells.value
+    np.testing.assert_array_equal(got[1:-1, 1:-1], np.where(expected >= np.float32(0.1), expected, -np.inf))
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=fields())
+def test_joining_one_by_one_says_the_same(values):
+    cells = surface.floor_cells(values, floor=0.1, side=1)
+    stride = values.shape[1] + 2
+    numbers = np.zeros((values.shape[0] + 2) * stride, dtype=np.int32)
+    together = tree.grow_hills(cells, numbers, stride)
+    assert not numbers.any()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "_WORTHWHILE", np.inf)
+        single = tree.grow_hills(cells, numbers, stride)
+    for name in ("peak", "saddle", "top", "of_cell"):
+        np.testing.assert_array_equal(getattr(together, name), getattr(single, name))
+    for threshold in np.unique(values[values >= np.float32(0.1)]):
+        np.testing.assert_array_equal(together.lesions_at(threshold), single.lesions_at(threshold))
+
+
+def test_a_long_chain_of_hills_is_joined():
+    # Each hill's highest pass leads to a lower hill, so that no two are ever settled together.
+    count = 4000
+    values = np.zeros((1, 2 * count - 1), dtype=np.float32)
+    values[0, ::2] = np.linspace(0.99, 0.8, count)
+    values[0, 1::2] = np.linspace(0.2, 0.7, count - 1)
+    cells = surface.floor_cells(values, floor=0.1, side=1)
+    stride = values.shape[1] + 2
+    hills = tree.grow_hills(cells, np.zeros(3 * stride, dtype=np.int32), stride)
+    assert len(hills.peak) == count
+    for threshold in np.linspace(0.1, 0.99, 60).astype(np.float32):
+        shown = ndimage.label(values[0] >= threshold)[1]
+        assert len(np.unique(hills.lesions_at(threshold))) == shown
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 60), radius=st.floats(0, 12))
+def test_suppression_equals_the_oracle(seed, count, radius):
+    rng = np.random.default_rng(seed)
+    places = rng.integers(0, 30, (count, 2)).astype(float)
+    kept = peaks._suppress(places[:, 0], places[:, 1], shape=(30, 30), radius=radius)
+    assert kept.tolist() == oracle.greedy([tuple(place) for place in places.tolist()], radius)
+
+
+def middles(values, *, side=1, radius=5.0):
+    cells = surface.floor_cells(values.astype(np.float32), floor=0.1, side=side)
+    stride = values.shape[1] + 2
+    hills = tree.grow_hills(cells, np.zeros((values.shape[0] + 2) * stride, dtype=np.int32), stride)
+    found = peaks.find_peaks(cells, hills, shape=values.shape, radius=radius)
+    return [(found.row[hill], found.column[hill]) for hill in found.kept.tolist()]
+
+
+def test_a_plateau_lies_at_its_centroid_and_a_bent_one_on_itself():
+    values = np.zeros((40, 40))
+    values[10:14, 20:25] = 0.9
+    assert middles(values) == [(11.5, 22.0)]
+    y, x = np.mgrid[:40, :40]
+    ring = np.where(np.abs(np.hypot(y - 20, x - 20) - 10) < 1.0, 0.9, 0.0)
+    ((row, column),) = middles(ring)
+    assert ring[int(row), int(column)] == 0.9
+
+
+def test_noise_finer_than_the_numbers_of_a_network_does_not_move_a_plateau():
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:60, :60]
+    disc = np.hypot(y - 30, x - 28) < 14
+    for side in (1, 2):
+        ((row, column),) = middles(np.where(disc, 0.999 - rng.random(disc.shape) * 0.003, 0.0), side=side)
+        assert abs(row - 30) < 0.2
+        assert abs(column - 28) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(0.05, "itc"), (0.2, "itc"), (0.2001, "micro"), (2.0, "micro"), (2.0001, "macro"), (12.0, "macro")],
+)
+def test_size_classes_end_where_ajcc_says(length, expected):
+    assert size_class(length) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=fields(max_side=14), threshold=st.floats(0.2, 0.9))
+def test_outlines_are_the_union_of_the_squares(values, threshold):
+    frame = oracle.frame_of(*values.shape, mpp=0.25, scale=3.888)
+    for mask in oracle.lesions_at(values, threshold, 1):
+        rows, columns = np.nonzero(mask)
+        squares = []
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            one, other = frame.cell_corner(column, row), frame.cell_corner(column + 1, row + 1)
+            squares.append(shapely.box(one.x, one.y, other.x, other.y))
+        outline = measure.outline(rows, columns, frame)
+        assert outline.is_valid
+        expected = shapely.union_all(squares)
+        assert outline.symmetric_difference(expected).area == pytest.approx(0, abs=1e-6)
+        assert sum(len(part.interiors) for part in getattr(outline, "geoms", [outline])) == sum(
+            len(part.interiors) for part in getattr(expected, "geoms", [expected])
+        )
+
+
+def test_outlines_with_holes_islands_and_touching_corners():
+    frame = oracle.frame_of(20, 20)
+    mask = np.zeros((20, 20), dtype=bool)
+    mask[1:10, 1:10] = True
+    mask[3:8, 3:8] = False
+    mask[5, 5] = True
+    mask[10, 10] = True
+    outline = measure.outline(*np.nonzero(mask), frame)
+    assert outline.is_valid
+    assert outline.geom_type == "MultiPolygon"
+    assert outline.area == pytest.approx(mask.sum() * frame.cell_px**2)
+    assert sorted(len(part.interiors) for part in outline.geoms) == [0, 0, 1]
+
+
+def test_lengths_of_many_and_of_large_lesions():
+    labels, count = ndimage.label(field(9, 50, 50, "smooth", missing=False) > 0.55, oracle.EIGHT)
+    rows, columns = np.nonzero(labels)
+    got = measure.lengths(labels[rows, columns] - 1, rows, columns, count=count)
+    for label, length in enumerate(got.tolist(), start=1):
+        assert length == pytest.approx(oracle.diameter(labels == label))
+    y, x = np.mgrid[:801, :801]
+    rows, columns = np.nonzero(np.hypot(y - 400, x - 400) <= 399.9)
+    (length,) = measure.lengths(np.zeros(len(rows), dtype=np.intp), rows, columns, count=1)
+    border = [
+        cell
+        for cell in zip(rows.tolist(), columns.tolist(), strict=True)
+        if abs(np.hypot(cell[0] - 400, cell[1] - 400) - 399.9) < 1
+    ]
+    expected = max(
+        np.hypot(abs(a[0] - b[0]) + 1, abs(a[1] - b[1]) + 1) for a, b in itertools.product(border[::7], border)
+    )
+    assert length == pytest.approx(expected, rel=1e-3)
+    assert length >= expected
