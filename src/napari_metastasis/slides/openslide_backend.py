@@ -11,6 +11,8 @@ import openslide
 from napari_metastasis.errors import CorruptSlideError, NotASlideError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
+from napari_metastasis.slides.cache import TileCache
+from napari_metastasis.slides.grid import TileGrid
 from napari_metastasis.slides.metadata import number, plausible
 from napari_metastasis.slides.tiff_tiles import compose_on_white
 
@@ -29,6 +31,9 @@ _FORMAT_NAMES = {
     "ventana": "Ventana",
     "zeiss": "Zeiss CZI",
 }
+
+#: Side of the blocks that are read at once: a few tiles, so that a call's own cost is small.
+_BLOCK_PX = 512
 
 #: Assumed where a level states no tile size: the most common one.
 _TILE_PX = 256
@@ -76,7 +81,9 @@ class OpenSlideBackend:
                 f"expected a complete slide, but {path.name} cannot be opened ({error}); "
                 "copy it again with all files that belong to it"
             ) from error
-        self._slide.set_cache(openslide.OpenSlideCache(cache_bytes))
+        # Blocks are kept here once they are composed on white; OpenSlide itself keeps what lies across two of them.
+        self._cache = TileCache(cache_bytes)
+        self._slide.set_cache(openslide.OpenSlideCache(cache_bytes // 4))
         properties = self._slide.properties
         self._downsamples = tuple(self._slide.level_downsamples)
         self.levels = tuple(
@@ -89,6 +96,7 @@ class OpenSlideBackend:
             )
             for index, dimensions in enumerate(self._slide.level_dimensions)
         )
+        self._grids = tuple(TileGrid(level.size, Size(_BLOCK_PX, _BLOCK_PX)) for level in self.levels)
         vendor = properties.get("openslide.vendor", "")
         self.metadata = Metadata(
             format=_FORMAT_NAMES.get(vendor, vendor or "OpenSlide"),
@@ -102,9 +110,17 @@ class OpenSlideBackend:
         }
 
     def read(self, level: int, region: Region) -> UInt8Array:
-        """Return pixels of a stored level; see :class:`~napari_metastasis.slides.backend.Backend`.
+        """Return pixels of a stored level; see :class:`~napari_metastasis.slides.backend.Backend`."""
+        return self._grids[level].assemble(
+            region, lambda index, place: self._cache.get((level, index), lambda: self._block(level, place))
+        )
 
-        OpenSlide takes the corner in level-0 pixels, whatever the level.
+    def _block(self, level: int, region: Region) -> UInt8Array:
+        """Return a block of a level.
+
+        OpenSlide takes the corner in level-0 pixels whatever the level, and shifts what it reads by the fraction of a
+        pixel that is left over where the sizes of its levels do not divide. Blocks on a fixed grid make that shift
+        belong to the place, and not to whoever reads it.
         """
         downsample = self._downsamples[level]
         corner = round(region.x * downsample), round(region.y * downsample)
@@ -119,6 +135,7 @@ class OpenSlideBackend:
 
     def close(self) -> None:
         """Close the slide."""
+        self._cache.clear()
         self._slide.close()
 
     def _associated(self, name: str) -> UInt8Array:

@@ -24,9 +24,9 @@ __all__ = ["AxisWeights", "axis_weights", "resample"]
 
 UInt8Array = npt.NDArray[np.uint8]
 
-#: Source pixels handled at once, wide and high. As float32 they stay in the processor's cache; blocks four times as large
-#: take half as long again, smaller ones are eaten up by Python. Two rows of blocks share a row of the usual 512 px tiles,
-#: and going down before going right, both are cut from tiles that have just been decoded. Changes no pixel.
+#: Source pixels handled at once, wide and high. As float32 they stay in the processor's cache; blocks four times as
+#: large take half as long again, smaller ones are eaten up by Python. Two rows of blocks share a row of the usual
+#: 512 px tiles, and going down before going right, both are cut from tiles just decoded. Changes no pixel.
 _BLOCK_WIDTH_PX, _BLOCK_HEIGHT_PX = 1024, 256
 
 #: Overlaps below this share of a pixel are rounding of ``i · ratio``, not image content: under 1/255 of a grey level.

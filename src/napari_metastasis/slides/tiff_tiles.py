@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from napari_metastasis.errors import CorruptSlideError, NotASlideError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.cache import TileCache
+from napari_metastasis.slides.grid import TileGrid
 from napari_metastasis.slides.lifetime import PositionedFile
 
 __all__ = ["TiffTiles", "UnsupportedTiffError", "compose_on_white"]
@@ -45,27 +45,6 @@ def compose_on_white(rgba: UInt8Array, *, premultiplied: bool) -> UInt8Array:
     return np.minimum(shown + (255 - opacity), 255).astype(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where segments lie: tiles or strips of ``tile`` in reading order, all of one plane before the next plane."""
-
-    size: Size
-    tile: Size
-    planes: int
-
-    @property
-    def grid(self) -> Size:
-        return Size(-(-self.size.width // self.tile.width), -(-self.size.height // self.tile.height))
-
-    def tiles_over(self, region: Region) -> Iterator[tuple[int, Region]]:
-        """Yield the index within a plane, and the pixels, of every tile that touches ``region``."""
-        columns = self.grid.width
-        for row in range(region.y // self.tile.height, -(-region.bottom // self.tile.height)):
-            for column in range(region.x // self.tile.width, -(-region.right // self.tile.width)):
-                place = Region(column * self.tile.width, row * self.tile.height, self.tile.width, self.tile.height)
-                yield row * columns + column, place.intersection(Region.of(self.size))
-
-
 class TiffTiles:
     """One image of a TIFF file; reads from many threads.
 
@@ -80,8 +59,10 @@ class TiffTiles:
 
     Raises
     ------
+    NotASlideError
+        If the page is not 8 bits deep.
     UnsupportedTiffError
-        If the page is not 8-bit RGB or RGBA, or is stored in a way that cannot be decoded here.
+        If it is not RGB or RGBA, or is stored in a way that cannot be decoded here.
     CorruptSlideError
         If the file ends before the page's last tile.
     """
@@ -108,14 +89,15 @@ class TiffTiles:
         self._raw = page.compression == _UNCOMPRESSED and not page.is_tiled and planes == 1
         if self._raw:
             tile, offsets, counts = _split_strips(self.size, tile, offsets, self._samples)
-        self._layout = _Layout(self.size, tile, planes)
+        self._grid = TileGrid(self.size, tile)
+        self._planes = planes
         self._offsets, self._counts = offsets, counts
         self._check_complete()
 
     @property
     def tile(self) -> Size:
         """Return the size of the pieces that are decoded whole."""
-        return self._layout.tile
+        return self._grid.tile
 
     def read(self, region: Region) -> UInt8Array:
         """Return pixels, uint8 of shape (rows, columns, 3); ``region`` lies inside the image.
@@ -125,26 +107,14 @@ class TiffTiles:
         CorruptSlideError
             If a tile cannot be read or decoded.
         """
-        result = np.empty((*region.size.shape, 3), np.uint8)
-        for index, place in self._layout.tiles_over(region):
-            tile = self._tile(index, place)
-            part = place.intersection(region)
-            result[part.shifted(-region.x, -region.y).slices] = tile[part.shifted(-place.x, -place.y).slices]
-        return result
-
-    def sample(self, index: int) -> UInt8Array:
-        """Return tile ``index`` in reading order, cut to the image; for a look at a few tiles."""
-        columns = self._layout.grid.width
-        corner = Region(index % columns * self.tile.width, index // columns * self.tile.height, 1, 1)
-        _, place = next(self._layout.tiles_over(corner))
-        return self._tile(index, place)
+        return self._grid.assemble(region, self._tile)
 
     def _tile(self, index: int, place: Region) -> UInt8Array:
         return self._cache.get((self._key, index), lambda: self._decode(index, place))
 
     def _decode(self, index: int, place: Region) -> UInt8Array:
-        per_plane = self._layout.grid.area
-        planes = [self._segment(index + plane * per_plane, place) for plane in range(self._layout.planes)]
+        per_plane = self._grid.count
+        planes = [self._segment(index + plane * per_plane, place) for plane in range(self._planes)]
         pixels = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
         if pixels.shape[2] == 4:
             return compose_on_white(pixels, premultiplied=self._premultiplied)
@@ -152,7 +122,7 @@ class TiffTiles:
 
     def _segment(self, index: int, place: Region) -> UInt8Array:
         """Return one stored piece, uint8 of shape (rows, columns, samples), cut to the image."""
-        channels = self._samples if self._layout.planes == 1 else 1
+        channels = self._samples if self._planes == 1 else 1
         count = int(self._counts[index])
         if count == 0:
             # Scanners leave out tiles that hold nothing but glass.
@@ -176,7 +146,7 @@ class TiffTiles:
 
     def _check_complete(self) -> None:
         """Compare where the last tile ends with the file's size: the cheapest proof of a broken copy."""
-        expected = self._layout.grid.area * self._layout.planes
+        expected = self._grid.count * self._planes
         if len(self._offsets) < expected or len(self._counts) < expected:
             raise CorruptSlideError(
                 f"expected {expected} tiles in {self._file.name}, got {min(len(self._offsets), len(self._counts))}; "
@@ -192,7 +162,7 @@ class TiffTiles:
 
 def _check_supported(page: tifffile.TiffPage, name: str) -> None:
     if page.dtype != np.uint8 or page.bitspersample != 8:
-        raise UnsupportedTiffError(
+        raise NotASlideError(
             f"expected 8 bits per channel in {name}, got {page.bitspersample}; export the slide as 8-bit RGB"
         )
     if page.samplesperpixel not in (3, 4) or page.photometric not in (_PHOTOMETRIC_RGB, _PHOTOMETRIC_YCBCR):

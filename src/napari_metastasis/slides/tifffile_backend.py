@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tifffile
 
-from napari_metastasis.errors import CorruptSlideError, FluorescenceError
+from napari_metastasis.errors import CorruptSlideError, FluorescenceError, NotASlideError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides import metadata as dialects
 from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
@@ -82,11 +82,12 @@ class TifffileBackend:
     def _open(self, path: Path) -> None:
         try:
             with tifffile.TiffFile(path) as tiff:
+                _check_directories(tiff, path.name)
                 chosen = _choose(tiff, path.name)
                 self.metadata = _metadata(tiff, chosen)
                 self._levels = tuple(TiffTiles(page, self._file, self._cache) for page in chosen.levels)
                 self.associated = self._lazy(chosen.associated)
-        except (CorruptSlideError, UnsupportedTiffError, FluorescenceError):
+        except (CorruptSlideError, NotASlideError, FluorescenceError):
             raise
         except _PARSING_ERRORS as error:
             raise CorruptSlideError(
@@ -100,7 +101,7 @@ class TifffileBackend:
         for name, page in pages.items():
             try:
                 image = TiffTiles(page, self._file, self._cache)
-            except (UnsupportedTiffError, *_PARSING_ERRORS):
+            except (NotASlideError, *_PARSING_ERRORS):
                 continue  # a focus map, or a label that was blanked badly: the slide itself is whole
             found[name] = lambda image=image: image.read(Region.of(image.size))  # type: ignore[misc]
         return found
@@ -115,10 +116,25 @@ class TifffileBackend:
         self._file.close()
 
 
+def _check_directories(tiff: tifffile.TiffFile, name: str) -> None:
+    """Compare where the chain of pages ends with where it should; tifffile goes on with those that it could read."""
+    cut_off = f"expected a complete TIFF file, but {name} is cut off; copy the slide again from its source"
+    if not len(tiff.pages):
+        raise CorruptSlideError(cut_off)
+    if tiff.is_ndpi:
+        return  # its offsets have a format of their own
+    offsets = {page.offset for page in tiff.pages}
+    layout, file = tiff.tiff, tiff.filehandle
+    file.seek(tiff.pages[len(tiff.pages) - 1].offset)
+    (tags,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
+    file.seek(tags * layout.tagsize, 1)
+    (following,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
+    if following and following not in offsets:
+        raise CorruptSlideError(cut_off)
+
+
 def _choose(tiff: tifffile.TiffFile, name: str) -> _Chosen:
     """Return the pages of the largest RGB image, and what else the file holds."""
-    if not len(tiff.series):
-        raise UnsupportedTiffError(f"expected an image in {name}, got an empty TIFF; choose a slide file")
     images = [(index, series) for index, series in enumerate(tiff.series) if _is_flat_rgb(series)]
     if not images:
         _refuse(tiff, name)

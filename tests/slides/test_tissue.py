@@ -1,0 +1,157 @@
+"""Tissue told from glass, pens and black borders."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage.io import imread
+
+from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Region, Size
+from napari_metastasis.settings import TissueSettings
+from napari_metastasis.slides import TissueMask, open_slide, tissue_mask
+from napari_metastasis.slides.tissue import classify_tissue
+
+PINK, PURPLE, PALE = (222, 150, 190), (120, 80, 140), (234, 212, 226)
+GREEN_PEN, BLUE_PEN, RED_PEN, BLACK_PEN = (30, 130, 100), (60, 90, 200), (200, 20, 25), (25, 20, 25)
+
+
+def glass(rows=300, columns=400, seed=0, level=(240, 239, 241), noise=2.0):
+    rng = np.random.default_rng(seed)
+    return np.clip(rng.normal(level, noise, (rows, columns, 3)), 0, 255).astype(np.uint8)
+
+
+def painted(**boxes):
+    """Return glass with a 100 x 100 box of each colour, side by side, and where each lies."""
+    picture = glass(160, 20 + 120 * len(boxes))
+    places = {}
+    for index, (name, color) in enumerate(boxes.items()):
+        place = np.s_[30:130, 20 + 120 * index : 120 + 120 * index]
+        picture[place] = np.clip(picture[place].astype(int) - 240 + np.array(color), 0, 255)
+        places[name] = np.s_[34:126, 24 + 120 * index : 116 + 120 * index]
+    return picture, places
+
+
+@pytest.mark.parametrize("noise", [0, 1, 3, 8])
+@pytest.mark.parametrize("level", [(250, 250, 250), (236, 228, 234), (215, 220, 210)])
+def test_blank_glass_holds_none(noise, level):
+    assert classify_tissue(glass(noise=noise, level=level)).mean() < 1e-3
+
+
+def test_uneven_light_is_no_tissue():
+    picture = glass().astype(float) * np.linspace(0.8, 1.0, 400)[None, :, None]
+    assert not classify_tissue(picture.astype(np.uint8)).any()
+
+
+def test_every_stain_is_tissue_and_no_pen_is():
+    picture, places = painted(pink=PINK, purple=PURPLE, pale=PALE, green=GREEN_PEN, blue=BLUE_PEN, red=RED_PEN,
+                              black=BLACK_PEN)  # fmt: skip
+    found = classify_tissue(picture)
+    for name in ("pink", "purple", "pale"):
+        assert found[places[name]].mean() > 0.99, name
+    for name in ("green", "blue", "red", "black"):
+        assert found[places[name]].mean() < 0.01, name
+
+
+def test_a_black_border_is_no_tissue():
+    picture, places = painted(pink=PINK)
+    framed = np.random.default_rng(0).integers(0, 6, (360, 340, 3)).astype(np.uint8)
+    framed[100:260, 100:240] = picture
+    found = classify_tissue(framed)
+    assert found[100:260, 100:240][places["pink"]].all()
+    found[130:230, 118:222] = False
+    assert not found.any()
+
+
+def test_black_ink_on_tissue_hides_none_of_it():
+    picture, places = painted(pink=PINK)
+    picture[60:80, 50:90] = BLACK_PEN
+    assert classify_tissue(picture)[places["pink"]].all()
+
+
+def test_a_slide_that_is_red_all_over_is_stained_so():
+    picture = glass()
+    picture[40:260, 40:360] = (215, 60, 75)
+    assert classify_tissue(picture)[50:250, 50:350].all()
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "pen", "tissue"),
+    [
+        ("tcga-green-pen.png", np.s_[250:400, 250:300], np.s_[300:600, 450:700]),
+        ("tcga-red-pen.png", np.s_[180:340, 60:120], np.s_[250:440, 250:460]),
+        ("wsi-blue-pen.png", np.s_[60:75, 150:174], np.s_[75:105, 60:95]),
+    ],
+)
+def test_real_pens(shared_data, name, pen, tissue):
+    picture = imread(shared_data / "thumbnails" / name)[..., :3]
+    found = classify_tissue(picture)
+    assert found[pen].mean() < 0.05
+    assert found[tissue].mean() > 0.75
+
+
+@pytest.fixture(scope="module")
+def slide_path(make_slide):
+    """A slide at 2 µm/px: glass, one round piece of tissue of 1.6 mm, and a speck of 40 µm."""
+    picture = glass(1200, 1600)
+    rows, columns = np.indices((1200, 1600))
+    picture[(rows - 500) ** 2 + (columns - 600) ** 2 < 400**2] = PINK
+    picture[1000:1020, 1400:1420] = PINK
+    return make_slide("tissue.tif", picture, mpp=2.0), make_slide("tissue-single.tif", picture, mpp=2.0, levels=1)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_slide(slide_path, kind):
+    with open_slide(slide_path[kind]) as slide:
+        found = tissue_mask(slide)
+        bare = tissue_mask(slide, TissueSettings(margin_um=0))
+        seen = []
+        assert tissue_mask(slide, progress=lambda done, total: seen.append((done, total))) is not None
+    assert found.frame == LevelFrame(downsample=8, mpp=slide.mpp)
+    assert found.mask.shape == (150, 200)
+    assert bare.fraction == found.fraction == pytest.approx(np.pi * 400**2 / (1200 * 1600), rel=0.03)
+    assert bare.mask.mean() == bare.fraction
+    assert found.mask[62, 75 + 50 + 3]  # 64 µm are four pixels of margin
+    assert not found.mask[125:, 170:].any(), "a speck"
+    assert found.covers(Region(590, 490, 10, 10))
+    assert not found.covers(Region(1300, 900, 300, 300))
+    assert not found.covers(Region(5000, 5000, 10, 10))
+    assert not found.covers(Region(590, 490, 0, 0))
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_a_blank_slide(make_slide):
+    with open_slide(make_slide("blank.tif", glass(600, 700), mpp=2.0)) as slide:
+        found = tissue_mask(slide)
+    assert found.fraction == 0
+    assert not found.mask.any()
+
+
+def test_it_can_be_stopped(slide_path):
+    with open_slide(slide_path[0]) as slide:
+        assert tissue_mask(slide, should_stop=lambda: True) is None
+
+
+@pytest.mark.parametrize("stride", [1, 3, 16])
+@pytest.mark.parametrize("downsample", [5.0, 8.0, 64.0])
+def test_cells_with_tissue_against_the_definition(stride, downsample):
+    rng = np.random.default_rng(4)
+    size = Size(331, 247)
+    mask = rng.random((int(np.ceil(247 / downsample)), int(np.ceil(331 / downsample)))) < 0.1
+    found = TissueMask(mask=mask, frame=LevelFrame(downsample=downsample, mpp=1.0), fraction=0.1)
+    frame = HeatmapFrame(model=ModelFrame(scale=1.5, mpp=1.0, size=Size(221, 165)), patch_px=20, stride_px=stride)
+    cells = found.over(frame)
+    assert cells.shape == frame.cells.shape
+    for row, column in rng.integers(0, cells.shape, (60, 2)):
+        corner = frame.cell_corner(column, row)
+        expected = any(
+            mask[y, x]
+            for y in range(mask.shape[0])
+            for x in range(mask.shape[1])
+            if x * downsample < corner.x + frame.cell_px - 1e-6
+            and (x + 1) * downsample > corner.x + 1e-6
+            and y * downsample < corner.y + frame.cell_px - 1e-6
+            and (y + 1) * downsample > corner.y + 1e-6
+        )
+        assert cells[row, column] == expected
+    assert size.area
