@@ -6,6 +6,7 @@ import sys
 from types import TracebackType
 
 import typer
+from typer.main import get_command
 
 from napari_metastasis import __version__
 from napari_metastasis.cli import evaluate, models, sample, scan, train, view
@@ -73,7 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.excepthook = _one_line
     with quiet_libraries(quiet=not debug):
         try:
-            status = app(wanted or ["--help"], prog_name=_NAME, standalone_mode=False)
+            # The command itself: called as an app, typer would print tracebacks of its own.
+            status = get_command(app)(wanted or ["--help"], prog_name=_NAME, standalone_mode=False)
         except typer.TyperException as error:
             note(_with_help(error))
             raise SystemExit(2) from None

@@ -1,0 +1,101 @@
+"""The command line as the tests run it: here, or as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_metastasis.cli import main
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Return the one object on standard output."""
+        return json.loads(self.out)
+
+    def fails_with(self, *words: str, status: int = 1) -> None:
+        """Assert that it failed with one line on standard error, which names ``words``, and said nothing else."""
+        assert self.status == status, self
+        assert self.out == ""
+        assert self.err.startswith("napari-metastasis: ")
+        assert self.err.endswith("\n")
+        assert self.err.count("\n") == 1, self.err
+        assert "Traceback" not in self.err
+        for word in words:
+            assert word in self.err
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process; also what C libraries write is caught."""
+
+    def run(*arguments: object) -> Answer:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        written = capfd.readouterr()
+        return Answer(int(ended.value.code or 0), written.out, written.err)
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Run:
+    """Run a command as a process of its own, as a user does."""
+
+    def run(*arguments: object, **environment: str) -> Answer:
+        done = subprocess.run(
+            [sys.executable, "-m", "napari_metastasis", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that nobody trained: enough for everything but finding metastases."""
+    import torch
+
+    from napari_metastasis.models import ARCHITECTURES, ModelSpec, build_network, save_checkpoint
+
+    architecture = ARCHITECTURES["scannet-small"]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_network("scannet-small")
+    path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
+    spec = ModelSpec(
+        name="untrained",
+        architecture="scannet-small",
+        mpp=0.972,
+        patch_px=architecture.patch_px,
+        stride_px=architecture.stride_px,
+    )
+    save_checkpoint(path, network, spec, {"data": "none"})
+    return path

@@ -1,0 +1,122 @@
+"""The program as a whole: what it loads, how it fails, how it is stopped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cli.conftest import Run
+from napari_metastasis import __version__
+from napari_metastasis.cli import main
+from napari_metastasis.errors import UnknownModelError
+
+_HEAVY = {"torch", "napari", "qtpy", "openvino", "zarr", "dask", "skimage", "lightning"}
+
+
+def _loaded(*code: str) -> set[str]:
+    """Return which heavy packages a fresh interpreter has loaded after ``code``."""
+    report = f"import sys; print(*({_HEAVY!r} & set(sys.modules)), file=sys.__stderr__)"
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join([*code, report])], capture_output=True, text=True, timeout=60, check=True
+    )
+    return set(done.stderr.split())
+
+
+def test_import_of_the_package_loads_nothing_heavy() -> None:
+    assert _loaded("import napari_metastasis") == set()
+
+
+@pytest.mark.parametrize("command", [[], ["scan"], ["view"], ["evaluate"], ["train", "scannet"], ["sample", "slide"]])
+def test_help_loads_nothing_heavy(command: list[str]) -> None:
+    code = f"from napari_metastasis.cli import main\ntry: main({[*command, '--help']!r})\nexcept SystemExit: pass"
+    assert _loaded(code) == set()
+
+
+def test_help_is_fast(process: Run) -> None:
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        answer = process("scan", "--help")
+        times.append(time.perf_counter() - started)
+    assert answer.status == 0
+    assert "--dense-coefficient" in answer.out
+    # An interpreter that loads torch alone takes longer, also on a busy machine; the best of three is not disturbed.
+    assert min(times) < 2.0
+
+
+def test_every_setting_of_a_scan_is_an_option(here: Run) -> None:
+    text = here("scan", "--help").out
+    for option in [
+        "--model",
+        "--region",
+        "--mpp",
+        "--output",
+        "--json",
+        "--threshold",
+        "--no-tissue",
+        "--dense-coefficient",
+        "--augment-views",
+        "--device",
+        "--precision",
+        "--engine",
+        "--roi-px",
+        "--threads",
+    ]:
+        assert option in text
+
+
+def test_version(here: Run) -> None:
+    answer = here("--version")
+    assert (answer.status, answer.out, answer.err) == (0, f"napari-metastasis {__version__}\n", "")
+
+
+def test_no_arguments_show_the_commands(here: Run) -> None:
+    answer = here()
+    assert answer.status == 0
+    for command in ("view", "scan", "evaluate", "train", "models", "sample", "demo"):
+        assert command in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["bogus"], ["bogus", "napari-metastasis --help"]),
+        (["scan"], ["slide", "napari-metastasis scan --help"]),
+        (["scan", "x", "--bogus"], ["--bogus"]),
+        (["scan", "x", "--region", "1", "2"], ["--region", "4"]),
+        (["scan", "x", "--dense-coefficient", "3"], ["dense-coefficient", "1, 2, 4", "got 3"]),
+        (["scan", "x", "--threshold", "1.5"], ["threshold", "1.5"]),
+        (["scan", "x", "--threshold", "nan"], ["threshold", "nan"]),
+        (["scan", "x", "--threads", "many"], ["--threads"]),
+        (["models"], ["napari-metastasis models --help"]),
+        (["evaluate"], ["--patches"]),
+        (["train", "scannet", "--epochs", "0"], ["--"]),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(here: Run, arguments: list[str], words: list[str]) -> None:
+    here(*arguments).fails_with(*words, status=2)
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "models", "show", "nope"], ["models", "show", "nope", "--debug"]])
+def test_debug_lets_the_error_through_wherever_it_stands(arguments: list[str]) -> None:
+    with pytest.raises(UnknownModelError, match="nope"):
+        main(arguments)
+
+
+def test_fault_of_the_program_is_one_line_too() -> None:
+    code = """
+import sys
+from napari_metastasis.cli import main, view
+def broken(slides): raise KeyError('two\\nlines')
+view.open_window = broken
+sys.argv = ['napari-metastasis', 'view', 'x']
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "unexpected KeyError" in done.stderr
+    assert "--debug" in done.stderr
