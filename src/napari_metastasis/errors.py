@@ -19,6 +19,7 @@ __all__ = [
     "NotASlideError",
     "PatchDatasetError",
     "RegionError",
+    "ScanCancelledError",
     "SettingsError",
     "SlideError",
     "StorageError",
@@ -82,6 +83,10 @@ class DeviceError(MetastasisError, RuntimeError):
 
 class DeviceMemoryError(DeviceError, MemoryError):
     """A piece of a scan does not fit the device's memory; a smaller one may."""
+
+
+class ScanCancelledError(MetastasisError, RuntimeError):
+    """A scan was stopped before it had begun; there is nothing to keep."""
 
 
 class StorageError(MetastasisError, OSError):

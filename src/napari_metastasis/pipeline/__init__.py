@@ -1,0 +1,20 @@
+"""A slide goes in; its heatmap, detections and lesions come out: what the command line and the viewer both run."""
+
+from __future__ import annotations
+
+from napari_metastasis.pipeline.picture import overlay_picture
+from napari_metastasis.pipeline.prepare import PreparedScan, default_output, heatmap_path, prepare_scan, scan_identity
+from napari_metastasis.pipeline.results import ScanResult, write_results
+from napari_metastasis.pipeline.run import scan_slide
+
+__all__ = [
+    "PreparedScan",
+    "ScanResult",
+    "default_output",
+    "heatmap_path",
+    "overlay_picture",
+    "prepare_scan",
+    "scan_identity",
+    "scan_slide",
+    "write_results",
+]

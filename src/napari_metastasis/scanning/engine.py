@@ -1,0 +1,135 @@
+"""What runs a dense network: the contract, the devices, and the eight views of an image."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_metastasis.errors import DeviceError, SettingsError
+
+__all__ = ["Engine", "predict_views", "resolve_devices"]
+
+UInt8Array = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """Runs one dense network on one kind of device.
+
+    Attributes
+    ----------
+    name
+        ``"torch"`` or ``"openvino"``.
+    precision
+        Number format of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    device
+        As the command line takes it: ``"cpu"``, ``"cuda:0"``, ``"cuda:0,cuda:1"``, ``"mps"``.
+    lanes
+        Calls of :meth:`run` that should go on at the same time, so that copies hide behind computing and every device
+        has work. More of them are safe and wait.
+    """
+
+    name: str
+    precision: str
+    device: str
+    lanes: int
+
+    def run(self, images: UInt8Array) -> FloatArray:
+        """Return tumour probabilities, float32 (n, rows, columns), of images, uint8 (n, height, width, 3).
+
+        May be called from many threads at once.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If the images do not fit the device's memory; smaller ones may.
+        DeviceError
+            If the device fails.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the device's memory back. No call of :meth:`run` is going on any more."""
+        ...
+
+
+def resolve_devices(device: str) -> tuple[str, ...]:
+    """Return the devices that a setting stands for: ``cuda`` is every GPU, ``cuda:1`` the second alone.
+
+    Parameters
+    ----------
+    device
+        ``auto`` takes every GPU, else Apple's, else the processor.
+
+    Raises
+    ------
+    SettingsError
+        If it names no kind of device.
+    DeviceError
+        If this machine, or this build of torch, has none of that kind.
+    """
+    match = re.fullmatch(r"auto|cpu|mps|cuda(?::(\d{1,3}))?", device)
+    if match is None:
+        raise SettingsError(f"expected a device (auto, cpu, cuda, cuda:n or mps), got {device!r}; choose one of these")
+    # device_count() asks the driver; is_available() may be true of a driver without a device.
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    if device == "cpu":
+        return ("cpu",)
+    if device == "auto":
+        return tuple(f"cuda:{n}" for n in range(gpus)) or (("mps",) if has_mps else ("cpu",))
+    if device == "mps":
+        if not has_mps:
+            raise DeviceError("expected an Apple GPU for device mps, got none; choose --device auto or cpu")
+        return ("mps",)
+    if gpus == 0:
+        cause = "this build of torch has no CUDA" if torch.version.cuda is None else "none was found"
+        raise DeviceError(
+            f"expected an NVIDIA GPU for device {device}, but {cause}; "
+            "choose --device auto or cpu, or install a CUDA build of torch and the driver"
+        )
+    if match.group(1) is None:
+        return tuple(f"cuda:{n}" for n in range(gpus))
+    if int(match.group(1)) >= gpus:
+        raise DeviceError(f"expected one of {gpus} GPUs (cuda:0 to cuda:{gpus - 1}), got {device}; choose one of them")
+    return (device,)
+
+
+def predict_views(engine: Engine, image: UInt8Array, views: int) -> FloatArray:
+    """Return the probabilities of one image, averaged over its views.
+
+    Each view is the image turned by a right angle, and mirrored for every second one; its answers are turned back
+    before they are averaged. A turned window's patches are the turned patches: this equals averaging patch by patch.
+
+    Parameters
+    ----------
+    engine
+        Runs the network.
+    image
+        uint8, (height, width, 3).
+    views
+        1, or 8 for the whole dihedral group.
+
+    Returns
+    -------
+    float32 of shape (rows, columns)
+    """
+    total: npt.NDArray[np.float64] | None = None
+    for view in range(views):
+        turns, mirrored = view // 2, bool(view % 2)
+        seen = np.rot90(image[:, ::-1] if mirrored else image, turns)
+        # One view at a time: eight at once would take eight times the memory and be no faster on a window of this size.
+        answers = np.rot90(engine.run(np.ascontiguousarray(seen)[None])[0], -turns)
+        answers = answers[:, ::-1] if mirrored else answers
+        if views == 1:
+            return np.ascontiguousarray(answers, np.float32)
+        # Summed in float64, so that the order of the views does not show in the last digit.
+        total = answers.astype(np.float64) if total is None else total + answers
+    if total is None:
+        raise SettingsError(f"expected 1 or 8 views, got {views}; choose one of them")
+    mean: FloatArray = (total / views).astype(np.float32)
+    return mean

@@ -1,0 +1,176 @@
+"""Dense networks on torch: processors, NVIDIA and Apple GPUs."""
+
+from __future__ import annotations
+
+import copy
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_metastasis.errors import DeviceError, DeviceMemoryError
+from napari_metastasis.scanning.engine import FloatArray, UInt8Array
+
+__all__ = ["TorchEngine"]
+
+#: One lane copies while the other computes; a third would only hold memory.
+_LANES_PER_GPU = 2
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TorchEngine:
+    """Runs a dense network with torch on one or several devices of one kind.
+
+    Parameters
+    ----------
+    network
+        From raw pixels, float N x 3 x H x W, to probabilities, float32 N x h x w. It is left as it is.
+    devices
+        ``("cpu",)``, ``("mps",)`` or any number of ``"cuda:n"``.
+    precision
+        ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+
+    Raises
+    ------
+    DeviceError
+        If the device does not take the network.
+    """
+
+    name = "torch"
+
+    def __init__(self, network: nn.Module, *, devices: tuple[str, ...], precision: str) -> None:
+        self.precision = precision
+        self.device = ",".join(devices)
+        is_cuda = devices[0].startswith("cuda")
+        self.lanes = len(devices) * (_LANES_PER_GPU if is_cuda else 1)
+        self._exact = _ExactFloat32() if is_cuda and precision == "float32" else None
+        # A lane is borrowed for one call, so that no thread is tied to a device.
+        self._free: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+        with _device_errors(self.device):
+            placed = [_place(network, torch.device(device), _DTYPES[precision]) for device in devices]
+            for lane in range(self.lanes):
+                # Neighbouring lanes lie on different devices: the first ROIs of a scan go one to each.
+                device = torch.device(devices[lane % len(devices)])
+                module = placed[lane % len(devices)]
+                self._free.put(_CudaLane(module, device) if is_cuda else _Lane(module, device))
+
+    def run(self, images: UInt8Array) -> FloatArray:
+        """Return tumour probabilities; see :class:`~napari_metastasis.scanning.engine.Engine`."""
+        lane = self._free.get()
+        try:
+            with _device_errors(self.device), torch.inference_mode():
+                return lane.run(images)
+        finally:
+            self._free.put(lane)
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+        while not self._free.empty():
+            self._free.get()
+        if self._exact is not None:
+            self._exact.restore()
+        _release_cached(self.device)
+
+
+def _place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    # The whole network in one format, rather than autocast, which would convert the weights again for every ROI. Pixel
+    # values 0..255 are exact in all three formats, and the softmax is float32 in any case.
+    module = copy.deepcopy(network).to(device, dtype)
+    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
+    return module.eval().requires_grad_(requires_grad=False)
+
+
+class _Lane:
+    """Runs images on one device, one call at a time."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self._module = module
+        self._device = device
+        self._dtype = next(module.parameters()).dtype
+
+    def _answers(self, raw: Tensor) -> Tensor:
+        """Return the answers of uint8 N x H x W x 3, which is channels-last once it is called N x 3 x H x W."""
+        answers: Tensor = self._module(raw.permute(0, 3, 1, 2).to(self._dtype))
+        return answers
+
+    def run(self, images: UInt8Array) -> FloatArray:
+        raw = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+        result: FloatArray = self._answers(raw).float().cpu().numpy()
+        return result
+
+
+class _CudaLane(_Lane):
+    """A lane with its own stream and pinned memory, so that its copies run while another lane computes."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        super().__init__(module, device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._raw = torch.empty(0, dtype=torch.uint8)
+        self._answer = torch.empty(0, dtype=torch.float32)
+
+    def run(self, images: UInt8Array) -> FloatArray:
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            try:
+                raw = self._pinned("_raw", images.shape)
+                raw.copy_(torch.from_numpy(np.ascontiguousarray(images)))
+                answers = self._answers(raw.to(self._device, non_blocking=True)).float()
+                result = self._pinned("_answer", answers.shape)
+                result.copy_(answers, non_blocking=True)
+            finally:
+                # Waits for this lane only; also after an error, since the pinned buffers are used again.
+                self._stream.synchronize()
+            return result.numpy().copy()
+
+    def _pinned(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Return pinned memory of a shape, the same as in the last call where it is large enough."""
+        count = int(np.prod(shape))
+        held: Tensor = getattr(self, name)
+        if held.numel() < count:
+            held = torch.empty(count, dtype=held.dtype, pin_memory=True)
+            setattr(self, name, held)
+        return held[:count].view(shape)
+
+
+class _ExactFloat32:
+    """Keeps cuDNN from rounding float32 to TF32's ten bits, which would cost the fourth digit of a probability.
+
+    The switch is torch's own and global: it is set as long as an engine needs it, not around each call, because calls
+    of several threads would restore each other's values.
+    """
+
+    def __init__(self) -> None:
+        self._before = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+    def restore(self) -> None:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self._before
+
+
+def _release_cached(device: str) -> None:
+    """Give memory that torch keeps for later back to the device."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def _device_errors(device: str) -> Iterator[None]:
+    """Turn torch's errors into this package's; what lacks memory is told from what is broken."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        _release_cached(device)
+        raise DeviceMemoryError(
+            f"expected room for a piece of the scan on {device}, but its memory is full; choose a smaller --roi-px"
+        ) from error
+    except RuntimeError as error:
+        first_line = (str(error).strip().splitlines() or ["no message"])[0]
+        # torch's allocator for processors, and Apple's, raise plain RuntimeErrors.
+        if any(sign in first_line for sign in ("not enough memory", "allocate memory", "out of memory")):
+            raise DeviceMemoryError(
+                f"expected room for a piece of the scan on {device}, but its memory is full; choose a smaller --roi-px"
+            ) from error
+        raise DeviceError(f"expected {device} to run the network, got {first_line}; choose --device cpu") from error

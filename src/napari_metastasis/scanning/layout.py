@@ -1,0 +1,206 @@
+"""How a heatmap lies on disk: names, attributes and levels of its OME-Zarr folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import ZstdCodec
+
+from napari_metastasis.errors import StorageError
+from napari_metastasis.geometry import Affine1D, HeatmapFrame, ModelFrame, Size
+from napari_metastasis.storage import storage_errors
+
+__all__ = [
+    "CHUNK_CELLS",
+    "HEATMAP_VERSION",
+    "create",
+    "digest",
+    "journal_path",
+    "level_path",
+    "level_um",
+    "lock_path",
+    "read_header",
+    "write_pyramid",
+]
+
+#: Version of the answers: to be raised when a change of this program changes a probability by more than rounding.
+HEATMAP_VERSION = 1
+
+#: Side of a chunk in cells: 256 KiB before compression, about one ROI, so that finishing an ROI rewrites little.
+CHUNK_CELLS = 256
+
+#: The coarsest level is at most this long: one chunk.
+_COARSEST_CELLS = CHUNK_CELLS
+
+#: Name under which the group keeps what OME-Zarr has no place for.
+_OWN = "napari_metastasis"
+
+
+def level_path(path: Path, level: int) -> Path:
+    """Return the folder of one resolution; 0 holds the answers."""
+    return path / str(level)
+
+
+# Both files lie inside the finest array, because zarr warns of strange files in a group but not in an array.
+def journal_path(path: Path) -> Path:
+    """Return the file that lists the finished ROIs."""
+    return level_path(path, 0) / "journal.jsonl"
+
+
+def lock_path(path: Path) -> Path:
+    """Return the file whose lock the writer holds."""
+    return level_path(path, 0) / "writer.lock"
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of an identity, the same for every order of its keys."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def level_um(frame: HeatmapFrame, level: int) -> Affine1D:
+    """Return where the cells of a level lie in µm: each is 2^level cells wide, around their common centre."""
+    factor = 2**level
+    finest = frame.um
+    return Affine1D(finest.scale * factor, finest.translate + finest.scale * (factor - 1) / 2)
+
+
+def _multiscales(frame: HeatmapFrame, levels: int) -> list[dict[str, Any]]:
+    """Return the OME-Zarr 0.5 description of this many levels."""
+    affines = [level_um(frame, level) for level in range(levels)]
+    return [
+        {
+            "name": "tumour probability",
+            "type": "max",
+            "axes": [{"name": name, "type": "space", "unit": "micrometer"} for name in ("y", "x")],
+            "datasets": [
+                {
+                    "path": str(level),
+                    "coordinateTransformations": [
+                        {"type": "scale", "scale": [affine.scale] * 2},
+                        {"type": "translation", "translation": [affine.translate] * 2},
+                    ],
+                }
+                for level, affine in enumerate(affines)
+            ],
+        }
+    ]
+
+
+def _attributes(frame: HeatmapFrame, identity: Mapping[str, Any], levels: int) -> dict[str, Any]:
+    return {
+        "ome": {"version": "0.5", "multiscales": _multiscales(frame, levels)},
+        _OWN: {"heatmap_version": HEATMAP_VERSION, "frame": asdict(frame), "identity": dict(identity)},
+    }
+
+
+def _create_level(group: zarr.Group, level: int, shape: tuple[int, int]) -> zarr.Array[Any]:
+    return group.create_array(
+        str(level),
+        shape=shape,
+        chunks=(CHUNK_CELLS, CHUNK_CELLS),
+        dtype="float32",
+        fill_value=np.nan,
+        # The checksum tells a chunk that a power cut left half-written from a whole one.
+        compressors=ZstdCodec(level=3, checksum=True),
+        dimension_names=("y", "x"),
+        overwrite=level > 0,
+    )
+
+
+def create(path: Path, frame: HeatmapFrame, identity: Mapping[str, Any]) -> None:
+    """Make an empty heatmap unless something lies at ``path`` already; it appears whole, or not at all.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses. No folder that this call made is left behind.
+    """
+    if path.exists():
+        return
+    missing = [folder for folder in path.parents if not folder.exists()]
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")
+    with storage_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            group = zarr.create_group(store=partial, zarr_format=3, attributes=_attributes(frame, identity, levels=1))
+            _create_level(group, 0, frame.cells.shape)
+            os.rename(partial, path)
+        except BaseException as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            # Another scan may have been faster; the caller then meets its lock.
+            if isinstance(error, OSError) and path.exists():
+                return
+            for folder in missing:
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
+
+
+def read_header(path: Path) -> tuple[HeatmapFrame, Mapping[str, Any]]:
+    """Return the frame and the identity of a stored heatmap.
+
+    Raises
+    ------
+    StorageError
+        If no heatmap of this program lies at ``path``.
+    """
+    try:
+        with storage_errors(path):
+            own = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"][_OWN]
+        if own["heatmap_version"] != HEATMAP_VERSION:
+            raise StorageError(
+                f"expected a heatmap of version {HEATMAP_VERSION}, got {own['heatmap_version']} at {path}; "
+                "update the program, or scan into another folder"
+            )
+        stored = own["frame"]
+        model = ModelFrame(**{**stored["model"], "size": Size(**stored["model"]["size"])})
+        return HeatmapFrame(model=model, patch_px=stored["patch_px"], stride_px=stored["stride_px"]), own["identity"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"expected a heatmap at {path}, got something else; choose another folder") from error
+
+
+def write_pyramid(path: Path, frame: HeatmapFrame, values: npt.NDArray[np.float32]) -> None:
+    """Write every level above the finest and say so in the group's attributes.
+
+    Parameters
+    ----------
+    path, frame
+        The heatmap.
+    values
+        float32, (rows, columns) of the finest level, NaN where there is no answer.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+    """
+    with storage_errors(path):
+        group = zarr.open_group(path, mode="r+")
+        levels = 1
+        while max(values.shape) > _COARSEST_CELLS:
+            values = _max_pooled(values)
+            _create_level(group, levels, values.shape)[:] = values
+            levels += 1
+        group.update_attributes({"ome": {"version": "0.5", "multiscales": _multiscales(frame, levels)}})
+
+
+def _max_pooled(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the highest of every 2 x 2 cells; NaN only where all four are."""
+    rows, columns = values.shape
+    padded = np.pad(values, ((0, rows % 2), (0, columns % 2)), constant_values=np.nan)
+    # fmax passes over NaN where the other operand is a number.
+    pairs = np.fmax(padded[0::2], padded[1::2])
+    pooled: npt.NDArray[np.float32] = np.fmax(pairs[:, 0::2], pairs[:, 1::2])
+    return pooled

@@ -1,0 +1,86 @@
+"""One writer for each heatmap, whatever happens to the others."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from napari_metastasis.errors import StorageError
+from napari_metastasis.storage import storage_errors
+
+__all__ = ["WriterLock"]
+
+#: What the system says where another process (or this one, through another file) holds the lock.
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+
+#: What it says on a network share that knows no locks. Going on unlocked is better than not scanning at all.
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class WriterLock:
+    """A lock that the operating system takes back when its process ends, even by ``kill -9``.
+
+    Parameters
+    ----------
+    path
+        File to lock; it is created, stays behind, and means nothing by itself.
+    what
+        The thing that it guards, for the error.
+
+    Raises
+    ------
+    StorageError
+        If somebody else holds it.
+    """
+
+    def __init__(self, path: Path, what: Path) -> None:
+        with storage_errors(path):
+            self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(self._descriptor)
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                return
+            self.release()
+            if error.errno in _HELD:
+                raise StorageError(
+                    f"expected to be the only scan that writes {what}, but another one is at work on it; "
+                    "wait until it ends, or choose another folder"
+                ) from error
+            with storage_errors(path):
+                raise
+
+    def release(self) -> None:
+        """Give the lock back; a second call does nothing."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def __enter__(self) -> WriterLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        """Give the lock back where the holder was forgotten."""
+        if hasattr(self, "_descriptor"):
+            self.release()
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file without waiting; both ways end with the file descriptor."""
+    if os.name == "nt":
+        # Through importlib, because each module exists on its own systems only and type checkers look at one.
+        msvcrt = importlib.import_module("msvcrt")
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl = importlib.import_module("fcntl")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,185 @@
+"""Which pieces of a slide a scan reads, and in which order. Pure: nothing is read here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_metastasis.errors import RegionError, SettingsError
+from napari_metastasis.geometry import HeatmapFrame, Point, Region
+
+__all__ = ["BoolArray", "Roi", "ScanPlan", "plan_scan", "roi_cells"]
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """One piece of a scan: what it reads, and the cells that it alone writes.
+
+    Attributes
+    ----------
+    read
+        Window in model pixels; it may reach past the slide, where the reader answers white.
+    write
+        Cells of the heatmap that the window answers for, all of them and no others.
+    """
+
+    read: Region
+    write: Region
+
+    @classmethod
+    def of(cls, frame: HeatmapFrame, cells: Region) -> Roi:
+        """Return the piece that answers for ``cells``."""
+        return cls(read=frame.read_window(cells), write=cells)
+
+    @property
+    def is_single(self) -> bool:
+        """Return whether this is one cell, which cannot be split."""
+        return self.write.width <= 1 and self.write.height <= 1
+
+    def halves(self, frame: HeatmapFrame) -> tuple[Roi, ...]:
+        """Return the up to four pieces that cover the same cells with windows of half the side."""
+        cells = self.write
+        left, top = -(-cells.width // 2), -(-cells.height // 2)
+        parts = (
+            Region(cells.x, cells.y, left, top),
+            Region(cells.x + left, cells.y, cells.width - left, top),
+            Region(cells.x, cells.y + top, left, cells.height - top),
+            Region(cells.x + left, cells.y + top, cells.width - left, cells.height - top),
+        )
+        return tuple(Roi.of(frame, part) for part in parts if not part.is_empty)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPlan:
+    """A scan, decided but not begun.
+
+    Attributes
+    ----------
+    frame
+        Where the cells lie.
+    rois
+        In the order in which they are to be scanned. No cell is written by two of them.
+    needed
+        bool, (rows, columns) of the whole map: the cells that the scan answers. An ROI's other cells stay as they are,
+        so that the heatmap does not depend on where the ROIs happen to lie.
+    cells_wanted
+        Cells of the region asked for.
+    cells_without_tissue
+        Those of them that are skipped because they show glass.
+    cells_done
+        Those of them that an earlier scan has answered.
+    """
+
+    frame: HeatmapFrame
+    rois: tuple[Roi, ...]
+    needed: BoolArray = field(repr=False, compare=False)
+    cells_wanted: int
+    cells_without_tissue: int
+    cells_done: int
+
+    @property
+    def cells(self) -> int:
+        """Return how many cells the scan answers."""
+        return self.cells_wanted - self.cells_without_tissue - self.cells_done
+
+    @property
+    def model_px(self) -> int:
+        """Return the model pixels that the ROIs answer for: what progress counts."""
+        return sum(roi.write.size.area for roi in self.rois) * self.frame.stride_px**2
+
+
+def roi_cells(frame: HeatmapFrame, roi_px: int) -> int:
+    """Return the cells along a side of the largest window of at most ``roi_px`` model pixels; at least 1."""
+    return max(1, (roi_px - frame.patch_px) // frame.stride_px + 1)
+
+
+def plan_scan(
+    frame: HeatmapFrame,
+    *,
+    wanted: Region,
+    tissue: BoolArray | None,
+    done: BoolArray | None,
+    focus: Point | None,
+    roi_px: int,
+) -> ScanPlan:
+    """Return the ROIs that answer for every wanted cell that shows tissue and is not answered yet.
+
+    The ROIs lie on a grid anchored at cell (0, 0), each cut to the cells of its square that are needed.
+
+    Parameters
+    ----------
+    frame
+        Where the cells lie.
+    wanted
+        Cells asked for.
+    tissue
+        bool, (rows, columns) of the whole map: cells that show tissue; ``None`` takes them all.
+    done
+        bool, (rows, columns) of the whole map: cells answered already; ``None`` where none is.
+    focus
+        Level-0 location to begin at, such as the centre of the view; ``None`` begins at the middle of ``wanted``.
+    roi_px
+        Side of the largest read window, in model pixels. It bounds memory and changes no answer.
+
+    Raises
+    ------
+    RegionError
+        If ``wanted`` does not lie on the map.
+    SettingsError
+        If ``tissue`` or ``done`` do not have the map's shape.
+    """
+    slide = Region.of(frame.cells)
+    if wanted.is_empty or not slide.contains(wanted):
+        raise RegionError(f"expected cells on the heatmap ({slide}), got {wanted}; choose a region inside")
+    for name, mask in (("tissue", tissue), ("done", done)):
+        if mask is not None and mask.shape != frame.cells.shape:
+            raise SettingsError(
+                f"expected a {name} mask of {frame.cells.shape} cells, got {mask.shape}; make it for this heatmap"
+            )
+    needed = np.zeros(frame.cells.shape, np.bool_)
+    needed[wanted.slices] = True
+    if tissue is not None:
+        needed &= tissue
+    cells_with_tissue = int(np.count_nonzero(needed))
+    if done is not None:
+        needed &= ~done
+    cells_needed = int(np.count_nonzero(needed))
+    center = wanted.center if focus is None else _corner_at(frame, focus)
+    rois = (
+        Roi.of(frame, cut)
+        for part in wanted.split(roi_cells(frame, roi_px))
+        if not (cut := _bounding(needed, part)).is_empty
+    )
+    return ScanPlan(
+        frame=frame,
+        # Ties are broken by place, so that a plan never depends on how it was made.
+        rois=tuple(sorted(rois, key=lambda roi: (roi.write.center.distance(center), roi.write.y, roi.write.x))),
+        needed=needed,
+        cells_wanted=wanted.size.area,
+        cells_without_tissue=wanted.size.area - cells_with_tissue,
+        cells_done=cells_with_tissue - cells_needed,
+    )
+
+
+def _corner_at(frame: HeatmapFrame, focus: Point) -> Point:
+    """Return a level-0 location in the coordinates of :attr:`Region.center`, where a cell spans ``c .. c + 1``."""
+    cell = frame.cell_at(focus)
+    return Point(cell.x + 0.5, cell.y + 0.5)
+
+
+def _bounding(needed: BoolArray, part: Region) -> Region:
+    """Return the smallest rectangle that holds every needed cell of ``part``; empty where there is none."""
+    inside = needed[part.slices]
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if rows.size == 0:
+        return Region(part.x, part.y, 0, 0)
+    return Region(
+        part.x + int(columns[0]),
+        part.y + int(rows[0]),
+        int(columns[-1] - columns[0]) + 1,
+        int(rows[-1] - rows[0]) + 1,
+    )

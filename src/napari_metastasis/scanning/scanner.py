@@ -1,0 +1,201 @@
+"""Runs a plan: readers ahead of the network, the network without a pause, the store behind it.
+
+Reading, computing and writing are three stages on threads of their own, tied by futures. At most ``threads + lanes +
+queue_rois`` ROIs are between reading and writing, so that memory is bounded by the queue and not by the slide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from napari_metastasis.errors import DeviceError, DeviceMemoryError
+from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
+from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array, predict_views
+from napari_metastasis.scanning.plan import Roi, ScanPlan
+from napari_metastasis.settings import ScanSettings
+
+__all__ = ["Answers", "FinishedRoi", "Reader", "never", "scan"]
+
+#: How long the consumer waits for an answer before it looks whether it should stop.
+_POLL_SECONDS = 0.05
+
+
+class Reader(Protocol):
+    """What a scan needs of a slide. Called from many threads at once."""
+
+    def read(self, frame: ModelFrame, region: Region) -> UInt8Array:
+        """Return model pixels, uint8 (rows, columns, 3), white outside the slide."""
+        ...
+
+
+class Answers(Protocol):
+    """What a scan needs of a heatmap."""
+
+    def write(self, cells: Region, probabilities: FloatArray) -> None:
+        """Store answers; NaN leaves a cell as it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRoi:
+    """A piece of a scan that is answered and stored.
+
+    Attributes
+    ----------
+    cells
+        Where the answers lie on the heatmap.
+    probabilities
+        float32, (rows, columns) of ``cells``; NaN where the plan needed no answer: glass, or answered before.
+    model_px
+        Model pixels that this piece answers for.
+    done, total
+        Model pixels answered by this scan until now, and by all of it.
+    """
+
+    cells: Region
+    probabilities: FloatArray
+    model_px: int
+    done: int
+    total: int
+
+
+def never() -> bool:
+    """Return False: the ``should_stop`` of a scan that runs to its end."""
+    return False
+
+
+def scan(
+    slide: Reader,
+    engine: Engine,
+    plan: ScanPlan,
+    heatmap: Answers,
+    settings: ScanSettings,
+    *,
+    should_stop: Callable[[], bool] = never,
+) -> Generator[FinishedRoi]:
+    """Scan a slide and yield each finished ROI, in the plan's order, after it was stored.
+
+    An ROI that does not fit the device's memory is split, and so is every later one of its size. Closing the generator
+    ends the scan like ``should_stop``: no thread is left, and what was yielded is stored.
+
+    Parameters
+    ----------
+    slide
+        Read with ``settings.threads`` threads, which decode ahead of the network.
+    engine
+        Runs the network.
+    plan
+        What to scan.
+    heatmap
+        Where the answers are stored.
+    settings
+        ``threads``, ``queue_rois`` and ``augment_views`` are used.
+    should_stop
+        Asked several times a second; the scan ends once it returns True.
+
+    Raises
+    ------
+    CorruptSlideError
+        If a part of the slide cannot be read.
+    DeviceError
+        If the device fails, or its memory does not take a single patch.
+    StorageError
+        If an answer cannot be stored.
+    """
+    total, done = plan.model_px, 0
+    stages = _Stages(slide, engine, plan.frame, settings)
+    try:
+        todo = deque(plan.rois)
+        too_large_px = math.inf
+        while todo or stages.pending:
+            while todo and stages.has_room:
+                roi = todo.popleft()
+                if roi.read.size.area >= too_large_px and not roi.is_single:
+                    todo.extendleft(reversed(roi.halves(plan.frame)))
+                    continue
+                stages.begin(roi)
+            roi, future = stages.pending[0]
+            while not future.done():
+                if should_stop():
+                    return
+                wait([future], timeout=_POLL_SECONDS)
+            if should_stop():
+                return
+            stages.pending.popleft()
+            try:
+                answers = future.result()
+            except DeviceMemoryError as error:
+                if roi.is_single:
+                    raise _no_room(engine) from error
+                too_large_px = min(too_large_px, roi.read.size.area)
+                stages.begin_first(roi.halves(plan.frame))
+                continue
+            answers[~plan.needed[roi.write.slices]] = np.nan
+            heatmap.write(roi.write, answers)
+            model_px = roi.write.size.area * plan.frame.stride_px**2
+            done += model_px
+            yield FinishedRoi(cells=roi.write, probabilities=answers, model_px=model_px, done=done, total=total)
+    finally:
+        stages.close()
+
+
+def _no_room(engine: Engine) -> DeviceError:
+    return DeviceError(
+        f"expected room on {engine.device} for a single patch, but its memory is full; "
+        "close other programs that use it, or choose --device cpu"
+    )
+
+
+class _Stages:
+    """The threads of one scan: readers, then one lane of the engine per thread, then whoever takes :attr:`pending`.
+
+    Attributes
+    ----------
+    pending
+        ROIs that were begun and not yet taken, in the order in which they are to be taken.
+    """
+
+    def __init__(self, slide: Reader, engine: Engine, frame: HeatmapFrame, settings: ScanSettings) -> None:
+        self._slide = slide
+        self._engine = engine
+        self._frame = frame
+        self._views = settings.augment_views
+        self._capacity = settings.threads + engine.lanes + settings.queue_rois
+        self._readers = ThreadPoolExecutor(settings.threads, thread_name_prefix="read-roi")
+        self._lanes = ThreadPoolExecutor(engine.lanes, thread_name_prefix="run-roi")
+        self.pending: deque[tuple[Roi, Future[FloatArray]]] = deque()
+
+    @property
+    def has_room(self) -> bool:
+        """Return whether another ROI may begin."""
+        return len(self.pending) < self._capacity
+
+    def _submit(self, roi: Roi) -> tuple[Roi, Future[FloatArray]]:
+        image = self._readers.submit(self._slide.read, self._frame.model, roi.read)
+        # A lane waits for its image; both pools work in the order of submission, so that it is the next to be read.
+        return roi, self._lanes.submit(self._answers, image)
+
+    def _answers(self, image: Future[UInt8Array]) -> FloatArray:
+        return predict_views(self._engine, image.result(), self._views)
+
+    def begin(self, roi: Roi) -> None:
+        """Read and compute an ROI behind those that were begun before."""
+        self.pending.append(self._submit(roi))
+
+    def begin_first(self, rois: Sequence[Roi]) -> None:
+        """Read and compute ROIs that are to be taken before those that were begun."""
+        self.pending.extendleft(reversed([self._submit(roi) for roi in rois]))
+
+    def close(self) -> None:
+        """Drop what was not begun, wait for what was, and end every thread."""
+        # The readers first: a lane may be waiting for an image, which then arrives or is cancelled.
+        self._readers.shutdown(wait=True, cancel_futures=True)
+        self._lanes.shutdown(wait=True, cancel_futures=True)
+        self.pending.clear()
