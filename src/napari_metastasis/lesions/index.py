@@ -50,7 +50,7 @@ class LesionIndex:
     peak, in its lesion, gives way. Thresholds are compared in float32, as the probabilities are stored.
 
     Memory: 4 bytes a cell of the map for the labels, of which only parts with lesions are ever touched, and 20 bytes a
-    cell at the floor; about 100 bytes a cell at the floor while it is built. Safe to use from several threads.
+    cell at the floor; about 70 bytes a cell at the floor while it is built. Safe to use from several threads.
 
     Parameters
     ----------

@@ -6,7 +6,11 @@ opening serves every threshold. Cells below the floor never matter and never lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +21,8 @@ __all__ = ["FloorCells", "floor_cells", "opened"]
 
 #: Side of the squares that the map is worked through in: a float32 tile and its copies stay in a processor's cache.
 _TILE = 256
+#: More threads than this wait for memory.
+_THREADS = 4
 
 #: Neighbours that come before and after a cell in row-major order, as (row, column) steps, themselves in that order.
 _BEFORE = ((-1, -1), (-1, 0), (-1, 1), (0, -1))
@@ -128,27 +134,27 @@ def _corner(surface: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(across, along)
 
 
-def _tiles(probabilities: NDArray[np.float32], floor: np.float32, side: int) -> Iterator[FloorCells]:
-    rows, columns = probabilities.shape
-    stride = columns + 2
-    number = np.int32 if (rows + 2) * stride < 2**31 else np.int64
-    for row in range(0, rows, _TILE):
-        for column in range(0, columns, _TILE):
-            tile = probabilities[row : row + _TILE, column : column + _TILE]
-            # An opening never raises a value, so a tile without a cell at the floor stays without one.
-            if not (tile >= floor).any():
-                continue
-            surface = opened(_window(probabilities, row, column, shape=tile.shape, halo=side, floor=floor), side)
-            core = surface[1:-1, 1:-1]
-            y, x = np.nonzero(core >= floor)
-            cell = ((y + (row + 1)) * stride + (x + (column + 1))).astype(number)
-            yield FloorCells(
-                cell=cell,
-                value=core[y, x],
-                probability=tile[y, x],
-                uphill=cell + _uphill(surface, stride)[y, x],
-                corner=_corner(surface)[y, x],
-            )
+def _tile(
+    probabilities: NDArray[np.float32], row: int, column: int, *, floor: np.float32, side: int
+) -> FloorCells | None:
+    """Return the cells of one tile that reach the floor, or None where there is none."""
+    tile = probabilities[row : row + _TILE, column : column + _TILE]
+    # An opening never raises a value, so a tile without a cell at the floor stays without one.
+    if not (tile >= floor).any():
+        return None
+    surface = opened(_window(probabilities, row, column, shape=tile.shape, halo=side, floor=floor), side)
+    core = surface[1:-1, 1:-1]
+    y, x = np.nonzero(core >= floor)
+    stride = probabilities.shape[1] + 2
+    number = np.int32 if (probabilities.shape[0] + 2) * stride < 2**31 else np.int64
+    cell = ((y + (row + 1)) * stride + (x + (column + 1))).astype(number)
+    return FloorCells(
+        cell=cell,
+        value=core[y, x],
+        probability=tile[y, x],
+        uphill=cell + _uphill(surface, stride)[y, x],
+        corner=_corner(surface)[y, x],
+    )
 
 
 def floor_cells(probabilities: NDArray[np.float32], *, floor: float, side: int) -> FloorCells:
@@ -163,7 +169,12 @@ def floor_cells(probabilities: NDArray[np.float32], *, floor: float, side: int) 
     side
         Side of the opening's square, in cells; 1 switches it off.
     """
-    found = list(_tiles(probabilities, np.float32(floor), side))
+    rows, columns = probabilities.shape
+    corners = list(itertools.product(range(0, rows, _TILE), range(0, columns, _TILE)))
+    work = functools.partial(_tile, probabilities, floor=np.float32(floor), side=side)
+    # numpy lets go of the interpreter on arrays of this size; map keeps the order, so that threads change nothing.
+    with ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1)) as pool:
+        found = [tile for tile in pool.map(lambda corner: work(*corner), corners) if tile is not None]
     if not found:
         none = np.empty(0, dtype=np.int32)
         nothing = np.empty(0, dtype=np.float32)

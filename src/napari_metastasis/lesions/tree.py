@@ -59,12 +59,18 @@ class Hills:
 
 
 def follow(pointers: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return where each chain of pointers ends; an element that points at itself ends one."""
+    """Return where each chain of pointers ends; an element that points at itself ends one.
+
+    ``pointers`` is used as working space: its contents are lost.
+    """
+    # Two arrays take turns, since fresh ones of this size cost more in page faults than the look-ups themselves.
+    further = np.empty_like(pointers)
     while True:
-        further = pointers[pointers]
+        # "clip" alone writes straight to `out`; nothing is ever out of range.
+        np.take(pointers, pointers, out=further, mode="clip")
         if np.array_equal(further, pointers):
             return pointers
-        pointers = further
+        pointers, further = further, pointers
 
 
 def grow_hills(cells: FloorCells, numbers: NDArray[np.int32], stride: int) -> Hills:
