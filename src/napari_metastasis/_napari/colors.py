@@ -1,0 +1,82 @@
+"""The colours of the plugin, in one place: all are chosen to stand out from the pink and violet of H&E."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.utils.colormaps import Colormap, CyclicLabelColormap
+
+if TYPE_CHECKING:
+    from napari_metastasis.lesions import SizeClass
+
+__all__ = [
+    "SCANNED_TINT",
+    "SIZE_CLASS_COLOR",
+    "SIZE_CLASS_NAME",
+    "lesion_colormap",
+    "probability_colormap",
+    "tissue_colormap",
+]
+
+#: What a pathologist calls the size classes (AJCC).
+SIZE_CLASS_NAME: dict[SizeClass, str] = {
+    "macro": "Macro-metastasis",
+    "micro": "Micro-metastasis",
+    "itc": "Isolated tumour cells",
+}
+
+#: Told apart by people with any colour vision, and by lightness alone.
+SIZE_CLASS_COLOR: dict[SizeClass, str] = {"macro": "#ffd400", "micro": "#00e5ff", "itc": "#ffffff"}
+
+#: What was scanned and lies below the threshold, while a scan is running: faint, so that its growth can be followed.
+SCANNED_TINT = (0.0, 0.35, 0.55, 0.10)
+
+_TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
+
+
+def probability_colormap(*, scanning: bool) -> Colormap:
+    """Return the colours of tumour probability from the threshold up to 1.
+
+    Below the threshold nothing is drawn, and neither is what was not scanned. While ``scanning``, what was scanned
+    carries a faint tint.
+    """
+    colors = np.array(
+        [
+            # Alpha rises with the probability, so that the tissue stays visible where the network is unsure.
+            (0.13, 0.40, 0.95, 0.30),
+            (0.00, 0.75, 0.75, 0.42),
+            (0.45, 0.85, 0.20, 0.50),
+            (1.00, 0.85, 0.00, 0.56),
+            (1.00, 0.35, 0.00, 0.62),
+        ],
+        np.float32,
+    )
+    return Colormap(
+        colors,
+        name="tumour probability" + (" (scanning)" if scanning else ""),
+        nan_color=_TRANSPARENT,
+        low_color=SCANNED_TINT if scanning else _TRANSPARENT,
+    )
+
+
+def tissue_colormap() -> Colormap:
+    """Return the colours of the tissue mask: a tint on tissue, nothing on glass."""
+    return Colormap(np.array([_TRANSPARENT, (0.0, 0.60, 0.45, 0.30)], np.float32), name="tissue")
+
+
+def lesion_colormap() -> CyclicLabelColormap:
+    """Return the colours of neighbouring lesions, told apart by hue."""
+    colors = np.array(
+        [
+            _TRANSPARENT,  # the first colour is the background's
+            (0.00, 0.45, 1.00, 1.0),
+            (0.00, 0.70, 0.30, 1.0),
+            (1.00, 0.55, 0.00, 1.0),
+            (0.00, 0.70, 0.85, 1.0),
+            (0.75, 0.75, 0.00, 1.0),
+            (0.55, 0.25, 1.00, 1.0),
+        ],
+        np.float32,
+    )
+    return CyclicLabelColormap(colors=colors, name="lesions")

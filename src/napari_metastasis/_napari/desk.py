@@ -1,0 +1,265 @@
+"""One open slide in one window: its session, its layers, and the work that is done for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer
+
+from napari_metastasis._napari.compat import tiles_under_way
+from napari_metastasis._napari.scan_job import (
+    ScanRequest,
+    ScanStarted,
+    Stage,
+    index_work,
+    load_earlier_work,
+    scan_work,
+    tissue_work,
+)
+from napari_metastasis._napari.session import Activity, SlideSession
+from napari_metastasis._napari.slide_layers import SlideLayers
+from napari_metastasis._napari.worker import Work, Worker, tell
+from napari_metastasis.settings import TissueSettings
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Layer
+
+    from napari_metastasis.scanning import FinishedRoi
+
+__all__ = ["Desk"]
+
+#: Labels and points follow the threshold at most this often while the slider moves.
+_FOLLOW_MS = 60
+#: While a scan runs its lesions are looked for again after this time, and after so many times what it took before: the
+#: processor belongs to the scan.
+_INDEX_EVERY_S, _INDEX_PAUSES = 3.0, 12.0
+#: How long closing the window waits for a scan: one piece of it, and the results.
+_CLOSE_S = 20.0
+
+
+class Desk(QObject):
+    """One open slide in one window.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    session
+        The slide's session.
+    layer
+        The slide's layer, already in the viewer.
+    parent
+        Qt parent.
+    """
+
+    def __init__(self, viewer: Viewer, session: SlideSession, layer: Layer, parent: QObject) -> None:
+        super().__init__(parent)
+        self.session = session
+        self.layers = SlideLayers(viewer, session, layer)
+        self.layers.probability_removed.connect(self.cancel)
+        self._viewer = viewer
+        self._scan: Worker | None = None
+        self._index: Worker | None = None
+        self._others: list[Worker] = []
+        self._began = 0.0
+        self._mpx = 0.0
+        self._next_index = 0.0
+        self._follow = QTimer(self)
+        self._follow.setSingleShot(True)
+        self._follow.setInterval(_FOLLOW_MS)
+        self._follow.timeout.connect(session.follow_threshold)
+        session.threshold_changed.connect(self._on_threshold_changed)
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a scan is being prepared or running."""
+        return self._scan is not None
+
+    # -- scanning ------------------------------------------------------------------------------------------------
+
+    def scan(self, request: ScanRequest) -> None:
+        """Start a scan; nothing happens while one is running."""
+        if self.busy or self.session.closed:
+            return
+        self._mpx = 0.0
+        self.session.report(Activity(stage="Starting…", busy=True))
+        worker = Worker(scan_work(self.session.slide, request), name="scan", parent=self)
+        worker.yielded.connect(self._on_scan_yielded)
+        worker.succeeded.connect(self._on_scan_succeeded)
+        worker.failed.connect(self._on_scan_failed)
+        self._scan = worker
+        worker.start()
+
+    def cancel(self) -> None:
+        """Ask a running scan to end after the piece that it is at; what was scanned stays."""
+        if self._scan is not None:
+            self._scan.stop()
+            self.session.report(Activity(stage="Stopping…", busy=True))
+
+    def _on_scan_yielded(self, items: tuple[Any, ...]) -> None:
+        pieces: list[FinishedRoi] = []
+        for item in items:
+            if isinstance(item, Stage):
+                self.session.report(Activity(stage=item.text, busy=True))
+            elif isinstance(item, ScanStarted):
+                self._on_scan_started(item)
+            else:
+                pieces.append(item)
+        if not pieces:
+            return
+        self.session.write_cells((piece.cells, piece.probabilities) for piece in pieces)
+        self._mpx += sum(piece.model_px for piece in pieces) / 1e6
+        self._report_progress(pieces[-1])
+        if time.monotonic() >= self._next_index:
+            self._find_lesions()
+
+    def _on_scan_started(self, started: ScanStarted) -> None:
+        session = self.session
+        if session.frame != started.frame or session.probabilities is None or session.folder != started.folder:
+            session.show_heatmap(
+                started.frame, started.probabilities, model_name=started.model_name, folder=started.folder
+            )
+        if session.tissue is None:
+            session.show_tissue(started.tissue)
+        self._began = time.monotonic()
+        self._next_index = self._began + _INDEX_EVERY_S / 2
+        stage = f"Scanning with {started.engine}"
+        session.report(Activity(stage=stage, busy=True, total=started.model_px))
+
+    def _report_progress(self, last: FinishedRoi) -> None:
+        stopping = self.session.activity.stage.startswith("Stopping")
+        seconds = max(time.monotonic() - self._began, 1e-3)
+        self.session.report(
+            Activity(
+                stage="Stopping…" if stopping else "Scanning",
+                busy=True,
+                done=last.done,
+                total=last.total,
+                mpx_per_s=self._mpx / seconds,
+                seconds_left=seconds / last.done * (last.total - last.done) if last.done else None,
+            )
+        )
+
+    def _on_scan_succeeded(self, result: Any) -> None:
+        self._scan = None
+        stage = "Scan finished" if result.finished else "Scan stopped; the same scan goes on from here"
+        self.session.report(Activity(stage=stage))
+        self._find_lesions()
+
+    def _on_scan_failed(self, error: BaseException) -> None:
+        self._scan = None
+        self.session.report(Activity(error=tell(error)))
+        self._find_lesions()
+
+    # -- lesions -------------------------------------------------------------------------------------------------
+
+    def _find_lesions(self) -> None:
+        """Look for lesions on the heatmap as it is now."""
+        session = self.session
+        if session.closed or session.frame is None or session.probabilities is None:
+            return
+        if self._index is not None and self._index.running:
+            if self.busy:
+                return  # the next piece asks again
+            # The heatmap is final now, and the index that is being made has not seen all of it.
+            self._index.ended.connect(self._find_lesions)
+            return
+        began = time.monotonic()
+        # A copy, because the window goes on writing.
+        worker = Worker(
+            index_work(session.probabilities.copy(), session.frame, session.detection), name="lesions", parent=self
+        )
+        frame = session.frame
+
+        def show(index: Any) -> None:
+            self._next_index = time.monotonic() + max(_INDEX_EVERY_S, _INDEX_PAUSES * (time.monotonic() - began))
+            if session.frame == frame and not session.closed:
+                session.show_lesions(index)
+
+        worker.succeeded.connect(show)
+        worker.failed.connect(self._on_other_failed)
+        self._index = worker
+        worker.start()
+
+    def _on_threshold_changed(self, _: float) -> None:
+        if not self._follow.isActive():
+            self._follow.start()
+
+    # -- tissue and earlier results ------------------------------------------------------------------------------
+
+    def find_tissue(self, settings: TissueSettings | None = None) -> None:
+        """Look for tissue beside the window; the session takes it."""
+
+        def show(tissue: Any) -> None:
+            if tissue is not None and not self.session.closed:
+                self.session.show_tissue(tissue)
+
+        self._run(tissue_work(self.session.slide, settings or TissueSettings()), show, name="tissue")
+
+    def load_earlier(self) -> None:
+        """Show what an earlier scan of this slide left beside it."""
+
+        def show(earlier: Any) -> None:
+            session = self.session
+            if earlier is None or session.closed or session.probabilities is not None:
+                return
+            session.show_heatmap(
+                earlier.frame, earlier.probabilities, model_name=earlier.model_name, folder=earlier.folder
+            )
+            if not self.busy:
+                session.report(Activity(stage="This slide was scanned before: its result is shown"))
+            self._find_lesions()
+
+        self._run(load_earlier_work(self.session.slide), show, name="earlier")
+
+    def _run(self, work: Work, show: Any, *, name: str) -> None:
+        worker = Worker(work, name=name, parent=self)
+        worker.succeeded.connect(show)
+        worker.failed.connect(self._on_other_failed)
+        worker.ended.connect(lambda: self._others.remove(worker))
+        self._others.append(worker)
+        worker.start()
+
+    def _on_other_failed(self, error: BaseException) -> None:
+        line = tell(error)
+        if not self.busy:
+            self.session.report(Activity(error=line))
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def close(self, *, wait: bool) -> None:
+        """End all work, take the layers away, and close the slide once nobody reads it.
+
+        Parameters
+        ----------
+        wait
+            Whether to wait for the work to end, because the whole window is going; its layers then go with it. Else the
+            work ends beside the window.
+        """
+        if self.session.closed:
+            return
+        self.session.close()
+        self._follow.stop()
+        workers = [worker for worker in (self._scan, self._index, *self._others) if worker is not None]
+        self._scan = self._index = None
+        self._others = []
+        for worker in workers:
+            worker.abandon()
+        self.layers.close(remove=not wait)
+        tiles = tiles_under_way(self._viewer)
+        slide = self.session.slide
+
+        def close_slide() -> None:
+            for worker in workers:
+                worker.wait(None)
+            futures.wait(tiles)
+            slide.close()
+
+        closer = threading.Thread(target=close_slide, name="close-slide")
+        closer.start()
+        if wait:
+            closer.join(_CLOSE_S)

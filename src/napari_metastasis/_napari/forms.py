@@ -1,0 +1,112 @@
+"""Forms made from the settings: each field's default, range and explanation are written once, in settings.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from magicgui.widgets import ComboBox, create_widget
+from magicgui.widgets.bases import ValueWidget
+from qtpy.QtWidgets import QFormLayout, QWidget
+
+from napari_metastasis.settings import Setting, setting_of
+
+__all__ = ["SettingsForm"]
+
+#: How a field reads on the form where its name alone is no help.
+_LABELS = {
+    "augment_views": "Views",
+    "dense_coefficient": "Density",
+    "queue_rois": "Pieces waiting",
+    "roi_px": "Piece size",
+    "threads": "Reading threads",
+    "tissue_only": "Tissue only",
+}
+
+
+def _wrapped(text: str, width: int = 56) -> str:
+    """Return a tooltip in lines of readable length."""
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return "\n".join([*lines, line])
+
+
+class SettingsForm:
+    """The widgets of some fields of a settings group.
+
+    Parameters
+    ----------
+    group
+        A frozen dataclass of settings.py.
+    names
+        The fields wanted, in the group's order.
+    choices
+        For some fields: the values offered, each with how it reads. For numbers and free text that are chosen from a
+        list.
+    """
+
+    def __init__(self, group: type, names: Iterable[str], *, choices: dict[str, dict[Any, str]] | None = None) -> None:
+        self._group = group
+        wanted = set(names)
+        offered = choices or {}
+        self.widgets: dict[str, ValueWidget[Any]] = {}
+        for candidate in fields(group):
+            if candidate.name in wanted:
+                default, setting = setting_of(group, candidate.name)
+                self.widgets[candidate.name] = self._widget(
+                    candidate.name, default, setting, offered.get(candidate.name)
+                )
+
+    @staticmethod
+    def _widget(name: str, default: Any, setting: Setting, offered: dict[Any, str] | None) -> ValueWidget[Any]:
+        label = _LABELS.get(name, name.replace("_", " ").capitalize())
+        options: dict[str, Any] = {"tooltip": _wrapped(setting.help)}
+        if offered is None and setting.choices:
+            offered = {choice: str(choice) for choice in setting.choices}
+        if offered is not None:
+            options["choices"] = [(text, value) for value, text in offered.items()]
+            kind: Any = ComboBox
+            return create_widget(value=default, name=name, label=label, widget_type=kind, options=options)
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            options |= {"min": setting.minimum, "max": setting.maximum}
+            options = {key: value for key, value in options.items() if value is not None}
+        return create_widget(
+            value=default,
+            annotation=type(default),
+            name=name,
+            label="" if isinstance(default, bool) else label,
+            options=options | ({"text": label} if isinstance(default, bool) else {}),
+        )
+
+    def add_to(self, layout: QFormLayout) -> None:
+        """Append every widget as a row, its tooltip on the label too."""
+        for name, widget in self.widgets.items():
+            native: QWidget = widget.native
+            _, setting = setting_of(self._group, name)
+            native.setToolTip(_wrapped(setting.help))
+            unit = f" ({setting.unit})" if setting.unit else ""
+            if widget.label:
+                layout.addRow(f"{widget.label}{unit}", native)
+                layout.labelForField(native).setToolTip(_wrapped(setting.help))
+            else:
+                layout.addRow("", native)
+
+    def offer(self, name: str, choices: dict[Any, str]) -> None:
+        """Offer other values for a field; the one chosen stays where it is still offered."""
+        widget = self.widgets[name]
+        assert isinstance(widget, ComboBox)
+        before = widget.value
+        widget.choices = [(text, value) for value, text in choices.items()]
+        if before in choices:
+            widget.value = before
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return what was filled in, by the fields' names."""
+        return {name: widget.value for name, widget in self.widgets.items()}

@@ -1,0 +1,141 @@
+"""The layers of a slide: what napari is told of slide, tissue, probability, lesions and detections. All in µm.
+
+Nothing here places anything: scale and translate come from the frames of :mod:`napari_metastasis.geometry`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Image, Labels, Points
+
+from napari_metastasis._napari.colors import (
+    SIZE_CLASS_COLOR,
+    lesion_colormap,
+    probability_colormap,
+    tissue_colormap,
+)
+from napari_metastasis._napari.session import METADATA_KEY, SlideSession
+from napari_metastasis.geometry import Affine1D, LevelFrame, locations_um
+
+if TYPE_CHECKING:
+    from napari_metastasis.lesions import Found
+    from napari_metastasis.slides import Slide, TissueMask
+
+__all__ = [
+    "detections_layer",
+    "detections_of",
+    "lesions_layer",
+    "place",
+    "probability_layer",
+    "slide_layer_data",
+    "tissue_layer",
+]
+
+#: Rings stay this large on the screen, in pixels, whatever the zoom: neither lost nor in the way.
+_RING_SCREEN_PX = (14, 44)
+#: Width of a ring on the slide, in µm: about the merging distance of detections.
+_RING_UM = 120.0
+
+
+def place(um: Affine1D) -> dict[str, Any]:
+    """Return how napari lays a (row, column) array with square pixels on the slide."""
+    return {"scale": (um.scale, um.scale), "translate": (um.translate, um.translate), "units": ("um", "um")}
+
+
+def slide_layer_data(slide: Slide, session: SlideSession) -> tuple[list[Any], dict[str, Any], str]:
+    """Return a slide as the (data, arguments, type) that a napari reader hands over. Reads no pixel."""
+    data = [level.array for level in slide.levels]
+    arguments = {
+        "name": slide.name,
+        "rgb": True,
+        "multiscale": True,
+        # Without limits napari computes them, on the data.
+        "contrast_limits": (0, 255),
+        "metadata": {METADATA_KEY: session},
+        **place(LevelFrame(downsample=1, mpp=slide.mpp).um),
+    }
+    return data, arguments, "image"
+
+
+def tissue_layer(tissue: TissueMask, *, name: str) -> Image:
+    """Return the tissue mask as a tint, hidden at first."""
+    return Image(
+        tissue.mask.astype(np.uint8),
+        name=name,
+        contrast_limits=(0, 1),
+        colormap=tissue_colormap(),
+        blending="translucent_no_depth",
+        interpolation2d="nearest",
+        visible=False,
+        **place(tissue.frame.um),
+    )
+
+
+def probability_layer(session: SlideSession, *, name: str) -> Image:
+    """Return the heatmap: one float32 array, transparent below the threshold and where nothing was scanned.
+
+    The layer shares the session's array; it is refreshed as cells are written.
+    """
+    assert session.frame is not None
+    assert session.probabilities is not None
+    return Image(
+        session.probabilities,
+        name=name,
+        contrast_limits=(session.threshold, 1.0),
+        colormap=probability_colormap(scanning=False),
+        blending="translucent_no_depth",
+        interpolation2d="nearest",
+        **place(session.frame.um),
+    )
+
+
+def lesions_layer(session: SlideSession, *, name: str) -> Labels:
+    """Return the lesions as labels, drawn by their outlines. The layer shares the lesion index's array."""
+    assert session.frame is not None
+    assert session.found is not None
+    layer = Labels(
+        session.found.labels,
+        name=name,
+        colormap=lesion_colormap(),
+        opacity=0.9,
+        blending="translucent_no_depth",
+        **place(session.frame.um),
+    )
+    layer.contour = 1
+    # The labels follow the threshold; a stroke of the brush would be lost with the next move of the slider.
+    layer.editable = False
+    return layer
+
+
+def detections_of(found: Found | None) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
+    """Return detections as napari's points, (n, 2) level-0 locations as (y, x), and their columns."""
+    if found is None:
+        return np.zeros((0, 2)), {"probability": np.zeros(0, np.float32), "lesion": np.zeros(0, np.int32)}
+    detections = found.detections
+    points = np.column_stack((detections.y, detections.x))
+    return points, {"probability": detections.probability, "lesion": detections.lesion}
+
+
+def detections_layer(session: SlideSession, *, name: str) -> Points:
+    """Return the detections as rings, coloured by their lesion's size class."""
+    points, features = detections_of(session.found)
+    mpp = session.slide.mpp
+    layer = Points(
+        points,
+        ndim=2,
+        features=features,
+        name=name,
+        size=_RING_UM / mpp,
+        symbol="ring",
+        face_color="transparent",
+        border_color=SIZE_CLASS_COLOR["macro"],
+        border_width=0.08,
+        canvas_size_limits=_RING_SCREEN_PX,
+        blending="translucent_no_depth",
+        **place(locations_um(mpp)),
+    )
+    layer.editable = False
+    return layer

@@ -1,0 +1,106 @@
+"""The table of lesions: rows are made when they are looked at, so that ten thousand cost no more than ten."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtGui import QColor, QPixmap
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
+
+from napari_metastasis._napari.colors import SIZE_CLASS_COLOR, SIZE_CLASS_NAME
+from napari_metastasis._napari.parts import length_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_metastasis.lesions import Lesion
+
+__all__ = ["LesionTable", "LesionTableModel"]
+
+_HEADERS = ("Size class", "mm", "mm²", "Prob.")
+_HINTS = (
+    "By longest diameter (AJCC): isolated tumour cells up to 0.2 mm, micro-metastasis up to 2 mm, macro above",
+    "Longest diameter in mm",
+    "Area in mm²",
+    "Highest tumour probability in it",
+)
+_NAMES = {"macro": "Macro", "micro": "Micro", "itc": "ITC"}
+
+
+class LesionTableModel(QAbstractTableModel):
+    """Lesions as rows, the largest first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lesions: list[Lesion] = []
+
+    def show(self, lesions: Sequence[Lesion]) -> None:
+        """Take other lesions."""
+        self.beginResetModel()
+        self.lesions = sorted(lesions, key=lambda lesion: (-lesion.length_mm, lesion.id))
+        self.endResetModel()
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+        """Return how many lesions there are."""
+        return 0 if parent is not None and parent.isValid() else len(self.lesions)
+
+    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+        """Return how many columns there are."""
+        return 0 if parent is not None and parent.isValid() else len(_HEADERS)
+
+    def headerData(  # noqa: N802
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        """Return a heading, or its explanation."""
+        if orientation != Qt.Orientation.Horizontal:
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return _HEADERS[section]
+        return _HINTS[section] if role == Qt.ItemDataRole.ToolTipRole else None
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return what a cell shows."""
+        lesion = self.lesions[index.row()]
+        column = index.column()
+        if role == Qt.ItemDataRole.DisplayRole:
+            return (
+                _NAMES[lesion.size_class],
+                length_text(lesion.length_mm),
+                length_text(lesion.area_mm2),
+                f"{lesion.probability:.2f}",
+            )[column]
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return f"Lesion {lesion.id}: {SIZE_CLASS_NAME[lesion.size_class]}; click to go there"
+        if role == Qt.ItemDataRole.DecorationRole and column == 0:
+            swatch = QPixmap(10, 10)
+            swatch.fill(QColor(SIZE_CLASS_COLOR[lesion.size_class]))
+            return swatch
+        if role == Qt.ItemDataRole.TextAlignmentRole and column:
+            return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        return None
+
+
+class LesionTable(QTableView):
+    """Shows lesions; a click on a row emits ``clicked`` of the view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = LesionTableModel()
+        self.setModel(self.rows)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setShowGrid(False)
+        self.setAlternatingRowColors(True)
+        self.setWordWrap(False)
+        rows = self.verticalHeader()
+        rows.hide()
+        rows.setDefaultSectionSize(24)
+        columns = self.horizontalHeader()
+        columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column in range(1, len(_HEADERS)):
+            columns.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
+            self.setColumnWidth(column, 58)
+        columns.setHighlightSections(False)
+        self.setMinimumHeight(120)

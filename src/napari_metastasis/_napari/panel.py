@@ -1,0 +1,67 @@
+"""The panel "Metastasis": the work in its order, Slide, Scan, Review."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+from napari_metastasis._napari.parts import MARGIN
+from napari_metastasis._napari.results_widget import ResultsWidget
+from napari_metastasis._napari.scan_widget import ScanWidget
+from napari_metastasis._napari.slide_widget import SlideWidget
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+__all__ = ["MetastasisPanel"]
+
+#: Wide enough for the longest choice of the forms, narrow enough to leave the slide the window.
+_WIDTH = 370
+
+
+def _line() -> QFrame:
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    line.setStyleSheet("color: rgba(128, 128, 128, 90);")
+    return line
+
+
+class MetastasisPanel(QScrollArea):
+    """All parts of the plugin, one below the other.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; napari fills it in.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.slide_part = SlideWidget(napari_viewer)
+        self.scan_part = ScanWidget(napari_viewer)
+        self.results_part = ResultsWidget(napari_viewer)
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.slide_part)
+        layout.addWidget(_line())
+        layout.addWidget(self.scan_part)
+        layout.addWidget(_line())
+        layout.addWidget(self.results_part, 1)
+        notice = QLabel("For research only: not a medical device.")
+        notice.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        notice.setContentsMargins(MARGIN, 0, MARGIN, MARGIN)
+        notice.setEnabled(False)
+        layout.addWidget(notice)
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setMinimumWidth(300)
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """Return the width that the dock takes at first."""
+        return QSize(_WIDTH, 800)

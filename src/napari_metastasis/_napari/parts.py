@@ -1,0 +1,71 @@
+"""Small pieces that the panel's parts share, so that they look alike."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+__all__ = ["ErrorLine", "Heading", "form_layout", "length_text", "part_layout", "time_text"]
+
+#: The design's only measures, in pixels.
+MARGIN, SPACING = 10, 8
+
+
+def part_layout(part: QWidget, title: str) -> QVBoxLayout:
+    """Give a part its heading and its margins."""
+    layout = QVBoxLayout(part)
+    layout.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
+    layout.setSpacing(SPACING)
+    layout.addWidget(Heading(title))
+    return layout
+
+
+def form_layout() -> QFormLayout:
+    """Return a form whose fields fill the width, labels to the left of them."""
+    layout = QFormLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setHorizontalSpacing(SPACING + 4)
+    layout.setVerticalSpacing(SPACING - 2)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    return layout
+
+
+class Heading(QLabel):
+    """The title of a part."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        font = self.font()
+        font.setBold(True)
+        font.setPointSizeF(font.pointSizeF() * 1.2)
+        self.setFont(font)
+
+
+class ErrorLine(QLabel):
+    """One line of failure, wrapped; takes no room while there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.setStyleSheet("color: #ffd9d6; background: #7a2020; border-radius: 4px; padding: 6px;")
+        self.hide()
+
+    def show_error(self, line: str) -> None:
+        """Show a line; an empty one takes the last away."""
+        self.setText(line)
+        self.setVisible(bool(line))
+
+
+def time_text(seconds: float) -> str:
+    """Return a time as people say it: minutes and seconds, hours only where there are any."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+
+
+def length_text(mm: float) -> str:
+    """Return a length in mm with two digits that mean something."""
+    return f"{mm:.2f}" if mm < 10 else f"{mm:.1f}"

@@ -1,0 +1,106 @@
+"""Hands slides to napari: as dask arrays, placed in µm, with the session that the panel works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QCoreApplication, QThread, QTimer
+
+from napari_metastasis.errors import MissingPixelSizeError, SlideError
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+__all__ = ["SUFFIXES", "napari_get_reader", "open_sample", "read_slides"]
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+#: Suffixes of the slide formats that are read; the manifest names the same.
+SUFFIXES = frozenset(
+    {".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".qptiff", ".dcm"}
+)
+
+
+def napari_get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
+    """Return the reader where every path may be a slide, else ``None``. Looks at names only, opens nothing."""
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
+    if paths and all(_may_be_slide(each) for each in paths):
+        return read_slides
+    return None
+
+
+def _may_be_slide(path: Path) -> bool:
+    if path.is_dir():
+        return any(path.glob("*.dcm"))
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_slides(path: str | Sequence[str]) -> list[LayerData]:
+    """Open slides and return one multiscale image layer each. Decodes no more than a few small tiles.
+
+    Where a slide does not state its pixel size and there is a window to ask in, the question is put there, and the
+    slide follows when it is answered.
+
+    Raises
+    ------
+    SlideError
+        Naming what was expected, what came, and what to do.
+    """
+    from napari_metastasis._napari.layers import slide_layer_data
+    from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis._napari.workspace import Workspace
+    from napari_metastasis.slides import open_slide
+
+    viewer = _viewer_here()
+    if viewer is not None:
+        # Takes the layers in as they appear, with the panel open or not: tiles are then read off the GUI thread, and
+        # slides are closed with their layers.
+        Workspace.of(viewer)
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    found: list[LayerData] = []
+    for each in paths:
+        try:
+            slide = open_slide(each)
+        except MissingPixelSizeError:
+            if viewer is None:
+                raise
+            _ask_later(viewer, Path(each))
+            continue
+        found.append(slide_layer_data(slide, SlideSession(slide)))
+    # npe2's way to say that reading went well and there is nothing to add.
+    return found or [(None,)]  # type: ignore[list-item]
+
+
+def _viewer_here() -> Viewer | None:
+    """Return the viewer that slides are opened in; ``None`` where there is no window, or this is not its thread."""
+    from napari import current_viewer
+
+    application = QCoreApplication.instance()
+    if application is None or QThread.currentThread() is not application.thread():
+        return None
+    return current_viewer()
+
+
+def _ask_later(viewer: Viewer, path: Path) -> None:
+    """Ask for the pixel size as soon as the window is idle."""
+    from napari_metastasis._napari.workspace import Workspace
+
+    QTimer.singleShot(0, lambda: Workspace.of(viewer).ask_pixel_size(path))
+
+
+def open_sample() -> list[LayerData]:
+    """Return the synthetic sample slide.
+
+    Raises
+    ------
+    SlideError
+        If it does not lie where it should.
+    """
+    from napari_metastasis.synthetic import sample_slide_path
+
+    path = Path(sample_slide_path())
+    if not path.exists():
+        raise SlideError(f"expected the sample slide at {path}, got no file; make it with 'napari-metastasis sample'")
+    return read_slides(str(path))

@@ -1,0 +1,172 @@
+"""The "Review" part: the threshold, and what lies above it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEasingCurve, QModelIndex, Qt, QUrl, QVariantAnimation
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from superqt import QLabeledDoubleSlider
+
+from napari_metastasis._napari.compat import canvas_size
+from napari_metastasis._napari.lesion_table import LesionTable
+from napari_metastasis._napari.parts import form_layout, part_layout
+from napari_metastasis._napari.workspace import KEYS, Workspace
+from napari_metastasis.geometry import Point
+from napari_metastasis.settings import DetectionSettings
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+    from napari_metastasis._napari.desk import Desk
+    from napari_metastasis.lesions import Lesion, SizeClass
+
+__all__ = ["ResultsWidget"]
+
+#: A lesion fills this share of the window after a click, and no less than this many µm are shown around it.
+_FILL, _MIN_VIEW_UM = 0.4, 400.0
+_FLIGHT_MS = 350
+_COUNTED: tuple[tuple[SizeClass, str, str], ...] = (
+    ("macro", "macro-metastasis", "macro-metastases"),
+    ("micro", "micro-metastasis", "micro-metastases"),
+)
+
+
+def _summary(lesions: tuple[Lesion, ...]) -> str:
+    """Return the lesions counted by size class, as a sentence."""
+    if not lesions:
+        return "No lesion above the threshold"
+    counts = Counter(lesion.size_class for lesion in lesions)
+    parts = [f"{counts[key]} {one if counts[key] == 1 else many}" for key, one, many in _COUNTED if counts[key]]
+    if counts["itc"]:
+        parts.append(f"{counts['itc']} of isolated tumour cells")
+    return ", ".join(parts)
+
+
+class ResultsWidget(QWidget):
+    """Moves the threshold and lists the lesions of the current slide.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; napari fills it in.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._workspace = Workspace.of(napari_viewer)
+        self._viewer = self._workspace.viewer
+        self._desk: Desk | None = None
+        self._flight: QVariantAnimation | None = None
+        self._build(part_layout(self, "Review"))
+        self._workspace.current_changed.connect(self._on_current_changed)
+        self._on_current_changed(self._workspace.current)
+
+    def _build(self, layout: QVBoxLayout) -> None:
+        defaults = DetectionSettings()
+        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.threshold.setRange(defaults.floor, 0.99)
+        self.threshold.setSingleStep(0.01)
+        self.threshold.setDecimals(2)
+        self.threshold.setValue(defaults.threshold)
+        self.threshold.setToolTip(
+            f"Probability from which a place counts as tumour ({KEYS['lower']} and {KEYS['raise']});\n"
+            "heatmap, points, labels and table follow"
+        )
+        self.threshold.valueChanged.connect(self._on_slider)
+        self.score, self.summary = QLabel(), QLabel()
+        self.summary.setWordWrap(True)
+        self.score.setToolTip("Highest tumour probability anywhere on what was scanned")
+        form = form_layout()
+        form.addRow("Threshold", self.threshold)
+        form.addRow("Slide score", self.score)
+        form.addRow("Found", self.summary)
+        layout.addLayout(form)
+        self.summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.table = LesionTable()
+        self.table.clicked.connect(self._on_row)
+        layout.addWidget(self.table, 1)
+        self.folder_button = QPushButton("Open result folder")
+        self.folder_button.clicked.connect(self._open_folder)
+        layout.addWidget(self.folder_button)
+
+    def _on_current_changed(self, desk: Desk | None) -> None:
+        if self._desk is not None:
+            session = self._desk.session
+            session.found_changed.disconnect(self._show_found, missing_ok=True)
+            session.heatmap_replaced.disconnect(self._show_found, missing_ok=True)
+            session.threshold_changed.disconnect(self._show_threshold, missing_ok=True)
+        self._desk = desk
+        if desk is not None:
+            desk.session.found_changed.connect(self._show_found)
+            desk.session.heatmap_replaced.connect(self._show_found)
+            desk.session.threshold_changed.connect(self._show_threshold)
+            self._show_threshold(desk.session.threshold)
+        self._show_found()
+
+    def _on_slider(self, value: float) -> None:
+        if self._desk is not None:
+            self._desk.session.set_threshold(round(value, 2))
+
+    def _show_threshold(self, threshold: float) -> None:
+        self.threshold.blockSignals(True)
+        self.threshold.setValue(threshold)
+        self.threshold.blockSignals(False)
+
+    def _show_found(self) -> None:
+        session = None if self._desk is None else self._desk.session
+        found = None if session is None else session.found
+        for widget in (self.threshold, self.table):
+            widget.setEnabled(session is not None and session.probabilities is not None)
+        folder = None if session is None else session.folder
+        self.folder_button.setEnabled(folder is not None)
+        self.folder_button.setToolTip(str(folder or "There is no result yet"))
+        lesions = () if found is None else found.lesions
+        self.table.rows.show(lesions)
+        if found is None:
+            self.score.setText("–")
+            self.summary.setText("Nothing scanned yet" if session is None or session.probabilities is None else "…")
+            return
+        self.score.setText("–" if found.slide_score != found.slide_score else f"{found.slide_score:.3f}")
+        self.summary.setText(_summary(lesions))
+
+    # -- going to a lesion ---------------------------------------------------------------------------------------
+
+    def _on_row(self, index: QModelIndex) -> None:
+        self.go_to(self.table.rows.lesions[index.row()])
+
+    def go_to(self, lesion: Lesion) -> None:
+        """Fly the camera to a lesion."""
+        if self._desk is None:
+            return
+        target = Point(lesion.x, lesion.y).to_um(self._desk.session.slide.mpp)
+        side = max(lesion.length_mm * 1000 / _FILL, _MIN_VIEW_UM)
+        self._fly((target.y, target.x), min(canvas_size(self._viewer)) / side)
+
+    def _fly(self, center: tuple[float, float], zoom: float) -> None:
+        camera = self._viewer.camera
+        y0, x0 = camera.center[-2:]
+        y1, x1 = center
+        zoom0 = camera.zoom
+
+        def step(t: float) -> None:
+            camera.zoom = zoom0 * (zoom / zoom0) ** t
+            camera.center = (y0 + (y1 - y0) * t, x0 + (x1 - x0) * t)
+
+        if self._flight is not None:
+            self._flight.stop()
+        flight = QVariantAnimation(self)
+        flight.setStartValue(0.0)
+        flight.setEndValue(1.0)
+        flight.setDuration(_FLIGHT_MS)
+        flight.setEasingCurve(QEasingCurve.Type.InOutCubic)
+        flight.valueChanged.connect(step)
+        flight.finished.connect(lambda: step(1.0))
+        flight.start()
+        self._flight = flight
+
+    def _open_folder(self) -> None:
+        if self._desk is not None and self._desk.session.folder is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._desk.session.folder)))

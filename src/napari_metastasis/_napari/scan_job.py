@@ -1,0 +1,246 @@
+"""What runs beside the window for one slide, as generators that know neither Qt nor napari."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_metastasis.geometry import HeatmapFrame, Point, Region
+from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
+
+if TYPE_CHECKING:
+    from napari_metastasis.lesions import LesionIndex
+    from napari_metastasis.models import ModelSpec
+    from napari_metastasis.slides import Slide, TissueMask
+
+__all__ = [
+    "EarlierResult",
+    "Offer",
+    "ScanRequest",
+    "ScanStarted",
+    "Stage",
+    "index_work",
+    "load_earlier_work",
+    "offer_work",
+    "scan_work",
+    "tissue_work",
+]
+
+ShouldStop = Callable[[], bool]
+ProbabilityArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanRequest:
+    """What the form asks for.
+
+    Attributes
+    ----------
+    model
+        Name in the zoo, or path of the weights.
+    region
+        Level-0 pixels; ``None`` for the whole slide.
+    focus
+        Level-0 location to begin at: the middle of the window.
+    scan, tissue, detection
+        Settings.
+    output
+        Folder for the results; ``None`` for the one beside the slide.
+    """
+
+    model: str
+    region: Region | None
+    focus: Point
+    scan: ScanSettings
+    tissue: TissueSettings
+    detection: DetectionSettings
+    output: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is done now, as one short line."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanStarted:
+    """A scan is about to run.
+
+    Attributes
+    ----------
+    frame
+        Where its cells lie.
+    probabilities
+        float32, of shape ``frame.cells``: what earlier scans found already, NaN elsewhere.
+    folder
+        Where results go.
+    model_name
+        Of the model.
+    engine
+        What runs the network, for a person.
+    tissue
+        Where the slide holds tissue.
+    model_px
+        Model pixels to be answered.
+    """
+
+    frame: HeatmapFrame
+    probabilities: ProbabilityArray
+    folder: Path
+    model_name: str
+    engine: str
+    tissue: TissueMask
+    model_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierResult:
+    """A heatmap that an earlier scan left beside the slide."""
+
+    frame: HeatmapFrame
+    probabilities: ProbabilityArray
+    folder: Path
+    model_name: str
+
+
+def scan_work(slide: Slide, request: ScanRequest) -> Callable[[ShouldStop], Generator[Any, None, Any]]:
+    """Return the work that scans a slide: yields Stage, ScanStarted, then each FinishedRoi; returns the ScanResult."""
+
+    def work(should_stop: ShouldStop) -> Generator[Any, None, Any]:
+        # Imported here, beside the window: torch takes seconds to load.
+        yield Stage("Loading the model…")
+        from napari_metastasis.models import load_model
+        from napari_metastasis.pipeline import prepare_scan, write_results
+
+        model = load_model(request.model)
+        yield Stage("Looking for tissue and choosing how to run the network…")
+        with prepare_scan(
+            slide,
+            model,
+            scan=request.scan,
+            tissue=request.tissue,
+            region=request.region,
+            focus=request.focus,
+            output=request.output,
+        ) as prepared:
+            yield ScanStarted(
+                frame=prepared.frame,
+                probabilities=prepared.heatmap.probabilities(),
+                folder=prepared.folder,
+                model_name=model.spec.name,
+                engine=f"{prepared.engine.name}, {prepared.engine.precision}",
+                tissue=prepared.tissue,
+                model_px=prepared.plan.model_px,
+            )
+            began, done = time.perf_counter(), 0
+            with closing(prepared.run(should_stop)) as pieces:
+                for piece in pieces:
+                    done = piece.done
+                    yield piece
+            seconds = time.perf_counter() - began
+            yield Stage("Writing the results…")
+            return write_results(prepared, request.detection, seconds=seconds, model_px=done)
+
+    return work
+
+
+def tissue_work(slide: Slide, settings: TissueSettings) -> Callable[[ShouldStop], Generator[Any, None, Any]]:
+    """Return the work that finds a slide's tissue: returns the TissueMask, or ``None`` where it was stopped."""
+
+    def work(should_stop: ShouldStop) -> Generator[Any, None, Any]:
+        yield Stage("Looking for tissue…")
+        from napari_metastasis.slides import tissue_mask
+
+        return tissue_mask(slide, settings, should_stop=should_stop)
+
+    return work
+
+
+def index_work(
+    probabilities: ProbabilityArray, frame: HeatmapFrame, settings: DetectionSettings
+) -> Callable[[ShouldStop], Generator[Any, None, LesionIndex]]:
+    """Return the work that prepares lesions for every threshold. ``probabilities`` may be written meanwhile."""
+
+    def work(_: ShouldStop) -> Generator[Any, None, LesionIndex]:
+        yield Stage("Looking for lesions…")
+        from napari_metastasis.lesions import LesionIndex
+
+        index = LesionIndex(probabilities, frame, settings)
+        # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
+        index.at(max(settings.threshold, settings.floor))
+        return index
+
+    return work
+
+
+def load_earlier_work(slide: Slide) -> Callable[[ShouldStop], Generator[Any, None, EarlierResult | None]]:
+    """Return the work that looks for an earlier heatmap of this slide: returns the latest, or ``None``."""
+
+    def work(_: ShouldStop) -> Generator[Any, None, EarlierResult | None]:
+        yield Stage("Looking for earlier results…")
+        from napari_metastasis.pipeline import default_output, heatmap_path
+        from napari_metastasis.scanning import Heatmap
+
+        root = default_output(slide)
+        folders = [root, *root.glob("scan-*")]
+        paths = [path for path in map(heatmap_path, folders) if path.is_dir()]
+        for path in sorted(paths, key=_last_written, reverse=True):
+            with Heatmap.open(path) as heatmap:
+                identity = heatmap.identity
+                # What lies there may be of another slide that had this name, or of this one with another pixel size.
+                if (identity.get("slide"), identity.get("mpp")) == (slide.fingerprint, slide.mpp):
+                    name = str(identity.get("model", ""))
+                    return EarlierResult(heatmap.frame, heatmap.probabilities(), path.parent, name)
+        return None
+
+    return work
+
+
+def _last_written(path: Path) -> float:
+    """Return when anything was last added to a heatmap."""
+    return max((entry.stat().st_mtime for entry in path.iterdir()), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What can be chosen on this machine.
+
+    Attributes
+    ----------
+    models
+        Contracts of the models that ship, by name.
+    devices
+        Values of the device setting that work here.
+    """
+
+    models: Mapping[str, ModelSpec]
+    devices: tuple[str, ...]
+
+
+def offer_work(files: Sequence[str]) -> Callable[[ShouldStop], Generator[Any, None, Offer]]:
+    """Return the work that finds out which models and devices there are; ``files`` are paths of further models."""
+
+    def work(_: ShouldStop) -> Generator[Any, None, Offer]:
+        yield Stage("Looking for models…")
+        from napari_metastasis.errors import DeviceError
+        from napari_metastasis.models import list_models, load_model
+        from napari_metastasis.scanning import resolve_devices
+
+        names = [entry.name for entry in list_models()]
+        devices = ["auto", "cpu"]
+        for device in ("cuda", "mps"):
+            with suppress(DeviceError):
+                resolve_devices(device)
+                devices.append(device)
+        return Offer({name: load_model(name).spec for name in [*names, *files]}, tuple(devices))
+
+    return work

@@ -1,0 +1,240 @@
+"""The "Scan" part: what to scan, how, and how far it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_metastasis._napari.forms import SettingsForm
+from napari_metastasis._napari.parts import ErrorLine, form_layout, part_layout, time_text
+from napari_metastasis._napari.regions import WHERE, view_focus, wanted_region
+from napari_metastasis._napari.scan_job import Offer, ScanRequest, offer_work
+from napari_metastasis._napari.session import Activity
+from napari_metastasis._napari.worker import Worker, tell
+from napari_metastasis._napari.workspace import KEYS, Workspace
+from napari_metastasis.errors import MetastasisError
+from napari_metastasis.settings import DEFAULT_MODEL, ScanSettings, TissueSettings
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+    from napari_metastasis._napari.desk import Desk
+    from napari_metastasis.models import ModelSpec
+
+__all__ = ["ScanWidget"]
+
+_MAIN = ("dense_coefficient", "augment_views", "device")
+_ADVANCED = ("tissue_only", "precision", "engine", "roi_px", "threads", "queue_rois")
+_VIEWS = {1: "1 (fast)", 8: "8 (most accurate, 8 times slower)"}
+_DEVICES = {"auto": "Automatic", "cpu": "Processor", "cuda": "Graphics card", "mps": "Apple graphics"}
+_PRECISIONS = {"auto": "Automatic", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
+_ENGINES = {"auto": "Automatic", "torch": "PyTorch", "openvino": "OpenVINO"}
+
+
+class ScanWidget(QWidget):
+    """Starts scans of the current slide, and cancels them.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; napari fills it in.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._workspace = Workspace.of(napari_viewer)
+        self._viewer = self._workspace.viewer
+        self._desk: Desk | None = None
+        self._specs: dict[str, ModelSpec] = {}
+        self._files: list[str] = []
+        layout = part_layout(self, "Scan")
+        self._build_form(layout)
+        self._build_progress(layout)
+        self._workspace.current_changed.connect(self._on_current_changed)
+        self._workspace.scan_wanted.connect(self.scan)
+        self._on_current_changed(self._workspace.current)
+        self._look_for_models()
+
+    # -- the form ------------------------------------------------------------------------------------------------
+
+    def _build_form(self, layout: QVBoxLayout) -> None:
+        form = form_layout()
+        self.model = QComboBox()
+        self.model.setToolTip("The network that looks at the slide")
+        self.model.currentIndexChanged.connect(self._on_model_changed)
+        self.model.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        more = QToolButton()
+        more.setText("…")
+        more.setToolTip("Take a model from a .safetensors file")
+        more.clicked.connect(self._choose_model_file)
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        row.addWidget(self.model, 1)
+        row.addWidget(more)
+        form.addRow("Model", row)
+        self.where = QComboBox()
+        for value, text in WHERE.items():
+            self.where.addItem(text, value)
+        self.where.setToolTip(
+            "What to scan: what the window shows, the whole slide, or the rectangle\n"
+            "around the shape that is selected in a Shapes layer. It grows from the\nmiddle of the window outwards."
+        )
+        form.addRow("Region", self.where)
+        self.main = SettingsForm(
+            ScanSettings, _MAIN, choices={"augment_views": _VIEWS, "device": {"auto": _DEVICES["auto"]}}
+        )
+        self.main.add_to(form)
+        layout.addLayout(form)
+        self.advanced = SettingsForm(ScanSettings, _ADVANCED, choices={"precision": _PRECISIONS, "engine": _ENGINES})
+        inside = QWidget()
+        inner = form_layout()
+        inside.setLayout(inner)
+        self.advanced.add_to(inner)
+        self.more = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
+        self.more.setDuration(0)
+        self.more.content().layout().setContentsMargins(12, 0, 0, 0)
+        self.more.layout().setContentsMargins(0, 0, 0, 0)
+        self.more.addWidget(inside)
+        layout.addWidget(self.more)
+
+    def _build_progress(self, layout: QVBoxLayout) -> None:
+        self.scan_button = QPushButton("Scan")
+        self.scan_button.setToolTip(f"Scan the region ({KEYS['scan']})")
+        self.scan_button.setStyleSheet("QPushButton:enabled { font-weight: bold; background: #2f6fb3; color: white; }")
+        self.scan_button.clicked.connect(self.scan)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip(
+            f"Stop; what was scanned is kept, and a new scan goes on from there ({KEYS['cancel']})"
+        )
+        self.cancel_button.clicked.connect(self._cancel)
+        row = QHBoxLayout()
+        row.addWidget(self.scan_button, 2)
+        row.addWidget(self.cancel_button, 1)
+        layout.addLayout(row)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.progress.setFixedHeight(8)
+        layout.addWidget(self.progress)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        layout.addWidget(self.status)
+        self.error = ErrorLine()
+        layout.addWidget(self.error)
+
+    # -- models --------------------------------------------------------------------------------------------------
+
+    def _look_for_models(self) -> None:
+        """Look beside the window which models and devices there are: torch takes seconds to load."""
+        self.model.setPlaceholderText("looking for models…")
+        worker = Worker(offer_work(tuple(self._files)), name="models", parent=self)
+        worker.succeeded.connect(self._on_offer)
+        worker.failed.connect(self._on_offer_failed)
+        worker.start()
+        self.destroyed.connect(worker.abandon)
+
+    def _on_offer(self, offer: Offer) -> None:
+        before = self.model.currentData() if not self._files else self._files[-1]
+        self._specs = dict(offer.models)
+        self.model.blockSignals(True)
+        self.model.clear()
+        for name, spec in self._specs.items():
+            self.model.addItem(Path(name).name, name)
+            about = f"{spec.architecture}, {spec.mpp:g} µm per pixel, looks at {spec.patch_px} × {spec.patch_px} px"
+            self.model.setItemData(self.model.count() - 1, about, Qt.ItemDataRole.ToolTipRole)
+        self.model.setCurrentIndex(max(0, self.model.findData(before or DEFAULT_MODEL)))
+        self.model.setPlaceholderText("no model: choose a file with “…”")
+        self.model.blockSignals(False)
+        self.main.offer("device", {device: _DEVICES[device] for device in offer.devices})
+        self._on_model_changed()
+
+    def _on_offer_failed(self, error: BaseException) -> None:
+        self._files = self._files[:-1]
+        self.error.show_error(tell(error))
+
+    def _on_model_changed(self) -> None:
+        spec = self._specs.get(self.model.currentData() or "")
+        if spec is not None:
+            offered = {
+                1 << power: f"{1 << power}× (one answer per {(spec.stride_px >> power) * spec.mpp:.3g} µm)"
+                for power in range(spec.stride_px.bit_length())
+                if spec.stride_px % (1 << power) == 0 and (spec.stride_px >> power) >= 1
+            }
+            self.main.offer("dense_coefficient", offered)
+        self._on_activity(Activity() if self._desk is None else self._desk.session.activity)
+
+    def add_model_file(self, path: str | Path) -> None:
+        """Offer the model whose weights lie at ``path``, and choose it."""
+        self._files = [name for name in self._files if name != str(path)] + [str(path)]
+        self._look_for_models()
+
+    def _choose_model_file(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(self, "Model", "", "Weights (*.safetensors)")
+        if name:
+            self.add_model_file(name)
+
+    # -- scanning ------------------------------------------------------------------------------------------------
+
+    def scan(self) -> None:
+        """Scan what the form says."""
+        desk = self._desk
+        if desk is None or desk.busy or self.model.currentData() is None:
+            return
+        slide = desk.session.slide
+        try:
+            request = ScanRequest(
+                model=self.model.currentData(),
+                region=wanted_region(self.where.currentData(), self._viewer, slide),
+                focus=view_focus(self._viewer, slide),
+                scan=ScanSettings(**self.main.values, **self.advanced.values),
+                tissue=TissueSettings(),
+                detection=desk.session.detection,
+            )
+        except MetastasisError as error:
+            self.error.show_error(tell(error))
+            return
+        desk.scan(request)
+
+    def _cancel(self) -> None:
+        if self._desk is not None:
+            self._desk.cancel()
+
+    def _on_current_changed(self, desk: Desk | None) -> None:
+        if self._desk is not None:
+            self._desk.session.activity_changed.disconnect(self._on_activity, missing_ok=True)
+        self._desk = desk
+        if desk is not None:
+            desk.session.activity_changed.connect(self._on_activity)
+        self._on_activity(Activity() if desk is None else desk.session.activity)
+
+    def _on_activity(self, activity: Activity) -> None:
+        self.scan_button.setEnabled(self._desk is not None and not activity.busy and self.model.currentIndex() >= 0)
+        self.cancel_button.setEnabled(activity.busy)
+        self.error.show_error(activity.error)
+        self.progress.setVisible(activity.busy)
+        # A range of 0 to 0 shows that something is going on, not how far it is. Thousandths, because pixels overflow.
+        self.progress.setRange(0, 1000 if activity.total else 0)
+        if activity.total:
+            self.progress.setValue(round(1000 * activity.done / activity.total))
+        parts = [activity.stage]
+        if activity.mpx_per_s:
+            parts.append(f"{activity.mpx_per_s:.1f} Mpx/s")
+        if activity.seconds_left is not None:
+            parts.append(f"{time_text(activity.seconds_left)} left")
+        self.status.setText(" · ".join(part for part in parts if part))
+        self.status.setVisible(bool(self.status.text()))

@@ -1,0 +1,180 @@
+"""One open slide: what is known of it, and who hears when that changes. No Qt, no napari."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import Signal
+
+from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.settings import DetectionSettings
+
+if TYPE_CHECKING:
+    from napari_metastasis.lesions import Found, LesionIndex
+    from napari_metastasis.slides import Slide, TissueMask
+
+__all__ = ["METADATA_KEY", "Activity", "SlideSession"]
+
+#: Under this key a slide layer's metadata hold its session: how widgets find it, without a registry.
+METADATA_KEY = "napari-metastasis"
+
+ProbabilityArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What is being done for a slide right now, as a person reads it.
+
+    Attributes
+    ----------
+    stage
+        One short line; empty where nothing is being done.
+    busy
+        Whether a scan is being prepared or running.
+    done, total
+        Model pixels answered and wanted; ``total`` is 0 while it is not known.
+    mpx_per_s
+        Model pixels per second, in millions; 0 while not measured.
+    seconds_left
+        ``None`` while not known.
+    error
+        One line with what was expected, what came, and what to do; empty where nothing failed.
+    """
+
+    stage: str = ""
+    busy: bool = False
+    done: int = 0
+    total: int = 0
+    mpx_per_s: float = 0.0
+    seconds_left: float | None = None
+    error: str = ""
+
+
+class SlideSession:
+    """All that belongs to one open slide. Used on the GUI thread only.
+
+    Parameters
+    ----------
+    slide
+        The open slide. Whoever closes the session closes it.
+
+    Attributes
+    ----------
+    slide
+        The open slide.
+    frame
+        Where the heatmap's cells lie; ``None`` before there is a heatmap.
+    probabilities
+        (rows, columns) float32, NaN where nothing was scanned; written in place as a scan goes on.
+    found
+        Lesions and detections at the threshold; ``None`` before they were looked for.
+    tissue
+        Where the tissue lies; ``None`` before it was looked for.
+    folder
+        Where the results lie; ``None`` where there are none.
+    model_name
+        Name of the model that made the heatmap; empty where there is none.
+    detection
+        How lesions are read off the heatmap; its threshold is the slider's.
+    activity
+        What is being done.
+    closed
+        Whether the slide was closed; nothing may be started any more.
+    """
+
+    heatmap_replaced = Signal()
+    cells_written = Signal(object)  # tuple of Region, in cells
+    found_changed = Signal()
+    threshold_changed = Signal(float)
+    tissue_changed = Signal()
+    activity_changed = Signal(object)  # Activity
+    closing = Signal()
+
+    def __init__(self, slide: Slide) -> None:
+        self.slide = slide
+        self.frame: HeatmapFrame | None = None
+        self.probabilities: ProbabilityArray | None = None
+        self.found: Found | None = None
+        self.tissue: TissueMask | None = None
+        self.folder: Path | None = None
+        self.model_name = ""
+        self.detection = DetectionSettings()
+        self.activity = Activity()
+        self.closed = False
+        self._index: LesionIndex | None = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> SlideSession:
+        # Duplicating a layer in napari copies its metadata deeply: a second layer of the same slide shares its session.
+        return self
+
+    @property
+    def threshold(self) -> float:
+        """Return the probability from which a cell counts as tumour."""
+        return self.detection.threshold
+
+    @property
+    def slide_score(self) -> float:
+        """Return the highest probability found; NaN where nothing was scanned."""
+        return float("nan") if self.found is None else self.found.slide_score
+
+    def show_heatmap(
+        self, frame: HeatmapFrame, probabilities: ProbabilityArray, *, model_name: str, folder: Path | None
+    ) -> None:
+        """Take another heatmap, of shape ``frame.cells``; lesions of the one before are forgotten."""
+        self.frame = frame
+        self.probabilities = np.ascontiguousarray(probabilities, np.float32)
+        self.model_name, self.folder = model_name, folder
+        self.heatmap_replaced.emit()
+        self.show_lesions(None)
+
+    def write_cells(self, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
+        """Take finished parts of a running scan: their cells, and the probabilities there."""
+        if self.probabilities is None:
+            return
+        written = []
+        for cells, probabilities in parts:
+            # NaN is no answer: glass, or cells that an earlier scan answered.
+            np.copyto(self.probabilities[cells.slices], probabilities, where=~np.isnan(probabilities))
+            written.append(cells)
+        if written:
+            self.cells_written.emit(tuple(written))
+
+    def show_lesions(self, index: LesionIndex | None) -> None:
+        """Take the lesions of the heatmap, prepared for every threshold; ``None`` where they are not known."""
+        self._index = index
+        self.found = None if index is None else index.at(max(self.threshold, index.settings.floor))
+        self.found_changed.emit()
+
+    def set_threshold(self, threshold: float) -> None:
+        """Move the threshold. Lesions follow with :meth:`follow_threshold`."""
+        lowest, highest = self.detection.floor, 1.0
+        threshold = min(max(threshold, lowest), highest)
+        if threshold != self.threshold:
+            self.detection = replace(self.detection, threshold=threshold)
+            self.threshold_changed.emit(threshold)
+
+    def follow_threshold(self) -> None:
+        """Bring lesions and detections to the threshold."""
+        if self._index is not None and (self.found is None or self.found.threshold != self.threshold):
+            self.show_lesions(self._index)
+
+    def show_tissue(self, tissue: TissueMask) -> None:
+        """Take the tissue mask."""
+        self.tissue = tissue
+        self.tissue_changed.emit()
+
+    def report(self, activity: Activity) -> None:
+        """Say what is being done."""
+        self.activity = activity
+        self.activity_changed.emit(activity)
+
+    def close(self) -> None:
+        """Tell everybody that the slide is going away. The slide itself is closed once nobody reads it."""
+        if not self.closed:
+            self.closed = True
+            self.closing.emit()

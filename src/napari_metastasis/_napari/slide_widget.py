@@ -1,0 +1,184 @@
+"""The "Slide" part: opens slides, says what is open, and shows its tissue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_metastasis._napari.compat import window_of
+from napari_metastasis._napari.parts import ErrorLine, form_layout, length_text, part_layout
+from napari_metastasis._napari.reader import SUFFIXES
+from napari_metastasis._napari.workspace import Workspace
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+    from napari_metastasis._napari.desk import Desk
+    from napari_metastasis.slides import Slide
+
+__all__ = ["SlideWidget", "choose_slides"]
+
+
+def choose_slides(viewer: Viewer, parent: QWidget | None = None) -> None:
+    """Ask for slide files and open them."""
+    patterns = " ".join(f"*{suffix}" for suffix in sorted(SUFFIXES))
+    names, _ = QFileDialog.getOpenFileNames(
+        parent or window_of(viewer), "Open slide", "", f"Whole-slide images ({patterns});;All files (*)"
+    )
+    if names:
+        Workspace.of(viewer).open(names)
+
+
+def _facts(slide: Slide) -> tuple[str, str, str]:
+    """Return format, size and resolution of a slide for a person."""
+    width, height = slide.size.width, slide.size.height
+    power = f", {slide.objective_power:g}×" if slide.objective_power else ""
+    size = f"{width:,} × {height:,} px".replace(",", "\N{THIN SPACE}")
+    real = f"{length_text(width * slide.mpp / 1000)} × {length_text(height * slide.mpp / 1000)} mm"
+    source = "set by you" if slide.mpp_supplied else "from the file"
+    return f"{slide.format}{power}", f"{size}\n{real}", f"{slide.mpp:.4g} µm per pixel ({source})"
+
+
+class SlideWidget(QWidget):
+    """Opens slides and describes the current one.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; napari fills it in.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._workspace = Workspace.of(napari_viewer)
+        self._viewer = self._workspace.viewer
+        self._desk: Desk | None = None
+        layout = part_layout(self, "Slide")
+        self._build(layout)
+        self._workspace.current_changed.connect(self._on_current_changed)
+        self._workspace.desks_changed.connect(self._list_slides)
+        self._workspace.failed.connect(self.error.show_error)
+        self._workspace.opening_changed.connect(self._on_opening_changed)
+        self._list_slides()
+        self._on_current_changed(self._workspace.current)
+
+    def _build(self, layout: QVBoxLayout) -> None:
+        self.open_button = QPushButton("Open slide…")
+        self.open_button.setToolTip("Open a whole-slide image: SVS, NDPI, SCN, MRXS, DICOM, pyramidal TIFF …")
+        self.open_button.clicked.connect(lambda: choose_slides(self._viewer, self))
+        self.sample_button = QPushButton("Sample")
+        self.sample_button.setToolTip("Open the synthetic sample slide, to try everything out")
+        self.sample_button.clicked.connect(lambda _: self._workspace.open_sample())
+        row = QHBoxLayout()
+        row.addWidget(self.open_button, 1)
+        row.addWidget(self.sample_button)
+        layout.addLayout(row)
+        self.slides = QComboBox()
+        self.slides.setToolTip("The open slides; the one chosen is shown, the others are hidden")
+        self.slides.activated.connect(lambda index: self._workspace.show(self._workspace.desks[index]))
+        layout.addWidget(self.slides)
+        self.name, self.kind, self.size, self.resolution, self.tissue = (QLabel() for _ in range(5))
+        for label in (self.name, self.kind, self.size, self.resolution, self.tissue):
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.facts = QWidget()
+        form = form_layout()
+        self.facts.setLayout(form)
+        for title, label in (
+            ("Name", self.name),
+            ("Format", self.kind),
+            ("Size", self.size),
+            ("Pixel", self.resolution),
+            ("Tissue", self.tissue),
+        ):
+            form.addRow(title, label)
+        self.show_tissue = QCheckBox("Show tissue")
+        self.show_tissue.setToolTip("Tint what was recognised as tissue; only that is scanned")
+        self.show_tissue.toggled.connect(self._on_show_tissue)
+        self.pixel_button = QPushButton("Set pixel size…")
+        self.pixel_button.setToolTip("Where the file does not state the size of its pixels, or states a wrong one")
+        self.pixel_button.clicked.connect(self._ask_pixel_size)
+        below = QHBoxLayout()
+        below.addWidget(self.show_tissue, 1)
+        below.addWidget(self.pixel_button)
+        layout.addWidget(self.facts)
+        layout.addLayout(below)
+        self.empty = QLabel("No slide is open. Open one, or drop its file onto the window.")
+        self.empty.setWordWrap(True)
+        layout.addWidget(self.empty)
+        self.error = ErrorLine()
+        layout.addWidget(self.error)
+
+    def _on_current_changed(self, desk: Desk | None) -> None:
+        if self._desk is not None:
+            self._desk.session.tissue_changed.disconnect(self._show_facts, missing_ok=True)
+        self._desk = desk
+        if desk is not None:
+            desk.session.tissue_changed.connect(self._show_facts)
+            self.error.show_error("")
+        self._show_facts()
+
+    def _show_facts(self) -> None:
+        desk = self._desk
+        for widget in (self.facts, self.show_tissue, self.pixel_button):
+            widget.setVisible(desk is not None)
+        self.empty.setVisible(desk is None)
+        if desk is None:
+            return
+        slide, tissue = desk.session.slide, desk.session.tissue
+        kind, size, resolution = _facts(slide)
+        for label, text in (
+            (self.name, slide.name),
+            (self.kind, kind),
+            (self.size, size),
+            (self.resolution, resolution),
+        ):
+            label.setText(text)
+            label.setToolTip(text)
+        self.tissue.setText("looking for it…" if tissue is None else f"{tissue.fraction:.0%} of the slide")
+        self.show_tissue.setEnabled(tissue is not None)
+        layer = desk.layers.tissue
+        self.show_tissue.blockSignals(True)
+        self.show_tissue.setChecked(layer is not None and layer.visible)
+        self.show_tissue.blockSignals(False)
+        if desk in self._workspace.desks:
+            self.slides.setCurrentIndex(self._workspace.desks.index(desk))
+
+    def _list_slides(self) -> None:
+        desks = self._workspace.desks
+        self.slides.clear()
+        self.slides.addItems([desk.session.slide.name for desk in desks])
+        self.slides.setVisible(len(desks) > 1)
+        if self._desk in desks:
+            self.slides.setCurrentIndex(desks.index(self._desk))
+
+    def _on_show_tissue(self, shown: bool) -> None:
+        if self._desk is None:
+            return
+        if self._desk.layers.tissue is None and self._desk.session.tissue is not None:
+            # The user took the layer away, and asks for it again.
+            self._desk.session.tissue_changed.emit()
+        if self._desk.layers.tissue is not None:
+            self._desk.layers.tissue.visible = shown
+
+    def _on_opening_changed(self, count: int) -> None:
+        self.open_button.setText("Opening…" if count else "Open slide…")
+        if count:
+            self.error.show_error("")
+
+    def _ask_pixel_size(self) -> None:
+        if self._desk is not None:
+            slide = self._desk.session.slide
+            self._workspace.ask_pixel_size(slide.path, known=slide.mpp)

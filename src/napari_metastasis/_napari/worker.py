@@ -1,0 +1,144 @@
+"""Work off the GUI thread: the one place where the core's generators become Qt signals."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from napari.utils.notifications import notification_manager, show_error
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_metastasis.errors import MetastasisError
+
+__all__ = ["REFRESH_MS", "ShouldStop", "Work", "Worker", "explain", "tell"]
+
+ShouldStop = Callable[[], bool]
+#: A generator function that is asked to stop by its argument, and yields and returns what it finds.
+Work = Callable[[ShouldStop], Generator[Any, None, Any]]
+
+#: What a worker yields reaches the window at most this often: faster is not seen, and costs frames.
+REFRESH_MS = 150
+#: How often a worker is looked at; short, so that short work does not feel long.
+_POLL_MS = 20
+
+
+class Worker(QObject):
+    """Runs a generator in a thread of its own and reports on the GUI thread.
+
+    A timer of the GUI thread fetches the results; the thread itself emits nothing, so that no signal can reach an
+    object that is gone.
+
+    Parameters
+    ----------
+    work
+        Generator function to run.
+    name
+        Of the thread, for debuggers.
+    parent
+        Qt parent.
+    """
+
+    #: A tuple of everything yielded since the last time.
+    yielded = Signal(object)
+    #: What the generator returned; also after it was asked to stop.
+    succeeded = Signal(object)
+    #: The exception that ended it.
+    failed = Signal(object)
+    #: Always last, whatever the end was.
+    ended = Signal()
+
+    def __init__(self, work: Work, *, name: str, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._work = work
+        self._stop = threading.Event()
+        self._fresh: deque[Any] = deque()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._future: Future[Any] | None = None
+        self._polls = 0
+        self._timer = QTimer(self)
+        self._timer.setInterval(_POLL_MS)
+        self._timer.timeout.connect(self._poll)
+
+    def start(self) -> None:
+        """Start, once."""
+        self._future = self._pool.submit(self._run)
+        self._pool.shutdown(wait=False)
+        self._timer.start()
+
+    def _run(self) -> Any:
+        generator = self._work(self._stop.is_set)
+        while True:
+            try:
+                self._fresh.append(next(generator))
+            except StopIteration as end:
+                return end.value
+
+    @property
+    def running(self) -> bool:
+        """Return whether the thread is at work."""
+        return self._future is not None and not self._future.done()
+
+    def stop(self) -> None:
+        """Ask the work to end soon. It still reports."""
+        self._stop.set()
+
+    def abandon(self) -> None:
+        """Ask the work to end, and report nothing more: whoever listened is going away."""
+        self._stop.set()
+        self._timer.stop()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for the thread, at most so long; return whether it ended in time."""
+        if self._future is None:
+            return True
+        try:
+            self._future.exception(timeout=seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _poll(self) -> None:
+        assert self._future is not None
+        done = self._future.done()
+        self._polls += 1
+        if self._fresh and (done or self._polls * _POLL_MS >= REFRESH_MS):
+            self._polls = 0
+            fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
+            self.yielded.emit(tuple(fresh))
+        if not done or not self._timer.isActive():
+            return
+        self._timer.stop()
+        error = self._future.exception()
+        if error is None:
+            self.succeeded.emit(self._future.result())
+        else:
+            self.failed.emit(error)
+        self.ended.emit()
+
+
+def explain(error: BaseException) -> str:
+    """Return one line for a person: what was expected, what came, what to do."""
+    if isinstance(error, MetastasisError):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = "expected enough memory, but there is none left; close other programs, or scan a smaller region"
+    else:
+        last = traceback.format_exception_only(error)[-1].strip()
+        text = f"something unexpected happened ({last}); the notification holds the details to report"
+    text = " ".join(text.split())
+    return text[:1].upper() + text[1:]
+
+
+def tell(error: BaseException) -> str:
+    """Show a failure as a napari notification, and return its one line."""
+    line = explain(error)
+    if isinstance(error, MetastasisError | MemoryError):
+        show_error(line)
+    else:
+        # With the traceback behind a button: this is a defect of the program, and whoever reports it needs it.
+        notification_manager.receive_error(type(error), error, error.__traceback__)
+    return line

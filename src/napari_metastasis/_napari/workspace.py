@@ -1,0 +1,248 @@
+"""What the plugin keeps for one window: the open slides, which of them is meant, the keys, and the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Layer
+from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtWidgets import QApplication
+
+from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
+from napari_metastasis._napari.compat import real_viewer, window_of
+from napari_metastasis._napari.desk import Desk
+from napari_metastasis._napari.layers import slide_layer_data
+from napari_metastasis._napari.pixel_size import PixelSizeDialog
+from napari_metastasis._napari.session import METADATA_KEY, SlideSession
+from napari_metastasis._napari.worker import ShouldStop, Worker, tell
+from napari_metastasis.errors import MissingPixelSizeError
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+__all__ = ["KEYS", "Workspace"]
+
+_NAME = "napari-metastasis-workspace"
+
+#: What the keys do, for tooltips. Capital letters and Escape, which napari's own layers leave free while panning.
+KEYS = {"scan": "Shift-S", "cancel": "Escape", "lower": "[", "raise": "]"}
+_THRESHOLD_STEP = 0.05
+
+
+class Workspace(QObject):
+    """The plugin's side of one napari window; a child of the window, and gone with it.
+
+    Use :meth:`of`. Widgets find the open slides here and listen to their sessions; they do not know each other.
+    """
+
+    #: Another slide is meant now: its Desk, or ``None``.
+    current_changed = Signal(object)
+    #: A slide came or went.
+    desks_changed = Signal()
+    #: A slide could not be opened: one line.
+    failed = Signal(str)
+    #: Slides are being opened: how many.
+    opening_changed = Signal(int)
+    #: The key for a scan was pressed.
+    scan_wanted = Signal()
+
+    def __init__(self, viewer: Viewer, window: QObject) -> None:
+        super().__init__(window)
+        self.setObjectName(_NAME)
+        self.viewer = viewer
+        self.desks: list[Desk] = []
+        self.current: Desk | None = None
+        self._opening: list[Worker] = []
+        self._dialog: PixelSizeDialog | None = None
+        self._window_closing = False
+        slice_off_the_gui_thread()
+        for layer in viewer.layers:
+            self._adopt(layer)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_active_changed)
+        window.installEventFilter(self)
+        application = QApplication.instance()
+        assert application is not None
+        application.aboutToQuit.connect(self.close)
+        self._bind_keys()
+
+    @classmethod
+    def of(cls, viewer: Viewer) -> Workspace:
+        """Return the workspace of a viewer's window, made on first use."""
+        viewer = real_viewer(viewer)
+        window = window_of(viewer)
+        found = window.findChild(QObject, _NAME)
+        return found if isinstance(found, Workspace) else cls(viewer, window)
+
+    # -- slides come and go --------------------------------------------------------------------------------------
+
+    def open(self, paths: Iterable[str | Path], mpp: float | None = None) -> None:
+        """Open slides beside the window; each appears when it is ready.
+
+        Parameters
+        ----------
+        paths
+            Slide files.
+        mpp
+            Micrometres per level-0 pixel, where the files do not say.
+        """
+        for path in map(Path, paths):
+            self._open(partial(Path, path), mpp)
+
+    def open_sample(self) -> None:
+        """Open the sample slide beside the window; where it is not there yet, it is drawn first."""
+
+        def sample() -> Path:
+            from napari_metastasis.synthetic import sample_slide_path
+
+            return sample_slide_path()
+
+        self._open(sample, None)
+
+    def _open(self, find: Callable[[], Path], mpp: float | None) -> None:
+        found: list[Path] = []
+
+        def work(_: ShouldStop) -> Generator[Any, None, Any]:
+            yield from ()
+            from napari_metastasis.slides import open_slide
+
+            found.append(find())
+            slide = open_slide(found[0], mpp)
+            # Named here and not on the GUI thread, because that reads both ends of the file.
+            assert slide.levels
+            return slide
+
+        worker = Worker(work, name="open-slide", parent=self)
+        worker.succeeded.connect(self.add)
+        worker.failed.connect(lambda error: self._on_open_failed(error, found))
+        worker.ended.connect(lambda: self._on_opening_ended(worker))
+        self._opening.append(worker)
+        worker.start()
+        self.opening_changed.emit(len(self._opening))
+
+    def _on_opening_ended(self, worker: Worker) -> None:
+        self._opening.remove(worker)
+        self.opening_changed.emit(len(self._opening))
+
+    def _on_open_failed(self, error: BaseException, found: list[Path]) -> None:
+        if isinstance(error, MissingPixelSizeError) and found:
+            self.ask_pixel_size(found[0])
+            return
+        self.failed.emit(tell(error))
+
+    def add(self, slide: Any) -> Layer:
+        """Show an open slide; its session closes it."""
+        data, arguments, kind = slide_layer_data(slide, SlideSession(slide))
+        return self.viewer.add_layer(Layer.create(data, arguments, kind))
+
+    def ask_pixel_size(self, path: Path, *, known: float | None = None) -> None:
+        """Ask for the size of a slide's pixels, then open it with that.
+
+        Parameters
+        ----------
+        path
+            The slide.
+        known
+            Micrometres per pixel so far; ``None`` where the file does not say.
+        """
+        dialog = PixelSizeDialog(path.name, known=known, parent=self.parent())
+        dialog.accepted.connect(lambda: self._reopen(path, dialog.mpp))
+        dialog.finished.connect(lambda _: dialog.deleteLater())
+        self._dialog = dialog
+        dialog.open()  # not exec(): the window goes on
+
+    def _reopen(self, path: Path, mpp: float) -> None:
+        for desk in [desk for desk in self.desks if desk.session.slide.path == path]:
+            self.viewer.layers.remove(desk.layers.slide)
+        self.open([path], mpp)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._adopt(event.value)
+
+    def _adopt(self, layer: Layer) -> None:
+        """Take a slide's layer in, whoever opened it."""
+        session = layer.metadata.get(METADATA_KEY)
+        if not isinstance(session, SlideSession) or session.closed:
+            return
+        if any(desk.session is session for desk in self.desks):
+            return
+        # All slides begin at 0 µm: two at once would only hide each other.
+        for desk in self.desks:
+            desk.layers.set_visible(False)
+        desk = Desk(self.viewer, session, layer, self)
+        self.desks.append(desk)
+        self.desks_changed.emit()
+        self._set_current(desk)
+        desk.load_earlier()
+        desk.find_tissue()
+
+    def _on_removed(self, event: Any) -> None:
+        for desk in [desk for desk in self.desks if desk.layers.slide is event.value]:
+            self.desks.remove(desk)
+            desk.close(wait=False)
+            if self.current is desk:
+                self.show(self.desks[-1] if self.desks else None)
+            desk.deleteLater()
+            self.desks_changed.emit()
+
+    def _on_active_changed(self, event: Any) -> None:
+        for desk in self.desks:
+            if event.value in desk.layers:
+                self._set_current(desk)
+
+    def _set_current(self, desk: Desk | None) -> None:
+        if desk is not self.current:
+            self.current = desk
+            self.current_changed.emit(desk)
+
+    def show(self, desk: Desk | None) -> None:
+        """Show one open slide, and hide the others."""
+        for other in self.desks:
+            other.layers.set_visible(other is desk)
+        if desk is not None:
+            self.viewer.layers.selection.active = desk.layers.slide
+        self._set_current(desk)
+
+    # -- keys ----------------------------------------------------------------------------------------------------
+
+    def _bind_keys(self) -> None:
+        bind = self.viewer.bind_key
+        bind(KEYS["scan"], lambda _: self.scan_wanted.emit(), overwrite=True)
+        bind(KEYS["cancel"], lambda _: self._cancel(), overwrite=True)
+        bind(KEYS["lower"], lambda _: self._move_threshold(-_THRESHOLD_STEP), overwrite=True)
+        bind(KEYS["raise"], lambda _: self._move_threshold(_THRESHOLD_STEP), overwrite=True)
+
+    def _cancel(self) -> None:
+        if self.current is not None:
+            self.current.cancel()
+
+    def _move_threshold(self, step: float) -> None:
+        if self.current is not None:
+            session = self.current.session
+            session.set_threshold(round(session.threshold + step, 2))
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+        """Notice that the window was closed: a Close event, and that nobody refused it."""
+        if event is not None:
+            if event.type() == QEvent.Type.Close:
+                self._window_closing = True
+            elif event.type() == QEvent.Type.Show:
+                self._window_closing = False
+            elif event.type() == QEvent.Type.Hide and self._window_closing:
+                self.close()
+        return bool(super().eventFilter(watched, event))
+
+    def close(self) -> None:
+        """End everything: scans are stopped and waited for, slides are closed."""
+        for worker in self._opening:
+            worker.abandon()
+        self._opening = []
+        desks, self.desks = self.desks, []
+        for desk in desks:
+            desk.close(wait=True)
