@@ -85,5 +85,8 @@ class Backend(Protocol):
             If a tile cannot be read or decoded.
         """
 
+    def tile_bytes(self, level: int) -> npt.NDArray[np.int64] | None:
+        """Return the compressed size of every tile of a stored level in reading order, or ``None`` where unknown."""
+
     def close(self) -> None:
         """Give the file back. Nobody is reading any more."""

@@ -133,6 +133,9 @@ class OpenSlideBackend:
             ) from error
         return compose_on_white(np.asarray(image), premultiplied=False)
 
+    def tile_bytes(self, level: int) -> None:
+        """Return ``None``: OpenSlide does not tell."""
+
     def close(self) -> None:
         """Close the slide."""
         self._cache.clear()

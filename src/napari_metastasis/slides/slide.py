@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from napari_metastasis.geometry import LevelFrame, ModelFrame, Region, Size
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides.backend import Backend, UInt8Array
 from napari_metastasis.slides.lifetime import Gate
+from napari_metastasis.slides.overview import is_sampled, sampled_overview
 from napari_metastasis.slides.pyramid import PlannedLevel, plan_pyramid, snapped_downsamples
 from napari_metastasis.slides.resample import resample
 
@@ -40,6 +42,9 @@ class Level:
         Level-0 pixels along one side of a level pixel.
     stored
         Whether the level lies in the file; else it is averaged from the next finer one that does, when it is looked at.
+    exact
+        Whether every pixel is an average of what it covers. Otherwise the level is far coarser than anything in the
+        file, and shown from a sample of its tiles (:mod:`napari_metastasis.slides.overview`); for display alone.
     array
         Dask array of shape (rows, columns, 3), uint8. Nothing is read before it is computed.
     """
@@ -47,6 +52,7 @@ class Level:
     size: Size
     downsample: float
     stored: bool
+    exact: bool
     array: dask.array.core.Array = field(repr=False, compare=False)
 
 
@@ -139,6 +145,8 @@ class Slide:
         self._backend = backend
         self._reopen = reopen
         self._gate = Gate(path.name)
+        self._overview: UInt8Array | None = None
+        self._overview_lock = threading.Lock()
         self._settings = settings
         sizes = tuple(level.size for level in backend.levels)
         self._stored_sizes = sizes
@@ -165,7 +173,13 @@ class Slide:
     def levels(self) -> tuple[Level, ...]:
         """Return the levels, from the finest to the coarsest."""
         return tuple(
-            Level(planned.size, planned.downsample, planned.stored, self._array(index, planned))
+            Level(
+                planned.size,
+                planned.downsample,
+                planned.stored,
+                not self._sampled(planned),
+                self._array(index, planned),
+            )
             for index, planned in enumerate(self._plan)
         )
 
@@ -214,6 +228,8 @@ class Slide:
         with self._gate.reading():
             if planned.stored:
                 return self._read_stored(planned.source, region)
+            if self._sampled(planned):
+                return self._read_sampled(planned, region)
             return resample(lambda source: self._read_stored(planned.source, source), region, planned.ratio)
 
     def read(self, frame: ModelFrame, region: Region) -> UInt8Array:
@@ -256,13 +272,24 @@ class Slide:
 
     def _read_stored(self, stored: int, region: Region) -> UInt8Array:
         """Return pixels of a level in the file, white outside it."""
-        inside = region.intersection(Region.of(self._stored_sizes[stored]))
-        if inside == region and not region.is_empty:
-            return self._backend.read(stored, region)
-        result = np.full((*region.size.shape, 3), 255, np.uint8)
-        if not inside.is_empty:
-            result[inside.shifted(-region.x, -region.y).slices] = self._backend.read(stored, inside)
-        return result
+        return _on_white(region, self._stored_sizes[stored], lambda inside: self._backend.read(stored, inside))
+
+    def _sampled(self, planned: PlannedLevel) -> bool:
+        stored = self._backend.levels[planned.source]
+        return is_sampled(planned, stored.size, stored.tile)
+
+    def _read_sampled(self, planned: PlannedLevel, region: Region) -> UInt8Array:
+        """Return pixels of a level that is shown from a sample of tiles, which is taken once."""
+        finest = next(level for level in self._plan if self._sampled(level))
+        with self._overview_lock:
+            if self._overview is None:
+                self._overview = sampled_overview(self._backend, finest.source, finest.ratio)
+            overview = self._overview
+        return resample(
+            lambda part: _on_white(part, finest.size, lambda inside: overview[inside.slices]),
+            region,
+            planned.ratio / finest.ratio,
+        )
 
     def _array(self, index: int, planned: PlannedLevel) -> dask.array.core.Array:
         chunk = self._settings.chunk_px
@@ -293,3 +320,14 @@ class Slide:
     def __repr__(self) -> str:
         size = f"{self.size.width} x {self.size.height}"
         return f"<Slide {self.path.name}: {self.format}, {size} px at {self.mpp:g} µm/px, {len(self._plan)} levels>"
+
+
+def _on_white(region: Region, image: Size, read: Callable[[Region], UInt8Array]) -> UInt8Array:
+    """Return pixels of an image that is white all around, uint8 of shape (rows, columns, 3)."""
+    inside = region.intersection(Region.of(image))
+    if inside == region and not region.is_empty:
+        return read(region)
+    result = np.full((*region.size.shape, 3), 255, np.uint8)
+    if not inside.is_empty:
+        result[inside.shifted(-region.x, -region.y).slices] = read(inside)
+    return result

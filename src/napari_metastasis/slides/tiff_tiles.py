@@ -99,6 +99,11 @@ class TiffTiles:
         """Return the size of the pieces that are decoded whole."""
         return self._grid.tile
 
+    @property
+    def tile_bytes(self) -> npt.NDArray[np.int64]:
+        """Return the compressed size of every tile in reading order, over all planes."""
+        return self._counts[: self._grid.count * self._planes].reshape(self._planes, -1).sum(axis=0)
+
     def read(self, region: Region) -> UInt8Array:
         """Return pixels, uint8 of shape (rows, columns, 3); ``region`` lies inside the image.
 

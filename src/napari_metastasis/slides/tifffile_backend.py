@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import tifffile
 
 from napari_metastasis.errors import CorruptSlideError, FluorescenceError, NotASlideError
@@ -109,6 +111,10 @@ class TifffileBackend:
     def read(self, level: int, region: Region) -> UInt8Array:
         """Return pixels of a stored level; see :class:`~napari_metastasis.slides.backend.Backend`."""
         return self._levels[level].read(region)
+
+    def tile_bytes(self, level: int) -> npt.NDArray[np.int64]:
+        """Return the compressed size of every tile of a stored level in reading order."""
+        return self._levels[level].tile_bytes
 
     def close(self) -> None:
         """Close the file."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from napari_metastasis.geometry import HeatmapFrame, LevelFrame, Region
+from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Region
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.slide import Slide
@@ -29,17 +29,21 @@ FloatArray = npt.NDArray[np.float32]
 _DEFAULTS = TissueSettings()
 
 #: Side of the pieces in which the low-power image is read, in its pixels.
-_PIECE_PX = 256
+_PIECE_PX = 128
 
 # Grey levels of 255. A pixel whose every channel is above _GLASS may be glass; one whose every channel is below _BLACK
 # holds no light at all, and its hue is noise.
 _GLASS, _BLACK = 190.0, 50.0
+#: Green darker than red and blue by fewer grey levels is noise; the palest tissue differs by 10.
+_MIN_CONTRAST = 5.0
 #: Without this share of light pixels the image shows no glass, and white is taken for it.
 _MIN_GLASS_SHARE = 0.005
 _WHITE = (245.0, 245.0, 245.0)
 
 # Natural optical densities. Noise, JPEG and dust on glass stay below 0.03; the palest eosin seen reaches 0.07.
 _MIN_STAIN, _STRONG_STAIN = 0.04, 0.16
+#: Blue ink absorbs red more than green; haematoxylin at its bluest absorbs both alike.
+_BLUE_INK = 1.15
 # Red ink lets red through and stops blue nearly as well as green; eosin stops less blue (0.5 to 0.63 of green) and more
 # red (over 0.2 of green), measured on slides with and without pen marks.
 _INK_RED, _INK_BLUE = 0.22, 0.66
@@ -122,13 +126,11 @@ def tissue_mask(
     -------
     The mask, or ``None`` where ``should_stop`` said so.
     """
-    wanted = settings.mpp / slide.mpp
-    level = min(range(len(slide.downsamples)), key=lambda index: abs(math.log(slide.downsamples[index] / wanted)))
-    frame = slide.level_frame(level)
-    pixels = _read_level(slide, level, threads=threads, progress=progress, should_stop=should_stop)
+    model = slide.frame(settings.mpp)
+    pixels = _read(slide, model, threads=threads, progress=progress, should_stop=should_stop)
     if pixels is None:
         return None
-    return _cleaned(classify_tissue(pixels), frame, settings)
+    return _cleaned(classify_tissue(pixels), LevelFrame(downsample=model.scale, mpp=slide.mpp), settings)
 
 
 def classify_tissue(pixels: UInt8Array) -> BoolArray:
@@ -146,7 +148,10 @@ def classify_tissue(pixels: UInt8Array) -> BoolArray:
     rgb = ndimage.gaussian_filter(pixels.astype(np.float32), sigma=(1, 1, 0))
     density = _optical_density(rgb)
     stain = density[..., 1] - (density[..., 0] + density[..., 2]) / 2
-    stain[rgb.max(axis=2) < _BLACK] = 0
+    # A few grey levels are noise, however dense: in black borders a difference of one already looks stained.
+    contrast = (rgb[..., 0] + rgb[..., 2]) / 2 - rgb[..., 1]
+    stain[(contrast < _MIN_CONTRAST) | (rgb.max(axis=2) < _BLACK)] = 0
+    stain[density[..., 0] > _BLUE_INK * density[..., 1]] = 0
     stain[_red_pen(density)] = 0
     # Clipped, so that dark nuclei do not draw the threshold above pale tissue.
     clipped = np.clip(stain, 0, _STRONG_STAIN)
@@ -201,23 +206,22 @@ def _cleaned(tissue: BoolArray, frame: LevelFrame, settings: TissueSettings) -> 
     return TissueMask(mask=kept, frame=frame, fraction=fraction)
 
 
-def _read_level(
+def _read(
     slide: Slide,
-    level: int,
+    frame: ModelFrame,
     *,
     threads: int,
     progress: Callable[[int, int], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> UInt8Array | None:
-    """Return a level whole, read in pieces; ``None`` where it was stopped."""
-    size = slide.levels[level].size
-    result = np.empty((*size.shape, 3), np.uint8)
-    pieces = list(Region.of(size).split(_PIECE_PX))
+    """Return the slide whole at a low power, read in pieces; ``None`` where it was stopped."""
+    result = np.empty((*frame.size.shape, 3), np.uint8)
+    pieces = list(Region.of(frame.size).split(_PIECE_PX))
 
     def read(piece: Region) -> bool:
         if should_stop is not None and should_stop():
             return False
-        result[piece.slices] = slide.read_level(level, piece)
+        result[piece.slices] = slide.read(frame, piece)
         return True
 
     with ThreadPoolExecutor(threads) as pool:
