@@ -13,7 +13,7 @@ from lesion_fields import field, fields
 
 from napari_metastasis.errors import ModelError, RegionError, SettingsError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
-from napari_metastasis.lesions import LesionIndex, quick_detections, size_class, surface
+from napari_metastasis.lesions import LesionIndex, labelling, quick_detections, size_class, surface
 from napari_metastasis.settings import DetectionSettings
 
 FLOOR = 0.1
@@ -130,6 +130,24 @@ def test_what_was_found_stays_while_the_slider_moves_on():
     for threshold in (0.9, 0.1, 0.6):
         index.at(threshold)
     assert [(lesion.id, lesion.length_mm, lesion.outline.wkt) for lesion in early.lesions] == expected_lesions
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=fields(max_side=30), data=st.data())
+def test_renaming_within_a_rectangle_says_the_same(values, data):
+    one, other = build(values), build(values)
+    for threshold in data.draw(thresholds(values)):
+        with pytest.MonkeyPatch.context() as patch:
+            expected = one.at(threshold).labels.copy()
+            patch.setattr(labelling, "_MANY", 0)
+            patch.setattr(labelling, "_BLOCK", 4)
+            previous = other.labels.copy()
+            found = other.at(threshold)
+        np.testing.assert_array_equal(found.labels, expected)
+        touched = np.zeros(values.shape, dtype=bool)
+        for region in found.changed:
+            touched[region.slices] = True
+        assert not (found.labels != previous)[~touched].any()
 
 
 @pytest.mark.parametrize("tile", [3, 8, 17])

@@ -49,8 +49,8 @@ class LesionIndex:
     peak of each lesion that a stronger neighbour had left without its own; what lies closer than the radius to such a
     peak, in its lesion, gives way. Thresholds are compared in float32, as the probabilities are stored.
 
-    Memory: 4 bytes a cell of the map for the labels, of which only parts with lesions are ever touched, and 20 bytes a
-    cell at the floor; about 70 bytes a cell at the floor while it is built. Safe to use from several threads.
+    Memory: 8 bytes a cell of the map, of which only parts with lesions are ever touched, and 20 bytes a cell at the
+    floor; about 70 bytes a cell at the floor while it is built. Safe to use from several threads.
 
     Parameters
     ----------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,12 @@ __all__ = ["Labelling", "stable_ids"]
 
 #: Side of the squares that changes of the labels are reported in, in cells.
 _BLOCK = 512
+#: From so many cells on it is faster to rename within a rectangle, in memory's order, than cell by cell.
+_MANY = 300_000
+#: Rows that one thread renames at a time; they stay in its cache.
+_STRIP = 32
+#: More threads than this wait for memory.
+_THREADS = 4
 
 
 def stable_ids(hills: Hills) -> NDArray[np.int32]:
@@ -75,6 +83,7 @@ class Labelling:
         self.cell = cells.cell[order]
         places = self._sort_by_hill()
         self.cell_by_hill = self.cell[places]
+        self._map_hills(shape)
         self._find_rises(cells.probability[order], hills.peak)
 
     def _sort_by_hill(self) -> NDArray[np.intp]:
@@ -89,6 +98,20 @@ class Labelling:
         self.hill_start = by_hill.indptr.astype(np.intp)
         places: NDArray[np.intp] = by_hill.indices
         return places
+
+    def _map_hills(self, shape: tuple[int, int]) -> None:
+        """Draw each cell's hill on a map, counted from 1, and note the rectangle around each hill."""
+        flat = np.zeros((shape[0] + 2) * self.stride, dtype=np.int32)
+        flat[self.cell] = self.hill + 1
+        self._hill_map = flat.reshape(shape[0] + 2, self.stride)[1:-1, 1:-1]
+        self._boxes = np.zeros((4, len(self.hill_area)), dtype=np.int32)
+        if len(self.hill_area):
+            rows, columns = self.place(self.cell_by_hill)
+            starts = self.hill_start[:-1]
+            for index, (reduce, places) in enumerate(
+                ((np.minimum, rows), (np.minimum, columns), (np.maximum, rows), (np.maximum, columns))
+            ):
+                self._boxes[index] = reduce.reduceat(places, starts)
 
     def _find_rises(self, probability: NDArray[np.float32], peak: NDArray[np.float32]) -> None:
         """Note the cells that raise their hill's highest probability as the threshold falls, and from what."""
@@ -132,17 +155,41 @@ class Labelling:
             self._flat[cells] = 0
             self.hill_area -= np.bincount(hills, minlength=len(self.hill_area))
             np.minimum.at(self.hill_probability, risen, self._rise_from[rises])
-        renamed_cells = self._rename(lesion_of)
+        touched = self._squares_of(cells) | self._rename(lesion_of)
         self.shown, self._lesion_of = shown, lesion_of
-        return self._squares(cells, renamed_cells)
+        return self._regions(touched)
 
-    def _rename(self, lesion_of: NDArray[np.int32]) -> NDArray[Any]:
-        """Relabel the shown cells of every hill whose lesion has another name than before; return them."""
+    def _rename(self, lesion_of: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Relabel the shown cells of every hill whose lesion has another name than before; return their squares."""
         common = min(len(lesion_of), len(self._lesion_of))
         renamed = np.flatnonzero(lesion_of[:common] != self._lesion_of[:common])
+        if self.hill_area[renamed].sum() > _MANY:
+            return self._rename_within(renamed, lesion_of)
         cells, counts = self.cells_of(renamed, self.hill_area[renamed])
         self._flat[cells] = np.repeat(self.ids[lesion_of[renamed]], counts)
-        return cells
+        return self._squares_of(cells)
+
+    def _rename_within(self, renamed: NDArray[np.intp], lesion_of: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Relabel all shown cells in the rectangle around the hills; return its squares.
+
+        Two large lesions that part or join rename millions of cells, which only a pass in memory's order does in time.
+        """
+        top, left = self._boxes[:2, renamed].min(axis=1).tolist()
+        bottom, right = (self._boxes[2:, renamed].max(axis=1) + 1).tolist()
+        names = np.zeros(len(self.hill_area) + 1, dtype=np.int32)
+        names[1 : len(lesion_of) + 1] = self.ids[lesion_of]
+
+        def strip(row: int) -> None:
+            part = slice(row, min(row + _STRIP, bottom)), slice(left, right)
+            labels = self.labels[part]
+            # "clip" skips the check of bounds, which nothing here can break, and a third of the time.
+            np.copyto(labels, names.take(self._hill_map[part], mode="clip"), where=labels != 0)
+
+        with ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1)) as pool:
+            list(pool.map(strip, range(top, bottom, _STRIP)))
+        touched = np.zeros(self._grid, dtype=bool)
+        touched[top // _BLOCK : (bottom - 1) // _BLOCK + 1, left // _BLOCK : (right - 1) // _BLOCK + 1] = True
+        return touched
 
     def cells_of(self, hills: NDArray[np.intp], counts: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return the numbers of the ``counts`` highest cells of each hill, hill after hill, and ``counts``."""
@@ -155,16 +202,24 @@ class Labelling:
         row, column = np.divmod(cells, self.stride)
         return row - 1, column - 1
 
-    def _squares(self, *touched: NDArray[Any]) -> tuple[Region, ...]:
-        """Return the squares of the map that hold any of the cells."""
+    @property
+    def _grid(self) -> tuple[int, int]:
+        """Return how many squares the map has down and across."""
         rows, columns = self.labels.shape
-        across = -(-columns // _BLOCK)
-        flags = np.zeros(-(-rows // _BLOCK) * across, dtype=bool)
-        for cells in touched:
-            row, column = self.place(cells)
-            flags[row // _BLOCK * across + column // _BLOCK] = True
+        return -(-rows // _BLOCK), -(-columns // _BLOCK)
+
+    def _squares_of(self, cells: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which squares of the map hold any of the cells."""
+        touched = np.zeros(self._grid, dtype=bool)
+        row, column = self.place(cells)
+        touched[row // _BLOCK, column // _BLOCK] = True
+        return touched
+
+    def _regions(self, touched: NDArray[np.bool_]) -> tuple[Region, ...]:
+        """Return squares as regions of the map."""
+        rows, columns = self.labels.shape
         whole = Region(0, 0, columns, rows)
         return tuple(
-            Region(int(square % across) * _BLOCK, int(square // across) * _BLOCK, _BLOCK, _BLOCK).intersection(whole)
-            for square in np.flatnonzero(flags)
+            Region(column * _BLOCK, row * _BLOCK, _BLOCK, _BLOCK).intersection(whole)
+            for row, column in np.argwhere(touched).tolist()
         )

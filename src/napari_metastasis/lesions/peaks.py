@@ -109,7 +109,7 @@ def _suppress(
     if reach == 0 and radius <= 0:
         return np.arange(len(rows))
     offsets = np.arange(-reach, reach + 1)
-    disc = offsets[:, None] ** 2 + offsets[None, :] ** 2 < radius**2
+    disc = np.hypot(offsets[:, None], offsets[None, :]) < radius
     side = 2 * reach + 1
     painted = np.zeros((shape[0] + 2 * reach, shape[1] + 2 * reach), dtype=bool)
     row, column = rows.astype(np.intp), columns.astype(np.intp)
