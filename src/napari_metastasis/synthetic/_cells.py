@@ -134,8 +134,8 @@ class Grids:
         """Return the cells over a square window given in µm."""
         window = {"x": x - REACH_UM, "y": y - REACH_UM, "width": side + 2 * REACH_UM, "height": side + 2 * REACH_UM}
         return cls(
-            lymphocytes=cell_grid(seed, 4, 7.0, **window),
-            blasts=cell_grid(seed, 8, 8.3, **window),
+            lymphocytes=cell_grid(seed, 4, 7.0, **window, push=0.23),
+            blasts=cell_grid(seed, 8, 9.0, **window),
             histiocytes=cell_grid(seed, 2, 11.0, **window),
             tumour=cell_grid(seed, 1, 13.5, **window),
             fibroblasts=cell_grid(seed, 5, 13.0, **window),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +22,8 @@ _SIZES = {"macro": (2300.0, 2900.0), "micro": (300.0, 1300.0), "itc": (75.0, 185
 #: Nothing of a metastasis lies nearer to the surface: the capsule stays whole.
 _CAPSULE_UM = 75.0
 #: Between two metastases, so that the challenge's merging distance of 75 µm never joins them.
-_APART_UM = 260.0
-_TRIES = 4000
+_APART_UM = 180.0
+_TRIES = 6000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,20 +170,6 @@ def _depth_in(node: Node, points: NDArray[np.float64]) -> NDArray[np.float32]:
     return node.outline.depth(points[:, 0].astype(np.float32), points[:, 1].astype(np.float32))
 
 
-def _placed(
-    rng: np.random.Generator, nodes: tuple[Node, ...], shape: Blob, accept: Callable[[Node, Blob], bool]
-) -> Blob | None:
-    """Return ``shape`` moved to a random place in a node that ``accept`` takes, or None."""
-    weight = np.array([node.outline.reach**2 for node in nodes])
-    for _ in range(_TRIES):
-        node = nodes[int(rng.choice(len(nodes), p=weight / weight.sum()))]
-        x, y = (rng.uniform(-1, 1, 2) * node.outline.reach).tolist()
-        moved = shape.moved(node.outline.x + x, node.outline.y + y)
-        if accept(node, moved):
-            return moved
-    return None
-
-
 def _metastases(
     rng: np.random.Generator, settings: SyntheticSettings, nodes: tuple[Node, ...]
 ) -> tuple[Metastasis, ...]:
@@ -192,30 +177,49 @@ def _metastases(
     found: list[Metastasis] = []
     for kind, count in (("macro", settings.macro), ("micro", settings.micro), ("itc", settings.itc)):
         low, high = _SIZES[kind]
-        for number in range(count):
+        # The largest first: the small ones find room between them.
+        for number in reversed(range(count)):
             # Evenly spread over the class on a logarithmic scale, so that a few show its whole range.
             share = (number + rng.uniform(0.2, 0.8)) / count
-            diameter = low * (high / low) ** share
-            shape = Blob.random(rng, diameter=diameter, aspect=rng.uniform(0.5, 0.85), rough=0.16)
-            deepest = 420.0 + diameter / 2 if kind != "macro" else np.inf
-
-            def accept(node: Node, blob: Blob, deepest: float = deepest) -> bool:
-                depth = _depth_in(node, blob.polygon(64))
-                # Small ones come in by the subcapsular sinus and lie near it.
-                if depth.min() < _CAPSULE_UM or depth.max() > deepest + 300:
-                    return False
-                return all(_apart(blob, other.outline) for other in found)
-
-            placed = _placed(rng, nodes, shape, accept)
-            if placed is None:
+            outline = _placed(
+                rng, nodes, found, low=low, diameter=low * (high / low) ** share, anywhere=kind == "macro"
+            )
+            if outline is None:
                 raise SettingsError(
                     f"expected room for {count} metastases of class {kind} in {len(nodes)} nodes, "
-                    f"got room for {number}; ask for fewer of them, longer nodes or a larger slide"
+                    f"got room for {count - 1 - number}; ask for fewer of them, longer nodes or a larger slide"
                 )
             pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))] if kind != "itc" else "solid"
             grade = float(np.clip(settings.grade + 0.12 * rng.normal(), 0, 1))
-            found.append(Metastasis(f"{kind} {number + 1}", placed, pattern, grade, rng.uniform(0, np.pi)))
+            found.append(Metastasis(f"{kind} {count - number}", outline, pattern, grade, rng.uniform(0, np.pi)))
     return tuple(found)
+
+
+def _placed(
+    rng: np.random.Generator,
+    nodes: tuple[Node, ...],
+    found: list[Metastasis],
+    *,
+    low: float,
+    diameter: float,
+    anywhere: bool,
+) -> Blob | None:
+    """Return the outline of one more metastasis, smaller and deeper where there is no room else; or None."""
+    weight = np.array([node.outline.reach**2 for node in nodes])
+    for step in range(_TRIES):
+        if step % 50 == 0:
+            ease = step / _TRIES
+            size = diameter * (low / diameter) ** ease
+            shape = Blob.random(rng, diameter=size, aspect=rng.uniform(0.5, 0.85), rough=0.16)
+            # Small ones come in by the subcapsular sinus and lie near it.
+            deepest = np.inf if anywhere else 500 + size + 3000 * ease
+        node = nodes[int(rng.choice(len(nodes), p=weight / weight.sum()))]
+        x, y = (rng.uniform(-1, 1, 2) * node.outline.reach).tolist()
+        moved = shape.moved(node.outline.x + x, node.outline.y + y)
+        depth = _depth_in(node, moved.polygon(64))
+        if depth.min() >= _CAPSULE_UM and depth.max() <= deepest and all(_apart(moved, m.outline) for m in found):
+            return moved
+    return None
 
 
 def _apart(blob: Blob, other: Blob) -> bool:

@@ -19,6 +19,8 @@ from napari_metastasis.synthetic._slide import CHUNK_PX, SyntheticSlide
 
 __all__ = ["make_slide", "sample_slide_path", "size_class"]
 
+#: The sample slide of a source tree; a wheel does not carry it.
+SAMPLE_FOLDER = Path(__file__).resolve().parents[3] / "sample_data"
 _SAMPLE = "lymph-node.tif"
 #: AJCC: isolated tumour cells up to 0.2 mm, micro-metastasis up to 2 mm.
 _ITC_UM, _MICRO_UM = 200.0, 2000.0
@@ -95,7 +97,7 @@ def sample_slide_path(*, progress: Callable[[int, int], None] | None = None) -> 
     StorageError
         If the slide has to be drawn and the cache cannot be written.
     """
-    in_tree = Path(__file__).resolve().parents[3] / "sample_data" / _SAMPLE
+    in_tree = SAMPLE_FOLDER / _SAMPLE
     if in_tree.is_file():
         return in_tree
     cached = Path(platformdirs.user_cache_dir("napari-metastasis")) / _SAMPLE

@@ -12,9 +12,11 @@ from napari_metastasis.synthetic._cells import CellGrid, Grids
 from napari_metastasis.synthetic._noise import Floats, smoothstep
 from napari_metastasis.synthetic._tissue import TissueMap
 
-__all__ = ["Grain", "paint_matrix"]
+__all__ = ["HISTIOCYTES", "Grain", "paint_matrix"]
 
 _SIDE = 1024
+#: Share of a sinus's grid that histiocytes fill.
+HISTIOCYTES = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,8 @@ class Grain:
 
     Attributes
     ----------
-    fine, medium, coarse
-        (1024, 1024) float32 of mean 0 and deviation 1, correlated over about 1.2, 3 and 9 µm.
+    fine, medium, coarse, broad
+        (1024, 1024) float32 of mean 0 and deviation 1, correlated over about 1.2, 3, 9 and 50 µm.
     fibre
         The same, stretched along the second axis: bundles of collagen.
     """
@@ -32,6 +34,7 @@ class Grain:
     fine: Floats
     medium: Floats
     coarse: Floats
+    broad: Floats
     fibre: Floats
 
     @classmethod
@@ -44,7 +47,9 @@ class Grain:
             return ((field - field.mean()) / field.std()).astype(np.float32)
 
         bundle = texture((5.0, 5.0)) + 0.9 * texture((1.6, 3.0)) + 0.8 * texture((12.0, 8.0))
-        return cls(texture(0.55 / mpp), texture(1.3 / mpp), texture(3.6 / mpp), bundle / bundle.std())
+        return cls(
+            texture(0.55 / mpp), texture(1.3 / mpp), texture(3.6 / mpp), texture(18 / mpp), bundle / bundle.std()
+        )
 
     def along(self, across: Floats, along: Floats) -> Floats:
         """Return the fibre texture at fibre coordinates in µm: fine across, long along."""
@@ -98,6 +103,7 @@ class _Painter:
         self._fine = grain.tile(grain.fine, x, y, shape)
         self._medium = grain.tile(grain.medium, x, y, shape)
         self._coarse = grain.tile(grain.coarse, x, y, shape)
+        self._broad = grain.tile(grain.broad, x, y, shape)
 
     def _lay(self, cover: Floats, hematoxylin: Floats | float, eosin: Floats | float) -> None:
         self.hematoxylin += cover * (hematoxylin - self.hematoxylin)
@@ -137,8 +143,8 @@ class _Painter:
         where = smoothstep(self._tissue.depth, -2, 2)
         if not where.any():
             return
-        cleft = smoothstep(self._medium + 0.5 * self._coarse, -0.1, 1.1)
-        eosin = (0.34 + 0.09 * self._fine + 0.07 * self._coarse) * (1 - 0.86 * cleft) + 0.03
+        cleft = smoothstep(self._medium + 0.5 * self._coarse + 0.5 * self._broad, -0.1, 1.2)
+        eosin = (0.36 + 0.09 * self._fine + 0.08 * self._coarse) * (1 - 0.88 * cleft) + 0.03
         hematoxylin = (0.2 + 0.06 * self._fine) * (1 - 0.8 * cleft)
         center = smoothstep(self._tissue.center, -8, 14)
         self._lay(where, hematoxylin, eosin)
@@ -153,22 +159,22 @@ class _Painter:
         first, second, owner = self._bodies(self._grids.histiocytes, 0.8)
         chance = self._grids.histiocytes.chance.reshape(-1, 6)[owner]
         # As full of histiocytes as each cell's own chance says, and rounded where a body ends in open space.
-        round_body = smoothstep(first, 7.2, 5.6) * smoothstep(second - first, 0.2, 1.8)
-        body = self._full(np.where(chance[..., 0] < 0.62, round_body, np.float32(0)))
+        round_body = smoothstep(first, 8.6, 6.8) * smoothstep(second - first, 0.1, 1.6)
+        body = self._full(np.where(chance[..., 0] < HISTIOCYTES, round_body, np.float32(0)))
         strand = smoothstep(np.abs(self._coarse + 0.4 * self._medium), 0.16, 0.02) * 0.25
-        foam = 0.36 + 0.09 * self._fine + 0.06 * self._medium
+        foam = 0.33 + 0.09 * self._fine + 0.06 * self._medium
         self._lay(where, 0.1 * body + 0.04 * strand, 0.02 + np.maximum(body * foam, strand))
 
     def fibre(self) -> None:
         """Collagen in wavy bundles, with splits between them."""
         where = smoothstep(self._tissue.fibre, -1.5, 2) * smoothstep(self._tissue.mantle, 2, -6)
         if where.any():
-            self._collagen(where, 0.5)
+            self._collagen(where, 0.4)
 
     def _collagen(self, where: Floats, amount: float) -> None:
         bundle = self._grain.along(self._tissue.across + 0.8 * self._coarse, self._tissue.along)
-        split = smoothstep(bundle, -0.9, -1.7)
-        eosin = (amount + 0.12 * bundle + 0.04 * self._fine) * (1 - 0.85 * split)
+        split = smoothstep(bundle + 0.5 * self._broad, -0.35, -1.3)
+        eosin = (amount + 0.13 * bundle + 0.04 * self._fine) * (1 - 0.85 * split)
         self._lay(where, 0.06 + 0.03 * bundle, np.maximum(eosin, 0.02))
 
     def tumour(self) -> None:
@@ -179,18 +185,21 @@ class _Painter:
             return
         small = smoothstep(tissue.tumour, 0, 10)
         # Stroma is mixed with the lymphoid tissue that it grows into.
-        self._collagen(where * smoothstep(tissue.nest, 2, -3) * (0.55 + 0.45 * small), 0.42)
+        self._collagen(where * smoothstep(tissue.nest, 2, -3) * (0.55 + 0.45 * small), 0.38)
         nest = smoothstep(tissue.nest, -2.5, 1.5) * where
         if not nest.any():
             return
         first, second, owner = self._bodies(self._grids.tumour, 0.9)
         chance = self._grids.tumour.chance.reshape(-1, 6)[owner]
-        tint = self._full((chance[..., 1] - 0.5) * 0.2)
+        # Cells differ, and so do whole groups of them: here pale and watery, there dense.
+        tint = self._full((chance[..., 1] - 0.5) * 0.26) + 0.11 * self._broad
         edge = self._full(smoothstep(second - first, 1.9, 0.3))
-        # Some borders are seen as a line, others as the gap that shrinkage left.
-        gap = smoothstep(self._coarse, -0.2, 1.3)
-        eosin = 0.47 + tint + 0.07 * self._medium + 0.05 * self._fine + edge * (0.14 - 0.42 * gap)
-        hematoxylin = 0.3 + 0.5 * tint + 0.05 * self._fine + 0.03 * self._medium - 0.12 * edge * gap
+        # Some borders are seen as a line, others as the gap that shrinkage left; some cells hold a vacuole.
+        gap = smoothstep(self._coarse + 0.8 * self._broad, -0.3, 1.2)
+        hollow = smoothstep(self._medium - 0.5 * self._broad, 1.5, 2.3)
+        eosin = 0.42 + tint + 0.08 * self._medium + 0.06 * self._fine + edge * (0.16 - 0.5 * gap)
+        hematoxylin = 0.2 + 0.6 * tint + 0.05 * self._fine + 0.04 * self._medium - 0.12 * edge * gap
+        eosin, hematoxylin = eosin * (1 - 0.7 * hollow), hematoxylin * (1 - 0.7 * hollow)
         self._lay(nest, np.maximum(hematoxylin, 0.02), np.maximum(eosin, 0.03))
         lumen = smoothstep(tissue.lumen, -1.5, 1.5) * nest
         self._lay(lumen, 0.01, 0.05 + 0.05 * smoothstep(self._coarse, 0.4, 1.6))

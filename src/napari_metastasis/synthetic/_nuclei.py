@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.synthetic._cells import REACH_UM, CellGrid, Grids
+from napari_metastasis.synthetic._matrix import HISTIOCYTES
 from napari_metastasis.synthetic._noise import Floats
 from napari_metastasis.synthetic._sprites import ORIENTATIONS, Sprite, make_bank, make_spindles
 from napari_metastasis.synthetic._tissue import Kind, Tissue, TissueMap
@@ -19,7 +20,7 @@ _LYMPHOCYTES = {
     Kind.LYMPHOID: 0.95,
     Kind.MANTLE: 0.99,
     Kind.CENTER: 0.2,
-    Kind.SINUS: 0.16,
+    Kind.SINUS: 0.28,
     Kind.STROMA: 0.16,
     Kind.NEST: 0.012,
     Kind.FIBRE: 0.025,
@@ -27,8 +28,8 @@ _LYMPHOCYTES = {
     Kind.WALL: 0.03,
     Kind.LUMEN: 0.01,
 }
-_PALE = {Kind.CENTER: 0.85, Kind.SINUS: 0.62, Kind.LYMPHOID: 0.05, Kind.STROMA: 0.04}
-_SPINDLES = {Kind.FIBRE: 0.34, Kind.STROMA: 0.5, Kind.WALL: 0.75, Kind.SINUS: 0.12, Kind.FAT: 0.0}
+_PALE = {Kind.CENTER: 0.85, Kind.SINUS: HISTIOCYTES, Kind.LYMPHOID: 0.05, Kind.STROMA: 0.04}
+_SPINDLES = {Kind.FIBRE: 0.28, Kind.STROMA: 0.5, Kind.WALL: 0.75, Kind.SINUS: 0.12, Kind.FAT: 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,10 @@ class Nuclei:
     def _lymphocytes(self, canvas: _Canvas, tissue: Tissue, grid: CellGrid) -> None:
         cells, found = _cells(canvas, tissue, grid)
         chance = _share(_LYMPHOCYTES, found.kinds())
-        # Looser here, denser there; and packed around the hilum's cords.
-        chance *= np.clip(1 - 0.14 * np.maximum(tissue.noise.at(cells.x, cells.y, 130, 31) - 0.6, 0), 0.5, 1)
+        # Packed here, loose there: on the scale of follicles and, finer, of reticulum.
+        loose = np.maximum(tissue.noise.at(cells.x, cells.y, 260, 31) - 0.3, 0)
+        loose += 0.7 * np.maximum(tissue.noise.at(cells.x, cells.y, 42, 32) - 0.9, 0)
+        chance *= np.clip(1 - 0.2 * loose, 0.4, 1)
         keep = cells.chance[:, 0] < chance
         pick = (cells.chance[:, 1] * len(self.lymphocytes)).astype(int)
         canvas.stamp(self.lymphocytes, cells, keep, pick)

@@ -55,6 +55,8 @@ class NucleusStyle:
         Radius of one.
     halo
         Width of the pale ring around it: cytoplasm that shrank.
+    tone
+        Relative standard deviation of the amount of hematoxylin from nucleus to nucleus.
     """
 
     radius: float
@@ -68,6 +70,7 @@ class NucleusStyle:
     nucleoli: float = 0.0
     nucleolus: float = 0.6
     halo: float = 0.0
+    tone: float = 0.14
     count: int = 192
 
 
@@ -75,67 +78,26 @@ class NucleusStyle:
 #: histiocytes are bean-shaped and pale; tumour cells are large and vesicular, with a rim and nucleoli.
 BANKS: dict[str, NucleusStyle] = {
     "lymphocyte": NucleusStyle(
-        radius=3.15,
-        radius_spread=0.09,
-        aspect=(0.8, 1.0),
-        bumps=0.05,
-        body=2.3,
-        rim=2.6,
-        chromatin=0.34,
-        grain=0.75,
-        halo=0.55,
-        count=256,
+        radius=3.1, radius_spread=0.1, aspect=(0.76, 1.0), bumps=0.06, body=1.95, rim=2.3, chromatin=0.32, grain=0.75,
+        halo=0.5, tone=0.2, count=256,
     ),
     "centroblast": NucleusStyle(
-        radius=4.1,
-        radius_spread=0.14,
-        aspect=(0.62, 1.0),
-        bumps=0.09,
-        body=1.05,
-        rim=1.75,
-        chromatin=0.4,
-        grain=0.7,
-        nucleoli=1.2,
-        nucleolus=0.5,
-        halo=0.4,
+        radius=4.2, radius_spread=0.16, aspect=(0.6, 1.0), bumps=0.1, body=0.95, rim=1.45, chromatin=0.36, grain=0.7,
+        nucleoli=1.2, nucleolus=0.5, halo=0.5, tone=0.2,
     ),
     "histiocyte": NucleusStyle(
-        radius=4.0,
-        radius_spread=0.14,
-        aspect=(0.5, 0.85),
-        bumps=0.12,
-        body=0.75,
-        rim=1.3,
-        chromatin=0.3,
-        grain=0.6,
-        nucleoli=0.4,
-        nucleolus=0.4,
+        radius=3.6, radius_spread=0.16, aspect=(0.45, 0.8), bumps=0.12, body=0.75, rim=1.1, chromatin=0.3, grain=0.6,
+        nucleoli=0.4, nucleolus=0.4, tone=0.2,
     ),
     "tumour": NucleusStyle(
-        radius=6.0,
-        radius_spread=0.17,
-        aspect=(0.62, 0.98),
-        bumps=0.07,
-        body=0.85,
-        rim=1.5,
-        chromatin=0.42,
-        grain=0.8,
-        nucleoli=1.4,
-        nucleolus=0.95,
-        count=320,
+        radius=5.6, radius_spread=0.2, aspect=(0.56, 0.98), bumps=0.085, body=0.78, rim=1.25, chromatin=0.36,
+        grain=0.85, nucleoli=1.2, nucleolus=0.95, tone=0.24, count=400,
     ),
     "erythrocyte": NucleusStyle(
-        radius=3.1,
-        radius_spread=0.06,
-        aspect=(0.75, 1.0),
-        bumps=0.03,
-        body=0.0,
-        rim=0.0,
-        chromatin=0.0,
-        grain=1.0,
+        radius=3.1, radius_spread=0.06, aspect=(0.75, 1.0), bumps=0.03, body=0.0, rim=0.0, chromatin=0.0, grain=1.0,
         count=48,
     ),
-}
+}  # fmt: skip
 
 
 def make_bank(name: str, seed: int, mpp: float) -> tuple[Sprite, ...]:
@@ -187,7 +149,7 @@ def _nucleus(
     cover = smoothstep(inside, -0.35, 0.45)
     grain = ndimage.gaussian_filter(rng.standard_normal(x.shape), style.grain / mpp)
     grain /= max(float(grain.std()), 1e-6)
-    tone = np.exp(0.14 * rng.normal())
+    tone = np.exp(style.tone * rng.normal())
     rim = np.exp(-((inside / np.float32(0.75)) ** 2))
     amount = tone * (style.body * (1 + style.chromatin * grain) + (style.rim - style.body) * rim)
     pink = np.zeros_like(cover)
@@ -203,7 +165,7 @@ def _nucleus(
     amount = np.maximum(amount, 0.15).astype(np.float32)
     ring = smoothstep(inside, -0.35 - style.halo, -0.1) if style.halo else cover
     keep = 1 - np.maximum(cover, 0.75 * ring)
-    return Sprite(keep, cover * amount, 1 - 0.62 * np.maximum(cover, 0.55 * ring), cover * pink)
+    return Sprite(keep, cover * amount, 1 - np.maximum(0.35 * cover, 0.4 * (ring - cover)), cover * pink)
 
 
 def _nucleoli(rng: np.random.Generator, style: NucleusStyle, u: Floats, v: Floats, long: float, short: float) -> Floats:

@@ -177,7 +177,7 @@ class Tissue:
             sinus = np.maximum(sinus, np.where(depth < length, np.minimum(beam + 16, 14), _FAR))
         closer = depth > out.depth
         inside = closer & (depth > -60)
-        out.across = np.where(inside, depth + 3.5 * noise.at(x, y, 70, 15), out.across)
+        out.across = np.where(inside, depth + 5 * noise.at(x, y, 110, 15) + 2 * noise.at(x, y, 38, 16), out.across)
         out.along = np.where(inside, angle * distance, out.along)
         out.depth, out.medulla = np.where(closer, depth, out.depth), np.where(closer, medulla, out.medulla)
         out.fibre, out.sinus = np.maximum(out.fibre, fibre), np.maximum(out.sinus, sinus)
@@ -186,7 +186,8 @@ class Tissue:
         """Add strands of connective tissue to the fat."""
         ridge = self.noise.at(x, y, 900, 5) + 0.25 * self.noise.at(x, y, 160, 6)
         strand = (0.07 - np.abs(ridge)) * 150
-        strand = np.where((out.depth < -10) & (out.fat > 30), strand, _FAR)
+        # They thin out towards the fat's edge, and join the capsule.
+        strand = np.minimum(strand, np.minimum(-8 - out.depth, 0.3 * (out.fat - 20)))
         out.across = np.where(strand > -30, ridge * 150, out.across)
         out.fibre = np.maximum(out.fibre, strand)
 
@@ -218,13 +219,13 @@ class Tissue:
         elif metastasis.pattern == "nests":
             nest = (noise.at(x, y, 170, 25) + 0.3 * noise.at(x, y, 60, 24) + 0.55) * 34
         else:
-            septa = np.abs(noise.at(u / 1.4, v, 330, 26) + 0.2 * noise.at(x, y, 70, 24))
-            nest = (septa - 0.11) * 66
+            septa = np.abs(noise.at(u / 1.4, v, 250, 26) + 0.22 * noise.at(x, y, 70, 24))
+            nest = (septa - 0.15) * 50
             if metastasis.pattern == "glands":
                 lumen = (noise.at(u / 1.5, v, 105, 27) - 1.0) * 22
                 lumen = np.minimum(lumen, nest - 14)
         # Cells stay inside the outline that is annotated.
-        return np.minimum(nest, depth - 3), np.minimum(lumen, depth - 20)
+        return np.minimum(nest, depth - 2 - 5 * np.abs(noise.at(x, y, 34, 28))), np.minimum(lumen, depth - 20)
 
     def _add_vessels(self, out: TissueMap, x: Floats, y: Floats) -> None:
         out.wall, out.blood = np.full((2, *x.shape), _FAR, np.float32)
