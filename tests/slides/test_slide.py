@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slide_files import write_levels
+from slide_files import write_empty_levels, write_levels
 
 from napari_metastasis.errors import SlideError
 from napari_metastasis.geometry import Region, Size
@@ -152,3 +153,19 @@ def test_fingerprint_tells_slides_apart(pyramid, single_level):
     with open_slide(pyramid) as one, open_slide(single_level) as other, open_slide(pyramid) as again:
         assert one.fingerprint == again.fingerprint != other.fingerprint
         assert len(one.fingerprint) == 64
+
+
+def test_a_huge_slide_is_opened_and_sliced_without_being_read(tmp_path):
+    """76,000 tiles at level 0, all of them left out: only what depends on the size of the slide takes time."""
+    path = tmp_path / "huge.tif"
+    write_empty_levels(path, Size(200_000, 100_000))
+    start = time.process_time()
+    with open_slide(path) as slide:
+        piece = slide.levels[0].array[50_000:50_400, 150_000:150_300]
+        assert piece.shape == (400, 300, 3)
+        assert (piece.compute() == 255).all()
+        coarsest = slide.levels[-1].array
+        assert max(coarsest.shape) <= 1024
+        assert (coarsest.compute() == 255).all()
+    # It takes 0.1 s; a reader that touches every chunk takes minutes.
+    assert time.process_time() - start < 2

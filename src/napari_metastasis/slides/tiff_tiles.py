@@ -157,7 +157,8 @@ class TiffTiles:
                 f"expected {expected} tiles in {self._file.name}, got {min(len(self._offsets), len(self._counts))}; "
                 "copy the slide again from its source"
             )
-        end = int((self._offsets + self._counts).max(initial=0))
+        # An empty tile's offset means nothing.
+        end = int((self._offsets + self._counts).max(initial=0, where=self._counts > 0))
         if end > self._file.size:
             raise CorruptSlideError(
                 f"expected {end} bytes in {self._file.name}, got {self._file.size}: the file is cut off; "
