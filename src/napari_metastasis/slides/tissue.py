@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +98,28 @@ class TissueMask:
         first = np.clip(np.floor(low + 1e-9), 0, length).astype(np.int64)
         last = np.clip(np.ceil(high - 1e-9), first, length).astype(np.int64)
         return first, last
+
+
+@overload
+def tissue_mask(
+    slide: Slide,
+    settings: TissueSettings = ...,
+    *,
+    threads: int = ...,
+    progress: Callable[[int, int], None] | None = ...,
+    should_stop: None = ...,
+) -> TissueMask: ...
+
+
+@overload
+def tissue_mask(
+    slide: Slide,
+    settings: TissueSettings = ...,
+    *,
+    threads: int = ...,
+    progress: Callable[[int, int], None] | None = ...,
+    should_stop: Callable[[], bool] | None,
+) -> TissueMask | None: ...
 
 
 def tissue_mask(
