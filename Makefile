@@ -12,7 +12,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/constraints-py311.txt
 INSTALLED := $(VENV)/.installed
-DEMO_OUTPUT ?= runs/demo
 
 # Windows of tests open on a virtual screen with OpenGL, not on the developer's own.
 ifeq ($(shell uname -s),Linux)
@@ -39,7 +38,7 @@ demo: env  ## Scan the sample slide, print its lesions, draw the overlay, open n
 	if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ] && ! scripts/system-libraries.sh; then \
 	  echo "The scan goes on; the window may not open without the libraries named above." >&2; \
 	fi
-	$(BIN)/napari-metastasis demo --output $(DEMO_OUTPUT)
+	$(BIN)/napari-metastasis demo
 
 .PHONY: test
 test: env system lint typecheck  ## Everything that has to pass: style, types, layers, manifest, tests

@@ -43,6 +43,9 @@ class Answer:
 
 Run = Callable[..., Answer]
 
+#: Nothing is left to be measured, so that a scan of a small slide takes a second.
+FIXED_ENGINE = ("--engine", "torch", "--precision", "float32", "--roi-px", "512")
+
 
 @pytest.fixture
 def here(capfd: pytest.CaptureFixture[str]) -> Run:

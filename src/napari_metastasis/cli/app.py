@@ -9,7 +9,7 @@ import typer
 from typer.main import get_command
 
 from napari_metastasis import __version__
-from napari_metastasis.cli import evaluate, models, sample, scan, train, view
+from napari_metastasis.cli import demo, evaluate, models, sample, scan, train, view
 from napari_metastasis.cli.console import note, quiet_libraries, say
 from napari_metastasis.errors import MetastasisError
 
@@ -34,6 +34,7 @@ app.add_typer(train.app, name="train")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 app.add_typer(sample.app, name="sample")
+app.command("demo")(demo.demo)
 
 
 def _say_version(wanted: bool) -> None:
@@ -85,10 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
             note(str(error) or "expected enough free memory, got too little; close other programs and try again")
             raise SystemExit(1) from None
     if status == _INTERRUPTED:
-        goes_on = (
-            "; what was finished is kept, and the same command goes on from there" if _RESUMABLE & {*wanted} else ""
-        )
-        note(f"stopped{goes_on}")
+        goes_on = "; what was finished is kept, and the same command goes on from there"
+        note("stopped" + (goes_on if _RESUMABLE & {*wanted} else ""))
     raise SystemExit(status or 0)
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -44,7 +45,8 @@ def say_json(values: Mapping[str, Any]) -> None:
 
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """Write a table to standard output; columns of numbers are set flush right."""
-    table = Table(title=title or None, title_justify="left")
+    # Without upright lines: it fits a narrow terminal, and reads well in a file.
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for position, column in enumerate(columns):
         numbers = bool(rows) and all(_is_number(row[position]) for row in rows)
         table.add_column(column, justify="right" if numbers else "left")

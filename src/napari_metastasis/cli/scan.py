@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, stop_on_interrupt
-from napari_metastasis.cli.options import WrongUsage, with_settings
-from napari_metastasis.errors import SettingsError
+from napari_metastasis.cli.options import with_settings
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
 
 if TYPE_CHECKING:
-    from napari_metastasis.lesions import Lesion
+    from napari_metastasis.models import Model
     from napari_metastasis.pipeline import ScanResult
+    from napari_metastasis.slides import Slide
 
-__all__ = ["Interrupted", "result_json", "say_result", "scan", "scan_to_end"]
-
-
-class Interrupted(typer.Exit):
-    """The user stopped a scan; what is finished is on disk."""
-
-    def __init__(self) -> None:
-        super().__init__(130)
+__all__ = ["say_result", "scan", "scan_to_end"]
 
 
 @with_settings("detection", DetectionSettings, panel="Lesions", leave_out=("floor",))
@@ -61,11 +53,6 @@ def scan(
     from napari_metastasis.models import load_model
     from napari_metastasis.slides import open_slide
 
-    try:
-        # The command line has no slider that a lower floor would serve.
-        detection = replace(detection, floor=min(detection.floor, detection.threshold))
-    except SettingsError as error:
-        raise WrongUsage(str(error)) from error
     with open_slide(slide, mpp) as opened:
         result = scan_to_end(
             opened,
@@ -77,12 +64,12 @@ def scan(
             output=output,
         )
     if as_json:
-        say_json(result_json(result))
+        say_json(result.summary())
     else:
         say_result(result)
 
 
-def scan_to_end(slide: Any, model: Any, **how: Any) -> ScanResult:
+def scan_to_end(slide: Slide, model: Model, **how: Any) -> ScanResult:
     """Scan with progress on standard error, until the end or Ctrl-C.
 
     Parameters
@@ -92,37 +79,17 @@ def scan_to_end(slide: Any, model: Any, **how: Any) -> ScanResult:
 
     Raises
     ------
-    Interrupted
-        If Ctrl-C stopped it.
+    KeyboardInterrupt
+        If Ctrl-C stopped it; what was answered until then is stored.
     """
     from napari_metastasis.pipeline import scan_slide
 
-    with stop_on_interrupt() as should_stop, show_progress(f"Scanning {slide.path.name}", unit="cells") as progress:
-        result = scan_slide(slide, model, **how, focus=None, progress=progress, should_stop=should_stop)
+    title = f"Scanning {slide.path.name}"
+    with stop_on_interrupt() as should_stop, show_progress(title, unit="Mpx", scale=1e-6) as progress:
+        result = scan_slide(slide, model, **how, progress=progress, should_stop=should_stop)
     if not result.finished:
-        raise Interrupted
+        raise KeyboardInterrupt
     return result
-
-
-def result_json(result: ScanResult) -> dict[str, Any]:
-    """Return what ``scan --json`` prints; a slide of which nothing was scanned has no score."""
-    return {
-        "output": str(result.output),
-        "slide_score": _finite(result.slide_score),
-        "lesions": [_lesion_json(lesion) for lesion in result.lesions],
-        "tissue_fraction": _finite(result.tissue_fraction),
-        "seconds": result.seconds,
-        "mpx_per_s": _finite(result.mpx_per_s),
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and abs(value) < float("inf") else None
-
-
-def _lesion_json(lesion: Lesion) -> dict[str, Any]:
-    names = ("id", "x", "y", "probability", "area_mm2", "length_mm", "size_class", "detections")
-    return {name: getattr(lesion, name) for name in names}
 
 
 def say_result(result: ScanResult) -> None:
@@ -146,8 +113,7 @@ def say_result(result: ScanResult) -> None:
         )
     else:
         say("No lesions at this threshold.")
-    score = "none, nothing was scanned" if _finite(result.slide_score) is None else f"{result.slide_score:.3f}"
-    say(f"Slide score: {score}")
+    score = "none, nothing was scanned" if result.slide_score is None else f"{result.slide_score:.3f}"
+    say(f"Slide score: {score}; tissue: {result.tissue_fraction:.0%} of the slide")
     say(f"Results: {result.output}")
-    rate = _finite(result.mpx_per_s)
-    note(f"scanned in {result.seconds:.1f} s" + (f", {rate:.1f} Mpx/s" if rate else ""))
+    note(f"scanned in {result.seconds:.1f} s, {result.mpx_per_s:.1f} Mpx/s")
