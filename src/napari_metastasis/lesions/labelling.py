@@ -163,11 +163,16 @@ class Labelling:
         """Relabel the shown cells of every hill whose lesion has another name than before; return their squares."""
         common = min(len(lesion_of), len(self._lesion_of))
         renamed = np.flatnonzero(lesion_of[:common] != self._lesion_of[:common])
-        if self.hill_area[renamed].sum() > _MANY:
-            return self._rename_within(renamed, lesion_of)
-        cells, counts = self.cells_of(renamed, self.hill_area[renamed])
-        self._flat[cells] = np.repeat(self.ids[lesion_of[renamed]], counts)
-        return self._squares_of(cells)
+        # Of the two names that a hill goes between, the younger is that of the lesion that parts or joins.
+        parted = np.maximum(lesion_of[renamed], self._lesion_of[renamed])
+        large = np.bincount(parted, weights=self.hill_area[renamed], minlength=common) > _MANY
+        touched = np.zeros(self._grid, dtype=bool)
+        for lesion in np.flatnonzero(large):
+            touched |= self._rename_within(renamed[parted == lesion], lesion_of)
+        few = renamed[~large[parted]]
+        cells, counts = self.cells_of(few, self.hill_area[few])
+        self._flat[cells] = np.repeat(self.ids[lesion_of[few]], counts)
+        return touched | self._squares_of(cells)
 
     def _rename_within(self, renamed: NDArray[np.intp], lesion_of: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Relabel all shown cells in the rectangle around the hills; return its squares.
