@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,24 +61,24 @@ def here(capfd: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+def _process(*arguments: object, cwd: Path) -> Answer:
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_metastasis", *map(str, arguments)],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.fixture
 def process(tmp_path: Path) -> Run:
     """Run a command as a process of its own, as a user does."""
 
-    def run(*arguments: object, **environment: str) -> Answer:
-        done = subprocess.run(
-            [sys.executable, "-m", "napari_metastasis", *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        return Answer(done.returncode, done.stdout, done.stderr)
-
-    return run
+    return partial(_process, cwd=tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -102,3 +102,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_checkpoint(path, network, spec, {"data": "none"})
     return path
+
+
+@pytest.fixture(scope="session")
+def cmu(shared_data: Path) -> Path:
+    """A small real slide."""
+    return shared_data / "slides" / "CMU-1-Small-Region.svs"
+
+
+@pytest.fixture(scope="session")
+def cmu_scan(cmu: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    """The small slide's scan, undisturbed, as a process of its own."""
+    output = tmp_path_factory.mktemp("cmu") / "output"
+    return _process("scan", cmu, "--model", model, *FIXED_ENGINE, "--output", output, "--json", cwd=output.parent)

@@ -38,9 +38,9 @@ def test_table_keeps_brackets_and_aligns_numbers(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     console.say_table(("name", "n"), [("[a]", "7"), ("b", "1,234")])
-    lines = capsys.readouterr().out.splitlines()
-    assert "│ [a]  │     7 │" in lines
-    assert "│ b    │ 1,234 │" in lines
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert "  [a]        7" in lines
+    assert "  b      1,234" in lines
 
 
 def test_progress_in_a_file_is_a_line_now_and_then(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from typing import Annotated
 
@@ -43,6 +44,14 @@ def test_each_option_reaches_its_own_group() -> None:
 def test_setting_left_out_is_no_option() -> None:
     with pytest.raises(typer.TyperException, match="queue-rois"):
         _run(["--queue-rois", "2"])
+
+
+def test_only_what_is_named_is_taken() -> None:
+    @with_settings("scan", ScanSettings, only=("threads",))
+    def command(scan: ScanSettings) -> None:
+        raise AssertionError(scan)
+
+    assert list(inspect.signature(command).parameters) == ["scan_threads"]
 
 
 def test_value_out_of_range_is_wrong_usage_before_the_command_runs() -> None:

@@ -13,7 +13,7 @@ import typer
 from napari_metastasis.errors import SettingsError
 from napari_metastasis.settings import setting_of
 
-__all__ = ["WrongUsage", "setting_option", "with_settings"]
+__all__ = ["WrongUsage", "with_settings"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -24,29 +24,16 @@ class WrongUsage(typer.TyperException):
     exit_code = 2
 
 
-def setting_option(group: type, name: str, *flags: str, panel: str | None = None) -> Any:
-    """Return a typer option for one setting: its default, its help with unit and range.
-
-    Parameters
-    ----------
-    group, name
-        The setting.
-    flags
-        How it is written, where that differs from its name.
-    panel
-        Heading that it stands under in ``--help``.
-    """
+def _option(group: type, name: str, flag: str, panel: str | None) -> Any:
+    """Return a typer option for one setting: its default, its help with unit and range."""
     default, setting = setting_of(group, name)
-    notes = []
-    if setting.unit:
-        notes.append(setting.unit)
+    notes = [setting.unit] if setting.unit else []
     if setting.choices:
         notes.append(" | ".join(map(str, setting.choices)))
-    elif setting.minimum is not None and setting.maximum is not None and not isinstance(default, bool):
+    elif setting.minimum is not None and setting.maximum is not None:
         notes.append(f"{setting.minimum:g} to {setting.maximum:g}")
     text = setting.help + (f" [{'; '.join(notes)}]" if notes else "")
-    declarations = flags or ("--" + name.replace("_", "-"),)
-    return typer.Option(default, *declarations, help=text, rich_help_panel=panel)
+    return typer.Option(default, flag, help=text, rich_help_panel=panel)
 
 
 def with_settings(
@@ -55,6 +42,7 @@ def with_settings(
     *,
     panel: str | None = None,
     flags: Mapping[str, str] | None = None,
+    only: tuple[str, ...] = (),
     leave_out: tuple[str, ...] = (),
 ) -> Callable[[_Command], _Command]:
     """Give a command one option for every setting of a group; the command itself receives the group, checked.
@@ -69,6 +57,8 @@ def with_settings(
         Heading that its options stand under in ``--help``.
     flags
         How single settings are written, where that differs from their names.
+    only
+        Settings that the command takes; all of them by default.
     leave_out
         Settings that mean nothing on the command line; they keep their defaults.
 
@@ -80,12 +70,13 @@ def with_settings(
     flags = flags or {}
     hints = get_type_hints(group)
     # Named after the group as well: two groups, or the command itself, may have a setting of one name.
-    names = {f"{parameter}_{item.name}": item.name for item in fields(group) if item.name not in leave_out}
+    taken = [item.name for item in fields(group) if item.name not in leave_out and (not only or item.name in only)]
+    names = {f"{parameter}_{name}": name for name in taken}
     options = [
         inspect.Parameter(
             option,
             inspect.Parameter.KEYWORD_ONLY,
-            default=setting_option(group, name, flags.get(name, "--" + name.replace("_", "-")), panel=panel),
+            default=_option(group, name, flags.get(name, "--" + name.replace("_", "-")), panel),
             annotation=hints[name],
         )
         for option, name in names.items()

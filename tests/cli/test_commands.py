@@ -1,0 +1,164 @@
+"""The smaller commands: ``models``, ``evaluate``, ``sample``, ``view`` and ``demo``."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from cli.conftest import Run
+from napari_metastasis.annotations import read_asap_xml
+from napari_metastasis.models import list_models
+from napari_metastasis.slides import open_slide
+
+
+@pytest.fixture
+def patches(tmp_path: Path) -> Path:
+    """Twelve patches of noise, in class folders."""
+    generator = np.random.default_rng(3)
+    folder = tmp_path / "patches"
+    for label in "01":
+        (folder / label).mkdir(parents=True)
+        for number in range(6):
+            patch = generator.integers(0, 255, (96, 96, 3), dtype=np.uint8)
+            (folder / label / f"{number}.png").write_bytes(imagecodecs.png_encode(patch))
+    return folder
+
+
+def test_models_list_names_what_ships(here: Run) -> None:
+    names = [entry.name for entry in list_models()]
+    answer = here("models", "list", "--json")
+    assert [spec["name"] for spec in answer.json["models"]] == names
+    table = here("models", "list")
+    assert table.status == 0
+    for name in names:
+        assert name in table.out
+
+
+def test_models_show_tells_the_card(here: Run, model: Path) -> None:
+    shown = here("models", "show", model, "--json").json
+    assert shown["spec"]["mpp"] == 0.972
+    assert shown["card"] == {"data": "none"}
+    text = here("models", "show", model).out
+    assert "mpp: 0.972" in text
+    assert shown["weights_sha256"] in text
+
+
+def test_models_show_refuses_an_unknown_name(here: Run) -> None:
+    here("models", "show", "nobody").fails_with("'nobody'", "models list")
+
+
+def test_evaluate_reports_figures_with_intervals(here: Run, patches: Path, model: Path) -> None:
+    found = here("evaluate", "--patches", patches, "--model", model, "--device", "cpu", "--json").json
+    assert found["n"] == 12
+    for name in ("auc", "accuracy"):
+        low, high = found[f"{name}_ci95"]
+        assert 0 <= low <= found[name] <= high <= 1
+    table = here("evaluate", "--patches", patches, "--model", model, "--device", "cpu").out
+    assert f"{found['auc']:.4f}" in table
+
+
+def test_evaluate_averages_views(here: Run, patches: Path, model: Path) -> None:
+    command = ("evaluate", "--patches", patches, "--model", model, "--device", "cpu", "--json", "--augment-views")
+    one, eight = here(*command, 1), here(*command, 8)
+    assert one.status == eight.status == 0
+    assert one.json != eight.json
+
+
+@pytest.mark.parametrize("views", [0, 2, 16])
+def test_evaluate_refuses_other_numbers_of_views(here: Run, patches: Path, views: int) -> None:
+    here("evaluate", "--patches", patches, "--augment-views", views).fails_with("augment-views", "1, 8", status=2)
+
+
+def test_evaluate_refuses_a_missing_device(here: Run, patches: Path, model: Path) -> None:
+    here("evaluate", "--patches", patches, "--model", model, "--device", "cuda:99").fails_with("cuda", "--device")
+
+
+def test_evaluate_without_patches(here: Run, tmp_path: Path) -> None:
+    here("evaluate", "--patches", tmp_path / "nothing").fails_with("expected patches", "nothing")
+
+
+_SMALL = ("--width-px", 1536, "--height-px", 1024, "--macro", 0, "--micro", 0, "--itc", 1, "--node-mm", 0.4)
+_PLAIN = ("--fat-mm", 0.02, "--pen-marks", 0, "--blurred-areas", 0, "--folds", 0, "--tears", 0, "--dust", 0)
+
+
+def test_sample_slide_is_a_slide_with_its_outlines(here: Run, tmp_path: Path) -> None:
+    slide = tmp_path / "sample.tif"
+    made = here("sample", "slide", slide, *_SMALL, *_PLAIN, "--seed", 5, "--json").json
+    assert made == {
+        "slide": str(slide),
+        "annotations": str(slide.with_suffix(".xml")),
+        "metastases": {"macro": 0, "micro": 0, "itc": 1},
+    }
+    with open_slide(slide) as opened:
+        assert (opened.size.width, opened.size.height) == (1536, 1024)
+        assert opened.mpp == pytest.approx(0.486, rel=1e-3)
+    assert len(read_asap_xml(slide.with_suffix(".xml"))) == 1
+    before = slide.read_bytes()
+    here("sample", "slide", slide, *_SMALL, *_PLAIN).fails_with("sample.tif", "--overwrite")
+    assert slide.read_bytes() == before
+    assert here("sample", "slide", slide, *_SMALL, *_PLAIN, "--seed", 5, "--overwrite").status == 0
+    assert slide.read_bytes() == before
+
+
+def test_sample_slide_without_room_leaves_nothing(here: Run, tmp_path: Path) -> None:
+    options = ("--width-px", 512, "--height-px", 512, "--macro", 3)
+    here("sample", "slide", tmp_path / "sample.tif", *options).fails_with("room")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _stub_slide(*_: object) -> SimpleNamespace:
+    return SimpleNamespace(close=lambda: None)
+
+
+def test_view_refuses_what_is_no_slide_before_any_window_opens(here: Run, tmp_path: Path) -> None:
+    here("view", tmp_path / "nothing.svs").fails_with("nothing.svs")
+
+
+def test_view_without_napari_names_what_to_install(here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = builtins.__import__
+
+    def without_napari(name: str, *arguments: object) -> object:
+        if name == "napari":
+            raise ModuleNotFoundError("No module named 'napari'", name="napari")
+        return genuine(name, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", without_napari)
+    monkeypatch.setattr("napari_metastasis.slides.open_slide", _stub_slide)
+    here("view", "slide.svs").fails_with("expected napari", "pip install")
+
+
+def test_view_opens_every_slide_with_this_reader_and_the_panel(here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[object, ...]] = []
+    window = SimpleNamespace(add_plugin_dock_widget=lambda *names: done.append(("panel", *names)))
+    viewer = SimpleNamespace(window=window, open=lambda path, plugin: done.append(("open", path, plugin)))
+    napari = SimpleNamespace(Viewer=lambda **_: viewer, run=lambda: done.append(("run",)))
+    monkeypatch.setitem(sys.modules, "napari", napari)
+    monkeypatch.setattr("napari_metastasis.slides.open_slide", _stub_slide)
+    assert here("view", "a.svs", "b.svs").status == 0
+    assert done == [
+        ("open", Path("a.svs"), "napari-metastasis"),
+        ("open", Path("b.svs"), "napari-metastasis"),
+        ("panel", "napari-metastasis", "Metastasis"),
+        ("run",),
+    ]
+
+
+@pytest.mark.shared
+def test_demo_scans_draws_and_shows_nothing_without_a_display(
+    here: Run, model: Path, cmu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_metastasis.synthetic.sample_slide_path", lambda **_: cmu)
+    monkeypatch.setenv("CI", "true")
+    answer = here("demo", "--model", model, "--output", tmp_path / "out")
+    assert answer.status == 0
+    picture = imagecodecs.png_decode((tmp_path / "out" / "overlay.png").read_bytes())
+    assert picture.ndim == 3
+    assert picture.std() > 10
+    assert str(tmp_path / "out" / "overlay.png") in answer.out
+    assert "Slide score" in answer.out
