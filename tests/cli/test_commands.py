@@ -130,7 +130,7 @@ def test_view_without_napari_names_what_to_install(here: Run, monkeypatch: pytes
 
     monkeypatch.setattr(builtins, "__import__", without_napari)
     monkeypatch.setattr("napari_metastasis.slides.open_slide", _stub_slide)
-    here("view", "slide.svs").fails_with("expected napari", "pip install")
+    here("view", "slide.svs").fails_with("expected napari", "install", "Qt")
 
 
 def test_view_opens_every_slide_with_this_reader_and_the_panel(here: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,6 @@ def _napari() -> Any:
         import napari
     except ImportError as error:
         raise MissingDependencyError(
-            "expected napari, got none installed; install it: pip install 'napari-metastasis[all]'"
+            "expected napari, got none installed; install the program with its extras 'all', or with 'napari' and a Qt binding"
         ) from error
     return napari
