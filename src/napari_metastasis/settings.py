@@ -314,7 +314,7 @@ class SyntheticSettings:
     micro: int = _setting(3, "Micro-metastases: over 0.2 mm and up to 2 mm.", minimum=0, maximum=200)
     itc: int = _setting(4, "Clusters of isolated tumour cells: up to 0.2 mm.", minimum=0, maximum=500)
     stain: str = _setting(
-        "auto",
+        "rose",
         "Colours: rose or violet, after CAMELYON16's two hospitals; auto lets the seed choose.",
         choices=("auto", "rose", "violet"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -96,50 +97,74 @@ def cell_grid(
         spacing=spacing,
         column=column + _RIM,
         row=row + _RIM,
-        x=((i + u)[inner] * spacing).astype(np.float32),
-        y=((j + v)[inner] * spacing).astype(np.float32),
+        x=((i[inner] + u) * spacing).astype(np.float32),
+        y=((j[inner] + v) * spacing).astype(np.float32),
         chance=chance[(*inner, slice(2, None))],
     )
 
 
 def _pushed(u: Floats, v: Floats, push: np.float32) -> tuple[Floats, Floats]:
-    """Return the points after one round; the rim's outermost squares come out wrong and are cut off later."""
-    du, dv = np.zeros_like(u), np.zeros_like(v)
+    """Return the points after one round, less two squares on every side, whose neighbours are not known."""
+    rows, columns = u.shape
+    here_u, here_v = u[2:-2, 2:-2], v[2:-2, 2:-2]
+    new_u, new_v = here_u.copy(), here_v.copy()
     for dj, di in _NEIGHBOURS:
-        # Where the neighbour (dj, di) squares away is, seen from this point.
-        away_u = u - (np.roll(u, (-dj, -di), (0, 1)) + np.float32(di))
-        away_v = v - (np.roll(v, (-dj, -di), (0, 1)) + np.float32(dj))
-        distance = np.hypot(away_u, away_v) + np.float32(1e-3)
-        force = np.maximum(1 - distance, 0) * push / distance
-        du += force * away_u
-        dv += force * away_v
-    return u + du, v + dv
+        there = (slice(2 + dj, rows - 2 + dj), slice(2 + di, columns - 2 + di))
+        away_u, away_v = here_u - u[there] - np.float32(di), here_v - v[there] - np.float32(dj)
+        distance = np.sqrt(away_u * away_u + away_v * away_v) + np.float32(1e-3)
+        force = np.maximum(push / distance - push, 0)
+        new_u += force * away_u
+        new_v += force * away_v
+    return new_u, new_v
 
 
-@dataclass(frozen=True, slots=True)
 class Grids:
-    """The cells of every type that can be seen in a window."""
+    """The cells of every type that can be seen in a square window given in µm, worked out where they are asked for."""
 
-    lymphocytes: CellGrid
-    blasts: CellGrid
-    histiocytes: CellGrid
-    tumour: CellGrid
-    fibroblasts: CellGrid
-    adipocytes: CellGrid
-    membranes: CellGrid
-    erythrocytes: CellGrid
+    def __init__(self, seed: int, *, x: float, y: float, side: float) -> None:
+        self._seed = seed
+        self._window = (x - REACH_UM, y - REACH_UM, side + 2 * REACH_UM)
 
-    @classmethod
-    def over(cls, seed: int, *, x: float, y: float, side: float) -> Grids:
-        """Return the cells over a square window given in µm."""
-        window = {"x": x - REACH_UM, "y": y - REACH_UM, "width": side + 2 * REACH_UM, "height": side + 2 * REACH_UM}
-        return cls(
-            lymphocytes=cell_grid(seed, 4, 7.0, **window, push=0.23),
-            blasts=cell_grid(seed, 8, 9.0, **window),
-            histiocytes=cell_grid(seed, 2, 11.0, **window),
-            tumour=cell_grid(seed, 1, 13.5, **window),
-            fibroblasts=cell_grid(seed, 5, 13.0, **window),
-            adipocytes=cell_grid(seed, 3, 78.0, **window, push=0.2),
-            membranes=cell_grid(seed, 6, 16.0, **window),
-            erythrocytes=cell_grid(seed, 7, 6.2, **window),
-        )
+    def _grid(self, layer: int, spacing: float, push: float = 0.3) -> CellGrid:
+        x, y, side = self._window
+        return cell_grid(self._seed, layer, spacing, x=x, y=y, width=side, height=side, push=push)
+
+    @cached_property
+    def lymphocytes(self) -> CellGrid:
+        """Return small round cells, pushed less than others: they overlap in a section."""
+        return self._grid(4, 7.0, push=0.23)
+
+    @cached_property
+    def blasts(self) -> CellGrid:
+        """Return the cells of germinal centres."""
+        return self._grid(8, 9.0)
+
+    @cached_property
+    def histiocytes(self) -> CellGrid:
+        """Return the cells of sinuses."""
+        return self._grid(2, 11.0)
+
+    @cached_property
+    def tumour(self) -> CellGrid:
+        """Return the cells of metastases."""
+        return self._grid(1, 13.5)
+
+    @cached_property
+    def fibroblasts(self) -> CellGrid:
+        """Return the cells of collagen and of vessels' walls."""
+        return self._grid(5, 13.0)
+
+    @cached_property
+    def adipocytes(self) -> CellGrid:
+        """Return the fat's cells, each a hollow as wide as the spacing."""
+        return self._grid(3, 78.0, push=0.2)
+
+    @cached_property
+    def membranes(self) -> CellGrid:
+        """Return places for the nuclei on adipocytes' membranes."""
+        return self._grid(6, 16.0)
+
+    @cached_property
+    def erythrocytes(self) -> CellGrid:
+        """Return red blood cells."""
+        return self._grid(7, 6.2)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_metastasis.synthetic._cells import CellGrid, Grids
-from napari_metastasis.synthetic._noise import Floats, smoothstep
+from napari_metastasis.synthetic._noise import Floats, smoothstep, upsampled
 from napari_metastasis.synthetic._tissue import TissueMap
 
 __all__ = ["HISTIOCYTES", "Grain", "paint_matrix"]
@@ -110,19 +110,18 @@ class _Painter:
         self.eosin += cover * (eosin - self.eosin)
 
     def _bodies(self, grid: CellGrid, warp: float) -> tuple[Floats, Floats, NDArray[np.intp]]:
-        """Return distances to the nearest two cells, and the nearest, worked out on every second pixel."""
-        shape = (rows, columns) = self.eosin.shape[0], self.eosin.shape[1]
-        y, x = np.mgrid[1 : rows + 1 : 2, 1 : columns + 1 : 2].astype(np.float32)
-        bend = np.float32(warp)
-        px = (x + self._x) * np.float32(self._mpp) + bend * self._coarse[::2, ::2]
-        py = (y + self._y) * np.float32(self._mpp) + bend * self._grain.tile(
-            self._grain.coarse, self._x, self._y, shape, 3
-        )[::2, ::2]
-        return grid.nearest(px, py)
+        """Return distances to the nearest two cells, and the nearest, at the corners of squares of two pixels."""
+        rows, columns = self.eosin.shape
+        shape, x, y = (rows + 2, columns + 2), self._x, self._y
+        px = (np.arange(x, x + columns + 1, 2) * self._mpp).astype(np.float32)[None, :]
+        py = (np.arange(y, y + rows + 1, 2) * self._mpp).astype(np.float32)[:, None]
+        # Borders between cells are not straight.
+        bend_x, bend_y = (self._grain.tile(self._grain.coarse, x, y, shape, shift)[:-1:2, :-1:2] for shift in (0, 3))
+        return grid.nearest(px + np.float32(warp) * bend_x, py + np.float32(warp) * bend_y)
 
     def _full(self, half: Floats) -> Floats:
-        """Return a half-resolution field at every pixel, linearly interpolated."""
-        return ndimage.zoom(half, 2, order=1, mode="nearest", grid_mode=True)
+        """Return such a field at every pixel."""
+        return upsampled(half, 2)
 
     def fat(self) -> None:
         """Adipocytes: empty, with thin membranes that thicken where three of them meet."""

@@ -74,9 +74,11 @@ class Nuclei:
         canvas = _Canvas(hematoxylin, eosin, x, y, mpp)
         self._fibroblasts(canvas, tissue, grids.fibroblasts)
         self._adipocytes(canvas, tissue, grids)
-        self._red_cells(canvas, tissue, grids.erythrocytes)
+        if tissue.layout.vessels:
+            self._red_cells(canvas, tissue, grids.erythrocytes)
         self._pale_cells(canvas, tissue, grids.histiocytes, grids.blasts)
-        self._tumour_cells(canvas, tissue, grids.tumour)
+        if tissue.layout.metastases:
+            self._tumour_cells(canvas, tissue, grids.tumour)
         self._lymphocytes(canvas, tissue, grids.lymphocytes)
 
     def _lymphocytes(self, canvas: _Canvas, tissue: Tissue, grid: CellGrid) -> None:
@@ -144,8 +146,6 @@ class Nuclei:
         canvas.stamp(self.flat, cells, keep, _oriented(turn, cells.chance[:, 1], len(self.flat)))
 
     def _red_cells(self, canvas: _Canvas, tissue: Tissue, grid: CellGrid) -> None:
-        if not tissue.layout.vessels:
-            return
         cells, found = _cells(canvas, tissue, grid)
         keep = (found.kinds() == Kind.LUMEN) & (found.filled > 0.5) & (cells.chance[:, 0] < 0.8)
         pick = (cells.chance[:, 1] * len(self.erythrocytes)).astype(int)

@@ -123,9 +123,21 @@ def develop(
     """
     window = _Window(x, y, mpp, step, coarse_x, coarse_y)
     _crease(hematoxylin, eosin, layout, window)
+    blurred = _out_of_focus(layout, window)
+    light = _through(hematoxylin, eosin, stain, blurred, mpp) if eosin.any() else np.ones((*eosin.shape, 3), np.float32)
+    light *= _illumination(window)[..., None] * stain.white
+    _ink(light, layout, window, grain)
+    _specks(light, layout, window)
+    shape = (eosin.shape[0], eosin.shape[1])
+    noise = np.stack([grain.tile(grain.fine, x, y, shape, 7 + channel) for channel in range(3)], axis=-1)
+    light += 1.1 * noise
+    return light.clip(0, 255).round().astype(np.uint8)
+
+
+def _through(hematoxylin: Floats, eosin: Floats, stain: Stain, blurred: Floats | None, mpp: float) -> Floats:
+    """Return the light that passes the section, by Beer and Lambert, as a scanner focuses and sharpens it."""
     density = np.stack([hematoxylin, eosin])
     soft = ndimage.gaussian_filter(density, (0, _SHARP_UM / mpp, _SHARP_UM / mpp), mode="nearest", truncate=3)
-    blurred = _out_of_focus(layout, window)
     if blurred is not None:
         sigma = _BLURRED_UM / mpp
         soft += blurred * (ndimage.gaussian_filter(density, (0, sigma, sigma), mode="nearest", truncate=3) - soft)
@@ -135,18 +147,7 @@ def develop(
         glow = ndimage.gaussian_filter(light, (sigma, sigma, 0), mode="nearest", truncate=3)
         amount = stain.sharpen if blurred is None else stain.sharpen * (1 - blurred[..., None])
         light += amount * (light - glow)
-    light *= _illumination(window, grain)[..., None] * stain.white
-    _ink(light, layout, window, grain)
-    _specks(light, layout, window)
-    shape = hematoxylin.shape
-    noise = np.stack([grain.tile(_shot(grain), x, y, shape, 7 + channel) for channel in range(3)], axis=-1)
-    light += 1.1 * noise
-    return light.clip(0, 255).round().astype(np.uint8)
-
-
-def _shot(grain: Grain) -> Floats:
-    """Return the texture that sensor noise is taken from."""
-    return grain.fine
+    return light
 
 
 def _crease(hematoxylin: Floats, eosin: Floats, layout: Layout, window: _Window) -> None:
@@ -174,11 +175,10 @@ def _out_of_focus(layout: Layout, window: _Window) -> Floats | None:
     return total if total is not None and total.any() else None
 
 
-def _illumination(window: _Window, grain: Grain) -> Floats:
+def _illumination(window: _Window) -> Floats:
     """Return a gain that drifts by a percent or two over the slide."""
-    index_x = (window.coarse_x / 18).astype(np.int32) & (len(grain.coarse) - 1)
     drift = np.sin(window.coarse_x / 1900) + np.sin(window.coarse_y / 1500 + window.coarse_x / 4200)
-    return window.full((1 + 0.006 * drift + 0 * index_x).astype(np.float32))
+    return window.full((1 + 0.006 * drift).astype(np.float32))
 
 
 def _ink(light: Floats, layout: Layout, window: _Window, grain: Grain) -> None:

@@ -123,7 +123,7 @@ class SyntheticSlide:
         rough = tissue.at(coarse_x, coarse_y)
         hematoxylin, eosin = np.zeros((2, side, side), np.float32)
         if max(rough.depth.max(), rough.fat.max()) > -20:
-            grids = Grids.over(self.settings.seed, x=x * mpp, y=y * mpp, side=span)
+            grids = Grids(self.settings.seed, x=x * mpp, y=y * mpp, side=span)
             fields = rough.upsampled(_STEP_PX)
             hematoxylin, eosin = paint_matrix(fields, self._grain, grids, x=x, y=y, mpp=mpp)
             self._nuclei.stamp(hematoxylin, eosin, tissue, grids, x=x, y=y, mpp=mpp)

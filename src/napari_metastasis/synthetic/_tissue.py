@@ -204,7 +204,9 @@ class Tissue:
             out.grade = np.where(mine, np.float32(metastasis.grade), out.grade)
             out.owner = np.where(mine & (depth > 0), np.float32(number), out.owner)
             stroma = mine & (depth > -25)
-            out.across = np.where(stroma, nest + 2 * self.noise.at(x, y, 40, 21), out.across)
+            out.across = np.where(
+                stroma, 0.6 * nest + 9 * self.noise.at(x, y, 130, 21) + 2.5 * self.noise.at(x, y, 40, 29), out.across
+            )
 
     def _growth(self, metastasis: Metastasis, depth: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Return how far (x, y) lies in a nest, and in a gland's lumen, in µm."""
@@ -217,7 +219,7 @@ class Tissue:
         elif metastasis.pattern == "cords":
             nest = (0.62 - np.abs(noise.at(u / 2.6, v, 115, 23) + 0.3 * noise.at(x, y, 50, 24))) * 24
         elif metastasis.pattern == "nests":
-            nest = (noise.at(x, y, 170, 25) + 0.3 * noise.at(x, y, 60, 24) + 0.55) * 34
+            nest = (noise.at(x, y, 170, 25) + 0.3 * noise.at(x, y, 60, 24) + 0.75) * 34
         else:
             septa = np.abs(noise.at(u / 1.4, v, 250, 26) + 0.22 * noise.at(x, y, 70, 24))
             nest = (septa - 0.15) * 50
