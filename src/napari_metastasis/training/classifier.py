@@ -55,6 +55,8 @@ class PatchClassifier(lightning.LightningModule):
         """Return the loss of one batch: patches N x 3 x H x W uint8 and labels N."""
         del batch_index
         image, label = batch
+        # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
         varied = self.augment(image.float() / 255, self.global_step)
         loss: Tensor = self.loss(self.network(self._normalise(varied)).flatten(1), label)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(label))

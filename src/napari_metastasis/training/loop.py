@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_metastasis import __version__
-from napari_metastasis.errors import TrainingError
+from napari_metastasis.errors import MetastasisError, TrainingError
 from napari_metastasis.models import ARCHITECTURES, ModelSpec, save_checkpoint
 from napari_metastasis.patches import PatchSource
 from napari_metastasis.settings import TrainSettings
@@ -129,8 +131,8 @@ def train_scannet(
     patches, validation
         Labelled patches of ``spec.patch_px``; the second decides nothing, it is only reported.
     output
-        Run folder: ``last.ckpt``, ``metrics.csv``, ``settings.json``, ``<name>.safetensors`` and its card. A run found
-        there with the same settings goes on where it stopped.
+        Run folder: ``settings.json``, ``last.ckpt``, ``log/version_<start>/metrics.csv``, ``<name>.safetensors`` and
+        its card. A run found there with the same settings goes on where it stopped.
     settings
         How to train.
     data_description
@@ -157,32 +159,16 @@ def train_scannet(
             f"expected at least one batch of {settings.batch_size} patches, got {len(patches)}; lower the batch size"
         )
     module = PatchClassifier(spec, settings, total_steps=steps_per_epoch * settings.epochs)
-    accelerator, devices = _accelerator(settings.device)
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        precision=_precision(settings.precision, accelerator),
-        max_epochs=settings.epochs,
-        logger=CSVLogger(output, name="", version="log"),
-        callbacks=[
-            ModelCheckpoint(dirpath=output, filename="last", every_n_epochs=1, enable_version_counter=False),
-            _StopOnNaN(),
-            *([RichProgressBar()] if progress else []),
-        ],
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        gradient_clip_val=1.0,
-        num_sanity_val_steps=0,
-        log_every_n_steps=10,
-        use_distributed_sampler=False,
-    )
     last = output / "last.ckpt"
-    with warnings.catch_warnings():
-        # Lightning's advice on numbers of workers; two keep up with any processor, see benchmarks.
-        warnings.filterwarnings("ignore", message=".*num_workers.*|.*pin_memory.*|.*GPU available.*")
+    sampler = _BalancedSampler(patches.labels, settings.seed)
+    if last.exists():
+        # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
+        sampler.set_epoch(torch.load(last, weights_only=True)["epoch"] + 1)
+    with _quiet_lightning(), _errors_of_workers():
+        trainer = _trainer(output, settings, progress=progress)
         trainer.fit(
             module,
-            _loader(patches, spec, settings, sampler=_BalancedSampler(patches.labels, settings.seed)),
+            _loader(patches, spec, settings, sampler=sampler),
             _loader(validation, spec, settings, sampler=None),
             ckpt_path=str(last) if last.exists() else None,
             weights_only=True if last.exists() else None,
@@ -199,6 +185,63 @@ def train_scannet(
     weights = output / f"{spec.name}.safetensors"
     save_checkpoint(weights, module.average.module, spec, card)
     return weights
+
+
+def _trainer(output: Path, settings: TrainSettings, *, progress: bool) -> lightning.Trainer:
+    accelerator, devices = _accelerator(settings.device)
+    return lightning.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        precision=_precision(settings.precision, accelerator),
+        max_epochs=settings.epochs,
+        logger=CSVLogger(output, name="log"),
+        callbacks=[
+            # Saved when the epoch is over, not at its validation: else the counters of a resumed run lag one epoch.
+            ModelCheckpoint(
+                dirpath=output,
+                filename="last",
+                every_n_epochs=1,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+            _StopOnNaN(),
+            *([RichProgressBar()] if progress else []),
+        ],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+    )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice to developers away from users; its errors still come through."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # One worker keeps up with any processor; the run folder is meant to hold an earlier run; the last is about
+            # Lightning's own use of torch.
+            for advice in (".*num_workers.*", ".*pin_memory.*", "Checkpoint directory .*", ".*LeafSpec.*"):
+                warnings.filterwarnings("ignore", message=advice)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _errors_of_workers() -> Iterator[None]:
+    """Give errors from worker processes their own line back: torch wraps it in the worker's traceback."""
+    try:
+        yield
+    except MetastasisError as error:
+        if "\n" not in str(error):
+            raise
+        raise type(error)(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from error
 
 
 def _claim(output: Path, spec: ModelSpec, settings: TrainSettings) -> None:

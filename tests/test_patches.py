@@ -1,0 +1,111 @@
+"""Patches read the same from a folder, a zip archive and PCam's HDF5 files."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+
+import h5py
+import imagecodecs
+import numpy as np
+import pytest
+
+from napari_metastasis.errors import PatchDatasetError
+from napari_metastasis.patches import open_patches
+
+LABELS = [0, 0, 1, 0, 1]
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(3).integers(0, 256, (len(LABELS), 96, 96, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, images):
+    root = tmp_path / "train"
+    for k, (image, label) in enumerate(zip(images, LABELS, strict=True)):
+        (root / str(label)).mkdir(parents=True, exist_ok=True)
+        imagecodecs.imwrite(root / str(label) / f"{k}.png", image)
+    (root / "notes.txt").write_text("not a patch")
+    return root
+
+
+@pytest.fixture
+def archive(tmp_path, folder):
+    path = tmp_path / "train.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for image in sorted(folder.rglob("*")):
+            if image.is_file():
+                file.write(image, f"train/{image.relative_to(folder)}")
+    return path
+
+
+@pytest.fixture
+def hdf5(tmp_path, images):
+    path = tmp_path / "camelyonpatch_level_2_split_train_x.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = images
+    with h5py.File(tmp_path / "camelyonpatch_level_2_split_train_y.h5", "w") as file:
+        file["y"] = np.array(LABELS, np.uint8).reshape(-1, 1, 1, 1)
+    return path
+
+
+def as_pairs(source):
+    return sorted((int(source.labels[k]), source.read(k).tobytes()) for k in range(len(source)))
+
+
+def test_all_three_hold_the_same_patches(folder, archive, hdf5, images):
+    expected = sorted((label, image.tobytes()) for label, image in zip(LABELS, images, strict=True))
+    for path in (folder, archive, hdf5):
+        assert as_pairs(open_patches(path)) == expected
+
+
+def test_a_folder_with_hdf5_files_is_pcam(hdf5):
+    assert len(open_patches(hdf5.parent)) == len(LABELS)
+
+
+def test_sources_travel_to_worker_processes_after_use(archive, hdf5):
+    for path in (archive, hdf5):
+        source = open_patches(path)
+        first = source.read(0)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).read(0), first)
+
+
+def test_what_is_no_patch_set_is_refused(tmp_path, folder, hdf5):
+    with pytest.raises(PatchDatasetError, match="no such file"):
+        open_patches(tmp_path / "absent.zip")
+    with pytest.raises(PatchDatasetError, match="class folders"):
+        open_patches(folder / "notes.txt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PatchDatasetError, match="class folders"):
+        open_patches(tmp_path / "empty")
+    for image in (folder / "1").iterdir():
+        image.unlink()
+    with pytest.raises(PatchDatasetError, match="none of class 1"):
+        open_patches(folder)
+    hdf5.with_name(hdf5.name.replace("_x.", "_y.")).unlink()
+    with pytest.raises(PatchDatasetError, match="HDF5"):
+        open_patches(hdf5)
+
+
+def test_a_damaged_patch_is_named(folder):
+    broken = folder / "0" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    source = open_patches(folder)
+    with pytest.raises(PatchDatasetError, match=r"0\.png"):
+        source.read(0)
+
+
+def test_labels_that_do_not_fit_are_refused(hdf5):
+    with h5py.File(hdf5.with_name(hdf5.name.replace("_x.", "_y.")), "w") as file:
+        file["y"] = np.zeros((2, 1, 1, 1), np.uint8)
+    with pytest.raises(PatchDatasetError, match="expected 5 labels, got 2"):
+        open_patches(hdf5)
+
+
+@pytest.mark.shared
+def test_the_shared_patches_are_what_their_readme_says(shared_data):
+    train, valid = open_patches(shared_data / "pcam_train.zip"), open_patches(shared_data / "pcam_valid.zip")
+    assert (len(train), len(valid)) == (20_000, 3_000)
+    assert train.read(0).shape == (96, 96, 3)
