@@ -304,7 +304,7 @@ class SyntheticSettings:
     )
     nodes: int = _setting(1, "Lymph nodes on the slide.", minimum=1, maximum=40)
     node_mm: float = _setting(
-        4.6,
+        4.1,
         "Length of a node; a node that the slide has no room for is made smaller.",
         unit="mm",
         minimum=0.2,
@@ -336,7 +336,7 @@ class SyntheticSettings:
     folds: int = _setting(1, "Folds of the section, which look twice as dark.", minimum=0, maximum=50)
     tears: int = _setting(1, "Tears of the section.", minimum=0, maximum=50)
     dust: int = _setting(40, "Specks of dust on the cover slip.", minimum=0, maximum=10_000)
-    jpeg_quality: int = _setting(80, "Quality of the stored tiles.", minimum=30, maximum=100)
+    jpeg_quality: int = _setting(70, "Quality of the stored tiles; 70 keeps the sample under 20 MB.", minimum=30, maximum=100)
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

@@ -188,7 +188,7 @@ def _ink(light: Floats, layout: Layout, window: _Window, grain: Grain) -> None:
         if not window.reaches(stroke.points.min(axis=0) - rim, stroke.points.max(axis=0) + rim):
             continue
         distance = window.full(stroke_distance(stroke, window.coarse_x, window.coarse_y))
-        rough = 5 * grain.tile(grain.coarse, window.x, window.y, distance.shape, 5)
+        rough = 1.5 * grain.tile(grain.coarse, window.x, window.y, distance.shape, 5)
         cover = smoothstep(distance + rough, stroke.half_width_um, stroke.half_width_um - 14)
         if not cover.any():
             continue
