@@ -336,7 +336,9 @@ class SyntheticSettings:
     folds: int = _setting(1, "Folds of the section, which look twice as dark.", minimum=0, maximum=50)
     tears: int = _setting(1, "Tears of the section.", minimum=0, maximum=50)
     dust: int = _setting(40, "Specks of dust on the cover slip.", minimum=0, maximum=10_000)
-    jpeg_quality: int = _setting(70, "Quality of the stored tiles; 70 keeps the sample under 20 MB.", minimum=30, maximum=100)
+    jpeg_quality: int = _setting(
+        70, "Quality of the stored tiles; 70 keeps the sample under 20 MB.", minimum=30, maximum=100
+    )
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
