@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from napari import Viewer
+from pytestqt.qtbot import QtBot
 
+from napari_metastasis._napari.desk import Desk
+from napari_metastasis._napari.session import SlideSession
+from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.geometry import Point, Size
 from napari_metastasis.models import ModelSpec, build_network
 from napari_metastasis.models.checkpoint import save_checkpoint
@@ -19,7 +24,7 @@ MODEL_MPP = 0.972
 
 @pytest.fixture(scope="session")
 def darkness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a real architecture that answer the darkness of a patch's middle: what they find is known beforehand."""
+    """Weights of a real architecture that answer how dark a patch's middle is: what they find is known before."""
     network = build_network(ARCHITECTURE).eval()
     state = network.state_dict()
     with torch.no_grad():
@@ -58,19 +63,71 @@ def darkness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_disc(tmp_path: Path) -> Callable[..., tuple[Path, DiscPhantom]]:
-    """Write a slide of 2 x 1.6 mm with one dark disc, off the middle and off every grid."""
+    """Write a slide of 1.2 x 1 mm with one dark disc, off the middle and off every grid."""
 
     def make(mpp: float, name: str = "disc") -> tuple[Path, DiscPhantom]:
         path = tmp_path / f"{name}.tif"
-        size = Size(round(2000 / mpp), round(1600 / mpp))
-        center = Point(900.0 / mpp + 3.3, 700.0 / mpp - 2.7)
-        return path, disc_slide(path, size=size, mpp=mpp, center=center, radius_px=200 / mpp)
+        size = Size(round(1200 / mpp), round(1000 / mpp))
+        center = Point(550.0 / mpp + 3.3, 430.0 / mpp - 2.7)
+        return path, disc_slide(path, size=size, mpp=mpp, center=center, radius_px=150 / mpp)
 
     return make
 
 
+class Window:
+    """A napari window with the panel, as a test drives it."""
+
+    def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
+        self.viewer = viewer
+        self.qtbot = qtbot
+        _, self.panel = viewer.window.add_plugin_dock_widget("napari-metastasis", "Metastasis")
+        self.workspace = Workspace.of(viewer)
+
+    def until(self, condition: Callable[[], bool], timeout_s: float = 120) -> None:
+        """Let the window live until something is so."""
+        self.qtbot.waitUntil(condition, timeout=round(timeout_s * 1000))
+
+    @property
+    def desk(self) -> Desk:
+        assert self.workspace.current is not None
+        return self.workspace.current
+
+    @property
+    def session(self) -> SlideSession:
+        return self.desk.session
+
+    def open(self, path: Path, mpp: float | None = None) -> None:
+        """Open a slide as the button does, and wait for its tissue."""
+        before = len(self.workspace.desks)
+        self.workspace.open([path], mpp)
+        self.until(lambda: len(self.workspace.desks) > before)
+        self.until(lambda: self.session.tissue is not None)
+
+    def use(self, model: Path, *, roi_px: int = 0) -> None:
+        """Choose a model, and an engine that needs no measuring."""
+        part = self.panel.scan_part
+        part.add_model_file(model)
+        self.until(lambda: part.model.currentData() == str(model))
+        for name, value in (("engine", "torch"), ("precision", "float32"), ("roi_px", roi_px or 512)):
+            part.advanced.widgets[name].value = value
+        part.main.widgets["device"].value = "cpu"
+
+    def scan(self, where: str = "view") -> None:
+        """Start a scan as the button does."""
+        part = self.panel.scan_part
+        part.where.setCurrentIndex(part.where.findData(where))
+        part.scan_button.click()
+
+    def finish(self) -> None:
+        """Wait for a scan, and for its lesions."""
+        self.until(lambda: not self.desk.busy)
+        assert not self.session.activity.error
+        self.until(lambda: self.session.found is not None and not self.desk.looking_for_lesions)
+
+
 @pytest.fixture
-def settings_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing that a test changes reaches the user's settings."""
-    return
-    yield
+def window(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[Window]:
+    """A window that is shown, with the panel docked."""
+    window = Window(make_napari_viewer(show=True), qtbot)
+    yield window
+    window.workspace.close()

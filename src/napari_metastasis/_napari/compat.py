@@ -5,19 +5,19 @@ Written against napari 0.9; what is missing in another version costs comfort, no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Labels
+    from napari.components import Camera
+    from napari.layers import Labels, Layer
     from qtpy.QtWidgets import QMainWindow
 
     from napari_metastasis.geometry import Region
 
 __all__ = [
+    "camera_of",
     "canvas_size",
     "draw_now",
     "real_viewer",
@@ -44,6 +44,12 @@ def canvas_size(viewer: Viewer) -> tuple[float, float]:
     return float(width), float(height)
 
 
+def camera_of(viewer: Viewer) -> Camera:
+    """Return the camera; its home is the scene from napari 0.9 on."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
+
+
 def show_scale_bar(viewer: Viewer) -> None:
     """Switch the scale bar on."""
     overlays = getattr(getattr(viewer, "canvas", None), "overlays", None)
@@ -51,18 +57,15 @@ def show_scale_bar(viewer: Viewer) -> None:
     scale_bar.visible = True
 
 
-@contextmanager
-def draw_now(viewer: Viewer) -> Iterator[None]:
-    """Draw layers that are refreshed in the block at once, before tiles that wait to be read.
+def draw_now(layer: Layer) -> None:
+    """Draw a layer whose data lie in memory as they are now.
 
-    One thread slices all layers: a heatmap in memory would wait behind the slide's tiles.
+    With asynchronous slicing ``refresh`` leaves that to the one thread that reads all tiles: a heatmap would wait
+    behind them, and napari 0.9 meanwhile draws fewer points by the indices of more, and fails.
     """
-    slicer = getattr(real_viewer(viewer), "_layer_slicer", None)
-    if slicer is None or not hasattr(slicer, "force_sync"):
-        yield
-        return
-    with slicer.force_sync():
-        yield
+    if layer.visible:
+        layer.set_view_slice()
+        layer.events.set_data()
 
 
 def tiles_under_way(viewer: Viewer) -> tuple[Future[Any], ...]:

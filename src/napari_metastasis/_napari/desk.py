@@ -68,6 +68,7 @@ class Desk(QObject):
         self._began = 0.0
         self._mpx = 0.0
         self._next_index = 0.0
+        self._stale = False
         self._follow = QTimer(self)
         self._follow.setSingleShot(True)
         self._follow.setInterval(_FOLLOW_MS)
@@ -78,6 +79,11 @@ class Desk(QObject):
     def busy(self) -> bool:
         """Return whether a scan is being prepared or running."""
         return self._scan is not None
+
+    @property
+    def looking_for_lesions(self) -> bool:
+        """Return whether lesions of the latest heatmap are still being looked for."""
+        return self._index is not None
 
     # -- scanning ------------------------------------------------------------------------------------------------
 
@@ -162,11 +168,9 @@ class Desk(QObject):
         session = self.session
         if session.closed or session.frame is None or session.probabilities is None:
             return
-        if self._index is not None and self._index.running:
-            if self.busy:
-                return  # the next piece asks again
-            # The heatmap is final now, and the index that is being made has not seen all of it.
-            self._index.ended.connect(self._find_lesions)
+        if self._index is not None:
+            # While a scan runs the next piece asks again; at its end the index that is being made has not seen it all.
+            self._stale = not self.busy
             return
         began = time.monotonic()
         # A copy, because the window goes on writing.
@@ -180,8 +184,16 @@ class Desk(QObject):
             if session.frame == frame and not session.closed:
                 session.show_lesions(index)
 
+        def forget() -> None:
+            if self._index is worker:
+                self._index = None
+            if self._stale and not session.closed:
+                self._stale = False
+                self._find_lesions()
+
         worker.succeeded.connect(show)
         worker.failed.connect(self._on_other_failed)
+        worker.ended.connect(forget)
         self._index = worker
         worker.start()
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Shapes
 
-from napari_metastasis._napari.compat import canvas_size
+from napari_metastasis._napari.compat import camera_of, canvas_size
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import Point, Region
 
@@ -26,7 +26,7 @@ WHERE = {"view": "Current view", "slide": "Whole slide", "shape": "Selected shap
 
 def view_focus(viewer: Viewer, slide: Slide) -> Point:
     """Return the level-0 location in the middle of the window."""
-    y, x = viewer.camera.center[-2:]
+    y, x = camera_of(viewer).center[-2:]
     return Point.from_um(x, y, mpp=slide.mpp)
 
 
@@ -40,8 +40,8 @@ def view_region(viewer: Viewer, slide: Slide) -> Region:
     """
     width, height = canvas_size(viewer)
     focus = view_focus(viewer, slide)
-    half_width = width / viewer.camera.zoom / slide.mpp / 2
-    half_height = height / viewer.camera.zoom / slide.mpp / 2
+    half_width = width / camera_of(viewer).zoom / slide.mpp / 2
+    half_height = height / camera_of(viewer).zoom / slide.mpp / 2
     corners = np.array([[focus.y - half_height, focus.x - half_width], [focus.y + half_height, focus.x + half_width]])
     return _on_slide(corners, slide, "the window shows no part of it; zoom out, or scan the whole slide")
 

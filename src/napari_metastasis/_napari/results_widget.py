@@ -10,7 +10,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_metastasis._napari.compat import canvas_size
+from napari_metastasis._napari.compat import camera_of, canvas_size
 from napari_metastasis._napari.lesion_table import LesionTable
 from napari_metastasis._napari.parts import form_layout, part_layout
 from napari_metastasis._napari.workspace import KEYS, Workspace
@@ -146,7 +146,7 @@ class ResultsWidget(QWidget):
         self._fly((target.y, target.x), min(canvas_size(self._viewer)) / side)
 
     def _fly(self, center: tuple[float, float], zoom: float) -> None:
-        camera = self._viewer.camera
+        camera = camera_of(self._viewer)
         y0, x0 = camera.center[-2:]
         y1, x1 = center
         zoom0 = camera.zoom

@@ -131,12 +131,8 @@ class SlideLayers:
         self._tint(scanning=self._session.activity.busy)
 
     def _on_cells_written(self, _: tuple[Region, ...]) -> None:
-        self._redraw(self.probability)
-
-    def _redraw(self, layer: Layer | None) -> None:
-        if layer is not None and layer.visible:
-            with draw_now(self._viewer):
-                layer.refresh(thumbnail=False, extent=False, highlight=False)
+        if self.probability is not None:
+            draw_now(self.probability)
 
     def _on_activity_changed(self, activity: Activity) -> None:
         self._tint(scanning=activity.busy)
@@ -152,8 +148,8 @@ class SlideLayers:
         if self.probability is not None:
             self.probability.contrast_limits = (threshold, 1.0)
         if self.detections is not None and len(self.detections.data):
-            with draw_now(self._viewer):
-                self.detections.shown = self.detections.features["probability"].to_numpy() >= threshold
+            self.detections.shown = self.detections.features["probability"].to_numpy() >= threshold
+            draw_now(self.detections)
 
     def _on_found_changed(self) -> None:
         self._show_lesions()
@@ -174,32 +170,30 @@ class SlideLayers:
                 self._viewer.layers.remove(self.lesions)
                 self._show_lesions()
                 return
-            with draw_now(self._viewer):
-                self.lesions.data = found.labels
+            self.lesions.data = found.labels
+            draw_now(self.lesions)
         else:
             self._redraw_parts(self.lesions, found.changed)
 
     def _redraw_parts(self, layer: Labels, parts: tuple[Region, ...]) -> None:
         """Redraw what changed of the labels, and nothing else: on a large slide all of it takes a tenth of a second."""
         if parts and layer.visible and not all(redraw_labels(layer, part) for part in parts):
-            self._redraw(layer)
+            draw_now(layer)
 
     def _show_detections(self) -> None:
-        found = self._session.found
-        if self.detections is None:
-            if found is None:
-                return
-            layer = layers.detections_layer(self._session, name=self._name("Detections"))
-            self.detections = self._add(layer)
+        found, layer = self._session.found, self.detections
+        if layer is None:
+            if found is not None:
+                self.detections = self._add(layers.detections_layer(self._session, name=self._name("Detections")))
             return
         points, features = layers.detections_of(found)
-        layer = self.detections
-        with draw_now(self._viewer):
-            if not np.array_equal(points, layer.data):
-                layer.selected_data = set()
-                layer.data = points
-                layer.features = features
-            layer.shown = True
+        if not np.array_equal(points, layer.data):
+            layer.selected_data = set()
+            layer.data = points
+            layer.features = features
+        layer.shown = True
+        layer.set_view_slice()  # also where it is hidden: it must not be shown again by the indices of other points
+        draw_now(layer)
 
     def _on_tissue_changed(self) -> None:
         tissue = self._session.tissue

@@ -1,0 +1,114 @@
+"""Whatever goes away in the middle of a scan: nothing raises, no thread stays, and the next scan goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_metastasis.pipeline import heatmap_path
+from napari_metastasis.scanning import Heatmap
+
+pytestmark = pytest.mark.gui
+
+#: Threads of ours, by the names that they are given.
+OURS = ("scan", "lesions", "tissue", "earlier", "open-slide", "close-slide", "read-roi", "run-roi")
+
+
+def our_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(OURS)]
+
+
+@pytest.fixture
+def scanning(window, make_disc: Callable, darkness_model: Path):
+    """A window in the middle of a scan of many pieces, and the slide's result folder."""
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model, roi_px=128)
+    window.panel.scan_part.advanced.widgets["tissue_only"].value = False
+    window.scan("slide")
+    window.until(lambda: window.session.activity.done > 0)
+    return window, path.parent / "disc.metastasis"
+
+
+def answered(folder: Path) -> int:
+    with Heatmap.open(heatmap_path(folder)) as heatmap:
+        return int(heatmap.done.sum())
+
+
+def test_window_closed_mid_scan(scanning) -> None:
+    window, folder = scanning
+    session = window.session
+    window.workspace.close()
+    assert not our_threads()
+    assert session.closed
+    assert session.slide.closed
+    assert answered(folder) >= int((~np.isnan(session.probabilities)).sum()) > 0
+    window.viewer.close()
+
+
+def test_viewer_closed_mid_scan(scanning) -> None:
+    window, folder = scanning
+    window.viewer.close()
+    window.until(lambda: not our_threads())
+    assert answered(folder) > 0
+
+
+def test_slide_removed_mid_scan(scanning, darkness_model: Path) -> None:
+    window, folder = scanning
+    slide = window.session.slide
+    window.viewer.layers.remove(window.desk.layers.slide)
+    assert len(window.viewer.layers) == 0
+    assert window.workspace.current is None
+    assert not window.panel.scan_part.scan_button.isEnabled()
+    window.until(lambda: slide.closed)
+    window.until(lambda: not our_threads())
+    before = answered(folder)
+    assert before > 0
+    # The same scan goes on from there.
+    window.open(slide.path)
+    window.until(lambda: window.session.probabilities is not None)
+    window.panel.scan_part.advanced.widgets["roi_px"].value = 512
+    window.scan("slide")
+    window.finish()
+    assert answered(folder) == window.session.probabilities.size > before
+
+
+def test_heatmap_removed_mid_scan(scanning) -> None:
+    window, _ = scanning
+    layers = window.desk.layers
+    window.viewer.layers.remove(layers.probability)
+    window.finish()
+    assert layers.probability is None
+    assert np.isnan(window.session.probabilities).any()
+    # Scanning again brings it back.
+    window.panel.scan_part.advanced.widgets["roi_px"].value = 512
+    window.scan("slide")
+    window.finish()
+    assert layers.probability in window.viewer.layers
+
+
+def test_second_slide_has_its_own_session(scanning, make_disc: Callable) -> None:
+    window, _ = scanning
+    first = window.desk
+    path, _ = make_disc(0.972, name="second")
+    window.open(path)
+    second = window.desk
+    assert second is not first
+    assert second.session is not first.session
+    assert second.session.probabilities is None
+    assert not first.layers.slide.visible
+    assert not second.busy
+    window.panel.results_part.threshold.setValue(0.7)
+    assert second.session.threshold == 0.7
+    assert first.session.threshold != 0.7
+    window.workspace.show(first)
+    assert first.layers.slide.visible
+    assert first.layers.probability.visible
+    assert not second.layers.slide.visible
+    assert window.panel.slide_part.name.text() == "disc"
+    first.cancel()
+    window.until(lambda: not first.busy)

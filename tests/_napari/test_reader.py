@@ -1,0 +1,118 @@
+"""Slides through napari's own door: dropped on the window, opened by a script, or from the samples menu."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from npe2 import PluginManifest
+
+from napari_metastasis._napari.pixel_size import PixelSizeDialog
+from napari_metastasis._napari.reader import SUFFIXES, napari_get_reader, read_slides
+from napari_metastasis._napari.session import METADATA_KEY, SlideSession
+from napari_metastasis.errors import MissingPixelSizeError, SlideError
+
+MANIFEST = Path(__file__).parents[2] / "src" / "napari_metastasis" / "napari.yaml"
+
+
+@pytest.fixture
+def without_mpp(tmp_path: Path) -> Path:
+    path = tmp_path / "nompp.tif"
+    tifffile.imwrite(path, np.full((600, 800, 3), 220, np.uint8), tile=(256, 256), photometric="rgb")
+    return path
+
+
+def test_manifest_names_what_the_reader_takes() -> None:
+    manifest = PluginManifest.from_file(MANIFEST)
+    patterns = {pattern for reader in manifest.contributions.readers for pattern in reader.filename_patterns}
+    assert patterns == {f"*{suffix}" for suffix in SUFFIXES}
+    assert manifest.name == "napari-metastasis"
+    for command in manifest.contributions.commands:
+        module, name = command.python_name.split(":")
+        assert callable(getattr(importlib.import_module(module), name))
+    link = MANIFEST.parents[2] / "napari.yaml"
+    assert yaml.safe_load(link.read_text()) == yaml.safe_load(MANIFEST.read_text())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.czi", "notes.txt", "tif", "a.svs.zip"])
+def test_other_files_are_left_alone(name: str) -> None:
+    assert napari_get_reader(name) is None
+    assert napari_get_reader(["slide.svs", name]) is None
+
+
+def test_folder_needs_dicom(tmp_path: Path) -> None:
+    assert napari_get_reader(str(tmp_path)) is None
+    (tmp_path / "1.dcm").touch()
+    assert napari_get_reader(str(tmp_path)) is read_slides
+
+
+def test_no_slide_is_one_clear_line(tmp_path: Path, without_mpp: Path) -> None:
+    path = tmp_path / "random.svs"
+    path.write_bytes(bytes(range(256)) * 64)
+    with pytest.raises(SlideError) as caught:
+        read_slides(str(path))
+    assert re.match(r"expected .*; .*", str(caught.value))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MissingPixelSizeError, match="Set pixel size"):
+        read_slides(str(without_mpp))
+
+
+@pytest.mark.gui
+def test_opened_through_napari(window, make_disc: Callable) -> None:
+    path, _ = make_disc(0.5)
+    (layer,) = window.viewer.open(str(path), plugin="napari-metastasis")
+    assert layer.multiscale
+    assert layer.rgb
+    assert tuple(layer.contrast_limits) == (0, 255)
+    session = layer.metadata[METADATA_KEY]
+    assert isinstance(session, SlideSession)
+    assert window.session is session
+    assert window.panel.slide_part.name.text() == "disc"
+    window.until(lambda: session.tissue is not None)
+    window.panel.slide_part.show_tissue.setChecked(True)
+    assert window.desk.layers.tissue.visible
+
+
+@pytest.mark.gui
+def test_missing_pixel_size_is_asked_for(window, without_mpp: Path) -> None:
+    assert window.viewer.open(str(without_mpp), plugin="napari-metastasis") == []
+
+    def dialogs() -> list[PixelSizeDialog]:
+        return [each for each in window.workspace.parent().findChildren(PixelSizeDialog) if each.isVisible()]
+
+    window.until(lambda: bool(dialogs()))
+    assert not window.workspace.desks
+    dialogs()[0]._value.setValue(0.5)
+    dialogs()[0].accept()
+    window.until(lambda: bool(window.workspace.desks))
+    assert window.session.slide.mpp == 0.5
+    assert "set by you" in window.panel.slide_part.resolution.text()
+
+
+@pytest.mark.gui
+def test_failure_is_one_line_in_the_panel(window, tmp_path: Path) -> None:
+    path = tmp_path / "empty.svs"
+    path.touch()
+    window.workspace.open([path])
+    error = window.panel.slide_part.error
+    window.until(error.isVisible)
+    assert "empty.svs is empty" in error.text()
+    assert "\n" not in error.text()
+    assert not window.workspace.desks
+
+
+@pytest.mark.gui
+def test_settings_file_stays_as_it_is(window, tmp_path: Path) -> None:
+    from napari.settings import get_settings
+
+    settings = get_settings()
+    assert settings.experimental.async_
+    saved = tmp_path / "settings.yaml"
+    settings.save(saved)
+    assert "async_: true" not in saved.read_text().lower()

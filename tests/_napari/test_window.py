@@ -1,0 +1,178 @@
+"""The work in its order, in a real window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.layers import Labels, Points
+
+from napari_metastasis.geometry import Point, Region
+
+pytestmark = pytest.mark.gui
+
+
+def test_open_scan_threshold_cancel_close(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    panel, session, layers = window.panel, window.session, window.desk.layers
+    assert panel.slide_part.name.text() == "disc"
+    assert "0.5 µm" in panel.slide_part.resolution.text()
+    assert layers.tissue is not None
+    assert not layers.tissue.visible
+
+    window.scan("view")
+    assert session.activity.busy
+    window.finish()
+    assert session.slide_score > 0.99
+    assert len(session.found.lesions) == 1
+    assert panel.results_part.table.rows.rowCount() == 1
+    assert panel.results_part.score.text() == "1.000"
+    assert isinstance(layers.lesions, Labels)
+    assert isinstance(layers.detections, Points)
+    results = path.parent / "disc.metastasis"
+    assert (results / "lesions.csv").exists()
+    assert session.folder == results
+
+    area = int((layers.lesions.data > 0).sum())
+    panel.results_part.threshold.setValue(0.97)
+    assert tuple(layers.probability.contrast_limits) == (0.97, 1.0)
+    window.until(lambda: session.found.threshold == 0.97)
+    assert 0 < int((layers.lesions.data > 0).sum()) < area
+
+    # The same region again: everything is answered, and nothing is computed twice.
+    before = session.probabilities.copy()
+    window.scan("view")
+    window.finish()
+    np.testing.assert_array_equal(session.probabilities, before)
+
+    # Another density is another scan; cancelled, it leaves the heatmap of before alone and goes on where it stopped.
+    panel.scan_part.main.widgets["dense_coefficient"].value = 4
+    panel.scan_part.advanced.widgets["roi_px"].value = 192
+    panel.scan_part.advanced.widgets["tissue_only"].value = False
+    window.scan("slide")
+    window.until(lambda: session.activity.done > 0)
+    panel.scan_part.cancel_button.click()
+    window.finish()
+    answered = ~np.isnan(session.probabilities)
+    assert 0 < answered.sum() < answered.size
+    assert "goes on" in panel.scan_part.status.text()
+    assert session.folder.parent == results
+    window.scan("slide")
+    window.finish()
+    assert not np.isnan(session.probabilities).any()
+
+
+def test_heatmap_grows_from_the_middle_of_the_view(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model, roi_px=160)
+    window.panel.scan_part.advanced.widgets["tissue_only"].value = False
+    focus = Point(500.0, 1500.0)
+    at = focus.to_um(0.5)
+    window.viewer.scene.camera.center = (at.y, at.x)
+    first: list[tuple[Region, ...]] = []
+    window.session.cells_written.connect(first.append)
+    window.scan("slide")
+    window.until(lambda: bool(first))
+    window.desk.cancel()
+    cell = window.session.frame.cell_at(focus)
+    nearest = first[0][0]
+    assert nearest.x - 1 <= cell.x <= nearest.right
+    assert nearest.y - 1 <= cell.y <= nearest.bottom
+    window.finish()
+
+
+def test_view_region_is_what_the_window_shows(window, make_disc: Callable) -> None:
+    from napari_metastasis._napari.regions import wanted_region
+
+    path, _ = make_disc(0.5)
+    window.open(path)
+    slide = window.session.slide
+    window.viewer.fit_to_view()
+    assert wanted_region("view", window.viewer, slide) == Region.of(slide.size)
+    window.viewer.scene.camera.zoom *= 8
+    window.qtbot.wait(100)
+    region = wanted_region("view", window.viewer, slide)
+    # napari's own account of the corners that it drew, in pixels of the level that it drew them from.
+    layer = window.desk.layers.slide
+    corners = layer.corner_pixels * layer.downsample_factors[layer.data_level][:2]
+    tolerance = 2 * layer.downsample_factors[layer.data_level][0]
+    np.testing.assert_allclose(corners[0], (region.y, region.x), atol=tolerance)
+    np.testing.assert_allclose(corners[1], (region.bottom, region.right), atol=tolerance)
+
+
+def test_selected_shape_is_scanned(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, phantom = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    window.scan("shape")
+    assert "selected shape" in window.panel.scan_part.error.text()
+    center = phantom.center.to_um(0.5)
+    half = 220.0
+    window.viewer.add_shapes(
+        [[[center.y - half, center.x - half], [center.y + half, center.x + half]]], shape_type="rectangle"
+    )
+    window.viewer.layers.selection.active.selected_data = {0}
+    window.scan("shape")
+    window.finish()
+    scanned = ~np.isnan(window.session.probabilities)
+    rows, columns = np.nonzero(scanned)
+    frame = window.session.frame
+    corner = frame.cell_corner(columns.min(), rows.min()).to_um(0.5)
+    assert corner.x == pytest.approx(center.x - half, abs=3 * frame.cell_um)
+    assert len(window.session.found.lesions) == 1
+
+
+def test_earlier_result_is_shown_at_once(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    window.scan("slide")
+    window.finish()
+    first = window.session.probabilities.copy()
+    window.viewer.layers.remove(window.desk.layers.slide)
+    assert not window.workspace.desks
+    assert len(window.viewer.layers) == 0
+    window.open(path)
+    window.until(lambda: window.session.found is not None)
+    np.testing.assert_array_equal(window.session.probabilities, first)
+    assert "scanned before" in window.panel.scan_part.status.text()
+    assert window.panel.results_part.table.rows.rowCount() == 1
+
+
+def test_click_on_a_lesion_flies_there(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, phantom = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    window.viewer.fit_to_view()
+    window.scan("view")
+    window.finish()
+    zoom = window.viewer.scene.camera.zoom
+    table = window.panel.results_part.table
+    table.clicked.emit(table.rows.index(0, 0))
+    center = phantom.center.to_um(0.5)
+    window.until(lambda: window.viewer.scene.camera.zoom > zoom * 1.05)
+    window.until(lambda: np.allclose(window.viewer.scene.camera.center[-2:], (center.y, center.x), atol=10))
+
+
+def test_keys(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    from app_model.types import KeyBinding
+
+    press = lambda key: window.viewer.keymap[KeyBinding.from_str(key)](window.viewer)  # noqa: E731
+    threshold = window.session.threshold
+    press("]")
+    assert window.session.threshold == pytest.approx(threshold + 0.05)
+    assert window.panel.results_part.threshold.value() == pytest.approx(threshold + 0.05)
+    press("[")
+    assert window.session.threshold == pytest.approx(threshold)
+    press("Shift+S")
+    assert window.desk.busy
+    press("Escape")
+    window.finish()
