@@ -231,7 +231,7 @@ class DetectionSettings:
     threshold: float = _setting(
         0.5,
         "Probability from which a cell counts as tumour (Lin et al. 2019, II-C).",
-        minimum=0.0,
+        minimum=0.01,
         maximum=1.0,
     )
     floor: float = _setting(

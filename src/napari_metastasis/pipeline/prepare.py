@@ -14,6 +14,7 @@ from napari_metastasis.geometry import HeatmapFrame, Point, Region
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import (
     HEATMAP_VERSION,
+    ChosenEngine,
     Engine,
     FinishedRoi,
     Heatmap,
@@ -78,6 +79,8 @@ class PreparedScan:
         Runs the network.
     roi_px
         Side of the largest read window, in model pixels.
+    owns_engine
+        Whether closing the scan closes the engine.
     heatmap
         The store, opened for writing; it may hold answers of an earlier scan.
     plan
@@ -95,6 +98,7 @@ class PreparedScan:
     tissue: TissueMask
     engine: Engine
     roi_px: int
+    owns_engine: bool
     heatmap: Heatmap
     plan: ScanPlan
     region: Region | None
@@ -107,7 +111,8 @@ class PreparedScan:
     def close(self) -> None:
         """Give engine and store back; a second call does nothing. The generator of :meth:`run` must be at its end."""
         self.heatmap.close()
-        self.engine.close()
+        if self.owns_engine:
+            self.engine.close()
 
     def __enter__(self) -> PreparedScan:
         return self
@@ -128,6 +133,7 @@ def prepare_scan(
     focus: Point | None = None,
     output: Path | None = None,
     mask: TissueMask | None = None,
+    chosen: ChosenEngine | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> PreparedScan:
     """Settle everything that a scan needs. Nothing is written unless all of it is in order.
@@ -147,6 +153,9 @@ def prepare_scan(
         to a folder of their own inside.
     mask
         Where the tissue lies, if that is known; ``None`` to find it now.
+    chosen
+        The engine of an earlier scan with the same model, density, device, engine and precision, which saves making it
+        again; it stays open when the scan is closed. ``None`` to make one.
     should_stop
         Asked while the tissue is being found, which takes long on a slide without a pyramid.
 
@@ -176,8 +185,10 @@ def prepare_scan(
     if mask is None:
         raise ScanCancelledError("expected to find the tissue first, but the scan was stopped; start it again")
     with ExitStack() as on_error:
-        chosen = choose_engine(model, scan)
-        on_error.callback(chosen.engine.close)
+        owns_engine = chosen is None
+        if chosen is None:
+            chosen = choose_engine(model, scan)
+            on_error.callback(chosen.engine.close)
         identity = scan_identity(slide, model, scan, precision=chosen.engine.precision)
         folder = _folder_for(default_output(slide) if output is None else output, identity)
         heatmap = _open_heatmap(folder, frame, identity, is_default=output is None)
@@ -199,6 +210,7 @@ def prepare_scan(
         tissue=mask,
         engine=chosen.engine,
         roi_px=chosen.roi_px,
+        owns_engine=owns_engine,
         heatmap=heatmap,
         plan=plan,
         region=region,

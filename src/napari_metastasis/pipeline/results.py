@@ -123,7 +123,7 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
     prepared.heatmap.finish()
     probabilities = prepared.heatmap.probabilities()
     # A threshold below the slider's floor is meant: the floor only bounds what is prepared.
-    settings = replace(detection, floor=min(detection.floor, max(detection.threshold, _LOWEST_FLOOR)))
+    settings = replace(detection, floor=min(detection.floor, detection.threshold))
     found = LesionIndex(probabilities, prepared.frame, settings).at(detection.threshold)
     result = ScanResult(
         output=prepared.folder,
@@ -149,10 +149,6 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
         json.dump(record, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
     return result
-
-
-#: The lowest floor that the detection settings allow.
-_LOWEST_FLOOR = 0.01
 
 
 def _record(

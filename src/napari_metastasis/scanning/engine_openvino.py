@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import queue
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,10 +129,13 @@ def _compiled(network: nn.Module, precision: str) -> Any:
     openvino = _import_openvino()
     example = torch.zeros(1, _EXAMPLE_PX, _EXAMPLE_PX, 3, dtype=torch.uint8)
     try:
-        # Open sides cost nothing on a processor, and let ROIs at an edge be as small as they are.
-        graph = openvino.convert_model(
-            _FromBytes(network).eval(), example_input=example, input=[([-1, -1, -1, 3], np.uint8)]
-        )
+        with warnings.catch_warnings():
+            # Conversion traces the network with torch.jit, which newer torch calls deprecated; not for us to change.
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            # Open sides cost nothing on a processor, and let ROIs at an edge be as small as they are.
+            graph = openvino.convert_model(
+                _FromBytes(network).eval(), example_input=example, input=[([-1, -1, -1, 3], np.uint8)]
+            )
         return openvino.Core().compile_model(
             graph, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
         )

@@ -51,6 +51,7 @@ class Heatmap:
     def __init__(self, path: Path, *, writable: bool) -> None:
         self.path = path
         self.frame, self.identity = layout.read_header(path)
+        self._made: tuple[Path, ...] = ()
         self._lock = WriterLock(layout.lock_path(path), path) if writable else None
         self._guard = threading.Lock()
         try:
@@ -90,8 +91,9 @@ class Heatmap:
         StorageError
             If another scan is writing it, the one found there answers something else, or the disk refuses.
         """
-        layout.create(path, frame, identity)
+        made = layout.create(path, frame, identity)
         heatmap = cls(path, writable=True)
+        heatmap._made = made
         if layout.digest(heatmap.identity) != layout.digest(identity) or heatmap.frame != frame:
             heatmap.close()
             raise StorageError(
@@ -162,6 +164,7 @@ class Heatmap:
                 probabilities = np.where(answered, probabilities, self._read(cells))
             self._array[cells.slices] = probabilities
             append_region(layout.journal_path(self.path), cells)
+            self._made = ()
             self._done[cells.slices] |= answered
 
     def finish(self) -> None:
@@ -174,10 +177,16 @@ class Heatmap:
         """
         values = self.probabilities()
         with self._guard:
+            self._made = ()
             layout.write_pyramid(self.path, self.frame, values)
 
     def close(self) -> None:
-        """Let others write; a second call does nothing."""
+        """Let others write; a second call does nothing.
+
+        A new store that was neither written nor finished is taken back: a scan that failed at once leaves no trace.
+        """
+        layout.remove(self._made)
+        self._made = ()
         if self._lock is not None:
             self._lock.release()
             self._lock = None

@@ -32,6 +32,7 @@ __all__ = [
     "level_um",
     "lock_path",
     "read_header",
+    "remove",
     "write_pyramid",
 ]
 
@@ -119,8 +120,12 @@ def _create_level(group: zarr.Group, level: int, shape: tuple[int, int]) -> zarr
     )
 
 
-def create(path: Path, frame: HeatmapFrame, identity: Mapping[str, Any]) -> None:
+def create(path: Path, frame: HeatmapFrame, identity: Mapping[str, Any]) -> tuple[Path, ...]:
     """Make an empty heatmap unless something lies at ``path`` already; it appears whole, or not at all.
+
+    Returns
+    -------
+    The folders that this call made, the innermost first: what :func:`remove` takes back.
 
     Raises
     ------
@@ -128,8 +133,8 @@ def create(path: Path, frame: HeatmapFrame, identity: Mapping[str, Any]) -> None
         If the disk refuses. No folder that this call made is left behind.
     """
     if path.exists():
-        return
-    missing = [folder for folder in path.parents if not folder.exists()]
+        return ()
+    missing = tuple(folder for folder in path.parents if not folder.exists())
     partial = path.with_name(f".{secrets.token_hex(8)}.part")
     with storage_errors(path):
         try:
@@ -138,14 +143,22 @@ def create(path: Path, frame: HeatmapFrame, identity: Mapping[str, Any]) -> None
             _create_level(group, 0, frame.cells.shape)
             os.rename(partial, path)
         except BaseException as error:
-            shutil.rmtree(partial, ignore_errors=True)
             # Another scan may have been faster; the caller then meets its lock.
-            if isinstance(error, OSError) and path.exists():
-                return
-            for folder in missing:
-                with suppress(OSError):
-                    folder.rmdir()
-            raise
+            was_made = isinstance(error, OSError) and path.exists()
+            remove((partial, *missing))
+            if not was_made:
+                raise
+            return ()
+    return (path, *missing)
+
+
+def remove(made: tuple[Path, ...]) -> None:
+    """Take back what :func:`create` made: the heatmap, and the folders around it that hold nothing else."""
+    if made:
+        shutil.rmtree(made[0], ignore_errors=True)
+    for folder in made[1:]:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def read_header(path: Path) -> tuple[HeatmapFrame, Mapping[str, Any]]:
