@@ -57,7 +57,7 @@ def test_viewer_closed_mid_scan(scanning) -> None:
     assert answered(folder) > 0
 
 
-def test_slide_removed_mid_scan(scanning, darkness_model: Path) -> None:
+def test_slide_removed_mid_scan(scanning) -> None:
     window, folder = scanning
     slide = window.session.slide
     window.viewer.layers.remove(window.desk.layers.slide)

@@ -108,7 +108,8 @@ def test_failure_is_one_line_in_the_panel(window, tmp_path: Path) -> None:
 
 
 @pytest.mark.gui
-def test_settings_file_stays_as_it_is(window, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("window")
+def test_settings_file_stays_as_it_is(tmp_path: Path) -> None:
     from napari.settings import get_settings
 
     settings = get_settings()

@@ -125,7 +125,8 @@ class Desk(QObject):
 
     def _on_scan_started(self, started: ScanStarted) -> None:
         session = self.session
-        if session.frame != started.frame or session.probabilities is None or session.folder != started.folder:
+        same = session.frame == started.frame and session.folder == started.folder
+        if not same or session.probabilities is None or self.layers.probability is None:
             session.show_heatmap(
                 started.frame, started.probabilities, model_name=started.model_name, folder=started.folder
             )

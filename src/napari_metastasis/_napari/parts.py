@@ -38,7 +38,7 @@ class Heading(QLabel):
         super().__init__(text)
         font = self.font()
         font.setBold(True)
-        font.setPointSizeF(font.pointSizeF() * 1.2)
+        font.setPointSizeF(font.pointSizeF() * 1.15)
         self.setFont(font)
 
 

@@ -62,6 +62,7 @@ class ScanWidget(QWidget):
         self._desk: Desk | None = None
         self._specs: dict[str, ModelSpec] = {}
         self._files: list[str] = []
+        self._results: Path | None = None
         layout = part_layout(self, "Scan")
         self._build_form(layout)
         self._build_progress(layout)
@@ -105,6 +106,12 @@ class ScanWidget(QWidget):
         inner = form_layout()
         inside.setLayout(inner)
         self.advanced.add_to(inner)
+        self.results_button = QPushButton("beside the slide")
+        self.results_button.setToolTip(
+            "Folder for heatmap, detections and lesions; choose another one where the slides' folder is read-only"
+        )
+        self.results_button.clicked.connect(self._choose_results_folder)
+        inner.addRow("Results", self.results_button)
         self.more = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
         self.more.setDuration(0)
         self.more.content().layout().setContentsMargins(12, 0, 0, 0)
@@ -188,6 +195,12 @@ class ScanWidget(QWidget):
         if name:
             self.add_model_file(name)
 
+    def _choose_results_folder(self) -> None:
+        name = QFileDialog.getExistingDirectory(self, "Folder for results")
+        # Cancelled: back to the folder beside the slide, which is also how that is chosen again.
+        self._results = Path(name) if name else None
+        self.results_button.setText(Path(name).name if name else "beside the slide")
+
     # -- scanning ------------------------------------------------------------------------------------------------
 
     def scan(self) -> None:
@@ -204,6 +217,7 @@ class ScanWidget(QWidget):
                 scan=ScanSettings(**self.main.values, **self.advanced.values),
                 tissue=TissueSettings(),
                 detection=desk.session.detection,
+                output=None if self._results is None else self._results / f"{slide.name}.metastasis",
             )
         except MetastasisError as error:
             self.error.show_error(tell(error))

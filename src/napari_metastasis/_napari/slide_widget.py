@@ -48,7 +48,7 @@ def _facts(slide: Slide) -> tuple[str, str, str]:
     size = f"{width:,} × {height:,} px".replace(",", "\N{THIN SPACE}")
     real = f"{length_text(width * slide.mpp / 1000)} × {length_text(height * slide.mpp / 1000)} mm"
     source = "set by you" if slide.mpp_supplied else "from the file"
-    return f"{slide.format}{power}", f"{size}\n{real}", f"{slide.mpp:.4g} µm per pixel ({source})"
+    return f"{slide.format}{power}", f"{size}, {real}", f"{slide.mpp:.4g} µm ({source})"
 
 
 class SlideWidget(QWidget):
@@ -100,21 +100,23 @@ class SlideWidget(QWidget):
             ("Name", self.name),
             ("Format", self.kind),
             ("Size", self.size),
-            ("Pixel", self.resolution),
-            ("Tissue", self.tissue),
         ):
             form.addRow(title, label)
-        self.show_tissue = QCheckBox("Show tissue")
+        self.show_tissue = QCheckBox("Show")
         self.show_tissue.setToolTip("Tint what was recognised as tissue; only that is scanned")
         self.show_tissue.toggled.connect(self._on_show_tissue)
         self.pixel_button = QPushButton("Set pixel size…")
+        self.pixel_button.setFlat(True)
+        self.pixel_button.setStyleSheet("QPushButton { text-decoration: underline; background: transparent; }")
         self.pixel_button.setToolTip("Where the file does not state the size of its pixels, or states a wrong one")
         self.pixel_button.clicked.connect(self._ask_pixel_size)
-        below = QHBoxLayout()
-        below.addWidget(self.show_tissue, 1)
-        below.addWidget(self.pixel_button)
+        for label, widget in ((self.resolution, self.pixel_button), (self.tissue, self.show_tissue)):
+            row = QHBoxLayout()
+            row.setContentsMargins(0, 0, 0, 0)
+            row.addWidget(label, 1)
+            row.addWidget(widget)
+            form.addRow("Pixel" if label is self.resolution else "Tissue", row)
         layout.addWidget(self.facts)
-        layout.addLayout(below)
         self.empty = QLabel("No slide is open. Open one, or drop its file onto the window.")
         self.empty.setWordWrap(True)
         layout.addWidget(self.empty)
