@@ -137,14 +137,14 @@ def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
 ) -> None:
     output = tmp_path / "out"
     # Small pieces, so that there is always one left when the signal arrives.
-    options = ("--engine", "torch", "--precision", "float32", "--roi-px", "128", "--no-tissue")
+    options = ("--engine", "torch", "--precision", "float32", "--roi-px", "256", "--no-tissue")
     command = ["scan", str(cmu), "--model", str(model), *options, "--json", "--output", str(output)]
     running = subprocess.Popen(
         [sys.executable, "-m", "napari_metastasis", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     journal = output / "heatmap.ome.zarr" / "0" / "journal.jsonl"
     deadline = time.monotonic() + 120
-    while not (journal.exists() and journal.read_text("utf-8").count("\n") > 2):
+    while not (journal.exists() and journal.read_text("utf-8").count("\n") > 1):
         assert running.poll() is None, running.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)

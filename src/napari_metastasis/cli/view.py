@@ -54,6 +54,7 @@ def _napari() -> Any:
         import napari
     except ImportError as error:
         raise MissingDependencyError(
-            "expected napari, got none installed; install the program with its extras 'all', or with 'napari' and a Qt binding"
+            "expected napari, got none installed; "
+            "install the program with its extra 'all', or with 'napari' and a Qt binding"
         ) from error
     return napari
