@@ -12,6 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/constraints-py311.txt
 INSTALLED := $(VENV)/.installed
+REAL_DATA ?= ../shared/data
 
 # Windows of tests open on a virtual screen with OpenGL, not on the developer's own.
 ifeq ($(shell uname -s),Linux)
@@ -57,7 +58,10 @@ typecheck: env  ## Types, strictly
 
 .PHONY: benchmarks
 benchmarks: env  ## Measure again what docs/benchmarks.md states
-	for script in benchmarks/bench_*.py; do echo "== $$script"; $(SCREEN) $(BIN)/python "$$script"; done
+	for script in $$(grep -l '__main__' benchmarks/*.py | grep -v accuracy.py); do \
+	  echo "== $$script"; $(SCREEN) $(BIN)/python "$$script"; \
+	done
+	if [ -d $(REAL_DATA) ]; then $(BIN)/python benchmarks/accuracy.py $(REAL_DATA); fi
 
 .PHONY: clean
 clean:  ## Remove the environment and every cache; results stay
