@@ -1,0 +1,74 @@
+"""How good a model is on real tissue: patches, regions scanned as a slide.
+
+Run with ``python benchmarks/accuracy.py DATA [--model scannet-pcam] [--json]``, where DATA holds ``pcam_valid.zip`` and
+``regions/`` (512 px regions with tumour masks). The regions lie on one pyramidal slide at 0.7 µm/px, which is scanned
+through the same call as any other slide; the figure is the area under the curve of tumour against all other pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from mosaic import write_mosaic
+from sklearn.metrics import roc_auc_score
+
+from napari_metastasis.evaluation import evaluate_patches, pixel_probabilities
+from napari_metastasis.models import Model, load_model
+from napari_metastasis.patches import open_patches
+from napari_metastasis.pipeline import scan_slide
+from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.slides import open_slide
+
+
+def region_auc(model: Model, regions: Path, *, mpp: float, views: int) -> float:
+    """Return the pixel AUC of regions that are said to have this resolution."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "regions.tif"
+        mosaic = write_mosaic(regions, path, mpp=mpp)
+        with open_slide(path) as slide:
+            result = scan_slide(
+                slide,
+                model,
+                scan=ScanSettings(augment_views=views),
+                tissue=TissueSettings(),
+                detection=DetectionSettings(),
+            )
+    scores = [pixel_probabilities(result.probabilities, result.frame, place).ravel() for place in mosaic.places]
+    labels = [mask.ravel() for mask in mosaic.masks]
+    return float(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    model = load_model(arguments.model)
+    valid = open_patches(arguments.data / "pcam_valid.zip")
+    figures: dict[str, float] = {}
+    for views in (1, 8):
+        report = evaluate_patches(model, valid, views=views, device="cpu")
+        figures[f"patches, AUC, {views} view(s)"] = round(report.auc.value, 4)
+        figures[f"patches, AUC, {views} view(s), low"] = round(report.auc.low, 4)
+        figures[f"patches, AUC, {views} view(s), high"] = round(report.auc.high, 4)
+        figures[f"patches, accuracy, {views} view(s)"] = round(report.accuracy.value, 4)
+    for mpp in (0.58, 0.7, 0.83, 0.97):
+        for views in (1, 8) if mpp == 0.7 else (1,):
+            auc = region_auc(model, arguments.data / "regions", mpp=mpp, views=views)
+            figures[f"regions, pixel AUC at {mpp} µm/px, {views} view(s)"] = round(auc, 4)
+    if arguments.json:
+        print(json.dumps({"model": model.spec.name, "weights_sha256": model.weights_sha256, **figures}))
+        return
+    print(f"{model.spec.name} ({model.weights_sha256[:12]})")
+    for name, value in figures.items():
+        print(f"  {name:<48} {value:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Patch scores against plain loops and hand-made cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_metastasis.errors import PatchDatasetError
+from napari_metastasis.evaluation import auc_with_interval, evaluate_patches
+from napari_metastasis.evaluation.patches import patch_probabilities
+from napari_metastasis.models import Model, ModelSpec, build_network, load_model
+from napari_metastasis.patches import open_patches
+
+
+class Noise:
+    """Random patches whose mean tells their class."""
+
+    labels = np.arange(70, dtype=np.int64) % 2
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> np.ndarray:
+        generator = np.random.default_rng(index)
+        return generator.integers(40 * self.labels[index], 200, (96, 96, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    spec = ModelSpec(name="seeded", architecture="scannet-small", mpp=0.972, patch_px=96, stride_px=16)
+    network = build_network("scannet-small").eval().requires_grad_(requires_grad=False)
+    return Model(spec=spec, network=network, weights_sha256="", card={})
+
+
+def test_batches_answer_what_single_patches_answer(model):
+    source = Noise()
+    fast = patch_probabilities(model, source, views=1, device="cpu")
+    for k in (0, 33, 64, 69):
+        image = torch.from_numpy(source.read(k)).permute(2, 0, 1)[None] / 255
+        alone = model.network((image - 0.5) / 0.25).softmax(1)[0, 1, 0, 0]
+        assert abs(float(alone) - fast[k]) < 1e-5
+
+
+def test_eight_views_are_the_mean_over_the_symmetries(model):
+    source = Noise()
+    fast = patch_probabilities(model, source, views=8, device="cpu")
+    image = source.read(5)
+    views = [np.rot90(image, k) for k in range(4)]
+    views += [np.fliplr(view) for view in views]
+    dense = model.dense(1)
+    answers = [float(dense(torch.from_numpy(np.ascontiguousarray(v)).permute(2, 0, 1)[None].float())) for v in views]
+    assert abs(np.mean(answers) - fast[5]) < 1e-5
+
+
+def test_auc_of_hand_made_scores():
+    labels = np.array([0, 0, 1, 1])
+    # Three of the four pairs are in order.
+    assert auc_with_interval(labels, np.array([0.1, 0.4, 0.35, 0.8], np.float32)).value == pytest.approx(0.75)
+    perfect = auc_with_interval(labels, np.array([0.1, 0.2, 0.3, 0.4], np.float32))
+    assert (perfect.value, perfect.low, perfect.high) == (1.0, 1.0, 1.0)
+
+
+def test_the_interval_holds_the_value_and_repeats_itself():
+    generator = np.random.default_rng(1)
+    labels = np.arange(200) % 2
+    scores = (labels * 0.5 + generator.normal(0, 0.5, 200)).astype(np.float32)
+    first, second = auc_with_interval(labels, scores), auc_with_interval(labels, scores)
+    assert first == second
+    assert first.low < first.value < first.high
+
+
+def test_patches_of_another_size_are_refused(model, monkeypatch):
+    monkeypatch.setattr(Noise, "read", lambda *_: np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(PatchDatasetError, match="cut them to size"):
+        evaluate_patches(model, Noise(), views=1, device="cpu")
+
+
+@pytest.mark.shared
+def test_the_shipped_model_on_real_patches(shared_data):
+    report = evaluate_patches(
+        load_model("scannet-pcam"), open_patches(shared_data / "pcam_valid.zip"), views=1, device="cpu"
+    )
+    assert report.n == 3000
+    assert report.auc.value >= 0.93
