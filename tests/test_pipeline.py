@@ -30,7 +30,7 @@ from napari_metastasis.slides import open_slide, write_pyramid
 SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 MPP = 0.486
 #: In level-0 pixels.
-DISC_CENTER, DISC_RADIUS = Point(1130.0, 640.0), 130.0
+DISC_CENTER, DISC_RADIUS = Point(1130.0, 640.0), 250.0
 
 
 @pytest.fixture(autouse=True)
