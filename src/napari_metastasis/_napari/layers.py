@@ -11,12 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Points
 
-from napari_metastasis._napari.colors import (
-    SIZE_CLASS_COLOR,
-    lesion_colormap,
-    probability_colormap,
-    tissue_colormap,
-)
+from napari_metastasis._napari.colors import lesion_colormap, probability_colormap, tissue_colormap
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis.geometry import Affine1D, LevelFrame, locations_um
 
@@ -28,6 +23,7 @@ __all__ = [
     "detections_layer",
     "detections_of",
     "lesions_layer",
+    "paint_rings",
     "place",
     "probability_layer",
     "slide_layer_data",
@@ -35,9 +31,10 @@ __all__ = [
 ]
 
 #: Rings stay this large on the screen, in pixels, whatever the zoom: neither lost nor in the way.
-_RING_SCREEN_PX = (14, 44)
-#: Width of a ring on the slide, in µm: about the merging distance of detections.
-_RING_UM = 120.0
+_RING_SCREEN_PX = (5, 24)
+#: Width of a ring on the slide, in µm: half the merging distance, so that neighbours do not touch.
+_RING_UM = 38.0
+_RING_COLOR = "#ffd400"
 
 
 def place(um: Affine1D) -> dict[str, Any]:
@@ -120,7 +117,7 @@ def detections_of(found: Found | None) -> tuple[npt.NDArray[np.float64], dict[st
 
 
 def detections_layer(session: SlideSession, *, name: str) -> Points:
-    """Return the detections as rings, coloured by their lesion's size class."""
+    """Return the detections as rings."""
     points, features = detections_of(session.found)
     mpp = session.slide.mpp
     layer = Points(
@@ -129,13 +126,18 @@ def detections_layer(session: SlideSession, *, name: str) -> Points:
         features=features,
         name=name,
         size=_RING_UM / mpp,
-        symbol="ring",
-        face_color="transparent",
-        border_color=SIZE_CLASS_COLOR["macro"],
-        border_width=0.08,
+        symbol="disc",
+        border_width=0.2,
         canvas_size_limits=_RING_SCREEN_PX,
         blending="translucent_no_depth",
         **place(locations_um(mpp)),
     )
+    paint_rings(layer)
     layer.editable = False
     return layer
+
+
+def paint_rings(layer: Points) -> None:
+    """Colour all points alike; those that come later would take napari's default otherwise."""
+    layer.face_color = "transparent"
+    layer.border_color = _RING_COLOR

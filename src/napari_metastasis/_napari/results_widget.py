@@ -41,7 +41,7 @@ def _summary(lesions: tuple[Lesion, ...]) -> str:
     counts = Counter(lesion.size_class for lesion in lesions)
     parts = [f"{counts[key]} {one if counts[key] == 1 else many}" for key, one, many in _COUNTED if counts[key]]
     if counts["itc"]:
-        parts.append(f"{counts['itc']} of isolated tumour cells")
+        parts.append(f"{counts['itc']} × isolated tumour cells")
     return ", ".join(parts)
 
 

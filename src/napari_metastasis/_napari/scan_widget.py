@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -79,8 +78,8 @@ class ScanWidget(QWidget):
         self.model.setToolTip("The network that looks at the slide")
         self.model.currentIndexChanged.connect(self._on_model_changed)
         self.model.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        more = QToolButton()
-        more.setText("…")
+        more = QPushButton("…")
+        more.setFixedWidth(32)
         more.setToolTip("Take a model from a .safetensors file")
         more.clicked.connect(self._choose_model_file)
         row = QHBoxLayout()

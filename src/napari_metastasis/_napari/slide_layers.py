@@ -191,6 +191,7 @@ class SlideLayers:
             layer.selected_data = set()
             layer.data = points
             layer.features = features
+            layers.paint_rings(layer)
         layer.shown = True
         layer.set_view_slice()  # also where it is hidden: it must not be shown again by the indices of other points
         draw_now(layer)
