@@ -296,12 +296,8 @@ class HeatmapFrame:
         right, bottom = math.ceil(last.x + 0.5 - 1e-9), math.ceil(last.y + 0.5 - 1e-9)
         found = Region(x, y, right - x, bottom - y).intersection(Region.of(self.cells))
         if region.is_empty or found.is_empty:
-            slide = Size(
-                round(self.model.size.width * self.model.scale), round(self.model.size.height * self.model.scale)
-            )
             raise RegionError(
-                f"expected a region on the slide ({slide.width} x {slide.height} px at level 0), got {region}; "
-                "choose one inside, or scan the whole slide"
+                f"expected a region on the slide, got {region}; choose one inside, or scan the whole slide"
             )
         return found
 

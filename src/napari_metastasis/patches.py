@@ -23,13 +23,18 @@ _REMEDY = "give a folder or zip with class folders 0 and 1, or PCam's HDF5 file 
 class PatchSource(Protocol):
     """Patches with their labels: 0 normal, 1 tumour. Picklable, so that worker processes can each open their own."""
 
-    labels: npt.NDArray[np.int64]
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Return the class of every patch, (n,): 0 normal, 1 tumour."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of patches."""
+        ...
 
     def read(self, index: int) -> npt.NDArray[np.uint8]:
         """Return patch ``index`` as (rows, columns, 3) uint8."""
+        ...
 
 
 def open_patches(path: str | Path) -> PatchSource:
@@ -41,24 +46,26 @@ def open_patches(path: str | Path) -> PatchSource:
         If nothing is there, it holds no patches, or a class is empty.
     """
     path = Path(path).expanduser()
-    source: PatchSource
-    if path.is_dir():
-        hdf5 = sorted(path.glob("*_x.h5"))
-        source = _Hdf5Patches.open(hdf5[0]) if len(hdf5) == 1 else _FolderPatches.open(path)
-    elif not path.exists():
-        raise PatchDatasetError(f"expected patches at {path}, got no such file; {_REMEDY}")
-    elif path.suffix.lower() in {".h5", ".hdf5"}:
-        source = _Hdf5Patches.open(path)
-    elif zipfile.is_zipfile(path):
-        source = _ZipPatches.open(path)
-    else:
-        raise PatchDatasetError(f"expected patches, got the file {path}; {_REMEDY}")
+    source = _open(path)
     missing = sorted({0, 1} - set(np.unique(source.labels).tolist()))
     if missing:
         raise PatchDatasetError(
             f"expected patches of class 0 and 1, got none of class {missing[0]} in {path}; {_REMEDY}"
         )
     return source
+
+
+def _open(path: Path) -> PatchSource:
+    if path.is_dir():
+        hdf5 = sorted(path.glob("*_x.h5"))
+        return _Hdf5Patches.open(hdf5[0]) if len(hdf5) == 1 else _FolderPatches.open(path)
+    if not path.exists():
+        raise PatchDatasetError(f"expected patches at {path}, got no such file; {_REMEDY}")
+    if path.suffix.lower() in {".h5", ".hdf5"}:
+        return _Hdf5Patches.open(path)
+    if zipfile.is_zipfile(path):
+        return _ZipPatches.open(path)
+    raise PatchDatasetError(f"expected patches, got the file {path}; {_REMEDY}")
 
 
 def _label_of(name: str) -> int | None:

@@ -59,7 +59,7 @@ class ModelSpec:
                 f"expected the tumour class to index {len(self.classes)} classes, got {self.tumour_class}; "
                 "correct its card"
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        if [len(values) for values in (self.mean, self.std)] != [3, 3] or min(self.std) <= 0:
             raise ModelError(
                 f"expected three means and three positive deviations, got {self.mean} and {self.std}; correct its card"
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from napari_metastasis.errors import ScanCancelledError, StorageError
+from napari_metastasis.errors import RegionError, ScanCancelledError, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import (
@@ -179,7 +179,7 @@ def prepare_scan(
         patch_px=model.spec.patch_px,
         stride_px=model.spec.dense_stride_px(scan.dense_coefficient),
     )
-    wanted = Region.of(frame.cells) if region is None else frame.cells_over(region)
+    wanted = Region.of(frame.cells) if region is None else frame.cells_over(_on_slide(region, slide))
     if mask is None:
         mask = tissue_mask(slide, tissue, threads=scan.threads, should_stop=should_stop)
     if mask is None:
@@ -216,6 +216,17 @@ def prepare_scan(
         region=region,
         folder=folder,
     )
+
+
+def _on_slide(region: Region, slide: Slide) -> Region:
+    """Return the part of a region that lies on the slide."""
+    inside = region.intersection(Region.of(slide.size))
+    if inside.is_empty:
+        raise RegionError(
+            f"expected a region on the slide ({slide.size.width} x {slide.size.height} px at level 0), got {region}; "
+            "choose one inside, or scan the whole slide"
+        )
+    return inside
 
 
 def _folder_for(root: Path, identity: Mapping[str, Any]) -> Path:

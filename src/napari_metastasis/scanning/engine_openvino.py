@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import queue
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError, MissingDependencyError
+from napari_metastasis.models import DenseScanNet
 from napari_metastasis.scanning.engine import FloatArray, UInt8Array
+from napari_metastasis.scanning.openvino_graph import openvino_graph
 
 if TYPE_CHECKING:
     import openvino
@@ -27,9 +26,6 @@ _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 #: Two requests on one stream: one is filled and emptied while the other computes with every core, and both share the
 #: stream's working memory.
 _LANES = 2
-
-#: Side of the image that conversion traces; any other side is taken later on.
-_EXAMPLE_PX = 320
 
 
 def has_openvino() -> bool:
@@ -66,7 +62,7 @@ class OpenVinoEngine:
     Parameters
     ----------
     network
-        From raw pixels, float N x 3 x H x W, to probabilities, float32 N x h x w.
+        The dense network to run.
     precision
         ``"float32"``, ``"bfloat16"`` or ``"float16"``.
 
@@ -82,7 +78,7 @@ class OpenVinoEngine:
     device = "cpu"
     lanes = _LANES
 
-    def __init__(self, network: nn.Module, *, precision: str) -> None:
+    def __init__(self, network: DenseScanNet, *, precision: str) -> None:
         if precision not in (known := openvino_precisions()):
             raise DeviceError(
                 f"expected a processor with {precision} for engine openvino, got one with {', '.join(known)}; "
@@ -113,31 +109,13 @@ class OpenVinoEngine:
             self._free.get()
 
 
-class _FromBytes(nn.Module):
-    """Takes images as they are read, so that their conversion becomes part of the graph."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        answers: Tensor = self.network(images.permute(0, 3, 1, 2).float())
-        return answers
-
-
-def _compiled(network: nn.Module, precision: str) -> Any:
+def _compiled(network: DenseScanNet, precision: str) -> Any:
     openvino = _import_openvino()
-    example = torch.zeros(1, _EXAMPLE_PX, _EXAMPLE_PX, 3, dtype=torch.uint8)
     try:
-        with warnings.catch_warnings():
-            # Conversion traces the network with torch.jit, which newer torch calls deprecated; not for us to change.
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            # Open sides cost nothing on a processor, and let ROIs at an edge be as small as they are.
-            graph = openvino.convert_model(
-                _FromBytes(network).eval(), example_input=example, input=[([-1, -1, -1, 3], np.uint8)]
-            )
         return openvino.Core().compile_model(
-            graph, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
+            openvino_graph(network),
+            "CPU",
+            {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]},
         )
     except (MemoryError, RuntimeError) as error:
         raise _translated(error) from error

@@ -83,6 +83,9 @@ class Augmenter(nn.Module):
         Reaches every random call, together with the step.
     """
 
+    stains: Tensor
+    unmix: Tensor
+
     def __init__(self, settings: AugmentSettings, seed: int) -> None:
         super().__init__()
         self.settings = settings

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
-from napari_metastasis.models import ModelSpec, build_network
+from napari_metastasis.models import ModelSpec, ScanNet, build_network
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.training.augment import Augmenter, AugmentSettings
 
@@ -37,10 +37,9 @@ class PatchClassifier(lightning.LightningModule):
         self.spec = spec
         self.settings = settings
         self.total_steps = total_steps
-        self.network = build_network(spec.architecture).to(memory_format=torch.channels_last)
-        self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
-        )
+        self.network = build_network(spec.architecture)
+        average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         self.augment = Augmenter(AugmentSettings(), settings.seed)
         self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         self.auroc = BinaryAUROC()
@@ -84,6 +83,13 @@ class PatchClassifier(lightning.LightningModule):
         self.log("validation_accuracy", self.accuracy.compute())
         self.auroc.reset()
         self.accuracy.reset()
+
+    @property
+    def averaged_network(self) -> ScanNet:
+        """Return the network with the averaged weights: what is kept."""
+        network = self.average.module
+        assert isinstance(network, ScanNet)
+        return network
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW with a one-cycle schedule; biases and normalisation are not decayed."""

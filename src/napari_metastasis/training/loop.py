@@ -183,7 +183,7 @@ def train_scannet(
         "warning": "Not a medical device. Not validated for diagnosis.",
     }
     weights = output / f"{spec.name}.safetensors"
-    save_checkpoint(weights, module.average.module, spec, card)
+    save_checkpoint(weights, module.averaged_network, spec, card)
     return weights
 
 
@@ -205,7 +205,7 @@ def _trainer(output: Path, settings: TrainSettings, *, progress: bool) -> lightn
                 enable_version_counter=False,
             ),
             _StopOnNaN(),
-            *([RichProgressBar()] if progress else []),
+            *([RichProgressBar(console_kwargs={"stderr": True})] if progress else []),
         ],
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -286,6 +286,7 @@ def _accelerator(device: str) -> tuple[str, Any]:
 def _precision(precision: str, accelerator: str) -> Any:
     if precision == "auto":
         on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-        fast_cpu = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        fast_cpu = has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         precision = "bfloat16" if on_gpu or fast_cpu else "float32"
     return {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]
