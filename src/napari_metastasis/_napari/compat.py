@@ -6,6 +6,7 @@ Written against napari 0.9; what is missing in another version costs comfort, no
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "redraw_labels",
     "show_scale_bar",
     "tiles_under_way",
+    "unrefreshed",
     "window_of",
 ]
 
@@ -61,11 +63,21 @@ def draw_now(layer: Layer) -> None:
     """Draw a layer whose data lie in memory as they are now.
 
     With asynchronous slicing ``refresh`` leaves that to the one thread that reads all tiles: a heatmap would wait
-    behind them, and napari 0.9 meanwhile draws fewer points by the indices of more, and fails.
+    behind them.
     """
     if layer.visible:
         layer.set_view_slice()
         layer.events.set_data()
+
+
+def unrefreshed(layer: Layer) -> AbstractContextManager[None]:
+    """Keep changes in the block from being refreshed one by one; :func:`draw_now` follows.
+
+    With asynchronous slicing each refresh is answered later, when napari 0.9 may draw fewer points by the indices of
+    more, and fail.
+    """
+    block = getattr(layer, "_block_refresh", None)
+    return nullcontext() if block is None else block()
 
 
 def tiles_under_way(viewer: Viewer) -> tuple[Future[Any], ...]:

@@ -11,7 +11,7 @@ from psygnal import Signal
 
 from napari_metastasis._napari import layers
 from napari_metastasis._napari.colors import probability_colormap
-from napari_metastasis._napari.compat import draw_now, redraw_labels
+from napari_metastasis._napari.compat import draw_now, redraw_labels, unrefreshed
 from napari_metastasis.geometry import Region
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ class SlideLayers:
         if self.probability is not None:
             self.probability.contrast_limits = (threshold, 1.0)
         if self.detections is not None and len(self.detections.data):
-            self.detections.shown = self.detections.features["probability"].to_numpy() >= threshold
+            with unrefreshed(self.detections):
+                self.detections.shown = self.detections.features["probability"].to_numpy() >= threshold
             draw_now(self.detections)
 
     def _on_found_changed(self) -> None:
@@ -170,7 +171,8 @@ class SlideLayers:
                 self._viewer.layers.remove(self.lesions)
                 self._show_lesions()
                 return
-            self.lesions.data = found.labels
+            with unrefreshed(self.lesions):
+                self.lesions.data = found.labels
             draw_now(self.lesions)
         else:
             self._redraw_parts(self.lesions, found.changed)
@@ -187,12 +189,14 @@ class SlideLayers:
                 self.detections = self._add(layers.detections_layer(self._session, name=self._name("Detections")))
             return
         points, features = layers.detections_of(found)
-        if not np.array_equal(points, layer.data):
-            layer.selected_data = set()
-            layer.data = points
-            layer.features = features
-            layers.paint_rings(layer)
-        layer.shown = True
+        with unrefreshed(layer):
+            if not np.array_equal(points, layer.data):
+                layer.selected_data = set()
+                layer.data = points
+                layer.set_view_slice()
+                layer.features = features
+                layers.paint_rings(layer)
+            layer.shown = True
         layer.set_view_slice()  # also where it is hidden: it must not be shown again by the indices of other points
         draw_now(layer)
 

@@ -1,0 +1,62 @@
+"""Work beside the window."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from napari_metastasis._napari.worker import Worker, explain
+from napari_metastasis.errors import RegionError
+
+pytestmark = pytest.mark.gui
+
+
+def test_everything_arrives_on_the_gui_thread_and_in_order(qtbot) -> None:
+    def work(_):
+        yield from range(1000)
+        return threading.current_thread().name
+
+    worker = Worker(work, name="counting")
+    got, threads = [], set()
+    worker.yielded.connect(lambda items: (got.extend(items), threads.add(threading.current_thread())))
+    with qtbot.waitSignals([worker.succeeded, worker.ended], order="strict") as caught:
+        worker.start()
+    assert got == list(range(1000))
+    assert threads == {threading.main_thread()}
+    assert caught.all_signals_and_args[0].args[0].startswith("counting")
+    assert not worker.running
+
+
+def test_failure_is_handed_over(qtbot) -> None:
+    def work(_):
+        yield 1
+        raise RegionError("expected a region on the slide,\n got none; choose one")
+
+    worker = Worker(work, name="failing")
+    with qtbot.waitSignal(worker.failed) as caught:
+        worker.start()
+    assert explain(caught.args[0]) == "Expected a region on the slide, got none; choose one"
+    assert "report" in explain(KeyError("x"))
+
+
+def test_stop_and_abandon(qtbot) -> None:
+    def work(should_stop):
+        yield from ()
+        while not should_stop():
+            threading.Event().wait(0.005)
+        return "stopped"
+
+    worker = Worker(work, name="waiting")
+    with qtbot.waitSignal(worker.succeeded) as caught:
+        worker.start()
+        worker.stop()
+    assert caught.args == ["stopped"]
+    silent = Worker(work, name="waiting")
+    silent.start()
+    heard = []
+    silent.ended.connect(lambda: heard.append(True))
+    silent.abandon()
+    assert silent.wait(10)
+    qtbot.wait(100)
+    assert not heard
