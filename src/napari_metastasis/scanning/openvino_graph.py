@@ -1,0 +1,54 @@
+"""A dense network written down as an OpenVINO graph.
+
+The family has three kinds of layer, so that writing them is shorter than tracing: nothing is run, nothing is guessed,
+and OpenVINO's converter, which reports its use over the network unless told otherwise, is not needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from napari_metastasis.errors import ModelError
+from napari_metastasis.models import DenseScanNet
+
+__all__ = ["openvino_graph"]
+
+
+def openvino_graph(network: DenseScanNet) -> Any:
+    """Return the ``openvino.Model`` of a dense network.
+
+    Its input is uint8 of shape N x H x W x 3, as images are read, its output float32 of shape N x h x w.
+
+    Raises
+    ------
+    ModelError
+        If the network holds a layer of another kind.
+    """
+    import openvino
+    from openvino import opset13 as ops
+
+    # Open sides cost nothing on a processor, and let ROIs at an edge be as small as they are.
+    images = ops.parameter([-1, -1, -1, 3], np.uint8, name="images")
+    node = ops.transpose(ops.convert(images, "f32"), [0, 3, 1, 2])
+    for layer in network.layers:
+        node = _layer(ops, node, layer)
+    tumour = ops.gather(ops.softmax(node, 1), ops.constant(network.tumour_class, np.int64), ops.constant(1, np.int64))
+    return openvino.Model([tumour], [images], "dense")
+
+
+def _layer(ops: Any, node: Any, layer: nn.Module) -> Any:
+    if isinstance(layer, nn.ReLU):
+        return ops.relu(node)
+    if isinstance(layer, nn.MaxPool2d):
+        side, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+        pooled = ops.max_pool(node, [stride] * 2, [dilation] * 2, [0, 0], [0, 0], [side] * 2, rounding_type="floor")
+        # The second output holds positions.
+        return pooled.output(0)
+    if isinstance(layer, nn.Conv2d) and layer.padding == (0, 0) and layer.groups == 1 and layer.bias is not None:
+        weight = ops.constant(layer.weight.detach().cpu().numpy())
+        node = ops.convolution(node, weight, list(layer.stride), [0, 0], [0, 0], list(layer.dilation))
+        return ops.add(node, ops.constant(layer.bias.detach().cpu().numpy().reshape(1, -1, 1, 1)))
+    raise ModelError(f"expected convolutions, rectifiers and poolings, got {layer}; choose --engine torch")
