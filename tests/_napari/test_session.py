@@ -75,7 +75,7 @@ def test_points_may_become_fewer_and_more(make_napari_viewer, session: SlideSess
 
     viewer = make_napari_viewer(show=True)
     slice_off_the_gui_thread()
-    slide = viewer.add_image(np.zeros((240, 320)))
+    slide = viewer.add_image(np.zeros((240, 320)), units=("um", "um"))
     layers = SlideLayers(viewer, session, slide)
     rng = np.random.default_rng(1)
     for peaks in (30, 3, 0, 12, 1):

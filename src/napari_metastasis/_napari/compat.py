@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.components import Camera
-    from napari.layers import Labels, Layer
+    from napari.layers import Labels, Layer, Points
     from qtpy.QtWidgets import QMainWindow
 
     from napari_metastasis.geometry import Region
@@ -24,6 +24,7 @@ __all__ = [
     "real_viewer",
     "redraw_labels",
     "show_scale_bar",
+    "slice_at_once",
     "tiles_under_way",
     "unrefreshed",
     "window_of",
@@ -68,6 +69,33 @@ def draw_now(layer: Layer) -> None:
     if layer.visible:
         layer.set_view_slice()
         layer.events.set_data()
+
+
+def slice_at_once(layer: Points) -> None:
+    """Draw a points layer by its points as they are, whenever napari says that it was sliced.
+
+    napari 0.9 slices points in another thread and takes the answer without a look at whether the points are still
+    those: fewer points are then drawn by the indices of more, which fails.
+    """
+    state = getattr(layer, "_slicing_state", None)
+    take = getattr(state, "_update_slice_response", None)
+    if state is None or take is None:
+        return
+    slicing = False
+
+    def take_fresh(response: Any) -> None:
+        nonlocal slicing
+        if slicing:
+            take(response)
+            return
+        slicing = True
+        state._slice_input = response.slice_input
+        try:
+            state.set_view_slice()
+        finally:
+            slicing = False
+
+    state._update_slice_response = take_fresh
 
 
 def unrefreshed(layer: Layer) -> AbstractContextManager[None]:

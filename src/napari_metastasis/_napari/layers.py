@@ -12,6 +12,7 @@ import numpy.typing as npt
 from napari.layers import Image, Labels, Points
 
 from napari_metastasis._napari.colors import lesion_colormap, probability_colormap, tissue_colormap
+from napari_metastasis._napari.compat import slice_at_once
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis.geometry import Affine1D, LevelFrame, locations_um
 
@@ -133,6 +134,7 @@ def detections_layer(session: SlideSession, *, name: str) -> Points:
         **place(locations_um(mpp)),
     )
     paint_rings(layer)
+    slice_at_once(layer)
     layer.editable = False
     return layer
 
