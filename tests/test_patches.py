@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from napari_metastasis.errors import PatchDatasetError
-from napari_metastasis.patches import open_patches
+from napari_metastasis.patches import join_patches, open_patches
 
 LABELS = [0, 0, 1, 0, 1]
 
@@ -59,6 +59,17 @@ def test_all_three_hold_the_same_patches(folder, archive, hdf5, images):
     expected = sorted((label, image.tobytes()) for label, image in zip(LABELS, images, strict=True))
     for path in (folder, archive, hdf5):
         assert as_pairs(open_patches(path)) == expected
+
+
+def test_joined_sources_are_read_in_their_order(folder, hdf5):
+    first, second = open_patches(folder), open_patches(hdf5)
+    joined = join_patches([first, second])
+    assert len(joined) == len(first) + len(second)
+    assert joined.labels.tolist() == [*first.labels, *second.labels]
+    for k in range(len(joined)):
+        source, index = (first, k) if k < len(first) else (second, k - len(first))
+        np.testing.assert_array_equal(joined.read(k), source.read(index))
+    assert join_patches([first]) is first
 
 
 def test_a_folder_with_hdf5_files_is_pcam(hdf5):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from napari_metastasis.errors import MissingDependencyError, PatchDatasetError
 
-__all__ = ["PatchSource", "open_patches"]
+__all__ = ["PatchSource", "join_patches", "open_patches"]
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 _CLASS_FOLDERS = {"0": 0, "1": 1}
@@ -53,6 +54,32 @@ def open_patches(path: str | Path) -> PatchSource:
             f"expected patches of class 0 and 1, got none of class {missing[0]} in {path}; {_REMEDY}"
         )
     return source
+
+
+def join_patches(sources: Sequence[PatchSource]) -> PatchSource:
+    """Return several sources as one, in their order."""
+    return sources[0] if len(sources) == 1 else _JoinedPatches(tuple(sources))
+
+
+@dataclass(frozen=True)
+class _JoinedPatches:
+    sources: tuple[PatchSource, ...]
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        return np.concatenate([source.labels for source in self.sources])
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        return np.cumsum([len(source) for source in self.sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def read(self, index: int) -> npt.NDArray[np.uint8]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        source = self.sources[number]
+        return source.read(index - int(self._ends[number]) + len(source))
 
 
 def _open(path: Path) -> PatchSource:

@@ -34,7 +34,7 @@ def found(request):
     distance = np.hypot(y - 40, x - 70)
     values[(distance < 20) & (distance >= 4)] = 0.875
     values[80:83, 20:23] = 0.7
-    found = LesionIndex(values, frame, DetectionSettings()).at(0.5)
+    found = LesionIndex(values, frame, DetectionSettings(opening_um=16)).at(0.5)
     return frame, found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from napari_metastasis.errors import TrainingError
+from napari_metastasis.errors import ModelError, TrainingError
 from napari_metastasis.models import load_model
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.training import loop
@@ -28,8 +30,8 @@ class Squares:
         return generator.integers(base - 30, base + 30, (96, 96, 3)).astype(np.uint8)
 
 
-def train(output, **change):
-    settings = TrainSettings(epochs=2, batch_size=8, device="cpu", precision="float32", **change)
+def train(output, *, initial=None, **change):
+    settings = TrainSettings(**{"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32", **change})
     return train_scannet(
         patch_spec("tiny", "scannet-small", 0.972),
         patches=Squares(32),
@@ -37,6 +39,7 @@ def train(output, **change):
         output=output,
         settings=settings,
         data_description="squares",
+        initial=initial,
         progress=False,
     )
 
@@ -76,6 +79,25 @@ def test_killed_training_resumes_to_the_same_weights(finished, tmp_path, monkeyp
     resumed = load_model(train(tmp_path)).network.state_dict()
     for name, tensor in load_model(finished).network.state_dict().items():
         assert torch.equal(resumed[name], tensor), name
+
+
+def test_training_begins_with_another_models_weights(finished, tmp_path, monkeypatch):
+    begun = {}
+
+    def remember(self):
+        begun.update({name: tensor.clone() for name, tensor in self.network.state_dict().items()})
+
+    monkeypatch.setattr(loop.PatchClassifier, "on_train_start", remember)
+    initial = load_model(finished)
+    weights = train(tmp_path, initial=initial, epochs=1)
+    assert all(torch.equal(begun[name], tensor) for name, tensor in initial.network.state_dict().items())
+    assert load_model(weights).card["initial_sha256"] == initial.weights_sha256
+
+
+def test_initial_weights_of_another_architecture_are_refused(finished, tmp_path):
+    other = dataclasses.replace(load_model(finished).spec, architecture="scannet-vgg16")
+    with pytest.raises(ModelError, match="expected initial weights of scannet-small, got scannet-vgg16"):
+        train(tmp_path, initial=dataclasses.replace(load_model(finished), spec=other))
 
 
 def test_another_run_in_the_folder_is_not_overwritten(finished):

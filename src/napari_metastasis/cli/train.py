@@ -25,7 +25,10 @@ def _train() -> None:
 @with_settings("settings", TrainSettings, panel="Training")
 def scannet(
     patches: Annotated[
-        Path, typer.Option(help="Labelled patches: a folder or zip with class folders 0 and 1, or PCam's HDF5.")
+        list[Path],
+        typer.Option(
+            help="Labelled patches: a folder or zip with class folders 0 and 1, or PCam's HDF5. Give it again for more."
+        ),
     ],
     validation: Annotated[Path, typer.Option(help="Patches from other slides, on which every epoch is measured.")],
     output: Annotated[Path, typer.Option(help="Run folder; a run found there with the same settings goes on.")],
@@ -33,20 +36,25 @@ def scannet(
     name: Annotated[str, typer.Option(help="Name of the model.")] = DEFAULT_MODEL,
     architecture: Annotated[str, typer.Option(help="Network: scannet-small or scannet-vgg16.")] = "scannet-small",
     mpp: Annotated[float, typer.Option(help="Resolution of the patches, µm per pixel.")] = 0.972,
+    initial: Annotated[
+        str, typer.Option(help="Model whose weights training begins with; random ones by default.")
+    ] = "",
     description: Annotated[
         str, typer.Option(help="What the patches are, for the model card; their names by default.")
     ] = "",
 ) -> None:
     """Train Fast ScanNet on patches (a first version: patches only, no mining)."""
-    from napari_metastasis.patches import open_patches
+    from napari_metastasis.models import load_model
+    from napari_metastasis.patches import join_patches, open_patches
     from napari_metastasis.training.loop import patch_spec, train_scannet
 
     weights = train_scannet(
         patch_spec(name, architecture, mpp),
-        patches=open_patches(patches),
+        patches=join_patches([open_patches(path) for path in patches]),
         validation=open_patches(validation),
         output=output,
         settings=settings,
-        data_description=description or f"{patches.name}, validated on {validation.name}",
+        data_description=description or f"{', '.join(path.name for path in patches)}; measured on {validation.name}",
+        initial=load_model(initial) if initial else None,
     )
     say(str(weights))

@@ -15,7 +15,7 @@ from napari_metastasis.settings import SyntheticSettings
 from napari_metastasis.synthetic._cells import Grids
 from napari_metastasis.synthetic._layout import plan_layout
 from napari_metastasis.synthetic._matrix import Grain, paint_matrix
-from napari_metastasis.synthetic._noise import Noise
+from napari_metastasis.synthetic._noise import Floats, Noise
 from napari_metastasis.synthetic._nuclei import Nuclei
 from napari_metastasis.synthetic._optics import Stain, develop
 from napari_metastasis.synthetic._tissue import Tissue
@@ -96,6 +96,11 @@ class SyntheticSlide:
             inner = part.shifted(-column * CHUNK_PX, -row * CHUNK_PX)
             out[part.shifted(-region.x, -region.y).slices] = chunk[inner.slices]
         return out
+
+    def kinds_at(self, x_um: NDArray[np.float32], y_um: NDArray[np.float32]) -> tuple[NDArray[np.int8], Floats]:
+        """Return the kind of tissue at places in µm from the slide's corner, and how deep in a metastasis they lie."""
+        tissue = self._tissue.at(x_um, y_um)
+        return tissue.kinds(), tissue.tumour
 
     def _chunk(self, column: int, row: int) -> NDArray[np.uint8]:
         with self._lock:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
-from napari_metastasis.models import ModelSpec, ScanNet, build_network
+from napari_metastasis.errors import ModelError
+from napari_metastasis.models import Model, ModelSpec, ScanNet, build_network
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.training.augment import Augmenter, AugmentSettings
 
@@ -46,6 +47,22 @@ class PatchClassifier(lightning.LightningModule):
         self.accuracy = BinaryAccuracy()
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+
+    def begin_with(self, model: Model) -> None:
+        """Take over another model's weights.
+
+        Raises
+        ------
+        ModelError
+            If it has another architecture.
+        """
+        if model.spec.architecture != self.spec.architecture:
+            raise ModelError(
+                f"expected initial weights of {self.spec.architecture}, got {model.spec.architecture}; "
+                "choose another initial model or architecture"
+            )
+        self.network.load_state_dict(model.network.state_dict())
+        self.averaged_network.load_state_dict(model.network.state_dict())
 
     def _normalise(self, image: Tensor) -> Tensor:
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

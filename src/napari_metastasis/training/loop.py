@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import MetastasisError, TrainingError
-from napari_metastasis.models import ARCHITECTURES, ModelSpec, save_checkpoint
+from napari_metastasis.models import ARCHITECTURES, Model, ModelSpec, save_checkpoint
 from napari_metastasis.patches import PatchSource
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import atomic_write
@@ -120,6 +120,7 @@ def train_scannet(
     output: Path,
     settings: TrainSettings,
     data_description: str,
+    initial: Model | None = None,
     progress: bool = True,
 ) -> Path:
     """Train a network on patches and store it as a model.
@@ -137,6 +138,8 @@ def train_scannet(
         How to train.
     data_description
         What the patches are, for the model card.
+    initial
+        Model whose weights training begins with; ``None`` for random ones.
     progress
         Show a progress bar on standard error.
 
@@ -147,11 +150,13 @@ def train_scannet(
 
     Raises
     ------
+    ModelError
+        If the initial model has another architecture.
     TrainingError
         If the folder holds a run with other settings, or the loss is no longer finite.
     """
     output.mkdir(parents=True, exist_ok=True)
-    _claim(output, spec, settings)
+    _claim(output, spec, settings, initial)
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
     steps_per_epoch = len(patches) // settings.batch_size
     if steps_per_epoch < 1:
@@ -159,6 +164,8 @@ def train_scannet(
             f"expected at least one batch of {settings.batch_size} patches, got {len(patches)}; lower the batch size"
         )
     module = PatchClassifier(spec, settings, total_steps=steps_per_epoch * settings.epochs)
+    if initial is not None:
+        module.begin_with(initial)
     last = output / "last.ckpt"
     sampler = _BalancedSampler(patches.labels, settings.seed)
     if last.exists():
@@ -177,6 +184,7 @@ def train_scannet(
         "data": data_description,
         "validation_auc": round(float(trainer.callback_metrics["validation_auc"]), 4),
         "validation_accuracy": round(float(trainer.callback_metrics["validation_accuracy"]), 4),
+        "initial_sha256": None if initial is None else initial.weights_sha256,
         "settings": {**asdict(settings), "augment": asdict(AugmentSettings())},
         "versions": {"napari-metastasis": __version__, "torch": torch.__version__, "lightning": lightning.__version__},
         "intended_use": "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides.",
@@ -244,9 +252,14 @@ def _errors_of_workers() -> Iterator[None]:
         raise type(error)(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from error
 
 
-def _claim(output: Path, spec: ModelSpec, settings: TrainSettings) -> None:
+def _claim(output: Path, spec: ModelSpec, settings: TrainSettings, initial: Model | None) -> None:
     """Write the run's settings, or check that the run found there has the same."""
-    wanted = {"spec": spec.to_json(), "settings": asdict(settings), "augment": asdict(AugmentSettings())}
+    wanted = {
+        "spec": spec.to_json(),
+        "settings": asdict(settings),
+        "augment": asdict(AugmentSettings()),
+        "initial_sha256": None if initial is None else initial.weights_sha256,
+    }
     path = output / "settings.json"
     text = json.dumps(wanted, indent=2) + "\n"
     if path.exists():
