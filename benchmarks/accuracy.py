@@ -1,8 +1,9 @@
 """How good a model is on real tissue: patches, regions scanned as a slide.
 
-Run with ``python benchmarks/accuracy.py DATA [--model scannet-pcam] [--json]``, where DATA holds ``pcam_valid.zip`` and
-``regions/`` (512 px regions with tumour masks). The regions lie on one pyramidal slide at 0.7 µm/px, which is scanned
-through the same call as any other slide; the figure is the area under the curve of tumour against all other pixels.
+Run with ``python benchmarks/accuracy.py DATA [--model NAME] [--json] [--card CARD]``. DATA holds ``pcam_valid.zip`` and
+``regions/`` (512 px regions with tumour masks); ``--card`` writes the figures into a model's card. The regions lie on
+one pyramidal slide at 0.7 µm/px, which is scanned through the same call as any other slide; the figure is the area
+under the curve of tumour against all other pixels.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from napari_metastasis.patches import open_patches
 from napari_metastasis.pipeline import scan_slide
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide
+from napari_metastasis.storage import atomic_text
 
 
 def region_auc(model: Model, regions: Path, *, mpp: float, views: int) -> float:
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--card", type=Path)
     arguments = parser.parse_args()
     model = load_model(arguments.model)
     valid = open_patches(arguments.data / "pcam_valid.zip")
@@ -62,6 +65,11 @@ def main() -> None:
         for views in (1, 8) if mpp == 0.7 else (1,):
             auc = region_auc(model, arguments.data / "regions", mpp=mpp, views=views)
             figures[f"regions, pixel AUC at {mpp} µm/px, {views} view(s)"] = round(auc, 4)
+    if arguments.card is not None:
+        card = json.loads(arguments.card.read_text(encoding="utf-8"))
+        card["card"]["measured"] = figures
+        with atomic_text(arguments.card) as stream:
+            stream.write(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
     if arguments.json:
         print(json.dumps({"model": model.spec.name, "weights_sha256": model.weights_sha256, **figures}))
         return

@@ -1,6 +1,7 @@
 """Peak memory on a slide of 100,000 x 100,000 px: opening it, and scanning a region. Goal: under 1.5 GB.
 
-Each is measured in a process of its own, imports included, with the slide's file (5 GB) written once beforehand and kept.
+Each is measured in a process of its own, imports included, with the slide's file (5 GB) written once beforehand and
+kept.
 """
 
 from __future__ import annotations

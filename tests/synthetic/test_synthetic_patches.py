@@ -42,7 +42,7 @@ def test_the_archive_is_read_back_and_repeats_itself(tmp_path):
     told = []
     for name in ("first.zip", "second.zip"):
         make_patches(
-            tmp_path / name, slides=1, per_slide=8, seed=3, progress=lambda done, total: told.append((done, total))
+            tmp_path / name, slides=1, per_slide=4, seed=3, progress=lambda done, total: told.append((done, total))
         )
     assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
     source = open_patches(tmp_path / "first.zip")
