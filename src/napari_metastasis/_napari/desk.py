@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent import futures
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
@@ -22,13 +23,16 @@ from napari_metastasis._napari.scan_job import (
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
 from napari_metastasis._napari.worker import Work, Worker, tell
+from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import TissueSettings
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
 
+    from napari_metastasis._napari.engines import EngineShelf
     from napari_metastasis.scanning import FinishedRoi
+    from napari_metastasis.slides import TissueMask
 
 __all__ = ["Desk"]
 
@@ -52,13 +56,19 @@ class Desk(QObject):
         The slide's session.
     layer
         The slide's layer, already in the viewer.
+    engines
+        Where networks come from.
     parent
         Qt parent.
     """
 
-    def __init__(self, viewer: Viewer, session: SlideSession, layer: Layer, parent: QObject) -> None:
+    def __init__(
+        self, viewer: Viewer, session: SlideSession, layer: Layer, engines: EngineShelf, parent: QObject
+    ) -> None:
         super().__init__(parent)
         self.session = session
+        self._engines = engines
+        self._tissue: tuple[TissueSettings, Future[TissueMask | None]] | None = None
         self.layers = SlideLayers(viewer, session, layer)
         self.layers.probability_removed.connect(self.cancel)
         self._viewer = viewer
@@ -93,7 +103,8 @@ class Desk(QObject):
             return
         self._mpx = 0.0
         self.session.report(Activity(stage="Starting…", busy=True))
-        worker = Worker(scan_work(self.session.slide, request), name="scan", parent=self)
+        known = self._tissue[1] if self._tissue is not None and self._tissue[0] == request.tissue else None
+        worker = Worker(scan_work(self.session.slide, request, self._engines, known), name="scan", parent=self)
         worker.yielded.connect(self._on_scan_yielded)
         worker.succeeded.connect(self._on_scan_succeeded)
         worker.failed.connect(self._on_scan_failed)
@@ -104,13 +115,17 @@ class Desk(QObject):
         """Ask a running scan to end after the piece that it is at; what was scanned stays."""
         if self._scan is not None:
             self._scan.stop()
-            self.session.report(Activity(stage="Stopping…", busy=True))
+            self.session.report(Activity(stage=self._stage(""), busy=True))
+
+    def _stage(self, otherwise: str) -> str:
+        """Return what is being done: once it is stopping, nothing else."""
+        return "Stopping…" if self._scan is not None and self._scan.stopping else otherwise
 
     def _on_scan_yielded(self, items: tuple[Any, ...]) -> None:
         pieces: list[FinishedRoi] = []
         for item in items:
             if isinstance(item, Stage):
-                self.session.report(Activity(stage=item.text, busy=True))
+                self.session.report(Activity(stage=self._stage(item.text), busy=True))
             elif isinstance(item, ScanStarted):
                 self._on_scan_started(item)
             else:
@@ -134,15 +149,14 @@ class Desk(QObject):
             session.show_tissue(started.tissue)
         self._began = time.monotonic()
         self._next_index = self._began + _INDEX_EVERY_S / 2
-        stage = f"Scanning with {started.engine}"
+        stage = self._stage(f"Scanning with {started.engine}")
         session.report(Activity(stage=stage, busy=True, total=started.model_px))
 
     def _report_progress(self, last: FinishedRoi) -> None:
-        stopping = self.session.activity.stage.startswith("Stopping")
         seconds = max(time.monotonic() - self._began, 1e-3)
         self.session.report(
             Activity(
-                stage="Stopping…" if stopping else "Scanning",
+                stage=self._stage("Scanning"),
                 busy=True,
                 done=last.done,
                 total=last.total,
@@ -159,7 +173,8 @@ class Desk(QObject):
 
     def _on_scan_failed(self, error: BaseException) -> None:
         self._scan = None
-        self.session.report(Activity(error=tell(error)))
+        stopped = isinstance(error, ScanCancelledError)
+        self.session.report(Activity(stage="Scan stopped before it began") if stopped else Activity(error=tell(error)))
         self._find_lesions()
 
     # -- lesions -------------------------------------------------------------------------------------------------
@@ -211,7 +226,8 @@ class Desk(QObject):
             if tissue is not None and not self.session.closed:
                 self.session.show_tissue(tissue)
 
-        self._run(tissue_work(self.session.slide, settings or TissueSettings()), show, name="tissue")
+        settings = settings or TissueSettings()
+        self._tissue = settings, self._run(tissue_work(self.session.slide, settings), show, name="tissue")
 
     def load_earlier(self) -> None:
         """Show what an earlier scan of this slide left beside it."""
@@ -229,13 +245,13 @@ class Desk(QObject):
 
         self._run(load_earlier_work(self.session.slide), show, name="earlier")
 
-    def _run(self, work: Work, show: Any, *, name: str) -> None:
+    def _run(self, work: Work, show: Any, *, name: str) -> Future[Any]:
         worker = Worker(work, name=name, parent=self)
         worker.succeeded.connect(show)
         worker.failed.connect(self._on_other_failed)
         worker.ended.connect(lambda: self._others.remove(worker))
         self._others.append(worker)
-        worker.start()
+        return worker.start()
 
     def _on_other_failed(self, error: BaseException) -> None:
         line = tell(error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_metastasis._napari.engines import EngineShelf, await_future
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
 from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
 
@@ -31,6 +34,7 @@ __all__ = [
     "offer_work",
     "scan_work",
     "tissue_work",
+    "warm_up_work",
 ]
 
 ShouldStop = Callable[[], bool]
@@ -112,43 +116,60 @@ class EarlierResult:
     model_name: str
 
 
-def scan_work(slide: Slide, request: ScanRequest) -> Callable[[ShouldStop], Generator[Any, None, Any]]:
-    """Return the work that scans a slide: yields Stage, ScanStarted, then each FinishedRoi; returns the ScanResult."""
+def scan_work(
+    slide: Slide, request: ScanRequest, engines: EngineShelf, tissue: Future[TissueMask | None] | None
+) -> Callable[[ShouldStop], Generator[Any, None, Any]]:
+    """Return the work that scans a slide: yields Stage, ScanStarted, then each FinishedRoi; returns the ScanResult.
+
+    Parameters
+    ----------
+    slide
+        The open slide.
+    request
+        What to do.
+    engines
+        Where the network comes from.
+    tissue
+        The slide's tissue, found or being found with the settings of the request; ``None`` to find it now.
+    """
 
     def work(should_stop: ShouldStop) -> Generator[Any, None, Any]:
-        # Imported here, beside the window: torch takes seconds to load.
-        yield Stage("Loading the model…")
-        from napari_metastasis.models import load_model
-        from napari_metastasis.pipeline import prepare_scan, write_results
+        yield Stage("Preparing the network…")
+        with engines.use(request.model, request.scan, should_stop) as ready:
+            # Imported here, beside the window: torch takes seconds to load.
+            from napari_metastasis.pipeline import prepare_scan, write_results
 
-        model = load_model(request.model)
-        yield Stage("Looking for tissue and choosing how to run the network…")
-        with prepare_scan(
-            slide,
-            model,
-            scan=request.scan,
-            tissue=request.tissue,
-            region=request.region,
-            focus=request.focus,
-            output=request.output,
-        ) as prepared:
-            yield ScanStarted(
-                frame=prepared.frame,
-                probabilities=prepared.heatmap.probabilities(),
-                folder=prepared.folder,
-                model_name=model.spec.name,
-                engine=f"{prepared.engine.name}, {prepared.engine.precision}",
-                tissue=prepared.tissue,
-                model_px=prepared.plan.model_px,
-            )
-            began, done = time.perf_counter(), 0
-            with closing(prepared.run(should_stop)) as pieces:
-                for piece in pieces:
-                    done = piece.done
-                    yield piece
-            seconds = time.perf_counter() - began
-            yield Stage("Writing the results…")
-            return write_results(prepared, request.detection, seconds=seconds, model_px=done)
+            yield Stage("Looking for tissue…")
+            mask = None if tissue is None else await_future(tissue, should_stop)
+            with prepare_scan(
+                slide,
+                ready.model,
+                scan=request.scan,
+                tissue=request.tissue,
+                region=request.region,
+                focus=request.focus,
+                output=request.output,
+                mask=mask,
+                chosen=ready.chosen,
+                should_stop=should_stop,
+            ) as prepared:
+                yield ScanStarted(
+                    frame=prepared.frame,
+                    probabilities=prepared.heatmap.probabilities(),
+                    folder=prepared.folder,
+                    model_name=ready.model.spec.name,
+                    engine=f"{prepared.engine.name}, {prepared.engine.precision}",
+                    tissue=prepared.tissue,
+                    model_px=prepared.plan.model_px,
+                )
+                began, done = time.perf_counter(), 0
+                with closing(prepared.run(should_stop)) as pieces:
+                    for piece in pieces:
+                        done = piece.done
+                        yield piece
+                seconds = time.perf_counter() - began
+                yield Stage("Writing the results…")
+                return write_results(prepared, request.detection, seconds=seconds, model_px=done)
 
     return work
 
@@ -180,6 +201,19 @@ def index_work(
         return index
 
     return work
+
+
+def warm_up_work(_: ShouldStop) -> Generator[Any, None, None]:
+    """Import what the first slide and the first scan need: seconds that nobody waits for in an empty window."""
+    yield Stage("Warming up…")
+    for name in ("slides", "lesions", "pipeline"):
+        importlib.import_module(f"napari_metastasis.{name}")
+    # napari imports more for the first layer of a kind, on the GUI thread unless that was made before.
+    from napari.layers import Image, Labels, Points
+
+    Image(np.zeros((2, 2), np.float32), contrast_limits=(0, 1))
+    Labels(np.zeros((2, 2), np.int32))
+    Points(np.zeros((1, 2)), features={"probability": np.zeros(1)})
 
 
 def load_earlier_work(slide: Slide) -> Callable[[ShouldStop], Generator[Any, None, EarlierResult | None]]:

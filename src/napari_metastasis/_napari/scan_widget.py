@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ScanWidget"]
 
+#: Settings are tried out for so long before the network is made ready for them.
+_WARM_UP_MS = 300
+
 _MAIN = ("dense_coefficient", "augment_views", "device")
 _ADVANCED = ("tissue_only", "precision", "engine", "roi_px", "threads", "queue_rois")
 _VIEWS = {1: "1 (fast)", 8: "8 (most accurate, 8 times slower)"}
@@ -62,6 +66,10 @@ class ScanWidget(QWidget):
         self._specs: dict[str, ModelSpec] = {}
         self._files: list[str] = []
         self._results: Path | None = None
+        self._warm_up = QTimer(self)
+        self._warm_up.setSingleShot(True)
+        self._warm_up.setInterval(_WARM_UP_MS)
+        self._warm_up.timeout.connect(self._on_warm_up)
         layout = part_layout(self, "Scan")
         self._build_form(layout)
         self._build_progress(layout)
@@ -69,6 +77,8 @@ class ScanWidget(QWidget):
         self._workspace.scan_wanted.connect(self.scan)
         self._on_current_changed(self._workspace.current)
         self._look_for_models()
+        for widget in (*self.main.widgets.values(), *self.advanced.widgets.values()):
+            widget.changed.connect(lambda _: self._warm_up.start())
 
     # -- the form ------------------------------------------------------------------------------------------------
 
@@ -182,6 +192,7 @@ class ScanWidget(QWidget):
                 if spec.stride_px % (1 << power) == 0 and (spec.stride_px >> power) >= 1
             }
             self.main.offer("dense_coefficient", offered)
+        self._warm_up.start()
         self._on_activity(Activity() if self._desk is None else self._desk.session.activity)
 
     def add_model_file(self, path: str | Path) -> None:
@@ -213,7 +224,7 @@ class ScanWidget(QWidget):
                 model=self.model.currentData(),
                 region=wanted_region(self.where.currentData(), self._viewer, slide),
                 focus=view_focus(self._viewer, slide),
-                scan=ScanSettings(**self.main.values, **self.advanced.values),
+                scan=self._settings(),
                 tissue=TissueSettings(),
                 detection=desk.session.detection,
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
@@ -222,6 +233,16 @@ class ScanWidget(QWidget):
             self.error.show_error(tell(error))
             return
         desk.scan(request)
+
+    def _settings(self) -> ScanSettings:
+        return ScanSettings(**self.main.values, **self.advanced.values)
+
+    def _on_warm_up(self) -> None:
+        """Make the network ready that the next scan will want, so that pressing Scan finds it so."""
+        if self._desk is not None and not self._desk.busy and self.model.currentData() is not None:
+            # What the form does not allow is said when the scan is started.
+            with suppress(MetastasisError):
+                self._workspace.engines.warm(self.model.currentData(), self._settings())
 
     def _cancel(self) -> None:
         if self._desk is not None:
@@ -233,6 +254,7 @@ class ScanWidget(QWidget):
         self._desk = desk
         if desk is not None:
             desk.session.activity_changed.connect(self._on_activity)
+            self._warm_up.start()
         self._on_activity(Activity() if desk is None else desk.session.activity)
 
     def _on_activity(self, activity: Activity) -> None:

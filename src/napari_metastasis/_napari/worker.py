@@ -12,6 +12,7 @@ from typing import Any
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_metastasis._napari.priority import give_way
 from napari_metastasis.errors import MetastasisError
 
 __all__ = ["REFRESH_MS", "ShouldStop", "Work", "Worker", "explain", "tell"]
@@ -40,6 +41,8 @@ class Worker(QObject):
         Of the thread, for debuggers.
     parent
         Qt parent.
+    urgent
+        Whether a person waits for it and it is short; else it gives way to the window.
     """
 
     #: A tuple of everything yielded since the last time.
@@ -51,23 +54,24 @@ class Worker(QObject):
     #: Always last, whatever the end was.
     ended = Signal()
 
-    def __init__(self, work: Work, *, name: str, parent: QObject | None = None) -> None:
+    def __init__(self, work: Work, *, name: str, parent: QObject | None = None, urgent: bool = False) -> None:
         super().__init__(parent)
         self._work = work
         self._stop = threading.Event()
         self._fresh: deque[Any] = deque()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=None if urgent else give_way)
         self._future: Future[Any] | None = None
         self._polls = 0
         self._timer = QTimer(self)
         self._timer.setInterval(_POLL_MS)
         self._timer.timeout.connect(self._poll)
 
-    def start(self) -> None:
-        """Start, once."""
+    def start(self) -> Future[Any]:
+        """Start, once, and return what will hold the result: for other threads, which hear no signals."""
         self._future = self._pool.submit(self._run)
         self._pool.shutdown(wait=False)
         self._timer.start()
+        return self._future
 
     def _run(self) -> Any:
         generator = self._work(self._stop.is_set)
@@ -81,6 +85,11 @@ class Worker(QObject):
     def running(self) -> bool:
         """Return whether the thread is at work."""
         return self._future is not None and not self._future.done()
+
+    @property
+    def stopping(self) -> bool:
+        """Return whether the work was asked to end."""
+        return self._stop.is_set()
 
     def stop(self) -> None:
         """Ask the work to end soon. It still reports."""

@@ -14,8 +14,10 @@ from qtpy.QtWidgets import QApplication
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
 from napari_metastasis._napari.compat import real_viewer, window_of
 from napari_metastasis._napari.desk import Desk
+from napari_metastasis._napari.engines import EngineShelf
 from napari_metastasis._napari.layers import slide_layer_data
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
+from napari_metastasis._napari.scan_job import warm_up_work
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.worker import ShouldStop, Worker, tell
 from napari_metastasis.errors import MissingPixelSizeError
@@ -55,6 +57,7 @@ class Workspace(QObject):
         self.viewer = viewer
         self.desks: list[Desk] = []
         self.current: Desk | None = None
+        self.engines = EngineShelf()
         self._opening: list[Worker] = []
         self._dialog: PixelSizeDialog | None = None
         self._window_closing = False
@@ -69,6 +72,8 @@ class Workspace(QObject):
         assert application is not None
         application.aboutToQuit.connect(self.close)
         self._bind_keys()
+        self._warm_up = Worker(warm_up_work, name="warm-up", parent=self)
+        self._warm_up.start()
 
     @classmethod
     def of(cls, viewer: Viewer) -> Workspace:
@@ -116,7 +121,7 @@ class Workspace(QObject):
             assert slide.levels
             return slide
 
-        worker = Worker(work, name="open-slide", parent=self)
+        worker = Worker(work, name="open-slide", parent=self, urgent=True)
         worker.succeeded.connect(self.add)
         worker.failed.connect(lambda error: self._on_open_failed(error, found))
         worker.ended.connect(lambda: self._on_opening_ended(worker))
@@ -173,7 +178,7 @@ class Workspace(QObject):
         # All slides begin at 0 µm: two at once would only hide each other.
         for desk in self.desks:
             desk.layers.set_visible(False)
-        desk = Desk(self.viewer, session, layer, self)
+        desk = Desk(self.viewer, session, layer, self.engines, self)
         self.desks.append(desk)
         self.desks_changed.emit()
         self._set_current(desk)
@@ -240,9 +245,10 @@ class Workspace(QObject):
 
     def close(self) -> None:
         """End everything: scans are stopped and waited for, slides are closed."""
-        for worker in self._opening:
+        for worker in (self._warm_up, *self._opening):
             worker.abandon()
         self._opening = []
         desks, self.desks = self.desks, []
         for desk in desks:
             desk.close(wait=True)
+        self.engines.close()

@@ -157,7 +157,8 @@ def prepare_scan(
         The engine of an earlier scan with the same model, density, device, engine and precision, which saves making it
         again; it stays open when the scan is closed. ``None`` to make one.
     should_stop
-        Asked while the tissue is being found, which takes long on a slide without a pyramid.
+        Asked while the tissue is being found, which takes long on a slide without a pyramid, and while engines are
+        being measured.
 
     Raises
     ------
@@ -187,7 +188,7 @@ def prepare_scan(
     with ExitStack() as on_error:
         owns_engine = chosen is None
         if chosen is None:
-            chosen = choose_engine(model, scan)
+            chosen = choose_engine(model, scan, should_stop=should_stop)
             on_error.callback(chosen.engine.close)
         identity = scan_identity(slide, model, scan, precision=chosen.engine.precision)
         folder = _folder_for(default_output(slide) if output is None else output, identity)

@@ -20,6 +20,7 @@ from napari_metastasis.models import Model
 from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array, resolve_devices
 from napari_metastasis.scanning.engine_openvino import OpenVinoEngine, has_openvino, openvino_precisions
 from napari_metastasis.scanning.engine_torch import TorchEngine
+from napari_metastasis.scanning.scanner import never
 from napari_metastasis.scanning.tuning import ROI_PX, Candidate, Tuned, TuningCache, candidates, tune
 from napari_metastasis.settings import ScanSettings
 
@@ -47,7 +48,13 @@ def default_cache_path() -> Path:
     return Path(platformdirs.user_cache_dir("napari-metastasis", appauthor=False)) / "tuning.json"
 
 
-def choose_engine(model: Model, settings: ScanSettings, *, cache_path: Path | None = None) -> ChosenEngine:
+def choose_engine(
+    model: Model,
+    settings: ScanSettings,
+    *,
+    cache_path: Path | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> ChosenEngine:
     """Return the engine for a scan; what the settings leave open is measured once and remembered.
 
     Parameters
@@ -58,6 +65,8 @@ def choose_engine(model: Model, settings: ScanSettings, *, cache_path: Path | No
         ``device``, ``engine``, ``precision``, ``roi_px`` and ``dense_coefficient`` are used.
     cache_path
         File of earlier measurements; ``None`` takes :func:`default_cache_path`.
+    should_stop
+        Asked now and then while it is measured.
 
     Raises
     ------
@@ -69,6 +78,8 @@ def choose_engine(model: Model, settings: ScanSettings, *, cache_path: Path | No
         If OpenVINO is asked for and not installed.
     ModelError
         If the model does not allow the dense coefficient.
+    ScanCancelledError
+        If ``should_stop`` said so.
     """
     devices = resolve_devices(settings.device)
     stride_px = model.spec.dense_stride_px(settings.dense_coefficient)
@@ -97,6 +108,7 @@ def choose_engine(model: Model, settings: ScanSettings, *, cache_path: Path | No
             build=build,
             reference=_reference(model, settings, devices[0]),
             windows=_windows(settings, kind, model.spec.patch_px, stride_px),
+            should_stop=should_stop,
         )
         cache.put(key, tuned)
     return ChosenEngine(engine, settings.roi_px or tuned.roi_px)

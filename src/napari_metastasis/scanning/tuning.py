@@ -9,16 +9,23 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_metastasis.errors import DeviceError, DeviceMemoryError, MetastasisError, MissingDependencyError
+from napari_metastasis.errors import (
+    DeviceError,
+    DeviceMemoryError,
+    MetastasisError,
+    MissingDependencyError,
+    ScanCancelledError,
+)
 from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array
+from napari_metastasis.scanning.scanner import never
 from napari_metastasis.storage import atomic_write
 
 __all__ = ["Candidate", "Tuned", "TuningCache", "candidates", "measure", "phantom", "tune"]
@@ -136,6 +143,7 @@ def tune(
     reference: Callable[[UInt8Array], FloatArray],
     windows: Mapping[int, int],
     budget_seconds: float = BUDGET_SECONDS,
+    should_stop: Callable[[], bool] = never,
 ) -> tuple[Tuned, Engine]:
     """Return the fastest way that is accurate enough with the window that suits it, and its engine, ready to run.
 
@@ -152,11 +160,15 @@ def tune(
         margin is read but answers for nothing.
     budget_seconds
         When to stop.
+    should_stop
+        Asked before each window.
 
     Raises
     ------
     DeviceError
         If none of them runs.
+    ScanCancelledError
+        If ``should_stop`` said so.
     """
     deadline = time.perf_counter() + budget_seconds
     best: tuple[Tuned, Engine] | None = None
@@ -164,20 +176,20 @@ def tune(
     for way in ways:
         if best is not None and time.perf_counter() > deadline:
             break
+        beat = best[0].mpx_per_s if best else 0.0
         try:
-            engine = build(way)
+            with _closed_on_error(build(way)) as engine:
+                if way.precision != "float32" and len(ways) > 1:
+                    _check_accuracy(engine, reference, min(windows))
+                found = _measured(engine, way, windows, beat=beat, deadline=deadline, should_stop=should_stop)
         except (DeviceError, MissingDependencyError) as error:
             refusal = error
             continue
-        try:
-            if way.precision != "float32" and len(ways) > 1:
-                _check_accuracy(engine, reference, min(windows))
-            found = _measured(engine, way, windows, beat=best[0].mpx_per_s if best else 0.0, deadline=deadline)
-        except DeviceError as error:
-            engine.close()
-            refusal = error
-            continue
-        if best is not None and found.mpx_per_s <= best[0].mpx_per_s:
+        except ScanCancelledError:
+            if best is not None:
+                best[1].close()
+            raise
+        if found.mpx_per_s <= beat:
             engine.close()
             continue
         if best is not None:
@@ -186,6 +198,15 @@ def tune(
     if best is None:
         raise refusal or DeviceError("expected a way to run the network, got none; choose --engine torch")
     return best
+
+
+@contextmanager
+def _closed_on_error(engine: Engine) -> Iterator[Engine]:
+    try:
+        yield engine
+    except MetastasisError:
+        engine.close()
+        raise
 
 
 def _check_accuracy(engine: Engine, reference: Callable[[UInt8Array], FloatArray], side_px: int) -> None:
@@ -199,10 +220,20 @@ def _check_accuracy(engine: Engine, reference: Callable[[UInt8Array], FloatArray
         )
 
 
-def _measured(engine: Engine, way: Candidate, windows: Mapping[int, int], *, beat: float, deadline: float) -> Tuned:
+def _measured(
+    engine: Engine,
+    way: Candidate,
+    windows: Mapping[int, int],
+    *,
+    beat: float,
+    deadline: float,
+    should_stop: Callable[[], bool],
+) -> Tuned:
     """Return the window that suits an engine; larger ones are tried while there is time and hope."""
     best: Tuned | None = None
     for window_px, answered_px in windows.items():
+        if should_stop():
+            raise ScanCancelledError("expected to choose an engine first, but the scan was stopped; start it again")
         if best is not None and (time.perf_counter() > deadline or best.mpx_per_s < _HOPE * beat):
             break
         try:
