@@ -1,0 +1,52 @@
+"""The shipped model through the public path: on real regions scanned as a slide, and on the sample slide."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import shapely
+from accuracy import region_auc
+
+from napari_metastasis.annotations import read_asap_xml
+from napari_metastasis.models import load_model
+from napari_metastasis.pipeline import scan_slide
+from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.slides import open_slide
+from napari_metastasis.synthetic import sample_slide_path, size_class
+
+#: A detection this near an outline counts for it, as the challenge's own masks are widened.
+NEAR_UM = 75 / 2
+
+
+@pytest.mark.shared
+def test_tumour_is_told_from_other_tissue_on_real_regions(shared_data):
+    assert region_auc(load_model(DEFAULT_MODEL), shared_data / "regions", mpp=0.7, views=1) >= 0.85
+
+
+def test_the_sample_slides_metastases_are_found(tmp_path):
+    path = sample_slide_path()
+    with open_slide(path) as slide:
+        result = scan_slide(
+            slide,
+            load_model(DEFAULT_MODEL),
+            scan=ScanSettings(),
+            tissue=TissueSettings(),
+            detection=DetectionSettings(),
+            output=tmp_path / "result",
+        )
+        mpp = slide.mpp
+    # What other programs read, not what is in memory.
+    with (tmp_path / "result" / "detections.csv").open() as stream:
+        points = [shapely.Point(float(x), float(y)) for _, x, y in csv.reader(stream)]
+    assert len(points) == len(result.detections)
+    annotations = list(read_asap_xml(path.with_suffix(".xml")))
+    outlines = [shapely.Polygon(annotation.exterior).buffer(NEAR_UM / mpp) for annotation in annotations]
+    missed = [
+        annotation.name
+        for annotation, outline in zip(annotations, outlines, strict=True)
+        if size_class(annotation, mpp) != "itc" and not any(outline.contains(point) for point in points)
+    ]
+    false = [point for point in points if not any(outline.contains(point) for outline in outlines)]
+    assert missed == []
+    assert len(false) <= 2
