@@ -227,6 +227,16 @@ def test_pieces_of_a_split_roi_come_in_its_place(slide, frame, store):
     assert owners == sorted(owners)
 
 
+@pytest.mark.parametrize(("precision", "remedy"), [("float16", "--precision float32"), ("float32", "another model")])
+def test_answers_that_are_no_numbers_are_refused_and_not_stored(slide, frame, store, precision, remedy):
+    engine = MeanEngine(frame)
+    engine.precision = precision
+    engine.run = lambda images, run=engine.run: np.full_like(run(images), np.nan)
+    with pytest.raises(DeviceError, match=f"got NaN; choose {remedy}"):
+        list(scan(slide, engine, planned(frame), store, ScanSettings()))
+    assert not store.writes.any()
+
+
 def test_a_device_without_room_for_one_patch(slide, frame, store):
     with pytest.raises(DeviceError, match="room on cpu for a single patch"):
         list(scan(slide, MeanEngine(frame, room_px=10), planned(frame), store, ScanSettings()))

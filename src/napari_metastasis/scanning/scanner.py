@@ -105,7 +105,7 @@ def scan(
     CorruptSlideError
         If a part of the slide cannot be read.
     DeviceError
-        If the device fails, or its memory does not take a single patch.
+        If the device fails, its memory does not take a single patch, or an answer is no number.
     StorageError
         If an answer cannot be stored.
     """
@@ -137,7 +137,10 @@ def scan(
                 too_large_px = min(too_large_px, roi.read.size.area)
                 stages.begin_first(roi.halves(plan.frame))
                 continue
-            answers[~plan.needed[roi.write.slices]] = np.nan
+            needed = plan.needed[roi.write.slices]
+            if np.isnan(answers[needed]).any():
+                raise _no_numbers(engine)
+            answers[~needed] = np.nan
             heatmap.write(roi.write, answers)
             model_px = roi.write.size.area * plan.frame.stride_px**2
             done += model_px
@@ -151,6 +154,12 @@ def _no_room(engine: Engine) -> DeviceError:
         f"expected room on {engine.device} for a single patch, but its memory is full; "
         "close other programs that use it, or choose --device cpu"
     )
+
+
+def _no_numbers(engine: Engine) -> DeviceError:
+    # Stored, they would read as "not scanned", and no later scan would ever come to an end.
+    remedy = "choose another model" if engine.precision == "float32" else "choose --precision float32"
+    return DeviceError(f"expected probabilities from {engine.name} in {engine.precision}, got NaN; {remedy}")
 
 
 class _Stages:
