@@ -264,6 +264,22 @@ def test_something_else_of_that_name(tmp_path, content):
     assert (path / "zarr.json").read_text() == content
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone", "another array"])
+def test_a_level_whose_description_is_damaged(heatmap, path, damage):
+    heatmap.write(Region(0, 0, 2, 2), np.full((2, 2), 0.5, np.float32))
+    heatmap.close()
+    if damage == "another array":
+        zarr.create_array(path / "0", shape=(3, 3), dtype="float32", overwrite=True)
+        (path / "0" / "journal.jsonl").touch()
+    elif damage == "gone":
+        (path / "0" / "zarr.json").unlink()
+    else:
+        (path / "0" / "zarr.json").write_text("{")
+    for opened in (lambda: Heatmap.open(path), lambda: Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY)):
+        with pytest.raises(StorageError, match="expected"):
+            opened()
+
+
 def test_a_heatmap_of_another_version(heatmap, path):
     heatmap.finish()
     header = json.loads((path / "zarr.json").read_text())

@@ -55,10 +55,7 @@ class Heatmap:
         self._lock = WriterLock(layout.lock_path(path), path) if writable else None
         self._guard = threading.Lock()
         try:
-            with storage_errors(path):
-                self._array: zarr.Array[Any] = zarr.open_array(
-                    layout.level_path(path, 0), mode="r+" if writable else "r"
-                )
+            self._array: zarr.Array[Any] = layout.open_answers(path, self.frame, writable=writable)
             self._done = self._load_done()
         except BaseException:
             self.close()

@@ -31,6 +31,7 @@ __all__ = [
     "level_path",
     "level_um",
     "lock_path",
+    "open_answers",
     "read_header",
     "remove",
     "write_pyramid",
@@ -182,6 +183,25 @@ def read_header(path: Path) -> tuple[HeatmapFrame, Mapping[str, Any]]:
         return HeatmapFrame(model=model, patch_px=stored["patch_px"], stride_px=stored["stride_px"]), own["identity"]
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"expected a heatmap at {path}, got something else; choose another folder") from error
+
+
+def open_answers(path: Path, frame: HeatmapFrame, *, writable: bool) -> zarr.Array[Any]:
+    """Return the finest level of a stored heatmap, float32, (rows, columns).
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read, or is not as large as the frame says.
+    """
+    damaged = f"expected a readable heatmap, got damaged data in {path}; move it away, then scan again"
+    try:
+        with storage_errors(path):
+            array: zarr.Array[Any] = zarr.open_array(level_path(path, 0), mode="r+" if writable else "r")
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(damaged) from error
+    if array.shape != frame.cells.shape or array.dtype != np.float32:
+        raise StorageError(damaged)
+    return array
 
 
 def write_pyramid(path: Path, frame: HeatmapFrame, values: npt.NDArray[np.float32]) -> None:
