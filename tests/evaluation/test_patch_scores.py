@@ -62,6 +62,15 @@ def test_auc_of_hand_made_scores():
     assert (perfect.value, perfect.low, perfect.high) == (1.0, 1.0, 1.0)
 
 
+def test_auc_against_every_pair():
+    generator = np.random.default_rng(2)
+    labels = generator.integers(0, 2, 60)
+    # Rounded, so that some pairs tie.
+    scores = generator.random(60).round(1).astype(np.float32)
+    apart = scores[labels == 1][:, None] - scores[labels == 0][None, :]
+    assert auc_with_interval(labels, scores).value == pytest.approx(((apart > 0) + (apart == 0) / 2).mean())
+
+
 def test_the_interval_holds_the_value_and_repeats_itself():
     generator = np.random.default_rng(1)
     labels = np.arange(200) % 2

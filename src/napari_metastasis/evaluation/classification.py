@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 __all__ = ["Estimate", "auc_with_interval", "bootstrap"]
 
@@ -51,4 +51,12 @@ def bootstrap(measure: Callable[[npt.NDArray[np.intp]], float], groups: tuple[np
 def auc_with_interval(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]) -> Estimate:
     """Return the area under the receiver operating characteristic of scores (n,) for labels (n,) of 0 and 1."""
     groups = tuple(np.flatnonzero(labels == k) for k in (0, 1))
-    return bootstrap(lambda chosen: float(roc_auc_score(labels[chosen], scores[chosen])), groups)
+    return bootstrap(lambda chosen: _auc(labels[chosen] == 1, scores[chosen]), groups)
+
+
+def _auc(is_tumour: npt.NDArray[np.bool_], scores: npt.NDArray[np.float32]) -> float:
+    """Return the share of (tumour, normal) pairs in the right order, ties counting half (Mann and Whitney 1947)."""
+    tumour = int(np.count_nonzero(is_tumour))
+    # A sum of ranks, each of which counts the samples at or below it.
+    above = float(rankdata(scores)[is_tumour].sum()) - tumour * (tumour + 1) / 2
+    return above / (tumour * (len(scores) - tumour))
