@@ -79,6 +79,26 @@ def test_evaluate_refuses_a_missing_device(here: Run, patches: Path, model: Path
     here("evaluate", "--patches", patches, "--model", model, "--device", "cuda:99").fails_with("cuda", "--device")
 
 
+@pytest.mark.parametrize(("device", "words"), [("abacus", ("'abacus'", "choose")), ("cuda:99", ("cuda:99", "choose"))])
+def test_train_refuses_a_missing_device(here: Run, patches: Path, tmp_path: Path, device: str, words: tuple) -> None:
+    output = tmp_path / "run"
+    answer = here(
+        "train", "scannet", "--patches", patches, "--validation", patches, "--output", output, "--device", device
+    )
+    answer.fails_with(*words)
+    assert not output.exists()
+
+
+def test_train_without_its_extra_names_what_to_install(
+    here: Run, patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    for name in [name for name in sys.modules if name.startswith("napari_metastasis.training.")]:
+        monkeypatch.delitem(sys.modules, name)
+    answer = here("train", "scannet", "--patches", patches, "--validation", patches, "--output", tmp_path / "run")
+    answer.fails_with("lightning", "pip install 'napari-metastasis[train]'")
+
+
 def test_evaluate_without_patches(here: Run, tmp_path: Path) -> None:
     here("evaluate", "--patches", tmp_path / "nothing").fails_with("expected patches", "nothing")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from napari_metastasis.errors import ModelError, TrainingError
+from napari_metastasis.errors import ModelError, StorageError, TrainingError
 from napari_metastasis.models import load_model
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.training import loop
@@ -79,6 +80,26 @@ def test_killed_training_resumes_to_the_same_weights(finished, tmp_path, monkeyp
     resumed = load_model(train(tmp_path)).network.state_dict()
     for name, tensor in load_model(finished).network.state_dict().items():
         assert torch.equal(resumed[name], tensor), name
+
+
+def test_a_run_that_had_ended_gives_its_model_again(finished, tmp_path):
+    for name in ("settings.json", "last.ckpt"):
+        shutil.copy(finished.parent / name, tmp_path)
+    again = load_model(train(tmp_path))
+    assert again.weights_sha256 == load_model(finished).weights_sha256
+    assert again.card == load_model(finished).card
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(StorageError, match="something else of that name"):
+        train(tmp_path / "notes.txt")
+
+
+def test_too_few_patches_leave_nothing(tmp_path):
+    with pytest.raises(TrainingError, match="lower the batch size"):
+        train(tmp_path / "run", batch_size=64)
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_begins_with_another_models_weights(finished, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import typer
 
 from napari_metastasis.cli.console import say
 from napari_metastasis.cli.options import with_settings
+from napari_metastasis.errors import MissingDependencyError
 from napari_metastasis.settings import DEFAULT_MODEL, TrainSettings
 
 __all__ = ["app"]
@@ -46,8 +47,15 @@ def scannet(
     """Train Fast ScanNet on patches (a first version: patches only, no mining)."""
     from napari_metastasis.models import load_model
     from napari_metastasis.patches import join_patches, open_patches
-    from napari_metastasis.training.loop import patch_spec, train_scannet
+    from napari_metastasis.scanning import resolve_devices
 
+    try:
+        from napari_metastasis.training.loop import patch_spec, train_scannet
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"expected {error.name} for training, got none installed; pip install 'napari-metastasis[train]'"
+        ) from error
+    resolve_devices(settings.device)  # refuses what this machine lacks, before anything is written
     weights = train_scannet(
         patch_spec(name, architecture, mpp),
         patches=join_patches([open_patches(path) for path in patches]),

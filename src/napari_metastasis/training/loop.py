@@ -25,7 +25,7 @@ from napari_metastasis.errors import MetastasisError, TrainingError
 from napari_metastasis.models import ARCHITECTURES, Model, ModelSpec, save_checkpoint
 from napari_metastasis.patches import PatchSource
 from napari_metastasis.settings import TrainSettings
-from napari_metastasis.storage import atomic_write
+from napari_metastasis.storage import atomic_write, storage_errors
 from napari_metastasis.training.augment import AugmentSettings
 from napari_metastasis.training.classifier import PatchClassifier
 
@@ -153,19 +153,22 @@ def train_scannet(
     ModelError
         If the initial model has another architecture.
     TrainingError
-        If the folder holds a run with other settings, or the loss is no longer finite.
+        If there are too few patches, the folder holds a run with other settings, or the loss is no longer finite.
+    StorageError
+        If the folder cannot be written.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    _claim(output, spec, settings, initial)
-    lightning.seed_everything(settings.seed, workers=True, verbose=False)
     steps_per_epoch = len(patches) // settings.batch_size
     if steps_per_epoch < 1:
         raise TrainingError(
             f"expected at least one batch of {settings.batch_size} patches, got {len(patches)}; lower the batch size"
         )
+    lightning.seed_everything(settings.seed, workers=True, verbose=False)
     module = PatchClassifier(spec, settings, total_steps=steps_per_epoch * settings.epochs)
     if initial is not None:
         module.begin_with(initial)
+    with storage_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        _claim(output, spec, settings, initial)
     last = output / "last.ckpt"
     sampler = _BalancedSampler(patches.labels, settings.seed)
     if last.exists():
@@ -173,13 +176,17 @@ def train_scannet(
         sampler.set_epoch(torch.load(last, weights_only=True)["epoch"] + 1)
     with _quiet_lightning(), _errors_of_workers():
         trainer = _trainer(output, settings, progress=progress)
+        validating = _loader(validation, spec, settings, sampler=None)
         trainer.fit(
             module,
             _loader(patches, spec, settings, sampler=sampler),
-            _loader(validation, spec, settings, sampler=None),
+            validating,
             ckpt_path=str(last) if last.exists() else None,
             weights_only=True if last.exists() else None,
         )
+        if "validation_auc" not in trainer.callback_metrics:
+            # The run found there had ended, perhaps before its model was stored: its weights are measured once more.
+            trainer.validate(module, validating, verbose=False)
     card = {
         "data": data_description,
         "validation_auc": round(float(trainer.callback_metrics["validation_auc"]), 4),
@@ -232,9 +239,15 @@ def _quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # One worker keeps up with any processor; the run folder is meant to hold an earlier run; the last is about
-            # Lightning's own use of torch.
-            for advice in (".*num_workers.*", ".*pin_memory.*", "Checkpoint directory .*", ".*LeafSpec.*"):
+            # One worker keeps up with any processor; the run folder is meant to hold an earlier run, and may have been
+            # moved; the last is about Lightning's own use of torch.
+            for advice in (
+                ".*num_workers.*",
+                ".*pin_memory.*",
+                "Checkpoint directory .*",
+                "The dirpath has changed .*",
+                ".*LeafSpec.*",
+            ):
                 warnings.filterwarnings("ignore", message=advice)
             yield
     finally:
