@@ -57,6 +57,10 @@ def test_missing_and_broken_cards_are_refused(stored):
     card.write_text(text[: len(text) // 2])
     with pytest.raises(WeightsError, match="model card"):
         load_model(stored)
+    for part in ("spec", "card"):
+        card.write_text(json.dumps({**json.loads(text), part: ["a list"]}))
+        with pytest.raises(WeightsError, match="model card"):
+            load_model(stored)
     card.unlink()
     with pytest.raises(WeightsError, match="got no file"):
         load_model(stored)
@@ -97,7 +101,14 @@ def test_every_shipped_model_loads_and_is_small():
 
 @pytest.mark.parametrize(
     "change",
-    [{"mpp": 0.0}, {"mpp": float("nan")}, {"patch_px": 0}, {"tumour_class": 2}, {"std": (0.0, 1.0, 1.0)}],
+    [
+        {"mpp": 0.0},
+        {"mpp": float("nan")},
+        {"patch_px": 0},
+        {"tumour_class": 2},
+        {"std": (0.0, 1.0, 1.0)},
+        {"mean": ["a", 0, 0]},
+    ],
 )
 def test_impossible_contracts_are_refused(spec, change):
     with pytest.raises(ModelError, match="correct its card"):

@@ -96,7 +96,10 @@ def _read_card(path: Path) -> dict[str, Any]:
                 f"expected a model card of version {CARD_VERSION}, got {values['card_version']} in {path}; "
                 "update the program or export the model again"
             )
-        return {key: values[key] for key in ("spec", "weights_sha256", "card")}
+        card = {key: values[key] for key in ("spec", "weights_sha256", "card")}
+        if not (isinstance(card["spec"], dict) and isinstance(card["card"], dict)):
+            raise TypeError("spec and card are no objects")
+        return card
     except FileNotFoundError as error:
         raise WeightsError(f"expected a model card at {path}, got no file; keep it beside the weights") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -59,7 +59,8 @@ class ModelSpec:
                 f"expected the tumour class to index {len(self.classes)} classes, got {self.tumour_class}; "
                 "correct its card"
             )
-        if [len(values) for values in (self.mean, self.std)] != [3, 3] or min(self.std) <= 0:
+        numbers = all(isinstance(value, int | float) for value in (*self.mean, *self.std))
+        if [len(values) for values in (self.mean, self.std)] != [3, 3] or not numbers or min(self.std) <= 0:
             raise ModelError(
                 f"expected three means and three positive deviations, got {self.mean} and {self.std}; correct its card"
             )
