@@ -10,6 +10,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from napari_metastasis import lesions
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import SyntheticSettings
@@ -22,16 +23,11 @@ __all__ = ["make_slide", "sample_slide_path", "size_class"]
 #: The sample slide of a source tree; a wheel does not carry it.
 SAMPLE_FOLDER = Path(__file__).resolve().parents[3] / "sample_data"
 _SAMPLE = "lymph-node.tif"
-#: AJCC: isolated tumour cells up to 0.2 mm, micro-metastasis up to 2 mm.
-_ITC_UM, _MICRO_UM = 200.0, 2000.0
 
 
-def size_class(annotation: Annotation, mpp: float) -> str:
+def size_class(annotation: Annotation, mpp: float) -> lesions.SizeClass:
     """Return ``itc``, ``micro`` or ``macro`` by the longest diameter of the outline (AJCC)."""
-    length = annotation.longest_diameter_px * mpp
-    if length <= _ITC_UM:
-        return "itc"
-    return "micro" if length <= _MICRO_UM else "macro"
+    return lesions.size_class(annotation.longest_diameter_px * mpp / 1000)
 
 
 def make_slide(
@@ -100,7 +96,7 @@ def sample_slide_path(*, progress: Callable[[int, int], None] | None = None) -> 
     in_tree = SAMPLE_FOLDER / _SAMPLE
     if in_tree.is_file():
         return in_tree
-    cached = Path(platformdirs.user_cache_dir("napari-metastasis")) / _SAMPLE
+    cached = Path(platformdirs.user_cache_dir("napari-metastasis", appauthor=False)) / _SAMPLE
     # The XML is written last: where it is, the slide is whole.
     if not (cached.is_file() and cached.with_suffix(".xml").is_file()):
         with storage_errors(cached):
