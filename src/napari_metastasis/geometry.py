@@ -126,7 +126,7 @@ class Region:
                     yield part
 
     def __str__(self) -> str:
-        """Return ``x y width height``, as the command line takes it."""
+        """Return corner and size, named, for messages."""
         return f"x={self.x} y={self.y} width={self.width} height={self.height}"
 
 
