@@ -126,6 +126,12 @@ class Window:
 
 
 @pytest.fixture
+def window_class() -> type[Window]:
+    """For tests that put something in place before the window is made."""
+    return Window
+
+
+@pytest.fixture
 def window(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[Window]:
     """A window that is shown, with the panel docked."""
     window = Window(make_napari_viewer(show=True), qtbot)

@@ -40,6 +40,10 @@ def _may_be_slide(path: Path) -> bool:
 def read_slides(path: str | Sequence[str]) -> list[LayerData]:
     """Open slides and return one multiscale image layer each. Decodes no more than a few small tiles.
 
+    npe2 wants the layers when a reader returns: what is dropped on the window is opened on the GUI thread, unlike what
+    the panel opens. That is short once the panel's warm-up has imported what it takes, and pixels are read later,
+    beside the window.
+
     Where a slide does not state its pixel size and there is a window to ask in, the question is put there, and the
     slide follows when it is answered.
 

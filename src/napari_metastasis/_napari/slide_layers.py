@@ -11,7 +11,7 @@ from psygnal import Signal
 
 from napari_metastasis._napari import layers
 from napari_metastasis._napari.colors import probability_colormap
-from napari_metastasis._napari.compat import draw_now, redraw_labels, unrefreshed
+from napari_metastasis._napari.compat import draw_now, redraw_image, redraw_labels, unrefreshed
 from napari_metastasis.geometry import Region
 
 if TYPE_CHECKING:
@@ -130,9 +130,11 @@ class SlideLayers:
         self.probability = self._add(new, under=self.lesions or self.detections)
         self._tint(scanning=self._session.activity.busy)
 
-    def _on_cells_written(self, _: tuple[Region, ...]) -> None:
-        if self.probability is not None:
-            draw_now(self.probability)
+    def _on_cells_written(self, parts: tuple[Region, ...]) -> None:
+        layer = self.probability
+        # Hidden, it is drawn as a whole when it is shown again.
+        if layer is not None and layer.visible and not redraw_image(self._viewer, layer, parts):
+            draw_now(layer)
 
     def _on_activity_changed(self, activity: Activity) -> None:
         self._tint(scanning=activity.busy)

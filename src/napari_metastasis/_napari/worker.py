@@ -129,10 +129,22 @@ class Worker(QObject):
         self.ended.emit()
 
 
+#: Where the panel has what the core's messages name as options of the command line.
+_ON_THE_PANEL = {
+    "with --output": "under Advanced › Results",
+    "--device": "Device",
+    "--engine": "Advanced › Engine",
+    "--precision": "Advanced › Precision",
+    "--roi-px": "Advanced › Piece size",
+}
+
+
 def explain(error: BaseException) -> str:
-    """Return one line for a person: what was expected, what came, what to do."""
+    """Return one line for a person: what was expected, what came, what to do in the window."""
     if isinstance(error, MetastasisError):
         text = str(error)
+        for option, field in _ON_THE_PANEL.items():
+            text = text.replace(option, field)
     elif isinstance(error, MemoryError):
         text = "expected enough memory, but there is none left; close other programs, or scan a smaller region"
     else:

@@ -72,8 +72,8 @@ class Workspace(QObject):
         assert application is not None
         application.aboutToQuit.connect(self.close)
         self._bind_keys()
-        self._warm_up = Worker(warm_up_work, name="warm-up", parent=self)
-        self._warm_up.start()
+        self._warm_up = [Worker(warm_up_work, name="warm-up", parent=self)]
+        self._warm_up[0].start()
 
     @classmethod
     def of(cls, viewer: Viewer) -> Workspace:
@@ -245,9 +245,9 @@ class Workspace(QObject):
 
     def close(self) -> None:
         """End everything: scans are stopped and waited for, slides are closed."""
-        for worker in (self._warm_up, *self._opening):
+        workers, self._opening, self._warm_up = [*self._warm_up, *self._opening], [], []
+        for worker in workers:
             worker.abandon()
-        self._opening = []
         desks, self.desks = self.desks, []
         for desk in desks:
             desk.close(wait=True)

@@ -1,0 +1,111 @@
+"""Networks are made once, beside the window, and closed when nobody needs them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from napari_metastasis._napari.engines import EngineShelf
+from napari_metastasis.errors import ScanCancelledError, UnknownModelError
+from napari_metastasis.scanning import ChosenEngine, never
+from napari_metastasis.settings import ScanSettings
+
+FLOAT32 = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=256)
+
+
+class FakeEngine:
+    name, precision, device, lanes = "torch", "float32", "cpu", 1
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
+    """Every engine that was made."""
+    engines: list[FakeEngine] = []
+
+    def choose(_: object, settings: ScanSettings, **__: object) -> ChosenEngine:
+        engines.append(FakeEngine())
+        return ChosenEngine(engines[-1], settings.roi_px)
+
+    monkeypatch.setattr("napari_metastasis.scanning.choose_engine", choose)
+    return engines
+
+
+def test_second_scan_finds_the_engine_of_the_first(made: list[FakeEngine], darkness_model: Path) -> None:
+    shelf = EngineShelf()
+    shelf.warm(str(darkness_model), FLOAT32)
+    for _ in range(2):
+        # Neither threads, queue nor views are the engine's business.
+        settings = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=256, threads=3)
+        with shelf.use(str(darkness_model), settings, never) as ready:
+            assert ready.chosen.engine is made[0]
+            assert not made[0].closed
+    assert len(made) == 1
+    shelf.close()
+    assert made[0].closed
+
+
+def test_engine_in_use_outlives_the_next_one(made: list[FakeEngine], darkness_model: Path) -> None:
+    shelf = EngineShelf()
+    denser = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=256, dense_coefficient=4)
+    with shelf.use(str(darkness_model), FLOAT32, never):
+        shelf.warm(str(darkness_model), denser)
+        assert len(made) == 1  # not while a scan is running
+        with shelf.use(str(darkness_model), denser, never):
+            assert [engine.closed for engine in made] == [False, False]
+        assert not made[0].closed
+    assert [engine.closed for engine in made] == [True, False]
+    shelf.close()
+    assert made[1].closed
+
+
+def test_model_trained_anew_is_loaded_anew(made: list[FakeEngine], darkness_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for suffix in (".safetensors", ".json"):
+        path.with_suffix(suffix).write_bytes(darkness_model.with_suffix(suffix).read_bytes())
+    shelf = EngineShelf()
+    with shelf.use(str(path), FLOAT32, never):
+        pass
+    path.touch()
+    with shelf.use(str(path), FLOAT32, never):
+        pass
+    assert [engine.closed for engine in made] == [True, False]
+    shelf.close()
+
+
+def test_failure_is_told_and_tried_again(made: list[FakeEngine], darkness_model: Path) -> None:
+    shelf = EngineShelf()
+    for _ in range(2):
+        with pytest.raises(UnknownModelError), shelf.use("no such model", FLOAT32, never):
+            pass
+    with shelf.use(str(darkness_model), FLOAT32, never):
+        assert len(made) == 1
+    shelf.close()
+
+
+def test_waiting_for_an_engine_can_be_cancelled(monkeypatch: pytest.MonkeyPatch, darkness_model: Path) -> None:
+    asked = threading.Event()
+
+    def choose(*_: object, should_stop: Callable[[], bool]) -> ChosenEngine:
+        asked.set()
+        while not should_stop():
+            pass
+        raise ScanCancelledError("expected nothing")
+
+    monkeypatch.setattr("napari_metastasis.scanning.choose_engine", choose)
+    shelf = EngineShelf()
+    with pytest.raises(ScanCancelledError), shelf.use(str(darkness_model), FLOAT32, asked.is_set):
+        pass
+    # The measurement goes on for the next scan, until the window closes.
+    (making,) = [thread for thread in threading.enumerate() if thread.name.startswith("engine")]
+    shelf.close()
+    making.join(10)
+    assert not making.is_alive()
