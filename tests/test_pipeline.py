@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from dark_model import dark_model
 from napari_metastasis import pipeline
 from napari_metastasis.errors import (
     DeviceError,
@@ -21,7 +22,7 @@ from napari_metastasis.errors import (
     StorageError,
 )
 from napari_metastasis.geometry import Point, Region, Size
-from napari_metastasis.models import Block, Model, ModelSpec, ScanNet, ScanNetArchitecture
+from napari_metastasis.models import Model
 from napari_metastasis.pipeline import default_output, heatmap_path, overlay_picture, prepare_scan, scan_slide
 from napari_metastasis.scanning import Heatmap
 from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
@@ -43,29 +44,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    """A network of known weights that answers with how dark the middle of its patch is."""
-    architecture = ScanNetArchitecture(
-        blocks=(Block(1, 1), Block(1, 1)), head_kernel_px=2, head_channels=(1,), batch_norm=False, dropout=0.0
-    )
-    network = ScanNet(architecture).eval().requires_grad_(requires_grad=False)
-    convolutions = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
-    for layer in convolutions:
-        layer.weight.fill_(1 / layer.weight[0].numel())
-        layer.bias.zero_()
-    # Light is high: 1 is white once mean 0 and std 1 are taken off. Tumour where it is below 0.4.
-    last = convolutions[-1]
-    last.weight.copy_(torch.tensor([30.0, -30.0]).view(2, 1, 1, 1))
-    last.bias.copy_(torch.tensor([-12.0, 12.0]))
-    spec = ModelSpec(
-        name="dark",
-        architecture="dark",
-        mpp=2 * MPP,
-        patch_px=architecture.patch_px,
-        stride_px=architecture.stride_px,
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-    )
-    return Model(spec=spec, network=network, weights_sha256="d" * 64, card={})
+    return dark_model()
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +132,7 @@ def test_the_record_says_how_it_came_about(slide, model, tmp_path):
     assert record["model"]["weights_sha256"] == "d" * 64
     assert record["heatmap"]["identity"]["effective_mpp"] == pytest.approx(2 * MPP)
     assert record["settings"]["scan"]["roi_px"] == 160
+    assert record["settings"]["tissue"]["mpp"] == TissueSettings().mpp
     assert record["versions"]["torch"] == torch.__version__
     part, whole = record["scans"]
     assert part["region"] == {"x": 900, "y": 400, "width": 300, "height": 300}

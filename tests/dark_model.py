@@ -1,0 +1,35 @@
+"""A network of known weights: it answers with how dark the middle of its patch is."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_metastasis.models import Block, Model, ModelSpec, ScanNet, ScanNetArchitecture
+
+__all__ = ["dark_model"]
+
+
+def dark_model() -> Model:
+    """Return a model at 0.972 µm/px whose patches of 12 px count as tumour where they are darker than 0.4 of white."""
+    architecture = ScanNetArchitecture(
+        blocks=(Block(1, 1), Block(1, 1)), head_kernel_px=2, head_channels=(1,), batch_norm=False, dropout=0.0
+    )
+    network = ScanNet(architecture).eval().requires_grad_(requires_grad=False)
+    convolutions = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+    for layer in convolutions:
+        layer.weight.fill_(1 / layer.weight[0].numel())
+        layer.bias.zero_()
+    # Light is high: 1 is white once mean 0 and std 1 are taken off.
+    last = convolutions[-1]
+    last.weight.copy_(torch.tensor([30.0, -30.0]).view(2, 1, 1, 1))
+    last.bias.copy_(torch.tensor([-12.0, 12.0]))
+    spec = ModelSpec(
+        name="dark",
+        architecture="dark",
+        mpp=0.972,
+        patch_px=architecture.patch_px,
+        stride_px=architecture.stride_px,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+    return Model(spec=spec, network=network, weights_sha256="d" * 64, card={})
