@@ -75,6 +75,8 @@ class PreparedScan:
         Where the heatmap's cells lie.
     tissue
         Where the slide holds tissue. The plan minds it unless ``settings.tissue_only`` is off.
+    tissue_settings
+        How it was told from glass.
     engine
         Runs the network.
     roi_px
@@ -96,6 +98,7 @@ class PreparedScan:
     settings: ScanSettings
     frame: HeatmapFrame
     tissue: TissueMask
+    tissue_settings: TissueSettings
     engine: Engine
     roi_px: int
     owns_engine: bool
@@ -152,7 +155,7 @@ def prepare_scan(
         Result folder; ``None`` for :func:`default_output`. Where it holds a heatmap of other settings, the results go
         to a folder of their own inside.
     mask
-        Where the tissue lies, if that is known; ``None`` to find it now.
+        Where the tissue lies, if it was found with the same settings before; ``None`` to find it now.
     chosen
         The engine of an earlier scan with the same model, density, device, engine and precision, which saves making it
         again; it stays open when the scan is closed. ``None`` to make one.
@@ -209,6 +212,7 @@ def prepare_scan(
         settings=scan,
         frame=frame,
         tissue=mask,
+        tissue_settings=tissue,
         engine=chosen.engine,
         roi_px=chosen.roi_px,
         owns_engine=owns_engine,

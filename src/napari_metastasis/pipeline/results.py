@@ -191,7 +191,11 @@ def _record(
             "cells": [prepared.frame.cells.width, prepared.frame.cells.height],
             "cell_um": prepared.frame.cell_um,
         },
-        "settings": {"scan": asdict(prepared.settings), "detection": asdict(detection)},
+        "settings": {
+            "scan": asdict(prepared.settings),
+            "tissue": asdict(prepared.tissue_settings),
+            "detection": asdict(detection),
+        },
         "coverage": {
             "tissue_fraction": round(result.tissue_fraction, 6),
             "cells_answered": int(np.count_nonzero(~np.isnan(result.probabilities))),
