@@ -115,6 +115,37 @@ def test_labels_that_do_not_fit_are_refused(hdf5):
         open_patches(hdf5)
 
 
+def test_other_classes_are_refused(hdf5):
+    with h5py.File(hdf5.with_name(hdf5.name.replace("_x.", "_y.")), "w") as file:
+        file["y"] = np.array([0, 1, 2, 1, 0]).reshape(-1, 1, 1, 1)
+    with pytest.raises(PatchDatasetError, match="also class 2"):
+        open_patches(hdf5)
+
+
+def test_hdf5_with_something_else_inside(tmp_path):
+    with h5py.File(tmp_path / "strange_x.h5", "w") as file:
+        file.create_group("x")
+    with pytest.raises(PatchDatasetError, match="HDF5"):
+        open_patches(tmp_path / "strange_x.h5")
+
+
+def test_patches_that_cannot_be_read_are_named(folder, archive):
+    (folder / "0" / "folder.png").mkdir()
+    source = open_patches(folder)
+    assert len(source) == len(LABELS)
+    (folder / "0" / "0.png").unlink()
+    with pytest.raises(PatchDatasetError, match=r"0\.png, got"):
+        source.read(0)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for label in "01":
+            file.writestr(f"{label}/0.png", b"pixels" * 1000)
+    data = bytearray(archive.read_bytes())
+    data[40:50] = b"\xff" * 10
+    archive.write_bytes(data)
+    with pytest.raises(PatchDatasetError, match=r"0/0\.png in .*fetch the archive again"):
+        open_patches(archive).read(0)
+
+
 @pytest.mark.shared
 def test_the_shared_patches_are_what_their_readme_says(shared_data):
     train, valid = open_patches(shared_data / "pcam_train.zip"), open_patches(shared_data / "pcam_valid.zip")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,11 +49,12 @@ def open_patches(path: str | Path) -> PatchSource:
     """
     path = Path(path).expanduser()
     source = _open(path)
-    missing = sorted({0, 1} - set(np.unique(source.labels).tolist()))
-    if missing:
-        raise PatchDatasetError(
-            f"expected patches of class 0 and 1, got none of class {missing[0]} in {path}; {_REMEDY}"
-        )
+    found = set(np.unique(source.labels).tolist())
+    for wrong, what in (({0, 1} - found, "none of"), (found - {0, 1}, "also")):
+        if wrong:
+            raise PatchDatasetError(
+                f"expected patches of class 0 and 1, got {what} class {min(wrong)} in {path}; {_REMEDY}"
+            )
     return source
 
 
@@ -115,7 +117,8 @@ def _decode(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     try:
         image = imagecodecs.imread(data)
     except (ValueError, RuntimeError, OSError) as error:
-        raise PatchDatasetError(f"expected an image, got {error} in {name}; remove or replace the file") from error
+        # imagecodecs' own message lists what each of its decoders said.
+        raise PatchDatasetError(f"expected an image, got damaged data in {name}; remove or replace the file") from error
     if image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8:
         raise PatchDatasetError(f"expected an 8-bit RGB patch, got {image.dtype} {image.shape} in {name}; convert it")
     return np.ascontiguousarray(image[..., :3])
@@ -129,7 +132,7 @@ class _FolderPatches:
 
     @classmethod
     def open(cls, folder: Path) -> _FolderPatches:
-        names, labels = _named([path.relative_to(folder).as_posix() for path in folder.rglob("*")])
+        names, labels = _named([path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()])
         if not names:
             raise PatchDatasetError(f"expected patches in class folders 0 and 1, got none below {folder}; {_REMEDY}")
         return cls(folder, names, labels)
@@ -139,7 +142,13 @@ class _FolderPatches:
 
     def read(self, index: int) -> npt.NDArray[np.uint8]:
         path = self.folder / self.names[index]
-        return _decode(path.read_bytes(), str(path))
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise PatchDatasetError(
+                f"expected a patch at {path}, got {error.strerror}; put it back, or start again without it"
+            ) from error
+        return _decode(data, str(path))
 
 
 @dataclass
@@ -169,7 +178,7 @@ class _ZipPatches:
             self._archive = zipfile.ZipFile(self.path)
         try:
             data = self._archive.read(self.names[index])
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError) as error:
             raise PatchDatasetError(
                 f"expected {self.names[index]} in {self.path}, got {error}; fetch the archive again"
             ) from error
@@ -199,7 +208,9 @@ class _Hdf5Patches:
                 inline = "y" in images
             with h5py.File(path if inline else labels_path, "r") as file:
                 labels = np.asarray(file["y"]).reshape(-1).astype(np.int64)
-        except (OSError, KeyError) as error:
+        except PatchDatasetError:
+            raise
+        except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
             raise PatchDatasetError(
                 f"expected PCam's HDF5 files at {path} and {labels_path}, got {error}; {_REMEDY}"
             ) from error
