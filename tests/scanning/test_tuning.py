@@ -165,6 +165,10 @@ def test_the_cache_survives_anything(tmp_path):
         b'{"key": 3}',
         b'{"key": {"engine": "torch"}}',
         b'{"key": {"roi_px": "x"}}',
+        b'{"key": {"engine": "abacus", "precision": "float32", "roi_px": 640, "mpx_per_s": 1}}',
+        b'{"key": {"engine": "torch", "precision": "float1", "roi_px": 640, "mpx_per_s": 1}}',
+        b'{"key": {"engine": "torch", "precision": "float32", "roi_px": 0, "mpx_per_s": 1}}',
+        b'{"key": {"engine": "torch", "precision": "float32", "roi_px": 1e999, "mpx_per_s": 1}}',
     ):
         path.write_bytes(damage)
         assert cache.get("key") is None

@@ -26,6 +26,7 @@ from napari_metastasis.errors import (
 )
 from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array
 from napari_metastasis.scanning.scanner import never
+from napari_metastasis.settings import ScanSettings
 from napari_metastasis.storage import atomic_write
 
 __all__ = ["Candidate", "Tuned", "TuningCache", "candidates", "measure", "phantom", "tune"]
@@ -264,14 +265,17 @@ class TuningCache:
         """Return what was remembered under ``key``."""
         try:
             values = self._load()[key]
-            return Tuned(
+            found = Tuned(
                 engine=str(values["engine"]),
                 precision=str(values["precision"]),
                 roi_px=int(values["roi_px"]),
                 mpx_per_s=float(values["mpx_per_s"]),
             )
-        except (KeyError, TypeError, ValueError):
+            # Held against the ranges of the settings: a file that was edited or damaged may name anything.
+            ScanSettings(engine=found.engine, precision=found.precision, roi_px=found.roi_px)
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
+        return None if "auto" in (found.engine, found.precision) or found.roi_px < 1 else found
 
     def put(self, key: str, tuned: Tuned) -> None:
         """Remember ``tuned``; what cannot be written is forgotten, since it can be measured again."""
