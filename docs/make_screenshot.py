@@ -68,8 +68,10 @@ def main() -> None:
         until(lambda: not desk.busy and not desk.looking_for_lesions)
         lesions = panel.results_part.table.rows.lesions
         if lesions:
-            panel.results_part.table.selectRow(0)
-            panel.results_part.go_to(lesions[0])
+            # The second largest: the largest hides the tissue that the others lie in.
+            row = min(1, len(lesions) - 1)
+            panel.results_part.table.selectRow(row)
+            panel.results_part.go_to(lesions[row])
         rest(3)
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         viewer.screenshot(str(arguments.output), canvas_only=False, flash=False)

@@ -36,6 +36,8 @@ _RING_SCREEN_PX = (5, 24)
 #: Width of a ring on the slide, in µm: half the merging distance, so that neighbours do not touch.
 _RING_UM = 38.0
 _RING_COLOR = "#ffd400"
+#: The tissue under the heatmap stays readable: that is what a pathologist judges it by.
+_HEATMAP_OPACITY = 0.65
 
 
 def place(um: Affine1D) -> dict[str, Any]:
@@ -84,6 +86,7 @@ def probability_layer(session: SlideSession, *, name: str) -> Image:
         name=name,
         contrast_limits=(session.threshold, 1.0),
         colormap=probability_colormap(scanning=False),
+        opacity=_HEATMAP_OPACITY,
         blending="translucent_no_depth",
         interpolation2d="nearest",
         **place(session.frame.um),

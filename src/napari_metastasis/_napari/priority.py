@@ -22,4 +22,5 @@ def give_way() -> None:
     if sys.platform == "linux":
         # Refused in some sandboxes: the work then runs like any other.
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            window = os.getpriority(os.PRIO_PROCESS, os.getpid())
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), window + _NICENESS)

@@ -208,12 +208,11 @@ def warm_up_work(_: ShouldStop) -> Generator[Any, None, None]:
     yield Stage("Warming up…")
     for name in ("slides", "lesions", "pipeline"):
         importlib.import_module(f"napari_metastasis.{name}")
-    # napari imports more for the first layer of a kind, on the GUI thread unless that was made before.
-    from napari.layers import Image, Labels, Points
-
-    Image(np.zeros((2, 2), np.float32), contrast_limits=(0, 1))
-    Labels(np.zeros((2, 2), np.int32))
-    Points(np.zeros((1, 2)), features={"probability": np.zeros(1)})
+    # What napari imports for its first labels and points, on the GUI thread unless it is there. By name: to make layers
+    # here would be simpler, but their units come from a registry of pint's that two threads must not fill at once.
+    for name in ("skimage.color", "pandas"):
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 def load_earlier_work(slide: Slide) -> Callable[[ShouldStop], Generator[Any, None, EarlierResult | None]]:
