@@ -130,6 +130,21 @@ def test_a_damaged_chunk_is_computed_again(heatmap, path):
         np.testing.assert_array_equal(seen.probabilities(right), answers(right, 4))
 
 
+def test_a_damaged_chunk_without_a_journal_can_be_written_again(heatmap, path):
+    cells = Region(3, 4, 5, 6)
+    heatmap.write(cells, answers(cells))
+    heatmap.close()
+    layout.journal_path(path).unlink()
+    (chunk,) = (file for file in (path / "0" / "c").rglob("*") if file.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    with Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY) as again:
+        assert not again.done.any()
+        part = answers(cells)
+        part[0] = np.nan
+        again.write(cells, part)
+        np.testing.assert_array_equal(again.probabilities(cells), part)
+
+
 def test_journal_lines_that_mean_nothing_are_skipped(tmp_path):
     path = tmp_path / "journal.jsonl"
     good = Region(1, 2, 3, 4)

@@ -213,7 +213,8 @@ class Heatmap:
         for region in read_regions(layout.journal_path(self.path)):
             done[region.intersection(Region.of(self.frame.cells)).slices] = True
         with storage_errors(self.path):
-            if not done.any():
+            # Also without a journal, chunks that a power cut left behind have to be such that they can be added to.
+            if not done.any() and not layout.holds_chunks(self.path):
                 return done
             try:
                 return done & ~np.isnan(self._read(Region.of(self.frame.cells)))

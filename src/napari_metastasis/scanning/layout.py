@@ -27,6 +27,7 @@ __all__ = [
     "HEATMAP_VERSION",
     "create",
     "digest",
+    "holds_chunks",
     "journal_path",
     "level_path",
     "level_um",
@@ -53,6 +54,11 @@ _OWN = "napari_metastasis"
 def level_path(path: Path, level: int) -> Path:
     """Return the folder of one resolution; 0 holds the answers."""
     return path / str(level)
+
+
+def holds_chunks(path: Path) -> bool:
+    """Return whether anything was ever written into the finest level."""
+    return (level_path(path, 0) / "c").exists()
 
 
 # Both files lie inside the finest array, because zarr warns of strange files in a group but not in an array.
