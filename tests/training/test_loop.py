@@ -121,9 +121,13 @@ def test_initial_weights_of_another_architecture_are_refused(finished, tmp_path)
         train(tmp_path, initial=dataclasses.replace(load_model(finished), spec=other))
 
 
-def test_another_run_in_the_folder_is_not_overwritten(finished):
+def test_another_run_in_the_folder_is_not_overwritten(finished, monkeypatch):
     with pytest.raises(TrainingError, match="another run"):
         train(finished.parent, learning_rate=1e-3)
+    original = Squares.read
+    monkeypatch.setattr(Squares, "read", lambda self, index: 255 - original(self, index))
+    with pytest.raises(TrainingError, match="the same settings and patches"):
+        train(finished.parent)
 
 
 def test_patches_of_another_size_are_refused(tmp_path, monkeypatch):

@@ -32,7 +32,9 @@ def scannet(
         ),
     ],
     validation: Annotated[Path, typer.Option(help="Patches from other slides, on which every epoch is measured.")],
-    output: Annotated[Path, typer.Option(help="Run folder; a run found there with the same settings goes on.")],
+    output: Annotated[
+        Path, typer.Option(help="Run folder; a run found there with the same settings and patches goes on.")
+    ],
     settings: TrainSettings,
     name: Annotated[str, typer.Option(help="Name of the model.")] = DEFAULT_MODEL,
     architecture: Annotated[str, typer.Option(help="Network: scannet-small or scannet-vgg16.")] = "scannet-small",

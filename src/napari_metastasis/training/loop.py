@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -30,6 +31,10 @@ from napari_metastasis.training.augment import AugmentSettings
 from napari_metastasis.training.classifier import PatchClassifier
 
 __all__ = ["patch_spec", "train_scannet"]
+
+
+#: Enough to tell two sets of patches apart, few enough to be read in no time.
+_FINGERPRINTED_PATCHES = 32
 
 
 class _Patches(Dataset[tuple[Tensor, Tensor]]):
@@ -133,7 +138,7 @@ def train_scannet(
         Labelled patches of ``spec.patch_px``; the second decides nothing, it is only reported.
     output
         Run folder: ``settings.json``, ``last.ckpt``, ``log/version_<start>/metrics.csv``, ``<name>.safetensors`` and
-        its card. A run found there with the same settings goes on where it stopped.
+        its card. A run found there with the same settings and patches goes on where it stopped.
     settings
         How to train.
     data_description
@@ -153,7 +158,8 @@ def train_scannet(
     ModelError
         If the initial model has another architecture.
     TrainingError
-        If there are too few patches, the folder holds a run with other settings, or the loss is no longer finite.
+        If there are too few patches, the folder holds a run with other settings or patches, or the loss is no longer
+        finite.
     StorageError
         If the folder cannot be written.
     """
@@ -168,7 +174,7 @@ def train_scannet(
         module.begin_with(initial)
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-        _claim(output, spec, settings, initial)
+        _claim(output, spec, settings, initial, patches=patches, validation=validation)
     last = output / "last.ckpt"
     sampler = _BalancedSampler(patches.labels, settings.seed)
     if last.exists():
@@ -265,21 +271,40 @@ def _errors_of_workers() -> Iterator[None]:
         raise type(error)(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from error
 
 
-def _claim(output: Path, spec: ModelSpec, settings: TrainSettings, initial: Model | None) -> None:
+def _fingerprint(source: PatchSource) -> str:
+    """Return a SHA-256 over every label and some patches: cheap, and that of other data differs."""
+    digest = hashlib.sha256(source.labels.tobytes())
+    for index in np.linspace(0, len(source) - 1, _FINGERPRINTED_PATCHES).astype(int).tolist():
+        digest.update(source.read(index).tobytes())
+    return digest.hexdigest()
+
+
+def _claim(
+    output: Path,
+    spec: ModelSpec,
+    settings: TrainSettings,
+    initial: Model | None,
+    *,
+    patches: PatchSource,
+    validation: PatchSource,
+) -> None:
     """Write the run's settings, or check that the run found there has the same."""
     wanted = {
         "spec": spec.to_json(),
         "settings": asdict(settings),
         "augment": asdict(AugmentSettings()),
         "initial_sha256": None if initial is None else initial.weights_sha256,
+        # Else the card would name data that the weights never saw.
+        "patches_sha256": _fingerprint(patches),
+        "validation_sha256": _fingerprint(validation),
     }
     path = output / "settings.json"
     text = json.dumps(wanted, indent=2) + "\n"
     if path.exists():
         if path.read_text(encoding="utf-8") != text:
             raise TrainingError(
-                f"expected an empty folder or a run with the same settings, got another run in {output}; "
-                "choose another --output"
+                "expected an empty folder or a run with the same settings and patches, "
+                f"got another run in {output}; choose another --output"
             )
         return
     with atomic_write(path) as stream:
