@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from napari_metastasis._napari.worker import Worker, explain
-from napari_metastasis.errors import RegionError
+from napari_metastasis.errors import RegionError, StorageError
 
 pytestmark = pytest.mark.gui
 
@@ -60,3 +60,8 @@ def test_stop_and_abandon(qtbot) -> None:
     assert silent.wait(10)
     qtbot.wait(100)
     assert not heard
+
+
+def test_remedies_name_what_the_panel_has() -> None:
+    error = StorageError("expected to write /slides/a, got no permission; choose another folder with --output")
+    assert explain(error).endswith("choose another folder under Advanced › Results")

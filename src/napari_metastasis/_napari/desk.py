@@ -196,9 +196,10 @@ class Desk(QObject):
         frame = session.frame
 
         def show(index: Any) -> None:
-            self._next_index = time.monotonic() + max(_INDEX_EVERY_S, _INDEX_PAUSES * (time.monotonic() - began))
             if session.frame == frame and not session.closed:
                 session.show_lesions(index)
+            # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
+            self._next_index = time.monotonic() + max(_INDEX_EVERY_S, _INDEX_PAUSES * (time.monotonic() - began))
 
         def forget() -> None:
             if self._index is worker:
