@@ -106,7 +106,7 @@ def _chosen(slide: SyntheticSlide, count: int, seed: int) -> Iterator[_Patch]:
     kinds, tumour = slide.kinds_at(x * mpp, y * mpp)
     clear = tumour < -_CLEARANCE_UM
     groups = [(1, kinds == Kind.NEST, count // 2)]
-    groups += [(0, (kinds == kind) & clear, round((count - count // 2) / len(_NORMAL))) for kind in _NORMAL]
+    groups += [(0, (kinds == kind) & clear, max(1, round((count - count // 2) / len(_NORMAL)))) for kind in _NORMAL]
     found, label = [], []
     for group_label, members, wanted in groups:
         places = generator.permutation(np.flatnonzero(members))[:wanted]
