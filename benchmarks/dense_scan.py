@@ -1,6 +1,6 @@
 """What dense scanning costs: one ROI at dense coefficients 1, 2 and 4, against its patches answered one by one.
 
-Run with ``python benchmarks/dense_scan.py [--architecture scannet-vgg16] [--device cpu] [--precision float32]``.
+Run with ``python benchmarks/dense_scan.py [--engine torch|openvino] [--architecture scannet-vgg16]``.
 The paper's network answers its ROI of 2,868 px, extended for the dense coefficient (Lin et al. 2019, II-C); weights are
 drawn at random, since they change no timing. Each figure is the best of several runs, and the patches are timed on a
 sample: their cost is the same wherever they lie.
@@ -12,32 +12,31 @@ import argparse
 import json
 import time
 
+import numpy as np
 import torch
 
 from napari_metastasis.models import ARCHITECTURES, DenseScanNet, ModelSpec, build_network
+from napari_metastasis.scanning import Engine, OpenVinoEngine, TorchEngine
 
 #: Map of the paper's ROI at the network's own stride (Lin et al. 2019, Table I).
 NATIVE_CELLS = 83
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def best_seconds(network: DenseScanNet, image: torch.Tensor, precision: str, repeats: int) -> float:
-    """Return the shortest time of one forward pass."""
+def engine_for(network: DenseScanNet, arguments: argparse.Namespace) -> Engine:
+    """Return what the program itself would run the network with."""
+    if arguments.engine == "openvino":
+        return OpenVinoEngine(network, precision=arguments.precision)
+    return TorchEngine(network, devices=(arguments.device,), precision=arguments.precision)
+
+
+def best_seconds(engine: Engine, side: int, repeats: int) -> float:
+    """Return the shortest time that an image of ``side`` pixels takes, its way to the device and back included."""
+    image = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     best = float("inf")
-    device = image.device.type
-    with (
-        torch.inference_mode(),
-        torch.autocast(device, DTYPES[precision], enabled=precision != "float32"),
-    ):
-        network(image[:, :, : min(512, image.shape[2]), : min(512, image.shape[3])])
-        for _ in range(repeats):
-            if device == "cuda":
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            network(image)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
+    for _ in range(repeats):
+        start = time.perf_counter()
+        engine.run(image)
+        best = min(best, time.perf_counter() - start)
     return best
 
 
@@ -45,8 +44,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="scannet-vgg16", choices=sorted(ARCHITECTURES))
+    parser.add_argument("--engine", default="torch", choices=("torch", "openvino"))
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="float32", choices=sorted(DTYPES))
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -61,13 +61,13 @@ def main() -> None:
         stride = spec.dense_stride_px(alpha)
         cells = NATIVE_CELLS * alpha
         side = shape.patch_px + (cells - 1) * stride
-        dense = DenseScanNet(network, spec, alpha).to(arguments.device, memory_format=torch.channels_last)
-        image = torch.rand(1, 3, side, side, device=arguments.device) * 255
-        image = image.contiguous(memory_format=torch.channels_last)
-        roi = best_seconds(dense, image, arguments.precision, arguments.repeats)
-        patch = DenseScanNet(network, spec, 1).to(arguments.device, memory_format=torch.channels_last)
-        crop = image[:, :, : shape.patch_px, : shape.patch_px].contiguous(memory_format=torch.channels_last)
-        one = best_seconds(patch, crop, arguments.precision, 10 * arguments.repeats)
+        dense = engine_for(DenseScanNet(network, spec, alpha), arguments)
+        best_seconds(dense, shape.patch_px + 8 * stride, 2)
+        roi = best_seconds(dense, side, arguments.repeats)
+        dense.close()
+        patch = engine_for(DenseScanNet(network, spec, 1), arguments)
+        one = best_seconds(patch, shape.patch_px, 10 * arguments.repeats)
+        patch.close()
         rows.append(
             {
                 "dense_coefficient": alpha,
@@ -82,7 +82,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}))
         return
-    print(f"{arguments.architecture}, {arguments.device}, {arguments.precision}, {torch.get_num_threads()} threads")
+    print(f"{arguments.architecture}, {arguments.engine}, {arguments.device}, {arguments.precision}")
     print("| α | stride px | ROI px | s | against α = 1 | one patch, s | times cheaper than patches |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
