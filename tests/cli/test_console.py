@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -58,6 +59,20 @@ def test_progress_in_a_file_is_a_line_now_and_then(
     assert capsys.readouterr().err == "napari-metastasis: Scanning: 55%, 20.0 cells/s, 2 min left\n"
 
 
+def _all_of(master: int) -> str:
+    """Return what was written to a terminal; one read may give a part of it."""
+    written = b""
+    while select.select([master], [], [], 0.2)[0]:
+        try:
+            part = os.read(master, 1 << 16)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not part:
+            break
+        written += part
+    return written.decode()
+
+
 def test_progress_on_a_terminal_is_a_bar_that_disappears(monkeypatch: pytest.MonkeyPatch) -> None:
     master, terminal = os.openpty()
     with os.fdopen(terminal, "w") as stream:
@@ -68,7 +83,7 @@ def test_progress_on_a_terminal_is_a_bar_that_disappears(monkeypatch: pytest.Mon
             progress(0, 10)
             progress(5, 10)
             time.sleep(0.3)  # the bar is drawn ten times a second
-    written = os.read(master, 1 << 16).decode()
+    written = _all_of(master)
     os.close(master)
     assert "Scanning" in written
     assert "50%" in written

@@ -155,7 +155,7 @@ def test_the_sample_is_drawn_once_where_the_tree_has_none(tmp_path, monkeypatch)
         path.with_suffix(".xml").write_bytes(b"outlines")
 
     monkeypatch.setattr("napari_metastasis.synthetic._make.SAMPLE_FOLDER", tmp_path / "none")
-    monkeypatch.setattr("platformdirs.user_cache_dir", lambda _: str(tmp_path / "cache"))
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: str(tmp_path / "cache"))
     monkeypatch.setattr("napari_metastasis.synthetic._make.make_slide", draw)
     first = sample_slide_path()
     assert sample_slide_path() == first

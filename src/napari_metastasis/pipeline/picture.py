@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import shapely
-from skimage.draw import polygon_perimeter
+from skimage.draw import line
 
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Point, Region, Size
 from napari_metastasis.lesions import Lesion
@@ -82,10 +83,14 @@ def _draw_outlines(image: npt.NDArray[np.uint8], lesions: Iterable[Lesion], scal
     for lesion in lesions:
         for polygon in shapely.get_parts(lesion.outline):
             for ring in (polygon.exterior, *polygon.interiors):
-                corners = shapely.get_coordinates(ring) / scale
-                # Two pixels wide, so that it survives being shown at half the size.
-                for shift in (0, 1):
-                    rows, columns = polygon_perimeter(
-                        corners[:, 1] + shift, corners[:, 0] + shift, shape=image.shape[:2], clip=True
-                    )
-                    image[rows, columns] = _OUTLINE
+                corners = np.rint(shapely.get_coordinates(ring) / scale).astype(np.int64)
+                for (x0, y0), (x1, y1) in pairwise(corners):
+                    _draw_line(image, line(y0, x0, y1, x1))
+
+
+def _draw_line(image: npt.NDArray[np.uint8], places: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> None:
+    # Two pixels wide, so that it survives being shown at half the size.
+    for shift in (0, 1):
+        rows, columns = places[0] + shift, places[1] + shift
+        inside = (rows >= 0) & (rows < image.shape[0]) & (columns >= 0) & (columns < image.shape[1])
+        image[rows[inside], columns[inside]] = _OUTLINE
