@@ -96,7 +96,7 @@ def say_result(result: ScanResult) -> None:
     """Print the lesions and where the result lies."""
     if result.lesions:
         say_table(
-            ("id", "x", "y", "probability", "area mm²", "length mm", "size class", "detections"),
+            ("id", "x", "y", "prob.", "mm²", "mm", "class", "points"),
             [
                 (
                     str(lesion.id),
