@@ -14,7 +14,7 @@ from napari.layers import Image, Labels, Points
 from napari_metastasis._napari.colors import lesion_colormap, probability_colormap, tissue_colormap
 from napari_metastasis._napari.compat import slice_at_once
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
-from napari_metastasis.geometry import Affine1D, LevelFrame, locations_um
+from napari_metastasis.geometry import Affine1D, locations_um
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import Found
@@ -55,7 +55,7 @@ def slide_layer_data(slide: Slide, session: SlideSession) -> tuple[list[Any], di
         # Without limits napari computes them, on the data.
         "contrast_limits": (0, 255),
         "metadata": {METADATA_KEY: session},
-        **place(LevelFrame(downsample=1, mpp=slide.mpp).um),
+        **place(slide.level_frame(0).um),
     }
     return data, arguments, "image"
 

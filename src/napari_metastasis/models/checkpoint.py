@@ -19,7 +19,7 @@ from napari_metastasis.errors import WeightsError
 from napari_metastasis.models.dense import DenseScanNet
 from napari_metastasis.models.networks import ScanNet, build_network
 from napari_metastasis.models.spec import ModelSpec
-from napari_metastasis.storage import atomic_write
+from napari_metastasis.storage import atomic_text, atomic_write
 
 __all__ = ["CARD_VERSION", "Model", "load_checkpoint", "save_checkpoint"]
 
@@ -83,8 +83,8 @@ def save_checkpoint(path: Path, network: ScanNet, spec: ModelSpec, card: Mapping
         indent=2,
         ensure_ascii=False,
     )
-    with atomic_write(path.with_suffix(".json")) as stream:
-        stream.write((text + "\n").encode())
+    with atomic_text(path.with_suffix(".json")) as stream:
+        stream.write(text + "\n")
     return digest
 
 

@@ -26,7 +26,7 @@ from napari_metastasis.errors import MetastasisError, TrainingError
 from napari_metastasis.models import ARCHITECTURES, Model, ModelSpec, save_checkpoint
 from napari_metastasis.patches import PatchSource
 from napari_metastasis.settings import TrainSettings
-from napari_metastasis.storage import atomic_write, storage_errors
+from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.augment import AugmentSettings
 from napari_metastasis.training.classifier import PatchClassifier
 
@@ -307,8 +307,8 @@ def _claim(
                 f"got another run in {output}; choose another --output"
             )
         return
-    with atomic_write(path) as stream:
-        stream.write(text.encode())
+    with atomic_text(path) as stream:
+        stream.write(text)
 
 
 def _loader(
