@@ -11,7 +11,7 @@ import pytest
 from napari_metastasis.errors import DeviceError, DeviceMemoryError, MissingDependencyError, SettingsError
 from napari_metastasis.scanning import choice, choose_engine, tuning
 from napari_metastasis.scanning.tuning import Candidate, Tuned, TuningCache, candidates, phantom, tune
-from napari_metastasis.settings import ScanSettings
+from napari_metastasis.settings import ScanSettings, TuningSettings
 
 SLOW, FAST = Candidate("torch", "float32"), Candidate("openvino", "float32")
 REDUCED = Candidate("torch", "bfloat16")
@@ -58,6 +58,7 @@ def bench(monkeypatch):
             build=build,
             reference=lambda _image: np.full((1, 2, 2), 0.5, np.float32),
             windows=windows or {200: 100, 400: 300},
+            settings=TuningSettings(),
         )
         return tuned, engine, built
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_metastasis.training.augment import Augmenter, AugmentSettings, jitter_stains
+from napari_metastasis.settings import AugmentSettings
+from napari_metastasis.training.augment import Augmenter, jitter_stains
 
 STILL = AugmentSettings(
     affine_share=0.0, stain=0.0, hue=0.0, background=0.0, gray_share=0.0, blur_share=0.0, noise_share=0.0

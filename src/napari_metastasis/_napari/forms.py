@@ -1,4 +1,4 @@
-"""Forms made from the settings: each field's default, range and explanation are written once, in settings.py."""
+"""Forms made from the settings: each field's default, range and explanation are written once, in settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SettingsForm:
     Parameters
     ----------
     group
-        A frozen dataclass of settings.py.
+        A frozen dataclass of napari_metastasis.settings.
     names
         The fields wanted, in the group's order.
     choices

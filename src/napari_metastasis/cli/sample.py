@@ -10,7 +10,7 @@ import typer
 from napari_metastasis.cli.console import say, say_json, show_progress
 from napari_metastasis.cli.options import with_settings
 from napari_metastasis.errors import StorageError
-from napari_metastasis.settings import SyntheticSettings
+from napari_metastasis.settings import PatchSampleSettings, SyntheticSettings
 
 __all__ = ["app"]
 
@@ -47,11 +47,10 @@ def slide(
 
 
 @app.command()
+@with_settings("settings", PatchSampleSettings)
 def patches(
     output: Annotated[Path, typer.Argument(help="Zip archive to write, with class folders 0 and 1.")],
-    slides: Annotated[int, typer.Option(min=1, help="Synthetic slides to cut from, each another patient.")] = 6,
-    per_slide: Annotated[int, typer.Option(min=2, help="Patches from each slide.")] = 600,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first slide; the others follow.")] = 1,
+    settings: PatchSampleSettings,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Cut labelled patches of synthetic tissue, for training: 96 px at 0.972 µm/px."""
@@ -59,7 +58,9 @@ def patches(
 
     _refuse_existing(output, overwrite=overwrite)
     with show_progress("Cutting", unit="patches") as progress:
-        make_patches(output, slides=slides, per_slide=per_slide, seed=seed, progress=progress)
+        make_patches(
+            output, slides=settings.slides, per_slide=settings.per_slide, seed=settings.seed, progress=progress
+        )
     say(f"Patches: {output}")
 
 

@@ -10,7 +10,7 @@ import typer
 from napari_metastasis.cli.console import say
 from napari_metastasis.cli.options import with_settings
 from napari_metastasis.errors import MissingDependencyError
-from napari_metastasis.settings import DEFAULT_MODEL, TrainSettings
+from napari_metastasis.settings import DEFAULT_MODEL, NetworkSettings, TrainSettings
 
 __all__ = ["app"]
 
@@ -24,6 +24,7 @@ def _train() -> None:
 
 @app.command()
 @with_settings("settings", TrainSettings, panel="Training")
+@with_settings("network", NetworkSettings)
 def scannet(
     patches: Annotated[
         list[Path],
@@ -36,9 +37,8 @@ def scannet(
         Path, typer.Option(help="Run folder; a run found there with the same settings and patches goes on.")
     ],
     settings: TrainSettings,
+    network: NetworkSettings,
     name: Annotated[str, typer.Option(help="Name of the model.")] = DEFAULT_MODEL,
-    architecture: Annotated[str, typer.Option(help="Network: scannet-small or scannet-vgg16.")] = "scannet-small",
-    mpp: Annotated[float, typer.Option(help="Resolution of the patches, µm per pixel.")] = 0.972,
     initial: Annotated[
         str, typer.Option(help="Model whose weights training begins with; random ones by default.")
     ] = "",
@@ -59,7 +59,7 @@ def scannet(
         ) from error
     resolve_devices(settings.device)  # refuses what this machine lacks, before anything is written
     weights = train_scannet(
-        patch_spec(name, architecture, mpp),
+        patch_spec(name, network.architecture, network.mpp),
         patches=join_patches([open_patches(path) for path in patches]),
         validation=open_patches(validation),
         output=output,

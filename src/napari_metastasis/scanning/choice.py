@@ -22,9 +22,11 @@ from napari_metastasis.scanning.engine_openvino import OpenVinoEngine, has_openv
 from napari_metastasis.scanning.engine_torch import TorchEngine
 from napari_metastasis.scanning.scanner import never
 from napari_metastasis.scanning.tuning import ROI_PX, Candidate, Tuned, TuningCache, candidates, tune
-from napari_metastasis.settings import ScanSettings
+from napari_metastasis.settings import ScanSettings, TuningSettings
 
 __all__ = ["ChosenEngine", "choose_engine", "default_cache_path"]
+
+_TUNING = TuningSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ def choose_engine(
     model: Model,
     settings: ScanSettings,
     *,
+    tuning: TuningSettings = _TUNING,
     cache_path: Path | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> ChosenEngine:
@@ -63,6 +66,8 @@ def choose_engine(
         To run, at the settings' dense coefficient.
     settings
         ``device``, ``engine``, ``precision``, ``roi_px`` and ``dense_coefficient`` are used.
+    tuning
+        How it is measured.
     cache_path
         File of earlier measurements; ``None`` takes :func:`default_cache_path`.
     should_stop
@@ -108,6 +113,7 @@ def choose_engine(
             build=build,
             reference=_reference(model, settings, devices[0]),
             windows=_windows(settings, kind, model.spec.patch_px, stride_px),
+            settings=tuning,
             should_stop=should_stop,
         )
         cache.put(key, tuned)

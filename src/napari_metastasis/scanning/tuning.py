@@ -26,16 +26,10 @@ from napari_metastasis.errors import (
 )
 from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array
 from napari_metastasis.scanning.scanner import never
-from napari_metastasis.settings import ScanSettings
+from napari_metastasis.settings import ScanSettings, TuningSettings
 from napari_metastasis.storage import atomic_write
 
 __all__ = ["Candidate", "Tuned", "TuningCache", "candidates", "measure", "phantom", "tune"]
-
-#: A reduced precision is taken only where no probability moves by more than this.
-TOLERANCE = 0.02
-
-#: Measuring stops after this long; what was measured by then decides.
-BUDGET_SECONDS = 5.0
 
 #: Sides tried, in model pixels. Small ones stay in a processor's cache and answer soon; large ones fill a GPU.
 ROI_PX = {"cpu": (640, 1152), "mps": (1152, 2176), "cuda": (1152, 2176, 4224)}
@@ -143,7 +137,7 @@ def tune(
     build: Callable[[Candidate], Engine],
     reference: Callable[[UInt8Array], FloatArray],
     windows: Mapping[int, int],
-    budget_seconds: float = BUDGET_SECONDS,
+    settings: TuningSettings,
     should_stop: Callable[[], bool] = never,
 ) -> tuple[Tuned, Engine]:
     """Return the fastest way that is accurate enough with the window that suits it, and its engine, ready to run.
@@ -159,8 +153,8 @@ def tune(
     windows
         Side of a window -> side of the square that its answers stand for, both in model pixels, ascending. A window's
         margin is read but answers for nothing.
-    budget_seconds
-        When to stop.
+    settings
+        When to stop, and what is accurate enough.
     should_stop
         Asked before each window.
 
@@ -171,7 +165,7 @@ def tune(
     ScanCancelledError
         If ``should_stop`` said so.
     """
-    deadline = time.perf_counter() + budget_seconds
+    deadline = time.perf_counter() + settings.budget_seconds
     best: tuple[Tuned, Engine] | None = None
     refusal: MetastasisError | None = None
     for way in ways:
@@ -181,7 +175,7 @@ def tune(
         try:
             with _closed_on_error(build(way)) as engine:
                 if way.precision != "float32" and len(ways) > 1:
-                    _check_accuracy(engine, reference, min(windows))
+                    _check_accuracy(engine, reference, min(windows), settings.tolerance)
                 found = _measured(engine, way, windows, beat=beat, deadline=deadline, should_stop=should_stop)
         except (DeviceError, MissingDependencyError) as error:
             refusal = error
@@ -210,13 +204,15 @@ def _closed_on_error(engine: Engine) -> Iterator[Engine]:
         raise
 
 
-def _check_accuracy(engine: Engine, reference: Callable[[UInt8Array], FloatArray], side_px: int) -> None:
+def _check_accuracy(
+    engine: Engine, reference: Callable[[UInt8Array], FloatArray], side_px: int, tolerance: float
+) -> None:
     image = phantom(side_px)
     # NaN, as float16 gives where it overflows, compares false and is refused as well.
     difference = float(np.abs(engine.run(image) - reference(image)).max())
-    if not difference <= TOLERANCE:
+    if not difference <= tolerance:
         raise DeviceError(
-            f"expected answers in {engine.precision} within {TOLERANCE} of float32, got {difference:.3f}; "
+            f"expected answers in {engine.precision} within {tolerance:g} of float32, got {difference:.3f}; "
             "choose --precision float32"
         )
 

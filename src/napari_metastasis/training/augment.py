@@ -6,52 +6,16 @@ label of a PatchCamelyon patch speaks of its central 32 px alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import kornia.augmentation as kornia_augmentation
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AugmentSettings", "Augmenter", "jitter_stains"]
+from napari_metastasis.settings import AugmentSettings
+
+__all__ = ["Augmenter", "jitter_stains"]
 
 # Optical densities of haematoxylin, eosin and the residual (Ruifrok & Johnston 2001), one stain a row, unit length.
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentSettings:
-    """How strongly patches are varied.
-
-    Attributes
-    ----------
-    affine_share
-        Share of patches that are turned by any angle and scaled; the others keep their pixels.
-    scale
-        Smallest and largest magnification; 0.8 to 1.25 spans the disagreement of scanners and of unstated pixel sizes.
-    stain
-        Largest relative change of the amount of each stain.
-    hue
-        Largest change of each entry of the colour mixing in optical density: hue and saturation of the dyes.
-    background
-        Largest shift in optical density: the lamp and the white balance.
-    gray_share
-        Share of patches whose colours are drawn towards gray, so that structure has to carry the answer.
-    blur_share, blur_sigma_px
-        Share of patches out of focus, and the largest standard deviation of the blur.
-    noise_share, noise
-        Share of patches with sensor noise, and its largest standard deviation in 0..1.
-    """
-
-    affine_share: float = 0.5
-    scale: tuple[float, float] = (0.8, 1.25)
-    stain: float = 0.35
-    hue: float = 0.06
-    background: float = 0.05
-    gray_share: float = 0.1
-    blur_share: float = 0.2
-    blur_sigma_px: float = 1.2
-    noise_share: float = 0.2
-    noise: float = 0.03
 
 
 def jitter_stains(image: Tensor, *, mixing: Tensor, background: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models import Model, ModelSpec, ScanNet, build_network
-from napari_metastasis.settings import TrainSettings
-from napari_metastasis.training.augment import Augmenter, AugmentSettings
+from napari_metastasis.settings import AugmentSettings, TrainSettings
+from napari_metastasis.training.augment import Augmenter
 
 __all__ = ["PatchClassifier"]
 

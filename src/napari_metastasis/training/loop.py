@@ -25,9 +25,8 @@ from napari_metastasis import __version__
 from napari_metastasis.errors import MetastasisError, TrainingError
 from napari_metastasis.models import ARCHITECTURES, Model, ModelSpec, save_checkpoint
 from napari_metastasis.patches import PatchSource
-from napari_metastasis.settings import TrainSettings
+from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
-from napari_metastasis.training.augment import AugmentSettings
 from napari_metastasis.training.classifier import PatchClassifier
 
 __all__ = ["patch_spec", "train_scannet"]

@@ -1,0 +1,32 @@
+"""Every default of the program, with its unit and its reason: the one home of defaults.
+
+Each group is a frozen dataclass whose fields carry :class:`Setting` metadata. Command-line options and napari forms are
+built from that metadata, so that a default, its range and its explanation are written once.
+"""
+
+from __future__ import annotations
+
+from napari_metastasis.settings._core import Setting, check, setting_of
+from napari_metastasis.settings.lesions import DetectionSettings
+from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
+from napari_metastasis.settings.slides import PyramidSettings, SlideSettings, TissueSettings
+from napari_metastasis.settings.synthetic import PatchSampleSettings, SyntheticSettings
+from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, TrainSettings
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "AugmentSettings",
+    "DetectionSettings",
+    "NetworkSettings",
+    "PatchSampleSettings",
+    "PyramidSettings",
+    "ScanSettings",
+    "Setting",
+    "SlideSettings",
+    "SyntheticSettings",
+    "TissueSettings",
+    "TrainSettings",
+    "TuningSettings",
+    "check",
+    "setting_of",
+]

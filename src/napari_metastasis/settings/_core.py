@@ -1,0 +1,87 @@
+"""What a setting is: its default, its unit, its range and its reason, written once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from napari_metastasis.errors import SettingsError
+
+__all__ = ["Setting", "check", "setting", "setting_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a form or the command line has to know of one field.
+
+    Attributes
+    ----------
+    help
+        One sentence for a person: what it does, and why one would change it.
+    unit
+        Unit of the number, empty where it has none.
+    minimum, maximum
+        Inclusive range; ``None`` where it is open.
+    choices
+        The values allowed; empty where any in the range is.
+    """
+
+    help: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[Any, ...] = ()
+
+
+def setting(default: Any, help: str, **extra: Any) -> Any:
+    """Return a dataclass field with its default and its metadata; ``extra`` are further fields of :class:`Setting`."""
+    return field(default=default, metadata={"setting": Setting(help, **extra)})
+
+
+def setting_of(group: type, name: str) -> tuple[Any, Setting]:
+    """Return the default and the metadata of field ``name`` of a settings group.
+
+    Raises
+    ------
+    SettingsError
+        If the group has no such setting.
+    """
+    for candidate in fields(group):
+        if candidate.name == name and candidate.default is not MISSING:
+            return candidate.default, candidate.metadata["setting"]
+    raise SettingsError(f"expected a setting of {group.__name__}, got {name!r}; see its fields")
+
+
+def check(group: Any) -> None:
+    """Check every value of a settings group, each number of a tuple, against its range.
+
+    Raises
+    ------
+    SettingsError
+        Naming the first setting out of range, its range and its value.
+    """
+    for candidate in fields(group):
+        meta: Setting | None = candidate.metadata.get("setting")
+        value = getattr(group, candidate.name)
+        if meta is None or value is None:
+            continue
+        name = candidate.name.replace("_", "-")
+        if meta.choices and value not in meta.choices:
+            choices = ", ".join(map(str, meta.choices))
+            raise SettingsError(f"expected {name} to be one of {choices}, got {value!r}; choose one of them")
+        for number in value if isinstance(value, tuple) else (value,):
+            _check_range(name, number, meta)
+
+
+def _check_range(name: str, value: Any, meta: Setting) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    low = -math.inf if meta.minimum is None else meta.minimum
+    high = math.inf if meta.maximum is None else meta.maximum
+    # Written so that NaN, which compares false with everything, is refused as well.
+    if not low <= value <= high:
+        unit = f" {meta.unit}" if meta.unit else ""
+        raise SettingsError(
+            f"expected {name} between {low:g} and {high:g}{unit}, got {value:g}; choose a value in that range"
+        )

@@ -1,0 +1,46 @@
+"""How lesions are read off a heatmap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_metastasis.settings._core import check, setting
+
+__all__ = ["DetectionSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionSettings:
+    """How lesions are read off a heatmap."""
+
+    threshold: float = setting(
+        0.5,
+        "Probability from which a cell counts as tumour (Lin et al. 2019, II-C).",
+        minimum=0.01,
+        maximum=1.0,
+    )
+    floor: float = setting(
+        0.1,
+        "Lowest threshold that the slider reaches; lesions are prepared once down to it.",
+        minimum=0.01,
+        maximum=0.99,
+    )
+    nms_radius_um: float = setting(
+        75.0,
+        "Detections closer than this to a stronger one are dropped; 75 µm is the challenge's own merging distance.",
+        unit="µm",
+        minimum=0.0,
+        maximum=5000.0,
+    )
+    opening_um: float = setting(
+        31.0,
+        "Side of the square of the morphological opening that removes outlying cells, 0 for none; a single tumour cell "
+        "answers over 31 µm, the centre that the labels of the training patches speak of.",
+        unit="µm",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)

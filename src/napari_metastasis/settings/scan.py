@@ -1,0 +1,74 @@
+"""How slides are scanned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_metastasis.settings._core import check, setting
+
+__all__ = ["DEFAULT_MODEL", "ScanSettings", "TuningSettings"]
+
+#: The model that ships, and that every command takes unless told otherwise.
+DEFAULT_MODEL = "scannet-pcam"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSettings:
+    """How a slide is scanned."""
+
+    dense_coefficient: int = setting(
+        2,
+        "How much denser than the network's own stride the answers lie (α of Lin et al. 2019); 2 costs a tenth more.",
+        choices=(1, 2, 4, 8, 16, 32),
+    )
+    augment_views: int = setting(
+        1,
+        "Views averaged for each answer: 8 takes every right-angle rotation and its mirror image, at 8 times the cost.",
+        choices=(1, 8),
+    )
+    tissue_only: bool = setting(True, "Skip glass; switch off where the tissue mask is wrong.")
+    device: str = setting("auto", "Where the network runs: auto, cpu, cuda, cuda:n or mps.")
+    precision: str = setting(
+        "auto",
+        "Number format of the network; auto measures once which is fastest and accurate enough on this machine.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    engine: str = setting(
+        "auto",
+        "Program that runs the network; auto measures once which is faster on this machine.",
+        choices=("auto", "torch", "openvino"),
+    )
+    roi_px: int = setting(
+        0,
+        "Side of one piece of the scan in model pixels, 0 for a measured one; bounds memory and changes no answer.",
+        unit="px",
+        minimum=0,
+        maximum=16384,
+    )
+    threads: int = setting(2, "Threads that read and decode ahead of the network.", minimum=1, maximum=64)
+    queue_rois: int = setting(
+        4, "Pieces that may wait between reading and the network; bounds memory.", minimum=1, maximum=64
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningSettings:
+    """How the fastest engine and precision of a machine are measured."""
+
+    tolerance: float = setting(
+        0.02,
+        "A reduced precision is taken only where no probability moves by more than this.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    budget_seconds: float = setting(
+        5.0, "Measuring stops after this long; what was measured by then decides.", unit="s", minimum=0.0, maximum=600.0
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)

@@ -1,0 +1,90 @@
+"""How slides are opened and written, and how tissue is told from glass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_metastasis.settings._core import check, setting
+
+__all__ = ["PyramidSettings", "SlideSettings", "TissueSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideSettings:
+    """How slides are opened."""
+
+    thumbnail_px: int = setting(
+        1024,
+        "Longest side of the coarsest level; napari reads that level whole and keeps it.",
+        unit="px",
+        minimum=64,
+        maximum=4096,
+    )
+    chunk_px: int = setting(
+        512,
+        "Side of a dask chunk: the tile size of most scanners; smaller chunks make a large slide slow to open.",
+        unit="px",
+        minimum=128,
+        maximum=4096,
+    )
+    cache_mib: int = setting(
+        96,
+        "Decoded tiles kept for neighbouring reads: what overlapping pieces of a scan share, without filling memory.",
+        unit="MiB",
+        minimum=0,
+        maximum=65536,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PyramidSettings:
+    """How slides are written."""
+
+    tile_px: int = setting(
+        512, "Side of a tile; a multiple of 16, as TIFF wants it.", unit="px", minimum=16, maximum=4096
+    )
+    compression: str = setting(
+        "jpeg", "How tiles are stored; all but jpeg keep every pixel.", choices=("jpeg", "lzw", "deflate", "none")
+    )
+    quality: int = setting(
+        85, "Of JPEG; scanners use 70 to 90, and below it blocks begin to look like texture.", minimum=1, maximum=100
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TissueSettings:
+    """How tissue is told from glass (Otsu 1979, as Lin et al. 2019, II-C, use it)."""
+
+    mpp: float = setting(
+        16.0,
+        "Resolution of the low-power image that Otsu's threshold is taken on.",
+        unit="µm/px",
+        minimum=1.0,
+        maximum=64.0,
+    )
+    margin_um: float = setting(
+        64.0,
+        "Tissue is grown by this much, so that a metastasis at its very edge is scanned.",
+        unit="µm",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    min_object_um: float = setting(
+        120.0,
+        "Specks of a smaller diameter are dust, not tissue.",
+        unit="µm",
+        minimum=0.0,
+        maximum=2000.0,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)

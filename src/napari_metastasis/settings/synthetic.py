@@ -1,0 +1,77 @@
+"""What synthetic slides and patches show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_metastasis.settings._core import check, setting
+
+__all__ = ["PatchSampleSettings", "SyntheticSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticSettings:
+    """What a synthetic lymph-node slide shows; the defaults are the sample slide's."""
+
+    seed: int = setting(
+        2016, "Seed of the whole slide; another seed gives another patient.", minimum=0, maximum=2**31 - 1
+    )
+    width_px: int = setting(14336, "Width of level 0.", unit="px", minimum=512, maximum=400_000)
+    height_px: int = setting(10752, "Height of level 0.", unit="px", minimum=512, maximum=400_000)
+    mpp: float = setting(
+        0.486, "Resolution of level 0: level 1 of CAMELYON16's slides.", unit="µm/px", minimum=0.2, maximum=1.0
+    )
+    nodes: int = setting(1, "Lymph nodes on the slide.", minimum=1, maximum=40)
+    node_mm: float = setting(
+        4.1,
+        "Length of a node; a node that the slide has no room for is made smaller.",
+        unit="mm",
+        minimum=0.2,
+        maximum=20.0,
+    )
+    macro: int = setting(1, "Macro-metastases: over 2 mm.", minimum=0, maximum=20)
+    micro: int = setting(3, "Micro-metastases: over 0.2 mm and up to 2 mm.", minimum=0, maximum=200)
+    itc: int = setting(4, "Clusters of isolated tumour cells: up to 0.2 mm.", minimum=0, maximum=500)
+    stain: str = setting(
+        "rose",
+        "Colours: rose or violet, after CAMELYON16's two hospitals; auto lets the seed choose.",
+        choices=("auto", "rose", "violet"),
+    )
+    stain_variation: float = setting(
+        1.0,
+        "How far the slide's stain and light may lie from its hospital's mean; 0 is the mean itself.",
+        minimum=0,
+        maximum=3,
+    )
+    grade: float = setting(
+        0.5,
+        "How unlike normal cells tumour cells are: 0 small and even, 1 large, pleomorphic, with prominent nucleoli.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    fat_mm: float = setting(0.5, "Width of the fat around a node.", unit="mm", minimum=0.0, maximum=5.0)
+    blurred_areas: int = setting(2, "Areas out of focus.", minimum=0, maximum=100)
+    pen_marks: int = setting(2, "Strokes of a pen, beside tissue and over it.", minimum=0, maximum=50)
+    folds: int = setting(1, "Folds of the section, which look twice as dark.", minimum=0, maximum=50)
+    tears: int = setting(1, "Tears of the section.", minimum=0, maximum=50)
+    dust: int = setting(40, "Specks of dust on the cover slip.", minimum=0, maximum=10_000)
+    jpeg_quality: int = setting(
+        70, "Quality of the stored tiles; 70 keeps the sample under 20 MB.", minimum=30, maximum=100
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchSampleSettings:
+    """How many labelled patches are cut, and from which synthetic slides."""
+
+    slides: int = setting(6, "Synthetic slides to cut from, each another patient.", minimum=1, maximum=10_000)
+    per_slide: int = setting(600, "Patches from each slide.", minimum=2, maximum=50_000)
+    seed: int = setting(1, "Seed of the first slide; the others follow.", minimum=0, maximum=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)

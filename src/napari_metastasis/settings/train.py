@@ -1,0 +1,98 @@
+"""How models are trained, and on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_metastasis.settings._core import check, setting
+
+__all__ = ["AugmentSettings", "NetworkSettings", "TrainSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How a patch classifier is trained."""
+
+    epochs: int = setting(14, "Passes over the training patches.", minimum=1, maximum=1000)
+    batch_size: int = setting(128, "Patches in one optimiser step.", minimum=2, maximum=8192)
+    learning_rate: float = setting(4e-3, "Peak of the one-cycle schedule of AdamW.", minimum=1e-6, maximum=1.0)
+    weight_decay: float = setting(0.05, "AdamW's decoupled weight decay.", minimum=0.0, maximum=1.0)
+    label_smoothing: float = setting(
+        0.02, "Share of the label spread over both classes; keeps probabilities honest.", minimum=0.0, maximum=0.5
+    )
+    ema_decay: float = setting(
+        0.998,
+        "Decay per step of the exponential average of the weights, which is what is kept.",
+        minimum=0.0,
+        maximum=0.99999,
+    )
+    seed: int = setting(2016, "Seed of every random choice.", minimum=0, maximum=2**31 - 1)
+    device: str = setting("auto", "Where training runs: auto, cpu, cuda, cuda:n or mps.")
+    precision: str = setting(
+        "auto",
+        "Number format of training; auto takes bfloat16 where the hardware multiplies it faster.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """Which network is trained, and what its patches are."""
+
+    architecture: str = setting(
+        "scannet-small",
+        "Network to train: scannet-small, or scannet-vgg16 as Lin et al. 2019 have it.",
+    )
+    mpp: float = setting(
+        0.972, "Resolution of the patches: PatchCamelyon's, a 10x lens.", unit="µm/px", minimum=0.01, maximum=100.0
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentSettings:
+    """How strongly patches are varied (Lin et al. 2019, II-A)."""
+
+    affine_share: float = setting(
+        0.5,
+        "Share of patches that are turned by any angle and scaled; the others keep their pixels.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    scale: tuple[float, float] = setting(
+        (0.8, 1.25),
+        "Smallest and largest magnification: the disagreement of scanners and of unstated pixel sizes.",
+        minimum=0.25,
+        maximum=4.0,
+    )
+    stain: float = setting(0.35, "Largest relative change of the amount of each stain.", minimum=0.0, maximum=2.0)
+    hue: float = setting(
+        0.06,
+        "Largest change of each entry of the colour mixing in optical density: hue and saturation of the dyes.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    background: float = setting(
+        0.05, "Largest shift in optical density: the lamp and the white balance.", minimum=0.0, maximum=1.0
+    )
+    gray_share: float = setting(
+        0.1,
+        "Share of patches whose colours are drawn towards gray, so that structure has to carry the answer.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    blur_share: float = setting(0.2, "Share of patches out of focus.", minimum=0.0, maximum=1.0)
+    blur_sigma_px: float = setting(1.2, "Largest standard deviation of the blur.", unit="px", minimum=0.3, maximum=3.0)
+    noise_share: float = setting(0.2, "Share of patches with sensor noise.", minimum=0.0, maximum=1.0)
+    noise: float = setting(0.03, "Largest standard deviation of the noise, of 1.", minimum=0.0, maximum=1.0)
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
