@@ -58,7 +58,7 @@ def test_answers_come_back(heatmap, path):
     np.testing.assert_array_equal(heatmap.done, ~np.isnan(expected))
     part = Region(300, 150, 20, 30)
     np.testing.assert_array_equal(heatmap.probabilities(part), expected[part.slices])
-    assert heatmap.regions == (first, second)
+    assert list(read_regions(layout.journal_path(path))) == [first, second]
     with Heatmap.open(path) as seen:  # while it is open for writing
         np.testing.assert_array_equal(seen.probabilities(), expected)
         assert seen.identity == IDENTITY

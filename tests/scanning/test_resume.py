@@ -13,6 +13,7 @@ import pytest
 
 from napari_metastasis.geometry import Region
 from napari_metastasis.scanning import Heatmap, TorchEngine, plan_scan, scan
+from napari_metastasis.scanning.journal import read_regions
 from napari_metastasis.scanning.layout import journal_path
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import open_slide
@@ -62,14 +63,12 @@ def test_kill_minus_nine(tmp_path, slide_file, tissue_picture):
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    with Heatmap.open(store) as heatmap:
-        finished = heatmap.regions
+    finished = list(read_regions(journal_path(store)))
     assert 5 <= len(finished) < everything
     assert run_scan(slide_path, store) == everything - len(finished)
     with Heatmap.open(store) as resumed, Heatmap.open(undisturbed) as expected:
-        assert resumed.regions[: len(finished)] == finished
-        assert not any(
-            not late.intersection(early).is_empty for early in finished for late in resumed.regions[len(finished) :]
-        )
+        regions = list(read_regions(journal_path(store)))
+        assert regions[: len(finished)] == finished
+        assert not any(not late.intersection(early).is_empty for early in finished for late in regions[len(finished) :])
         np.testing.assert_array_equal(resumed.probabilities(), expected.probabilities())
     assert run_scan(slide_path, store) == 0

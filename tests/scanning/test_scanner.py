@@ -129,6 +129,26 @@ def test_reading_runs_ahead_but_not_away(slide, frame, store):
     assert len(plan.rois) > 5 + capacity
 
 
+@pytest.mark.parametrize(("device", "readers"), [("cpu", 2), ("cuda:0", 6), ("mps", 6)])
+def test_a_gpu_is_fed_by_more_readers_than_a_processor(slide, frame, store, monkeypatch, device, readers):
+    monkeypatch.setattr("napari_metastasis.slides.threads._cores", lambda: 6)
+    engine = MeanEngine(frame)
+    engine.device = device
+    gate = threading.Barrier(readers)  # passed only if as many read at once
+    slow = ArraySlide(slide.pixels)
+
+    def read(*arguments):
+        if len(slow.reads) < readers:
+            gate.wait(timeout=20)
+        return ArraySlide.read(slow, *arguments)
+
+    slow.read = read
+    running = scan(slow, engine, planned(frame), store, ScanSettings())
+    next(running)
+    assert sum(name.startswith("read-roi") for name in scanning_threads()) == readers
+    running.close()
+
+
 def test_reading_hides_behind_computing(slide, frame, store):
     plan = planned(frame)
     slow, engine = ArraySlide(slide.pixels, delay=0.02), MeanEngine(frame, delay=0.02)
@@ -216,7 +236,7 @@ def test_what_does_not_fit_is_split(slide, frame, lanes):
     assert finished[-1].done == finished[-1].total == plan.model_px
     assert max(height * width for height, width in engine.windows) <= 150 * 150
     # What follows is split before it is tried: few are refused, whatever the length of the plan.
-    in_flight = ScanSettings().threads + lanes + ScanSettings().queue_rois
+    in_flight = 2 + lanes + ScanSettings().queue_rois
     assert engine.refused <= 6 * in_flight
 
 
@@ -238,8 +258,12 @@ def test_answers_that_are_no_numbers_are_refused_and_not_stored(slide, frame, st
 
 
 def test_a_device_without_room_for_one_patch(slide, frame, store):
-    with pytest.raises(DeviceError, match="room on cpu for a single patch"):
-        list(scan(slide, MeanEngine(frame, room_px=10), planned(frame), store, ScanSettings()))
+    engine = MeanEngine(frame, room_px=10)
+    with pytest.raises(DeviceError, match=r"room on cpu for a single patch.* close other programs that use it$"):
+        list(scan(slide, engine, planned(frame), store, ScanSettings()))
+    engine.device = "cuda:0"
+    with pytest.raises(DeviceError, match=r"room on cuda:0 for a single patch.* or choose --device cpu$"):
+        list(scan(slide, engine, planned(frame), store, ScanSettings()))
 
 
 def test_eight_views_are_averaged(slide, frame, store):

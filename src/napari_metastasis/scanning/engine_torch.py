@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import queue
+import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +21,17 @@ __all__ = ["TorchEngine"]
 
 #: One lane copies while the other computes; a third would only hold memory.
 _LANES_PER_GPU = 2
+
+#: What stands in plain RuntimeErrors where memory was short: of torch's allocators for processors and Apple's GPUs, of
+#: NVIDIA's libraries, which find no room for their own workspace, and of kernels that cannot count as far.
+_SIGNS_OF_NO_ROOM = (
+    "not enough memory",
+    "allocate memory",
+    "out of memory",
+    "ALLOC_FAILED",
+    "Unable to find a valid cuDNN algorithm",
+    "canUse32BitIndexMath",
+)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -47,22 +61,24 @@ class TorchEngine:
         self.device = ",".join(devices)
         is_cuda = devices[0].startswith("cuda")
         self.lanes = len(devices) * (_LANES_PER_GPU if is_cuda else 1)
-        self._exact = _ExactFloat32() if is_cuda and precision == "float32" else None
+        self._exact: _ExactFloat32 | None = None
         # A lane is borrowed for one call, so that no thread is tied to a device.
         self._free: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
-        with _device_errors(self.device):
+        with _device_errors(self.device, precision):
             placed = [_place(network, torch.device(device), _DTYPES[precision]) for device in devices]
             for lane in range(self.lanes):
                 # Neighbouring lanes lie on different devices: the first ROIs of a scan go one to each.
                 device = torch.device(devices[lane % len(devices)])
                 module = placed[lane % len(devices)]
                 self._free.put(_CudaLane(module, device) if is_cuda else _Lane(module, device))
+            # Last, because an engine that was never made is never closed.
+            self._exact = _ExactFloat32() if is_cuda and precision == "float32" else None
 
     def run(self, images: UInt8Array) -> FloatArray:
         """Return tumour probabilities; see :class:`~napari_metastasis.scanning.engine.Engine`."""
         lane = self._free.get()
         try:
-            with _device_errors(self.device), torch.inference_mode():
+            with _device_errors(self.device, self.precision), torch.inference_mode():
                 return lane.run(images)
         finally:
             self._free.put(lane)
@@ -72,7 +88,7 @@ class TorchEngine:
         while not self._free.empty():
             self._free.get()
         if self._exact is not None:
-            self._exact.restore()
+            self._exact.release()
         _release_cached(self.device)
 
 
@@ -81,6 +97,9 @@ def _place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.M
     # values 0..255 are exact in all three formats, and the softmax is float32 in any case.
     module = copy.deepcopy(network).to(device, dtype)
     module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
+    if device.type == "cuda":
+        # The weights are laid out on this thread's stream; the lanes' own streams do not wait for it.
+        torch.cuda.synchronize(device)
     return module.eval().requires_grad_(requires_grad=False)
 
 
@@ -138,39 +157,64 @@ class _CudaLane(_Lane):
 class _ExactFloat32:
     """Keeps cuDNN from rounding float32 to TF32's ten bits, which would cost the fourth digit of a probability.
 
-    The switch is torch's own and global: it is set as long as an engine needs it, not around each call, because calls
-    of several threads would restore each other's values.
+    The switch is torch's own and counts for the whole process, so what is counted here does too: the first engine that
+    needs exact numbers turns it, the last one turns it back. Turned around each call, calls of several threads would
+    restore each other's values; restored by each engine, the first to close would take exactness from the others.
     """
 
-    def __init__(self) -> None:
-        self._before = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    _guard = threading.Lock()
+    _held: ClassVar[set[_ExactFloat32]] = set()
+    _before = (True, False)
 
-    def restore(self) -> None:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self._before
+    def __init__(self) -> None:
+        kind = type(self)
+        with kind._guard:
+            if not kind._held:
+                kind._before = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+                torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+            kind._held.add(self)
+
+    def release(self) -> None:
+        """Need exact numbers no more; a second call does nothing."""
+        kind = type(self)
+        with kind._guard:
+            if self not in kind._held:
+                return
+            kind._held.remove(self)
+            if not kind._held:
+                torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kind._before
 
 
 def _release_cached(device: str) -> None:
     """Give memory that torch keeps for later back to the device."""
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
 
 
 @contextmanager
-def _device_errors(device: str) -> Iterator[None]:
+def _device_errors(device: str, precision: str) -> Iterator[None]:
     """Turn torch's errors into this package's; what lacks memory is told from what is broken."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        first_line = (str(error).strip().splitlines() or ["no message"])[0]
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(
+            sign in first_line for sign in _SIGNS_OF_NO_ROOM
+        ):
+            remedy = _remedy(device, precision)
+            raise DeviceError(f"expected {device} to run the network, got {first_line}; {remedy}") from error
+        # The frames that failed still hold what the network had computed, and would as long as the error lives: the
+        # smaller piece that is tried next would find the memory as full.
+        traceback.clear_frames(error.__traceback__)
         _release_cached(device)
         raise DeviceMemoryError(
             f"expected room for a piece of the scan on {device}, but its memory is full; choose a smaller --roi-px"
         ) from error
-    except RuntimeError as error:
-        first_line = (str(error).strip().splitlines() or ["no message"])[0]
-        # torch's allocator for processors, and Apple's, raise plain RuntimeErrors.
-        if any(sign in first_line for sign in ("not enough memory", "allocate memory", "out of memory")):
-            raise DeviceMemoryError(
-                f"expected room for a piece of the scan on {device}, but its memory is full; choose a smaller --roi-px"
-            ) from error
-        raise DeviceError(f"expected {device} to run the network, got {first_line}; choose --device cpu") from error
+
+
+def _remedy(device: str, precision: str) -> str:
+    if device != "cpu":
+        return "choose --device cpu"
+    return "choose another model" if precision == "float32" else "choose --precision float32"

@@ -105,11 +105,6 @@ class Heatmap:
         with self._guard:
             return self._done.copy()
 
-    @property
-    def regions(self) -> tuple[Region, ...]:
-        """Return every finished region in the order of its journal line."""
-        return tuple(read_regions(layout.journal_path(self.path)))
-
     def probabilities(self, cells: Region | None = None) -> FloatArray:
         """Return float32 probabilities, (rows, columns), NaN where a cell is not answered.
 

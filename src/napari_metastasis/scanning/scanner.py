@@ -1,7 +1,7 @@
 """Runs a plan: readers ahead of the network, the network without a pause, the store behind it.
 
-Reading, computing and writing are three stages on threads of their own, tied by futures. At most ``threads + lanes +
-queue_rois`` ROIs are between reading and writing, so that memory is bounded by the queue and not by the slide.
+Reading, computing and writing are three stages on threads of their own, tied by futures. No more ROIs are between
+reading and writing than there are readers, lanes and places in the queue: memory is bounded by these, not by the slide.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
 from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array, predict_views
 from napari_metastasis.scanning.plan import Roi, ScanPlan
 from napari_metastasis.settings import ScanSettings
+from napari_metastasis.slides import reading_threads
 
 __all__ = ["Answers", "FinishedRoi", "Reader", "never", "scan"]
 
@@ -88,7 +89,7 @@ def scan(
     Parameters
     ----------
     slide
-        Read with ``settings.threads`` threads, which decode ahead of the network.
+        Read with ``settings.threads`` threads, which decode ahead of the network; 0 takes what suits the engine.
     engine
         Runs the network.
     plan
@@ -150,9 +151,10 @@ def scan(
 
 
 def _no_room(engine: Engine) -> DeviceError:
+    elsewhere = "" if engine.device == "cpu" else ", or choose --device cpu"
     return DeviceError(
         f"expected room on {engine.device} for a single patch, but its memory is full; "
-        "close other programs that use it, or choose --device cpu"
+        f"close other programs that use it{elsewhere}"
     )
 
 
@@ -176,8 +178,9 @@ class _Stages:
         self._engine = engine
         self._frame = frame
         self._views = settings.augment_views
-        self._capacity = settings.threads + engine.lanes + settings.queue_rois
-        self._readers = ThreadPoolExecutor(settings.threads, thread_name_prefix="read-roi")
+        threads = reading_threads(settings.threads, beside_network=engine.device == "cpu")
+        self._capacity = threads + engine.lanes + settings.queue_rois
+        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="read-roi")
         self._lanes = ThreadPoolExecutor(engine.lanes, thread_name_prefix="run-roi")
         self.pending: deque[tuple[Roi, Future[FloatArray]]] = deque()
 

@@ -7,16 +7,19 @@ built from that metadata, so that a default, its range and its explanation are w
 from __future__ import annotations
 
 from napari_metastasis.settings._core import Setting, check, setting_of
+from napari_metastasis.settings.evaluation import EvaluationSettings
 from napari_metastasis.settings.lesions import DetectionSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
-from napari_metastasis.settings.slides import PyramidSettings, SlideSettings, TissueSettings
+from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
 from napari_metastasis.settings.synthetic import PatchSampleSettings, SyntheticSettings
 from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, TrainSettings
 
 __all__ = [
     "DEFAULT_MODEL",
+    "MOST_READING_THREADS",
     "AugmentSettings",
     "DetectionSettings",
+    "EvaluationSettings",
     "NetworkSettings",
     "PatchSampleSettings",
     "PyramidSettings",

@@ -45,7 +45,12 @@ class ScanSettings:
         minimum=0,
         maximum=16384,
     )
-    threads: int = setting(2, "Threads that read and decode ahead of the network.", minimum=1, maximum=64)
+    threads: int = setting(
+        0,
+        "Threads that read and decode ahead of the network, 0 for automatic: two, or up to eight for a GPU.",
+        minimum=0,
+        maximum=64,
+    )
     queue_rois: int = setting(
         4, "Pieces that may wait between reading and the network; bounds memory.", minimum=1, maximum=64
     )

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from napari_metastasis.settings._core import check, setting
 
-__all__ = ["PyramidSettings", "SlideSettings", "TissueSettings"]
+__all__ = ["MOST_READING_THREADS", "PyramidSettings", "SlideSettings", "TissueSettings"]
+
+#: Threads that read for a GPU, at most: from about eight on, they wait for the disk and for each other.
+MOST_READING_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,12 @@ class SlideSettings:
         minimum=0,
         maximum=65536,
     )
+    threads: int = setting(
+        2,
+        "Threads that decode unless a scan says otherwise: enough to keep a network on the processor busy.",
+        minimum=1,
+        maximum=64,
+    )
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -52,6 +61,9 @@ class PyramidSettings:
     )
     quality: int = setting(
         85, "Of JPEG; scanners use 70 to 90, and below it blocks begin to look like texture.", minimum=1, maximum=100
+    )
+    threads: int = setting(
+        2, "Threads that encode tiles while the next are being drawn or read.", minimum=1, maximum=64
     )
 
     def __post_init__(self) -> None:

@@ -26,6 +26,16 @@ class TrainSettings:
         minimum=0.0,
         maximum=0.99999,
     )
+    tie_orientations: bool = setting(
+        True,
+        "Train one filter for the eight orientations of tissue: fewer weights, so that fewer patches teach more.",
+    )
+    patience: int = setting(
+        0,
+        "Epochs without a better validation AUC after which training stops and keeps the best; 0 trains to the end.",
+        minimum=0,
+        maximum=1000,
+    )
     seed: int = setting(2016, "Seed of every random choice.", minimum=0, maximum=2**31 - 1)
     device: str = setting("auto", "Where training runs: auto, cpu, cuda, cuda:n or mps.")
     precision: str = setting(
@@ -33,6 +43,11 @@ class TrainSettings:
         "Number format of training; auto takes bfloat16 where the hardware multiplies it faster.",
         choices=("auto", "float32", "bfloat16"),
     )
+    devices: int = setting(1, "GPUs that share the run, counted from the device.", minimum=1, maximum=64)
+    workers: int = setting(
+        1, "Processes that read patches ahead of the device; 0 reads in between.", minimum=0, maximum=64
+    )
+    prefetch: int = setting(4, "Batches that each of these keeps ready; bounds memory.", minimum=1, maximum=64)
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

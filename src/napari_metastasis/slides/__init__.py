@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from napari_metastasis.slides.opening import BackendName, open_slide
 from napari_metastasis.slides.slide import Level, Slide
+from napari_metastasis.slides.threads import reading_threads
 from napari_metastasis.slides.tissue import TissueMask, tissue_mask
 from napari_metastasis.slides.writer import PixelSource, write_pyramid
 
-__all__ = ["BackendName", "Level", "PixelSource", "Slide", "TissueMask", "open_slide", "tissue_mask", "write_pyramid"]
+__all__ = [
+    "BackendName",
+    "Level",
+    "PixelSource",
+    "Slide",
+    "TissueMask",
+    "open_slide",
+    "reading_threads",
+    "tissue_mask",
+    "write_pyramid",
+]

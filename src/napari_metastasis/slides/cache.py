@@ -26,11 +26,6 @@ class TileCache:
         self._tiles: OrderedDict[Hashable, UInt8Array] = OrderedDict()
         self._lock = threading.Lock()
 
-    @property
-    def held_bytes(self) -> int:
-        """Return the bytes of the tiles held now."""
-        return self._held
-
     def get(self, key: Hashable, decode: Callable[[], UInt8Array]) -> UInt8Array:
         """Return the tile of ``key``, decoded where it is not held. The array is shared: do not write to it."""
         with self._lock:

@@ -34,8 +34,10 @@ def is_sampled(planned: PlannedLevel, stored: Size, tile: Size) -> bool:
     return planned.ratio >= _MIN_RATIO and stored.area > _BUDGET_PX and tile.width < stored.width
 
 
-def sampled_overview(backend: Backend, stored: int, ratio: int) -> UInt8Array:
+def sampled_overview(backend: Backend, stored: int, ratio: int, *, threads: int) -> UInt8Array:
     """Return a stored level reduced ``ratio`` times, uint8 of shape (rows, columns, 3).
+
+    Tiles are decoded with ``threads`` threads.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def sampled_overview(backend: Backend, stored: int, ratio: int) -> UInt8Array:
 
         return resample(read, place(*at), ratio)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         pictures = dict(zip(sampled, pool.map(decode, sampled), strict=True))
     means = {at: picture.reshape(-1, 3).mean(axis=0).round() for at, picture in pictures.items() if picture.size}
     if not means:

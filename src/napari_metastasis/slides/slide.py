@@ -283,7 +283,9 @@ class Slide:
         finest = next(level for level in self._plan if self._sampled(level))
         with self._overview_lock:
             if self._overview is None:
-                self._overview = sampled_overview(self._backend, finest.source, finest.ratio)
+                self._overview = sampled_overview(
+                    self._backend, finest.source, finest.ratio, threads=self._settings.threads
+                )
             overview = self._overview
         return resample(
             lambda part: _on_white(part, finest.size, lambda inside: overview[inside.slices]),

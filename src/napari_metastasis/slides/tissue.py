@@ -18,7 +18,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Region
-from napari_metastasis.settings import TissueSettings
+from napari_metastasis.settings import SlideSettings, TissueSettings
 from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.slide import Slide
 
@@ -28,6 +28,7 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
 _DEFAULTS = TissueSettings()
+_SLIDES = SlideSettings()
 
 #: Side of the pieces in which the low-power image is read, in its pixels.
 _PIECE_PX = 128
@@ -71,13 +72,6 @@ class TissueMask:
     mask: BoolArray
     frame: LevelFrame
     fraction: float
-
-    def covers(self, region: Region) -> bool:
-        """Return whether any tissue lies in a region of level-0 pixels."""
-        scale = self.frame.downsample
-        x, y = max(0, math.floor(region.x / scale)), max(0, math.floor(region.y / scale))
-        right, bottom = math.ceil(region.right / scale), math.ceil(region.bottom / scale)
-        return not region.is_empty and bool(self.mask[y : max(y, bottom), x : max(x, right)].any())
 
     def over(self, frame: HeatmapFrame) -> BoolArray:
         """Return which cells of a heatmap hold any tissue: bool of shape (rows, columns)."""
@@ -126,7 +120,7 @@ def tissue_mask(
     slide: Slide,
     settings: TissueSettings = _DEFAULTS,
     *,
-    threads: int = 2,
+    threads: int = _SLIDES.threads,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TissueMask | None:

@@ -34,8 +34,8 @@ _DEFAULTS = PyramidSettings()
 _CENTIMETER = 3  # TIFF's ResolutionUnit
 _UM_PER_CM = 10_000.0
 
-#: Tiles that may wait for their encoder: enough to keep every thread busy, and no more memory than that.
-_TILES_AHEAD = 8
+#: Tiles that may wait for each encoder: enough to keep every thread busy, and no more memory than that.
+_TILES_AHEAD_PER_THREAD = 4
 
 
 def write_pyramid(
@@ -48,6 +48,7 @@ def write_pyramid(
     levels: int | None = None,
     compression: str = _DEFAULTS.compression,
     quality: int = _DEFAULTS.quality,
+    threads: int = _DEFAULTS.threads,
 ) -> None:
     """Write a pyramid tile by tile; the slide is never in memory, and the file appears whole or not at all.
 
@@ -71,6 +72,8 @@ def write_pyramid(
         ``jpeg``, ``lzw``, ``deflate`` or ``none``.
     quality
         Of JPEG.
+    threads
+        Threads that encode.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def write_pyramid(
     StorageError
         If the file cannot be written.
     """
-    PyramidSettings(tile_px=tile_px, compression=compression, quality=quality)
+    PyramidSettings(tile_px=tile_px, compression=compression, quality=quality, threads=threads)
     _check(mpp=mpp, size=size, tile_px=tile_px, levels=levels)
     sizes = _level_sizes(size, tile_px=tile_px, levels=levels)
     encode = _encoder(compression, tile_px=tile_px, quality=quality)
@@ -91,11 +94,11 @@ def write_pyramid(
             spill = stack.enter_context(tempfile.TemporaryFile(dir=Path(path).parent))
             coarser = _SpilledLevel(level_size, tile_px, encode, spill, coarser)
             spilled.insert(0, coarser)
-        pool = stack.enter_context(ThreadPoolExecutor(2))
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
         # tifffile wants a name, and this file has none yet.
         named = tifffile.FileHandle(file, name=Path(path).name, offset=0, size=0)
         with tifffile.TiffWriter(named, bigtiff=True) as tiff:
-            tiles = _finest(source, size, tile_px, encode, pool, coarser)
+            tiles = _finest(source, size, tile_px, encode, pool, coarser, ahead=_TILES_AHEAD_PER_THREAD * threads)
             _write_level(tiff, tiles, size, index=0, mpp=mpp, tile_px=tile_px, compression=compression)
             for index, level in enumerate(spilled, start=1):
                 _write_level(
@@ -155,6 +158,8 @@ def _finest(
     encode: Callable[[UInt8Array], bytes],
     pool: ThreadPoolExecutor,
     coarser: _SpilledLevel | None,
+    *,
+    ahead: int,
 ) -> Iterator[bytes]:
     """Yield the encoded tiles of level 0 in reading order, and hand each to the level above."""
     waiting: deque[Future[bytes]] = deque()
@@ -170,7 +175,7 @@ def _finest(
             row = part.y // tile_px
             ends = part.right == size.width and (row % 2 == 1 or part.bottom == size.height)
             coarser.receive(tile, part.x // tile_px, row, completes_row=ends)
-        if len(waiting) > _TILES_AHEAD:
+        if len(waiting) > ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

@@ -1,0 +1,79 @@
+"""How detections are scored against the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_metastasis.settings._core import check, setting
+
+__all__ = ["EvaluationSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSettings:
+    """How detections are scored against the truth; the defaults are CAMELYON16's."""
+
+    mpp: float = setting(
+        0.243,
+        "Pixel size of level 0; CAMELYON16's own scoring takes 0.243 for the slides of both hospitals.",
+        unit="µm/px",
+        minimum=0.05,
+        maximum=10.0,
+    )
+    truth_from: str = setting(
+        "auto",
+        "Where lesions come from if a slide has both outlines and a mask; auto prefers the mask, which the challenge "
+        "counts on.",
+        choices=("auto", "masks", "outlines"),
+    )
+    tumour_value: int = setting(
+        0,
+        "Value of tumour in masks; 0 detects it: 255, or 2, or 1 where no mask has a 2.",
+        minimum=0,
+        maximum=255,
+    )
+    mask_downsample: float = setting(
+        32.0,
+        "Level-0 pixels along a pixel of a mask of one resolution, such as a PNG; pyramids state their own.",
+        minimum=1.0,
+        maximum=1024.0,
+    )
+    downsample: int = setting(
+        32, "Level-0 pixels along a pixel of the masks that are scored: level 5.", minimum=1, maximum=1024
+    )
+    merge_um: float = setting(
+        75.0,
+        "Tumour closer together than this is one lesion: the extent of five tumour cells.",
+        unit="µm",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    itc_um: float = setting(
+        275.0,
+        "A lesion whose major axis, grown by half the merging distance all round, is shorter than this is isolated "
+        "tumour cells: not to be found, and no false positive either (200 µm and the growth of both ends).",
+        unit="µm",
+        minimum=0.0,
+        maximum=5000.0,
+    )
+    fp_rates: tuple[float, ...] = setting(
+        (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "False positives per slide at which sensitivity is averaged."
+    )
+    threshold: float = setting(
+        0.5,
+        "Slide score from which a slide is called tumour where precision and recall are counted.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    keep_flawed: bool = setting(
+        False,
+        "Score CAMELYON16's Test_049 (a duplicate) and Test_114 (not exhaustively annotated) too.",
+    )
+    resamples: int = setting(
+        2000, "Bootstrap resamples of an interval; more only steady its third digit.", minimum=100, maximum=1_000_000
+    )
+    seed: int = setting(2016, "Seed of the resamples.", minimum=0, maximum=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
