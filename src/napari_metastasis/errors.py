@@ -8,17 +8,21 @@ from __future__ import annotations
 
 __all__ = [
     "AnnotationError",
+    "CohortError",
     "CorruptSlideError",
     "DeviceError",
     "DeviceMemoryError",
+    "EvaluationError",
     "FluorescenceError",
     "MetastasisError",
+    "MetastasisWarning",
     "MissingDependencyError",
     "MissingPixelSizeError",
     "ModelError",
     "NotASlideError",
     "PatchDatasetError",
     "RegionError",
+    "ResolutionWarning",
     "ScanCancelledError",
     "SettingsError",
     "SlideError",
@@ -65,6 +69,10 @@ class AnnotationError(MetastasisError, ValueError):
     """An annotation file cannot be read or written."""
 
 
+class CohortError(MetastasisError, ValueError):
+    """The slides and annotations to train or measure on do not fit together."""
+
+
 class ModelError(MetastasisError, ValueError):
     """A model cannot be built or used as asked."""
 
@@ -101,5 +109,17 @@ class TrainingError(MetastasisError, RuntimeError):
     """Training cannot go on."""
 
 
+class EvaluationError(MetastasisError, ValueError):
+    """Results cannot be scored against the truth."""
+
+
 class MissingDependencyError(MetastasisError, ImportError):
     """An optional dependency is not installed."""
+
+
+class MetastasisWarning(UserWarning):
+    """Base of every warning of this package: the work goes on, but its results mean less."""
+
+
+class ResolutionWarning(MetastasisWarning):
+    """A slide is coarser than what a model was trained on."""
