@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_metastasis.annotations._polygons import Annotation
 from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Point, Region, Size
 
-__all__ = ["rasterize"]
+__all__ = ["fill_edges", "rasterize"]
 
 
 def rasterize(
@@ -66,19 +66,32 @@ def _bounding(ring: NDArray[np.float64], size: Size) -> Region:
 
 
 def _fill(ring: NDArray[np.float64], size: Size) -> NDArray[np.bool_]:
-    """Return the mask of ``ring``, in pixels from the corner of a window of ``size``.
+    """Return the mask of ``ring``, in pixels from the corner of a window of ``size``."""
+    return fill_edges(ring, np.roll(ring, -1, axis=0), size)
 
+
+def fill_edges(start: NDArray[np.float64], end: NDArray[np.float64], size: Size) -> NDArray[np.bool_]:
+    """Return the mask of a ring by its edges, of which those that pass above or below the window may be missing.
+
+    Parameters
+    ----------
+    start, end
+        (n, 2) ends of the edges, in pixels from the corner of the window.
+    size
+        Of the window.
+
+    Notes
+    -----
     Every edge toggles, in each row whose centre it crosses, the first pixel whose centre is not left of the crossing;
     a running sum along the row then tells inside (odd) from outside (even). The work is the edges' height in rows plus
     one pass over the window, for any number of corners.
     """
     rows, columns = size.shape
-    start, end = ring, np.roll(ring, -1, axis=0)
     # Half-open in y: a corner on a row's centre line is counted by exactly one of its two edges.
     first = np.ceil(np.minimum(start[:, 1], end[:, 1]) - 0.5).astype(np.int64).clip(0, rows)
     stop = np.ceil(np.maximum(start[:, 1], end[:, 1]) - 0.5).astype(np.int64).clip(0, rows)
     count = stop - first
-    edge = np.repeat(np.arange(len(ring)), count)
+    edge = np.repeat(np.arange(len(start)), count)
     row = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
     crossing = start[edge, 0] + (row + 0.5 - start[edge, 1]) * slope
