@@ -94,18 +94,17 @@ def probability_layer(session: SlideSession, *, name: str) -> Image:
 
 
 def lesions_layer(session: SlideSession, *, name: str) -> Labels:
-    """Return the lesions as labels, drawn by their outlines. The layer shares the lesion index's array."""
+    """Return the layer of the lesions, without any yet: a LabelPainter puts them in, and draws their outlines."""
     assert session.frame is not None
-    assert session.found is not None
     layer = Labels(
-        session.found.labels,
+        # calloc'd: glass costs no memory.
+        np.zeros(session.frame.cells.shape, np.int32),
         name=name,
         colormap=lesion_colormap(),
         opacity=0.9,
         blending="translucent_no_depth",
         **place(session.frame.um),
     )
-    layer.contour = 1
     # The labels follow the threshold; a stroke of the brush would be lost with the next move of the slider.
     layer.editable = False
     return layer
