@@ -53,6 +53,24 @@ def test_a_pixel_is_set_where_its_centre_lies_inside(seed, downsample, x):
     np.testing.assert_array_equal(mask, oracle(annotations, grid))
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), corners=st.integers(3, 12), on_centres=st.booleans())
+def test_outlines_that_cross_and_touch_themselves_and_one_another(seed, corners, on_centres):
+    # Corners at random cross; on a coarse grid they also meet, run back over themselves, and pass through centres.
+    rng = np.random.default_rng(seed)
+    rings = rng.uniform(-6, 26, (4, corners, 2))
+    if on_centres:
+        rings = np.round(rings / 4) * 4 + 0.5
+    annotations = [
+        Annotation(name="a", group="_0", exterior=rings[0], holes=(rings[1],)),
+        Annotation(name="b", group="_0", exterior=rings[2], holes=(rings[3] / 2, rings[1])),
+    ]
+    grid = np.stack(np.meshgrid(np.arange(20) + 0.5, np.arange(18) + 0.5), -1)
+    for some in (annotations, annotations[:1]):
+        mask = rasterize(some, LevelFrame(downsample=1.0, mpp=0.25), Size(20, 18))
+        np.testing.assert_array_equal(mask, oracle(some, grid))
+
+
 def test_whole_pixels_are_exact_and_neighbours_share_none():
     left = Annotation(name="l", group="_0", exterior=np.array([(1, 1), (4, 1), (4, 5), (1, 5)]))
     right = Annotation(name="r", group="_0", exterior=np.array([(4, 1), (8, 1), (8, 5), (4, 5)]))

@@ -1,8 +1,10 @@
-"""Outlines that a person drew: polygons in level-0 pixels, ASAP's XML in and out, masks."""
+"""Outlines that a person drew: polygons in level-0 pixels, ASAP's XML in and out, GeoJSON in, masks."""
 
 from __future__ import annotations
 
 from napari_metastasis.annotations._asap import read_asap_xml, write_asap_xml
+from napari_metastasis.annotations._geojson import read_geojson
+from napari_metastasis.annotations._masks import MaskImage, mask_value, read_mask
 from napari_metastasis.annotations._polygons import (
     EXCLUSION_GROUPS,
     TUMOUR_GROUPS,
@@ -17,8 +19,12 @@ __all__ = [
     "TUMOUR_GROUPS",
     "Annotation",
     "AnnotationSet",
+    "MaskImage",
     "longest_diameter",
+    "mask_value",
     "rasterize",
     "read_asap_xml",
+    "read_geojson",
+    "read_mask",
     "write_asap_xml",
 ]
