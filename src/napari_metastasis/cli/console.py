@@ -10,13 +10,16 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+from napari_metastasis.errors import MetastasisWarning
 
 __all__ = ["Progress", "note", "quiet_libraries", "say", "say_json", "say_table", "show_progress", "stop_on_interrupt"]
 
@@ -139,15 +142,29 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def quiet_libraries(*, quiet: bool) -> Iterator[None]:
-    """Keep other libraries' warnings and log lines, which no user can act on, from standard error."""
+    """Keep other libraries' warnings and log lines, which no user can act on, from standard error.
+
+    Warnings of this package are one line each, as errors are.
+    """
     # torch's C++ side reads this once, when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR" if quiet else "WARNING")
     before = logging.root.manager.disable
-    with warnings.catch_warnings() if quiet else nullcontext():
+    with warnings.catch_warnings():
         if quiet:
             warnings.simplefilter("ignore")
             logging.disable(logging.CRITICAL)
+        warnings.simplefilter("always", MetastasisWarning)
+        warnings.showwarning = partial(_show_warning, warnings.showwarning)
         try:
             yield
         finally:
             logging.disable(before)
+
+
+def _show_warning(
+    other: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any, **more: Any
+) -> None:
+    if issubclass(category, MetastasisWarning):
+        note(str(message))
+    else:
+        other(message, category, *where, **more)

@@ -9,6 +9,7 @@ import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, stop_on_interrupt
 from napari_metastasis.cli.options import with_settings
+from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
 
@@ -86,7 +87,11 @@ def scan_to_end(slide: Slide, model: Model, **how: Any) -> ScanResult:
 
     title = f"Scanning {slide.path.name}"
     with stop_on_interrupt() as should_stop, show_progress(title, unit="Mpx", scale=1e-6) as progress:
-        result = scan_slide(slide, model, **how, progress=progress, should_stop=should_stop)
+        try:
+            result = scan_slide(slide, model, **how, progress=progress, should_stop=should_stop)
+        except ScanCancelledError:
+            # Stopped before it began: nobody but Ctrl-C stops it here.
+            raise KeyboardInterrupt from None
     if not result.finished:
         raise KeyboardInterrupt
     return result

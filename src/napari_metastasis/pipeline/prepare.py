@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,58 +10,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from napari_metastasis.errors import RegionError, ScanCancelledError, StorageError
+from napari_metastasis.errors import RegionError, ResolutionWarning, ScanCancelledError, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
 from napari_metastasis.models import Model
+from napari_metastasis.pipeline.folder import (
+    default_output,
+    folder_for,
+    heatmap_path,
+    scan_identity,
+    stored_precision,
+)
 from napari_metastasis.scanning import (
-    HEATMAP_VERSION,
     ChosenEngine,
     Engine,
     FinishedRoi,
     Heatmap,
     ScanPlan,
     choose_engine,
-    digest,
     never,
     plan_scan,
-    read_header,
     scan,
 )
 from napari_metastasis.settings import ScanSettings, TissueSettings
-from napari_metastasis.slides import Slide, TissueMask, tissue_mask
+from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
 
-__all__ = ["PreparedScan", "default_output", "heatmap_path", "prepare_scan", "scan_identity"]
-
-_HEATMAP_NAME = "heatmap.ome.zarr"
-
-
-def default_output(slide: Slide) -> Path:
-    """Return where a slide's results go unless told otherwise: ``<slide name>.metastasis`` beside it."""
-    return slide.path.parent / f"{slide.name}.metastasis"
-
-
-def heatmap_path(folder: Path) -> Path:
-    """Return where the heatmap of a result folder lies."""
-    return folder / _HEATMAP_NAME
-
-
-def scan_identity(slide: Slide, model: Model, settings: ScanSettings, *, precision: str) -> dict[str, Any]:
-    """Return everything that decides a heatmap's answers, as plain values.
-
-    Region, tissue, ROI size, threads, engine, device and order are not among them: the answers do not depend on them,
-    so that a scan may go on with others.
-    """
-    return {
-        "heatmap_version": HEATMAP_VERSION,
-        "slide": slide.fingerprint,
-        "mpp": slide.mpp,
-        "effective_mpp": slide.frame(model.spec.mpp).effective_mpp,
-        "model": model.spec.name,
-        "weights_sha256": model.weights_sha256,
-        "dense_coefficient": settings.dense_coefficient,
-        "augment_views": settings.augment_views,
-        "precision": precision,
-    }
+__all__ = ["PreparedScan", "prepare_scan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +65,8 @@ class PreparedScan:
         Level-0 pixels asked for; ``None`` for the whole slide.
     folder
         The result folder.
+    notes
+        What a person has to know of its results.
     """
 
     slide: Slide
@@ -106,6 +82,7 @@ class PreparedScan:
     plan: ScanPlan
     region: Region | None
     folder: Path
+    notes: tuple[str, ...]
 
     def run(self, should_stop: Callable[[], bool] = never) -> Generator[FinishedRoi]:
         """Scan, and yield each finished ROI after it was stored; see :func:`napari_metastasis.scanning.scan`."""
@@ -158,7 +135,8 @@ def prepare_scan(
         Where the tissue lies, if it was found with the same settings before; ``None`` to find it now.
     chosen
         The engine of an earlier scan with the same model, density, device, engine and precision, which saves making it
-        again; it stays open when the scan is closed. ``None`` to make one.
+        again; it stays open when the scan is closed. ``None`` to make one. Where the precision was left open and the
+        result folder holds a heatmap of another, an engine is made to go on with that.
     should_stop
         Asked while the tissue is being found, which takes long on a slide without a pyramid, and while engines are
         being measured.
@@ -177,24 +155,37 @@ def prepare_scan(
         If the result folder cannot be written.
     ScanCancelledError
         If ``should_stop`` said so.
+
+    Warns
+    -----
+    ResolutionWarning
+        If the slide is coarser than what the model was trained on.
     """
+    notes = _notes(slide, model)
+    for text in notes:
+        warnings.warn(text, ResolutionWarning, stacklevel=2)
     frame = HeatmapFrame(
         model=slide.frame(model.spec.mpp),
         patch_px=model.spec.patch_px,
         stride_px=model.spec.dense_stride_px(scan.dense_coefficient),
     )
     wanted = Region.of(frame.cells) if region is None else frame.cells_over(_on_slide(region, slide))
-    if mask is None:
-        mask = tissue_mask(slide, tissue, threads=scan.threads, should_stop=should_stop)
-    if mask is None:
-        raise ScanCancelledError("expected to find the tissue first, but the scan was stopped; start it again")
+    root = default_output(slide) if output is None else output
+    # An explicit precision is obeyed, whatever lies there.
+    going_on = stored_precision(root, scan_identity(slide, model, scan)) if scan.precision == "auto" else None
     with ExitStack() as on_error:
-        owns_engine = chosen is None
-        if chosen is None:
-            chosen = choose_engine(model, scan, should_stop=should_stop)
+        owns_engine = chosen is None or going_on not in (None, chosen.engine.precision)
+        if chosen is None or owns_engine:
+            chosen = choose_engine(model, scan, preferred_precision=going_on, should_stop=should_stop)
             on_error.callback(chosen.engine.close)
+        if mask is None:
+            # Nothing runs on the engine yet, but readers share the machine's memory with it.
+            threads = reading_threads(scan.threads, beside_network=chosen.engine.device == "cpu")
+            mask = tissue_mask(slide, tissue, threads=threads, should_stop=should_stop)
+        if mask is None:
+            raise ScanCancelledError("expected to find the tissue first, but the scan was stopped; start it again")
         identity = scan_identity(slide, model, scan, precision=chosen.engine.precision)
-        folder = _folder_for(default_output(slide) if output is None else output, identity)
+        folder = folder_for(root, identity)
         heatmap = _open_heatmap(folder, frame, identity, is_default=output is None)
         on_error.callback(heatmap.close)
         plan = plan_scan(
@@ -220,6 +211,18 @@ def prepare_scan(
         plan=plan,
         region=region,
         folder=folder,
+        notes=notes,
+    )
+
+
+def _notes(slide: Slide, model: Model) -> tuple[str, ...]:
+    """Return what has to be said of a scan beforehand."""
+    frame, wanted = slide.frame(model.spec.mpp), model.spec.mpp
+    if frame.scale >= 1:
+        return ()
+    return (
+        f"expected a slide of at most {wanted:g} µm per pixel for {model.spec.name}, got {slide.mpp:g}: it is enlarged "
+        f"{1 / frame.scale:.3g} times and lacks what the model looks for; scan a finer slide where there is one",
     )
 
 
@@ -232,20 +235,6 @@ def _on_slide(region: Region, slide: Slide) -> Region:
             "choose one inside, or scan the whole slide"
         )
     return inside
-
-
-def _folder_for(root: Path, identity: Mapping[str, Any]) -> Path:
-    """Return ``root``, or a folder of its own inside where ``root`` holds the heatmap of another scan."""
-    path = heatmap_path(root)
-    if not path.exists():
-        return root
-    try:
-        _, stored = read_header(path)
-    except StorageError:
-        # Not one of ours, or of another version: it is left alone.
-        stored = {}
-    wanted = digest(identity)
-    return root if digest(stored) == wanted else root / f"scan-{wanted[:8]}"
 
 
 def _open_heatmap(folder: Path, frame: HeatmapFrame, identity: Mapping[str, Any], *, is_default: bool) -> Heatmap:

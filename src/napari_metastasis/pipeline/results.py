@@ -174,6 +174,7 @@ def _record(
         "cells_without_tissue": plan.cells_without_tissue,
         "cells_answered_before": plan.cells_done,
         "finished": result.finished,
+        "notes": list(prepared.notes),
     }
     return {
         "slide": {

@@ -7,7 +7,7 @@ from napari_metastasis.scanning.engine import Engine, predict_views, resolve_dev
 from napari_metastasis.scanning.engine_openvino import OpenVinoEngine
 from napari_metastasis.scanning.engine_torch import TorchEngine
 from napari_metastasis.scanning.heatmap import Heatmap
-from napari_metastasis.scanning.layout import HEATMAP_VERSION, digest, read_header
+from napari_metastasis.scanning.layout import HEATMAP_VERSION, digest, journal_path, read_header
 from napari_metastasis.scanning.plan import Roi, ScanPlan, plan_scan, roi_cells
 from napari_metastasis.scanning.scanner import FinishedRoi, never, scan
 
@@ -23,6 +23,7 @@ __all__ = [
     "TorchEngine",
     "choose_engine",
     "digest",
+    "journal_path",
     "never",
     "plan_scan",
     "predict_views",

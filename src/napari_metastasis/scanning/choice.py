@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -54,6 +54,7 @@ def choose_engine(
     model: Model,
     settings: ScanSettings,
     *,
+    preferred_precision: str | None = None,
     tuning: TuningSettings = _TUNING,
     cache_path: Path | None = None,
     should_stop: Callable[[], bool] = never,
@@ -66,6 +67,9 @@ def choose_engine(
         To run, at the settings' dense coefficient.
     settings
         ``device``, ``engine``, ``precision``, ``roi_px`` and ``dense_coefficient`` are used.
+    preferred_precision
+        Taken where the settings leave the precision open and this machine computes it in hardware, even if another is
+        faster: the one of a scan that goes on.
     tuning
         How it is measured.
     cache_path
@@ -100,10 +104,12 @@ def choose_engine(
             return OpenVinoEngine(network, precision=way.precision)
         return TorchEngine(network, devices=devices, precision=way.precision)
 
+    cache = TuningCache(default_cache_path() if cache_path is None else cache_path)
+    if settings.precision == "auto" and preferred_precision is not None:
+        settings = _keeping(preferred_precision, model, settings, devices, cache)
     fixed = (settings.engine, settings.precision)
     if "auto" not in fixed and settings.roi_px:
         return ChosenEngine(build(Candidate(*fixed)), settings.roi_px)
-    cache = TuningCache(default_cache_path() if cache_path is None else cache_path)
     key = _key(model, settings, devices)
     tuned = cache.get(key)
     engine = _remembered(tuned, build)
@@ -118,6 +124,16 @@ def choose_engine(
         )
         cache.put(key, tuned)
     return ChosenEngine(engine, settings.roi_px or tuned.roi_px)
+
+
+def _keeping(
+    precision: str, model: Model, settings: ScanSettings, devices: tuple[str, ...], cache: TuningCache
+) -> ScanSettings:
+    """Return settings that come to ``precision`` where this machine has it."""
+    tuned = cache.get(_key(model, settings, devices))
+    comes_anyway = tuned is not None and tuned.precision == precision
+    known = {way.precision for way in _ways(settings, devices)}
+    return settings if comes_anyway or precision not in known else replace(settings, precision=precision)
 
 
 def _ways(settings: ScanSettings, devices: tuple[str, ...]) -> tuple[Candidate, ...]:

@@ -122,6 +122,9 @@ class Heatmap:
         """
         cells = self._checked(Region.of(self.frame.cells) if cells is None else cells)
         with self._guard, storage_errors(self.path):
+            if not self._done[cells.slices].any():
+                # A scan that begins waits for this: there is nothing to decode.
+                return np.full(cells.size.shape, np.nan, np.float32)
             values = self._read(cells)
             values[~self._done[cells.slices]] = np.nan
         return values

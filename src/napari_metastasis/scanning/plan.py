@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,10 @@ from napari_metastasis.geometry import HeatmapFrame, Point, Region
 __all__ = ["BoolArray", "Roi", "ScanPlan", "plan_scan", "roi_cells"]
 
 BoolArray = npt.NDArray[np.bool_]
+
+#: Side of the window that a scan begins with, in model pixels, where windows are larger: someone waits for the first
+#: answer, and a piece of this size takes a tenth of a second on a processor.
+_FIRST_ROI_PX = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,8 @@ def plan_scan(
 ) -> ScanPlan:
     """Return the ROIs that answer for every wanted cell that shows tissue and is not answered yet.
 
-    The ROIs lie on a grid anchored at cell (0, 0), each cut to the cells of its square that are needed.
+    The ROIs lie on a grid anchored at cell (0, 0), each cut to the cells of its square that are needed. The first is
+    parted around the focus, so that it is answered soon.
 
     Parameters
     ----------
@@ -149,20 +155,38 @@ def plan_scan(
         needed &= ~done
     cells_needed = int(np.count_nonzero(needed))
     center = wanted.center if focus is None else _corner_at(frame, focus)
-    rois = (
-        Roi.of(frame, cut)
-        for part in wanted.split(roi_cells(frame, roi_px))
-        if not (cut := _bounding(needed, part)).is_empty
-    )
+    parts = wanted.split(roi_cells(frame, roi_px))
+    rois = [Roi.of(frame, cut) for part in parts if not (cut := _bounding(needed, part)).is_empty]
+
+    def nearest(roi: Roi) -> tuple[float, int, int]:
+        # Ties are broken by place, so that a plan never depends on how it was made.
+        return roi.write.center.distance(center), roi.write.y, roi.write.x
+
+    if rois:
+        first = min(rois, key=nearest)
+        rois.remove(first)
+        rois.extend(_parted(frame, first, needed, nearest))
     return ScanPlan(
         frame=frame,
-        # Ties are broken by place, so that a plan never depends on how it was made.
-        rois=tuple(sorted(rois, key=lambda roi: (roi.write.center.distance(center), roi.write.y, roi.write.x))),
+        rois=tuple(sorted(rois, key=nearest)),
         needed=needed,
         cells_wanted=wanted.size.area,
         cells_without_tissue=wanted.size.area - cells_with_tissue,
         cells_done=cells_with_tissue - cells_needed,
     )
+
+
+def _parted(
+    frame: HeatmapFrame, first: Roi, needed: BoolArray, nearest: Callable[[Roi], tuple[float, int, int]]
+) -> list[Roi]:
+    """Return the pieces of the first ROI: of its quarters the nearest is quartered, until that one is small."""
+    pieces = [first]
+    while max(first.read.width, first.read.height) > _FIRST_ROI_PX and not first.is_single:
+        pieces.remove(first)
+        cuts = [_bounding(needed, half.write) for half in first.halves(frame)]
+        pieces.extend(Roi.of(frame, cut) for cut in cuts if not cut.is_empty)
+        first = min(pieces, key=nearest)
+    return pieces
 
 
 def _corner_at(frame: HeatmapFrame, focus: Point) -> Point:
