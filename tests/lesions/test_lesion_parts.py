@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lesion_fields import field, fields
 from scipy import ndimage
 
-from napari_metastasis.lesions import measure, peaks, size_class, surface, tree
+from napari_metastasis.lesions import measure, outlines, peaks, size_class, surface, tree
 
 
 @settings(max_examples=60, deadline=None)
@@ -113,7 +113,7 @@ def test_outlines_are_the_union_of_the_squares(values, threshold):
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             one, other = frame.cell_corner(column, row), frame.cell_corner(column + 1, row + 1)
             squares.append(shapely.box(one.x, one.y, other.x, other.y))
-        outline = measure.outline(rows, columns, frame)
+        outline = outlines.outline(rows, columns, frame)
         assert outline.is_valid
         expected = shapely.union_all(squares)
         assert outline.symmetric_difference(expected).area == pytest.approx(0, abs=1e-6)
@@ -129,7 +129,7 @@ def test_outlines_with_holes_islands_and_touching_corners():
     mask[3:8, 3:8] = False
     mask[5, 5] = True
     mask[10, 10] = True
-    outline = measure.outline(*np.nonzero(mask), frame)
+    outline = outlines.outline(*np.nonzero(mask), frame)
     assert outline.is_valid
     assert outline.geom_type == "MultiPolygon"
     assert outline.area == pytest.approx(mask.sum() * frame.cell_px**2)

@@ -16,6 +16,7 @@ from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.lesions import measure
 from napari_metastasis.lesions.found import Detections, Found, Lesion
 from napari_metastasis.lesions.labelling import Labelling
+from napari_metastasis.lesions.outlines import outline
 from napari_metastasis.lesions.peaks import find_peaks
 from napari_metastasis.lesions.surface import floor_cells
 from napari_metastasis.lesions.tree import grow_hills
@@ -238,7 +239,7 @@ class LesionIndex:
         hills = np.flatnonzero(level.lesion_of == roots[0])
         cells, _ = self._labelling.cells_of(hills, level.hill_area[hills])
         rows, columns = self._labelling.place(cells)
-        return measure.outline(rows + self.cells.y, columns + self.cells.x, self.frame)
+        return outline(rows + self.cells.y, columns + self.cells.x, self.frame)
 
 
 def quick_detections(

@@ -1,4 +1,4 @@
-"""How large a lesion is, and where its border runs."""
+"""How large a lesion is."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from napari_metastasis.geometry import HeatmapFrame
-
-__all__ = ["SizeClass", "lengths", "outline", "size_class"]
+__all__ = ["SizeClass", "lengths", "size_class"]
 
 SizeClass = Literal["itc", "micro", "macro"]
 
@@ -79,52 +77,3 @@ def _widest(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the largest distance between the far corners of any two unit cells, for each (hulls, cells, 2) hull."""
     apart = np.abs(corners[:, :, None, :] - corners[:, None, :, :]) + 1
     return np.sqrt((apart**2).sum(axis=-1).max(axis=(1, 2)))
-
-
-def outline(
-    rows: NDArray[np.intp], columns: NDArray[np.intp], frame: HeatmapFrame
-) -> shapely.Polygon | shapely.MultiPolygon:
-    """Return the union of the cells' squares, holes included, in level-0 pixels.
-
-    Cells that touch at a corner only are polygons of their own that share that point.
-
-    Parameters
-    ----------
-    rows, columns
-        (n,) each, at least one: where the cells lie on the heatmap.
-    frame
-        Says where that is on the slide.
-    """
-    top, left = int(rows.min()), int(columns.min())
-    mask = np.zeros((int(rows.max()) - top + 3, int(columns.max()) - left + 3), dtype=bool)
-    mask[rows - top + 1, columns - left + 1] = True
-    # An edge lies where the mask changes; edge (r, c) starts at the top-left corner of mask cell (r, c).
-    level = np.zeros_like(mask)
-    level[1:, :] = mask[1:, :] != mask[:-1, :]
-    upright = np.zeros_like(mask)
-    upright[:, 1:] = mask[:, 1:] != mask[:, :-1]
-    lines = np.concatenate((_runs(level, upright), _runs(upright.T, level.T)[:, :, ::-1]))
-    origin = frame.cell_corner(left - 1, top - 1)
-    faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(lines)))
-    # Every edge parts inside from outside, so that a face is one or the other; its cell says which. build_area, which
-    # decides by nesting alone, is wrong where holes touch at a corner.
-    x, y = shapely.get_coordinates(shapely.point_on_surface(faces)).astype(np.intp).T
-    inside = faces[mask[y, x]]
-    area = inside[0] if len(inside) == 1 else shapely.multipolygons(inside)
-    placed: shapely.Polygon | shapely.MultiPolygon = shapely.transform(
-        area, lambda corners: corners * frame.cell_px + (origin.x, origin.y)
-    )
-    return placed
-
-
-def _runs(level: NDArray[np.bool_], upright: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the straight runs of horizontal edges between corners, as (n, 2 ends, (x, y))."""
-    before = np.zeros_like(level)
-    before[:, 1:] = level[:, :-1]
-    # A corner is touched by an upright edge from below (its own) or from above (the one that starts a row higher).
-    corner = upright.copy()
-    corner[1:, :] |= upright[:-1, :]
-    start_y, start_x = np.nonzero(level & (~before | corner))
-    end_y, end_x = np.nonzero(before & (~level | corner))
-    starts, ends = np.column_stack((start_x, start_y)), np.column_stack((end_x, end_y))
-    return np.stack((starts, ends), axis=1)
