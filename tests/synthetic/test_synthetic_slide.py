@@ -160,6 +160,15 @@ def test_the_sample_is_drawn_once_where_the_tree_has_none(tmp_path, monkeypatch)
     first = sample_slide_path()
     assert sample_slide_path() == first
     assert drawn == [first]
+    # Another recipe makes another slide, and the old one stays for whoever still has it open.
+    with monkeypatch.context() as newer:
+        newer.setattr("napari_metastasis.synthetic._make.SyntheticSettings", lambda: SyntheticSettings(grade=0.7))
+        second = sample_slide_path()
+    assert second != first
+    assert second.name == first.name
+    assert drawn == [first, second]
+    assert first.is_file()
+    assert sample_slide_path() == first
     tree = tmp_path / "none"
     tree.mkdir()
     (tree / first.name).touch()

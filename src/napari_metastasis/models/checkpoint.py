@@ -56,7 +56,6 @@ class Model:
         ModelError
             If the native stride cannot be divided by it.
         """
-        self.spec.dense_stride_px(dense_coefficient)
         return DenseScanNet(self.network, self.spec, dense_coefficient)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +84,8 @@ def make_slide(
 def sample_slide_path(*, progress: Callable[[int, int], None] | None = None) -> Path:
     """Return the sample slide: the one of the source tree, else one that is drawn once into the user's cache.
 
-    Its outlines lie beside it, with the suffix ``.xml``.
+    Its outlines lie beside it, with the suffix ``.xml``. A version of this package that draws another slide draws it
+    into a folder of its own: the results of the old one, which lie beside it, would otherwise be taken for the new's.
 
     Parameters
     ----------
@@ -96,10 +100,19 @@ def sample_slide_path(*, progress: Callable[[int, int], None] | None = None) -> 
     in_tree = SAMPLE_FOLDER / _SAMPLE
     if in_tree.is_file():
         return in_tree
-    cached = Path(platformdirs.user_cache_dir("napari-metastasis", appauthor=False)) / _SAMPLE
+    cache = Path(platformdirs.user_cache_dir("napari-metastasis", appauthor=False))
+    cached = cache / f"sample-{_recipe()}" / _SAMPLE
     # The XML is written last: where it is, the slide is whole.
     if not (cached.is_file() and cached.with_suffix(".xml").is_file()):
         with storage_errors(cached):
             cached.parent.mkdir(parents=True, exist_ok=True)
         make_slide(cached, progress=progress)
     return cached
+
+
+def _recipe() -> str:
+    """Return a short hash of what the sample slide is made from: the code that draws it, and its settings."""
+    recipe = hashlib.sha256(json.dumps(asdict(SyntheticSettings())).encode())
+    for module in sorted(Path(__file__).parent.glob("*.py")):
+        recipe.update(module.read_bytes())
+    return recipe.hexdigest()[:12]
