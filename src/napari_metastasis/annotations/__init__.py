@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from napari_metastasis.annotations._asap import read_asap_xml, write_asap_xml
 from napari_metastasis.annotations._geojson import read_geojson
+from napari_metastasis.annotations._mask_file import (
+    MaskFile,
+    detect_tumour_value,
+    mask_downsample,
+    tumour_pixels,
+)
 from napari_metastasis.annotations._masks import MaskImage, mask_value, read_mask
 from napari_metastasis.annotations._polygons import (
     EXCLUSION_GROUPS,
@@ -12,19 +18,24 @@ from napari_metastasis.annotations._polygons import (
     AnnotationSet,
     longest_diameter,
 )
-from napari_metastasis.annotations._rasterize import rasterize
+from napari_metastasis.annotations._rasterize import fill_edges, rasterize
 
 __all__ = [
     "EXCLUSION_GROUPS",
     "TUMOUR_GROUPS",
     "Annotation",
     "AnnotationSet",
+    "MaskFile",
     "MaskImage",
+    "detect_tumour_value",
+    "fill_edges",
     "longest_diameter",
+    "mask_downsample",
     "mask_value",
     "rasterize",
     "read_asap_xml",
     "read_geojson",
     "read_mask",
+    "tumour_pixels",
     "write_asap_xml",
 ]

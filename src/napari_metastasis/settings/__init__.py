@@ -9,6 +9,7 @@ from __future__ import annotations
 from napari_metastasis.settings._core import Setting, check, setting_of
 from napari_metastasis.settings.evaluation import EvaluationSettings
 from napari_metastasis.settings.lesions import DetectionSettings
+from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
 from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
 from napari_metastasis.settings.synthetic import PatchSampleSettings, SyntheticSettings
@@ -18,11 +19,13 @@ __all__ = [
     "DEFAULT_MODEL",
     "MOST_READING_THREADS",
     "AugmentSettings",
+    "CohortSettings",
     "DetectionSettings",
     "EvaluationSettings",
     "NetworkSettings",
     "PatchSampleSettings",
     "PyramidSettings",
+    "SamplingSettings",
     "ScanSettings",
     "Setting",
     "SlideSettings",

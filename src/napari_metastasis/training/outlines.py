@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_metastasis.annotations import Annotation, rasterize
-from napari_metastasis.annotations._rasterize import fill_edges
+from napari_metastasis.annotations import Annotation, fill_edges, rasterize
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
 
 __all__ = ["OutlineIndex"]
