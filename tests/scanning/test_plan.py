@@ -102,6 +102,21 @@ def test_nearest_to_the_focus_first():
     assert plan.rois[0].write.contains(Region(column, row, 1, 1))
 
 
+def test_the_first_piece_is_small():
+    frame = frame_of(6000, 5000)
+    focus = Point(5000.0, 5600.0)
+    plan = whole(frame, focus=focus, roi_px=1152)
+    first = plan.rois[0]
+    assert max(first.read.width, first.read.height) <= 400
+    cell = frame.cell_at(focus)
+    assert first.write.contains(Region(round(cell.x), round(cell.y), 1, 1))
+    # It costs the network a part of one window more, and no cell is answered twice.
+    side = roi_cells(frame, 1152)
+    squares = {(roi.write.x // side, roi.write.y // side) for roi in plan.rois}
+    assert len(plan.rois) <= len(squares) + 6
+    assert (written(plan) == 1).all()
+
+
 def test_without_a_focus_the_middle_of_the_region_comes_first():
     frame = frame_of(3000, 2000)
     wanted = Region(100, 30, 150, 90)

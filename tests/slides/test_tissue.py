@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from skimage.io import imread
 
 from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Size
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides import TissueMask, open_slide, tissue_mask
-from napari_metastasis.slides.tissue import classify_tissue
+from napari_metastasis.slides.tissue import _any_in_spans, classify_tissue
 
 PINK, PURPLE, PALE = (222, 150, 190), (120, 80, 140), (234, 212, 226)
 GREEN_PEN, BLUE_PEN, RED_PEN, BLACK_PEN = (30, 130, 100), (60, 90, 200), (200, 20, 25), (25, 20, 25)
@@ -149,3 +151,14 @@ def test_cells_with_tissue_against_the_definition(stride, downsample):
             and (y + 1) * downsample > corner.y + 1e-6
         )
         assert cells[row, column] == expected
+
+
+@settings(deadline=None, max_examples=100)
+@given(shape=st.tuples(st.integers(1, 30), st.integers(1, 30)), seed=st.integers(0, 2**31))
+def test_spans_hold_what_a_look_at_each_finds(shape, seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) < 0.2
+    first = np.sort(rng.integers(0, shape[0] + 1, 20))
+    last = np.minimum(first + rng.integers(0, 5, 20), shape[0])
+    expected = [mask[a:b].any(axis=0) for a, b in zip(first, last, strict=True)]
+    np.testing.assert_array_equal(_any_in_spans(mask, first, last), expected)
