@@ -19,6 +19,7 @@ from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides.backend import Backend, UInt8Array
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.slides.openslide_backend import OpenSlideBackend, openslide_format
+from napari_metastasis.slides.picture_backend import PictureBackend, is_picture
 from napari_metastasis.slides.slide import Slide
 from napari_metastasis.slides.tiff_tiles import UnsupportedTiffError
 from napari_metastasis.slides.tifffile_backend import TifffileBackend
@@ -145,6 +146,8 @@ def _open_backend(path: Path, backend: BackendName, settings: SlideSettings) -> 
             raise NotASlideError(
                 f"expected a TIFF file for tifffile, got {path.name}; let the backend be chosen automatically"
             )
+        if is_picture(path) and openslide_format(path) is None:
+            return PictureBackend(path, cache_bytes=cache_bytes)
         return OpenSlideBackend(path, cache_bytes=cache_bytes)
     if backend == "auto" and openslide_format(path) in _SAFER_WITH_OPENSLIDE:
         return OpenSlideBackend(path, cache_bytes=cache_bytes)

@@ -46,7 +46,7 @@ CAMELYON16_FLAWED = {
 _SLIDES = frozenset({".tif", ".tiff", ".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide", ".qptiff"})
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 #: Annotations, the most exact first: outlines know more than masks, and a pyramid more than a picture.
-_ANNOTATIONS = (".xml", ".geojson", ".json", ".tif", ".tiff", ".png")
+_ANNOTATIONS = (".xml", ".geojson", ".json", ".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 _MASK_FOLDERS = frozenset({"mask", "masks", "evaluation_masks", "ground_truth", "groundtruth", "labels"})
 _OUTLINE_FOLDERS = frozenset({"annotations", "lesion_annotations", "outlines", "xml"})

@@ -1,0 +1,183 @@
+"""What is wrong with a cohort, found before hours are spent on it: headers and outlines are read, no slide is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_metastasis.errors import MetastasisError
+from napari_metastasis.geometry import Size
+from napari_metastasis.slides import open_slide
+from napari_metastasis.training.cohort import Cohort, CohortSlide, Split
+from napari_metastasis.training.sampling import tumour_value_of
+from napari_metastasis.training.truth import MaskTruth, OutlineTruth, TumourTruth, is_mask, open_truth, read_outlines
+
+__all__ = ["CohortProblem", "check_cohort"]
+
+#: Outlines may run over a slide's edge by this share of its side: a hand slips, but coordinates of another slide or
+#: level do not stay so close.
+_EDGE_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class CohortProblem:
+    """Something that has to be put right first.
+
+    Attributes
+    ----------
+    slide
+        Name of the slide; empty where the cohort as a whole is meant.
+    message
+        One line: what was expected, what came, what to do.
+    """
+
+    slide: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return slide and message, for a list."""
+        return f"{self.slide}: {self.message}" if self.slide else self.message
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What was seen of one slide."""
+
+    slide: CohortSlide
+    messages: tuple[str, ...]
+    fingerprint: str | None = None
+    tumour: bool = False
+
+
+def check_cohort(
+    cohort: Cohort, *, threads: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[CohortProblem, ...]:
+    """Return everything that is wrong with a cohort, each with its slide and its remedy; empty where nothing is.
+
+    Parameters
+    ----------
+    cohort
+        From :func:`~napari_metastasis.training.cohort.read_cohort`.
+    threads
+        Slides that are opened side by side.
+    progress
+        Called with (slides checked, slides in all).
+    """
+    value = tumour_value_of([slide for slide in cohort.slides if slide.annotation and slide.annotation.is_file()])
+    reports: list[_Report] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for report in pool.map(lambda slide: _check_slide(slide, cohort, value), cohort.slides):
+            reports.append(report)
+            if progress is not None:
+                progress(len(reports), len(cohort.slides))
+    of_slides = (CohortProblem(one.slide.name, message) for one in reports for message in one.messages)
+    return (*of_slides, *_repeated(reports), *_shared_patients(cohort.slides), *_empty_classes(cohort, reports))
+
+
+def _check_slide(slide: CohortSlide, cohort: Cohort, tumour_value: int) -> _Report:
+    """Open a slide and its annotation."""
+    messages = []
+    if slide.annotation is None and (slide.tumour or cohort.layout == "images-and-masks"):
+        # A cohort file says so on purpose, and CAMELYON17 outlines only some of its slides.
+        if cohort.layout not in ("file", "camelyon17"):
+            what = "an annotation of a tumour slide" if slide.tumour else f"a mask named like {slide.path.name}"
+            messages.append(f"expected {what}, got none in {cohort.origin}; add it, or take the slide away")
+    elif slide.annotation is not None and not slide.annotation.is_file():
+        messages.append(f"expected an annotation at {slide.annotation}, got no such file; correct the path")
+    try:
+        with open_slide(slide.path, slide.mpp) as opened:
+            fingerprint, size, bounds = opened.fingerprint, opened.size, opened.bounds
+    except MetastasisError as error:
+        return _Report(slide, (*messages, str(error)))
+    if messages or slide.annotation is None:
+        return _Report(slide, tuple(messages), fingerprint)
+    try:
+        truth = open_truth(slide.annotation, slide=size, bounds=bounds, tumour_value=tumour_value)
+        messages.extend(_doubts(slide, truth, size))
+    except MetastasisError as error:
+        return _Report(slide, (str(error),), fingerprint)
+    return _Report(slide, tuple(messages), fingerprint, tumour=not truth.none)
+
+
+def _doubts(slide: CohortSlide, truth: TumourTruth, size: Size) -> Iterator[str]:
+    """Yield what in an annotation cannot be meant."""
+    assert slide.annotation is not None
+    if isinstance(truth, OutlineTruth) and not truth.none:
+        low, high = truth.index.bounds()
+        slack = _EDGE_SHARE * max(size.width, size.height)
+        outside = ((low < -slack) | (high > np.array([size.width, size.height]) + slack)).any(axis=1)
+        if outside.any():
+            (left, top), (right, bottom) = low.min(axis=0), high.max(axis=0)
+            yield (
+                f"expected outlines on the slide of {size.width} x {size.height} px, got {int(outside.sum())} outside "
+                f"(x {left:.0f} to {right:.0f}, y {top:.0f} to {bottom:.0f}) in {slide.annotation}; choose the slide's "
+                "own annotation, in level-0 pixels"
+            )
+    if truth.none and not isinstance(truth, MaskTruth) and not is_mask(slide.annotation):
+        groups = read_outlines(slide.annotation, shift=(0.0, 0.0)).groups
+        if groups:
+            yield (
+                f"expected outlines of a group that means tumour (_0, _1, metastases, Tumor), got only "
+                f"{', '.join(groups)} in {slide.annotation}; rename the group"
+            )
+            return
+    if truth.none and slide.tumour:
+        yield f"expected tumour on a tumour slide, got none in {slide.annotation}; choose the slide's own annotation"
+    if slide.tumour is False and not truth.none:
+        yield f"expected no tumour on a normal slide, got some in {slide.annotation}; mark the slide as tumour"
+
+
+def _repeated(reports: list[_Report]) -> Iterator[CohortProblem]:
+    """Yield slides that are there twice: in two splits they would make every figure too good."""
+    same: dict[str, list[CohortSlide]] = defaultdict(list)
+    names: dict[str, list[CohortSlide]] = defaultdict(list)
+    for report in reports:
+        same[report.fingerprint or str(report.slide.path.resolve())].append(report.slide)
+        names[report.slide.name].append(report.slide)
+    for slides in same.values():
+        if len(slides) > 1:
+            listing = ", ".join(f"{slide.path} ({slide.split})" for slide in slides)
+            yield CohortProblem(slides[0].name, f"expected every slide once, got the same one as {listing}; keep one")
+    for name, slides in names.items():
+        paths = {slide.path.resolve() for slide in slides}
+        if len(paths) > 1:
+            listing = ", ".join(str(slide.path) for slide in slides)
+            yield CohortProblem(name, f"expected every slide to have its own name, got {listing}; rename all but one")
+
+
+def _shared_patients(slides: Iterable[CohortSlide]) -> Iterator[CohortProblem]:
+    """Yield patients whose slides lie on both sides of a split."""
+    of_patient: dict[str, dict[Split, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for slide in slides:
+        if slide.patient is not None:
+            of_patient[slide.patient][slide.split].append(slide.name)
+    for patient, splits in of_patient.items():
+        if len(splits) > 1:
+            listing = "; ".join(f"{split}: {', '.join(names)}" for split, names in splits.items())
+            first = next(iter(splits.values()))[0]
+            yield CohortProblem(
+                first, f"expected all slides of patient {patient} in one split, got {listing}; move them together"
+            )
+
+
+def _empty_classes(cohort: Cohort, reports: list[_Report]) -> Iterator[CohortProblem]:
+    """Yield classes that a split has no patches of."""
+    splits: tuple[Split, ...] = ("train", "validation")
+    for split in splits:
+        of_split = [report for report in reports if report.slide.split == split]
+        if not of_split and split == "validation":
+            continue
+        tumour = sum(report.tumour for report in of_split)
+        normal = sum(report.fingerprint is not None and report.slide.shows_normal for report in of_split)
+        for count, what, remedy in (
+            (tumour, "with annotated tumour", "add one with its annotation"),
+            (normal, "with tissue known to be normal", "add one without tumour, or one that is annotated exhaustively"),
+        ):
+            if not count:
+                yield CohortProblem(
+                    "", f"expected a {split} slide {what} in {cohort.origin}, got none of {len(of_split)}; {remedy}"
+                )
