@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from napari_metastasis.errors import ModelError, StorageError, TrainingError
-from napari_metastasis.models import load_model
-from napari_metastasis.settings import TrainSettings
+from napari_metastasis.models import build_network, load_model
+from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.training import loop
 from napari_metastasis.training.loop import patch_spec, train_scannet
+from napari_metastasis.training.orientations import orientations_are_tied
+from napari_metastasis.training.streams import AllPatches, BalancedPatches
 
 
 class Squares:
@@ -35,11 +37,13 @@ def train(output, *, initial=None, **change):
     settings = TrainSettings(**{"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32", **change})
     return train_scannet(
         patch_spec("tiny", "scannet-small", 0.972),
-        patches=Squares(32),
-        validation=Squares(8),
+        training=BalancedPatches(Squares(32), 96, settings.batch_size, settings.seed),
+        validation=AllPatches(Squares(8), 96, settings.batch_size),
         output=output,
         settings=settings,
+        augment=AugmentSettings(),
         data_description="squares",
+        licence="CC0",
         initial=initial,
         progress=False,
     )
@@ -55,7 +59,42 @@ def test_the_model_loads_with_its_card(finished):
     assert model.spec.name == "tiny"
     assert model.card["data"] == "squares"
     assert 0 <= model.card["validation_auc"] <= 1
-    assert (finished.parent / "log" / "version_0" / "metrics.csv").exists()
+    assert model.card["licence"] == "CC0"
+    curves = (finished.parent / "curves.csv").read_text().splitlines()
+    assert curves[0].startswith("epoch,train_loss,validation_loss")
+    assert [line.split(",")[0] for line in curves[1:]] == ["0", "1"]
+    assert all(all(line.split(",")) for line in curves[1:])
+    assert (finished.parent / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_stored_network_answers_alike_in_all_orientations(finished):
+    assert orientations_are_tied(load_model(finished).network)
+
+
+def test_free_filters_are_trained_on_request(tmp_path):
+    assert not orientations_are_tied(load_model(train(tmp_path, tie_orientations=False, epochs=1)).network)
+
+
+def test_patience_keeps_the_best_epoch(tmp_path, monkeypatch):
+    """The measured figure falls from epoch to epoch here, so the first epoch's weights are kept."""
+    reached = []
+
+    def falling(self):
+        if self.trainer.state.fn == "validate":
+            return original(self)
+        reached.append({name: tensor.clone() for name, tensor in self.finished_network().state_dict().items()})
+        self.log("validation_auc", 0.9 - 0.1 * self.current_epoch)
+        self.log("validation_accuracy", 0.5)
+        self.auroc.reset()
+        self.accuracy.reset()
+        return None
+
+    original = loop.PatchClassifier.on_validation_epoch_end
+    monkeypatch.setattr(loop.PatchClassifier, "on_validation_epoch_end", falling)
+    kept = load_model(train(tmp_path, patience=2, epochs=6)).network.state_dict()
+    assert len(reached) == 3
+    assert all(torch.equal(kept[name], tensor) for name, tensor in reached[0].items())
+    assert not torch.equal(kept["head.0.weight"], reached[1]["head.0.weight"])
 
 
 class Killed(BaseException):
@@ -106,7 +145,7 @@ def test_training_begins_with_another_models_weights(finished, tmp_path, monkeyp
     begun = {}
 
     def remember(self):
-        begun.update({name: tensor.clone() for name, tensor in self.network.state_dict().items()})
+        begun.update({name: tensor.clone() for name, tensor in self.finished_network().state_dict().items()})
 
     monkeypatch.setattr(loop.PatchClassifier, "on_train_start", remember)
     initial = load_model(finished)
@@ -119,6 +158,12 @@ def test_initial_weights_of_another_architecture_are_refused(finished, tmp_path)
     other = dataclasses.replace(load_model(finished).spec, architecture="scannet-vgg16")
     with pytest.raises(ModelError, match="expected initial weights of scannet-small, got scannet-vgg16"):
         train(tmp_path, initial=dataclasses.replace(load_model(finished), spec=other))
+
+
+def test_initial_weights_with_free_filters_are_not_tied_unasked(finished, tmp_path):
+    free = dataclasses.replace(load_model(finished), network=build_network("scannet-small"))
+    with pytest.raises(ModelError, match="--no-tie-orientations"):
+        train(tmp_path, initial=free)
 
 
 def test_another_run_in_the_folder_is_not_overwritten(finished, monkeypatch):
@@ -149,15 +194,3 @@ def test_a_broken_loss_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch
         train(tmp_path)
     stored = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert all(torch.isfinite(t).all() for t in stored["state_dict"].values() if t.is_floating_point())
-
-
-def test_each_class_is_drawn_equally_often_and_every_patch_of_the_rare_one_comes():
-    labels = np.array([0] * 90 + [1] * 10)
-    sampler = loop._BalancedSampler(labels, seed=1)
-    first = list(sampler)
-    assert len(first) == 100
-    assert sum(labels[first]) == 50
-    assert set(np.flatnonzero(labels)) <= set(first)
-    assert list(sampler) == first
-    sampler.set_epoch(1)
-    assert list(sampler) != first

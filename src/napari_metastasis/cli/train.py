@@ -10,7 +10,7 @@ import typer
 from napari_metastasis.cli.console import say
 from napari_metastasis.cli.options import with_settings
 from napari_metastasis.errors import MissingDependencyError
-from napari_metastasis.settings import DEFAULT_MODEL, NetworkSettings, TrainSettings
+from napari_metastasis.settings import DEFAULT_MODEL, AugmentSettings, NetworkSettings, TrainSettings
 
 __all__ = ["app"]
 
@@ -45,6 +45,7 @@ def scannet(
     description: Annotated[
         str, typer.Option(help="What the patches are, for the model card; their names by default.")
     ] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights, for the model card.")] = "",
 ) -> None:
     """Train Fast ScanNet on patches (a first version: patches only, no mining)."""
     from napari_metastasis.models import load_model
@@ -53,17 +54,23 @@ def scannet(
 
     try:
         from napari_metastasis.training.loop import patch_spec, train_scannet
+        from napari_metastasis.training.streams import AllPatches, BalancedPatches
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"expected {error.name} for training, got none installed; pip install 'napari-metastasis[train]'"
         ) from error
     resolve_devices(settings.device)  # refuses what this machine lacks, before anything is written
+    spec = patch_spec(name, network.architecture, network.mpp)
     weights = train_scannet(
-        patch_spec(name, network.architecture, network.mpp),
-        patches=join_patches([open_patches(path) for path in patches]),
-        validation=open_patches(validation),
+        spec,
+        training=BalancedPatches(
+            join_patches([open_patches(path) for path in patches]), spec.patch_px, settings.batch_size, settings.seed
+        ),
+        validation=AllPatches(open_patches(validation), spec.patch_px, settings.batch_size),
         output=output,
         settings=settings,
+        augment=AugmentSettings(),
+        licence=licence,
         data_description=description or f"{', '.join(path.name for path in patches)}; measured on {validation.name}",
         initial=load_model(initial) if initial else None,
     )

@@ -45,15 +45,18 @@ class Augmenter(nn.Module):
         How strongly.
     seed
         Reaches every random call, together with the step.
+    turn
+        Turn every patch by one of the symmetries of the square; of no use to a network that knows them.
     """
 
     stains: Tensor
     unmix: Tensor
 
-    def __init__(self, settings: AugmentSettings, seed: int) -> None:
+    def __init__(self, settings: AugmentSettings, seed: int, *, turn: bool = True) -> None:
         super().__init__()
         self.settings = settings
         self.seed = seed
+        self.turn = turn
         stains = torch.nn.functional.normalize(torch.tensor(_STAINS), dim=1)
         self.register_buffer("stains", stains, persistent=False)
         self.register_buffer("unmix", torch.linalg.inv(stains), persistent=False)
@@ -76,7 +79,8 @@ class Augmenter(nn.Module):
         devices = [image.device] if image.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed * 1_000_003 + step)
-            image = self._turn(image)
+            if self.turn:
+                image = self._turn(image)
             image = self.affine(image)
             image = self.blur(self._colour(image))
             return self._noise(image)

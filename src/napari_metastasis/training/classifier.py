@@ -14,6 +14,7 @@ from napari_metastasis.errors import ModelError
 from napari_metastasis.models import Model, ModelSpec, ScanNet, build_network
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.training.augment import Augmenter
+from napari_metastasis.training.orientations import orientations_are_tied, tie_orientations, untie_orientations
 
 __all__ = ["PatchClassifier"]
 
@@ -29,40 +30,58 @@ class PatchClassifier(lightning.LightningModule):
         What to train.
     settings
         How.
+    augment
+        How patches are varied.
     total_steps
         Optimiser steps of the whole run, which the one-cycle schedule spans.
+    initial
+        Model whose weights training begins with.
+
+    Raises
+    ------
+    ModelError
+        If the initial model has another architecture.
     """
 
-    def __init__(self, spec: ModelSpec, settings: TrainSettings, total_steps: int) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        settings: TrainSettings,
+        augment: AugmentSettings,
+        *,
+        total_steps: int,
+        initial: Model | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.settings = settings
         self.total_steps = total_steps
         self.network = build_network(spec.architecture)
+        if initial is not None:
+            self._begin_with(initial)
+        if settings.tie_orientations:
+            tie_orientations(self.network)
         average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
-        self.augment = Augmenter(AugmentSettings(), settings.seed)
+        self.augment = Augmenter(augment, settings.seed, turn=not settings.tie_orientations)
         self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         self.auroc = BinaryAUROC()
         self.accuracy = BinaryAccuracy()
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
-    def begin_with(self, model: Model) -> None:
-        """Take over another model's weights.
-
-        Raises
-        ------
-        ModelError
-            If it has another architecture.
-        """
+    def _begin_with(self, model: Model) -> None:
         if model.spec.architecture != self.spec.architecture:
             raise ModelError(
                 f"expected initial weights of {self.spec.architecture}, got {model.spec.architecture}; "
                 "choose another initial model or architecture"
             )
         self.network.load_state_dict(model.network.state_dict())
-        self.averaged_network.load_state_dict(model.network.state_dict())
+        if self.settings.tie_orientations and not orientations_are_tied(self.network):
+            raise ModelError(
+                f"expected initial weights that were trained with tied orientations, got {model.spec.name}, whose "
+                "filters are free; add --no-tie-orientations"
+            )
 
     def _normalise(self, image: Tensor) -> Tensor:
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
@@ -101,12 +120,11 @@ class PatchClassifier(lightning.LightningModule):
         self.auroc.reset()
         self.accuracy.reset()
 
-    @property
-    def averaged_network(self) -> ScanNet:
-        """Return the network with the averaged weights: what is kept."""
+    def finished_network(self) -> ScanNet:
+        """Return an ordinary network with the averaged weights: what is kept."""
         network = self.average.module
         assert isinstance(network, ScanNet)
-        return network
+        return untie_orientations(network)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW with a one-cycle schedule; biases and normalisation are not decayed."""

@@ -13,6 +13,7 @@ Welling, eq. 11).
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import torch
@@ -22,7 +23,7 @@ from torch.nn.utils import parametrize
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models import ScanNet
 
-__all__ = ["ORIENTATIONS", "tie_orientations", "turned", "untie_orientations"]
+__all__ = ["ORIENTATIONS", "orientations_are_tied", "tie_orientations", "turned", "untie_orientations"]
 
 #: Symmetries of the square: four rotations by right angles, and those of the mirror image.
 ORIENTATIONS = 8
@@ -159,16 +160,30 @@ def tie_orientations(network: ScanNet) -> None:
 
 
 @torch.no_grad()
-def untie_orientations(network: ScanNet) -> None:
-    """Write the copies of every filter out, in place: the network is an ordinary one again, with the same answers.
+def untie_orientations(network: ScanNet) -> ScanNet:
+    """Return an ordinary network with the copies of every filter written out, and the same answers.
 
     The running statistics of a group's channels, which differ by chance alone, become their mean.
     """
-    for module in network.modules():
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-            if isinstance(module, nn.BatchNorm2d):
-                for statistics in (module.running_mean, module.running_var):
-                    assert statistics is not None
-                    statistics.copy_(statistics.view(-1, ORIENTATIONS).mean(dim=1).repeat_interleave(ORIENTATIONS))
+    # Another network, not a copy with the ties removed: torch's ties belong to a class that copies share.
+    ordinary = ScanNet(network.architecture).train(network.training)
+    for name, module in ordinary.named_modules():
+        tied = network.get_submodule(name)
+        for own, values in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            values.copy_(getattr(tied, own))
+        if isinstance(module, nn.BatchNorm2d) and parametrize.is_parametrized(tied):
+            for statistics in (module.running_mean, module.running_var):
+                assert statistics is not None
+                # In double precision the mean of eight equal numbers is that number, to the last bit.
+                of_group = statistics.view(-1, ORIENTATIONS).double().mean(dim=1)
+                statistics.copy_(of_group.repeat_interleave(ORIENTATIONS))
+    return ordinary
+
+
+@torch.no_grad()
+def orientations_are_tied(network: ScanNet) -> bool:
+    """Return whether tying would leave every weight as it is: whether an ordinary network was trained tied."""
+    tied = copy.deepcopy(network)
+    tie_orientations(tied)
+    free = network.state_dict()
+    return all(torch.equal(values, free[name]) for name, values in untie_orientations(tied).state_dict().items())

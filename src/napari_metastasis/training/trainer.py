@@ -1,0 +1,199 @@
+"""How Lightning is set up here: checkpoints that survive a kill, quiet logs, batches by number."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from napari_metastasis.errors import MetastasisError, TrainingError
+from napari_metastasis.settings import TrainSettings
+from napari_metastasis.training.streams import PatchStream
+
+__all__ = ["BEST", "LAST", "BatchNumbers", "errors_of_workers", "make_trainer", "quiet_lightning", "stream_loader"]
+
+#: Files of a run folder: the epoch that ended last, and the one whose model was best.
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+
+
+class _Batches(Dataset[tuple[Tensor, Tensor]]):
+    """A stream as torch's loaders want it: number to N x 3 x H x W uint8 and labels N."""
+
+    def __init__(self, stream: PatchStream) -> None:
+        self.stream = stream
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        batch = self.stream.batch(number)
+        images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).contiguous()
+        return images, torch.from_numpy(batch.labels)
+
+
+class BatchNumbers(Sampler[int]):
+    """The numbers of an epoch's batches; of several devices, each takes its own.
+
+    Attributes
+    ----------
+    per_epoch
+        Batches in an epoch, over all devices.
+    epoch
+        The epoch that comes next; Lightning sets it.
+    """
+
+    def __init__(self, per_epoch: int, *, epoch: int = 0) -> None:
+        self.per_epoch = per_epoch
+        self.epoch = epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this."""
+        self.epoch = epoch
+
+    @staticmethod
+    def _rank() -> tuple[int, int]:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def __len__(self) -> int:
+        return self.per_epoch // self._rank()[1]
+
+    def __iter__(self) -> Iterator[int]:
+        rank, devices = self._rank()
+        first = self.epoch * self.per_epoch
+        return iter(range(first + rank, first + len(self) * devices, devices))
+
+
+class _StopOnNaN(lightning.Callback):
+    """Stop before broken weights replace the last good checkpoint."""
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        del pl_module, args
+        if not math.isfinite(float(outputs["loss"])):
+            raise TrainingError(
+                f"expected a finite loss, got {float(outputs['loss'])} at step {trainer.global_step}; "
+                "the last checkpoint is good: lower the learning rate and start again"
+            )
+
+
+def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> lightning.Trainer:
+    """Return a trainer that stores every epoch in ``output`` and, with patience, stops when the model gains no more."""
+    accelerator, devices = _accelerator(settings)
+    # Saved when the epoch is over, not at its validation: else the counters of a resumed run lag one epoch.
+    callbacks: list[lightning.Callback] = [
+        ModelCheckpoint(
+            dirpath=output,
+            filename=Path(LAST).stem,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+        _StopOnNaN(),
+    ]
+    if settings.patience:
+        callbacks += [
+            EarlyStopping("validation_auc", mode="max", patience=settings.patience, check_on_train_epoch_end=True),
+            ModelCheckpoint(
+                dirpath=output,
+                filename=Path(BEST).stem,
+                monitor="validation_auc",
+                mode="max",
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+        ]
+    if progress:
+        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+    return lightning.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        strategy="ddp" if settings.devices > 1 else "auto",
+        precision=_precision(settings.precision, accelerator),
+        max_epochs=settings.epochs,
+        logger=CSVLogger(output, name="log"),
+        callbacks=callbacks,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+    )
+
+
+def stream_loader(
+    stream: PatchStream, settings: TrainSettings, numbers: BatchNumbers | range
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Return a loader of the batches of these numbers, whose workers make them ahead of the device."""
+    return DataLoader(
+        _Batches(stream),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=settings.workers,
+        persistent_workers=settings.workers > 0,
+        prefetch_factor=settings.prefetch if settings.workers else None,
+        pin_memory=torch.cuda.is_available() and settings.device != "cpu",
+    )
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice to developers away from users; its errors still come through."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # The number of workers is a setting; the run folder is meant to hold an earlier run, and may have been
+            # moved; the last is about Lightning's own use of torch.
+            for advice in (
+                ".*num_workers.*",
+                ".*pin_memory.*",
+                "Checkpoint directory .*",
+                "The dirpath has changed .*",
+                ".*LeafSpec.*",
+            ):
+                warnings.filterwarnings("ignore", message=advice)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def errors_of_workers() -> Iterator[None]:
+    """Give errors from worker processes their own line back: torch wraps it in the worker's traceback."""
+    try:
+        yield
+    except MetastasisError as error:
+        if "\n" not in str(error):
+            raise
+        raise type(error)(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from error
+
+
+def _accelerator(settings: TrainSettings) -> tuple[str, Any]:
+    device = settings.device
+    if device in {"auto", "cpu", "mps"}:
+        return device, settings.devices
+    first = int(device.partition(":")[2] or 0)
+    return "gpu", list(range(first, first + settings.devices))
+
+
+def _precision(precision: str, accelerator: str) -> Any:
+    if precision == "auto":
+        on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+        has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        fast_cpu = has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        precision = "bfloat16" if on_gpu or fast_cpu else "float32"
+    return {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]
