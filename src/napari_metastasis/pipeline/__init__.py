@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_metastasis.pipeline.cohort import FailedSlide, ScannedSlide, cohort_output, scan_cohort
 from napari_metastasis.pipeline.folder import default_output, heatmap_path, scan_identity
 from napari_metastasis.pipeline.picture import overlay_picture
 from napari_metastasis.pipeline.prepare import PreparedScan, prepare_scan
@@ -9,12 +10,16 @@ from napari_metastasis.pipeline.results import ScanResult, write_results
 from napari_metastasis.pipeline.run import scan_slide
 
 __all__ = [
+    "FailedSlide",
     "PreparedScan",
     "ScanResult",
+    "ScannedSlide",
+    "cohort_output",
     "default_output",
     "heatmap_path",
     "overlay_picture",
     "prepare_scan",
+    "scan_cohort",
     "scan_identity",
     "scan_slide",
     "write_results",

@@ -11,7 +11,7 @@ from napari_metastasis.geometry import Point, Region
 from napari_metastasis.models import Model
 from napari_metastasis.pipeline.prepare import prepare_scan
 from napari_metastasis.pipeline.results import ScanResult, write_results
-from napari_metastasis.scanning import never
+from napari_metastasis.scanning import ChosenEngine, never
 from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import Slide
 
@@ -28,6 +28,7 @@ def scan_slide(
     region: Region | None = None,
     focus: Point | None = None,
     output: Path | None = None,
+    chosen: ChosenEngine | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> ScanResult:
@@ -35,7 +36,7 @@ def scan_slide(
 
     Parameters
     ----------
-    slide, model, scan, tissue, region, focus, output
+    slide, model, scan, tissue, region, focus, output, chosen
         See :func:`~napari_metastasis.pipeline.prepare_scan`.
     detection
         How lesions are read off the heatmap.
@@ -50,7 +51,15 @@ def scan_slide(
         As :func:`~napari_metastasis.pipeline.prepare_scan` and :func:`napari_metastasis.scanning.scan` do.
     """
     with prepare_scan(
-        slide, model, scan=scan, tissue=tissue, region=region, focus=focus, output=output, should_stop=should_stop
+        slide,
+        model,
+        scan=scan,
+        tissue=tissue,
+        region=region,
+        focus=focus,
+        output=output,
+        chosen=chosen,
+        should_stop=should_stop,
     ) as prepared:
         done, total = 0, prepared.plan.model_px
         if progress is not None:
