@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_metastasis import slides
 from napari_metastasis.pipeline import heatmap_path
 from napari_metastasis.scanning import Heatmap
 
@@ -112,3 +113,23 @@ def test_second_slide_has_its_own_session(scanning, make_disc: Callable) -> None
     assert window.panel.slide_part.name.text() == "disc"
     first.cancel()
     window.until(lambda: not first.busy)
+
+
+def test_window_closed_while_a_slide_is_opened(window, make_disc: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = make_disc(0.5)
+    asked, may_open, opened = threading.Event(), threading.Event(), []
+
+    def open_late(path: Path, mpp: float | None = None) -> slides.Slide:
+        asked.set()
+        may_open.wait(30)
+        opened.append(open_slide(path, mpp))
+        return opened[0]
+
+    open_slide = slides.open_slide
+    monkeypatch.setattr(slides, "open_slide", open_late)
+    window.workspace.open([path])
+    assert asked.wait(30)
+    window.workspace.close()
+    may_open.set()
+    window.until(lambda: bool(opened) and opened[0].closed)
+    assert not window.workspace.desks

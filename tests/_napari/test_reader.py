@@ -13,6 +13,7 @@ import tifffile
 import yaml
 from npe2 import PluginManifest
 
+from napari_metastasis import slides
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.reader import SUFFIXES, napari_get_reader, read_slides
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
@@ -61,6 +62,23 @@ def test_no_slide_is_one_clear_line(tmp_path: Path, without_mpp: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(MissingPixelSizeError, match="Set pixel size"):
         read_slides(str(without_mpp))
+
+
+def test_a_failure_leaves_no_slide_open(make_disc: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = make_disc(0.5)
+    empty = tmp_path / "empty.svs"
+    empty.touch()
+    opened = []
+
+    def open_noted(path: str) -> slides.Slide:
+        opened.append(open_slide(path))
+        return opened[-1]
+
+    open_slide = slides.open_slide
+    monkeypatch.setattr(slides, "open_slide", open_noted)
+    with pytest.raises(SlideError):
+        read_slides([str(path), str(empty)])
+    assert [slide.closed for slide in opened] == [True]
 
 
 @pytest.mark.gui

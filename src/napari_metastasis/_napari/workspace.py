@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,12 @@ KEYS = {"scan": "Shift-S", "cancel": "Escape", "lower": "[", "raise": "]"}
 _THRESHOLD_STEP = 0.05
 
 
+def _close_slide(opened: Future[Any]) -> None:
+    """Close a slide that came too late for its window."""
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()
+
+
 class Workspace(QObject):
     """The plugin's side of one napari window; a child of the window, and gone with it.
 
@@ -58,7 +65,7 @@ class Workspace(QObject):
         self.desks: list[Desk] = []
         self.current: Desk | None = None
         self.engines = EngineShelf()
-        self._opening: list[Worker] = []
+        self._opening: dict[Worker, Future[Any]] = {}
         self._dialog: PixelSizeDialog | None = None
         self._window_closing = False
         slice_off_the_gui_thread()
@@ -125,12 +132,11 @@ class Workspace(QObject):
         worker.succeeded.connect(self.add)
         worker.failed.connect(lambda error: self._on_open_failed(error, found))
         worker.ended.connect(lambda: self._on_opening_ended(worker))
-        self._opening.append(worker)
-        worker.start()
+        self._opening[worker] = worker.start()
         self.opening_changed.emit(len(self._opening))
 
     def _on_opening_ended(self, worker: Worker) -> None:
-        self._opening.remove(worker)
+        del self._opening[worker]
         self.opening_changed.emit(len(self._opening))
 
     def _on_open_failed(self, error: BaseException, found: list[Path]) -> None:
@@ -245,9 +251,12 @@ class Workspace(QObject):
 
     def close(self) -> None:
         """End everything: scans are stopped and waited for, slides are closed."""
-        workers, self._opening, self._warm_up = [*self._warm_up, *self._opening], [], []
+        workers, self._warm_up = [*self._warm_up, *self._opening], []
+        opening, self._opening = self._opening, {}
         for worker in workers:
             worker.abandon()
+        for future in opening.values():
+            future.add_done_callback(_close_slide)
         desks, self.desks = self.desks, []
         for desk in desks:
             desk.close(wait=True)
