@@ -189,9 +189,8 @@ class Desk(QObject):
             self._stale = not self.busy
             return
         began = time.monotonic()
-        # A copy, because the window goes on writing.
         worker = Worker(
-            index_work(session.probabilities.copy(), session.frame, session.detection), name="lesions", parent=self
+            index_work(session.probabilities, session.frame, session.detection), name="lesions", parent=self
         )
         frame = session.frame
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-__all__ = ["ErrorLine", "Heading", "form_layout", "length_text", "part_layout", "time_text"]
+__all__ = ["ErrorLine", "Heading", "align_fields", "form_layout", "length_text", "part_layout", "time_text"]
 
 #: The design's only measures, in pixels.
 MARGIN, SPACING = 10, 8
+#: Width of the longest label, "Slide score", in pixels: fields begin at one edge, in whichever part they are.
+_LABEL_WIDTH = 78
+#: A list may be narrower than its longest choice, which shows in full when it is opened.
+_LIST_WIDTH = 120
 
 
 def part_layout(part: QWidget, title: str) -> QVBoxLayout:
@@ -29,6 +33,17 @@ def form_layout() -> QFormLayout:
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     return layout
+
+
+def align_fields(part: QWidget) -> None:
+    """Let the fields of all forms of a part begin where those of the other parts do, and shrink with the panel."""
+    for form in part.findChildren(QFormLayout):
+        for row in range(form.rowCount()):
+            label = form.itemAt(row, QFormLayout.ItemRole.LabelRole)
+            if label is not None and label.widget() is not None:
+                label.widget().setMinimumWidth(_LABEL_WIDTH)
+    for choices in part.findChildren(QComboBox):
+        choices.setMinimumWidth(_LIST_WIDTH)
 
 
 class Heading(QLabel):

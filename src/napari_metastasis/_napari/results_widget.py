@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEasingCurve, QModelIndex, Qt, QUrl, QVariantAnimation
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout
 from superqt import QLabeledDoubleSlider
 
 from napari_metastasis._napari.compat import camera_of, canvas_size
 from napari_metastasis._napari.lesion_table import LesionTable
-from napari_metastasis._napari.parts import form_layout, part_layout
-from napari_metastasis._napari.workspace import KEYS, Workspace
+from napari_metastasis._napari.part import Part
+from napari_metastasis._napari.parts import form_layout
+from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.geometry import Point
 from napari_metastasis.settings import DetectionSettings
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from psygnal import SignalInstance
 
-    from napari_metastasis._napari.desk import Desk
+    from napari_metastasis._napari.session import SlideSession
     from napari_metastasis.lesions import Lesion, SizeClass
 
 __all__ = ["ResultsWidget"]
@@ -45,7 +48,7 @@ def _summary(lesions: tuple[Lesion, ...]) -> str:
     return ", ".join(parts)
 
 
-class ResultsWidget(QWidget):
+class ResultsWidget(Part):
     """Moves the threshold and lists the lesions of the current slide.
 
     Parameters
@@ -55,14 +58,8 @@ class ResultsWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._workspace = Workspace.of(napari_viewer)
-        self._viewer = self._workspace.viewer
-        self._desk: Desk | None = None
+        super().__init__(napari_viewer, "Review")
         self._flight: QVariantAnimation | None = None
-        self._build(part_layout(self, "Review"))
-        self._workspace.current_changed.connect(self._on_current_changed)
-        self._on_current_changed(self._workspace.current)
 
     def _build(self, layout: QVBoxLayout) -> None:
         defaults = DetectionSettings()
@@ -92,18 +89,16 @@ class ResultsWidget(QWidget):
         self.folder_button.clicked.connect(self._open_folder)
         layout.addWidget(self.folder_button)
 
-    def _on_current_changed(self, desk: Desk | None) -> None:
+    def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
+        return (
+            (session.found_changed, self._show_found),
+            (session.heatmap_replaced, self._show_found),
+            (session.threshold_changed, self._show_threshold),
+        )
+
+    def _show_current(self) -> None:
         if self._desk is not None:
-            session = self._desk.session
-            session.found_changed.disconnect(self._show_found, missing_ok=True)
-            session.heatmap_replaced.disconnect(self._show_found, missing_ok=True)
-            session.threshold_changed.disconnect(self._show_threshold, missing_ok=True)
-        self._desk = desk
-        if desk is not None:
-            desk.session.found_changed.connect(self._show_found)
-            desk.session.heatmap_replaced.connect(self._show_found)
-            desk.session.threshold_changed.connect(self._show_threshold)
-            self._show_threshold(desk.session.threshold)
+            self._show_threshold(self._desk.session.threshold)
         self._show_found()
 
     def _on_slider(self, value: float) -> None:

@@ -195,7 +195,8 @@ def index_work(
         yield Stage("Looking for lesions…")
         from napari_metastasis.lesions import LesionIndex
 
-        index = LesionIndex(probabilities, frame, settings)
+        # A copy, because the window goes on writing; a piece that is half written is whole the next time.
+        index = LesionIndex(probabilities.copy(), frame, settings)
         # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
         index.at(max(settings.threshold, settings.floor))
         return index

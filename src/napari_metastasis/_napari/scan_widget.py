@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
@@ -21,19 +22,21 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_metastasis._napari.forms import SettingsForm
-from napari_metastasis._napari.parts import ErrorLine, form_layout, part_layout, time_text
+from napari_metastasis._napari.part import Part
+from napari_metastasis._napari.parts import ErrorLine, form_layout, time_text
 from napari_metastasis._napari.regions import WHERE, view_focus, wanted_region
 from napari_metastasis._napari.scan_job import Offer, ScanRequest, offer_work
 from napari_metastasis._napari.session import Activity
 from napari_metastasis._napari.worker import Worker, tell
-from napari_metastasis._napari.workspace import KEYS, Workspace
+from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
 from napari_metastasis.settings import DEFAULT_MODEL, ScanSettings, TissueSettings
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from psygnal import SignalInstance
 
-    from napari_metastasis._napari.desk import Desk
+    from napari_metastasis._napari.session import SlideSession
     from napari_metastasis.models import ModelSpec
 
 __all__ = ["ScanWidget"]
@@ -49,7 +52,7 @@ _PRECISIONS = {"auto": "Automatic", "float32": "float32", "bfloat16": "bfloat16"
 _ENGINES = {"auto": "Automatic", "torch": "PyTorch", "openvino": "OpenVINO"}
 
 
-class ScanWidget(QWidget):
+class ScanWidget(Part):
     """Starts scans of the current slide, and cancels them.
 
     Parameters
@@ -59,10 +62,13 @@ class ScanWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._workspace = Workspace.of(napari_viewer)
-        self._viewer = self._workspace.viewer
-        self._desk: Desk | None = None
+        super().__init__(napari_viewer, "Scan")
+        self._workspace.scan_wanted.connect(self.scan)
+        self._look_for_models()
+        for widget in (*self.main.widgets.values(), *self.advanced.widgets.values()):
+            widget.changed.connect(lambda _: self._warm_up.start())
+
+    def _build(self, layout: QVBoxLayout) -> None:
         self._specs: dict[str, ModelSpec] = {}
         self._files: list[str] = []
         self._results: Path | None = None
@@ -70,15 +76,8 @@ class ScanWidget(QWidget):
         self._warm_up.setSingleShot(True)
         self._warm_up.setInterval(_WARM_UP_MS)
         self._warm_up.timeout.connect(self._on_warm_up)
-        layout = part_layout(self, "Scan")
         self._build_form(layout)
         self._build_progress(layout)
-        self._workspace.current_changed.connect(self._on_current_changed)
-        self._workspace.scan_wanted.connect(self.scan)
-        self._on_current_changed(self._workspace.current)
-        self._look_for_models()
-        for widget in (*self.main.widgets.values(), *self.advanced.widgets.values()):
-            widget.changed.connect(lambda _: self._warm_up.start())
 
     # -- the form ------------------------------------------------------------------------------------------------
 
@@ -248,14 +247,13 @@ class ScanWidget(QWidget):
         if self._desk is not None:
             self._desk.cancel()
 
-    def _on_current_changed(self, desk: Desk | None) -> None:
+    def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
+        return ((session.activity_changed, self._on_activity),)
+
+    def _show_current(self) -> None:
         if self._desk is not None:
-            self._desk.session.activity_changed.disconnect(self._on_activity, missing_ok=True)
-        self._desk = desk
-        if desk is not None:
-            desk.session.activity_changed.connect(self._on_activity)
             self._warm_up.start()
-        self._on_activity(Activity() if desk is None else desk.session.activity)
+        self._on_activity(Activity() if self._desk is None else self._desk.session.activity)
 
     def _on_activity(self, activity: Activity) -> None:
         self.scan_button.setEnabled(self._desk is not None and not activity.busy and self.model.currentIndex() >= 0)

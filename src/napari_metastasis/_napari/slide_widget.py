@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -18,14 +19,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_metastasis._napari.compat import window_of
-from napari_metastasis._napari.parts import ErrorLine, form_layout, length_text, part_layout
+from napari_metastasis._napari.part import Part
+from napari_metastasis._napari.parts import ErrorLine, form_layout, length_text
 from napari_metastasis._napari.reader import SUFFIXES
 from napari_metastasis._napari.workspace import Workspace
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from psygnal import SignalInstance
 
-    from napari_metastasis._napari.desk import Desk
+    from napari_metastasis._napari.session import SlideSession
     from napari_metastasis.slides import Slide
 
 __all__ = ["SlideWidget", "choose_slides"]
@@ -47,11 +50,11 @@ def _facts(slide: Slide) -> tuple[str, str, str]:
     power = f", {slide.objective_power:g}×" if slide.objective_power else ""
     size = f"{width:,} × {height:,} px".replace(",", "\N{THIN SPACE}")
     real = f"{length_text(width * slide.mpp / 1000)} × {length_text(height * slide.mpp / 1000)} mm"
-    source = "set by you" if slide.mpp_supplied else "from the file"
-    return f"{slide.format}{power}", f"{size}, {real}", f"{slide.mpp:.4g} µm ({source})"
+    source = "set by you" if slide.mpp_supplied else "from file"
+    return f"{slide.format}{power}", f"{size}, {real}", f"{slide.mpp:.4g} µm, {source}"
 
 
-class SlideWidget(QWidget):
+class SlideWidget(Part):
     """Opens slides and describes the current one.
 
     Parameters
@@ -61,18 +64,11 @@ class SlideWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._workspace = Workspace.of(napari_viewer)
-        self._viewer = self._workspace.viewer
-        self._desk: Desk | None = None
-        layout = part_layout(self, "Slide")
-        self._build(layout)
-        self._workspace.current_changed.connect(self._on_current_changed)
+        super().__init__(napari_viewer, "Slide")
         self._workspace.desks_changed.connect(self._list_slides)
         self._workspace.failed.connect(self.error.show_error)
         self._workspace.opening_changed.connect(self._on_opening_changed)
         self._list_slides()
-        self._on_current_changed(self._workspace.current)
 
     def _build(self, layout: QVBoxLayout) -> None:
         self.open_button = QPushButton("Open slide…")
@@ -123,12 +119,11 @@ class SlideWidget(QWidget):
         self.error = ErrorLine()
         layout.addWidget(self.error)
 
-    def _on_current_changed(self, desk: Desk | None) -> None:
+    def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
+        return ((session.tissue_changed, self._show_facts),)
+
+    def _show_current(self) -> None:
         if self._desk is not None:
-            self._desk.session.tissue_changed.disconnect(self._show_facts, missing_ok=True)
-        self._desk = desk
-        if desk is not None:
-            desk.session.tissue_changed.connect(self._show_facts)
             self.error.show_error("")
         self._show_facts()
 

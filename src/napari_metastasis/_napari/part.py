@@ -1,0 +1,66 @@
+"""What the panel's parts have in common: each works on the current slide of its window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_metastasis._napari.parts import align_fields, part_layout
+from napari_metastasis._napari.workspace import Workspace
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from psygnal import SignalInstance
+
+    from napari_metastasis._napari.desk import Desk
+    from napari_metastasis._napari.session import SlideSession
+
+__all__ = ["Part"]
+
+
+class Part(QWidget):
+    """One part of the panel; also a widget of its own.
+
+    It is built once, and shows the window's current slide, whichever that is: subclasses say what they listen to.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer.
+    title
+        The part's heading.
+    """
+
+    def __init__(self, napari_viewer: Viewer, title: str) -> None:
+        super().__init__()
+        self._workspace = Workspace.of(napari_viewer)
+        self._viewer = self._workspace.viewer
+        self._desk: Desk | None = None
+        self._build(part_layout(self, title))
+        align_fields(self)
+        self._workspace.current_changed.connect(self._on_current_changed)
+        self._on_current_changed(self._workspace.current)
+
+    def _build(self, layout: QVBoxLayout) -> None:
+        """Make all that the part consists of."""
+        raise NotImplementedError
+
+    def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
+        """Return the signals of a session that the part listens to, each with its slot."""
+        raise NotImplementedError
+
+    def _show_current(self) -> None:
+        """Show the current slide, ``self._desk``, or that there is none."""
+        raise NotImplementedError
+
+    def _on_current_changed(self, desk: Desk | None) -> None:
+        if self._desk is not None:
+            for signal, slot in self._heard(self._desk.session):
+                signal.disconnect(slot, missing_ok=True)
+        self._desk = desk
+        if desk is not None:
+            for signal, slot in self._heard(desk.session):
+                signal.connect(slot)
+        self._show_current()
