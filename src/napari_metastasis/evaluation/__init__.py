@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
+from napari_metastasis.evaluation.binary import (
+    BinaryReport,
+    Confusion,
+    binary_report,
+    calibration_error,
+    precision_recall_points,
+    roc_points,
+)
 from napari_metastasis.evaluation.classification import Estimate, auc_with_interval
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
+from napari_metastasis.evaluation.folders import TruthFiles, find_detections, find_truth, read_truth, score_folders
 from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
 from napari_metastasis.evaluation.matching import LesionOutcome, SlideOutcome, match_slide
 from napari_metastasis.evaluation.patches import PatchReport, evaluate_patches
 from napari_metastasis.evaluation.pixels import pixel_probabilities
+from napari_metastasis.evaluation.report import prepare_report, report_html, write_report
 from napari_metastasis.evaluation.resampling import Resamples
+from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, score_slides
+from napari_metastasis.evaluation.sizes import SizeFigures, sensitivity_by_size
 from napari_metastasis.evaluation.truth import SlideTruth, TrueLesion, truth_from_annotations, truth_from_mask
 
 __all__ = [
+    "BinaryReport",
+    "Confusion",
+    "DetectionReport",
     "Estimate",
     "FrocCurve",
     "FrocFigures",
+    "LeftOut",
     "LesionOutcome",
     "PatchReport",
     "Resamples",
+    "SizeFigures",
     "SlideDetections",
     "SlideOutcome",
     "SlideTruth",
     "TrueLesion",
+    "TruthFiles",
     "auc_with_interval",
+    "binary_report",
+    "calibration_error",
     "evaluate_patches",
+    "find_detections",
+    "find_truth",
     "froc_curve",
     "froc_figures",
     "match_slide",
     "pixel_probabilities",
+    "precision_recall_points",
+    "prepare_report",
     "read_detections_csv",
+    "read_truth",
+    "report_html",
+    "roc_points",
+    "score_folders",
+    "score_slides",
+    "sensitivity_by_size",
     "truth_from_annotations",
     "truth_from_mask",
+    "write_report",
 ]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-__all__ = ["Estimate", "auc_with_interval", "bootstrap"]
+__all__ = ["RESAMPLES", "SEED", "Estimate", "auc_with_interval", "bootstrap"]
 
 #: Resamples of an interval: the third digit of its ends no longer moves.
-_RESAMPLES = 1000
-_SEED = 0
+RESAMPLES = 1000
+SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,10 @@ class Estimate:
         """Return both ends of the interval."""
         return self.low, self.high
 
+    def to_json(self, name: str) -> dict[str, Any]:
+        """Return the figure under ``name`` and its interval under ``<name>_ci95``; nothing where it is NaN."""
+        return {} if math.isnan(self.value) else {name: self.value, f"{name}_ci95": list(self.ci95)}
+
 
 def bootstrap(measure: Callable[[npt.NDArray[np.intp]], float], groups: tuple[npt.NDArray[np.intp], ...]) -> Estimate:
     """Return ``measure`` of all samples and its percentile interval over resamples.
@@ -40,9 +46,9 @@ def bootstrap(measure: Callable[[npt.NDArray[np.intp]], float], groups: tuple[np
     groups
         Sample numbers by class; each is resampled within itself, so that no resample lacks a class.
     """
-    generator = np.random.default_rng(_SEED)
+    generator = np.random.default_rng(SEED)
     drawn = [
-        measure(np.concatenate([generator.choice(group, len(group)) for group in groups])) for _ in range(_RESAMPLES)
+        measure(np.concatenate([generator.choice(group, len(group)) for group in groups])) for _ in range(RESAMPLES)
     ]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Estimate(measure(np.concatenate(groups)), float(low), float(high))

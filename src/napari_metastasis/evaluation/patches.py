@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from napari_metastasis.errors import PatchDatasetError
-from napari_metastasis.evaluation.classification import Estimate, auc_with_interval, bootstrap
+from napari_metastasis.evaluation.binary import BinaryReport, binary_report, calibration_error
+from napari_metastasis.evaluation.classification import RESAMPLES, SEED, Estimate, auc_with_interval, bootstrap
+from napari_metastasis.evaluation.resampling import Resamples
 from napari_metastasis.models import Model
 from napari_metastasis.patches import PatchSource
 
@@ -30,17 +32,19 @@ class PatchReport:
 
     auc: Estimate
     accuracy: Estimate
+    classes: BinaryReport
+    calibration_error: Estimate
     n: int
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values: each figure under its name, its interval under ``<name>_ci95``."""
-        return {
-            "auc": self.auc.value,
-            "auc_ci95": list(self.auc.ci95),
-            "accuracy": self.accuracy.value,
-            "accuracy_ci95": list(self.accuracy.ci95),
-            "n": self.n,
-        }
+        return (
+            self.classes.to_json()
+            | self.auc.to_json("auc")
+            | self.accuracy.to_json("accuracy")
+            | self.calibration_error.to_json("calibration_error")
+            | {"n": self.n}
+        )
 
 
 def patch_probabilities(
@@ -107,9 +111,13 @@ def evaluate_patches(
     """Return how well a model tells the patches' classes apart; see :func:`patch_probabilities` for the parameters."""
     scores = patch_probabilities(model, source, views=views, device=device, progress=progress)
     groups = tuple(np.flatnonzero(source.labels == k) for k in (0, 1))
-    right = (scores >= _THRESHOLD) == (source.labels == 1)
+    is_tumour = source.labels == 1
+    right = (scores >= _THRESHOLD) == is_tumour
+    resamples = Resamples(source.labels, number=RESAMPLES, seed=SEED)
     return PatchReport(
         auc=auc_with_interval(source.labels, scores),
         accuracy=bootstrap(lambda chosen: float(right[chosen].mean()), groups),
+        classes=binary_report(is_tumour, scores.astype(np.float64), threshold=_THRESHOLD, resamples=resamples),
+        calibration_error=calibration_error(is_tumour, scores.astype(np.float64), resamples=resamples),
         n=len(scores),
     )

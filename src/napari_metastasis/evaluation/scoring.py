@@ -1,0 +1,180 @@
+"""All figures of a cohort of slides, from what became of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_metastasis.errors import EvaluationError
+from napari_metastasis.evaluation.binary import BinaryReport, binary_report
+from napari_metastasis.evaluation.classification import Estimate
+from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
+from napari_metastasis.evaluation.matching import SlideOutcome
+from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE, is_camelyon16_test
+from napari_metastasis.evaluation.resampling import Resamples
+from napari_metastasis.evaluation.sizes import SizeFigures, sensitivity_by_size
+from napari_metastasis.settings import EvaluationSettings
+
+__all__ = ["DetectionReport", "LeftOut", "score_slides"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A slide that has no part in the figures.
+
+    Attributes
+    ----------
+    slide
+        Its name.
+    why
+        In one line.
+    is_failure
+        Whether something is wrong with its files; otherwise it was meant to be left out.
+    """
+
+    slide: str
+    why: str
+    is_failure: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectionReport:
+    """How good detections are.
+
+    Attributes
+    ----------
+    outcomes
+        What became of each slide, by name.
+    settings
+        How they were scored.
+    curve, linear, step
+        The free-response curve and its figures in both readings; ``None`` where there was no lesion to find.
+    slides
+        How well slide scores tell tumour from normal slides; ``None`` where there was only one kind.
+    sizes
+        Sensitivity by size class, the smallest first.
+    left_out
+        Slides that have no part in it.
+    """
+
+    outcomes: tuple[SlideOutcome, ...]
+    settings: EvaluationSettings
+    curve: FrocCurve | None
+    linear: FrocFigures | None
+    step: FrocFigures | None
+    slides: BinaryReport | None
+    sizes: tuple[SizeFigures, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def is_camelyon16_test(self) -> bool:
+        """Return whether the figures can stand beside those published for CAMELYON16's test set."""
+        return is_camelyon16_test(outcome.slide for outcome in self.outcomes)
+
+    def figures(self) -> dict[str, Estimate]:
+        """Return the single figures, as they are called in tables; those that are not defined are left out."""
+        named: dict[str, Estimate] = {}
+        if self.linear is not None and self.step is not None:
+            named |= {"FROC score (linear)": self.linear.score, "FROC score (step)": self.step.score}
+        if self.slides is not None:
+            named |= {
+                "slide AUC": self.slides.auc,
+                "slide precision": self.slides.precision,
+                "slide recall": self.slides.recall,
+                "slide F1": self.slides.f1,
+                "slide balanced accuracy": self.slides.balanced_accuracy,
+            }
+        return {name: one for name, one in named.items() if not math.isnan(one.value)}
+
+    def labels_and_scores(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return which slides hold tumour, and how likely each does, both (slides,)."""
+        return np.array([one.is_tumour for one in self.outcomes]), np.array([one.score for one in self.outcomes])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values: each figure under its name, its interval under ``<name>_ci95``.
+
+        The curve runs from everything kept to nothing kept, as the organisers' scripts list it.
+        """
+        values: dict[str, Any] = {
+            "n": len(self.outcomes),
+            "level": round(math.log2(self.settings.downsample), 6),
+            "mpp_level0": self.settings.mpp,
+            "slides": {outcome.slide: _slide_json(outcome) for outcome in self.outcomes},
+            "fp_rates": list(self.settings.fp_rates),
+        }
+        for name, figures in (("linear", self.linear), ("step", self.step)):
+            if figures is not None:
+                values |= figures.score.to_json(f"froc_score_{name}")
+                values[f"sensitivity_at_rates_{name}"] = [one.value for one in figures.sensitivity]
+                values[f"sensitivity_at_rates_{name}_ci95"] = [list(one.ci95) for one in figures.sensitivity]
+        if self.curve is not None:
+            values["mean_fp_per_slide"] = self.curve.false_positives_per_slide[::-1].tolist()
+            values["sensitivity"] = self.curve.sensitivity[::-1].tolist()
+            # Nothing is kept at the last point, whose threshold is infinite and no JSON number.
+            values["thresholds"] = [*self.curve.thresholds[:0:-1].tolist(), None]
+        if self.slides is not None:
+            values |= self.slides.to_json()
+        values["sizes"] = {
+            one.size_class: {"lesions": one.lesions, "found": one.found} | one.sensitivity.to_json("sensitivity")
+            for one in self.sizes
+        }
+        if self.is_camelyon16_test:
+            values["table_iii"] = {"source": TABLE_III_SOURCE, "rows": [asdict(row) for row in TABLE_III]}
+        values["left_out"] = [asdict(one) for one in self.left_out]
+        values["settings"] = asdict(self.settings)
+        return values
+
+
+def _slide_json(outcome: SlideOutcome) -> dict[str, Any]:
+    return {
+        "tumour": outcome.is_tumour,
+        "score": outcome.score,
+        "lesions": len(outcome.lesions),
+        "itc": len(outcome.lesions) - outcome.targets,
+        "targets": outcome.targets,
+        "hits": len(outcome.hits),
+        "misses": outcome.targets - len(outcome.hits),
+        "false_positives": len(outcome.false_positives),
+        "on_itc": outcome.on_itc,
+        "repeated": outcome.repeated,
+    }
+
+
+def score_slides(
+    outcomes: Sequence[SlideOutcome], settings: EvaluationSettings, *, left_out: Sequence[LeftOut] = ()
+) -> DetectionReport:
+    """Return every figure that the slides allow, with intervals over slides.
+
+    Slides with and without tumour are resampled apart, so that every resample has as many of each.
+
+    Raises
+    ------
+    EvaluationError
+        If there is no slide, or a name occurs twice.
+    """
+    names = [outcome.slide for outcome in outcomes]
+    if not names or len(set(names)) < len(names):
+        got = "none" if not names else ", ".join(sorted({name for name in names if names.count(name) > 1})) + " twice"
+        raise EvaluationError(f"expected slides to score, each once, got {got}; check the folders")
+    outcomes = sorted(outcomes, key=lambda outcome: outcome.slide)
+    is_tumour = np.array([outcome.is_tumour for outcome in outcomes])
+    resamples = Resamples(is_tumour.astype(np.int64), number=settings.resamples, seed=settings.seed)
+    has_targets = any(outcome.targets for outcome in outcomes)
+    scores = np.array([outcome.score for outcome in outcomes])
+    return DetectionReport(
+        outcomes=tuple(outcomes),
+        settings=settings,
+        curve=froc_curve(outcomes) if has_targets else None,
+        linear=froc_figures(outcomes, settings.fp_rates, "linear", resamples) if has_targets else None,
+        step=froc_figures(outcomes, settings.fp_rates, "step", resamples) if has_targets else None,
+        slides=binary_report(is_tumour, scores, threshold=settings.threshold, resamples=resamples)
+        if is_tumour.any() and not is_tumour.all()
+        else None,
+        sizes=sensitivity_by_size(outcomes, resamples),
+        left_out=tuple(left_out),
+    )

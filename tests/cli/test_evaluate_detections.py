@@ -1,0 +1,109 @@
+"""``evaluate --detections … --truth …``: from files to figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from cli.conftest import Run
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """A tumour slide with its mask, and a normal slide, all in one folder."""
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    mask = np.zeros((60, 70), np.uint8)
+    mask[20:40, 20:50] = 255
+    (folder / "a_mask.png").write_bytes(imagecodecs.png_encode(mask))
+    (folder / "a.csv").write_text("0.9,1000,1000\n0.2,10,10\n")
+    (folder / "b.csv").write_text("0.3,5,5\n")
+    return folder
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("kind", ["masks", "outlines"])
+def test_the_organisers_own_object(process: Run, shared_data: Path, kind: str) -> None:
+    folder = shared_data / "froc_case"
+    answer = process("evaluate", "--detections", folder, "--truth", folder, "--truth-from", kind, "--json")
+    assert answer.status == 0
+    assert answer.err == ""
+    expected = json.loads((folder / "expected.json").read_text())
+    for slide, counts in expected.pop("slides").items():
+        assert counts.items() <= answer.json["slides"][slide].items()
+    # Exactly, to the last digit.
+    assert expected.items() <= answer.json.items()
+    for name in ("froc_score_linear", "froc_score_step", "auc"):
+        low, high = answer.json[f"{name}_ci95"]
+        assert low <= answer.json[name] <= high
+
+
+def test_tables_report_and_nothing_overwritten(here: Run, cohort: Path, tmp_path: Path) -> None:
+    command = ("evaluate", "--detections", cohort, "--truth", cohort, "--output", tmp_path / "out")
+    answer = here(*command)
+    assert answer.status == 0
+    assert answer.err == ""
+    assert "FROC score (linear)" in answer.out
+    assert f"Report: {tmp_path / 'out' / 'report.html'}" in answer.out
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert written == here("evaluate", "--detections", cohort, "--truth", cohort, "--json").json
+    here(*command).fails_with("without an earlier report", "choose another folder")
+
+
+def test_bad_files_are_named_at_the_end_and_the_rest_is_scored(here: Run, cohort: Path) -> None:
+    (cohort / "c.csv").write_text("0.9;1;1\n")
+    (cohort / "d.csv").write_text("")
+    (cohort / "d.xml").write_text("not xml")
+    answer = here("evaluate", "--detections", cohort, "--truth", cohort, "--json")
+    assert answer.status == 1
+    assert set(answer.json["slides"]) == {"a", "b"}
+    assert [one["slide"] for one in answer.json["left_out"]] == ["c", "d"]
+    lines = answer.err.splitlines()
+    assert len(lines) == 3
+    assert "c.csv" in lines[0]
+    assert "d.xml" in lines[1]
+    assert "got 2 that cannot be read" in lines[2]
+
+
+def test_slides_that_are_not_scored_are_a_note(here: Run, cohort: Path) -> None:
+    (cohort / "Test_114.csv").write_text("")
+    command = ("evaluate", "--detections", cohort, "--truth", cohort, "--json")
+    answer = here(*command)
+    assert answer.status == 0
+    assert "Test_114" in answer.err
+    assert "Test_114" not in answer.json["slides"]
+    kept = here(*command, "--keep-flawed")
+    assert kept.err == ""
+    assert "Test_114" in kept.json["slides"]
+
+
+def test_the_pixel_size_decides_what_is_a_target(here: Run, cohort: Path) -> None:
+    command = ("evaluate", "--detections", cohort, "--truth", cohort, "--json")
+    assert here(*command).json["slides"]["a"]["targets"] == 1
+    smaller = here(*command, "--mpp", "0.1").json
+    assert smaller["slides"]["a"]["targets"] == 0
+    assert "froc_score_linear" not in smaller
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ("--patches", "--detections")),
+        (("--patches", "p", "--detections", "d"), ("--patches", "choose one")),
+        (("--detections", "d"), ("--detections with --truth",)),
+        (("--patches", "p", "--truth", "t"), ("--truth", "leave them out")),
+        (("--detections", "d", "--truth", "t", "--mpp", "0"), ("mpp", "0.05")),
+    ],
+)
+def test_wrong_usage(here: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    here("evaluate", *arguments).fails_with(*words, status=2)
+
+
+def test_missing_folders_are_one_line(here: Run, cohort: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    here("evaluate", "--detections", gone, "--truth", cohort).fails_with("detections", "gone", "check the path")
+    here("evaluate", "--detections", cohort, "--truth", gone).fails_with("truth", "gone", "check the path")

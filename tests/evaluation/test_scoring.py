@@ -1,0 +1,217 @@
+"""Cohorts as a whole: sizes, slides, folders and what is left out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from evaluation_cohorts import outcome, random_outcomes
+
+from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.errors import AnnotationError, EvaluationError
+from napari_metastasis.evaluation import (
+    LeftOut,
+    LesionOutcome,
+    find_detections,
+    find_truth,
+    score_folders,
+    score_slides,
+)
+from napari_metastasis.settings import EvaluationSettings
+
+QUICK = EvaluationSettings(resamples=100)
+
+
+def test_sensitivity_by_size_counts_every_lesion_of_the_size():
+    def lesion(size, hit):
+        return LesionOutcome(is_target=size != "itc", size_class=size, probability=hit)
+
+    slides = [
+        replace(outcome(0.5, slide="a"), lesions=(lesion("macro", 0.9), lesion("itc", 0.2), lesion("micro", None))),
+        replace(outcome(0.5, slide="b"), lesions=(lesion("micro", 0.1), lesion("itc", None))),
+    ]
+    itc, micro, macro = score_slides(slides, QUICK).sizes
+    assert [(one.lesions, one.found, one.sensitivity.value) for one in (itc, micro, macro)] == [
+        (2, 1, 0.5),
+        (2, 1, 0.5),
+        (1, 1, 1.0),
+    ]
+
+
+def test_a_cohort_says_what_it_allows_and_no_more():
+    normal = score_slides([outcome(false=[0.4], slide="n")], QUICK)
+    assert normal.curve is None
+    assert normal.slides is None
+    assert {"auc", "froc_score_linear", "sensitivity"}.isdisjoint(normal.to_json())
+    tumour = score_slides([outcome(0.9, slide="t")], QUICK).to_json()
+    assert tumour["froc_score_linear"] == tumour["froc_score_step"] == 1
+    assert "auc" not in tumour
+    both = score_slides(random_outcomes(1), QUICK).to_json()
+    json.dumps(both, allow_nan=False)
+    for name in ("auc", "froc_score_linear", "froc_score_step", "f1"):
+        low, high = both[f"{name}_ci95"]
+        assert low <= both[name] <= high
+    assert score_slides(random_outcomes(1), QUICK).to_json() == both
+
+
+@pytest.mark.parametrize(("slides", "words"), [([], "got none"), ([outcome(0.5), outcome(0.4)], "got s twice")])
+def test_slides_are_scored_once(slides, words):
+    with pytest.raises(EvaluationError, match=words):
+        score_slides(slides, QUICK)
+
+
+def test_only_the_whole_test_set_stands_beside_published_figures():
+    slides = [outcome(0.5, slide=f"Test_{number:03d}") for number in range(1, 131) if number not in (49, 114)]
+    slides[0] = outcome(false=[0.2], slide="test_001")
+    assert score_slides(slides, QUICK).is_camelyon16_test
+    assert len(score_slides(slides, QUICK).to_json()["table_iii"]["rows"]) == 12
+    assert score_slides([*slides, outcome(0.5, slide="Test_049")], QUICK).is_camelyon16_test
+    for others in (slides[1:], [*slides, outcome(slide="Normal_001")]):
+        report = score_slides(others, QUICK)
+        assert not report.is_camelyon16_test
+        assert "table_iii" not in report.to_json()
+
+
+@pytest.fixture
+def mask():
+    """A metastasis at x 640..1600, y 640..1280 in level-0 pixels."""
+    tumour = np.zeros((60, 70), np.uint8)
+    tumour[20:40, 20:50] = 1
+    return tumour
+
+
+@pytest.fixture
+def folders(tmp_path, mask):
+    """Two tumour slides and a normal one; one truth is an outline, the other a mask."""
+    found, truth = tmp_path / "found", tmp_path / "truth"
+    found.mkdir()
+    (truth / "masks").mkdir(parents=True)
+    (found / "Tumor_001.csv").write_text("0.9,1000,1000\n0.2,10,10\n")
+    (found / "tumor_002.csv").write_text("p,x,y\n0.8,1000,1000\n")
+    (found / "normal_001.csv").write_text("0.3,5,5\n")
+    ring = np.array([(640, 640), (1600, 640), (1600, 1280), (640, 1280)], float)
+    outline = Annotation(name="a", group="_0", exterior=ring)
+    write_asap_xml(truth / "tumor_001.xml", AnnotationSet((outline,)))
+    tifffile.imwrite(truth / "masks" / "Tumor_002_Mask.tif", mask * 255)
+    return found, truth
+
+
+def test_folders_are_paired_by_name(folders):
+    report = score_folders(*folders, QUICK)
+    slides = report.to_json()["slides"]
+    assert list(slides) == ["Tumor_001", "normal_001", "tumor_002"]
+    assert [one["tumour"] for one in slides.values()] == [True, False, True]
+    assert [one["hits"] for one in slides.values()] == [1, 0, 1]
+    assert [one["false_positives"] for one in slides.values()] == [1, 1, 0]
+    assert report.left_out == ()
+    assert report.to_json()["auc"] == 1
+
+
+def test_results_of_scans_are_detections_and_no_truth(folders):
+    found, truth = folders
+    results = found / "normal_002.metastasis"
+    results.mkdir()
+    (results / "detections.csv").write_text("")
+    (results / "lesions.csv").write_text("id,x\n")
+    (results / "lesions.geojson").write_text("[]")
+    assert list(find_detections(found)) == ["Tumor_001", "normal_001", "normal_002", "tumor_002"]
+    assert "lesions" not in find_truth(found)
+    assert score_folders(found, truth, QUICK).to_json()["slides"]["normal_002"]["score"] == 0
+
+
+@pytest.mark.parametrize(("values", "hits"), [((0, 255), 1), ((0, 1), 1), ((0, 2), 1), ((1, 2), 1)])
+def test_the_tumour_value_is_detected(folders, mask, values, hits):
+    found, truth = folders
+    path = truth / "masks" / "Tumor_002_Mask.tif"
+    tifffile.imwrite(path, np.where(mask, values[1], values[0]).astype(np.uint8))
+    report = score_folders(found, truth, QUICK)
+    assert report.settings.tumour_value == values[1]
+    assert report.to_json()["slides"]["tumor_002"]["hits"] == hits
+
+
+def test_a_mask_of_normal_tissue_alone_is_told_from_tumour_by_the_others(folders, mask):
+    found, truth = folders
+    tifffile.imwrite(truth / "masks" / "Tumor_002_Mask.tif", mask * 2)
+    # The PNG's ones are normal tissue: the other mask has twos.
+    (truth / "normal_001_mask_level5.png").write_bytes(imagecodecs.png_encode(mask))
+    report = score_folders(found, truth, QUICK)
+    assert not report.to_json()["slides"]["normal_001"]["tumour"]
+    assert report.to_json()["slides"]["tumor_002"]["hits"] == 1
+
+
+def test_ambiguous_masks_are_named_and_the_value_can_be_said(folders, mask):
+    found, truth = folders
+    tifffile.imwrite(truth / "masks" / "Tumor_002_Mask.tif", mask * 7)
+    with pytest.raises(AnnotationError, match=r"got the values 7 in the masks.*--tumour-value"):
+        score_folders(found, truth, QUICK)
+    chosen = score_folders(found, truth, replace(QUICK, tumour_value=7))
+    assert chosen.to_json()["slides"]["tumor_002"]["hits"] == 1
+
+
+def test_outlines_or_masks_can_be_asked_for(folders, mask):
+    found, truth = folders
+    tifffile.imwrite(truth / "masks" / "Tumor_001_Mask.tif", mask * 0)
+
+    def tumour(truth_from):
+        report = score_folders(found, truth, replace(QUICK, truth_from=truth_from))
+        slide = report.to_json()["slides"].get("Tumor_001")
+        return slide and slide["tumour"]
+
+    assert [tumour(kind) for kind in ("auto", "masks", "outlines")] == [False, False, True]
+
+
+def test_bad_files_are_named_and_the_rest_is_scored(folders):
+    found, truth = folders
+    (found / "Tumor_001.csv").write_text("0.9,ten,1000\n")
+    (found / "tumor_003.csv").write_text("")
+    (found / "normal_004.csv").write_bytes(b"\xff\xfe\x00")
+    (truth / "normal_001.xml").write_text("<no/>")
+    (truth / "tumor_099.xml").write_text("<no/>")
+    report = score_folders(found, truth, QUICK)
+    assert [one.slide for one in report.outcomes] == ["tumor_002"]
+    named = {one.slide: one for one in report.left_out}
+    assert set(named) == {"Tumor_001", "normal_001", "normal_004", "tumor_003", "tumor_099"}
+    assert "line 1 of" in named["Tumor_001"].why
+    assert "normal_001.xml" in named["normal_001"].why
+    assert "rename the slide if it is normal" in named["tumor_003"].why
+    assert named["tumor_099"] == LeftOut(
+        "tumor_099", "it has truth but no detections; an empty CSV says that nothing was found", is_failure=False
+    )
+    assert sum(one.is_failure for one in report.left_out) == 4
+
+
+def test_a_mask_of_another_level_is_noticed(folders):
+    found, truth = folders
+    report = score_folders(found, truth, replace(QUICK, mask_downsample=16))
+    (left_out,) = report.left_out
+    assert left_out.slide == "tumor_002"
+    assert left_out.is_failure
+    assert "check the mask's downsample" in left_out.why or "level" in left_out.why
+
+
+def test_slides_that_camelyon16_does_not_score_are_left_out_with_a_note(folders):
+    found, truth = folders
+    (found / "Test_049.csv").write_text("0.9,1,1\n")
+    (found / "test_114.csv").write_text("")
+    report = score_folders(found, truth, QUICK)
+    assert {one.slide for one in report.left_out} == {"Test_049", "test_114"}
+    assert not any(one.is_failure for one in report.left_out)
+    assert len(score_folders(found, truth, replace(QUICK, keep_flawed=True)).outcomes) == 5
+
+
+def test_folders_that_are_wrong_are_named(folders, tmp_path):
+    found, truth = folders
+    with pytest.raises(EvaluationError, match=r"expected a folder with detections, got .*missing"):
+        score_folders(tmp_path / "missing", truth, QUICK)
+    with pytest.raises(EvaluationError, match=r"expected a folder with truth, got .*missing"):
+        score_folders(found, tmp_path / "missing", QUICK)
+    with pytest.raises(EvaluationError, match="got no CSV files"):
+        score_folders(truth, truth, QUICK)
+    for path in found.iterdir():
+        path.write_text("nonsense\n")
+    with pytest.raises(EvaluationError, match=r"got none of 3: .*, for one: expected probability"):
+        score_folders(found, truth, QUICK)
