@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_metastasis.errors import ModelError, StorageError, TrainingError
-from napari_metastasis.models import build_network, load_model
+from napari_metastasis.models import build_network, load_initial, load_model
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.training import loop
 from napari_metastasis.training.loop import patch_spec, train_scannet
@@ -148,20 +148,20 @@ def test_training_begins_with_another_models_weights(finished, tmp_path, monkeyp
         begun.update({name: tensor.clone() for name, tensor in self.finished_network().state_dict().items()})
 
     monkeypatch.setattr(loop.PatchClassifier, "on_train_start", remember)
-    initial = load_model(finished)
+    initial = load_initial(finished)
     weights = train(tmp_path, initial=initial, epochs=1)
-    assert all(torch.equal(begun[name], tensor) for name, tensor in initial.network.state_dict().items())
-    assert load_model(weights).card["initial_sha256"] == initial.weights_sha256
+    assert all(torch.equal(begun[name], tensor) for name, tensor in initial.state.items())
+    assert load_model(weights).card["initial_sha256"] == initial.sha256
 
 
 def test_initial_weights_of_another_architecture_are_refused(finished, tmp_path):
-    other = dataclasses.replace(load_model(finished).spec, architecture="scannet-vgg16")
+    other = dataclasses.replace(load_initial(finished), architecture="scannet-vgg16")
     with pytest.raises(ModelError, match="expected initial weights of scannet-small, got scannet-vgg16"):
-        train(tmp_path, initial=dataclasses.replace(load_model(finished), spec=other))
+        train(tmp_path, initial=other)
 
 
 def test_initial_weights_with_free_filters_are_not_tied_unasked(finished, tmp_path):
-    free = dataclasses.replace(load_model(finished), network=build_network("scannet-small"))
+    free = dataclasses.replace(load_initial(finished), state=build_network("scannet-small").state_dict())
     with pytest.raises(ModelError, match="--no-tie-orientations"):
         train(tmp_path, initial=free)
 

@@ -40,7 +40,11 @@ def scannet(
     network: NetworkSettings,
     name: Annotated[str, typer.Option(help="Name of the model.")] = DEFAULT_MODEL,
     initial: Annotated[
-        str, typer.Option(help="Model whose weights training begins with; random ones by default.")
+        str,
+        typer.Option(
+            help="Weights that training begins with: a model, a file of VGG16 weights, or vgg16-imagenet; random ones "
+            "by default."
+        ),
     ] = "",
     description: Annotated[
         str, typer.Option(help="What the patches are, for the model card; their names by default.")
@@ -48,7 +52,7 @@ def scannet(
     licence: Annotated[str, typer.Option(help="Licence of the weights, for the model card.")] = "",
 ) -> None:
     """Train Fast ScanNet on patches (a first version: patches only, no mining)."""
-    from napari_metastasis.models import load_model
+    from napari_metastasis.models import load_initial
     from napari_metastasis.patches import join_patches, open_patches
     from napari_metastasis.scanning import resolve_devices
 
@@ -60,7 +64,8 @@ def scannet(
             f"expected {error.name} for training, got none installed; pip install 'napari-metastasis[train]'"
         ) from error
     resolve_devices(settings.device)  # refuses what this machine lacks, before anything is written
-    spec = patch_spec(name, network.architecture, network.mpp)
+    beginning = load_initial(initial) if initial else None
+    spec = patch_spec(name, network.architecture, network.mpp, beginning)
     weights = train_scannet(
         spec,
         training=BalancedPatches(
@@ -72,6 +77,6 @@ def scannet(
         augment=AugmentSettings(),
         licence=licence,
         data_description=description or f"{', '.join(path.name for path in patches)}; measured on {validation.name}",
-        initial=load_model(initial) if initial else None,
+        initial=beginning,
     )
     say(str(weights))

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
 from napari_metastasis.models.dense import DenseScanNet, dense_layers
+from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, load_initial
 from napari_metastasis.models.networks import ARCHITECTURES, Block, ScanNet, ScanNetArchitecture, build_network
 from napari_metastasis.models.spec import ModelSpec
 from napari_metastasis.models.zoo import ZooEntry, list_models, load_model
 
 __all__ = [
     "ARCHITECTURES",
+    "VGG16_IMAGENET",
     "Block",
     "DenseScanNet",
+    "InitialWeights",
     "Model",
     "ModelSpec",
     "ScanNet",
     "ScanNetArchitecture",
     "ZooEntry",
+    "begin_with",
     "build_network",
     "dense_layers",
     "list_models",
     "load_checkpoint",
+    "load_initial",
     "load_model",
     "save_checkpoint",
 ]

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models import Model, ModelSpec, ScanNet, build_network
+from napari_metastasis.models import InitialWeights, ModelSpec, ScanNet, begin_with, build_network
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.training.augment import Augmenter
 from napari_metastasis.training.orientations import orientations_are_tied, tie_orientations, untie_orientations
@@ -35,12 +35,12 @@ class PatchClassifier(lightning.LightningModule):
     total_steps
         Optimiser steps of the whole run, which the one-cycle schedule spans.
     initial
-        Model whose weights training begins with.
+        Weights that training begins with.
 
     Raises
     ------
     ModelError
-        If the initial model has another architecture.
+        If the initial weights are of another architecture, or not tied in orientation while these are to be.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PatchClassifier(lightning.LightningModule):
         augment: AugmentSettings,
         *,
         total_steps: int,
-        initial: Model | None = None,
+        initial: InitialWeights | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -70,16 +70,16 @@ class PatchClassifier(lightning.LightningModule):
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
-    def _begin_with(self, model: Model) -> None:
-        if model.spec.architecture != self.spec.architecture:
+    def _begin_with(self, initial: InitialWeights) -> None:
+        if initial.architecture not in (None, self.spec.architecture):
             raise ModelError(
-                f"expected initial weights of {self.spec.architecture}, got {model.spec.architecture}; "
+                f"expected initial weights of {self.spec.architecture}, got {initial.architecture}; "
                 "choose another initial model or architecture"
             )
-        self.network.load_state_dict(model.network.state_dict())
+        begin_with(self.network, initial)
         if self.settings.tie_orientations and not orientations_are_tied(self.network):
             raise ModelError(
-                f"expected initial weights that were trained with tied orientations, got {model.spec.name}, whose "
+                f"expected initial weights that were trained with tied orientations, got {initial.name}, whose "
                 "filters are free; add --no-tie-orientations"
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import TrainingError
-from napari_metastasis.models import ARCHITECTURES, Model, ModelSpec, build_network, save_checkpoint
+from napari_metastasis.models import ARCHITECTURES, InitialWeights, ModelSpec, build_network, save_checkpoint
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.classifier import PatchClassifier
@@ -31,8 +31,8 @@ from napari_metastasis.training.trainer import (
 __all__ = ["patch_spec", "train_scannet"]
 
 
-def patch_spec(name: str, architecture: str, mpp: float) -> ModelSpec:
-    """Return the contract of a network that is trained on patches at ``mpp``.
+def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
+    """Return the contract of a network that is trained on patches at ``mpp``, normalised as its initial weights were.
 
     Raises
     ------
@@ -42,9 +42,12 @@ def patch_spec(name: str, architecture: str, mpp: float) -> ModelSpec:
     if architecture not in ARCHITECTURES:
         build_network(architecture)  # raises with the names that exist
     network = ARCHITECTURES[architecture]
-    return ModelSpec(
+    spec = ModelSpec(
         name=name, architecture=architecture, mpp=mpp, patch_px=network.patch_px, stride_px=network.stride_px
     )
+    if initial is None or initial.mean is None or initial.std is None:
+        return spec
+    return replace(spec, mean=initial.mean, std=initial.std)
 
 
 def train_scannet(
@@ -57,7 +60,7 @@ def train_scannet(
     augment: AugmentSettings,
     data_description: str,
     licence: str,
-    initial: Model | None = None,
+    initial: InitialWeights | None = None,
     progress: bool = True,
 ) -> Path:
     """Train a network on batches of patches and store it as a model.
@@ -78,7 +81,7 @@ def train_scannet(
     data_description, licence
         What the patches are, and the weights' licence, for the model card.
     initial
-        Model whose weights training begins with; ``None`` for random ones.
+        Weights that training begins with; ``None`` for random ones.
     progress
         Show a progress bar on standard error.
 
@@ -90,7 +93,7 @@ def train_scannet(
     Raises
     ------
     ModelError
-        If the initial model has another architecture.
+        If the initial weights do not fit.
     TrainingError
         If the folder holds a run with other settings or data, or the loss is no longer finite.
     StorageError
@@ -105,7 +108,7 @@ def train_scannet(
                 "spec": spec.to_json(),
                 "settings": asdict(settings),
                 "augment": asdict(augment),
-                "initial_sha256": None if initial is None else initial.weights_sha256,
+                "initial_sha256": None if initial is None else initial.sha256,
                 # Else the card would name data that the weights never saw.
                 "training_sha256": training.fingerprint,
                 "validation_sha256": validation.fingerprint,
@@ -123,7 +126,8 @@ def train_scannet(
         "data": data_description,
         "licence": licence or "not stated",
         **figures,
-        "initial_sha256": None if initial is None else initial.weights_sha256,
+        "initial": None if initial is None else initial.name,
+        "initial_sha256": None if initial is None else initial.sha256,
         "settings": {**asdict(settings), "augment": asdict(augment)},
         "versions": {"napari-metastasis": __version__, "torch": torch.__version__, "lightning": lightning.__version__},
         "intended_use": "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides.",

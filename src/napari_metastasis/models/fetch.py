@@ -1,0 +1,100 @@
+"""Fetch published weights once, check them, and keep them for every later run."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from napari_metastasis.errors import WeightsError
+from napari_metastasis.storage import atomic_write, storage_errors
+
+__all__ = ["PublishedWeights", "fetch_weights", "weights_folder"]
+
+_CHUNK = 1 << 20
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedWeights:
+    """A file of weights that somebody else publishes.
+
+    Attributes
+    ----------
+    url
+        Where it lies.
+    sha256
+        Beginning of its SHA-256, as long as its publisher states it.
+    """
+
+    url: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """Return the last part of the address."""
+        return self.url.rpartition("/")[2]
+
+
+def weights_folder() -> Path:
+    """Return where fetched weights are kept for this user."""
+    return Path(platformdirs.user_cache_dir("napari-metastasis", appauthor=False)) / "weights"
+
+
+def fetch_weights(
+    published: PublishedWeights, *, folder: Path, progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Return the local file of published weights; fetch it if it is not there.
+
+    Nothing of it is executed, and nothing but a file with the right hash ever appears under its name.
+
+    Parameters
+    ----------
+    published
+        What to fetch.
+    folder
+        Where it is kept; made if it is missing.
+    progress
+        Called with (bytes fetched, bytes in all); 0 in all where the server does not say.
+
+    Raises
+    ------
+    WeightsError
+        If the server cannot be reached or sends something else.
+    StorageError
+        If the folder cannot be written.
+    """
+    path = folder / published.file_name
+    by_hand = f"fetch {published.url} on a machine with a network and give the file's path instead"
+    if path.exists():
+        with storage_errors(path), path.open("rb") as kept:
+            found = hashlib.file_digest(kept, "sha256").hexdigest()
+        if found.startswith(published.sha256):
+            return path
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # The addresses are constants of this package: https, or a test's own server.
+        with urllib.request.urlopen(published.url, timeout=_TIMEOUT_S) as response, atomic_write(path) as file:  # noqa: S310
+            total = int(response.headers.get("Content-Length") or 0)
+            digest, done = hashlib.sha256(), 0
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                digest.update(chunk)
+                done += len(chunk)
+                if progress is not None:
+                    progress(done, total)
+            # Raised inside the block, so that what came is thrown away.
+            if not digest.hexdigest().startswith(published.sha256):
+                raise WeightsError(
+                    f"expected weights with SHA-256 {published.sha256}…, got {digest.hexdigest()[:12]}… from "
+                    f"{published.url}; try again, or {by_hand}"
+                )
+    except urllib.error.URLError as error:
+        raise WeightsError(f"expected weights from {published.url}, got {error.reason}; {by_hand}") from error
+    return path

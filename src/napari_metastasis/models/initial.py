@@ -1,0 +1,141 @@
+"""What training begins with: an earlier model, VGG16 weights under torchvision's names, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from napari_metastasis.errors import UnknownModelError, WeightsError
+from napari_metastasis.models.checkpoint import Model
+from napari_metastasis.models.fetch import PublishedWeights, fetch_weights, weights_folder
+from napari_metastasis.models.networks import ScanNet
+from napari_metastasis.models.zoo import load_model
+
+__all__ = ["VGG16_IMAGENET", "InitialWeights", "begin_with", "load_initial"]
+
+#: Name under which ImageNet's VGG16 is asked for; its publisher writes the hash's beginning into the file's name.
+VGG16_IMAGENET = "vgg16-imagenet"
+_PUBLISHED = PublishedWeights("https://download.pytorch.org/models/vgg16-397923af.pth", sha256="397923af")
+
+#: What torchvision's networks expect of red, green and blue in 0..1.
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_FEATURES = "features."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InitialWeights:
+    """Weights that a network is to begin with, all of them or those of its lower layers.
+
+    Attributes
+    ----------
+    name
+        What they are, for the model card.
+    sha256
+        Of their file.
+    state
+        Tensors by the name that they have in a :class:`~napari_metastasis.models.ScanNet`.
+    mean, std
+        Normalisation that they were trained with; ``None`` where it is the spec's own.
+    architecture
+        Network that they are all of; ``None`` where they are a part.
+    """
+
+    name: str
+    sha256: str
+    state: Mapping[str, Tensor]
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    architecture: str | None = None
+
+    @classmethod
+    def of(cls, model: Model) -> InitialWeights:
+        """Return a model's weights."""
+        spec = model.spec
+        return cls(spec.name, model.weights_sha256, model.network.state_dict(), spec.mean, spec.std, spec.architecture)
+
+
+def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | None = None) -> InitialWeights:
+    """Return initial weights by name or path.
+
+    Parameters
+    ----------
+    name
+        A model's name or .safetensors file with its card; a file of VGG16 weights under torchvision's names (.pth, .pt
+        or .safetensors); or :data:`VGG16_IMAGENET`, which is fetched once.
+    progress
+        Of the fetching, in bytes.
+
+    Raises
+    ------
+    UnknownModelError
+        If there is no such model or file.
+    WeightsError
+        If the file is damaged, holds other weights, or cannot be fetched.
+    """
+    if str(name) == VGG16_IMAGENET:
+        return _vgg16(fetch_weights(_PUBLISHED, folder=weights_folder(), progress=progress))
+    path = Path(name).expanduser()
+    if path.is_file() and not path.with_suffix(".json").exists():
+        return _vgg16(path)
+    try:
+        return InitialWeights.of(load_model(name))
+    except UnknownModelError as error:
+        raise UnknownModelError(f"{error}; or {VGG16_IMAGENET}, or a file of VGG16 weights (.pth)") from error
+
+
+def _vgg16(path: Path) -> InitialWeights:
+    """Return the convolutions of a VGG16 file; its dense layers have no place in a patch classifier of two classes."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"expected weights at {path}, got {error.strerror}; fetch the file again") from error
+    try:
+        is_safe = path.suffix == ".safetensors"
+        # Tensors alone: a pickle could run anything.
+        state = load(data) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+        features = {key: value for key, value in state.items() if key.startswith(_FEATURES)}
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(f"expected a file of tensors, got {reason} in {path}; fetch the file again") from error
+    if not features:
+        raise WeightsError(
+            f"expected VGG16 weights under torchvision's names ({_FEATURES}0.weight …), "
+            f"got {', '.join(list(state)[:3])} in {path}; choose another file"
+        )
+    return InitialWeights(path.stem, hashlib.sha256(data).hexdigest(), features, _IMAGENET_MEAN, _IMAGENET_STD)
+
+
+@torch.no_grad()
+def begin_with(network: ScanNet, initial: InitialWeights) -> None:
+    """Copy initial weights into a network; layers that they do not name stay as they are.
+
+    Raises
+    ------
+    WeightsError
+        If they do not fit the network.
+    """
+    own = network.state_dict()
+    for name, tensor in initial.state.items():
+        if name not in own or own[name].shape != tensor.shape:
+            expected = list(own[name].shape) if name in own else "no such layer"
+            raise WeightsError(
+                f"expected initial weights that fit the network ({name}: {expected}), "
+                f"got {list(tensor.shape)} in {initial.name}; choose another initial model or architecture"
+            )
+    if initial.architecture is None:
+        missing = sorted(name for name in own if name.startswith(_FEATURES) and name not in initial.state)
+        if missing:
+            raise WeightsError(
+                f"expected weights of every convolution, got none for {missing[0]} in {initial.name}; "
+                "choose another initial model or architecture"
+            )
+    network.load_state_dict(dict(initial.state), strict=False)
