@@ -7,7 +7,7 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import imagecodecs
 import numpy as np
@@ -130,6 +130,17 @@ class MaskFile:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Truths are held by streams, which nobody closes; the attribute is missing where the file did not open.
+        if getattr(self, "_opened", None) is not None:
+            self.close()
 
     def _reader(self) -> _Reader:
         if self._opened is None:

@@ -228,10 +228,12 @@ class SlideStream:
         return PatchBatch(images, labels)
 
     def close(self) -> None:
-        """Close the slides that this process holds open; the next batch opens them again."""
+        """Close the slides and masks that this process holds open; the next batch opens them again."""
         for slide in self._open.values():
             slide.close()
         self._open.clear()
+        for member in self._members or ():
+            member.truth.close()
 
     def _patch(self, label: int, key: list[int]) -> npt.NDArray[np.uint8]:
         """Return a patch of a class, from the first slide in a random order that gives one."""
@@ -306,6 +308,11 @@ class SlideStream:
                 # One write at the end of the file: lines of several processes do not mix.
                 file.write(line.encode())
 
+    def __del__(self) -> None:
+        # A stream ends with the loader or the worker that holds it; the attribute is missing where it was not made.
+        if getattr(self, "_open", None):
+            self.close()
+
     def __getstate__(self) -> dict[str, Any]:
         # Open files belong to their process.
         return {**self.__dict__, "_open": OrderedDict()}
@@ -342,6 +349,8 @@ def _look_at(slide: CohortSlide, spec: ModelSpec, settings: SamplingSettings, tu
     with _open(slide) as opened:
         truth = open_truth(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=tumour_value)
         places = find_places(opened, truth, spec, settings, shows_normal=slide.shows_normal)
+        # Opened again by whoever reads there: a cohort's masks are more files than a process should hold.
+        truth.close()
         digest = hashlib.sha256(f"{slide.name} {opened.fingerprint} {opened.mpp} {slide.exhaustive}".encode())
     if slide.annotation is not None:
         digest.update(_annotation_digest(slide.annotation))

@@ -78,6 +78,9 @@ class TumourTruth(Protocol):
         """Return whether there surely is no tumour."""
         ...
 
+    def close(self) -> None:
+        """Close the file that is asked; the next question opens it again."""
+
 
 class NoTumour:
     """A normal slide."""
@@ -93,6 +96,9 @@ class NoTumour:
         """Return nothing."""
         nothing = np.zeros(grid.cells.shape, dtype=bool)
         return CoarseTruth(nothing, nothing)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class OutlineTruth:
@@ -119,6 +125,9 @@ class OutlineTruth:
     def over_cells(self, grid: HeatmapFrame) -> CoarseTruth:
         """Return what the cells of a grid hold."""
         return CoarseTruth(*self.index.over_cells(grid))
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class MaskTruth:
@@ -193,6 +202,10 @@ class MaskTruth:
             cross = np.ones((3, 3), dtype=bool)
             may_hold, full = ndimage.binary_dilation(may_hold, cross), ndimage.binary_erosion(full, cross)
         return CoarseTruth(may_hold, full)
+
+    def close(self) -> None:
+        """Close the mask; the next question opens it again."""
+        self._mask.close()
 
     def _tumour(self, pixels: npt.NDArray[np.uint8]) -> BoolArray:
         return tumour_pixels(pixels, self._values, self._tumour_value)

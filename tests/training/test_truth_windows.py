@@ -1,0 +1,192 @@
+"""Where tumour is, asked at windows: outlines and masks against whole-slide drawings of them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from cohort_files import write_mask, write_outline
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_metastasis.annotations import Annotation, AnnotationSet, MaskFile, detect_tumour_value, rasterize
+from napari_metastasis.errors import AnnotationError
+from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
+from napari_metastasis.training.truth import MaskTruth, NoTumour, OutlineTruth, open_truth
+
+DISC_UM, RADIUS_UM = (300.0, 220.0), 60.0
+SLIDE = Size(1400, 1100)
+
+
+def star(rng, center, radius, corners):
+    angle = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    reach = radius * rng.uniform(0.3, 1.0, corners)
+    return np.c_[center[0] + reach * np.cos(angle), center[1] + reach * np.sin(angle)]
+
+
+def some_outlines(seed):
+    rng = np.random.default_rng(seed)
+    return AnnotationSet(
+        (
+            Annotation(
+                name="a",
+                group="_0",
+                exterior=star(rng, (400, 380), 350, 90),
+                holes=(star(rng, (380, 380), 160, 40), star(rng, (480, 300), 60, 12)),
+            ),
+            # An unordered ring crosses itself.
+            Annotation(name="b", group="_1", exterior=rng.uniform(600, 900, (17, 2))),
+            Annotation(name="c", group="_0", exterior=star(rng, (1100, 800), 3, 5)),
+            Annotation(name="normal", group="normal", exterior=star(rng, (900, 300), 300, 9)),
+        )
+    )
+
+
+def grid_of(frame, cell_px):
+    return HeatmapFrame(model=frame, patch_px=cell_px, stride_px=cell_px)
+
+
+@given(
+    seed=st.integers(0, 500), scale=st.sampled_from([1.0, 2.0, 3.7]), x=st.integers(-20, 700), y=st.integers(-20, 500)
+)
+def test_outlines_at_a_window_are_what_drawing_them_whole_gives(seed, scale, x, y):
+    outlines = some_outlines(seed)
+    frame = ModelFrame(scale=scale, mpp=0.486, size=SLIDE)
+    window = Region(int(x / scale), int(y / scale), 45, 37)
+    expected = rasterize(outlines.tumour, frame, window)
+    np.testing.assert_array_equal(OutlineTruth(outlines).over(frame, window), expected)
+
+
+@given(seed=st.integers(0, 500), scale=st.sampled_from([1.0, 2.0, 3.7]), cell_px=st.sampled_from([8, 33]))
+def test_coarse_cells_of_outlines_never_miss_tumour_and_full_ones_hold_nothing_else(seed, scale, cell_px):
+    outlines = some_outlines(seed)
+    frame = ModelFrame(scale=scale, mpp=0.486, size=Size(round(1400 / scale), round(1100 / scale)))
+    check_coarse(OutlineTruth(outlines), frame, cell_px)
+
+
+def check_coarse(truth, frame, cell_px):
+    grid = grid_of(frame, cell_px)
+    coarse = truth.over_cells(grid)
+    rows, columns = grid.cells.shape
+    drawn = truth.over(frame, Region(0, 0, columns * cell_px, rows * cell_px))
+    cells = drawn.reshape(rows, cell_px, columns, cell_px)
+    assert not (cells.any(axis=(1, 3)) & ~coarse.may_hold).any()
+    assert not (coarse.full & ~cells.all(axis=(1, 3))).any()
+    return coarse
+
+
+@pytest.mark.parametrize("pyramid", [False, True])
+@pytest.mark.parametrize(("downsample", "suffix"), [(1, ".tif"), (4, ".tif"), (32, ".png")])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0, 4.3])
+def test_a_mask_answers_by_the_pixel_under_each_centre(tmp_path, downsample, suffix, scale, pyramid):
+    path = tmp_path / f"mask{suffix}"
+    mask = write_mask(path, SLIDE, DISC_UM, RADIUS_UM, 0.486, downsample=downsample, pyramid=pyramid)
+    truth = pickle.loads(pickle.dumps(MaskTruth(MaskFile(path), slide=SLIDE, tumour_value=1)))
+    frame = ModelFrame(scale=scale, mpp=0.486, size=Size(round(SLIDE.width / scale), round(SLIDE.height / scale)))
+    for window in (Region(int(560 / scale), int(400 / scale), 60, 50), Region(-10, -7, 30, 20), Region(5000, 9, 4, 4)):
+        expected = np.zeros(window.size.shape, bool)
+        for row, column in np.ndindex(expected.shape):
+            x = int(np.floor((window.x + column + 0.5) * scale / downsample))
+            y = int(np.floor((window.y + row + 0.5) * scale / downsample))
+            if 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]:
+                expected[row, column] = mask[y, x] == 255
+        np.testing.assert_array_equal(truth.over(frame, window), expected)
+    coarse = check_coarse(truth, frame, round(32 / scale))
+    assert coarse.may_hold.any()
+    assert not coarse.may_hold.all()
+    assert coarse.full.any()
+
+
+def test_a_tumour_of_one_pixel_is_seen_in_the_coarse_cells(tmp_path):
+    path = tmp_path / "mask.tif"
+    write_mask(path, SLIDE, (300.1, 220.1), 0.4, 0.486)
+    frame = ModelFrame(scale=2.0, mpp=0.486, size=Size(700, 550))
+    truth = MaskTruth(MaskFile(path), slide=SLIDE, tumour_value=1)
+    assert truth.over_cells(grid_of(frame, 33)).may_hold.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("masks", "value"),
+    [
+        ([(0, 1)], 1),
+        ([(0, 1), (1, 2)], 2),
+        ([(0, 2)], 2),
+        # Grey masks have no say in what 1 and 2 mean.
+        ([(0, 255), (0, 1)], 1),
+        ([], 1),
+    ],
+)
+def test_the_class_that_means_tumour_is_told_from_all_masks(tmp_path, masks, value):
+    files = []
+    for number, values in enumerate(masks):
+        path = tmp_path / f"{number}.tif"
+        write_mask(path, Size(300, 200), (50, 40), 10, 0.486, values=values)
+        files.append(MaskFile(path))
+    assert detect_tumour_value(files) == value
+
+
+def test_normal_tissue_of_a_camelyon_mask_is_no_tumour(tmp_path):
+    write_mask(tmp_path / "normal.tif", SLIDE, DISC_UM, RADIUS_UM, 0.486, values=(0, 1))
+    mask = MaskFile(tmp_path / "normal.tif")
+    assert MaskTruth(mask, slide=SLIDE, tumour_value=2).none
+    assert not MaskTruth(mask, slide=SLIDE, tumour_value=1).none
+
+
+def test_a_mask_of_another_slide_is_refused(tmp_path):
+    write_mask(tmp_path / "mask.png", Size(640, 640), (50, 40), 10, 0.486)
+    with pytest.raises(AnnotationError, match=r"slide's shape, 1400 x 1100 px .* got 640 x 640 px .*; choose"):
+        open_truth(tmp_path / "mask.png", slide=SLIDE, bounds=None, tumour_value=1)
+
+
+@pytest.mark.parametrize("name", ["none.png", "none.tif", "none.xml", "none.geojson", "none.doc"])
+def test_an_annotation_that_cannot_be_read_says_so(tmp_path, name):
+    with pytest.raises(AnnotationError, match=r"expected .*none"):
+        open_truth(tmp_path / name, slide=SLIDE, bounds=None, tumour_value=1)
+
+
+def test_damaged_masks_say_so(tmp_path):
+    write_mask(tmp_path / "mask.tif", SLIDE, DISC_UM, RADIUS_UM, 0.486)
+    data = bytearray((tmp_path / "mask.tif").read_bytes())
+    (tmp_path / "short.tif").write_bytes(data[:40])
+    with pytest.raises(AnnotationError, match="cannot be read"):
+        MaskFile(tmp_path / "short.tif")
+    (tmp_path / "junk.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    with pytest.raises(AnnotationError, match="cannot be read"):
+        MaskFile(tmp_path / "junk.png")
+
+
+def test_geojson_counts_from_the_bounds(tmp_path):
+    ring = [[10, 10], [60, 10], [60, 40], [10, 40], [10, 10]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "geometry": geometry, "properties": {"classification": "Tumor"}}
+    (tmp_path / "a.geojson").write_text(json.dumps([feature]))
+    truth = open_truth(tmp_path / "a.geojson", slide=SLIDE, bounds=Region(100, 200, 800, 800), tumour_value=1)
+    frame = ModelFrame(scale=1.0, mpp=0.5, size=SLIDE)
+    found = truth.over(frame, Region(0, 0, 300, 300))
+    rows, columns = np.nonzero(found)
+    assert (columns.min(), columns.max(), rows.min(), rows.max()) == (110, 159, 210, 239)
+
+
+def test_a_slide_without_annotation_has_no_tumour():
+    truth = open_truth(None, slide=SLIDE, bounds=None, tumour_value=1)
+    assert isinstance(truth, NoTumour)
+    frame = ModelFrame(scale=1.0, mpp=0.5, size=SLIDE)
+    assert truth.none
+    assert not truth.over(frame, Region(0, 0, 30, 20)).any()
+    assert not truth.over_cells(grid_of(frame, 33)).may_hold.any()
+
+
+def test_outlines_and_masks_of_one_disc_agree(tmp_path):
+    write_outline(tmp_path / "disc.xml", DISC_UM, RADIUS_UM, 0.486)
+    write_mask(tmp_path / "disc.tif", SLIDE, DISC_UM, RADIUS_UM, 0.486)
+    frame = ModelFrame(scale=2.0, mpp=0.486, size=Size(700, 550))
+    window = Region(200, 120, 220, 220)
+    outline, mask = (
+        open_truth(tmp_path / name, slide=SLIDE, bounds=None, tumour_value=1).over(frame, window)
+        for name in ("disc.xml", "disc.tif")
+    )
+    # Half a pixel of the rim at most: the mask is on level-0 pixels, the outline exact.
+    assert (outline ^ mask).sum() < 0.03 * outline.sum()
+    assert outline.sum() * 0.972**2 == pytest.approx(np.pi * RADIUS_UM**2, rel=0.01)
