@@ -47,6 +47,14 @@ def test_a_cohort_file(tmp_path):
     assert [slide.name for slide in cohort.of("test")] == ["c"]
 
 
+def test_a_cohort_file_in_a_folder_is_believed_over_its_layout(tmp_path):
+    touch(tmp_path, *NEW_16)
+    file = write(tmp_path / "cohort.csv", "slide,split\ntraining/tumor/tumor_001.tif,validation\n")
+    cohort = read(tmp_path)
+    assert (cohort.layout, cohort.origin) == ("file", file)
+    assert [(slide.name, slide.split) for slide in cohort.slides] == [("tumor_001", "validation")]
+
+
 def test_a_spreadsheets_csv_and_the_further_columns(tmp_path):
     text = "Slide;annotation;tumour;mpp;exhaustive\r\na.tif;;yes;0.25;no\r\nb.tif;b.xml;;;\r\n"
     file = tmp_path / "cohort.csv"

@@ -20,6 +20,7 @@ __all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_coh
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
+_FILE = "cohort.csv"
 _NEEDED, _COLUMNS = "slide", ("slide", "annotation", "split", "patient", "node", "tumour", "mpp", "exhaustive")
 _YES, _NO = frozenset({"yes", "true", "1"}), frozenset({"no", "false", "0"})
 
@@ -115,8 +116,8 @@ def read_cohort(
     ----------
     path
         A CSV file with the columns ``slide``, ``annotation``, ``split``, ``patient`` and ``node`` (and, if wanted,
-        ``tumour``, ``mpp``, ``exhaustive``), paths relative to it; or a folder as CAMELYON16 and CAMELYON17 have it, or
-        one of images with masks.
+        ``tumour``, ``mpp``, ``exhaustive``), paths relative to it; or a folder that holds such a file as
+        ``cohort.csv``, is laid out as CAMELYON16 and CAMELYON17 are, or has images and masks.
     validation_share
         Share of the training slides that is kept for validation, 0 to 1.
     seed
@@ -135,6 +136,9 @@ def read_cohort(
         raise CohortError(
             f"expected a validation share from 0 to below 1, got {validation_share:g}; leave slides to train on"
         )
+    if (origin / _FILE).is_file():
+        # Whoever wrote a list into the folder knows better than its layout.
+        origin = origin / _FILE
     if origin.is_dir():
         survey = survey_folder(origin)
         layout: LayoutName = survey.layout
