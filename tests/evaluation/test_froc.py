@@ -144,6 +144,13 @@ def test_resamples_are_scored_as_cohorts_of_their_own(reading):
     assert figures.score.value == froc_curve(cohort).score(RATES, reading)
 
 
+def test_resamples_without_a_target_have_no_say():
+    # Of three tumour slides one has a target: resamples without it have no sensitivity.
+    cohort = [outcome(0.9, slide="a"), outcome(itc=[0.5], slide="b"), outcome(itc=[None], false=[0.4], slide="c")]
+    figures = froc_figures(cohort, RATES, "linear", Resamples(np.ones(3, dtype=int), number=200, seed=0))
+    assert (figures.score.value, figures.score.low, figures.score.high) == (1, 1, 1)
+
+
 def monai_metrics():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its optional parts, on import

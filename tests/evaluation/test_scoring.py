@@ -190,7 +190,14 @@ def test_a_mask_of_another_level_is_noticed(folders):
     (left_out,) = report.left_out
     assert left_out.slide == "tumor_002"
     assert left_out.is_failure
-    assert "check the mask's downsample" in left_out.why or "level" in left_out.why
+    assert "got one as far as (1000, 1000); check the mask's downsample" in left_out.why
+
+
+def test_a_mask_of_level_0_without_a_pyramid_is_no_mask_of_level_5(folders):
+    found, truth = folders
+    tifffile.imwrite(truth / "masks" / "Tumor_002_Mask.tif", np.zeros((100, 12_500), np.uint8), compression="zlib")
+    (left_out,) = score_folders(found, truth, QUICK).left_out
+    assert "--mask-downsample" in left_out.why
 
 
 def test_slides_that_camelyon16_does_not_score_are_left_out_with_a_note(folders):

@@ -150,6 +150,19 @@ def _say_report(report: DetectionReport) -> None:
             for one in report.outcomes
         ],
     )
+    if report.linear is not None and report.step is not None:
+        say_table(
+            ("FPs per slide", "sensitivity", "95 % interval", "read as step"),
+            [
+                (f"{rate:g}", f"{one.value:.4f}", f"{one.low:.4f} to {one.high:.4f}", f"{step.value:.4f}")
+                for rate, one, step in zip(
+                    report.settings.fp_rates, report.linear.sensitivity, report.step.sensitivity, strict=True
+                )
+            ],
+        )
+    say_table(
+        ("size", "lesions", "found"), [(one.size_class, str(one.lesions), str(one.found)) for one in report.sizes]
+    )
     _say_figures(f"{len(report.outcomes)} slides", report.figures())
 
 

@@ -32,8 +32,9 @@ class Estimate:
         return self.low, self.high
 
     def to_json(self, name: str) -> dict[str, Any]:
-        """Return the figure under ``name`` and its interval under ``<name>_ci95``; nothing where it is NaN."""
-        return {} if math.isnan(self.value) else {name: self.value, f"{name}_ci95": list(self.ci95)}
+        """Return the figure under ``name`` and its interval under ``<name>_ci95``, each unless it is NaN."""
+        figure: dict[str, Any] = {} if math.isnan(self.value) else {name: self.value}
+        return figure if math.isnan(self.low) else figure | {f"{name}_ci95": list(self.ci95)}
 
 
 def bootstrap(measure: Callable[[npt.NDArray[np.intp]], float], groups: tuple[npt.NDArray[np.intp], ...]) -> Estimate:

@@ -24,6 +24,8 @@ _MASK_NAME = re.compile(r"[_-](?:evaluation[_-])?(?:tumou?r[_-])?mask(?:[_-]leve
 #: Of several files for a slide the first kind is taken.
 _OUTLINES = (".xml", ".geojson")
 _MASKS = (".tif", ".tiff", ".png")
+#: No slide is larger: a mask that seems to be is of a finer level than it is taken for.
+_LARGEST_SLIDE_PX = 400_000
 #: The result folder of a scan, and the detections in it.
 _RESULTS, _DETECTIONS = ".metastasis", "detections.csv"
 
@@ -119,6 +121,8 @@ def read_truth(slide: str, files: TruthFiles, settings: EvaluationSettings) -> S
     ------
     AnnotationError
         If the file cannot be read.
+    EvaluationError
+        If a mask is larger than any slide.
     """
     chosen = _chosen(files, settings)
     if chosen is None:
@@ -127,6 +131,12 @@ def read_truth(slide: str, files: TruthFiles, settings: EvaluationSettings) -> S
         reader = read_asap_xml if chosen.suffix.casefold() == ".xml" else read_geojson
         return truth_from_annotations(slide, reader(chosen), settings)
     mask = read_mask(chosen, downsample=settings.downsample, stored_downsample=settings.mask_downsample)
+    if max(mask.extent) > _LARGEST_SLIDE_PX:
+        width, height = mask.extent
+        raise EvaluationError(
+            f"expected the mask of a slide, got one of {width:g} x {height:g} level-0 pixels in {chosen}; "
+            "state its level with --mask-downsample"
+        )
     return truth_from_mask(slide, mask.values == settings.tumour_value, settings, extent=mask.extent)
 
 

@@ -87,7 +87,7 @@ def _draw_froc(axes: Axes, report: DetectionReport) -> None:
     axes.errorbar(rates, values, yerr=np.clip(reach, 0, None), fmt="o", color=_COLOUR, capsize=3, markersize=4)
     # The challenge's rates double from one to the next; nothing lies at 0 on a logarithmic axis but a straight start.
     axes.set_xscale("symlog", base=2, linthresh=min(rates))
-    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.set_xticks([0, *rates], [f"{rate:g}" for rate in (0, *rates)])
     axes.set_xlim(0, end * 1.1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("false positives per slide")

@@ -111,7 +111,9 @@ class DetectionReport:
             if figures is not None:
                 values |= figures.score.to_json(f"froc_score_{name}")
                 values[f"sensitivity_at_rates_{name}"] = [one.value for one in figures.sensitivity]
-                values[f"sensitivity_at_rates_{name}_ci95"] = [list(one.ci95) for one in figures.sensitivity]
+                values[f"sensitivity_at_rates_{name}_ci95"] = [
+                    None if math.isnan(one.low) else list(one.ci95) for one in figures.sensitivity
+                ]
         if self.curve is not None:
             values["mean_fp_per_slide"] = self.curve.false_positives_per_slide[::-1].tolist()
             values["sensitivity"] = self.curve.sensitivity[::-1].tolist()
