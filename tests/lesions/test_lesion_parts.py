@@ -63,7 +63,7 @@ def test_a_long_chain_of_hills_is_joined():
 def test_suppression_equals_the_oracle(seed, count, radius):
     rng = np.random.default_rng(seed)
     places = rng.integers(0, 30, (count, 2)).astype(float)
-    kept = peaks._suppress(places[:, 0], places[:, 1], shape=(30, 30), radius=radius)
+    kept = peaks.suppress(places[:, 0], places[:, 1], shape=(30, 30), radius=radius)
     assert kept.tolist() == oracle.greedy([tuple(place) for place in places.tolist()], radius)
 
 

@@ -88,7 +88,7 @@ def test_patches_lie_where_every_place_that_does_is_as_likely(tmp_path):
     cohort = (disc_slide(tmp_path, "a"),)
     stream = SlideStream(cohort, SPEC, SETTINGS, 8, seed=1)
     stream.prepare(threads=1)
-    (member,) = stream._members
+    (member,) = stream._patches.members
     rng = np.random.default_rng(0)
     places = [member.places.draw(1, member.truth, rng) for _ in range(3000)]
     centers = np.array([(place.center.x, place.center.y) for place in places]) * 0.972
@@ -108,7 +108,7 @@ def test_normal_patches_keep_their_margin(tmp_path):
     cohort = (disc_slide(tmp_path, "a"),)
     stream = SlideStream(cohort, SPEC, replace(SETTINGS, normal_margin_um=30.0), 8, seed=1)
     stream.prepare(threads=1)
-    (member,) = stream._members
+    (member,) = stream._patches.members
     rng = np.random.default_rng(0)
     centers = np.array(
         [(p.center.x, p.center.y) for p in (member.places.draw(0, member.truth, rng) for _ in range(800))]
@@ -137,8 +137,8 @@ def test_class_first_then_slide(slides):
     # 7.5 of 30: seven or eight, each as often.
     assert {int(batch.sum()) for batch in labels} == {7, 8}
     seen = Counter()
-    read = stream._slide
-    stream._slide = lambda index: (seen.update([(index)]), read(index))[1]
+    read = stream._patches._slide
+    stream._patches._slide = lambda index: (seen.update([(index)]), read(index))[1]
     for k in range(20):
         stream.batch(k)
     normal = 22.5 * 20
@@ -188,15 +188,15 @@ def test_a_prepared_stream_pickles_small_and_with_nothing_open(slides):
     stream.batch(0)
     data = pickle.dumps(stream)
     assert len(data) < 150_000
-    assert not pickle.loads(data)._open
+    assert not pickle.loads(data)._patches._open
 
 
 def test_only_so_many_slides_stay_open(slides):
     stream = SlideStream(slides, SPEC, replace(SETTINGS, open_slides=2), 12, seed=7)
     wide = SlideStream(slides, SPEC, SETTINGS, 12, seed=7)
     assert all(same(stream.batch(k), wide.batch(k)) for k in range(3))
-    assert len(stream._open) == 2
-    assert len(wide._open) == 4
+    assert len(stream._patches._open) == 2
+    assert len(wide._patches._open) == 4
     # How many is no part of what decides the batches.
     assert stream.fingerprint == wide.fingerprint
 
@@ -319,8 +319,7 @@ def test_the_value_of_tumour_is_that_of_all_masks(slides, tmp_path):
     ("patch_px", "share", "label_px"), [(96, 1 / 3, 32), (244, 1 / 3, 82), (97, 0.01, 1), (96, 1, 96)]
 )
 def test_the_square_that_decides_is_central(patch_px, share, label_px):
-    spec = replace(SPEC, patch_px=patch_px)
-    shape = PatchShape.of(spec, replace(SETTINGS, label_share=share), 0.972)
+    shape = PatchShape.of(patch_px, replace(SETTINGS, label_share=share), 0.972)
     assert shape.label_px == label_px
     patch = shape.patch_at(500, 400)
     square = shape.label_square(patch)
@@ -345,7 +344,7 @@ def test_cells_are_drawn_by_their_number():
 def test_the_grid_of_cells_begins_at_the_slides_corner(slides):
     stream = SlideStream(slides, SPEC, SETTINGS, 4, seed=0)
     stream.prepare(threads=1)
-    places = stream._members[0].places
+    places = stream._patches.members[0].places
     with open_slide(slides[0].path) as slide:
         assert places.frame == slide.frame(SPEC.mpp)
     grid = HeatmapFrame(model=ModelFrame(2.0, 0.486, Size(720, 576)), patch_px=33, stride_px=33)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_metastasis.lesions.surface import FloorCells
 from napari_metastasis.lesions.tree import Hills, follow
 
-__all__ = ["INDISTINCT", "Peaks", "find_peaks"]
+__all__ = ["INDISTINCT", "Peaks", "find_peaks", "suppress"]
 
 #: Probabilities closer than this are one plateau. Twice the spacing of bfloat16 in [0.5, 1), so that a saturated lesion
 #: has one middle, and the same one, whichever precision the network ran in.
@@ -66,7 +66,7 @@ def find_peaks(cells: FloorCells, hills: Hills, *, shape: tuple[int, int], radiu
         row, column = np.where(distinct, row, own[0]), np.where(distinct, column, own[1])
         probability = np.where(distinct, probability, own[2])
     candidates = np.flatnonzero(distinct)
-    kept = _suppress(np.rint(row[candidates]), np.rint(column[candidates]), shape=shape, radius=radius)
+    kept = suppress(np.rint(row[candidates]), np.rint(column[candidates]), shape=shape, radius=radius)
     return Peaks(row=row, column=column, probability=probability, kept=candidates[kept])
 
 
@@ -97,7 +97,7 @@ def _middles(
     return row, column, probability
 
 
-def _suppress(
+def suppress(
     rows: NDArray[np.float64], columns: NDArray[np.float64], *, shape: tuple[int, int], radius: float
 ) -> NDArray[np.intp]:
     """Return which cells, given strongest first, have no kept one closer than ``radius``.

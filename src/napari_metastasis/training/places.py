@@ -50,11 +50,11 @@ class PatchShape:
     margin_px: int
 
     @classmethod
-    def of(cls, spec: ModelSpec, settings: SamplingSettings, effective_mpp: float) -> PatchShape:
+    def of(cls, patch_px: int, settings: SamplingSettings, effective_mpp: float) -> PatchShape:
         """Return the shape that the settings ask for, at the µm per pixel that the model really sees."""
-        border = round(spec.patch_px * (1 - settings.label_share) / 2)
-        label_px = max(spec.patch_px - 2 * border, 1 + (spec.patch_px - 1) % 2)
-        return cls(spec.patch_px, label_px, math.ceil(settings.normal_margin_um / effective_mpp))
+        border = round(patch_px * (1 - settings.label_share) / 2)
+        label_px = max(patch_px - 2 * border, 1 + (patch_px - 1) % 2)
+        return cls(patch_px, label_px, math.ceil(settings.normal_margin_um / effective_mpp))
 
     def patch_at(self, x: int, y: int) -> Region:
         """Return the patch around a model pixel."""
@@ -134,6 +134,10 @@ class SlidePlaces:
     near: CellSet
     full: CellSet
 
+    def gives(self, label: int) -> bool:
+        """Return whether patches of a class can be taken: 0 normal, 1 tumour."""
+        return len(self.centers[label]) > 0
+
     def draw(self, label: int, truth: TumourTruth, generator: np.random.Generator) -> Region | None:
         """Return a random patch of a class, in model pixels, or ``None`` where none is found.
 
@@ -197,7 +201,7 @@ def find_places(
         If its mask cannot be read.
     """
     frame = slide.frame(spec.mpp)
-    shape = PatchShape.of(spec, settings, frame.effective_mpp)
+    shape = PatchShape.of(spec.patch_px, settings, frame.effective_mpp)
     cell_px = max(1, round(_CELL_UM / frame.effective_mpp))
     # As a heatmap whose patches are its cells, which lie at whole multiples from the slide's corner.
     grid = HeatmapFrame(model=frame, patch_px=cell_px, stride_px=cell_px)

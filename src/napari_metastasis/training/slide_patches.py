@@ -1,0 +1,352 @@
+"""Patches of slides that may fail in the middle of a run: the slide is named once, and another one stands in for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_metastasis.errors import MetastasisError, TrainingError
+from napari_metastasis.geometry import ModelFrame, Region
+from napari_metastasis.settings import SlideSettings
+from napari_metastasis.slides import Slide, open_slide
+from napari_metastasis.storage import storage_errors
+from napari_metastasis.training.cohort import CohortSlide
+from napari_metastasis.training.streams import PatchBatch
+from napari_metastasis.training.truth import TumourTruth, open_truth
+
+__all__ = ["Member", "Places", "SlideFailure", "SlidePatches", "look_at", "open_member"]
+
+_LOG = logging.getLogger(__name__)
+
+#: Random places share no tiles, so that little is kept of each slide; enough for a picture that is decoded whole.
+_CACHE_MIB = 4
+_CLASSES = ("normal", "tumour")
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFailure:
+    """A slide that patches could not be taken from, and why.
+
+    Attributes
+    ----------
+    slide
+        Its name.
+    reason
+        One line: what was expected, what came, what to do.
+    """
+
+    slide: str
+    reason: str
+
+
+class Places(Protocol):
+    """Where patches of each class can be taken from one slide. Picklable."""
+
+    @property
+    def frame(self) -> ModelFrame:
+        """Return the model's pixels on the slide."""
+        ...
+
+    def gives(self, label: int) -> bool:
+        """Return whether there are any of a class."""
+        ...
+
+    def draw(self, label: int, truth: TumourTruth, generator: np.random.Generator) -> Region | None:
+        """Return a random patch of a class, in model pixels, or ``None`` where none is found."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """A slide that patches are taken from: all that a worker needs to know of it.
+
+    Attributes
+    ----------
+    slide, truth, places
+        The slide, where its tumour is, and where its patches are.
+    fingerprint
+        SHA-256 of the slide and its annotation.
+    """
+
+    slide: CohortSlide
+    truth: TumourTruth
+    places: Places
+    fingerprint: str
+
+
+class SlidePatches:
+    """Random patches of slides: class first, then slide, then place.
+
+    A patch that cannot be read is replaced by one of the next slide in an order that was drawn beforehand; the slide is
+    named once, in the log and in :attr:`failures`. One that cannot even be opened is not tried again. Pickles small,
+    with nothing open.
+
+    Parameters
+    ----------
+    patch_px
+        Side of a patch, in model pixels.
+    open_slides
+        Slides that a process keeps open.
+    journal
+        File to which each failure is added as a line of JSON, so that those of other processes are heard of too.
+
+    Attributes
+    ----------
+    members
+        The slides, once prepared.
+    """
+
+    def __init__(self, *, patch_px: int, open_slides: int, journal: Path | None) -> None:
+        self.members: tuple[Member, ...] = ()
+        self._patch_px = patch_px
+        self._open_slides = open_slides
+        self._journal = journal
+        self._of_class: tuple[npt.NDArray[np.int64], ...] = ()
+        self._failures: dict[str, SlideFailure] = {}
+        self._unopened: set[int] = set()
+        self._open: OrderedDict[int, Slide] = OrderedDict()
+        self._process = os.getpid()
+
+    @property
+    def prepared(self) -> bool:
+        """Return whether the slides were looked at."""
+        return bool(self.members)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Return how many slides give normal and how many give tumour patches."""
+        return len(self._of_class[0]), len(self._of_class[1])
+
+    @property
+    def failures(self) -> tuple[SlideFailure, ...]:
+        """Return every slide that patches could not be taken from, once each; of all processes that share a journal."""
+        found = dict(self._failures)
+        if self._journal is not None and self._journal.exists():
+            with storage_errors(self._journal):
+                lines = self._journal.read_text(encoding="utf-8").splitlines()
+            for line in lines:
+                values = json.loads(line)
+                found.setdefault(values["slide"], SlideFailure(values["slide"], values["reason"]))
+        return tuple(found.values())
+
+    def prepare(
+        self,
+        slides: Sequence[CohortSlide],
+        look: Callable[[CohortSlide], Member],
+        *,
+        needed: Sequence[int],
+        threads: int,
+        progress: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Look at every slide; those that fail are named and left out.
+
+        Parameters
+        ----------
+        slides
+            To take patches from.
+        look
+            Returns what is to be known of one; it may be called from several threads.
+        needed
+            Classes that some slide has to give.
+        threads
+            Slides that are looked at side by side.
+        progress
+            Called with (slides done, slides in all).
+        should_stop
+            Asked between slides.
+
+        Returns
+        -------
+        Whether it was done; else it was stopped, and nothing is prepared.
+
+        Raises
+        ------
+        TrainingError
+            If no slide gives patches of a class that is needed.
+        """
+        found: list[Member] = []
+
+        def attempt(slide: CohortSlide) -> Member | SlideFailure | None:
+            if should_stop is not None and should_stop():
+                return None
+            try:
+                return look(slide)
+            except (MetastasisError, OSError) as error:
+                return SlideFailure(slide.name, str(error))
+
+        with ThreadPoolExecutor(threads) as pool:
+            for done, result in enumerate(pool.map(attempt, slides), start=1):
+                if result is None:
+                    pool.shutdown(cancel_futures=True)
+                    return False
+                if isinstance(result, Member):
+                    found.append(result)
+                else:
+                    self._report(result)
+                if progress is not None:
+                    progress(done, len(slides))
+        self._take(tuple(found), needed=needed, looked_at=len(slides))
+        return True
+
+    def batch(self, labels: npt.NDArray[np.int64], key: Sequence[int]) -> PatchBatch:
+        """Return a patch for each label; every one has a generator of its own, from the key and its row.
+
+        Raises
+        ------
+        TrainingError
+            If no slide of a class can be read any more.
+        """
+        images = np.empty((len(labels), self._patch_px, self._patch_px, 3), dtype=np.uint8)
+        for row, label in enumerate(labels.tolist()):
+            images[row] = self._patch(label, [*key, row])
+        return PatchBatch(images, labels)
+
+    def close(self) -> None:
+        """Close the slides and masks that this process holds open; the next batch opens them again."""
+        for slide in self._open.values():
+            slide.close()
+        self._open.clear()
+        for member in self.members:
+            member.truth.close()
+
+    def _patch(self, label: int, key: list[int]) -> npt.NDArray[np.uint8]:
+        """Return a patch of a class, from the first slide in a random order that gives one."""
+        for index in np.random.default_rng(key).permutation(self._of_class[label]).tolist():
+            if index in self._unopened:
+                continue
+            member = self.members[index]
+            try:
+                slide = self._slide(index)
+            except (MetastasisError, OSError) as error:
+                # Remembered: a file that is gone would be looked for again at every turn.
+                self._unopened.add(index)
+                self._report(SlideFailure(member.slide.name, str(error)))
+                continue
+            try:
+                # A generator for each slide: what is drawn on one does not depend on what failed on another.
+                place = member.places.draw(label, member.truth, np.random.default_rng([*key, index]))
+                if place is not None:
+                    return slide.read(member.places.frame, place)
+            except (MetastasisError, OSError) as error:
+                self._report(SlideFailure(member.slide.name, str(error)))
+        names = ", ".join(sorted(failure.slide for failure in self.failures)) or "none"
+        raise TrainingError(
+            f"expected a slide that gives {_CLASSES[label]} patches, but none of {len(self._of_class[label])} can be "
+            f"read any more (failed: {names}); check the disk, then start again: the run goes on where it stopped"
+        )
+
+    def _slide(self, index: int) -> Slide:
+        """Return a slide, opened unless it is open; the one used longest ago is closed where there are too many."""
+        if self._process != os.getpid():
+            # A forked process must not read through what its parent opened.
+            self._open.clear()
+            self._process = os.getpid()
+        slide = self._open.pop(index, None)
+        if slide is None:
+            if len(self._open) >= self._open_slides:
+                self._open.popitem(last=False)[1].close()
+            slide = open_member(self.members[index].slide)
+        self._open[index] = slide
+        return slide
+
+    def _take(self, members: tuple[Member, ...], *, needed: Sequence[int], looked_at: int) -> None:
+        of_class = tuple(
+            np.array([i for i, member in enumerate(members) if member.places.gives(label)], dtype=np.int64)
+            for label in (0, 1)
+        )
+        for label in needed:
+            if not len(of_class[label]):
+                failed = "; ".join(f"{failure.slide}: {failure.reason}" for failure in self._failures.values())
+                raise TrainingError(
+                    f"expected slides that give {_CLASSES[label]} patches, got none of {looked_at}; "
+                    "check the annotations" + (f" ({failed})" if failed else "")
+                )
+        self.members, self._of_class = members, of_class
+
+    def _report(self, failure: SlideFailure) -> None:
+        """Name a slide, the first time that it fails."""
+        if failure.slide in {known.slide for known in self.failures}:
+            return
+        self._failures[failure.slide] = failure
+        _LOG.warning("%s gives no patch here and is passed over: %s", failure.slide, failure.reason)
+        if self._journal is not None:
+            line = json.dumps({"slide": failure.slide, "reason": failure.reason}) + "\n"
+            with storage_errors(self._journal), self._journal.open("ab", buffering=0) as file:
+                # One write at the end of the file: lines of several processes do not mix.
+                file.write(line.encode())
+
+    def __del__(self) -> None:
+        # They end with the loader or the worker that holds them; the attribute is missing where it was not made.
+        if getattr(self, "_open", None):
+            self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Open files belong to their process.
+        return {**self.__dict__, "_open": OrderedDict()}
+
+
+def open_member(slide: CohortSlide) -> Slide:
+    """Open a slide of a cohort for single patches.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be opened.
+    """
+    return open_slide(slide.path, slide.mpp, replace(SlideSettings(), cache_mib=_CACHE_MIB, threads=1))
+
+
+def look_at(slide: CohortSlide, tumour_value: int, find: Callable[[Slide, TumourTruth], Places]) -> Member:
+    """Return what is to be known of a slide.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    tumour_value
+        The class that means tumour in masks of small numbers.
+    find
+        Finds the places on the open slide.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be opened.
+    AnnotationError
+        If its annotation cannot be read.
+    """
+    with open_member(slide) as opened:
+        truth = open_truth(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=tumour_value)
+        # Closed, and opened again by whoever reads there: a cohort's masks are more files than a process should hold.
+        with closing(truth):
+            places = find(opened, truth)
+        digest = hashlib.sha256(f"{slide.name} {opened.fingerprint} {opened.mpp} {slide.exhaustive}".encode())
+    if slide.annotation is not None:
+        digest.update(_annotation_digest(slide.annotation))
+    return Member(slide, truth, places, digest.hexdigest())
+
+
+def _annotation_digest(path: Path) -> bytes:
+    """Return a hash of a file's size and of its first and last MiB: masks may be large."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        digest.update(str(size).encode())
+        for start in (0, max(0, size - _MIB)):
+            file.seek(start)
+            digest.update(file.read(_MIB))
+    return digest.digest()
