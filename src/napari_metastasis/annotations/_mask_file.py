@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_metastasis.annotations._mask_readers import MASK_REMEDY, MaskReader, Values, open_reader
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region, Size
 
 __all__ = ["MaskFile", "detect_tumour_value", "mask_downsample", "tumour_pixels"]
 
-Pixels = NDArray[np.uint8]
-
-_TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".svs"})
-_JPEG_FAMILY = (6, 7, 33007, 34892)
-#: Side of the squares that pictures are kept in; most of them are empty and take no memory.
-_BLOCK_PX = 256
-#: A picture is decoded whole; larger ones do not fit the memory of most machines.
-_MAX_PICTURE_PX = 1 << 30
 #: Pixels looked at when the values of a mask are listed.
 _SURVEYED_PX = 1 << 24
 #: Values of small whole numbers mean classes; anything above is a grey level, of which the upper half is tumour.
 _MAX_CLASS, _HALF = 2, 127
 
-_REMEDY = "choose a mask as 8-bit grey TIFF (tiled, with or without a pyramid), PNG or JPEG"
 #: What tifffile and imagecodecs raise on damaged files.
 _DECODING_ERRORS = (
     tifffile.TiffFileError, OSError, RuntimeError, ValueError, IndexError, TypeError, KeyError, EOFError,
@@ -40,20 +30,8 @@ _DECODING_ERRORS = (
 )  # fmt: skip
 
 
-class _Reader(Protocol):
-    """The pixels of a mask, level by level."""
-
-    levels: tuple[Size, ...]
-
-    def read(self, level: int, region: Region) -> Pixels:
-        """Return values inside a level, (rows, columns)."""
-
-    def close(self) -> None:
-        """Give the file back."""
-
-
 class MaskFile:
-    """An open mask; a pickled one opens its file again where it is unpickled.
+    """An open mask; a pickled one opens its file again when it is next read.
 
     Parameters
     ----------
@@ -68,7 +46,7 @@ class MaskFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._opened: _Reader | None = None
+        self._opened: MaskReader | None = None
         self._values: frozenset[int] | None = None
         self._reader()
 
@@ -87,7 +65,7 @@ class MaskFile:
         ratio = self.size.width / self.levels[level].width
         return 2.0 ** round(np.log2(ratio)) if level else 1.0
 
-    def read(self, region: Region, level: int = 0) -> Pixels:
+    def read(self, region: Region, level: int = 0) -> Values:
         """Return values, uint8 of shape (rows, columns); 0 where the region reaches past the mask.
 
         Raises
@@ -142,20 +120,20 @@ class MaskFile:
         if getattr(self, "_opened", None) is not None:
             self.close()
 
-    def _reader(self) -> _Reader:
+    def _reader(self) -> MaskReader:
         if self._opened is None:
-            kind = _TiffReader if self.path.suffix.lower() in _TIFF_SUFFIXES else _PictureReader
             try:
-                self._opened = kind(self.path)
+                self._opened = open_reader(self.path)
             except AnnotationError:
                 raise
             except _DECODING_ERRORS as error:
                 raise AnnotationError(
-                    f"expected a mask image, got {self.path}, which cannot be read ({_first_line(error)}); {_REMEDY}"
+                    f"expected a mask image, got {self.path}, which cannot be read ({_first_line(error)}); "
+                    + MASK_REMEDY
                 ) from error
         return self._opened
 
-    def _read(self, level: int, region: Region) -> Pixels:
+    def _read(self, level: int, region: Region) -> Values:
         try:
             return self._reader().read(level, region)
         except _DECODING_ERRORS as error:
@@ -195,128 +173,12 @@ def detect_tumour_value(masks: Iterable[MaskFile]) -> int:
     return _MAX_CLASS if any(_MAX_CLASS in values for values in small) else 1
 
 
-class _TiffReader:
-    """A TIFF mask, tile by tile."""
-
-    def __init__(self, path: Path) -> None:
-        # Held open: reading a place must not cost the parsing of a pyramid's directories.
-        self._file = tifffile.TiffFile(path)
-        self._lock = threading.Lock()
-        self._pages = [level.keyframe for level in self._file.series[0].levels]
-        self._last: tuple[tuple[int, int], Pixels] | None = None
-        for page in self._pages:
-            if page.dtype is None or page.dtype.kind not in "uib" or getattr(page, "imagedepth", 1) != 1:
-                self._file.close()
-                raise AnnotationError(f"expected whole numbers in the mask {path}, got {page.dtype}; {_REMEDY}")
-        self.levels = tuple(Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages)
-
-    def read(self, level: int, region: Region) -> Pixels:
-        page, size = self._pages[level], self.levels[level]
-        width, height = (
-            (page.tilewidth, page.tilelength) if page.is_tiled else (size.width, min(page.rowsperstrip, size.height))
-        )
-        columns = -(-size.width // width)
-        result = np.zeros(region.size.shape, dtype=np.uint8)
-        for row in range(region.y // height, -(-region.bottom // height)):
-            for column in range(region.x // width, -(-region.right // width)):
-                place = Region(column * width, row * height, width, height)
-                part = place.intersection(region)
-                tile = self._tile(level, page, row * columns + column)
-                if tile is not None:
-                    result[part.shifted(-region.x, -region.y).slices] = tile[part.shifted(-place.x, -place.y).slices]
-        return result
-
-    def _tile(self, level: int, page: Any, index: int) -> Pixels | None:
-        """Return a decoded piece, ``None`` where the file leaves it out: nothing is marked there."""
-        count = int(page.databytecounts[index])
-        if count == 0:
-            return None
-        with self._lock:
-            if self._last is not None and self._last[0] == (level, index):
-                return self._last[1]
-            data = self._bytes(int(page.dataoffsets[index]), count)
-        tables = (
-            {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG_FAMILY else {}
-        )
-        decoded, _, _ = page.decode(data, index, **tables)
-        if decoded is None:
-            return None
-        tile = _as_bytes(np.asarray(decoded)[0, :, :, 0])
-        with self._lock:
-            self._last = (level, index), tile
-        return tile
-
-    def _bytes(self, offset: int, count: int) -> bytes:
-        handle = self._file.filehandle
-        if hasattr(os, "pread"):
-            # A forked process shares the file's position with this one.
-            return os.pread(handle.fileno(), count, offset)
-        handle.seek(offset)
-        data: bytes = handle.read(count)
-        return data
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _PictureReader:
-    """A picture, decoded once and kept as its blocks that are not of one value."""
-
-    def __init__(self, path: Path) -> None:
-        data = path.read_bytes()
-        _check_picture_size(data, path)
-        decoded = imagecodecs.imread(data)
-        pixels = _as_bytes(decoded if decoded.ndim == 2 else decoded[..., 0])
-        size = Size(pixels.shape[1], pixels.shape[0])
-        self.levels: tuple[Size, ...] = (size,)
-        self._constant: dict[tuple[int, int], int] = {}
-        self._blocks: dict[tuple[int, int], Pixels] = {}
-        for block in Region.of(size).split(_BLOCK_PX):
-            values = pixels[block.slices]
-            key = block.y // _BLOCK_PX, block.x // _BLOCK_PX
-            if values.min() == values.max():
-                self._constant[key] = int(values[0, 0])
-            else:
-                self._blocks[key] = values.copy()
-
-    def read(self, level: int, region: Region) -> Pixels:
-        del level
-        result = np.empty(region.size.shape, dtype=np.uint8)
-        for part in region.split(_BLOCK_PX):
-            key = part.y // _BLOCK_PX, part.x // _BLOCK_PX
-            target = part.shifted(-region.x, -region.y).slices
-            if key in self._constant:
-                result[target] = self._constant[key]
-            else:
-                result[target] = self._blocks[key][part.shifted(-key[1] * _BLOCK_PX, -key[0] * _BLOCK_PX).slices]
-        return result
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def _as_bytes(pixels: NDArray[Any]) -> Pixels:
-    """Return values as uint8; what is larger than a byte is a label above all classes."""
-    return pixels if pixels.dtype == np.uint8 else np.clip(pixels, 0, 255).astype(np.uint8)
-
-
-def _check_picture_size(data: bytes, path: Path) -> None:
-    """Refuse pictures that would fill the memory, by the header that PNG begins with."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        width, height = struct.unpack(">II", data[16:24])
-        if width * height > _MAX_PICTURE_PX:
-            raise AnnotationError(
-                f"expected a mask of at most {_MAX_PICTURE_PX:,} pixels, got {width} x {height} in {path}; "
-                "save it as a tiled TIFF, or coarser"
-            )
-
-
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
 
 
-def tumour_pixels(pixels: Pixels, values: frozenset[int], tumour_value: int) -> NDArray[np.bool_]:
+def tumour_pixels(pixels: Values, values: frozenset[int], tumour_value: int) -> NDArray[np.bool_]:
     """Return which mask pixels are tumour.
 
     Parameters
