@@ -107,3 +107,8 @@ def test_missing_folders_are_one_line(here: Run, cohort: Path, tmp_path: Path) -
     gone = tmp_path / "gone"
     here("evaluate", "--detections", gone, "--truth", cohort).fails_with("detections", "gone", "check the path")
     here("evaluate", "--detections", cohort, "--truth", gone).fails_with("truth", "gone", "check the path")
+
+
+def test_help_lists_the_choices(here: Run) -> None:
+    text = " ".join(here("evaluate", "--help").out.replace("│", " ").split())
+    assert "[auto | masks | outlines]" in text

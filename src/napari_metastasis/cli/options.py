@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any, TypeVar, get_type_hints
 
 import typer
+from rich.markup import escape
 
 from napari_metastasis.errors import SettingsError
 from napari_metastasis.settings import setting_of
@@ -32,7 +33,8 @@ def _option(group: type, name: str, flag: str, panel: str | None) -> Any:
         notes.append(" | ".join(map(str, setting.choices)))
     elif setting.minimum is not None and setting.maximum is not None:
         notes.append(f"{setting.minimum:g} to {setting.maximum:g}")
-    text = setting.help + (f" [{'; '.join(notes)}]" if notes else "")
+    # Brackets around a word are rich's markup, and would vanish from the page.
+    text = escape(setting.help + (f" [{'; '.join(notes)}]" if notes else ""))
     return typer.Option(default, flag, help=text, rich_help_panel=panel)
 
 
