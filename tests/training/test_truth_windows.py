@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+import tifffile
 from cohort_files import write_mask, write_outline
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,6 +156,20 @@ def test_damaged_masks_say_so(tmp_path):
     (tmp_path / "junk.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     with pytest.raises(AnnotationError, match="cannot be read"):
         MaskFile(tmp_path / "junk.png")
+
+
+def test_levels_that_are_not_marked_as_such_are_found(tmp_path):
+    mask = np.zeros((512, 700), np.uint8)
+    mask[100:300, 200:500] = 255
+    with tifffile.TiffWriter(tmp_path / "pages.tif") as tiff:
+        for step in (1, 2, 4):
+            tiff.write(mask[::step, ::step], tile=(64, 64), photometric="minisblack", metadata=None)
+        tiff.write(np.zeros((90, 90), np.uint8), tile=(64, 64), photometric="minisblack", metadata=None)
+    with MaskFile(tmp_path / "pages.tif") as file:
+        assert file.levels == (Size(700, 512), Size(350, 256), Size(175, 128))
+        assert [file.downsample(level) for level in range(3)] == [1, 2, 4]
+        assert file.values() == {0, 255}
+        np.testing.assert_array_equal(file.read(Region(40, 20, 90, 70), 2), mask[::4, ::4][20:90, 40:130])
 
 
 def test_geojson_counts_from_the_bounds(tmp_path):

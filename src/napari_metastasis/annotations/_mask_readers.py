@@ -13,7 +13,6 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_metastasis.annotations._masks import _levels
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region, Size
 
@@ -28,6 +27,8 @@ _JPEG_FAMILY = (6, 7, 33007, 34892)
 _BLOCK_PX = 256
 #: A picture is decoded whole; larger ones do not fit the memory of most machines.
 _MAX_PICTURE_PX = 1 << 30
+#: A page is a level of the one before where its sides shrink alike, to within so many pixels of rounding.
+_OFF_PX = 2
 
 
 class MaskReader(Protocol):
@@ -54,7 +55,7 @@ class _TiffReader:
         # Held open: reading a place must not cost the parsing of a pyramid's directories.
         self._file = tifffile.TiffFile(path)
         self._lock = threading.Lock()
-        self._pages = _levels(self._file)
+        self._pages = _pyramid(self._file)
         self._last: tuple[tuple[int, int], Values] | None = None
         for page in self._pages:
             if page.dtype is None or page.dtype.kind not in "uib" or getattr(page, "imagedepth", 1) != 1:
@@ -145,6 +146,20 @@ class _PictureReader:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _pyramid(file: tifffile.TiffFile) -> list[Any]:
+    """Return the pages of a pyramid, the finest first; some writers do not mark further pages as its levels."""
+    pages = [level.keyframe for level in file.series[0].levels]
+    if len(pages) > 1:
+        return pages
+    first = pages[0]
+    for series in file.series[1:]:
+        page = series.keyframe
+        ratio = first.imagewidth / page.imagewidth
+        if page.imagewidth < pages[-1].imagewidth and abs(first.imagelength / ratio - page.imagelength) <= _OFF_PX:
+            pages.append(page)
+    return pages
 
 
 def _as_bytes(pixels: NDArray[Any]) -> Values:
