@@ -30,10 +30,11 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What the program remembers of this machine, kept apart from what the user's own program remembers."""
+    """What the program remembers of this machine and its models, kept apart from what the user's own program keeps."""
     folder = tmp_path_factory.mktemp("user-cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("user-data")))
         yield folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from napari_metastasis.cli.console import say, say_json, say_table
 
 __all__ = ["app"]
 
-app = typer.Typer(help="See which models there are.")
+app = typer.Typer(help="See which models there are, and keep your own.")
 
 
 @app.command("list")
@@ -20,12 +21,13 @@ def list_(
     """List the models that 'scan --model' takes by name."""
     from napari_metastasis.models import list_models, load_model
 
-    models = [load_model(entry.name) for entry in list_models()]
+    entries = list_models()
+    models = [load_model(entry.name) for entry in entries]
     if as_json:
         say_json({"models": [model.spec.to_json() for model in models]})
         return
     say_table(
-        ("name", "network", "µm/px", "patch px", "stride px", "weights"),
+        ("name", "network", "µm/px", "patch px", "stride px", "weights", "from"),
         [
             (
                 model.spec.name,
@@ -34,8 +36,9 @@ def list_(
                 str(model.spec.patch_px),
                 str(model.spec.stride_px),
                 model.weights_sha256[:12],
+                "the program" if entry.shipped else "you",
             )
-            for model in models
+            for entry, model in zip(entries, models, strict=True)
         ],
     )
 
@@ -55,6 +58,17 @@ def show(
         return
     for line in _outline(values):
         say(line)
+
+
+@app.command()
+def add(
+    weights: Annotated[Path, typer.Argument(help="A .safetensors file with its card beside it.")],
+) -> None:
+    """Keep a model of your own, so that it goes by its name; no model takes another's name."""
+    from napari_metastasis.models import add_model
+
+    entry = add_model(weights)
+    say(f"{entry.name}: {entry.path}")
 
 
 def _outline(values: dict[str, Any], indent: str = "") -> list[str]:

@@ -7,7 +7,7 @@ from napari_metastasis.models.dense import DenseScanNet, dense_layers
 from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, load_initial
 from napari_metastasis.models.networks import ARCHITECTURES, Block, ScanNet, ScanNetArchitecture, build_network
 from napari_metastasis.models.spec import ModelSpec
-from napari_metastasis.models.zoo import ZooEntry, list_models, load_model
+from napari_metastasis.models.zoo import ZooEntry, add_model, list_models, load_model, own_models_folder
 
 __all__ = [
     "ARCHITECTURES",
@@ -20,6 +20,7 @@ __all__ = [
     "ScanNet",
     "ScanNetArchitecture",
     "ZooEntry",
+    "add_model",
     "begin_with",
     "build_network",
     "dense_layers",
@@ -27,5 +28,6 @@ __all__ = [
     "load_checkpoint",
     "load_initial",
     "load_model",
+    "own_models_folder",
     "save_checkpoint",
 ]

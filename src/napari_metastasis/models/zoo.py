@@ -1,14 +1,17 @@
-"""Models by name: those that ship with the program, and any that a path points to."""
+"""Models by name: those that ship with the program, the user's own, and any that a path points to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_metastasis.errors import UnknownModelError
-from napari_metastasis.models.checkpoint import Model, load_checkpoint
+import platformdirs
 
-__all__ = ["ZooEntry", "list_models", "load_model"]
+from napari_metastasis.errors import ModelError, UnknownModelError
+from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
+from napari_metastasis.storage import storage_errors
+
+__all__ = ["ZooEntry", "add_model", "list_models", "load_model", "own_models_folder"]
 
 #: Where the weights that ship lie.
 _SHIPPED = Path(__file__).parent / "weights"
@@ -20,11 +23,21 @@ class ZooEntry:
 
     name: str
     path: Path
+    shipped: bool
+
+
+def own_models_folder() -> Path:
+    """Return where this user's own models are kept."""
+    return Path(platformdirs.user_data_dir("napari-metastasis", appauthor=False)) / "models"
 
 
 def list_models() -> tuple[ZooEntry, ...]:
-    """Return every model that ships, sorted by name. Reads no weights."""
-    return tuple(ZooEntry(path.stem, path) for path in sorted(_SHIPPED.glob("*.safetensors")))
+    """Return every model that ships and every one of the user's own, each sorted by name. Reads no weights."""
+    shipped = [ZooEntry(path.stem, path, shipped=True) for path in sorted(_SHIPPED.glob("*.safetensors"))]
+    own = [ZooEntry(path.stem, path, shipped=False) for path in sorted(own_models_folder().glob("*.safetensors"))]
+    # A name that ships means what ships: a number read in a paper must not depend on whose machine it was.
+    taken = {entry.name for entry in shipped}
+    return (*shipped, *(entry for entry in own if entry.name not in taken))
 
 
 def load_model(name: str | Path) -> Model:
@@ -48,3 +61,46 @@ def load_model(name: str | Path) -> Model:
         f"expected the name of a model ({known}) or a .safetensors file, got {str(name)!r}; "
         "see 'napari-metastasis models list'"
     )
+
+
+def add_model(weights: Path) -> ZooEntry:
+    """Keep a model among the user's own, under the name on its card.
+
+    Parameters
+    ----------
+    weights
+        A .safetensors file with its card beside it.
+
+    Returns
+    -------
+    ZooEntry
+        The model as it can be asked for from now on. Adding the same model again changes nothing.
+
+    Raises
+    ------
+    ModelError
+        If another model has this name already; neither is touched.
+    WeightsError
+        If its files are damaged.
+    StorageError
+        If the folder cannot be written.
+    """
+    model = load_checkpoint(weights)
+    name = model.spec.name
+    if Path(name).name != name or name.startswith("."):
+        raise ModelError(f"expected a model's name that can name a file, got {name!r}; train it under another name")
+    known = {entry.name: entry for entry in list_models()}
+    if name in known:
+        if load_checkpoint(known[name].path).weights_sha256 == model.weights_sha256:
+            return known[name]
+        kind = "that ships" if known[name].shipped else f"of your own ({known[name].path})"
+        raise ModelError(
+            f"expected a name that no model has, got {name!r}, a model {kind}; "
+            f"give the path {weights} instead of the name, or train under another name"
+        )
+    folder = own_models_folder()
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    save_checkpoint(path, model.network, model.spec, model.card)
+    return ZooEntry(name, path, shipped=False)
