@@ -35,8 +35,8 @@ def list_(
                 f"{model.spec.mpp:g}",
                 str(model.spec.patch_px),
                 str(model.spec.stride_px),
-                model.weights_sha256[:12],
-                "the program" if entry.shipped else "you",
+                model.weights_sha256[:8],
+                "shipped" if entry.shipped else "yours",
             )
             for entry, model in zip(entries, models, strict=True)
         ],
