@@ -18,8 +18,8 @@ from napari_metastasis.geometry import Region, Size
 
 __all__ = ["MaskFile", "detect_tumour_value", "mask_downsample", "tumour_pixels"]
 
-#: Pixels looked at when the values of a mask are listed.
-_SURVEYED_PX = 1 << 24
+#: Pixels looked at when the values of a mask are listed: level 5 of CAMELYON's largest, 8 µm each.
+_SURVEYED_PX = 1 << 25
 #: Values of small whole numbers mean classes; anything above is a grey level, of which the upper half is tumour.
 _MAX_CLASS, _HALF = 2, 127
 
@@ -190,4 +190,6 @@ def tumour_pixels(pixels: Values, values: frozenset[int], tumour_value: int) -> 
     tumour_value
         The class that means tumour, from :func:`detect_tumour_value`; grey levels follow their upper half instead.
     """
-    return pixels > _HALF if max(values, default=0) > _MAX_CLASS else pixels == tumour_value
+    grey: NDArray[np.bool_] = pixels > _HALF
+    # A high value counts even where the list lacks it: a speck of tumour may lie between the pixels looked at.
+    return grey if max(values, default=0) > _MAX_CLASS else grey | (pixels == tumour_value)
