@@ -27,7 +27,7 @@ def list_(
         say_json({"models": [model.spec.to_json() for model in models]})
         return
     say_table(
-        ("name", "network", "µm/px", "patch px", "stride px", "weights", "from"),
+        ("name", "network", "µm/px", "patch", "stride", "weights", "from"),
         [
             (
                 model.spec.name,
