@@ -69,7 +69,8 @@ def test_tumour_cells_stay_inside_their_outline_and_fill_it(small):
     tissue = small._tissue.at(x, y)
     kinds = tissue.kinds()
     assert (tissue.tumour[kinds == Kind.NEST] > 0).all()
-    assert (kinds[tissue.tumour > 25] == Kind.NEST).mean() > 0.4
+    # Growth in cords, as here, is mostly stroma.
+    assert (kinds[tissue.tumour > 25] == Kind.NEST).mean() > 0.3
     assert set(kinds.tolist()) >= {Kind.GLASS, Kind.FAT, Kind.FIBRE, Kind.SINUS, Kind.LYMPHOID, Kind.NEST}
 
 

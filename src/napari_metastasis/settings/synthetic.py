@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari_metastasis.errors import SettingsError
 from napari_metastasis.settings._core import check, setting
 
-__all__ = ["PatchSampleSettings", "SyntheticSettings"]
+__all__ = ["CohortSampleSettings", "PatchSampleSettings", "SyntheticSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,13 @@ class SyntheticSettings:
         minimum=0.0,
         maximum=1.0,
     )
+    mimics: float = setting(
+        0.0,
+        "How tumour-like normal cells are: sinuses fuller of larger histiocytes, larger blasts, plumper endothelium; "
+        "0 hardly, 1 so that a network that knows no better takes them for tumour.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     fat_mm: float = setting(0.5, "Width of the fat around a node.", unit="mm", minimum=0.0, maximum=5.0)
     blurred_areas: int = setting(2, "Areas out of focus.", minimum=0, maximum=100)
     pen_marks: int = setting(2, "Strokes of a pen, beside tissue and over it.", minimum=0, maximum=50)
@@ -75,3 +83,54 @@ class PatchSampleSettings:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortSampleSettings:
+    """What a synthetic cohort is made of."""
+
+    slides: int = setting(40, "Slides, each another patient.", minimum=6, maximum=2000)
+    seed: int = setting(1, "Seed of the cohort; another seed gives other patients.", minimum=0, maximum=2**31 - 1)
+    width_px: int = setting(
+        5120, "Width of level 0; 5 mm by default, room for a macro-metastasis.", unit="px", minimum=512, maximum=400_000
+    )
+    height_px: int = setting(4096, "Height of level 0.", unit="px", minimum=512, maximum=400_000)
+    mpp: float = setting(
+        0.972,
+        "Resolution of level 0: what the models read, a quarter of the work of drawing twice as fine.",
+        unit="µm/px",
+        minimum=0.2,
+        maximum=1.0,
+    )
+    normal_share: float = setting(
+        0.5, "Share of slides without tumour, in every split; CAMELYON16 has 0.6.", minimum=0.1, maximum=0.9
+    )
+    test_share: float = setting(0.3, "Share of slides in the test split.", minimum=0.0, maximum=0.8)
+    validation_share: float = setting(0.2, "Share of slides in the validation split.", minimum=0.0, maximum=0.8)
+    macro: int = setting(2, "Of the slides with tumour, parts with a macro-metastasis.", minimum=0, maximum=100)
+    micro: int = setting(3, "Parts with micro-metastases, and no macro-metastasis.", minimum=0, maximum=100)
+    itc: int = setting(1, "Parts with isolated tumour cells alone.", minimum=0, maximum=100)
+    mimics: float = setting(
+        0.9,
+        "How tumour-like the most deceptive slide's normal cells are; every slide has its own share of it.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    stain_variation: float = setting(
+        1.5, "How far stains lie from their hospital's mean; 0 is the mean itself.", minimum=0.0, maximum=3.0
+    )
+    jpeg_quality: int = setting(80, "Quality of the stored tiles.", minimum=30, maximum=100)
+    processes: int = setting(
+        1, "Slides drawn at the same time, each in a process of about 400 MB; changes no pixel.", minimum=1, maximum=256
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range, and shares that leave nothing to train on."""
+        check(self)
+        if self.test_share + self.validation_share > 0.9:
+            raise SettingsError(
+                "expected test-share and validation-share of at most 0.9 together, got "
+                f"{self.test_share + self.validation_share:g}; leave slides to train on"
+            )
+        if not self.macro + self.micro + self.itc:
+            raise SettingsError("expected macro, micro or itc above 0, got none; ask for some kind of metastasis")

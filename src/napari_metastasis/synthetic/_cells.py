@@ -19,13 +19,18 @@ _RIM = 2 * _ROUNDS
 _NEIGHBOURS = tuple(step for step in product((-2, -1, 0, 1, 2), repeat=2) if step != (0, 0))
 
 
+#: Waves that bend every grid, so that no row of cells is straight at low power: shift in µm, and its length in µm
+#: over 2π. A grid that is only jittered shows through as a weave. Slopes stay under a half: nearest cells stay near.
+_BENDS = ((9.0, 31.0), (8.0, 53.0))
+_BENT_UM = sum(shift for shift, _ in _BENDS)
+
 #: Half the length of the largest nucleus: how far outside a window a cell may sit and still be seen in it, in µm.
 REACH_UM = 16.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CellGrid:
-    """Cells of one type in a window, one for each square of a grid.
+    """Cells of one type in a window, one for each square of a bent grid.
 
     Attributes
     ----------
@@ -51,8 +56,11 @@ class CellGrid:
 
         Looks at the nine squares around the place (Worley 1996, "A cellular texture basis function").
         """
-        column = np.floor(x / np.float32(self.spacing)).astype(np.intp) - self.column
-        row = np.floor(y / np.float32(self.spacing)).astype(np.intp) - self.row
+        flat_x, flat_y = _unbent(x, y)
+        # Places beyond the window have no cells here; they get those at its rim.
+        column = np.floor(flat_x / self.spacing).astype(np.intp) - self.column
+        row = np.floor(flat_y / self.spacing).astype(np.intp) - self.row
+        column, row = column.clip(1, self.x.shape[1] - 2), row.clip(1, self.x.shape[0] - 2)
         first = np.full(x.shape, np.inf, np.float32)
         second = first.copy()
         owner = np.zeros(x.shape, np.intp)
@@ -79,13 +87,14 @@ def cell_grid(
     spacing
         Mean distance between cells, in µm.
     x, y, width, height
-        The window; a rim of two squares around it is returned too.
+        The window; a rim of at least two squares around it is returned too.
     push
         How far two cells that nearly touch move apart in each round, in spacings.
     """
-    column, row = int(np.floor(x / spacing)) - 2 - _RIM, int(np.floor(y / spacing)) - 2 - _RIM
-    columns = int(np.floor((x + width) / spacing)) + 3 + _RIM - column
-    rows = int(np.floor((y + height) / spacing)) + 3 + _RIM - row
+    beyond = 2 * spacing + _BENT_UM
+    column, row = (int(np.floor((start - beyond) / spacing)) - _RIM for start in (x, y))
+    columns = int(np.floor((x + width + beyond) / spacing)) + 1 + _RIM - column
+    rows = int(np.floor((y + height + beyond) / spacing)) + 1 + _RIM - row
     j, i = np.meshgrid(np.arange(row, row + rows), np.arange(column, column + columns), indexing="ij")
     chance = hashed(seed * 64 + layer, i, j, 8)
     # In units of the spacing and relative to each cell's own square: exact in float32 wherever the window lies.
@@ -93,14 +102,32 @@ def cell_grid(
     for _ in range(_ROUNDS):
         u, v = _pushed(u, v, np.float32(push))
     inner = (slice(_RIM, -_RIM), slice(_RIM, -_RIM))
+    bent_x, bent_y = _bent((i[inner] + u) * spacing, (j[inner] + v) * spacing)
     return CellGrid(
         spacing=spacing,
         column=column + _RIM,
         row=row + _RIM,
-        x=((i[inner] + u) * spacing).astype(np.float32),
-        y=((j[inner] + v) * spacing).astype(np.float32),
+        x=bent_x.astype(np.float32),
+        y=bent_y.astype(np.float32),
         chance=chance[(*inner, slice(2, None))],
     )
+
+
+def _wave(at: Floats) -> Floats:
+    wave: Floats = sum((shift * np.sin(at / length + shift) for shift, length in _BENDS), np.zeros_like(at))
+    return wave
+
+
+def _bent(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return where a place of the straight grid lies on the slide: two shears, which keep areas and can be undone."""
+    x = x + _wave(y)
+    return x, y + _wave(x)
+
+
+def _unbent(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return the place of the straight grid that lies at (x, y) in µm on the slide."""
+    y = y - _wave(x)
+    return x - _wave(y), y
 
 
 def _pushed(u: Floats, v: Floats, push: np.float32) -> tuple[Floats, Floats]:

@@ -2,93 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import SettingsError
 from napari_metastasis.settings import SyntheticSettings
+from napari_metastasis.synthetic._parts import Follicle, Layout, Metastasis, Node, Pattern, Stroke, Vessel
 from napari_metastasis.synthetic._shapes import Blob
 
-__all__ = ["Follicle", "Layout", "Metastasis", "Node", "Pattern", "Stroke", "Vessel", "plan_layout"]
+__all__ = ["plan_layout"]
 
-Pattern = Literal["solid", "nests", "cords", "glands"]
 _PATTERNS: tuple[Pattern, ...] = ("solid", "nests", "cords", "glands")
 
 #: AJCC size classes, as the longest diameter in µm. The margins keep a class beyond doubt after rounding.
-_SIZES = {"macro": (2300.0, 2900.0), "micro": (300.0, 1300.0), "itc": (75.0, 185.0)}
+_SIZES = {"macro": (2150.0, 2800.0), "micro": (300.0, 1300.0), "itc": (75.0, 185.0)}
 #: Nothing of a metastasis lies nearer to the surface: the capsule stays whole.
 _CAPSULE_UM = 75.0
 #: Between two metastases, so that the challenge's merging distance of 75 µm never joins them.
 _APART_UM = 180.0
 _TRIES = 6000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
-    """A lymph node: its outline, where its hilum is, and the trabeculae that run inwards.
-
-    ``trabeculae`` is (n, 4): angle, length in µm, half width in µm, waviness in radians.
-    """
-
-    outline: Blob
-    hilum: tuple[float, float]
-    hilum_um: float
-    trabeculae: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Follicle:
-    """A lymphoid follicle; ``center`` is the share of its radius that is germinal centre, 0 for a primary follicle."""
-
-    outline: Blob
-    center: float
-
-
-@dataclass(frozen=True, slots=True)
-class Vessel:
-    """A vessel cut across: its lumen's outline, the wall's thickness in µm, and whether blood fills it."""
-
-    lumen: Blob
-    wall_um: float
-    blood: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Metastasis:
-    """A metastasis: its exact outline, how it grows, and how far its cells are from normal (0 to 1)."""
-
-    name: str
-    outline: Blob
-    pattern: Pattern
-    grade: float
-    angle: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stroke:
-    """A band along a line of (n, 2) points in µm: a pen mark, a fold, a tear or a blurred strip."""
-
-    points: NDArray[np.float64]
-    half_width_um: float
-    colour: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Everything on a slide, in µm from the corner of its first pixel."""
-
-    nodes: tuple[Node, ...]
-    follicles: tuple[Follicle, ...]
-    vessels: tuple[Vessel, ...]
-    metastases: tuple[Metastasis, ...]
-    pens: tuple[Stroke, ...]
-    folds: tuple[Stroke, ...]
-    tears: tuple[Stroke, ...]
-    blurs: tuple[Blob, ...]
-    dust: NDArray[np.float64]
+#: Whoever marks a slide marks beside what is to be seen: gap between ink and metastasis, and marks drawn to find one.
+_BESIDE_UM = 40.0
+_PEN_TRIES = 60
+#: Rounds of placing all metastases, each round smaller ones.
+_ATTEMPTS = 3
 
 
 def plan_layout(settings: SyntheticSettings) -> Layout:
@@ -111,7 +50,7 @@ def plan_layout(settings: SyntheticSettings) -> Layout:
         follicles=follicles,
         vessels=vessels,
         metastases=metastases,
-        pens=tuple(edge.pen(k) for k in range(settings.pen_marks)),
+        pens=tuple(edge.pen(k, metastases) for k in range(settings.pen_marks)),
         folds=tuple(edge.crossing(rng.uniform(8, 16)) for _ in range(settings.folds)),
         tears=tuple(edge.crossing(rng.uniform(4, 14)) for _ in range(settings.tears)),
         blurs=tuple(edge.blur() for _ in range(settings.blurred_areas)),
@@ -130,7 +69,10 @@ def _nodes(rng: np.random.Generator, settings: SyntheticSettings, width: float, 
         length = min(settings.node_mm * 1000 * rng.uniform(0.92, 1.0), room) * (0.97 ** (len(nodes) > 0))
         shape = Blob.random(rng, diameter=length, aspect=rng.uniform(0.66, 0.8), rough=0.09, lobes=6)
         corners = shape.polygon(64)
-        low, high = -corners.min(axis=0) + 0.03 * width, np.array([width, height]) - corners.max(axis=0) - 0.03 * height
+        free = np.array([width, height]) - np.ptp(corners, axis=0)
+        # With its fat, where there is room.
+        margin = np.maximum(0.03 * max(width, height), np.minimum(settings.fat_mm * 1200, 0.4 * free))
+        low, high = margin - corners.min(axis=0), np.array([width, height]) - corners.max(axis=0) - margin
         if (low > high).any():
             room *= 0.97
             continue
@@ -173,14 +115,24 @@ def _depth_in(node: Node, points: NDArray[np.float64]) -> NDArray[np.float32]:
 def _metastases(
     rng: np.random.Generator, settings: SyntheticSettings, nodes: tuple[Node, ...]
 ) -> tuple[Metastasis, ...]:
-    """Return the metastases of every size class, the largest first, apart from one another."""
+    """Return the metastases of every size class; where the large ones leave the others no room, smaller ones."""
+    for attempt in range(_ATTEMPTS):
+        with suppress(SettingsError):
+            return _placed_metastases(rng, settings, nodes, shrink=0.6**attempt)
+    return _placed_metastases(rng, settings, nodes, shrink=0)
+
+
+def _placed_metastases(
+    rng: np.random.Generator, settings: SyntheticSettings, nodes: tuple[Node, ...], *, shrink: float
+) -> tuple[Metastasis, ...]:
+    """Return the metastases, the largest first, apart from one another; ``shrink`` below 1 for smaller ones."""
     found: list[Metastasis] = []
     for kind, count in (("macro", settings.macro), ("micro", settings.micro), ("itc", settings.itc)):
         low, high = _SIZES[kind]
         # The largest first: the small ones find room between them.
         for number in reversed(range(count)):
             # Evenly spread over the class on a logarithmic scale, so that a few show its whole range.
-            share = (number + rng.uniform(0.2, 0.8)) / count
+            share = shrink * (number + rng.uniform(0.2, 0.8)) / count
             outline = _placed(
                 rng, nodes, found, low=low, diameter=low * (high / low) ** share, anywhere=kind == "macro"
             )
@@ -210,7 +162,7 @@ def _placed(
         if step % 50 == 0:
             ease = step / _TRIES
             size = diameter * (low / diameter) ** ease
-            shape = Blob.random(rng, diameter=size, aspect=rng.uniform(0.5, 0.85), rough=0.16)
+            shape = Blob.random(rng, diameter=size, aspect=rng.uniform(0.5, 0.85), rough=0.15, lobes=16, fall=0.85)
             # Small ones come in by the subcapsular sinus and lie near it.
             deepest = np.inf if anywhere else 500 + size + 3000 * ease
         node = nodes[int(rng.choice(len(nodes), p=weight / weight.sum()))]
@@ -236,11 +188,13 @@ def _follicles(
     found: list[Follicle] = []
     for node in nodes:
         target = int(2 * np.pi * node.outline.reach / 520)
-        for _ in range(6 * target):
-            size = rng.uniform(110, 260)
+        for _ in range(40 * target):
+            if len(found) >= target:
+                break
+            size = rng.uniform(110, 280)
             angle = rng.uniform(-np.pi, np.pi)
             edge = float(np.interp(angle, np.linspace(-np.pi, np.pi, 1025)[:-1], node.outline.radius))
-            inner = edge - size - rng.uniform(130, 320)
+            inner = edge - size - rng.uniform(70, 420)
             if inner < 0.25 * edge:
                 continue
             x, y = node.outline.x + inner * np.cos(angle), node.outline.y + inner * np.sin(angle)
@@ -248,7 +202,7 @@ def _follicles(
             far = np.hypot(x - node.hilum[0], y - node.hilum[1]) > node.hilum_um + 0.6 * size
             free = all(np.hypot(x - f.outline.x, y - f.outline.y) > size + f.outline.reach + 25 for f in found)
             if far and free and all(_clear(shape, m.outline) for m in metastases):
-                found.append(Follicle(shape, rng.uniform(0.55, 0.78) if rng.uniform() < 0.7 else 0.0))
+                found.append(Follicle(shape, rng.uniform(0.55, 0.75) if rng.uniform() < 0.8 else 0.0))
     return tuple(found)
 
 
@@ -277,6 +231,11 @@ def _vessels(
     return tuple(found)
 
 
+def _gap(points: NDArray[np.float64], blob: Blob) -> float:
+    """Return how far the nearest of ``points`` lies outside ``blob``, in µm; negative for one inside."""
+    return -float(blob.depth(points[:, 0].astype(np.float32), points[:, 1].astype(np.float32)).max())
+
+
 class _Edge:
     """Places for what a preparation does to a section: pens, folds, tears, areas out of focus."""
 
@@ -292,8 +251,16 @@ class _Edge:
     def _node(self) -> Blob:
         return self._nodes[int(self._rng.integers(len(self._nodes)))].outline
 
-    def pen(self, number: int) -> Stroke:
-        """Return a curved mark; every second one runs over the edge of a node."""
+    def pen(self, number: int, metastases: tuple[Metastasis, ...]) -> Stroke:
+        """Return a curved mark beside the metastases; every second one runs over the edge of a node."""
+        for _ in range(_PEN_TRIES):
+            stroke = self._pen(number)
+            room = stroke.half_width_um + _BESIDE_UM
+            if all(_gap(stroke.points, metastasis.outline) > room for metastasis in metastases):
+                break
+        return stroke
+
+    def _pen(self, number: int) -> Stroke:
         rng, node = self._rng, self._node()
         angle = rng.uniform(-np.pi, np.pi)
         distance = node.reach * (rng.uniform(0.8, 0.9) if number % 2 else rng.uniform(1.15, 1.3))

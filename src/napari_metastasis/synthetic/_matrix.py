@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_metastasis.synthetic._cells import CellGrid, Grids
-from napari_metastasis.synthetic._noise import Floats, smoothstep, upsampled
+from napari_metastasis.synthetic._noise import Floats, Noise, smoothstep, upsampled
 from napari_metastasis.synthetic._tissue import TissueMap
 
-__all__ = ["HISTIOCYTES", "Grain", "paint_matrix"]
+__all__ = ["Grain", "paint_matrix"]
 
 _SIDE = 1024
-#: Share of a sinus's grid that histiocytes fill.
-HISTIOCYTES = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +23,8 @@ class Grain:
 
     Attributes
     ----------
-    fine, medium, coarse, broad
-        (1024, 1024) float32 of mean 0 and deviation 1, correlated over about 1.2, 3, 9 and 50 µm.
+    fine, medium, coarse
+        (1024, 1024) float32 of mean 0 and deviation 1, correlated over about 1.2, 3 and 9 µm.
     fibre
         The same, stretched along the second axis: bundles of collagen.
     """
@@ -34,7 +32,6 @@ class Grain:
     fine: Floats
     medium: Floats
     coarse: Floats
-    broad: Floats
     fibre: Floats
 
     @classmethod
@@ -47,9 +44,7 @@ class Grain:
             return ((field - field.mean()) / field.std()).astype(np.float32)
 
         bundle = texture((5.0, 5.0)) + 0.9 * texture((1.6, 3.0)) + 0.8 * texture((12.0, 8.0))
-        return cls(
-            texture(0.55 / mpp), texture(1.3 / mpp), texture(3.6 / mpp), texture(18 / mpp), bundle / bundle.std()
-        )
+        return cls(texture(0.55 / mpp), texture(1.3 / mpp), texture(3.6 / mpp), bundle / bundle.std())
 
     def along(self, across: Floats, along: Floats) -> Floats:
         """Return the fibre texture at fibre coordinates in µm: fine across, long along."""
@@ -67,24 +62,28 @@ class Grain:
         return value
 
 
-def paint_matrix(tissue: TissueMap, grain: Grain, grids: Grids, *, x: int, y: int, mpp: float) -> tuple[Floats, Floats]:
+def paint_matrix(
+    tissue: TissueMap, noise: Noise, grain: Grain, grids: Grids, *, histiocytes: float, x: int, y: int, mpp: float
+) -> tuple[Floats, Floats]:
     """Return hematoxylin and eosin, each (h, w) float32, of everything but nuclei.
 
     Parameters
     ----------
     tissue
         At every pixel of the window.
-    grain, grids
+    noise, grain, grids
         Textures and cells.
+    histiocytes
+        Share of a sinus's grid that they fill.
     x, y
         The window's first pixel; both even.
     mpp
         Micrometres per pixel.
     """
-    painter = _Painter(tissue, grain, grids, x, y, mpp)
+    painter = _Painter(tissue, noise, grain, grids, x, y, mpp)
     painter.fat()
     painter.lymphoid()
-    painter.sinus()
+    painter.sinus(histiocytes)
     painter.fibre()
     painter.tumour()
     painter.vessels()
@@ -94,16 +93,24 @@ def paint_matrix(tissue: TissueMap, grain: Grain, grids: Grids, *, x: int, y: in
 class _Painter:
     """Lays one tissue over another on a window; what does not occur in it costs nothing."""
 
-    def __init__(self, tissue: TissueMap, grain: Grain, grids: Grids, x: int, y: int, mpp: float) -> None:
-        self._tissue, self._grain, self._grids = tissue, grain, grids
+    def __init__(self, tissue: TissueMap, noise: Noise, grain: Grain, grids: Grids, x: int, y: int, mpp: float) -> None:
+        self._tissue, self._noise, self._grain, self._grids = tissue, noise, grain, grids
         self._x, self._y, self._mpp = x, y, mpp
         shape = (tissue.depth.shape[0], tissue.depth.shape[1])
         self.hematoxylin: Floats = np.zeros(shape, np.float32)
         self.eosin: Floats = np.zeros(shape, np.float32)
         self._fine = grain.tile(grain.fine, x, y, shape)
         self._medium = grain.tile(grain.medium, x, y, shape)
-        self._coarse = grain.tile(grain.coarse, x, y, shape)
-        self._broad = grain.tile(grain.broad, x, y, shape)
+        # What is seen at low power must not repeat where the tables of fine grain do, after half a millimetre.
+        self._coarse = self._slow(9, 71, 4)
+        self._broad = self._slow(50, 72, 8)
+
+    def _slow(self, wavelength: float, layer: int, step: int) -> Floats:
+        """Return noise at every pixel, worked out at every ``step`` pixels."""
+        rows, columns = self.eosin.shape
+        px = ((self._x + np.arange(0, columns + step, step)) * self._mpp).astype(np.float32)
+        py = ((self._y + np.arange(0, rows + step, step)) * self._mpp).astype(np.float32)
+        return upsampled(self._noise.at(px[None, :], py[:, None], wavelength, layer), step)
 
     def _lay(self, cover: Floats, hematoxylin: Floats | float, eosin: Floats | float) -> None:
         self.hematoxylin += cover * (hematoxylin - self.hematoxylin)
@@ -142,14 +149,21 @@ class _Painter:
         where = smoothstep(self._tissue.depth, -2, 2)
         if not where.any():
             return
-        cleft = smoothstep(self._medium + 0.5 * self._coarse + 0.5 * self._broad, -0.1, 1.2)
+        # Shrinkage opens gaps between loose cells; follicles are packed too tightly for it.
+        packed = 0.9 * smoothstep(self._tissue.mantle, -30, 15)
+        cleft = smoothstep(self._medium + 0.5 * self._coarse + 0.45 * self._broad - packed, 0.1, 1.5)
         eosin = (0.36 + 0.09 * self._fine + 0.08 * self._coarse) * (1 - 0.88 * cleft) + 0.03
-        hematoxylin = (0.2 + 0.06 * self._fine) * (1 - 0.8 * cleft)
+        hematoxylin = (0.2 + 0.14 * packed + 0.06 * self._fine) * (1 - 0.8 * cleft)
         center = smoothstep(self._tissue.center, -8, 14)
         self._lay(where, hematoxylin, eosin)
-        self._lay(0.85 * center, 0.2 + 0.05 * self._medium, 0.33 + 0.07 * self._medium + 0.05 * self._fine)
+        # Macrophages among the blasts leave pale holes.
+        hole = smoothstep(self._coarse + 0.4 * self._broad, 1.5, 2.1)
+        pale = 1 - 0.7 * hole
+        self._lay(
+            0.9 * center, (0.16 + 0.04 * self._medium) * pale, (0.3 + 0.06 * self._medium + 0.05 * self._fine) * pale
+        )
 
-    def sinus(self) -> None:
+    def sinus(self, histiocytes: float) -> None:
         """Open space with strands of reticulum and the bodies of histiocytes."""
         where = smoothstep(self._tissue.sinus, -1.5, 3) * smoothstep(self._tissue.depth, -1, 2)
         where *= smoothstep(np.maximum(self._tissue.mantle, self._tissue.tumour), 4, -4)
@@ -159,7 +173,7 @@ class _Painter:
         chance = self._grids.histiocytes.chance.reshape(-1, 6)[owner]
         # As full of histiocytes as each cell's own chance says, and rounded where a body ends in open space.
         round_body = smoothstep(first, 8.6, 6.8) * smoothstep(second - first, 0.1, 1.6)
-        body = self._full(np.where(chance[..., 0] < HISTIOCYTES, round_body, np.float32(0)))
+        body = self._full(np.where(chance[..., 0] < histiocytes, round_body, np.float32(0)))
         strand = smoothstep(np.abs(self._coarse + 0.4 * self._medium), 0.16, 0.02) * 0.25
         foam = 0.33 + 0.09 * self._fine + 0.06 * self._medium
         self._lay(where, 0.1 * body + 0.04 * strand, 0.02 + np.maximum(body * foam, strand))
@@ -196,12 +210,16 @@ class _Painter:
         # Some borders are seen as a line, others as the gap that shrinkage left; some cells hold a vacuole.
         gap = smoothstep(self._coarse + 0.8 * self._broad, -0.3, 1.2)
         hollow = smoothstep(self._medium - 0.5 * self._broad, 1.5, 2.3)
-        eosin = 0.42 + tint + 0.08 * self._medium + 0.06 * self._fine + edge * (0.16 - 0.5 * gap)
+        eosin = 0.42 + tint + 0.08 * self._medium + 0.06 * self._fine + edge * (0.16 - 0.42 * gap)
         hematoxylin = 0.2 + 0.6 * tint + 0.05 * self._fine + 0.04 * self._medium - 0.12 * edge * gap
         eosin, hematoxylin = eosin * (1 - 0.7 * hollow), hematoxylin * (1 - 0.7 * hollow)
         self._lay(nest, np.maximum(hematoxylin, 0.02), np.maximum(eosin, 0.03))
-        lumen = smoothstep(tissue.lumen, -1.5, 1.5) * nest
-        self._lay(lumen, 0.01, 0.05 + 0.05 * smoothstep(self._coarse, 0.4, 1.6))
+        # The cytoplasm is densest where cells face a lumen; some lumina hold secretion.
+        lumen = smoothstep(tissue.lumen, -1.5, 1.0) * nest
+        brim = smoothstep(tissue.lumen, -5.5, -2.5) * nest * (1 - lumen)
+        self.eosin += 0.14 * brim
+        secretion = smoothstep(self._slow(260, 73, 8) + 0.1 * self._broad, 0.55, 0.75) * smoothstep(tissue.lumen, 0, 3)
+        self._lay(lumen, 0.01 + 0.05 * secretion, 0.03 + (0.26 + 0.04 * self._fine) * secretion)
 
     def vessels(self) -> None:
         """Walls of muscle and collagen around an open lumen."""

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.synthetic._cells import REACH_UM, CellGrid, Grids
-from napari_metastasis.synthetic._matrix import HISTIOCYTES
-from napari_metastasis.synthetic._noise import Floats
+from napari_metastasis.synthetic._noise import Floats, smoothstep
 from napari_metastasis.synthetic._sprites import ORIENTATIONS, Sprite, make_bank, make_spindles
 from napari_metastasis.synthetic._tissue import Kind, Tissue, TissueMap
 
@@ -17,18 +16,16 @@ __all__ = ["Nuclei"]
 
 #: Share of each grid's squares that hold a nucleus, by tissue.
 _LYMPHOCYTES = {
-    Kind.LYMPHOID: 0.95,
+    Kind.LYMPHOID: 0.93,
     Kind.MANTLE: 0.99,
-    Kind.CENTER: 0.2,
-    Kind.SINUS: 0.28,
+    Kind.SINUS: 0.24,
     Kind.STROMA: 0.16,
     Kind.NEST: 0.012,
     Kind.FIBRE: 0.025,
-    Kind.FAT: 0.003,
     Kind.WALL: 0.03,
     Kind.LUMEN: 0.01,
 }
-_PALE = {Kind.CENTER: 0.85, Kind.SINUS: HISTIOCYTES, Kind.LYMPHOID: 0.05, Kind.STROMA: 0.04}
+_PALE = {Kind.CENTER: 0.78, Kind.LYMPHOID: 0.08, Kind.STROMA: 0.04}
 _SPINDLES = {Kind.FIBRE: 0.28, Kind.STROMA: 0.5, Kind.WALL: 0.75, Kind.SINUS: 0.12, Kind.FAT: 0.0}
 
 
@@ -43,19 +40,26 @@ class Nuclei:
     spindles: tuple[Sprite, ...]
     flat: tuple[Sprite, ...]
     erythrocytes: tuple[Sprite, ...]
+    mimics: float
 
     @classmethod
-    def from_seed(cls, seed: int, mpp: float) -> Nuclei:
-        """Return the nuclei of ``seed`` for pixels of ``mpp`` µm."""
+    def from_seed(cls, seed: int, mpp: float, mimics: float) -> Nuclei:
+        """Return the nuclei of ``seed`` for pixels of ``mpp`` µm; ``mimics`` from 0 to 1 makes normal ones larger."""
         return cls(
             lymphocytes=make_bank("lymphocyte", seed, mpp),
-            centroblasts=make_bank("centroblast", seed, mpp),
-            histiocytes=make_bank("histiocyte", seed, mpp),
+            centroblasts=make_bank("centroblast", seed, mpp, larger=0.88 + 0.37 * mimics, nucleoli=0.7 + 0.6 * mimics),
+            histiocytes=make_bank("histiocyte", seed, mpp, larger=0.94 + 0.4 * mimics, nucleoli=0.8 + 2 * mimics),
             tumour=make_bank("tumour", seed, mpp),
             spindles=make_spindles(seed, mpp, dark=1.5, length=7.0),
             flat=make_spindles(seed, mpp, dark=1.6, length=4.6),
             erythrocytes=make_bank("erythrocyte", seed, mpp),
+            mimics=mimics,
         )
+
+    @property
+    def histiocytes_share(self) -> float:
+        """Return the share of a sinus's grid that histiocytes fill."""
+        return 0.56 + 0.36 * self.mimics
 
     def stamp(
         self, hematoxylin: Floats, eosin: Floats, tissue: Tissue, grids: Grids, *, x: int, y: int, mpp: float
@@ -83,9 +87,15 @@ class Nuclei:
 
     def _lymphocytes(self, canvas: _Canvas, tissue: Tissue, grid: CellGrid) -> None:
         cells, found = _cells(canvas, tissue, grid)
-        chance = _share(_LYMPHOCYTES, found.kinds())
+        kinds = found.kinds()
+        chance = _share(_LYMPHOCYTES | {Kind.CENTER: 0.23 - 0.12 * self.mimics}, kinds)
+        # They crowd around a metastasis and make their way into its outermost nests.
+        chance = np.where(kinds == Kind.NEST, chance + 0.12 * smoothstep(found.tumour, 45, 5), chance)
+        # The paracortex is paler than the cortex, here more and there less.
+        paler = 0.16 * smoothstep(found.depth, 250, 700) * (1 + 0.8 * tissue.noise.at(cells.x, cells.y, 650, 33))
+        chance *= np.where(kinds == Kind.LYMPHOID, 1 - np.clip(paler, 0, 0.4), 1)
         # Packed here, loose there: on the scale of follicles and, finer, of reticulum.
-        loose = np.maximum(tissue.noise.at(cells.x, cells.y, 260, 31) - 0.3, 0)
+        loose = np.maximum(tissue.noise.at(cells.x, cells.y, 260, 31) - 0.3, 0) * (kinds != Kind.MANTLE)
         loose += 0.7 * np.maximum(tissue.noise.at(cells.x, cells.y, 42, 32) - 0.9, 0)
         chance *= np.clip(1 - 0.2 * loose, 0.4, 1)
         keep = cells.chance[:, 0] < chance
@@ -95,7 +105,9 @@ class Nuclei:
     def _pale_cells(self, canvas: _Canvas, tissue: Tissue, histiocytes: CellGrid, blasts: CellGrid) -> None:
         cells, found = _cells(canvas, tissue, histiocytes)
         kinds = found.kinds()
-        keep = (cells.chance[:, 0] < _share(_PALE, kinds)) & (kinds != Kind.CENTER)
+        # In walls they are plump endothelium.
+        share = _share(_PALE | {Kind.SINUS: self.histiocytes_share, Kind.WALL: 0.6 * self.mimics}, kinds)
+        keep = (cells.chance[:, 0] < share) & (kinds != Kind.CENTER)
         pick = (cells.chance[:, 1] * len(self.histiocytes)).astype(int)
         canvas.stamp(self.histiocytes, cells, keep, pick)
         cells, found = _cells(canvas, tissue, blasts)

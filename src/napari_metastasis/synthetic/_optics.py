@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_metastasis.settings import SyntheticSettings
-from napari_metastasis.synthetic._layout import Layout, Stroke
 from napari_metastasis.synthetic._matrix import Grain
 from napari_metastasis.synthetic._noise import Floats, smoothstep, upsampled
+from napari_metastasis.synthetic._parts import Layout, Stroke
 
 __all__ = ["Stain", "develop", "stroke_distance"]
 
 #: Optical densities (natural logarithm, unit length) of hematoxylin and eosin, and the light of empty glass: the mean
 #: directions of dark and of pale pixels of PatchCamelyon patches, one set for either hospital of CAMELYON16.
 _STAINS = {
-    "rose": ((0.490, 0.715, 0.500), (0.240, 0.830, 0.503), (249.0, 245.0, 247.0)),
+    "rose": ((0.490, 0.715, 0.500), (0.240, 0.830, 0.503), (247.0, 245.0, 246.0)),
     "violet": ((0.500, 0.812, 0.300), (0.300, 0.925, 0.230), (233.0, 226.0, 237.0)),
 }
 #: Light that passes each pen, at full pressure.
@@ -55,7 +55,8 @@ class Stain:
         vary = settings.stain_variation
         vectors = np.stack([hematoxylin, eosin]) * np.exp(0.035 * vary * rng.standard_normal((2, 3)))
         vectors *= np.exp(0.09 * vary * rng.standard_normal((2, 1)))
-        white = np.minimum(white + 2.0 * vary * rng.standard_normal(3), 254)
+        # Lamps differ in brightness, hardly in colour: scanners are balanced on empty glass.
+        white = np.minimum(white + vary * (2.0 * rng.standard_normal() + 0.5 * rng.standard_normal(3)), 254)
         return cls(vectors.astype(np.float32), white.astype(np.float32), 0.55 if chosen == "rose" else 0.3)
 
 

@@ -79,7 +79,7 @@ def make_patches(
 
 
 def _settings(seed: int) -> SyntheticSettings:
-    """Return a small slide of a stain, a grade and a fat border of its own."""
+    """Return a small slide of a stain, a grade and mimics of its own."""
     generator = np.random.default_rng([seed, 1])
     return SyntheticSettings(
         seed=seed,
@@ -92,6 +92,7 @@ def _settings(seed: int) -> SyntheticSettings:
         stain="auto",
         stain_variation=1.5,
         grade=float(generator.uniform(0.2, 0.9)),
+        mimics=float(generator.uniform(0.0, 1.0)),
         blurred_areas=1,
         pen_marks=0,
     )

@@ -43,7 +43,16 @@ class Blob:
         return cls(x, y, radius.astype(np.float32), (1 / np.hypot(1, growth / radius)).astype(np.float32))
 
     @classmethod
-    def random(cls, rng: np.random.Generator, *, diameter: float, aspect: float, rough: float, lobes: int = 9) -> Blob:
+    def random(
+        cls,
+        rng: np.random.Generator,
+        *,
+        diameter: float,
+        aspect: float,
+        rough: float,
+        lobes: int = 9,
+        fall: float = 1.0,
+    ) -> Blob:
         """Return an area around (0, 0) whose longest diameter is ``diameter`` µm.
 
         Parameters
@@ -58,12 +67,14 @@ class Blob:
             How far it leaves the ellipse: 0 not at all, 0.3 much.
         lobes
             Highest harmonic of the outline.
+        fall
+            How fast harmonics weaken with their order: 1 for smooth lobes, less for a ragged outline.
         """
         angle = -np.pi + np.arange(_ANGLES) * (2 * np.pi / _ANGLES)
         turned = angle - rng.uniform(0, 2 * np.pi)
         radius = aspect / np.hypot(aspect * np.cos(turned), np.sin(turned))
         for order in range(2, lobes + 1):
-            radius *= 1 + rough / order * rng.normal() * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
+            radius *= 1 + rough / order**fall * rng.normal() * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
         blob = cls.from_radius(0, 0, radius)
         return cls.from_radius(0, 0, radius * (diameter / pdist(blob.polygon()[::4]).max()))
 

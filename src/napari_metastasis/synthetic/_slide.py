@@ -20,7 +20,10 @@ from napari_metastasis.synthetic._nuclei import Nuclei
 from napari_metastasis.synthetic._optics import Stain, develop
 from napari_metastasis.synthetic._tissue import Tissue
 
-__all__ = ["SyntheticSlide"]
+__all__ = ["CHUNK_PX", "DRAWING", "SyntheticSlide"]
+
+#: Raised whenever the same settings draw other pixels: slides of before and after do not belong in one cohort.
+DRAWING = 2
 
 #: Side of the squares that the slide is drawn in, and the rim drawn around them for what blurs over their edges.
 CHUNK_PX = 512
@@ -48,9 +51,9 @@ class SyntheticSlide:
     def __init__(self, settings: SyntheticSettings) -> None:
         self.settings = settings
         self.layout = plan_layout(settings)
-        self._tissue = Tissue(self.layout, Noise.from_seed(settings.seed), settings.fat_mm * 1000)
+        self._tissue = Tissue(self.layout, Noise.from_seed(settings.seed), settings.fat_mm * 1000, settings.mimics)
         self._grain = Grain.from_seed(settings.seed, settings.mpp)
-        self._nuclei = Nuclei.from_seed(settings.seed, settings.mpp)
+        self._nuclei = Nuclei.from_seed(settings.seed, settings.mpp, settings.mimics)
         self._stain = Stain.from_settings(settings)
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._lock = Lock()
@@ -71,7 +74,7 @@ class SyntheticSlide:
         return AnnotationSet(
             tuple(
                 Annotation(
-                    name=metastasis.name, group="metastases", exterior=metastasis.outline.polygon(256) / self.mpp
+                    name=metastasis.name, group="metastases", exterior=metastasis.outline.polygon(512) / self.mpp
                 )
                 for metastasis in self.layout.metastases
             )
@@ -130,7 +133,16 @@ class SyntheticSlide:
         if max(rough.depth.max(), rough.fat.max()) > -20:
             grids = Grids(self.settings.seed, x=x * mpp, y=y * mpp, side=span)
             fields = rough.upsampled(_STEP_PX)
-            hematoxylin, eosin = paint_matrix(fields, self._grain, grids, x=x, y=y, mpp=mpp)
+            hematoxylin, eosin = paint_matrix(
+                fields,
+                self._tissue.noise,
+                self._grain,
+                grids,
+                histiocytes=self._nuclei.histiocytes_share,
+                x=x,
+                y=y,
+                mpp=mpp,
+            )
             self._nuclei.stamp(hematoxylin, eosin, tissue, grids, x=x, y=y, mpp=mpp)
         light = develop(
             hematoxylin,

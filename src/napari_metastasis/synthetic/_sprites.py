@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -100,9 +100,10 @@ BANKS: dict[str, NucleusStyle] = {
 }  # fmt: skip
 
 
-def make_bank(name: str, seed: int, mpp: float) -> tuple[Sprite, ...]:
-    """Return the nuclei of one type, the smallest first."""
+def make_bank(name: str, seed: int, mpp: float, *, larger: float = 1.0, nucleoli: float = 1.0) -> tuple[Sprite, ...]:
+    """Return the nuclei of one type, the smallest first; ``larger`` and with more ``nucleoli`` than usual, if asked."""
     style = BANKS[name]
+    style = replace(style, radius=style.radius * larger, nucleoli=style.nucleoli * nucleoli)
     rng = np.random.default_rng((seed, 21, len(name), ord(name[0])))
     size = np.sort(style.radius * np.exp(style.radius_spread * rng.standard_normal(style.count)))
     return tuple(_nucleus(rng, style, radius, rng.uniform(0, np.pi), mpp, name) for radius in size.tolist())

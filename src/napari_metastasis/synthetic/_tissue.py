@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_metastasis.synthetic._layout import Layout, Metastasis, Node
 from napari_metastasis.synthetic._noise import Floats, Noise, upsampled
+from napari_metastasis.synthetic._parts import Layout, Metastasis, Node
 
 __all__ = ["Kind", "Tissue", "TissueMap"]
 
@@ -107,11 +107,14 @@ class Tissue:
         The slide's randomness.
     fat_um
         Width of the fat around a node.
+    mimics
+        How full and wide sinuses are, 0 to 1.
     """
 
     layout: Layout
     noise: Noise
     fat_um: float
+    mimics: float
 
     def near(self, x: float, y: float, width: float, height: float) -> Tissue:
         """Return the tissue less all that cannot reach the window at (x, y), in µm."""
@@ -159,26 +162,31 @@ class Tissue:
         depth = node.outline.depth(x, y) + wobble
         angle = node.outline.angle(x, y)
         capsule = np.maximum(30 + 13 * noise.at(x, y, 480, 8), 9)
-        width = np.maximum(17 + 11 * noise.at(x, y, 340, 9), 3)
+        width = np.maximum((17 + 11 * noise.at(x, y, 340, 9)) * np.float32(0.85 + 0.8 * self.mimics), 3)
         fibre = capsule - np.abs(depth - 0.5 * capsule) - 0.5 * capsule
         sinus = np.minimum(depth - capsule, capsule + width - depth)
         hilum = np.hypot(x - np.float32(node.hilum[0]), y - np.float32(node.hilum[1]))
         medulla = np.clip(1.25 - hilum / np.float32(node.hilum_um) + 0.2 * noise.at(x, y, 420, 10), 0, 1)
         # Medullary sinuses: the valleys of a noise, wider towards the hilum. Where a noise crosses zero, it changes by
         # about 5 / wavelength a µm.
-        maze = np.abs(noise.at(x, y, 150, 12) + 0.35 * noise.at(x, y, 60, 13))
-        sinus = np.maximum(sinus, (0.62 * medulla - 0.05 - maze) * 30)
+        maze = np.abs(noise.at(x, y, 190, 12) + 0.2 * noise.at(x, y, 70, 13))
+        sinus = np.maximum(sinus, ((0.5 + 0.45 * self.mimics) * medulla - 0.05 - maze) * 40)
         distance = np.hypot(x - np.float32(node.outline.x), y - np.float32(node.outline.y))
+        across = depth + 5 * noise.at(x, y, 110, 15) + 2 * noise.at(x, y, 38, 16)
+        along = angle * distance
         for turn, length, half_width, wave in node.trabeculae.tolist():
             away = np.angle(np.exp(1j * (angle - turn))).astype(np.float32) + wave * noise.at(x, y, 380, 14)
             beam = half_width * (1 - depth / length) - np.abs(away) * distance
+            # Their fibres leave the capsule's and run inwards.
+            inwards = (beam > -12) & (depth > capsule)
+            across = np.where(inwards, away * distance + 2 * noise.at(x, y, 38, 16), across)
+            along = np.where(inwards, depth, along)
             beam = np.where(depth > 0, beam, _FAR)
             fibre = np.maximum(fibre, beam)
             sinus = np.maximum(sinus, np.where(depth < length, np.minimum(beam + 16, 14), _FAR))
         closer = depth > out.depth
         inside = closer & (depth > -60)
-        out.across = np.where(inside, depth + 5 * noise.at(x, y, 110, 15) + 2 * noise.at(x, y, 38, 16), out.across)
-        out.along = np.where(inside, angle * distance, out.along)
+        out.across, out.along = np.where(inside, across, out.across), np.where(inside, along, out.along)
         out.depth, out.medulla = np.where(closer, depth, out.depth), np.where(closer, medulla, out.medulla)
         out.fibre, out.sinus = np.maximum(out.fibre, fibre), np.maximum(out.sinus, sinus)
 
@@ -213,7 +221,7 @@ class Tissue:
         noise = self.noise
         cos, sin = np.float32(np.cos(metastasis.angle)), np.float32(np.sin(metastasis.angle))
         u, v = x * cos + y * sin, y * cos - x * sin
-        lumen = np.full(x.shape, _FAR, np.float32)
+        lumen: Floats = np.full(x.shape, _FAR, np.float32)
         if "itc" in metastasis.name:
             nest = depth + 3 * noise.at(x, y, 30, 22)
         elif metastasis.pattern == "cords":
@@ -222,9 +230,9 @@ class Tissue:
             nest = (noise.at(x, y, 170, 25) + 0.3 * noise.at(x, y, 60, 24) + 0.75) * 34
         else:
             septa = np.abs(noise.at(u / 1.4, v, 250, 26) + 0.22 * noise.at(x, y, 70, 24))
-            nest = (septa - 0.15) * 50
+            nest = (septa - 0.2) * 55
             if metastasis.pattern == "glands":
-                lumen = (noise.at(u / 1.5, v, 105, 27) - 1.0) * 22
+                lumen = (noise.at(u / 1.3, v, 54, 27) + 0.3 * noise.at(x, y, 600, 30) - 1.3) * 15
                 lumen = np.minimum(lumen, nest - 14)
         # Cells stay inside the outline that is annotated.
         return np.minimum(nest, depth - 2 - 5 * np.abs(noise.at(x, y, 34, 28))), np.minimum(lumen, depth - 20)
