@@ -10,7 +10,7 @@ import typer
 from napari_metastasis.cli.console import say, say_json, show_progress
 from napari_metastasis.cli.options import with_settings
 from napari_metastasis.errors import StorageError
-from napari_metastasis.settings import PatchSampleSettings, SyntheticSettings
+from napari_metastasis.settings import CohortSampleSettings, PatchSampleSettings, SyntheticSettings
 
 __all__ = ["app"]
 
@@ -62,6 +62,31 @@ def patches(
             output, slides=settings.slides, per_slide=settings.per_slide, seed=settings.seed, progress=progress
         )
     say(f"Patches: {output}")
+
+
+@app.command()
+@with_settings("settings", CohortSampleSettings)
+def cohort(
+    output: Annotated[Path, typer.Argument(help="Folder to draw into; one that was begun is gone on with.")],
+    settings: CohortSampleSettings,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Draw a cohort of synthetic slides in CAMELYON16's layout, to train and measure on."""
+    from napari_metastasis.synthetic import make_cohort
+
+    with show_progress("Drawing", unit="slides") as progress:
+        plan = make_cohort(output, settings, progress=progress)
+    splits = {name: [s.kind for s in plan.slides if s.split == name] for name in ("train", "validation", "test")}
+    counts = {
+        name: {kind: kinds.count(kind) for kind in ("normal", "itc", "micro", "macro")}
+        for name, kinds in splits.items()
+    }
+    if as_json:
+        say_json({"cohort": str(output / "cohort.csv"), "slides": len(plan.slides), "splits": counts})
+        return
+    say(f"Cohort: {output / 'cohort.csv'}")
+    for name, kinds in counts.items():
+        say(f"{name}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
 
 
 def _refuse_existing(*paths: Path, overwrite: bool) -> None:
