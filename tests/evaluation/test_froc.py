@@ -128,10 +128,17 @@ def test_curve_and_readings_against_a_loop(seed):
     np.testing.assert_array_equal(curve.sensitivity_at(rates, "step"), expected)
 
 
+def lopsided_outcomes():
+    """A cohort whose false positives lie almost all on one slide: resamples need very different parts of the list."""
+    rng = np.random.default_rng(2)
+    crowd = outcome(false=rng.random(80).round(2), slide="crowd")
+    return [crowd, *(outcome(*rng.random(3).round(2), false=rng.random(1), slide=str(k)) for k in range(7))]
+
+
+@pytest.mark.parametrize("cohort", [random_outcomes(3), lopsided_outcomes()], ids=["even", "lopsided"])
 @pytest.mark.parametrize("reading", ["linear", "step"])
-def test_resamples_are_scored_as_cohorts_of_their_own(reading):
-    cohort = random_outcomes(3)
-    resamples = Resamples(np.array([one.is_tumour for one in cohort], dtype=int), number=40, seed=7)
+def test_resamples_are_scored_as_cohorts_of_their_own(reading, cohort):
+    resamples = Resamples(np.zeros(len(cohort), dtype=int), number=40, seed=7)
     figures = froc_figures(cohort, RATES, reading, resamples)
     drawn = []
     for counts in np.concatenate(list(resamples.blocks(1))):

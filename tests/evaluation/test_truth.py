@@ -45,7 +45,7 @@ def test_lesions_are_those_of_the_recipe(seed):
     mask = blobs(seed)
     labels, axes = recipe(mask)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(truth_module, "_STRIP", 16)  # so that a small mask has several
+        patch.setattr(truth_module, "_SQUARE", 16)  # so that a small mask has several
         found = truth_from_mask("s", mask, CHALLENGE)
     assert len(found.lesions) == labels.max()
     drawn = np.zeros_like(labels)

@@ -112,12 +112,21 @@ def froc_figures(
         If no slide has a lesion to find.
     """
     events = _events(outcomes)
+    # Of many detections few lie left of the last rate: as many as this cohort needs, and half as many more, to begin.
+    false_positives = np.cumsum(~events.is_hit)[events.last]
+    enough = int(1.5 * np.searchsorted(false_positives, max(rates) * len(outcomes), "right")) + 1
 
     def measure(counts: NDArray[np.int64]) -> Floats:
-        at = _read(*_points(events, counts), rates, reading)
+        points = enough
+        while True:
+            curves = _points(_strongest(events, points), counts)
+            if points >= len(events.last) or (curves[0][:, -1] > max(rates)).all():
+                break
+            points *= 2
+        at = _read(*curves, rates, reading)
         return np.column_stack((at.mean(axis=1), at))
 
-    score, *sensitivity = estimate(measure, resamples, width=len(events.last) + 1)
+    score, *sensitivity = estimate(measure, resamples, width=min(enough, len(events.last)) + 1)
     return FrocFigures(score=score, sensitivity=tuple(sensitivity))
 
 
@@ -137,6 +146,13 @@ def _events(outcomes: Sequence[SlideOutcome]) -> _Events:
     order = np.argsort(-probability, kind="stable")
     ends = np.append(np.diff(probability[order]) != 0, True)[: len(order)]
     return _Events(probability[order], slide[order], is_hit[order], np.flatnonzero(ends), targets)
+
+
+def _strongest(events: _Events, points: int) -> _Events:
+    """Return the events of the first so many operating points."""
+    last = events.last[:points]
+    end = int(last[-1]) + 1 if len(last) else 0
+    return _Events(events.probability[:end], events.slide[:end], events.is_hit[:end], last, events.targets)
 
 
 def _points(events: _Events, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:

@@ -16,7 +16,7 @@ from scipy import ndimage
 from skimage.measure import regionprops
 
 from napari_metastasis.annotations import Annotation, rasterize
-from napari_metastasis.geometry import LevelFrame, Region
+from napari_metastasis.geometry import LevelFrame, Region, Size
 from napari_metastasis.lesions.measure import SizeClass, lengths, size_class
 from napari_metastasis.settings import EvaluationSettings
 
@@ -24,8 +24,8 @@ __all__ = ["SlideTruth", "TrueLesion", "truth_from_annotations", "truth_from_mas
 
 Mask = NDArray[np.bool_]
 
-#: Rows whose distances are computed at a time, which bounds memory and changes no answer.
-_STRIP = 512
+#: Side of the squares whose distances are computed at a time; bounds memory, skips empty ones and changes no answer.
+_SQUARE = 256
 #: Pixels that touch at a corner belong together.
 _CORNERS_TOUCH = np.ones((3, 3), dtype=bool)
 
@@ -208,13 +208,15 @@ def _grown(tumour: Mask, radius: float) -> Mask:
     """Return where a tumour pixel lies nearer than ``radius``, in pixels between centres."""
     halo = int(np.ceil(radius))
     grown = np.zeros_like(tumour)
-    for top in range(0, len(tumour), _STRIP):
-        first = max(0, top - halo)
-        part = tumour[first : top + _STRIP + halo]
+    whole = Region.of(Size(tumour.shape[1], tumour.shape[0]))
+    for square in whole.split(_SQUARE):
+        around = Region(square.x - halo, square.y - halo, square.width + 2 * halo, square.height + 2 * halo)
+        around = around.intersection(whole)
+        part = tumour[around.slices]
         # Without tumour there is nothing to be near to.
         if part.any():
             near = ndimage.distance_transform_edt(~part) < radius
-            grown[top : top + _STRIP] = near[top - first : top - first + _STRIP]
+            grown[square.slices] = near[square.shifted(-around.x, -around.y).slices]
     return grown
 
 
