@@ -12,7 +12,14 @@ from cohort_files import write_mask, write_outline
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_metastasis.annotations import Annotation, AnnotationSet, MaskFile, detect_tumour_value, rasterize
+from napari_metastasis.annotations import (
+    Annotation,
+    AnnotationSet,
+    MaskFile,
+    detect_tumour_value,
+    rasterize,
+    read_asap_xml,
+)
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
 from napari_metastasis.training.truth import MaskTruth, NoTumour, OutlineTruth, open_truth
@@ -205,3 +212,28 @@ def test_outlines_and_masks_of_one_disc_agree(tmp_path):
     # Half a pixel of the rim at most: the mask is on level-0 pixels, the outline exact.
     assert (outline ^ mask).sum() < 0.03 * outline.sum()
     assert outline.sum() * 0.972**2 == pytest.approx(np.pi * RADIUS_UM**2, rel=0.01)
+
+
+@pytest.mark.shared
+def test_real_outlines_at_their_rims_are_what_drawing_them_gives(shared_data):
+    outlines = read_asap_xml(shared_data / "froc_case" / "Tumor_016.xml").tumour
+    frame = ModelFrame(scale=4.0, mpp=0.243, size=Size(24_000, 55_000))
+    truth = OutlineTruth(outlines)
+    rng = np.random.default_rng(0)
+    corners = np.concatenate([area.exterior for area in outlines]) / frame.scale
+    seen = set()
+    for x, y in rng.permutation(corners)[:25] - rng.uniform(0, 40, (25, 2)):
+        window = Region(int(x), int(y), 40, 40)
+        found = truth.over(frame, window)
+        np.testing.assert_array_equal(found, rasterize(outlines, frame, window))
+        seen.add(bool(found.any()) + bool(found.all()))
+    assert 1 in seen
+    # The coarse cells hold the level-5 mask that the organisers' tools made of the same outlines.
+    grid = grid_of(frame, 32)
+    coarse = truth.over_cells(grid)
+    with MaskFile(shared_data / "froc_case" / "Tumor_016_mask_level5.png") as file:
+        mask = file.read(Region(0, 0, grid.cells.width * 4, grid.cells.height * 4)) == 255
+    cells = mask.reshape(grid.cells.height, 4, grid.cells.width, 4)
+    assert not (cells.any(axis=(1, 3)) & ~coarse.may_hold).any()
+    assert not (coarse.full & ~cells.all(axis=(1, 3))).any()
+    assert coarse.may_hold.sum() < 12 * cells.any(axis=(1, 3)).sum()
