@@ -1,0 +1,110 @@
+"""Places that a model took for tumour and that are not, and the file that keeps them."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_metastasis.errors import StorageError
+from napari_metastasis.storage import atomic_text
+
+__all__ = ["HardNegative", "read_hard_negatives", "strongest_first", "write_hard_negatives"]
+
+_COLUMNS = ["slide", "x", "y", "probability"]
+
+
+@dataclass(frozen=True, slots=True)
+class HardNegative:
+    """Normal tissue that a model took for tumour.
+
+    Attributes
+    ----------
+    slide
+        The slide's name.
+    x, y
+        Centre of the patch, in level-0 pixels.
+    probability
+        The model's answer, a float32.
+    """
+
+    slide: str
+    x: float
+    y: float
+    probability: float
+
+
+def strongest_first(mined: Iterable[HardNegative]) -> tuple[HardNegative, ...]:
+    """Return places of several slides by falling probability; equal ones by slide, then row, then column."""
+    return tuple(sorted(mined, key=lambda place: (-place.probability, place.slide, place.y, place.x)))
+
+
+def write_hard_negatives(path: str | os.PathLike[str], mined: Iterable[HardNegative]) -> None:
+    """Write mined places as ``slide,x,y,probability``, so that they read back the very same.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    mined
+        Written in the order given; none is a result too.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; nothing half-written is left.
+    """
+    with atomic_text(path) as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(_COLUMNS)
+        table.writerows(
+            # The shortest decimals that read back the same.
+            (place.slide, repr(place.x), repr(place.y), np.format_float_positional(np.float32(place.probability)))
+            for place in mined
+        )
+
+
+def read_hard_negatives(path: str | os.PathLike[str]) -> tuple[HardNegative, ...]:
+    """Read what :func:`write_hard_negatives` wrote, in its order.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read or is damaged; the line is named.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file, strict=True))
+    except OSError as error:
+        raise StorageError(
+            f"expected mined places in {path}, got none to read ({error.strerror}); check the path"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _damaged(path, 1, f"no such table ({error})") from error
+    if not rows or rows[0] != _COLUMNS:
+        raise _damaged(path, 1, repr(",".join(rows[0])[:60]) if rows else "an empty file")
+    return tuple(_place(path, number, row) for number, row in enumerate(rows[1:], start=2))
+
+
+def _place(path: Path, number: int, row: list[str]) -> HardNegative:
+    try:
+        slide, x, y, probability = row
+        place = HardNegative(slide, float(x), float(y), float(np.float32(probability)))
+    except ValueError as error:
+        raise _damaged(path, number, repr(",".join(row)[:60])) from error
+    # Written so that NaN, which compares false with everything, is refused as well.
+    if not (slide and math.isfinite(place.x) and math.isfinite(place.y) and 0 <= place.probability <= 1):
+        raise _damaged(path, number, repr(",".join(row)[:60]))
+    return place
+
+
+def _damaged(path: Path, number: int, got: str) -> StorageError:
+    return StorageError(
+        f"expected {','.join(_COLUMNS)} in line {number} of {path}, got {got}; move the file away and mine again"
+    )
