@@ -87,6 +87,46 @@ def test_every_size_class_is_met(seed):
         assert (annotation.exterior < (settings.width_px, settings.height_px)).all()
 
 
+def test_mimics_change_normal_cells_and_leave_tumour_alone():
+    settings = SyntheticSettings(seed=4, width_px=2700, height_px=2100, macro=0, micro=1, itc=0, fat_mm=0.1)
+    plain, deceptive = (SyntheticSlide(replace(settings, mimics=mimics)) for mimics in (0.0, 1.0))
+    for one, other in zip(plain.annotations, deceptive.annotations, strict=True):
+        np.testing.assert_array_equal(one.exterior, other.exterior)
+    mine, theirs = plain._nuclei, deceptive._nuclei
+    for bank in ("histiocytes", "centroblasts"):
+        assert np.median([nucleus.half for nucleus in getattr(theirs, bank)]) > np.median(
+            [nucleus.half for nucleus in getattr(mine, bank)]
+        )
+    for one, other in zip(mine.tumour, theirs.tumour, strict=True):
+        np.testing.assert_array_equal(one.add, other.add)
+    x, y = np.meshgrid(np.arange(0, 1300, 6, dtype=np.float32), np.arange(0, 1020, 6, dtype=np.float32))
+    (before, tumour), (after, _) = plain.kinds_at(x, y), deceptive.kinds_at(x, y)
+    np.testing.assert_array_equal(before[tumour > 0], after[tumour > 0])
+    assert (after == Kind.SINUS).sum() > 1.3 * (before == Kind.SINUS).sum()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 2016])
+def test_pens_mark_beside_metastases(seed):
+    layout = plan_layout(SyntheticSettings(seed=seed, pen_marks=4))
+    for pen in layout.pens:
+        for metastasis in layout.metastases:
+            # By the outlines' own corners, not by the search's distance.
+            gaps = metastasis.outline.polygon(256)[:, None] - pen.points
+            assert np.hypot(gaps[..., 0], gaps[..., 1]).min() > pen.half_width_um
+
+
+def test_coarse_grain_does_not_repeat_where_the_tables_of_fine_grain_do():
+    """At low power, tumour is no more like itself one table away than at any other distance."""
+    slide = SyntheticSlide(SyntheticSettings(seed=2016))
+    macro = slide.layout.metastases[0].outline
+    region = around(slide, macro, 2048)
+    x, y = ((np.arange(0, 2048, 8) + start) * slide.mpp for start in (region.x, region.y))
+    noise = slide._tissue.noise.at(x.astype(np.float32)[None, :], y.astype(np.float32)[:, None], 9, 71)
+    spectrum = np.abs(np.fft.rfft2(noise - noise.mean())) ** 2
+    alike = np.fft.irfft2(spectrum) / np.fft.irfft2(spectrum)[0, 0]
+    assert np.abs(alike[[0, 128, 128], [128, 0, 128]]).max() < 6 * alike[20:100, 20:100].std()
+
+
 def test_lymphoid_tissue_is_dark_fat_is_light_and_glass_is_white(small):
     """Rough colours: lymphoid tissue darker than tumour, tumour darker than fat, fat darker than glass."""
     rng = np.random.default_rng(1)
