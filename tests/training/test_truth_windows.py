@@ -85,6 +85,24 @@ def check_coarse(truth, frame, cell_px):
     return coarse
 
 
+def test_coarse_cells_bear_outlines_at_the_border_and_far_beyond_it():
+    border = np.array([(0, 0), (1400, 0), (1400, 1100), (0, 1100)], float)
+    thin = np.array([(0, 40), (0, 900), (0.6, 900), (0.6, 40)], float)
+    nonsense = np.array([(300, 500), (1e12, 501), (1e12, 503), (300, 502)], float)
+    below = np.array([(-9e8, 2000), (9e8, 2000), (9e8, 3000)], float)
+    frame = ModelFrame(scale=1.0, mpp=0.486, size=SLIDE)
+    for rings, most in (
+        ([border], 1500),
+        ([thin], 100),
+        ([nonsense], 200),
+        ([below], 0),
+        ([thin, nonsense, below], 300),
+    ):
+        outlines = AnnotationSet(tuple(Annotation(name="", group="_0", exterior=ring) for ring in rings))
+        coarse = check_coarse(OutlineTruth(outlines), frame, 33)
+        assert coarse.may_hold.sum() <= most
+
+
 @pytest.mark.parametrize("pyramid", [False, True])
 @pytest.mark.parametrize(("downsample", "suffix"), [(1, ".tif"), (4, ".tif"), (32, ".png")])
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0, 4.3])

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_metastasis.annotations import Annotation, fill_edges, rasterize
-from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
+from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
 
 __all__ = ["OutlineIndex"]
 
@@ -75,9 +75,9 @@ class _Ring:
             edges = np.unique(edges)
         return fill_edges((self.start[edges] - origin) / step, (self.end[edges] - origin) / step, region.size)
 
-    def cells_passed(self, origin: FloatArray, step: float) -> npt.NDArray[np.int64]:
+    def cells_passed(self, origin: FloatArray, step: float, cells: Size) -> npt.NDArray[np.int64]:
         """Return (n, 2) of (column, row) of cells along the edges, close enough together to miss no neighbour."""
-        start, end = (self.start - origin) / step, (self.end - origin) / step
+        start, end = _clipped((self.start - origin) / step, (self.end - origin) / step, cells)
         pieces = np.ceil(np.abs(end - start).max(axis=1) / _STEP_CELLS).astype(np.int64) + 1
         edge = np.repeat(np.arange(len(start)), pieces)
         piece = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -133,8 +133,21 @@ class OutlineIndex:
         corner = grid.cell_corner(0, 0)
         for exterior, holes in self._areas:
             for ring in (exterior, *holes):
-                cells = ring.cells_passed(np.array([corner.x, corner.y]), grid.cell_px)
+                cells = ring.cells_passed(np.array([corner.x, corner.y]), grid.cell_px, grid.cells)
                 cells = cells[((cells >= 0) & (cells < (grid.cells.width, grid.cells.height))).all(axis=1)]
                 passed[cells[:, 1], cells[:, 0]] = True
         passed = ndimage.binary_dilation(passed, structure=np.ones((3, 3), dtype=bool))
         return inside | passed, inside & ~passed
+
+
+def _clipped(start: FloatArray, end: FloatArray, cells: Size) -> tuple[FloatArray, FloatArray]:
+    """Return the parts of edges that pass over a grid (Liang & Barsky 1984); coordinates may be any nonsense."""
+    along = end - start
+    # Edges along an axis never leave the grid on the other: a step too small to matter keeps 0 / 0 away.
+    slope = np.where(along == 0, np.finfo(np.float64).tiny, along)
+    with np.errstate(over="ignore"):
+        first, second = -start / slope, (np.array([cells.width, cells.height]) - start) / slope
+    enter = np.minimum(first, second).max(axis=1).clip(0, 1)[:, None]
+    leave = np.maximum(first, second).min(axis=1).clip(0, 1)[:, None]
+    over = (enter <= leave)[:, 0]
+    return (start + enter * along)[over], (start + leave * along)[over]
