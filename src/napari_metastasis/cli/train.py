@@ -1,16 +1,33 @@
-"""``train``: patches or slides in, a model out."""
+"""``train``: slides or patches in, a model out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_metastasis.cli.console import say
-from napari_metastasis.cli.options import with_settings
-from napari_metastasis.errors import MissingDependencyError
-from napari_metastasis.settings import DEFAULT_MODEL, AugmentSettings, NetworkSettings, TrainSettings
+from napari_metastasis.cli.console import Progress, note, say, show_progress, stop_on_interrupt
+from napari_metastasis.cli.options import WrongUsage, with_settings
+from napari_metastasis.errors import MissingDependencyError, ScanCancelledError
+from napari_metastasis.settings import (
+    AugmentSettings,
+    CohortSettings,
+    MiningSettings,
+    NetworkSettings,
+    SamplingSettings,
+    ScanSettings,
+    TissueSettings,
+    TrainSettings,
+)
+
+if TYPE_CHECKING:
+    from napari_metastasis.models import ModelSpec
+    from napari_metastasis.pipeline.stages import CohortTraining
+    from napari_metastasis.training.cohort import Cohort
+    from napari_metastasis.training.streams import PatchStream
 
 __all__ = ["app"]
 
@@ -24,21 +41,46 @@ def _train() -> None:
 
 @app.command()
 @with_settings("settings", TrainSettings, panel="Training")
-@with_settings("network", NetworkSettings)
+@with_settings("network", NetworkSettings, panel="Training")
+@with_settings("augment", AugmentSettings, panel="Augmentation", leave_out=("scale",))
+@with_settings("sampling", SamplingSettings, panel="Slides")
+@with_settings("splits", CohortSettings, panel="Slides")
+@with_settings("mining", MiningSettings, panel="Hard negatives")
 def scannet(
-    patches: Annotated[
-        list[Path],
-        typer.Option(
-            help="Labelled patches: a folder or zip with class folders 0 and 1, or PCam's HDF5. Give it again for more."
-        ),
-    ],
-    validation: Annotated[Path, typer.Option(help="Patches from other slides, on which every epoch is measured.")],
     output: Annotated[
-        Path, typer.Option(help="Run folder; a run found there with the same settings and patches goes on.")
+        Path, typer.Option(help="Run folder; a run found there with the same settings and data goes on.")
     ],
     settings: TrainSettings,
     network: NetworkSettings,
-    name: Annotated[str, typer.Option(help="Name of the model.")] = DEFAULT_MODEL,
+    augment: AugmentSettings,
+    sampling: SamplingSettings,
+    splits: CohortSettings,
+    mining: MiningSettings,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(
+            help="Slides with annotations: a CSV file, or a folder laid out as CAMELYON16, CAMELYON17 or images/masks.",
+            rich_help_panel="Slides",
+        ),
+    ] = None,
+    patches: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Labelled patches: a folder or zip with class folders 0 and 1, or PCam's HDF5. Give it again for more."
+        ),
+    ] = None,
+    patches_share: Annotated[
+        float,
+        typer.Option(help="Share of labelled patches in a batch where there are slides as well.", min=0.01, max=0.99),
+    ] = 0.5,
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            help="Patches from other slides, on which every epoch is measured; the cohort's validation slides by "
+            "default."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the model; 'scannet-' and the run folder's by default.")] = "",
     initial: Annotated[
         str,
         typer.Option(
@@ -47,36 +89,148 @@ def scannet(
         ),
     ] = "",
     description: Annotated[
-        str, typer.Option(help="What the patches are, for the model card; their names by default.")
+        str, typer.Option(help="What the data are, for the model card; their names by default.")
     ] = "",
     licence: Annotated[str, typer.Option(help="Licence of the weights, for the model card.")] = "",
 ) -> None:
-    """Train Fast ScanNet on patches (a first version: patches only, no mining)."""
-    from napari_metastasis.models import load_initial
-    from napari_metastasis.patches import join_patches, open_patches
-    from napari_metastasis.scanning import resolve_devices
+    """Train Fast ScanNet on slides, on patches, or on both, and keep the model by its name.
 
+    On slides, general training is followed by rounds of hard-negative mining. A run that was stopped goes on when the
+    same command is run again.
+    """
+    _need_training()
+    from napari_metastasis.models import load_initial
+    from napari_metastasis.scanning import resolve_devices
+    from napari_metastasis.training.loop import patch_spec, train_scannet
+
+    if cohort is None and not patches:
+        raise WrongUsage("expected --cohort or --patches, got neither; give slides, patches, or both")
+    if cohort is None and validation is None:
+        raise WrongUsage("expected --validation beside --patches, got none; give patches from other slides")
+    resolve_devices(settings.device)  # refuses what this machine lacks, before anything is written
+    with show_progress("Fetching weights", unit="MB", scale=1e-6) as fetching:
+        beginning = load_initial(initial, progress=fetching) if initial else None
+    spec = patch_spec(name or f"scannet-{output.resolve().name}", network.architecture, network.mpp, beginning)
+    named = [path for path in (cohort, *(patches or ()), validation) if path is not None]
+    run: dict[str, Any] = {
+        "output": output,
+        "data_description": description or f"Trained on {', '.join(path.name for path in named)}",
+        "licence": licence,
+        "initial": beginning,
+    }
+    measured = _all(validation, spec, settings) if validation is not None else None
+    if cohort is None:
+        training = _stream(patches or [], spec, settings.batch_size, settings.seed)
+        assert measured is not None
+        weights = train_scannet(spec, training=training, validation=measured, settings=settings, augment=augment, **run)
+    else:
+        from napari_metastasis.pipeline.stages import CohortTraining
+
+        how = CohortTraining(
+            train=settings,
+            augment=augment,
+            sampling=sampling,
+            mining=mining,
+            scan=ScanSettings(device=settings.device),
+            tissue=TissueSettings(),
+        )
+        share = max(1, round(settings.batch_size * patches_share))
+        mixed = _stream(patches, spec, share, settings.seed) if patches else None
+        weights = _on_cohort(_read_cohort(cohort, splits), spec, how, patches=mixed, validation=measured, **run)
+    _keep_by_name(weights)
+    say(str(weights))
+
+
+def _need_training() -> None:
+    """Load what training needs, or say what to install."""
     try:
-        from napari_metastasis.training.loop import patch_spec, train_scannet
-        from napari_metastasis.training.streams import AllPatches, BalancedPatches
+        import napari_metastasis.training.loop  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"expected {error.name} for training, got none installed; pip install 'napari-metastasis[train]'"
         ) from error
-    resolve_devices(settings.device)  # refuses what this machine lacks, before anything is written
-    beginning = load_initial(initial) if initial else None
-    spec = patch_spec(name, network.architecture, network.mpp, beginning)
-    weights = train_scannet(
-        spec,
-        training=BalancedPatches(
-            join_patches([open_patches(path) for path in patches]), spec.patch_px, settings.batch_size, settings.seed
-        ),
-        validation=AllPatches(open_patches(validation), spec.patch_px, settings.batch_size),
-        output=output,
-        settings=settings,
-        augment=AugmentSettings(),
-        licence=licence,
-        data_description=description or f"{', '.join(path.name for path in patches)}; measured on {validation.name}",
-        initial=beginning,
+
+
+def _stream(patches: list[Path], spec: ModelSpec, batch_size: int, seed: int) -> PatchStream:
+    from napari_metastasis.patches import join_patches, open_patches
+    from napari_metastasis.training.streams import BalancedPatches
+
+    return BalancedPatches(join_patches([open_patches(path) for path in patches]), spec.patch_px, batch_size, seed)
+
+
+def _all(patches: Path, spec: ModelSpec, settings: TrainSettings) -> PatchStream:
+    from napari_metastasis.patches import open_patches
+    from napari_metastasis.training.streams import AllPatches
+
+    return AllPatches(open_patches(patches), spec.patch_px, settings.batch_size)
+
+
+def _read_cohort(path: Path, splits: CohortSettings) -> Cohort:
+    """Return a cohort in which nothing is wrong; name everything that is."""
+    from napari_metastasis.errors import CohortError
+    from napari_metastasis.settings import SlideSettings
+    from napari_metastasis.training.cohort import read_cohort
+    from napari_metastasis.training.cohort_check import check_cohort
+
+    cohort = read_cohort(
+        path, validation_share=splits.validation_share, seed=splits.split_seed, mpp=splits.cohort_mpp or None
     )
-    say(str(weights))
+    for flawed in cohort.left_out:
+        note(f"{flawed.slide.name} is left out: {flawed.reason}")
+    with show_progress("Checking the cohort", unit="slides") as progress:
+        problems = check_cohort(cohort, threads=SlideSettings().threads, progress=progress)
+    for problem in problems:
+        note(str(problem))
+    if problems:
+        raise CohortError(
+            f"expected a cohort without faults, got the {len(problems)} above in {path}; put them right first"
+        )
+    return cohort
+
+
+class _Bars:
+    """Bars of the steps that are no training, and whether Ctrl-C came during one; training minds Ctrl-C itself."""
+
+    def __init__(self) -> None:
+        self._asked: Callable[[], bool] | None = None
+
+    def should_stop(self) -> bool:
+        return self._asked is not None and self._asked()
+
+    @contextmanager
+    def __call__(self, title: str) -> Iterator[Progress]:
+        with stop_on_interrupt() as asked, show_progress(title, unit="slides") as progress:
+            self._asked = asked
+            try:
+                yield progress
+            finally:
+                self._asked = None
+
+
+def _on_cohort(cohort: Cohort, spec: ModelSpec, how: CohortTraining, *, output: Path, **run: Any) -> Path:
+    from napari_metastasis.pipeline.stages import train_on_cohort
+
+    bars = _Bars()
+    try:
+        done = train_on_cohort(cohort, spec, how, output=output, bar=bars, should_stop=bars.should_stop, **run)
+    except ScanCancelledError:
+        # Nobody but Ctrl-C stops it here.
+        raise KeyboardInterrupt from None
+    for number, count in enumerate(done.mined, start=1):
+        note(f"round {number}: {count} hard negatives; see {output / f'mining-{number}'}")
+    for failure in done.failures:
+        note(f"{failure.slide} was passed over: {failure.reason}")
+    return done.weights
+
+
+def _keep_by_name(weights: Path) -> None:
+    """Keep the model among the user's own, unless its name is taken: the run itself is done."""
+    from napari_metastasis.errors import ModelError
+    from napari_metastasis.models import add_model
+
+    try:
+        entry = add_model(weights)
+    except ModelError as error:
+        note(str(error))
+    else:
+        note(f"scan with it by its name: --model {entry.name}")

@@ -66,6 +66,12 @@ class SamplingSettings:
         minimum=2,
         maximum=100_000_000,
     )
+    validation_patches: int = setting(
+        4096,
+        "Patches of the validation slides, half of them tumour, that every epoch is measured on; always the same ones.",
+        minimum=2,
+        maximum=10_000_000,
+    )
     tumour_value: int = setting(
         0,
         "Value of tumour in masks of small numbers; 0 detects it: 2, or 1 where no mask has a 2. Grey masks are tumour "

@@ -22,8 +22,8 @@ from napari_metastasis.training.trainer import (
     BEST,
     LAST,
     BatchNumbers,
-    errors_of_workers,
     make_trainer,
+    plain_errors,
     quiet_lightning,
     stream_loader,
 )
@@ -160,7 +160,7 @@ def _fit(
     last = output / LAST
     # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
     begun = torch.load(last, weights_only=True)["epoch"] + 1 if last.exists() else 0
-    with quiet_lightning(), errors_of_workers():
+    with quiet_lightning(), plain_errors():
         trainer = make_trainer(output, settings, progress=progress)
         validating = stream_loader(validation, settings, range(validation.batches_per_epoch))
         trainer.fit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from napari_metastasis.errors import MetastasisError, TrainingError
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.training.streams import PatchStream
 
-__all__ = ["BEST", "LAST", "BatchNumbers", "errors_of_workers", "make_trainer", "quiet_lightning", "stream_loader"]
+__all__ = ["BEST", "LAST", "BatchNumbers", "make_trainer", "plain_errors", "quiet_lightning", "stream_loader"]
 
 #: Files of a run folder: the epoch that ended last, and the one whose model was best.
 LAST = "last.ckpt"
@@ -172,10 +173,17 @@ def quiet_lightning() -> Iterator[None]:
 
 
 @contextmanager
-def errors_of_workers() -> Iterator[None]:
-    """Give errors from worker processes their own line back: torch wraps it in the worker's traceback."""
+def plain_errors() -> Iterator[None]:
+    """Give errors their own line back, which torch wraps in a worker's traceback, and Ctrl-C its own meaning."""
+    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
+    except SystemExit as ended:
+        # Lightning ends the whole process on Ctrl-C; whether to, and with which status, is the caller's to say.
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
+        raise
     except MetastasisError as error:
         if "\n" not in str(error):
             raise

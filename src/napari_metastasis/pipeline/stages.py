@@ -1,0 +1,344 @@
+"""Train on slides: general training first, then rounds of hard-negative mining (Lin et al. 2019, II-C)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from napari_metastasis.errors import CohortError, MetastasisError, ScanCancelledError, TrainingError
+from napari_metastasis.models import InitialWeights, ModelSpec, load_checkpoint, load_initial, save_checkpoint
+from napari_metastasis.pipeline.cohort import FailedSlide, scan_cohort
+from napari_metastasis.settings import (
+    AugmentSettings,
+    DetectionSettings,
+    MiningSettings,
+    SamplingSettings,
+    ScanSettings,
+    TissueSettings,
+    TrainSettings,
+)
+from napari_metastasis.slides import reading_threads
+from napari_metastasis.storage import atomic_text, storage_errors
+from napari_metastasis.training.cohort import Cohort, CohortSlide, write_cohort
+from napari_metastasis.training.contact_sheet import draw_hard_negatives
+from napari_metastasis.training.hard_negatives import (
+    HardNegative,
+    read_hard_negatives,
+    strongest_first,
+    write_hard_negatives,
+)
+from napari_metastasis.training.loop import train_scannet
+from napari_metastasis.training.mined_stream import HardNegativeStream, with_hard_negatives
+from napari_metastasis.training.mining import mine_slide
+from napari_metastasis.training.sampling import SlideStream, tumour_value_of
+from napari_metastasis.training.slide_patches import SlideFailure
+from napari_metastasis.training.streams import MixedStream, PatchStream
+
+__all__ = ["CohortTraining", "StagedRun", "train_on_cohort"]
+
+#: Shows how far a step of a run is: a title in, a function of (done, total) out.
+ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+
+#: Validation patches must not be those of any training batch, whatever the seed.
+_VALIDATION_SEED = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortTraining:
+    """How a model is trained on the slides of a cohort: every setting of a run, in its groups."""
+
+    train: TrainSettings
+    augment: AugmentSettings
+    sampling: SamplingSettings
+    mining: MiningSettings
+    scan: ScanSettings
+    tissue: TissueSettings
+
+
+@dataclass(frozen=True, slots=True)
+class StagedRun:
+    """What a run gave.
+
+    Attributes
+    ----------
+    weights
+        The final model.
+    mined
+        Hard negatives found in each round.
+    failures
+        Slides that patches could not be taken from, or that could not be scanned; each is named once.
+    """
+
+    weights: Path
+    mined: tuple[int, ...]
+    failures: tuple[SlideFailure, ...]
+
+
+def train_on_cohort(
+    cohort: Cohort,
+    spec: ModelSpec,
+    how: CohortTraining,
+    *,
+    output: Path,
+    data_description: str,
+    licence: str,
+    bar: ProgressBar,
+    should_stop: Callable[[], bool],
+    initial: InitialWeights | None = None,
+    patches: PatchStream | None = None,
+    validation: PatchStream | None = None,
+) -> StagedRun:
+    """Train on slides; then scan them for false positives and train on with these, as many rounds as asked.
+
+    Everything lies in the run folder: ``cohort.csv`` (the slides with the splits that were used), ``stage-0``,
+    ``mining-1`` (heatmaps, ``hard_negatives.csv``, contact sheets), ``stage-1`` …, ``failures.jsonl``, and the final
+    model. Each step that is done is kept: a run that was killed goes on where it stopped.
+
+    Parameters
+    ----------
+    cohort
+        Slides with annotations and splits.
+    spec
+        What to train.
+    how
+        Every setting.
+    output
+        Run folder.
+    data_description, licence
+        For the model card.
+    bar
+        Shows the steps that are no training, which has a bar of its own.
+    should_stop
+        Asked during these steps.
+    initial
+        Weights to begin with.
+    patches
+        Labelled patches mixed into every batch, beside those of the slides.
+    validation
+        What each epoch is measured on; the cohort's validation slides by default.
+
+    Raises
+    ------
+    CohortError
+        If there is nothing to train or to measure on.
+    TrainingError
+        If the folder holds another run, or training cannot go on.
+    ScanCancelledError
+        If ``should_stop`` said so; the same call goes on.
+    """
+    training = cohort.of("train")
+    if not training:
+        raise CohortError(f"expected slides to train on, got none in {cohort.origin}; mark some as train")
+    with storage_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+    write_cohort(output / "cohort.csv", cohort.slides)
+    run = _Run(cohort, training, spec, how, output, data_description, licence, bar, should_stop)
+    measured = run.validation() if validation is None else validation
+    weights = run.train(0, (), initial=initial, patches=patches, validation=measured)
+    mined: tuple[HardNegative, ...] = ()
+    found = []
+    for number in range(1, how.mining.mining_rounds + 1):
+        fresh = run.mine(number, weights)
+        found.append(len(fresh))
+        mined = _merged(mined, fresh)
+        if not mined:
+            # Nothing to learn from: the model of the stage before is the run's.
+            break
+        weights = run.train(number, mined, initial=load_initial(weights), patches=patches, validation=measured)
+    final = _keep(weights, output / f"{spec.name}.safetensors", {"mined": found})
+    return StagedRun(final, tuple(found), run.failures())
+
+
+def _merged(earlier: tuple[HardNegative, ...], fresh: tuple[HardNegative, ...]) -> tuple[HardNegative, ...]:
+    """Return the places of all rounds; one found again counts with what the latest model says of it."""
+    places = {(place.slide, place.x, place.y): place for place in (*earlier, *fresh)}
+    return strongest_first(places.values())
+
+
+def _keep(weights: Path, path: Path, more: dict[str, Any]) -> Path:
+    """Store a stage's model as the run's own, with what the run adds to its card."""
+    model = load_checkpoint(weights)
+    save_checkpoint(path, model.network, model.spec, {**model.card, **more})
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run with all that its steps share."""
+
+    cohort: Cohort
+    slides: tuple[CohortSlide, ...]
+    spec: ModelSpec
+    how: CohortTraining
+    output: Path
+    data_description: str
+    licence: str
+    bar: ProgressBar
+    should_stop: Callable[[], bool]
+
+    @property
+    def journal(self) -> Path:
+        return self.output / "failures.jsonl"
+
+    def failures(self) -> tuple[SlideFailure, ...]:
+        """Return every failure of this run's folder, once for each slide."""
+        if not self.journal.exists():
+            return ()
+        with storage_errors(self.journal):
+            lines = self.journal.read_text(encoding="utf-8").splitlines()
+        found = {values["slide"]: values["reason"] for values in map(json.loads, reversed(lines))}
+        return tuple(SlideFailure(slide, reason) for slide, reason in reversed(found.items()))
+
+    def validation(self) -> PatchStream:
+        """Return patches of the validation slides, the same after every epoch and in every run with this cohort."""
+        slides = self.cohort.of("validation")
+        if not slides:
+            raise CohortError(
+                f"expected slides to validate on, got none in {self.cohort.origin}; mark some as validation, raise "
+                "--validation-share, or give labelled patches as --validation"
+            )
+        sampling = replace(
+            self.how.sampling,
+            tumour_share=0.5,
+            patches_per_epoch=min(self.how.sampling.validation_patches, self.how.sampling.patches_per_epoch),
+        )
+        stream = SlideStream(
+            slides, self.spec, sampling, self.how.train.batch_size, _VALIDATION_SEED, journal=self.journal
+        )
+        self._prepare("Looking at validation slides", stream)
+        return stream
+
+    def _prepare(self, title: str, stream: SlideStream | HardNegativeStream) -> None:
+        threads = reading_threads(self.how.scan.threads, beside_network=False)
+        with self.bar(title) as progress:
+            if not stream.prepare(threads=threads, progress=progress, should_stop=self.should_stop):
+                raise ScanCancelledError(
+                    "expected to look at every slide first, but was stopped; the same command goes on"
+                )
+
+    def train(
+        self,
+        number: int,
+        mined: tuple[HardNegative, ...],
+        *,
+        initial: InitialWeights | None,
+        patches: PatchStream | None,
+        validation: PatchStream,
+    ) -> Path:
+        """Train one stage; return its model."""
+        settings = self.how.train if number == 0 else _later(self.how.train, self.how.mining)
+        settings = replace(settings, seed=settings.seed + number)
+        return train_scannet(
+            self.spec,
+            training=self._training(settings, mined, patches),
+            validation=validation,
+            output=self.output / f"stage-{number}",
+            settings=settings,
+            augment=self.how.augment,
+            data_description=self.data_description,
+            licence=self.licence,
+            initial=initial,
+        )
+
+    def _training(
+        self, settings: TrainSettings, mined: tuple[HardNegative, ...], patches: PatchStream | None
+    ) -> PatchStream:
+        """Return the stage's batches: slides, mined places in the stead of other normal ones, and labelled patches."""
+        stream = with_hard_negatives(
+            self.slides,
+            mined,
+            self.spec,
+            self.how.sampling,
+            self.how.mining,
+            settings.batch_size,
+            settings.seed,
+            journal=self.journal,
+        )
+        parts = stream.parts if isinstance(stream, MixedStream) else (stream,)
+        for part in parts:
+            if isinstance(part, SlideStream | HardNegativeStream):
+                self._prepare("Looking at training slides", part)
+        return stream if patches is None else MixedStream((*parts, patches))
+
+    def mine(self, number: int, weights: Path) -> tuple[HardNegative, ...]:
+        """Scan the training slides with a model and return its false positives; what was mined before is read back."""
+        folder = self.output / f"mining-{number}"
+        listed = folder / "hard_negatives.csv"
+        record = folder / "mining.json"
+        model = load_checkpoint(weights)
+        wanted = {
+            "weights_sha256": model.weights_sha256,
+            "mining": asdict(self.how.mining),
+            "sampling": asdict(self.how.sampling),
+            "slides": _digest(self.slides),
+        }
+        text = json.dumps(wanted, indent=2) + "\n"
+        if listed.exists() and record.exists():
+            if record.read_text(encoding="utf-8") == text:
+                return read_hard_negatives(listed)
+            raise TrainingError(
+                f"expected mined places of this run, got those of other settings in {folder}; choose another --output"
+            )
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        value = self.how.sampling.tumour_value or tumour_value_of(self.slides)
+        mined: list[HardNegative] = []
+        # Slides that show nothing known to be normal have nothing to be mined.
+        slides = [slide for slide in self.slides if slide.shows_normal]
+        with self.bar(f"Mining, round {number}") as progress:
+            for entry in scan_cohort(
+                slides,
+                model,
+                scan=self.how.scan,
+                tissue=self.how.tissue,
+                detection=DetectionSettings(),
+                output=folder,
+                progress=progress,
+                should_stop=self.should_stop,
+            ):
+                if isinstance(entry, FailedSlide):
+                    self._fail(entry.slide, entry.reason)
+                    continue
+                try:
+                    mined += mine_slide(
+                        entry.slide,
+                        entry.result.probabilities,
+                        entry.result.frame,
+                        self.how.mining,
+                        self.how.sampling,
+                        tumour_value=value,
+                    )
+                except MetastasisError as error:
+                    self._fail(entry.slide, str(error))
+        places = strongest_first(mined)
+        draw_hard_negatives(folder / "mined.png", places, slides, self.spec, most=self.how.mining.sheet_patches)
+        write_hard_negatives(listed, places)
+        with atomic_text(record) as file:
+            file.write(text)
+        return places
+
+    def _fail(self, slide: CohortSlide, reason: str) -> None:
+        line = json.dumps({"slide": slide.name, "reason": reason}) + "\n"
+        with storage_errors(self.journal), self.journal.open("ab", buffering=0) as file:
+            file.write(line.encode())
+
+
+def _later(settings: TrainSettings, mining: MiningSettings) -> TrainSettings:
+    """Return how a stage with hard negatives is trained: shorter, and more gently, for it begins with a good model."""
+    return replace(
+        settings,
+        epochs=mining.mining_epochs or settings.epochs,
+        learning_rate=settings.learning_rate * mining.mining_rate,
+    )
+
+
+def _digest(slides: tuple[CohortSlide, ...]) -> str:
+    names = "\n".join(
+        f"{slide.name} {slide.path.name} {slide.annotation and slide.annotation.name}" for slide in slides
+    )
+    return hashlib.sha256(names.encode()).hexdigest()

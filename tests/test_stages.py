@@ -1,0 +1,168 @@
+"""Training on slides: general training, mining, training on with what was mined; and again after a kill."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+
+from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.errors import CohortError, TrainingError
+from napari_metastasis.geometry import Size
+from napari_metastasis.models import load_model
+from napari_metastasis.pipeline import stages
+from napari_metastasis.pipeline.stages import CohortTraining, train_on_cohort
+from napari_metastasis.settings import (
+    AugmentSettings,
+    MiningSettings,
+    SamplingSettings,
+    ScanSettings,
+    TissueSettings,
+    TrainSettings,
+)
+from napari_metastasis.slides import write_pyramid
+from napari_metastasis.training.cohort import Cohort, CohortSlide
+from napari_metastasis.training.hard_negatives import read_hard_negatives
+from napari_metastasis.training.loop import patch_spec
+
+SIDE, MPP = 640, 0.972
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def write_slide(path, seed, *, tumour):
+    """Pink tissue with a dark square: tumour, or a mimic of another hue."""
+    generator = np.random.default_rng(seed)
+    pixels = np.full((SIDE, SIDE, 3), 245, np.int16)
+    pixels[40:600, 40:600] = (225, 150, 195)
+    pixels[200:400, 240:440] = (70, 30, 110) if tumour else (110, 30, 70)
+    pixels += generator.integers(-12, 13, pixels.shape, dtype=np.int16)
+    write_pyramid(path, pixels.clip(0, 255).astype(np.uint8), mpp=MPP, size=Size(SIDE, SIDE), compression="deflate")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slides")
+    slides = []
+    for number, (split, tumour) in enumerate(
+        [("train", True), ("train", False), ("validation", True), ("validation", False)]
+    ):
+        path = folder / f"slide-{number}.tif"
+        write_slide(path, number, tumour=tumour)
+        outline = None
+        if tumour:
+            outline = folder / f"slide-{number}.xml"
+            ring = np.array([(240, 200), (440, 200), (440, 400), (240, 400)], dtype=float)
+            write_asap_xml(outline, AnnotationSet((Annotation(name="square", group="_0", exterior=ring),)))
+        slides.append(CohortSlide(name=path.stem, path=path, annotation=outline, split=split, tumour=tumour))
+    return Cohort(slides=tuple(slides), origin=folder, layout="file")
+
+
+def no_bar(title):
+    assert title
+    return nullcontext(lambda *_: None)
+
+
+def how(**mining):
+    return CohortTraining(
+        train=TrainSettings(epochs=2, batch_size=8, device="cpu", precision="float32", workers=0),
+        augment=AugmentSettings(),
+        sampling=SamplingSettings(patches_per_epoch=32, validation_patches=16),
+        # A model trained for seconds is unsure of everything: nearly all it sees is mined.
+        mining=MiningSettings(mining_threshold=0.01, mined_per_slide=20, mining_epochs=1, sheet_patches=5, **mining),
+        scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=320, dense_coefficient=1),
+        tissue=TissueSettings(),
+    )
+
+
+def train(cohort, output, settings=None, **changes):
+    return train_on_cohort(
+        cohort,
+        patch_spec("staged", "scannet-small", MPP),
+        settings or how(),
+        output=output,
+        data_description="squares",
+        licence="CC0",
+        bar=no_bar,
+        should_stop=lambda: False,
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(cohort, tmp_path_factory):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train(cohort, tmp_path_factory.mktemp("run"))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_every_stage_leaves_what_it_did(finished):
+    run = finished.weights.parent
+    model = load_model(finished.weights)
+    assert model.card["data"] == "squares"
+    assert model.card["mined"] == list(finished.mined)
+    assert finished.mined[0] > 0
+    assert finished.failures == ()
+    for name in ("cohort.csv", "stage-0/curves.png", "mining-1/mined.png", "stage-1/staged.safetensors"):
+        assert (run / name).is_file(), name
+    assert model.weights_sha256 == load_model(run / "stage-1" / "staged.safetensors").weights_sha256
+    first = load_model(run / "stage-0" / "staged.safetensors")
+    assert load_model(run / "stage-1" / "staged.safetensors").card["initial_sha256"] == first.weights_sha256
+
+
+def test_only_normal_tissue_of_training_slides_is_mined(finished, cohort):
+    mined = read_hard_negatives(finished.weights.parent / "mining-1" / "hard_negatives.csv")
+    assert {place.slide for place in mined} <= {slide.name for slide in cohort.of("train")}
+    on_tumour_slide = [place for place in mined if place.slide == "slide-0"]
+    assert all(not (240 < place.x < 440 and 200 < place.y < 400) for place in on_tumour_slide)
+
+
+class Killed(BaseException):
+    """Stands for the death of the process: nothing may catch it."""
+
+
+@pytest.mark.parametrize("victim", ["train_scannet", "write_hard_negatives"])
+def test_a_killed_run_goes_on_to_the_same_weights(finished, cohort, tmp_path, monkeypatch, victim):
+    original, calls = getattr(stages, victim), []
+
+    def die(*args, **kwargs):
+        calls.append(victim)
+        # The second stage's training, or the end of the mining.
+        if len(calls) == (2 if victim == "train_scannet" else 1):
+            raise Killed
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, victim, die)
+        with pytest.raises(Killed):
+            train(cohort, tmp_path)
+    assert load_model(train(cohort, tmp_path).weights).weights_sha256 == load_model(finished.weights).weights_sha256
+
+
+def test_without_rounds_the_first_stage_is_the_model(cohort, finished, tmp_path):
+    run = train(cohort, tmp_path, how(mining_rounds=0))
+    first = load_model(finished.weights.parent / "stage-0" / "staged.safetensors")
+    assert run.mined == ()
+    assert load_model(run.weights).weights_sha256 == first.weights_sha256
+
+
+def test_mined_places_of_other_settings_are_not_taken_for_these(cohort, finished):
+    with pytest.raises(TrainingError, match="choose another --output"):
+        train(cohort, finished.weights.parent, how(mined_apart_um=100.0))
+
+
+def test_a_cohort_without_validation_slides_is_refused(cohort, tmp_path):
+    alone = Cohort(slides=cohort.of("train"), origin=cohort.origin, layout="file")
+    with pytest.raises(CohortError, match="--validation-share"):
+        train(alone, tmp_path)
