@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import napari
+from qtpy.QtWidgets import QFileDialog
 
-from napari_metastasis._napari.compat import show_scale_bar
+from napari_metastasis._napari.compat import show_scale_bar, window_of
 from napari_metastasis._napari.slide_widget import choose_slides
+from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import Workspace
+from napari_metastasis.errors import SlideError
 
 if TYPE_CHECKING:
     from napari import Viewer
 
-__all__ = ["make_viewer", "open_slide_command", "view"]
+__all__ = ["make_viewer", "open_slide_command", "show_mined_command", "view"]
 
 _PLUGIN, _PANEL = "napari-metastasis", "Metastasis"
 
@@ -47,3 +50,14 @@ def open_slide_command(viewer: napari.Viewer) -> None:
     """Ask for slide files and open them, with the panel: the command "Open slide…"."""
     viewer.window.add_plugin_dock_widget(_PLUGIN, _PANEL)
     choose_slides(viewer)
+
+
+def show_mined_command(viewer: napari.Viewer) -> None:
+    """Ask for a training run's ``hard_negatives.csv`` and show its places on the current slide."""
+    desk = Workspace.of(viewer).current
+    if desk is None:
+        tell(SlideError("expected a slide to show mined places on, got none that is open; open it first"))
+        return
+    name, _ = QFileDialog.getOpenFileName(window_of(viewer), "Show mined places", "", "Mined places (*.csv)")
+    if name:
+        desk.show_mined(Path(name))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer
 
 from napari_metastasis._napari.compat import tiles_under_way
+from napari_metastasis._napari.mined import mined_work
 from napari_metastasis._napari.scan_job import (
     ScanRequest,
     ScanStarted,
@@ -27,6 +28,8 @@ from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import TissueSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari import Viewer
     from napari.layers import Layer
 
@@ -244,6 +247,15 @@ class Desk(QObject):
             self._find_lesions()
 
         self._run(load_earlier_work(self.session.slide), show, name="earlier")
+
+    def show_mined(self, path: Path) -> None:
+        """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
+
+        def show(places: Any) -> None:
+            if not self.session.closed:
+                self.layers.show_mined(places)
+
+        self._run(mined_work(path, self.session.slide.name), show, name="mined")
 
     def _run(self, work: Work, show: Any, *, name: str) -> Future[Any]:
         worker = Worker(work, name=name, parent=self)

@@ -17,13 +17,17 @@ from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis.geometry import Affine1D, locations_um
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_metastasis.lesions import Found
     from napari_metastasis.slides import Slide, TissueMask
+    from napari_metastasis.training.hard_negatives import HardNegative
 
 __all__ = [
     "detections_layer",
     "detections_of",
     "lesions_layer",
+    "mined_layer",
     "paint_rings",
     "place",
     "probability_layer",
@@ -36,6 +40,8 @@ _RING_SCREEN_PX = (5, 24)
 #: Width of a ring on the slide, in µm: half the merging distance, so that neighbours do not touch.
 _RING_UM = 38.0
 _RING_COLOR = "#ffd400"
+#: Mined places: told from detections by their colour, and by being squares, as patches are.
+_MINED_COLOR = "#00c8ff"
 #: The tissue under the heatmap stays readable: that is what a pathologist judges it by.
 _HEATMAP_OPACITY = 0.65
 
@@ -136,6 +142,28 @@ def detections_layer(session: SlideSession, *, name: str) -> Points:
         **place(locations_um(mpp)),
     )
     paint_rings(layer)
+    slice_at_once(layer)
+    layer.editable = False
+    return layer
+
+
+def mined_layer(mined: Sequence[HardNegative], mpp: float, *, name: str) -> Points:
+    """Return mined places as squares, the strongest last, so that it is drawn on top."""
+    weakest_first = mined[::-1]
+    layer = Points(
+        np.array([(one.y, one.x) for one in weakest_first]).reshape(-1, 2),
+        ndim=2,
+        features={"probability": np.array([one.probability for one in weakest_first], dtype=np.float32)},
+        name=name,
+        size=_RING_UM / mpp,
+        symbol="square",
+        border_width=0.2,
+        face_color="transparent",
+        border_color=_MINED_COLOR,
+        canvas_size_limits=_RING_SCREEN_PX,
+        blending="translucent_no_depth",
+        **place(locations_um(mpp)),
+    )
     slice_at_once(layer)
     layer.editable = False
     return layer

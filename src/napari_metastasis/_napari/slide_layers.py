@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari import Viewer
 
     from napari_metastasis._napari.session import Activity, SlideSession
+    from napari_metastasis.training.hard_negatives import HardNegative
 
 __all__ = ["SlideLayers"]
 
@@ -53,6 +54,7 @@ class SlideLayers:
         self.probability: Image | None = None
         self.lesions: Labels | None = None
         self.detections: Points | None = None
+        self.mined: Points | None = None
         self._painter: LabelPainter | None = None
         self._tinted = False
         viewer.layers.events.removed.connect(self._on_removed)
@@ -64,7 +66,7 @@ class SlideLayers:
         session.activity_changed.connect(self._on_activity_changed)
 
     def __iter__(self) -> Iterator[Layer]:
-        present = (self.slide, self.tissue, self.probability, self.lesions, self.detections)
+        present = (self.slide, self.tissue, self.probability, self.lesions, self.detections, self.mined)
         return iter([layer for layer in present if layer is not None])
 
     @property
@@ -88,7 +90,7 @@ class SlideLayers:
             signal.disconnect(slot, missing_ok=True)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._stop_painting()
-        for layer in (self.detections, self.lesions, self.probability, self.tissue):
+        for layer in (self.mined, self.detections, self.lesions, self.probability, self.tissue):
             if remove and layer is not None and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
@@ -131,6 +133,15 @@ class SlideLayers:
             self.lesions = None
         elif layer is self.detections:
             self.detections = None
+        elif layer is self.mined:
+            self.mined = None
+
+    def show_mined(self, places: Sequence[HardNegative]) -> None:
+        """Show where patches were mined, in the place of those shown before."""
+        if self.mined is not None:
+            self._viewer.layers.remove(self.mined)
+        layer = layers.mined_layer(places, self._session.slide.mpp, name=self._name("Mined places"))
+        self.mined = self._add(layer)
 
     def _on_heatmap_replaced(self) -> None:
         old, self.probability = self.probability, None
@@ -139,7 +150,7 @@ class SlideLayers:
         new = layers.probability_layer(self._session, name=self._name("Tumour probability"))
         if old is not None:
             new.visible, new.opacity = old.visible, old.opacity
-        self.probability = self._add(new, under=self.lesions or self.detections)
+        self.probability = self._add(new, under=self.lesions or self.detections or self.mined)
         self._tint(scanning=self._session.activity.busy)
 
     def _on_cells_written(self, parts: tuple[Region, ...]) -> None:
@@ -179,7 +190,7 @@ class SlideLayers:
             return
         if self.lesions is None:
             layer = layers.lesions_layer(self._session, name=self._name("Lesions"))
-            self.lesions = self._add(layer, under=self.detections)
+            self.lesions = self._add(layer, under=self.detections or self.mined)
         if self._painter is None or self._painter.layer is not self.lesions:
             self._painter = LabelPainter(self.lesions, contour=_CONTOUR)
         self._painter.show(found.labels, found.changed)
@@ -217,4 +228,4 @@ class SlideLayers:
             self._viewer.layers.remove(self.tissue)
         layer = layers.tissue_layer(tissue, name=self._name("Tissue"))
         layer.visible = visible
-        self.tissue = self._add(layer, under=self.probability or self.lesions or self.detections)
+        self.tissue = self._add(layer, under=self.probability or self.lesions or self.detections or self.mined)

@@ -1,0 +1,40 @@
+"""What a training run mined on a slide, read beside the window."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from napari_metastasis._napari.worker import ShouldStop, Work
+from napari_metastasis.errors import StorageError
+
+__all__ = ["mined_work"]
+
+
+def mined_work(path: Path, slide: str) -> Work:
+    """Return the work of reading a run's ``hard_negatives.csv``; it returns the places on one slide, strongest first.
+
+    Parameters
+    ----------
+    path
+        The file.
+    slide
+        Name of the slide.
+    """
+
+    def work(_: ShouldStop) -> Generator[Any, None, Any]:
+        yield from ()
+        from napari_metastasis.training.hard_negatives import read_hard_negatives, strongest_first
+
+        places = read_hard_negatives(path)
+        here = strongest_first(place for place in places if place.slide == slide)
+        if not here:
+            others = sorted({place.slide for place in places})
+            remedy = f"open one of those, such as {others[0]}" if others else "choose another run's file"
+            raise StorageError(
+                f"expected places mined on {slide} in {path}, got {len(places)} on {len(others)} other slides; {remedy}"
+            )
+        return here
+
+    return work
