@@ -10,12 +10,21 @@ from dataclasses import replace
 import imagecodecs
 import numpy as np
 import pytest
+import torch
 from cohort_files import TISSUE, TUMOUR, write_outline, write_slide
 
+from dark_model import dark_model
 from napari_metastasis.errors import SettingsError, StorageError, TrainingError
 from napari_metastasis.geometry import HeatmapFrame, Point
 from napari_metastasis.models import ModelSpec
-from napari_metastasis.settings import MiningSettings, SamplingSettings
+from napari_metastasis.pipeline import scan_slide
+from napari_metastasis.settings import (
+    DetectionSettings,
+    MiningSettings,
+    SamplingSettings,
+    ScanSettings,
+    TissueSettings,
+)
 from napari_metastasis.slides import open_slide
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.contact_sheet import contact_sheet, draw_hard_negatives
@@ -307,3 +316,26 @@ def test_what_was_mined_is_drawn_strongest_first(slides, mined, tmp_path, caplog
     assert "gone: not all mined patches can be drawn" in caplog.text
     with pytest.raises(StorageError, match="create it, or choose another folder"):
         draw_hard_negatives(tmp_path / "no" / "mined.png", mined, slides, SPEC, most=1)
+
+
+@pytest.mark.parametrize("mpp", [0.243, 0.4, 0.486, 0.972])
+def test_a_mined_patch_is_answered_as_the_scan_answered_there(tmp_path, mpp):
+    slide, model = mimic_slide(tmp_path, "a", mpp=mpp), dark_model()
+    with open_slide(slide.path) as opened:
+        result = scan_slide(
+            opened,
+            model,
+            scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160, tissue_only=False),
+            tissue=TissueSettings(),
+            detection=DetectionSettings(),
+            output=tmp_path / "out",
+        )
+    mining = replace(MINING, mining_threshold=0.3, mined_apart_um=6.0, mining_jitter_um=0.0)
+    mined = mine_slide(slide, result.probabilities, result.frame, mining, SETTINGS, tumour_value=2)
+    assert len(mined) > 5
+    for place in mined:
+        assert np.hypot(place.x * mpp - MIMIC_UM[0], place.y * mpp - MIMIC_UM[1]) < MIMIC_RADIUS_UM + 6
+        stream = HardNegativeStream((slide,), (place,), model.spec, SETTINGS, mining, 1, seed=0)
+        pixels = torch.from_numpy(stream.batch(0).images).permute(0, 3, 1, 2).float() / 255
+        answer = model.network(pixels).softmax(dim=1)[0, 1].item()
+        assert answer == pytest.approx(place.probability, abs=1e-5)
