@@ -144,6 +144,15 @@ ARCHITECTURES: Mapping[str, ScanNetArchitecture] = MappingProxyType(
             batch_norm=True,
             dropout=0.2,
         ),
+        # The same patch and stride at a sixth more arithmetic. Tied orientations divide the filters by eight, so that
+        # the lowest layers need more of them, and the highest, where a feature costs least, can have many.
+        "scannet-compact": ScanNetArchitecture(
+            blocks=(Block(16, 2), Block(40, 3), Block(80, 2), Block(256, 2)),
+            head_kernel_px=2,
+            head_channels=(256,),
+            batch_norm=True,
+            dropout=0.2,
+        ),
     }
 )
 
