@@ -64,6 +64,7 @@ def test_the_model_loads_with_its_card(finished):
     assert curves[0].startswith("epoch,train_loss,validation_loss")
     assert [line.split(",")[0] for line in curves[1:]] == ["0", "1"]
     assert all(all(line.split(",")) for line in curves[1:])
+    assert all(0 <= float(line.split(",")[-1]) < 1 for line in curves[1:]), "the share of waiting for patches"
     assert (finished.parent / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 

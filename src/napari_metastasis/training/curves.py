@@ -10,7 +10,7 @@ from napari_metastasis.storage import atomic_text, atomic_write
 __all__ = ["Curve", "read_curves", "write_curves"]
 
 #: Figures of one epoch, in the order of the table's columns.
-_COLUMNS = ("train_loss", "validation_loss", "validation_auc", "validation_accuracy")
+_COLUMNS = ("train_loss", "validation_loss", "validation_auc", "validation_accuracy", "wait_share")
 
 #: Epoch to the figures that it reached, by name.
 Curve = dict[int, dict[str, float]]
@@ -53,7 +53,7 @@ def _draw(curves: Curve, path: Path) -> None:
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     for axes, names, title in zip(
-        figure.subplots(1, 2), (_COLUMNS[:2], _COLUMNS[2:]), ("loss", "validation"), strict=True
+        figure.subplots(1, 2), (_COLUMNS[:2], _COLUMNS[2:4]), ("loss", "validation"), strict=True
     ):
         for name in names:
             points = [(epoch + 1, figures[name]) for epoch, figures in curves.items() if name in figures]

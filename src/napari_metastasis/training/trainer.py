@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +90,34 @@ class _StopOnNaN(lightning.Callback):
             )
 
 
+class _WaitShare(lightning.Callback):
+    """Log the share of an epoch that the device spent waiting for patches, once the first batch has come."""
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+        self.begun = self.ended = 0.0
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
+    ) -> None:
+        del trainer, pl_module
+        now, number = time.perf_counter(), args[-1]
+        if number == 0:
+            # The workers are starting: no step is warm yet.
+            self.waited, self.begun = 0.0, now
+        else:
+            self.waited += now - self.ended
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
+        del trainer, pl_module, args
+        self.ended = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        del trainer
+        seconds = self.ended - self.begun
+        pl_module.log("wait_share", self.waited / seconds if seconds > 0 else 0.0)
+
+
 def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> lightning.Trainer:
     """Return a trainer that stores every epoch in ``output`` and, with patience, stops when the model gains no more."""
     accelerator, devices = _accelerator(settings)
@@ -102,6 +131,7 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
             enable_version_counter=False,
         ),
         _StopOnNaN(),
+        _WaitShare(),
     ]
     if settings.patience:
         callbacks += [
