@@ -6,82 +6,29 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_metastasis.errors import SettingsError, TrainingError
-from napari_metastasis.geometry import ModelFrame, Region
 from napari_metastasis.models import ModelSpec
 from napari_metastasis.settings import MiningSettings, SamplingSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.hard_negatives import HardNegative
-from napari_metastasis.training.places import PatchShape
+from napari_metastasis.training.mined_places import MinedPlaces, find_mined_places
 from napari_metastasis.training.sampling import SlideStream, tumour_value_of
 from napari_metastasis.training.slide_patches import Member, SlideFailure, SlidePatches, look_at
 from napari_metastasis.training.streams import MixedStream, PatchBatch, PatchStream
 from napari_metastasis.training.truth import TumourTruth
 
-__all__ = ["HardNegativeStream", "MinedPlaces", "mined_patch", "with_hard_negatives"]
+__all__ = ["HardNegativeStream", "with_hard_negatives"]
 
 _LOG = logging.getLogger(__name__)
 
-#: Shifts that are tried before a patch is shown where it was mined. Of the shifts at a straight edge half do.
-_MAX_SHIFTS = 30
 #: Of the patches that are not mined; the rest keep some ordinary normal tissue in view.
 _MOST_TUMOUR = 0.99
-
-
-def mined_patch(place: HardNegative, frame: ModelFrame, patch_px: int) -> Region:
-    """Return the patch around a mined place, in model pixels; on the grid that it was mined on, the very same patch."""
-    x, y = (round(middle / frame.scale - patch_px / 2) for middle in (place.x, place.y))
-    return Region(x, y, patch_px, patch_px)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MinedPlaces:
-    """Where patches were mined on a slide.
-
-    Attributes
-    ----------
-    frame
-        The model's pixels on the slide.
-    shape
-        What of a patch has to be free of tumour.
-    corners
-        (n, 2) int64, (x, y) of each patch's corner in model pixels; unshifted, all are free of tumour.
-    near
-        (n,) bool: whether shifts may bring tumour in, so that the truth has to be asked.
-    jitter_px
-        Largest shift along each axis.
-    """
-
-    frame: ModelFrame
-    shape: PatchShape
-    corners: npt.NDArray[np.int64]
-    near: npt.NDArray[np.bool_]
-    jitter_px: int
-
-    def gives(self, label: int) -> bool:
-        """Return whether there are any of a class; all are normal."""
-        return label == 0 and len(self.corners) > 0
-
-    def draw(self, label: int, truth: TumourTruth, generator: np.random.Generator) -> Region | None:
-        """Return the patch around one of the places, shifted a little, in model pixels."""
-        if not self.gives(label):
-            return None
-        number = int(generator.integers(len(self.corners)))
-        x, y = self.corners[number].tolist()
-        patch = Region(x, y, self.shape.patch_px, self.shape.patch_px)
-        for _ in range(_MAX_SHIFTS):
-            dx, dy = generator.integers(-self.jitter_px, self.jitter_px + 1, size=2).tolist()
-            shifted = patch.shifted(dx, dy)
-            if not self.near[number] or not _holds_tumour(truth, self.frame, self.shape, shifted):
-                return shifted
-        return patch
 
 
 class HardNegativeStream:
@@ -210,7 +157,15 @@ class HardNegativeStream:
 
         def look(slide: CohortSlide) -> Member:
             def find(opened: Slide, truth: TumourTruth) -> MinedPlaces:
-                return _places(opened, truth, of_slide[slide.name], slide, self)
+                return find_mined_places(
+                    opened,
+                    truth,
+                    of_slide[slide.name],
+                    self.spec,
+                    self.settings,
+                    jitter_um=self.mining.mining_jitter_um,
+                    shows_normal=slide.shows_normal,
+                )
 
             return look_at(slide, value, find)
 
@@ -297,37 +252,3 @@ def _by_slide(mined: Sequence[HardNegative]) -> Mapping[str, list[HardNegative]]
     for place in mined:
         found.setdefault(place.slide, []).append(place)
     return found
-
-
-def _places(
-    opened: Slide, truth: TumourTruth, mined: Sequence[HardNegative], slide: CohortSlide, stream: HardNegativeStream
-) -> MinedPlaces:
-    """Return the places that are still normal, and which of them lie near tumour."""
-    frame = opened.frame(stream.spec.mpp)
-    shape = PatchShape.of(stream.spec.patch_px, stream.settings, frame.effective_mpp)
-    # Rounded down: never further than was asked for.
-    jitter_px = int(stream.mining.mining_jitter_um / frame.effective_mpp)
-    patches = [mined_patch(place, frame, shape.patch_px) for place in mined]
-    near = [_holds_tumour(truth, frame, shape, patch, jitter_px=jitter_px) for patch in patches]
-    normal = [
-        slide.shows_normal and not (close and _holds_tumour(truth, frame, shape, patch))
-        for patch, close in zip(patches, near, strict=True)
-    ]
-    if not any(normal):
-        raise TrainingError(f"expected normal tissue where {len(mined)} places were mined, got tumour; mine again")
-    if not all(normal):
-        left_out = len(normal) - sum(normal)
-        _LOG.warning("%s: %d of %d mined places are tumour now and left out", slide.name, left_out, len(normal))
-    corners = np.array([(patch.x, patch.y) for patch in patches], dtype=np.int64)
-    kept = np.array(normal)
-    return MinedPlaces(frame=frame, shape=shape, corners=corners[kept], near=np.array(near)[kept], jitter_px=jitter_px)
-
-
-def _holds_tumour(
-    truth: TumourTruth, frame: ModelFrame, shape: PatchShape, patch: Region, *, jitter_px: int = 0
-) -> bool:
-    """Return whether there is tumour in what has to be free of it, at some shift of the patch."""
-    if truth.none:
-        return False
-    square = shape.label_square(patch, margin_px=shape.margin_px + jitter_px)
-    return bool(truth.over(frame, square).any())
