@@ -162,6 +162,16 @@ def test_mined_places_of_other_settings_are_not_taken_for_these(cohort, finished
         train(cohort, finished.weights.parent, how(mined_apart_um=100.0))
 
 
+def test_a_run_on_other_slides_is_not_overwritten(cohort, finished):
+    listed = finished.weights.parent / "cohort.csv"
+    before = listed.read_bytes()
+    fewer = Cohort(slides=cohort.slides[1:], origin=cohort.origin, layout="file")
+    with pytest.raises(TrainingError, match="the same slides and splits"):
+        train(fewer, finished.weights.parent)
+    assert listed.read_bytes() == before
+    assert sorted(path.name for path in listed.parent.glob(".*")) == []
+
+
 def test_a_cohort_without_validation_slides_is_refused(cohort, tmp_path):
     alone = Cohort(slides=cohort.of("train"), origin=cohort.origin, layout="file")
     with pytest.raises(CohortError, match="--validation-share"):

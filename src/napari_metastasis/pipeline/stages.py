@@ -136,7 +136,10 @@ def train_on_cohort(
         raise CohortError(f"expected slides to train on, got none in {cohort.origin}; mark some as train")
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    write_cohort(output / "cohort.csv", cohort.slides)
+    _claim(output, cohort)
+    if not how.sampling.tumour_value:
+        # Said once for all slides: the splits of a cohort must not differ in what they take for tumour.
+        how = replace(how, sampling=replace(how.sampling, tumour_value=tumour_value_of(cohort.slides)))
     run = _Run(cohort, training, spec, how, output, data_description, licence, bar, should_stop)
     measured = run.validation() if validation is None else validation
     weights = run.train(0, (), initial=initial, patches=patches, validation=measured)
@@ -152,6 +155,23 @@ def train_on_cohort(
         weights = run.train(number, mined, initial=load_initial(weights), patches=patches, validation=measured)
     final = _keep(weights, output / f"{spec.name}.safetensors", {"mined": found})
     return StagedRun(final, tuple(found), run.failures())
+
+
+def _claim(output: Path, cohort: Cohort) -> None:
+    """Write down the run's slides and splits, or check that the run found there has the same."""
+    path, fresh = output / "cohort.csv", output / ".cohort.csv"
+    if not path.exists():
+        write_cohort(path, cohort.slides)
+        return
+    write_cohort(fresh, cohort.slides)
+    with storage_errors(output):
+        same = fresh.read_bytes() == path.read_bytes()
+        fresh.unlink()
+    if not same:
+        raise TrainingError(
+            f"expected an empty folder or a run on the same slides and splits, got another run in {output}; "
+            "choose another --output"
+        )
 
 
 def _merged(earlier: tuple[HardNegative, ...], fresh: tuple[HardNegative, ...]) -> tuple[HardNegative, ...]:
@@ -286,7 +306,6 @@ class _Run:
             )
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        value = self.how.sampling.tumour_value or tumour_value_of(self.slides)
         mined: list[HardNegative] = []
         # Slides that show nothing known to be normal have nothing to be mined.
         slides = [slide for slide in self.slides if slide.shows_normal]
@@ -311,7 +330,7 @@ class _Run:
                         entry.result.frame,
                         self.how.mining,
                         self.how.sampling,
-                        tumour_value=value,
+                        tumour_value=self.how.sampling.tumour_value,
                     )
                 except MetastasisError as error:
                     self._fail(entry.slide, str(error))
