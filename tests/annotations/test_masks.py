@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_metastasis.annotations import mask_value, read_mask
+from napari_metastasis.annotations import detect_tumour_value, mask_value, read_mask, tumour_pixels
 from napari_metastasis.errors import AnnotationError
 
 
@@ -33,7 +33,7 @@ def test_a_pyramid_is_read_at_any_level_it_can_make(tmp_path, base, scales):
         np.testing.assert_array_equal(found.values, base[::downsample, ::downsample])
         assert found.values.dtype == np.uint8
         assert found.extent == (512, 384)
-        assert found.stored_values == (0, 2)
+        assert found.stored_values == {0, 2}
 
 
 def test_strips_join_without_a_seam(tmp_path, base, monkeypatch):
@@ -75,13 +75,52 @@ def test_what_is_no_mask_is_named(tmp_path, base):
 
 @pytest.mark.parametrize(
     ("values", "tumour"),
-    [({0, 255}, 255), ({255}, 255), ({0, 1}, 1), ({0, 2}, 2), ({0, 1, 2}, 2), ({0}, 255), (set(), 255)],
+    [
+        ({0, 255}, 255),
+        ({255}, 255),
+        ({0, 1}, 1),
+        ({0, 2}, 2),
+        ({0, 1, 2}, 2),
+        ({0}, 255),
+        (set(), 255),
+        (set(range(256)), 255),
+    ],
 )
 def test_tumour_is_found_among_the_values(values, tumour):
     assert mask_value(values, "masks") == tumour
 
 
-@pytest.mark.parametrize("values", [{0, 1, 255}, {0, 3}, {0, 2, 255}, set(range(256))])
+@pytest.mark.parametrize("values", [{0, 1, 255}, {0, 3}, {0, 2, 255}, set(range(100))])
 def test_ambiguous_values_are_named(values):
     with pytest.raises(AnnotationError, match=r"got the values \d.* in these; .*--tumour-value"):
         mask_value(values, "these")
+
+
+@pytest.mark.parametrize(
+    ("masks", "value"),
+    [([{0, 1}, {0, 255}], 1), ([{0, 1}, {1, 2}, {0}], 2), ([{0, 255}, {0}], 255), ([{0, 255}, set(range(256))], 255)],
+)
+def test_the_masks_of_a_cohort_say_together_what_tumour_is(masks, value):
+    assert detect_tumour_value(masks) == value
+
+
+def test_a_value_that_was_stated_is_meant():
+    pixels = np.array([0, 1, 2, 7, 255], np.uint8)
+
+    def called(values, tumour_value):
+        return pixels[tumour_pixels(pixels, values, tumour_value)].tolist()
+
+    assert called({0, 7, 255}, 7) == [7]
+    # Beside classes 255 may be what nobody looked at: nothing of this is detected, the user decides.
+    assert called({0, 1, 255}, 1) == [1]
+    assert called({0, 1, 255}, 255) == [255]
+    assert called({0, 255}, 1) == [255]
+    assert called({0, 1, 2}, 2) == [2, 255]
+
+
+def test_a_pyramid_may_begin_at_another_level(tmp_path, base):
+    path = tmp_path / "a.tif"
+    pyramid(path, base, (1, 2, 4))
+    found = read_mask(path, downsample=16, stored_downsample=1, pyramid_downsample=8)
+    np.testing.assert_array_equal(found.values, base[::2, ::2])
+    assert found.extent == (512 * 8, 384 * 8)

@@ -47,6 +47,15 @@ def test_every_figure_is_scikit_learns(seed):
     )
 
 
+def test_area_of_hand_made_scores():
+    labels = np.array([False, False, True, True])
+    # Three of the four pairs are in order.
+    report = binary_report(labels, np.array([0.1, 0.4, 0.35, 0.8]), threshold=0.5, resamples=resamples(labels))
+    assert report.auc.value == pytest.approx(0.75)
+    perfect = binary_report(labels, np.array([0.1, 0.2, 0.3, 0.4]), threshold=0.5, resamples=resamples(labels))
+    assert (perfect.auc.value, *perfect.auc.ci95) == (1.0, 1.0, 1.0)
+
+
 def test_resamples_are_measured_as_samples_of_their_own():
     labels, scores = samples(9, 30)
     drawn = resamples(labels, 50)
@@ -107,3 +116,11 @@ def test_calibration_error_by_hand():
     assert found.value == pytest.approx((3 * (1 / 3 - 0.25) + 1) / 4)
     perfect = np.array([0.0, 1.0])
     assert calibration_error(perfect == 1, perfect, resamples=resamples(perfect)).value == 0
+
+
+def test_calibration_is_that_of_tumour_and_not_of_the_likelier_class():
+    # Both classes are called tumour too often: 0.1 and 0.9 where there is none. By the likelier class one bin of
+    # confidence 0.9 and accuracy 1/2 would hold both, with a gap of 0.4.
+    labels = np.array([False, False])
+    found = calibration_error(labels, np.array([0.1, 0.9]), resamples=resamples(labels))
+    assert found.value == pytest.approx((0.1 + 0.9) / 2)

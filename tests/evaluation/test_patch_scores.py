@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_metastasis.errors import PatchDatasetError
-from napari_metastasis.evaluation import auc_with_interval, evaluate_patches
+from napari_metastasis.evaluation import evaluate_patches
 from napari_metastasis.evaluation.patches import patch_probabilities
 from napari_metastasis.models import Model, ModelSpec, build_network, load_model
 from napari_metastasis.patches import open_patches
@@ -54,36 +54,22 @@ def test_eight_views_are_the_mean_over_the_symmetries(model):
     assert abs(np.mean(answers) - fast[5]) < 1e-5
 
 
-def test_auc_of_hand_made_scores():
-    labels = np.array([0, 0, 1, 1])
-    # Three of the four pairs are in order.
-    assert auc_with_interval(labels, np.array([0.1, 0.4, 0.35, 0.8], np.float32)).value == pytest.approx(0.75)
-    perfect = auc_with_interval(labels, np.array([0.1, 0.2, 0.3, 0.4], np.float32))
-    assert (perfect.value, perfect.low, perfect.high) == (1.0, 1.0, 1.0)
-
-
-def test_auc_against_every_pair():
-    generator = np.random.default_rng(2)
-    labels = generator.integers(0, 2, 60)
-    # Rounded, so that some pairs tie.
-    scores = generator.random(60).round(1).astype(np.float32)
-    apart = scores[labels == 1][:, None] - scores[labels == 0][None, :]
-    assert auc_with_interval(labels, scores).value == pytest.approx(((apart > 0) + (apart == 0) / 2).mean())
-
-
-def test_the_interval_holds_the_value_and_repeats_itself():
-    generator = np.random.default_rng(1)
-    labels = np.arange(200) % 2
-    scores = (labels * 0.5 + generator.normal(0, 0.5, 200)).astype(np.float32)
-    first, second = auc_with_interval(labels, scores), auc_with_interval(labels, scores)
-    assert first == second
-    assert first.low < first.value < first.high
-
-
 def test_patches_of_another_size_are_refused(model, monkeypatch):
     monkeypatch.setattr(Noise, "read", lambda *_: np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(PatchDatasetError, match="cut them to size"):
         evaluate_patches(model, Noise(), views=1, device="cpu")
+
+
+def test_figures_are_those_of_the_scores(model):
+    source = Noise()
+    report = evaluate_patches(model, source, views=1, device="cpu")
+    scores = patch_probabilities(model, source, views=1, device="cpu")
+    apart = scores[source.labels == 1][:, None] - scores[source.labels == 0][None, :]
+    assert report.auc.value == pytest.approx(((apart > 0) + (apart == 0) / 2).mean())
+    assert report.accuracy.value == pytest.approx(((scores >= 0.5) == source.labels).mean())
+    for one in (report.auc, report.accuracy, report.calibration_error):
+        assert one.low <= one.value <= one.high
+    assert report == evaluate_patches(model, source, views=1, device="cpu")
 
 
 @pytest.mark.shared

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from cohort_files import touch
 
+from napari_metastasis.annotations import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
 from napari_metastasis.errors import CohortError
 from napari_metastasis.training.cohort import CohortSlide, read_cohort, write_cohort
-from napari_metastasis.training.layouts import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE, annotation_key
+from napari_metastasis.training.layouts import annotation_key
 
 
 def read(path, *, validation_share=0.0, seed=1, mpp=None):

@@ -6,11 +6,9 @@ from napari_metastasis.annotations._asap import read_asap_xml, write_asap_xml
 from napari_metastasis.annotations._geojson import read_geojson
 from napari_metastasis.annotations._mask_file import (
     MaskFile,
-    detect_tumour_value,
     mask_downsample,
-    tumour_pixels,
 )
-from napari_metastasis.annotations._masks import MaskImage, mask_value, read_mask
+from napari_metastasis.annotations._masks import MaskImage, read_mask
 from napari_metastasis.annotations._polygons import (
     EXCLUSION_GROUPS,
     TUMOUR_GROUPS,
@@ -18,9 +16,13 @@ from napari_metastasis.annotations._polygons import (
     AnnotationSet,
     longest_diameter,
 )
+from napari_metastasis.annotations._published import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
 from napari_metastasis.annotations._rasterize import fill_edges, rasterize
+from napari_metastasis.annotations._tumour_value import detect_tumour_value, mask_value, tumour_pixels
 
 __all__ = [
+    "CAMELYON16_FLAWED",
+    "CAMELYON16_NOT_EXHAUSTIVE",
     "EXCLUSION_GROUPS",
     "TUMOUR_GROUPS",
     "Annotation",

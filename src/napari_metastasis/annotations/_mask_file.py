@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
 from napari_metastasis.annotations._mask_readers import MASK_REMEDY, MaskReader, Values, open_reader
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region, Size
 
-__all__ = ["MaskFile", "detect_tumour_value", "mask_downsample", "tumour_pixels"]
+__all__ = ["MaskFile", "mask_downsample"]
 
 #: Pixels looked at when the values of a mask are listed: level 5 of CAMELYON's largest, 8 µm each.
 _SURVEYED_PX = 1 << 25
-#: Values of small whole numbers mean classes; anything above is a grey level, of which the upper half is tumour.
-_MAX_CLASS, _HALF = 2, 127
 
 #: What tifffile and imagecodecs raise on damaged files.
 _DECODING_ERRORS = (
@@ -162,34 +159,6 @@ def mask_downsample(mask: Size, slide: Size) -> float | None:
     return ratio if abs(slide.height / ratio - mask.height) <= 1 and ratio >= 1 else None
 
 
-def detect_tumour_value(masks: Iterable[MaskFile]) -> int:
-    """Return which class means tumour in masks of small numbers: 2 where any of them holds a 2, else 1.
-
-    CAMELYON's masks are 0 for glass, 1 for tissue and 2 for tumour, or 0 and 1 alone; a mask of the first kind without
-    tumour looks like one of the second, so that the masks of a whole cohort have to be looked at. Masks that hold
-    higher values are grey levels, and have no say.
-    """
-    small = (values for values in (mask.values() for mask in masks) if max(values, default=0) <= _MAX_CLASS)
-    return _MAX_CLASS if any(_MAX_CLASS in values for values in small) else 1
-
-
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
-
-
-def tumour_pixels(pixels: Values, values: frozenset[int], tumour_value: int) -> NDArray[np.bool_]:
-    """Return which mask pixels are tumour.
-
-    Parameters
-    ----------
-    pixels
-        Values of the mask.
-    values
-        All values of the mask, from :meth:`MaskFile.values`.
-    tumour_value
-        The class that means tumour, from :func:`detect_tumour_value`; grey levels follow their upper half instead.
-    """
-    grey: NDArray[np.bool_] = pixels > _HALF
-    # A high value counts even where the list lacks it: a speck of tumour may lie between the pixels looked at.
-    return grey if max(values, default=0) > _MAX_CLASS else grey | (pixels == tumour_value)

@@ -1,9 +1,8 @@
-"""Masks of whole slides at one resolution, and the value in them that means tumour."""
+"""Masks of whole slides at one resolution."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from napari_metastasis.annotations._mask_file import MaskFile
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region
 
-__all__ = ["MaskImage", "mask_value", "read_mask"]
+__all__ = ["MaskImage", "read_mask"]
 
 #: A level fits where its pixels are this nearly a whole fraction of those wanted.
 _TOLERANCE = 0.01
@@ -32,7 +31,7 @@ class MaskImage:
     path
         Its file.
     values
-        (rows, columns) uint8, as stored: which value means tumour is for :func:`mask_value` to say.
+        (rows, columns) uint8, as stored; :func:`~napari_metastasis.annotations.tumour_pixels` tells tumour
     extent
         Level-0 width and height that the file speaks for; a pixel may reach past the slide.
     """
@@ -42,12 +41,14 @@ class MaskImage:
     extent: tuple[float, float]
 
     @property
-    def stored_values(self) -> tuple[int, ...]:
-        """Return the values that occur, in order."""
-        return tuple(int(value) for value in np.flatnonzero(np.bincount(self.values.ravel(), minlength=256)))
+    def stored_values(self) -> frozenset[int]:
+        """Return the values that occur."""
+        return frozenset(np.flatnonzero(np.bincount(self.values.ravel(), minlength=256)).tolist())
 
 
-def read_mask(path: str | os.PathLike[str], *, downsample: int, stored_downsample: float) -> MaskImage:
+def read_mask(
+    path: str | os.PathLike[str], *, downsample: int, stored_downsample: float, pyramid_downsample: float = 1.0
+) -> MaskImage:
     """Read a mask at a resolution of the slide's.
 
     A coarser mask than the file holds takes every n-th pixel, never a mean, so that values stay what they are.
@@ -59,7 +60,9 @@ def read_mask(path: str | os.PathLike[str], *, downsample: int, stored_downsampl
     downsample
         Level-0 pixels along a pixel wanted.
     stored_downsample
-        Level-0 pixels along a pixel of a file of one resolution. A pyramid's first level is the slide's level 0.
+        Level-0 pixels along a pixel of a file of one resolution.
+    pyramid_downsample
+        The same of a pyramid's first level, which is mostly the slide's level 0.
 
     Raises
     ------
@@ -67,7 +70,7 @@ def read_mask(path: str | os.PathLike[str], *, downsample: int, stored_downsampl
         If the file cannot be read, is no mask, or is coarser than wanted.
     """
     with closing(MaskFile(path)) as file:
-        base = 1.0 if len(file.levels) > 1 else stored_downsample
+        base = pyramid_downsample if len(file.levels) > 1 else stored_downsample
         scales = [base * file.downsample(level) for level in range(len(file.levels))]
         fine = [level for level, scale in enumerate(scales) if scale <= downsample * (1 + _TOLERANCE)]
         level = fine[-1] if fine else 0
@@ -76,33 +79,6 @@ def read_mask(path: str | os.PathLike[str], *, downsample: int, stored_downsampl
         spare = 0 if len(file.levels) > 1 else 1
         extent = (file.size.width + spare) * base, (file.size.height + spare) * base
         return MaskImage(path=file.path, values=_thinned(file, level, step), extent=extent)
-
-
-def mask_value(values: Iterable[int], what: str) -> int:
-    """Return the value that means tumour in masks of one origin: 255; or 2, beside which 1 is normal tissue; or 1.
-
-    Parameters
-    ----------
-    values
-        Every value that occurs in them.
-    what
-        What the masks are called, for the message.
-
-    Raises
-    ------
-    AnnotationError
-        If the values allow of no single answer.
-    """
-    stored = frozenset(values) - {0}
-    meanings = {frozenset(): 255, frozenset({255}): 255, frozenset({1}): 1, frozenset({2}): 2, frozenset({1, 2}): 2}
-    if stored not in meanings:
-        shown = sorted(stored)
-        listing = ", ".join(map(str, shown[:8])) + (", …" if len(shown) > 8 else "")
-        raise AnnotationError(
-            f"expected masks in which tumour is 255, 2 or 1, got the values {listing} in {what}; "
-            "say which one is tumour with --tumour-value"
-        )
-    return meanings[stored]
 
 
 def _thinned(file: MaskFile, level: int, step: int) -> NDArray[np.uint8]:

@@ -10,13 +10,14 @@ from napari_metastasis.evaluation.binary import (
     precision_recall_points,
     roc_points,
 )
-from napari_metastasis.evaluation.classification import Estimate, auc_with_interval
+from napari_metastasis.evaluation.classification import Estimate
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
 from napari_metastasis.evaluation.folders import TruthFiles, find_detections, find_truth, read_truth, score_folders
 from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
 from napari_metastasis.evaluation.matching import LesionOutcome, SlideOutcome, match_slide
 from napari_metastasis.evaluation.patches import PatchReport, evaluate_patches
 from napari_metastasis.evaluation.pixels import pixel_probabilities
+from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE, PublishedRow
 from napari_metastasis.evaluation.report import prepare_report, report_html, write_report
 from napari_metastasis.evaluation.resampling import Resamples
 from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, score_slides
@@ -24,6 +25,8 @@ from napari_metastasis.evaluation.sizes import SizeFigures, sensitivity_by_size
 from napari_metastasis.evaluation.truth import SlideTruth, TrueLesion, truth_from_annotations, truth_from_mask
 
 __all__ = [
+    "TABLE_III",
+    "TABLE_III_SOURCE",
     "BinaryReport",
     "Confusion",
     "DetectionReport",
@@ -33,6 +36,7 @@ __all__ = [
     "LeftOut",
     "LesionOutcome",
     "PatchReport",
+    "PublishedRow",
     "Resamples",
     "SizeFigures",
     "SlideDetections",
@@ -40,7 +44,6 @@ __all__ = [
     "SlideTruth",
     "TrueLesion",
     "TruthFiles",
-    "auc_with_interval",
     "binary_report",
     "calibration_error",
     "evaluate_patches",

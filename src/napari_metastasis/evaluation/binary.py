@@ -101,9 +101,21 @@ def binary_report(labels: Labels, scores: Floats, *, threshold: float, resamples
 
 
 def calibration_error(labels: Labels, probabilities: Floats, *, resamples: Resamples) -> Estimate:
-    """Return the expected calibration error over 15 bins of equal width (Guo et al. 2017, eq. 3).
+    """Return the expected calibration error of the probability of tumour, over 15 bins of equal width from 0 to 1.
 
-    It compares the mean probability of each bin with the share of positive labels in it, weighted by the bins' sizes.
+    It is the sum over bins of the bin's share of the samples times the gap between their mean probability and the share
+    of them that is positive: Guo et al. 2017, "On calibration of modern neural networks", eq. 3, with the probability
+    of the positive class (Naeini, Cooper and Hauskrecht 2015) in the place of that of the likelier one. The latter
+    puts p and 1 - p into one bin, where a model that calls both too high seems honest.
+
+    Parameters
+    ----------
+    labels
+        (n,) bool, True for tumour.
+    probabilities
+        (n,) of 0 to 1; 1 belongs to the last bin.
+    resamples
+        How the interval is drawn.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     bins = np.minimum((probabilities * _BINS).astype(np.intp), _BINS - 1)

@@ -8,11 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_metastasis.annotations import mask_value, read_asap_xml, read_geojson, read_mask
+from napari_metastasis.annotations import (
+    CAMELYON16_FLAWED,
+    detect_tumour_value,
+    read_asap_xml,
+    read_geojson,
+    read_mask,
+    tumour_pixels,
+)
 from napari_metastasis.errors import AnnotationError, EvaluationError, MetastasisError
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
 from napari_metastasis.evaluation.matching import SlideOutcome, match_slide
-from napari_metastasis.evaluation.published import NOT_SCORED
 from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, score_slides
 from napari_metastasis.evaluation.truth import SlideTruth, truth_from_annotations, truth_from_mask
 from napari_metastasis.settings import EvaluationSettings
@@ -126,7 +132,7 @@ def read_truth(slide: str, files: TruthFiles, settings: EvaluationSettings) -> S
     """
     chosen = _chosen(files, settings)
     if chosen is None:
-        return SlideTruth(slide=slide, is_tumour=False, downsample=settings.downsample)
+        return SlideTruth(slide=slide, is_tumour=False, downsample=settings.downsample, mpp=settings.mpp)
     if chosen != files.mask:
         reader = read_asap_xml if chosen.suffix.casefold() == ".xml" else read_geojson
         return truth_from_annotations(slide, reader(chosen), settings)
@@ -137,7 +143,8 @@ def read_truth(slide: str, files: TruthFiles, settings: EvaluationSettings) -> S
             f"expected the mask of a slide, got one of {width:g} x {height:g} level-0 pixels in {chosen}; "
             "state its level with --mask-downsample"
         )
-    return truth_from_mask(slide, mask.values == settings.tumour_value, settings, extent=mask.extent)
+    tumour = tumour_pixels(mask.values, mask.stored_values, settings.tumour_value)
+    return truth_from_mask(slide, tumour, settings, extent=mask.extent)
 
 
 def _chosen(files: TruthFiles, settings: EvaluationSettings) -> Path | None:
@@ -180,9 +187,9 @@ def score_folders(
     outcomes: list[SlideOutcome] = []
     left_out = list(_without_detections(found, known))
     for done, (slide, path) in enumerate(found.items(), 1):
-        flaw = NOT_SCORED.get(slide.casefold())
+        flaw = CAMELYON16_FLAWED.get(slide.casefold())
         if flaw is not None and not settings.keep_flawed:
-            why = f"{flaw}; CAMELYON16 does not score it, --keep-flawed does"
+            why = f"{flaw}; it is not scored, unless with --keep-flawed"
             left_out.append(LeftOut(slide, why, is_failure=False))
         else:
             try:
@@ -209,15 +216,15 @@ def _outcome(slide: str, path: Path, files: TruthFiles, settings: EvaluationSett
 
 
 def _tumour_value(found: Mapping[str, Path], known: Mapping[str, TruthFiles], settings: EvaluationSettings) -> int:
-    """Return the value of tumour in all masks together: one alone may hold only normal tissue."""
-    values: set[int] = set()
+    """Return the value of tumour in the masks of all slides: one alone may hold only normal tissue."""
+    values: list[frozenset[int]] = []
     for files in (known.get(slide.casefold(), TruthFiles()) for slide in found):
         if files.mask is not None and _chosen(files, settings) == files.mask:
             # A mask that cannot be read is named when its slide is scored.
             with suppress(AnnotationError):
                 mask = read_mask(files.mask, downsample=settings.downsample, stored_downsample=settings.mask_downsample)
-                values.update(mask.stored_values)
-    return mask_value(values, "the masks")
+                values.append(mask.stored_values)
+    return detect_tumour_value(values, "the masks")
 
 
 def _without_detections(found: Mapping[str, Path], known: Mapping[str, TruthFiles]) -> Iterator[LeftOut]:

@@ -57,6 +57,9 @@ class SlideOutcome:
         (n,) float64: probabilities of the detections outside all lesions.
     on_itc, repeated
         Detections that count nothing: those in isolated tumour cells, and those beside a lesion's strongest hit.
+    mpp, downsample
+        Pixel size of level 0 in µm, and level-0 pixels along a pixel of the scored mask; ``None`` where they are those
+        of the settings.
     """
 
     slide: str
@@ -66,6 +69,8 @@ class SlideOutcome:
     false_positives: NDArray[np.float64]
     on_itc: int = 0
     repeated: int = 0
+    mpp: float | None = None
+    downsample: int | None = None
 
     @property
     def targets(self) -> int:
@@ -116,6 +121,8 @@ def match_slide(detections: SlideDetections, truth: SlideTruth) -> SlideOutcome:
         false_positives=detections.probabilities[at < 0],
         on_itc=int((at >= 0).sum()) - on_target,
         repeated=on_target - found,
+        mpp=truth.mpp,
+        downsample=truth.downsample,
     )
 
 

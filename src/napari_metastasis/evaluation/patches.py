@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from napari_metastasis.errors import PatchDatasetError
 from napari_metastasis.evaluation.binary import BinaryReport, binary_report, calibration_error
-from napari_metastasis.evaluation.classification import RESAMPLES, SEED, Estimate, auc_with_interval, bootstrap
-from napari_metastasis.evaluation.resampling import Resamples
-from napari_metastasis.models import Model
+from napari_metastasis.evaluation.classification import Estimate
+from napari_metastasis.evaluation.resampling import Resamples, estimate
 from napari_metastasis.patches import PatchSource
+
+if TYPE_CHECKING:
+    # Detections are scored without torch, which takes seconds to load.
+    from torch import Tensor
+
+    from napari_metastasis.models import Model
 
 __all__ = ["PatchReport", "evaluate_patches", "patch_probabilities"]
 
@@ -24,6 +27,9 @@ __all__ = ["PatchReport", "evaluate_patches", "patch_probabilities"]
 _BATCH = 64
 #: Probability from which a patch counts as tumour when accuracy is measured.
 _THRESHOLD = 0.5
+#: Resamples of an interval: the third digit of its ends no longer moves.
+_RESAMPLES = 1000
+_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,8 @@ def patch_probabilities(
     PatchDatasetError
         If a patch has another size.
     """
+    import torch
+
     side = model.spec.patch_px
     network = model.dense(1).to(device)
     answers = []
@@ -110,14 +118,16 @@ def evaluate_patches(
 ) -> PatchReport:
     """Return how well a model tells the patches' classes apart; see :func:`patch_probabilities` for the parameters."""
     scores = patch_probabilities(model, source, views=views, device=device, progress=progress)
-    groups = tuple(np.flatnonzero(source.labels == k) for k in (0, 1))
-    is_tumour = source.labels == 1
-    right = (scores >= _THRESHOLD) == is_tumour
-    resamples = Resamples(source.labels, number=RESAMPLES, seed=SEED)
+    is_tumour, probabilities = source.labels == 1, scores.astype(np.float64)
+    right = ((scores >= _THRESHOLD) == is_tumour).astype(np.float64)[:, None]
+    # Classes are redrawn apart, so that no resample lacks one.
+    resamples = Resamples(source.labels, number=_RESAMPLES, seed=_SEED)
+    classes = binary_report(is_tumour, probabilities, threshold=_THRESHOLD, resamples=resamples)
+    accuracy = estimate(lambda counts: (counts @ right) / len(right), resamples, width=len(right))
     return PatchReport(
-        auc=auc_with_interval(source.labels, scores),
-        accuracy=bootstrap(lambda chosen: float(right[chosen].mean()), groups),
-        classes=binary_report(is_tumour, scores.astype(np.float64), threshold=_THRESHOLD, resamples=resamples),
-        calibration_error=calibration_error(is_tumour, scores.astype(np.float64), resamples=resamples),
+        auc=classes.auc,
+        accuracy=accuracy[0],
+        classes=classes,
+        calibration_error=calibration_error(is_tumour, probabilities, resamples=resamples),
         n=len(scores),
     )

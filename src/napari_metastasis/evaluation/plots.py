@@ -34,7 +34,7 @@ def require_plotting() -> None:
     except ImportError as error:
         raise MissingDependencyError(
             f"expected {error.name} for the report's plots, got none installed; "
-            "pip install 'napari-metastasis[evaluate]', or leave --output out"
+            "pip install 'napari-metastasis[evaluate]', or, with --detections, leave --output out"
         ) from error
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["NOT_SCORED", "TABLE_III", "TABLE_III_SOURCE", "PublishedRow", "is_camelyon16_test"]
+from napari_metastasis.annotations import CAMELYON16_FLAWED
 
-#: Slides of CAMELYON16 that are not scored, and why.
-NOT_SCORED = {
-    "test_049": "a duplicate of another slide",
-    "test_114": "its tumour is not exhaustively annotated",
-}
+__all__ = ["TABLE_III", "TABLE_III_SOURCE", "PublishedRow", "is_camelyon16_test"]
 
 #: The numbers of the test set's slides, both those left out included.
 _LAST_TEST_SLIDE = 130
@@ -52,4 +48,4 @@ def is_camelyon16_test(slides: Iterable[str]) -> bool:
     """
     names = {name.casefold() for name in slides}
     complete = {f"test_{number:03d}" for number in range(1, _LAST_TEST_SLIDE + 1)}
-    return complete - set(NOT_SCORED) <= names <= complete
+    return complete - set(CAMELYON16_FLAWED) <= names <= complete

@@ -169,7 +169,7 @@ def _sizes(report: DetectionReport) -> list[str]:
 
 def _published(report: DetectionReport) -> list[str]:
     rows = [(row.method, f"{row.froc_score:.4f}", f"{row.auc:.4f}") for row in TABLE_III]
-    ours = "These detections"
+    ours = report.name
     if report.is_camelyon16_test and report.linear is not None and report.slides is not None:
         rows.append((ours, f"{report.linear.score.value:.4f}", f"{report.slides.auc.value:.4f}"))
         remark = "On the same slides, but for those that are no longer scored."
@@ -219,7 +219,11 @@ def _left_out(report: DetectionReport) -> list[str]:
 
 def _method(report: DetectionReport) -> list[str]:
     values = report.to_json()["settings"]
-    rows = [(name.replace("_", " "), str(value)) for name, value in values.items()]
+    rows = [(name.replace("_", " "), str(value)) for name, value in {**report.measured, **values}.items()]
+    if len(report.scales) > 1:
+        rows.append(
+            ("pixel size and downsample", "each slide's own, " + "; ".join(f"{m:g} µm, {d}" for m, d in report.scales))
+        )
     return [
         "<h2>How it was scored</h2>",
         f'<p class="note">napari-metastasis {escape(__version__)}</p>',

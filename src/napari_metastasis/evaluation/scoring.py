@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,8 @@ class DetectionReport:
         Sensitivity by size class, the smallest first.
     left_out
         Slides that have no part in it.
+    measured
+        What made the detections, where that is known: the model, the cohort, how it was scanned.
     """
 
     outcomes: tuple[SlideOutcome, ...]
@@ -70,6 +72,18 @@ class DetectionReport:
     slides: BinaryReport | None
     sizes: tuple[SizeFigures, ...]
     left_out: tuple[LeftOut, ...]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return what the figures are called beside others."""
+        return str(self.measured.get("model", "These detections"))
+
+    @property
+    def scales(self) -> tuple[tuple[float, int], ...]:
+        """Return the pixel sizes and downsamples that slides were scored at; several where each slide has its own."""
+        own = self.settings
+        return tuple(sorted({(one.mpp or own.mpp, one.downsample or own.downsample) for one in self.outcomes}))
 
     @property
     def is_camelyon16_test(self) -> bool:
@@ -102,8 +116,7 @@ class DetectionReport:
         """
         values: dict[str, Any] = {
             "n": len(self.outcomes),
-            "level": round(math.log2(self.settings.downsample), 6),
-            "mpp_level0": self.settings.mpp,
+            **self._scale_json(),
             "slides": {outcome.slide: _slide_json(outcome) for outcome in self.outcomes},
             "fp_rates": list(self.settings.fp_rates),
         }
@@ -129,7 +142,20 @@ class DetectionReport:
             values["table_iii"] = {"source": TABLE_III_SOURCE, "rows": [asdict(row) for row in TABLE_III]}
         values["left_out"] = [asdict(one) for one in self.left_out]
         values["settings"] = asdict(self.settings)
+        if len(self.scales) > 1:
+            # Those of the settings were nobody's: each slide states its own.
+            del values["settings"]["mpp"], values["settings"]["downsample"]
+        else:
+            values["settings"]["mpp"], values["settings"]["downsample"] = self.scales[0]
+        if self.measured:
+            values["measured"] = dict(self.measured)
         return values
+
+    def _scale_json(self) -> dict[str, Any]:
+        if len(self.scales) > 1:
+            return {}
+        mpp, downsample = self.scales[0]
+        return {"level": round(math.log2(downsample), 6), "mpp_level0": mpp}
 
 
 def _slide_json(outcome: SlideOutcome) -> dict[str, Any]:
@@ -144,11 +170,16 @@ def _slide_json(outcome: SlideOutcome) -> dict[str, Any]:
         "false_positives": len(outcome.false_positives),
         "on_itc": outcome.on_itc,
         "repeated": outcome.repeated,
+        **({} if outcome.mpp is None else {"mpp_level0": outcome.mpp, "downsample": outcome.downsample}),
     }
 
 
 def score_slides(
-    outcomes: Sequence[SlideOutcome], settings: EvaluationSettings, *, left_out: Sequence[LeftOut] = ()
+    outcomes: Sequence[SlideOutcome],
+    settings: EvaluationSettings,
+    *,
+    left_out: Sequence[LeftOut] = (),
+    measured: Mapping[str, Any] | None = None,
 ) -> DetectionReport:
     """Return every figure that the slides allow, with intervals over slides.
 
@@ -179,4 +210,5 @@ def score_slides(
         else None,
         sizes=sensitivity_by_size(outcomes, resamples),
         left_out=tuple(left_out),
+        measured=measured or {},
     )

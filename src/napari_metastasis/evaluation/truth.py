@@ -76,6 +76,8 @@ class SlideTruth:
         In the order of their first pixels, row by row; isolated tumour cells among them.
     extent
         The slide's level-0 width and height, where the truth states them.
+    mpp
+        Pixel size of level 0 in µm that lengths were measured with; ``None`` where there was nothing to measure.
     """
 
     slide: str
@@ -83,6 +85,7 @@ class SlideTruth:
     downsample: int
     lesions: tuple[TrueLesion, ...] = ()
     extent: tuple[float, float] | None = None
+    mpp: float | None = None
 
     @property
     def targets(self) -> int:
@@ -136,7 +139,12 @@ def truth_from_mask(
     """
     found = tuple(_lesions(tumour, corner, settings))
     return SlideTruth(
-        slide=slide, is_tumour=bool(tumour.any()), downsample=settings.downsample, lesions=found, extent=extent
+        slide=slide,
+        is_tumour=bool(tumour.any()),
+        downsample=settings.downsample,
+        lesions=found,
+        extent=extent,
+        mpp=settings.mpp,
     )
 
 
@@ -161,7 +169,7 @@ def truth_from_annotations(slide: str, annotations: Iterable[Annotation], settin
         if one.is_tumour
     ]
     if not outlines:
-        return SlideTruth(slide=slide, is_tumour=False, downsample=step)
+        return SlideTruth(slide=slide, is_tumour=False, downsample=step, mpp=settings.mpp)
     corners = np.concatenate([one.exterior for one in outlines]) / step
     margin = _margin(settings)
     # The slide's own edge cuts the mask; elsewhere the margin keeps the cut clear of tumour.
