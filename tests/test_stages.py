@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import nullcontext
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
-from napari_metastasis.errors import CohortError, TrainingError
+from napari_metastasis.errors import CohortError, SettingsError, TrainingError
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import load_model
 from napari_metastasis.pipeline import stages
@@ -170,6 +171,22 @@ def test_a_run_on_other_slides_is_not_overwritten(cohort, finished):
         train(fewer, finished.weights.parent)
     assert listed.read_bytes() == before
     assert sorted(path.name for path in listed.parent.glob(".*")) == []
+
+
+def test_more_rounds_go_on_from_the_last(cohort, finished, tmp_path):
+    shutil.copytree(finished.weights.parent, tmp_path / "run")
+    run = train(cohort, tmp_path / "run", how(mining_rounds=2))
+    assert run.mined[0] == finished.mined[0]
+    assert len(run.mined) == 2
+    first = load_model(finished.weights.parent / "stage-1" / "staged.safetensors").weights_sha256
+    assert load_model(tmp_path / "run" / "stage-1" / "staged.safetensors").weights_sha256 == first
+    assert load_model(run.weights).weights_sha256 != first
+
+
+def test_shares_that_leave_no_room_are_refused_before_training(cohort, tmp_path):
+    with pytest.raises(SettingsError, match="leave room for other normal patches"):
+        train(cohort, tmp_path, how(mined_share=0.6))
+    assert not (tmp_path / "stage-0").exists()
 
 
 def test_a_cohort_without_validation_slides_is_refused(cohort, tmp_path):

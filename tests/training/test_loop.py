@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import shutil
 
 import numpy as np
@@ -120,6 +122,25 @@ def test_killed_training_resumes_to_the_same_weights(finished, tmp_path, monkeyp
     resumed = load_model(train(tmp_path)).network.state_dict()
     for name, tensor in load_model(finished).network.state_dict().items():
         assert torch.equal(resumed[name], tensor), name
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on(finished, tmp_path, monkeypatch):
+    original, written = torch.save, []
+
+    def fill_the_disk(checkpoint, file, *args, **kwargs):
+        written.append(file)
+        if len(written) == 2:
+            file.write(b"cut sho")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(checkpoint, file, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", fill_the_disk)
+        with pytest.raises(StorageError, match="a full disk; free some space"):
+            train(tmp_path)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0
+    assert not list(tmp_path.glob(".*"))
+    assert load_model(train(tmp_path)).weights_sha256 == load_model(finished).weights_sha256
 
 
 def test_a_run_that_had_ended_gives_its_model_again(finished, tmp_path):

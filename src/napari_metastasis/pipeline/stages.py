@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from napari_metastasis.settings import (
 )
 from napari_metastasis.slides import reading_threads
 from napari_metastasis.storage import atomic_text, storage_errors
-from napari_metastasis.training.cohort import Cohort, CohortSlide, write_cohort
+from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort, write_cohort
 from napari_metastasis.training.contact_sheet import draw_hard_negatives
 from napari_metastasis.training.hard_negatives import (
     HardNegative,
@@ -33,7 +33,7 @@ from napari_metastasis.training.hard_negatives import (
     write_hard_negatives,
 )
 from napari_metastasis.training.loop import train_scannet
-from napari_metastasis.training.mined_stream import HardNegativeStream, with_hard_negatives
+from napari_metastasis.training.mined_stream import HardNegativeStream, check_shares, with_hard_negatives
 from napari_metastasis.training.mining import mine_slide
 from napari_metastasis.training.sampling import SlideStream, tumour_value_of
 from napari_metastasis.training.slide_patches import SlideFailure
@@ -43,6 +43,9 @@ __all__ = ["CohortTraining", "StagedRun", "train_on_cohort"]
 
 #: Shows how far a step of a run is: a title in, a function of (done, total) out.
 ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+
+#: Settings that another list of hard negatives follows from.
+_DECIDE_WHAT_IS_MINED = ("mining_threshold", "mined_per_slide", "mined_apart_um")
 
 #: Validation patches must not be those of any training batch, whatever the seed.
 _VALIDATION_SEED = 1
@@ -137,6 +140,9 @@ def train_on_cohort(
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
     _claim(output, cohort)
+    if how.mining.mining_rounds:
+        # Before hours of general training, not after them.
+        check_shares(how.sampling, how.mining, how.train.batch_size)
     if not how.sampling.tumour_value:
         # Said once for all slides: the splits of a cohort must not differ in what they take for tumour.
         how = replace(how, sampling=replace(how.sampling, tumour_value=tumour_value_of(cohort.slides)))
@@ -159,19 +165,29 @@ def train_on_cohort(
 
 def _claim(output: Path, cohort: Cohort) -> None:
     """Write down the run's slides and splits, or check that the run found there has the same."""
-    path, fresh = output / "cohort.csv", output / ".cohort.csv"
+    path = output / "cohort.csv"
     if not path.exists():
         write_cohort(path, cohort.slides)
         return
-    write_cohort(fresh, cohort.slides)
-    with storage_errors(output):
-        same = fresh.read_bytes() == path.read_bytes()
-        fresh.unlink()
-    if not same:
+    # By what they are, not by where they lie: run folders are moved.
+    if _listing(read_cohort(path, validation_share=0, seed=0).slides) != _listing(cohort.slides):
         raise TrainingError(
             f"expected an empty folder or a run on the same slides and splits, got another run in {output}; "
             "choose another --output"
         )
+
+
+def _listing(slides: Sequence[CohortSlide]) -> list[tuple[str, ...]]:
+    return [
+        (
+            slide.name,
+            slide.split,
+            slide.annotation.name if slide.annotation else "",
+            str(slide.exhaustive),
+            str(slide.mpp),
+        )
+        for slide in slides
+    ]
 
 
 def _merged(earlier: tuple[HardNegative, ...], fresh: tuple[HardNegative, ...]) -> tuple[HardNegative, ...]:
@@ -293,7 +309,8 @@ class _Run:
         model = load_checkpoint(weights)
         wanted = {
             "weights_sha256": model.weights_sha256,
-            "mining": asdict(self.how.mining),
+            # Not the number of rounds, nor how many are drawn: with more of either a run goes on.
+            "mining": {name: asdict(self.how.mining)[name] for name in _DECIDE_WHAT_IS_MINED},
             "sampling": asdict(self.how.sampling),
             "slides": _digest(self.slides),
         }
@@ -356,8 +373,5 @@ def _later(settings: TrainSettings, mining: MiningSettings) -> TrainSettings:
     )
 
 
-def _digest(slides: tuple[CohortSlide, ...]) -> str:
-    names = "\n".join(
-        f"{slide.name} {slide.path.name} {slide.annotation and slide.annotation.name}" for slide in slides
-    )
-    return hashlib.sha256(names.encode()).hexdigest()
+def _digest(slides: Sequence[CohortSlide]) -> str:
+    return hashlib.sha256(json.dumps(_listing(slides)).encode()).hexdigest()

@@ -105,7 +105,12 @@ class Cohort:
 
 
 def read_cohort(
-    path: str | os.PathLike[str], *, validation_share: float, seed: int, mpp: float | None = None
+    path: str | os.PathLike[str],
+    *,
+    validation_share: float,
+    seed: int,
+    mpp: float | None = None,
+    layout: LayoutName | None = None,
 ) -> Cohort:
     """Read a cohort file or recognise a folder's layout.
 
@@ -125,6 +130,8 @@ def read_cohort(
     mpp
         µm per level-0 pixel of every slide that the cohort file names no pixel size for; ``None`` takes what the slides
         state.
+    layout
+        What a folder has to be laid out as; a list that lies in it has no say then. Any layout by default.
 
     Raises
     ------
@@ -136,21 +143,26 @@ def read_cohort(
         raise CohortError(
             f"expected a validation share from 0 to below 1, got {validation_share:g}; leave slides to train on"
         )
-    if (origin / _FILE).is_file():
+    if layout is None and (origin / _FILE).is_file():
         # Whoever wrote a list into the folder knows better than its layout.
         origin = origin / _FILE
     if origin.is_dir():
         survey = survey_folder(origin)
-        layout: LayoutName = survey.layout
+        found_layout: LayoutName = survey.layout
         slides = [_slide(found) for found in survey.slides]
         left_out = tuple(LeftOutSlide(_slide(found), found.flaw) for found in survey.left_out)
     else:
-        layout, slides, left_out = "file", _read_file(origin), ()
+        found_layout, slides, left_out = "file", _read_file(origin), ()
+    if layout is not None and found_layout != layout:
+        raise CohortError(
+            f"expected a folder laid out as {layout}, got {origin}, which is {found_layout}; choose another folder, or "
+            "take it as --cohort"
+        )
     if mpp is not None:
         slides = [slide if slide.mpp is not None else replace(slide, mpp=mpp) for slide in slides]
     if not any(slide.split == "validation" for slide in slides):
         slides = _with_validation(slides, validation_share, seed)
-    return Cohort(slides=tuple(slides), origin=origin, layout=layout, left_out=left_out)
+    return Cohort(slides=tuple(slides), origin=origin, layout=found_layout, left_out=left_out)
 
 
 def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) -> None:

@@ -160,7 +160,8 @@ def _fit(
     last = output / LAST
     # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
     begun = torch.load(last, weights_only=True)["epoch"] + 1 if last.exists() else 0
-    with quiet_lightning(), plain_errors():
+    # The logger writes as well, and knows nothing of remedies.
+    with quiet_lightning(), plain_errors(), storage_errors(output):
         trainer = make_trainer(output, settings, progress=progress)
         validating = stream_loader(validation, settings, range(validation.batches_per_epoch))
         trainer.fit(

@@ -23,7 +23,7 @@ from napari_metastasis.training.slide_patches import Member, SlideFailure, Slide
 from napari_metastasis.training.streams import MixedStream, PatchBatch, PatchStream
 from napari_metastasis.training.truth import TumourTruth
 
-__all__ = ["HardNegativeStream", "with_hard_negatives"]
+__all__ = ["HardNegativeStream", "check_shares", "with_hard_negatives"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -198,6 +198,24 @@ class HardNegativeStream:
         return self._patches
 
 
+def check_shares(settings: SamplingSettings, mining: MiningSettings, batch_size: int) -> tuple[int, float]:
+    """Return how many patches of a batch are mined, and the share of tumour among the others.
+
+    Raises
+    ------
+    SettingsError
+        If the shares of tumour and of mined patches leave no room for other normal patches.
+    """
+    part = max(1, round(mining.mined_share * batch_size))
+    tumour = settings.tumour_share * batch_size / max(1, batch_size - part)
+    if tumour > _MOST_TUMOUR:
+        raise SettingsError(
+            f"expected tumour-share and mined-share to leave room for other normal patches, got "
+            f"{settings.tumour_share:g} and {mining.mined_share:g}; lower one of them"
+        )
+    return part, tumour
+
+
 def with_hard_negatives(
     slides: Sequence[CohortSlide],
     mined: Sequence[HardNegative],
@@ -229,13 +247,7 @@ def with_hard_negatives(
     if not mined:
         _LOG.warning("nothing was mined: training goes on without hard negatives")
         return SlideStream(slides, spec, settings, batch_size, seed, journal=journal)
-    part = max(1, round(mining.mined_share * batch_size))
-    tumour = settings.tumour_share * batch_size / max(1, batch_size - part)
-    if tumour > _MOST_TUMOUR:
-        raise SettingsError(
-            f"expected tumour-share and mined-share to leave room for other normal patches, got "
-            f"{settings.tumour_share:g} and {mining.mined_share:g}; lower one of them"
-        )
+    part, tumour = check_shares(settings, mining, batch_size)
     # An epoch has as many batches as it has without mined patches.
     batches = max(1, settings.patches_per_epoch // batch_size)
     general = replace(settings, tumour_share=tumour, patches_per_epoch=max(2, batches * (batch_size - part)))

@@ -16,11 +16,13 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_metastasis.errors import MetastasisError, TrainingError
 from napari_metastasis.settings import TrainSettings
+from napari_metastasis.storage import atomic_write
 from napari_metastasis.training.streams import PatchStream
 
 __all__ = ["BEST", "LAST", "BatchNumbers", "make_trainer", "plain_errors", "quiet_lightning", "stream_loader"]
@@ -74,6 +76,15 @@ class BatchNumbers(Sampler[int]):
         rank, devices = self._rank()
         first = self.epoch * self.per_epoch
         return iter(range(first + rank, first + len(self) * devices, devices))
+
+
+class _AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there: Lightning's writer copies between disks, and a kill cuts that short."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        del storage_options
+        with atomic_write(path) as file:
+            torch.save(checkpoint, file)
 
 
 class _StopOnNaN(lightning.Callback):
@@ -155,6 +166,7 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
         max_epochs=settings.epochs,
         logger=CSVLogger(output, name="log"),
         callbacks=callbacks,
+        plugins=[_AtomicCheckpoints()],
         enable_progress_bar=progress,
         enable_model_summary=False,
         gradient_clip_val=1.0,
