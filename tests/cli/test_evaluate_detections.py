@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import imagecodecs
@@ -96,6 +98,10 @@ def test_the_pixel_size_decides_what_is_a_target(here: Run, cohort: Path) -> Non
         (("--patches", "p", "--detections", "d"), ("--patches", "choose one")),
         (("--detections", "d"), ("--detections with --truth",)),
         (("--patches", "p", "--truth", "t"), ("--truth", "leave them out")),
+        (("--patches", "p", "--output", "o"), ("--output", "leave it out")),
+        (("--cohort", "c", "--detections", "d", "--truth", "t"), ("--cohort", "choose one")),
+        (("--cohort", "c", "--split", "all"), ("--split", "'all'")),
+        (("--camelyon16", "c", "--split", "train"), ("--cohort", "--split")),
         (("--detections", "d", "--truth", "t", "--mpp", "0"), ("mpp", "0.05")),
     ],
 )
@@ -112,3 +118,18 @@ def test_missing_folders_are_one_line(here: Run, cohort: Path, tmp_path: Path) -
 def test_help_lists_the_choices(here: Run) -> None:
     text = " ".join(here("evaluate", "--help").out.replace("│", " ").split())
     assert "[auto | masks | outlines]" in text
+
+
+def test_detections_are_scored_without_torch(cohort: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from napari_metastasis.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    command = ["evaluate", "--detections", str(cohort), "--truth", str(cohort), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n"] == 2

@@ -19,8 +19,8 @@ _NAME = "napari-metastasis"
 
 #: Exit status after Ctrl-C, as shells know it.
 _INTERRUPTED = 130
-#: Commands that go on where they were stopped.
-_RESUMABLE = {"demo", "scan", "train"}
+#: Commands, and options of others, that go on where they were stopped.
+_RESUMABLE = {"demo", "scan", "train", "--cohort", "--camelyon16"}
 
 app = typer.Typer(
     name=_NAME,
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise SystemExit(1) from None
     if status == _INTERRUPTED:
         goes_on = "; what was finished is kept, and the same command goes on from there"
-        note("stopped" + (goes_on if _RESUMABLE & {*wanted} else ""))
+        note("stopped" + (goes_on if _RESUMABLE & {argument.partition("=")[0] for argument in wanted} else ""))
     raise SystemExit(status or 0)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -28,6 +28,8 @@ Progress = Callable[[int, int], None]
 
 #: Seconds between two lines of progress where standard error is a file: enough to see life, few enough to read.
 _LINE_EVERY_S = 30.0
+#: Seconds of what rates are counted over.
+_SECONDS = {"s": 1.0, "min": 60.0}
 
 
 def say(text: str) -> None:
@@ -64,7 +66,7 @@ def _is_number(text: str) -> bool:
 
 
 @contextmanager
-def show_progress(title: str, *, unit: str, scale: float = 1.0) -> Iterator[Progress]:
+def show_progress(title: str, *, unit: str, scale: float = 1.0, per: Literal["s", "min"] = "s") -> Iterator[Progress]:
     """Yield a function that shows how far a job is, its rate and the time left, on standard error.
 
     On a terminal it is a bar that disappears at the end; elsewhere a line every half minute.
@@ -74,17 +76,20 @@ def show_progress(title: str, *, unit: str, scale: float = 1.0) -> Iterator[Prog
     title
         What is being done.
     unit
-        What the rate counts in a second.
+        What the rate counts.
     scale
         Units of the rate in one step of the job.
+    per
+        The time it counts them over: slow steps are counted by the minute.
     """
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
-        yield _lines(title, unit, scale)
+        yield _lines(title, f"{unit}/{per}", scale * _SECONDS[per])
         return
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    unit, scale = f"{unit}/{per}", scale * _SECONDS[per]
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), rate, TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:
@@ -96,7 +101,7 @@ def show_progress(title: str, *, unit: str, scale: float = 1.0) -> Iterator[Prog
             # What an earlier scan finished took no time of this one.
             first.append(done) if not first else None
             seconds = time.monotonic() - started
-            rate = f"{(done - first[0]) * scale / seconds:,.1f} {unit}/s" if seconds > 0 and done > first[0] else ""
+            rate = f"{(done - first[0]) * scale / seconds:,.1f} {unit}" if seconds > 0 and done > first[0] else ""
             bar.update(task, completed=done, total=total, rate=rate)
 
         yield advance
@@ -115,7 +120,7 @@ def _lines(title: str, unit: str, scale: float) -> Progress:
         last = now
         rate = (done - first) / (now - started)
         left = (total - done) / rate
-        note(f"{title}: {done / total:.0%}, {rate * scale:,.1f} {unit}/s, {left / 60:.0f} min left")
+        note(f"{title}: {done / total:.0%}, {rate * scale:,.1f} {unit}, {left / 60:.0f} min left")
 
     return advance
 

@@ -1,18 +1,29 @@
-"""``evaluate``: how good a model is patch by patch, or how good detections are lesion by lesion."""
+"""``evaluate``: how good a model is on patches or on a cohort of slides, or how good detections are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress
+from napari_metastasis.cli.console import Progress, note, say, say_json, say_table, show_progress, stop_on_interrupt
 from napari_metastasis.cli.options import WrongUsage, with_settings
-from napari_metastasis.settings import DEFAULT_MODEL, EvaluationSettings, ScanSettings
+from napari_metastasis.errors import ScanCancelledError
+from napari_metastasis.settings import (
+    DEFAULT_MODEL,
+    CohortSettings,
+    DetectionSettings,
+    EvaluationSettings,
+    ScanSettings,
+    TissueSettings,
+)
 
 if TYPE_CHECKING:
     from napari_metastasis.evaluation import DetectionReport, Estimate
+    from napari_metastasis.training.cohort import Cohort, Split
 
 __all__ = ["evaluate"]
 
@@ -26,58 +37,168 @@ _SCORING = (
     "resamples",
     "seed",
 )
+_SCANNING = ("dense_coefficient", "augment_views", "device", "precision", "engine", "roi_px", "threads")
+#: Headings of the options.
+_MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scoring of detections"
 
 
-@with_settings("settings", ScanSettings, only=("augment_views", "device"), panel="Patches")
-@with_settings("scoring", EvaluationSettings, only=_SCORING, panel="Detections against truth")
+@with_settings("settings", ScanSettings, only=_SCANNING, panel=_MODEL)
+@with_settings("splits", CohortSettings, panel=_COHORT)
+@with_settings(
+    "detection", DetectionSettings, only=("threshold",), flags={"threshold": "--detection-threshold"}, panel=_COHORT
+)
+@with_settings("scoring", EvaluationSettings, only=_SCORING, panel=_DETECTIONS)
 def evaluate(
     settings: ScanSettings,
+    splits: CohortSettings,
+    detection: DetectionSettings,
     scoring: EvaluationSettings,
     patches: Annotated[
         Path | None,
         typer.Option(
             help="Labelled patches: a folder or zip with class folders 0 and 1, or PCam's HDF5.",
-            rich_help_panel="Patches",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(
+            help="Slides with annotations: a CSV file, or a folder laid out as CAMELYON16, CAMELYON17 or images/masks. "
+            "What is not scanned yet is scanned.",
+            rich_help_panel=_COHORT,
+        ),
+    ] = None,
+    camelyon16: Annotated[
+        Path | None,
+        typer.Option(
+            help="CAMELYON16's folder: its test slides are measured as in the challenge, beside the published figures.",
+            rich_help_panel=_COHORT,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Slides of the cohort to measure on: train, validation or test. By default test, or validation where "
+            "there is no test.",
+            rich_help_panel=_COHORT,
         ),
     ] = None,
     model: Annotated[
         str,
-        typer.Option(help="A model's name ('models list'), or a .safetensors file.", rich_help_panel="Patches"),
+        typer.Option(help="A model's name ('models list'), or a .safetensors file.", rich_help_panel=_MODEL),
     ] = DEFAULT_MODEL,
     detections: Annotated[
         Path | None,
         typer.Option(
             help="Folder of one CSV of probability,x,y in level-0 pixels for each slide, or of scans' result folders.",
-            rich_help_panel="Detections against truth",
+            rich_help_panel=_DETECTIONS,
         ),
     ] = None,
     truth: Annotated[
         Path | None,
         typer.Option(
             help="Folder of outlines (ASAP XML, GeoJSON) or masks (TIFF, PNG); a slide without any is normal.",
-            rich_help_panel="Detections against truth",
+            rich_help_panel=_DETECTIONS,
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for report.html and evaluation.json; nothing is overwritten.",
-            rich_help_panel="Detections against truth",
+            help="Folder for report.html and evaluation.json; nothing is overwritten. Of a cohort for its scans, too, "
+            "with the report in 'report'; by default '<cohort>-<model>.evaluation' beside it.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Measure a model on labelled patches, or detections against the truth as CAMELYON16 does, with 95 % intervals."""
-    if (patches is None) == (detections is None):
-        raise WrongUsage("expected either --patches or --detections with --truth, got neither or both; choose one")
+    """Measure a model on labelled patches or on slides, or detections against the truth, with 95 % intervals.
+
+    Slides are scored as CAMELYON16 does. A cohort's scans that were stopped go on when the same command is run again.
+    """
+    if sum(one is not None for one in (patches, cohort, camelyon16, detections)) != 1:
+        raise WrongUsage(
+            "expected one of --patches, --cohort, --camelyon16 and --detections with --truth, got none or several; "
+            "choose one"
+        )
+    if (detections is None) != (truth is None):
+        raise WrongUsage("expected --detections with --truth, got one alone; give both folders, or leave them out")
+    if patches is not None and output is not None:
+        raise WrongUsage("expected --output with slides or detections, got it with --patches; leave it out")
+    if split is not None and (cohort is None or split not in ("train", "validation", "test")):
+        raise WrongUsage(f"expected --cohort with a --split of train, validation or test, got {split!r}; correct it")
     if patches is not None:
-        if truth is not None or output is not None:
-            raise WrongUsage("expected --truth and --output with --detections, got them with --patches; leave them out")
         _evaluate_patches(patches, model, settings, as_json=as_json)
-        return
-    if detections is None or truth is None:
-        raise WrongUsage("expected --detections with --truth, got one alone; give both folders")
-    _evaluate_detections(detections, truth, scoring, output, as_json=as_json)
+    elif detections is not None and truth is not None:
+        _evaluate_detections(detections, truth, scoring, output, as_json=as_json)
+    else:
+        how = {"scan": settings, "tissue": TissueSettings(), "detection": detection, "scoring": scoring}
+        found, chosen = _read_cohort(cohort, camelyon16, split, splits)
+        _evaluate_cohort(found, chosen, model, how, output, challenge=camelyon16 is not None, as_json=as_json)
+
+
+def _read_cohort(
+    cohort: Path | None, camelyon16: Path | None, split: str | None, splits: CohortSettings
+) -> tuple[Cohort, Split]:
+    from napari_metastasis.pipeline.cohort_evaluation import split_to_evaluate
+    from napari_metastasis.training.cohort import read_cohort
+
+    path = cohort if cohort is not None else camelyon16
+    assert path is not None
+    found = read_cohort(
+        path,
+        validation_share=splits.validation_share,
+        seed=splits.split_seed,
+        mpp=splits.cohort_mpp or None,
+        layout="camelyon16" if camelyon16 is not None else None,
+    )
+    if camelyon16 is not None:
+        return found, "test"
+    return found, split_to_evaluate(found) if split is None else cast("Split", split)
+
+
+def _evaluate_cohort(
+    cohort: Cohort,
+    split: Split,
+    model: str,
+    how: dict[str, Any],
+    output: Path | None,
+    *,
+    challenge: bool,
+    as_json: bool,
+) -> None:
+    from napari_metastasis.evaluation import prepare_report, write_report
+    from napari_metastasis.models import load_model
+    from napari_metastasis.pipeline.cohort_evaluation import CohortEvaluation, evaluate_cohort, evaluation_output
+
+    loaded = load_model(model)
+    folder = evaluation_output(cohort.origin, loaded.spec.name) if output is None else output
+    # Said before hours are spent.
+    prepare_report(folder / "report")
+    # The challenge takes one pixel size for all its slides.
+    settings = CohortEvaluation(**how, own_mpp=not challenge)
+    with stop_on_interrupt() as should_stop:
+        try:
+            report = evaluate_cohort(
+                cohort, loaded, settings, split=split, output=folder, bar=_bar, should_stop=should_stop
+            )
+        except ScanCancelledError:
+            raise KeyboardInterrupt from None
+    written = write_report(report, folder / "report")
+    if as_json:
+        say_json(report.to_json())
+    else:
+        _say_report(report)
+        if challenge:
+            _say_published(report)
+        say(f"Report: {written}")
+    _say_left_out(report)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Progress]:
+    from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE
+
+    with show_progress(title, unit="slides", scale=1 / PARTS_OF_A_SLIDE, per="min") as progress:
+        yield progress
 
 
 def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_json: bool) -> None:
@@ -125,6 +246,11 @@ def _evaluate_detections(
         _say_report(report)
         if written is not None:
             say(f"Report: {written}")
+    _say_left_out(report)
+
+
+def _say_left_out(report: DetectionReport) -> None:
+    """Name the slides that have no part in the figures; end with status 1 where one of them should have."""
     for one in report.left_out:
         note(f"left out {one.slide}: {one.why}")
     failures = sum(one.is_failure for one in report.left_out)
@@ -164,6 +290,18 @@ def _say_report(report: DetectionReport) -> None:
         ("size", "lesions", "found"), [(one.size_class, str(one.lesions), str(one.found)) for one in report.sizes]
     )
     _say_figures(f"{len(report.outcomes)} slides", report.figures())
+
+
+def _say_published(report: DetectionReport) -> None:
+    """Print the challenge's published figures with the report's own among them."""
+    from napari_metastasis.evaluation import TABLE_III, TABLE_III_SOURCE
+
+    rows = [(row.method, f"{row.froc_score:.4f}", f"{row.auc:.4f}") for row in TABLE_III]
+    score = "" if report.linear is None else f"{report.linear.score.value:.4f}"
+    auc = "" if report.slides is None else f"{report.slides.auc.value:.4f}"
+    # On other slides than the challenge's figures mean something else.
+    remark = "" if report.is_camelyon16_test else f" (on {len(report.outcomes)} other slides: does not compare)"
+    say_table(("method", "FROC score", "AUC"), [*rows, (report.name + remark, score, auc)], title=TABLE_III_SOURCE)
 
 
 def _say_figures(title: str, figures: dict[str, Estimate]) -> None:

@@ -115,5 +115,7 @@ def scan_cohort(
                     "the same command goes on from there"
                 )
             yield ScannedSlide(slide, result)
+            # Its heatmap is not held while the next slide is scanned.
+            del result
     finally:
         chosen.engine.close()

@@ -15,7 +15,8 @@ class EvaluationSettings:
 
     mpp: float = setting(
         0.243,
-        "Pixel size of level 0; CAMELYON16's own scoring takes 0.243 for the slides of both hospitals.",
+        "Pixel size of level 0 that all slides are scored at, but with --cohort, which takes each slide's own; "
+        "CAMELYON16's own scoring takes 0.243 for the slides of both hospitals.",
         unit="µm/px",
         minimum=0.05,
         maximum=10.0,
@@ -28,7 +29,8 @@ class EvaluationSettings:
     )
     tumour_value: int = setting(
         0,
-        "Value of tumour in masks; 0 detects it: 255, or 2, or 1 where no mask has a 2.",
+        "Value of tumour in masks; 0 detects it: 255, or 2, or 1 where no mask has a 2. Grey masks are tumour from "
+        "128 on.",
         minimum=0,
         maximum=255,
     )
@@ -67,7 +69,8 @@ class EvaluationSettings:
     )
     keep_flawed: bool = setting(
         False,
-        "Score CAMELYON16's Test_049 (a duplicate) and Test_114 (not exhaustively annotated) too.",
+        "Score CAMELYON16's Test_049 (a duplicate), Test_114 (not exhaustively annotated) and Normal_086 (withdrawn) "
+        "too, and slides of a cohort whose tumour is not all outlined.",
     )
     resamples: int = setting(
         2000, "Bootstrap resamples of an interval; more only steady its third digit.", minimum=100, maximum=1_000_000
