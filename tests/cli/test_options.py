@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from napari_metastasis.cli.options import WrongUsage, with_settings
-from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings, TrainSettings
 
 
 def _run(arguments: list[str]) -> dict[str, object]:
@@ -66,3 +66,17 @@ def test_name_and_doc_of_the_command_are_kept() -> None:
         """Do something."""
 
     assert (command.__name__, command.__doc__) == ("command", "Do something.")
+
+
+@pytest.mark.parametrize(("written", "expected"), [([], True), (["--no-tie-orientations"], False)])
+def test_a_switch_can_be_turned_off(written: list[str], expected: bool) -> None:
+    received: list[bool] = []
+    app = typer.Typer()
+
+    @app.command()
+    @with_settings("train", TrainSettings, only=("tie_orientations",))
+    def command(train: TrainSettings) -> None:
+        received.append(train.tie_orientations)
+
+    app(written, standalone_mode=False)
+    assert received == [expected]

@@ -38,6 +38,12 @@ def _option(group: type, name: str, flag: str, panel: str | None) -> Any:
     return typer.Option(default, flag, help=text, rich_help_panel=panel)
 
 
+def _flag(name: str, kind: Any) -> str:
+    """Return how a setting is written: a switch can be turned off as well."""
+    option = name.replace("_", "-")
+    return f"--{option}/--no-{option}" if kind is bool else f"--{option}"
+
+
 def with_settings(
     parameter: str,
     group: type,
@@ -78,7 +84,7 @@ def with_settings(
         inspect.Parameter(
             option,
             inspect.Parameter.KEYWORD_ONLY,
-            default=_option(group, name, flags.get(name, "--" + name.replace("_", "-")), panel),
+            default=_option(group, name, flags.get(name, _flag(name, hints[name])), panel),
             annotation=hints[name],
         )
         for option, name in names.items()
