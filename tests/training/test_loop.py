@@ -15,6 +15,7 @@ from napari_metastasis.errors import ModelError, StorageError, TrainingError
 from napari_metastasis.models import build_network, load_initial, load_model
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.training import loop
+from napari_metastasis.training.classifier import _ema
 from napari_metastasis.training.loop import patch_spec, train_scannet
 from napari_metastasis.training.orientations import orientations_are_tied
 from napari_metastasis.training.streams import AllPatches, BalancedPatches
@@ -76,6 +77,19 @@ def test_the_stored_network_answers_alike_in_all_orientations(finished):
 
 def test_free_filters_are_trained_on_request(tmp_path):
     assert not orientations_are_tied(load_model(train(tmp_path, tie_orientations=False, epochs=1)).network)
+
+
+def test_a_short_stage_forgets_what_it_began_with():
+    """By hand: of nine steps at value 1 after a start at 0, a plain average with 0.998 would keep 98 % of the start."""
+    update, averaged = _ema(0.998), [torch.zeros(3)]
+    expected = 0.0
+    for steps in range(1, 10):
+        update(averaged, [torch.ones(3)], torch.tensor(steps))
+        expected += (1 - (1 + steps) / (10 + steps)) * (1 - expected)
+    torch.testing.assert_close(averaged[0], torch.full((3,), expected))
+    assert expected > 0.99
+    update(averaged, [torch.zeros(3)], torch.tensor(100_000))
+    torch.testing.assert_close(averaged[0], torch.full((3,), expected * 0.998))
 
 
 def test_patience_keeps_the_best_epoch(tmp_path, monkeypatch):

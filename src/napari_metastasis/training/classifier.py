@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -17,6 +18,16 @@ from napari_metastasis.training.augment import Augmenter
 from napari_metastasis.training.orientations import orientations_are_tied, tie_orientations, untie_orientations
 
 __all__ = ["PatchClassifier"]
+
+
+def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """Return an exponential average that forgets faster at first: a short stage would else keep what it began with."""
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+        now = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        get_ema_multi_avg_fn(now)(averaged, current, steps)  # type: ignore[no-untyped-call]
+
+    return update
 
 
 class PatchClassifier(lightning.LightningModule):
@@ -61,8 +72,7 @@ class PatchClassifier(lightning.LightningModule):
             self._begin_with(initial)
         if settings.tie_orientations:
             tie_orientations(self.network)
-        average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+        self.average = AveragedModel(self.network, multi_avg_fn=_ema(settings.ema_decay), use_buffers=True)
         self.augment = Augmenter(augment, settings.seed, turn=not settings.tie_orientations)
         self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         self.auroc = BinaryAUROC()
