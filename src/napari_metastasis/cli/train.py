@@ -199,7 +199,10 @@ class _Bars:
 
     @contextmanager
     def __call__(self, title: str) -> Iterator[Progress]:
-        with stop_on_interrupt() as asked, show_progress(title, unit="slides") as progress:
+        from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE
+
+        bar = show_progress(title, unit="slides", scale=1 / PARTS_OF_A_SLIDE, per="min")
+        with stop_on_interrupt() as asked, bar as progress:
             self._asked = asked
             try:
                 yield progress

@@ -12,7 +12,7 @@ from typing import Any
 
 from napari_metastasis.errors import CohortError, MetastasisError, ScanCancelledError, TrainingError
 from napari_metastasis.models import InitialWeights, ModelSpec, load_checkpoint, load_initial, save_checkpoint
-from napari_metastasis.pipeline.cohort import FailedSlide, scan_cohort
+from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE, FailedSlide, scan_cohort
 from napari_metastasis.settings import (
     AugmentSettings,
     DetectionSettings,
@@ -41,7 +41,7 @@ from napari_metastasis.training.streams import MixedStream, PatchStream
 
 __all__ = ["CohortTraining", "StagedRun", "train_on_cohort"]
 
-#: Shows how far a step of a run is: a title in, a function of (done, total) out.
+#: Shows how far a step of a run is: a title in, a function of (done, total) out, in parts of slides.
 ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 #: Settings that another list of hard negatives follows from.
@@ -252,7 +252,11 @@ class _Run:
     def _prepare(self, title: str, stream: SlideStream | HardNegativeStream) -> None:
         threads = reading_threads(self.how.scan.threads, beside_network=False)
         with self.bar(title) as progress:
-            if not stream.prepare(threads=threads, progress=progress, should_stop=self.should_stop):
+
+            def report(done: int, total: int) -> None:
+                progress(done * PARTS_OF_A_SLIDE, total * PARTS_OF_A_SLIDE)
+
+            if not stream.prepare(threads=threads, progress=report, should_stop=self.should_stop):
                 raise ScanCancelledError(
                     "expected to look at every slide first, but was stopped; the same command goes on"
                 )
