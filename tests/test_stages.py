@@ -13,7 +13,7 @@ from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_
 from napari_metastasis.errors import CohortError, SettingsError, TrainingError
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import load_model
-from napari_metastasis.pipeline import stages
+from napari_metastasis.pipeline import mining_round, stages
 from napari_metastasis.pipeline.stages import CohortTraining, train_on_cohort
 from napari_metastasis.settings import (
     AugmentSettings,
@@ -27,6 +27,7 @@ from napari_metastasis.slides import write_pyramid
 from napari_metastasis.training.cohort import Cohort, CohortSlide
 from napari_metastasis.training.hard_negatives import read_hard_negatives
 from napari_metastasis.training.loop import patch_spec
+from napari_metastasis.training.streams import BalancedPatches
 
 SIDE, MPP = 640, 0.972
 
@@ -135,7 +136,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("victim", ["train_scannet", "write_hard_negatives"])
 def test_a_killed_run_goes_on_to_the_same_weights(finished, cohort, tmp_path, monkeypatch, victim):
-    original, calls = getattr(stages, victim), []
+    home = stages if victim == "train_scannet" else mining_round
+    original, calls = getattr(home, victim), []
 
     def die(*args, **kwargs):
         calls.append(victim)
@@ -145,7 +147,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(finished, cohort, tmp_path, mo
         return original(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, victim, die)
+        patch.setattr(home, victim, die)
         with pytest.raises(Killed):
             train(cohort, tmp_path)
     assert load_model(train(cohort, tmp_path).weights).weights_sha256 == load_model(finished.weights).weights_sha256
@@ -156,6 +158,29 @@ def test_without_rounds_the_first_stage_is_the_model(cohort, finished, tmp_path)
     first = load_model(finished.weights.parent / "stage-0" / "staged.safetensors")
     assert run.mined == ()
     assert load_model(run.weights).weights_sha256 == first.weights_sha256
+
+
+def test_labelled_patches_take_their_part_of_every_batch(cohort, tmp_path, monkeypatch):
+    class Green:
+        labels = np.array([0, 1] * 8, dtype=np.int64)
+
+        def __len__(self):
+            return 16
+
+        def read(self, index):
+            return np.full((96, 96, 3), (0, 200, index), dtype=np.uint8)
+
+    batches = []
+
+    def look(spec, *, training, **how):
+        batches.append(training.batch(0))
+        return original(spec, training=training, **how)
+
+    original = stages.train_scannet
+    monkeypatch.setattr(stages, "train_scannet", look)
+    train(cohort, tmp_path, patches=BalancedPatches(Green(), 96, 3, seed=1))
+    assert [len(batch.labels) for batch in batches] == [8, 8]
+    assert [int((batch.images[:, 0, 0, 1] == 200).sum()) for batch in batches] == [3, 3]
 
 
 def test_mined_places_of_other_settings_are_not_taken_for_these(cohort, finished):

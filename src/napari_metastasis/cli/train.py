@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_metastasis.models import ModelSpec
     from napari_metastasis.pipeline.stages import CohortTraining
     from napari_metastasis.training.cohort import Cohort
-    from napari_metastasis.training.streams import PatchStream
+    from napari_metastasis.training.streams import BalancedPatches, PatchStream
 
 __all__ = ["app"]
 
@@ -151,7 +151,7 @@ def _need_training() -> None:
         ) from error
 
 
-def _stream(patches: list[Path], spec: ModelSpec, batch_size: int, seed: int) -> PatchStream:
+def _stream(patches: list[Path], spec: ModelSpec, batch_size: int, seed: int) -> BalancedPatches:
     from napari_metastasis.patches import join_patches, open_patches
     from napari_metastasis.training.streams import BalancedPatches
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from napari_metastasis.errors import CohortError, MetastasisError, ScanCancelledError, TrainingError
+from napari_metastasis.errors import CohortError, ScanCancelledError, TrainingError
 from napari_metastasis.models import InitialWeights, ModelSpec, load_checkpoint, load_initial, save_checkpoint
-from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE, FailedSlide, scan_cohort
+from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE
+from napari_metastasis.pipeline.mining_round import listing, mine_cohort
 from napari_metastasis.settings import (
     AugmentSettings,
-    DetectionSettings,
     MiningSettings,
     SamplingSettings,
     ScanSettings,
@@ -23,29 +22,22 @@ from napari_metastasis.settings import (
     TrainSettings,
 )
 from napari_metastasis.slides import reading_threads
-from napari_metastasis.storage import atomic_text, storage_errors
+from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort, write_cohort
-from napari_metastasis.training.contact_sheet import draw_hard_negatives
 from napari_metastasis.training.hard_negatives import (
     HardNegative,
-    read_hard_negatives,
     strongest_first,
-    write_hard_negatives,
 )
 from napari_metastasis.training.loop import train_scannet
 from napari_metastasis.training.mined_stream import HardNegativeStream, check_shares, with_hard_negatives
-from napari_metastasis.training.mining import mine_slide
 from napari_metastasis.training.sampling import SlideStream, tumour_value_of
 from napari_metastasis.training.slide_patches import SlideFailure
-from napari_metastasis.training.streams import MixedStream, PatchStream
+from napari_metastasis.training.streams import BalancedPatches, MixedStream, PatchStream
 
 __all__ = ["CohortTraining", "StagedRun", "train_on_cohort"]
 
 #: Shows how far a step of a run is: a title in, a function of (done, total) out, in parts of slides.
 ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-
-#: Settings that another list of hard negatives follows from.
-_DECIDE_WHAT_IS_MINED = ("mining_threshold", "mined_per_slide", "mined_apart_um")
 
 #: Validation patches must not be those of any training batch, whatever the seed.
 _VALIDATION_SEED = 1
@@ -93,7 +85,7 @@ def train_on_cohort(
     bar: ProgressBar,
     should_stop: Callable[[], bool],
     initial: InitialWeights | None = None,
-    patches: PatchStream | None = None,
+    patches: BalancedPatches | None = None,
     validation: PatchStream | None = None,
 ) -> StagedRun:
     """Train on slides; then scan them for false positives and train on with these, as many rounds as asked.
@@ -121,7 +113,7 @@ def train_on_cohort(
     initial
         Weights to begin with.
     patches
-        Labelled patches mixed into every batch, beside those of the slides.
+        Labelled patches: its batch is the part that they take of every batch, beside those of the slides.
     validation
         What each epoch is measured on; the cohort's validation slides by default.
 
@@ -142,7 +134,7 @@ def train_on_cohort(
     _claim(output, cohort)
     if how.mining.mining_rounds:
         # Before hours of general training, not after them.
-        check_shares(how.sampling, how.mining, how.train.batch_size)
+        check_shares(how.sampling, how.mining, how.train.batch_size - (patches.batch_size if patches else 0))
     if not how.sampling.tumour_value:
         # Said once for all slides: the splits of a cohort must not differ in what they take for tumour.
         how = replace(how, sampling=replace(how.sampling, tumour_value=tumour_value_of(cohort.slides)))
@@ -170,24 +162,11 @@ def _claim(output: Path, cohort: Cohort) -> None:
         write_cohort(path, cohort.slides)
         return
     # By what they are, not by where they lie: run folders are moved.
-    if _listing(read_cohort(path, validation_share=0, seed=0).slides) != _listing(cohort.slides):
+    if listing(read_cohort(path, validation_share=0, seed=0).slides) != listing(cohort.slides):
         raise TrainingError(
             f"expected an empty folder or a run on the same slides and splits, got another run in {output}; "
             "choose another --output"
         )
-
-
-def _listing(slides: Sequence[CohortSlide]) -> list[tuple[str, ...]]:
-    return [
-        (
-            slide.name,
-            slide.split,
-            slide.annotation.name if slide.annotation else "",
-            str(slide.exhaustive),
-            str(slide.mpp),
-        )
-        for slide in slides
-    ]
 
 
 def _merged(earlier: tuple[HardNegative, ...], fresh: tuple[HardNegative, ...]) -> tuple[HardNegative, ...]:
@@ -267,7 +246,7 @@ class _Run:
         mined: tuple[HardNegative, ...],
         *,
         initial: InitialWeights | None,
-        patches: PatchStream | None,
+        patches: BalancedPatches | None,
         validation: PatchStream,
     ) -> Path:
         """Train one stage; return its model."""
@@ -286,7 +265,7 @@ class _Run:
         )
 
     def _training(
-        self, settings: TrainSettings, mined: tuple[HardNegative, ...], patches: PatchStream | None
+        self, settings: TrainSettings, mined: tuple[HardNegative, ...], patches: BalancedPatches | None
     ) -> PatchStream:
         """Return the stage's batches: slides, mined places in the stead of other normal ones, and labelled patches."""
         stream = with_hard_negatives(
@@ -295,7 +274,7 @@ class _Run:
             self.spec,
             self.how.sampling,
             self.how.mining,
-            settings.batch_size,
+            settings.batch_size - (0 if patches is None else patches.batch_size),
             settings.seed,
             journal=self.journal,
         )
@@ -306,61 +285,20 @@ class _Run:
         return stream if patches is None else MixedStream((*parts, patches))
 
     def mine(self, number: int, weights: Path) -> tuple[HardNegative, ...]:
-        """Scan the training slides with a model and return its false positives; what was mined before is read back."""
-        folder = self.output / f"mining-{number}"
-        listed = folder / "hard_negatives.csv"
-        record = folder / "mining.json"
-        model = load_checkpoint(weights)
-        wanted = {
-            "weights_sha256": model.weights_sha256,
-            # Not the number of rounds, nor how many are drawn: with more of either a run goes on.
-            "mining": {name: asdict(self.how.mining)[name] for name in _DECIDE_WHAT_IS_MINED},
-            "sampling": asdict(self.how.sampling),
-            "slides": _digest(self.slides),
-        }
-        text = json.dumps(wanted, indent=2) + "\n"
-        if listed.exists() and record.exists():
-            if record.read_text(encoding="utf-8") == text:
-                return read_hard_negatives(listed)
-            raise TrainingError(
-                f"expected mined places of this run, got those of other settings in {folder}; choose another --output"
-            )
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        mined: list[HardNegative] = []
-        # Slides that show nothing known to be normal have nothing to be mined.
-        slides = [slide for slide in self.slides if slide.shows_normal]
+        """Return the false positives of a model on the training slides."""
         with self.bar(f"Mining, round {number}") as progress:
-            for entry in scan_cohort(
-                slides,
-                model,
+            return mine_cohort(
+                self.slides,
+                weights,
+                self.output / f"mining-{number}",
+                mining=self.how.mining,
+                sampling=self.how.sampling,
                 scan=self.how.scan,
                 tissue=self.how.tissue,
-                detection=DetectionSettings(),
-                output=folder,
                 progress=progress,
                 should_stop=self.should_stop,
-            ):
-                if isinstance(entry, FailedSlide):
-                    self._fail(entry.slide, entry.reason)
-                    continue
-                try:
-                    mined += mine_slide(
-                        entry.slide,
-                        entry.result.probabilities,
-                        entry.result.frame,
-                        self.how.mining,
-                        self.how.sampling,
-                        tumour_value=self.how.sampling.tumour_value,
-                    )
-                except MetastasisError as error:
-                    self._fail(entry.slide, str(error))
-        places = strongest_first(mined)
-        draw_hard_negatives(folder / "mined.png", places, slides, self.spec, most=self.how.mining.sheet_patches)
-        write_hard_negatives(listed, places)
-        with atomic_text(record) as file:
-            file.write(text)
-        return places
+                pass_over=self._fail,
+            )
 
     def _fail(self, slide: CohortSlide, reason: str) -> None:
         line = json.dumps({"slide": slide.name, "reason": reason}) + "\n"
@@ -375,7 +313,3 @@ def _later(settings: TrainSettings, mining: MiningSettings) -> TrainSettings:
         epochs=mining.mining_epochs or settings.epochs,
         learning_rate=settings.learning_rate * mining.mining_rate,
     )
-
-
-def _digest(slides: Sequence[CohortSlide]) -> str:
-    return hashlib.sha256(json.dumps(_listing(slides)).encode()).hexdigest()
