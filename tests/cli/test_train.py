@@ -1,0 +1,77 @@
+"""``train scannet``: what it refuses before anything is written, and the whole way on a small cohort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.geometry import Size
+from napari_metastasis.models import load_model, own_models_folder
+from napari_metastasis.slides import write_pyramid
+
+from .conftest import Run
+
+SIDE = 420
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort file: a tumour slide and a normal one in each of two splits."""
+    folder = tmp_path_factory.mktemp("cohort")
+    lines = ["slide,annotation,split"]
+    for number, (split, tumour) in enumerate((s, t) for s in ("train", "validation") for t in (True, False)):
+        pixels = np.array([225, 150, 195]) + np.random.default_rng(number).integers(-9, 10, (SIDE, SIDE, 3))
+        if tumour:
+            pixels[150:300, 150:300] -= (150, 110, 90)
+            ring = np.array([(150, 150), (300, 150), (300, 300), (150, 300)], dtype=float)
+            write_asap_xml(folder / f"{number}.xml", AnnotationSet((Annotation("a", "_0", ring),)))
+        path = folder / f"{number}.tif"
+        write_pyramid(path, pixels.clip(0, 255).astype(np.uint8), mpp=0.972, size=Size(SIDE, SIDE))
+        lines.append(f"{path.name},{f'{number}.xml' if tumour else ''},{split}")
+    (folder / "cohort.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "cohort.csv"
+
+
+def test_nothing_to_train_on(here: Run, tmp_path: Path) -> None:
+    here("train", "scannet", "--output", tmp_path / "run").fails_with("--cohort or --patches", status=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_patches_alone_need_some_to_validate_on(here: Run, tmp_path: Path) -> None:
+    run = here("train", "scannet", "--output", tmp_path / "run", "--patches", tmp_path)
+    run.fails_with("--validation", status=2)
+
+
+def test_every_fault_of_a_cohort_is_named_before_anything_is_written(here: Run, cohort: Path, tmp_path: Path) -> None:
+    faulty = cohort.with_name("faulty.csv")
+    text = cohort.read_text("utf-8")
+    faulty.write_text(text + "gone.tif,,train\n0.tif,missing.xml,validation\n", encoding="utf-8")
+    run = here("train", "scannet", "--output", tmp_path / "run", "--cohort", faulty)
+    assert run.status == 1
+    assert "gone" in run.err
+    assert "missing.xml" in run.err
+    assert "put them right first" in run.err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_whole_way(here: Run, cohort: Path, tmp_path: Path) -> None:
+    settings = ("--device", "cpu", "--precision", "float32", "--workers", 0, "--batch-size", 8, "--epochs", 1)
+    sampling = ("--patches-per-epoch", 16, "--validation-patches", 8)
+    mining = ("--mining-threshold", 0.01, "--mined-per-slide", 5)
+    command = ("train", "scannet", "--cohort", cohort, "--output", tmp_path / "mine", "--licence", "CC0")
+    run = here(*command, *settings, *sampling, *mining)
+    assert run.status == 0, run
+    weights = Path(run.out.splitlines()[-1])
+    assert weights == tmp_path / "mine" / "scannet-mine.safetensors"
+    model = load_model("scannet-mine")
+    assert model.weights_sha256 == load_model(weights).weights_sha256
+    assert model.card["licence"] == "CC0"
+    assert "cohort.csv" in model.card["data"]
+    assert "round 1: " in run.err
+    assert (own_models_folder() / "scannet-mine.safetensors").exists()
+    again = here(*command, *settings, *sampling, *mining)
+    assert again.status == 0
+    assert again.out.splitlines()[-1] == str(weights)
