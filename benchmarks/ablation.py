@@ -1,9 +1,9 @@
 """What each part of Fast ScanNet's recipe is worth: stride and hard-negative mining, on a cohort with a test split.
 
-Run with ``python benchmarks/ablation.py COHORT FOLDER [--epochs N] [--patches-per-epoch N] [--rounds N]``. COHORT is a
-cohort file or folder, such as ``napari-metastasis sample cohort`` writes. One model is trained without mining and one
-that goes on with it; both are scanned at the network's own stride and at half of it (Lin et al. 2019, III). Every step
-is kept in FOLDER: the same command goes on. Prints one table with 95 % intervals over slides.
+Run with ``python benchmarks/ablation.py COHORT FOLDER [--initial MODEL] [--epochs N] …``.
+COHORT is a cohort file or folder, such as ``napari-metastasis sample cohort`` writes. One model is trained without
+mining and one that goes on with it; both are scanned at the network's own stride and at half of it (Lin et al. 2019,
+III). Every step is kept in FOLDER. Prints one table with 95 % intervals over slides.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--patches-per-epoch", type=int, default=5120)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--initial", default="", help="weights to begin with, trained with free orientations")
     arguments = parser.parse_args()
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,11 +45,12 @@ def main() -> None:
         "train", "scannet", "--cohort", arguments.cohort, "--output", folder / "run", "--name", "ablation",
         "--epochs", arguments.epochs, "--patches-per-epoch", arguments.patches_per_epoch,
         "--mining-rounds", arguments.rounds,
+        *(("--initial", arguments.initial, "--no-tie-orientations") if arguments.initial else ()),
     )  # fmt: skip
     print("| mining | stride, µm | FROC | slide AUC |")
     print("|---|---|---|---|")
-    for name, stage in (("without", 0), ("with", arguments.rounds)):
-        weights = folder / "run" / f"stage-{stage}" / "ablation.safetensors"
+    first, last = folder / "run" / "stage-0" / "ablation.safetensors", folder / "run" / "ablation.safetensors"
+    for name, weights in (("without", first), ("with", last)):
         for dense in (1, 2):
             printed = run(
                 "evaluate", "--cohort", arguments.cohort, "--split", "test", "--model", weights,
