@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
-from napari_metastasis.models.dense import DenseScanNet, dense_layers
+from napari_metastasis.models.dense import MIDDLE_GRAY, DenseScanNet, dense_layers
 from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, load_initial
 from napari_metastasis.models.networks import ARCHITECTURES, Block, ScanNet, ScanNetArchitecture, build_network
 from napari_metastasis.models.spec import ModelSpec
@@ -11,6 +11,7 @@ from napari_metastasis.models.zoo import ZooEntry, add_model, list_models, load_
 
 __all__ = [
     "ARCHITECTURES",
+    "MIDDLE_GRAY",
     "VGG16_IMAGENET",
     "Block",
     "DenseScanNet",

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models import DenseScanNet
+from napari_metastasis.models import MIDDLE_GRAY, DenseScanNet
 
 __all__ = ["openvino_graph"]
 
@@ -32,7 +32,7 @@ def openvino_graph(network: DenseScanNet) -> Any:
 
     # Open sides cost nothing on a processor, and let ROIs at an edge be as small as they are.
     images = ops.parameter([-1, -1, -1, 3], np.uint8, name="images")
-    node = ops.transpose(ops.convert(images, "f32"), [0, 3, 1, 2])
+    node = ops.transpose(ops.subtract(ops.convert(images, "f32"), np.float32(MIDDLE_GRAY)), [0, 3, 1, 2])
     for layer in network.layers:
         node = _layer(ops, node, layer)
     tumour = ops.gather(ops.softmax(node, 1), ops.constant(network.tumour_class, np.int64), ops.constant(1, np.int64))
