@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cohort_files import write_mask, write_outline, write_slide
 
+from napari_metastasis.errors import AnnotationError
 from napari_metastasis.slides import write_pyramid
 from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort
 from napari_metastasis.training.cohort_check import check_cohort
@@ -79,6 +80,7 @@ def test_an_unknown_pixel_size(good, tmp_path):
 
     write_pyramid(path, rng.integers(180, 230, (200, 300, 3), np.uint8), mpp=None, size=Size(300, 200))
     only(with_first(good, path=path), "train_tumour: expected", "state its pixel size")
+    only(with_first(good, path=path), "train_tumour: expected", "--cohort-mpp")
     assert problems(with_first(good, path=path, mpp=MPP)) == []
 
 
@@ -188,3 +190,16 @@ def test_real_regions_and_their_jpeg_masks(shared_data):
     assert len(cohort.slides) == 30
     assert len(cohort.of("validation")) == 6
     assert check_cohort(cohort, threads=1) == ()
+
+
+def test_a_tumour_value_that_is_stated_is_believed(good, tmp_path):
+    """A mask of 3 means nothing known, unless somebody says what it means."""
+    from napari_metastasis.geometry import Size
+
+    mask = tmp_path / "odd.tif"
+    size = Size(round(300 / MPP), round(200 / MPP))
+    write_mask(mask, size, DISC_UM, RADIUS_UM, MPP, values=(0, 3))
+    odd = with_first(good, annotation=mask)
+    assert [str(problem) for problem in check_cohort(odd, threads=1, tumour_value=3)] == []
+    with pytest.raises(AnnotationError):
+        check_cohort(odd, threads=1)

@@ -136,7 +136,9 @@ def scannet(
         )
         share = max(1, round(settings.batch_size * patches_share))
         mixed = _stream(patches, spec, share, settings.seed) if patches else None
-        weights = _on_cohort(_read_cohort(cohort, splits), spec, how, patches=mixed, validation=measured, **run)
+        weights = _on_cohort(
+            _read_cohort(cohort, splits, sampling.tumour_value), spec, how, patches=mixed, validation=measured, **run
+        )
     _keep_by_name(weights)
     say(str(weights))
 
@@ -165,7 +167,7 @@ def _all(patches: Path, spec: ModelSpec, settings: TrainSettings) -> PatchStream
     return AllPatches(open_patches(patches), spec.patch_px, settings.batch_size)
 
 
-def _read_cohort(path: Path, splits: CohortSettings) -> Cohort:
+def _read_cohort(path: Path, splits: CohortSettings, tumour_value: int) -> Cohort:
     """Return a cohort in which nothing is wrong; name everything that is."""
     from napari_metastasis.errors import CohortError
     from napari_metastasis.settings import SlideSettings
@@ -178,7 +180,7 @@ def _read_cohort(path: Path, splits: CohortSettings) -> Cohort:
     for flawed in cohort.left_out:
         note(f"{flawed.slide.name} is left out: {flawed.reason}")
     with show_progress("Checking the cohort", unit="slides") as progress:
-        problems = check_cohort(cohort, threads=SlideSettings().threads, progress=progress)
+        problems = check_cohort(cohort, threads=SlideSettings().threads, tumour_value=tumour_value, progress=progress)
     for problem in problems:
         note(str(problem))
     if problems:

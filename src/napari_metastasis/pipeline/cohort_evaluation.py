@@ -124,7 +124,7 @@ def evaluate_cohort(
     slides, left_out = _choose(cohort, split, how.scoring)
     value = how.scoring.tumour_value or tumour_value_of(cohort.slides)
     scoring = replace(how.scoring, tumour_value=value)
-    slides, faulty = _checked(replace(cohort, slides=tuple(slides)), bar, should_stop)
+    slides, faulty = _checked(replace(cohort, slides=tuple(slides)), value, bar, should_stop)
     left_out += faulty
     truths: dict[str, SlideTruth] = {}
     with bar("Reading the truth") as progress:
@@ -190,7 +190,7 @@ def _choose(cohort: Cohort, split: Split, scoring: EvaluationSettings) -> tuple[
 
 
 def _checked(
-    cohort: Cohort, bar: ProgressBar, should_stop: Callable[[], bool]
+    cohort: Cohort, tumour_value: int, bar: ProgressBar, should_stop: Callable[[], bool]
 ) -> tuple[list[CohortSlide], list[LeftOut]]:
     """Return the slides without faults, and the faulty with what is wrong: before hours are spent on scans."""
     with bar("Checking the cohort") as progress:
@@ -199,7 +199,7 @@ def _checked(
             _stop_if(should_stop)
             progress(done * PARTS_OF_A_SLIDE, total * PARTS_OF_A_SLIDE)
 
-        problems = check_cohort(cohort, threads=SlideSettings().threads, progress=report)
+        problems = check_cohort(cohort, threads=SlideSettings().threads, tumour_value=tumour_value, progress=report)
     # What is said of the cohort as a whole is about training. Of a slide that has several faults the first is told.
     faults = {one.slide: one.message for one in reversed(problems) if one.slide}
     slides = [slide for slide in cohort.slides if slide.name not in faults]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_metastasis.errors import MetastasisError
+from napari_metastasis.errors import MetastasisError, MissingPixelSizeError
 from napari_metastasis.geometry import Size
 from napari_metastasis.slides import open_slide
 from napari_metastasis.training.cohort import Cohort, CohortSlide, Split
@@ -54,7 +54,7 @@ class _Report:
 
 
 def check_cohort(
-    cohort: Cohort, *, threads: int, progress: Callable[[int, int], None] | None = None
+    cohort: Cohort, *, threads: int, tumour_value: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> tuple[CohortProblem, ...]:
     """Return everything that is wrong with a cohort, each with its slide and its remedy; empty where nothing is.
 
@@ -64,10 +64,13 @@ def check_cohort(
         From :func:`~napari_metastasis.training.cohort.read_cohort`.
     threads
         Slides that are opened side by side.
+    tumour_value
+        The class that means tumour in masks of small numbers; 0 detects it.
     progress
         Called with (slides checked, slides in all).
     """
-    value = tumour_value_of([slide for slide in cohort.slides if slide.annotation and slide.annotation.is_file()])
+    annotated = [slide for slide in cohort.slides if slide.annotation and slide.annotation.is_file()]
+    value = tumour_value or tumour_value_of(annotated)
     reports: list[_Report] = []
     with ThreadPoolExecutor(threads) as pool:
         for report in pool.map(lambda slide: _check_slide(slide, cohort, value), cohort.slides):
@@ -91,6 +94,12 @@ def _check_slide(slide: CohortSlide, cohort: Cohort, tumour_value: int) -> _Repo
     try:
         with open_slide(slide.path, slide.mpp) as opened:
             fingerprint, size, bounds = opened.fingerprint, opened.size, opened.bounds
+    except MissingPixelSizeError:
+        # The error's own remedy is that of a single slide.
+        missing = (
+            f"expected {slide.path.name} to state its pixel size, got none; add a column mpp, or give --cohort-mpp"
+        )
+        return _Report(slide, (*messages, missing))
     except MetastasisError as error:
         return _Report(slide, (*messages, str(error)))
     if messages or slide.annotation is None:
