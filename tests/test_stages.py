@@ -13,7 +13,7 @@ from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_
 from napari_metastasis.errors import CohortError, SettingsError, TrainingError
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import load_model
-from napari_metastasis.pipeline import mining_round, stages
+from napari_metastasis.pipeline import FailedSlide, mining_round, stages
 from napari_metastasis.pipeline.stages import CohortTraining, train_on_cohort
 from napari_metastasis.settings import (
     AugmentSettings,
@@ -79,7 +79,7 @@ def how(**mining):
         augment=AugmentSettings(),
         sampling=SamplingSettings(patches_per_epoch=32, validation_patches=16),
         # A model trained for seconds is unsure of everything: nearly all it sees is mined.
-        mining=MiningSettings(mining_threshold=0.01, mined_per_slide=20, mining_epochs=1, sheet_patches=5, **mining),
+        mining=MiningSettings(mining_threshold=0.0, mined_per_slide=20, mining_epochs=1, sheet_patches=5, **mining),
         scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=320, dense_coefficient=1),
         tissue=TissueSettings(),
     )
@@ -198,6 +198,18 @@ def test_a_run_on_other_slides_is_not_overwritten(cohort, finished):
     assert sorted(path.name for path in listed.parent.glob(".*")) == []
 
 
+def test_slides_that_all_fail_are_not_taken_for_slides_without_false_positives(cohort, tmp_path, monkeypatch):
+    def away(slides, *_, **__):
+        for slide in slides:
+            yield FailedSlide(slide, "the disk is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mining_round, "scan_cohort", away)
+        with pytest.raises(TrainingError, match="check the disk: the same command goes on"):
+            train(cohort, tmp_path)
+    assert not (tmp_path / "mining-1" / "hard_negatives.csv").exists()
+
+
 def test_more_rounds_go_on_from_the_last(cohort, finished, tmp_path):
     shutil.copytree(finished.weights.parent, tmp_path / "run")
     run = train(cohort, tmp_path / "run", how(mining_rounds=2))
@@ -218,3 +230,5 @@ def test_a_cohort_without_validation_slides_is_refused(cohort, tmp_path):
     alone = Cohort(slides=cohort.of("train"), origin=cohort.origin, layout="file")
     with pytest.raises(CohortError, match="--validation-share"):
         train(alone, tmp_path)
+    # Put right as the message says, the same command begins.
+    assert not (tmp_path / "cohort.csv").exists()

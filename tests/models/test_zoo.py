@@ -21,7 +21,7 @@ def own_folder(tmp_path, monkeypatch):
 
 def store(path, name, seed=0):
     torch.manual_seed(seed)
-    spec = patch_spec(name, "scannet-small", 0.972)
+    spec = dataclasses.replace(patch_spec("any", "scannet-small", 0.972), name=name)
     save_checkpoint(path, build_network("scannet-small"), spec, {"data": "none"})
     return path
 

@@ -171,6 +171,17 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         train(tmp_path / "notes.txt")
 
 
+@pytest.mark.parametrize("name", ["../mine", "a/b", ".mine", "settings", ""])
+def test_names_that_cannot_name_the_models_files_are_refused_before_training(name):
+    with pytest.raises(ModelError, match="choose another --name"):
+        patch_spec(name, "scannet-small", 0.972)
+
+
+def test_a_run_of_five_steps_has_a_schedule(tmp_path):
+    """One fifth of five steps is one: torch's schedule divides by zero there."""
+    assert train(tmp_path, epochs=1, batch_size=6).exists()
+
+
 def test_too_few_patches_leave_nothing(tmp_path):
     with pytest.raises(TrainingError, match="lower the batch size"):
         train(tmp_path / "run", batch_size=64)

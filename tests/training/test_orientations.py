@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models import build_network
 from napari_metastasis.models.networks import Block, ScanNet, ScanNetArchitecture
+from napari_metastasis.training.classifier import _ema
 from napari_metastasis.training.orientations import ORIENTATIONS, tie_orientations, turned, untie_orientations
 
 
@@ -96,3 +98,14 @@ def test_channels_that_eight_does_not_divide_are_refused():
     )
     with pytest.raises(ModelError, match="divided by 8, got 12"):
         tie_orientations(ScanNet(architecture))
+
+
+def test_an_average_of_an_unchanging_network_is_that_network(tied, image):
+    """Not only of its weights: the places that the copies are gathered from are numbers too, and have no mean."""
+    average = AveragedModel(tied, multi_avg_fn=_ema(0.998), use_buffers=True)
+    for _ in range(60):
+        average.update_parameters(tied)
+    for (name, expected), (_, found) in zip(tied.named_buffers(), average.module.named_buffers(), strict=True):
+        torch.testing.assert_close(found, expected, msg=name)
+    with torch.no_grad():
+        torch.testing.assert_close(average(image), tied(image), rtol=1e-4, atol=1e-4)

@@ -135,6 +135,11 @@ def scannet(
             tissue=TissueSettings(),
         )
         share = max(1, round(settings.batch_size * patches_share))
+        if share >= settings.batch_size:
+            raise WrongUsage(
+                f"expected --patches-share to leave room for slides, got {share} of {settings.batch_size} patches; "
+                "lower it, or raise the batch size"
+            )
         mixed = _stream(patches, spec, share, settings.seed) if patches else None
         weights = _on_cohort(
             _read_cohort(cohort, splits, sampling.tumour_value), spec, how, patches=mixed, validation=measured, **run

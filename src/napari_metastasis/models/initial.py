@@ -106,6 +106,8 @@ def _vgg16(path: Path) -> InitialWeights:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"expected a file of tensors, got {reason} in {path}; fetch the file again") from error
+    if any(key.startswith("head.") for key in state):
+        raise WeightsError(f"expected VGG16 weights, got a model without its card in {path}; keep the .json beside it")
     if not features:
         raise WeightsError(
             f"expected VGG16 weights under torchvision's names ({_FEATURES}0.weight …), "

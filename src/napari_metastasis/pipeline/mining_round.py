@@ -74,7 +74,7 @@ def mine_cohort(
         "weights_sha256": model.weights_sha256,
         # Not the number of rounds, nor how many are drawn: with more of either a run goes on.
         "mining": {name: asdict(mining)[name] for name in _DECIDE_WHAT_IS_MINED},
-        "sampling": asdict(sampling),
+        "sampling": {name: value for name, value in asdict(sampling).items() if name != "open_slides"},
         "slides": hashlib.sha256(json.dumps(listing(slides)).encode()).hexdigest(),
     }
     text = json.dumps(wanted, indent=2) + "\n"
@@ -88,6 +88,7 @@ def mine_cohort(
         folder.mkdir(parents=True, exist_ok=True)
     usable = [slide for slide in slides if slide.shows_normal]
     mined: list[HardNegative] = []
+    failed = 0
     for entry in scan_cohort(
         usable,
         model,
@@ -100,12 +101,20 @@ def mine_cohort(
     ):
         if isinstance(entry, FailedSlide):
             pass_over(entry.slide, entry.reason)
+            failed += 1
             continue
         heatmap, frame = entry.result.probabilities, entry.result.frame
         try:
             mined += mine_slide(entry.slide, heatmap, frame, mining, sampling, tumour_value=sampling.tumour_value)
         except MetastasisError as error:
             pass_over(entry.slide, str(error))
+        # Or it would be held while the next slide is scanned.
+        del entry, heatmap, frame
+    if usable and failed == len(usable):
+        raise TrainingError(
+            f"expected training slides that can be scanned, got none of {failed}; check the disk: the same command "
+            "goes on from there"
+        )
     places = strongest_first(mined)
     draw_hard_negatives(folder / "mined.png", places, usable, model.spec, most=mining.sheet_patches)
     write_hard_negatives(listed, places)

@@ -131,7 +131,6 @@ def train_on_cohort(
         raise CohortError(f"expected slides to train on, got none in {cohort.origin}; mark some as train")
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    _claim(output, cohort)
     if how.mining.mining_rounds:
         # Before hours of general training, not after them.
         check_shares(how.sampling, how.mining, how.train.batch_size - (patches.batch_size if patches else 0))
@@ -140,6 +139,8 @@ def train_on_cohort(
         how = replace(how, sampling=replace(how.sampling, tumour_value=tumour_value_of(cohort.slides)))
     run = _Run(cohort, training, spec, how, output, data_description, licence, bar, should_stop)
     measured = run.validation() if validation is None else validation
+    # Not before: what has to be put right first may be the cohort itself.
+    _claim(output, cohort)
     weights = run.train(0, (), initial=initial, patches=patches, validation=measured)
     mined: tuple[HardNegative, ...] = ()
     found = []

@@ -20,10 +20,19 @@ from napari_metastasis.training.orientations import orientations_are_tied, tie_o
 __all__ = ["PatchClassifier"]
 
 
+#: Of the run, until the rate's peak. Not 0.2: torch divides by zero where that comes to one step.
+_WARM_UP_SHARE = 0.201
+
+
 def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     """Return an exponential average that forgets faster at first: a short stage would else keep what it began with."""
 
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():
+            # Counters, and the places that tied filters are copied from: there is no mean of these.
+            for old, new in zip(averaged, current, strict=True):
+                old.copy_(new)
+            return
         now = min(decay, (1 + int(steps)) / (10 + int(steps)))
         get_ema_multi_avg_fn(now)(averaged, current, steps)  # type: ignore[no-untyped-call]
 
@@ -73,6 +82,8 @@ class PatchClassifier(lightning.LightningModule):
         if settings.tie_orientations:
             tie_orientations(self.network)
         self.average = AveragedModel(self.network, multi_avg_fn=_ema(settings.ema_decay), use_buffers=True)
+        # Never trained itself: several devices would wait for its gradients.
+        self.average.requires_grad_(requires_grad=False)
         self.augment = Augmenter(augment, settings.seed, turn=not settings.tie_orientations)
         self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         self.auroc = BinaryAUROC()
@@ -145,6 +156,6 @@ class PatchClassifier(lightning.LightningModule):
             lr=self.settings.learning_rate,
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, max_lr=self.settings.learning_rate, total_steps=self.total_steps, pct_start=0.2
+            optimiser, max_lr=self.settings.learning_rate, total_steps=self.total_steps, pct_start=_WARM_UP_SHARE
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -11,7 +11,7 @@ import lightning
 import torch
 
 from napari_metastasis import __version__
-from napari_metastasis.errors import TrainingError
+from napari_metastasis.errors import ModelError, TrainingError
 from napari_metastasis.models import ARCHITECTURES, InitialWeights, ModelSpec, build_network, save_checkpoint
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
@@ -30,6 +30,9 @@ from napari_metastasis.training.trainer import (
 
 __all__ = ["patch_spec", "train_scannet"]
 
+#: Of other files in a run folder.
+_TAKEN_NAMES = frozenset({"", "mining", "settings"})
+
 
 def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
     """Return the contract of a network that is trained on patches at ``mpp``, normalised as its initial weights were.
@@ -37,8 +40,10 @@ def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights
     Raises
     ------
     ModelError
-        If no network has this name.
+        If no network has this architecture, or the model's name cannot name its files.
     """
+    if Path(name).name != name or name.startswith(".") or name in _TAKEN_NAMES:
+        raise ModelError(f"expected a model's name that can name its files, got {name!r}; choose another --name")
     if architecture not in ARCHITECTURES:
         build_network(architecture)  # raises with the names that exist
     network = ARCHITECTURES[architecture]
@@ -121,7 +126,6 @@ def train_scannet(
         spec, settings, augment, total_steps=_steps(training, settings) * settings.epochs, initial=initial
     )
     figures = _fit(module, training, validation, output, settings, progress=progress)
-    write_curves(output)
     card = {
         "data": data_description,
         "licence": licence or "not stated",
@@ -134,6 +138,7 @@ def train_scannet(
         "warning": "Not a medical device. Not validated for diagnosis.",
     }
     save_checkpoint(weights, module.finished_network(), spec, card)
+    write_curves(output)
     return weights
 
 

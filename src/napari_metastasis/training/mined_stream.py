@@ -207,6 +207,11 @@ def check_shares(settings: SamplingSettings, mining: MiningSettings, batch_size:
         If the shares of tumour and of mined patches leave no room for other normal patches.
     """
     part = max(1, round(mining.mined_share * batch_size))
+    if batch_size - part < 1:
+        raise SettingsError(
+            f"expected mined-share to leave room for other patches, got {mining.mined_share:g} of {batch_size}; "
+            "lower it, or raise the batch size"
+        )
     tumour = settings.tumour_share * batch_size / max(1, batch_size - part)
     if tumour > _MOST_TUMOUR:
         raise SettingsError(
