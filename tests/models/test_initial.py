@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import socket
 import threading
 
 import pytest
@@ -110,6 +111,28 @@ def test_without_a_network_the_remedy_is_named(tmp_path):
     with pytest.raises(WeightsError, match="give the file's path instead") as raised:
         fetch_weights(nobody, folder=tmp_path)
     assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_connection_that_breaks_is_no_disk_that_fails(tmp_path):
+    """A server that promises more than it sends, and hangs up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\ncut short")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    published = PublishedWeights(f"http://127.0.0.1:{listener.getsockname()[1]}/vgg16.pth", "397923af")
+    with pytest.raises(WeightsError) as raised:
+        fetch_weights(published, folder=tmp_path)
+    thread.join()
+    listener.close()
+    assert "disk" not in str(raised.value)
+    assert "give the file's path instead" in str(raised.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,6 +21,7 @@ from napari_metastasis.slides import open_slide
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.places import CellSet, PatchShape
 from napari_metastasis.training.sampling import SlideStream, tumour_value_of
+from napari_metastasis.training.slide_patches import SlideFailure, read_failures
 
 SPEC = ModelSpec(name="test", architecture="scannet-small", mpp=0.972, patch_px=96, stride_px=8)
 SETTINGS = SamplingSettings(patches_per_epoch=64)
@@ -350,3 +351,10 @@ def test_the_grid_of_cells_begins_at_the_slides_corner(slides):
     grid = HeatmapFrame(model=ModelFrame(2.0, 0.486, Size(720, 576)), patch_px=33, stride_px=33)
     assert places.cell_px == 33
     assert (grid.cell_corner(0, 0).x, grid.cell_corner(2, 1).x) == (0.0, 132.0)
+
+
+def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):
+    journal = tmp_path / "failures.jsonl"
+    journal.write_bytes(b'{"slide": "a", "reason": "gone"}\n{"slide": "a", "reason": "later"}\n{"slide": "b", "rea\xc3')
+    assert read_failures(journal) == (SlideFailure("a", "gone"),)
+    assert read_failures(tmp_path / "none.jsonl") == ()

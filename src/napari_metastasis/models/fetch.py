@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import urllib.error
+import http.client
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,23 +78,31 @@ def fetch_weights(
             return path
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        digest, done = hashlib.sha256(), 0
+        for piece, total in _pieces(published.url, by_hand):
+            file.write(piece)
+            digest.update(piece)
+            done += len(piece)
+            if progress is not None:
+                progress(done, total)
+        # Raised inside the block, so that what came is thrown away.
+        if not digest.hexdigest().startswith(published.sha256):
+            raise WeightsError(
+                f"expected weights with SHA-256 {published.sha256}…, got {digest.hexdigest()[:12]}… from "
+                f"{published.url}; try again, or {by_hand}"
+            )
+    return path
+
+
+def _pieces(url: str, by_hand: str) -> Iterator[tuple[bytes, int]]:
+    """Yield what a server sends and how long all of it is; a connection that breaks is no disk that fails."""
     try:
         # The addresses are constants of this package: https, or a test's own server.
-        with urllib.request.urlopen(published.url, timeout=_TIMEOUT_S) as response, atomic_write(path) as file:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:  # noqa: S310
             total = int(response.headers.get("Content-Length") or 0)
-            digest, done = hashlib.sha256(), 0
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                if progress is not None:
-                    progress(done, total)
-            # Raised inside the block, so that what came is thrown away.
-            if not digest.hexdigest().startswith(published.sha256):
-                raise WeightsError(
-                    f"expected weights with SHA-256 {published.sha256}…, got {digest.hexdigest()[:12]}… from "
-                    f"{published.url}; try again, or {by_hand}"
-                )
-    except urllib.error.URLError as error:
-        raise WeightsError(f"expected weights from {published.url}, got {error.reason}; {by_hand}") from error
-    return path
+            while piece := response.read(_CHUNK):
+                yield piece, total
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise WeightsError(f"expected weights from {url}, got {reason}; {by_hand}") from error

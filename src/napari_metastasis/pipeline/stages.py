@@ -31,7 +31,7 @@ from napari_metastasis.training.hard_negatives import (
 from napari_metastasis.training.loop import train_scannet
 from napari_metastasis.training.mined_stream import HardNegativeStream, check_shares, with_hard_negatives
 from napari_metastasis.training.sampling import SlideStream, tumour_value_of
-from napari_metastasis.training.slide_patches import SlideFailure
+from napari_metastasis.training.slide_patches import SlideFailure, read_failures
 from napari_metastasis.training.streams import BalancedPatches, MixedStream, PatchStream
 
 __all__ = ["CohortTraining", "StagedRun", "train_on_cohort"]
@@ -203,12 +203,7 @@ class _Run:
 
     def failures(self) -> tuple[SlideFailure, ...]:
         """Return every failure of this run's folder, once for each slide."""
-        if not self.journal.exists():
-            return ()
-        with storage_errors(self.journal):
-            lines = self.journal.read_text(encoding="utf-8").splitlines()
-        found = {values["slide"]: values["reason"] for values in map(json.loads, reversed(lines))}
-        return tuple(SlideFailure(slide, reason) for slide, reason in reversed(found.items()))
+        return read_failures(self.journal)
 
     def validation(self) -> PatchStream:
         """Return patches of the validation slides, the same after every epoch and in every run with this cohort."""

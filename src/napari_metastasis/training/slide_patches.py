@@ -26,7 +26,7 @@ from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.streams import PatchBatch
 from napari_metastasis.training.truth import TumourTruth, open_truth
 
-__all__ = ["Member", "Places", "SlideFailure", "SlidePatches", "look_at", "open_member"]
+__all__ = ["Member", "Places", "SlideFailure", "SlidePatches", "look_at", "open_member", "read_failures"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,6 +50,28 @@ class SlideFailure:
 
     slide: str
     reason: str
+
+
+def read_failures(journal: Path) -> tuple[SlideFailure, ...]:
+    """Return every failure in a journal, once for each slide; a line that a power cut tore is passed over.
+
+    Raises
+    ------
+    StorageError
+        If the journal cannot be read.
+    """
+    if not journal.exists():
+        return ()
+    with storage_errors(journal):
+        lines = journal.read_bytes().splitlines()
+    found: dict[str, SlideFailure] = {}
+    for line in lines:
+        try:
+            values = json.loads(line)
+            found.setdefault(values["slide"], SlideFailure(values["slide"], values["reason"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return tuple(found.values())
 
 
 class Places(Protocol):
@@ -134,12 +156,8 @@ class SlidePatches:
     def failures(self) -> tuple[SlideFailure, ...]:
         """Return every slide that patches could not be taken from, once each; of all processes that share a journal."""
         found = dict(self._failures)
-        if self._journal is not None and self._journal.exists():
-            with storage_errors(self._journal):
-                lines = self._journal.read_text(encoding="utf-8").splitlines()
-            for line in lines:
-                values = json.loads(line)
-                found.setdefault(values["slide"], SlideFailure(values["slide"], values["reason"]))
+        for failure in () if self._journal is None else read_failures(self._journal):
+            found.setdefault(failure.slide, failure)
         return tuple(found.values())
 
     def prepare(
