@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSe
 from napari_metastasis.slides import open_slide
 from napari_metastasis.training.cohort import CohortSlide
 
-__all__ = ["PARTS_OF_A_SLIDE", "FailedSlide", "ScannedSlide", "cohort_output", "scan_cohort"]
+__all__ = ["PARTS_OF_A_SLIDE", "FailedSlide", "ProgressBar", "ScannedSlide", "cohort_output", "scan_cohort"]
 
 #: Progress over a cohort counts in these: how many pixels a slide holds is known only once its tissue was found.
 PARTS_OF_A_SLIDE = 1000
+
+#: Shows how far a step is: a title in, a function of (done, total) out, in parts of slides.
+ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from napari_metastasis.evaluation import (
     score_slides,
 )
 from napari_metastasis.models import Model
-from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE, FailedSlide, ScannedSlide, scan_cohort
+from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE, FailedSlide, ProgressBar, ScannedSlide, scan_cohort
 from napari_metastasis.pipeline.cohort_truth import cohort_truth
 from napari_metastasis.settings import (
     DetectionSettings,
@@ -36,9 +36,6 @@ from napari_metastasis.training.cohort_check import check_cohort
 from napari_metastasis.training.sampling import tumour_value_of
 
 __all__ = ["CohortEvaluation", "evaluate_cohort", "evaluation_output", "split_to_evaluate"]
-
-#: Shows how far a step is: a title in, a function of (done, total) out, in parts of slides.
-ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 #: Layouts in which a tumour slide may lack outlines on purpose.
 _MAY_LACK_OUTLINES = ("file", "camelyon17")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import CohortError, ScanCancelledError, TrainingError
 from napari_metastasis.models import InitialWeights, ModelSpec, load_checkpoint, load_initial, save_checkpoint
-from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE
+from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE, ProgressBar
 from napari_metastasis.pipeline.mining_round import listing, mine_cohort
 from napari_metastasis.settings import (
     AugmentSettings,
@@ -24,20 +22,14 @@ from napari_metastasis.settings import (
 from napari_metastasis.slides import reading_threads
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort, write_cohort
-from napari_metastasis.training.hard_negatives import (
-    HardNegative,
-    strongest_first,
-)
+from napari_metastasis.training.hard_negatives import HardNegative, strongest_first
 from napari_metastasis.training.loop import train_scannet
 from napari_metastasis.training.mined_stream import HardNegativeStream, check_shares, with_hard_negatives
 from napari_metastasis.training.sampling import SlideStream, tumour_value_of
-from napari_metastasis.training.slide_patches import SlideFailure, read_failures
+from napari_metastasis.training.slide_patches import SlideFailure, add_failure, read_failures
 from napari_metastasis.training.streams import BalancedPatches, MixedStream, PatchStream
 
 __all__ = ["CohortTraining", "StagedRun", "train_on_cohort"]
-
-#: Shows how far a step of a run is: a title in, a function of (done, total) out, in parts of slides.
-ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 #: Validation patches must not be those of any training batch, whatever the seed.
 _VALIDATION_SEED = 1
@@ -297,9 +289,7 @@ class _Run:
             )
 
     def _fail(self, slide: CohortSlide, reason: str) -> None:
-        line = json.dumps({"slide": slide.name, "reason": reason}) + "\n"
-        with storage_errors(self.journal), self.journal.open("ab", buffering=0) as file:
-            file.write(line.encode())
+        add_failure(self.journal, SlideFailure(slide.name, reason))
 
 
 def _later(settings: TrainSettings, mining: MiningSettings) -> TrainSettings:

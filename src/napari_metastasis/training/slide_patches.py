@@ -26,7 +26,7 @@ from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.streams import PatchBatch
 from napari_metastasis.training.truth import TumourTruth, open_truth
 
-__all__ = ["Member", "Places", "SlideFailure", "SlidePatches", "look_at", "open_member", "read_failures"]
+__all__ = ["Member", "Places", "SlideFailure", "SlidePatches", "add_failure", "look_at", "open_member", "read_failures"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,6 +50,20 @@ class SlideFailure:
 
     slide: str
     reason: str
+
+
+def add_failure(journal: Path, failure: SlideFailure) -> None:
+    """Add a failure to a journal, as a line of JSON.
+
+    Raises
+    ------
+    StorageError
+        If the journal cannot be written.
+    """
+    line = json.dumps({"slide": failure.slide, "reason": failure.reason}) + "\n"
+    with storage_errors(journal), journal.open("ab", buffering=0) as file:
+        # One write at the end of the file: lines of several processes do not mix.
+        file.write(line.encode())
 
 
 def read_failures(journal: Path) -> tuple[SlideFailure, ...]:
@@ -302,10 +316,7 @@ class SlidePatches:
         self._failures[failure.slide] = failure
         _LOG.warning("%s gives no patch here and is passed over: %s", failure.slide, failure.reason)
         if self._journal is not None:
-            line = json.dumps({"slide": failure.slide, "reason": failure.reason}) + "\n"
-            with storage_errors(self._journal), self._journal.open("ab", buffering=0) as file:
-                # One write at the end of the file: lines of several processes do not mix.
-                file.write(line.encode())
+            add_failure(self._journal, failure)
 
     def __del__(self) -> None:
         # They end with the loader or the worker that holds them; the attribute is missing where it was not made.
