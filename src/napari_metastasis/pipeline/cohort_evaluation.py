@@ -33,7 +33,7 @@ from napari_metastasis.settings import (
 )
 from napari_metastasis.training.cohort import Cohort, CohortSlide, Split
 from napari_metastasis.training.cohort_check import check_cohort
-from napari_metastasis.training.sampling import tumour_value_of
+from napari_metastasis.training.truth import tumour_value_of
 
 __all__ = ["CohortEvaluation", "evaluate_cohort", "evaluation_output", "split_to_evaluate"]
 

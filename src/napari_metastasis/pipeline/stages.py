@@ -24,10 +24,12 @@ from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort, write_cohort
 from napari_metastasis.training.hard_negatives import HardNegative, strongest_first
 from napari_metastasis.training.loop import train_scannet
-from napari_metastasis.training.mined_stream import HardNegativeStream, check_shares, with_hard_negatives
-from napari_metastasis.training.sampling import SlideStream, tumour_value_of
+from napari_metastasis.training.mined_stream import check_shares, with_hard_negatives
+from napari_metastasis.training.sampling import SlideStream
 from napari_metastasis.training.slide_patches import SlideFailure, add_failure, read_failures
+from napari_metastasis.training.slide_stream import StreamOfSlides
 from napari_metastasis.training.streams import BalancedPatches, MixedStream, PatchStream
+from napari_metastasis.training.truth import tumour_value_of
 
 __all__ = ["CohortTraining", "StagedRun", "train_on_cohort"]
 
@@ -216,7 +218,7 @@ class _Run:
         self._prepare("Looking at validation slides", stream)
         return stream
 
-    def _prepare(self, title: str, stream: SlideStream | HardNegativeStream) -> None:
+    def _prepare(self, title: str, stream: StreamOfSlides) -> None:
         threads = reading_threads(self.how.scan.threads, beside_network=False)
         with self.bar(title) as progress:
 
@@ -268,7 +270,7 @@ class _Run:
         )
         parts = stream.parts if isinstance(stream, MixedStream) else (stream,)
         for part in parts:
-            if isinstance(part, SlideStream | HardNegativeStream):
+            if isinstance(part, StreamOfSlides):
                 self._prepare("Looking at training slides", part)
         return stream if patches is None else MixedStream((*parts, patches))
 

@@ -13,8 +13,15 @@ from napari_metastasis.errors import MetastasisError, MissingPixelSizeError
 from napari_metastasis.geometry import Size
 from napari_metastasis.slides import open_slide
 from napari_metastasis.training.cohort import Cohort, CohortSlide, Split
-from napari_metastasis.training.sampling import tumour_value_of
-from napari_metastasis.training.truth import MaskTruth, OutlineTruth, TumourTruth, is_mask, open_truth, read_outlines
+from napari_metastasis.training.truth import (
+    MaskTruth,
+    OutlineTruth,
+    TumourTruth,
+    is_mask,
+    open_truth,
+    read_outlines,
+    tumour_value_of,
+)
 
 __all__ = ["CohortProblem", "check_cohort"]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +16,10 @@ from napari_metastasis.settings import MiningSettings, SamplingSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.hard_negatives import HardNegative
-from napari_metastasis.training.mined_places import MinedPlaces, find_mined_places
-from napari_metastasis.training.sampling import SlideStream, tumour_value_of
-from napari_metastasis.training.slide_patches import Member, SlideFailure, SlidePatches, look_at
+from napari_metastasis.training.mined_places import find_mined_places
+from napari_metastasis.training.sampling import SlideStream
+from napari_metastasis.training.slide_patches import Places
+from napari_metastasis.training.slide_stream import StreamOfSlides
 from napari_metastasis.training.streams import MixedStream, PatchBatch, PatchStream
 from napari_metastasis.training.truth import TumourTruth
 
@@ -31,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 _MOST_TUMOUR = 0.99
 
 
-class HardNegativeStream:
+class HardNegativeStream(StreamOfSlides):
     """Batches of mined patches, all normal: a :class:`~napari_metastasis.training.streams.PatchStream`.
 
     Every slide that something was mined on comes equally often, and each of its places. Places that the truth has
@@ -63,6 +63,8 @@ class HardNegativeStream:
         If nothing was mined, or on a slide that is not among these.
     """
 
+    needed = (0,)
+
     def __init__(
         self,
         slides: Sequence[CohortSlide],
@@ -84,99 +86,14 @@ class HardNegativeStream:
                 f"expected places mined on the {len(slides)} slides at hand, got some on {min(unknown)}; "
                 "mine this cohort again"
             )
-        self.slides = tuple(slides)
-        self.spec = spec
-        self.settings = settings
+        super().__init__(slides, spec, settings, batch_size, seed, journal=journal)
         self.mining = mining
-        self.batch_size = batch_size
-        self.seed = seed
-        self._patches = SlidePatches(patch_px=spec.patch_px, open_slides=settings.open_slides, journal=journal)
-
-    @property
-    def patch_px(self) -> int:
-        """Return the side of a patch, in model pixels."""
-        return self.spec.patch_px
+        self._of_slide = _by_slide(self.mined)
 
     @property
     def batches_per_epoch(self) -> int:
         """Return after how many batches every place has been shown once on average."""
         return max(1, len(self.mined) // self.batch_size)
-
-    @property
-    def fingerprint(self) -> str:
-        """Return a SHA-256 over the slides, the places, and how patches are taken; prepares the stream."""
-        what = {
-            "mpp": self.spec.mpp,
-            "patch_px": self.spec.patch_px,
-            "label_share": self.settings.label_share,
-            "normal_margin_um": self.settings.normal_margin_um,
-            "jitter_um": self.mining.mining_jitter_um,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "slides": [member.fingerprint for member in self._prepared().members],
-            "places": [(place.slide, place.x, place.y) for place in self.mined],
-        }
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def failures(self) -> tuple[SlideFailure, ...]:
-        """Return every slide that patches could not be taken from, once each; of all processes that share a journal."""
-        return self._patches.failures
-
-    def prepare(
-        self,
-        *,
-        threads: int,
-        progress: Callable[[int, int], None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> bool:
-        """Look at every slide that something was mined on; done once, before the stream is handed to workers.
-
-        Parameters
-        ----------
-        threads
-            Slides that are looked at side by side.
-        progress
-            Called with (slides done, slides in all).
-        should_stop
-            Asked between slides.
-
-        Returns
-        -------
-        Whether it was done; else it was stopped, and nothing is prepared.
-
-        Raises
-        ------
-        TrainingError
-            If no slide can be read.
-        """
-        if self._patches.prepared:
-            return True
-        value = self.settings.tumour_value or tumour_value_of(self.slides)
-        of_slide = _by_slide(self.mined)
-
-        def look(slide: CohortSlide) -> Member:
-            def find(opened: Slide, truth: TumourTruth) -> MinedPlaces:
-                return find_mined_places(
-                    opened,
-                    truth,
-                    of_slide[slide.name],
-                    self.spec,
-                    self.settings,
-                    jitter_um=self.mining.mining_jitter_um,
-                    shows_normal=slide.shows_normal,
-                )
-
-            return look_at(slide, value, find)
-
-        return self._patches.prepare(
-            [slide for slide in self.slides if slide.name in of_slide],
-            look,
-            needed=(0,),
-            threads=threads,
-            progress=progress,
-            should_stop=should_stop,
-        )
 
     def batch(self, number: int) -> PatchBatch:
         """Return batch ``number``.
@@ -188,14 +105,27 @@ class HardNegativeStream:
         """
         return self._prepared().batch(np.zeros(self.batch_size, dtype=np.int64), (self.seed, number))
 
-    def close(self) -> None:
-        """Close the slides and masks that this process holds open; the next batch opens them again."""
-        self._patches.close()
+    def _usable(self) -> list[CohortSlide]:
+        return [slide for slide in self.slides if slide.name in self._of_slide]
 
-    def _prepared(self) -> SlidePatches:
-        if not self._patches.prepared:
-            self.prepare(threads=1)
-        return self._patches
+    def _find(self, opened: Slide, truth: TumourTruth, slide: CohortSlide) -> Places:
+        return find_mined_places(
+            opened,
+            truth,
+            self._of_slide[slide.name],
+            self.spec,
+            self.settings,
+            jitter_um=self.mining.mining_jitter_um,
+            shows_normal=slide.shows_normal,
+        )
+
+    def _how(self) -> dict[str, Any]:
+        return {
+            "label_share": self.settings.label_share,
+            "normal_margin_um": self.settings.normal_margin_um,
+            "jitter_um": self.mining.mining_jitter_um,
+            "places": [(place.slide, place.x, place.y) for place in self.mined],
+        }
 
 
 def check_shares(settings: SamplingSettings, mining: MiningSettings, batch_size: int) -> tuple[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from scipy import ndimage
 from napari_metastasis.annotations import (
     AnnotationSet,
     MaskFile,
+    detect_tumour_value,
     mask_downsample,
     read_asap_xml,
     read_geojson,
@@ -21,6 +23,7 @@ from napari_metastasis.annotations import (
 )
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
+from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.outlines import OutlineIndex
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "is_mask",
     "open_truth",
     "read_outlines",
+    "tumour_value_of",
 ]
 
 BoolArray = npt.NDArray[np.bool_]
@@ -292,3 +296,25 @@ def _sums(
     count = down[:, columns[:, 1]] - down[:, columns[:, 0]]
     area = (rows[:, 1] - rows[:, 0])[:, None] * (columns[:, 1] - columns[:, 0])
     return count > 0, count == area
+
+
+def tumour_value_of(slides: Sequence[CohortSlide]) -> int:
+    """Return the value that means tumour in the masks of small numbers of a whole cohort, 2 or 1.
+
+    Masks that cannot be read have no say here; who needs them says so.
+    """
+
+    def readable() -> list[MaskFile]:
+        found = []
+        for slide in slides:
+            if slide.annotation is not None and is_mask(slide.annotation):
+                try:
+                    mask = MaskFile(slide.annotation)
+                    mask.values()
+                except AnnotationError:
+                    continue
+                mask.close()
+                found.append(mask)
+        return found
+
+    return detect_tumour_value(readable())

@@ -1,0 +1,134 @@
+"""What all streams of patches from slides share: the slides are looked at once, then patches are drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from napari_metastasis.models import ModelSpec
+from napari_metastasis.settings import SamplingSettings
+from napari_metastasis.slides import Slide
+from napari_metastasis.training.cohort import CohortSlide
+from napari_metastasis.training.slide_patches import Member, Places, SlideFailure, SlidePatches, look_at
+from napari_metastasis.training.truth import TumourTruth, tumour_value_of
+
+__all__ = ["StreamOfSlides"]
+
+
+class StreamOfSlides(ABC):
+    """Batches of patches from slides; a kind of it says where on a slide they lie, and which classes they are of.
+
+    Parameters
+    ----------
+    slides
+        To take patches from.
+    spec
+        The model: resolution and size of its patches.
+    settings
+        What makes a patch tumour or normal, and how many slides stay open.
+    batch_size
+        Patches in a batch.
+    seed
+        Of every draw.
+    journal
+        File to which each failure is added as a line of JSON, so that those of other processes are heard of too.
+    """
+
+    #: Classes that some slide has to give.
+    needed: ClassVar[tuple[int, ...]]
+
+    def __init__(
+        self,
+        slides: Sequence[CohortSlide],
+        spec: ModelSpec,
+        settings: SamplingSettings,
+        batch_size: int,
+        seed: int,
+        *,
+        journal: Path | None,
+    ) -> None:
+        self.slides = tuple(slides)
+        self.spec = spec
+        self.settings = settings
+        self.batch_size = batch_size
+        self.seed = seed
+        self._patches = SlidePatches(patch_px=spec.patch_px, open_slides=settings.open_slides, journal=journal)
+
+    @abstractmethod
+    def _usable(self) -> list[CohortSlide]:
+        """Return the slides that may give patches."""
+
+    @abstractmethod
+    def _find(self, opened: Slide, truth: TumourTruth, slide: CohortSlide) -> Places:
+        """Return where patches lie on an open slide."""
+
+    @abstractmethod
+    def _how(self) -> dict[str, Any]:
+        """Return what the batches depend on besides model, slides, batch size and seed."""
+
+    @property
+    def patch_px(self) -> int:
+        """Return the side of a patch, in model pixels."""
+        return self.spec.patch_px
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over the slides, their annotations, and how patches are taken; prepares the stream."""
+        what = {
+            "mpp": self.spec.mpp,
+            "patch_px": self.spec.patch_px,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "slides": [member.fingerprint for member in self._prepared().members],
+            **self._how(),
+        }
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def failures(self) -> tuple[SlideFailure, ...]:
+        """Return every slide that patches could not be taken from, once each; of all processes that share a journal."""
+        return self._patches.failures
+
+    def prepare(
+        self,
+        *,
+        threads: int,
+        progress: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Look at every slide that may give patches; done once, before the stream is handed to workers.
+
+        See :meth:`~napari_metastasis.training.slide_patches.SlidePatches.prepare` for the parameters.
+
+        Returns
+        -------
+        Whether it was done; else it was stopped, and nothing is prepared.
+
+        Raises
+        ------
+        TrainingError
+            If no slide gives patches of a class that is needed.
+        """
+        if self._patches.prepared:
+            return True
+        value = self.settings.tumour_value or tumour_value_of(self.slides)
+
+        def look(slide: CohortSlide) -> Member:
+            return look_at(slide, value, lambda opened, truth: self._find(opened, truth, slide))
+
+        return self._patches.prepare(
+            self._usable(), look, needed=self.needed, threads=threads, progress=progress, should_stop=should_stop
+        )
+
+    def close(self) -> None:
+        """Close the slides and masks that this process holds open; the next batch opens them again."""
+        self._patches.close()
+
+    def _prepared(self) -> SlidePatches:
+        if not self._patches.prepared:
+            self.prepare(threads=1)
+        return self._patches
