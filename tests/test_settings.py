@@ -8,7 +8,7 @@ import pytest
 
 from napari_metastasis import settings
 from napari_metastasis.errors import SettingsError
-from napari_metastasis.settings import AugmentSettings, Setting, TuningSettings, setting_of
+from napari_metastasis.settings import EvaluationSettings, Setting, TuningSettings, setting_of
 
 GROUPS = [group for name in settings.__all__ if is_dataclass(group := getattr(settings, name)) and group is not Setting]
 
@@ -25,10 +25,10 @@ def test_every_default_has_its_reason_and_passes_its_own_check(group):
         assert setting.help[-1] in ".)", field.name
 
 
-@pytest.mark.parametrize("scale", [(0.1, 1.2), (0.8, 5.0), (float("nan"), 1.0)])
-def test_every_number_of_a_tuple_is_checked(scale):
-    with pytest.raises(SettingsError, match=r"expected scale between 0.25 and 4, got"):
-        AugmentSettings(scale=scale)
+@pytest.mark.parametrize("rates", [(0.0, 1.2), (0.25, 5000.0), (float("nan"), 1.0)])
+def test_every_number_of_a_tuple_is_checked(rates):
+    with pytest.raises(SettingsError, match=r"expected fp-rates between 0.001 and 1000, got"):
+        EvaluationSettings(fp_rates=rates)
 
 
 def test_a_number_that_is_none_is_refused():

@@ -220,6 +220,13 @@ def test_more_rounds_go_on_from_the_last(cohort, finished, tmp_path):
     assert load_model(run.weights).weights_sha256 != first
 
 
+def test_fewer_rounds_do_not_put_an_earlier_model_in_the_place_of_a_later(cohort, finished):
+    before = finished.weights.read_bytes()
+    with pytest.raises(TrainingError, match=r"expected at least the 1 mining rounds .* stage-0"):
+        train(cohort, finished.weights.parent, how(mining_rounds=0))
+    assert finished.weights.read_bytes() == before
+
+
 def test_shares_that_leave_no_room_are_refused_before_training(cohort, tmp_path):
     with pytest.raises(SettingsError, match="leave room for other normal patches"):
         train(cohort, tmp_path, how(mined_share=0.6))

@@ -30,6 +30,11 @@ class PatchSource(Protocol):
         """Return the class of every patch, (n,): 0 normal, 1 tumour."""
         ...
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what each patch is called: its path in the folder or archive, or its number in an HDF5 file."""
+        ...
+
     def __len__(self) -> int:
         """Return the number of patches."""
         ...
@@ -70,6 +75,10 @@ class _JoinedPatches:
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
         return np.concatenate([source.labels for source in self.sources])
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for source in self.sources for name in source.names)
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:
@@ -220,6 +229,10 @@ class _Hdf5Patches:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_images": None}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(map(str, range(len(self.labels))))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -36,20 +36,31 @@ class Squares:
         return generator.integers(base - 30, base + 30, (96, 96, 3)).astype(np.uint8)
 
 
-def train(output, *, initial=None, **change):
+class SmallSquares(Squares):
+    """Too small, which is seen where they are read: in the processes of the devices."""
+
+    def read(self, index: int) -> np.ndarray:
+        return super().read(index)[:64, :64]
+
+
+def train(output, *, initial=None, licence="CC0", squares=Squares, **change):
     settings = TrainSettings(**{"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32", **change})
     return train_scannet(
         patch_spec("tiny", "scannet-small", 0.972),
-        training=BalancedPatches(Squares(32), 96, settings.batch_size, settings.seed),
+        training=BalancedPatches(squares(32), 96, settings.batch_size, settings.seed),
         validation=AllPatches(Squares(8), 96, settings.batch_size),
         output=output,
         settings=settings,
         augment=AugmentSettings(),
         data_description="squares",
-        licence="CC0",
+        licence=licence,
         initial=initial,
         progress=False,
     )
+
+
+class Killed(BaseException):
+    """Stands for the death of the process: nothing may catch it."""
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +103,12 @@ def test_a_short_stage_forgets_what_it_began_with():
     torch.testing.assert_close(averaged[0], torch.full((3,), expected * 0.998))
 
 
-def test_patience_keeps_the_best_epoch(tmp_path, monkeypatch):
-    """The measured figure falls from epoch to epoch here, so the first epoch's weights are kept."""
+@pytest.fixture
+def falling(monkeypatch):
+    """Let the measured figure fall from epoch to epoch; return the weights that each epoch reached."""
     reached = []
 
-    def falling(self):
+    def fall(self):
         if self.trainer.state.fn == "validate":
             return original(self)
         reached.append({name: tensor.clone() for name, tensor in self.finished_network().state_dict().items()})
@@ -107,15 +119,70 @@ def test_patience_keeps_the_best_epoch(tmp_path, monkeypatch):
         return None
 
     original = loop.PatchClassifier.on_validation_epoch_end
-    monkeypatch.setattr(loop.PatchClassifier, "on_validation_epoch_end", falling)
-    kept = load_model(train(tmp_path, patience=2, epochs=6)).network.state_dict()
-    assert len(reached) == 3
-    assert all(torch.equal(kept[name], tensor) for name, tensor in reached[0].items())
-    assert not torch.equal(kept["head.0.weight"], reached[1]["head.0.weight"])
+    monkeypatch.setattr(loop.PatchClassifier, "on_validation_epoch_end", fall)
+    return reached
 
 
-class Killed(BaseException):
-    """Stands for the death of the process: nothing may catch it."""
+def same(weights, state) -> bool:
+    kept = load_model(weights).network.state_dict()
+    return all(torch.equal(kept[name], tensor) for name, tensor in state.items())
+
+
+def test_patience_keeps_the_best_epoch(tmp_path, falling):
+    weights = train(tmp_path, patience=2, epochs=6)
+    assert len(falling) == 3
+    assert same(weights, falling[0])
+    assert not same(weights, falling[1])
+
+
+def test_a_run_that_patience_ended_is_not_trained_on(tmp_path, falling, monkeypatch):
+    """It is killed after it had stopped, before its model was stored."""
+    monkeypatch.setattr(loop, "save_checkpoint", lambda *_: None)
+    train(tmp_path, patience=2, epochs=6)
+    monkeypatch.undo()
+    assert same(train(tmp_path, patience=2, epochs=6), falling[0])
+    assert len(falling) == 3
+
+
+def test_the_best_epoch_moves_with_the_run(tmp_path, falling, monkeypatch):
+    """Of a run that was killed in its second epoch and moved, the first one stays the best."""
+    original = loop.PatchClassifier.training_step
+
+    def die_in_the_second_epoch(self, batch, batch_index):
+        if self.current_epoch == 1:
+            raise Killed
+        return original(self, batch, batch_index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.PatchClassifier, "training_step", die_in_the_second_epoch)
+        with pytest.raises(Killed):
+            train(tmp_path / "here", patience=1, epochs=4)
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert same(train(tmp_path / "there", patience=1, epochs=4), falling[0])
+    assert len(falling) == 2
+
+
+def test_a_corrected_licence_corrects_the_card_of_a_finished_run(finished, tmp_path):
+    run = shutil.copytree(finished.parent, tmp_path / "run")
+    corrected = load_model(train(run, licence="CC BY 4.0"))
+    assert corrected.card == {**load_model(finished).card, "licence": "CC BY 4.0"}
+    assert corrected.weights_sha256 == load_model(finished).weights_sha256
+
+
+def test_two_devices_share_a_run(finished, tmp_path):
+    """Two processes of the CPU stand for two GPUs: one model comes out, of half as many steps."""
+    model = load_model(train(tmp_path, devices=2))
+    assert orientations_are_tied(model.network)
+    assert 0 <= model.card["validation_auc"] <= 1
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert torch.load(finished.parent / "last.ckpt", weights_only=True)["global_step"] == 8
+    assert len((tmp_path / "curves.csv").read_text().splitlines()) == 3
+
+
+def test_an_error_on_one_device_is_told_in_its_own_words(tmp_path):
+    with pytest.raises(TrainingError, match=r"^expected patches of 96 x 96 px, got 64 x 64") as raised:
+        train(tmp_path, devices=2, squares=SmallSquares)
+    assert "\n" not in str(raised.value)
 
 
 def test_killed_training_resumes_to_the_same_weights(finished, tmp_path, monkeypatch):

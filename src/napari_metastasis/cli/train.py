@@ -42,7 +42,7 @@ def _train() -> None:
 @app.command()
 @with_settings("settings", TrainSettings, panel="Training")
 @with_settings("network", NetworkSettings, panel="Training")
-@with_settings("augment", AugmentSettings, panel="Augmentation", leave_out=("scale",))
+@with_settings("augment", AugmentSettings, panel="Augmentation")
 @with_settings("sampling", SamplingSettings, panel="Slides")
 @with_settings("splits", CohortSettings, panel="Slides")
 @with_settings("mining", MiningSettings, panel="Hard negatives")
@@ -67,6 +67,13 @@ def scannet(
         list[Path] | None,
         typer.Option(
             help="Labelled patches: a folder or zip with class folders 0 and 1, or PCam's HDF5. Give it again for more."
+        ),
+    ] = None,
+    soft_labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of the columns patch and probability: what is taught of these patches in the stead of their "
+            "class, from readers who disagree or from a larger network."
         ),
     ] = None,
     patches_share: Annotated[
@@ -105,13 +112,15 @@ def scannet(
 
     if cohort is None and not patches:
         raise WrongUsage("expected --cohort or --patches, got neither; give slides, patches, or both")
+    if soft_labels is not None and not patches:
+        raise WrongUsage("expected --patches beside --soft-labels, got none; give the patches that it names")
     if cohort is None and validation is None:
         raise WrongUsage("expected --validation beside --patches, got none; give patches from other slides")
     resolve_devices(settings.device)  # refuses what this machine lacks, before anything is written
     with show_progress("Fetching weights", unit="MB", scale=1e-6) as fetching:
         beginning = load_initial(initial, progress=fetching) if initial else None
     spec = patch_spec(name or f"scannet-{output.resolve().name}", network.architecture, network.mpp, beginning)
-    named = [path for path in (cohort, *(patches or ()), validation) if path is not None]
+    named = [path for path in (cohort, *(patches or ()), soft_labels, validation) if path is not None]
     run: dict[str, Any] = {
         "output": output,
         "data_description": description or f"Trained on {', '.join(path.name for path in named)}",
@@ -120,7 +129,7 @@ def scannet(
     }
     measured = _all(validation, spec, settings) if validation is not None else None
     if cohort is None:
-        training = _stream(patches or [], spec, settings.batch_size, settings.seed)
+        training = _stream(patches or [], soft_labels, spec, settings.batch_size, settings.seed)
         assert measured is not None
         weights = train_scannet(spec, training=training, validation=measured, settings=settings, augment=augment, **run)
     else:
@@ -140,7 +149,7 @@ def scannet(
                 f"expected --patches-share to leave room for slides, got {share} of {settings.batch_size} patches; "
                 "lower it, or raise the batch size"
             )
-        mixed = _stream(patches, spec, share, settings.seed) if patches else None
+        mixed = _stream(patches, soft_labels, spec, share, settings.seed) if patches else None
         weights = _on_cohort(
             _read_cohort(cohort, splits, sampling.tumour_value), spec, how, patches=mixed, validation=measured, **run
         )
@@ -158,11 +167,16 @@ def _need_training() -> None:
         ) from error
 
 
-def _stream(patches: list[Path], spec: ModelSpec, batch_size: int, seed: int) -> BalancedPatches:
+def _stream(
+    patches: list[Path], soft_labels: Path | None, spec: ModelSpec, batch_size: int, seed: int
+) -> BalancedPatches:
     from napari_metastasis.patches import join_patches, open_patches
+    from napari_metastasis.training.soft_labels import read_soft_labels
     from napari_metastasis.training.streams import BalancedPatches
 
-    return BalancedPatches(join_patches([open_patches(path) for path in patches]), spec.patch_px, batch_size, seed)
+    source = join_patches([open_patches(path) for path in patches])
+    taught = None if soft_labels is None else read_soft_labels(soft_labels, source)
+    return BalancedPatches(source, spec.patch_px, batch_size, seed, taught)
 
 
 def _all(patches: Path, spec: ModelSpec, settings: TrainSettings) -> PatchStream:

@@ -125,6 +125,11 @@ class ShiftedPatches:
         """Return the class of every patch: no shift changes it."""
         return self.source.labels
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what each patch is called."""
+        return self.source.names
+
     def __len__(self) -> int:
         return len(self.source)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from napari_metastasis.errors import CohortError, ScanCancelledError, TrainingError
 from napari_metastasis.models import InitialWeights, ModelSpec, load_checkpoint, load_initial, save_checkpoint
@@ -131,6 +130,8 @@ def train_on_cohort(
     if not how.sampling.tumour_value:
         # Said once for all slides: the splits of a cohort must not differ in what they take for tumour.
         how = replace(how, sampling=replace(how.sampling, tumour_value=tumour_value_of(cohort.slides)))
+    final = output / f"{spec.name}.safetensors"
+    _keep_later_rounds(final, how.mining.mining_rounds)
     run = _Run(cohort, training, spec, how, output, data_description, licence, bar, should_stop)
     measured = run.validation() if validation is None else validation
     # Not before: what has to be put right first may be the cohort itself.
@@ -146,7 +147,8 @@ def train_on_cohort(
             # Nothing to learn from: the model of the stage before is the run's.
             break
         weights = run.train(number, mined, initial=load_initial(weights), patches=patches, validation=measured)
-    final = _keep(weights, output / f"{spec.name}.safetensors", {"mined": found})
+    model = load_checkpoint(weights)
+    save_checkpoint(final, model.network, model.spec, {**model.card, "mined": found})
     return StagedRun(final, tuple(found), run.failures())
 
 
@@ -170,11 +172,16 @@ def _merged(earlier: tuple[HardNegative, ...], fresh: tuple[HardNegative, ...]) 
     return strongest_first(places.values())
 
 
-def _keep(weights: Path, path: Path, more: dict[str, Any]) -> Path:
-    """Store a stage's model as the run's own, with what the run adds to its card."""
-    model = load_checkpoint(weights)
-    save_checkpoint(path, model.network, model.spec, {**model.card, **more})
-    return path
+def _keep_later_rounds(final: Path, rounds: int) -> None:
+    """Refuse to put the model of an earlier round in the place of a finished one."""
+    if not (final.exists() and final.with_suffix(".json").exists()):
+        return
+    done = len(load_checkpoint(final).card.get("mined", ()))
+    if done > rounds:
+        raise TrainingError(
+            f"expected at least the {done} mining rounds that {final} has behind it, got {rounds}; the model after "
+            f"round {rounds} is {final.parent / f'stage-{rounds}' / final.name}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

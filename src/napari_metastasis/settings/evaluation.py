@@ -59,7 +59,10 @@ class EvaluationSettings:
         maximum=5000.0,
     )
     fp_rates: tuple[float, ...] = setting(
-        (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "False positives per slide at which sensitivity is averaged."
+        (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+        "False positives per slide at which sensitivity is averaged.",
+        minimum=0.001,
+        maximum=1000.0,
     )
     threshold: float = setting(
         0.5,

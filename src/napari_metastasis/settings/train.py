@@ -81,12 +81,13 @@ class AugmentSettings:
         minimum=0.0,
         maximum=1.0,
     )
-    scale: tuple[float, float] = setting(
-        (0.8, 1.25),
-        "Smallest and largest magnification: the disagreement of scanners and of unstated pixel sizes.",
+    magnification_min: float = setting(
+        0.8,
+        "Smallest magnification: the disagreement of scanners and of unstated pixel sizes.",
         minimum=0.25,
-        maximum=4.0,
+        maximum=1.0,
     )
+    magnification_max: float = setting(1.25, "Largest magnification.", minimum=1.0, maximum=4.0)
     stain: float = setting(0.35, "Largest relative change of the amount of each stain.", minimum=0.0, maximum=2.0)
     hue: float = setting(
         0.06,

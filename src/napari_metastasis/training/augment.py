@@ -61,7 +61,10 @@ class Augmenter(nn.Module):
         self.register_buffer("stains", stains, persistent=False)
         self.register_buffer("unmix", torch.linalg.inv(stains), persistent=False)
         self.affine = kornia_augmentation.RandomAffine(
-            degrees=180.0, scale=settings.scale, padding_mode="reflection", p=settings.affine_share
+            degrees=180.0,
+            scale=(settings.magnification_min, settings.magnification_max),
+            padding_mode="reflection",
+            p=settings.affine_share,
         )
         self.blur = kornia_augmentation.RandomGaussianBlur((7, 7), (0.3, settings.blur_sigma_px), p=settings.blur_share)
 

@@ -107,15 +107,18 @@ class PatchClassifier(lightning.LightningModule):
     def _normalise(self, image: Tensor) -> Tensor:
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        """Return the loss of one batch: patches N x 3 x H x W uint8 and labels N."""
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> Tensor:
+        """Return the loss of one batch: patches N x 3 x H x W uint8, labels N, and the probabilities taught, N."""
         del batch_index
-        image, label = batch
+        image, _, taught = batch
+        # Of all devices: two of them must not vary their patches alike.
+        draw = self.global_step * self.trainer.world_size + self.trainer.global_rank
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
-        varied = self.augment(image.float() / 255, self.global_step)
-        loss: Tensor = self.loss(self.network(self._normalise(varied)).flatten(1), label)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(label))
+        torch.manual_seed(self.settings.seed * 1_000_003 + draw)
+        varied = self.augment(image.float() / 255, draw)
+        of_class = [1 - taught, taught] if self.spec.tumour_class == 1 else [taught, 1 - taught]
+        loss: Tensor = self.loss(self.network(self._normalise(varied)).flatten(1), torch.stack(of_class, dim=1))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(taught))
         return loss
 
     def on_train_batch_end(self, *args: Any) -> None:
@@ -123,10 +126,10 @@ class PatchClassifier(lightning.LightningModule):
         del args
         self.average.update_parameters(self.network)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> None:
         """Score one batch with the averaged weights."""
         del batch_index
-        image, label = batch
+        image, label, _ = batch
         logits = self.average(self._normalise(image.float() / 255)).flatten(1).float()
         probability = logits.softmax(dim=1)[:, self.spec.tumour_class]
         self.auroc.update(probability, label)

@@ -12,20 +12,29 @@ import torch
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import ModelError, TrainingError
-from napari_metastasis.models import ARCHITECTURES, InitialWeights, ModelSpec, build_network, save_checkpoint
+from napari_metastasis.models import (
+    ARCHITECTURES,
+    InitialWeights,
+    ModelSpec,
+    build_network,
+    load_checkpoint,
+    save_checkpoint,
+)
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.classifier import PatchClassifier
 from napari_metastasis.training.curves import write_curves
+from napari_metastasis.training.ranks import run_on_ranks
 from napari_metastasis.training.streams import PatchStream
 from napari_metastasis.training.trainer import (
-    BEST,
     LAST,
     BatchNumbers,
+    KeepBest,
     make_trainer,
     plain_errors,
     quiet_lightning,
     stream_loader,
+    was_stopped_early,
 )
 
 __all__ = ["patch_spec", "train_scannet"]
@@ -119,16 +128,38 @@ def train_scannet(
                 "validation_sha256": validation.fingerprint,
             },
         )
+    steps = _steps(training, settings)
+    said = {"data": data_description, "licence": licence or "not stated"}
     if weights.exists() and weights.with_suffix(".json").exists():
+        _correct_card(weights, said)
         return weights
+    work = (spec, training, validation, weights, settings, augment, said, initial, steps, progress)
+    if settings.devices == 1:
+        _train(*work)
+    else:
+        run_on_ranks(_train, work, settings.devices)
+    write_curves(output)
+    return weights
+
+
+def _train(
+    spec: ModelSpec,
+    training: PatchStream,
+    validation: PatchStream,
+    weights: Path,
+    settings: TrainSettings,
+    augment: AugmentSettings,
+    said: dict[str, str],
+    initial: InitialWeights | None,
+    steps: int,
+    progress: bool,
+) -> None:
+    """Train on one device, this process's own, and let the first of all devices store the model."""
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    module = PatchClassifier(
-        spec, settings, augment, total_steps=_steps(training, settings) * settings.epochs, initial=initial
-    )
-    figures = _fit(module, training, validation, output, settings, progress=progress)
+    module = PatchClassifier(spec, settings, augment, total_steps=steps * settings.epochs, initial=initial)
+    figures = _fit(module, training, validation, weights.parent, settings, progress=progress)
     card = {
-        "data": data_description,
-        "licence": licence or "not stated",
+        **said,
         **figures,
         "initial": None if initial is None else initial.name,
         "initial_sha256": None if initial is None else initial.sha256,
@@ -137,9 +168,15 @@ def train_scannet(
         "intended_use": "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides.",
         "warning": "Not a medical device. Not validated for diagnosis.",
     }
-    save_checkpoint(weights, module.finished_network(), spec, card)
-    write_curves(output)
-    return weights
+    if module.global_rank == 0:
+        save_checkpoint(weights, module.finished_network(), spec, card)
+
+
+def _correct_card(weights: Path, said: dict[str, str]) -> None:
+    """Let the card of a finished model say what is said of it now."""
+    model = load_checkpoint(weights)
+    if any(model.card.get(name) != text for name, text in said.items()):
+        save_checkpoint(weights, model.network, model.spec, {**model.card, **said})
 
 
 def _steps(training: PatchStream, settings: TrainSettings) -> int:
@@ -163,23 +200,30 @@ def _fit(
 ) -> dict[str, float]:
     """Train from the last checkpoint on, and leave the weights that are kept in ``module``; return what they reach."""
     last = output / LAST
+    found = torch.load(last, weights_only=True) if last.exists() else None
     # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
-    begun = torch.load(last, weights_only=True)["epoch"] + 1 if last.exists() else 0
+    begun = 0 if found is None else found["epoch"] + 1
     # The logger writes as well, and knows nothing of remedies.
     with quiet_lightning(), plain_errors(), storage_errors(output):
         trainer = make_trainer(output, settings, progress=progress)
         validating = stream_loader(validation, settings, range(validation.batches_per_epoch))
-        trainer.fit(
-            module,
-            stream_loader(training, settings, BatchNumbers(training.batches_per_epoch, epoch=begun)),
-            validating,
-            ckpt_path=str(last) if last.exists() else None,
-            weights_only=True if last.exists() else None,
-        )
-        best = output / BEST
-        if settings.patience and best.exists():
-            module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
-        if best.exists() or "validation_auc" not in trainer.callback_metrics:
+        best = next((callback for callback in trainer.callbacks if isinstance(callback, KeepBest)), None)
+        if found is not None and was_stopped_early(found):
+            # Or it would train one epoch more, only to see that it is to stop.
+            module.load_state_dict(found["state_dict"])
+            if best is not None:
+                best.load_state_dict(found["callbacks"][best.state_key])
+        else:
+            trainer.fit(
+                module,
+                stream_loader(training, settings, BatchNumbers(training.batches_per_epoch, epoch=begun)),
+                validating,
+                ckpt_path=None if found is None else str(last),
+                weights_only=None if found is None else True,
+            )
+        if best is not None:
+            module.average.load_state_dict(best.weights)
+        if best is not None or "validation_auc" not in trainer.callback_metrics:
             # The weights kept are not those of the last epoch, or the run found there had ended before they were
             # stored: they are measured once more.
             trainer.validate(module, validating, verbose=False)

@@ -245,7 +245,7 @@ class SlidePatches:
         images = np.empty((len(labels), self._patch_px, self._patch_px, 3), dtype=np.uint8)
         for row, label in enumerate(labels.tolist()):
             images[row] = self._patch(label, [*key, row])
-        return PatchBatch(images, labels)
+        return PatchBatch.labelled(images, labels)
 
     def close(self) -> None:
         """Close the slides and masks that this process holds open; the next batch opens them again."""
@@ -302,7 +302,7 @@ class SlidePatches:
         )
         for label in needed:
             if not len(of_class[label]):
-                failed = "; ".join(f"{failure.slide}: {failure.reason}" for failure in self._failures.values())
+                failed = "; ".join(f"{failure.slide}: {failure.reason}" for failure in self.failures)
                 raise TrainingError(
                     f"expected slides that give {_CLASSES[label]} patches, got none of {looked_at}; "
                     "check the annotations" + (f" ({failed})" if failed else "")

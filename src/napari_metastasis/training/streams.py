@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Protocol
 
@@ -34,10 +34,18 @@ class PatchBatch:
         (n, rows, columns, 3) uint8.
     labels
         (n,) int64: 0 normal, 1 tumour.
+    taught
+        (n,) float32: the probability of tumour that a network is to learn; the label itself, or a soft one.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
+    taught: npt.NDArray[np.float32]
+
+    @classmethod
+    def labelled(cls, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> PatchBatch:
+        """Return a batch that teaches its labels."""
+        return cls(images, labels, labels.astype(np.float32))
 
 
 class PatchStream(Protocol):
@@ -83,7 +91,7 @@ def _read(source: PatchSource, indices: Sequence[int], patch_px: int) -> PatchBa
                 f"(number {index}); cut them to size"
             )
         images[row] = image
-    return PatchBatch(images, source.labels[list(indices)])
+    return PatchBatch.labelled(images, source.labels[list(indices)])
 
 
 def _fingerprint_of(source: PatchSource) -> str:
@@ -107,12 +115,15 @@ class BalancedPatches:
         Patches in one batch.
     seed
         Of the order.
+    taught
+        (n,) float32, the soft label of every patch; ``None`` teaches the labels. Classes are dealt by the labels.
     """
 
     source: PatchSource
     patch_px: int
     batch_size: int
     seed: int
+    taught: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a source that does not fill one batch."""
@@ -125,9 +136,12 @@ class BalancedPatches:
     @cached_property
     def fingerprint(self) -> str:
         """Return a SHA-256 over every label, some patches, and how they are dealt."""
-        return hashlib.sha256(
+        digest = hashlib.sha256(
             f"{_fingerprint_of(self.source)} {self.patch_px} {self.batch_size} {self.seed}".encode()
-        ).hexdigest()
+        )
+        if self.taught is not None:
+            digest.update(self.taught.tobytes())
+        return digest.hexdigest()
 
     @property
     def batches_per_epoch(self) -> int:
@@ -139,7 +153,8 @@ class BalancedPatches:
         epoch, position = divmod(number, self.batches_per_epoch)
         order = _dealt(self._labels, len(self.source), self.seed, epoch)
         members = order[position * self.batch_size : (position + 1) * self.batch_size]
-        return _read(self.source, members.tolist(), self.patch_px)
+        read = _read(self.source, members.tolist(), self.patch_px)
+        return read if self.taught is None else replace(read, taught=self.taught[members])
 
     @cached_property
     def _labels(self) -> bytes:
@@ -208,5 +223,7 @@ class MixedStream:
         """Return batch ``number`` of every part, one after the other."""
         batches = [part.batch(number) for part in self.parts]
         return PatchBatch(
-            np.concatenate([batch.images for batch in batches]), np.concatenate([batch.labels for batch in batches])
+            np.concatenate([batch.images for batch in batches]),
+            np.concatenate([batch.labels for batch in batches]),
+            np.concatenate([batch.taught for batch in batches]),
         )

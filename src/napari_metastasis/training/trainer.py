@@ -25,23 +25,31 @@ from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import atomic_write
 from napari_metastasis.training.streams import PatchStream
 
-__all__ = ["BEST", "LAST", "BatchNumbers", "make_trainer", "plain_errors", "quiet_lightning", "stream_loader"]
+__all__ = [
+    "LAST",
+    "BatchNumbers",
+    "KeepBest",
+    "make_trainer",
+    "plain_errors",
+    "quiet_lightning",
+    "stream_loader",
+    "was_stopped_early",
+]
 
-#: Files of a run folder: the epoch that ended last, and the one whose model was best.
+#: File of a run folder: the epoch that ended last.
 LAST = "last.ckpt"
-BEST = "best.ckpt"
 
 
-class _Batches(Dataset[tuple[Tensor, Tensor]]):
-    """A stream as torch's loaders want it: number to N x 3 x H x W uint8 and labels N."""
+class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """A stream as torch's loaders want it: number to N x 3 x H x W uint8, labels N, and what is taught, N float32."""
 
     def __init__(self, stream: PatchStream) -> None:
         self.stream = stream
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         batch = self.stream.batch(number)
         images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).contiguous()
-        return images, torch.from_numpy(batch.labels)
+        return images, torch.from_numpy(batch.labels), torch.from_numpy(batch.taught)
 
 
 class BatchNumbers(Sampler[int]):
@@ -101,6 +109,38 @@ class _StopOnNaN(lightning.Callback):
             )
 
 
+class KeepBest(lightning.Callback):
+    """Remember the averaged weights of the best epoch, within the checkpoint of the last: neither is without the other.
+
+    Attributes
+    ----------
+    reached
+        Its area under the curve.
+    weights
+        Of the average; empty before the first epoch.
+    """
+
+    def __init__(self) -> None:
+        self.reached = -math.inf
+        self.weights: dict[str, Tensor] = {}
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Compare the epoch with the best one."""
+        reached = float(trainer.callback_metrics["validation_auc"])
+        if reached > self.reached:
+            self.reached = reached
+            average = pl_module.get_submodule("average")
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in average.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of this."""
+        return {"reached": self.reached, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what a checkpoint kept."""
+        self.reached, self.weights = state_dict["reached"], state_dict["weights"]
+
+
 class _WaitShare(lightning.Callback):
     """Log the share of an epoch that the device spent waiting for patches, once the first batch has come."""
 
@@ -147,14 +187,7 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
     if settings.patience:
         callbacks += [
             EarlyStopping("validation_auc", mode="max", patience=settings.patience, check_on_train_epoch_end=True),
-            ModelCheckpoint(
-                dirpath=output,
-                filename=Path(BEST).stem,
-                monitor="validation_auc",
-                mode="max",
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            ),
+            KeepBest(),
         ]
     if progress:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
@@ -176,9 +209,15 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
     )
 
 
+def was_stopped_early(checkpoint: dict[str, Any]) -> bool:
+    """Return whether training had ended for want of gain when this was stored."""
+    callbacks: dict[str, dict[str, Any]] = checkpoint["callbacks"]
+    return any(name.startswith(EarlyStopping.__name__) and state["stopped_epoch"] for name, state in callbacks.items())
+
+
 def stream_loader(
     stream: PatchStream, settings: TrainSettings, numbers: BatchNumbers | range
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
     """Return a loader of the batches of these numbers, whose workers make them ahead of the device."""
     return DataLoader(
         _Batches(stream),
