@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,14 @@ from napari_metastasis.settings import AugmentSettings
 from napari_metastasis.training.augment import Augmenter, jitter_stains
 
 STILL = AugmentSettings(
-    affine_share=0.0, stain=0.0, hue=0.0, background=0.0, gray_share=0.0, blur_share=0.0, noise_share=0.0
+    affine_share=0.0,
+    stain=0.0,
+    hue=0.0,
+    background=0.0,
+    exposure=0.0,
+    gray_share=0.0,
+    blur_share=0.0,
+    noise_share=0.0,
 )
 
 
@@ -63,6 +72,17 @@ def test_mixing_follows_beer_lambert_pixel_by_pixel(batch):
         density = -torch.log(batch[n, :, y, x].clamp_min(1 / 255))
         expected = torch.exp(-(mixing[n] @ density + background[n])).clamp_max(1)
         assert torch.allclose(fast[n, :, y, x], expected, atol=1e-5)
+
+
+def test_exposure_makes_all_colours_brighter_or_darker_alike(batch):
+    dim = batch * 0.5
+    varied = Augmenter(replace(STILL, exposure=0.3), seed=1, turn=False)(dim, step=0)
+    factor = varied / dim
+    of_patch = factor.flatten(1).mean(dim=1)
+    assert torch.allclose(factor, of_patch[:, None, None, None].expand_as(factor), atol=1e-4)
+    assert float(of_patch.log().abs().max()) <= 0.3
+    assert float(of_patch.min()) < 0.95
+    assert float(of_patch.max()) > 1.05
 
 
 def test_results_stay_in_range(batch):

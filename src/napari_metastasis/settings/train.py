@@ -96,7 +96,16 @@ class AugmentSettings:
         maximum=1.0,
     )
     background: float = setting(
-        0.05, "Largest shift in optical density: the lamp and the white balance.", minimum=0.0, maximum=1.0
+        0.05,
+        "Largest shift in optical density of each of red, green and blue: the white balance.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    exposure: float = setting(
+        0.3,
+        "Largest shift in optical density of all three: the lamp, a third brighter or darker.",
+        minimum=0.0,
+        maximum=1.0,
     )
     gray_share: float = setting(
         0.1,
@@ -104,8 +113,8 @@ class AugmentSettings:
         minimum=0.0,
         maximum=1.0,
     )
-    blur_share: float = setting(0.2, "Share of patches out of focus.", minimum=0.0, maximum=1.0)
-    blur_sigma_px: float = setting(1.2, "Largest standard deviation of the blur.", unit="px", minimum=0.3, maximum=3.0)
+    blur_share: float = setting(0.25, "Share of patches out of focus.", minimum=0.0, maximum=1.0)
+    blur_sigma_px: float = setting(2.0, "Largest standard deviation of the blur.", unit="px", minimum=0.3, maximum=3.0)
     noise_share: float = setting(0.2, "Share of patches with sensor noise.", minimum=0.0, maximum=1.0)
     noise: float = setting(0.03, "Largest standard deviation of the noise, of 1.", minimum=0.0, maximum=1.0)
 

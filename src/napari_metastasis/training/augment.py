@@ -66,7 +66,7 @@ class Augmenter(nn.Module):
             padding_mode="reflection",
             p=settings.affine_share,
         )
-        self.blur = kornia_augmentation.RandomGaussianBlur((7, 7), (0.3, settings.blur_sigma_px), p=settings.blur_share)
+        self.blur = kornia_augmentation.RandomGaussianBlur((9, 9), (0.3, settings.blur_sigma_px), p=settings.blur_share)
 
     @torch.no_grad()
     def forward(self, image: Tensor, step: int) -> Tensor:
@@ -112,7 +112,8 @@ class Augmenter(nn.Module):
             image.device
         )
         mixing = mixing * (1 - gray) + gray * mixing.mean(dim=1, keepdim=True)
-        return jitter_stains(image, mixing=mixing, background=uniform(3) * settings.background)
+        background = uniform(3) * settings.background + uniform(1) * settings.exposure
+        return jitter_stains(image, mixing=mixing, background=background)
 
     def _noise(self, image: Tensor) -> Tensor:
         settings, count = self.settings, len(image)
