@@ -58,10 +58,13 @@ typecheck: env  ## Types, strictly
 
 .PHONY: benchmarks
 benchmarks: env  ## Measure again what docs/benchmarks.md states
-	for script in $$(grep -l '__main__' benchmarks/*.py | grep -v accuracy.py); do \
-	  echo "== $$script"; $(SCREEN) $(BIN)/python "$$script"; \
+	for name in dense_scan scan_end_to_end memory lesion_slider napari_window; do \
+	  echo "== $$name"; $(SCREEN) $(BIN)/python "benchmarks/$$name.py"; \
 	done
-	if [ -d $(REAL_DATA) ]; then $(BIN)/python benchmarks/accuracy.py $(REAL_DATA); fi
+	if [ -d $(REAL_DATA) ]; then \
+	  $(BIN)/python benchmarks/accuracy.py $(REAL_DATA); \
+	  $(BIN)/python benchmarks/robustness.py $(REAL_DATA)/pcam_valid.zip; \
+	fi
 
 .PHONY: clean
 clean:  ## Remove the environment and every cache; results stay

