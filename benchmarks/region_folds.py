@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,9 @@ def main() -> None:
             "--initial", arguments.initial, "--mining-rounds", 0, "--output", folder / f"fold-{fold}",
             "--name", f"fold-{fold}", *arguments.options,
         ]  # fmt: skip
-        subprocess.run(list(map(str, command)), check=True)
+        # The models of the folds are of no use to anybody by name.
+        environment = {**os.environ, "XDG_DATA_HOME": str(folder.resolve())}
+        subprocess.run(list(map(str, command)), check=True, env=environment)
         truth, answers = region_pixels(
             load_model(folder / f"fold-{fold}" / f"fold-{fold}.safetensors"), regions, mpp=MPP, views=1
         )

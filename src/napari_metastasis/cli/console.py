@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any, Literal
@@ -21,7 +21,17 @@ from rich.table import Table
 
 from napari_metastasis.errors import MetastasisWarning
 
-__all__ = ["Progress", "note", "quiet_libraries", "say", "say_json", "say_table", "show_progress", "stop_on_interrupt"]
+__all__ = [
+    "Progress",
+    "note",
+    "quiet_libraries",
+    "say",
+    "say_json",
+    "say_table",
+    "show_progress",
+    "show_slides",
+    "stop_on_interrupt",
+]
 
 #: Told (done, total), as the core's long jobs report.
 Progress = Callable[[int, int], None]
@@ -105,6 +115,13 @@ def show_progress(title: str, *, unit: str, scale: float = 1.0, per: Literal["s"
             bar.update(task, completed=done, total=total, rate=rate)
 
         yield advance
+
+
+def show_slides(title: str) -> AbstractContextManager[Progress]:
+    """Show how far a job over the slides of a cohort is, which is counted in parts of slides."""
+    from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE
+
+    return show_progress(title, unit="slides", scale=1 / PARTS_OF_A_SLIDE, per="min")
 
 
 def _lines(title: str, unit: str, scale: float) -> Progress:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from napari_metastasis.cli.console import Progress, note, say, say_json, say_table, show_progress, stop_on_interrupt
+from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, show_slides, stop_on_interrupt
 from napari_metastasis.cli.options import WrongUsage, with_settings
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import (
@@ -178,7 +176,7 @@ def _evaluate_cohort(
     with stop_on_interrupt() as should_stop:
         try:
             report = evaluate_cohort(
-                cohort, loaded, settings, split=split, output=folder, bar=_bar, should_stop=should_stop
+                cohort, loaded, settings, split=split, output=folder, bar=show_slides, should_stop=should_stop
             )
         except ScanCancelledError:
             raise KeyboardInterrupt from None
@@ -191,14 +189,6 @@ def _evaluate_cohort(
             _say_published(report)
         say(f"Report: {written}")
     _say_left_out(report)
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Progress]:
-    from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE
-
-    with show_progress(title, unit="slides", scale=1 / PARTS_OF_A_SLIDE, per="min") as progress:
-        yield progress
 
 
 def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_json: bool) -> None:

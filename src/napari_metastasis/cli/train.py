@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_metastasis.cli.console import Progress, note, say, show_progress, stop_on_interrupt
+from napari_metastasis.cli.console import Progress, note, say, show_progress, show_slides, stop_on_interrupt
 from napari_metastasis.cli.options import WrongUsage, with_settings
 from napari_metastasis.errors import MissingDependencyError, ScanCancelledError
 from napari_metastasis.settings import (
@@ -220,10 +220,7 @@ class _Bars:
 
     @contextmanager
     def __call__(self, title: str) -> Iterator[Progress]:
-        from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE
-
-        bar = show_progress(title, unit="slides", scale=1 / PARTS_OF_A_SLIDE, per="min")
-        with stop_on_interrupt() as asked, bar as progress:
+        with stop_on_interrupt() as asked, show_slides(title) as progress:
             self._asked = asked
             try:
                 yield progress
