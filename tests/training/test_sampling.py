@@ -19,9 +19,9 @@ from napari_metastasis.models import ModelSpec
 from napari_metastasis.settings import SamplingSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.training.cohort import CohortSlide
+from napari_metastasis.training.failures import SlideFailure, read_failures
 from napari_metastasis.training.places import CellSet, PatchShape
 from napari_metastasis.training.sampling import SlideStream
-from napari_metastasis.training.slide_patches import SlideFailure, read_failures
 from napari_metastasis.training.truth import tumour_value_of
 
 SPEC = ModelSpec(name="test", architecture="scannet-small", mpp=0.972, patch_px=96, stride_px=8)

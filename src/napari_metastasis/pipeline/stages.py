@@ -21,11 +21,11 @@ from napari_metastasis.settings import (
 from napari_metastasis.slides import reading_threads
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort, write_cohort
+from napari_metastasis.training.failures import SlideFailure, add_failure, read_failures
 from napari_metastasis.training.hard_negatives import HardNegative, strongest_first
 from napari_metastasis.training.loop import train_scannet
 from napari_metastasis.training.mined_stream import check_shares, with_hard_negatives
 from napari_metastasis.training.sampling import SlideStream
-from napari_metastasis.training.slide_patches import SlideFailure, add_failure, read_failures
 from napari_metastasis.training.slide_stream import StreamOfSlides
 from napari_metastasis.training.streams import BalancedPatches, MixedStream, PatchStream
 from napari_metastasis.training.truth import tumour_value_of

@@ -15,8 +15,8 @@ from napari_metastasis.models import ModelSpec
 from napari_metastasis.storage import atomic_write
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.hard_negatives import HardNegative, strongest_first
+from napari_metastasis.training.members import open_member
 from napari_metastasis.training.mined_places import mined_patch
-from napari_metastasis.training.slide_patches import open_member
 
 __all__ = ["contact_sheet", "draw_hard_negatives"]
 

@@ -16,9 +16,9 @@ from napari_metastasis.settings import MiningSettings, SamplingSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.hard_negatives import HardNegative
+from napari_metastasis.training.members import Places
 from napari_metastasis.training.mined_places import find_mined_places
 from napari_metastasis.training.sampling import SlideStream
-from napari_metastasis.training.slide_patches import Places
 from napari_metastasis.training.slide_stream import StreamOfSlides
 from napari_metastasis.training.streams import MixedStream, PatchBatch, PatchStream
 from napari_metastasis.training.truth import TumourTruth

@@ -12,8 +12,8 @@ from napari_metastasis.lesions.peaks import suppress
 from napari_metastasis.settings import MiningSettings, SamplingSettings
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.hard_negatives import HardNegative
+from napari_metastasis.training.members import open_member
 from napari_metastasis.training.places import PatchShape
-from napari_metastasis.training.slide_patches import open_member
 from napari_metastasis.training.truth import TumourTruth, open_truth
 
 __all__ = ["find_false_positives", "mine_slide"]

@@ -17,8 +17,8 @@ from napari_metastasis.models import ModelSpec
 from napari_metastasis.settings import SamplingSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
+from napari_metastasis.training.members import Places
 from napari_metastasis.training.places import find_places
-from napari_metastasis.training.slide_patches import Places
 from napari_metastasis.training.slide_stream import StreamOfSlides
 from napari_metastasis.training.streams import PatchBatch
 from napari_metastasis.training.truth import TumourTruth

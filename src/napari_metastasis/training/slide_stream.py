@@ -13,7 +13,9 @@ from napari_metastasis.models import ModelSpec
 from napari_metastasis.settings import SamplingSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
-from napari_metastasis.training.slide_patches import Member, Places, SlideFailure, SlidePatches, look_at
+from napari_metastasis.training.failures import SlideFailure
+from napari_metastasis.training.members import Member, Places, look_at
+from napari_metastasis.training.slide_patches import SlidePatches
 from napari_metastasis.training.truth import TumourTruth, tumour_value_of
 
 __all__ = ["StreamOfSlides"]
