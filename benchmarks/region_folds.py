@@ -20,7 +20,7 @@ import numpy as np
 from accuracy import region_pixels
 from sklearn.metrics import roc_auc_score
 
-from napari_metastasis.models import load_model
+from napari_metastasis.models import list_models, load_model
 
 FOLDS = 5
 MPP = 0.7
@@ -45,7 +45,11 @@ def main() -> None:
     arguments = parser.parse_args()
     regions, folder = arguments.data.resolve() / "regions", arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
+    # By its path: the folds do not see the user's own models.
+    beginning = next((entry.path for entry in list_models() if entry.name == arguments.initial), arguments.initial)
     names = sorted(path.name for path in (regions / "images").iterdir())
+    initial = load_model(arguments.initial)
+    _, of_initial = region_pixels(initial, regions, mpp=MPP, views=1)
     labels, before, after = [], [], []
     for fold, held_out in enumerate(np.array_split(np.arange(len(names)), FOLDS)):
         listed = folder / f"fold-{fold}.csv"
@@ -53,7 +57,7 @@ def main() -> None:
         command = [
             sys.executable, "-m", "napari_metastasis", "train", "scannet", "--cohort", listed,
             "--patches", arguments.data / "pcam_train.zip", "--validation", arguments.data / "pcam_valid.zip",
-            "--initial", arguments.initial, "--mining-rounds", 0, "--output", folder / f"fold-{fold}",
+            "--initial", beginning, "--mining-rounds", 0, "--output", folder / f"fold-{fold}",
             "--name", f"fold-{fold}", *arguments.options,
         ]  # fmt: skip
         # The models of the folds are of no use to anybody by name.
@@ -62,11 +66,10 @@ def main() -> None:
         truth, answers = region_pixels(
             load_model(folder / f"fold-{fold}" / f"fold-{fold}.safetensors"), regions, mpp=MPP, views=1
         )
-        _, initial = region_pixels(load_model(arguments.initial), regions, mpp=MPP, views=1)
         for k in held_out:
             labels.append(truth[k])
             after.append(answers[k])
-            before.append(initial[k])
+            before.append(of_initial[k])
         of_fold = [np.concatenate(parts[-len(held_out) :]) for parts in (labels, before, after)]
         figures = [roc_auc_score(of_fold[0], scores) for scores in of_fold[1:]]
         print(f"| {fold + 1} | {figures[0]:.4f} | {figures[1]:.4f} |", flush=True)

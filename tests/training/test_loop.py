@@ -6,16 +6,17 @@ import dataclasses
 import errno
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from napari_metastasis.errors import ModelError, StorageError, TrainingError
+from napari_metastasis.errors import DeviceError, ModelError, StorageError, TrainingError
 from napari_metastasis.models import build_network, load_initial, load_model
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.training import loop
-from napari_metastasis.training.classifier import _ema
+from napari_metastasis.training.classifier import PatchClassifier, _ema
 from napari_metastasis.training.loop import patch_spec, train_scannet
 from napari_metastasis.training.orientations import orientations_are_tied
 from napari_metastasis.training.streams import AllPatches, BalancedPatches
@@ -36,14 +37,15 @@ class Squares:
         return generator.integers(base - 30, base + 30, (96, 96, 3)).astype(np.uint8)
 
 
-class SmallSquares(Squares):
-    """Too small, which is seen where they are read: in the processes of the devices."""
+class SquaresOfTwoSizes(Squares):
+    """Too small on the second device alone, which is seen where they are read."""
 
     def read(self, index: int) -> np.ndarray:
-        return super().read(index)[:64, :64]
+        side = 64 if os.environ.get("LOCAL_RANK") == "1" else 96
+        return super().read(index)[:side, :side]
 
 
-def train(output, *, initial=None, licence="CC0", squares=Squares, **change):
+def train(output, *, initial=None, squares=Squares, **change):
     settings = TrainSettings(**{"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32", **change})
     return train_scannet(
         patch_spec("tiny", "scannet-small", 0.972),
@@ -53,7 +55,7 @@ def train(output, *, initial=None, licence="CC0", squares=Squares, **change):
         settings=settings,
         augment=AugmentSettings(),
         data_description="squares",
-        licence=licence,
+        licence="CC0",
         initial=initial,
         progress=False,
     )
@@ -137,11 +139,14 @@ def test_patience_keeps_the_best_epoch(tmp_path, falling):
 
 def test_a_run_that_patience_ended_is_not_trained_on(tmp_path, falling, monkeypatch):
     """It is killed after it had stopped, before its model was stored."""
-    monkeypatch.setattr(loop, "save_checkpoint", lambda *_: None)
-    train(tmp_path, patience=2, epochs=6)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", lambda *_: None)
+        train(tmp_path, patience=2, epochs=6)
+    assert len(falling) == 3
     assert same(train(tmp_path, patience=2, epochs=6), falling[0])
     assert len(falling) == 3
+    # What is measured once more is no epoch.
+    assert [line.split(",")[0] for line in (tmp_path / "curves.csv").read_text().splitlines()[1:]] == ["0", "1", "2"]
 
 
 def test_the_best_epoch_moves_with_the_run(tmp_path, falling, monkeypatch):
@@ -162,27 +167,83 @@ def test_the_best_epoch_moves_with_the_run(tmp_path, falling, monkeypatch):
     assert len(falling) == 2
 
 
-def test_a_corrected_licence_corrects_the_card_of_a_finished_run(finished, tmp_path):
+def test_curves_that_a_kill_prevented_are_drawn_by_the_next_call(finished, tmp_path):
     run = shutil.copytree(finished.parent, tmp_path / "run")
-    corrected = load_model(train(run, licence="CC BY 4.0"))
-    assert corrected.card == {**load_model(finished).card, "licence": "CC BY 4.0"}
-    assert corrected.weights_sha256 == load_model(finished).weights_sha256
+    before = (run / "curves.csv").read_bytes()
+    (run / "curves.csv").unlink()
+    train(run)
+    assert (run / "curves.csv").read_bytes() == before
 
 
-def test_two_devices_share_a_run(finished, tmp_path):
+def test_what_was_refused_leaves_the_folder_to_the_remedy(finished, tmp_path):
+    free = dataclasses.replace(load_initial(finished), state=build_network("scannet-small").state_dict())
+    with pytest.raises(ModelError, match="--no-tie-orientations"):
+        train(tmp_path, initial=free, epochs=1)
+    assert train(tmp_path, initial=free, epochs=1, tie_orientations=False).exists()
+
+
+def test_a_run_goes_on_with_more_workers(finished, tmp_path):
+    run = shutil.copytree(finished.parent, tmp_path / "run")
+    assert train(run, workers=3, prefetch=9) == run / finished.name
+
+
+class Fixed(torch.nn.Module):
+    """Answers the same of whatever it is shown."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, _):
+        return self.logits[:, :, None, None]
+
+
+@pytest.mark.parametrize("tumour_class", [0, 1])
+def test_the_loss_is_the_cross_entropy_with_the_targets(tumour_class, monkeypatch):
+    """By hand, of two patches: -t log p - (1 - t) log (1 - p), with the labels out of it."""
+    spec = dataclasses.replace(patch_spec("tiny", "scannet-small", 0.972), tumour_class=tumour_class)
+    settings = TrainSettings(label_smoothing=0.0, device="cpu")
+    module = PatchClassifier(spec, settings, AugmentSettings(), total_steps=1)
+    logits = torch.tensor([[0.3, -1.2], [0.7, 0.1]])
+    module.network = Fixed(logits)
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    module._trainer = SimpleNamespace(world_size=1, global_rank=0, global_step=0)
+    monkeypatch.setattr(PatchClassifier, "global_step", 0)
+    targets = torch.tensor([0.25, 0.9])
+    batch = (torch.zeros(2, 3, 96, 96, dtype=torch.uint8), torch.tensor([1, 0]), targets)
+    p = logits.softmax(1)[:, tumour_class]
+    expected = -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
+    torch.testing.assert_close(module.training_step(batch, 0), expected)
+
+
+def test_two_devices_share_a_run_and_it_resumes(finished, tmp_path):
     """Two processes of the CPU stand for two GPUs: one model comes out, of half as many steps."""
-    model = load_model(train(tmp_path, devices=2))
+    first = train(tmp_path / "run", devices=2, patience=5)
+    model = load_model(first)
     assert orientations_are_tied(model.network)
     assert 0 <= model.card["validation_auc"] <= 1
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 4
     assert torch.load(finished.parent / "last.ckpt", weights_only=True)["global_step"] == 8
-    assert len((tmp_path / "curves.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "run" / "curves.csv").read_text().splitlines()) == 3
+    # Killed after its last epoch: the same model is stored again.
+    first.unlink()
+    assert load_model(train(tmp_path / "run", devices=2, patience=5)).weights_sha256 == model.weights_sha256
 
 
 def test_an_error_on_one_device_is_told_in_its_own_words(tmp_path):
+    """The other one waits for it in vain, and is ended."""
     with pytest.raises(TrainingError, match=r"^expected patches of 96 x 96 px, got 64 x 64") as raised:
-        train(tmp_path, devices=2, squares=SmallSquares)
+        train(tmp_path, devices=2, squares=SquaresOfTwoSizes, workers=0)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("device", "there"), [("auto", 0), ("cuda:0", 0), ("mps", 1)])
+def test_more_devices_than_there_are_leave_nothing(tmp_path, device, there):
+    if torch.cuda.device_count() or torch.backends.mps.is_available():
+        pytest.skip("this machine has GPUs")
+    with pytest.raises(DeviceError, match=f"expected 2 GPUs for --devices 2, got {there}"):
+        train(tmp_path / "run", devices=2, device=device)
+    assert not (tmp_path / "run").exists()
 
 
 def test_killed_training_resumes_to_the_same_weights(finished, tmp_path, monkeypatch):

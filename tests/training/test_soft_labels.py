@@ -1,4 +1,4 @@
-"""Soft labels are taught in the stead of the classes, of the patches that they name and no others."""
+"""Soft labels are taught instead of the classes, of the patches that they name and no others."""
 
 from __future__ import annotations
 
@@ -31,31 +31,33 @@ def written(tmp_path, text):
 
 
 def test_patches_not_named_keep_their_class(patches, tmp_path):
-    taught = read_soft_labels(written(tmp_path, "patch,probability\n1/6.png,0.75\n0/1.png,0.25\n"), patches)
-    assert taught.dtype == np.float32
-    assert taught.tolist() == [0, 0.25, 0, 0, 1, 1, 0.75, 1]
+    targets = read_soft_labels(written(tmp_path, "patch,probability\n1/6.png,0.75\n0/1.png,0.25\n"), patches)
+    assert targets.dtype == np.float32
+    assert targets.tolist() == [0, 0.25, 0, 0, 1, 1, 0.75, 1]
 
 
 def test_every_patch_of_a_batch_is_taught_its_own(patches, tmp_path):
     rows = "".join(f"{n // 4}/{n}.png,{n / 8}\n" for n in range(8))
-    taught = read_soft_labels(written(tmp_path, "patch,probability\n" + rows), patches)
-    stream = pickle.loads(pickle.dumps(BalancedPatches(patches, 96, 4, 7, taught)))
+    targets = read_soft_labels(written(tmp_path, "patch,probability\n" + rows), patches)
+    stream = pickle.loads(pickle.dumps(BalancedPatches(patches, 96, 4, 7, targets)))
     for number in range(6):
         batch = stream.batch(number)
         shown = batch.images[:, 0, 0, 0]
-        np.testing.assert_array_equal(batch.taught, shown.astype(np.float32) / 8)
+        np.testing.assert_array_equal(batch.targets, shown.astype(np.float32) / 8)
         np.testing.assert_array_equal(batch.labels, shown // 4)
     assert stream.fingerprint != BalancedPatches(patches, 96, 4, 7).fingerprint
 
 
 def test_without_soft_labels_the_class_is_taught(patches):
     batch = BalancedPatches(patches, 96, 4, 7).batch(0)
-    np.testing.assert_array_equal(batch.taught, batch.labels.astype(np.float32))
+    np.testing.assert_array_equal(batch.targets, batch.labels.astype(np.float32))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("patch,probability\n", "expected soft labels in .*, got none"),
+        ("patch,probability\n0/1.png,0.2\n0/1.png,0.9\n", r"got '0/1\.png' in line 2 as well .*line 3"),
         ("name,p\n", "expected the columns patch, probability"),
         ("patch,probability\n0/9.png,0.5\n", r"expected one patch named '0/9\.png', got 0 .*line 2"),
         ("patch,probability\n0/1.png,1.5\n", r"expected a probability of 0 to 1, got '1.5' .*line 2"),
@@ -66,6 +68,12 @@ def test_without_soft_labels_the_class_is_taught(patches):
 def test_what_is_wrong_is_named_with_its_line(patches, tmp_path, text, message):
     with pytest.raises(PatchDatasetError, match=message):
         read_soft_labels(written(tmp_path, text), patches)
+
+
+def test_a_table_from_a_spreadsheet_is_read(patches, tmp_path):
+    path = tmp_path / "soft.csv"
+    path.write_bytes(b"\xef\xbb\xbfpatch,probability\r\n0/1.png,0.25\r\n")
+    assert read_soft_labels(path, patches)[1] == 0.25
 
 
 def test_a_file_that_is_not_there(patches, tmp_path):

@@ -72,8 +72,8 @@ def scannet(
     soft_labels: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of the columns patch and probability: what is taught of these patches in the stead of their "
-            "class, from readers who disagree or from a larger network."
+            help="CSV of the columns patch and probability: targets of these patches instead of their class, from "
+            "readers who disagree, or distilled from a larger network."
         ),
     ] = None,
     patches_share: Annotated[
@@ -106,9 +106,10 @@ def scannet(
     same command is run again.
     """
     _need_training()
-    from napari_metastasis.models import load_initial
+    from napari_metastasis.models import correct_card, load_initial
     from napari_metastasis.scanning import resolve_devices
     from napari_metastasis.training.loop import patch_spec, train_scannet
+    from napari_metastasis.training.trainer import check_devices
 
     if cohort is None and not patches:
         raise WrongUsage("expected --cohort or --patches, got neither; give slides, patches, or both")
@@ -116,7 +117,9 @@ def scannet(
         raise WrongUsage("expected --patches beside --soft-labels, got none; give the patches that it names")
     if cohort is None and validation is None:
         raise WrongUsage("expected --validation beside --patches, got none; give patches from other slides")
-    resolve_devices(settings.device)  # refuses what this machine lacks, before anything is written
+    # Both refuse what this machine lacks, before anything is written.
+    resolve_devices(settings.device)
+    check_devices(settings)
     with show_progress("Fetching weights", unit="MB", scale=1e-6) as fetching:
         beginning = load_initial(initial, progress=fetching) if initial else None
     spec = patch_spec(name or f"scannet-{output.resolve().name}", network.architecture, network.mpp, beginning)
@@ -153,6 +156,8 @@ def scannet(
         weights = _on_cohort(
             _read_cohort(cohort, splits, sampling.tumour_value), spec, how, patches=mixed, validation=measured, **run
         )
+    # Of a run that was finished before, too: what is not given keeps what was said then.
+    correct_card(weights, {key: text for key, text in (("data", description), ("licence", licence)) if text})
     _keep_by_name(weights)
     say(str(weights))
 
@@ -175,8 +180,8 @@ def _stream(
     from napari_metastasis.training.streams import BalancedPatches
 
     source = join_patches([open_patches(path) for path in patches])
-    taught = None if soft_labels is None else read_soft_labels(soft_labels, source)
-    return BalancedPatches(source, spec.patch_px, batch_size, seed, taught)
+    targets = None if soft_labels is None else read_soft_labels(soft_labels, source)
+    return BalancedPatches(source, spec.patch_px, batch_size, seed, targets)
 
 
 def _all(patches: Path, spec: ModelSpec, settings: TrainSettings) -> PatchStream:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
+from napari_metastasis.models.checkpoint import Model, correct_card, load_checkpoint, save_checkpoint
 from napari_metastasis.models.dense import MIDDLE_GRAY, DenseScanNet, dense_layers
 from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, load_initial
 from napari_metastasis.models.networks import ARCHITECTURES, Block, ScanNet, ScanNetArchitecture, build_network
@@ -24,6 +24,7 @@ __all__ = [
     "add_model",
     "begin_with",
     "build_network",
+    "correct_card",
     "dense_layers",
     "list_models",
     "load_checkpoint",

@@ -21,7 +21,7 @@ from napari_metastasis.models.networks import ScanNet, build_network
 from napari_metastasis.models.spec import ModelSpec
 from napari_metastasis.storage import atomic_text, atomic_write
 
-__all__ = ["CARD_VERSION", "Model", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CARD_VERSION", "Model", "correct_card", "load_checkpoint", "save_checkpoint"]
 
 #: Version of the card's layout.
 CARD_VERSION = 1
@@ -77,14 +77,30 @@ def save_checkpoint(path: Path, network: ScanNet, spec: ModelSpec, card: Mapping
     digest = hashlib.sha256(weights).hexdigest()
     with atomic_write(path) as stream:
         stream.write(weights)
-    text = json.dumps(
-        {"card_version": CARD_VERSION, "spec": spec.to_json(), "weights_sha256": digest, "card": dict(card)},
-        indent=2,
-        ensure_ascii=False,
-    )
-    with atomic_text(path.with_suffix(".json")) as stream:
-        stream.write(text + "\n")
+    _write_card(path, {"spec": spec.to_json(), "weights_sha256": digest, "card": dict(card)})
     return digest
+
+
+def correct_card(path: Path, changes: Mapping[str, Any]) -> None:
+    """Change what the card of the weights at ``path`` says of some things; the weights are not touched.
+
+    Raises
+    ------
+    WeightsError
+        If there is no card.
+    StorageError
+        If it cannot be written.
+    """
+    values = _read_card(path.with_suffix(".json"))
+    corrected = {**values["card"], **changes}
+    if corrected != values["card"]:
+        _write_card(path, {**values, "card": corrected})
+
+
+def _write_card(weights: Path, values: Mapping[str, Any]) -> None:
+    text = json.dumps({"card_version": CARD_VERSION, **values}, indent=2, ensure_ascii=False)
+    with atomic_text(weights.with_suffix(".json")) as stream:
+        stream.write(text + "\n")
 
 
 def _read_card(path: Path) -> dict[str, Any]:

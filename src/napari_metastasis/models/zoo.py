@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from napari_metastasis.errors import ModelError, UnknownModelError
-from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
+from napari_metastasis.models.checkpoint import Model, correct_card, load_checkpoint, save_checkpoint
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["ZooEntry", "add_model", "list_models", "load_model", "own_models_folder"]
@@ -74,7 +74,7 @@ def add_model(weights: Path) -> ZooEntry:
     Returns
     -------
     ZooEntry
-        The model as it can be asked for from now on. Adding the same model again changes nothing.
+        The model as it can be asked for from now on. Adding the same model again changes nothing but its card.
 
     Raises
     ------
@@ -92,6 +92,8 @@ def add_model(weights: Path) -> ZooEntry:
     known = {entry.name: entry for entry in list_models()}
     if name in known:
         if load_checkpoint(known[name].path).weights_sha256 == model.weights_sha256:
+            if not known[name].shipped:
+                correct_card(known[name].path, model.card)
             return known[name]
         kind = "that ships" if known[name].shipped else f"of your own ({known[name].path})"
         raise ModelError(

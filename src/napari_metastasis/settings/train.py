@@ -14,7 +14,7 @@ class TrainSettings:
     """How a patch classifier is trained."""
 
     epochs: int = setting(14, "Passes over the training patches.", minimum=1, maximum=1000)
-    batch_size: int = setting(128, "Patches in one optimiser step.", minimum=2, maximum=8192)
+    batch_size: int = setting(128, "Patches in one optimiser step, on each device.", minimum=2, maximum=8192)
     learning_rate: float = setting(4e-3, "Peak of the one-cycle schedule of AdamW.", minimum=1e-6, maximum=1.0)
     weight_decay: float = setting(0.05, "AdamW's decoupled weight decay.", minimum=0.0, maximum=1.0)
     label_smoothing: float = setting(
@@ -97,13 +97,13 @@ class AugmentSettings:
     )
     background: float = setting(
         0.05,
-        "Largest shift in optical density of each of red, green and blue: the white balance.",
+        "Largest shift in absorbance (natural logarithm) of each of red, green and blue: the white balance.",
         minimum=0.0,
         maximum=1.0,
     )
     exposure: float = setting(
         0.3,
-        "Largest shift in optical density of all three: the lamp, a third brighter or darker.",
+        "Largest shift in absorbance (natural logarithm) of all three: the lamp, 1.35 times brighter or darker.",
         minimum=0.0,
         maximum=1.0,
     )

@@ -6,6 +6,8 @@ label of a PatchCamelyon patch speaks of its central 32 px alone.
 
 from __future__ import annotations
 
+import math
+
 import kornia.augmentation as kornia_augmentation
 import torch
 from torch import Tensor, nn
@@ -66,7 +68,10 @@ class Augmenter(nn.Module):
             padding_mode="reflection",
             p=settings.affine_share,
         )
-        self.blur = kornia_augmentation.RandomGaussianBlur((9, 9), (0.3, settings.blur_sigma_px), p=settings.blur_share)
+        side = 2 * math.ceil(3 * settings.blur_sigma_px) + 1
+        self.blur = kornia_augmentation.RandomGaussianBlur(
+            (side, side), (0.3, settings.blur_sigma_px), p=settings.blur_share
+        )
 
     @torch.no_grad()
     def forward(self, image: Tensor, step: int) -> Tensor:

@@ -108,17 +108,17 @@ class PatchClassifier(lightning.LightningModule):
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> Tensor:
-        """Return the loss of one batch: patches N x 3 x H x W uint8, labels N, and the probabilities taught, N."""
+        """Return the loss of one batch: patches N x 3 x H x W uint8, labels N, and targets N."""
         del batch_index
-        image, _, taught = batch
+        image, _, targets = batch
         # Of all devices: two of them must not vary their patches alike.
         draw = self.global_step * self.trainer.world_size + self.trainer.global_rank
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
         varied = self.augment(image.float() / 255, draw)
-        of_class = [1 - taught, taught] if self.spec.tumour_class == 1 else [taught, 1 - taught]
+        of_class = [1 - targets, targets] if self.spec.tumour_class == 1 else [targets, 1 - targets]
         loss: Tensor = self.loss(self.network(self._normalise(varied)).flatten(1), torch.stack(of_class, dim=1))
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(taught))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=True)
         return loss
 
     def on_train_batch_end(self, *args: Any) -> None:
@@ -135,12 +135,12 @@ class PatchClassifier(lightning.LightningModule):
         self.auroc.update(probability, label)
         self.accuracy.update(probability, label)
         loss = nn.functional.cross_entropy(logits, label)
-        self.log("validation_loss", loss, batch_size=len(label))
+        self.log("validation_loss", loss, batch_size=len(label), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's area under the curve and accuracy."""
-        self.log("validation_auc", self.auroc.compute())
-        self.log("validation_accuracy", self.accuracy.compute())
+        self.log("validation_auc", self.auroc.compute(), sync_dist=True)
+        self.log("validation_accuracy", self.accuracy.compute(), sync_dist=True)
         self.auroc.reset()
         self.accuracy.reset()
 

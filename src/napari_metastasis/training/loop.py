@@ -17,7 +17,6 @@ from napari_metastasis.models import (
     InitialWeights,
     ModelSpec,
     build_network,
-    load_checkpoint,
     save_checkpoint,
 )
 from napari_metastasis.settings import AugmentSettings, TrainSettings
@@ -30,6 +29,7 @@ from napari_metastasis.training.trainer import (
     LAST,
     BatchNumbers,
     KeepBest,
+    check_devices,
     make_trainer,
     plain_errors,
     quiet_lightning,
@@ -39,8 +39,10 @@ from napari_metastasis.training.trainer import (
 
 __all__ = ["patch_spec", "train_scannet"]
 
+#: Settings that change no weight: how fast patches are read.
+_MAY_CHANGE = frozenset({"workers", "prefetch"})
 #: Of other files in a run folder.
-_TAKEN_NAMES = frozenset({"", "mining", "settings"})
+_TAKEN_NAMES = frozenset({"", "settings"})
 
 
 def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
@@ -106,6 +108,8 @@ def train_scannet(
 
     Raises
     ------
+    DeviceError
+        If there are fewer devices than asked for.
     ModelError
         If the initial weights do not fit.
     TrainingError
@@ -113,31 +117,36 @@ def train_scannet(
     StorageError
         If the folder cannot be written.
     """
+    check_devices(settings)
     weights = output / f"{spec.name}.safetensors"
+    steps = _steps(training, settings)
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         _claim(
             output,
             {
                 "spec": spec.to_json(),
-                "settings": asdict(settings),
+                "settings": {name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE},
                 "augment": asdict(augment),
                 "initial_sha256": None if initial is None else initial.sha256,
                 # Else the card would name data that the weights never saw.
                 "training_sha256": training.fingerprint,
                 "validation_sha256": validation.fingerprint,
             },
+            begun=weights.exists() or (output / LAST).exists(),
         )
-    steps = _steps(training, settings)
-    said = {"data": data_description, "licence": licence or "not stated"}
-    if weights.exists() and weights.with_suffix(".json").exists():
-        _correct_card(weights, said)
+    if not (weights.exists() and weights.with_suffix(".json").exists()):
+        statement = {"data": data_description, "licence": licence or "not stated"}
+        arguments = (spec, training, validation, weights, settings, augment, statement, initial, steps, progress)
+        if settings.devices == 1:
+            _train(*arguments)
+        else:
+            run_on_ranks(_train, arguments, settings.devices)
+            if not weights.exists():
+                # A process that is interrupted ends as if it were done.
+                raise KeyboardInterrupt
+    elif (output / "curves.csv").exists():
         return weights
-    work = (spec, training, validation, weights, settings, augment, said, initial, steps, progress)
-    if settings.devices == 1:
-        _train(*work)
-    else:
-        run_on_ranks(_train, work, settings.devices)
     write_curves(output)
     return weights
 
@@ -149,7 +158,7 @@ def _train(
     weights: Path,
     settings: TrainSettings,
     augment: AugmentSettings,
-    said: dict[str, str],
+    statement: dict[str, str],
     initial: InitialWeights | None,
     steps: int,
     progress: bool,
@@ -159,7 +168,7 @@ def _train(
     module = PatchClassifier(spec, settings, augment, total_steps=steps * settings.epochs, initial=initial)
     figures = _fit(module, training, validation, weights.parent, settings, progress=progress)
     card = {
-        **said,
+        **statement,
         **figures,
         "initial": None if initial is None else initial.name,
         "initial_sha256": None if initial is None else initial.sha256,
@@ -170,13 +179,6 @@ def _train(
     }
     if module.global_rank == 0:
         save_checkpoint(weights, module.finished_network(), spec, card)
-
-
-def _correct_card(weights: Path, said: dict[str, str]) -> None:
-    """Let the card of a finished model say what is said of it now."""
-    model = load_checkpoint(weights)
-    if any(model.card.get(name) != text for name, text in said.items()):
-        save_checkpoint(weights, model.network, model.spec, {**model.card, **said})
 
 
 def _steps(training: PatchStream, settings: TrainSettings) -> int:
@@ -200,32 +202,34 @@ def _fit(
 ) -> dict[str, float]:
     """Train from the last checkpoint on, and leave the weights that are kept in ``module``; return what they reach."""
     last = output / LAST
-    found = torch.load(last, weights_only=True) if last.exists() else None
-    # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
-    begun = 0 if found is None else found["epoch"] + 1
     # The logger writes as well, and knows nothing of remedies.
     with quiet_lightning(), plain_errors(), storage_errors(output):
+        # To the processor: it may have been stored on a GPU that is not there, and all ranks would take the first.
+        found = torch.load(last, weights_only=True, map_location="cpu") if last.exists() else None
+        # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
+        begun = 0 if found is None else found["epoch"] + 1
         trainer = make_trainer(output, settings, progress=progress)
         validating = stream_loader(validation, settings, range(validation.batches_per_epoch))
         best = next((callback for callback in trainer.callbacks if isinstance(callback, KeepBest)), None)
-        if found is not None and was_stopped_early(found):
+        if found is not None and best is not None and was_stopped_early(found):
             # Or it would train one epoch more, only to see that it is to stop.
             module.load_state_dict(found["state_dict"])
-            if best is not None:
-                best.load_state_dict(found["callbacks"][best.state_key])
+            best.load_state_dict(found["callbacks"][best.state_key])
         else:
+            del found
             trainer.fit(
                 module,
                 stream_loader(training, settings, BatchNumbers(training.batches_per_epoch, epoch=begun)),
                 validating,
-                ckpt_path=None if found is None else str(last),
-                weights_only=None if found is None else True,
+                ckpt_path=str(last) if begun else None,
+                weights_only=True if begun else None,
             )
         if best is not None:
             module.average.load_state_dict(best.weights)
         if best is not None or "validation_auc" not in trainer.callback_metrics:
             # The weights kept are not those of the last epoch, or the run found there had ended before they were
-            # stored: they are measured once more.
+            # stored: they are measured once more, which is no epoch of the curves.
+            trainer.loggers = []
             trainer.validate(module, validating, verbose=False)
     return {
         "validation_auc": round(float(trainer.callback_metrics["validation_auc"]), 4),
@@ -233,11 +237,11 @@ def _fit(
     }
 
 
-def _claim(output: Path, wanted: dict[str, Any]) -> None:
-    """Write the run's settings, or check that the run found there has the same."""
+def _claim(output: Path, wanted: dict[str, Any], *, begun: bool) -> None:
+    """Write the run's settings, or check that the run found there has the same; one that never began has no say."""
     path = output / "settings.json"
     text = json.dumps(wanted, indent=2) + "\n"
-    if path.exists():
+    if begun and path.exists():
         if path.read_text(encoding="utf-8") != text:
             raise TrainingError(
                 "expected an empty folder or a run with the same settings and patches, "

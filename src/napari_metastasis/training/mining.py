@@ -105,7 +105,7 @@ def mine_slide(
         What is a false positive.
     tumour_value
         The class that means tumour in masks of small numbers, from
-        :func:`~napari_metastasis.training.sampling.tumour_value_of` over the whole cohort.
+        :func:`~napari_metastasis.training.truth.tumour_value_of` over the whole cohort.
 
     Raises
     ------

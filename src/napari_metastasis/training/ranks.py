@@ -14,12 +14,15 @@ from napari_metastasis.errors import MetastasisError, TrainingError
 
 __all__ = ["run_on_ranks"]
 
+#: Seconds that a process may take to end once it was asked to.
+_GRACE_S = 10.0
+
 
 def run_on_ranks(work: Callable[..., None], arguments: tuple[Any, ...], ranks: int) -> None:
     """Call ``work`` in as many processes as there are ranks, and wait for all of them.
 
     Each finds its rank where Lightning looks for it, in the environment, so that Lightning starts no copies of the
-    whole command. They end with the process that calls this.
+    whole command. On Linux they end with the process that calls this, even if it is killed.
 
     Parameters
     ----------
@@ -48,13 +51,18 @@ def run_on_ranks(work: Callable[..., None], arguments: tuple[Any, ...], ranks: i
         if not failures.empty():
             raise failures.get() from error
         raise TrainingError(
-            f"expected {ranks} processes to train to the end, got one that ended early ({_last_line(error)}); "
-            "start again: the run goes on where it stopped"
+            f"expected {ranks} processes to train to the end, got one that ended early: {_last_line(error)}; "
+            "--debug tells more, and the same command goes on from the last epoch"
         ) from error
     finally:
         for process in context.processes:
             process.terminate()
-            process.join()
+        for process in context.processes:
+            process.join(_GRACE_S)
+            if process.is_alive():
+                # It waits for another one that is gone. Checkpoints are whole or not there.
+                process.kill()
+                process.join()
 
 
 def _rank(

@@ -6,15 +6,11 @@ that slide; Lin et al. 2019 (II-A) fetch the classes under set probabilities. No
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_metastasis.models import ModelSpec
-from napari_metastasis.settings import SamplingSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.members import Places
@@ -49,18 +45,6 @@ class SlideStream(StreamOfSlides):
     """
 
     needed = (0, 1)
-
-    def __init__(
-        self,
-        slides: Sequence[CohortSlide],
-        spec: ModelSpec,
-        settings: SamplingSettings,
-        batch_size: int,
-        seed: int,
-        *,
-        journal: Path | None = None,
-    ) -> None:
-        super().__init__(slides, spec, settings, batch_size, seed, journal=journal)
 
     @property
     def batches_per_epoch(self) -> int:

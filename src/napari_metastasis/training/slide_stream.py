@@ -51,7 +51,7 @@ class StreamOfSlides(ABC):
         batch_size: int,
         seed: int,
         *,
-        journal: Path | None,
+        journal: Path | None = None,
     ) -> None:
         self.slides = tuple(slides)
         self.spec = spec
@@ -71,11 +71,6 @@ class StreamOfSlides(ABC):
     @abstractmethod
     def _how(self) -> dict[str, Any]:
         """Return what the batches depend on besides model, slides, batch size and seed."""
-
-    @property
-    def patch_px(self) -> int:
-        """Return the side of a patch, in model pixels."""
-        return self.spec.patch_px
 
     @property
     def fingerprint(self) -> str:

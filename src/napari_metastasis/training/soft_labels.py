@@ -15,11 +15,14 @@ from napari_metastasis.patches import PatchSource
 __all__ = ["read_soft_labels"]
 
 _COLUMNS = ("patch", "probability")
-_REMEDY = "give a CSV with the columns patch (its path in the folder or archive) and probability (of tumour, 0 to 1)"
+_REMEDY = (
+    "give a CSV with the columns patch (its path in the folder or archive, its number in an HDF5 file) and probability "
+    "(of tumour, 0 to 1)"
+)
 
 
 def read_soft_labels(path: Path, patches: PatchSource) -> npt.NDArray[np.float32]:
-    """Return the probability of tumour that is to be taught of every patch; of those not listed, their own label.
+    """Return the probability of tumour that every patch is to teach; of those not listed, their own label.
 
     Parameters
     ----------
@@ -35,13 +38,14 @@ def read_soft_labels(path: Path, patches: PatchSource) -> npt.NDArray[np.float32
     Raises
     ------
     PatchDatasetError
-        If the file cannot be read, or names a patch that is not there or there twice.
+        If the file cannot be read, names nothing, a patch twice, or one that is not there or in two sets.
     """
-    taught = patches.labels.astype(np.float32)
+    targets = patches.labels.astype(np.float32)
     index_of = {name: index for index, name in enumerate(patches.names)}
     occurring = Counter(patches.names)
+    lines: dict[str, int] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream)
             if not set(_COLUMNS) <= set(rows.fieldnames or ()):
                 raise PatchDatasetError(f"expected the columns {', '.join(_COLUMNS)} in {path}; {_REMEDY}")
@@ -51,10 +55,17 @@ def read_soft_labels(path: Path, patches: PatchSource) -> npt.NDArray[np.float32
                     raise PatchDatasetError(
                         f"expected one patch named {name!r}, got {occurring[name]} ({where}); {_REMEDY}"
                     )
-                taught[index_of[name]] = _probability(row["probability"], where)
+                if lines.setdefault(name, rows.line_num) != rows.line_num:
+                    raise PatchDatasetError(
+                        f"expected each patch once, got {name!r} in line {lines[name]} as well ({where}); "
+                        "keep one of the two"
+                    )
+                targets[index_of[name]] = _probability(row["probability"], where)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PatchDatasetError(f"expected soft labels in {path}, got {error}; {_REMEDY}") from error
-    return taught
+    if not lines:
+        raise PatchDatasetError(f"expected soft labels in {path}, got none; {_REMEDY}")
+    return targets
 
 
 def _probability(text: str | None, where: str) -> float:

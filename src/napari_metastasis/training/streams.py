@@ -34,13 +34,13 @@ class PatchBatch:
         (n, rows, columns, 3) uint8.
     labels
         (n,) int64: 0 normal, 1 tumour.
-    taught
-        (n,) float32: the probability of tumour that a network is to learn; the label itself, or a soft one.
+    targets
+        (n,) float32: the probability of tumour that a network is to learn: the label itself, or a soft one.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
-    taught: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.float32]
 
     @classmethod
     def labelled(cls, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> PatchBatch:
@@ -101,7 +101,8 @@ def _fingerprint_of(source: PatchSource) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
+# Compared by what it is: an array is neither equal nor hashable.
+@dataclass(frozen=True, eq=False)
 class BalancedPatches:
     """Labelled patches, class first: both classes equally often, in an order that the seed decides.
 
@@ -115,15 +116,20 @@ class BalancedPatches:
         Patches in one batch.
     seed
         Of the order.
-    taught
+    targets
         (n,) float32, the soft label of every patch; ``None`` teaches the labels. Classes are dealt by the labels.
+
+    Raises
+    ------
+    TrainingError
+        If the patches do not fill one batch; from :meth:`batch`, if one is not of this size.
     """
 
     source: PatchSource
     patch_px: int
     batch_size: int
     seed: int
-    taught: npt.NDArray[np.float32] | None = None
+    targets: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a source that does not fill one batch."""
@@ -139,8 +145,8 @@ class BalancedPatches:
         digest = hashlib.sha256(
             f"{_fingerprint_of(self.source)} {self.patch_px} {self.batch_size} {self.seed}".encode()
         )
-        if self.taught is not None:
-            digest.update(self.taught.tobytes())
+        if self.targets is not None:
+            digest.update(self.targets.tobytes())
         return digest.hexdigest()
 
     @property
@@ -154,7 +160,7 @@ class BalancedPatches:
         order = _dealt(self._labels, len(self.source), self.seed, epoch)
         members = order[position * self.batch_size : (position + 1) * self.batch_size]
         read = _read(self.source, members.tolist(), self.patch_px)
-        return read if self.taught is None else replace(read, taught=self.taught[members])
+        return read if self.targets is None else replace(read, targets=self.targets[members])
 
     @cached_property
     def _labels(self) -> bytes:
@@ -225,5 +231,5 @@ class MixedStream:
         return PatchBatch(
             np.concatenate([batch.images for batch in batches]),
             np.concatenate([batch.labels for batch in batches]),
-            np.concatenate([batch.taught for batch in batches]),
+            np.concatenate([batch.targets for batch in batches]),
         )

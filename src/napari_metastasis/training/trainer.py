@@ -17,10 +17,12 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from napari_metastasis.errors import MetastasisError, TrainingError
+from napari_metastasis.errors import DeviceError, MetastasisError, TrainingError
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import atomic_write
 from napari_metastasis.training.streams import PatchStream
@@ -29,6 +31,7 @@ __all__ = [
     "LAST",
     "BatchNumbers",
     "KeepBest",
+    "check_devices",
     "make_trainer",
     "plain_errors",
     "quiet_lightning",
@@ -41,7 +44,7 @@ LAST = "last.ckpt"
 
 
 class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """A stream as torch's loaders want it: number to N x 3 x H x W uint8, labels N, and what is taught, N float32."""
+    """A stream as torch's loaders want it: number to N x 3 x H x W uint8, labels N, and targets, N float32."""
 
     def __init__(self, stream: PatchStream) -> None:
         self.stream = stream
@@ -49,7 +52,7 @@ class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         batch = self.stream.batch(number)
         images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).contiguous()
-        return images, torch.from_numpy(batch.labels), torch.from_numpy(batch.taught)
+        return images, torch.from_numpy(batch.labels), torch.from_numpy(batch.targets)
 
 
 class BatchNumbers(Sampler[int]):
@@ -114,31 +117,31 @@ class KeepBest(lightning.Callback):
 
     Attributes
     ----------
-    reached
+    best_auc
         Its area under the curve.
     weights
-        Of the average; empty before the first epoch.
+        The average's state, on the processor; empty before the first epoch.
     """
 
     def __init__(self) -> None:
-        self.reached = -math.inf
+        self.best_auc = -math.inf
         self.weights: dict[str, Tensor] = {}
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Compare the epoch with the best one."""
         reached = float(trainer.callback_metrics["validation_auc"])
-        if reached > self.reached:
-            self.reached = reached
+        if reached > self.best_auc:
+            self.best_auc = reached
             average = pl_module.get_submodule("average")
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in average.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this."""
-        return {"reached": self.reached, "weights": self.weights}
+        return {"best_auc": self.best_auc, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what a checkpoint kept."""
-        self.reached, self.weights = state_dict["reached"], state_dict["weights"]
+        self.best_auc, self.weights = state_dict["best_auc"], state_dict["weights"]
 
 
 class _WaitShare(lightning.Callback):
@@ -166,7 +169,26 @@ class _WaitShare(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         del trainer
         seconds = self.ended - self.begun
-        pl_module.log("wait_share", self.waited / seconds if seconds > 0 else 0.0)
+        pl_module.log("wait_share", self.waited / seconds if seconds > 0 else 0.0, sync_dist=True)
+
+
+def check_devices(settings: TrainSettings) -> None:
+    """Refuse more devices than there are, before anything is written.
+
+    Raises
+    ------
+    DeviceError
+        If this machine has fewer. Processes of a processor may be any number.
+    """
+    if settings.devices == 1 or settings.device == "cpu":
+        return
+    first = int(settings.device.partition(":")[2] or 0)
+    there = max(0, torch.cuda.device_count() - first) if settings.device != "mps" else 1
+    if there < settings.devices:
+        raise DeviceError(
+            f"expected {settings.devices} GPUs for --devices {settings.devices}, got {there} of --device "
+            f"{settings.device}; lower the number of devices"
+        )
 
 
 def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> lightning.Trainer:
@@ -199,7 +221,8 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
         max_epochs=settings.epochs,
         logger=CSVLogger(output, name="log"),
         callbacks=callbacks,
-        plugins=[_AtomicCheckpoints()],
+        # Said, or Lightning would take a cluster's job for its own processes, each of them the first.
+        plugins=[_AtomicCheckpoints(), LightningEnvironment()],
         enable_progress_bar=progress,
         enable_model_summary=False,
         gradient_clip_val=1.0,
@@ -248,6 +271,7 @@ def quiet_lightning() -> Iterator[None]:
                 ".*LeafSpec.*",
             ):
                 warnings.filterwarnings("ignore", message=advice)
+            warnings.simplefilter("ignore", PossibleUserWarning)
             yield
     finally:
         logger.setLevel(level)
