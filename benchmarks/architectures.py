@@ -1,0 +1,49 @@
+"""What a slide costs with each network: seconds for one ROI, the networks in turns, so that the ratio is one of a run.
+
+Run with ``python benchmarks/architectures.py [--engine torch|openvino] [--dense-coefficient 2]``. Weights are drawn at
+random, since they change no timing. Each figure is the best of several turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from dense_scan import best_seconds, engine_for
+
+from napari_metastasis.models import DenseScanNet, ModelSpec, build_network
+
+#: The first one is what the others are compared with.
+ARCHITECTURES = ("scannet-small", "scannet-compact")
+ROI_PX = 1632
+TURNS = 5
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", default="openvino", choices=("torch", "openvino"))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--dense-coefficient", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    engines = {}
+    for name in ARCHITECTURES:
+        network = build_network(name).eval()
+        shape = network.architecture
+        spec = ModelSpec(name=name, architecture=name, mpp=0.972, patch_px=shape.patch_px, stride_px=shape.stride_px)
+        engines[name] = engine_for(DenseScanNet(network, spec, arguments.dense_coefficient), arguments)
+    best = dict.fromkeys(ARCHITECTURES, float("inf"))
+    for _ in range(TURNS):
+        for name, engine in engines.items():
+            best[name] = min(best[name], best_seconds(engine, ROI_PX, 1))
+    print(f"| {arguments.engine}, α = {arguments.dense_coefficient} | s | Mpx/s | against {ARCHITECTURES[0]} |")
+    print("|---|---|---|---|")
+    for name, seconds in best.items():
+        rate = ROI_PX**2 / 1e6 / seconds
+        print(f"| {name} | {seconds:.3f} | {rate:.2f} | {seconds / best[ARCHITECTURES[0]]:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
