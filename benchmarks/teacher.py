@@ -7,8 +7,8 @@ over eight views, blended with the patch's own class. The teacher sees patches e
 halve them at once, and reads the whole patch and its middle apart, because the label speaks of the middle. Training
 that was stopped goes on.
 
-``--transfer 150000`` also writes ``FOLDER/transfer.zip`` with ``transfer.csv``: patches in new circumstances that nobody
-labelled, for ``train scannet --patches FOLDER/transfer.zip --soft-labels FOLDER/transfer.csv``.
+``--transfer 150000`` also writes ``FOLDER/transfer.zip`` with ``transfer.csv``: patches in new circumstances that
+nobody labelled, for ``train scannet --patches FOLDER/transfer.zip --soft-labels FOLDER/transfer.csv``.
 """
 
 from __future__ import annotations
