@@ -179,7 +179,7 @@ def _keep_later_rounds(final: Path, rounds: int) -> None:
     done = len(load_checkpoint(final).card.get("mined", ()))
     if done > rounds:
         raise TrainingError(
-            f"expected at least the {done} mining rounds that {final} has behind it, got {rounds}; the model after "
+            f"expected mining rounds of at least {done}, which {final} has behind it, got {rounds}; the model after "
             f"round {rounds} is {final.parent / f'stage-{rounds}' / final.name}"
         )
 
