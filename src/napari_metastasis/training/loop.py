@@ -12,13 +12,7 @@ import torch
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import ModelError, TrainingError
-from napari_metastasis.models import (
-    ARCHITECTURES,
-    InitialWeights,
-    ModelSpec,
-    build_network,
-    save_checkpoint,
-)
+from napari_metastasis.models import ARCHITECTURES, InitialWeights, ModelSpec, build_network, save_checkpoint
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.classifier import PatchClassifier
