@@ -17,7 +17,7 @@ from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSe
 from napari_metastasis.slides import open_slide
 from napari_metastasis.training.cohort import CohortSlide
 
-__all__ = ["PARTS_OF_A_SLIDE", "FailedSlide", "ProgressBar", "ScannedSlide", "cohort_output", "scan_cohort"]
+__all__ = ["PARTS_OF_A_SLIDE", "FailedSlide", "ProgressBar", "ScannedSlide", "cohort_output", "in_parts", "scan_cohort"]
 
 #: Progress over a cohort counts in these: how many pixels a slide holds is known only once its tissue was found.
 PARTS_OF_A_SLIDE = 1000
@@ -45,6 +45,11 @@ class FailedSlide:
 def cohort_output(folder: Path, slide: CohortSlide) -> Path:
     """Return where the results of one slide lie in the result folder of a cohort."""
     return folder / f"{slide.name}.metastasis"
+
+
+def in_parts(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """Return what tells a bar that counts parts of slides of whole ones."""
+    return lambda done, total: progress(done * PARTS_OF_A_SLIDE, total * PARTS_OF_A_SLIDE)
 
 
 def scan_cohort(

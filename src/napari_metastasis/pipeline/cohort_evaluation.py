@@ -22,7 +22,7 @@ from napari_metastasis.evaluation import (
     score_slides,
 )
 from napari_metastasis.models import Model
-from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE, FailedSlide, ProgressBar, ScannedSlide, scan_cohort
+from napari_metastasis.pipeline.cohort import FailedSlide, ProgressBar, ScannedSlide, in_parts, scan_cohort
 from napari_metastasis.pipeline.cohort_truth import cohort_truth
 from napari_metastasis.settings import (
     DetectionSettings,
@@ -131,7 +131,7 @@ def evaluate_cohort(
                 truths[slide.name] = cohort_truth(slide, scoring, tumour_value=value, own_mpp=how.own_mpp)
             except MetastasisError as error:
                 left_out.append(LeftOut(slide.name, str(error), is_failure=True))
-            progress(done * PARTS_OF_A_SLIDE, len(slides) * PARTS_OF_A_SLIDE)
+            in_parts(progress)(done, len(slides))
     outcomes: list[SlideOutcome] = []
     with (
         bar(f"Scanning {len(truths)} slides") as progress,
@@ -194,7 +194,7 @@ def _checked(
 
         def report(done: int, total: int) -> None:
             _stop_if(should_stop)
-            progress(done * PARTS_OF_A_SLIDE, total * PARTS_OF_A_SLIDE)
+            in_parts(progress)(done, total)
 
         problems = check_cohort(cohort, threads=SlideSettings().threads, tumour_value=tumour_value, progress=report)
     # What is said of the cohort as a whole is about training. Of a slide that has several faults the first is told.

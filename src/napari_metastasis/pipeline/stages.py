@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_metastasis.errors import CohortError, ScanCancelledError, TrainingError
 from napari_metastasis.models import InitialWeights, ModelSpec, load_checkpoint, load_initial, save_checkpoint
-from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE, ProgressBar
+from napari_metastasis.pipeline.cohort import ProgressBar, in_parts
 from napari_metastasis.pipeline.mining_round import listing, mine_cohort
 from napari_metastasis.settings import (
     AugmentSettings,
@@ -228,11 +228,7 @@ class _Run:
     def _prepare(self, title: str, stream: StreamOfSlides) -> None:
         threads = reading_threads(self.how.scan.threads, beside_network=False)
         with self.bar(title) as progress:
-
-            def report(done: int, total: int) -> None:
-                progress(done * PARTS_OF_A_SLIDE, total * PARTS_OF_A_SLIDE)
-
-            if not stream.prepare(threads=threads, progress=report, should_stop=self.should_stop):
+            if not stream.prepare(threads=threads, progress=in_parts(progress), should_stop=self.should_stop):
                 raise ScanCancelledError(
                     "expected to look at every slide first, but was stopped; the same command goes on"
                 )

@@ -101,7 +101,7 @@ def _fingerprint_of(source: PatchSource) -> str:
     return digest.hexdigest()
 
 
-# Compared by what it is: an array is neither equal nor hashable.
+# Told apart by identity: arrays have no single answer to whether they are equal, and no hash.
 @dataclass(frozen=True, eq=False)
 class BalancedPatches:
     """Labelled patches, class first: both classes equally often, in an order that the seed decides.
