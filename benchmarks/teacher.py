@@ -27,15 +27,14 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from napari_metastasis.patches import PatchSource, open_patches
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, atomic_write
 from napari_metastasis.training.augment import Augmenter
+from napari_metastasis.training.classifier import PatchTraining
+from napari_metastasis.training.fitting import fit
 from napari_metastasis.training.streams import AllPatches, BalancedPatches
-from napari_metastasis.training.trainer import LAST, BatchNumbers, make_trainer, quiet_lightning, stream_loader
 
 PATCH_PX = 96
 #: Side that patches are enlarged to.
@@ -46,9 +45,6 @@ TEACHER_SHARE = 0.8
 #: Of a transfer set: how far patches are shifted, and the share of them that are blended with another.
 MOST_SHIFT_PX = 32
 BLENDED_SHARE = 0.4
-#: Steps before the average begins: it would else remember ImageNet.
-WARM_UP_STEPS = 500
-EMA_DECAY = 0.998
 
 
 class Teacher(nn.Module):
@@ -76,55 +72,11 @@ class Teacher(nn.Module):
         return self.head(torch.cat([features.mean((2, 3)), middle.mean((2, 3))], dim=1))
 
 
-class TeacherTraining(lightning.LightningModule):
-    """Fine-tune the teacher; the exponential average of its weights is what is measured and used."""
-
-    def __init__(self, settings: TrainSettings, augment: AugmentSettings, total_steps: int) -> None:
-        super().__init__()
-        self.settings, self.total_steps = settings, total_steps
-        self.network = Teacher().to(memory_format=torch.channels_last)
-        self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True
-        ).requires_grad_(False)
-        self.augment = Augmenter(augment, settings.seed)
-        self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-        self.auroc, self.accuracy = BinaryAUROC(), BinaryAccuracy()
-
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> Tensor:
-        """Return the loss of one batch."""
-        del batch_index
-        image, label, _ = batch
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
-        loss: Tensor = self.loss(self.network(self.augment(image.float() / 255, self.global_step)), label)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(label))
-        return loss
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        """Move the average along."""
-        del args
-        if self.global_step < WARM_UP_STEPS:
-            self.average.module.load_state_dict(self.network.state_dict())
-            self.average.n_averaged.fill_(1)
-        else:
-            self.average.update_parameters(self.network)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> None:
-        """Score one batch."""
-        del batch_index
-        image, label, _ = batch
-        logits = self.average(image.float() / 255)
-        for metric in (self.auroc, self.accuracy):
-            metric.update(logits.softmax(dim=1)[:, 1], label)
-        self.log("validation_loss", nn.functional.cross_entropy(logits, label), batch_size=len(label))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the epoch's figures."""
-        for name, metric in (("validation_auc", self.auroc), ("validation_accuracy", self.accuracy)):
-            self.log(name, metric.compute())
-            metric.reset()
+class TeacherTraining(PatchTraining):
+    """Fine-tune the teacher, its head at twice the rate of the trunk."""
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW with a one-cycle schedule, the head at twice the rate of the trunk."""
+        """Return AdamW with a one-cycle schedule."""
         rate, decay = self.settings.learning_rate, self.settings.weight_decay
         groups = [
             {"params": [p for p in self.network.trunk.parameters() if p.ndim > 1], "weight_decay": decay},
@@ -228,19 +180,20 @@ def main() -> None:
     patches, validation = open_patches(arguments.patches), open_patches(arguments.validation)
     training = BalancedPatches(patches, PATCH_PX, settings.batch_size, settings.seed)
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    module = TeacherTraining(settings, augment, training.batches_per_epoch * settings.epochs)
+    module = TeacherTraining(
+        Teacher().to(memory_format=torch.channels_last),
+        settings,
+        augment,
+        total_steps=training.batches_per_epoch * settings.epochs,
+        # The network normalises patches itself.
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    last = arguments.folder / LAST
-    begun = torch.load(last, weights_only=True)["epoch"] + 1 if last.exists() else 0
-    measured = AllPatches(validation, PATCH_PX, settings.batch_size)
-    with quiet_lightning():
-        make_trainer(arguments.folder, settings, progress=True).fit(
-            module,
-            stream_loader(training, settings, BatchNumbers(training.batches_per_epoch, epoch=begun)),
-            stream_loader(measured, settings, range(measured.batches_per_epoch)),
-            ckpt_path=str(last) if last.exists() else None,
-            weights_only=True if last.exists() else None,
-        )
+    fit(
+        module, training, AllPatches(validation, PATCH_PX, settings.batch_size), arguments.folder, settings,
+        progress=True,
+    )  # fmt: skip
     reached = roc_auc_score(validation.labels, in_eight_views(module.average, validation))
     print(f"teacher, AUC on the validation patches, 8 views: {reached:.4f}")
     said = in_eight_views(module.average, patches)

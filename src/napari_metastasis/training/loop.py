@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,10 @@ from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.classifier import PatchClassifier
 from napari_metastasis.training.curves import write_curves
+from napari_metastasis.training.fitting import fit
 from napari_metastasis.training.ranks import run_on_ranks
 from napari_metastasis.training.streams import PatchStream
-from napari_metastasis.training.trainer import (
-    LAST,
-    BatchNumbers,
-    KeepBest,
-    check_devices,
-    make_trainer,
-    plain_errors,
-    quiet_lightning,
-    stream_loader,
-    was_stopped_early,
-)
+from napari_metastasis.training.trainer import LAST, check_devices
 
 __all__ = ["patch_spec", "train_scannet"]
 
@@ -130,12 +121,22 @@ def train_scannet(
             begun=weights.exists() or (output / LAST).exists(),
         )
     if not (weights.exists() and weights.with_suffix(".json").exists()):
-        statement = {"data": data_description, "licence": licence or "not stated"}
-        arguments = (spec, training, validation, weights, settings, augment, statement, initial, steps, progress)
+        run = _Run(
+            spec=spec,
+            training=training,
+            validation=validation,
+            weights=weights,
+            settings=settings,
+            augment=augment,
+            statement={"data": data_description, "licence": licence or "not stated"},
+            initial=initial,
+            total_steps=steps * settings.epochs,
+            progress=progress,
+        )
         if settings.devices == 1:
-            _train(*arguments)
+            _train(run)
         else:
-            run_on_ranks(_train, arguments, settings.devices)
+            run_on_ranks(_train, (run,), settings.devices)
             if not weights.exists():
                 # A process that is interrupted ends as if it were done.
                 raise KeyboardInterrupt
@@ -145,34 +146,40 @@ def train_scannet(
     return weights
 
 
-def _train(
-    spec: ModelSpec,
-    training: PatchStream,
-    validation: PatchStream,
-    weights: Path,
-    settings: TrainSettings,
-    augment: AugmentSettings,
-    statement: dict[str, str],
-    initial: InitialWeights | None,
-    steps: int,
-    progress: bool,
-) -> None:
+@dataclass(frozen=True)
+class _Run:
+    """What every device of a run is told."""
+
+    spec: ModelSpec
+    training: PatchStream
+    validation: PatchStream
+    weights: Path
+    settings: TrainSettings
+    augment: AugmentSettings
+    statement: dict[str, str]
+    initial: InitialWeights | None
+    total_steps: int
+    progress: bool
+
+
+def _train(run: _Run) -> None:
     """Train on one device, this process's own, and let the first of all devices store the model."""
+    settings, initial = run.settings, run.initial
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    module = PatchClassifier(spec, settings, augment, total_steps=steps * settings.epochs, initial=initial)
-    figures = _fit(module, training, validation, weights.parent, settings, progress=progress)
+    module = PatchClassifier(run.spec, settings, run.augment, total_steps=run.total_steps, initial=initial)
+    figures = fit(module, run.training, run.validation, run.weights.parent, settings, progress=run.progress)
     card = {
-        **statement,
+        **run.statement,
         **figures,
         "initial": None if initial is None else initial.name,
         "initial_sha256": None if initial is None else initial.sha256,
-        "settings": {**asdict(settings), "augment": asdict(augment)},
+        "settings": {**asdict(settings), "augment": asdict(run.augment)},
         "versions": {"napari-metastasis": __version__, "torch": torch.__version__, "lightning": lightning.__version__},
         "intended_use": "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides.",
         "warning": "Not a medical device. Not validated for diagnosis.",
     }
     if module.global_rank == 0:
-        save_checkpoint(weights, module.finished_network(), spec, card)
+        save_checkpoint(run.weights, module.finished_network(), run.spec, card)
 
 
 def _steps(training: PatchStream, settings: TrainSettings) -> int:
@@ -183,52 +190,6 @@ def _steps(training: PatchStream, settings: TrainSettings) -> int:
             f"{training.batches_per_epoch}; lower the batch size or the number of devices"
         )
     return steps
-
-
-def _fit(
-    module: PatchClassifier,
-    training: PatchStream,
-    validation: PatchStream,
-    output: Path,
-    settings: TrainSettings,
-    *,
-    progress: bool,
-) -> dict[str, float]:
-    """Train from the last checkpoint on, and leave the weights that are kept in ``module``; return what they reach."""
-    last = output / LAST
-    # The logger writes as well, and knows nothing of remedies.
-    with quiet_lightning(), plain_errors(), storage_errors(output):
-        # To the processor: it may have been stored on a GPU that is not there, and all ranks would take the first.
-        found = torch.load(last, weights_only=True, map_location="cpu") if last.exists() else None
-        # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
-        begun = 0 if found is None else found["epoch"] + 1
-        trainer = make_trainer(output, settings, progress=progress)
-        validating = stream_loader(validation, settings, range(validation.batches_per_epoch))
-        best = next((callback for callback in trainer.callbacks if isinstance(callback, KeepBest)), None)
-        if found is not None and best is not None and was_stopped_early(found):
-            # Or it would train one epoch more, only to see that it is to stop.
-            module.load_state_dict(found["state_dict"])
-            best.load_state_dict(found["callbacks"][best.state_key])
-        else:
-            del found
-            trainer.fit(
-                module,
-                stream_loader(training, settings, BatchNumbers(training.batches_per_epoch, epoch=begun)),
-                validating,
-                ckpt_path=str(last) if begun else None,
-                weights_only=True if begun else None,
-            )
-        if best is not None:
-            module.average.load_state_dict(best.weights)
-        if best is not None or "validation_auc" not in trainer.callback_metrics:
-            # The weights kept are not those of the last epoch, or the run found there had ended before they were
-            # stored: they are measured once more, which is no epoch of the curves.
-            trainer.loggers = []
-            trainer.validate(module, validating, verbose=False)
-    return {
-        "validation_auc": round(float(trainer.callback_metrics["validation_auc"]), 4),
-        "validation_accuracy": round(float(trainer.callback_metrics["validation_accuracy"]), 4),
-    }
 
 
 def _claim(output: Path, wanted: dict[str, Any], *, begun: bool) -> None:
