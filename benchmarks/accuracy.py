@@ -75,6 +75,8 @@ def main() -> None:
             figures[f"regions, pixel AUC at {mpp} µm/px, {views} view(s)"] = round(auc, 4)
     if arguments.card is not None:
         card = json.loads(arguments.card.read_text(encoding="utf-8"))
+        if card["weights_sha256"] != model.weights_sha256:
+            raise SystemExit(f"expected the card of {arguments.model}, got that of other weights in {arguments.card}")
         card["card"]["measured"] = figures
         with atomic_text(arguments.card) as stream:
             stream.write(json.dumps(card, indent=2, ensure_ascii=False) + "\n")

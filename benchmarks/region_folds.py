@@ -57,7 +57,7 @@ def main() -> None:
         command = [
             sys.executable, "-m", "napari_metastasis", "train", "scannet", "--cohort", listed,
             "--patches", arguments.data / "pcam_train.zip", "--validation", arguments.data / "pcam_valid.zip",
-            "--initial", beginning, "--mining-rounds", 0, "--output", folder / f"fold-{fold}",
+            "--validation-share", 0, "--initial", beginning, "--mining-rounds", 0, "--output", folder / f"fold-{fold}",
             "--name", f"fold-{fold}", *arguments.options,
         ]  # fmt: skip
         # The models of the folds are of no use to anybody by name.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import zipfile
 from importlib import resources
 from pathlib import Path
@@ -190,6 +191,13 @@ def main() -> None:
         std=(1.0, 1.0, 1.0),
     )
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    # What lies there goes on only with the patches and epochs that it was begun with.
+    record = json.dumps({"patches": training.fingerprint, "epochs": settings.epochs})
+    claimed = arguments.folder / "settings.json"
+    if claimed.exists() and claimed.read_text(encoding="utf-8") != record:
+        raise SystemExit(f"expected an empty folder or the same run, got another in {arguments.folder}; choose another")
+    with atomic_text(claimed) as stream:
+        stream.write(record)
     fit(
         module, training, AllPatches(validation, PATCH_PX, settings.batch_size), arguments.folder, settings,
         progress=True,

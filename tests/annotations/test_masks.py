@@ -24,7 +24,7 @@ def pyramid(path, base, scales):
             file.write(base[::scale, ::scale], tile=(64, 64), metadata=None, **extra)
 
 
-@pytest.mark.parametrize("scales", [(1, 2, 4, 8), (1, 2), (1, 4, 16)])
+@pytest.mark.parametrize("scales", [(1, 2, 4, 8), (1, 2), (1, 4, 16), (1, 3), (1, 10), (1, 5, 20)])
 def test_a_pyramid_is_read_at_any_level_it_can_make(tmp_path, base, scales):
     path = tmp_path / "Tumor_001_Mask.tif"
     pyramid(path, base, scales)
@@ -101,7 +101,12 @@ def test_ambiguous_values_are_named(values):
     [([{0, 1}, {0, 255}], 1), ([{0, 1}, {1, 2}, {0}], 2), ([{0, 255}, {0}], 255), ([{0, 255}, set(range(256))], 255)],
 )
 def test_the_masks_of_a_cohort_say_together_what_tumour_is(masks, value):
-    assert detect_tumour_value(masks) == value
+    assert detect_tumour_value({str(number): values for number, values in enumerate(masks)}) == value
+
+
+def test_the_mask_that_is_ambiguous_is_named():
+    with pytest.raises(AnnotationError, match=r"got the values 3 in b\.tif; "):
+        detect_tumour_value({"a.tif": {0, 1}, "b.tif": {0, 3}})
 
 
 def test_a_value_that_was_stated_is_meant():

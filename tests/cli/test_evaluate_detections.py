@@ -33,7 +33,8 @@ def test_the_organisers_own_object(process: Run, shared_data: Path, kind: str) -
     folder = shared_data / "froc_case"
     answer = process("evaluate", "--detections", folder, "--truth", folder, "--truth-from", kind, "--json")
     assert answer.status == 0
-    assert answer.err == ""
+    assert "taken as normal, for want of truth: " in answer.err
+    assert len(answer.err.splitlines()) == 1
     expected = json.loads((folder / "expected.json").read_text())
     for slide, counts in expected.pop("slides").items():
         assert counts.items() <= answer.json["slides"][slide].items()
@@ -48,7 +49,7 @@ def test_tables_report_and_nothing_overwritten(here: Run, cohort: Path, tmp_path
     command = ("evaluate", "--detections", cohort, "--truth", cohort, "--output", tmp_path / "out")
     answer = here(*command)
     assert answer.status == 0
-    assert answer.err == ""
+    assert answer.err == "napari-metastasis: taken as normal, for want of truth: b\n"
     assert "FROC score (linear)" in answer.out
     assert f"Report: {tmp_path / 'out' / 'report.html'}" in answer.out
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -64,7 +65,8 @@ def test_bad_files_are_named_at_the_end_and_the_rest_is_scored(here: Run, cohort
     assert answer.status == 1
     assert set(answer.json["slides"]) == {"a", "b"}
     assert [one["slide"] for one in answer.json["left_out"]] == ["c", "d"]
-    lines = answer.err.splitlines()
+    normal, *lines = answer.err.splitlines()
+    assert normal.endswith(": b")
     assert len(lines) == 3
     assert "c.csv" in lines[0]
     assert "d.xml" in lines[1]
@@ -79,7 +81,7 @@ def test_slides_that_are_not_scored_are_a_note(here: Run, cohort: Path) -> None:
     assert "Test_114" in answer.err
     assert "Test_114" not in answer.json["slides"]
     kept = here(*command, "--keep-flawed")
-    assert kept.err == ""
+    assert "left out" not in kept.err
     assert "Test_114" in kept.json["slides"]
 
 
@@ -103,6 +105,15 @@ def test_the_pixel_size_decides_what_is_a_target(here: Run, cohort: Path) -> Non
         (("--cohort", "c", "--split", "all"), ("--split", "'all'")),
         (("--camelyon16", "c", "--split", "train"), ("--cohort", "--split")),
         (("--detections", "d", "--truth", "t", "--mpp", "0"), ("mpp", "0.05")),
+        # What changes nothing is refused, not ignored.
+        (("--detections", "d", "--truth", "t", "--model", "m"), ("--detections", "--model", "leave it out")),
+        (("--detections", "d", "--truth", "t", "--split-seed", "1"), ("--split-seed",)),
+        (("--cohort", "c", "--truth-from", "masks"), ("--cohort", "--truth-from")),
+        (("--camelyon16", "c", "--truth-from", "auto"), ("--camelyon16", "--truth-from")),
+        (("--cohort", "c", "--mpp", "0.25"), ("--mpp",)),
+        (("--patches", "p", "--threshold", "0.7"), ("--patches", "--threshold")),
+        (("--patches", "p", "--detection-threshold", "0.7"), ("--detection-threshold",)),
+        (("--patches", "p", "--engine", "torch"), ("--engine",)),
     ],
 )
 def test_wrong_usage(here: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:

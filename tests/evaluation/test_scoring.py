@@ -146,7 +146,7 @@ def test_a_mask_of_normal_tissue_alone_is_told_from_tumour_by_the_others(folders
 def test_ambiguous_masks_are_named_and_the_value_can_be_said(folders, mask):
     found, truth = folders
     tifffile.imwrite(truth / "masks" / "Tumor_002_Mask.tif", mask * 7)
-    with pytest.raises(AnnotationError, match=r"got the values 7 in the masks.*--tumour-value"):
+    with pytest.raises(AnnotationError, match=r"got the values 7 in .*Tumor_002_Mask\.tif; .*--tumour-value"):
         score_folders(found, truth, QUICK)
     chosen = score_folders(found, truth, replace(QUICK, tumour_value=7))
     assert chosen.to_json()["slides"]["tumor_002"]["hits"] == 1
@@ -158,10 +158,132 @@ def test_outlines_or_masks_can_be_asked_for(folders, mask):
 
     def tumour(truth_from):
         report = score_folders(found, truth, replace(QUICK, truth_from=truth_from))
-        slide = report.to_json()["slides"].get("Tumor_001")
-        return slide and slide["tumour"]
+        why = [one.why for one in report.left_out if one.slide == "Tumor_001"]
+        return "Tumor_001" in report.to_json()["slides"], why
 
-    assert [tumour(kind) for kind in ("auto", "masks", "outlines")] == [False, False, True]
+    # The mask is empty, which the slide's name belies: it is no normal slide.
+    for kind in ("auto", "masks"):
+        scored, (why,) = tumour(kind)
+        assert not scored
+        assert "Tumor_001_Mask.tif without tumour; add them, or rename" in why
+    assert tumour("outlines") == (True, [])
+
+
+def test_slides_without_truth_are_told(folders):
+    assert score_folders(*folders, QUICK).measured == {"normal_without_truth": ["normal_001"]}
+
+
+@pytest.mark.parametrize("group", ["Carcinoma", "None"])
+def test_outlines_that_do_not_say_tumour_make_no_slide_normal(folders, group):
+    found, truth = folders
+    (found / "b.csv").write_text("0.9,1000,1000\n")
+    ring = np.array([(640, 640), (1600, 640), (1600, 1280)], float)
+    write_asap_xml(truth / "b.xml", AnnotationSet((Annotation("a", group, ring),)))
+    (left_out,) = score_folders(found, truth, QUICK).left_out
+    assert left_out.slide == "b"
+    assert f"got only {group} in" in left_out.why
+    assert "rename the group" in left_out.why
+
+
+@pytest.mark.parametrize("group", ["Macro-metastasis", "Micro-metastasis", "Isolated tumour cells", "Metastasis"])
+def test_our_own_lesions_can_be_corrected_and_taken_for_truth(folders, group):
+    found, truth = folders
+    (found / "b.csv").write_text("0.9,1000,1000\n")
+    ring = np.array([(640, 640), (1600, 640), (1600, 1280), (640, 1280)], float)
+    write_asap_xml(truth / "b.xml", AnnotationSet((Annotation("a", group, ring),)))
+    assert score_folders(found, truth, QUICK).to_json()["slides"]["b"]["hits"] == 1
+
+
+def test_two_truths_of_one_slide_are_not_chosen_between(folders):
+    found, truth = folders
+    (truth / "second").mkdir()
+    (truth / "second" / "Tumor_001.xml").write_bytes((truth / "tumor_001.xml").read_bytes())
+    with pytest.raises(EvaluationError, match=r"expected one file of truth for tumor_001, got .* and .*; remove one"):
+        score_folders(found, truth, QUICK)
+
+
+@pytest.fixture
+def scan(folders):
+    """A folder of the results of one scan, of a slide of 2,000 x 1,500 px whose bounds begin at (300, 200)."""
+    found, truth = folders
+
+    def write(name="c", *, finished=True, region=None, sha="a", inside="", places="0.9,1300,1200\n"):
+        folder = found / f"{name}.metastasis" / inside
+        folder.mkdir(parents=True)
+        (folder / "detections.csv").write_text(places)
+        record = {
+            "slide": {"size": [2000, 1500], "bounds": [300, 200, 1600, 1200]},
+            "model": {"name": f"model-{sha}", "weights_sha256": sha},
+            "scans": [{"finished": finished, "region": region}],
+        }
+        (folder / "run.json").write_text(json.dumps(record))
+        return folder
+
+    (truth / "c.geojson").write_text(
+        json.dumps(
+            {
+                "type": "Feature",
+                "geometry": {
+                    "type": "Polygon",
+                    "coordinates": [[[340, 440], [1300, 440], [1300, 1080], [340, 1080], [340, 440]]],
+                },
+                "properties": {"classification": {"name": "Tumor"}},
+            }
+        )
+    )
+    return write
+
+
+def test_a_scan_says_where_its_geojson_counts_from_and_which_model_it_was(folders, scan):
+    scan(places="0.9,660,660\n0.8,500,500\n")
+    report = score_folders(*folders, QUICK)
+    # Without the bounds' corner, the outline would begin at (340, 440) and hold both places.
+    assert report.to_json()["slides"]["c"]["hits"] == 1
+    assert report.to_json()["slides"]["c"]["false_positives"] == 1
+    assert report.measured["model"] == "model-a"
+    assert report.measured["weights_sha256"] == "a"
+
+
+@pytest.mark.parametrize("place", ["2000,10", "10,1500", "-1,10"])
+def test_a_place_off_a_scanned_slide_is_an_error(folders, scan, place):
+    scan(places=f"0.9,{place}\n")
+    (left_out,) = score_folders(*folders, QUICK).left_out
+    assert "expected detections on c, which is 2000 x 1500 px" in left_out.why
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"finished": False}, "stopped or is of a region"),
+        ({"region": {"x": 0}}, "stopped or is of a region"),
+    ],
+)
+def test_parts_of_scans_are_not_scored_as_wholes(folders, scan, changes, words):
+    scan(**changes)
+    (left_out,) = score_folders(*folders, QUICK).left_out
+    assert left_out.slide == "c"
+    assert left_out.is_failure
+    assert words in left_out.why
+
+
+def test_scans_are_of_one_model(folders, scan):
+    scan()
+    scan("d", sha="b", places="")
+    with pytest.raises(EvaluationError, match=r"got those of model-a \(a\), model-b \(b\)"):
+        score_folders(*folders, QUICK)
+
+
+def test_two_scans_of_a_slide_are_not_chosen_between(folders, scan):
+    scan()
+    scan(sha="b", inside="scan-0123abcd")
+    (left_out,) = score_folders(*folders, QUICK).left_out
+    assert "got another one in scan-0123abcd" in left_out.why
+
+
+def test_a_damaged_record_is_named(folders, scan):
+    (scan() / "run.json").write_text("{}")
+    (left_out,) = score_folders(*folders, QUICK).left_out
+    assert "run.json" in left_out.why
 
 
 def test_bad_files_are_named_and_the_rest_is_scored(folders):
@@ -190,7 +312,7 @@ def test_a_mask_of_another_level_is_noticed(folders):
     (left_out,) = report.left_out
     assert left_out.slide == "tumor_002"
     assert left_out.is_failure
-    assert "got one as far as (1000, 1000); check the mask's downsample" in left_out.why
+    assert "got one at (1000, 1000); check the mask's downsample" in left_out.why
 
 
 def test_a_mask_of_level_0_without_a_pyramid_is_no_mask_of_level_5(folders):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -159,9 +160,30 @@ def test_what_is_there_is_never_drawn_over(tiny, tmp_path):
     theirs = tmp_path / plan.slides[0].slide
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(b"a slide of somebody's")
-    with pytest.raises(StorageError, match="expected no slides of others in"):
+    with pytest.raises(StorageError, match="expected no cohort of others in"):
         make_cohort(tmp_path, TINY)
     assert theirs.read_bytes() == b"a slide of somebody's"
+
+
+@pytest.mark.parametrize("name", ["cohort.csv", "testing/reference.csv", "training/tumor/tumor_001.tif"])
+def test_tables_of_real_cohorts_are_never_overwritten(tmp_path, name):
+    theirs = tmp_path / name
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_text("of somebody's")
+    with pytest.raises(StorageError, match="expected no cohort of others in"):
+        make_cohort(tmp_path, TINY)
+    assert theirs.read_text() == "of somebody's"
+    assert files(tmp_path) == {name: theirs}
+
+
+def test_tables_that_somebody_edited_stay(tiny, tmp_path):
+    folder, _ = tiny
+    shutil.copytree(folder, tmp_path / "cohort")
+    edited = tmp_path / "cohort" / "cohort.csv"
+    edited.write_text(edited.read_text().replace("test", "validation"))
+    before = edited.read_text()
+    make_cohort(tmp_path / "cohort", TINY)
+    assert edited.read_text() == before
 
 
 def test_every_split_has_its_share_of_every_kind():

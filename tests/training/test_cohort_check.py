@@ -13,7 +13,7 @@ from cohort_files import write_mask, write_outline, write_slide
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.slides import write_pyramid
 from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort
-from napari_metastasis.training.cohort_check import check_cohort
+from napari_metastasis.training.cohort_check import check_cohort, check_split
 
 MPP, DISC_UM, RADIUS_UM = 0.972, (150.0, 100.0), 40.0
 
@@ -47,6 +47,26 @@ def test_nothing_is_wrong_with_a_good_cohort(good):
     told = []
     assert check_cohort(good, threads=1, progress=lambda done, total: told.append((done, total))) == ()
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_split_shares_no_slide_and_no_patient_with_another(good, tmp_path):
+    told = []
+    assert check_split(good, "test", threads=1, progress=lambda done, total: told.append((done, total))) == ()
+    assert told[-1] == (4, 4)
+    # Under another name, in another folder.
+    copied = tmp_path / "copy" / "other.tif"
+    copied.parent.mkdir()
+    shutil.copy(good.slides[0].path, copied)
+    leaking = replace(good, slides=(*good.slides, CohortSlide(name="other", path=copied, split="test")))
+    (problem,) = check_split(leaking, "test", threads=2)
+    assert str(problem).startswith("other: expected a slide of no other split, got the same one in train")
+    kin = replace(good, slides=tuple(replace(slide, patient="p") for slide in good.slides[1:3]))
+    (problem,) = check_split(kin, "test", threads=2)
+    assert "patient p in one split, got train_normal in train" in str(problem)
+    # Nor is one that cannot be opened let through.
+    gone = replace(good.slides[0], path=tmp_path / "gone.tif")
+    (problem,) = check_split(replace(good, slides=(gone, replace(gone, split="test"))), "test", threads=1)
+    assert "keep one" in str(problem)
 
 
 def only(cohort, start, pattern):

@@ -16,13 +16,13 @@ from napari_metastasis.annotations import (
     Annotation,
     AnnotationSet,
     MaskFile,
-    detect_tumour_value,
     rasterize,
     read_asap_xml,
 )
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
-from napari_metastasis.training.truth import MaskTruth, NoTumour, OutlineTruth, open_truth
+from napari_metastasis.training.cohort import CohortSlide
+from napari_metastasis.training.truth import MaskTruth, NoTumour, OutlineTruth, open_truth, tumour_value_of
 
 DISC_UM, RADIUS_UM = (300.0, 220.0), 60.0
 SLIDE = Size(1400, 1100)
@@ -145,12 +145,12 @@ def test_a_tumour_of_one_pixel_is_seen_in_the_coarse_cells(tmp_path):
     ],
 )
 def test_the_class_that_means_tumour_is_told_from_all_masks(tmp_path, masks, value):
-    files = []
+    slides = []
     for number, values in enumerate(masks):
         path = tmp_path / f"{number}.tif"
         write_mask(path, Size(300, 200), (50, 40), 10, 0.486, values=values)
-        files.append(MaskFile(path))
-    assert detect_tumour_value(files) == value
+        slides.append(CohortSlide(name=str(number), path=tmp_path / "a.svs", annotation=path))
+    assert tumour_value_of(slides) == value
 
 
 def test_normal_tissue_of_a_camelyon_mask_is_no_tumour(tmp_path):

@@ -19,6 +19,8 @@ __all__ = ["MaskFile", "mask_downsample"]
 
 #: Pixels looked at when the values of a mask are listed: level 5 of CAMELYON's largest, 8 µm each.
 _SURVEYED_PX = 1 << 25
+#: A level's scale that is so near to a power of two is taken for it: sides that were padded to whole tiles tell less.
+_PADDED_SHARE = 0.1
 
 #: What tifffile and imagecodecs raise on damaged files.
 _DECODING_ERRORS = (
@@ -59,8 +61,12 @@ class MaskFile:
 
     def downsample(self, level: int) -> float:
         """Return the pixels of the finest level along a pixel of ``level``."""
-        ratio = self.size.width / self.levels[level].width
-        return 2.0 ** round(np.log2(ratio)) if level else 1.0
+        if not level:
+            return 1.0
+        whole = mask_downsample(self.levels[level], self.size)
+        # Most pyramids halve, and round or pad the sides of what they halved.
+        halved = 2.0 ** round(np.log2(self.size.width / self.levels[level].width))
+        return halved if whole is None or abs(whole / halved - 1) < _PADDED_SHARE else whole
 
     def read(self, region: Region, level: int = 0) -> Values:
         """Return values, uint8 of shape (rows, columns); 0 where the region reaches past the mask.

@@ -72,8 +72,8 @@ def read_mask(
     with closing(MaskFile(path)) as file:
         base = pyramid_downsample if len(file.levels) > 1 else stored_downsample
         scales = [base * file.downsample(level) for level in range(len(file.levels))]
-        fine = [level for level, scale in enumerate(scales) if scale <= downsample * (1 + _TOLERANCE)]
-        level = fine[-1] if fine else 0
+        # The coarsest one that what is wanted is a whole multiple of: pyramids need not halve.
+        level = max((level for level, scale in enumerate(scales) if _fits(scale, downsample)), default=0)
         step = _step(scales[level], downsample, file.path)
         # The last pixels of a level may have been cut off where it is all there is: one more of each is allowed for.
         spare = 0 if len(file.levels) > 1 else 1
@@ -91,9 +91,14 @@ def _thinned(file: MaskFile, level: int, step: int) -> NDArray[np.uint8]:
     return np.concatenate(strips)
 
 
+def _fits(stored: float, downsample: int) -> bool:
+    step = round(downsample / stored)
+    return step >= 1 and abs(step * stored / downsample - 1) <= _TOLERANCE
+
+
 def _step(stored: float, downsample: int, path: Path) -> int:
     step = round(downsample / stored)
-    if step < 1 or abs(step * stored / downsample - 1) > _TOLERANCE:
+    if not _fits(stored, downsample):
         raise AnnotationError(
             f"expected a mask with a pixel for every {downsample} level-0 pixels, or a whole fraction of that, got one "
             f"for every {stored:g} in {path}; export it at another level"

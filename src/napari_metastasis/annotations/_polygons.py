@@ -15,8 +15,21 @@ from napari_metastasis.errors import AnnotationError
 
 __all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet", "longest_diameter"]
 
-#: Groups that hold tumour: CAMELYON16 (`_0`, `_1`, and `Tumor` of its first release) and CAMELYON17 (`metastases`).
-TUMOUR_GROUPS = frozenset({"_0", "_1", "metastases", "tumor", "tumour"})
+#: Groups that hold tumour, in lower case: CAMELYON16 (`_0`, `_1`, and `Tumor` of its first release), CAMELYON17
+#: (`metastases`), and the classes of this program's own lesions, which somebody may have corrected.
+TUMOUR_GROUPS = frozenset(
+    {
+        "_0",
+        "_1",
+        "isolated tumour cells",
+        "macro-metastasis",
+        "metastases",
+        "metastasis",
+        "micro-metastasis",
+        "tumor",
+        "tumour",
+    }
+)
 #: Groups whose polygons are cut out of the tumour around them.
 EXCLUSION_GROUPS = frozenset({"_2", "exclusion"})
 
@@ -98,6 +111,12 @@ class AnnotationSet:
     def groups(self) -> tuple[str, ...]:
         """Return the names of the groups in use, sorted."""
         return tuple(sorted({annotation.group for annotation in self.annotations}))
+
+    @property
+    def unknown_groups(self) -> tuple[str, ...]:
+        """Return the groups that mean neither tumour nor what is cut out of it, sorted."""
+        known = TUMOUR_GROUPS | EXCLUSION_GROUPS
+        return tuple(group for group in self.groups if group.casefold() not in known)
 
     @property
     def tumour(self) -> AnnotationSet:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Protocol
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import AnnotationError
 
-__all__ = ["StoredMask", "detect_tumour_value", "mask_value", "tumour_pixels"]
+__all__ = ["detect_tumour_value", "mask_value", "tumour_pixels"]
 
 #: Small whole numbers mean classes; what holds anything above half is grey, of which the upper half is tumour.
 _MAX_CLASS, _HALF, _WHITE = 2, 127, 255
 _CLASSES = frozenset({1, _MAX_CLASS})
-
-
-class StoredMask(Protocol):
-    """A mask that knows its values, such as :class:`~napari_metastasis.annotations.MaskFile`."""
-
-    def values(self) -> frozenset[int]:
-        """Return the values that it holds."""
 
 
 def mask_value(values: Iterable[int], what: str) -> int:
@@ -52,7 +44,7 @@ def mask_value(values: Iterable[int], what: str) -> int:
     return _WHITE
 
 
-def detect_tumour_value(masks: Iterable[StoredMask | Collection[int]], what: str = "a mask") -> int:
+def detect_tumour_value(masks: Mapping[str, Collection[int]]) -> int:
     """Return the value that means tumour in the masks of one cohort: 2 where any of them holds a 2, else 1, else 255.
 
     CAMELYON's masks are 0 for glass, 1 for tissue and 2 for tumour, or 0 and 1 alone; a mask of the first kind without
@@ -62,9 +54,7 @@ def detect_tumour_value(masks: Iterable[StoredMask | Collection[int]], what: str
     Parameters
     ----------
     masks
-        The masks, or the values of each.
-    what
-        What one of them is called, for the message.
+        The values of each, by what it is called in messages.
 
     Raises
     ------
@@ -72,10 +62,9 @@ def detect_tumour_value(masks: Iterable[StoredMask | Collection[int]], what: str
         As :func:`mask_value` does.
     """
     found = set()
-    for mask in masks:
-        values = mask if isinstance(mask, Collection) else mask.values()
+    for name, values in masks.items():
         if set(values) - {0}:
-            found.add(mask_value(values, what))
+            found.add(mask_value(values, name))
     classes = found & _CLASSES
     if classes:
         return max(classes)

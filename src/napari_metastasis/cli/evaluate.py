@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, show_slides, stop_on_interrupt
-from napari_metastasis.cli.options import WrongUsage, with_settings
+from napari_metastasis.cli.options import WrongUsage, refuse_options, with_settings
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
@@ -36,8 +36,22 @@ _SCORING = (
     "seed",
 )
 _SCANNING = ("dense_coefficient", "augment_views", "device", "precision", "engine", "roi_px", "threads")
+#: Most slides named in one line.
+_NAMED = 8
 #: Headings of the options.
 _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scoring of detections"
+
+
+#: What each way of measuring has no use for: options by the beginning of their parameters' names.
+_IGNORED = {
+    "patches": (
+        "scoring_", "splits_", "detection_",
+        "settings_dense_coefficient", "settings_precision", "settings_engine", "settings_roi_px", "settings_threads",
+    ),
+    "cohort": ("scoring_mpp", "scoring_truth_from", "scoring_mask_downsample"),
+    "camelyon16": ("scoring_truth_from", "scoring_mask_downsample"),
+    "detections": ("settings_", "splits_", "detection_", "model"),
+}  # fmt: skip
 
 
 @with_settings("settings", ScanSettings, only=_SCANNING, panel=_MODEL)
@@ -47,6 +61,7 @@ _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scorin
 )
 @with_settings("scoring", EvaluationSettings, only=_SCORING, panel=_DETECTIONS)
 def evaluate(
+    context: typer.Context,
     settings: ScanSettings,
     splits: CohortSettings,
     detection: DetectionSettings,
@@ -123,6 +138,8 @@ def evaluate(
         raise WrongUsage("expected --output with slides or detections, got it with --patches; leave it out")
     if split is not None and (cohort is None or split not in ("train", "validation", "test")):
         raise WrongUsage(f"expected --cohort with a --split of train, validation or test, got {split!r}; correct it")
+    mode = next(name for name in _IGNORED if context.params[name] is not None)
+    refuse_options(context, _IGNORED[mode], f"--{mode}")
     if patches is not None:
         _evaluate_patches(patches, model, settings, as_json=as_json)
     elif detections is not None and truth is not None:
@@ -229,6 +246,10 @@ def _evaluate_detections(
         prepare_report(output)
     with show_progress("Scoring", unit="slides") as progress:
         report = score_folders(detections, truth, scoring, progress=progress)
+    normal = report.measured.get("normal_without_truth", [])
+    if normal:
+        rest = f" and {len(normal) - _NAMED} more" if len(normal) > _NAMED else ""
+        note(f"taken as normal, for want of truth: {', '.join(normal[:_NAMED])}{rest}")
     written = write_report(report, output) if output is not None else None
     if as_json:
         say_json(report.to_json())

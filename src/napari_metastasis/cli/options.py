@@ -14,7 +14,7 @@ from rich.markup import escape
 from napari_metastasis.errors import SettingsError
 from napari_metastasis.settings import setting_of
 
-__all__ = ["WrongUsage", "with_settings"]
+__all__ = ["WrongUsage", "refuse_options", "was_given", "with_settings"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -23,6 +23,35 @@ class WrongUsage(typer.TyperException):
     """The command line asks for what cannot be: exit status 2, as for an unknown option."""
 
     exit_code = 2
+
+
+def was_given(context: typer.Context, name: str) -> bool:
+    """Return whether an option stands on the command line, if only with its default, by its parameter's name."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def refuse_options(context: typer.Context, ignored: tuple[str, ...], what: str) -> None:
+    """Refuse options that were given and would change nothing: whoever gave them believes that they do.
+
+    Parameters
+    ----------
+    context
+        Of the command.
+    ignored
+        The options, by the beginning of their parameters' names.
+    what
+        What has no use for them, for the message.
+
+    Raises
+    ------
+    WrongUsage
+        If one of them was given.
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name.startswith(ignored) and was_given(context, name):
+            raise WrongUsage(f"expected options that {what} makes use of, got {parameter.opts[0]}; leave it out")
 
 
 def _option(group: type, name: str, flag: str, panel: str | None) -> Any:

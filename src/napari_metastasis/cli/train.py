@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_metastasis.cli.console import Progress, note, say, show_progress, show_slides, stop_on_interrupt
-from napari_metastasis.cli.options import WrongUsage, with_settings
+from napari_metastasis.cli.options import WrongUsage, was_given, with_settings
 from napari_metastasis.errors import MissingDependencyError, ScanCancelledError
 from napari_metastasis.settings import (
     AugmentSettings,
@@ -47,6 +48,7 @@ def _train() -> None:
 @with_settings("splits", CohortSettings, panel="Slides")
 @with_settings("mining", MiningSettings, panel="Hard negatives")
 def scannet(
+    context: typer.Context,
     output: Annotated[
         Path, typer.Option(help="Run folder; a run found there with the same settings and data goes on.")
     ],
@@ -146,6 +148,9 @@ def scannet(
             scan=ScanSettings(device=settings.device),
             tissue=TissueSettings(),
         )
+        if validation is not None and not was_given(context, "splits_validation_share"):
+            # Measured on patches, a run needs all its slides to train on.
+            splits = replace(splits, validation_share=0.0)
         share = max(1, round(settings.batch_size * patches_share))
         if share >= settings.batch_size:
             raise WrongUsage(

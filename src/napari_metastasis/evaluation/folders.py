@@ -10,6 +10,7 @@ from pathlib import Path
 
 from napari_metastasis.annotations import (
     CAMELYON16_FLAWED,
+    TUMOUR_GROUPS,
     detect_tumour_value,
     read_asap_xml,
     read_geojson,
@@ -19,6 +20,7 @@ from napari_metastasis.annotations import (
 from napari_metastasis.errors import AnnotationError, EvaluationError, MetastasisError
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
 from napari_metastasis.evaluation.matching import SlideOutcome, match_slide
+from napari_metastasis.evaluation.scan_records import ScanRecord, read_scan_record
 from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, score_slides
 from napari_metastasis.evaluation.truth import SlideTruth, truth_from_annotations, truth_from_mask
 from napari_metastasis.settings import EvaluationSettings
@@ -76,7 +78,7 @@ def find_truth(folder: Path) -> dict[str, TruthFiles]:
     Raises
     ------
     EvaluationError
-        If there is no such folder.
+        If there is no such folder, or two files of one kind for a slide.
     """
     _listed(folder, "truth")
     files = sorted(
@@ -107,11 +109,18 @@ def _listed(folder: Path, what: str) -> list[Path]:
 
 def _by_name(files: Iterable[Path], suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Return the file of each slide, of the first kind that it has."""
-    ordered = sorted(files, key=lambda path: suffixes.index(path.suffix.casefold()), reverse=True)
-    return {_MASK_NAME.sub("", path.stem.casefold()): path for path in ordered}
+    found: dict[str, Path] = {}
+    for path in sorted(files, key=lambda path: suffixes.index(path.suffix.casefold())):
+        name = _MASK_NAME.sub("", path.stem.casefold())
+        first = found.setdefault(name, path)
+        if first != path and first.suffix.casefold() == path.suffix.casefold():
+            raise EvaluationError(f"expected one file of truth for {name}, got {first} and {path}; remove one")
+    return found
 
 
-def read_truth(slide: str, files: TruthFiles, settings: EvaluationSettings) -> SlideTruth:
+def read_truth(
+    slide: str, files: TruthFiles, settings: EvaluationSettings, *, corner: tuple[float, float] = (0.0, 0.0)
+) -> SlideTruth:
     """Return a slide's lesions.
 
     Parameters
@@ -122,11 +131,13 @@ def read_truth(slide: str, files: TruthFiles, settings: EvaluationSettings) -> S
         Neither outlines nor a mask means a normal slide.
     settings
         Which of both to take, the tumour value of masks (not 0), and how lesions are counted.
+    corner
+        (x, y) that GeoJSON counts from, in level-0 pixels.
 
     Raises
     ------
     AnnotationError
-        If the file cannot be read.
+        If the file cannot be read, or its outlines are of no group that means tumour.
     EvaluationError
         If a mask is larger than any slide.
     """
@@ -134,8 +145,13 @@ def read_truth(slide: str, files: TruthFiles, settings: EvaluationSettings) -> S
     if chosen is None:
         return SlideTruth(slide=slide, is_tumour=False, downsample=settings.downsample, mpp=settings.mpp)
     if chosen != files.mask:
-        reader = read_asap_xml if chosen.suffix.casefold() == ".xml" else read_geojson
-        return truth_from_annotations(slide, reader(chosen), settings)
+        outlines = read_asap_xml(chosen) if chosen.suffix.casefold() == ".xml" else read_geojson(chosen, shift=corner)
+        if outlines.unknown_groups and not len(outlines.tumour):
+            raise AnnotationError(
+                f"expected outlines of a group that means tumour ({', '.join(sorted(TUMOUR_GROUPS))}), got only "
+                f"{', '.join(outlines.groups)} in {chosen}; rename the group"
+            )
+        return truth_from_annotations(slide, outlines, settings)
     mask = read_mask(chosen, downsample=settings.downsample, stored_downsample=settings.mask_downsample)
     if max(mask.extent) > _LARGEST_SLIDE_PX:
         width, height = mask.extent
@@ -162,7 +178,7 @@ def score_folders(
 ) -> DetectionReport:
     """Score a folder of detections; a slide with a bad file is left out and named in the report.
 
-    A slide without truth is normal, unless CAMELYON's naming says otherwise.
+    A slide without truth is normal, unless CAMELYON's naming says otherwise; the report names these slides.
 
     Parameters
     ----------
@@ -178,13 +194,14 @@ def score_folders(
     Raises
     ------
     EvaluationError
-        If a folder is missing, or no slide can be scored.
+        If a folder is missing, no slide can be scored, or the slides were scanned with different models.
     AnnotationError
         If the masks' values do not say which one is tumour.
     """
     found, known = find_detections(detections), find_truth(truth)
     settings = replace(settings, tumour_value=settings.tumour_value or _tumour_value(found, known, settings))
     outcomes: list[SlideOutcome] = []
+    records: list[ScanRecord] = []
     left_out = list(_without_detections(found, known))
     for done, (slide, path) in enumerate(found.items(), 1):
         flaw = CAMELYON16_FLAWED.get(slide.casefold())
@@ -193,7 +210,10 @@ def score_folders(
             left_out.append(LeftOut(slide, why, is_failure=False))
         else:
             try:
-                outcomes.append(_outcome(slide, path, known.get(slide.casefold(), TruthFiles()), settings))
+                record = read_scan_record(path.parent) if path.parent.name.endswith(_RESULTS) else None
+                files = known.get(slide.casefold(), TruthFiles())
+                outcomes.append(_outcome(slide, path, files, settings, record))
+                records += [] if record is None else [record]
             except MetastasisError as error:
                 left_out.append(LeftOut(slide, str(error), is_failure=True))
         if progress is not None:
@@ -201,30 +221,49 @@ def score_folders(
     if not outcomes:
         last = left_out[-1]
         raise EvaluationError(f"expected slides to score, got none of {len(found)}: {last.slide}, for one: {last.why}")
-    return score_slides(outcomes, settings, left_out=left_out)
+    without = [
+        one.slide for one in outcomes if _chosen(known.get(one.slide.casefold(), TruthFiles()), settings) is None
+    ]
+    measured = {**_scanned_with(records), **({"normal_without_truth": without} if without else {})}
+    return score_slides(outcomes, settings, left_out=left_out, measured=measured)
 
 
-def _outcome(slide: str, path: Path, files: TruthFiles, settings: EvaluationSettings) -> SlideOutcome:
+def _outcome(
+    slide: str, path: Path, files: TruthFiles, settings: EvaluationSettings, record: ScanRecord | None
+) -> SlideOutcome:
     found = read_detections_csv(path)
     named = SlideDetections(slide=slide, probabilities=found.probabilities, points=found.points)
-    if _chosen(files, settings) is None and slide.casefold().startswith(("tumor_", "tumour_")):
+    truth = read_truth(slide, files, settings, corner=(0.0, 0.0) if record is None else record.corner)
+    if not truth.is_tumour and slide.casefold().startswith(("tumor_", "tumour_")):
+        chosen = _chosen(files, settings)
         raise EvaluationError(
-            f"expected outlines or a mask of {slide}, which its name calls a tumour slide, got none; add them, or "
-            "rename the slide if it is normal"
+            f"expected outlines or a mask of {slide}, which its name calls a tumour slide, got "
+            f"{'none' if chosen is None else f'{chosen} without tumour'}; add them, or rename the slide if it is normal"
         )
-    return match_slide(named, read_truth(slide, files, settings))
+    if truth.extent is None and record is not None:
+        truth = replace(truth, extent=record.size)
+    return match_slide(named, truth)
+
+
+def _scanned_with(records: list[ScanRecord]) -> dict[str, str]:
+    """Return the model that all slides were scanned with, for the report."""
+    models = {record.weights_sha256: record.model for record in records}
+    if len(models) > 1:
+        listing = ", ".join(f"{name} ({sha[:8]})" for sha, name in sorted(models.items(), key=lambda item: item[1]))
+        raise EvaluationError(f"expected scans of one model, got those of {listing}; scan all slides with one of them")
+    return {key: value for sha, name in models.items() for key, value in (("model", name), ("weights_sha256", sha))}
 
 
 def _tumour_value(found: Mapping[str, Path], known: Mapping[str, TruthFiles], settings: EvaluationSettings) -> int:
     """Return the value of tumour in the masks of all slides: one alone may hold only normal tissue."""
-    values: list[frozenset[int]] = []
+    values: dict[str, frozenset[int]] = {}
     for files in (known.get(slide.casefold(), TruthFiles()) for slide in found):
         if files.mask is not None and _chosen(files, settings) == files.mask:
             # A mask that cannot be read is named when its slide is scored.
             with suppress(AnnotationError):
                 mask = read_mask(files.mask, downsample=settings.downsample, stored_downsample=settings.mask_downsample)
-                values.append(mask.stored_values)
-    return detect_tumour_value(values, "the masks")
+                values[str(files.mask)] = mask.stored_values
+    return detect_tumour_value(values)
 
 
 def _without_detections(found: Mapping[str, Path], known: Mapping[str, TruthFiles]) -> Iterator[LeftOut]:

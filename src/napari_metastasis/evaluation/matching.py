@@ -131,9 +131,10 @@ def _check_extent(detections: SlideDetections, truth: SlideTruth) -> None:
     if truth.extent is None or not len(detections):
         return
     width, height = truth.extent
-    x, y = detections.points.max(axis=0)
-    if x >= width or y >= height:
+    off = (detections.points < 0).any(axis=1) | (detections.points >= (width, height)).any(axis=1)
+    if off.any():
+        x, y = detections.points[off][0]
         raise EvaluationError(
-            f"expected detections on {truth.slide}, which its mask makes {width:g} x {height:g} px, got one as far as "
-            f"({x:g}, {y:g}); check the mask's downsample, and that places are level-0 pixels"
+            f"expected detections on {truth.slide}, which is {width:g} x {height:g} px, got one at ({x:g}, {y:g}); "
+            "check the mask's downsample, and that places are level-0 pixels"
         )

@@ -32,7 +32,7 @@ from napari_metastasis.settings import (
     TissueSettings,
 )
 from napari_metastasis.training.cohort import Cohort, CohortSlide, Split
-from napari_metastasis.training.cohort_check import check_cohort
+from napari_metastasis.training.cohort_check import check_cohort, check_split
 from napari_metastasis.training.truth import tumour_value_of
 
 __all__ = ["CohortEvaluation", "evaluate_cohort", "evaluation_output", "split_to_evaluate"]
@@ -121,7 +121,7 @@ def evaluate_cohort(
     slides, left_out = _choose(cohort, split, how.scoring)
     value = how.scoring.tumour_value or tumour_value_of(cohort.slides)
     scoring = replace(how.scoring, tumour_value=value)
-    slides, faulty = _checked(replace(cohort, slides=tuple(slides)), value, bar, should_stop)
+    slides, faulty = _checked(cohort, slides, split, value, bar, should_stop)
     left_out += faulty
     truths: dict[str, SlideTruth] = {}
     with bar("Reading the truth") as progress:
@@ -187,19 +187,32 @@ def _choose(cohort: Cohort, split: Split, scoring: EvaluationSettings) -> tuple[
 
 
 def _checked(
-    cohort: Cohort, tumour_value: int, bar: ProgressBar, should_stop: Callable[[], bool]
+    cohort: Cohort,
+    slides: list[CohortSlide],
+    split: Split,
+    tumour_value: int,
+    bar: ProgressBar,
+    should_stop: Callable[[], bool],
 ) -> tuple[list[CohortSlide], list[LeftOut]]:
-    """Return the slides without faults, and the faulty with what is wrong: before hours are spent on scans."""
-    with bar("Checking the cohort") as progress:
+    """Return those slides that have no fault, and the faulty with what is wrong: before hours are spent on scans."""
+    threads = SlideSettings().threads
 
+    def stoppable(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
         def report(done: int, total: int) -> None:
             _stop_if(should_stop)
             in_parts(progress)(done, total)
 
-        problems = check_cohort(cohort, threads=SlideSettings().threads, tumour_value=tumour_value, progress=report)
+        return report
+
+    with bar("Comparing the splits") as progress:
+        leaks = check_split(cohort, split, threads=threads, progress=stoppable(progress))
+    chosen = replace(cohort, slides=tuple(slides))
+    with bar("Checking the slides") as progress:
+        problems = check_cohort(chosen, threads=threads, tumour_value=tumour_value, progress=stoppable(progress))
     # What is said of the cohort as a whole is about training. Of a slide that has several faults the first is told.
-    faults = {one.slide: one.message for one in reversed(problems) if one.slide}
-    slides = [slide for slide in cohort.slides if slide.name not in faults]
+    names = {slide.name for slide in slides}
+    faults = {one.slide: one.message for one in reversed((*leaks, *problems)) if one.slide in names}
+    slides = [slide for slide in slides if slide.name not in faults]
     return slides, [LeftOut(name, message, is_failure=True) for name, message in reversed(faults.items())]
 
 

@@ -7,7 +7,7 @@ import math
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -183,6 +183,8 @@ def _record(
             "format": slide.format,
             "backend": slide.backend,
             "size": [slide.size.width, slide.size.height],
+            # GeoJSON counts from their corner.
+            "bounds": None if slide.bounds is None else list(astuple(slide.bounds)),
             "mpp": slide.mpp,
             "mpp_supplied": slide.mpp_supplied,
         },

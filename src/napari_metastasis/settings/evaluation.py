@@ -47,7 +47,7 @@ class EvaluationSettings:
         75.0,
         "Tumour closer together than this is one lesion: the extent of five tumour cells.",
         unit="µm",
-        minimum=0.0,
+        minimum=1.0,
         maximum=1000.0,
     )
     itc_um: float = setting(

@@ -225,9 +225,11 @@ def _claim(root: Path, plan: CohortPlan) -> None:
     with storage_errors(record):
         known = record.read_text(encoding="utf-8") if record.is_file() else None
     if known is None:
-        there = next((root / slide.slide for slide in plan.slides if (root / slide.slide).exists()), None)
+        # Its tables have the names of those of real cohorts.
+        ours = ["cohort.csv", *sorted({Path(slide.slide).parts[0] for slide in plan.slides})]
+        there = next((root / name for name in ours if (root / name).exists()), None)
         if there is not None:
-            raise StorageError(f"expected no slides of others in {root}, got {there}; choose another folder")
+            raise StorageError(f"expected no cohort of others in {root}, got {there}; choose another folder")
     elif known != _text(plan):
         raise StorageError(
             f"expected the cohort in {root} to be of these settings, got another one ({record}); "
@@ -282,17 +284,20 @@ def _draw(root: Path, planned: PlannedSlide) -> None:
 
 
 def _write_tables(root: Path, plan: CohortPlan) -> None:
-    """Write CAMELYON16's table of the test slides, and the cohort file."""
+    """Write CAMELYON16's table of the test slides, and the cohort file, unless they are there: they may be edited."""
     tests = [slide for slide in plan.slides if slide.split == "test"]
-    if tests:
-        with atomic_text(root / "testing" / "reference.csv") as file:
+    reference, listed = root / "testing" / "reference.csv", root / "cohort.csv"
+    if tests and not reference.exists():
+        with atomic_text(reference) as file:
             rows = csv.writer(file, lineterminator="\n")
             for slide in tests:
                 # Its columns: name, Normal or Tumor, histological type, size of the metastasis.
                 size = {"macro": "Macro", "micro": "Micro", "itc": "ITC"}.get(slide.kind, "None")
                 kind = ("Normal", "None") if slide.kind == "normal" else ("Tumor", "IDC")
                 rows.writerow((slide.name, *kind, size))
-    with atomic_text(root / "cohort.csv") as file:
+    if listed.exists():
+        return
+    with atomic_text(listed) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(_COLUMNS)
         for slide in plan.slides:

@@ -23,7 +23,7 @@ from napari_metastasis.training.truth import (
     tumour_value_of,
 )
 
-__all__ = ["CohortProblem", "check_cohort"]
+__all__ = ["CohortProblem", "check_cohort", "check_split"]
 
 #: Outlines may run over a slide's edge by this share of its side: a hand slips, but coordinates of another slide or
 #: level do not stay so close.
@@ -86,6 +86,57 @@ def check_cohort(
                 progress(len(reports), len(cohort.slides))
     of_slides = (CohortProblem(one.slide.name, message) for one in reports for message in one.messages)
     return (*of_slides, *_repeated(reports), *_shared_patients(cohort.slides), *_empty_classes(cohort, reports))
+
+
+def check_split(
+    cohort: Cohort, split: Split, *, threads: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[CohortProblem, ...]:
+    """Return the slides of a split that another split holds, too, or a slide of the same patient.
+
+    Figures measured on them are too good. Slides that cannot be opened are told apart by their paths.
+
+    Parameters
+    ----------
+    cohort
+        All of its splits.
+    split
+        What is to be measured on.
+    threads
+        Slides that are opened side by side.
+    progress
+        Called with (slides opened, slides in all).
+    """
+
+    def fingerprint(slide: CohortSlide) -> str:
+        try:
+            with open_slide(slide.path, slide.mpp) as opened:
+                return opened.fingerprint
+        except MetastasisError:
+            return str(slide.path.resolve())
+
+    prints: dict[CohortSlide, str] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        for slide, found in zip(cohort.slides, pool.map(fingerprint, cohort.slides), strict=True):
+            prints[slide] = found
+            if progress is not None:
+                progress(len(prints), len(cohort.slides))
+    elsewhere = [slide for slide in cohort.slides if slide.split != split]
+    same = {prints[slide]: slide for slide in elsewhere}
+    patients = {slide.patient: slide for slide in elsewhere}
+    problems = []
+    for slide in cohort.of(split):
+        twin = same.get(prints[slide])
+        kin = None if slide.patient is None else patients.get(slide.patient)
+        if twin is not None:
+            message = f"expected a slide of no other split, got the same one in {twin.split} ({twin.path}); keep one"
+            problems.append(CohortProblem(slide.name, message))
+        elif kin is not None:
+            message = (
+                f"expected all slides of patient {slide.patient} in one split, got {kin.name} in {kin.split}; "
+                "move them together"
+            )
+            problems.append(CohortProblem(slide.name, message))
+    return tuple(problems)
 
 
 def _check_slide(slide: CohortSlide, cohort: Cohort, tumour_value: int) -> _Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -303,18 +304,9 @@ def tumour_value_of(slides: Sequence[CohortSlide]) -> int:
 
     Masks that cannot be read have no say here; who needs them says so.
     """
-
-    def readable() -> list[MaskFile]:
-        found = []
-        for slide in slides:
-            if slide.annotation is not None and is_mask(slide.annotation):
-                try:
-                    mask = MaskFile(slide.annotation)
-                    mask.values()
-                except AnnotationError:
-                    continue
-                mask.close()
-                found.append(mask)
-        return found
-
-    return detect_tumour_value(readable())
+    values: dict[str, frozenset[int]] = {}
+    for slide in slides:
+        if slide.annotation is not None and is_mask(slide.annotation):
+            with suppress(AnnotationError), MaskFile(slide.annotation) as mask:
+                values[str(slide.annotation)] = mask.values()
+    return detect_tumour_value(values)
