@@ -1,24 +1,29 @@
 """What each part of Fast ScanNet's recipe is worth: stride and hard-negative mining, on a cohort with a test split.
 
-Run with ``python benchmarks/ablation.py COHORT FOLDER [--initial MODEL] [--epochs N] …``.
-COHORT is a cohort file or folder, such as ``napari-metastasis sample cohort`` writes. One model is trained without
-mining and one that goes on with it; both are scanned at the network's own stride and at half of it (Lin et al. 2019,
-III). Every step is kept in FOLDER. Prints one table with 95 % intervals over slides.
+Run with ``python benchmarks/ablation.py COHORT FOLDER [--epochs N] …``.
+COHORT is a cohort file or folder, such as ``napari-metastasis sample cohort`` writes. From one first stage two models
+go on, for as many steps at the same rate: one with mined patches and one without. Both are scanned at the network's
+own stride and at half of it (Lin et al. 2019, III). Every step is kept in FOLDER. Prints one table with 95 % intervals
+over slides.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+from napari_metastasis.settings import MiningSettings, TrainSettings
 
-def run(*arguments: object) -> str:
-    """Run the project's own command and return what it printed."""
+
+def run(folder: Path, *arguments: object) -> None:
+    """Run the project's own command; the models are of no use to anybody by name, and stay in ``folder``."""
     command = [sys.executable, "-m", "napari_metastasis", *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    environment = {**os.environ, "XDG_DATA_HOME": str(folder.resolve())}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def interval(figures: dict[str, object], name: str) -> str:
@@ -36,31 +41,37 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--patches-per-epoch", type=int, default=5120)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--initial", default="", help="weights to begin with, trained with free orientations")
     arguments = parser.parse_args()
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    run(
-        "train", "scannet", "--cohort", arguments.cohort, "--output", folder / "run", "--name", "ablation",
-        "--epochs", arguments.epochs, "--patches-per-epoch", arguments.patches_per_epoch,
-        "--mining-rounds", arguments.rounds,
-        *(("--initial", arguments.initial, "--no-tie-orientations") if arguments.initial else ()),
+    train = (
+        "train", "scannet", "--cohort", arguments.cohort, "--epochs", arguments.epochs,
+        "--patches-per-epoch", arguments.patches_per_epoch,
     )  # fmt: skip
-    print("| mining | stride, µm | FROC | slide AUC |")
-    print("|---|---|---|---|")
-    first, last = folder / "run" / "stage-0" / "ablation.safetensors", folder / "run" / "ablation.safetensors"
-    for name, weights in (("without", first), ("with", last)):
+    run(folder, *train, "--output", folder / "with", "--name", "ablation-with", "--mining-rounds", 1)
+    run(
+        folder, *train, "--output", folder / "without", "--name", "ablation-without", "--mining-rounds", 0,
+        "--initial", folder / "with" / "stage-0" / "ablation-with.safetensors",
+        "--learning-rate", TrainSettings().learning_rate * MiningSettings().mining_rate,
+    )  # fmt: skip
+    print("| mining | stride, µm | FROC | slide AUC | false detections per slide |")
+    print("|---|---|---|---|---|")
+    for name in ("without", "with"):
+        weights = folder / name / f"ablation-{name}.safetensors"
         for dense in (1, 2):
-            printed = run(
-                "evaluate", "--cohort", arguments.cohort, "--split", "test", "--model", weights,
-                "--dense-coefficient", dense, "--output", folder / f"{name}-{dense}", "--json",
-            )  # fmt: skip
-            figures = json.loads(printed)
+            scans = folder / f"scans-{name}-{dense}"
+            written = scans / "report" / "evaluation.json"
+            if not written.exists():
+                run(
+                    folder, "evaluate", "--cohort", arguments.cohort, "--split", "test", "--model", weights,
+                    "--dense-coefficient", dense, "--output", scans,
+                )  # fmt: skip
+            figures = json.loads(written.read_text(encoding="utf-8"))
             spec = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))["spec"]
             stride_um = spec["stride_px"] * spec["mpp"] / dense
             scores = f"{interval(figures, 'froc_score_linear')} | {interval(figures, 'auc')}"
-            print(f"| {name} | {stride_um:.1f} | {scores} |", flush=True)
+            false = sum(slide["false_positives"] for slide in figures["slides"].values()) / len(figures["slides"])
+            print(f"| {name} | {stride_um:.1f} | {scores} | {false:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
