@@ -203,6 +203,19 @@ def test_only_so_many_slides_stay_open(slides):
     assert stream.fingerprint == wide.fingerprint
 
 
+@pytest.mark.parametrize("truth", ["tif", "png"])
+def test_a_slide_that_is_closed_closes_its_mask(tmp_path, truth):
+    cohort = [disc_slide(tmp_path, name, truth=truth) for name in "abc"]
+    stream = SlideStream(cohort, SPEC, replace(SETTINGS, open_slides=1), 12, seed=7)
+    wide = SlideStream(cohort, SPEC, SETTINGS, 12, seed=7)
+    for number in range(3):
+        assert same(stream.batch(number), wide.batch(number))
+        (kept,) = stream._patches._open
+        opened = {k for k, member in enumerate(stream._patches.members) if member.truth._mask._opened is not None}
+        assert opened <= {kept}
+    assert all(member.truth._mask._opened is not None for member in wide._patches.members)
+
+
 def test_the_fingerprint_knows_what_decides_the_batches(slides, tmp_path):
     def fingerprint(*, of=slides, spec=SPEC, settings=SETTINGS, batch_size=12, seed=7):
         return SlideStream(of, spec, settings, batch_size, seed).fingerprint

@@ -39,7 +39,7 @@ class SlidePatches:
     patch_px
         Side of a patch, in model pixels.
     open_slides
-        Slides that a process keeps open.
+        Slides that a process keeps open, each with its mask.
     journal
         File to which each failure is added as a line of JSON, so that those of other processes are heard of too.
 
@@ -194,7 +194,10 @@ class SlidePatches:
         slide = self._open.pop(index, None)
         if slide is None:
             if len(self._open) >= self._open_slides:
-                self._open.popitem(last=False)[1].close()
+                oldest, evicted = self._open.popitem(last=False)
+                evicted.close()
+                # Its mask with it: a decoded picture may take more memory than the slide.
+                self.members[oldest].truth.close()
             slide = open_member(self.members[index].slide)
         self._open[index] = slide
         return slide
