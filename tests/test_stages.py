@@ -210,6 +210,26 @@ def test_slides_that_all_fail_are_not_taken_for_slides_without_false_positives(c
     assert not (tmp_path / "mining-1" / "hard_negatives.csv").exists()
 
 
+def test_a_round_without_hard_negatives_ends_the_run_and_says_so(cohort, finished, tmp_path, monkeypatch, caplog):
+    def mine_nothing(slides, *_, pass_over, **__):
+        for _ in range(2):
+            pass_over(slides[0], "the disk is away")
+        return ()
+
+    shutil.copytree(finished.weights.parent / "stage-0", tmp_path / "stage-0")
+    monkeypatch.setattr(stages, "mine_cohort", mine_nothing)
+    run = train(cohort, tmp_path, how(mining_rounds=2))
+    assert run.mined == (0,)
+    assert (
+        load_model(run.weights).weights_sha256 == load_model(tmp_path / "stage-0" / "staged.safetensors").weights_sha256
+    )
+    assert [failure.slide for failure in run.failures] == ["slide-0"]
+    assert caplog.messages == [
+        "slide-0 is not mined and is passed over: the disk is away",
+        "nothing was mined in round 1: the model of the stage before is the run's",
+    ]
+
+
 def test_more_rounds_go_on_from_the_last(cohort, finished, tmp_path):
     shutil.copytree(finished.weights.parent, tmp_path / "run")
     run = train(cohort, tmp_path / "run", how(mining_rounds=2))

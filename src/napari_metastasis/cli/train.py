@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 
 from napari_metastasis.cli.console import Progress, note, say, show_progress, show_slides, stop_on_interrupt
 from napari_metastasis.cli.options import WrongUsage, with_settings
-from napari_metastasis.errors import MissingDependencyError, ScanCancelledError
+from napari_metastasis.errors import MissingDependencyError, ScanCancelledError, StorageError
 from napari_metastasis.settings import (
     AugmentSettings,
     CohortSettings,
@@ -235,17 +235,22 @@ class _Bars:
 
 def _on_cohort(cohort: Cohort, spec: ModelSpec, how: CohortTraining, *, output: Path, **run: Any) -> Path:
     from napari_metastasis.pipeline.stages import train_on_cohort
+    from napari_metastasis.training.failures import JOURNAL, read_failures
 
     bars = _Bars()
     try:
         done = train_on_cohort(cohort, spec, how, output=output, bar=bars, should_stop=bars.should_stop, **run)
+        for number, count in enumerate(done.mined, start=1):
+            note(f"round {number}: {count} hard negatives; see {output / f'mining-{number}'}")
     except ScanCancelledError:
         # Nobody but Ctrl-C stops it here.
         raise KeyboardInterrupt from None
-    for number, count in enumerate(done.mined, start=1):
-        note(f"round {number}: {count} hard negatives; see {output / f'mining-{number}'}")
-    for failure in done.failures:
-        note(f"{failure.slide} was passed over: {failure.reason}")
+    finally:
+        # However it ended: a run that was stopped, or failed, has passed over slides all the same. A disk that cannot
+        # be read any more must not hide what went wrong first.
+        with suppress(StorageError):
+            for failure in read_failures(output / JOURNAL):
+                note(f"{failure.slide} was passed over: {failure.reason}")
     return done.weights
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from napari_metastasis.settings import (
 from napari_metastasis.slides import reading_threads
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort, write_cohort
-from napari_metastasis.training.failures import SlideFailure, add_failure, read_failures
+from napari_metastasis.training.failures import JOURNAL, SlideFailure, add_failure, read_failures
 from napari_metastasis.training.hard_negatives import HardNegative, strongest_first
 from napari_metastasis.training.loop import train_scannet
 from napari_metastasis.training.mined_stream import check_shares, with_hard_negatives
@@ -31,6 +32,8 @@ from napari_metastasis.training.streams import BalancedPatches, MixedStream, Pat
 from napari_metastasis.training.truth import tumour_value_of
 
 __all__ = ["CohortTraining", "StagedRun", "train_on_cohort"]
+
+_LOG = logging.getLogger(__name__)
 
 #: Validation patches must not be those of any training batch, whatever the seed.
 _VALIDATION_SEED = 1
@@ -144,7 +147,8 @@ def train_on_cohort(
         found.append(len(fresh))
         mined = _merged(mined, fresh)
         if not mined:
-            # Nothing to learn from: the model of the stage before is the run's.
+            # Nothing to learn from.
+            _LOG.warning("nothing was mined in round %d: the model of the stage before is the run's", number)
             break
         weights = run.train(number, mined, initial=load_initial(weights), patches=patches, validation=measured)
     model = load_checkpoint(weights)
@@ -200,7 +204,7 @@ class _Run:
 
     @property
     def journal(self) -> Path:
-        return self.output / "failures.jsonl"
+        return self.output / JOURNAL
 
     def failures(self) -> tuple[SlideFailure, ...]:
         """Return every failure of this run's folder, once for each slide."""
@@ -294,6 +298,8 @@ class _Run:
             )
 
     def _fail(self, slide: CohortSlide, reason: str) -> None:
+        if slide.name not in {failure.slide for failure in self.failures()}:
+            _LOG.warning("%s is not mined and is passed over: %s", slide.name, reason)
         add_failure(self.journal, SlideFailure(slide.name, reason))
 
 
