@@ -12,7 +12,7 @@ import torch
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
 from napari_metastasis.errors import CohortError, SettingsError, TrainingError
 from napari_metastasis.geometry import Size
-from napari_metastasis.models import load_model
+from napari_metastasis.models import correct_card, load_model
 from napari_metastasis.pipeline import FailedSlide, mining_round, stages
 from napari_metastasis.pipeline.stages import CohortTraining, train_on_cohort
 from napari_metastasis.settings import (
@@ -238,6 +238,23 @@ def test_more_rounds_go_on_from_the_last(cohort, finished, tmp_path):
     first = load_model(finished.weights.parent / "stage-1" / "staged.safetensors").weights_sha256
     assert load_model(tmp_path / "run" / "stage-1" / "staged.safetensors").weights_sha256 == first
     assert load_model(run.weights).weights_sha256 != first
+
+
+def test_a_finished_run_keeps_what_its_card_was_corrected_to(cohort, finished, tmp_path):
+    run = shutil.copytree(finished.weights.parent, tmp_path / "run")
+    final = run / finished.weights.name
+    correct_card(final, {"data": "squares of ours", "licence": "MIT"})
+    before = load_model(final).card
+    train(cohort, run)
+    assert load_model(final).card == before
+
+
+def test_a_kill_between_the_weights_and_the_card_of_the_last_model_is_made_good(cohort, finished, tmp_path):
+    """Its weights are those of another stage than its card says."""
+    run = shutil.copytree(finished.weights.parent, tmp_path / "run")
+    final = run / finished.weights.name
+    shutil.copy(run / "stage-0" / final.name, final)
+    assert load_model(train(cohort, run).weights).weights_sha256 == load_model(finished.weights).weights_sha256
 
 
 def test_fewer_rounds_do_not_put_an_earlier_model_in_the_place_of_a_later(cohort, finished):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_metastasis.errors import CohortError, ScanCancelledError, TrainingError
+from napari_metastasis.errors import CohortError, ScanCancelledError, TrainingError, WeightsError
 from napari_metastasis.models import InitialWeights, ModelSpec, load_checkpoint, load_initial, save_checkpoint
 from napari_metastasis.pipeline.cohort import ProgressBar, in_parts
 from napari_metastasis.pipeline.mining_round import listing, mine_cohort
@@ -101,7 +101,7 @@ def train_on_cohort(
     output
         Run folder.
     data_description, licence
-        For the model card.
+        For the model card; that of a run that was finished before keeps what it says.
     bar
         Shows the steps that are no training, which has a bar of its own.
     should_stop
@@ -134,7 +134,7 @@ def train_on_cohort(
         # Said once for all slides: the splits of a cohort must not differ in what they take for tumour.
         how = replace(how, sampling=replace(how.sampling, tumour_value=tumour_value_of(cohort.slides)))
     final = output / f"{spec.name}.safetensors"
-    _keep_later_rounds(final, how.mining.mining_rounds)
+    said = _said_before(final, how.mining.mining_rounds)
     run = _Run(cohort, training, spec, how, output, data_description, licence, bar, should_stop)
     measured = run.validation() if validation is None else validation
     # Not before: what has to be put right first may be the cohort itself.
@@ -152,7 +152,7 @@ def train_on_cohort(
             break
         weights = run.train(number, mined, initial=load_initial(weights), patches=patches, validation=measured)
     model = load_checkpoint(weights)
-    save_checkpoint(final, model.network, model.spec, {**model.card, "mined": found})
+    save_checkpoint(final, model.network, model.spec, {**model.card, **said, "mined": found})
     return StagedRun(final, tuple(found), run.failures())
 
 
@@ -176,16 +176,26 @@ def _merged(earlier: tuple[HardNegative, ...], fresh: tuple[HardNegative, ...]) 
     return strongest_first(places.values())
 
 
-def _keep_later_rounds(final: Path, rounds: int) -> None:
-    """Refuse to put the model of an earlier round in the place of a finished one."""
-    if not (final.exists() and final.with_suffix(".json").exists()):
-        return
-    done = len(load_checkpoint(final).card.get("mined", ()))
+def _said_before(final: Path, rounds: int) -> dict[str, str]:
+    """Return what the card of a finished run says of data and licence, which may have been corrected since.
+
+    Raises
+    ------
+    TrainingError
+        If it has more rounds behind it than are asked for: no earlier model takes the place of a finished one.
+    """
+    try:
+        card = load_checkpoint(final).card
+    except WeightsError:
+        # Not there, or not whole: a kill may have come between its weights and its card. The stages hold all of it.
+        return {}
+    done = len(card.get("mined", ()))
     if done > rounds:
         raise TrainingError(
             f"expected mining rounds of at least {done}, which {final} has behind it, got {rounds}; the model after "
             f"round {rounds} is {final.parent / f'stage-{rounds}' / final.name}"
         )
+    return {key: card[key] for key in ("data", "licence") if key in card}
 
 
 @dataclass(frozen=True, slots=True)
