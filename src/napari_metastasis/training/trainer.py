@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_metastasis.errors import DeviceError, MetastasisError, TrainingError
+from napari_metastasis.scanning import computes_bfloat16, resolve_devices
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import atomic_write
 from napari_metastasis.training.streams import PatchStream
@@ -217,7 +218,7 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
         accelerator=accelerator,
         devices=devices,
         strategy="ddp" if settings.devices > 1 else "auto",
-        precision=_precision(settings.precision, accelerator),
+        precision=_precision(settings),
         max_epochs=settings.epochs,
         logger=CSVLogger(output, name="log"),
         callbacks=callbacks,
@@ -303,10 +304,9 @@ def _accelerator(settings: TrainSettings) -> tuple[str, Any]:
     return "gpu", list(range(first, first + settings.devices))
 
 
-def _precision(precision: str, accelerator: str) -> Any:
+def _precision(settings: TrainSettings) -> Any:
+    precision = settings.precision
     if precision == "auto":
-        on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-        has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        fast_cpu = has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        precision = "bfloat16" if on_gpu or fast_cpu else "float32"
+        devices = resolve_devices(settings.device)[: settings.devices]
+        precision = "bfloat16" if all(map(computes_bfloat16, devices)) else "float32"
     return {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]
