@@ -216,6 +216,20 @@ def test_the_loss_is_the_cross_entropy_with_the_targets(tumour_class, monkeypatc
     torch.testing.assert_close(module.training_step(batch, 0), expected)
 
 
+@pytest.mark.parametrize("tumour_class", [0, 1])
+def test_the_loss_that_is_measured_is_that_of_the_labels(tumour_class, monkeypatch):
+    """By hand, of two patches, the first of them tumour: -log p and -log (1 - p)."""
+    spec = dataclasses.replace(patch_spec("tiny", "scannet-small", 0.972), tumour_class=tumour_class)
+    module = PatchClassifier(spec, TrainSettings(device="cpu"), AugmentSettings(), total_steps=1)
+    logits = torch.tensor([[0.3, -1.2], [0.7, 0.1]])
+    module.average = Fixed(logits)
+    logged = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
+    module.validation_step((torch.zeros(2, 3, 96, 96, dtype=torch.uint8), torch.tensor([1, 0]), torch.zeros(2)), 0)
+    p = logits.softmax(1)[:, tumour_class]
+    torch.testing.assert_close(logged["validation_loss"], -(p[0].log() + (1 - p[1]).log()) / 2)
+
+
 def test_two_devices_share_a_run_and_it_resumes(finished, tmp_path):
     """Two processes of the CPU stand for two GPUs: one model comes out, of half as many steps."""
     first = train(tmp_path / "run", devices=2, patience=5)
