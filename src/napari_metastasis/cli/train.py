@@ -91,8 +91,8 @@ def scannet(
     initial: Annotated[
         str,
         typer.Option(
-            help="Weights that training begins with: a model, a file of VGG16 weights, or vgg16-imagenet; random ones "
-            "by default."
+            help="Weights that training begins with: a model, the last.ckpt of another run, a file of VGG16 weights, "
+            "or vgg16-imagenet; random ones by default."
         ),
     ] = "",
     description: Annotated[
@@ -106,8 +106,9 @@ def scannet(
     same command is run again.
     """
     _need_training()
-    from napari_metastasis.models import correct_card, load_initial
+    from napari_metastasis.models import correct_card
     from napari_metastasis.scanning import resolve_devices
+    from napari_metastasis.training.beginning import load_beginning
     from napari_metastasis.training.loop import patch_spec, train_scannet
     from napari_metastasis.training.trainer import check_devices
 
@@ -121,7 +122,7 @@ def scannet(
     resolve_devices(settings.device)
     check_devices(settings)
     with show_progress("Fetching weights", unit="MB", scale=1e-6) as fetching:
-        beginning = load_initial(initial, progress=fetching) if initial else None
+        beginning = load_beginning(initial, progress=fetching) if initial else None
     spec = patch_spec(name or f"scannet-{output.resolve().name}", network.architecture, network.mpp, beginning)
     named = [path for path in (cohort, *(patches or ()), soft_labels, validation) if path is not None]
     run: dict[str, Any] = {

@@ -20,7 +20,7 @@ from napari_metastasis.training.curves import write_curves
 from napari_metastasis.training.fitting import fit
 from napari_metastasis.training.ranks import run_on_ranks
 from napari_metastasis.training.streams import PatchStream
-from napari_metastasis.training.trainer import LAST, check_devices
+from napari_metastasis.training.trainer import LAST, SETTINGS, check_devices
 
 __all__ = ["patch_spec", "train_scannet"]
 
@@ -98,7 +98,7 @@ def train_scannet(
     ModelError
         If the initial weights do not fit.
     TrainingError
-        If the folder holds a run with other settings or data, or the loss is no longer finite.
+        If the folder holds a run with other settings or data, or the loss or the weights are no longer finite.
     StorageError
         If the folder cannot be written.
     """
@@ -194,7 +194,7 @@ def _steps(training: PatchStream, settings: TrainSettings) -> int:
 
 def _claim(output: Path, wanted: dict[str, Any], *, begun: bool) -> None:
     """Write the run's settings, or check that the run found there has the same; one that never began has no say."""
-    path = output / "settings.json"
+    path = output / SETTINGS
     text = json.dumps(wanted, indent=2) + "\n"
     if begun and path.exists():
         if path.read_text(encoding="utf-8") != text:

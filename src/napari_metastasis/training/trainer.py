@@ -30,6 +30,7 @@ from napari_metastasis.training.streams import PatchStream
 
 __all__ = [
     "LAST",
+    "SETTINGS",
     "BatchNumbers",
     "KeepBest",
     "check_devices",
@@ -40,8 +41,8 @@ __all__ = [
     "was_stopped_early",
 ]
 
-#: File of a run folder: the epoch that ended last.
-LAST = "last.ckpt"
+#: Files of a run folder: the epoch that ended last, and what the run was told.
+LAST, SETTINGS = "last.ckpt", "settings.json"
 
 
 class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -100,17 +101,29 @@ class _AtomicCheckpoints(TorchCheckpointIO):
 
 
 class _StopOnNaN(lightning.Callback):
-    """Stop before broken weights replace the last good checkpoint."""
+    """Stop before broken weights replace the last good checkpoint of the run in ``output``."""
+
+    def __init__(self, output: Path) -> None:
+        self.last = output / LAST
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
     ) -> None:
         del pl_module, args
         if not math.isfinite(float(outputs["loss"])):
-            raise TrainingError(
-                f"expected a finite loss, got {float(outputs['loss'])} at step {trainer.global_step}; "
-                "the last checkpoint is good: lower the learning rate and start again"
-            )
+            raise self._error(f"a finite loss, got {float(outputs['loss'])} at step {trainer.global_step}")
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # The loss is that of the weights before the step: what an epoch's last step broke shows in no loss of it.
+        # Lightning validates an epoch before it stores it.
+        average = pl_module.get_submodule("average").state_dict()
+        broken = [name for name, tensor in average.items() if not bool(torch.isfinite(tensor).all())]
+        if broken:
+            raise self._error(f"finite weights, got others in {broken[0]} after step {trainer.global_step}")
+
+    def _error(self, what: str) -> TrainingError:
+        beginning = f", --initial {self.last}" if self.last.exists() else ""
+        return TrainingError(f"expected {what}; train in a new --output{beginning} and with a lower --learning-rate")
 
 
 class KeepBest(lightning.Callback):
@@ -204,7 +217,7 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         ),
-        _StopOnNaN(),
+        _StopOnNaN(output),
         _WaitShare(),
     ]
     if settings.patience:
