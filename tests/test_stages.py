@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -186,6 +187,27 @@ def test_labelled_patches_take_their_part_of_every_batch(cohort, tmp_path, monke
 def test_mined_places_of_other_settings_are_not_taken_for_these(cohort, finished):
     with pytest.raises(TrainingError, match="choose another --output"):
         train(cohort, finished.weights.parent, how(mined_apart_um=100.0))
+
+
+def test_a_slide_that_is_away_does_not_make_it_another_run(cohort, finished, tmp_path):
+    run = shutil.copytree(finished.weights.parent, tmp_path / "run")
+    for name in ("staged.safetensors", "staged.json"):
+        (run / "stage-1" / name).unlink()
+        (run / name).unlink()
+    gone = [
+        replace(slide, path=tmp_path / slide.path.name) if slide.tumour is False else slide for slide in cohort.slides
+    ]
+    again = train(replace(cohort, slides=tuple(gone)), run)
+    assert load_model(again.weights).weights_sha256 == load_model(finished.weights).weights_sha256
+    assert sorted(failure.slide for failure in again.failures) == ["slide-1", "slide-3"]
+    # A run of a time when nothing was written down is known by its fingerprints, as long as all is there.
+    record = run / "stage-0" / "slides.json"
+    written = record.read_bytes()
+    record.unlink()
+    with pytest.raises(TrainingError, match="another run"):
+        train(replace(cohort, slides=tuple(gone)), run)
+    train(cohort, run)
+    assert record.read_bytes() == written
 
 
 def test_a_run_on_other_slides_is_not_overwritten(cohort, finished):

@@ -59,6 +59,29 @@ def test_every_fault_of_a_cohort_is_named_before_anything_is_written(here: Run, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("line", "goes_on"), [("gone.tif,,train", True), ("0.tif,0.xml,validation", False)])
+def test_a_run_that_has_begun_goes_on_without_a_slide_that_is_away(
+    here: Run, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, goes_on: bool
+) -> None:
+    """A slide in two splits is a fault of the list, which was changed."""
+    from napari_metastasis.pipeline import stages
+
+    def stop(*_: object, **__: object) -> None:
+        raise TrainingError("expected to get here; go on")
+
+    monkeypatch.setattr(stages, "train_on_cohort", stop)
+    faulty = cohort.with_name("since.csv")
+    faulty.write_text(cohort.read_text("utf-8") + line + "\n", encoding="utf-8")
+    command = ("train", "scannet", "--output", tmp_path / "run", "--cohort", faulty)
+    assert "put them right first" in here(*command).err.splitlines()[-1]
+    (tmp_path / "run" / "stage-0").mkdir(parents=True)
+    (tmp_path / "run" / "stage-0" / "last.ckpt").touch()
+    fault, last = here(*command).err.splitlines()
+    assert fault.startswith(f"napari-metastasis: {line[0]}")
+    assert ("expected to get here" in last) == goes_on
+    assert ("put them right first" in last) != goes_on
+
+
 def test_the_whole_way(here: Run, cohort: Path, tmp_path: Path) -> None:
     settings = ("--device", "cpu", "--precision", "float32", "--workers", 0, "--batch-size", 8, "--epochs", 1)
     sampling = ("--patches-per-epoch", 16, "--validation-patches", 8)

@@ -158,7 +158,7 @@ def test_every_slide_comes_equally_often(slides, mined):
     stream = HardNegativeStream(slides, mined, SPEC, SETTINGS, MINING, 40, seed=3)
     seen = []
     read = stream._patches._slide
-    stream._patches._slide = lambda index: (seen.append(index), read(index))[1]
+    stream._patches._slide = lambda index, member: (seen.append(index), read(index, member))[1]
     batches = [stream.batch(k) for k in range(5)]
     assert all(batch.labels.tolist() == [0] * 40 for batch in batches)
     assert all(batch.images.shape == (40, 96, 96, 3) for batch in batches)

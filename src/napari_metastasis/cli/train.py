@@ -155,7 +155,12 @@ def scannet(
             )
         mixed = _stream(patches, soft_labels, spec, share, settings.seed) if patches else None
         weights = _on_cohort(
-            _read_cohort(cohort, splits, sampling.tumour_value), spec, how, patches=mixed, validation=measured, **run
+            _read_cohort(cohort, splits, sampling.tumour_value, output),
+            spec,
+            how,
+            patches=mixed,
+            validation=measured,
+            **run,
         )
     # Of a run that was finished before, too: what is not given keeps what was said then.
     correct_card(weights, {key: text for key, text in (("data", description), ("licence", licence)) if text})
@@ -192,12 +197,16 @@ def _all(patches: Path, spec: ModelSpec, settings: TrainSettings) -> PatchStream
     return AllPatches(open_patches(patches), spec.patch_px, settings.batch_size)
 
 
-def _read_cohort(path: Path, splits: CohortSettings, tumour_value: int) -> Cohort:
-    """Return a cohort in which nothing is wrong; name everything that is."""
+def _read_cohort(path: Path, splits: CohortSettings, tumour_value: int, output: Path) -> Cohort:
+    """Return a cohort in which nothing is wrong; name everything that is.
+
+    A run that has begun goes on without slides whose files went bad since: they are named, and passed over.
+    """
     from napari_metastasis.errors import CohortError
     from napari_metastasis.settings import SlideSettings
     from napari_metastasis.training.cohort import read_cohort
     from napari_metastasis.training.cohort_check import check_cohort
+    from napari_metastasis.training.trainer import LAST
 
     cohort = read_cohort(
         path, validation_share=splits.validation_share, seed=splits.split_seed, mpp=splits.cohort_mpp or None
@@ -208,7 +217,8 @@ def _read_cohort(path: Path, splits: CohortSettings, tumour_value: int) -> Cohor
         problems = check_cohort(cohort, threads=SlideSettings().threads, tumour_value=tumour_value, progress=progress)
     for problem in problems:
         note(str(problem))
-    if problems:
+    begun = any(output.glob(f"stage-*/{LAST}"))
+    if not all(begun and problem.of_files for problem in problems):
         raise CohortError(
             f"expected a cohort without faults, got the {len(problems)} above in {path}; put them right first"
         )

@@ -42,10 +42,13 @@ class CohortProblem:
         Name of the slide; empty where the cohort as a whole is meant.
     message
         One line: what was expected, what came, what to do.
+    of_files
+        Whether the slide's own files are at fault, alone: a run that has begun can pass the slide over.
     """
 
     slide: str
     message: str
+    of_files: bool = False
 
     def __str__(self) -> str:
         """Return slide and message, for a list."""
@@ -86,7 +89,7 @@ def check_cohort(
             reports.append(report)
             if progress is not None:
                 progress(len(reports), len(cohort.slides))
-    of_slides = (CohortProblem(one.slide.name, message) for one in reports for message in one.messages)
+    of_slides = (CohortProblem(one.slide.name, message, of_files=True) for one in reports for message in one.messages)
     return (*of_slides, *_repeated(reports), *_shared_patients(cohort.slides), *_empty_classes(cohort, reports))
 
 

@@ -18,6 +18,7 @@ from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.classifier import PatchClassifier
 from napari_metastasis.training.curves import write_curves
 from napari_metastasis.training.fitting import fit
+from napari_metastasis.training.held_slides import hold_slides, write_slides
 from napari_metastasis.training.ranks import run_on_ranks
 from napari_metastasis.training.streams import PatchStream
 from napari_metastasis.training.trainer import LAST, SETTINGS, check_devices
@@ -26,8 +27,10 @@ __all__ = ["patch_spec", "train_scannet"]
 
 #: Settings that change no weight: how fast patches are read.
 _MAY_CHANGE = frozenset({"workers", "prefetch"})
+#: File of a run folder: what was seen of the slides when the run began.
+_SLIDES = "slides.json"
 #: Of other files in a run folder.
-_TAKEN_NAMES = frozenset({"", "settings"})
+_TAKEN_NAMES = frozenset({"", "settings", "slides"})
 
 
 def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
@@ -74,9 +77,9 @@ def train_scannet(
         Batches of patches of ``spec.patch_px``. The second is measured after every epoch; it decides nothing, unless
         ``settings.patience`` asks for the best epoch.
     output
-        Run folder: ``settings.json``, ``last.ckpt``, ``log/version_<start>/metrics.csv``, ``curves.csv`` and
-        ``curves.png``, ``<name>.safetensors`` and its card. A run found there with the same settings and data goes on
-        where it stopped.
+        Run folder: ``settings.json``, ``slides.json`` where streams are of slides, ``last.ckpt``,
+        ``log/version_<start>/metrics.csv``, ``curves.csv`` and ``curves.png``, ``<name>.safetensors`` and its card. A
+        run found there with the same settings and data goes on where it stopped, with the slides that it began with.
     settings, augment
         How to train, and how patches are varied.
     data_description, licence
@@ -105,6 +108,10 @@ def train_scannet(
     check_devices(settings)
     weights = output / f"{spec.name}.safetensors"
     steps = _steps(training, settings)
+    begun = weights.exists() or (output / LAST).exists()
+    record, streams = output / _SLIDES, {"training": training, "validation": validation}
+    if begun:
+        hold_slides(record, streams)
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         _claim(
@@ -118,8 +125,10 @@ def train_scannet(
                 "training_sha256": training.fingerprint,
                 "validation_sha256": validation.fingerprint,
             },
-            begun=weights.exists() or (output / LAST).exists(),
+            begun=begun,
         )
+        if not (begun and record.exists()):
+            write_slides(record, streams)
     if not (weights.exists() and weights.with_suffix(".json").exists()):
         run = _Run(
             spec=spec,
