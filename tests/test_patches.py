@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import zipfile
 
 import h5py
@@ -74,6 +75,33 @@ def test_joined_sources_are_read_in_their_order(folder, hdf5):
 
 def test_a_folder_with_hdf5_files_is_pcam(hdf5):
     assert len(open_patches(hdf5.parent)) == len(LABELS)
+
+
+def test_the_files_of_all_of_pcam_are_not_taken_for_one(hdf5, images):
+    for split in ("valid", "test"):
+        with h5py.File(hdf5.with_name(f"camelyonpatch_level_2_split_{split}_x.h5"), "w") as file:
+            file["x"] = images
+    with pytest.raises(PatchDatasetError, match=r"got .*_test_x\.h5, .*_train_x\.h5, .*_valid_x\.h5; give one of them"):
+        open_patches(hdf5.parent)
+    assert len(open_patches(hdf5)) == len(LABELS)
+
+
+@pytest.mark.parametrize("other", ["test", "Validation", "more/valid"])
+def test_patches_of_several_splits_are_not_taken_for_one_set(folder, tmp_path, other):
+    """They are what the model is measured on."""
+    assert len(open_patches(tmp_path)) == len(LABELS), "one split, given as the folder above it"
+    shutil.copytree(folder, tmp_path / other)
+    with pytest.raises(PatchDatasetError, match=rf"got .*{other[-5:]}.* in {tmp_path}; give one of these folders"):
+        open_patches(tmp_path)
+    assert len(open_patches(folder)) == len(LABELS)
+    archive = shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path)
+    with pytest.raises(PatchDatasetError, match=r"expected the patches of one split, got .*; unpack it, and give"):
+        open_patches(archive)
+
+
+def test_folders_of_one_split_are_one_set(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "site-1" / "Training")
+    assert len(open_patches(tmp_path)) == 2 * len(LABELS)
 
 
 def test_sources_travel_to_worker_processes_after_use(archive, hdf5):

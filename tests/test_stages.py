@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
 from napari_metastasis.errors import CohortError, SettingsError, TrainingError
 from napari_metastasis.geometry import Size
-from napari_metastasis.models import load_model
+from napari_metastasis.models import correct_card, load_model
 from napari_metastasis.pipeline import FailedSlide, mining_round, stages
 from napari_metastasis.pipeline.stages import CohortTraining, train_on_cohort
 from napari_metastasis.settings import (
@@ -188,6 +189,27 @@ def test_mined_places_of_other_settings_are_not_taken_for_these(cohort, finished
         train(cohort, finished.weights.parent, how(mined_apart_um=100.0))
 
 
+def test_a_slide_that_is_away_does_not_make_it_another_run(cohort, finished, tmp_path):
+    run = shutil.copytree(finished.weights.parent, tmp_path / "run")
+    for name in ("staged.safetensors", "staged.json"):
+        (run / "stage-1" / name).unlink()
+        (run / name).unlink()
+    gone = [
+        replace(slide, path=tmp_path / slide.path.name) if slide.tumour is False else slide for slide in cohort.slides
+    ]
+    again = train(replace(cohort, slides=tuple(gone)), run)
+    assert load_model(again.weights).weights_sha256 == load_model(finished.weights).weights_sha256
+    assert sorted(failure.slide for failure in again.failures) == ["slide-1", "slide-3"]
+    # A run of a time when nothing was written down is known by its fingerprints, as long as all is there.
+    record = run / "stage-0" / "slides.json"
+    written = record.read_bytes()
+    record.unlink()
+    with pytest.raises(TrainingError, match="another run"):
+        train(replace(cohort, slides=tuple(gone)), run)
+    train(cohort, run)
+    assert record.read_bytes() == written
+
+
 def test_a_run_on_other_slides_is_not_overwritten(cohort, finished):
     listed = finished.weights.parent / "cohort.csv"
     before = listed.read_bytes()
@@ -210,6 +232,26 @@ def test_slides_that_all_fail_are_not_taken_for_slides_without_false_positives(c
     assert not (tmp_path / "mining-1" / "hard_negatives.csv").exists()
 
 
+def test_a_round_without_hard_negatives_ends_the_run_and_says_so(cohort, finished, tmp_path, monkeypatch, caplog):
+    def mine_nothing(slides, *_, pass_over, **__):
+        for _ in range(2):
+            pass_over(slides[0], "the disk is away")
+        return ()
+
+    shutil.copytree(finished.weights.parent / "stage-0", tmp_path / "stage-0")
+    monkeypatch.setattr(stages, "mine_cohort", mine_nothing)
+    run = train(cohort, tmp_path, how(mining_rounds=2))
+    assert run.mined == (0,)
+    assert (
+        load_model(run.weights).weights_sha256 == load_model(tmp_path / "stage-0" / "staged.safetensors").weights_sha256
+    )
+    assert [failure.slide for failure in run.failures] == ["slide-0"]
+    assert caplog.messages == [
+        "slide-0 is not mined and is passed over: the disk is away",
+        "nothing was mined in round 1: the model of the stage before is the run's",
+    ]
+
+
 def test_more_rounds_go_on_from_the_last(cohort, finished, tmp_path):
     shutil.copytree(finished.weights.parent, tmp_path / "run")
     run = train(cohort, tmp_path / "run", how(mining_rounds=2))
@@ -218,6 +260,23 @@ def test_more_rounds_go_on_from_the_last(cohort, finished, tmp_path):
     first = load_model(finished.weights.parent / "stage-1" / "staged.safetensors").weights_sha256
     assert load_model(tmp_path / "run" / "stage-1" / "staged.safetensors").weights_sha256 == first
     assert load_model(run.weights).weights_sha256 != first
+
+
+def test_a_finished_run_keeps_what_its_card_was_corrected_to(cohort, finished, tmp_path):
+    run = shutil.copytree(finished.weights.parent, tmp_path / "run")
+    final = run / finished.weights.name
+    correct_card(final, {"data": "squares of ours", "licence": "MIT"})
+    before = load_model(final).card
+    train(cohort, run)
+    assert load_model(final).card == before
+
+
+def test_a_kill_between_the_weights_and_the_card_of_the_last_model_is_made_good(cohort, finished, tmp_path):
+    """Its weights are those of another stage than its card says."""
+    run = shutil.copytree(finished.weights.parent, tmp_path / "run")
+    final = run / finished.weights.name
+    shutil.copy(run / "stage-0" / final.name, final)
+    assert load_model(train(cohort, run).weights).weights_sha256 == load_model(finished.weights).weights_sha256
 
 
 def test_fewer_rounds_do_not_put_an_earlier_model_in_the_place_of_a_later(cohort, finished):

@@ -19,6 +19,12 @@ __all__ = ["PatchSource", "join_patches", "open_patches"]
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 _CLASS_FOLDERS = {"0": 0, "1": 1}
+#: What folders of a split are called. Splits must not be mixed: one is measured on what another learnt.
+_SPLITS = {
+    name: names[0]
+    for names in (("train", "training"), ("valid", "val", "validation"), ("test", "testing"))
+    for name in names
+}
 _REMEDY = "give a folder or zip with class folders 0 and 1, or PCam's HDF5 file of images with its labels beside it"
 
 
@@ -50,7 +56,7 @@ def open_patches(path: str | Path) -> PatchSource:
     Raises
     ------
     PatchDatasetError
-        If nothing is there, it holds no patches, or a class is empty.
+        If nothing is there, it holds no patches or those of several splits, or a class is empty.
     """
     path = Path(path).expanduser()
     source = _open(path)
@@ -96,7 +102,7 @@ class _JoinedPatches:
 def _open(path: Path) -> PatchSource:
     if path.is_dir():
         hdf5 = sorted(path.glob("*_x.h5"))
-        return _Hdf5Patches.open(hdf5[0]) if len(hdf5) == 1 else _FolderPatches.open(path)
+        return _Hdf5Patches.open(hdf5[0]) if len(hdf5) == 1 else _FolderPatches.open(path, beside=hdf5)
     if not path.exists():
         raise PatchDatasetError(f"expected patches at {path}, got no such file; {_REMEDY}")
     if path.suffix.lower() in {".h5", ".hdf5"}:
@@ -120,6 +126,18 @@ def _named(names: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]
     return tuple(name for name, _ in found), np.array([label for _, label in found], dtype=np.int64)
 
 
+def _check_one_split(names: Sequence[str], path: Path, remedy: str) -> None:
+    """Refuse patches of several splits: who gives the folder above them would train on what is measured on."""
+    folders = {PurePosixPath(name).parent.parent for name in names}
+    splits = {
+        part: _SPLITS[part.casefold()] for folder in folders for part in folder.parts if part.casefold() in _SPLITS
+    }
+    if len(set(splits.values())) > 1:
+        raise PatchDatasetError(
+            f"expected the patches of one split, got {', '.join(sorted(splits))} in {path}; {remedy}"
+        )
+
+
 def _decode(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     import imagecodecs
 
@@ -140,10 +158,15 @@ class _FolderPatches:
     labels: npt.NDArray[np.int64]
 
     @classmethod
-    def open(cls, folder: Path) -> _FolderPatches:
+    def open(cls, folder: Path, *, beside: Sequence[Path] = ()) -> _FolderPatches:
+        """Return the patches of class folders; ``beside`` are files that may be meant where there are none."""
         names, labels = _named([path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()])
+        if not names and beside:
+            files = ", ".join(path.name for path in beside)
+            raise PatchDatasetError(f"expected one file of images in {folder}, got {files}; give one of them")
         if not names:
             raise PatchDatasetError(f"expected patches in class folders 0 and 1, got none below {folder}; {_REMEDY}")
+        _check_one_split(names, folder, "give one of these folders")
         return cls(folder, names, labels)
 
     def __len__(self) -> int:
@@ -173,6 +196,7 @@ class _ZipPatches:
             names, labels = _named(archive.namelist())
         if not names:
             raise PatchDatasetError(f"expected patches in class folders 0 and 1, got none in {path}; {_REMEDY}")
+        _check_one_split(names, path, "unpack it, and give one of these folders")
         return cls(path, names, labels)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -120,3 +120,32 @@ def test_libraries_are_quiet_inside_and_heard_again_after(
     assert [record.message for record in caplog.records] == ["heard"]
     with pytest.warns(UserWarning, match="heard"):
         warnings.warn("heard", UserWarning, stacklevel=1)
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_what_the_package_itself_warns_of_is_one_line(capsys: pytest.CaptureFixture[str], quiet: bool) -> None:
+    logger = logging.getLogger("napari_metastasis.training.slide_patches")
+    with console.quiet_libraries(quiet=quiet):
+        try:
+            raise OSError("the disk is away")
+        except OSError:
+            logger.warning("%s is passed\nover", "slide-1", exc_info=True)
+        logger.info("for developers")
+        # The name alone does not make it ours.
+        logging.getLogger("napari_metastasis_others").warning("not ours")
+    assert capsys.readouterr() == ("", "napari-metastasis: slide-1 is passed over\n")
+    logger.warning("nobody listens here")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_library_that_is_imported_later_is_quiet_with_handlers_and_levels_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As torch and Lightning do it."""
+    logger = logging.Logger("lightning.pytorch", logging.INFO)
+    with console.quiet_libraries(quiet=True):
+        logger.addHandler(logging.StreamHandler(sys.stderr))
+        logger.error("GPU available: False")
+    assert capsys.readouterr() == ("", "")
+    logger.error("heard")
+    assert capsys.readouterr().err == "heard\n"

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.errors import CorruptSlideError, TrainingError
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import load_model, own_models_folder
-from napari_metastasis.slides import write_pyramid
+from napari_metastasis.slides import Slide, write_pyramid
+from napari_metastasis.training.cohort import CohortSlide
 
 from .conftest import Run
 
@@ -57,6 +59,29 @@ def test_every_fault_of_a_cohort_is_named_before_anything_is_written(here: Run, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("line", "goes_on"), [("gone.tif,,train", True), ("0.tif,0.xml,validation", False)])
+def test_a_run_that_has_begun_goes_on_without_a_slide_that_is_away(
+    here: Run, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, goes_on: bool
+) -> None:
+    """A slide in two splits is a fault of the list, which was changed."""
+    from napari_metastasis.pipeline import stages
+
+    def stop(*_: object, **__: object) -> None:
+        raise TrainingError("expected to get here; go on")
+
+    monkeypatch.setattr(stages, "train_on_cohort", stop)
+    faulty = cohort.with_name("since.csv")
+    faulty.write_text(cohort.read_text("utf-8") + line + "\n", encoding="utf-8")
+    command = ("train", "scannet", "--output", tmp_path / "run", "--cohort", faulty)
+    assert "put them right first" in here(*command).err.splitlines()[-1]
+    (tmp_path / "run" / "stage-0").mkdir(parents=True)
+    (tmp_path / "run" / "stage-0" / "last.ckpt").touch()
+    fault, last = here(*command).err.splitlines()
+    assert fault.startswith(f"napari-metastasis: {line[0]}")
+    assert ("expected to get here" in last) == goes_on
+    assert ("put them right first" in last) != goes_on
+
+
 def test_the_whole_way(here: Run, cohort: Path, tmp_path: Path) -> None:
     settings = ("--device", "cpu", "--precision", "float32", "--workers", 0, "--batch-size", 8, "--epochs", 1)
     sampling = ("--patches-per-epoch", 16, "--validation-patches", 8)
@@ -75,3 +100,40 @@ def test_the_whole_way(here: Run, cohort: Path, tmp_path: Path) -> None:
     again = here(*command, *settings, *sampling, *mining)
     assert again.status == 0
     assert again.out.splitlines()[-1] == str(weights)
+
+
+SMALL = ("--device", "cpu", "--precision", "float32", "--workers", 0, "--batch-size", 8, "--epochs", 1)
+FEW = ("--patches-per-epoch", 16, "--validation-patches", 8, "--mining-rounds", 0)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, TrainingError("expected a finite loss, got nan; begin anew")])
+def test_slides_that_fail_are_named_at_once_and_again_however_the_run_ends(
+    here: Run, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    from napari_metastasis.pipeline import stages
+    from napari_metastasis.training import members
+
+    open_member = members.open_member
+
+    def fail(slide: CohortSlide) -> Slide:
+        if slide.name == "4":
+            raise CorruptSlideError("expected pixels, got none; copy it again")
+        return open_member(slide)
+
+    def stop(*_: object, **__: object) -> None:
+        raise end
+
+    monkeypatch.setattr(members, "open_member", fail)
+    monkeypatch.setattr(stages, "train_scannet", stop)
+    more = cohort.with_name("more.csv")
+    more.write_text(cohort.read_text("utf-8") + "4.tif,,train\n", encoding="utf-8")
+    pixels = np.full((SIDE, SIDE, 3), 200, np.uint8)
+    write_pyramid(cohort.with_name("4.tif"), pixels, mpp=0.972, size=Size(SIDE, SIDE))
+    run = here("train", "scannet", "--cohort", more, "--output", tmp_path / "run", *SMALL, *FEW)
+    assert run.status == (130 if end is KeyboardInterrupt else 1), run
+    first, again, last = run.err.splitlines()
+    assert first == (
+        "napari-metastasis: 4 gives no patch here and is passed over: expected pixels, got none; copy it again"
+    )
+    assert again == "napari-metastasis: 4 was passed over: expected pixels, got none; copy it again"
+    assert "stopped" in last or "begin anew" in last

@@ -84,6 +84,22 @@ def test_what_is_written_reads_back(tmp_path):
         assert (one.mpp, one.exhaustive) == (other.mpp, other.exhaustive)
 
 
+def test_a_link_keeps_its_own_name(tmp_path):
+    """git-annex and download caches keep files under their hash, and link to them by name."""
+    touch(tmp_path, "store/SHA256-3f.tif", "store/SHA256-77.xml")
+    for kind, target in (("tif", "SHA256-3f.tif"), ("xml", "SHA256-77.xml")):
+        (tmp_path / f"node_1.{kind}").symlink_to(tmp_path / "store" / target)
+    # A folder that is a link is followed: the list may be read from elsewhere.
+    (tmp_path / "short").symlink_to(tmp_path, target_is_directory=True)
+    slide = CohortSlide(name="node_1", path=tmp_path / "node_1.tif", annotation=tmp_path / "short" / "node_1.xml")
+    (tmp_path / "run").mkdir()
+    write_cohort(tmp_path / "run" / "cohort.csv", [slide])
+    assert (tmp_path / "run" / "cohort.csv").read_text().splitlines()[1].startswith("../node_1.tif,../node_1.xml,")
+    (back,) = read(tmp_path / "run" / "cohort.csv").slides
+    assert back.name == "node_1"
+    assert back.path.resolve() == (tmp_path / "store" / "SHA256-3f.tif").resolve()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

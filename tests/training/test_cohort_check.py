@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from cohort_files import write_mask, write_outline, write_slide
 
-from napari_metastasis.errors import AnnotationError
 from napari_metastasis.slides import write_pyramid
 from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort
 from napari_metastasis.training.cohort_check import check_cohort, check_split
@@ -221,5 +220,25 @@ def test_a_tumour_value_that_is_stated_is_believed(good, tmp_path):
     write_mask(mask, size, DISC_UM, RADIUS_UM, MPP, values=(0, 3))
     odd = with_first(good, annotation=mask)
     assert [str(problem) for problem in check_cohort(odd, threads=1, tumour_value=3)] == []
-    with pytest.raises(AnnotationError):
-        check_cohort(odd, threads=1)
+    only(odd, "train_tumour: expected masks in which tumour is 255, 2 or 1", f"got the values 3 in {mask}; say which")
+
+
+def test_masks_of_unknown_values_are_listed_with_every_other_fault(good, tmp_path):
+    from napari_metastasis.geometry import Size
+
+    size = Size(round(300 / MPP), round(200 / MPP))
+    for name, values in (("odd", (0, 3)), ("seven", (0, 7)), ("clear", (0, 1))):
+        write_mask(tmp_path / f"{name}.png", size, DISC_UM, RADIUS_UM, MPP, values=values)
+    masks = ("odd", None, "seven", "clear")
+    slides = [
+        replace(slide, annotation=name and tmp_path / f"{name}.png")
+        for slide, name in zip(good.slides, masks, strict=True)
+    ]
+    slides[1] = replace(slides[1], path=tmp_path / "gone.tif")
+    lines = problems(replace(good, slides=tuple(slides)))
+    (odd,) = (line for line in lines if line.startswith("train_tumour: "))
+    (seven,) = (line for line in lines if line.startswith("test_tumour: "))
+    assert str(tmp_path / "odd.png") in odd
+    assert "got the values 7 in" in seven
+    assert any(line.startswith("train_normal: ") and "does not exist" in line for line in lines)
+    assert not any(line.startswith("test_normal: ") for line in lines)

@@ -12,10 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from napari_metastasis.errors import DeviceError, ModelError, StorageError, TrainingError
+from napari_metastasis.errors import (
+    DeviceError,
+    ModelError,
+    StorageError,
+    TrainingError,
+    UnknownModelError,
+    WeightsError,
+)
 from napari_metastasis.models import build_network, load_initial, load_model
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.training import loop
+from napari_metastasis.training.beginning import load_beginning
 from napari_metastasis.training.classifier import PatchClassifier, _ema
 from napari_metastasis.training.loop import patch_spec, train_scannet
 from napari_metastasis.training.orientations import orientations_are_tied
@@ -216,6 +224,20 @@ def test_the_loss_is_the_cross_entropy_with_the_targets(tumour_class, monkeypatc
     torch.testing.assert_close(module.training_step(batch, 0), expected)
 
 
+@pytest.mark.parametrize("tumour_class", [0, 1])
+def test_the_loss_that_is_measured_is_that_of_the_labels(tumour_class, monkeypatch):
+    """By hand, of two patches, the first of them tumour: -log p and -log (1 - p)."""
+    spec = dataclasses.replace(patch_spec("tiny", "scannet-small", 0.972), tumour_class=tumour_class)
+    module = PatchClassifier(spec, TrainSettings(device="cpu"), AugmentSettings(), total_steps=1)
+    logits = torch.tensor([[0.3, -1.2], [0.7, 0.1]])
+    module.average = Fixed(logits)
+    logged = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
+    module.validation_step((torch.zeros(2, 3, 96, 96, dtype=torch.uint8), torch.tensor([1, 0]), torch.zeros(2)), 0)
+    p = logits.softmax(1)[:, tumour_class]
+    torch.testing.assert_close(logged["validation_loss"], -(p[0].log() + (1 - p[1]).log()) / 2)
+
+
 def test_two_devices_share_a_run_and_it_resumes(finished, tmp_path):
     """Two processes of the CPU stand for two GPUs: one model comes out, of half as many steps."""
     first = train(tmp_path / "run", devices=2, patience=5)
@@ -365,7 +387,62 @@ def test_a_broken_loss_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch
         return loss * float("nan") if self.current_epoch == 1 else loss
 
     monkeypatch.setattr(loop.PatchClassifier, "training_step", break_in_the_second_epoch)
-    with pytest.raises(TrainingError, match="finite loss"):
+    with pytest.raises(TrainingError, match="finite loss") as raised:
         train(tmp_path)
     stored = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert all(torch.isfinite(t).all() for t in stored["state_dict"].values() if t.is_floating_point())
+    # The remedy, as it is worded.
+    assert f"new --output, --initial {tmp_path / 'last.ckpt'} and with a lower --learning-rate" in str(raised.value)
+    monkeypatch.undo()
+    initial = load_beginning(tmp_path / "last.ckpt")
+    weights = train(tmp_path / "new", initial=initial, learning_rate=1e-4, epochs=1)
+    assert load_model(weights).card["initial"] == "tiny, unfinished"
+
+
+def test_weights_that_the_last_step_of_an_epoch_broke_are_not_stored(tmp_path, monkeypatch):
+    """The loss of every step is finite: none comes after it."""
+    original = loop.PatchClassifier.on_train_batch_end
+
+    def break_in_the_last_step(self, *args):
+        original(self, *args)
+        if self.current_epoch == 1 and self.global_step == 8:
+            next(self.average.parameters()).data.view(-1)[0] = float("inf")
+
+    monkeypatch.setattr(loop.PatchClassifier, "on_train_batch_end", break_in_the_last_step)
+    with pytest.raises(TrainingError, match=r"finite weights, got others in module.* after step 8; train in a new"):
+        train(tmp_path)
+    assert not (tmp_path / "tiny.safetensors").exists()
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_a_run_that_broke_in_its_first_epoch_has_nothing_to_begin_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.PatchClassifier, "training_step", lambda self, *_: next(self.parameters()).sum() * np.inf)
+    with pytest.raises(TrainingError, match="train in a new --output and with a lower --learning-rate"):
+        train(tmp_path)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_training_begins_with_the_last_epoch_of_a_run(tmp_path, tied):
+    """Of the same weights as the model that the run stored in the end."""
+    stored = load_initial(train(tmp_path, epochs=1, tie_orientations=tied))
+    initial = load_beginning(tmp_path / "last.ckpt")
+    assert (initial.architecture, initial.mean, initial.std) == (stored.architecture, stored.mean, stored.std)
+    assert list(initial.state) == list(stored.state)
+    assert all(torch.equal(initial.state[name], tensor) for name, tensor in stored.state.items())
+
+
+def test_checkpoints_that_training_cannot_begin_with(finished, tmp_path):
+    last = shutil.copy(finished.parent / "last.ckpt", tmp_path)
+    with pytest.raises(WeightsError, match=r"with its settings\.json beside it, got FileNotFound.*where the run wrote"):
+        load_beginning(last)
+    shutil.copy(finished.parent / "settings.json", tmp_path)
+    assert load_beginning(last).architecture == "scannet-small"
+    torch.save({"state_dict": {"average.module.other": torch.zeros(1)}}, last)
+    with pytest.raises(WeightsError, match=r"expected the checkpoint of a scannet-small network, got Error.*choose"):
+        load_beginning(last)
+    (tmp_path / "last.ckpt").write_bytes(b"cut short")
+    with pytest.raises(WeightsError, match="choose another file"):
+        load_beginning(last)
+    with pytest.raises(UnknownModelError):
+        load_beginning(tmp_path / "gone.ckpt")
+    assert load_beginning(finished).name == "tiny"

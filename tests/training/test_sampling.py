@@ -140,7 +140,7 @@ def test_class_first_then_slide(slides):
     assert {int(batch.sum()) for batch in labels} == {7, 8}
     seen = Counter()
     read = stream._patches._slide
-    stream._patches._slide = lambda index: (seen.update([(index)]), read(index))[1]
+    stream._patches._slide = lambda index, member: (seen.update([(index)]), read(index, member))[1]
     for k in range(20):
         stream.batch(k)
     normal = 22.5 * 20
@@ -203,6 +203,19 @@ def test_only_so_many_slides_stay_open(slides):
     assert stream.fingerprint == wide.fingerprint
 
 
+@pytest.mark.parametrize("truth", ["tif", "png"])
+def test_a_slide_that_is_closed_closes_its_mask(tmp_path, truth):
+    cohort = [disc_slide(tmp_path, name, truth=truth) for name in "abc"]
+    stream = SlideStream(cohort, SPEC, replace(SETTINGS, open_slides=1), 12, seed=7)
+    wide = SlideStream(cohort, SPEC, SETTINGS, 12, seed=7)
+    for number in range(3):
+        assert same(stream.batch(number), wide.batch(number))
+        (kept,) = stream._patches._open
+        opened = {k for k, member in enumerate(stream._patches.members) if member.truth._mask._opened is not None}
+        assert opened <= {kept}
+    assert all(member.truth._mask._opened is not None for member in wide._patches.members)
+
+
 def test_the_fingerprint_knows_what_decides_the_batches(slides, tmp_path):
     def fingerprint(*, of=slides, spec=SPEC, settings=SETTINGS, batch_size=12, seed=7):
         return SlideStream(of, spec, settings, batch_size, seed).fingerprint
@@ -250,6 +263,53 @@ def test_a_slide_that_fails_is_named_once_and_passed_over(slides, tmp_path, capl
     assert same(other.batch(2), batches[2])
     assert pickle.loads(fresh).failures == stream.failures
     assert len(journal.read_text().splitlines()) == 1
+
+
+def away(slide, tmp_path):
+    return replace(slide, path=tmp_path / "away" / slide.path.name)
+
+
+def test_a_slide_that_is_away_when_a_run_goes_on_keeps_its_place_in_every_draw(slides, tmp_path):
+    begun = SlideStream(slides, SPEC, SETTINGS, 24, seed=4)
+    whole = [begun.batch(k) for k in range(3)]
+    later = SlideStream((*slides[:2], away(slides[2], tmp_path), slides[3]), SPEC, SETTINGS, 24, seed=4)
+    assert later.fingerprint != begun.fingerprint
+    later.hold_to(begun.seen)
+    assert later.fingerprint == begun.fingerprint
+    assert [failure.slide for failure in later.failures] == [slides[2].name]
+    data = pickle.dumps(later)
+    for number, before in enumerate(whole):
+        after = later.batch(number)
+        np.testing.assert_array_equal(before.labels, after.labels)
+        kept = sum(np.array_equal(a, b) for a, b in zip(before.images, after.images, strict=True))
+        # Patches of other slides are those that they were.
+        assert 12 < kept < 24
+        assert same(pickle.loads(data).batch(number), after)
+    # What goes on from there, with the slide back, is the run that it was.
+    back = SlideStream(slides, SPEC, SETTINGS, 24, seed=4)
+    back.hold_to(later.seen)
+    assert same(back.batch(2), whole[2])
+
+
+def test_a_slide_that_could_not_be_read_when_a_run_began_stays_left_out(slides, tmp_path):
+    begun = SlideStream((slides[0], away(slides[1], tmp_path), *slides[2:]), SPEC, SETTINGS, 24, seed=4)
+    whole = begun.batch(3)
+    later = SlideStream(slides, SPEC, SETTINGS, 24, seed=4)
+    assert not same(later.batch(3), whole)
+    later.hold_to(begun.seen)
+    assert later.fingerprint == begun.fingerprint
+    assert later.counts == begun.counts == (3, 1)
+    assert same(later.batch(3), whole)
+
+
+def test_other_slides_are_no_run_to_go_on_with(slides):
+    begun = SlideStream(slides, SPEC, SETTINGS, 24, seed=4)
+    fewer = SlideStream(slides[:3], SPEC, SETTINGS, 24, seed=4)
+    exchanged = replace(slides[2], path=slides[3].path)
+    other = SlideStream((*slides[:2], exchanged, slides[3]), SPEC, SETTINGS, 24, seed=4)
+    for stream in (fewer, other):
+        stream.hold_to(begun.seen)
+        assert stream.fingerprint != begun.fingerprint
 
 
 def test_a_damaged_tile_costs_one_patch_wherever_it_is_met(slides, tmp_path):

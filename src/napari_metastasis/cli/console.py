@@ -36,6 +36,10 @@ __all__ = [
 #: Told (done, total), as the core's long jobs report.
 Progress = Callable[[int, int], None]
 
+_PACKAGE = __name__.partition(".")[0]
+#: What a logger does with a line that its level lets through.
+_Handle = Callable[[logging.Logger, logging.LogRecord], None]
+
 #: Seconds between two lines of progress where standard error is a file: enough to see life, few enough to read.
 _LINE_EVERY_S = 30.0
 #: Seconds of what rates are counted over.
@@ -166,21 +170,42 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 def quiet_libraries(*, quiet: bool) -> Iterator[None]:
     """Keep other libraries' warnings and log lines, which no user can act on, from standard error.
 
-    Warnings of this package are one line each, as errors are.
+    Warnings of this package, raised or logged, are one line each, as errors are.
     """
     # torch's C++ side reads this once, when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR" if quiet else "WARNING")
-    before = logging.root.manager.disable
+    own, notes, handle = logging.getLogger(_PACKAGE), _Notes(logging.WARNING), logging.Logger.handle
     with warnings.catch_warnings():
         if quiet:
             warnings.simplefilter("ignore")
-            logging.disable(logging.CRITICAL)
+            # Not logging.disable, which knows no exception; nor levels and handlers, which torch and Lightning set
+            # for themselves whenever they are first imported.
+            logging.Logger.handle = _only_own(handle)  # type: ignore[assignment, method-assign]
         warnings.simplefilter("always", MetastasisWarning)
         warnings.showwarning = partial(_show_warning, warnings.showwarning)
+        own.addHandler(notes)
         try:
             yield
         finally:
-            logging.disable(before)
+            own.removeHandler(notes)
+            logging.Logger.handle = handle  # type: ignore[method-assign]
+
+
+class _Notes(logging.Handler):
+    """Log lines as notes; where they came from, and the traceback of one, are for developers."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+def _only_own(handle: _Handle) -> _Handle:
+    """Return a way to handle log lines that drops those of other packages."""
+
+    def handle_own(logger: logging.Logger, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] == _PACKAGE:
+            handle(logger, record)
+
+    return handle_own
 
 
 def _show_warning(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ import typer
 
 from napari_metastasis.cli.console import Progress, note, say, show_progress, show_slides, stop_on_interrupt
 from napari_metastasis.cli.options import WrongUsage, was_given, with_settings
-from napari_metastasis.errors import MissingDependencyError, ScanCancelledError
+from napari_metastasis.errors import MissingDependencyError, ScanCancelledError, StorageError
 from napari_metastasis.settings import (
     AugmentSettings,
     CohortSettings,
@@ -93,8 +93,8 @@ def scannet(
     initial: Annotated[
         str,
         typer.Option(
-            help="Weights that training begins with: a model, a file of VGG16 weights, or vgg16-imagenet; random ones "
-            "by default."
+            help="Weights that training begins with: a model, the last.ckpt of another run, a file of VGG16 weights, "
+            "or vgg16-imagenet; random ones by default."
         ),
     ] = "",
     description: Annotated[
@@ -108,8 +108,9 @@ def scannet(
     same command is run again.
     """
     _need_training()
-    from napari_metastasis.models import correct_card, load_initial
+    from napari_metastasis.models import correct_card
     from napari_metastasis.scanning import resolve_devices
+    from napari_metastasis.training.beginning import load_beginning
     from napari_metastasis.training.loop import patch_spec, train_scannet
     from napari_metastasis.training.trainer import check_devices
 
@@ -123,7 +124,7 @@ def scannet(
     resolve_devices(settings.device)
     check_devices(settings)
     with show_progress("Fetching weights", unit="MB", scale=1e-6) as fetching:
-        beginning = load_initial(initial, progress=fetching) if initial else None
+        beginning = load_beginning(initial, progress=fetching) if initial else None
     spec = patch_spec(name or f"scannet-{output.resolve().name}", network.architecture, network.mpp, beginning)
     named = [path for path in (cohort, *(patches or ()), soft_labels, validation) if path is not None]
     run: dict[str, Any] = {
@@ -159,7 +160,12 @@ def scannet(
             )
         mixed = _stream(patches, soft_labels, spec, share, settings.seed) if patches else None
         weights = _on_cohort(
-            _read_cohort(cohort, splits, sampling.tumour_value), spec, how, patches=mixed, validation=measured, **run
+            _read_cohort(cohort, splits, sampling.tumour_value, output),
+            spec,
+            how,
+            patches=mixed,
+            validation=measured,
+            **run,
         )
     # Of a run that was finished before, too: what is not given keeps what was said then.
     correct_card(weights, {key: text for key, text in (("data", description), ("licence", licence)) if text})
@@ -196,12 +202,16 @@ def _all(patches: Path, spec: ModelSpec, settings: TrainSettings) -> PatchStream
     return AllPatches(open_patches(patches), spec.patch_px, settings.batch_size)
 
 
-def _read_cohort(path: Path, splits: CohortSettings, tumour_value: int) -> Cohort:
-    """Return a cohort in which nothing is wrong; name everything that is."""
+def _read_cohort(path: Path, splits: CohortSettings, tumour_value: int, output: Path) -> Cohort:
+    """Return a cohort in which nothing is wrong; name everything that is.
+
+    A run that has begun goes on without slides whose files went bad since: they are named, and passed over.
+    """
     from napari_metastasis.errors import CohortError
     from napari_metastasis.settings import SlideSettings
     from napari_metastasis.training.cohort import read_cohort
     from napari_metastasis.training.cohort_check import check_cohort
+    from napari_metastasis.training.trainer import LAST
 
     cohort = read_cohort(
         path, validation_share=splits.validation_share, seed=splits.split_seed, mpp=splits.cohort_mpp or None
@@ -212,7 +222,8 @@ def _read_cohort(path: Path, splits: CohortSettings, tumour_value: int) -> Cohor
         problems = check_cohort(cohort, threads=SlideSettings().threads, tumour_value=tumour_value, progress=progress)
     for problem in problems:
         note(str(problem))
-    if problems:
+    begun = any(output.glob(f"stage-*/{LAST}"))
+    if not all(begun and problem.of_files for problem in problems):
         raise CohortError(
             f"expected a cohort without faults, got the {len(problems)} above in {path}; put them right first"
         )
@@ -240,17 +251,22 @@ class _Bars:
 
 def _on_cohort(cohort: Cohort, spec: ModelSpec, how: CohortTraining, *, output: Path, **run: Any) -> Path:
     from napari_metastasis.pipeline.stages import train_on_cohort
+    from napari_metastasis.training.failures import JOURNAL, read_failures
 
     bars = _Bars()
     try:
         done = train_on_cohort(cohort, spec, how, output=output, bar=bars, should_stop=bars.should_stop, **run)
+        for number, count in enumerate(done.mined, start=1):
+            note(f"round {number}: {count} hard negatives; see {output / f'mining-{number}'}")
     except ScanCancelledError:
         # Nobody but Ctrl-C stops it here.
         raise KeyboardInterrupt from None
-    for number, count in enumerate(done.mined, start=1):
-        note(f"round {number}: {count} hard negatives; see {output / f'mining-{number}'}")
-    for failure in done.failures:
-        note(f"{failure.slide} was passed over: {failure.reason}")
+    finally:
+        # However it ended: a run that was stopped, or failed, has passed over slides all the same. A disk that cannot
+        # be read any more must not hide what went wrong first.
+        with suppress(StorageError):
+            for failure in read_failures(output / JOURNAL):
+                note(f"{failure.slide} was passed over: {failure.reason}")
     return done.weights
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_metastasis.errors import CohortError, ScanCancelledError, TrainingError
+from napari_metastasis.errors import CohortError, ScanCancelledError, TrainingError, WeightsError
 from napari_metastasis.models import InitialWeights, ModelSpec, load_checkpoint, load_initial, save_checkpoint
 from napari_metastasis.pipeline.cohort import ProgressBar, in_parts
 from napari_metastasis.pipeline.mining_round import listing, mine_cohort
@@ -21,7 +22,7 @@ from napari_metastasis.settings import (
 from napari_metastasis.slides import reading_threads
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort, write_cohort
-from napari_metastasis.training.failures import SlideFailure, add_failure, read_failures
+from napari_metastasis.training.failures import JOURNAL, SlideFailure, add_failure, read_failures
 from napari_metastasis.training.hard_negatives import HardNegative, strongest_first
 from napari_metastasis.training.loop import train_scannet
 from napari_metastasis.training.mined_stream import check_shares, with_hard_negatives
@@ -31,6 +32,8 @@ from napari_metastasis.training.streams import BalancedPatches, MixedStream, Pat
 from napari_metastasis.training.truth import tumour_value_of
 
 __all__ = ["CohortTraining", "StagedRun", "train_on_cohort"]
+
+_LOG = logging.getLogger(__name__)
 
 #: Validation patches must not be those of any training batch, whatever the seed.
 _VALIDATION_SEED = 1
@@ -98,7 +101,7 @@ def train_on_cohort(
     output
         Run folder.
     data_description, licence
-        For the model card.
+        For the model card; that of a run that was finished before keeps what it says.
     bar
         Shows the steps that are no training, which has a bar of its own.
     should_stop
@@ -131,7 +134,7 @@ def train_on_cohort(
         # Said once for all slides: the splits of a cohort must not differ in what they take for tumour.
         how = replace(how, sampling=replace(how.sampling, tumour_value=tumour_value_of(cohort.slides)))
     final = output / f"{spec.name}.safetensors"
-    _keep_later_rounds(final, how.mining.mining_rounds)
+    said = _said_before(final, how.mining.mining_rounds)
     run = _Run(cohort, training, spec, how, output, data_description, licence, bar, should_stop)
     measured = run.validation() if validation is None else validation
     # Not before: what has to be put right first may be the cohort itself.
@@ -144,11 +147,12 @@ def train_on_cohort(
         found.append(len(fresh))
         mined = _merged(mined, fresh)
         if not mined:
-            # Nothing to learn from: the model of the stage before is the run's.
+            # Nothing to learn from.
+            _LOG.warning("nothing was mined in round %d: the model of the stage before is the run's", number)
             break
         weights = run.train(number, mined, initial=load_initial(weights), patches=patches, validation=measured)
     model = load_checkpoint(weights)
-    save_checkpoint(final, model.network, model.spec, {**model.card, "mined": found})
+    save_checkpoint(final, model.network, model.spec, {**model.card, **said, "mined": found})
     return StagedRun(final, tuple(found), run.failures())
 
 
@@ -172,16 +176,26 @@ def _merged(earlier: tuple[HardNegative, ...], fresh: tuple[HardNegative, ...]) 
     return strongest_first(places.values())
 
 
-def _keep_later_rounds(final: Path, rounds: int) -> None:
-    """Refuse to put the model of an earlier round in the place of a finished one."""
-    if not (final.exists() and final.with_suffix(".json").exists()):
-        return
-    done = len(load_checkpoint(final).card.get("mined", ()))
+def _said_before(final: Path, rounds: int) -> dict[str, str]:
+    """Return what the card of a finished run says of data and licence, which may have been corrected since.
+
+    Raises
+    ------
+    TrainingError
+        If it has more rounds behind it than are asked for: no earlier model takes the place of a finished one.
+    """
+    try:
+        card = load_checkpoint(final).card
+    except WeightsError:
+        # Not there, or not whole: a kill may have come between its weights and its card. The stages hold all of it.
+        return {}
+    done = len(card.get("mined", ()))
     if done > rounds:
         raise TrainingError(
             f"expected mining rounds of at least {done}, which {final} has behind it, got {rounds}; the model after "
             f"round {rounds} is {final.parent / f'stage-{rounds}' / final.name}"
         )
+    return {key: card[key] for key in ("data", "licence") if key in card}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +214,7 @@ class _Run:
 
     @property
     def journal(self) -> Path:
-        return self.output / "failures.jsonl"
+        return self.output / JOURNAL
 
     def failures(self) -> tuple[SlideFailure, ...]:
         """Return every failure of this run's folder, once for each slide."""
@@ -294,6 +308,8 @@ class _Run:
             )
 
     def _fail(self, slide: CohortSlide, reason: str) -> None:
+        if slide.name not in {failure.slide for failure in self.failures()}:
+            _LOG.warning("%s is not mined and is passed over: %s", slide.name, reason)
         add_failure(self.journal, SlideFailure(slide.name, reason))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_metastasis.scanning.choice import ChosenEngine, choose_engine
-from napari_metastasis.scanning.engine import Engine, predict_views, resolve_devices
+from napari_metastasis.scanning.engine import Engine, computes_bfloat16, predict_views, resolve_devices
 from napari_metastasis.scanning.engine_openvino import OpenVinoEngine
 from napari_metastasis.scanning.engine_torch import TorchEngine
 from napari_metastasis.scanning.heatmap import Heatmap
@@ -22,6 +22,7 @@ __all__ = [
     "ScanPlan",
     "TorchEngine",
     "choose_engine",
+    "computes_bfloat16",
     "digest",
     "journal_path",
     "never",

@@ -17,7 +17,7 @@ import torch
 from napari_metastasis import __version__
 from napari_metastasis.errors import DeviceError, MissingDependencyError, SettingsError
 from napari_metastasis.models import Model
-from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array, resolve_devices
+from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array, computes_bfloat16, resolve_devices
 from napari_metastasis.scanning.engine_openvino import OpenVinoEngine, has_openvino, openvino_precisions
 from napari_metastasis.scanning.engine_torch import TorchEngine
 from napari_metastasis.scanning.scanner import never
@@ -156,10 +156,7 @@ def _torch_precisions(kind: str) -> tuple[str, ...]:
         return ("float16", "float32")
     if kind == "mps":
         return ("float16", "float32")
-    # Private, but the only way to ask; a torch without them is one on which bfloat16 is not worth a try.
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    has_bfloat16 = any(getattr(torch.cpu, name, bool)() for name in asked)
-    return ("bfloat16", "float32") if has_bfloat16 else ("float32",)
+    return ("bfloat16", "float32") if computes_bfloat16(kind) else ("float32",)
 
 
 def _windows(settings: ScanSettings, kind: str, patch_px: int, stride_px: int) -> dict[int, int]:

@@ -11,7 +11,10 @@ import torch
 
 from napari_metastasis.errors import DeviceError, SettingsError
 
-__all__ = ["Engine", "predict_views", "resolve_devices"]
+__all__ = ["Engine", "computes_bfloat16", "predict_views", "resolve_devices"]
+
+#: Compute capability of the first NVIDIA GPUs with bfloat16, Ampere; older ones imitate it.
+_AMPERE = (8, 0)
 
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -97,6 +100,23 @@ def resolve_devices(device: str) -> tuple[str, ...]:
     if int(match.group(1)) >= gpus:
         raise DeviceError(f"expected one of {gpus} GPUs (cuda:0 to cuda:{gpus - 1}), got {device}; choose one of them")
     return (device,)
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Return whether torch computes bfloat16 in hardware on a device; imitated, it is slower than float32.
+
+    Parameters
+    ----------
+    device
+        From :func:`resolve_devices`.
+    """
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        return torch.cuda.get_device_capability(device) >= _AMPERE
+    # Private, but the only way to ask; a torch without them is one on which bfloat16 is not worth a try. What oneDNN
+    # says it supports is true of every processor with AVX-512.
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return kind == "cpu" and any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
 def predict_views(engine: Engine, image: UInt8Array, views: int) -> FloatArray:

@@ -119,7 +119,9 @@ class PatchTraining(lightning.LightningModule):
         probability = logits.softmax(dim=1)[:, self.tumour_class]
         self.auroc.update(probability, label)
         self.accuracy.update(probability, label)
-        loss = nn.functional.cross_entropy(logits, label)
+        # Labels say whether there is tumour, not which logit is its own.
+        of_class = label if self.tumour_class == 1 else 1 - label
+        loss = nn.functional.cross_entropy(logits, of_class)
         self.log("validation_loss", loss, batch_size=len(label), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:

@@ -176,7 +176,10 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
     folder = Path(path).resolve().parent
 
     def beside(target: Path | None) -> str:
-        return "" if target is None else Path(os.path.relpath(target.resolve(), folder)).as_posix()
+        if target is None:
+            return ""
+        # Of the folder alone: a slide is called what its link is called, which may point to a file named by its hash.
+        return Path(os.path.relpath(target.parent.resolve() / target.name, folder)).as_posix()
 
     with atomic_text(path) as file:
         rows = csv.writer(file, lineterminator="\n")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from napari_metastasis.errors import MetastasisError, MissingPixelSizeError
+from napari_metastasis.annotations import MaskFile, mask_value
+from napari_metastasis.errors import AnnotationError, MetastasisError, MissingPixelSizeError
 from napari_metastasis.geometry import Size
 from napari_metastasis.slides import open_slide
 from napari_metastasis.training.cohort import Cohort, CohortSlide, Split
@@ -40,10 +42,13 @@ class CohortProblem:
         Name of the slide; empty where the cohort as a whole is meant.
     message
         One line: what was expected, what came, what to do.
+    of_files
+        Whether the slide's own files are at fault, alone: a run that has begun can pass the slide over.
     """
 
     slide: str
     message: str
+    of_files: bool = False
 
     def __str__(self) -> str:
         """Return slide and message, for a list."""
@@ -77,14 +82,14 @@ def check_cohort(
         Called with (slides checked, slides in all).
     """
     annotated = [slide for slide in cohort.slides if slide.annotation and slide.annotation.is_file()]
-    value = tumour_value or tumour_value_of(annotated)
+    value, unclear = (tumour_value, {}) if tumour_value else _detected(annotated)
     reports: list[_Report] = []
     with ThreadPoolExecutor(threads) as pool:
-        for report in pool.map(lambda slide: _check_slide(slide, cohort, value), cohort.slides):
+        for report in pool.map(lambda slide: _check_slide(slide, cohort, value, unclear), cohort.slides):
             reports.append(report)
             if progress is not None:
                 progress(len(reports), len(cohort.slides))
-    of_slides = (CohortProblem(one.slide.name, message) for one in reports for message in one.messages)
+    of_slides = (CohortProblem(one.slide.name, message, of_files=True) for one in reports for message in one.messages)
     return (*of_slides, *_repeated(reports), *_shared_patients(cohort.slides), *_empty_classes(cohort, reports))
 
 
@@ -139,7 +144,30 @@ def check_split(
     return tuple(problems)
 
 
-def _check_slide(slide: CohortSlide, cohort: Cohort, tumour_value: int) -> _Report:
+def _detected(annotated: Sequence[CohortSlide]) -> tuple[int, Mapping[Path, str]]:
+    """Return the value that means tumour in the masks, and what is wrong with those that allow of none."""
+    try:
+        return tumour_value_of(annotated), {}
+    except AnnotationError:
+        # It names one mask at most; whoever mends a cohort wants to hear of all, and of its other faults.
+        unclear = {slide.annotation: fault for slide in annotated if slide.annotation and (fault := _fault(slide))}
+        return tumour_value_of([slide for slide in annotated if slide.annotation not in unclear]), unclear
+
+
+def _fault(slide: CohortSlide) -> str:
+    """Return why nothing can be told from the values of a slide's mask; empty where something can, or it has none."""
+    assert slide.annotation is not None
+    if not is_mask(slide.annotation):
+        return ""
+    try:
+        with MaskFile(slide.annotation) as mask:
+            mask_value(mask.values(), str(slide.annotation))
+    except AnnotationError as error:
+        return str(error)
+    return ""
+
+
+def _check_slide(slide: CohortSlide, cohort: Cohort, tumour_value: int, unclear: Mapping[Path, str]) -> _Report:
     """Open a slide and its annotation."""
     messages = []
     if slide.annotation is None and (slide.tumour or cohort.layout == "images-and-masks"):
@@ -149,6 +177,8 @@ def _check_slide(slide: CohortSlide, cohort: Cohort, tumour_value: int) -> _Repo
             messages.append(f"expected {what}, got none in {cohort.origin}; add it, or take the slide away")
     elif slide.annotation is not None and not slide.annotation.is_file():
         messages.append(f"expected an annotation at {slide.annotation}, got no such file; correct the path")
+    elif slide.annotation is not None and slide.annotation in unclear:
+        messages.append(unclear[slide.annotation])
     try:
         with open_slide(slide.path, slide.mpp) as opened:
             fingerprint, size, bounds = opened.fingerprint, opened.size, opened.bounds

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from napari_metastasis.storage import storage_errors
 
-__all__ = ["SlideFailure", "add_failure", "read_failures"]
+__all__ = ["JOURNAL", "SlideFailure", "add_failure", "read_failures"]
+
+#: File of a run folder that failures are added to.
+JOURNAL = "failures.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def fit(
     Raises
     ------
     TrainingError
-        If the loss is no longer finite.
+        If the loss or the weights are no longer finite; a checkpoint found there stays what it was.
     StorageError
         If the folder cannot be written.
     """

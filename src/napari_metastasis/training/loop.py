@@ -18,16 +18,19 @@ from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.classifier import PatchClassifier
 from napari_metastasis.training.curves import write_curves
 from napari_metastasis.training.fitting import fit
+from napari_metastasis.training.held_slides import hold_slides, write_slides
 from napari_metastasis.training.ranks import run_on_ranks
 from napari_metastasis.training.streams import PatchStream
-from napari_metastasis.training.trainer import LAST, check_devices
+from napari_metastasis.training.trainer import LAST, SETTINGS, check_devices
 
 __all__ = ["patch_spec", "train_scannet"]
 
 #: Settings that change no weight: how fast patches are read.
 _MAY_CHANGE = frozenset({"workers", "prefetch"})
+#: File of a run folder: what was seen of the slides when the run began.
+_SLIDES = "slides.json"
 #: Of other files in a run folder.
-_TAKEN_NAMES = frozenset({"", "settings"})
+_TAKEN_NAMES = frozenset({"", "settings", "slides"})
 
 
 def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
@@ -74,9 +77,9 @@ def train_scannet(
         Batches of patches of ``spec.patch_px``. The second is measured after every epoch; it decides nothing, unless
         ``settings.patience`` asks for the best epoch.
     output
-        Run folder: ``settings.json``, ``last.ckpt``, ``log/version_<start>/metrics.csv``, ``curves.csv`` and
-        ``curves.png``, ``<name>.safetensors`` and its card. A run found there with the same settings and data goes on
-        where it stopped.
+        Run folder: ``settings.json``, ``slides.json`` where streams are of slides, ``last.ckpt``,
+        ``log/version_<start>/metrics.csv``, ``curves.csv`` and ``curves.png``, ``<name>.safetensors`` and its card. A
+        run found there with the same settings and data goes on where it stopped, with the slides that it began with.
     settings, augment
         How to train, and how patches are varied.
     data_description, licence
@@ -98,13 +101,17 @@ def train_scannet(
     ModelError
         If the initial weights do not fit.
     TrainingError
-        If the folder holds a run with other settings or data, or the loss is no longer finite.
+        If the folder holds a run with other settings or data, or the loss or the weights are no longer finite.
     StorageError
         If the folder cannot be written.
     """
     check_devices(settings)
     weights = output / f"{spec.name}.safetensors"
     steps = _steps(training, settings)
+    begun = weights.exists() or (output / LAST).exists()
+    record, streams = output / _SLIDES, {"training": training, "validation": validation}
+    if begun:
+        hold_slides(record, streams)
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         _claim(
@@ -118,8 +125,10 @@ def train_scannet(
                 "training_sha256": training.fingerprint,
                 "validation_sha256": validation.fingerprint,
             },
-            begun=weights.exists() or (output / LAST).exists(),
+            begun=begun,
         )
+        if not (begun and record.exists()):
+            write_slides(record, streams)
     if not (weights.exists() and weights.with_suffix(".json").exists()):
         run = _Run(
             spec=spec,
@@ -194,7 +203,7 @@ def _steps(training: PatchStream, settings: TrainSettings) -> int:
 
 def _claim(output: Path, wanted: dict[str, Any], *, begun: bool) -> None:
     """Write the run's settings, or check that the run found there has the same; one that never began has no say."""
-    path = output / "settings.json"
+    path = output / SETTINGS
     text = json.dumps(wanted, indent=2) + "\n"
     if begun and path.exists():
         if path.read_text(encoding="utf-8") != text:

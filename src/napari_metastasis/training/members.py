@@ -18,7 +18,7 @@ from napari_metastasis.slides import Slide, open_slide
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.truth import TumourTruth, open_truth
 
-__all__ = ["Member", "Places", "look_at", "open_member"]
+__all__ = ["Member", "Places", "SeenSlide", "look_at", "open_member"]
 
 #: Random places share no tiles, so that little is kept of each slide; enough for a picture that is decoded whole.
 _CACHE_MIB = 4
@@ -58,6 +58,30 @@ class Member:
     truth: TumourTruth
     places: Places
     fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSlide:
+    """What a look at a slide found, in so far as it decides what is drawn.
+
+    Attributes
+    ----------
+    slide
+        Its name.
+    sha256
+        The member's fingerprint; empty where the slide could not be read.
+    gives
+        Classes that it gives patches of.
+    """
+
+    slide: str
+    sha256: str = ""
+    gives: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, member: Member) -> SeenSlide:
+        """Return what was found of a slide that could be read."""
+        return cls(member.slide.name, member.fingerprint, tuple(k for k in (0, 1) if member.places.gives(k)))
 
 
 def open_member(slide: CohortSlide) -> Slide:

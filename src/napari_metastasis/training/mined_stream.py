@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +23,6 @@ from napari_metastasis.training.streams import MixedStream, PatchBatch, PatchStr
 from napari_metastasis.training.truth import TumourTruth
 
 __all__ = ["HardNegativeStream", "check_shares", "with_hard_negatives"]
-
-_LOG = logging.getLogger(__name__)
 
 #: Of the patches that are not mined; the rest keep some ordinary normal tissue in view.
 _MOST_TUMOUR = 0.99
@@ -165,7 +162,7 @@ def with_hard_negatives(
     """Return patches straight from slides, of which mined ones take their share in the place of other normal ones.
 
     Tumour keeps its share of the batch, so that probabilities keep their meaning from one stage to the next. Where
-    nothing was mined, training goes on without; the log says so.
+    nothing was mined, as before the first round, they are all of the batch.
 
     Parameters
     ----------
@@ -180,7 +177,6 @@ def with_hard_negatives(
         If the shares of tumour and of mined patches leave no room for other normal patches.
     """
     if not mined:
-        _LOG.warning("nothing was mined: training goes on without hard negatives")
         return SlideStream(slides, spec, settings, batch_size, seed, journal=journal)
     part, tumour = check_shares(settings, mining, batch_size)
     # An epoch has as many batches as it has without mined patches.

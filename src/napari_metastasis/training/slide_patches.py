@@ -17,7 +17,7 @@ from napari_metastasis.errors import MetastasisError, TrainingError
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.failures import SlideFailure, add_failure, read_failures
-from napari_metastasis.training.members import Member, open_member
+from napari_metastasis.training.members import Member, SeenSlide, open_member
 from napari_metastasis.training.streams import PatchBatch
 
 __all__ = ["SlidePatches"]
@@ -39,18 +39,21 @@ class SlidePatches:
     patch_px
         Side of a patch, in model pixels.
     open_slides
-        Slides that a process keeps open.
+        Slides that a process keeps open, each with its mask.
     journal
         File to which each failure is added as a line of JSON, so that those of other processes are heard of too.
 
     Attributes
     ----------
+    seen
+        What was found of every slide that was asked for, once prepared.
     members
-        The slides, once prepared.
+        Of these, those that give patches; ``None`` for one that a run began with and that cannot be read now.
     """
 
     def __init__(self, *, patch_px: int, open_slides: int, journal: Path | None) -> None:
-        self.members: tuple[Member, ...] = ()
+        self.seen: tuple[SeenSlide, ...] = ()
+        self.members: tuple[Member | None, ...] = ()
         self._patch_px = patch_px
         self._open_slides = open_slides
         self._journal = journal
@@ -115,6 +118,7 @@ class SlidePatches:
             If no slide gives patches of a class that is needed.
         """
         found: list[Member] = []
+        seen: list[SeenSlide] = []
 
         def attempt(slide: CohortSlide) -> Member | SlideFailure | None:
             if should_stop is not None and should_stop():
@@ -131,12 +135,48 @@ class SlidePatches:
                     return False
                 if isinstance(result, Member):
                     found.append(result)
+                    seen.append(SeenSlide.of(result))
                 else:
                     self._report(result)
+                    seen.append(SeenSlide(result.slide))
                 if progress is not None:
                     progress(done, len(slides))
-        self._take(tuple(found), needed=needed, looked_at=len(slides))
+        self._take(tuple(seen), tuple(found))
+        for label in needed:
+            if not len(self._of_class[label]):
+                self.members = ()
+                failed = "; ".join(f"{failure.slide}: {failure.reason}" for failure in self.failures)
+                raise TrainingError(
+                    f"expected slides that give {_CLASSES[label]} patches, got none of {len(slides)}; "
+                    "check the annotations" + (f" ({failed})" if failed else "")
+                )
         return True
+
+    def hold_to(self, before: Sequence[SeenSlide]) -> None:
+        """Go on with the slides that a run began with, so that its draws stay what they were.
+
+        A slide that cannot be read any more keeps its number in every draw, and others stand in for its patches, as if
+        it had failed in the middle of the run; one that could not be read then stays left out. Other slides than those
+        that were asked for are no run to go on with, and change nothing.
+
+        Parameters
+        ----------
+        before
+            What was seen when the run began.
+        """
+        if [one.slide for one in before] != [one.slide for one in self.seen]:
+            return
+        self.close()
+        self._unopened.clear()
+        read = iter(self.members)
+        seen, members = [], []
+        for was, now in zip(before, self.seen, strict=True):
+            member = next(read) if now.sha256 else None
+            # What was exchanged since is not held back: its fingerprint has to tell.
+            seen.append(was if not was.sha256 or member is None else now)
+            if was.sha256:
+                members.append(member)
+        self._take(tuple(seen), tuple(members))
 
     def batch(self, labels: npt.NDArray[np.int64], key: Sequence[int]) -> PatchBatch:
         """Return a patch for each label; every one has a generator of its own, from the key and its row.
@@ -157,16 +197,17 @@ class SlidePatches:
             slide.close()
         self._open.clear()
         for member in self.members:
-            member.truth.close()
+            if member is not None:
+                member.truth.close()
 
     def _patch(self, label: int, key: list[int]) -> npt.NDArray[np.uint8]:
         """Return a patch of a class, from the first slide in a random order that gives one."""
         for index in np.random.default_rng(key).permutation(self._of_class[label]).tolist():
-            if index in self._unopened:
-                continue
             member = self.members[index]
+            if member is None or index in self._unopened:
+                continue
             try:
-                slide = self._slide(index)
+                slide = self._slide(index, member)
             except (MetastasisError, OSError) as error:
                 # Remembered: a file that is gone would be looked for again at every turn.
                 self._unopened.add(index)
@@ -185,8 +226,8 @@ class SlidePatches:
             f"read any more (failed: {names}); check the disk, then start again: the run goes on where it stopped"
         )
 
-    def _slide(self, index: int) -> Slide:
-        """Return a slide, opened unless it is open; the one used longest ago is closed where there are too many."""
+    def _slide(self, index: int, member: Member) -> Slide:
+        """Return a member's slide, opened unless it is open; of too many, the one used longest ago is closed."""
         if self._process != os.getpid():
             # A forked process must not read through what its parent opened.
             self._open.clear()
@@ -194,24 +235,22 @@ class SlidePatches:
         slide = self._open.pop(index, None)
         if slide is None:
             if len(self._open) >= self._open_slides:
-                self._open.popitem(last=False)[1].close()
-            slide = open_member(self.members[index].slide)
+                oldest, evicted = self._open.popitem(last=False)
+                evicted.close()
+                # Its mask with it: a decoded picture may take more memory than the slide.
+                closed = self.members[oldest]
+                if closed is not None:
+                    closed.truth.close()
+            slide = open_member(member.slide)
         self._open[index] = slide
         return slide
 
-    def _take(self, members: tuple[Member, ...], *, needed: Sequence[int], looked_at: int) -> None:
-        of_class = tuple(
-            np.array([i for i, member in enumerate(members) if member.places.gives(label)], dtype=np.int64)
-            for label in (0, 1)
+    def _take(self, seen: tuple[SeenSlide, ...], members: tuple[Member | None, ...]) -> None:
+        self.seen, self.members = seen, members
+        gives = [one.gives for one in seen if one.sha256]
+        self._of_class = tuple(
+            np.array([i for i, classes in enumerate(gives) if label in classes], dtype=np.int64) for label in (0, 1)
         )
-        for label in needed:
-            if not len(of_class[label]):
-                failed = "; ".join(f"{failure.slide}: {failure.reason}" for failure in self.failures)
-                raise TrainingError(
-                    f"expected slides that give {_CLASSES[label]} patches, got none of {looked_at}; "
-                    "check the annotations" + (f" ({failed})" if failed else "")
-                )
-        self.members, self._of_class = members, of_class
 
     def _report(self, failure: SlideFailure) -> None:
         """Name a slide, the first time that it fails."""

@@ -14,7 +14,7 @@ from napari_metastasis.settings import SamplingSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.failures import SlideFailure
-from napari_metastasis.training.members import Member, Places, look_at
+from napari_metastasis.training.members import Member, Places, SeenSlide, look_at
 from napari_metastasis.training.slide_patches import SlidePatches
 from napari_metastasis.training.truth import TumourTruth, tumour_value_of
 
@@ -80,10 +80,22 @@ class StreamOfSlides(ABC):
             "patch_px": self.spec.patch_px,
             "batch_size": self.batch_size,
             "seed": self.seed,
-            "slides": [member.fingerprint for member in self._prepared().members],
+            "slides": [one.sha256 for one in self.seen if one.sha256],
             **self._how(),
         }
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def seen(self) -> tuple[SeenSlide, ...]:
+        """Return what was found of every slide that may give patches; prepares the stream."""
+        return self._prepared().seen
+
+    def hold_to(self, before: Sequence[SeenSlide]) -> None:
+        """Go on with the slides that a run began with; prepares the stream.
+
+        See :meth:`~napari_metastasis.training.slide_patches.SlidePatches.hold_to`.
+        """
+        self._prepared().hold_to(before)
 
     @property
     def failures(self) -> tuple[SlideFailure, ...]:

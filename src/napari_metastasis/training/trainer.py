@@ -23,12 +23,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_metastasis.errors import DeviceError, MetastasisError, TrainingError
+from napari_metastasis.scanning import computes_bfloat16, resolve_devices
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import atomic_write
 from napari_metastasis.training.streams import PatchStream
 
 __all__ = [
     "LAST",
+    "SETTINGS",
     "BatchNumbers",
     "KeepBest",
     "check_devices",
@@ -39,8 +41,8 @@ __all__ = [
     "was_stopped_early",
 ]
 
-#: File of a run folder: the epoch that ended last.
-LAST = "last.ckpt"
+#: Files of a run folder: the epoch that ended last, and what the run was told.
+LAST, SETTINGS = "last.ckpt", "settings.json"
 
 
 class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -99,17 +101,29 @@ class _AtomicCheckpoints(TorchCheckpointIO):
 
 
 class _StopOnNaN(lightning.Callback):
-    """Stop before broken weights replace the last good checkpoint."""
+    """Stop before broken weights replace the last good checkpoint of the run in ``output``."""
+
+    def __init__(self, output: Path) -> None:
+        self.last = output / LAST
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
     ) -> None:
         del pl_module, args
         if not math.isfinite(float(outputs["loss"])):
-            raise TrainingError(
-                f"expected a finite loss, got {float(outputs['loss'])} at step {trainer.global_step}; "
-                "the last checkpoint is good: lower the learning rate and start again"
-            )
+            raise self._error(f"a finite loss, got {float(outputs['loss'])} at step {trainer.global_step}")
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # The loss is that of the weights before the step: what an epoch's last step broke shows in no loss of it.
+        # Lightning validates an epoch before it stores it.
+        average = pl_module.get_submodule("average").state_dict()
+        broken = [name for name, tensor in average.items() if not bool(torch.isfinite(tensor).all())]
+        if broken:
+            raise self._error(f"finite weights, got others in {broken[0]} after step {trainer.global_step}")
+
+    def _error(self, what: str) -> TrainingError:
+        beginning = f", --initial {self.last}" if self.last.exists() else ""
+        return TrainingError(f"expected {what}; train in a new --output{beginning} and with a lower --learning-rate")
 
 
 class KeepBest(lightning.Callback):
@@ -203,7 +217,7 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         ),
-        _StopOnNaN(),
+        _StopOnNaN(output),
         _WaitShare(),
     ]
     if settings.patience:
@@ -217,7 +231,7 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
         accelerator=accelerator,
         devices=devices,
         strategy="ddp" if settings.devices > 1 else "auto",
-        precision=_precision(settings.precision, accelerator),
+        precision=_precision(settings),
         max_epochs=settings.epochs,
         logger=CSVLogger(output, name="log"),
         callbacks=callbacks,
@@ -303,10 +317,9 @@ def _accelerator(settings: TrainSettings) -> tuple[str, Any]:
     return "gpu", list(range(first, first + settings.devices))
 
 
-def _precision(precision: str, accelerator: str) -> Any:
+def _precision(settings: TrainSettings) -> Any:
+    precision = settings.precision
     if precision == "auto":
-        on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-        has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        fast_cpu = has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        precision = "bfloat16" if on_gpu or fast_cpu else "float32"
+        devices = resolve_devices(settings.device)[: settings.devices]
+        precision = "bfloat16" if all(map(computes_bfloat16, devices)) else "float32"
     return {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]
