@@ -41,8 +41,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--initial", required=True)
-    parser.add_argument("options", nargs="*", help="for train scannet, after --")
-    arguments = parser.parse_args()
+    # What stands behind the dashes is another command's; argparse would call it unknown.
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, options = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     regions, folder = arguments.data.resolve() / "regions", arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     # By its path: the folds do not see the user's own models.
@@ -58,7 +59,7 @@ def main() -> None:
             sys.executable, "-m", "napari_metastasis", "train", "scannet", "--cohort", listed,
             "--patches", arguments.data / "pcam_train.zip", "--validation", arguments.data / "pcam_valid.zip",
             "--validation-share", 0, "--initial", beginning, "--mining-rounds", 0, "--output", folder / f"fold-{fold}",
-            "--name", f"fold-{fold}", *arguments.options,
+            "--name", f"fold-{fold}", *options,
         ]  # fmt: skip
         # The models of the folds are of no use to anybody by name.
         environment = {**os.environ, "XDG_DATA_HOME": str(folder.resolve())}
