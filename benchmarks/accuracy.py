@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--card", type=Path)
+    parser.add_argument("--trained-on-regions", action="store_true", help="leave the regions out: they tell nothing")
     arguments = parser.parse_args()
     model = load_model(arguments.model)
     valid = open_patches(arguments.data / "pcam_valid.zip")
@@ -69,7 +70,8 @@ def main() -> None:
         figures[f"patches, AUC, {views} view(s), low"] = round(report.auc.low, 4)
         figures[f"patches, AUC, {views} view(s), high"] = round(report.auc.high, 4)
         figures[f"patches, accuracy, {views} view(s)"] = round(report.accuracy.value, 4)
-    for mpp in (0.58, 0.7, 0.83, 0.97):
+        figures[f"patches, calibration error, {views} view(s)"] = round(report.calibration_error.value, 4)
+    for mpp in () if arguments.trained_on_regions else (0.58, 0.7, 0.83, 0.97):
         for views in (1, 8) if mpp == 0.7 else (1,):
             auc = region_auc(model, arguments.data / "regions", mpp=mpp, views=views)
             figures[f"regions, pixel AUC at {mpp} µm/px, {views} view(s)"] = round(auc, 4)

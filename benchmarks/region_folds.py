@@ -1,9 +1,10 @@
 """What training on regions is worth on regions it did not see: five folds of neighbouring numbers.
 
-Run with ``python benchmarks/region_folds.py DATA FOLDER --initial MODEL [-- OPTIONS OF train scannet]``. DATA holds
-``regions/`` (``images`` and ``masks``), ``pcam_train.zip`` and ``pcam_valid.zip``. Each fold trains on from the same
-weights, which must not have seen the regions, on labelled patches and on the regions of the other folds; neighbouring
-numbers stay together, for they may be of one slide. The figure is the area under the curve over the pixels of all
+Run with ``python benchmarks/region_folds.py DATA FOLDER --initial MODEL [--share 0.5] [-- OPTIONS OF train scannet]``.
+DATA holds ``regions/`` (``images`` and ``masks``), ``pcam_train.zip`` and ``pcam_valid.zip``. Each fold trains on from
+the same weights, which must not have seen the regions, on labelled patches and on the regions of the other folds;
+neighbouring numbers stay together, for they may be of one slide. With ``--share``, what is measured lies between the
+initial and the trained weights (``average_weights.py``). The figure is the area under the curve over the pixels of all
 regions, each scored by the model that did not see it.
 """
 
@@ -14,10 +15,12 @@ import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from accuracy import region_pixels
+from average_weights import averaged
 from sklearn.metrics import roc_auc_score
 
 from napari_metastasis.models import list_models, load_model
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--initial", required=True)
+    parser.add_argument("--share", type=float, default=1.0, help="of the way from the initial to the trained weights")
     # What stands behind the dashes is another command's; argparse would call it unknown.
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, options = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
@@ -64,9 +68,9 @@ def main() -> None:
         # The models of the folds are of no use to anybody by name.
         environment = {**os.environ, "XDG_DATA_HOME": str(folder.resolve())}
         subprocess.run(list(map(str, command)), check=True, env=environment)
-        truth, answers = region_pixels(
-            load_model(folder / f"fold-{fold}" / f"fold-{fold}.safetensors"), regions, mpp=MPP, views=1
-        )
+        trained = load_model(folder / f"fold-{fold}" / f"fold-{fold}.safetensors")
+        between = replace(trained, network=averaged(initial, trained, arguments.share))
+        truth, answers = region_pixels(between, regions, mpp=MPP, views=1)
         for k in held_out:
             labels.append(truth[k])
             after.append(answers[k])
