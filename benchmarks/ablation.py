@@ -16,6 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from napari_metastasis.settings import MiningSettings, TrainSettings
 
 
@@ -32,6 +34,13 @@ def interval(figures: dict[str, object], name: str) -> str:
         return "–"
     low, high = figures[f"{name}_ci95"]  # type: ignore[misc]
     return f"{figures[name]:.3f} ({low:.3f}–{high:.3f})"
+
+
+def mean_interval(values: list[int]) -> str:
+    """Return the mean over slides with its 95 % bootstrap interval."""
+    drawn = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return f"{np.mean(values):.1f} ({low:.1f}–{high:.1f})"
 
 
 def main() -> None:
@@ -70,8 +79,8 @@ def main() -> None:
             spec = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))["spec"]
             stride_um = spec["stride_px"] * spec["mpp"] / dense
             scores = f"{interval(figures, 'froc_score_linear')} | {interval(figures, 'auc')}"
-            false = sum(slide["false_positives"] for slide in figures["slides"].values()) / len(figures["slides"])
-            print(f"| {name} | {stride_um:.1f} | {scores} | {false:.2f} |", flush=True)
+            false = mean_interval([slide["false_positives"] for slide in figures["slides"].values()])
+            print(f"| {name} | {stride_um:.1f} | {scores} | {false} |", flush=True)
 
 
 if __name__ == "__main__":
