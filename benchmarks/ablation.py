@@ -3,8 +3,8 @@
 Run with ``python benchmarks/ablation.py COHORT FOLDER [--epochs N] …``.
 COHORT is a cohort file or folder, such as ``napari-metastasis sample cohort`` writes. From one first stage two models
 go on, for as many steps at the same rate: one with mined patches and one without. Both are scanned at the network's
-own stride and at half of it (Lin et al. 2019, III). Every step is kept in FOLDER. Prints one table with 95 % intervals
-over slides.
+own stride and at half of it (Lin et al. 2019, III), and so is the first stage. Every step is kept in FOLDER. Prints
+one table with 95 % intervals over slides.
 """
 
 from __future__ import annotations
@@ -65,8 +65,11 @@ def main() -> None:
     )  # fmt: skip
     print("| mining | stride, µm | FROC | slide AUC | false detections per slide |")
     print("|---|---|---|---|---|")
-    for name in ("without", "with"):
-        weights = folder / name / f"ablation-{name}.safetensors"
+    for name, weights in (
+        ("before", folder / "with" / "stage-0" / "ablation-with.safetensors"),
+        ("without", folder / "without" / "ablation-without.safetensors"),
+        ("with", folder / "with" / "ablation-with.safetensors"),
+    ):
         for dense in (1, 2):
             scans = folder / f"scans-{name}-{dense}"
             written = scans / "report" / "evaluation.json"
