@@ -65,5 +65,7 @@ def test_on_a_normal_slide_everything_is_false():
 def test_what_does_not_belong_together_is_refused(truth):
     with pytest.raises(EvaluationError, match="of one slide, got other and s; pair"):
         match_slide(detections(slide="other"), truth)
-    with pytest.raises(EvaluationError, match=r"4480 x 2560 px, got one as far as \(4480, 3\); check"):
+    with pytest.raises(EvaluationError, match=r"4480 x 2560 px, got one at \(4480, 3\); check"):
         match_slide(detections((0.5, 4480, 3)), truth)
+    with pytest.raises(EvaluationError, match=r"got one at \(2, -1\); check"):
+        match_slide(detections((0.5, 2, -1)), truth)
