@@ -21,6 +21,7 @@ NEAR_UM = 75 / 2
 
 @pytest.mark.shared
 def test_tumour_is_told_from_other_tissue_on_real_regions(shared_data):
+    # The weights have seen these regions: this is the public path's test, not the network's (docs/models.md).
     assert region_auc(load_model(DEFAULT_MODEL), shared_data / "regions", mpp=0.7, views=1) >= 0.85
 
 
