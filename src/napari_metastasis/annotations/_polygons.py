@@ -118,6 +118,13 @@ class AnnotationSet:
         known = TUMOUR_GROUPS | EXCLUSION_GROUPS
         return tuple(group for group in self.groups if group.casefold() not in known)
 
+    def lack_of_tumour(self, origin: object) -> str:
+        """Return what to say of outlines from ``origin`` where no group means tumour: expected, received, remedy."""
+        return (
+            f"expected outlines of a group that means tumour ({', '.join(sorted(TUMOUR_GROUPS))}), got only "
+            f"{', '.join(self.groups)} in {origin}; rename the group"
+        )
+
     @property
     def tumour(self) -> AnnotationSet:
         """Return the annotations that mean tumour."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from napari_metastasis.annotations import (
     CAMELYON16_FLAWED,
-    TUMOUR_GROUPS,
     detect_tumour_value,
     read_asap_xml,
     read_geojson,
@@ -147,10 +146,7 @@ def read_truth(
     if chosen != files.mask:
         outlines = read_asap_xml(chosen) if chosen.suffix.casefold() == ".xml" else read_geojson(chosen, shift=corner)
         if outlines.unknown_groups and not len(outlines.tumour):
-            raise AnnotationError(
-                f"expected outlines of a group that means tumour ({', '.join(sorted(TUMOUR_GROUPS))}), got only "
-                f"{', '.join(outlines.groups)} in {chosen}; rename the group"
-            )
+            raise AnnotationError(outlines.lack_of_tumour(chosen))
         return truth_from_annotations(slide, outlines, settings)
     mask = read_mask(chosen, downsample=settings.downsample, stored_downsample=settings.mask_downsample)
     if max(mask.extent) > _LARGEST_SLIDE_PX:

@@ -215,12 +215,9 @@ def _doubts(slide: CohortSlide, truth: TumourTruth, size: Size) -> Iterator[str]
                 "own annotation, in level-0 pixels"
             )
     if truth.none and not isinstance(truth, MaskTruth) and not is_mask(slide.annotation):
-        groups = read_outlines(slide.annotation, shift=(0.0, 0.0)).groups
-        if groups:
-            yield (
-                f"expected outlines of a group that means tumour (_0, _1, metastases, Tumor), got only "
-                f"{', '.join(groups)} in {slide.annotation}; rename the group"
-            )
+        outlines = read_outlines(slide.annotation, shift=(0.0, 0.0))
+        if len(outlines):
+            yield outlines.lack_of_tumour(slide.annotation)
             return
     if truth.none and slide.tumour:
         yield f"expected tumour on a tumour slide, got none in {slide.annotation}; choose the slide's own annotation"
