@@ -15,10 +15,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from napari_metastasis.settings import MiningSettings, TrainSettings
+from napari_metastasis.evaluation.resampling import Resamples, estimate
+from napari_metastasis.settings import EvaluationSettings, MiningSettings, TrainSettings
 
 
 def run(folder: Path, *arguments: object) -> None:
@@ -36,11 +38,14 @@ def interval(figures: dict[str, object], name: str) -> str:
     return f"{figures[name]:.3f} ({low:.3f}–{high:.3f})"
 
 
-def mean_interval(values: list[int]) -> str:
-    """Return the mean over slides with its 95 % bootstrap interval."""
-    drawn = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return f"{np.mean(values):.1f} ({low:.1f}–{high:.1f})"
+def false_detections(slides: list[dict[str, Any]]) -> str:
+    """Return their mean over slides with its interval, resampled as the other figures are."""
+    values = np.array([[slide["false_positives"]] for slide in slides], dtype=np.float64)
+    is_tumour = np.array([slide["tumour"] for slide in slides], dtype=np.int64)
+    scoring = EvaluationSettings()
+    resamples = Resamples(is_tumour, number=scoring.resamples, seed=scoring.seed)
+    (mean,) = estimate(lambda counts: counts @ values / len(values), resamples, width=1)
+    return f"{mean.value:.1f} ({mean.low:.1f}–{mean.high:.1f})"
 
 
 def main() -> None:
@@ -82,7 +87,7 @@ def main() -> None:
             spec = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))["spec"]
             stride_um = spec["stride_px"] * spec["mpp"] / dense
             scores = f"{interval(figures, 'froc_score_linear')} | {interval(figures, 'auc')}"
-            false = mean_interval([slide["false_positives"] for slide in figures["slides"].values()])
+            false = false_detections(list(figures["slides"].values()))
             print(f"| {name} | {stride_um:.1f} | {scores} | {false} |", flush=True)
 
 
