@@ -4,8 +4,8 @@ Run with ``python benchmarks/region_folds.py DATA FOLDER --initial MODEL [--shar
 DATA holds ``regions/`` (``images`` and ``masks``), ``pcam_train.zip`` and ``pcam_valid.zip``. Each fold trains on from
 the same weights, which must not have seen the regions, on labelled patches and on the regions of the other folds;
 neighbouring numbers stay together, for they may be of one slide. With ``--share``, what is measured lies between the
-initial and the trained weights (``average_weights.py``). The figure is the area under the curve over the pixels of all
-regions, each scored by the model that did not see it.
+weights of ``--average-with`` and the trained ones (``average_weights.py``). The figure is the area under the curve over
+the pixels of all regions, each scored by the model that did not see it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--initial", required=True)
-    parser.add_argument("--share", type=float, default=1.0, help="of the way from the initial to the trained weights")
+    parser.add_argument("--average-with", help="a model that has not seen the regions either; --initial by default")
+    parser.add_argument("--share", type=float, default=1.0, help="of the way from that model to the trained weights")
     # What stands behind the dashes is another command's; argparse would call it unknown.
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, options = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
@@ -54,6 +55,7 @@ def main() -> None:
     beginning = next((entry.path for entry in list_models() if entry.name == arguments.initial), arguments.initial)
     names = sorted(path.name for path in (regions / "images").iterdir())
     initial = load_model(arguments.initial)
+    other = load_model(arguments.average_with) if arguments.average_with else initial
     _, of_initial = region_pixels(initial, regions, mpp=MPP, views=1)
     labels, before, after = [], [], []
     for fold, held_out in enumerate(np.array_split(np.arange(len(names)), FOLDS)):
@@ -69,7 +71,7 @@ def main() -> None:
         environment = {**os.environ, "XDG_DATA_HOME": str(folder.resolve())}
         subprocess.run(list(map(str, command)), check=True, env=environment)
         trained = load_model(folder / f"fold-{fold}" / f"fold-{fold}.safetensors")
-        between = replace(trained, network=averaged(initial, trained, arguments.share))
+        between = replace(trained, network=averaged(other, trained, arguments.share))
         truth, answers = region_pixels(between, regions, mpp=MPP, views=1)
         for k in held_out:
             labels.append(truth[k])
