@@ -15,7 +15,8 @@ from napari_metastasis.errors import CohortError, SettingsError, TrainingError
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import correct_card, load_model
 from napari_metastasis.pipeline import FailedSlide, mining_round, stages
-from napari_metastasis.pipeline.stages import CohortTraining, train_on_cohort
+from napari_metastasis.pipeline.cohort_run import CohortTraining
+from napari_metastasis.pipeline.stages import train_on_cohort
 from napari_metastasis.settings import (
     AugmentSettings,
     MiningSettings,

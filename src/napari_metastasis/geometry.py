@@ -114,6 +114,10 @@ class Region:
         """Return the region moved by (dx, dy)."""
         return Region(self.x + dx, self.y + dy, self.width, self.height)
 
+    def grown(self, margin: int) -> Region:
+        """Return the region with ``margin`` more on every side."""
+        return Region(self.x - margin, self.y - margin, self.width + 2 * margin, self.height + 2 * margin)
+
     def split(self, side: int) -> Iterator[Region]:
         """Yield squares of ``side`` on a grid anchored at (0, 0), cut to this region.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -15,6 +16,7 @@ from napari_metastasis.settings import (
     CohortSettings,
     DetectionSettings,
     EvaluationSettings,
+    RefineSettings,
     ScanSettings,
     TissueSettings,
 )
@@ -46,14 +48,18 @@ _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scorin
 _IGNORED = {
     "patches": (
         "scoring_", "splits_", "detection_",
+        "refine_", "refiner",
         "settings_dense_coefficient", "settings_precision", "settings_engine", "settings_roi_px", "settings_threads",
     ),
     "cohort": ("scoring_mpp", "scoring_truth_from", "scoring_mask_downsample"),
     "camelyon16": ("scoring_truth_from", "scoring_mask_downsample"),
-    "detections": ("settings_", "splits_", "detection_", "model"),
+    "detections": ("settings_", "refine_", "refiner", "splits_", "detection_", "model"),
 }  # fmt: skip
 
 
+@with_settings(
+    "refine", RefineSettings, only=("refine", "refined_share"), flags={"refine": "--refine/--no-refine"}, panel=_COHORT
+)
 @with_settings("settings", ScanSettings, only=_SCANNING, panel=_MODEL)
 @with_settings("splits", CohortSettings, panel=_COHORT)
 @with_settings(
@@ -63,6 +69,7 @@ _IGNORED = {
 def evaluate(
     context: typer.Context,
     settings: ScanSettings,
+    refine: RefineSettings,
     splits: CohortSettings,
     detection: DetectionSettings,
     scoring: EvaluationSettings,
@@ -98,8 +105,14 @@ def evaluate(
     ] = None,
     model: Annotated[
         str,
-        typer.Option(help="A model's name ('models list'), or a .safetensors file.", rich_help_panel=_MODEL),
+        typer.Option(
+            help="A model's name ('models list'), or a .safetensors file; of slides a refiner's, too.",
+            rich_help_panel=_MODEL,
+        ),
     ] = DEFAULT_MODEL,
+    refiner: Annotated[
+        str, typer.Option(help="The refiner's name or file; the model's own by default.", rich_help_panel=_COHORT)
+    ] = "",
     detections: Annotated[
         Path | None,
         typer.Option(
@@ -118,7 +131,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Folder for report.html and evaluation.json; nothing is overwritten. Of a cohort for its scans, too, "
-            "with the report in 'report'; by default '<cohort>-<model>.evaluation' beside it.",
+            "with the report in 'report', or 'report-refined'; by default '<cohort>-<model>.evaluation' beside it.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -145,9 +158,16 @@ def evaluate(
     elif detections is not None and truth is not None:
         _evaluate_detections(detections, truth, scoring, output, as_json=as_json)
     else:
-        how = {"scan": settings, "tissue": TissueSettings(), "detection": detection, "scoring": scoring}
+        how = {
+            "scan": settings,
+            "tissue": TissueSettings(),
+            "detection": detection,
+            "scoring": scoring,
+            "refine": refine,
+        }
         found, chosen = _read_cohort(cohort, camelyon16, split, splits)
-        _evaluate_cohort(found, chosen, model, how, output, challenge=camelyon16 is not None, as_json=as_json)
+        named = (model, refiner or None)
+        _evaluate_cohort(found, chosen, named, how, output, challenge=camelyon16 is not None, as_json=as_json)
 
 
 def _read_cohort(
@@ -173,7 +193,7 @@ def _read_cohort(
 def _evaluate_cohort(
     cohort: Cohort,
     split: Split,
-    model: str,
+    model: tuple[str, str | None],
     how: dict[str, Any],
     output: Path | None,
     *,
@@ -181,15 +201,19 @@ def _evaluate_cohort(
     as_json: bool,
 ) -> None:
     from napari_metastasis.evaluation import prepare_report, write_report
-    from napari_metastasis.models import load_model
+    from napari_metastasis.models import load_with_refiner
     from napari_metastasis.pipeline.cohort_evaluation import CohortEvaluation, evaluate_cohort, evaluation_output
 
-    loaded = load_model(model)
+    both = load_with_refiner(*model)
+    loaded = both.model
+    if both.asked_for_refiner:
+        how["refine"] = replace(how["refine"], refine=True)
     folder = evaluation_output(cohort.origin, loaded.spec.name) if output is None else output
+    where = folder / ("report-refined" if how["refine"].refine else "report")
     # Said before hours are spent.
-    prepare_report(folder / "report")
+    prepare_report(where)
     # The challenge takes one pixel size for all its slides.
-    settings = CohortEvaluation(**how, own_mpp=not challenge)
+    settings = CohortEvaluation(**how, refiner=both.refiner, own_mpp=not challenge)
     with stop_on_interrupt() as should_stop:
         try:
             report = evaluate_cohort(
@@ -197,7 +221,7 @@ def _evaluate_cohort(
             )
         except ScanCancelledError:
             raise KeyboardInterrupt from None
-    written = write_report(report, folder / "report")
+    written = write_report(report, where)
     if as_json:
         say_json(report.to_json())
     else:

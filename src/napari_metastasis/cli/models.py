@@ -18,13 +18,20 @@ app = typer.Typer(help="See which models there are, and keep your own.")
 def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """List the models that 'scan --model' takes by name."""
-    from napari_metastasis.models import list_models, load_model
+    """List the models and refiners that 'scan --model' takes by name."""
+    from napari_metastasis.models import list_models, list_refiners, load_model, load_refiner
 
     entries = list_models()
     models = [load_model(entry.name) for entry in entries]
+    refining = list_refiners()
+    refiners = [load_refiner(entry.name) for entry in refining]
     if as_json:
-        say_json({"models": [model.spec.to_json() for model in models]})
+        say_json(
+            {
+                "models": [model.spec.to_json() for model in models],
+                "refiners": [refiner.spec.to_json() for refiner in refiners],
+            }
+        )
         return
     say_table(
         ("name", "network", "µm/px", "patch", "stride", "weights", "from"),
@@ -41,17 +48,34 @@ def list_(
             for entry, model in zip(entries, models, strict=True)
         ],
     )
+    if refiners:
+        say_table(
+            ("refiner", "of", "order", "grid", "step", "weights", "from"),
+            [
+                (
+                    refiner.spec.name,
+                    refiner.spec.encoder,
+                    refiner.spec.order,
+                    f"{refiner.spec.grid} x {refiner.spec.grid}",
+                    str(refiner.spec.grid_step),
+                    refiner.weights_sha256[:8],
+                    "shipped" if entry.shipped else "yours",
+                )
+                for entry, refiner in zip(refining, refiners, strict=True)
+            ],
+        )
 
 
 @app.command()
 def show(
-    model: Annotated[str, typer.Argument(help="A model's name, or a .safetensors file.")],
+    model: Annotated[str, typer.Argument(help="A model's or a refiner's name, or a .safetensors file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Show a model's card: what it expects, what it was trained on, how well it does."""
-    from napari_metastasis.models import load_model
+    from napari_metastasis.models import load_with_refiner
 
-    loaded = load_model(model)
+    both = load_with_refiner(model)
+    loaded = both.refiner if both.refiner is not None and both.asked_for_refiner else both.model
     values = {"spec": loaded.spec.to_json(), "weights_sha256": loaded.weights_sha256, "card": dict(loaded.card)}
     if as_json:
         say_json(values)
@@ -64,10 +88,10 @@ def show(
 def add(
     weights: Annotated[Path, typer.Argument(help="A .safetensors file with its card beside it.")],
 ) -> None:
-    """Keep a model of your own, so that it goes by its name; no model takes another's name."""
-    from napari_metastasis.models import add_model
+    """Keep a model or a refiner of your own, so that it goes by its name; no model takes another's name."""
+    from napari_metastasis.models import add_model, add_refiner, is_refiner
 
-    entry = add_model(weights)
+    entry = add_refiner(weights) if is_refiner(weights) else add_model(weights)
     say(f"{entry.name}: {entry.path}")
 
 

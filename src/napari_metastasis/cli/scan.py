@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from napari_metastasis.cli.console import note, say, say_json, say_table, show_p
 from napari_metastasis.cli.options import with_settings
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.geometry import Region
-from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, RefineSettings, ScanSettings, TissueSettings
 
 if TYPE_CHECKING:
     from napari_metastasis.models import Model
@@ -28,13 +29,24 @@ __all__ = ["say_result", "scan", "scan_to_end"]
     panel="Tissue",
     flags={"mpp": "--tissue-mpp", "margin_um": "--tissue-margin-um", "min_object_um": "--tissue-min-object-um"},
 )
+@with_settings("refine", RefineSettings, panel="Refinement", flags={"refine": "--refine/--no-refine"})
 @with_settings("settings", ScanSettings, panel="Scan", flags={"tissue_only": "--tissue-only/--no-tissue"})
 def scan(
     slide: Annotated[Path, typer.Argument(help="The slide: a file, or a folder with the DICOM files of one.")],
     settings: ScanSettings,
     tissue: TissueSettings,
     detection: DetectionSettings,
-    model: Annotated[str, typer.Option(help="A model's name ('models list'), or a .safetensors file.")] = DEFAULT_MODEL,
+    refine: RefineSettings,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A model's name ('models list'), or a .safetensors file; the name of a refiner scans with its model "
+            "and refines."
+        ),
+    ] = DEFAULT_MODEL,
+    refiner: Annotated[
+        str, typer.Option(help="The refiner's name or file; the model's own by default.", rich_help_panel="Refinement")
+    ] = "",
     region: Annotated[
         tuple[int, int, int, int] | None,
         typer.Option(metavar="X Y W H", help="Scan only this rectangle, in level-0 pixels."),
@@ -51,13 +63,18 @@ def scan(
 
     A scan that was stopped goes on when the same command is run again.
     """
-    from napari_metastasis.models import load_model
+    from napari_metastasis.models import load_with_refiner
     from napari_metastasis.slides import open_slide
 
+    loaded = load_with_refiner(model, refiner or None)
+    if loaded.asked_for_refiner:
+        refine = replace(refine, refine=True)
     with open_slide(slide, mpp) as opened:
         result = scan_to_end(
             opened,
-            load_model(model),
+            loaded.model,
+            refiner=loaded.refiner,
+            refine=refine,
             scan=settings,
             tissue=tissue,
             detection=detection,

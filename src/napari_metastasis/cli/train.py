@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_metastasis.cli.console import Progress, note, say, show_progress, show_slides, stop_on_interrupt
+from napari_metastasis.cli.console import say, show_progress
 from napari_metastasis.cli.options import WrongUsage, was_given, with_settings
-from napari_metastasis.errors import MissingDependencyError, ScanCancelledError, StorageError
+from napari_metastasis.cli.train_spatial import spatial
+from napari_metastasis.cli.training import keep_by_name, need_training, read_whole_cohort, run_to_end
 from napari_metastasis.settings import (
     AugmentSettings,
     CohortSettings,
@@ -26,8 +25,6 @@ from napari_metastasis.settings import (
 
 if TYPE_CHECKING:
     from napari_metastasis.models import ModelSpec
-    from napari_metastasis.pipeline.stages import CohortTraining
-    from napari_metastasis.training.cohort import Cohort
     from napari_metastasis.training.streams import BalancedPatches, PatchStream
 
 __all__ = ["app"]
@@ -38,6 +35,9 @@ app = typer.Typer(help="Train a model.", no_args_is_help=True)
 @app.callback()
 def _train() -> None:
     """Train a model."""
+
+
+app.command()(spatial)
 
 
 @app.command()
@@ -107,8 +107,8 @@ def scannet(
     On slides, general training is followed by rounds of hard-negative mining. A run that was stopped goes on when the
     same command is run again.
     """
-    _need_training()
-    from napari_metastasis.models import correct_card
+    need_training()
+    from napari_metastasis.models import add_model, correct_card
     from napari_metastasis.scanning import resolve_devices
     from napari_metastasis.training.beginning import load_beginning
     from napari_metastasis.training.loop import patch_spec, train_scannet
@@ -139,7 +139,8 @@ def scannet(
         assert measured is not None
         weights = train_scannet(spec, training=training, validation=measured, settings=settings, augment=augment, **run)
     else:
-        from napari_metastasis.pipeline.stages import CohortTraining
+        from napari_metastasis.pipeline.cohort_run import CohortTraining
+        from napari_metastasis.pipeline.stages import train_on_cohort
 
         how = CohortTraining(
             train=settings,
@@ -159,28 +160,17 @@ def scannet(
                 "lower it, or raise the batch size"
             )
         mixed = _stream(patches, soft_labels, spec, share, settings.seed) if patches else None
-        weights = _on_cohort(
-            _read_cohort(cohort, splits, sampling.tumour_value, output),
-            spec,
-            how,
-            patches=mixed,
-            validation=measured,
-            **run,
-        )
+        whole = read_whole_cohort(cohort, splits, sampling.tumour_value, output)
+        weights = run_to_end(
+            lambda bars: train_on_cohort(
+                whole, spec, how, patches=mixed, validation=measured, bar=bars, should_stop=bars.should_stop, **run
+            ),
+            output,
+        ).weights
     # Of a run that was finished before, too: what is not given keeps what was said then.
     correct_card(weights, {key: text for key, text in (("data", description), ("licence", licence)) if text})
-    _keep_by_name(weights)
+    keep_by_name(weights, add_model)
     say(str(weights))
-
-
-def _need_training() -> None:
-    """Load what training needs, or say what to install."""
-    try:
-        import napari_metastasis.training.loop  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"expected {error.name} for training, got none installed; pip install 'napari-metastasis[train]'"
-        ) from error
 
 
 def _stream(
@@ -200,84 +190,3 @@ def _all(patches: Path, spec: ModelSpec, settings: TrainSettings) -> PatchStream
     from napari_metastasis.training.streams import AllPatches
 
     return AllPatches(open_patches(patches), spec.patch_px, settings.batch_size)
-
-
-def _read_cohort(path: Path, splits: CohortSettings, tumour_value: int, output: Path) -> Cohort:
-    """Return a cohort in which nothing is wrong; name everything that is.
-
-    A run that has begun goes on without slides whose files went bad since: they are named, and passed over.
-    """
-    from napari_metastasis.errors import CohortError
-    from napari_metastasis.settings import SlideSettings
-    from napari_metastasis.training.cohort import read_cohort
-    from napari_metastasis.training.cohort_check import check_cohort
-    from napari_metastasis.training.trainer import LAST
-
-    cohort = read_cohort(
-        path, validation_share=splits.validation_share, seed=splits.split_seed, mpp=splits.cohort_mpp or None
-    )
-    for flawed in cohort.left_out:
-        note(f"{flawed.slide.name} is left out: {flawed.reason}")
-    with show_progress("Checking the cohort", unit="slides") as progress:
-        problems = check_cohort(cohort, threads=SlideSettings().threads, tumour_value=tumour_value, progress=progress)
-    for problem in problems:
-        note(str(problem))
-    begun = any(output.glob(f"stage-*/{LAST}"))
-    if not all(begun and problem.of_files for problem in problems):
-        raise CohortError(
-            f"expected a cohort without faults, got the {len(problems)} above in {path}; put them right first"
-        )
-    return cohort
-
-
-class _Bars:
-    """Bars of the steps that are no training, and whether Ctrl-C came during one; training minds Ctrl-C itself."""
-
-    def __init__(self) -> None:
-        self._asked: Callable[[], bool] | None = None
-
-    def should_stop(self) -> bool:
-        return self._asked is not None and self._asked()
-
-    @contextmanager
-    def __call__(self, title: str) -> Iterator[Progress]:
-        with stop_on_interrupt() as asked, show_slides(title) as progress:
-            self._asked = asked
-            try:
-                yield progress
-            finally:
-                self._asked = None
-
-
-def _on_cohort(cohort: Cohort, spec: ModelSpec, how: CohortTraining, *, output: Path, **run: Any) -> Path:
-    from napari_metastasis.pipeline.stages import train_on_cohort
-    from napari_metastasis.training.failures import JOURNAL, read_failures
-
-    bars = _Bars()
-    try:
-        done = train_on_cohort(cohort, spec, how, output=output, bar=bars, should_stop=bars.should_stop, **run)
-        for number, count in enumerate(done.mined, start=1):
-            note(f"round {number}: {count} hard negatives; see {output / f'mining-{number}'}")
-    except ScanCancelledError:
-        # Nobody but Ctrl-C stops it here.
-        raise KeyboardInterrupt from None
-    finally:
-        # However it ended: a run that was stopped, or failed, has passed over slides all the same. A disk that cannot
-        # be read any more must not hide what went wrong first.
-        with suppress(StorageError):
-            for failure in read_failures(output / JOURNAL):
-                note(f"{failure.slide} was passed over: {failure.reason}")
-    return done.weights
-
-
-def _keep_by_name(weights: Path) -> None:
-    """Keep the model among the user's own, unless its name is taken: the run itself is done."""
-    from napari_metastasis.errors import ModelError
-    from napari_metastasis.models import add_model
-
-    try:
-        entry = add_model(weights)
-    except ModelError as error:
-        note(str(error))
-    else:
-        note(f"scan with it by its name: --model {entry.name}")

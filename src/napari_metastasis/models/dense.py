@@ -115,8 +115,17 @@ class DenseScanNet(nn.Module):
         first.weight = nn.Parameter((weight / (255 * std)).float())
         first.bias = nn.Parameter(bias.float())
 
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the features, N x C x h x w, that the last layer reads, of raw images, N x 3 x H x W in 0..255."""
+        features: Tensor = self.layers[:-1](image - MIDDLE_GRAY)
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return the logits, N x classes x h x w, of features, N x C x h x w."""
+        logits: Tensor = self.layers[-1](features)
+        return logits
+
     def forward(self, image: Tensor) -> Tensor:
         """Return the tumour probability, N x h x w float32, of raw images, N x 3 x H x W in 0..255."""
-        logits: Tensor = self.layers(image - MIDDLE_GRAY)
         # float32, because a half-precision softmax has no digits left near 1.
-        return logits.float().softmax(dim=1)[:, self.tumour_class]
+        return self.classify(self.encode(image)).float().softmax(dim=1)[:, self.tumour_class]

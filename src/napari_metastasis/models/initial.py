@@ -1,4 +1,4 @@
-"""What training begins with: an earlier model, VGG16 weights under torchvision's names, or nothing."""
+"""What training begins with: an earlier model, ImageNet's weights under torchvision's names, or nothing."""
 
 from __future__ import annotations
 
@@ -16,19 +16,25 @@ from torch import Tensor
 from napari_metastasis.errors import UnknownModelError, WeightsError
 from napari_metastasis.models.checkpoint import Model
 from napari_metastasis.models.fetch import PublishedWeights, fetch_weights, weights_folder
-from napari_metastasis.models.networks import ScanNet
+from napari_metastasis.models.networks import PatchNetwork
 from napari_metastasis.models.zoo import load_model
 
-__all__ = ["VGG16_IMAGENET", "InitialWeights", "begin_with", "load_initial"]
+__all__ = ["RESNET34_IMAGENET", "VGG16_IMAGENET", "InitialWeights", "begin_with", "load_initial"]
 
-#: Name under which ImageNet's VGG16 is asked for; its publisher writes the hash's beginning into the file's name.
-VGG16_IMAGENET = "vgg16-imagenet"
-_PUBLISHED = PublishedWeights("https://download.pytorch.org/models/vgg16-397923af.pth", sha256="397923af")
+#: Names under which ImageNet's weights are asked for.
+VGG16_IMAGENET, RESNET34_IMAGENET = "vgg16-imagenet", "resnet34-imagenet"
+#: Their publisher writes the hash's beginning into the file's name.
+_PUBLISHED = {
+    VGG16_IMAGENET: PublishedWeights("https://download.pytorch.org/models/vgg16-397923af.pth", sha256="397923af"),
+    RESNET34_IMAGENET: PublishedWeights("https://download.pytorch.org/models/resnet34-b627a593.pth", sha256="b627a593"),
+}
 
 #: What torchvision's networks expect of red, green and blue in 0..1.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-_FEATURES = "features."
+#: What names of a VGG's and of a ResNet's convolutions begin with, and those of classifiers.
+_FEATURES, _RESNET = "features.", "layer1."
+_CLASSIFIERS = ("classifier.", "fc.", "head.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +48,7 @@ class InitialWeights:
     sha256
         Of their file.
     state
-        Tensors by the name that they have in a :class:`~napari_metastasis.models.ScanNet`.
+        Tensors by the name that they have in the network.
     mean, std
         Normalisation that they were trained with; ``None`` where it is the spec's own.
     architecture
@@ -69,8 +75,8 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
     Parameters
     ----------
     name
-        A model's name or .safetensors file with its card; a file of VGG16 weights under torchvision's names (.pth, .pt
-        or .safetensors); or :data:`VGG16_IMAGENET`, which is fetched once.
+        A model's name or .safetensors file with its card; a file of VGG16 or ResNet weights under torchvision's names
+        (.pth, .pt or .safetensors); or :data:`VGG16_IMAGENET` or :data:`RESNET34_IMAGENET`, which are fetched once.
     progress
         Of the fetching, in bytes.
 
@@ -81,19 +87,20 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
     WeightsError
         If the file is damaged, holds other weights, or cannot be fetched.
     """
-    if str(name) == VGG16_IMAGENET:
-        return _vgg16(fetch_weights(_PUBLISHED, folder=weights_folder(), progress=progress))
+    if str(name) in _PUBLISHED:
+        return _imagenet(fetch_weights(_PUBLISHED[str(name)], folder=weights_folder(), progress=progress))
     path = Path(name).expanduser()
     if path.is_file() and not path.with_suffix(".json").exists():
-        return _vgg16(path)
+        return _imagenet(path)
     try:
         return InitialWeights.of(load_model(name))
     except UnknownModelError as error:
-        raise UnknownModelError(f"{error}; or {VGG16_IMAGENET}, or a file of VGG16 weights (.pth)") from error
+        known = " or ".join(_PUBLISHED)
+        raise UnknownModelError(f"{error}; or {known}, or a file of such weights (.pth)") from error
 
 
-def _vgg16(path: Path) -> InitialWeights:
-    """Return the convolutions of a VGG16 file; its dense layers have no place in a patch classifier of two classes."""
+def _imagenet(path: Path) -> InitialWeights:
+    """Return all of a VGG16's or ResNet's file but its classifier, which has no place in one of two classes."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -102,22 +109,22 @@ def _vgg16(path: Path) -> InitialWeights:
         is_safe = path.suffix == ".safetensors"
         # Tensors alone: a pickle could run anything.
         state = load(data) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
-        features = {key: value for key, value in state.items() if key.startswith(_FEATURES)}
+        kept = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"expected a file of tensors, got {reason} in {path}; fetch the file again") from error
     if any(key.startswith("head.") for key in state):
         raise WeightsError(f"expected VGG16 weights, got a model without its card in {path}; keep the .json beside it")
-    if not features:
+    if not any(key.startswith((_FEATURES, _RESNET)) for key in kept):
         raise WeightsError(
-            f"expected VGG16 weights under torchvision's names ({_FEATURES}0.weight …), "
+            f"expected VGG16 weights under torchvision's names ({_FEATURES}0.weight …) or a ResNet's, "
             f"got {', '.join(list(state)[:3])} in {path}; choose another file"
         )
-    return InitialWeights(path.stem, hashlib.sha256(data).hexdigest(), features, _IMAGENET_MEAN, _IMAGENET_STD)
+    return InitialWeights(path.stem, hashlib.sha256(data).hexdigest(), kept, _IMAGENET_MEAN, _IMAGENET_STD)
 
 
 @torch.no_grad()
-def begin_with(network: ScanNet, initial: InitialWeights) -> None:
+def begin_with(network: PatchNetwork, initial: InitialWeights) -> None:
     """Copy initial weights into a network; layers that they do not name stay as they are.
 
     Raises
@@ -134,7 +141,13 @@ def begin_with(network: ScanNet, initial: InitialWeights) -> None:
                 f"got {list(tensor.shape)} in {initial.name}; choose another initial model or architecture"
             )
     if initial.architecture is None:
-        missing = sorted(name for name in own if name.startswith(_FEATURES) and name not in initial.state)
+        # Older files lack the counters of batches, which decide nothing.
+        beside = (*_CLASSIFIERS, "num_batches_tracked")
+        missing = sorted(
+            name
+            for name in own
+            if not name.startswith(beside) and not name.endswith(beside) and name not in initial.state
+        )
         if missing:
             raise WeightsError(
                 f"expected weights of every convolution, got none for {missing[0]} in {initial.name}; "

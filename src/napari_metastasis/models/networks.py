@@ -13,8 +13,9 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from napari_metastasis.errors import ModelError
+from napari_metastasis.models.resnet import RESNETS, ResNet
 
-__all__ = ["ARCHITECTURES", "Block", "ScanNet", "ScanNetArchitecture", "build_network"]
+__all__ = ["ARCHITECTURES", "Block", "PatchNetwork", "ScanNet", "ScanNetArchitecture", "build_network", "build_scannet"]
 
 _KERNEL_PX = 3
 _POOL_PX = 2
@@ -115,6 +116,24 @@ class ScanNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    @property
+    def feature_channels(self) -> int:
+        """Return how many features a patch is encoded as."""
+        return self.architecture.head_channels[-1]
+
+    @property
+    def classifier(self) -> tuple[Tensor, Tensor]:
+        """Return the linear layer from features to logits: weight, classes x features, and bias."""
+        last = self.head[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        return last.weight.flatten(1), last.bias
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the features, N x C x h x w, that the last layer of the head reads, of normalised images."""
+        features: Tensor = self.head[:-1](self.features(image))
+        return features
+
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits, N x classes x h x w, of normalised images, N x 3 x H x W.
 
@@ -124,7 +143,7 @@ class ScanNet(nn.Module):
         return logits
 
 
-#: Every network that a model card may name.
+#: Every network of the family that a model card may name.
 ARCHITECTURES: Mapping[str, ScanNetArchitecture] = MappingProxyType(
     {
         # Lin et al. 2019, Table I: VGG16 without padding, its dense layers as 1024-1024-2 convolutions.
@@ -157,16 +176,39 @@ ARCHITECTURES: Mapping[str, ScanNetArchitecture] = MappingProxyType(
 )
 
 
-def build_network(architecture: str) -> ScanNet:
-    """Return a freshly initialised network.
+#: What a model card may name: a classifier of patches that hands out the features it classifies them by.
+PatchNetwork = ScanNet | ResNet
+
+
+def build_network(architecture: str) -> PatchNetwork:
+    """Return a freshly initialised network of any kind.
 
     Raises
     ------
     ModelError
         If no network has this name.
     """
-    try:
+    if architecture in RESNETS:
+        return ResNet(RESNETS[architecture])
+    if architecture in ARCHITECTURES:
         return ScanNet(ARCHITECTURES[architecture])
-    except KeyError:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(f"expected an architecture among {known}, got {architecture!r}; choose one of these") from None
+    raise _unknown(architecture, (*ARCHITECTURES, *RESNETS))
+
+
+def build_scannet(architecture: str) -> ScanNet:
+    """Return a freshly initialised network of the ScanNet family.
+
+    Raises
+    ------
+    ModelError
+        If none has this name.
+    """
+    if architecture in ARCHITECTURES:
+        return ScanNet(ARCHITECTURES[architecture])
+    raise _unknown(architecture, tuple(ARCHITECTURES))
+
+
+def _unknown(architecture: str, known: tuple[str, ...]) -> ModelError:
+    return ModelError(
+        f"expected an architecture among {', '.join(sorted(known))}, got {architecture!r}; choose one of these"
+    )

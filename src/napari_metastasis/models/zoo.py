@@ -8,7 +8,8 @@ from pathlib import Path
 import platformdirs
 
 from napari_metastasis.errors import ModelError, UnknownModelError
-from napari_metastasis.models.checkpoint import Model, correct_card, load_checkpoint, save_checkpoint
+from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
+from napari_metastasis.models.weights_file import correct_card
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["ZooEntry", "add_model", "list_models", "load_model", "own_models_folder"]

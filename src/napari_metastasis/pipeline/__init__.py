@@ -5,7 +5,8 @@ from __future__ import annotations
 from napari_metastasis.pipeline.cohort import FailedSlide, ScannedSlide, cohort_output, scan_cohort
 from napari_metastasis.pipeline.folder import default_output, heatmap_path, scan_identity
 from napari_metastasis.pipeline.picture import overlay_picture
-from napari_metastasis.pipeline.prepare import PreparedScan, prepare_scan
+from napari_metastasis.pipeline.prepare import prepare_scan
+from napari_metastasis.pipeline.prepared import PreparedScan
 from napari_metastasis.pipeline.results import ScanResult, write_results
 from napari_metastasis.pipeline.run import scan_slide
 

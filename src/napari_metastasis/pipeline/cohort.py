@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_metastasis.errors import CohortError, MetastasisError, ScanCancelledError, StorageError
-from napari_metastasis.models import Model
+from napari_metastasis.models import Model, Refiner
 from napari_metastasis.pipeline.results import ScanResult
 from napari_metastasis.pipeline.run import scan_slide
 from napari_metastasis.scanning import choose_engine, never
-from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import NOT_REFINED, DetectionSettings, RefineSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.training.cohort import CohortSlide
 
@@ -59,6 +59,8 @@ def scan_cohort(
     scan: ScanSettings,
     tissue: TissueSettings,
     detection: DetectionSettings,
+    refiner: Refiner | None = None,
+    refine: RefineSettings = NOT_REFINED,
     output: Path,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = never,
@@ -70,7 +72,7 @@ def scan_cohort(
 
     Parameters
     ----------
-    slides, model, scan, tissue, detection
+    slides, model, scan, tissue, detection, refiner, refine
         What to scan, and how; see :func:`~napari_metastasis.pipeline.scan_slide`.
     output
         Folder that each slide gets its result folder in.
@@ -91,7 +93,7 @@ def scan_cohort(
     twice = [name for name, count in Counter(slide.name for slide in slides).items() if count > 1]
     if twice:
         raise CohortError(f"expected slides of different names, got {twice[0]} twice; rename one of them")
-    chosen = choose_engine(model, scan, should_stop=should_stop)
+    chosen = choose_engine(model, scan, refiner=refiner, should_stop=should_stop)
     try:
         for number, slide in enumerate(slides):
 
@@ -108,6 +110,8 @@ def scan_cohort(
                         scan=scan,
                         tissue=tissue,
                         detection=detection,
+                        refiner=refiner,
+                        refine=refine,
                         output=cohort_output(output, slide),
                         chosen=chosen,
                         progress=report,

@@ -21,12 +21,14 @@ from napari_metastasis.evaluation import (
     match_slide,
     score_slides,
 )
-from napari_metastasis.models import Model
+from napari_metastasis.models import Model, Refiner
 from napari_metastasis.pipeline.cohort import FailedSlide, ProgressBar, ScannedSlide, in_parts, scan_cohort
 from napari_metastasis.pipeline.cohort_truth import cohort_truth
 from napari_metastasis.settings import (
+    NOT_REFINED,
     DetectionSettings,
     EvaluationSettings,
+    RefineSettings,
     ScanSettings,
     SlideSettings,
     TissueSettings,
@@ -54,6 +56,8 @@ class CohortEvaluation:
     own_mpp
         Whether each slide's own pixel size turns distances into pixels, or that of ``scoring`` for all, as in the
         challenge.
+    refiner, refine
+        What refines the maps, if anything.
     """
 
     scan: ScanSettings
@@ -61,6 +65,8 @@ class CohortEvaluation:
     detection: DetectionSettings
     scoring: EvaluationSettings
     own_mpp: bool = True
+    refiner: Refiner | None = None
+    refine: RefineSettings = NOT_REFINED
 
 
 def split_to_evaluate(cohort: Cohort) -> Split:
@@ -142,6 +148,8 @@ def evaluate_cohort(
                 scan=how.scan,
                 tissue=how.tissue,
                 detection=how.detection,
+                refiner=how.refiner,
+                refine=how.refine,
                 output=output,
                 progress=progress,
                 should_stop=should_stop,
@@ -235,11 +243,22 @@ def _measured(cohort: Cohort, model: Model, how: CohortEvaluation, split: Split)
         "cohort": str(cohort.origin),
         "layout": cohort.layout,
         "split": split,
+        **_refined(how),
         "dense_coefficient": how.scan.dense_coefficient,
         "augment_views": how.scan.augment_views,
         "detection_threshold": how.detection.threshold,
         "nms_radius_um": how.detection.nms_radius_um,
         "opening_um": how.detection.opening_um,
+    }
+
+
+def _refined(how: CohortEvaluation) -> dict[str, Any]:
+    if how.refiner is None or not how.refine.refine:
+        return {}
+    return {
+        "refiner": how.refiner.spec.name,
+        "refiner_sha256": how.refiner.weights_sha256,
+        "refined_share": how.refine.refined_share,
     }
 
 

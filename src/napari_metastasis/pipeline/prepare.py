@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from napari_metastasis.errors import RegionError, ResolutionWarning, ScanCancelledError, StorageError
+from napari_metastasis.errors import ModelError, RegionError, ResolutionWarning, ScanCancelledError, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
-from napari_metastasis.models import Model
+from napari_metastasis.models import Model, Refiner
 from napari_metastasis.pipeline.folder import (
     default_output,
     folder_for,
@@ -20,87 +19,22 @@ from napari_metastasis.pipeline.folder import (
     scan_identity,
     stored_precision,
 )
+from napari_metastasis.pipeline.prepared import PreparedScan
+from napari_metastasis.pipeline.refinement import feature_path, prepare_refinement, refined_identity
 from napari_metastasis.scanning import (
+    BoolArray,
     ChosenEngine,
-    Engine,
-    FinishedRoi,
+    FeatureStore,
     Heatmap,
-    ScanPlan,
+    any_of_blocks,
     choose_engine,
     never,
     plan_scan,
-    scan,
 )
-from napari_metastasis.settings import ScanSettings, TissueSettings
+from napari_metastasis.settings import NOT_REFINED, RefineSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
 
-__all__ = ["PreparedScan", "prepare_scan"]
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedScan:
-    """A scan that is ready to run. Close it, or use it in a ``with`` statement.
-
-    Attributes
-    ----------
-    slide, model, settings
-        As asked for.
-    frame
-        Where the heatmap's cells lie.
-    tissue
-        Where the slide holds tissue. The plan minds it unless ``settings.tissue_only`` is off.
-    tissue_settings
-        How it was told from glass.
-    engine
-        Runs the network.
-    roi_px
-        Side of the largest read window, in model pixels.
-    owns_engine
-        Whether closing the scan closes the engine.
-    heatmap
-        The store, opened for writing; it may hold answers of an earlier scan.
-    plan
-        What is left to scan.
-    region
-        Level-0 pixels asked for; ``None`` for the whole slide.
-    folder
-        The result folder.
-    notes
-        What a person has to know of its results.
-    """
-
-    slide: Slide
-    model: Model
-    settings: ScanSettings
-    frame: HeatmapFrame
-    tissue: TissueMask
-    tissue_settings: TissueSettings
-    engine: Engine
-    roi_px: int
-    owns_engine: bool
-    heatmap: Heatmap
-    plan: ScanPlan
-    region: Region | None
-    folder: Path
-    notes: tuple[str, ...]
-
-    def run(self, should_stop: Callable[[], bool] = never) -> Generator[FinishedRoi]:
-        """Scan, and yield each finished ROI after it was stored; see :func:`napari_metastasis.scanning.scan`."""
-        return scan(self.slide, self.engine, self.plan, self.heatmap, self.settings, should_stop=should_stop)
-
-    def close(self) -> None:
-        """Give engine and store back; a second call does nothing. The generator of :meth:`run` must be at its end."""
-        self.heatmap.close()
-        if self.owns_engine:
-            self.engine.close()
-
-    def __enter__(self) -> PreparedScan:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+__all__ = ["prepare_scan"]
 
 
 def prepare_scan(
@@ -109,6 +43,8 @@ def prepare_scan(
     *,
     scan: ScanSettings,
     tissue: TissueSettings,
+    refiner: Refiner | None = None,
+    refine: RefineSettings = NOT_REFINED,
     region: Region | None = None,
     focus: Point | None = None,
     output: Path | None = None,
@@ -124,8 +60,13 @@ def prepare_scan(
         To scan, and with what.
     scan, tissue
         How.
+    refiner
+        The refiner that was trained on the model's features; ``None`` where there is none, and none is asked for.
+    refine
+        Whether the map is refined, and encoded patches are kept.
     region
-        Level-0 pixels to scan; ``None`` for the whole slide.
+        Level-0 pixels to scan; ``None`` for the whole slide. Where it is refined, as much around it is scanned as has a
+        say in it.
     focus
         Level-0 location to begin at; ``None`` for the middle.
     output
@@ -146,7 +87,7 @@ def prepare_scan(
     RegionError
         If the region does not lie on the slide.
     ModelError
-        If the model does not allow the dense coefficient.
+        If the model does not allow the dense coefficient, or the refiner belongs to another model.
     SettingsError, DeviceError, MissingDependencyError
         If the device or the engine cannot be had.
     SlideError
@@ -164,19 +105,19 @@ def prepare_scan(
     notes = _notes(slide, model)
     for text in notes:
         warnings.warn(text, ResolutionWarning, stacklevel=2)
-    frame = HeatmapFrame(
-        model=slide.frame(model.spec.mpp),
-        patch_px=model.spec.patch_px,
-        stride_px=model.spec.dense_stride_px(scan.dense_coefficient),
-    )
-    wanted = Region.of(frame.cells) if region is None else frame.cells_over(_on_slide(region, slide))
+    if refiner is None and refine.refine:
+        raise ModelError(f"expected a refiner for {model.spec.name}, got none; train one, or scan without --refine")
+    if refiner is not None:
+        refiner.check(model)
+    keeps = refiner if refine.refine or refine.keep_features else None
+    where = _Where.of(slide, model, scan, region, keeps if refine.refine else None)
     root = default_output(slide) if output is None else output
     # An explicit precision is obeyed, whatever lies there.
     going_on = stored_precision(root, scan_identity(slide, model, scan)) if scan.precision == "auto" else None
     with ExitStack() as on_error:
-        owns_engine = chosen is None or going_on not in (None, chosen.engine.precision)
+        owns_engine = chosen is None or going_on not in (None, chosen.engine.precision) or not chosen.encodes_for(keeps)
         if chosen is None or owns_engine:
-            chosen = choose_engine(model, scan, preferred_precision=going_on, should_stop=should_stop)
+            chosen = choose_engine(model, scan, refiner=keeps, preferred_precision=going_on, should_stop=should_stop)
             on_error.callback(chosen.engine.close)
         if mask is None:
             # Nothing runs on the engine yet, but readers share the machine's memory with it.
@@ -186,22 +127,39 @@ def prepare_scan(
             raise ScanCancelledError("expected to find the tissue first, but the scan was stopped; start it again")
         identity = scan_identity(slide, model, scan, precision=chosen.engine.precision)
         folder = folder_for(root, identity)
-        heatmap = _open_heatmap(folder, frame, identity, is_default=output is None)
+        heatmap = _open_heatmap(folder, where.frame, identity, is_default=output is None)
         on_error.callback(heatmap.close)
+        shows = mask.over(where.frame) if scan.tissue_only else None
+        features = None if keeps is None else _open_features(folder, where, identity, keeps, scan)
+        refinement = None
+        if features is not None and keeps is not None and refine.refine:
+            refinement = prepare_refinement(
+                keeps,
+                features,
+                folder=folder,
+                frame=where.native,
+                identity=refined_identity(identity, keeps, tissue if scan.tissue_only else None),
+                wanted=where.refined,
+                tissue=None if shows is None else any_of_blocks(shows, where.block),
+                focus=focus,
+                device="cpu" if chosen.engine.name == "openvino" else chosen.engine.device.partition(",")[0],
+            )
+            on_error.callback(refinement.close)
         plan = plan_scan(
-            frame,
-            wanted=wanted,
-            tissue=mask.over(frame) if scan.tissue_only else None,
-            done=heatmap.done,
+            where.frame,
+            wanted=where.scanned,
+            tissue=shows,
+            done=heatmap.done if refinement is None else heatmap.done & where.encoded(refinement.features),
             focus=focus,
             roi_px=chosen.roi_px,
+            block=1 if keeps is None else where.block,
         )
         on_error.pop_all()
     return PreparedScan(
         slide=slide,
         model=model,
         settings=scan,
-        frame=frame,
+        frame=where.frame,
         tissue=mask,
         tissue_settings=tissue,
         engine=chosen.engine,
@@ -212,6 +170,69 @@ def prepare_scan(
         region=region,
         folder=folder,
         notes=notes,
+        features=features,
+        refinement=refinement,
+        refine=refine,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Which cells of both maps a scan is about.
+
+    Attributes
+    ----------
+    frame, native
+        Of the scan's cells, and of the native ones that are refined.
+    scanned, refined
+        Cells that are answered, and native cells that are refined.
+    block
+        The scan's cells along a side of a native one.
+    """
+
+    frame: HeatmapFrame
+    native: HeatmapFrame
+    scanned: Region
+    refined: Region
+    block: int
+
+    @classmethod
+    def of(
+        cls, slide: Slide, model: Model, scan: ScanSettings, region: Region | None, refiner: Refiner | None
+    ) -> _Where:
+        spec, pixels = model.spec, slide.frame(model.spec.mpp)
+        alpha = scan.dense_coefficient
+        frame = HeatmapFrame(model=pixels, patch_px=spec.patch_px, stride_px=spec.dense_stride_px(alpha))
+        native = HeatmapFrame(model=pixels, patch_px=spec.patch_px, stride_px=spec.stride_px)
+        if region is None:
+            return cls(frame, native, Region.of(frame.cells), Region.of(native.cells), alpha)
+        on_slide = _on_slide(region, slide)
+        scanned, refined = frame.cells_over(on_slide), native.cells_over(on_slide)
+        if refiner is not None:
+            # Or a cell at the region's edge would be refined with fewer neighbours than in a scan of the whole slide.
+            near = refined.grown(refiner.spec.reach_cells).intersection(Region.of(native.cells))
+            dense = Region(near.x * alpha, near.y * alpha, near.width * alpha, near.height * alpha)
+            scanned = dense.intersection(Region.of(frame.cells))
+        return cls(frame, native, scanned, refined, alpha)
+
+    def encoded(self, features: FeatureStore) -> BoolArray:
+        """Return which of the scan's cells have features, bool (rows, columns)."""
+        repeated = features.present.repeat(self.block, axis=0).repeat(self.block, axis=1)
+        rows, columns = self.frame.cells.shape
+        return repeated[:rows, :columns]
+
+
+def _open_features(
+    folder: Path, where: _Where, identity: Mapping[str, Any], refiner: Refiner, scan: ScanSettings
+) -> FeatureStore:
+    """Return the store of what this refiner reads of this scan."""
+    whole = {**identity, "refiner_sha256": refiner.weights_sha256}
+    return FeatureStore.open_or_create(
+        feature_path(folder, whole),
+        cells=where.native.cells,
+        views=scan.augment_views,
+        features=refiner.spec.features,
+        identity=whole,
     )
 
 

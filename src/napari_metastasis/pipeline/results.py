@@ -25,7 +25,7 @@ from napari_metastasis.lesions import (
     write_lesions_csv,
     write_lesions_geojson,
 )
-from napari_metastasis.pipeline.prepare import PreparedScan
+from napari_metastasis.pipeline.prepared import PreparedScan
 from napari_metastasis.scanning.engine import FloatArray
 from napari_metastasis.settings import DetectionSettings
 from napari_metastasis.storage import atomic_text
@@ -48,7 +48,7 @@ class ScanResult:
     output
         The result folder.
     slide_score
-        Highest probability on the slide; ``None`` where nothing was scanned.
+        Highest probability that detections are read from; ``None`` where nothing was scanned.
     lesions, detections
         At the threshold of the detection settings, on everything that the heatmap holds.
     tissue_fraction
@@ -58,9 +58,9 @@ class ScanResult:
     mpx_per_s
         Model pixels answered per second, in millions; 0 where nothing was left to scan.
     finished
-        Whether every cell that was asked for is answered.
+        Whether every cell that was asked for is answered, and refined where that was asked for.
     probabilities
-        float32, (rows, columns) of the heatmap, NaN where nothing was scanned.
+        float32, (rows, columns) of the heatmap, NaN where nothing was scanned: what detections are read from.
     frame
         Where its cells lie.
     """
@@ -120,8 +120,8 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
     StorageError
         If the disk refuses; each file is whole or as it was.
     """
-    prepared.heatmap.finish()
-    probabilities = prepared.heatmap.probabilities()
+    prepared.finish()
+    probabilities = prepared.probabilities()
     # A threshold below the slider's floor is meant: the floor only bounds what is prepared.
     settings = replace(detection, floor=min(detection.floor, detection.threshold))
     found = LesionIndex(probabilities, prepared.frame, settings).at(detection.threshold)
@@ -133,7 +133,7 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
         tissue_fraction=prepared.tissue.fraction,
         seconds=seconds,
         mpx_per_s=model_px / 1e6 / seconds if seconds > 0 else 0.0,
-        finished=not np.isnan(probabilities[prepared.plan.needed]).any(),
+        finished=_finished(prepared, probabilities),
         probabilities=probabilities,
         frame=prepared.frame,
     )
@@ -149,6 +149,24 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
         json.dump(record, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
     return result
+
+
+def _finished(prepared: PreparedScan, probabilities: FloatArray) -> bool:
+    refinement = prepared.refinement
+    refined = refinement is None or bool(refinement.heatmap.done[refinement.plan.needed].all())
+    return refined and not bool(np.isnan(probabilities[prepared.plan.needed]).any())
+
+
+def _refinement_record(prepared: PreparedScan) -> Mapping[str, Any] | None:
+    refinement = prepared.refinement
+    if refinement is None:
+        return None
+    return {
+        "heatmap": refinement.heatmap.path.name,
+        "refiner": {**refinement.refiner.spec.to_json(), "weights_sha256": refinement.refiner.weights_sha256},
+        "cell_um": refinement.frame.cell_um,
+        "cells_refined": int(np.count_nonzero(refinement.heatmap.done)),
+    }
 
 
 def _record(
@@ -194,8 +212,10 @@ def _record(
             "cells": [prepared.frame.cells.width, prepared.frame.cells.height],
             "cell_um": prepared.frame.cell_um,
         },
+        "refinement": _refinement_record(prepared),
         "settings": {
             "scan": asdict(prepared.settings),
+            "refine": asdict(prepared.refine),
             "tissue": asdict(prepared.tissue_settings),
             "detection": asdict(detection),
         },

@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 from napari_metastasis.geometry import Point, Region
-from napari_metastasis.models import Model
+from napari_metastasis.models import Model, Refiner
 from napari_metastasis.pipeline.prepare import prepare_scan
 from napari_metastasis.pipeline.results import ScanResult, write_results
 from napari_metastasis.scanning import ChosenEngine, never
-from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import NOT_REFINED, DetectionSettings, RefineSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import Slide
 
 __all__ = ["scan_slide"]
@@ -25,6 +25,8 @@ def scan_slide(
     scan: ScanSettings,
     tissue: TissueSettings,
     detection: DetectionSettings,
+    refiner: Refiner | None = None,
+    refine: RefineSettings = NOT_REFINED,
     region: Region | None = None,
     focus: Point | None = None,
     output: Path | None = None,
@@ -36,7 +38,7 @@ def scan_slide(
 
     Parameters
     ----------
-    slide, model, scan, tissue, region, focus, output, chosen
+    slide, model, scan, tissue, refiner, refine, region, focus, output, chosen
         See :func:`~napari_metastasis.pipeline.prepare_scan`.
     detection
         How lesions are read off the heatmap.
@@ -55,19 +57,23 @@ def scan_slide(
         model,
         scan=scan,
         tissue=tissue,
+        refiner=refiner,
+        refine=refine,
         region=region,
         focus=focus,
         output=output,
         chosen=chosen,
         should_stop=should_stop,
     ) as prepared:
-        done, total = 0, prepared.plan.model_px
+        done, total = 0, prepared.model_px
         if progress is not None:
             progress(done, total)
         begun = time.perf_counter()
+        model_px = 0
         with closing(prepared.run(should_stop)) as finished:
-            for roi in finished:
-                done = roi.done
+            for piece in finished:
+                done = piece.done
+                model_px += 0 if piece.refined else piece.model_px
                 if progress is not None:
                     progress(done, total)
-        return write_results(prepared, detection, seconds=time.perf_counter() - begun, model_px=done)
+        return write_results(prepared, detection, seconds=time.perf_counter() - begun, model_px=model_px)

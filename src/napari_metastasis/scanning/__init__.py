@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+from napari_metastasis.scanning.blend import blend
 from napari_metastasis.scanning.choice import ChosenEngine, choose_engine
-from napari_metastasis.scanning.engine import Engine, computes_bfloat16, predict_views, resolve_devices
+from napari_metastasis.scanning.engine import Engine, FloatArray, computes_bfloat16, resolve_devices
 from napari_metastasis.scanning.engine_openvino import OpenVinoEngine
 from napari_metastasis.scanning.engine_torch import TorchEngine
+from napari_metastasis.scanning.features import FeatureStore
 from napari_metastasis.scanning.heatmap import Heatmap
 from napari_metastasis.scanning.layout import HEATMAP_VERSION, digest, journal_path, read_header
-from napari_metastasis.scanning.plan import Roi, ScanPlan, plan_scan, roi_cells
+from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, any_of_blocks, plan_scan, roi_cells
+from napari_metastasis.scanning.refine import BlockRefiner, RefinePlan, plan_refinement, refine_features
 from napari_metastasis.scanning.scanner import FinishedRoi, never, scan
+from napari_metastasis.scanning.views import encode_views, predict_views
 
 __all__ = [
     "HEATMAP_VERSION",
+    "BlockRefiner",
+    "BoolArray",
     "ChosenEngine",
     "Engine",
+    "FeatureStore",
     "FinishedRoi",
+    "FloatArray",
     "Heatmap",
     "OpenVinoEngine",
+    "RefinePlan",
     "Roi",
     "ScanPlan",
     "TorchEngine",
+    "any_of_blocks",
+    "blend",
     "choose_engine",
     "computes_bfloat16",
     "digest",
+    "encode_views",
     "journal_path",
     "never",
+    "plan_refinement",
     "plan_scan",
     "predict_views",
     "read_header",
+    "refine_features",
     "resolve_devices",
     "roi_cells",
     "scan",

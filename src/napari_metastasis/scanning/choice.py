@@ -16,7 +16,7 @@ import torch
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import DeviceError, MissingDependencyError, SettingsError
-from napari_metastasis.models import Model
+from napari_metastasis.models import Model, Refiner
 from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array, computes_bfloat16, resolve_devices
 from napari_metastasis.scanning.engine_openvino import OpenVinoEngine, has_openvino, openvino_precisions
 from napari_metastasis.scanning.engine_torch import TorchEngine
@@ -39,10 +39,17 @@ class ChosenEngine:
         To be closed by whoever asked for it.
     roi_px
         Side of a read window, in model pixels.
+    refiner_sha256
+        Weights of the refiner whose features it hands out; empty where it hands out none.
     """
 
     engine: Engine
     roi_px: int
+    refiner_sha256: str = ""
+
+    def encodes_for(self, refiner: Refiner | None) -> bool:
+        """Return whether it hands out what a refiner reads; nothing has to be handed out for ``None``."""
+        return refiner is None or self.refiner_sha256 == refiner.weights_sha256
 
 
 def default_cache_path() -> Path:
@@ -54,6 +61,7 @@ def choose_engine(
     model: Model,
     settings: ScanSettings,
     *,
+    refiner: Refiner | None = None,
     preferred_precision: str | None = None,
     tuning: TuningSettings = _TUNING,
     cache_path: Path | None = None,
@@ -67,6 +75,8 @@ def choose_engine(
         To run, at the settings' dense coefficient.
     settings
         ``device``, ``engine``, ``precision``, ``roi_px`` and ``dense_coefficient`` are used.
+    refiner
+        Its features are handed out with every answer, which costs next to nothing; ``None`` for answers alone.
     preferred_precision
         Taken where the settings leave the precision open and this machine computes it in hardware, even if another is
         faster: the one of a scan that goes on.
@@ -98,8 +108,11 @@ def choose_engine(
             raise SettingsError(f"expected device cpu for engine openvino, got {settings.device}; choose --device cpu")
         devices, kind = ("cpu",), "cpu"
 
+    encodes = "" if refiner is None else refiner.weights_sha256
+
     def build(way: Candidate) -> Engine:
-        network = model.dense(settings.dense_coefficient)
+        alpha = settings.dense_coefficient
+        network = model.dense(alpha) if refiner is None else refiner.encoder(model, alpha)
         if way.engine == "openvino":
             return OpenVinoEngine(network, precision=way.precision)
         return TorchEngine(network, devices=devices, precision=way.precision)
@@ -109,7 +122,7 @@ def choose_engine(
         settings = _keeping(preferred_precision, model, settings, devices, cache)
     fixed = (settings.engine, settings.precision)
     if "auto" not in fixed and settings.roi_px:
-        return ChosenEngine(build(Candidate(*fixed)), settings.roi_px)
+        return ChosenEngine(build(Candidate(*fixed)), settings.roi_px, encodes)
     key = _key(model, settings, devices)
     tuned = cache.get(key)
     engine = _remembered(tuned, build)
@@ -123,7 +136,7 @@ def choose_engine(
             should_stop=should_stop,
         )
         cache.put(key, tuned)
-    return ChosenEngine(engine, settings.roi_px or tuned.roi_px)
+    return ChosenEngine(engine, settings.roi_px or tuned.roi_px, encodes)
 
 
 def _keeping(

@@ -1,4 +1,4 @@
-"""What runs a dense network: the contract, the devices, and the eight views of an image."""
+"""What runs a dense network: the contract, and the devices."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_metastasis.errors import DeviceError, SettingsError
+from napari_metastasis.errors import DeviceError, ModelError, SettingsError
 
-__all__ = ["Engine", "computes_bfloat16", "predict_views", "resolve_devices"]
+__all__ = ["Engine", "computes_bfloat16", "no_encoder", "resolve_devices"]
 
 #: Compute capability of the first NVIDIA GPUs with bfloat16, Ampere; older ones imitate it.
 _AMPERE = (8, 0)
@@ -52,6 +52,18 @@ class Engine(Protocol):
             If the images do not fit the device's memory; smaller ones may.
         DeviceError
             If the device fails.
+        """
+        ...
+
+    def encode(self, images: UInt8Array) -> tuple[FloatArray, FloatArray]:
+        """Return what :meth:`run` does, and features, float32 (n, features, rows / α, columns / α), of the same pass.
+
+        Raises
+        ------
+        ModelError
+            If the network is no :class:`~napari_metastasis.models.Encoder`.
+        DeviceMemoryError, DeviceError
+            As :meth:`run` does.
         """
         ...
 
@@ -119,37 +131,6 @@ def computes_bfloat16(device: str) -> bool:
     return kind == "cpu" and any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
-def predict_views(engine: Engine, image: UInt8Array, views: int) -> FloatArray:
-    """Return the probabilities of one image, averaged over its views.
-
-    Each view is the image turned by a right angle, and mirrored for every second one; its answers are turned back
-    before they are averaged. A turned window's patches are the turned patches: this equals averaging patch by patch.
-
-    Parameters
-    ----------
-    engine
-        Runs the network.
-    image
-        uint8, (height, width, 3).
-    views
-        1, or 8 for the whole dihedral group.
-
-    Returns
-    -------
-    float32 of shape (rows, columns)
-    """
-    total: npt.NDArray[np.float64] | None = None
-    for view in range(views):
-        turns, mirrored = view // 2, bool(view % 2)
-        seen = np.rot90(image[:, ::-1] if mirrored else image, turns)
-        # One view at a time: eight at once would take eight times the memory and be no faster on a window of this size.
-        answers = np.rot90(engine.run(np.ascontiguousarray(seen)[None])[0], -turns)
-        answers = answers[:, ::-1] if mirrored else answers
-        if views == 1:
-            return np.ascontiguousarray(answers, np.float32)
-        # Summed in float64, so that the order of the views does not show in the last digit.
-        total = answers.astype(np.float64) if total is None else total + answers
-    if total is None:
-        raise SettingsError(f"expected 1 or 8 views, got {views}; choose one of them")
-    mean: FloatArray = (total / views).astype(np.float32)
-    return mean
+def no_encoder(name: str) -> ModelError:
+    """Return what is said where features are asked of a network that has none."""
+    return ModelError(f"expected an encoder on engine {name}, got a network without features; make it for a refiner")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError, MissingDependencyError
-from napari_metastasis.models import DenseScanNet
-from napari_metastasis.scanning.engine import FloatArray, UInt8Array
+from napari_metastasis.models import Encoder, ScanningNetwork
+from napari_metastasis.scanning.engine import FloatArray, UInt8Array, no_encoder
 from napari_metastasis.scanning.openvino_graph import openvino_graph
 
 if TYPE_CHECKING:
@@ -78,13 +78,14 @@ class OpenVinoEngine:
     device = "cpu"
     lanes = _LANES
 
-    def __init__(self, network: DenseScanNet, *, precision: str) -> None:
+    def __init__(self, network: ScanningNetwork, *, precision: str) -> None:
         if precision not in (known := openvino_precisions()):
             raise DeviceError(
                 f"expected a processor with {precision} for engine openvino, got one with {', '.join(known)}; "
                 "choose one of these as --precision, or --engine torch"
             )
         self.precision = precision
+        self._is_encoder = isinstance(network, Encoder)
         compiled = _compiled(network, precision)
         self._free: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         for _ in range(self.lanes):
@@ -92,16 +93,25 @@ class OpenVinoEngine:
 
     def run(self, images: UInt8Array) -> FloatArray:
         """Return tumour probabilities; see :class:`~napari_metastasis.scanning.engine.Engine`."""
+        return self._outputs(images)[0]
+
+    def encode(self, images: UInt8Array) -> tuple[FloatArray, FloatArray]:
+        """Return probabilities and features; see :class:`~napari_metastasis.scanning.engine.Engine`."""
+        if not self._is_encoder:
+            raise no_encoder(self.name)
+        probabilities, features = self._outputs(images)
+        return probabilities, features
+
+    def _outputs(self, images: UInt8Array) -> tuple[FloatArray, ...]:
         request = self._free.get()
         try:
-            # infer() lets other threads run; the result is copied, because the request's own memory is used again.
-            answers = request.infer({0: np.ascontiguousarray(images)}, share_inputs=True, share_outputs=True)[0]
-            result: FloatArray = np.array(answers, dtype=np.float32)
+            # infer() lets other threads run; results are copied, because the request's own memory is used again.
+            answers = request.infer({0: np.ascontiguousarray(images)}, share_inputs=True, share_outputs=True)
+            return tuple(np.array(answers[k], dtype=np.float32) for k in range(len(answers)))
         except (MemoryError, RuntimeError) as error:
             raise _translated(error) from error
         finally:
             self._free.put(request)
-        return result
 
     def close(self) -> None:
         """Give the memory back."""
@@ -109,7 +119,7 @@ class OpenVinoEngine:
             self._free.get()
 
 
-def _compiled(network: DenseScanNet, precision: str) -> Any:
+def _compiled(network: ScanningNetwork, precision: str) -> Any:
     openvino = _import_openvino()
     try:
         return openvino.Core().compile_model(

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError
-from napari_metastasis.scanning.engine import FloatArray, UInt8Array
+from napari_metastasis.models import Encoder
+from napari_metastasis.scanning.engine import FloatArray, UInt8Array, no_encoder
 
-__all__ = ["TorchEngine"]
+__all__ = ["TorchEngine", "device_errors"]
 
 #: One lane copies while the other computes; a third would only hold memory.
 _LANES_PER_GPU = 2
@@ -42,7 +43,8 @@ class TorchEngine:
     Parameters
     ----------
     network
-        From raw pixels, float N x 3 x H x W, to probabilities, float32 N x h x w. It is left as it is.
+        From raw pixels, float N x 3 x H x W, to probabilities, float32 N x h x w, and of an encoder features with them.
+        It is left as it is.
     devices
         ``("cpu",)``, ``("mps",)`` or any number of ``"cuda:n"``.
     precision
@@ -59,12 +61,13 @@ class TorchEngine:
     def __init__(self, network: nn.Module, *, devices: tuple[str, ...], precision: str) -> None:
         self.precision = precision
         self.device = ",".join(devices)
+        self._is_encoder = isinstance(network, Encoder)
         is_cuda = devices[0].startswith("cuda")
         self.lanes = len(devices) * (_LANES_PER_GPU if is_cuda else 1)
         self._exact: _ExactFloat32 | None = None
         # A lane is borrowed for one call, so that no thread is tied to a device.
         self._free: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
-        with _device_errors(self.device, precision):
+        with device_errors(self.device, precision):
             placed = [_place(network, torch.device(device), _DTYPES[precision]) for device in devices]
             for lane in range(self.lanes):
                 # Neighbouring lanes lie on different devices: the first ROIs of a scan go one to each.
@@ -76,9 +79,19 @@ class TorchEngine:
 
     def run(self, images: UInt8Array) -> FloatArray:
         """Return tumour probabilities; see :class:`~napari_metastasis.scanning.engine.Engine`."""
+        return self._outputs(images)[0]
+
+    def encode(self, images: UInt8Array) -> tuple[FloatArray, FloatArray]:
+        """Return probabilities and features; see :class:`~napari_metastasis.scanning.engine.Engine`."""
+        if not self._is_encoder:
+            raise no_encoder(self.name)
+        probabilities, features = self._outputs(images)
+        return probabilities, features
+
+    def _outputs(self, images: UInt8Array) -> tuple[FloatArray, ...]:
         lane = self._free.get()
         try:
-            with _device_errors(self.device, self.precision), torch.inference_mode():
+            with device_errors(self.device, self.precision), torch.inference_mode():
                 return lane.run(images)
         finally:
             self._free.put(lane)
@@ -111,15 +124,14 @@ class _Lane:
         self._device = device
         self._dtype = next(module.parameters()).dtype
 
-    def _answers(self, raw: Tensor) -> Tensor:
+    def _answers(self, raw: Tensor) -> tuple[Tensor, ...]:
         """Return the answers of uint8 N x H x W x 3, which is channels-last once it is called N x 3 x H x W."""
-        answers: Tensor = self._module(raw.permute(0, 3, 1, 2).to(self._dtype))
-        return answers
+        answers = self._module(raw.permute(0, 3, 1, 2).to(self._dtype))
+        return tuple(part.float() for part in (answers if isinstance(answers, tuple) else (answers,)))
 
-    def run(self, images: UInt8Array) -> FloatArray:
+    def run(self, images: UInt8Array) -> tuple[FloatArray, ...]:
         raw = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
-        result: FloatArray = self._answers(raw).float().cpu().numpy()
-        return result
+        return tuple(part.cpu().numpy() for part in self._answers(raw))
 
 
 class _CudaLane(_Lane):
@@ -128,29 +140,28 @@ class _CudaLane(_Lane):
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         super().__init__(module, device)
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._raw = torch.empty(0, dtype=torch.uint8)
-        self._answer = torch.empty(0, dtype=torch.float32)
+        self._pinned_memory: dict[str, Tensor] = {}
 
-    def run(self, images: UInt8Array) -> FloatArray:
+    def run(self, images: UInt8Array) -> tuple[FloatArray, ...]:
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             try:
-                raw = self._pinned("_raw", images.shape)
+                raw = self._pinned("raw", images.shape, torch.uint8)
                 raw.copy_(torch.from_numpy(np.ascontiguousarray(images)))
-                answers = self._answers(raw.to(self._device, non_blocking=True)).float()
-                result = self._pinned("_answer", answers.shape)
-                result.copy_(answers, non_blocking=True)
+                answers = self._answers(raw.to(self._device, non_blocking=True))
+                results = [self._pinned(f"answer {k}", part.shape, part.dtype) for k, part in enumerate(answers)]
+                for result, part in zip(results, answers, strict=True):
+                    result.copy_(part, non_blocking=True)
             finally:
                 # Waits for this lane only; also after an error, since the pinned buffers are used again.
                 self._stream.synchronize()
-            return result.numpy().copy()
+            return tuple(result.numpy().copy() for result in results)
 
-    def _pinned(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def _pinned(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return pinned memory of a shape, the same as in the last call where it is large enough."""
         count = int(np.prod(shape))
-        held: Tensor = getattr(self, name)
-        if held.numel() < count:
-            held = torch.empty(count, dtype=held.dtype, pin_memory=True)
-            setattr(self, name, held)
+        held = self._pinned_memory.get(name)
+        if held is None or held.numel() < count:
+            held = self._pinned_memory[name] = torch.empty(count, dtype=dtype, pin_memory=True)
         return held[:count].view(shape)
 
 
@@ -194,7 +205,7 @@ def _release_cached(device: str) -> None:
 
 
 @contextmanager
-def _device_errors(device: str, precision: str) -> Iterator[None]:
+def device_errors(device: str, precision: str) -> Iterator[None]:
     """Turn torch's errors into this package's; what lacks memory is told from what is broken."""
     try:
         yield

@@ -155,6 +155,8 @@ class Heatmap:
             raise StorageError(f"expected a heatmap opened for writing, got {self.path} to read; open it again to scan")
         answered = ~np.isnan(probabilities)
         with self._guard, storage_errors(self.path):
+            # Answered again only because a neighbour was; what is stored stays, to the last digit.
+            answered &= ~self._done[cells.slices]
             if not answered.all():
                 probabilities = np.where(answered, probabilities, self._read(cells))
             self._array[cells.slices] = probabilities

@@ -11,32 +11,43 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from napari_metastasis.errors import ModelError
-from napari_metastasis.models import MIDDLE_GRAY, DenseScanNet
+from napari_metastasis.errors import DeviceError
+from napari_metastasis.models import MIDDLE_GRAY, DenseScanNet, Encoder, ScanningNetwork
 
 __all__ = ["openvino_graph"]
 
 
-def openvino_graph(network: DenseScanNet) -> Any:
+def openvino_graph(network: ScanningNetwork) -> Any:
     """Return the ``openvino.Model`` of a dense network.
 
-    Its input is uint8 of shape N x H x W x 3, as images are read, its output float32 of shape N x h x w.
+    Its input is uint8 of shape N x H x W x 3, as images are read, its output float32 of shape N x h x w; an encoder has
+    a second one, its features, N x F x h/α x w/α.
 
     Raises
     ------
-    ModelError
-        If the network holds a layer of another kind.
+    DeviceError
+        If the network is none that scans densely, or holds a layer of another kind.
     """
     import openvino
     from openvino import opset13 as ops
 
+    dense = network.network if isinstance(network, Encoder) else network
+    if not isinstance(dense, DenseScanNet):
+        raise DeviceError("expected a network that scans densely, got one that pads; choose --engine torch")
     # Open sides cost nothing on a processor, and let ROIs at an edge be as small as they are.
     images = ops.parameter([-1, -1, -1, 3], np.uint8, name="images")
     node = ops.transpose(ops.subtract(ops.convert(images, "f32"), np.float32(MIDDLE_GRAY)), [0, 3, 1, 2])
-    for layer in network.layers:
+    *hidden, last = dense.layers
+    for layer in hidden:
         node = _layer(ops, node, layer)
-    tumour = ops.gather(ops.softmax(node, 1), ops.constant(network.tumour_class, np.int64), ops.constant(1, np.int64))
-    return openvino.Model([tumour], [images], "dense")
+    logits = _layer(ops, node, last)
+    tumour = ops.gather(ops.softmax(logits, 1), ops.constant(dense.tumour_class, np.int64), ops.constant(1, np.int64))
+    outputs = [tumour]
+    if isinstance(network, Encoder):
+        cell = [network.dense_coefficient] * 2
+        pooled = ops.avg_pool(node, cell, [0, 0], [0, 0], cell, exclude_pad=True, rounding_type="floor")
+        outputs.append(_layer(ops, pooled, network.layer))
+    return openvino.Model(outputs, [images], "dense")
 
 
 def _layer(ops: Any, node: Any, layer: nn.Module) -> Any:
@@ -51,4 +62,4 @@ def _layer(ops: Any, node: Any, layer: nn.Module) -> Any:
         weight = ops.constant(layer.weight.detach().cpu().numpy())
         node = ops.convolution(node, weight, list(layer.stride), [0, 0], [0, 0], list(layer.dilation))
         return ops.add(node, ops.constant(layer.bias.detach().cpu().numpy().reshape(1, -1, 1, 1)))
-    raise ModelError(f"expected convolutions, rectifiers and poolings, got {layer}; choose --engine torch")
+    raise DeviceError(f"expected convolutions, rectifiers and poolings, got {layer}; choose --engine torch")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari_metastasis.errors import RegionError, SettingsError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
 
-__all__ = ["BoolArray", "Roi", "ScanPlan", "plan_scan", "roi_cells"]
+__all__ = ["BoolArray", "Roi", "ScanPlan", "any_of_blocks", "plan_scan", "roi_cells"]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -29,33 +29,37 @@ class Roi:
     read
         Window in model pixels; it may reach past the slide, where the reader answers white.
     write
-        Cells of the heatmap that the window answers for, all of them and no others.
+        Cells of the heatmap that the window answers for, all of them that lie on the map and no others.
+    block
+        Cells along a side of the smallest square that is read as one: those that share features, else 1.
     """
 
     read: Region
     write: Region
+    block: int = 1
 
     @classmethod
-    def of(cls, frame: HeatmapFrame, cells: Region) -> Roi:
-        """Return the piece that answers for ``cells``."""
-        return cls(read=frame.read_window(cells), write=cells)
+    def of(cls, frame: HeatmapFrame, cells: Region, block: int = 1) -> Roi:
+        """Return the piece that answers for ``cells``, of which blocks are read whole even past the map's edge."""
+        whole = Region(cells.x, cells.y, -(-cells.width // block) * block, -(-cells.height // block) * block)
+        return cls(read=frame.read_window(whole), write=cells, block=block)
 
     @property
     def is_single(self) -> bool:
-        """Return whether this is one cell, which cannot be split."""
-        return self.write.width <= 1 and self.write.height <= 1
+        """Return whether this is one block, which cannot be split."""
+        return self.write.width <= self.block and self.write.height <= self.block
 
     def halves(self, frame: HeatmapFrame) -> tuple[Roi, ...]:
         """Return the up to four pieces that cover the same cells with windows of half the side."""
         cells = self.write
-        left, top = -(-cells.width // 2), -(-cells.height // 2)
+        left, top = (min(side, -(-side // (2 * self.block)) * self.block) for side in (cells.width, cells.height))
         parts = (
             Region(cells.x, cells.y, left, top),
             Region(cells.x + left, cells.y, cells.width - left, top),
             Region(cells.x, cells.y + top, left, cells.height - top),
             Region(cells.x + left, cells.y + top, cells.width - left, cells.height - top),
         )
-        return tuple(Roi.of(frame, part) for part in parts if not part.is_empty)
+        return tuple(Roi.of(frame, part, self.block) for part in parts if not part.is_empty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,18 @@ class ScanPlan:
         return sum(roi.write.size.area for roi in self.rois) * self.frame.stride_px**2
 
 
-def roi_cells(frame: HeatmapFrame, roi_px: int) -> int:
-    """Return the cells along a side of the largest window of at most ``roi_px`` model pixels; at least 1."""
-    return max(1, (roi_px - frame.patch_px) // frame.stride_px + 1)
+def any_of_blocks(cells: BoolArray, block: int) -> BoolArray:
+    """Return which squares of ``block`` cells hold any, (rows / block, columns / block) rounded up."""
+    rows, columns = (-(-side // block) for side in cells.shape)
+    padded = np.zeros((rows * block, columns * block), np.bool_)
+    padded[: cells.shape[0], : cells.shape[1]] = cells
+    return np.asarray(padded.reshape(rows, block, columns, block).any(axis=(1, 3)), np.bool_)
+
+
+def roi_cells(frame: HeatmapFrame, roi_px: int, block: int = 1) -> int:
+    """Return the cells along a side of the largest window of at most ``roi_px`` model pixels; at least one block."""
+    cells = (roi_px - frame.patch_px) // frame.stride_px + 1
+    return max(block, cells // block * block)
 
 
 def plan_scan(
@@ -110,6 +123,7 @@ def plan_scan(
     done: BoolArray | None,
     focus: Point | None,
     roi_px: int,
+    block: int = 1,
 ) -> ScanPlan:
     """Return the ROIs that answer for every wanted cell that shows tissue and is not answered yet.
 
@@ -130,6 +144,8 @@ def plan_scan(
         Level-0 location to begin at, such as the centre of the view; ``None`` begins at the middle of ``wanted``.
     roi_px
         Side of the largest read window, in model pixels. It bounds memory and changes no answer.
+    block
+        Cells along a side of squares that no ROI parts: those whose features are averaged.
 
     Raises
     ------
@@ -155,8 +171,8 @@ def plan_scan(
         needed &= ~done
     cells_needed = int(np.count_nonzero(needed))
     center = wanted.center if focus is None else _corner_at(frame, focus)
-    parts = wanted.split(roi_cells(frame, roi_px))
-    rois = [Roi.of(frame, cut) for part in parts if not (cut := _bounding(needed, part)).is_empty]
+    parts = wanted.split(roi_cells(frame, roi_px, block))
+    rois = [Roi.of(frame, cut, block) for part in parts if not (cut := _bounding(needed, part, block)).is_empty]
 
     def nearest(roi: Roi) -> tuple[float, int, int]:
         # Ties are broken by place, so that a plan never depends on how it was made.
@@ -183,8 +199,8 @@ def _parted(
     pieces = [first]
     while max(first.read.width, first.read.height) > _FIRST_ROI_PX and not first.is_single:
         pieces.remove(first)
-        cuts = [_bounding(needed, half.write) for half in first.halves(frame)]
-        pieces.extend(Roi.of(frame, cut) for cut in cuts if not cut.is_empty)
+        cuts = [_bounding(needed, half.write, first.block) for half in first.halves(frame)]
+        pieces.extend(Roi.of(frame, cut, first.block) for cut in cuts if not cut.is_empty)
         first = min(pieces, key=nearest)
     return pieces
 
@@ -195,15 +211,15 @@ def _corner_at(frame: HeatmapFrame, focus: Point) -> Point:
     return Point(cell.x + 0.5, cell.y + 0.5)
 
 
-def _bounding(needed: BoolArray, part: Region) -> Region:
-    """Return the smallest rectangle that holds every needed cell of ``part``; empty where there is none."""
+def _bounding(needed: BoolArray, part: Region, block: int) -> Region:
+    """Return the smallest rectangle of blocks that holds every needed cell of ``part``; empty where there is none."""
     inside = needed[part.slices]
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if rows.size == 0:
         return Region(part.x, part.y, 0, 0)
-    return Region(
-        part.x + int(columns[0]),
-        part.y + int(rows[0]),
-        int(columns[-1] - columns[0]) + 1,
-        int(rows[-1] - rows[0]) + 1,
+    x, y = ((first + int(found[0])) // block * block for first, found in ((part.x, columns), (part.y, rows)))
+    right, bottom = (
+        min(size, -(-(first + int(found[-1]) + 1) // block) * block)
+        for first, found, size in ((part.x, columns, needed.shape[1]), (part.y, rows, needed.shape[0]))
     )
+    return Region(x, y, right - x, bottom - y)

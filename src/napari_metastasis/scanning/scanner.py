@@ -17,12 +17,16 @@ import numpy as np
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
-from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array, predict_views
-from napari_metastasis.scanning.plan import Roi, ScanPlan
+from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array
+from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, any_of_blocks
+from napari_metastasis.scanning.views import encode_views, predict_views
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import reading_threads
 
-__all__ = ["Answers", "FinishedRoi", "Reader", "never", "scan"]
+__all__ = ["Answers", "FeatureSink", "FinishedRoi", "Reader", "never", "scan"]
+
+#: Probabilities of an ROI, and its features where they are kept.
+_Answers = tuple[FloatArray, FloatArray | None]
 
 #: How long the consumer waits for an answer before it looks whether it should stop.
 _POLL_SECONDS = 0.05
@@ -44,6 +48,14 @@ class Answers(Protocol):
         ...
 
 
+class FeatureSink(Protocol):
+    """What a scan needs of a store of features."""
+
+    def write(self, cells: Region, features: FloatArray) -> None:
+        """Store float32 features, (views, rows, columns, features) of native cells; NaN leaves a cell as it is."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FinishedRoi:
     """A piece of a scan that is answered and stored.
@@ -58,6 +70,8 @@ class FinishedRoi:
         Model pixels that this piece answers for.
     done, total
         Model pixels answered by this scan until now, and by all of it.
+    refined
+        Whether these are answers of the refined map, whose cells are native ones.
     """
 
     cells: Region
@@ -65,6 +79,7 @@ class FinishedRoi:
     model_px: int
     done: int
     total: int
+    refined: bool = False
 
 
 def never() -> bool:
@@ -79,6 +94,7 @@ def scan(
     heatmap: Answers,
     settings: ScanSettings,
     *,
+    features: FeatureSink | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Generator[FinishedRoi]:
     """Scan a slide and yield each finished ROI, in the plan's order, after it was stored.
@@ -97,7 +113,10 @@ def scan(
     heatmap
         Where the answers are stored.
     settings
-        ``threads``, ``queue_rois`` and ``augment_views`` are used.
+        ``threads``, ``queue_rois``, ``augment_views`` and ``dense_coefficient`` are used.
+    features
+        Where the encoder's features are stored, before the answers that they belong to; the plan then has blocks of
+        ``dense_coefficient`` cells. ``None`` where nothing is to be refined.
     should_stop
         Asked several times a second; the scan ends once it returns True.
 
@@ -111,7 +130,7 @@ def scan(
         If an answer cannot be stored.
     """
     total, done = plan.model_px, 0
-    stages = _Stages(slide, engine, plan.frame, settings)
+    stages = _Stages(slide, engine, plan.frame, settings, encodes=features is not None)
     try:
         todo = deque(plan.rois)
         too_large_px = math.inf
@@ -131,7 +150,7 @@ def scan(
                 return
             stages.pending.popleft()
             try:
-                answers = future.result()
+                answers, encoded = future.result()
             except DeviceMemoryError as error:
                 if roi.is_single:
                     raise _no_room(engine) from error
@@ -139,15 +158,31 @@ def scan(
                 stages.begin_first(roi.halves(plan.frame))
                 continue
             needed = plan.needed[roi.write.slices]
+            # A window of whole blocks may answer past the map's edge.
+            answers = answers[: roi.write.height, : roi.write.width]
             if np.isnan(answers[needed]).any():
                 raise _no_numbers(engine)
             answers[~needed] = np.nan
+            _store(features, roi, encoded, needed, engine)
             heatmap.write(roi.write, answers)
             model_px = roi.write.size.area * plan.frame.stride_px**2
             done += model_px
             yield FinishedRoi(cells=roi.write, probabilities=answers, model_px=model_px, done=done, total=total)
     finally:
         stages.close()
+
+
+def _store(sink: FeatureSink | None, roi: Roi, encoded: FloatArray | None, needed: BoolArray, engine: Engine) -> None:
+    """Store the features of the native cells of which any dense cell is needed."""
+    if sink is None or encoded is None:
+        return
+    of_native = any_of_blocks(needed, roi.block)
+    rows, columns = of_native.shape
+    encoded = encoded[:, :rows, :columns]
+    if np.isnan(encoded[:, of_native]).any():
+        raise _no_numbers(engine)
+    encoded[:, ~of_native] = np.nan
+    sink.write(Region(roi.write.x // roi.block, roi.write.y // roi.block, columns, rows), encoded)
 
 
 def _no_room(engine: Engine) -> DeviceError:
@@ -173,29 +208,34 @@ class _Stages:
         ROIs that were begun and not yet taken, in the order in which they are to be taken.
     """
 
-    def __init__(self, slide: Reader, engine: Engine, frame: HeatmapFrame, settings: ScanSettings) -> None:
+    def __init__(
+        self, slide: Reader, engine: Engine, frame: HeatmapFrame, settings: ScanSettings, *, encodes: bool
+    ) -> None:
         self._slide = slide
         self._engine = engine
         self._frame = frame
         self._views = settings.augment_views
+        self._encodes = encodes
         threads = reading_threads(settings.threads, beside_network=engine.device == "cpu")
         self._capacity = threads + engine.lanes + settings.queue_rois
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="read-roi")
         self._lanes = ThreadPoolExecutor(engine.lanes, thread_name_prefix="run-roi")
-        self.pending: deque[tuple[Roi, Future[FloatArray]]] = deque()
+        self.pending: deque[tuple[Roi, Future[_Answers]]] = deque()
 
     @property
     def has_room(self) -> bool:
         """Return whether another ROI may begin."""
         return len(self.pending) < self._capacity
 
-    def _submit(self, roi: Roi) -> tuple[Roi, Future[FloatArray]]:
+    def _submit(self, roi: Roi) -> tuple[Roi, Future[_Answers]]:
         image = self._readers.submit(self._slide.read, self._frame.model, roi.read)
         # A lane waits for its image; both pools work in the order of submission, so that it is the next to be read.
         return roi, self._lanes.submit(self._answers, image)
 
-    def _answers(self, image: Future[UInt8Array]) -> FloatArray:
-        return predict_views(self._engine, image.result(), self._views)
+    def _answers(self, image: Future[UInt8Array]) -> _Answers:
+        if self._encodes:
+            return encode_views(self._engine, image.result(), self._views)
+        return predict_views(self._engine, image.result(), self._views), None
 
     def begin(self, roi: Roi) -> None:
         """Read and compute an ROI behind those that were begun before."""

@@ -10,28 +10,35 @@ from napari_metastasis.settings._core import Setting, check, setting_of
 from napari_metastasis.settings.evaluation import EvaluationSettings
 from napari_metastasis.settings.lesions import DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
+from napari_metastasis.settings.refine import NOT_REFINED, RefineSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
 from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
+from napari_metastasis.settings.spatial import GridSettings, SpatialAugmentSettings, SpatialTrainSettings
 from napari_metastasis.settings.synthetic import CohortSampleSettings, PatchSampleSettings, SyntheticSettings
 from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, TrainSettings
 
 __all__ = [
     "DEFAULT_MODEL",
     "MOST_READING_THREADS",
+    "NOT_REFINED",
     "AugmentSettings",
     "CohortSampleSettings",
     "CohortSettings",
     "DetectionSettings",
     "EvaluationSettings",
+    "GridSettings",
     "MiningSettings",
     "NetworkSettings",
     "PatchSampleSettings",
     "PyramidSettings",
+    "RefineSettings",
     "SamplingSettings",
     "ScanSettings",
     "Setting",
     "SlideSettings",
+    "SpatialAugmentSettings",
+    "SpatialTrainSettings",
     "SyntheticSettings",
     "TissueSettings",
     "TrainSettings",

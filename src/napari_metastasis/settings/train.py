@@ -117,6 +117,10 @@ class AugmentSettings:
     blur_sigma_px: float = setting(2.0, "Largest standard deviation of the blur.", unit="px", minimum=0.3, maximum=3.0)
     noise_share: float = setting(0.2, "Share of patches with sensor noise.", minimum=0.0, maximum=1.0)
     noise: float = setting(0.03, "Largest standard deviation of the noise, of 1.", minimum=0.0, maximum=1.0)
+    jitter_brightness: float = setting(0.0, "Largest relative change of brightness.", minimum=0.0, maximum=1.0)
+    jitter_contrast: float = setting(0.0, "Largest relative change of contrast.", minimum=0.0, maximum=1.0)
+    jitter_saturation: float = setting(0.0, "Largest relative change of saturation.", minimum=0.0, maximum=1.0)
+    jitter_hue: float = setting(0.0, "Largest turn of the hue, of a whole circle.", minimum=0.0, maximum=0.5)
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

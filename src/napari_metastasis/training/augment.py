@@ -73,6 +73,10 @@ class Augmenter(nn.Module):
             (side, side), (0.3, settings.blur_sigma_px), p=settings.blur_share
         )
 
+        jitter = (settings.jitter_brightness, settings.jitter_contrast, settings.jitter_saturation, settings.jitter_hue)
+        # Without any, not even asked: it would draw random numbers, and earlier runs would no longer be repeated.
+        self.jitter = kornia_augmentation.ColorJiggle(*jitter) if any(jitter) else None
+
     @torch.no_grad()
     def forward(self, image: Tensor, step: int) -> Tensor:
         """Return the varied batch.
@@ -91,6 +95,7 @@ class Augmenter(nn.Module):
                 image = self._turn(image)
             image = self.affine(image)
             image = self.blur(self._colour(image))
+            image = image if self.jitter is None else self.jitter(image)
             return self._noise(image)
 
     @staticmethod

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from napari_metastasis.errors import ModelError, WeightsError
-from napari_metastasis.models import InitialWeights, ModelSpec, build_network, load_initial
+from napari_metastasis.models import InitialWeights, ModelSpec, build_scannet, load_initial
 from napari_metastasis.training.orientations import tie_orientations, untie_orientations
 from napari_metastasis.training.trainer import SETTINGS
 
@@ -56,7 +56,7 @@ def _of_run(path: Path) -> InitialWeights:
             f"expected the checkpoint of a run with its {SETTINGS} beside it, got {error!r} for {path}; give it "
             "where the run wrote it"
         ) from error
-    network = build_network(spec.architecture)
+    network = build_scannet(spec.architecture)
     if tied:
         tie_orientations(network)
     try:

@@ -12,13 +12,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models import InitialWeights, ModelSpec, ScanNet, begin_with, build_network
+from napari_metastasis.models import InitialWeights, ModelSpec, ScanNet, begin_with, build_scannet
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.training.augment import Augmenter
 from napari_metastasis.training.orientations import orientations_are_tied, tie_orientations, untie_orientations
 
-__all__ = ["PatchClassifier", "PatchTraining"]
-
+__all__ = ["PatchClassifier", "PatchTraining", "one_cycle"]
 
 #: Of the run, until the rate's peak. Not 0.2: torch divides by zero where that comes to one step.
 _WARM_UP_SHARE = 0.201
@@ -37,6 +36,14 @@ def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor |
         get_ema_multi_avg_fn(now)(averaged, current, steps)  # type: ignore[no-untyped-call]
 
     return update
+
+
+def one_cycle(optimiser: torch.optim.Optimizer, peak: float, total_steps: int) -> dict[str, Any]:
+    """Return an optimiser with a one-cycle schedule, as Lightning takes them."""
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=peak, total_steps=total_steps, pct_start=_WARM_UP_SHARE
+    )
+    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class PatchTraining(lightning.LightningModule):
@@ -139,10 +146,7 @@ class PatchTraining(lightning.LightningModule):
             [{"params": decayed, "weight_decay": self.settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
             lr=self.settings.learning_rate,
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, max_lr=self.settings.learning_rate, total_steps=self.total_steps, pct_start=_WARM_UP_SHARE
-        )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return one_cycle(optimiser, self.settings.learning_rate, self.total_steps)
 
 
 class PatchClassifier(PatchTraining):
@@ -176,7 +180,7 @@ class PatchClassifier(PatchTraining):
         total_steps: int,
         initial: InitialWeights | None = None,
     ) -> None:
-        network = build_network(spec.architecture)
+        network = build_scannet(spec.architecture)
         if initial is not None:
             _begin_with(network, spec, initial, tied=settings.tie_orientations)
         if settings.tie_orientations:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning
 import torch
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import ModelError, TrainingError
-from napari_metastasis.models import ARCHITECTURES, InitialWeights, ModelSpec, build_network, save_checkpoint
+from napari_metastasis.models import InitialWeights, ModelSpec, build_network, save_checkpoint
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
-from napari_metastasis.training.classifier import PatchClassifier
+from napari_metastasis.training.classifier import PatchClassifier, PatchTraining
 from napari_metastasis.training.curves import write_curves
 from napari_metastasis.training.fitting import fit
 from napari_metastasis.training.held_slides import hold_slides, write_slides
@@ -23,7 +23,7 @@ from napari_metastasis.training.ranks import run_on_ranks
 from napari_metastasis.training.streams import PatchStream
 from napari_metastasis.training.trainer import LAST, SETTINGS, check_devices
 
-__all__ = ["patch_spec", "train_scannet"]
+__all__ = ["TrainingJob", "patch_spec", "train", "train_scannet"]
 
 #: Settings that change no weight: how fast patches are read.
 _MAY_CHANGE = frozenset({"workers", "prefetch"})
@@ -43,15 +43,40 @@ def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights
     """
     if Path(name).name != name or name.startswith(".") or name in _TAKEN_NAMES:
         raise ModelError(f"expected a model's name that can name its files, got {name!r}; choose another --name")
-    if architecture not in ARCHITECTURES:
-        build_network(architecture)  # raises with the names that exist
-    network = ARCHITECTURES[architecture]
+    network = build_network(architecture).architecture
     spec = ModelSpec(
         name=name, architecture=architecture, mpp=mpp, patch_px=network.patch_px, stride_px=network.stride_px
     )
     if initial is None or initial.mean is None or initial.std is None:
         return spec
     return replace(spec, mean=initial.mean, std=initial.std)
+
+
+@dataclass(frozen=True)
+class _PatchJob:
+    """Train a patch classifier."""
+
+    spec: ModelSpec
+    initial: InitialWeights | None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def identity(self) -> dict[str, Any]:
+        return {"spec": self.spec.to_json(), "initial_sha256": None if self.initial is None else self.initial.sha256}
+
+    def module(self, settings: TrainSettings, augment: AugmentSettings, total_steps: int) -> PatchClassifier:
+        return PatchClassifier(self.spec, settings, augment, total_steps=total_steps, initial=self.initial)
+
+    def store(self, module: PatchTraining, weights: Path, card: dict[str, Any]) -> None:
+        assert isinstance(module, PatchClassifier)
+        initial = self.initial
+        began = {
+            "initial": None if initial is None else initial.name,
+            "initial_sha256": None if initial is None else initial.sha256,
+        }
+        save_checkpoint(weights, module.finished_network(), self.spec, {**card, **began})
 
 
 def train_scannet(
@@ -76,18 +101,10 @@ def train_scannet(
     training, validation
         Batches of patches of ``spec.patch_px``. The second is measured after every epoch; it decides nothing, unless
         ``settings.patience`` asks for the best epoch.
-    output
-        Run folder: ``settings.json``, ``slides.json`` where streams are of slides, ``last.ckpt``,
-        ``log/version_<start>/metrics.csv``, ``curves.csv`` and ``curves.png``, ``<name>.safetensors`` and its card. A
-        run found there with the same settings and data goes on where it stopped, with the slides that it began with.
-    settings, augment
-        How to train, and how patches are varied.
-    data_description, licence
-        What the patches are, and the weights' licence, for the model card.
+    output, settings, augment, data_description, licence, progress
+        As :func:`train` takes them.
     initial
         Weights that training begins with; ``None`` for random ones.
-    progress
-        Show a progress bar on standard error.
 
     Returns
     -------
@@ -105,8 +122,87 @@ def train_scannet(
     StorageError
         If the folder cannot be written.
     """
+    return train(
+        _PatchJob(spec, initial),
+        training=training,
+        validation=validation,
+        output=output,
+        settings=settings,
+        augment=augment,
+        data_description=data_description,
+        licence=licence,
+        progress=progress,
+    )
+
+
+class TrainingJob(Protocol):
+    """What is trained, and how it is stored. Picklable: every device has its own."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of what comes out."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the weights besides settings and data, as plain values."""
+        ...
+
+    def module(self, settings: Any, augment: AugmentSettings, total_steps: int) -> PatchTraining:
+        """Return what Lightning trains."""
+        ...
+
+    def store(self, module: PatchTraining, weights: Path, card: dict[str, Any]) -> None:
+        """Store the averaged weights, whole or not at all."""
+        ...
+
+
+def train(
+    job: TrainingJob,
+    *,
+    training: PatchStream,
+    validation: PatchStream,
+    output: Path,
+    settings: TrainSettings,
+    augment: AugmentSettings,
+    data_description: str,
+    licence: str,
+    progress: bool = True,
+) -> Path:
+    """Train on batches, and store what came out with its card.
+
+    Parameters
+    ----------
+    job
+        What to train.
+    training, validation
+        Batches of what the job is trained on.
+    output
+        Run folder: ``settings.json``, ``slides.json`` where streams are of slides, ``last.ckpt``,
+        ``log/version_<start>/metrics.csv``, ``curves.csv`` and ``curves.png``, ``<name>.safetensors`` and its card. A
+        run found there with the same settings and data goes on where it stopped, with the slides that it began with.
+    settings, augment
+        How to train, and how images are varied.
+    data_description, licence
+        What the images are, and the weights' licence, for the model card.
+    progress
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    Path
+        The stored weights.
+
+    Raises
+    ------
+    DeviceError
+        If there are fewer devices than asked for.
+    TrainingError
+        If the folder holds a run with other settings or data, or the loss or the weights are no longer finite.
+    StorageError
+        If the folder cannot be written.
+    """
     check_devices(settings)
-    weights = output / f"{spec.name}.safetensors"
+    weights = output / f"{job.name}.safetensors"
     steps = _steps(training, settings)
     begun = weights.exists() or (output / LAST).exists()
     record, streams = output / _SLIDES, {"training": training, "validation": validation}
@@ -117,10 +213,9 @@ def train_scannet(
         _claim(
             output,
             {
-                "spec": spec.to_json(),
+                **job.identity(),
                 "settings": {name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE},
                 "augment": asdict(augment),
-                "initial_sha256": None if initial is None else initial.sha256,
                 # Else the card would name data that the weights never saw.
                 "training_sha256": training.fingerprint,
                 "validation_sha256": validation.fingerprint,
@@ -131,14 +226,13 @@ def train_scannet(
             write_slides(record, streams)
     if not (weights.exists() and weights.with_suffix(".json").exists()):
         run = _Run(
-            spec=spec,
+            job=job,
             training=training,
             validation=validation,
             weights=weights,
             settings=settings,
             augment=augment,
             statement={"data": data_description, "licence": licence or "not stated"},
-            initial=initial,
             total_steps=steps * settings.epochs,
             progress=progress,
         )
@@ -159,36 +253,33 @@ def train_scannet(
 class _Run:
     """What every device of a run is told."""
 
-    spec: ModelSpec
+    job: TrainingJob
     training: PatchStream
     validation: PatchStream
     weights: Path
     settings: TrainSettings
     augment: AugmentSettings
     statement: dict[str, str]
-    initial: InitialWeights | None
     total_steps: int
     progress: bool
 
 
 def _train(run: _Run) -> None:
     """Train on one device, this process's own, and let the first of all devices store the model."""
-    settings, initial = run.settings, run.initial
+    settings = run.settings
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    module = PatchClassifier(run.spec, settings, run.augment, total_steps=run.total_steps, initial=initial)
+    module = run.job.module(settings, run.augment, run.total_steps)
     figures = fit(module, run.training, run.validation, run.weights.parent, settings, progress=run.progress)
     card = {
         **run.statement,
         **figures,
-        "initial": None if initial is None else initial.name,
-        "initial_sha256": None if initial is None else initial.sha256,
         "settings": {**asdict(settings), "augment": asdict(run.augment)},
         "versions": {"napari-metastasis": __version__, "torch": torch.__version__, "lightning": lightning.__version__},
         "intended_use": "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides.",
         "warning": "Not a medical device. Not validated for diagnosis.",
     }
     if module.global_rank == 0:
-        save_checkpoint(run.weights, module.finished_network(), run.spec, card)
+        run.job.store(module, run.weights, card)
 
 
 def _steps(training: PatchStream, settings: TrainSettings) -> int:

@@ -16,6 +16,7 @@ from napari_metastasis.geometry import ModelFrame, Region
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides import Slide, open_slide
 from napari_metastasis.training.cohort import CohortSlide
+from napari_metastasis.training.places import PatchShape
 from napari_metastasis.training.truth import TumourTruth, open_truth
 
 __all__ = ["Member", "Places", "SeenSlide", "look_at", "open_member"]
@@ -31,6 +32,11 @@ class Places(Protocol):
     @property
     def frame(self) -> ModelFrame:
         """Return the model's pixels on the slide."""
+        ...
+
+    @property
+    def shape(self) -> PatchShape:
+        """Return what of a patch decides its label."""
         ...
 
     def gives(self, label: int) -> bool:

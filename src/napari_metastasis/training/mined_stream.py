@@ -14,6 +14,7 @@ from napari_metastasis.models import ModelSpec
 from napari_metastasis.settings import MiningSettings, SamplingSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
+from napari_metastasis.training.cuts import Cut
 from napari_metastasis.training.hard_negatives import HardNegative
 from napari_metastasis.training.members import Places
 from napari_metastasis.training.mined_places import find_mined_places
@@ -53,6 +54,8 @@ class HardNegativeStream(StreamOfSlides):
         Of every draw.
     journal
         File to which each failure is added as a line of JSON.
+    cut
+        What is cut out around each place; the patch alone by default.
 
     Raises
     ------
@@ -73,6 +76,7 @@ class HardNegativeStream(StreamOfSlides):
         seed: int,
         *,
         journal: Path | None = None,
+        cut: Cut | None = None,
     ) -> None:
         if not mined:
             raise TrainingError("expected mined places, got none; train without them")
@@ -83,7 +87,7 @@ class HardNegativeStream(StreamOfSlides):
                 f"expected places mined on the {len(slides)} slides at hand, got some on {min(unknown)}; "
                 "mine this cohort again"
             )
-        super().__init__(slides, spec, settings, batch_size, seed, journal=journal)
+        super().__init__(slides, spec, settings, batch_size, seed, journal=journal, cut=cut)
         self.mining = mining
         self._of_slide = _by_slide(self.mined)
 
@@ -158,6 +162,7 @@ def with_hard_negatives(
     seed: int,
     *,
     journal: Path | None = None,
+    cut: Cut | None = None,
 ) -> PatchStream:
     """Return patches straight from slides, of which mined ones take their share in the place of other normal ones.
 
@@ -166,7 +171,7 @@ def with_hard_negatives(
 
     Parameters
     ----------
-    slides, mined, spec, settings, mining, seed, journal
+    slides, mined, spec, settings, mining, seed, journal, cut
         See :class:`HardNegativeStream`.
     batch_size
         Patches in a whole batch.
@@ -177,15 +182,15 @@ def with_hard_negatives(
         If the shares of tumour and of mined patches leave no room for other normal patches.
     """
     if not mined:
-        return SlideStream(slides, spec, settings, batch_size, seed, journal=journal)
+        return SlideStream(slides, spec, settings, batch_size, seed, journal=journal, cut=cut)
     part, tumour = check_shares(settings, mining, batch_size)
     # An epoch has as many batches as it has without mined patches.
     batches = max(1, settings.patches_per_epoch // batch_size)
     general = replace(settings, tumour_share=tumour, patches_per_epoch=max(2, batches * (batch_size - part)))
     return MixedStream(
         (
-            SlideStream(slides, spec, general, batch_size - part, seed, journal=journal),
-            HardNegativeStream(slides, mined, spec, settings, mining, part, seed, journal=journal),
+            SlideStream(slides, spec, general, batch_size - part, seed, journal=journal, cut=cut),
+            HardNegativeStream(slides, mined, spec, settings, mining, part, seed, journal=journal, cut=cut),
         )
     )
 

@@ -42,6 +42,8 @@ class SlideStream(StreamOfSlides):
         Of every draw.
     journal
         File to which each failure is added as a line of JSON, so that those of other processes are heard of too.
+    cut
+        What is cut out around each place; the patch alone by default.
     """
 
     needed = (0, 1)

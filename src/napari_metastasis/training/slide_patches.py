@@ -16,6 +16,7 @@ import numpy.typing as npt
 from napari_metastasis.errors import MetastasisError, TrainingError
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
+from napari_metastasis.training.cuts import Cut
 from napari_metastasis.training.failures import SlideFailure, add_failure, read_failures
 from napari_metastasis.training.members import Member, SeenSlide, open_member
 from napari_metastasis.training.streams import PatchBatch
@@ -36,8 +37,8 @@ class SlidePatches:
 
     Parameters
     ----------
-    patch_px
-        Side of a patch, in model pixels.
+    cut
+        What is cut out around a place, and its labels.
     open_slides
         Slides that a process keeps open, each with its mask.
     journal
@@ -51,10 +52,10 @@ class SlidePatches:
         Of these, those that give patches; ``None`` for one that a run began with and that cannot be read now.
     """
 
-    def __init__(self, *, patch_px: int, open_slides: int, journal: Path | None) -> None:
+    def __init__(self, *, cut: Cut, open_slides: int, journal: Path | None) -> None:
         self.seen: tuple[SeenSlide, ...] = ()
         self.members: tuple[Member | None, ...] = ()
-        self._patch_px = patch_px
+        self._cut = cut
         self._open_slides = open_slides
         self._journal = journal
         self._of_class: tuple[npt.NDArray[np.int64], ...] = ()
@@ -179,17 +180,18 @@ class SlidePatches:
         self._take(tuple(seen), tuple(members))
 
     def batch(self, labels: npt.NDArray[np.int64], key: Sequence[int]) -> PatchBatch:
-        """Return a patch for each label; every one has a generator of its own, from the key and its row.
+        """Return what is cut around a place for each label; every one has a generator of its own, from key and row.
 
         Raises
         ------
         TrainingError
             If no slide of a class can be read any more.
         """
-        images = np.empty((len(labels), self._patch_px, self._patch_px, 3), dtype=np.uint8)
+        images = np.empty((len(labels), self._cut.side_px, self._cut.side_px, 3), dtype=np.uint8)
+        of_images = np.empty((len(labels), *self._cut.label_shape), dtype=np.int64)
         for row, label in enumerate(labels.tolist()):
-            images[row] = self._patch(label, [*key, row])
-        return PatchBatch.labelled(images, labels)
+            images[row], of_images[row] = self._patch(label, [*key, row])
+        return PatchBatch.labelled(images, of_images)
 
     def close(self) -> None:
         """Close the slides and masks that this process holds open; the next batch opens them again."""
@@ -200,8 +202,8 @@ class SlidePatches:
             if member is not None:
                 member.truth.close()
 
-    def _patch(self, label: int, key: list[int]) -> npt.NDArray[np.uint8]:
-        """Return a patch of a class, from the first slide in a random order that gives one."""
+    def _patch(self, label: int, key: list[int]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Return what is cut around a place of a class, on the first slide in a random order that gives one."""
         for index in np.random.default_rng(key).permutation(self._of_class[label]).tolist():
             member = self.members[index]
             if member is None or index in self._unopened:
@@ -215,9 +217,10 @@ class SlidePatches:
                 continue
             try:
                 # A generator for each slide: what is drawn on one does not depend on what failed on another.
-                place = member.places.draw(label, member.truth, np.random.default_rng([*key, index]))
+                generator = np.random.default_rng([*key, index])
+                place = member.places.draw(label, member.truth, generator)
                 if place is not None:
-                    return slide.read(member.places.frame, place)
+                    return self._cut.take(slide, member, place, label, generator)
             except (MetastasisError, OSError) as error:
                 self._report(SlideFailure(member.slide.name, str(error)))
         names = ", ".join(sorted(failure.slide for failure in self.failures)) or "none"

@@ -13,6 +13,7 @@ from napari_metastasis.models import ModelSpec
 from napari_metastasis.settings import SamplingSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.training.cohort import CohortSlide
+from napari_metastasis.training.cuts import Cut, PatchCut
 from napari_metastasis.training.failures import SlideFailure
 from napari_metastasis.training.members import Member, Places, SeenSlide, look_at
 from napari_metastasis.training.slide_patches import SlidePatches
@@ -38,6 +39,8 @@ class StreamOfSlides(ABC):
         Of every draw.
     journal
         File to which each failure is added as a line of JSON, so that those of other processes are heard of too.
+    cut
+        What is cut out around each place; the patch alone by default.
     """
 
     #: Classes that some slide has to give.
@@ -52,13 +55,15 @@ class StreamOfSlides(ABC):
         seed: int,
         *,
         journal: Path | None = None,
+        cut: Cut | None = None,
     ) -> None:
         self.slides = tuple(slides)
         self.spec = spec
         self.settings = settings
         self.batch_size = batch_size
         self.seed = seed
-        self._patches = SlidePatches(patch_px=spec.patch_px, open_slides=settings.open_slides, journal=journal)
+        self.cut = PatchCut(spec.patch_px) if cut is None else cut
+        self._patches = SlidePatches(cut=self.cut, open_slides=settings.open_slides, journal=journal)
 
     @abstractmethod
     def _usable(self) -> list[CohortSlide]:
@@ -81,6 +86,8 @@ class StreamOfSlides(ABC):
             "batch_size": self.batch_size,
             "seed": self.seed,
             "slides": [one.sha256 for one in self.seen if one.sha256],
+            # A run on patches keeps the fingerprint that it had before there was anything else to cut.
+            **({} if isinstance(self.cut, PatchCut) else {"cells": self.cut.label_shape, "side_px": self.cut.side_px}),
             **self._how(),
         }
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

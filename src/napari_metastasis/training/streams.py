@@ -33,9 +33,9 @@ class PatchBatch:
     images
         (n, rows, columns, 3) uint8.
     labels
-        (n,) int64: 0 normal, 1 tumour.
+        (n,) int64: 0 normal, 1 tumour; of windows, (n, rows, columns), with -1 where it is not known.
     targets
-        (n,) float32: the probability of tumour that a network is to learn: the label itself, or a soft one.
+        float32, of the same shape: the probability of tumour that a network is to learn: the label, or a soft one.
     """
 
     images: npt.NDArray[np.uint8]

@@ -1,0 +1,90 @@
+"""One pass, two answers: the tumour probability of every patch, and the features that neighbouring patches exchange.
+
+Features are averaged over the dense cells of each native cell. The mean of their patches' centres is the centre of the
+native cell's own patch, so that features lie exactly on the heatmap frame of dense coefficient 1, at any coefficient.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from napari_metastasis.errors import ModelError
+from napari_metastasis.models.dense import DenseScanNet
+from napari_metastasis.models.patchwise import PatchwiseNetwork
+
+__all__ = ["Encoder", "ScanningNetwork", "feature_layer"]
+
+
+def feature_layer(classifier: tuple[Tensor, Tensor], tumour_class: int, projection: nn.Linear | None) -> nn.Conv2d:
+    """Return the 1x1 convolution from a network's features to what a refiner reads.
+
+    Parameters
+    ----------
+    classifier
+        The linear layer from features to logits: weight, 2 x features, and bias.
+    tumour_class
+        The logit of tumour.
+    projection
+        From features to fewer of them; ``None`` keeps them all.
+
+    Returns
+    -------
+    Conv2d
+        Its first channel is the network's own log-odds of tumour, the others are the features.
+
+    Raises
+    ------
+    ModelError
+        If the network tells more than two classes: its log-odds are no linear function.
+    """
+    weight, bias = (part.detach().float() for part in classifier)
+    if len(weight) != 2:
+        raise ModelError(f"expected an encoder of two classes, got {len(weight)}; choose one that tells tumour apart")
+    normal_class = 1 - tumour_class
+    channels = weight.shape[1]
+    rows = torch.eye(channels) if projection is None else projection.weight.detach()
+    shifts = torch.zeros(channels) if projection is None else projection.bias.detach()
+    layer = nn.Conv2d(channels, 1 + len(rows), 1)
+    layer.weight = nn.Parameter(torch.cat([weight[tumour_class, None] - weight[normal_class], rows])[:, :, None, None])
+    layer.bias = nn.Parameter(torch.cat([bias[tumour_class, None] - bias[normal_class], shifts]))
+    return layer.requires_grad_(requires_grad=False)
+
+
+#: What answers for every patch of an image of any size, without handing out features.
+PlainNetwork = DenseScanNet | PatchwiseNetwork
+
+
+class Encoder(nn.Module):
+    """A network that scans, and hands out features with its answers.
+
+    Parameters
+    ----------
+    network
+        Answers for every ``stride / dense_coefficient`` pixels.
+    layer
+        From :func:`feature_layer`.
+    dense_coefficient
+        Dense cells along a side of a native cell.
+    """
+
+    def __init__(self, network: PlainNetwork, layer: nn.Conv2d, dense_coefficient: int) -> None:
+        super().__init__()
+        self.network = network
+        self.layer = layer
+        self.dense_coefficient = dense_coefficient
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """Return what a refiner reads, N x F x h/α x w/α, of the network's features, N x C x h x w."""
+        pooled: Tensor = self.layer(nn.functional.avg_pool2d(hidden, self.dense_coefficient))
+        return pooled
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities, N x h x w, and features, N x F x h/α x w/α, of raw images, N x 3 x H x W in 0..255."""
+        hidden = self.network.encode(image)
+        probability = self.network.classify(hidden).float().softmax(dim=1)[:, self.network.tumour_class]
+        return probability, self.features(hidden)
+
+
+#: What an engine runs: raw pixels to probabilities, and of an encoder to features as well.
+ScanningNetwork = PlainNetwork | Encoder

@@ -1,0 +1,189 @@
+"""Refiners: a grid of encoded patches is read as sequences by LSTMs, which answer for every patch (Zheng et al. 2022).
+
+The paper reads a grid line by line, so that a patch knows what came before it in one direction. The other orders read
+rows and columns, both ways: a patch knows all of its grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_metastasis.errors import ModelError
+
+__all__ = ["ORDERS", "RefinerSpec", "SpatialNetwork"]
+
+#: How a grid is read. ``raster``: all rows in one sequence, as the paper has it. ``raster-four``: this and its columns,
+#: each in both directions. ``rows-columns``: every row in both directions, then every column of what came out.
+ORDERS = ("raster", "raster-four", "rows-columns")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefinerSpec:
+    """What a refiner reads and how.
+
+    Attributes
+    ----------
+    name
+        Name in the zoo.
+    encoder
+        Name of the model whose features it reads.
+    encoder_sha256
+        Hash of that model's weights: no other will do.
+    encoder_features
+        Features of a patch, before they are projected.
+    projected
+        Features that are kept of these, beside the encoder's own log-odds; 0 keeps all.
+    hidden
+        Units of each LSTM.
+    grid
+        Patches along a side of a grid.
+    grid_step
+        Native cells from one patch of a grid to the next: the stride over the encoder's own.
+    window_step
+        Patches from one grid to the next; it divides ``grid``, and overlapping answers are averaged.
+    order
+        One of :data:`ORDERS`.
+    residual
+        Whether the LSTM's answer is added to the encoder's log-odds, rather than taking its place as in the paper.
+    dense_coefficient
+        The one that it was trained at.
+    """
+
+    name: str
+    encoder: str
+    encoder_sha256: str
+    encoder_features: int
+    projected: int
+    hidden: int
+    grid: int
+    grid_step: int
+    window_step: int
+    order: str
+    residual: bool
+    dense_coefficient: int
+
+    def __post_init__(self) -> None:
+        """Refuse what no grid could be."""
+        if self.order not in ORDERS:
+            raise ModelError(f"expected a scanning order among {', '.join(ORDERS)}, got {self.order!r}; choose one")
+        numbers = (self.encoder_features, self.hidden, self.grid, self.grid_step, self.window_step)
+        if min(numbers) < 1 or self.projected < 0:
+            raise ModelError(f"expected sizes of at least 1, got {numbers} and {self.projected}; correct the card")
+        if self.grid % self.window_step:
+            raise ModelError(
+                f"expected a window step that divides the grid of {self.grid}, got {self.window_step}; choose another"
+            )
+
+    @property
+    def features(self) -> int:
+        """Return how many numbers are kept of each patch: the log-odds and the features."""
+        return 1 + (self.projected or self.encoder_features)
+
+    @property
+    def span_cells(self) -> int:
+        """Return the native cells along a side of the square in which every phase of the lattice has one grid."""
+        return self.grid * self.grid_step
+
+    @property
+    def halo_cells(self) -> int:
+        """Return how far a grid reaches past a square of whole grids that it touches, in native cells."""
+        return (self.grid - self.window_step) * self.grid_step
+
+    @property
+    def reach_cells(self) -> int:
+        """Return how far from a cell the farthest patch lies that has a say in its answer, in native cells."""
+        return (self.grid - 1) * self.grid_step
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RefinerSpec:
+        """Return what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ModelError
+            If a field is missing, unknown or of the wrong kind.
+        """
+        kinds = {each.name: type(values.get(each.name)).__name__ for each in fields(cls)}
+        if set(values) != set(kinds) or any(kinds[each.name] != each.type for each in fields(cls)):
+            raise ModelError(f"expected a refiner's card with {sorted(kinds)}, got {dict(values)}; correct its card")
+        return cls(**values)
+
+
+class SpatialNetwork(nn.Module):
+    """Grids of encoded patches to refined log-odds.
+
+    Parameters
+    ----------
+    spec
+        What it reads and how.
+    """
+
+    def __init__(self, spec: RefinerSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.projection = nn.Linear(spec.encoder_features, spec.projected) if spec.projected else None
+        inputs = spec.features if spec.residual else spec.features - 1
+        #: What stands for a patch that is not there: glass, or past the slide's edge.
+        self.absent = nn.Parameter(torch.zeros(inputs))
+        lstm, both = nn.LSTM, {"batch_first": True, "bidirectional": True}
+        outputs = 2 * spec.hidden
+        if spec.order == "raster":
+            self.rows = lstm(inputs, spec.hidden, batch_first=True)
+            self.columns: nn.LSTM | None = None
+            outputs = spec.hidden
+        elif spec.order == "raster-four":
+            self.rows, self.columns = lstm(inputs, spec.hidden, **both), lstm(inputs, spec.hidden, **both)
+            outputs = 4 * spec.hidden
+        else:
+            self.rows, self.columns = lstm(inputs, spec.hidden, **both), lstm(2 * spec.hidden, spec.hidden, **both)
+        self.answer = nn.Linear(outputs, 1)
+        if spec.residual:
+            # Training begins at the encoder's own answers.
+            nn.init.zeros_(self.answer.weight)
+            nn.init.zeros_(self.answer.bias)
+
+    def project(self, log_odds: Tensor, hidden: Tensor) -> Tensor:
+        """Return what :meth:`forward` reads, … x F, of log-odds, …, and the encoder's features, … x C."""
+        features = hidden if self.projection is None else self.projection(hidden)
+        return torch.cat([log_odds[..., None], features], dim=-1)
+
+    def forward(self, grids: Tensor) -> Tensor:
+        """Return refined log-odds, N x k x k, of grids, N x k x k x F; NaN stands for patches that are not there."""
+        present = ~torch.isnan(grids[..., 0])
+        inputs = grids if self.spec.residual else grids[..., 1:]
+        states = self._read(torch.where(present[..., None], inputs, self.absent))
+        answers: Tensor = self.answer(states)[..., 0]
+        return answers + torch.nan_to_num(grids[..., 0]) if self.spec.residual else answers
+
+    def _read(self, grids: Tensor) -> Tensor:
+        """Return the states of the LSTMs at every patch, N x k x k x S."""
+        if self.spec.order == "rows-columns":
+            assert self.columns is not None
+            along_rows = _lines(self.rows, grids)
+            return _lines(self.columns, along_rows.transpose(1, 2)).transpose(1, 2)
+        by_rows = _raster(self.rows, grids)
+        if self.columns is None:
+            return by_rows
+        by_columns = _raster(self.columns, grids.transpose(1, 2)).transpose(1, 2)
+        return torch.cat([by_rows, by_columns], dim=-1)
+
+
+def _raster(lstm: nn.LSTM, grids: Tensor) -> Tensor:
+    """Read every grid as one sequence."""
+    states: Tensor = lstm(grids.flatten(1, 2))[0]
+    return states.reshape(*grids.shape[:3], -1)
+
+
+def _lines(lstm: nn.LSTM, grids: Tensor) -> Tensor:
+    """Read every line of every grid as a sequence of its own."""
+    states: Tensor = lstm(grids.flatten(0, 1))[0]
+    return states.reshape(*grids.shape[:3], -1)

@@ -1,0 +1,265 @@
+"""Refiners by name, and the one that belongs to a model: those that ship, the user's own, and any that a path names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_metastasis.errors import ModelError, UnknownModelError, WeightsError
+from napari_metastasis.models.checkpoint import Model
+from napari_metastasis.models.encoder import Encoder, feature_layer
+from napari_metastasis.models.refiner import RefinerSpec, SpatialNetwork
+from napari_metastasis.models.weights_file import read_weights, write_weights
+from napari_metastasis.models.zoo import ZooEntry, load_model, own_models_folder
+from napari_metastasis.storage import storage_errors
+
+__all__ = [
+    "Refiner",
+    "ScanningModel",
+    "add_refiner",
+    "is_refiner",
+    "list_refiners",
+    "load_refiner",
+    "load_with_refiner",
+    "refiner_for",
+    "save_refiner",
+]
+
+#: Where the refiners that ship lie.
+_SHIPPED = Path(__file__).parent / "weights" / "refiners"
+
+
+@dataclass(frozen=True, slots=True)
+class Refiner:
+    """A spatial network with its contract.
+
+    Attributes
+    ----------
+    spec
+        What it reads and how.
+    network
+        From grids of encoded patches to log-odds, float32 in evaluation mode.
+    weights_sha256
+        Hash of the stored weights, which names them in results.
+    card
+        What it was trained on, its measured accuracy and intended use.
+    """
+
+    spec: RefinerSpec
+    network: SpatialNetwork
+    weights_sha256: str
+    card: Mapping[str, Any]
+
+    def encoder(self, model: Model, dense_coefficient: int) -> Encoder:
+        """Return the network that scans with ``model`` and hands out what this refiner reads.
+
+        Raises
+        ------
+        ModelError
+            If the refiner was trained on the features of another model.
+        """
+        self.check(model)
+        layer = feature_layer(model.network.classifier, model.spec.tumour_class, self.network.projection)
+        return Encoder(model.dense(dense_coefficient), layer, dense_coefficient)
+
+    def check(self, model: Model) -> None:
+        """Refuse any model but the one whose features this refiner was trained on.
+
+        Raises
+        ------
+        ModelError
+            If it is another one.
+        """
+        if model.weights_sha256 != self.spec.encoder_sha256:
+            raise ModelError(
+                f"expected model {self.spec.encoder} ({self.spec.encoder_sha256[:12]}…) for refiner {self.spec.name}, "
+                f"got {model.spec.name} ({model.weights_sha256[:12]}…); choose that model, or train a refiner for this"
+            )
+
+
+def save_refiner(path: Path, network: SpatialNetwork, card: Mapping[str, Any]) -> str:
+    """Write ``path`` (safetensors) and its card beside it.
+
+    Returns
+    -------
+    str
+        SHA-256 of the weights file.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written; nothing half-written is left.
+    """
+    return write_weights(path, network.state_dict(), network.spec.to_json(), card)
+
+
+def _load(path: Path) -> Refiner:
+    stored = read_weights(path)
+    spec = RefinerSpec.from_json(stored.spec)
+    network = SpatialNetwork(spec)
+    stored.fill(network, f"{spec.order} refiner")
+    return Refiner(spec=spec, network=network, weights_sha256=stored.sha256, card=stored.card)
+
+
+def _own_folder() -> Path:
+    return own_models_folder() / "refiners"
+
+
+def list_refiners() -> tuple[ZooEntry, ...]:
+    """Return every refiner that ships and every one of the user's own, each sorted by name. Reads no weights."""
+    shipped = [ZooEntry(path.stem, path, shipped=True) for path in sorted(_SHIPPED.glob("*.safetensors"))]
+    own = [ZooEntry(path.stem, path, shipped=False) for path in sorted(_own_folder().glob("*.safetensors"))]
+    taken = {entry.name for entry in shipped}
+    return (*shipped, *(entry for entry in own if entry.name not in taken))
+
+
+def load_refiner(name: str | Path) -> Refiner:
+    """Return a refiner by its name, or by the path of its weights.
+
+    Raises
+    ------
+    UnknownModelError
+        If no refiner has this name and no weights lie at this path.
+    WeightsError
+        If its files are damaged.
+    """
+    entries = {entry.name: entry.path for entry in list_refiners()}
+    if str(name) in entries:
+        return _load(entries[str(name)])
+    path = Path(name).expanduser()
+    if path.suffix == ".safetensors" and path.exists():
+        return _load(path)
+    raise UnknownModelError(
+        f"expected the name of a refiner ({', '.join(entries) or 'none'}) or a .safetensors file, got {str(name)!r}; "
+        "see 'napari-metastasis models list'"
+    )
+
+
+def refiner_for(model: Model) -> Refiner | None:
+    """Return the refiner that was trained on a model's features, the user's latest own before one that ships."""
+    entries = list_refiners()
+    own = sorted((entry for entry in entries if not entry.shipped), key=lambda entry: -entry.path.stat().st_mtime)
+    for entry in (*own, *(entry for entry in entries if entry.shipped)):
+        try:
+            stored = read_weights(entry.path)
+            if stored.spec.get("encoder_sha256") == model.weights_sha256:
+                return _load(entry.path)
+        except WeightsError:
+            continue  # a damaged one is named where it is asked for by name
+    return None
+
+
+def is_refiner(weights: Path) -> bool:
+    """Return whether the card of a weights file is a refiner's.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing or damaged.
+    """
+    return "encoder_sha256" in read_weights(weights).spec
+
+
+def add_refiner(weights: Path) -> ZooEntry:
+    """Keep a refiner among the user's own, under the name on its card.
+
+    Raises
+    ------
+    ModelError
+        If another one has this name already; neither is touched.
+    WeightsError
+        If its files are damaged.
+    StorageError
+        If the folder cannot be written.
+    """
+    refiner = _load(weights)
+    known = {entry.name: entry for entry in list_refiners()}
+    if (entry := known.get(refiner.spec.name)) is not None:
+        if _load(entry.path).weights_sha256 == refiner.weights_sha256:
+            return entry
+        raise ModelError(
+            f"expected a name that no refiner has, got {refiner.spec.name!r}, of {entry.path}; "
+            f"give the path {weights} instead of the name, or train under another name"
+        )
+    folder = _own_folder()
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{refiner.spec.name}.safetensors"
+    save_refiner(path, refiner.network, refiner.card)
+    return ZooEntry(refiner.spec.name, path, shipped=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanningModel:
+    """A model, and the refiner that goes with it.
+
+    Attributes
+    ----------
+    model
+        Scans.
+    refiner
+        Was trained on the model's features; ``None`` where there is none.
+    asked_for_refiner
+        Whether it was named, alone or beside the model: whoever names a refiner wants to refine.
+    """
+
+    model: Model
+    refiner: Refiner | None
+    asked_for_refiner: bool
+
+
+def load_with_refiner(name: str | Path, refiner: str | Path | None = None) -> ScanningModel:
+    """Return what to scan with; a refiner's name stands for its model as well.
+
+    Parameters
+    ----------
+    name
+        Of a model, or of a refiner, whose model is found by its hash; or a path of either.
+    refiner
+        Name or path of the refiner; ``None`` for the one that :func:`refiner_for` finds.
+
+    Raises
+    ------
+    UnknownModelError
+        If there is no such model or refiner, or none that a refiner was trained on.
+    WeightsError
+        If files are damaged.
+    ModelError
+        If the refiner belongs to another model.
+    """
+    if refiner is not None:
+        model, found = load_model(name), load_refiner(refiner)
+        found.check(model)
+        return ScanningModel(model, found, asked_for_refiner=True)
+    named = _refiner_named(name)
+    if named is not None:
+        return ScanningModel(_model_of(named, name), named, asked_for_refiner=True)
+    model = load_model(name)
+    return ScanningModel(model, refiner_for(model), asked_for_refiner=False)
+
+
+def _refiner_named(name: str | Path) -> Refiner | None:
+    """Return the refiner that a name or path means, or ``None`` where it means a model, or nothing."""
+    if str(name) in {entry.name for entry in list_refiners()}:
+        return load_refiner(name)
+    path = Path(name).expanduser()
+    return _load(path) if path.suffix == ".safetensors" and path.exists() and is_refiner(path) else None
+
+
+def _model_of(refiner: Refiner, name: str | Path) -> Model:
+    """Return the model that a refiner was trained on: from the zoo, or from the refiner's own folder."""
+    spec = refiner.spec
+    beside = Path(name).expanduser().with_name(f"{spec.encoder}.safetensors")
+    for candidate in (spec.encoder, beside):
+        try:
+            model = load_model(candidate)
+        except UnknownModelError:
+            continue
+        if model.weights_sha256 == spec.encoder_sha256:
+            return model
+    raise UnknownModelError(
+        f"expected model {spec.encoder} ({spec.encoder_sha256[:12]}…) for refiner {spec.name}, got none with these "
+        f"weights; keep it with 'napari-metastasis models add', or put it beside the refiner"
+    )

@@ -1,0 +1,157 @@
+"""Weights on disk: safetensors, and beside them a card in JSON that says what they are.
+
+The card names the weights' SHA-256, so that a file that was cut short or exchanged is refused before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from napari_metastasis.errors import WeightsError
+from napari_metastasis.storage import atomic_text, atomic_write
+
+__all__ = ["CARD_VERSION", "StoredWeights", "correct_card", "read_weights", "write_weights"]
+
+#: Version of the card's layout.
+CARD_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredWeights:
+    """What a weights file and its card hold.
+
+    Attributes
+    ----------
+    path
+        Of the weights.
+    spec
+        The contract, as plain values.
+    card
+        What is told of them.
+    sha256
+        Of the weights file.
+    data
+        The weights file.
+    """
+
+    path: Path
+    spec: Mapping[str, Any]
+    card: Mapping[str, Any]
+    sha256: str
+    data: bytes
+
+    def fill(self, network: nn.Module, kind: str) -> None:
+        """Copy the weights into a network, in evaluation mode from then on.
+
+        Parameters
+        ----------
+        network
+            Has to take all of them.
+        kind
+            What it is called in messages.
+
+        Raises
+        ------
+        WeightsError
+            If they are damaged or of another network.
+        """
+        try:
+            network.load_state_dict(load(self.data))
+        except (SafetensorError, RuntimeError) as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise WeightsError(
+                f"expected weights of a {kind} network, got {first_line} in {self.path}; fetch the model again"
+            ) from error
+        network.eval().requires_grad_(requires_grad=False)
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor], spec: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+    """Write ``path`` (safetensors) and its card beside it (the same name with ``.json``).
+
+    Returns
+    -------
+    str
+        SHA-256 of the weights file.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written; nothing half-written is left.
+    """
+    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    digest = hashlib.sha256(weights).hexdigest()
+    with atomic_write(path) as stream:
+        stream.write(weights)
+    _write_card(path, {"spec": dict(spec), "weights_sha256": digest, "card": dict(card)})
+    return digest
+
+
+def read_weights(path: Path) -> StoredWeights:
+    """Return the weights that are stored at ``path``, with their card.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing or damaged.
+    """
+    card = _read_card(path.with_suffix(".json"))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"expected weights at {path}, got {error.strerror}; fetch the model again") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != card["weights_sha256"]:
+        raise WeightsError(
+            f"expected weights with SHA-256 {card['weights_sha256'][:12]}…, got {digest[:12]}… in {path}; "
+            "the file is damaged or belongs to another card: fetch the model again"
+        )
+    return StoredWeights(path, card["spec"], card["card"], digest, data)
+
+
+def correct_card(path: Path, changes: Mapping[str, Any]) -> None:
+    """Change what the card of the weights at ``path`` says of some things; the weights are not touched.
+
+    Raises
+    ------
+    WeightsError
+        If there is no card.
+    StorageError
+        If it cannot be written.
+    """
+    values = _read_card(path.with_suffix(".json"))
+    corrected = {**values["card"], **changes}
+    if corrected != values["card"]:
+        _write_card(path, {**values, "card": corrected})
+
+
+def _write_card(weights: Path, values: Mapping[str, Any]) -> None:
+    text = json.dumps({"card_version": CARD_VERSION, **values}, indent=2, ensure_ascii=False)
+    with atomic_text(weights.with_suffix(".json")) as stream:
+        stream.write(text + "\n")
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["card_version"] != CARD_VERSION:
+            raise WeightsError(
+                f"expected a model card of version {CARD_VERSION}, got {values['card_version']} in {path}; "
+                "update the program or export the model again"
+            )
+        card = {key: values[key] for key in ("spec", "weights_sha256", "card")}
+        if not (isinstance(card["spec"], dict) and isinstance(card["card"], dict)):
+            raise TypeError("spec and card are no objects")
+        return card
+    except FileNotFoundError as error:
+        raise WeightsError(f"expected a model card at {path}, got no file; keep it beside the weights") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"expected a model card at {path}, got {error!r}; fetch the model again") from error

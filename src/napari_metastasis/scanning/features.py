@@ -1,0 +1,223 @@
+"""Encoded patches on disk: every patch of a slide once, in chunks, so that refining needs neither slide nor memory.
+
+Features are written before the probabilities that they belong to, and after them a map of which cells have any:
+whatever a kill leaves behind is either whole or counts as absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import ZstdCodec
+
+from napari_metastasis.errors import StorageError
+from napari_metastasis.geometry import Region, Size
+from napari_metastasis.storage import storage_errors
+
+__all__ = ["FeatureStore"]
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
+
+#: Version of the features: to be raised when a change of this program changes one by more than rounding.
+FEATURES_VERSION = 1
+#: Side of a chunk in native cells: about an ROI, and 256 KiB for 32 features.
+_CHUNK_CELLS = 64
+_PRESENT_CHUNK_CELLS = 512
+_OWN = "napari_metastasis"
+#: What zarr and its codecs raise for a chunk that was cut short or altered.
+_DAMAGED = (ValueError, RuntimeError)
+
+
+class FeatureStore:
+    """The features of one slide's patches by one encoder, for one refiner. Every method may be called from any thread.
+
+    Attributes
+    ----------
+    path
+        The Zarr folder.
+    cells
+        Native cells along x and y.
+    """
+
+    def __init__(self, path: Path, cells: Size, *, views: int, features: int) -> None:
+        self.path = path
+        self.cells = cells
+        self._shape = (views, *cells.shape, features)
+        self._guard = threading.Lock()
+        try:
+            with storage_errors(path):
+                group = zarr.open_group(path, mode="r+")
+                found, present = group["features"], group["present"]
+                assert isinstance(found, zarr.Array)
+                assert isinstance(present, zarr.Array)
+        except (*_DAMAGED, KeyError, AssertionError) as error:
+            raise self._damaged() from error
+        if found.shape != self._shape or present.shape != cells.shape:
+            raise self._damaged()
+        self._features: zarr.Array[Any] = found
+        self._stored_present: zarr.Array[Any] = present
+        try:
+            with storage_errors(path):
+                self._present: BoolArray = np.asarray(present[:], np.bool_)
+        except _DAMAGED:
+            # Encoded again, all of it: what a map of this kind was for is not worth more care.
+            self._present = np.zeros(cells.shape, np.bool_)
+            with storage_errors(path):
+                present[:] = self._present
+
+    @classmethod
+    def open_or_create(
+        cls, path: Path, *, cells: Size, views: int, features: int, identity: Mapping[str, Any]
+    ) -> FeatureStore:
+        """Return the store found at ``path``, or a new one.
+
+        Parameters
+        ----------
+        path
+            Zarr folder; its parent exists.
+        cells
+            Native cells along x and y.
+        views
+            Views of every patch.
+        features
+            Numbers kept of each.
+        identity
+            Everything that decides them, as plain values.
+
+        Raises
+        ------
+        StorageError
+            If the one found there is of something else or damaged, or the disk refuses.
+        """
+        wanted = {"features_version": FEATURES_VERSION, "identity": dict(identity)}
+        if not path.exists():
+            _create(path, (views, *cells.shape, features), wanted)
+        try:
+            with storage_errors(path):
+                stored = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"][_OWN]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"expected features at {path}, got something else; move it away") from error
+        if stored != wanted:
+            raise StorageError(f"expected features of this scan at {path}, got those of another; move them away")
+        return cls(path, cells, views=views, features=features)
+
+    @property
+    def present(self) -> BoolArray:
+        """Return the native cells that have features: bool, (rows, columns), a copy."""
+        with self._guard:
+            return self._present.copy()
+
+    def covers(self, cells: Region, expected: BoolArray) -> bool:
+        """Return whether every cell that is expected has features: bool, (rows, columns) of ``cells``."""
+        with self._guard:
+            return not bool((expected & ~self._present[cells.slices]).any())
+
+    def write(self, cells: Region, features: FloatArray) -> None:
+        """Store features; the data first, then that they are there.
+
+        Parameters
+        ----------
+        cells
+            Native cells on the map.
+        features
+            float32, (views, rows, columns, features). NaN leaves a cell as it is.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses; what was stored before stays valid.
+        """
+        fresh = ~np.isnan(features[0, ..., 0])
+        rows, columns = cells.slices
+        with self._guard, storage_errors(self.path):
+            # What is stored stays, to the last digit.
+            fresh &= ~self._present[cells.slices]
+            if not fresh.any():
+                return
+            values = features.astype(np.float16)
+            if not fresh.all():
+                try:
+                    before = np.asarray(self._features[:, rows, columns])
+                except _DAMAGED:
+                    before = np.full_like(values, np.nan)
+                    fresh |= ~np.isnan(features[0, ..., 0])
+                values = np.where(fresh[None, ..., None], values, before)
+            self._features[:, rows, columns] = values
+            self._present[cells.slices] |= fresh
+            self._stored_present[cells.slices] = self._present[cells.slices]
+
+    def read(self, cells: Region) -> FloatArray:
+        """Return float32 features, (views, rows, columns, features), NaN where there are none.
+
+        Parameters
+        ----------
+        cells
+            Native cells; they may reach past the map.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be read. Damaged ones are forgotten: a scan encodes their patches again.
+        """
+        answers = np.full((self._shape[0], *cells.size.shape, self._shape[3]), np.nan, np.float32)
+        inside = cells.intersection(Region.of(self.cells))
+        if inside.is_empty:
+            return answers
+        rows, columns = inside.slices
+        with self._guard, storage_errors(self.path):
+            present = self._present[inside.slices]
+            if not present.any():
+                return answers
+            try:
+                values = np.asarray(self._features[:, rows, columns], np.float32)
+            except _DAMAGED as error:
+                self._present[inside.slices] = False
+                self._stored_present[inside.slices] = self._present[inside.slices]
+                raise StorageError(
+                    f"expected readable features, got damaged data in {self.path}; scan again to repair it"
+                ) from error
+        values[:, ~present] = np.nan
+        answers[(slice(None), *inside.shifted(-cells.x, -cells.y).slices)] = values
+        return answers
+
+    def _damaged(self) -> StorageError:
+        return StorageError(f"expected readable features, got damaged data in {self.path}; move it away, then scan")
+
+
+def _create(path: Path, shape: tuple[int, int, int, int], attributes: Mapping[str, Any]) -> None:
+    """Make an empty store; it appears whole, or not at all."""
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")
+    with storage_errors(path):
+        try:
+            group = zarr.create_group(store=partial, zarr_format=3, attributes={_OWN: dict(attributes)})
+            group.create_array(
+                "features",
+                shape=shape,
+                chunks=(1, _CHUNK_CELLS, _CHUNK_CELLS, shape[3]),
+                dtype="float16",
+                fill_value=np.nan,
+                compressors=ZstdCodec(level=1, checksum=True),
+            )
+            group.create_array(
+                "present",
+                shape=shape[1:3],
+                chunks=(_PRESENT_CHUNK_CELLS, _PRESENT_CHUNK_CELLS),
+                dtype="bool",
+                fill_value=False,
+                compressors=ZstdCodec(level=1, checksum=True),
+            )
+            os.rename(partial, path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise

@@ -1,0 +1,46 @@
+"""What neighbouring patches owe each other: the spatial constraint of Zheng et al. (2022, 3.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["spatial_loss"]
+
+
+def spatial_loss(probability: Tensor, label: Tensor) -> Tensor:
+    """Return the mean of eq. 5 over the patches of grids, each with its up to eight neighbours.
+
+    Neighbours of one label are to be answered alike (eq. 3), those of different labels as differently as can be
+    (eq. 4).
+
+    Parameters
+    ----------
+    probability
+        N x k x k, φ of each patch.
+    label
+        N x k x k: 1 tumour, 0 normal, anything below 0 not known. A patch that is not known is nobody's neighbour.
+
+    Returns
+    -------
+    Scalar; 0 where no known patch has a known neighbour.
+    """
+    known = label >= 0
+    truth = label.clamp_min(0).to(probability.dtype)
+    total, neighbours = torch.zeros_like(probability), torch.zeros_like(probability)
+    rows, columns = probability.shape[-2:]
+    padded = [functional.pad(each, (1, 1, 1, 1)) for each in (probability, truth, known.to(probability.dtype))]
+    for dy in range(3):
+        for dx in range(3):
+            if dy == dx == 1:
+                continue
+            beside, beside_truth, beside_known = (each[..., dy : dy + rows, dx : dx + columns] for each in padded)
+            alike = (probability - beside) ** 2
+            apart = (1 - beside) * (1 - probability) + beside * probability
+            differ = (truth - beside_truth).abs()
+            total = total + beside_known * ((1 - differ) * alike + differ * apart)
+            neighbours = neighbours + beside_known
+    counted = known & (neighbours > 0)
+    of_patch = total / neighbours.clamp_min(1)
+    return (of_patch * counted).sum() / counted.sum().clamp_min(1)
