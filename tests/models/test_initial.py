@@ -80,7 +80,7 @@ def test_vgg16_from_a_file(vgg16, tmp_path, suffix):
 
 def test_vgg16_is_fetched_once(served, tmp_path, monkeypatch):
     published, asked = served
-    monkeypatch.setattr(initial_module, "_PUBLISHED", published)
+    monkeypatch.setattr(initial_module, "_PUBLISHED", {VGG16_IMAGENET: published})
     monkeypatch.setattr(initial_module, "weights_folder", lambda: tmp_path / "kept")
     steps = []
     first = load_initial(VGG16_IMAGENET, progress=lambda done, total: steps.append((done, total)))

@@ -41,6 +41,8 @@ __all__ = ["Desk"]
 
 #: Labels and points follow the threshold at most this often while the slider moves.
 _FOLLOW_MS = 60
+#: Another blend of both maps is made once its slider rests for so long.
+_MIX_MS = 150
 #: While a scan runs its lesions are looked for again after this time, and after so many times what it took before: the
 #: processor belongs to the scan.
 _INDEX_EVERY_S, _INDEX_PAUSES = 3.0, 12.0
@@ -87,6 +89,11 @@ class Desk(QObject):
         self._follow.setInterval(_FOLLOW_MS)
         self._follow.timeout.connect(session.follow_threshold)
         session.threshold_changed.connect(self._on_threshold_changed)
+        self._mix = QTimer(self)
+        self._mix.setSingleShot(True)
+        self._mix.setInterval(_MIX_MS)
+        self._mix.timeout.connect(self._on_share_rests)
+        session.share_changed.connect(self._on_share_changed)
 
     @property
     def busy(self) -> bool:
@@ -126,6 +133,7 @@ class Desk(QObject):
 
     def _on_scan_yielded(self, items: tuple[Any, ...]) -> None:
         pieces: list[FinishedRoi] = []
+        session = self.session
         for item in items:
             if isinstance(item, Stage):
                 self.session.report(Activity(stage=self._stage(item.text), busy=True))
@@ -135,8 +143,10 @@ class Desk(QObject):
                 pieces.append(item)
         if not pieces:
             return
-        self.session.write_cells((piece.cells, piece.probabilities) for piece in pieces)
-        self._mpx += sum(piece.model_px for piece in pieces) / 1e6
+        scanned = [piece for piece in pieces if not piece.refined]
+        session.write_cells((piece.cells, piece.probabilities) for piece in scanned)
+        session.write_refined((piece.cells, piece.probabilities) for piece in pieces if piece.refined)
+        self._mpx += sum(piece.model_px for piece in scanned) / 1e6
         self._report_progress(pieces[-1])
         if time.monotonic() >= self._next_index:
             self._find_lesions()
@@ -148,6 +158,8 @@ class Desk(QObject):
             session.show_heatmap(
                 started.frame, started.probabilities, model_name=started.model_name, folder=started.folder
             )
+        if started.refined is not None:
+            session.show_refined(started.refined)
         if session.tissue is None:
             session.show_tissue(started.tissue)
         self._began = time.monotonic()
@@ -172,6 +184,8 @@ class Desk(QObject):
         self._scan = None
         stage = "Scan finished" if result.finished else "Scan stopped; the same scan goes on from here"
         self.session.report(Activity(stage=stage))
+        if result.finished:
+            self.layers.prefer_refined()
         self._find_lesions()
 
     def _on_scan_failed(self, error: BaseException) -> None:
@@ -193,7 +207,9 @@ class Desk(QObject):
             return
         began = time.monotonic()
         worker = Worker(
-            index_work(session.probabilities, session.frame, session.detection), name="lesions", parent=self
+            index_work(session.probabilities, session.frame, session.detection, session.refined, session.refined_share),
+            name="lesions",
+            parent=self,
         )
         frame = session.frame
 
@@ -215,6 +231,16 @@ class Desk(QObject):
         worker.ended.connect(forget)
         self._index = worker
         worker.start()
+
+    def _on_share_changed(self, _: float) -> None:
+        self._mix.start()
+
+    def _on_share_rests(self) -> None:
+        """Read the lesions anew, off another blend of both maps."""
+        if self._index is not None:
+            self._stale = True
+        else:
+            self._find_lesions()
 
     def _on_threshold_changed(self, _: float) -> None:
         if not self._follow.isActive():
@@ -242,6 +268,8 @@ class Desk(QObject):
             session.show_heatmap(
                 earlier.frame, earlier.probabilities, model_name=earlier.model_name, folder=earlier.folder
             )
+            session.show_refined(earlier.refined)
+            self.layers.prefer_refined()
             if not self.busy:
                 session.report(Activity(stage="This slide was scanned before: its result is shown"))
             self._find_lesions()
@@ -285,6 +313,7 @@ class Desk(QObject):
             return
         self.session.close()
         self._follow.stop()
+        self._mix.stop()
         workers = [worker for worker in (self._scan, self._index, *self._others) if worker is not None]
         self._scan = self._index = None
         self._others = []

@@ -15,7 +15,7 @@ from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import ScanSettings
 
 if TYPE_CHECKING:
-    from napari_metastasis.models import Model
+    from napari_metastasis.models import Model, Refiner
     from napari_metastasis.scanning import ChosenEngine
 
 __all__ = ["EngineShelf", "ReadyEngine", "await_future"]
@@ -31,9 +31,10 @@ _Key = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class ReadyEngine:
-    """A model, and the engine that runs it."""
+    """A model, the refiner that goes with it if there is one, and the engine that runs both's encoder."""
 
     model: Model
+    refiner: Refiner | None
     chosen: ChosenEngine
 
 
@@ -136,11 +137,13 @@ def _key(model: str, settings: ScanSettings) -> _Key:
 
 def _make(model: str, settings: ScanSettings, should_stop: Callable[[], bool]) -> ReadyEngine:
     # Imported here, beside the window: torch takes seconds to load.
-    from napari_metastasis.models import load_model
+    from napari_metastasis.models import load_with_refiner
     from napari_metastasis.scanning import choose_engine
 
-    loaded = load_model(model)
-    return ReadyEngine(loaded, choose_engine(loaded, settings, should_stop=should_stop))
+    both = load_with_refiner(model)
+    # Features cost next to nothing: the same engine scans with and without refining.
+    chosen = choose_engine(both.model, settings, refiner=both.refiner, should_stop=should_stop)
+    return ReadyEngine(both.model, both.refiner, chosen)
 
 
 def _close_engine(future: Future[ReadyEngine]) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "paint_rings",
     "place",
     "probability_layer",
+    "refined_layer",
     "slide_layer_data",
     "tissue_layer",
 ]
@@ -96,6 +97,21 @@ def probability_layer(session: SlideSession, *, name: str) -> Image:
         blending="translucent_no_depth",
         interpolation2d="nearest",
         **place(session.frame.um),
+    )
+
+
+def refined_layer(session: SlideSession, *, name: str) -> Image:
+    """Return the refined heatmap, as :func:`probability_layer` does the scan's own."""
+    assert session.refined is not None
+    return Image(
+        session.refined.probabilities,
+        name=name,
+        contrast_limits=(session.threshold, 1.0),
+        colormap=probability_colormap(scanning=False),
+        opacity=_HEATMAP_OPACITY,
+        blending="translucent_no_depth",
+        interpolation2d="nearest",
+        **place(session.refined.frame.um),
     )
 
 

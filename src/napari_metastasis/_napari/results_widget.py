@@ -17,7 +17,7 @@ from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import form_layout
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.geometry import Point
-from napari_metastasis.settings import DetectionSettings
+from napari_metastasis.settings import DetectionSettings, RefineSettings
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -73,11 +73,21 @@ class ResultsWidget(Part):
             "heatmap, points, labels and table follow"
         )
         self.threshold.valueChanged.connect(self._on_slider)
+        self.share = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.share.setRange(0.0, 1.0)
+        self.share.setSingleStep(0.05)
+        self.share.setDecimals(2)
+        self.share.setToolTip(
+            "Share of the refined probability in what points, labels and table are read from;\n"
+            "the rest is the scan's own. Only where the slide was refined"
+        )
+        self.share.valueChanged.connect(self._on_share)
         self.score, self.summary = QLabel(), QLabel()
         self.summary.setWordWrap(True)
         self.score.setToolTip("Highest tumour probability anywhere on what was scanned")
         form = form_layout()
         form.addRow("Threshold", self.threshold)
+        form.addRow("Refined share", self.share)
         form.addRow("Slide score", self.score)
         form.addRow("Found", self.summary)
         layout.addLayout(form)
@@ -94,16 +104,30 @@ class ResultsWidget(Part):
             (session.found_changed, self._show_found),
             (session.heatmap_replaced, self._show_found),
             (session.threshold_changed, self._show_threshold),
+            (session.refined_replaced, self._show_share),
+            (session.share_changed, self._show_share),
         )
 
     def _show_current(self) -> None:
         if self._desk is not None:
             self._show_threshold(self._desk.session.threshold)
+        self._show_share()
         self._show_found()
 
     def _on_slider(self, value: float) -> None:
         if self._desk is not None:
             self._desk.session.set_threshold(round(value, 2))
+
+    def _on_share(self, value: float) -> None:
+        if self._desk is not None:
+            self._desk.session.set_share(round(value, 2))
+
+    def _show_share(self, *_: float) -> None:
+        session = None if self._desk is None else self._desk.session
+        self.share.setEnabled(session is not None and session.refined is not None)
+        self.share.blockSignals(True)
+        self.share.setValue(RefineSettings().refined_share if session is None else session.refined_share)
+        self.share.blockSignals(False)
 
     def _show_threshold(self, threshold: float) -> None:
         self.threshold.blockSignals(True)

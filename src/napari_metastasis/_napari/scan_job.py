@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis._napari.engines import EngineShelf, await_future
+from napari_metastasis._napari.session import RefinedMap
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
-from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import DetectionSettings, RefineSettings, ScanSettings, TissueSettings
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import LesionIndex
     from napari_metastasis.models import ModelSpec
+    from napari_metastasis.pipeline import PreparedScan
     from napari_metastasis.slides import Slide, TissueMask
 
 __all__ = [
@@ -53,7 +55,7 @@ class ScanRequest:
         Level-0 pixels; ``None`` for the whole slide.
     focus
         Level-0 location to begin at: the middle of the window.
-    scan, tissue, detection
+    scan, tissue, detection, refine
         Settings.
     output
         Folder for the results; ``None`` for the one beside the slide.
@@ -65,6 +67,7 @@ class ScanRequest:
     scan: ScanSettings
     tissue: TissueSettings
     detection: DetectionSettings
+    refine: RefineSettings
     output: Path | None = None
 
 
@@ -95,6 +98,8 @@ class ScanStarted:
         Where the slide holds tissue.
     model_px
         Model pixels to be answered.
+    refined
+        The refined map as it is; ``None`` where the scan is not refined.
     """
 
     frame: HeatmapFrame
@@ -104,16 +109,18 @@ class ScanStarted:
     engine: str
     tissue: TissueMask
     model_px: int
+    refined: RefinedMap | None
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierResult:
-    """A heatmap that an earlier scan left beside the slide."""
+    """A heatmap that an earlier scan left beside the slide, and its refined map where it has one."""
 
     frame: HeatmapFrame
     probabilities: ProbabilityArray
     folder: Path
     model_name: str
+    refined: RefinedMap | None
 
 
 def scan_work(
@@ -146,6 +153,8 @@ def scan_work(
                 ready.model,
                 scan=request.scan,
                 tissue=request.tissue,
+                refiner=ready.refiner,
+                refine=request.refine,
                 region=request.region,
                 focus=request.focus,
                 output=request.output,
@@ -160,18 +169,24 @@ def scan_work(
                     model_name=ready.model.spec.name,
                     engine=f"{prepared.engine.name}, {prepared.engine.precision}",
                     tissue=prepared.tissue,
-                    model_px=prepared.plan.model_px,
+                    model_px=prepared.model_px,
+                    refined=_refined_map(prepared),
                 )
-                began, done = time.perf_counter(), 0
+                began, model_px = time.perf_counter(), 0
                 with closing(prepared.run(should_stop)) as pieces:
                     for piece in pieces:
-                        done = piece.done
+                        model_px += 0 if piece.refined else piece.model_px
                         yield piece
                 seconds = time.perf_counter() - began
                 yield Stage("Writing the results…")
-                return write_results(prepared, request.detection, seconds=seconds, model_px=done)
+                return write_results(prepared, request.detection, seconds=seconds, model_px=model_px)
 
     return work
+
+
+def _refined_map(prepared: PreparedScan) -> RefinedMap | None:
+    refinement = prepared.refinement
+    return None if refinement is None else RefinedMap(refinement.frame, refinement.heatmap.probabilities())
 
 
 def tissue_work(slide: Slide, settings: TissueSettings) -> Callable[[ShouldStop], Generator[Any, None, Any]]:
@@ -187,16 +202,37 @@ def tissue_work(slide: Slide, settings: TissueSettings) -> Callable[[ShouldStop]
 
 
 def index_work(
-    probabilities: ProbabilityArray, frame: HeatmapFrame, settings: DetectionSettings
+    probabilities: ProbabilityArray,
+    frame: HeatmapFrame,
+    settings: DetectionSettings,
+    refined: RefinedMap | None = None,
+    share: float = 0.0,
 ) -> Callable[[ShouldStop], Generator[Any, None, LesionIndex]]:
-    """Return the work that prepares lesions for every threshold. ``probabilities`` may be written meanwhile."""
+    """Return the work that prepares lesions for every threshold. Both maps may be written meanwhile.
+
+    Parameters
+    ----------
+    probabilities, frame
+        The scan's own map.
+    settings
+        How lesions are read off it.
+    refined
+        The refined map; ``None`` where there is none.
+    share
+        Of the refined probability in what lesions are read from.
+    """
 
     def work(_: ShouldStop) -> Generator[Any, None, LesionIndex]:
         yield Stage("Looking for lesions…")
         from napari_metastasis.lesions import LesionIndex
 
         # A copy, because the window goes on writing; a piece that is half written is whole the next time.
-        index = LesionIndex(probabilities.copy(), frame, settings)
+        seen = probabilities.copy()
+        if refined is not None:
+            from napari_metastasis.scanning import blend
+
+            seen = blend(seen, frame, refined.probabilities.copy(), refined.frame, share)
+        index = LesionIndex(seen, frame, settings)
         # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
         index.at(max(settings.threshold, settings.floor))
         return index
@@ -221,7 +257,7 @@ def load_earlier_work(slide: Slide) -> Callable[[ShouldStop], Generator[Any, Non
 
     def work(_: ShouldStop) -> Generator[Any, None, EarlierResult | None]:
         yield Stage("Looking for earlier results…")
-        from napari_metastasis.pipeline import default_output, heatmap_path
+        from napari_metastasis.pipeline import default_output, heatmap_path, latest_refined
         from napari_metastasis.scanning import Heatmap
 
         root = default_output(slide)
@@ -233,7 +269,9 @@ def load_earlier_work(slide: Slide) -> Callable[[ShouldStop], Generator[Any, Non
                 # What lies there may be of another slide that had this name, or of this one with another pixel size.
                 if (identity.get("slide"), identity.get("mpp")) == (slide.fingerprint, slide.mpp):
                     name = str(identity.get("model", ""))
-                    return EarlierResult(heatmap.frame, heatmap.probabilities(), path.parent, name)
+                    found = latest_refined(path.parent, identity)
+                    refined = None if found is None else RefinedMap(*found)
+                    return EarlierResult(heatmap.frame, heatmap.probabilities(), path.parent, name, refined)
         return None
 
     return work
@@ -254,10 +292,13 @@ class Offer:
         Contracts of the models that ship, by name.
     devices
         Values of the device setting that work here.
+    refiners
+        Name of the refiner of each model that has one.
     """
 
     models: Mapping[str, ModelSpec]
     devices: tuple[str, ...]
+    refiners: Mapping[str, str]
 
 
 def offer_work(files: Sequence[str]) -> Callable[[ShouldStop], Generator[Any, None, Offer]]:
@@ -266,15 +307,18 @@ def offer_work(files: Sequence[str]) -> Callable[[ShouldStop], Generator[Any, No
     def work(_: ShouldStop) -> Generator[Any, None, Offer]:
         yield Stage("Looking for models…")
         from napari_metastasis.errors import DeviceError
-        from napari_metastasis.models import list_models, load_model
+        from napari_metastasis.models import list_models, load_with_refiner
         from napari_metastasis.scanning import resolve_devices
 
+        # A refiner's own name stands for its model as well; here it is a switch beside the model.
         names = [entry.name for entry in list_models()]
         devices = ["auto", "cpu"]
         for device in ("cuda", "mps"):
             with suppress(DeviceError):
                 resolve_devices(device)
                 devices.append(device)
-        return Offer({name: load_model(name).spec for name in [*names, *files]}, tuple(devices))
+        found = {name: load_with_refiner(name) for name in [*names, *files]}
+        refiners = {name: both.refiner.spec.name for name, both in found.items() if both.refiner is not None}
+        return Offer({name: both.model.spec for name, both in found.items()}, tuple(devices), refiners)
 
     return work

@@ -30,7 +30,7 @@ from napari_metastasis._napari.session import Activity
 from napari_metastasis._napari.worker import Worker, tell
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
-from napari_metastasis.settings import DEFAULT_MODEL, ScanSettings, TissueSettings
+from napari_metastasis.settings import DEFAULT_MODEL, RefineSettings, ScanSettings, TissueSettings
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -70,6 +70,7 @@ class ScanWidget(Part):
 
     def _build(self, layout: QVBoxLayout) -> None:
         self._specs: dict[str, ModelSpec] = {}
+        self._refiners: dict[str, str] = {}
         self._files: list[str] = []
         self._results: Path | None = None
         self._warm_up = QTimer(self)
@@ -108,6 +109,8 @@ class ScanWidget(Part):
             ScanSettings, _MAIN, choices={"augment_views": _VIEWS, "device": {"auto": _DEVICES["auto"]}}
         )
         self.main.add_to(form)
+        self.refinement = SettingsForm(RefineSettings, ("refine",))
+        self.refinement.add_to(form)
         layout.addLayout(form)
         self.advanced = SettingsForm(ScanSettings, _ADVANCED, choices={"precision": _PRECISIONS, "engine": _ENGINES})
         inside = QWidget()
@@ -165,7 +168,7 @@ class ScanWidget(Part):
 
     def _on_offer(self, offer: Offer) -> None:
         before = self.model.currentData() if not self._files else self._files[-1]
-        self._specs = dict(offer.models)
+        self._specs, self._refiners = dict(offer.models), dict(offer.refiners)
         self.model.blockSignals(True)
         self.model.clear()
         for name, spec in self._specs.items():
@@ -191,6 +194,11 @@ class ScanWidget(Part):
                 if spec.stride_px % (1 << power) == 0 and (spec.stride_px >> power) >= 1
             }
             self.main.offer("dense_coefficient", offered)
+        # Without a refiner the switch is off, and says by being grey that it cannot be turned on.
+        has_refiner = self.model.currentData() in self._refiners
+        refine = self.refinement.widgets["refine"]
+        refine.enabled = has_refiner
+        refine.value = refine.value and has_refiner
         self._warm_up.start()
         self._on_activity(Activity() if self._desk is None else self._desk.session.activity)
 
@@ -226,6 +234,7 @@ class ScanWidget(Part):
                 scan=self._settings(),
                 tissue=TissueSettings(),
                 detection=desk.session.detection,
+                refine=RefineSettings(**self.refinement.values, refined_share=desk.session.refined_share),
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
             )
         except MetastasisError as error:

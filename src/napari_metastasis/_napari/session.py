@@ -12,13 +12,13 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_metastasis.geometry import HeatmapFrame, Region
-from napari_metastasis.settings import DetectionSettings
+from napari_metastasis.settings import DetectionSettings, RefineSettings
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import Found, LesionIndex
     from napari_metastasis.slides import Slide, TissueMask
 
-__all__ = ["METADATA_KEY", "Activity", "SlideSession"]
+__all__ = ["METADATA_KEY", "Activity", "RefinedMap", "SlideSession"]
 
 #: Under this key a slide layer's metadata hold its session: how widgets find it, without a registry.
 METADATA_KEY = "napari-metastasis"
@@ -55,6 +55,22 @@ class Activity:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RefinedMap:
+    """A refined map.
+
+    Attributes
+    ----------
+    frame
+        Where its cells lie: native ones.
+    probabilities
+        (rows, columns) float32, NaN where nothing was refined; written in place as a scan goes on.
+    """
+
+    frame: HeatmapFrame
+    probabilities: ProbabilityArray
+
+
 class SlideSession:
     """All that belongs to one open slide. Used on the GUI thread only.
 
@@ -71,6 +87,10 @@ class SlideSession:
         Where the heatmap's cells lie; ``None`` before there is a heatmap.
     probabilities
         (rows, columns) float32, NaN where nothing was scanned; written in place as a scan goes on.
+    refined
+        The refined map; ``None`` where there is none.
+    refined_share
+        Share of the refined probability in what lesions are read from.
     found
         Lesions and detections at the threshold; ``None`` before they were looked for.
     tissue
@@ -89,6 +109,9 @@ class SlideSession:
 
     heatmap_replaced = Signal()
     cells_written = Signal(object)  # tuple of Region, in cells
+    refined_replaced = Signal()
+    refined_written = Signal(object)  # tuple of Region, in native cells
+    share_changed = Signal(float)
     found_changed = Signal()
     threshold_changed = Signal(float)
     tissue_changed = Signal()
@@ -99,6 +122,8 @@ class SlideSession:
         self.slide = slide
         self.frame: HeatmapFrame | None = None
         self.probabilities: ProbabilityArray | None = None
+        self.refined: RefinedMap | None = None
+        self.refined_share = RefineSettings().refined_share
         self.found: Found | None = None
         self.tissue: TissueMask | None = None
         self.folder: Path | None = None
@@ -130,19 +155,31 @@ class SlideSession:
         self.probabilities = np.ascontiguousarray(probabilities, np.float32)
         self.model_name, self.folder = model_name, folder
         self.heatmap_replaced.emit()
+        self.show_refined(None)
         self.show_lesions(None)
+
+    def show_refined(self, refined: RefinedMap | None) -> None:
+        """Take another refined map of the heatmap; ``None`` where it is not refined."""
+        if refined is not None or self.refined is not None:
+            self.refined = refined
+            self.refined_replaced.emit()
 
     def write_cells(self, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
         """Take finished parts of a running scan: their cells, and the probabilities there."""
-        if self.probabilities is None:
-            return
-        written = []
-        for cells, probabilities in parts:
-            # NaN is no answer: glass, or cells that an earlier scan answered.
-            np.copyto(self.probabilities[cells.slices], probabilities, where=~np.isnan(probabilities))
-            written.append(cells)
-        if written:
-            self.cells_written.emit(tuple(written))
+        if self.probabilities is not None and (written := _written(self.probabilities, parts)):
+            self.cells_written.emit(written)
+
+    def write_refined(self, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
+        """Take finished parts of the refined map: their native cells, and the probabilities there."""
+        if self.refined is not None and (written := _written(self.refined.probabilities, parts)):
+            self.refined_written.emit(written)
+
+    def set_share(self, share: float) -> None:
+        """Change the share of the refined probability in what lesions are read from."""
+        share = min(max(share, 0.0), 1.0)
+        if share != self.refined_share:
+            self.refined_share = share
+            self.share_changed.emit(share)
 
     def show_lesions(self, index: LesionIndex | None) -> None:
         """Take the lesions of the heatmap, prepared for every threshold; ``None`` where they are not known."""
@@ -178,3 +215,13 @@ class SlideSession:
         if not self.closed:
             self.closed = True
             self.closing.emit()
+
+
+def _written(held: ProbabilityArray, parts: Iterable[tuple[Region, ProbabilityArray]]) -> tuple[Region, ...]:
+    """Copy finished parts into an array; return where."""
+    written = []
+    for cells, probabilities in parts:
+        # NaN is no answer: glass, or cells that an earlier scan answered.
+        np.copyto(held[cells.slices], probabilities, where=~np.isnan(probabilities))
+        written.append(cells)
+    return tuple(written)

@@ -52,6 +52,7 @@ class SlideLayers:
         self.slide = slide
         self.tissue: Image | None = None
         self.probability: Image | None = None
+        self.refined: Image | None = None
         self.lesions: Labels | None = None
         self.detections: Points | None = None
         self.mined: Points | None = None
@@ -60,13 +61,15 @@ class SlideLayers:
         viewer.layers.events.removed.connect(self._on_removed)
         session.heatmap_replaced.connect(self._on_heatmap_replaced)
         session.cells_written.connect(self._on_cells_written)
+        session.refined_replaced.connect(self._on_refined_replaced)
+        session.refined_written.connect(self._on_refined_written)
         session.found_changed.connect(self._on_found_changed)
         session.threshold_changed.connect(self._on_threshold_changed)
         session.tissue_changed.connect(self._on_tissue_changed)
         session.activity_changed.connect(self._on_activity_changed)
 
     def __iter__(self) -> Iterator[Layer]:
-        present = (self.slide, self.tissue, self.probability, self.lesions, self.detections, self.mined)
+        present = (self.slide, self.tissue, self.probability, self.refined, self.lesions, self.detections, self.mined)
         return iter([layer for layer in present if layer is not None])
 
     @property
@@ -82,6 +85,8 @@ class SlideLayers:
         for signal, slot in (
             (self._session.heatmap_replaced, self._on_heatmap_replaced),
             (self._session.cells_written, self._on_cells_written),
+            (self._session.refined_replaced, self._on_refined_replaced),
+            (self._session.refined_written, self._on_refined_written),
             (self._session.found_changed, self._on_found_changed),
             (self._session.threshold_changed, self._on_threshold_changed),
             (self._session.tissue_changed, self._on_tissue_changed),
@@ -90,7 +95,7 @@ class SlideLayers:
             signal.disconnect(slot, missing_ok=True)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._stop_painting()
-        for layer in (self.mined, self.detections, self.lesions, self.probability, self.tissue):
+        for layer in (self.mined, self.detections, self.lesions, self.refined, self.probability, self.tissue):
             if remove and layer is not None and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
@@ -126,6 +131,8 @@ class SlideLayers:
         if layer is self.probability:
             self.probability = None
             self.probability_removed.emit()
+        elif layer is self.refined:
+            self.refined = None
         elif layer is self.tissue:
             self.tissue = None
         elif layer is self.lesions:
@@ -150,7 +157,7 @@ class SlideLayers:
         new = layers.probability_layer(self._session, name=self._name("Tumour probability"))
         if old is not None:
             new.visible, new.opacity = old.visible, old.opacity
-        self.probability = self._add(new, under=self.lesions or self.detections or self.mined)
+        self.probability = self._add(new, under=self.refined or self.lesions or self.detections or self.mined)
         self._tint(scanning=self._session.activity.busy)
 
     def _on_cells_written(self, parts: tuple[Region, ...]) -> None:
@@ -158,6 +165,29 @@ class SlideLayers:
         # Hidden, it is drawn as a whole when it is shown again.
         if layer is not None and layer.visible and not redraw_image(self._viewer, layer, parts):
             draw_now(layer)
+
+    def _on_refined_replaced(self) -> None:
+        old, self.refined = self.refined, None
+        if old is not None and old in self._viewer.layers:
+            self._viewer.layers.remove(old)
+        if self._session.refined is None:
+            return
+        new = layers.refined_layer(self._session, name=self._name("Refined probability"))
+        if old is not None:
+            new.visible, new.opacity = old.visible, old.opacity
+        self.refined = self._add(new, under=self.lesions or self.detections or self.mined)
+
+    def _on_refined_written(self, parts: tuple[Region, ...]) -> None:
+        layer = self.refined
+        if layer is not None and layer.visible and not redraw_image(self._viewer, layer, parts):
+            draw_now(layer)
+
+    def prefer_refined(self) -> None:
+        """Hide the scan's own map where there is a refined one: one over the other, neither can be read."""
+        if self.refined is not None and self.probability is not None:
+            if not self.slide.visible:
+                self.probability.metadata["was_visible"] = False
+            self.probability.visible = False
 
     def _on_activity_changed(self, activity: Activity) -> None:
         self._tint(scanning=activity.busy)
@@ -170,8 +200,9 @@ class SlideLayers:
 
     def _on_threshold_changed(self, threshold: float) -> None:
         # Both are cheap and follow the slider at once; labels and missing points follow when it rests.
-        if self.probability is not None:
-            self.probability.contrast_limits = (threshold, 1.0)
+        for layer in (self.probability, self.refined):
+            if layer is not None:
+                layer.contrast_limits = (threshold, 1.0)
         if self.detections is not None and len(self.detections.data):
             with unrefreshed(self.detections):
                 self.detections.shown = self.detections.features["probability"].to_numpy() >= threshold
@@ -228,4 +259,5 @@ class SlideLayers:
             self._viewer.layers.remove(self.tissue)
         layer = layers.tissue_layer(tissue, name=self._name("Tissue"))
         layer.visible = visible
-        self.tissue = self._add(layer, under=self.probability or self.lesions or self.detections or self.mined)
+        above = (self.probability, self.refined, self.lesions, self.detections, self.mined)
+        self.tissue = self._add(layer, under=next((each for each in above if each is not None), None))

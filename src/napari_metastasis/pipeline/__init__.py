@@ -7,6 +7,7 @@ from napari_metastasis.pipeline.folder import default_output, heatmap_path, scan
 from napari_metastasis.pipeline.picture import overlay_picture
 from napari_metastasis.pipeline.prepare import prepare_scan
 from napari_metastasis.pipeline.prepared import PreparedScan
+from napari_metastasis.pipeline.refinement import latest_refined
 from napari_metastasis.pipeline.results import ScanResult, write_results
 from napari_metastasis.pipeline.run import scan_slide
 
@@ -18,6 +19,7 @@ __all__ = [
     "cohort_output",
     "default_output",
     "heatmap_path",
+    "latest_refined",
     "overlay_picture",
     "prepare_scan",
     "scan_cohort",

@@ -16,6 +16,7 @@ from napari_metastasis.scanning import (
     BoolArray,
     FeatureStore,
     FinishedRoi,
+    FloatArray,
     Heatmap,
     RefinePlan,
     digest,
@@ -24,7 +25,14 @@ from napari_metastasis.scanning import (
 )
 from napari_metastasis.settings import TissueSettings
 
-__all__ = ["Refinement", "feature_path", "prepare_refinement", "refined_path"]
+__all__ = [
+    "Refinement",
+    "feature_path",
+    "latest_refined",
+    "prepare_refinement",
+    "refined_identity",
+    "refined_path",
+]
 
 #: Version of refined answers: to be raised when a change of this program changes one by more than rounding.
 _REFINED_VERSION = 1
@@ -160,6 +168,33 @@ def refined_path(folder: Path, identity: Mapping[str, Any]) -> Path:
         stored = {}
     wanted = digest(identity)
     return path if digest(stored) == wanted else folder / f"{_REFINED_NAME}-{wanted[:8]}.ome.zarr"
+
+
+def latest_refined(folder: Path, scan: Mapping[str, Any]) -> tuple[HeatmapFrame, FloatArray] | None:
+    """Return frame and probabilities of the map that was refined last from a scan; ``None`` where there is none.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    scan
+        Identity of the scan's own map.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read.
+    """
+    paths = sorted(folder.glob(f"{_REFINED_NAME}*.ome.zarr"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in paths:
+        try:
+            _, stored = read_header(path)
+        except StorageError:
+            continue  # not one of ours, or of another version
+        if {key: stored.get(key) for key in scan} == dict(scan):
+            with Heatmap.open(path) as heatmap:
+                return heatmap.frame, heatmap.probabilities()
+    return None
 
 
 def refined_identity(scan: Mapping[str, Any], refiner: Refiner, tissue: TissueSettings | None) -> dict[str, Any]:
