@@ -14,7 +14,7 @@ from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_
 from napari_metastasis.errors import CohortError, SettingsError, TrainingError
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import correct_card, load_model
-from napari_metastasis.pipeline import FailedSlide, mining_round, stages
+from napari_metastasis.pipeline import FailedSlide, cohort_run, mining_round, stages
 from napari_metastasis.pipeline.cohort_run import CohortTraining
 from napari_metastasis.pipeline.stages import train_on_cohort
 from napari_metastasis.settings import (
@@ -240,7 +240,7 @@ def test_a_round_without_hard_negatives_ends_the_run_and_says_so(cohort, finishe
         return ()
 
     shutil.copytree(finished.weights.parent / "stage-0", tmp_path / "stage-0")
-    monkeypatch.setattr(stages, "mine_cohort", mine_nothing)
+    monkeypatch.setattr(cohort_run, "mine_cohort", mine_nothing)
     run = train(cohort, tmp_path, how(mining_rounds=2))
     assert run.mined == (0,)
     assert (

@@ -139,23 +139,40 @@ class FeatureStore:
             If the disk refuses; what was stored before stays valid.
         """
         fresh = ~np.isnan(features[0, ..., 0])
-        rows, columns = cells.slices
         with self._guard, storage_errors(self.path):
             # What is stored stays, to the last digit.
             fresh &= ~self._present[cells.slices]
             if not fresh.any():
                 return
-            values = features.astype(np.float16)
-            if not fresh.all():
-                try:
-                    before = np.asarray(self._features[:, rows, columns])
-                except _DAMAGED:
-                    before = np.full_like(values, np.nan)
-                    fresh |= ~np.isnan(features[0, ..., 0])
-                values = np.where(fresh[None, ..., None], values, before)
-            self._features[:, rows, columns] = values
-            self._present[cells.slices] |= fresh
-            self._stored_present[cells.slices] = self._present[cells.slices]
+            try:
+                self._add(cells, fresh, features)
+            except _DAMAGED:
+                # Chunks that were cut short can only be written over whole.
+                self._forget_damaged(cells)
+                self._add(cells, ~np.isnan(features[0, ..., 0]) & ~self._present[cells.slices], features)
+
+    def _add(self, cells: Region, fresh: BoolArray, features: FloatArray) -> None:
+        rows, columns = cells.slices
+        values = features.astype(np.float16)
+        if not fresh.all():
+            values = np.where(fresh[None, ..., None], values, np.asarray(self._features[:, rows, columns]))
+        self._features[:, rows, columns] = values
+        self._present[cells.slices] |= fresh
+        self._stored_present[cells.slices] = self._present[cells.slices]
+
+    def _forget_damaged(self, cells: Region) -> None:
+        """Empty the chunks around some cells that cannot be decoded, in every view."""
+        for chunk in cells.grown(_CHUNK_CELLS).split(_CHUNK_CELLS):
+            inside = chunk.intersection(Region.of(self.cells))
+            if inside.intersection(cells).is_empty:
+                continue
+            rows, columns = inside.slices
+            try:
+                np.asarray(self._features[:, rows, columns])
+            except _DAMAGED:
+                self._features[:, rows, columns] = np.float16(np.nan)
+                self._present[inside.slices] = False
+                self._stored_present[inside.slices] = self._present[inside.slices]
 
     def read(self, cells: Region) -> FloatArray:
         """Return float32 features, (views, rows, columns, features), NaN where there are none.
@@ -182,8 +199,7 @@ class FeatureStore:
             try:
                 values = np.asarray(self._features[:, rows, columns], np.float32)
             except _DAMAGED as error:
-                self._present[inside.slices] = False
-                self._stored_present[inside.slices] = self._present[inside.slices]
+                self._forget_damaged(inside)
                 raise StorageError(
                     f"expected readable features, got damaged data in {self.path}; scan again to repair it"
                 ) from error
