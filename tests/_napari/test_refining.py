@@ -1,0 +1,142 @@
+"""The Refine switch: two layers in one place, cancelled and resumed, after a scan, and where there is no refiner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_metastasis.models import RefinerSpec, SpatialNetwork, add_refiner, load_model, save_refiner
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def refiner(darkness_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Keep a refiner of the model that answers a little less than its encoder, among the user's own."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    model = load_model(darkness_model)
+    spec = RefinerSpec(
+        name="timid", encoder=model.spec.name, encoder_sha256=model.weights_sha256,
+        encoder_features=model.network.feature_channels, projected=3, hidden=4, grid=4, grid_step=1, window_step=2,
+        order="raster-four", residual=True, dense_coefficient=2,
+    )  # fmt: skip
+    network = SpatialNetwork(spec)
+    with torch.no_grad():
+        network.answer.bias.fill_(-1.0)
+    save_refiner(tmp_path / "timid.safetensors", network, {})
+    return add_refiner(tmp_path / "timid.safetensors").name
+
+
+def centroid(layer, threshold: float = 0.5) -> tuple[float, float]:
+    rows, columns = np.nonzero(np.nan_to_num(layer.data) >= threshold)
+    return layer.data_to_world((rows.mean(), columns.mean()))[-2:]
+
+
+@pytest.mark.usefixtures("refiner")
+@pytest.mark.parametrize("density", [1, 2, 4])
+def test_both_layers_show_the_disc_in_its_place(
+    window, make_disc: Callable, darkness_model: Path, density: int
+) -> None:
+    path, phantom = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    part, layers = window.panel.scan_part, window.desk.layers
+    part.main.widgets["dense_coefficient"].value = density
+    assert part.refinement.widgets["refine"].enabled
+    part.refinement.widgets["refine"].value = True
+    window.scan("slide")
+    window.finish()
+    expected = phantom.center.to_um(0.5)
+    half_a_cell = window.session.refined.frame.cell_um / 2
+    assert window.session.refined.frame.stride_px == 16
+    for layer in (layers.probability, layers.refined):
+        assert centroid(layer) == pytest.approx((expected.y, expected.x), abs=half_a_cell)
+    assert layers.refined.name.startswith("Refined probability")
+    # One over the other, neither can be read.
+    assert layers.refined.visible
+    assert not layers.probability.visible
+    order = [window.viewer.layers.index(layer) for layer in (layers.probability, layers.refined, layers.detections)]
+    assert order == sorted(order)
+
+
+@pytest.mark.usefixtures("refiner")
+def test_the_share_decides_what_is_read(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    panel, session = window.panel, window.session
+    assert not panel.results_part.share.isEnabled()
+    panel.scan_part.refinement.widgets["refine"].value = True
+    window.scan("slide")
+    window.finish()
+    assert panel.results_part.share.isEnabled()
+    refined = session.slide_score
+    panel.results_part.share.setValue(0.0)
+    window.until(lambda: session.found is not None and session.slide_score != refined)
+    assert session.slide_score == pytest.approx(float(np.nanmax(session.probabilities)))
+    assert refined < session.slide_score, "the refiner answers less than its encoder"
+
+
+@pytest.mark.usefixtures("refiner")
+def test_cancelled_and_resumed(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    part, session = window.panel.scan_part, window.session
+    part.advanced.widgets["roi_px"].value = 192
+    part.advanced.widgets["tissue_only"].value = False
+    part.refinement.widgets["refine"].value = True
+    window.scan("slide")
+    window.until(lambda: session.refined is not None and session.activity.done > 0)
+    part.cancel_button.click()
+    window.finish()
+    assert np.isnan(session.probabilities).any() or np.isnan(session.refined.probabilities).any()
+    assert "goes on" in part.status.text()
+    window.scan("slide")
+    window.finish()
+    assert not np.isnan(session.probabilities).any()
+    assert not np.isnan(session.refined.probabilities).any()
+
+
+@pytest.mark.usefixtures("refiner")
+def test_a_scan_is_refined_afterwards_and_shown_the_next_time(
+    window, make_disc: Callable, darkness_model: Path
+) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    window.scan("slide")
+    window.finish()
+    session = window.session
+    assert session.refined is None
+    assert window.desk.layers.refined is None
+    before = session.probabilities.copy()
+    written: list[object] = []
+    session.cells_written.connect(written.append)
+    window.panel.scan_part.refinement.widgets["refine"].value = True
+    window.scan("slide")
+    window.finish()
+    assert written == [], "nothing was scanned again"
+    np.testing.assert_array_equal(session.probabilities, before)
+    refined = session.refined.probabilities.copy()
+    assert np.isfinite(refined).any()
+
+    window.desk.layers.slide.metadata.clear()
+    window.viewer.layers.clear()
+    window.until(lambda: not window.workspace.desks)
+    window.open(path)
+    window.until(lambda: window.session.refined is not None)
+    np.testing.assert_array_equal(window.session.refined.probabilities, refined)
+
+
+def test_without_a_refiner_the_switch_is_off(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    switch = window.panel.scan_part.refinement.widgets["refine"]
+    assert not switch.enabled
+    assert not switch.value
