@@ -250,6 +250,8 @@ def test_features_of_another_scan_are_left_alone(tmp_path):
     np.testing.assert_allclose(again.read(Region(3, 2, 5, 4)), values, atol=1e-3)
     around = again.read(Region(-2, -1, 9, 6))
     assert np.isnan(around[:, :1]).all()
+    again.write(Region(0, 0, 1, 1), np.full((1, 1, 1, 3), 1e9, np.float32))
+    np.testing.assert_array_equal(again.read(Region(0, 0, 1, 1)), np.full((1, 1, 1, 3), 65504.0))
     with pytest.raises(StorageError, match="those of another"):
         FeatureStore.open_or_create(tmp_path / "f.zarr", cells=cells, views=1, features=3, identity={"a": 2})
     (tmp_path / "g.zarr").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from napari_metastasis.models import save_checkpoint
@@ -61,6 +62,9 @@ def train_refiner_on_cohort(
     ScanCancelledError
         If ``should_stop`` said so; the same call goes on.
     """
+    if isinstance(job, EncoderJob):
+        # There is nothing yet that could be mistaken.
+        how = replace(how, mining=replace(how.mining, mining_rounds=0))
     spec = job.model.spec if isinstance(job, RefinerJob) else job.encoder
     run = begin_run(cohort, spec, how, output=output, patches_in_batch=0, bar=bar, should_stop=should_stop, cut=job.cut)
     measured = run.validation()

@@ -35,6 +35,7 @@ FEATURES_VERSION = 1
 _CHUNK_CELLS = 64
 _PRESENT_CHUNK_CELLS = 512
 _OWN = "napari_metastasis"
+_LARGEST = float(np.finfo(np.float16).max)
 #: What zarr and its codecs raise for a chunk that was cut short or altered.
 _DAMAGED = (ValueError, RuntimeError)
 
@@ -153,7 +154,8 @@ class FeatureStore:
 
     def _add(self, cells: Region, fresh: BoolArray, features: FloatArray) -> None:
         rows, columns = cells.slices
-        values = features.astype(np.float16)
+        # Features past the format's range, as of an encoder that was hardly trained, are as large as it holds.
+        values = features.clip(-_LARGEST, _LARGEST).astype(np.float16)
         if not fresh.all():
             values = np.where(fresh[None, ..., None], values, np.asarray(self._features[:, rows, columns]))
         self._features[:, rows, columns] = values

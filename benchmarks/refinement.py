@@ -1,0 +1,136 @@
+"""What refining adds to a scan, and what encoding every patch once saves.
+
+Goals: with a refiner behind the shipped model it costs at most 15 % of the scan; behind an encoder that pads, encoding
+once is at least k·k times cheaper for grids of k x k patches than encoding every grid anew.
+
+    python benchmarks/refinement.py [--refiner NAME] [--tissue-mpx 8] [--repeats 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from slides_for_benchmarks import write_repeated_slide
+
+from napari_metastasis.models import (
+    Model,
+    ModelSpec,
+    Refiner,
+    RefinerSpec,
+    SpatialNetwork,
+    build_network,
+    load_with_refiner,
+)
+from napari_metastasis.pipeline import prepare_scan
+from napari_metastasis.scanning import BlockRefiner, choose_engine
+from napari_metastasis.settings import NOT_REFINED, RefineSettings, ScanSettings, TissueSettings
+from napari_metastasis.slides import Slide, open_slide
+
+_MPP = 0.972
+
+
+def scan_seconds(slide: Slide, model: Model, refiner: Refiner | None, settings: ScanSettings) -> float:
+    """Return how long a scan takes, with refining where there is a refiner, and both maps written."""
+    refine = NOT_REFINED if refiner is None else RefineSettings(refine=True)
+    with tempfile.TemporaryDirectory() as work:
+        chosen = choose_engine(model, settings, refiner=refiner)
+        try:
+            with prepare_scan(
+                slide, model, scan=settings, tissue=TissueSettings(), refiner=refiner, refine=refine,
+                output=Path(work) / "out", chosen=chosen,
+            ) as prepared:  # fmt: skip
+                begun = time.perf_counter()
+                for _ in prepared.run():
+                    pass
+                prepared.finish()
+                return time.perf_counter() - begun
+        finally:
+            chosen.engine.close()
+
+
+def beside_a_scan(arguments: argparse.Namespace) -> None:
+    """Print what refining adds to scans of the same slide, in turns."""
+    both = load_with_refiner(arguments.refiner)
+    assert both.refiner is not None
+    settings = ScanSettings(tissue_only=False, roi_px=1152, precision="float32", engine=arguments.engine)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tissue.tif"
+        write_repeated_slide(path, round((arguments.tissue_mpx * 1e6) ** 0.5), mpp=_MPP)
+        with open_slide(path) as slide:
+            found = [
+                [scan_seconds(slide, both.model, refiner, settings) for refiner in (None, both.refiner)]
+                for _ in range(arguments.repeats)
+            ]
+    alone, refined = np.median(found, axis=0)
+    added = np.median([second / first - 1 for first, second in found])
+    spec = both.refiner.spec
+    print("| refiner | grid | order | scan, s | scan and refining, s | added | goal |")
+    print("|---|---|---|---|---|---|---|")
+    grid = f"{spec.grid} x {spec.grid}, every {spec.grid_step}"
+    print(f"| `{spec.name}` | {grid} | {spec.order} | {alone:.1f} | {refined:.1f} | **{added:.1%}** | 15 % |")
+
+
+def encoding_once(side: int, grid: int) -> None:
+    """Print the time of every grid encoded anew against every patch encoded once, for the paper's encoder."""
+    torch.manual_seed(0)
+    network = build_network("resnet34").eval().requires_grad_(requires_grad=False)
+    spec = ModelSpec(name="resnet34", architecture="resnet34", mpp=0.243, patch_px=256, stride_px=64)
+    model = Model(spec=spec, network=network, weights_sha256="0" * 64, card={})
+    refining = RefinerSpec(
+        name="paper", encoder="resnet34", encoder_sha256="0" * 64, encoder_features=512, projected=0, hidden=128,
+        grid=grid, grid_step=1, window_step=1, order="raster", residual=False, dense_coefficient=1,
+    )  # fmt: skip
+    refiner = Refiner(spec=refining, network=SpatialNetwork(refining).eval(), weights_sha256="0" * 64, card={})
+    encoder = refiner.encoder(model, 1)
+    image = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (1, 3, *[256 + (side - 1) * 64] * 2)).astype(np.float32)
+    )
+    halo = refining.halo_cells
+    with torch.inference_mode():
+        begun = time.perf_counter()
+        features = encoder(image)[1][0].permute(1, 2, 0).numpy()
+        around = np.full((1, side + 2 * halo, side + 2 * halo, refining.features), np.nan, np.float32)
+        around[0, halo : halo + side, halo : halo + side] = features
+        once_map = BlockRefiner(refiner.network, "cpu").refine(around)
+        once = time.perf_counter() - begun
+        total, count = np.zeros((side, side)), np.zeros((side, side))
+        begun = time.perf_counter()
+        for y in range(side - grid + 1):
+            for x in range(side - grid + 1):
+                part = image[:, :, y * 64 : y * 64 + 256 + (grid - 1) * 64, x * 64 : x * 64 + 256 + (grid - 1) * 64]
+                odds = refiner.network(encoder(part)[1].permute(0, 2, 3, 1))[0]
+                total[y : y + grid, x : x + grid] += odds.sigmoid().numpy()
+                count[y : y + grid, x : x + grid] += 1
+        anew = time.perf_counter() - begun
+    # Grids that reach past the square are left out of the slow way, which makes it cheaper than it would be.
+    inner = slice(grid - 1, side - grid + 1)
+    difference = np.abs(total / count - once_map)[inner, inner].max() if side > 2 * (grid - 1) else float("nan")
+    print(
+        f"| {side} x {side} | {grid} x {grid} | {anew:.1f} | {once:.1f} | **{anew / once:.1f}** | {grid * grid} | "
+        f"{difference:.1e} |"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--refiner", default="spatial-scannet")
+    parser.add_argument("--tissue-mpx", type=float, default=8.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--side", type=int, default=12, help="patches along a side of the square that is encoded")
+    arguments = parser.parse_args()
+    beside_a_scan(arguments)
+    print("\n| patches | grids | every grid anew, s | every patch once, s | times cheaper | goal | difference |")
+    print("|---|---|---|---|---|---|---|")
+    for grid in (2, 3):
+        encoding_once(arguments.side, grid)
+
+
+if __name__ == "__main__":
+    main()
