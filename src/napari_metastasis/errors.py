@@ -30,6 +30,7 @@ __all__ = [
     "TrainingError",
     "UnknownModelError",
     "WeightsError",
+    "first_line",
 ]
 
 
@@ -123,3 +124,9 @@ class MetastasisWarning(UserWarning):
 
 class ResolutionWarning(MetastasisWarning):
     """A slide is coarser than what a model was trained on."""
+
+
+def first_line(error: BaseException | str) -> str:
+    """Return the first line of another library's error, for a message of our own; its kind where it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from napari_metastasis.annotations._mask_readers import MASK_REMEDY, MaskReader, Values, open_reader
-from napari_metastasis.errors import AnnotationError
+from napari_metastasis.errors import AnnotationError, first_line
 from napari_metastasis.geometry import Region, Size
 
 __all__ = ["MaskFile", "mask_downsample"]
@@ -131,7 +131,7 @@ class MaskFile:
                 raise
             except _DECODING_ERRORS as error:
                 raise AnnotationError(
-                    f"expected a mask image, got {self.path}, which cannot be read ({_first_line(error)}); "
+                    f"expected a mask image, got {self.path}, which cannot be read ({first_line(error)}); "
                     + MASK_REMEDY
                 ) from error
         return self._opened
@@ -141,7 +141,7 @@ class MaskFile:
             return self._reader().read(level, region)
         except _DECODING_ERRORS as error:
             raise AnnotationError(
-                f"expected mask pixels of {self.path.name} at {region}, got damaged data ({_first_line(error)}); "
+                f"expected mask pixels of {self.path.name} at {region}, got damaged data ({first_line(error)}); "
                 "copy the mask again from its source"
             ) from error
 
@@ -163,8 +163,3 @@ def mask_downsample(mask: Size, slide: Size) -> float | None:
         return float(whole)
     # Both sides agree to within a pixel of the mask.
     return ratio if abs(slide.height / ratio - mask.height) <= 1 and ratio >= 1 else None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:120] if lines else type(error).__name__

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from napari_metastasis.errors import UnknownModelError, WeightsError
+from napari_metastasis.errors import UnknownModelError, WeightsError, first_line
 from napari_metastasis.models.checkpoint import Model
 from napari_metastasis.models.fetch import PublishedWeights, fetch_weights, weights_folder
 from napari_metastasis.models.networks import PatchNetwork
@@ -111,8 +111,9 @@ def _imagenet(path: Path) -> InitialWeights:
         state = load(data) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
         kept = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"expected a file of tensors, got {reason} in {path}; fetch the file again") from error
+        raise WeightsError(
+            f"expected a file of tensors, got {first_line(error)} in {path}; fetch the file again"
+        ) from error
     if any(key.startswith("head.") for key in state):
         raise WeightsError(f"expected VGG16 weights, got a model without its card in {path}; keep the .json beside it")
     if not any(key.startswith((_FEATURES, _RESNET)) for key in kept):

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from napari_metastasis.errors import WeightsError
+from napari_metastasis.errors import WeightsError, first_line
 from napari_metastasis.storage import atomic_text, atomic_write
 
 __all__ = ["CARD_VERSION", "StoredWeights", "correct_card", "read_weights", "write_weights"]
@@ -67,9 +67,8 @@ class StoredWeights:
         try:
             network.load_state_dict(load(self.data))
         except (SafetensorError, RuntimeError) as error:
-            first_line = str(error).strip().splitlines()[0]
             raise WeightsError(
-                f"expected weights of a {kind} network, got {first_line} in {self.path}; fetch the model again"
+                f"expected weights of a {kind} network, got {first_line(error)} in {self.path}; fetch the model again"
             ) from error
         network.eval().requires_grad_(requires_grad=False)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_metastasis.errors import DeviceError, DeviceMemoryError, MissingDependencyError
+from napari_metastasis.errors import DeviceError, DeviceMemoryError, MissingDependencyError, first_line
 from napari_metastasis.models import Encoder, ScanningNetwork
 from napari_metastasis.scanning.engine import FloatArray, UInt8Array, no_encoder
 from napari_metastasis.scanning.openvino_graph import openvino_graph
@@ -137,5 +137,4 @@ def _translated(error: BaseException) -> DeviceError:
         return DeviceMemoryError(
             "expected room for a piece of the scan in memory, but it is full; choose a smaller --roi-px"
         )
-    first_line = (text.strip().splitlines() or ["no message"])[0]
-    return DeviceError(f"expected OpenVINO to run the network, got {first_line}; choose --engine torch")
+    return DeviceError(f"expected OpenVINO to run the network, got {first_line(error)}; choose --engine torch")

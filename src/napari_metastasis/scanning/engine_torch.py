@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_metastasis.errors import DeviceError, DeviceMemoryError
+from napari_metastasis.errors import DeviceError, DeviceMemoryError, first_line
 from napari_metastasis.models import Encoder
 from napari_metastasis.scanning.engine import FloatArray, UInt8Array, no_encoder
 
@@ -210,12 +210,12 @@ def device_errors(device: str, precision: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        first_line = (str(error).strip().splitlines() or ["no message"])[0]
+        told = first_line(error)
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(
-            sign in first_line for sign in _SIGNS_OF_NO_ROOM
+            sign in told for sign in _SIGNS_OF_NO_ROOM
         ):
             remedy = _remedy(device, precision)
-            raise DeviceError(f"expected {device} to run the network, got {first_line}; {remedy}") from error
+            raise DeviceError(f"expected {device} to run the network, got {told}; {remedy}") from error
         # The frames that failed still hold what the network had computed, and would as long as the error lives: the
         # smaller piece that is tried next would find the memory as full.
         traceback.clear_frames(error.__traceback__)

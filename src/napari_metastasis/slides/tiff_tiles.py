@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from napari_metastasis.errors import CorruptSlideError, NotASlideError
+from napari_metastasis.errors import CorruptSlideError, NotASlideError, first_line
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.cache import TileCache
@@ -144,7 +144,7 @@ class TiffTiles:
                 raise ValueError(f"decoded {tile.shape} {tile.dtype}")
         except _DECODING_ERRORS as error:
             raise CorruptSlideError(
-                f"expected an image tile of {self._file.name} at {place}, got damaged data ({_first_line(error)}); "
+                f"expected an image tile of {self._file.name} at {place}, got damaged data ({first_line(error)}); "
                 "copy the slide again from its source"
             ) from error
         return tile
@@ -205,8 +205,3 @@ def _split_strips(
         return Size(size.width, min(_UNCOMPRESSED_ROWS, size.height)), offsets[0] + rows * row_bytes, counts
     rows = np.arange(0, size.height, strip.height, dtype=np.int64)
     return strip, offsets, np.minimum(strip.height, size.height - rows) * row_bytes
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:120] if lines else type(error).__name__

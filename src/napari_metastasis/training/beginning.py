@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from napari_metastasis.errors import ModelError, WeightsError
+from napari_metastasis.errors import ModelError, WeightsError, first_line
 from napari_metastasis.models import InitialWeights, ModelSpec, build_scannet, load_initial
 from napari_metastasis.training.orientations import tie_orientations, untie_orientations
 from napari_metastasis.training.trainer import SETTINGS
@@ -65,9 +65,9 @@ def _of_run(path: Path) -> InitialWeights:
         averaged = {key.removeprefix(_AVERAGED): value for key, value in stored.items() if key.startswith(_AVERAGED)}
         network.load_state_dict(averaged)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(
-            f"expected the checkpoint of a {spec.architecture} network, got {first_line} in {path}; choose another file"
+            f"expected the checkpoint of a {spec.architecture} network, got {first_line(error)} in {path}; "
+            "choose another file"
         ) from error
     if tied:
         network = untie_orientations(network)
