@@ -62,6 +62,7 @@ def train_refiner_on_cohort(
     ScanCancelledError
         If ``should_stop`` said so; the same call goes on.
     """
+    job.identity()  # refuses grids that cannot be, before anything is written
     if isinstance(job, EncoderJob):
         # There is nothing yet that could be mistaken.
         how = replace(how, mining=replace(how.mining, mining_rounds=0))
