@@ -54,7 +54,7 @@ class SpatialTrainSettings(TrainSettings):
     )
     feature_noise: float = setting(
         0.0,
-        "Largest noise on the features of a finished encoder, of their deviation: on slides that it was trained on it errs "
+        "Largest noise on the features of a finished encoder, of their deviation: where it was trained it errs "
         "too seldom for a refiner to learn to ask the neighbours.",
         minimum=0.0,
         maximum=10.0,
