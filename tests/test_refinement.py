@@ -279,3 +279,17 @@ def test_the_first_blocks_do_not_wait_for_the_last_roi(slide, model, refiner, tm
         kinds = [piece.refined for piece in prepared.run()]
     assert sum(kinds) == len(prepared.refinement.plan.blocks)
     assert kinds.index(True) < len(kinds) - 1 - kinds[::-1].index(False), "a block came before the last ROI"
+
+
+def test_a_scan_that_fails_at_once_leaves_nothing(slide, model, refiner, tmp_path, monkeypatch):
+    read = type(slide).read
+
+    def fail(self, frame, region):
+        if frame.effective_mpp < 10:
+            raise OSError(5, "the disk is away")
+        return read(self, frame, region)
+
+    monkeypatch.setattr(type(slide), "read", fail)
+    with pytest.raises(OSError, match="the disk is away"):
+        run(slide, model, tmp_path / "new" / "out", refiner=refiner, refine=REFINE)
+    assert not (tmp_path / "new").exists()

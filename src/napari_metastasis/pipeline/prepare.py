@@ -131,6 +131,8 @@ def prepare_scan(
         on_error.callback(heatmap.close)
         shows = mask.over(where.frame) if scan.tissue_only else None
         features = None if keeps is None else _open_features(folder, where, identity, keeps, scan)
+        if features is not None:
+            on_error.callback(features.close)
         refinement = None
         if features is not None and keeps is not None and refine.refine:
             refinement = prepare_refinement(

@@ -120,9 +120,12 @@ class PreparedScan:
 
     def close(self) -> None:
         """Give engine and store back; a second call does nothing. The generator of :meth:`run` must be at its end."""
-        self.heatmap.close()
+        # The scan's own map last: what it takes back are folders that hold nothing else any more.
         if self.refinement is not None:
             self.refinement.close()
+        if self.features is not None:
+            self.features.close()
+        self.heatmap.close()
         if self.owns_engine:
             self.engine.close()
 

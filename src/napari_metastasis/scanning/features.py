@@ -56,6 +56,7 @@ class FeatureStore:
         self.cells = cells
         self._shape = (views, *cells.shape, features)
         self._guard = threading.Lock()
+        self._made = False
         try:
             with storage_errors(path):
                 group = zarr.open_group(path, mode="r+")
@@ -102,7 +103,8 @@ class FeatureStore:
             If the one found there is of something else or damaged, or the disk refuses.
         """
         wanted = {"features_version": FEATURES_VERSION, "identity": dict(identity)}
-        if not path.exists():
+        made = not path.exists()
+        if made:
             _create(path, (views, *cells.shape, features), wanted)
         try:
             with storage_errors(path):
@@ -111,7 +113,16 @@ class FeatureStore:
             raise StorageError(f"expected features at {path}, got something else; move it away") from error
         if stored != wanted:
             raise StorageError(f"expected features of this scan at {path}, got those of another; move them away")
-        return cls(path, cells, views=views, features=features)
+        store = cls(path, cells, views=views, features=features)
+        store._made = made
+        return store
+
+    def close(self) -> None:
+        """Take a new store back that nothing was written into: a scan that failed at once leaves no trace."""
+        with self._guard:
+            if self._made and not self._present.any():
+                shutil.rmtree(self.path, ignore_errors=True)
+            self._made = False
 
     @property
     def present(self) -> BoolArray:
