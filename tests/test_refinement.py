@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dark_model import dark_model
-from napari_metastasis.errors import ModelError, StorageError
+from napari_metastasis.errors import ModelError, RefinementWarning, StorageError
 from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.models import Model, Refiner, RefinerSpec, SpatialNetwork
 from napari_metastasis.pipeline import prepare_scan, scan_slide
@@ -293,3 +293,44 @@ def test_a_scan_that_fails_at_once_leaves_nothing(slide, model, refiner, tmp_pat
     with pytest.raises(OSError, match="the disk is away"):
         run(slide, model, tmp_path / "new" / "out", refiner=refiner, refine=REFINE)
     assert not (tmp_path / "new").exists()
+
+
+def test_what_other_tissue_settings_encoded_has_no_say(slide, model, refiner, once, tmp_path):
+    everything = replace(SCAN, tissue_only=False)
+    run(slide, model, tmp_path / "out", refiner=refiner, refine=KEEP, scan=everything)
+    run(slide, model, tmp_path / "out", refiner=refiner, refine=REFINE)
+    np.testing.assert_allclose(maps(tmp_path / "out")[1], maps(once[0].output)[1], atol=1e-3)
+
+
+def test_what_is_not_to_be_kept_goes_once_it_is_done_with(slide, model, refiner, tmp_path):
+    refine = replace(REFINE, keep_features=False)
+    seen = []
+    run(
+        slide, model, tmp_path / "out", refiner=refiner, refine=refine,
+        progress=lambda *done: seen.append(done), should_stop=lambda: len(seen) > 4,
+    )  # fmt: skip
+    assert list((tmp_path / "out").glob("features-*")), "a stopped scan goes on with them"
+    assert run(slide, model, tmp_path / "out", refiner=refiner, refine=refine).finished
+    assert not list((tmp_path / "out").glob("features-*"))
+    again = run(slide, model, tmp_path / "out", refiner=refiner, refine=refine)
+    assert again.finished
+    assert again.mpx_per_s == 0, "what is refined is not encoded again"
+
+
+def test_another_density_than_the_refiners_is_remarked_on(slide, model, refiner, tmp_path):
+    with pytest.warns(RefinementWarning, match="expected dense coefficient 2, which mover was trained at, got 1"):
+        run(
+            slide, model, tmp_path / "out", refiner=refiner, refine=REFINE, scan=replace(SCAN, dense_coefficient=1),
+            region=Region(1000, 500, 100, 100),
+        )  # fmt: skip
+    assert "trained at" in json.loads((tmp_path / "out" / "run.json").read_text())["scans"][-1]["notes"][0]
+
+
+def test_damaged_features_do_not_stop_a_scan_that_refines_nothing(slide, model, refiner, tmp_path):
+    first = run(slide, model, tmp_path / "out", refiner=refiner, refine=KEEP, region=Region(1000, 500, 100, 100))
+    (store,) = first.output.glob("features-*.zarr")
+    (store / "zarr.json").write_text("{}")
+    with pytest.warns(RefinementWarning, match="not kept for refining"):
+        assert run(slide, model, tmp_path / "out", refiner=refiner, refine=KEEP).finished
+    with pytest.raises(StorageError, match="something else"):
+        run(slide, model, tmp_path / "out", refiner=refiner, refine=REFINE)

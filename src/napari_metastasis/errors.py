@@ -21,6 +21,7 @@ __all__ = [
     "ModelError",
     "NotASlideError",
     "PatchDatasetError",
+    "RefinementWarning",
     "RegionError",
     "ResolutionWarning",
     "ScanCancelledError",
@@ -124,6 +125,10 @@ class MetastasisWarning(UserWarning):
 
 class ResolutionWarning(MetastasisWarning):
     """A slide is coarser than what a model was trained on."""
+
+
+class RefinementWarning(MetastasisWarning):
+    """A scan is refined, or kept for refining, otherwise than was meant."""
 
 
 def first_line(error: BaseException | str) -> str:

@@ -36,6 +36,7 @@ def centroid(layer, threshold: float = 0.5) -> tuple[float, float]:
     return layer.data_to_world((rows.mean(), columns.mean()))[-2:]
 
 
+@pytest.mark.filterwarnings("ignore::napari_metastasis.errors.RefinementWarning")
 @pytest.mark.usefixtures("refiner")
 @pytest.mark.parametrize("density", [1, 2, 4])
 def test_both_layers_show_the_disc_in_its_place(
@@ -117,6 +118,7 @@ def test_a_scan_is_refined_afterwards_and_shown_the_next_time(
     before = session.probabilities.copy()
     written: list[object] = []
     session.cells_written.connect(written.append)
+    assert window.desk.layers.probability.visible
     window.panel.scan_part.refinement.widgets["refine"].value = True
     window.scan("slide")
     window.finish()
@@ -125,7 +127,12 @@ def test_a_scan_is_refined_afterwards_and_shown_the_next_time(
     refined = session.refined.probabilities.copy()
     assert np.isfinite(refined).any()
 
-    window.desk.layers.slide.metadata.clear()
+    # Read from the scan's own map again, the refined one goes: what is shown is what is stored.
+    window.panel.scan_part.refinement.widgets["refine"].value = False
+    window.scan("slide")
+    window.finish()
+    assert session.refined is None
+    assert window.desk.layers.refined is None
     window.viewer.layers.clear()
     window.until(lambda: not window.workspace.desks)
     window.open(path)

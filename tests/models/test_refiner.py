@@ -15,6 +15,7 @@ from napari_metastasis.models import (
     ModelSpec,
     RefinerSpec,
     SpatialNetwork,
+    add_model,
     add_refiner,
     build_network,
     cut_patches,
@@ -216,3 +217,29 @@ def test_a_padded_network_answers_patch_by_patch():
         patches = cut_patches((image / 255 - 0.5) / 0.25, patch_px=256, stride_px=64)[0]
         expected = [[float(network(patch[None]).softmax(dim=1)[0, 1]) for patch in row] for row in patches]
     np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-5)
+
+
+def test_names_that_would_mislead_are_refused(tmp_path):
+    model = load_model("scannet-pcam")
+    with pytest.raises(ModelError, match="a name that no model has, got 'scannet-pcam'"):
+        add_refiner(own_refiner(tmp_path, model, "scannet-pcam"))
+    path = own_refiner(tmp_path, model, "up")
+    escaping = SpatialNetwork(replace(load_refiner(path).spec, name="../victim"))
+    save_refiner(path, escaping, {})
+    with pytest.raises(ModelError, match="that can name its files"):
+        add_refiner(path)
+    add_refiner(own_refiner(tmp_path, model, "mine"))
+    copy = tmp_path / "copy" / "mine.safetensors"
+    copy.parent.mkdir()
+    save_checkpoint(copy, model.network, replace(model.spec, name="mine"), {})
+    with pytest.raises(ModelError, match="a name that no refiner has"):
+        add_model(copy)
+
+
+def test_a_card_of_another_version_hides_no_model(tmp_path):
+    model = load_model("scannet-pcam")
+    entry = add_refiner(own_refiner(tmp_path, model, "newer"))
+    card = entry.path.with_suffix(".json")
+    card.write_text(card.read_text().replace('"grid":', '"lattice":'))
+    assert refiner_for(model) is None
+    assert load_with_refiner("scannet-pcam").refiner is None

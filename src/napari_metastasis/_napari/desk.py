@@ -158,8 +158,8 @@ class Desk(QObject):
             session.show_heatmap(
                 started.frame, started.probabilities, model_name=started.model_name, folder=started.folder
             )
-        if started.refined is not None:
-            session.show_refined(started.refined)
+        # Also where there is none: results are then read from the scan's own map, and so is what is shown.
+        session.show_refined(started.refined)
         if session.tissue is None:
             session.show_tissue(started.tissue)
         self._began = time.monotonic()
@@ -184,8 +184,7 @@ class Desk(QObject):
         self._scan = None
         stage = "Scan finished" if result.finished else "Scan stopped; the same scan goes on from here"
         self.session.report(Activity(stage=stage))
-        if result.finished:
-            self.layers.prefer_refined()
+        self.layers.prefer_refined()
         self._find_lesions()
 
     def _on_scan_failed(self, error: BaseException) -> None:

@@ -183,8 +183,8 @@ class SlideLayers:
             draw_now(layer)
 
     def prefer_refined(self) -> None:
-        """Hide the scan's own map where there is a refined one: one over the other, neither can be read."""
-        if self.refined is not None and self.probability is not None:
+        """Hide the scan's own map where it is refined all over: one over the other, neither can be read."""
+        if self.refined is not None and self.probability is not None and self._session.all_refined:
             if not self.slide.visible:
                 self.probability.metadata["was_visible"] = False
             self.probability.visible = False

@@ -202,6 +202,7 @@ def _evaluate_cohort(
 ) -> None:
     from napari_metastasis.evaluation import prepare_report, write_report
     from napari_metastasis.models import load_with_refiner
+    from napari_metastasis.pipeline import check_refiner
     from napari_metastasis.pipeline.cohort_evaluation import CohortEvaluation, evaluate_cohort, evaluation_output
 
     both = load_with_refiner(*model)
@@ -209,6 +210,9 @@ def _evaluate_cohort(
     if both.asked_for_refiner:
         how["refine"] = replace(how["refine"], refine=True)
     folder = evaluation_output(cohort.origin, loaded.spec.name) if output is None else output
+    # Before slides are looked at; and nobody who only measures wants the encoded patches of a whole cohort.
+    check_refiner(loaded, both.refiner, how["refine"])
+    how["refine"] = replace(how["refine"], keep_features=how["refine"].refine)
     where = folder / ("report-refined" if how["refine"].refine else "report")
     # Said before hours are spent.
     prepare_report(where)

@@ -124,10 +124,11 @@ def spatial(
         ),
         output,
     )
+    # The encoder is found beside the refiner, too, where its own name is taken.
     if isinstance(job, EncoderJob):
         keep_by_name(done.weights.with_name(f"{job.encoder.name}.safetensors"), add_model)
-    keep_by_name(done.weights, add_refiner)
-    note(f"scan with both: --model {name}")
+    if not keep_by_name(done.weights, add_refiner):
+        note(f"scan with it by its file: --model {done.weights}")
     say(str(done.weights))
 
 

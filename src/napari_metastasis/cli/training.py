@@ -105,13 +105,19 @@ def run_to_end(train: Callable[[Bars], StagedRun], output: Path) -> StagedRun:
     return done
 
 
-def keep_by_name(weights: Path, add: Callable[[Path], ZooEntry]) -> None:
-    """Keep a model or a refiner among the user's own, unless its name is taken: the run itself is done."""
+def keep_by_name(weights: Path, add: Callable[[Path], ZooEntry]) -> bool:
+    """Keep a model or a refiner among the user's own, unless its name is taken: the run itself is done.
+
+    Returns
+    -------
+    Whether it goes by its name.
+    """
     from napari_metastasis.errors import ModelError
 
     try:
         entry = add(weights)
     except ModelError as error:
         note(str(error))
-    else:
-        note(f"scan with it by its name: --model {entry.name}")
+        return False
+    note(f"scan with it by its name: --model {entry.name}")
+    return True

@@ -31,7 +31,7 @@ from napari_metastasis.models.refiners import (
 from napari_metastasis.models.resnet import RESNETS, ResNet, ResNetArchitecture
 from napari_metastasis.models.spec import ModelSpec
 from napari_metastasis.models.weights_file import correct_card
-from napari_metastasis.models.zoo import ZooEntry, add_model, list_models, load_model, own_models_folder
+from napari_metastasis.models.zoo import ZooEntry, add_model, check_name, list_models, load_model, own_models_folder
 
 __all__ = [
     "ARCHITECTURES",
@@ -63,6 +63,7 @@ __all__ = [
     "begin_with",
     "build_network",
     "build_scannet",
+    "check_name",
     "correct_card",
     "cut_patches",
     "dense_layers",

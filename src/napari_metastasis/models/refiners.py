@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_metastasis.errors import ModelError, UnknownModelError, WeightsError
+from napari_metastasis.errors import ModelError, UnknownModelError
 from napari_metastasis.models.checkpoint import Model
 from napari_metastasis.models.encoder import Encoder, feature_layer
 from napari_metastasis.models.refiner import RefinerSpec, SpatialNetwork
 from napari_metastasis.models.weights_file import read_weights, write_weights
-from napari_metastasis.models.zoo import ZooEntry, load_model, own_models_folder
+from napari_metastasis.models.zoo import REFINERS, ZooEntry, check_name, list_models, load_model, own_models_folder
 from napari_metastasis.storage import storage_errors
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: Where the refiners that ship lie.
-_SHIPPED = Path(__file__).parent / "weights" / "refiners"
+_SHIPPED = Path(__file__).parent / "weights" / REFINERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _load(path: Path) -> Refiner:
 
 
 def _own_folder() -> Path:
-    return own_models_folder() / "refiners"
+    return own_models_folder() / REFINERS
 
 
 def list_refiners() -> tuple[ZooEntry, ...]:
@@ -140,15 +140,23 @@ def load_refiner(name: str | Path) -> Refiner:
 def refiner_for(model: Model) -> Refiner | None:
     """Return the refiner that was trained on a model's features, the user's latest own before one that ships."""
     entries = list_refiners()
-    own = sorted((entry for entry in entries if not entry.shipped), key=lambda entry: -entry.path.stat().st_mtime)
+    own = sorted((entry for entry in entries if not entry.shipped), key=_written, reverse=True)
     for entry in (*own, *(entry for entry in entries if entry.shipped)):
         try:
             stored = read_weights(entry.path)
             if stored.spec.get("encoder_sha256") == model.weights_sha256:
                 return _load(entry.path)
-        except WeightsError:
-            continue  # a damaged one is named where it is asked for by name
+        except ModelError:
+            continue  # a damaged one, or one of another version, is named where it is asked for by name
     return None
+
+
+def _written(entry: ZooEntry) -> float:
+    """Return when a refiner was written; 0 for one that has gone since it was listed."""
+    try:
+        return entry.path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def is_refiner(weights: Path) -> bool:
@@ -175,6 +183,12 @@ def add_refiner(weights: Path) -> ZooEntry:
         If the folder cannot be written.
     """
     refiner = _load(weights)
+    check_name(refiner.spec.name)
+    if refiner.spec.name in {entry.name for entry in list_models()}:
+        raise ModelError(
+            f"expected a name that no model has, got {refiner.spec.name!r}; "
+            f"give the path {weights} instead of the name, or train under another name"
+        )
     known = {entry.name: entry for entry in list_refiners()}
     if (entry := known.get(refiner.spec.name)) is not None:
         if _load(entry.path).weights_sha256 == refiner.weights_sha256:

@@ -12,10 +12,16 @@ from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_che
 from napari_metastasis.models.weights_file import correct_card
 from napari_metastasis.storage import storage_errors
 
-__all__ = ["ZooEntry", "add_model", "list_models", "load_model", "own_models_folder"]
+__all__ = ["REFINERS", "ZooEntry", "add_model", "check_name", "list_models", "load_model", "own_models_folder"]
 
 #: Where the weights that ship lie.
 _SHIPPED = Path(__file__).parent / "weights"
+
+
+#: Where refiners lie beside models.
+REFINERS = "refiners"
+#: Of other files in a run folder.
+_TAKEN_NAMES = frozenset({"", "settings", "slides"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,18 @@ class ZooEntry:
 def own_models_folder() -> Path:
     """Return where this user's own models are kept."""
     return Path(platformdirs.user_data_dir("napari-metastasis", appauthor=False)) / "models"
+
+
+def check_name(name: str) -> None:
+    """Refuse a model's name that cannot name its files.
+
+    Raises
+    ------
+    ModelError
+        If it is empty, hidden, a path, or that of another file of a run folder.
+    """
+    if Path(name).name != name or name.startswith(".") or name in _TAKEN_NAMES:
+        raise ModelError(f"expected a model's name that can name its files, got {name!r}; choose another --name")
 
 
 def list_models() -> tuple[ZooEntry, ...]:
@@ -88,8 +106,10 @@ def add_model(weights: Path) -> ZooEntry:
     """
     model = load_checkpoint(weights)
     name = model.spec.name
-    if Path(name).name != name or name.startswith("."):
-        raise ModelError(f"expected a model's name that can name a file, got {name!r}; train it under another name")
+    check_name(name)
+    folders = (_SHIPPED / REFINERS, own_models_folder() / REFINERS)
+    if any((folder / f"{name}.safetensors").exists() for folder in folders):
+        raise ModelError(f"expected a name that no refiner has, got {name!r}; train it under another name")
     known = {entry.name: entry for entry in list_models()}
     if name in known:
         if load_checkpoint(known[name].path).weights_sha256 == model.weights_sha256:

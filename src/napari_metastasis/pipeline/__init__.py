@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari_metastasis.pipeline.cohort import FailedSlide, ScannedSlide, cohort_output, scan_cohort
 from napari_metastasis.pipeline.folder import default_output, heatmap_path, scan_identity
 from napari_metastasis.pipeline.picture import overlay_picture
-from napari_metastasis.pipeline.prepare import prepare_scan
+from napari_metastasis.pipeline.prepare import check_refiner, prepare_scan
 from napari_metastasis.pipeline.prepared import PreparedScan
 from napari_metastasis.pipeline.refinement import latest_refined
 from napari_metastasis.pipeline.results import ScanResult, write_results
@@ -16,6 +16,7 @@ __all__ = [
     "PreparedScan",
     "ScanResult",
     "ScannedSlide",
+    "check_refiner",
     "cohort_output",
     "default_output",
     "heatmap_path",

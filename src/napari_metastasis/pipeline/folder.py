@@ -12,7 +12,7 @@ from napari_metastasis.scanning import HEATMAP_VERSION, digest, journal_path, re
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import Slide
 
-__all__ = ["default_output", "folder_for", "heatmap_path", "scan_identity", "stored_precision"]
+__all__ = ["default_output", "folder_for", "heatmap_path", "last_written", "scan_identity", "stored_precision"]
 
 _HEATMAP_NAME = "heatmap.ome.zarr"
 
@@ -77,7 +77,7 @@ def stored_precision(root: Path, identity: Mapping[str, Any]) -> str | None:
     """
     wanted = digest({**identity, "precision": None})
     found = [
-        (_last_written(path), str(stored["precision"]))
+        (last_written(path), str(stored["precision"]))
         for path, stored in _stored(root)
         if "precision" in stored and digest({**stored, "precision": None}) == wanted
     ]
@@ -95,7 +95,7 @@ def _stored(root: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
                 continue  # not one of ours, or of another version
 
 
-def _last_written(path: Path) -> float:
+def last_written(path: Path) -> float:
     """Return when the last answers were added to a heatmap, in seconds; 0 where there are none."""
     try:
         return journal_path(path).stat().st_mtime

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_metastasis.errors import ModelError, RegionError, ResolutionWarning, ScanCancelledError, StorageError
+from napari_metastasis.errors import (
+    ModelError,
+    RefinementWarning,
+    RegionError,
+    ResolutionWarning,
+    ScanCancelledError,
+    StorageError,
+)
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
 from napari_metastasis.models import Model, Refiner
 from napari_metastasis.pipeline.folder import (
@@ -34,7 +41,7 @@ from napari_metastasis.scanning import (
 from napari_metastasis.settings import NOT_REFINED, RefineSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
 
-__all__ = ["prepare_scan"]
+__all__ = ["check_refiner", "prepare_scan"]
 
 
 def prepare_scan(
@@ -101,14 +108,21 @@ def prepare_scan(
     -----
     ResolutionWarning
         If the slide is coarser than what the model was trained on.
+    RefinementWarning
+        If the refiner was trained at another dense coefficient, or what is kept for refining is damaged.
     """
     notes = _notes(slide, model)
     for text in notes:
         warnings.warn(text, ResolutionWarning, stacklevel=2)
-    if refiner is None and refine.refine:
-        raise ModelError(f"expected a refiner for {model.spec.name}, got none; train one, or scan without --refine")
-    if refiner is not None:
-        refiner.check(model)
+    check_refiner(model, refiner, refine)
+    if refiner is not None and refine.refine and refiner.spec.dense_coefficient != scan.dense_coefficient:
+        trained = refiner.spec.dense_coefficient
+        text = (
+            f"expected dense coefficient {trained}, which {refiner.spec.name} was trained at, got "
+            f"{scan.dense_coefficient}: it refines less well; scan with --dense-coefficient {trained}"
+        )
+        warnings.warn(text, RefinementWarning, stacklevel=2)
+        notes = (*notes, text)
     keeps = refiner if refine.refine or refine.keep_features else None
     where = _Where.of(slide, model, scan, region, keeps if refine.refine else None)
     root = default_output(slide) if output is None else output
@@ -130,7 +144,7 @@ def prepare_scan(
         heatmap = _open_heatmap(folder, where.frame, identity, is_default=output is None)
         on_error.callback(heatmap.close)
         shows = mask.over(where.frame) if scan.tissue_only else None
-        features = None if keeps is None else _open_features(folder, where, identity, keeps, scan)
+        features = None if keeps is None else _open_features(folder, where, identity, keeps, scan, refine)
         if features is not None:
             on_error.callback(features.close)
         refinement = None
@@ -147,14 +161,17 @@ def prepare_scan(
                 device="cpu" if chosen.engine.name == "openvino" else chosen.engine.device.partition(",")[0],
             )
             on_error.callback(refinement.close)
+        done = heatmap.done
+        if refinement is not None and refinement.plan.blocks:
+            done &= where.encoded(refinement.features)
         plan = plan_scan(
             where.frame,
             wanted=where.scanned,
             tissue=shows,
-            done=heatmap.done if refinement is None else heatmap.done & where.encoded(refinement.features),
+            done=done,
             focus=focus,
             roi_px=chosen.roi_px,
-            block=1 if keeps is None else where.block,
+            block=1 if features is None else where.block,
         )
         on_error.pop_all()
     return PreparedScan(
@@ -224,18 +241,43 @@ class _Where:
         return repeated[:rows, :columns]
 
 
+def check_refiner(model: Model, refiner: Refiner | None, refine: RefineSettings) -> None:
+    """Refuse to refine without a refiner, or with one of another model.
+
+    Raises
+    ------
+    ModelError
+        If it is so.
+    """
+    if refiner is None and refine.refine:
+        raise ModelError(f"expected a refiner for {model.spec.name}, got none; train one, or scan without --refine")
+    if refiner is not None:
+        refiner.check(model)
+
+
 def _open_features(
-    folder: Path, where: _Where, identity: Mapping[str, Any], refiner: Refiner, scan: ScanSettings
-) -> FeatureStore:
-    """Return the store of what this refiner reads of this scan."""
+    folder: Path,
+    where: _Where,
+    identity: Mapping[str, Any],
+    refiner: Refiner,
+    scan: ScanSettings,
+    refine: RefineSettings,
+) -> FeatureStore | None:
+    """Return the store of what this refiner reads of this scan; ``None`` where it is damaged and nobody refines."""
     whole = {**identity, "refiner_sha256": refiner.weights_sha256}
-    return FeatureStore.open_or_create(
-        feature_path(folder, whole),
-        cells=where.native.cells,
-        views=scan.augment_views,
-        features=refiner.spec.features,
-        identity=whole,
-    )
+    try:
+        return FeatureStore.open_or_create(
+            feature_path(folder, whole),
+            cells=where.native.cells,
+            views=scan.augment_views,
+            features=refiner.spec.features,
+            identity=whole,
+        )
+    except StorageError as error:
+        if refine.refine:
+            raise
+        warnings.warn(f"{error}; this scan is not kept for refining", RefinementWarning, stacklevel=3)
+        return None
 
 
 def _notes(slide: Slide, model: Model) -> tuple[str, ...]:

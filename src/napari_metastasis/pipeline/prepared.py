@@ -121,10 +121,12 @@ class PreparedScan:
     def close(self) -> None:
         """Give engine and store back; a second call does nothing. The generator of :meth:`run` must be at its end."""
         # The scan's own map last: what it takes back are folders that hold nothing else any more.
+        if self.features is not None:
+            if self.refinement is not None and self.refinement.finished and not self.refine.keep_features:
+                self.features.discard()
+            self.features.close()
         if self.refinement is not None:
             self.refinement.close()
-        if self.features is not None:
-            self.features.close()
         self.heatmap.close()
         if self.owns_engine:
             self.engine.close()

@@ -8,10 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
 from napari_metastasis.models import Refiner
+from napari_metastasis.pipeline.folder import last_written
 from napari_metastasis.scanning import (
+    FEATURES_VERSION,
     BlockRefiner,
     BoolArray,
     FeatureStore,
@@ -121,30 +125,36 @@ class Refinement:
                 refined += self._work(block)
                 yield replace(answers, done=done + refined, total=done + extra)
 
+    @property
+    def finished(self) -> bool:
+        """Return whether all that was asked for is refined."""
+        return bool(self.heatmap.done[self.plan.needed].all())
+
     def close(self) -> None:
         """Give the store back; a second call does nothing."""
         self.heatmap.close()
 
     def _native(self, cells: Region) -> Region:
         """Return the native cells that dense cells lie in."""
-        alpha = self.refiner_alpha
+        alpha = int(self.heatmap.identity["dense_coefficient"])
         x, y = cells.x // alpha, cells.y // alpha
         return Region(x, y, -(-cells.right // alpha) - x, -(-cells.bottom // alpha) - y)
-
-    @property
-    def refiner_alpha(self) -> int:
-        """Return the dense cells along a side of a native cell, in this scan."""
-        return int(self.heatmap.identity["dense_coefficient"])
 
     def _refined(self, block: Region) -> FinishedRoi | None:
         """Refine and store a block; ``None`` while it waits."""
         around, expected = self.plan.waits_for(block)
         if not self.features.covers(around, expected):
             return None
-        answers = self.blocks.refine(self.features.read(self.plan.around(block)))
+        window = self.plan.around(block)
+        features = self.features.read(window)
+        # Patches that other tissue settings had encoded are there, but have no say in this map.
+        has_say = np.zeros(window.size.shape, np.bool_)
+        has_say[around.shifted(-window.x, -window.y).slices] = expected
+        features[:, ~has_say] = np.nan
+        answers = self.blocks.refine(features)
         inside = block.intersection(Region.of(self.frame.cells))
         answers = answers[: inside.height, : inside.width]
-        answers[~self.plan.needed[inside.slices]] = float("nan")
+        answers[~self.plan.needed[inside.slices]] = np.nan
         self.heatmap.write(inside, answers)
         return FinishedRoi(
             cells=inside, probabilities=answers, model_px=self._work(block), done=0, total=0, refined=True
@@ -153,7 +163,7 @@ class Refinement:
 
 def feature_path(folder: Path, identity: Mapping[str, Any]) -> Path:
     """Return where the features of a scan lie, by everything that decides them: another refiner reads others."""
-    return folder / f"features-{digest(identity)[:8]}.zarr"
+    return folder / f"features-{digest({**identity, 'features_version': FEATURES_VERSION})[:8]}.zarr"
 
 
 def refined_path(folder: Path, identity: Mapping[str, Any]) -> Path:
@@ -178,22 +188,16 @@ def latest_refined(folder: Path, scan: Mapping[str, Any]) -> tuple[HeatmapFrame,
     folder
         The result folder.
     scan
-        Identity of the scan's own map.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be read.
+        Identity of the scan's own map. One that cannot be read is passed over.
     """
-    paths = sorted(folder.glob(f"{_REFINED_NAME}*.ome.zarr"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in paths:
+    for path in sorted(folder.glob(f"{_REFINED_NAME}*.ome.zarr"), key=last_written, reverse=True):
         try:
             _, stored = read_header(path)
+            if {key: stored.get(key) for key in scan} == dict(scan):
+                with Heatmap.open(path) as heatmap:
+                    return heatmap.frame, heatmap.probabilities()
         except StorageError:
-            continue  # not one of ours, or of another version
-        if {key: stored.get(key) for key in scan} == dict(scan):
-            with Heatmap.open(path) as heatmap:
-                return heatmap.frame, heatmap.probabilities()
+            continue  # not one of ours, of another version, or damaged: the scan's own map is not to suffer for it
     return None
 
 

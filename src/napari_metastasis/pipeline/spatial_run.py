@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from napari_metastasis.models import save_checkpoint
+from napari_metastasis.models import check_name, save_checkpoint
 from napari_metastasis.pipeline.cohort import ProgressBar
 from napari_metastasis.pipeline.cohort_run import CohortTraining, StagedRun, begin_run, claim_folder
 from napari_metastasis.storage import storage_errors
@@ -62,6 +62,7 @@ def train_refiner_on_cohort(
     ScanCancelledError
         If ``should_stop`` said so; the same call goes on.
     """
+    check_name(job.name)
     job.identity()  # refuses grids that cannot be, before anything is written
     if isinstance(job, EncoderJob):
         # There is nothing yet that could be mistaken.
@@ -75,7 +76,7 @@ def train_refiner_on_cohort(
         with storage_errors(output):
             encoder = output / "encoder" / f"{spec.name}.safetensors"
             encoder.parent.mkdir(exist_ok=True)
-            if not encoder.exists():
+            if not (encoder.exists() and encoder.with_suffix(".json").exists()):
                 save_checkpoint(encoder, job.model.network, spec, job.model.card)
         mined = run.mine(1, encoder)
         if not mined:

@@ -7,7 +7,7 @@ from napari_metastasis.scanning.choice import ChosenEngine, choose_engine
 from napari_metastasis.scanning.engine import Engine, FloatArray, computes_bfloat16, resolve_devices
 from napari_metastasis.scanning.engine_openvino import OpenVinoEngine
 from napari_metastasis.scanning.engine_torch import TorchEngine
-from napari_metastasis.scanning.features import FeatureStore
+from napari_metastasis.scanning.features import FEATURES_VERSION, FeatureStore
 from napari_metastasis.scanning.heatmap import Heatmap
 from napari_metastasis.scanning.layout import HEATMAP_VERSION, digest, journal_path, read_header
 from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, any_of_blocks, plan_scan, roi_cells
@@ -16,6 +16,7 @@ from napari_metastasis.scanning.scanner import FinishedRoi, never, scan
 from napari_metastasis.scanning.views import encode_views, predict_views
 
 __all__ = [
+    "FEATURES_VERSION",
     "HEATMAP_VERSION",
     "BlockRefiner",
     "BoolArray",

@@ -109,6 +109,7 @@ def choose_engine(
         devices, kind = ("cpu",), "cpu"
 
     encodes = "" if refiner is None else refiner.weights_sha256
+    block = 1 if refiner is None else settings.dense_coefficient
 
     def build(way: Candidate) -> Engine:
         alpha = settings.dense_coefficient
@@ -131,7 +132,7 @@ def choose_engine(
             _ways(settings, devices),
             build=build,
             reference=_reference(model, settings, devices[0]),
-            windows=_windows(settings, kind, model.spec.patch_px, stride_px),
+            windows=_windows(settings, kind, model.spec.patch_px, stride_px, block),
             settings=tuning,
             should_stop=should_stop,
         )
@@ -172,11 +173,11 @@ def _torch_precisions(kind: str) -> tuple[str, ...]:
     return ("bfloat16", "float32") if computes_bfloat16(kind) else ("float32",)
 
 
-def _windows(settings: ScanSettings, kind: str, patch_px: int, stride_px: int) -> dict[int, int]:
-    """Return side of the window -> side of the square that it answers for, snapped to whole cells."""
+def _windows(settings: ScanSettings, kind: str, patch_px: int, stride_px: int, block: int) -> dict[int, int]:
+    """Return side of the window -> side of the square that it answers for, snapped to whole blocks of cells."""
     # A side that was asked for may be far larger than what is needed to tell engines apart.
     sides = (min(settings.roi_px, max(ROI_PX[kind])),) if settings.roi_px else ROI_PX[kind]
-    cells = sorted({max(1, (side - patch_px) // stride_px + 1) for side in sides})
+    cells = sorted({max(block, ((side - patch_px) // stride_px + 1) // block * block) for side in sides})
     return {patch_px + (each - 1) * stride_px: each * stride_px for each in cells}
 
 

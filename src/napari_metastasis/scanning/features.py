@@ -24,7 +24,7 @@ from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.storage import storage_errors
 
-__all__ = ["FeatureStore"]
+__all__ = ["FEATURES_VERSION", "FeatureStore"]
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
@@ -116,6 +116,12 @@ class FeatureStore:
         store = cls(path, cells, views=views, features=features)
         store._made = made
         return store
+
+    def discard(self) -> None:
+        """Take everything away: who asked for it not to be kept is done with it."""
+        with self._guard:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._made = False
 
     def close(self) -> None:
         """Take a new store back that nothing was written into: a scan that failed at once leaves no trace."""

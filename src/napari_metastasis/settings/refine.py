@@ -22,7 +22,7 @@ class RefineSettings:
     )
     keep_features: bool = setting(
         True,
-        "Keep the encoded patches of a scan, some 60 MB a slide, so that it can be refined later as it is.",
+        "Keep the encoded patches of a scan, so that it can be refined later: some 60 MB a slide for 32 features.",
     )
 
     def __post_init__(self) -> None:

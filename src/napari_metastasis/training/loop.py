@@ -11,8 +11,8 @@ import lightning
 import torch
 
 from napari_metastasis import __version__
-from napari_metastasis.errors import ModelError, TrainingError
-from napari_metastasis.models import InitialWeights, ModelSpec, build_network, save_checkpoint
+from napari_metastasis.errors import TrainingError
+from napari_metastasis.models import InitialWeights, ModelSpec, build_network, check_name, save_checkpoint
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.classifier import PatchClassifier, PatchTraining
@@ -29,8 +29,6 @@ __all__ = ["TrainingJob", "patch_spec", "train", "train_scannet"]
 _MAY_CHANGE = frozenset({"workers", "prefetch"})
 #: File of a run folder: what was seen of the slides when the run began.
 _SLIDES = "slides.json"
-#: Of other files in a run folder.
-_TAKEN_NAMES = frozenset({"", "settings", "slides"})
 
 
 def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
@@ -41,8 +39,7 @@ def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights
     ModelError
         If no network has this architecture, or the model's name cannot name its files.
     """
-    if Path(name).name != name or name.startswith(".") or name in _TAKEN_NAMES:
-        raise ModelError(f"expected a model's name that can name its files, got {name!r}; choose another --name")
+    check_name(name)
     network = build_network(architecture).architecture
     spec = ModelSpec(
         name=name, architecture=architecture, mpp=mpp, patch_px=network.patch_px, stride_px=network.stride_px
