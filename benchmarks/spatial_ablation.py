@@ -34,7 +34,7 @@ RECIPE: dict[str, Any] = {
     "--batch-size": 32, "--ema-decay": 0.99, "--patches-per-epoch": 1600, "--validation-patches": 512,
     "--jitter-brightness": 0, "--jitter-contrast": 0, "--jitter-saturation": 0, "--jitter-hue": 0, "--stain": 0.35,
     "--hue": 0.06, "--background": 0.05, "--exposure": 0.3, "--gray-share": 0.1, "--blur-share": 0.25,
-    "--noise-share": 0.2, "--feature-noise": 1, "--masked-share": 0.15,
+    "--noise-share": 0.2,
 }  # fmt: skip
 
 
