@@ -10,7 +10,11 @@ from napari_metastasis import settings
 from napari_metastasis.errors import SettingsError
 from napari_metastasis.settings import EvaluationSettings, Setting, TuningSettings, setting_of
 
-GROUPS = [group for name in settings.__all__ if is_dataclass(group := getattr(settings, name)) and group is not Setting]
+GROUPS = [
+    group
+    for name in settings.__all__
+    if is_dataclass(group := getattr(settings, name)) and isinstance(group, type) and group is not Setting
+]
 
 
 @pytest.mark.parametrize("group", GROUPS)

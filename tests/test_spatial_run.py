@@ -90,8 +90,9 @@ def test_a_refiner_comes_out_and_refines(cohort, finished, tmp_path):  # noqa: F
     both = load_with_refiner(finished.weights)
     with open_slide(cohort.slides[2].path) as slide:
         result = scan_slide(
-            slide, both.model, scan=how().scan, tissue=TissueSettings(), detection=DetectionSettings(),
-            refiner=both.refiner, refine=RefineSettings(refine=True), output=tmp_path / "out",
+            slide, both.model, scan=replace(how().scan, dense_coefficient=2), tissue=TissueSettings(),
+            detection=DetectionSettings(), refiner=both.refiner, refine=RefineSettings(refine=True),
+            output=tmp_path / "out",
         )  # fmt: skip
     assert result.finished
     assert json.loads((tmp_path / "out" / "run.json").read_text())["refinement"]["refiner"]["name"] == "trained"

@@ -94,7 +94,7 @@ def test_failure_is_told_and_tried_again(made: list[FakeEngine], darkness_model:
 def test_waiting_for_an_engine_can_be_cancelled(monkeypatch: pytest.MonkeyPatch, darkness_model: Path) -> None:
     asked = threading.Event()
 
-    def choose(*_: object, should_stop: Callable[[], bool]) -> ChosenEngine:
+    def choose(*_: object, should_stop: Callable[[], bool], **__: object) -> ChosenEngine:
         asked.set()
         while not should_stop():
             pass

@@ -22,7 +22,8 @@ from napari_metastasis.slides import write_pyramid
 @pytest.fixture
 def painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tumour slide whose lesion the model finds, and a normal one, laid out as CAMELYON16; any model is the fake."""
-    monkeypatch.setattr(models, "load_model", lambda _: dark_model())
+    scanning = models.ScanningModel(dark_model(), None, asked_for_refiner=False)
+    monkeypatch.setattr(models, "load_with_refiner", lambda *_: scanning)
     root = tmp_path / "slides"
     (root / "testing" / "annotations").mkdir(parents=True)
     for name, dark in (("test_001", True), ("test_002", False)):

@@ -54,7 +54,7 @@ def test_no_model_takes_anothers_name(tmp_path, name):
 
 
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path, own_folder):
-    with pytest.raises(ModelError, match="can name a file"):
+    with pytest.raises(ModelError, match="can name its files"):
         add_model(store(tmp_path / "model.safetensors", "../mine"))
     assert not own_folder.exists()
 

@@ -204,7 +204,7 @@ def test_what_did_not_fit_is_let_go_before_a_smaller_piece_is_tried(gpu, devices
 def test_other_words_for_too_large(text):
     with (
         pytest.raises(DeviceMemoryError, match="choose a smaller --roi-px"),
-        engine_torch._device_errors("cpu", "float32"),
+        engine_torch.device_errors("cpu", "float32"),
     ):
         raise RuntimeError(text)
 
@@ -219,5 +219,5 @@ def test_other_words_for_too_large(text):
     ],
 )
 def test_the_remedy_is_one(device, precision, remedy):
-    with pytest.raises(DeviceError, match=f"got no kernel; {remedy}$"), engine_torch._device_errors(device, precision):
+    with pytest.raises(DeviceError, match=f"got no kernel; {remedy}$"), engine_torch.device_errors(device, precision):
         raise RuntimeError("no kernel")
