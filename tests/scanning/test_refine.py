@@ -43,16 +43,21 @@ def tiny_refiner(model: Model, **changes) -> Refiner:
 
 
 class SlowRefinement:
-    """Cuts out and encodes every patch of every grid anew."""
+    """Cuts out every patch and encodes it by itself; goes through every grid that a cell belongs to."""
 
     def __init__(self, model: Model, refiner: Refiner, slide: ArraySlide, alpha: int, view: int = 0) -> None:
         self.model, self.refiner, self.slide, self.alpha, self.view = model, refiner, slide, alpha, view
         self.native = slide.heatmap_frame(model, 1)
         self.dense = slide.heatmap_frame(model, alpha)
-        self.encoded = 0
+        self._known: dict[tuple[int, int], np.ndarray] = {}
 
     def features(self, row: int, column: int) -> np.ndarray:
         """Return log-odds and projected features of one native cell: the mean over its dense patches."""
+        if (row, column) not in self._known:
+            self._known[row, column] = self._encoded(row, column)
+        return self._known[row, column]
+
+    def _encoded(self, row: int, column: int) -> np.ndarray:
         side = self.model.spec.patch_px
         found = []
         for dy, dx in itertools.product(range(self.alpha), repeat=2):
@@ -64,7 +69,6 @@ class SlowRefinement:
                 hidden = self.model.network.encode(image).flatten(1)
                 logits = self.model.network(image)[:, :, 0, 0]
                 found.append(self.refiner.network.project(logits[:, 1] - logits[:, 0], hidden)[0].numpy())
-            self.encoded += 1
         return np.mean(found, axis=0)
 
     def refined(self, row: int, column: int, present: np.ndarray) -> float:

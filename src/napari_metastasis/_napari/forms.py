@@ -88,10 +88,11 @@ class SettingsForm:
         """Append every widget as a row, its tooltip on the label too."""
         for name, widget in self.widgets.items():
             native: QWidget = widget.native
-            _, setting = setting_of(self._group, name)
+            default, setting = setting_of(self._group, name)
             native.setToolTip(_wrapped(setting.help))
             unit = f" ({setting.unit})" if setting.unit else ""
-            if widget.label:
+            # A switch says beside its box what it is; magicgui would put its name in front as well.
+            if not isinstance(default, bool):
                 layout.addRow(f"{widget.label}{unit}", native)
                 layout.labelForField(native).setToolTip(_wrapped(setting.help))
             else:
