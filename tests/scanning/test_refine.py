@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -290,12 +291,12 @@ def test_openvino_hands_out_the_same_features(model, picture):
     for alpha in (1, 2, 4):
         network = refiner.encoder(model, alpha)
         expected = TorchEngine(network, devices=("cpu",), precision="float32").encode(image)
-        engine = OpenVinoEngine(network, precision="float32")
-        for one, other in zip(engine.encode(image), expected, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-4)
-        np.testing.assert_allclose(engine.run(image), expected[0], atol=1e-4)
-        with pytest.raises(ModelError):
-            OpenVinoEngine(model.dense(alpha), precision="float32").encode(image)
+        with closing(OpenVinoEngine(network, precision="float32")) as engine:
+            for one, other in zip(engine.encode(image), expected, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-4)
+            np.testing.assert_allclose(engine.run(image), expected[0], atol=1e-4)
+        with closing(OpenVinoEngine(model.dense(alpha), precision="float32")) as plain, pytest.raises(ModelError):
+            plain.encode(image)
 
 
 def test_a_padded_network_is_no_graph(model):
