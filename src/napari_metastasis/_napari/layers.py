@@ -14,7 +14,7 @@ from napari.layers import Image, Labels, Points
 from napari_metastasis._napari.colors import lesion_colormap, probability_colormap, tissue_colormap
 from napari_metastasis._napari.compat import slice_at_once
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
-from napari_metastasis.geometry import Affine1D, locations_um
+from napari_metastasis.geometry import Affine1D, HeatmapFrame, locations_um
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,30 +88,27 @@ def probability_layer(session: SlideSession, *, name: str) -> Image:
     """
     assert session.frame is not None
     assert session.probabilities is not None
-    return Image(
-        session.probabilities,
-        name=name,
-        contrast_limits=(session.threshold, 1.0),
-        colormap=probability_colormap(scanning=False),
-        opacity=_HEATMAP_OPACITY,
-        blending="translucent_no_depth",
-        interpolation2d="nearest",
-        **place(session.frame.um),
-    )
+    return _heatmap_layer(session.probabilities, session.frame, session.threshold, name=name)
 
 
 def refined_layer(session: SlideSession, *, name: str) -> Image:
     """Return the refined heatmap, as :func:`probability_layer` does the scan's own."""
     assert session.refined is not None
+    return _heatmap_layer(session.refined.probabilities, session.refined.frame, session.threshold, name=name)
+
+
+def _heatmap_layer(
+    probabilities: npt.NDArray[np.float32], frame: HeatmapFrame, threshold: float, *, name: str
+) -> Image:
     return Image(
-        session.refined.probabilities,
+        probabilities,
         name=name,
-        contrast_limits=(session.threshold, 1.0),
+        contrast_limits=(threshold, 1.0),
         colormap=probability_colormap(scanning=False),
         opacity=_HEATMAP_OPACITY,
         blending="translucent_no_depth",
         interpolation2d="nearest",
-        **place(session.refined.frame.um),
+        **place(frame.um),
     )
 
 

@@ -179,16 +179,9 @@ class SlideSession:
         """Return whether every answer of the heatmap has a refined one: nothing is lost where only that is shown."""
         if self.frame is None or self.probabilities is None or self.refined is None:
             return False
-        block = self.frame_cells_per_native
+        block = self.refined.frame.stride_px // self.frame.stride_px
         rows, columns = np.nonzero(~np.isnan(self.probabilities))
         return not bool(np.isnan(self.refined.probabilities[rows // block, columns // block]).any())
-
-    @property
-    def frame_cells_per_native(self) -> int:
-        """Return the heatmap's cells along a side of a refined one."""
-        assert self.frame is not None
-        assert self.refined is not None
-        return self.refined.frame.stride_px // self.frame.stride_px
 
     def set_share(self, share: float) -> None:
         """Change the share of the refined probability in what lesions are read from."""

@@ -161,7 +161,9 @@ class SlideLayers:
         self._tint(scanning=self._session.activity.busy)
 
     def _on_cells_written(self, parts: tuple[Region, ...]) -> None:
-        layer = self.probability
+        self._redraw(self.probability, parts)
+
+    def _redraw(self, layer: Image | None, parts: tuple[Region, ...]) -> None:
         # Hidden, it is drawn as a whole when it is shown again.
         if layer is not None and layer.visible and not redraw_image(self._viewer, layer, parts):
             draw_now(layer)
@@ -178,9 +180,7 @@ class SlideLayers:
         self.refined = self._add(new, under=self.lesions or self.detections or self.mined)
 
     def _on_refined_written(self, parts: tuple[Region, ...]) -> None:
-        layer = self.refined
-        if layer is not None and layer.visible and not redraw_image(self._viewer, layer, parts):
-            draw_now(layer)
+        self._redraw(self.refined, parts)
 
     def prefer_refined(self) -> None:
         """Hide the scan's own map where it is refined all over: one over the other, neither can be read."""

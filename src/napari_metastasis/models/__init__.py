@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
 from napari_metastasis.models.dense import MIDDLE_GRAY, DenseScanNet, dense_layers
-from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_layer
+from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_layer, log_odds_of
 from napari_metastasis.models.initial import RESNET34_IMAGENET, VGG16_IMAGENET, InitialWeights, begin_with, load_initial
 from napari_metastasis.models.networks import (
     ARCHITECTURES,
@@ -14,6 +14,7 @@ from napari_metastasis.models.networks import (
     ScanNetArchitecture,
     build_network,
     build_scannet,
+    find_architecture,
 )
 from napari_metastasis.models.patchwise import PatchwiseNetwork, cut_patches
 from napari_metastasis.models.refiner import ORDERS, RefinerSpec, SpatialNetwork
@@ -68,6 +69,7 @@ __all__ = [
     "cut_patches",
     "dense_layers",
     "feature_layer",
+    "find_architecture",
     "is_refiner",
     "list_models",
     "list_refiners",
@@ -76,6 +78,7 @@ __all__ = [
     "load_model",
     "load_refiner",
     "load_with_refiner",
+    "log_odds_of",
     "own_models_folder",
     "refiner_for",
     "save_checkpoint",

@@ -13,7 +13,14 @@ from napari_metastasis.errors import ModelError
 from napari_metastasis.models.dense import DenseScanNet
 from napari_metastasis.models.patchwise import PatchwiseNetwork
 
-__all__ = ["Encoder", "ScanningNetwork", "feature_layer"]
+__all__ = ["Encoder", "ScanningNetwork", "feature_layer", "log_odds_of"]
+
+
+def log_odds_of(classifier: tuple[Tensor, Tensor], tumour_class: int) -> tuple[Tensor, Tensor]:
+    """Return the linear function from features to log-odds of tumour, weight (features) and bias, of two classes."""
+    weight, bias = classifier
+    normal_class = 1 - tumour_class
+    return weight[tumour_class] - weight[normal_class], bias[tumour_class] - bias[normal_class]
 
 
 def feature_layer(classifier: tuple[Tensor, Tensor], tumour_class: int, projection: nn.Linear | None) -> nn.Conv2d:
@@ -41,13 +48,13 @@ def feature_layer(classifier: tuple[Tensor, Tensor], tumour_class: int, projecti
     weight, bias = (part.detach().float() for part in classifier)
     if len(weight) != 2:
         raise ModelError(f"expected an encoder of two classes, got {len(weight)}; choose one that tells tumour apart")
-    normal_class = 1 - tumour_class
     channels = weight.shape[1]
     rows = torch.eye(channels) if projection is None else projection.weight.detach()
     shifts = torch.zeros(channels) if projection is None else projection.bias.detach()
     layer = nn.Conv2d(channels, 1 + len(rows), 1)
-    layer.weight = nn.Parameter(torch.cat([weight[tumour_class, None] - weight[normal_class], rows])[:, :, None, None])
-    layer.bias = nn.Parameter(torch.cat([bias[tumour_class, None] - bias[normal_class], shifts]))
+    odds, shift = log_odds_of((weight, bias), tumour_class)
+    layer.weight = nn.Parameter(torch.cat([odds[None], rows])[:, :, None, None])
+    layer.bias = nn.Parameter(torch.cat([shift[None], shifts]))
     return layer.requires_grad_(requires_grad=False)
 
 

@@ -13,9 +13,18 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models.resnet import RESNETS, ResNet
+from napari_metastasis.models.resnet import RESNETS, ResNet, ResNetArchitecture
 
-__all__ = ["ARCHITECTURES", "Block", "PatchNetwork", "ScanNet", "ScanNetArchitecture", "build_network", "build_scannet"]
+__all__ = [
+    "ARCHITECTURES",
+    "Block",
+    "PatchNetwork",
+    "ScanNet",
+    "ScanNetArchitecture",
+    "build_network",
+    "build_scannet",
+    "find_architecture",
+]
 
 _KERNEL_PX = 3
 _POOL_PX = 2
@@ -55,6 +64,11 @@ class ScanNetArchitecture:
     batch_norm: bool
     dropout: float
     classes: int = 2
+
+    @property
+    def feature_channels(self) -> int:
+        """Return how many features a patch is encoded as."""
+        return self.head_channels[-1]
 
     @property
     def stride_px(self) -> int:
@@ -119,7 +133,7 @@ class ScanNet(nn.Module):
     @property
     def feature_channels(self) -> int:
         """Return how many features a patch is encoded as."""
-        return self.architecture.head_channels[-1]
+        return self.architecture.feature_channels
 
     @property
     def classifier(self) -> tuple[Tensor, Tensor]:
@@ -188,11 +202,22 @@ def build_network(architecture: str) -> PatchNetwork:
     ModelError
         If no network has this name.
     """
-    if architecture in RESNETS:
-        return ResNet(RESNETS[architecture])
-    if architecture in ARCHITECTURES:
-        return ScanNet(ARCHITECTURES[architecture])
-    raise _unknown(architecture, (*ARCHITECTURES, *RESNETS))
+    found = find_architecture(architecture)
+    return ResNet(found) if isinstance(found, ResNetArchitecture) else ScanNet(found)
+
+
+def find_architecture(name: str) -> ScanNetArchitecture | ResNetArchitecture:
+    """Return the shape of a network of any kind, without building it.
+
+    Raises
+    ------
+    ModelError
+        If no network has this name.
+    """
+    known: Mapping[str, ScanNetArchitecture | ResNetArchitecture] = {**ARCHITECTURES, **RESNETS}
+    if name in known:
+        return known[name]
+    raise _unknown(name, tuple(known))
 
 
 def build_scannet(architecture: str) -> ScanNet:

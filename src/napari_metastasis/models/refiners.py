@@ -11,9 +11,17 @@ from napari_metastasis.errors import ModelError, UnknownModelError
 from napari_metastasis.models.checkpoint import Model
 from napari_metastasis.models.encoder import Encoder, feature_layer
 from napari_metastasis.models.refiner import RefinerSpec, SpatialNetwork
-from napari_metastasis.models.weights_file import read_weights, write_weights
-from napari_metastasis.models.zoo import REFINERS, ZooEntry, check_name, list_models, load_model, own_models_folder
-from napari_metastasis.storage import storage_errors
+from napari_metastasis.models.weights_file import read_spec, read_weights, write_weights
+from napari_metastasis.models.zoo import (
+    REFINERS,
+    ZooEntry,
+    check_name,
+    find_weights,
+    list_entries,
+    list_models,
+    load_model,
+    own_path,
+)
 
 __all__ = [
     "Refiner",
@@ -26,9 +34,6 @@ __all__ = [
     "refiner_for",
     "save_refiner",
 ]
-
-#: Where the refiners that ship lie.
-_SHIPPED = Path(__file__).parent / "weights" / REFINERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +108,9 @@ def _load(path: Path) -> Refiner:
     return Refiner(spec=spec, network=network, weights_sha256=stored.sha256, card=stored.card)
 
 
-def _own_folder() -> Path:
-    return own_models_folder() / REFINERS
-
-
 def list_refiners() -> tuple[ZooEntry, ...]:
     """Return every refiner that ships and every one of the user's own, each sorted by name. Reads no weights."""
-    shipped = [ZooEntry(path.stem, path, shipped=True) for path in sorted(_SHIPPED.glob("*.safetensors"))]
-    own = [ZooEntry(path.stem, path, shipped=False) for path in sorted(_own_folder().glob("*.safetensors"))]
-    taken = {entry.name for entry in shipped}
-    return (*shipped, *(entry for entry in own if entry.name not in taken))
+    return list_entries(REFINERS)
 
 
 def load_refiner(name: str | Path) -> Refiner:
@@ -125,16 +123,7 @@ def load_refiner(name: str | Path) -> Refiner:
     WeightsError
         If its files are damaged.
     """
-    entries = {entry.name: entry.path for entry in list_refiners()}
-    if str(name) in entries:
-        return _load(entries[str(name)])
-    path = Path(name).expanduser()
-    if path.suffix == ".safetensors" and path.exists():
-        return _load(path)
-    raise UnknownModelError(
-        f"expected the name of a refiner ({', '.join(entries) or 'none'}) or a .safetensors file, got {str(name)!r}; "
-        "see 'napari-metastasis models list'"
-    )
+    return _load(find_weights(name, list_refiners(), "refiner"))
 
 
 def refiner_for(model: Model) -> Refiner | None:
@@ -143,8 +132,8 @@ def refiner_for(model: Model) -> Refiner | None:
     own = sorted((entry for entry in entries if not entry.shipped), key=_written, reverse=True)
     for entry in (*own, *(entry for entry in entries if entry.shipped)):
         try:
-            stored = read_weights(entry.path)
-            if stored.spec.get("encoder_sha256") == model.weights_sha256:
+            # The card alone: of all these weights, only one refiner's are needed.
+            if read_spec(entry.path).get("encoder_sha256") == model.weights_sha256:
                 return _load(entry.path)
         except ModelError:
             continue  # a damaged one, or one of another version, is named where it is asked for by name
@@ -165,9 +154,9 @@ def is_refiner(weights: Path) -> bool:
     Raises
     ------
     WeightsError
-        If a file is missing or damaged.
+        If there is no card, or none that can be read.
     """
-    return "encoder_sha256" in read_weights(weights).spec
+    return "encoder_sha256" in read_spec(weights)
 
 
 def add_refiner(weights: Path) -> ZooEntry:
@@ -197,10 +186,7 @@ def add_refiner(weights: Path) -> ZooEntry:
             f"expected a name that no refiner has, got {refiner.spec.name!r}, of {entry.path}; "
             f"give the path {weights} instead of the name, or train under another name"
         )
-    folder = _own_folder()
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{refiner.spec.name}.safetensors"
+    path = own_path(refiner.spec.name, REFINERS)
     save_refiner(path, refiner.network, refiner.card)
     return ZooEntry(refiner.spec.name, path, shipped=False)
 

@@ -37,6 +37,11 @@ class ResNetArchitecture:
     stride_px: int
     classes: int = 2
 
+    @property
+    def feature_channels(self) -> int:
+        """Return how many features a patch is encoded as: the width of the last stage."""
+        return _STEM_CHANNELS << (len(self.blocks) - 1)
+
 
 #: Residual networks that a model card may name.
 RESNETS: Mapping[str, ResNetArchitecture] = MappingProxyType(
@@ -99,7 +104,7 @@ class ResNet(nn.Module):
     @property
     def feature_channels(self) -> int:
         """Return how many features a patch is encoded as."""
-        return self.fc.in_features
+        return self.architecture.feature_channels
 
     @property
     def classifier(self) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from napari_metastasis.errors import WeightsError, first_line
 from napari_metastasis.storage import atomic_text, atomic_write
 
-__all__ = ["CARD_VERSION", "StoredWeights", "correct_card", "read_weights", "write_weights"]
+__all__ = ["CARD_VERSION", "StoredWeights", "correct_card", "read_spec", "read_weights", "write_weights"]
 
 #: Version of the card's layout.
 CARD_VERSION = 1
@@ -92,6 +92,18 @@ def write_weights(path: Path, state: Mapping[str, Tensor], spec: Mapping[str, An
         stream.write(weights)
     _write_card(path, {"spec": dict(spec), "weights_sha256": digest, "card": dict(card)})
     return digest
+
+
+def read_spec(path: Path) -> Mapping[str, Any]:
+    """Return the contract on the card of the weights at ``path``, which are not looked at.
+
+    Raises
+    ------
+    WeightsError
+        If there is no card, or none that can be read.
+    """
+    spec: Mapping[str, Any] = _read_card(path.with_suffix(".json"))["spec"]
+    return spec
 
 
 def read_weights(path: Path) -> StoredWeights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,21 @@ from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_che
 from napari_metastasis.models.weights_file import correct_card
 from napari_metastasis.storage import storage_errors
 
-__all__ = ["REFINERS", "ZooEntry", "add_model", "check_name", "list_models", "load_model", "own_models_folder"]
+__all__ = [
+    "REFINERS",
+    "ZooEntry",
+    "add_model",
+    "check_name",
+    "find_weights",
+    "list_entries",
+    "list_models",
+    "load_model",
+    "own_models_folder",
+    "own_path",
+]
 
 #: Where the weights that ship lie.
 _SHIPPED = Path(__file__).parent / "weights"
-
-
 #: Where refiners lie beside models.
 REFINERS = "refiners"
 #: Of other files in a run folder.
@@ -52,11 +62,67 @@ def check_name(name: str) -> None:
 
 def list_models() -> tuple[ZooEntry, ...]:
     """Return every model that ships and every one of the user's own, each sorted by name. Reads no weights."""
-    shipped = [ZooEntry(path.stem, path, shipped=True) for path in sorted(_SHIPPED.glob("*.safetensors"))]
-    own = [ZooEntry(path.stem, path, shipped=False) for path in sorted(own_models_folder().glob("*.safetensors"))]
+    return list_entries("")
+
+
+def list_entries(part: str) -> tuple[ZooEntry, ...]:
+    """Return every entry that ships and every one of the user's own, each sorted by name. Reads no weights.
+
+    Parameters
+    ----------
+    part
+        Folder inside that of the models: empty for these, or :data:`REFINERS`.
+    """
+    shipped = [ZooEntry(path.stem, path, shipped=True) for path in sorted((_SHIPPED / part).glob("*.safetensors"))]
+    own_paths = sorted((own_models_folder() / part).glob("*.safetensors"))
+    own = [ZooEntry(path.stem, path, shipped=False) for path in own_paths]
     # A name that ships means what ships: a number read in a paper must not depend on whose machine it was.
     taken = {entry.name for entry in shipped}
     return (*shipped, *(entry for entry in own if entry.name not in taken))
+
+
+def find_weights(name: str | Path, entries: Sequence[ZooEntry], kind: str) -> Path:
+    """Return where the weights lie that a name or a path means.
+
+    Parameters
+    ----------
+    name
+        Of an entry, or the path of a weights file.
+    entries
+        Those that go by a name.
+    kind
+        What they are called in messages.
+
+    Raises
+    ------
+    UnknownModelError
+        If no entry has this name and no weights lie at this path.
+    """
+    paths = {entry.name: entry.path for entry in entries}
+    if str(name) in paths:
+        return paths[str(name)]
+    path = Path(name).expanduser()
+    if path.suffix == ".safetensors" and path.exists():
+        return path
+    known = ", ".join(paths) or "none"
+    raise UnknownModelError(
+        f"expected the name of a {kind} ({known}) or a .safetensors file, got {str(name)!r}; "
+        "see 'napari-metastasis models list'"
+    )
+
+
+def own_path(name: str, part: str) -> Path:
+    """Return where an entry of the user's own is to be stored, in a folder that exists.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be made.
+    """
+    folder = own_models_folder() / part
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.safetensors"
 
 
 def load_model(name: str | Path) -> Model:
@@ -69,17 +135,7 @@ def load_model(name: str | Path) -> Model:
     WeightsError
         If its files are damaged.
     """
-    entries = {entry.name: entry.path for entry in list_models()}
-    if str(name) in entries:
-        return load_checkpoint(entries[str(name)])
-    path = Path(name).expanduser()
-    if path.suffix == ".safetensors" and path.exists():
-        return load_checkpoint(path)
-    known = ", ".join(entries) or "none"
-    raise UnknownModelError(
-        f"expected the name of a model ({known}) or a .safetensors file, got {str(name)!r}; "
-        "see 'napari-metastasis models list'"
-    )
+    return load_checkpoint(find_weights(name, list_models(), "model"))
 
 
 def add_model(weights: Path) -> ZooEntry:
@@ -107,8 +163,7 @@ def add_model(weights: Path) -> ZooEntry:
     model = load_checkpoint(weights)
     name = model.spec.name
     check_name(name)
-    folders = (_SHIPPED / REFINERS, own_models_folder() / REFINERS)
-    if any((folder / f"{name}.safetensors").exists() for folder in folders):
+    if name in {entry.name for entry in list_entries(REFINERS)}:
         raise ModelError(f"expected a name that no refiner has, got {name!r}; train it under another name")
     known = {entry.name: entry for entry in list_models()}
     if name in known:
@@ -121,9 +176,6 @@ def add_model(weights: Path) -> ZooEntry:
             f"expected a name that no model has, got {name!r}, a model {kind}; "
             f"give the path {weights} instead of the name, or train under another name"
         )
-    folder = own_models_folder()
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.safetensors"
+    path = own_path(name, "")
     save_checkpoint(path, model.network, model.spec, model.card)
     return ZooEntry(name, path, shipped=False)

@@ -153,8 +153,7 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
 
 def _finished(prepared: PreparedScan, probabilities: FloatArray) -> bool:
     refinement = prepared.refinement
-    refined = refinement is None or bool(refinement.heatmap.done[refinement.plan.needed].all())
-    return refined and not bool(np.isnan(probabilities[prepared.plan.needed]).any())
+    return (refinement is None or refinement.finished) and not bool(np.isnan(probabilities[prepared.plan.needed]).any())
 
 
 def _refinement_record(prepared: PreparedScan) -> Mapping[str, Any] | None:

@@ -12,7 +12,7 @@ import torch
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import TrainingError
-from napari_metastasis.models import InitialWeights, ModelSpec, build_network, check_name, save_checkpoint
+from napari_metastasis.models import InitialWeights, ModelSpec, check_name, find_architecture, save_checkpoint
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.classifier import PatchClassifier, PatchTraining
@@ -40,7 +40,7 @@ def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights
         If no network has this architecture, or the model's name cannot name its files.
     """
     check_name(name)
-    network = build_network(architecture).architecture
+    network = find_architecture(architecture)
     spec = ModelSpec(
         name=name, architecture=architecture, mpp=mpp, patch_px=network.patch_px, stride_px=network.stride_px
     )

@@ -13,6 +13,7 @@ from napari_metastasis.models import (
     RefinerSpec,
     begin_with,
     build_network,
+    find_architecture,
     save_checkpoint,
     save_refiner,
 )
@@ -59,7 +60,8 @@ class RefinerJob:
     @property
     def spec(self) -> RefinerSpec:
         """Return the refiner's contract."""
-        return _spec(self.name, self.model, self.grid, self.dense_coefficient)
+        model = self.model
+        return _spec(self.name, model.spec, model.weights_sha256, self.grid, self.dense_coefficient)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the weights besides settings and data."""
@@ -135,17 +137,15 @@ class EncoderJob:
         save_refiner(weights, spatial, card)
 
     def _untrained(self) -> RefinerSpec:
-        network = build_network(self.encoder.architecture)
-        model = Model(spec=self.encoder, network=network, weights_sha256="", card={})
-        return _spec(self.name, model, self.grid, self.dense_coefficient)
+        return _spec(self.name, self.encoder, "", self.grid, self.dense_coefficient)
 
 
-def _spec(name: str, model: Model, grid: GridSettings, dense_coefficient: int) -> RefinerSpec:
+def _spec(name: str, encoder: ModelSpec, sha256: str, grid: GridSettings, dense_coefficient: int) -> RefinerSpec:
     return RefinerSpec(
         name=name,
-        encoder=model.spec.name,
-        encoder_sha256=model.weights_sha256,
-        encoder_features=model.network.feature_channels,
+        encoder=encoder.name,
+        encoder_sha256=sha256,
+        encoder_features=find_architecture(encoder.architecture).feature_channels,
         projected=grid.projected,
         hidden=grid.hidden,
         grid=grid.grid,

@@ -14,6 +14,7 @@ from napari_metastasis.models import (
     ResNet,
     cut_patches,
     feature_layer,
+    log_odds_of,
 )
 
 __all__ = ["FixedEncoder", "LearningEncoder", "grids_of"]
@@ -76,10 +77,8 @@ class LearningEncoder(nn.Module):
             hidden = self.network.encode(patches.flatten(0, 2)).reshape(*patches.shape[:3], -1)
         else:
             hidden = self.network.encode(normalised).permute(0, 2, 3, 1)
-        weight, bias = self.network.classifier
-        tumour, normal = self.spec.tumour_class, 1 - self.spec.tumour_class
-        log_odds = hidden @ (weight[tumour] - weight[normal]) + bias[tumour] - bias[normal]
-        return log_odds, hidden
+        weight, bias = log_odds_of(self.network.classifier, self.spec.tumour_class)
+        return hidden @ weight + bias, hidden
 
 
 def grids_of(cells: Tensor, spec: RefinerSpec) -> Tensor:
