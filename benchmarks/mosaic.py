@@ -40,7 +40,7 @@ def write_mosaic(folder: Path, slide: Path, *, mpp: float, columns: int = 6) -> 
     """
     names = sorted(path.name for path in (folder / "images").iterdir())
     images = [np.asarray(imagecodecs.imread(folder / "images" / name)) for name in names]
-    masks = [np.asarray(imagecodecs.imread(folder / "masks" / name)) > 127 for name in names]
+    masks = [read_mask(folder / "masks" / name) for name in names]
     side = images[0].shape[0]
     step = side + GAP_PX
     rows = -(-len(images) // columns)
@@ -52,4 +52,10 @@ def write_mosaic(folder: Path, slide: Path, *, mpp: float, columns: int = 6) -> 
         places.append(place)
     size = Size(canvas.shape[1], canvas.shape[0])
     write_pyramid(slide, canvas, mpp=mpp, size=size, compression="deflate")
-    return Mosaic(tuple(places), tuple(mask if mask.ndim == 2 else mask[..., 0] for mask in masks))
+    return Mosaic(tuple(places), tuple(masks))
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Return which pixels of a region are tumour."""
+    mask = np.asarray(imagecodecs.imread(path)) > 127
+    return mask if mask.ndim == 2 else mask[..., 0]

@@ -83,7 +83,7 @@ def encoding_once(side: int, grid: int) -> None:
     model = Model(spec=spec, network=network, weights_sha256="0" * 64, card={})
     refining = RefinerSpec(
         name="paper", encoder="resnet34", encoder_sha256="0" * 64, encoder_features=512, projected=0, hidden=128,
-        grid=grid, grid_step=1, window_step=1, order="raster", residual=False, dense_coefficient=1,
+        grid=grid, grid_step=1, window_step=1, order="raster", residual=False, smoothing=1, dense_coefficient=1,
     )  # fmt: skip
     refiner = Refiner(spec=refining, network=SpatialNetwork(refining).eval(), weights_sha256="0" * 64, card={})
     encoder = refiner.encoder(model, 1)

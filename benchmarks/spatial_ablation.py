@@ -15,32 +15,57 @@ from typing import Any
 
 from ablation import false_detections, interval, run
 
-from napari_metastasis.settings import DEFAULT_MODEL
+from napari_metastasis.models import Model, SpatialNetwork, load_model, save_refiner
+from napari_metastasis.settings import DEFAULT_MODEL, GridSettings, ScanSettings, SpatialTrainSettings
+from napari_metastasis.training.spatial_loop import RefinerJob
 
 #: Grids of 8 x 8 patches, each two strides from the next: 0.25 mm, and as much of a window in every variant.
-_GRID = {"--grid": 8, "--grid-step": 2, "--window-step": 4}
-_ALONE = {"--grid": 1, "--grid-step": 16, "--window-step": 1}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "each patch alone, trained on the same": {**_ALONE, "--order": "raster-four", "--beta": 0},
-    "LSTM, line by line": {**_GRID, "--order": "raster", "--beta": 0},
-    "LSTM, line by line, spatial loss": {**_GRID, "--order": "raster", "--beta": 1},
-    "lines and columns, both ways": {**_GRID, "--order": "raster-four", "--beta": 0},
-    "lines and columns, both ways, spatial loss": {**_GRID, "--order": "raster-four", "--beta": 1},
-    "every row, then every column, spatial loss": {**_GRID, "--order": "rows-columns", "--beta": 1},
+_GRID = {"grid": 8, "grid_step": 2, "window_step": 4}
+_ALONE = {"grid": 1, "grid_step": 16, "window_step": 1}
+_SHARED = {"hidden": 32, "projected": 31, "residual": True}
+#: Not trained at all: a refiner begins with the encoder's log-odds, averaged over 5 x 5 patches by a Gaussian.
+AVERAGED = GridSettings(**_SHARED, **_GRID, order="raster-four", smoothing=5)  # type: ignore[arg-type]
+#: What is read, how, and the weight of the spatial loss.
+VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
+    "each patch alone, trained on the same": ({**_ALONE, "order": "raster-four"}, 0.0),
+    "LSTM, line by line": ({**_GRID, "order": "raster"}, 0.0),
+    "LSTM, line by line, spatial loss": ({**_GRID, "order": "raster"}, 1.0),
+    "lines and columns, both ways": ({**_GRID, "order": "raster-four"}, 0.0),
+    "lines and columns, both ways, spatial loss": ({**_GRID, "order": "raster-four"}, 1.0),
+    "every row, then every column, spatial loss": ({**_GRID, "order": "rows-columns"}, 1.0),
+    "lines and columns, both ways, spatial loss, averaged": ({**_GRID, "order": "raster-four", "smoothing": 5}, 1.0),
 }
 #: What all of them share: not the paper's optimiser, which is for an encoder that learns along.
-RECIPE: dict[str, Any] = {
-    "--hidden": 32, "--projected": 31, "--residual": None, "--optimiser": "adamw", "--learning-rate": 0.003,
-    "--batch-size": 32, "--ema-decay": 0.99, "--patches-per-epoch": 1600, "--validation-patches": 512,
-    "--jitter-brightness": 0, "--jitter-contrast": 0, "--jitter-saturation": 0, "--jitter-hue": 0, "--stain": 0.35,
-    "--hue": 0.06, "--background": 0.05, "--exposure": 0.3, "--gray-share": 0.1, "--blur-share": 0.25,
-    "--noise-share": 0.2,
+TRAINING: dict[str, Any] = {"optimiser": "adamw", "learning_rate": 0.003, "batch_size": 32, "ema_decay": 0.99}
+AUGMENTATION: dict[str, Any] = {
+    "jitter_brightness": 0.0, "jitter_contrast": 0.0, "jitter_saturation": 0.0, "jitter_hue": 0.0, "stain": 0.35,
+    "hue": 0.06, "background": 0.05, "exposure": 0.3, "gray_share": 0.1, "blur_share": 0.25, "noise_share": 0.2,
 }  # fmt: skip
+_WINDOWS = {"patches_per_epoch": 1600, "validation_patches": 512}
 
 
-def options(values: dict[str, Any]) -> list[Any]:
-    """Return options as a command line has them."""
-    return [part for name, value in values.items() for part in ([name] if value is None else [name, value])]
+def grid_settings(variant: str) -> GridSettings:
+    """Return what a variant reads, and how."""
+    return GridSettings(**_SHARED, **VARIANTS[variant][0])  # type: ignore[arg-type]
+
+
+def training_settings(variant: str, **changes: Any) -> SpatialTrainSettings:
+    """Return how a variant is trained."""
+    return SpatialTrainSettings(**(TRAINING | {"beta": VARIANTS[variant][1]} | changes))
+
+
+def options(variant: str) -> list[Any]:
+    """Return all of it as a command line has it."""
+    read, beta = VARIANTS[variant]
+    values = TRAINING | AUGMENTATION | _WINDOWS | _SHARED | read | {"beta": beta}
+    flags = [(f"--{name.replace('_', '-')}", value) for name, value in values.items()]
+    return [part for flag, value in flags for part in ([flag] if value is True else [flag, value])]
+
+
+def save_averaged(weights: Path, model: Model) -> None:
+    """Store the refiner that only averages."""
+    job = RefinerJob(weights.stem, model, AVERAGED, ScanSettings().dense_coefficient)
+    save_refiner(weights, SpatialNetwork(job.spec), {"description": "the encoder's log-odds, averaged; not trained"})
 
 
 def row(name: str, written: Path) -> str:
@@ -65,23 +90,30 @@ def main() -> None:
     print("| what answers | FROC | slide AUC | false detections per slide | isolated tumour cells |")
     print("|---|---|---|---|---|")
     measure = ("evaluate", "--cohort", arguments.cohort, "--split", "test", "--model", arguments.model)
+
+    def measured(name: str, weights: Path) -> Path:
+        scans = folder / f"scans-{name}"
+        written = scans / "report-refined" / "evaluation.json"
+        if not written.exists():
+            run(folder, *measure, "--output", scans, "--refiner", weights)
+        return written
+
     raw = folder / "encoder"
     if not (raw / "report" / "evaluation.json").exists():
         run(folder, *measure, "--output", raw)
     print(row("the encoder alone", raw / "report" / "evaluation.json"), flush=True)
-    for number, (name, variant) in enumerate(VARIANTS.items()):
-        trained, scans = folder / f"refiner-{number}", folder / f"scans-{number}"
+    averaged = folder / "averaged.safetensors"
+    save_averaged(averaged, load_model(arguments.model))
+    print(row("its log-odds, averaged over neighbours", measured("averaged", averaged)), flush=True)
+    for number, name in enumerate(VARIANTS):
+        trained = folder / f"refiner-{number}"
         weights = trained / "spatial" / f"ablation-{number}.safetensors"
         if not weights.exists():
             run(
                 folder, "train", "spatial", "--cohort", arguments.cohort, "--encoder", arguments.model,
-                "--output", trained, "--name", f"ablation-{number}", "--epochs", arguments.epochs,
-                *options(RECIPE | variant),
+                "--output", trained, "--name", f"ablation-{number}", "--epochs", arguments.epochs, *options(name),
             )  # fmt: skip
-        written = scans / "report-refined" / "evaluation.json"
-        if not written.exists():
-            run(folder, *measure, "--output", scans, "--refiner", weights)
-        print(row(name, written), flush=True)
+        print(row(name, measured(str(number), weights)), flush=True)
 
 
 if __name__ == "__main__":

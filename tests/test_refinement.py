@@ -45,7 +45,7 @@ def refiner(model) -> Refiner:
     spec = RefinerSpec(
         name="mover", encoder=model.spec.name, encoder_sha256=model.weights_sha256,
         encoder_features=model.network.feature_channels, projected=3, hidden=4, grid=4, grid_step=2, window_step=2,
-        order="raster-four", residual=True, dense_coefficient=2,
+        order="raster-four", residual=True, smoothing=3, dense_coefficient=2,
     )  # fmt: skip
     torch.manual_seed(4)
     network = SpatialNetwork(spec).eval().requires_grad_(requires_grad=False)

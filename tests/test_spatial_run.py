@@ -31,7 +31,9 @@ from napari_metastasis.training.loop import patch_spec
 from napari_metastasis.training.spatial_loop import EncoderJob, RefinerJob
 from test_stages import MPP, cohort, no_bar  # noqa: F401
 
-GRID = GridSettings(grid=3, grid_step=2, window_step=3, order="rows-columns", hidden=6, projected=5, residual=True)
+GRID = GridSettings(
+    grid=3, grid_step=2, window_step=3, order="rows-columns", hidden=6, projected=5, residual=True, smoothing=3
+)
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +129,7 @@ def test_another_run_is_refused(cohort, finished):  # noqa: F811
 
 def test_an_encoder_is_trained_along(cohort, tmp_path):  # noqa: F811
     spec = patch_spec("both-encoder", "scannet-small", MPP)
-    learning = EncoderJob("both", spec, replace(GRID, order="raster", residual=False, projected=0), None)
+    learning = EncoderJob("both", spec, replace(GRID, order="raster", residual=False, smoothing=1, projected=0), None)
     settings = how(optimiser="rmsprop", learning_rate=0.001, epochs=1)
     done = train(cohort, learning, tmp_path, settings)
     both = load_with_refiner(done.weights)

@@ -39,7 +39,7 @@ def spec_of(**changes) -> RefinerSpec:
     values = {
         "name": "tiny-refiner", "encoder": "scannet-pcam", "encoder_sha256": "0" * 64, "encoder_features": 6,
         "projected": 4, "hidden": 5, "grid": 3, "grid_step": 1, "window_step": 1, "order": "raster-four",
-        "residual": True, "dense_coefficient": 2,
+        "residual": True, "smoothing": 1, "dense_coefficient": 2,
     }  # fmt: skip
     return RefinerSpec(**(values | changes))
 
@@ -93,6 +93,45 @@ def test_residual_refiners_begin_at_the_encoder(order):
     network = SpatialNetwork(spec_of(order=order)).eval()
     grids = torch.randn(4, 3, 3, 5)
     torch.testing.assert_close(network(grids), grids[..., 0])
+
+
+def test_log_odds_are_averaged_over_the_neighbours_that_are_there():
+    network = SpatialNetwork(spec_of(grid=5, smoothing=3)).eval()
+    torch.nn.init.normal_(network.kernel, generator=torch.Generator().manual_seed(2))
+    grids = torch.randn(2, 5, 5, 5, generator=torch.Generator().manual_seed(3))
+    grids[0, 1:3, 2] = torch.nan
+    grids[1] = torch.nan
+    weights = np.exp(network.kernel.detach().double().numpy()[0, 0])
+    odds = grids[0, ..., 0].double().numpy()
+    found = network(grids)
+    for row in range(5):
+        for column in range(5):
+            total = share = 0.0
+            for y in range(max(0, row - 1), min(5, row + 2)):
+                for x in range(max(0, column - 1), min(5, column + 2)):
+                    if not np.isnan(odds[y, x]):
+                        weight = weights[y - row + 1, x - column + 1]
+                        total, share = total + weight * odds[y, x], share + weight
+            assert found[0, row, column].item() == pytest.approx(total / share, abs=1e-5)
+    # A grid of nothing asks nothing, and harms no gradient.
+    found.sum().backward()
+    assert (found[1] == 0).all()
+    assert torch.isfinite(network.kernel.grad).all()
+
+
+def test_smoothing_begins_with_a_gaussian():
+    weights = SpatialNetwork(spec_of(grid=8, smoothing=5)).kernel.detach().double().flatten().softmax(0).view(5, 5)
+    offsets = np.arange(5) - 2
+    expected = np.exp(-(offsets[:, None] ** 2 + offsets**2) / 2)
+    np.testing.assert_allclose(weights, expected / expected.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"), [({"smoothing": 4}, "odd"), ({"smoothing": 3, "residual": False}, "residual")]
+)
+def test_smoothing_that_cannot_be_is_refused(changes, told):
+    with pytest.raises(ModelError, match=told):
+        spec_of(**changes)
 
 
 def test_absent_patches_have_no_say_but_that_they_are_absent():

@@ -33,7 +33,8 @@ def tiny_refiner(model: Model, **changes) -> Refiner:
     values = {
         "name": "tiny-refiner", "encoder": "tiny", "encoder_sha256": model.weights_sha256,
         "encoder_features": TINY.head_channels[-1], "projected": 5, "hidden": 6, "grid": 4, "grid_step": 2,
-        "window_step": 2, "order": "raster-four", "residual": True, "dense_coefficient": 2,
+        "window_step": 2, "order": "raster-four", "residual": True, "smoothing": 3,
+        "dense_coefficient": 2,
     }  # fmt: skip
     spec = RefinerSpec(**(values | changes))
     torch.manual_seed(11)
@@ -147,7 +148,8 @@ def refined_map(
 @pytest.mark.parametrize("order", ORDERS)
 def test_encoding_once_gives_what_encoding_every_grid_anew_gives(tmp_path, model, picture, alpha, order):
     slide = ArraySlide(picture)
-    refiner = tiny_refiner(model, order=order, residual=order != "raster", projected=0 if order == "raster" else 5)
+    as_in_the_paper = {"residual": False, "smoothing": 1, "projected": 0} if order == "raster" else {}
+    refiner = tiny_refiner(model, order=order, **as_in_the_paper)
     native = slide.heatmap_frame(model, 1)
     tissue = np.random.default_rng(2).random(slide.heatmap_frame(model, alpha).cells.shape) < 0.8
     present = any_of_blocks(tissue, alpha)

@@ -26,7 +26,7 @@ DISC, RADIUS = (420.0, 300.0), 60.0
 def grid_spec(grid: int, step: int) -> RefinerSpec:
     return RefinerSpec(
         name="r", encoder="s", encoder_sha256="", encoder_features=192, projected=4, hidden=4, grid=grid,
-        grid_step=step, window_step=1, order="raster-four", residual=True, dense_coefficient=2,
+        grid_step=step, window_step=1, order="raster-four", residual=True, smoothing=3, dense_coefficient=2,
     )  # fmt: skip
 
 

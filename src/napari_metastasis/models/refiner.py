@@ -1,7 +1,9 @@
 """Refiners: a grid of encoded patches is read as sequences by LSTMs, which answer for every patch (Zheng et al. 2022).
 
 The paper reads a grid line by line, so that a patch knows what came before it in one direction. The other orders read
-rows and columns, both ways: a patch knows all of its grid.
+rows and columns, both ways: a patch knows all of its grid. And where the LSTM's answer is added to the encoder's own,
+the encoder's may first be averaged over a patch's neighbours, which needs no LSTM to have learnt that tumour comes in
+places and not in points.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from napari_metastasis.errors import ModelError
 
@@ -20,6 +23,9 @@ __all__ = ["ORDERS", "RefinerSpec", "SpatialNetwork"]
 #: How a grid is read. ``raster``: all rows in one sequence, as the paper has it. ``raster-four``: this and its columns,
 #: each in both directions. ``rows-columns``: every row in both directions, then every column of what came out.
 ORDERS = ("raster", "raster-four", "rows-columns")
+
+#: Standard deviations of the first weights from the middle of the square to its side.
+_SIGMAS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,9 @@ class RefinerSpec:
         One of :data:`ORDERS`.
     residual
         Whether the LSTM's answer is added to the encoder's log-odds, rather than taking its place as in the paper.
+    smoothing
+        Patches along a side of the square around each over which these log-odds are averaged first, by weights that
+        are learnt; odd, and 1 leaves them as they are.
     dense_coefficient
         The one that it was trained at.
     """
@@ -65,6 +74,7 @@ class RefinerSpec:
     window_step: int
     order: str
     residual: bool
+    smoothing: int
     dense_coefficient: int
 
     def __post_init__(self) -> None:
@@ -78,6 +88,10 @@ class RefinerSpec:
             raise ModelError(
                 f"expected a window step that divides the grid of {self.grid}, got {self.window_step}; choose another"
             )
+        if self.smoothing < 1 or self.smoothing % 2 == 0:
+            raise ModelError(f"expected an odd number of patches to average over, got {self.smoothing}; choose another")
+        if self.smoothing > 1 and not self.residual:
+            raise ModelError("expected no smoothing where the encoder's log-odds are not added; use --residual with it")
 
     @property
     def features(self) -> int:
@@ -146,10 +160,16 @@ class SpatialNetwork(nn.Module):
         else:
             self.rows, self.columns = lstm(inputs, spec.hidden, **both), lstm(2 * spec.hidden, spec.hidden, **both)
         self.answer = nn.Linear(outputs, 1)
+        self.kernel: nn.Parameter | None = None
         if spec.residual:
             # Training begins at the encoder's own answers.
             nn.init.zeros_(self.answer.weight)
             nn.init.zeros_(self.answer.bias)
+        if spec.smoothing > 1:
+            # And, where they are averaged, at the weights of a Gaussian that the square holds.
+            offsets = torch.arange(spec.smoothing) - spec.smoothing // 2
+            distance = (offsets[:, None] ** 2 + offsets[None, :] ** 2) * _SIGMAS**2 / (spec.smoothing // 2) ** 2
+            self.kernel = nn.Parameter(-distance.float()[None, None] / 2)
 
     def project(self, log_odds: Tensor, hidden: Tensor) -> Tensor:
         """Return what :meth:`forward` reads, … x F, of log-odds, …, and the encoder's features, … x C."""
@@ -162,7 +182,18 @@ class SpatialNetwork(nn.Module):
         inputs = grids if self.spec.residual else grids[..., 1:]
         states = self._read(torch.where(present[..., None], inputs, self.absent))
         answers: Tensor = self.answer(states)[..., 0]
-        return answers + torch.nan_to_num(grids[..., 0]) if self.spec.residual else answers
+        return answers + self._smooth(grids[..., 0], present) if self.spec.residual else answers
+
+    def _smooth(self, log_odds: Tensor, present: Tensor) -> Tensor:
+        """Return log-odds, N x k x k, averaged over those patches around each that are there."""
+        there = torch.nan_to_num(log_odds)
+        if self.kernel is None:
+            return there
+        weights, padding = self.kernel.flatten().softmax(0).view_as(self.kernel), self.spec.smoothing // 2
+        total = functional.conv2d(there[:, None], weights, padding=padding)
+        share = functional.conv2d(present[:, None].to(total.dtype), weights, padding=padding)
+        # Where nothing is there nothing is asked; the sum is 0 too.
+        return (total / share.clamp_min(torch.finfo(total.dtype).tiny))[:, 0]
 
     def _read(self, grids: Tensor) -> Tensor:
         """Return the states of the LSTMs at every patch, N x k x k x S."""

@@ -32,6 +32,13 @@ class GridSettings:
     residual: bool = setting(
         False, "Add the LSTM's answer to the encoder's log-odds instead of putting it in their place."
     )
+    smoothing: int = setting(
+        1,
+        "Patches along a side of the square over which these log-odds are averaged first, by weights that are learnt; "
+        "an odd number, and 1 leaves them as they are.",
+        minimum=1,
+        maximum=63,
+    )
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

@@ -153,5 +153,6 @@ def _spec(name: str, encoder: ModelSpec, sha256: str, grid: GridSettings, dense_
         window_step=grid.window_step,
         order=grid.order,
         residual=grid.residual,
+        smoothing=grid.smoothing,
         dense_coefficient=dense_coefficient,
     )
