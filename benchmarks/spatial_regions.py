@@ -1,6 +1,6 @@
 """What neighbours are worth on real tissue: five folds of regions, refined by what has not seen them.
 
-Run with ``python benchmarks/spatial_regions.py DATA COHORT ENCODERS [--windows 1024] [--steps 200]``. DATA holds
+Run with ``python benchmarks/spatial_regions.py DATA COHORT ENCODERS [--steps 200]``. DATA holds
 ``regions/`` (``images`` and ``masks``), COHORT is a synthetic one, and ENCODERS the folder of ``region_folds.py`` with
 a model for each fold that has not seen the fold's regions. Behind it, refiners are trained on the regions of the other
 folds and on the cohort's training slides. Their windows are encoded once, varied as in training, and every refiner is
@@ -167,7 +167,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("cohort", type=Path)
     parser.add_argument("encoders", type=Path)
-    parser.add_argument("--windows", type=int, default=1024, help="half of them of regions")
+    parser.add_argument("--windows", type=int, default=1024)
+    parser.add_argument("--regions-share", type=float, default=0.75, help="of the windows")
     parser.add_argument("--steps", type=int, default=200)
     arguments = parser.parse_args()
     regions = arguments.data.resolve() / "regions"
@@ -184,7 +185,8 @@ def main() -> None:
             write_cohort(listed, regions, [name for k, name in enumerate(names) if k not in held_out])
             seen = read_cohort(listed, validation_share=0.0, seed=2016).of("train")
             job = RefinerJob("fold", model, AVERAGED, _SCAN.dense_coefficient)
-            parts = [encode(job, slides, arguments.windows // 2, seed) for seed, slides in enumerate((seen, synthetic))]
+            of_regions = round(arguments.windows * arguments.regions_share)
+            parts = [encode(job, seen, of_regions, 0), encode(job, synthetic, arguments.windows - of_regions, 1)]
         encoded = Encoded(*(torch.cat(each) for each in zip(*((p.features, p.labels) for p in parts), strict=True)))
         paths = [regions / "images" / names[k] for k in held_out]
         labels += [read_mask(regions / "masks" / names[k]).ravel() for k in held_out]
