@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from region_folds import FOLDS, MPP, write_cohort
 from sklearn.metrics import roc_auc_score
 from spatial_ablation import AUGMENTATION, AVERAGED, VARIANTS, grid_settings, training_settings
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from napari_metastasis.evaluation import pixel_probabilities
 from napari_metastasis.geometry import Region
@@ -46,6 +47,7 @@ from napari_metastasis.training.cohort import CohortSlide, read_cohort
 from napari_metastasis.training.sampling import SlideStream
 from napari_metastasis.training.spatial import SpatialTraining
 from napari_metastasis.training.spatial_loop import RefinerJob
+from napari_metastasis.training.trainer import quiet_lightning
 from napari_metastasis.training.windows import FixedEncoder
 
 _BATCH = 32
@@ -60,6 +62,21 @@ class Encoded:
 
     features: Tensor
     labels: Tensor
+
+
+class Draws(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Batches of stored windows, each depending on its number alone."""
+
+    def __init__(self, encoded: Encoded, settings: SpatialTrainSettings, steps: int) -> None:
+        self._encoded, self._settings, self._steps = encoded, settings, steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        draws = torch.Generator().manual_seed(self._settings.seed * 1_000_003 + number)
+        rows = torch.randint(0, len(self._encoded.labels), (self._settings.batch_size,), generator=draws)
+        return self._encoded.features[rows].float(), self._encoded.labels[rows].long(), torch.zeros(len(rows))
 
 
 class Stored(nn.Module):
@@ -96,17 +113,12 @@ def train(job: RefinerJob, encoded: Encoded, settings: SpatialTrainSettings, ste
     )  # fmt: skip
     module.augment = Stored()  # type: ignore[assignment]
 
-    def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        draws = torch.Generator().manual_seed(settings.seed)
-        for _ in range(steps):
-            rows = torch.randint(0, len(encoded.labels), (settings.batch_size,), generator=draws)
-            yield encoded.features[rows].float(), encoded.labels[rows].long(), torch.zeros(len(rows))
-
-    trainer = lightning.Trainer(
-        max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, accelerator="cpu", gradient_clip_val=1.0,
-    )  # fmt: skip
-    trainer.fit(module, list(batches()))
+    with quiet_lightning():
+        trainer = lightning.Trainer(
+            max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, accelerator="cpu", gradient_clip_val=1.0,
+        )  # fmt: skip
+        trainer.fit(module, DataLoader(Draws(encoded, settings, steps), batch_size=None))
     return module.finished.spatial.eval().requires_grad_(requires_grad=False)
 
 

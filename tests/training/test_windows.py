@@ -16,7 +16,7 @@ from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.cuts import ABSENT, UNKNOWN, GridCut, PatchCut
 from napari_metastasis.training.members import look_at, open_member
 from napari_metastasis.training.places import find_places
-from napari_metastasis.training.spatial import _noisy, _strips, _turned
+from napari_metastasis.training.spatial import _strips, _turned
 from napari_metastasis.training.windows import FixedEncoder, LearningEncoder, grids_of
 
 SPEC = ModelSpec(name="s", architecture="scannet-small", mpp=0.972, patch_px=96, stride_px=16)
@@ -177,19 +177,3 @@ def test_strips_leave_something():
     assert 0.35 < float(share) < 0.65
     assert not absent.flatten(1).all(dim=1).any()
     assert not _strips(torch.zeros(20, 1, 1), 1.0, generator).any(), "a single patch is never taken away"
-
-
-def test_noise_is_of_patches_and_of_places():
-    generator = torch.Generator().manual_seed(0)
-    log_odds, hidden = torch.randn(200, 6, 6, generator=generator), torch.randn(200, 6, 6, 3, generator=generator)
-    odds, features = _noisy(log_odds, hidden, 2.0, generator)
-    assert odds.shape == log_odds.shape
-    noise = (features - hidden).flatten(1)
-    strengths = noise.std(dim=1)
-    assert float(strengths.min()) < 0.2 < 1.5 < float(strengths.max()), "some windows are nearly clean"
-    moved = (features - hidden)[..., 0]
-    near = float(torch.corrcoef(torch.stack([moved[:, 0, 0], moved[:, 1, 1]]))[0, 1])
-    far = float(torch.corrcoef(torch.stack([moved[:, 0, 0], moved[:, 4, 4]]))[0, 1])
-    assert near > 0.3 > abs(far), "patches of one place err alike"
-    again = _noisy(log_odds, hidden, 2.0, torch.Generator().manual_seed(1))
-    torch.testing.assert_close(again[1], _noisy(log_odds, hidden, 2.0, torch.Generator().manual_seed(1))[1])

@@ -59,19 +59,6 @@ class SpatialTrainSettings(TrainSettings):
     beta: float = setting(
         1.0, "Weight β of the spatial loss beside the cross-entropy (eq. 6).", minimum=0.0, maximum=100.0
     )
-    feature_noise: float = setting(
-        0.0,
-        "Largest noise on the features of a finished encoder, of their deviation: where it was trained it errs "
-        "too seldom for a refiner to learn to ask the neighbours.",
-        minimum=0.0,
-        maximum=10.0,
-    )
-    masked_share: float = setting(
-        0.0,
-        "Share of patches that are hidden, and have to be told from their neighbours.",
-        minimum=0.0,
-        maximum=0.9,
-    )
     absent_share: float = setting(
         0.3,
         "Share of windows of which a strip is taken away, as at the edge of tissue that was scanned.",

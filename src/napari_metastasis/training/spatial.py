@@ -19,8 +19,6 @@ from napari_metastasis.training.windows import FixedEncoder, LearningEncoder, gr
 __all__ = ["SpatialModel", "SpatialTraining"]
 
 _MOMENTUM = 0.9
-#: Native cells along a side of a place that an encoder errs on as a whole: half a patch.
-_PLACE_CELLS = 3
 
 
 class SpatialModel(nn.Module):
@@ -105,8 +103,7 @@ class SpatialTraining(PatchTraining):
         image, labels = _turned(image, labels, generator)
         varied = self.augment(image.float() / 255, draw) * 255
         absent = _strips(labels, self.how.absent_share, generator).to(labels.device)
-        hidden = (torch.rand(labels.shape, generator=generator) < self.how.masked_share).to(labels.device)
-        answers = self._answers(self._trained(), varied, labels, absent, hidden, generator)
+        answers = self._answers(self._trained(), varied, labels, absent)
         loss = _cross_entropy(answers.refined, answers.labels)
         if self.how.beta:
             loss = loss + self.how.beta * spatial_loss(answers.refined.sigmoid(), answers.labels)
@@ -121,7 +118,7 @@ class SpatialTraining(PatchTraining):
         del batch_index
         image, labels, _ = batch
         nothing = torch.zeros_like(labels, dtype=torch.bool)
-        answers = self._answers(self.finished, image.float(), labels, nothing, nothing, None)
+        answers = self._answers(self.finished, image.float(), labels, nothing)
         known = answers.labels >= 0
         probability = answers.refined.sigmoid()[known]
         self.auroc.update(probability, answers.labels[known])
@@ -143,24 +140,13 @@ class SpatialTraining(PatchTraining):
         assert isinstance(self.network, SpatialModel)
         return self.network
 
-    def _answers(
-        self,
-        model: SpatialModel,
-        image: Tensor,
-        labels: Tensor,
-        absent: Tensor,
-        masked: Tensor,
-        generator: torch.Generator | None,
-    ) -> _Answers:
+    def _answers(self, model: SpatialModel, image: Tensor, labels: Tensor, absent: Tensor) -> _Answers:
         encoder = self.fixed if model.encoder is None else model.encoder
         assert encoder is not None
         log_odds, hidden = encoder(image)
-        if self.fixed is not None and self.how.feature_noise and generator is not None:
-            log_odds, hidden = _noisy(log_odds, hidden, self.how.feature_noise, generator)
         features = model.spatial.project(log_odds, hidden)
         absent = absent | (labels == ABSENT)
-        # What is masked has an answer to be found; what is absent has none.
-        features = torch.where((absent | masked)[..., None], torch.nan, features)
+        features = torch.where(absent[..., None], torch.nan, features)
         # What is not there has no answer either.
         known = torch.where(absent, -1, labels)
         grids = [grids_of(each, self.spec) for each in (features, log_odds, known)]
@@ -184,20 +170,6 @@ def _turned(image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[
         one, its = image[row].rot90(turn % 4, dims=(1, 2)), labels[row].rot90(turn % 4, dims=(0, 1))
         images[row], of_images[row] = (one.flip(2), its.flip(1)) if turn >= 4 else (one, its)
     return images, of_images
-
-
-def _noisy(log_odds: Tensor, hidden: Tensor, largest: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return an encoder's answers with errors: of single patches, and of whole places, as patches overlap."""
-    whole = torch.cat([log_odds[..., None], hidden], dim=-1)
-    count, side, _, channels = whole.shape
-    fine = torch.randn(count, side, side, channels, generator=generator)
-    coarse = torch.randn(count, *[-(-side // _PLACE_CELLS)] * 2, channels, generator=generator)
-    coarse = coarse.repeat_interleave(_PLACE_CELLS, 1).repeat_interleave(_PLACE_CELLS, 2)[:, :side, :side]
-    # Of every strength, so that clean answers are met as well.
-    strength = torch.rand(count, 1, 1, 1, generator=generator) * largest
-    noise = ((fine + coarse) * strength).to(whole.device) * whole.std(dim=(0, 1, 2), keepdim=True)
-    noisy = whole + noise
-    return noisy[..., 0], noisy[..., 1:]
 
 
 def _strips(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
