@@ -1,9 +1,11 @@
 """What neighbours are worth: the encoder alone, an LSTM behind it, the spatial loss, orders that see two dimensions.
 
-Run with ``python benchmarks/spatial_ablation.py COHORT FOLDER [--model NAME] [--epochs 4]``. COHORT is one with test
-slides (``napari-metastasis sample cohort``). Every refiner is trained behind the same finished model, on the same
-windows and mined places for as many steps, and differs in one thing. The control reads each patch alone, so that what
-the others gain over it is their neighbours' doing and not the training slides'. What is done is kept in FOLDER.
+Run with ``python benchmarks/spatial_ablation.py COHORT FOLDER [--model NAME] [--steps 300]``. COHORT is one with test
+slides (``napari-metastasis sample cohort``). The model, which stays as it is, is scanned over the training slides for
+its false positives; windows of these slides, a quarter of them around such places, are encoded once, varied as in
+training, and every refiner is trained on the same ones, differing in one thing. Two controls tell what is the
+neighbours' doing: a refiner that reads each patch alone, and one that was not trained and averages. What is done is
+kept in FOLDER; the table has 95 % intervals over slides.
 """
 
 from __future__ import annotations
@@ -11,77 +13,69 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from ablation import false_detections, interval, run
 from numpy.typing import NDArray
+from refiner_variants import (
+    AVERAGED,
+    AVERAGING,
+    BATCH,
+    VARIANTS,
+    Encoded,
+    encode,
+    grid_settings,
+    job_behind,
+    only_averaging,
+    train,
+    training_settings,
+)
 
 from napari_metastasis.evaluation.resampling import Resamples, estimate
-from napari_metastasis.models import Model, SpatialNetwork, load_model, save_refiner
-from napari_metastasis.scanning import Heatmap
+from napari_metastasis.models import load_model, save_checkpoint, save_refiner
+from napari_metastasis.pipeline.mining_round import mine_cohort
+from napari_metastasis.scanning import Heatmap, never
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
     EvaluationSettings,
-    GridSettings,
+    MiningSettings,
+    SamplingSettings,
     ScanSettings,
-    SpatialTrainSettings,
+    TissueSettings,
 )
 from napari_metastasis.slides import open_slide
-from napari_metastasis.training.cohort import CohortSlide, read_cohort
-from napari_metastasis.training.spatial_loop import RefinerJob
-from napari_metastasis.training.truth import open_truth
+from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort
+from napari_metastasis.training.mined_stream import with_hard_negatives
+from napari_metastasis.training.truth import open_truth, tumour_value_of
 
-#: Grids of 8 x 8 patches, each two strides from the next: 0.25 mm, and as much of a window in every variant.
-_GRID = {"grid": 8, "grid_step": 2, "window_step": 4}
-_ALONE = {"grid": 1, "grid_step": 16, "window_step": 1}
-_SHARED = {"hidden": 32, "projected": 31, "residual": True}
-#: Not trained at all: a refiner begins with the encoder's log-odds, averaged over 5 x 5 patches by a Gaussian.
-AVERAGED = GridSettings(**_SHARED, **_GRID, order="raster-four", smoothing=5)  # type: ignore[arg-type]
-#: What is read, how, and the weight of the spatial loss.
-VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
-    "each patch alone, trained on the same": ({**_ALONE, "order": "raster-four"}, 0.0),
-    "LSTM, line by line": ({**_GRID, "order": "raster"}, 0.0),
-    "LSTM, line by line, spatial loss": ({**_GRID, "order": "raster"}, 1.0),
-    "lines and columns, both ways": ({**_GRID, "order": "raster-four"}, 0.0),
-    "lines and columns, both ways, spatial loss": ({**_GRID, "order": "raster-four"}, 1.0),
-    "every row, then every column, spatial loss": ({**_GRID, "order": "rows-columns"}, 1.0),
-    "lines and columns, both ways, spatial loss, averaged": ({**_GRID, "order": "raster-four", "smoothing": 5}, 1.0),
-}
-#: What all of them share: not the paper's optimiser, which is for an encoder that learns along.
-TRAINING: dict[str, Any] = {"optimiser": "adamw", "learning_rate": 0.003, "batch_size": 32, "ema_decay": 0.99}
-AUGMENTATION: dict[str, Any] = {
-    "jitter_brightness": 0.0, "jitter_contrast": 0.0, "jitter_saturation": 0.0, "jitter_hue": 0.0, "stain": 0.35,
-    "hue": 0.06, "background": 0.05, "exposure": 0.3, "gray_share": 0.1, "blur_share": 0.25, "noise_share": 0.2,
-}  # fmt: skip
 #: How finely probabilities are told apart when cells are counted.
 _BINS = 4096
-_WINDOWS = {"patches_per_epoch": 1600, "validation_patches": 512}
 
 
-def grid_settings(variant: str) -> GridSettings:
-    """Return what a variant reads, and how."""
-    return GridSettings(**_SHARED, **VARIANTS[variant][0])  # type: ignore[arg-type]
-
-
-def training_settings(variant: str, **changes: Any) -> SpatialTrainSettings:
-    """Return how a variant is trained."""
-    return SpatialTrainSettings(**(TRAINING | {"beta": VARIANTS[variant][1]} | changes))
-
-
-def options(variant: str) -> list[Any]:
-    """Return all of it as a command line has it."""
-    read, beta = VARIANTS[variant]
-    values = TRAINING | AUGMENTATION | _WINDOWS | _SHARED | read | {"beta": beta}
-    flags = [(f"--{name.replace('_', '-')}", value) for name, value in values.items()]
-    return [part for flag, value in flags for part in ([flag] if value is True else [flag, value])]
-
-
-def save_averaged(weights: Path, model: Model) -> None:
-    """Store the refiner that only averages."""
-    job = RefinerJob(weights.stem, model, AVERAGED, ScanSettings().dense_coefficient)
-    save_refiner(weights, SpatialNetwork(job.spec), {"description": "the encoder's log-odds, averaged; not trained"})
+def encode_windows(cohort: Cohort, name: str, folder: Path, windows: int) -> Encoded:
+    """Mine the model's false positives on the training slides, and encode windows around them and elsewhere."""
+    kept = folder / "windows.pt"
+    if kept.exists():
+        return Encoded(**torch.load(kept, weights_only=True))
+    model = load_model(name)
+    weights = folder / f"{model.spec.name}.safetensors"
+    save_checkpoint(weights, model.network, model.spec, model.card)
+    slides = cohort.of("train")
+    sampling = SamplingSettings(tumour_value=tumour_value_of(cohort.slides))
+    mining = MiningSettings()
+    mined = mine_cohort(
+        slides, weights, folder / "mining", mining=mining, sampling=sampling, scan=ScanSettings(),
+        tissue=TissueSettings(), progress=lambda *_: None, should_stop=never,
+        pass_over=lambda slide, why: print(f"{slide.name} is passed over: {why}"),
+    )  # fmt: skip
+    job = job_behind(model, AVERAGED)
+    stream = with_hard_negatives(slides, mined, model.spec, sampling, mining, BATCH, 2016, cut=job.cut)
+    encoded = encode(job, stream, windows // BATCH)
+    torch.save(asdict(encoded), kept)
+    return encoded
 
 
 def cell_auc(scans: Path, slides: Sequence[CohortSlide], pattern: str) -> str:
@@ -128,43 +122,40 @@ def row(name: str, report: Path, slides: Sequence[CohortSlide]) -> str:
 
 
 def main() -> None:
-    """Train, scan, refine, score and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Encode, train, scan, refine, score and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--windows", type=int, default=2048)
+    parser.add_argument("--steps", type=int, default=300)
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    model = load_model(arguments.model)
+    cohort = read_cohort(arguments.cohort, validation_share=0.15, seed=2016)
+    slides = cohort.of("test")
     columns = ("what answers", "FROC score", "slide AUC", "cell AUC", "false detections per slide", "ITC found")
     print(f"| {' | '.join(columns)} |")
     print("|---" * len(columns) + "|")
     measure = ("evaluate", "--cohort", arguments.cohort, "--split", "test", "--model", arguments.model)
-
-    def measured(name: str, weights: Path) -> Path:
-        scans = folder / f"scans-{name}"
-        if not (scans / "report-refined" / "evaluation.json").exists():
-            run(folder, *measure, "--output", scans, "--refiner", weights)
-        return scans / "report-refined"
-
-    slides = read_cohort(arguments.cohort, validation_share=0.15, seed=2016).of("test")
     raw = folder / "encoder"
     if not (raw / "report" / "evaluation.json").exists():
         run(folder, *measure, "--output", raw)
     print(row("the encoder alone", raw / "report", slides), flush=True)
-    averaged = folder / "averaged.safetensors"
-    save_averaged(averaged, load_model(arguments.model))
-    print(row("its log-odds, averaged over neighbours", measured("averaged", averaged), slides), flush=True)
-    for number, name in enumerate(VARIANTS):
-        trained = folder / f"refiner-{number}"
-        weights = trained / "spatial" / f"ablation-{number}.safetensors"
+    encoded = encode_windows(cohort, arguments.model, folder, arguments.windows)
+    for number, name in enumerate((AVERAGING, *VARIANTS)):
+        weights, scans = folder / f"refiner-{number}.safetensors", folder / f"scans-{number}"
         if not weights.exists():
-            run(
-                folder, "train", "spatial", "--cohort", arguments.cohort, "--encoder", arguments.model,
-                "--output", trained, "--name", f"ablation-{number}", "--epochs", arguments.epochs, *options(name),
-            )  # fmt: skip
-        print(row(name, measured(str(number), weights), slides), flush=True)
+            if name == AVERAGING:
+                network = only_averaging(model)
+            else:
+                job = job_behind(model, grid_settings(name), f"refiner-{number}")
+                network = train(job, encoded, training_settings(name), arguments.steps)
+            save_refiner(weights, network, {"description": name})
+        if not (scans / "report-refined" / "evaluation.json").exists():
+            run(folder, *measure, "--output", scans, "--refiner", weights)
+        print(row(name, scans / "report-refined", slides), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,20 +12,26 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import lightning
 import numpy as np
-import torch
 from mosaic import read_mask
 from numpy.typing import NDArray
+from refiner_variants import (
+    AVERAGED,
+    AVERAGING,
+    BATCH,
+    VARIANTS,
+    encode,
+    grid_settings,
+    job_behind,
+    only_averaging,
+    together,
+    train,
+    training_settings,
+)
 from region_folds import FOLDS, MPP, write_cohort
 from sklearn.metrics import roc_auc_score
-from spatial_ablation import AUGMENTATION, AVERAGED, VARIANTS, grid_settings, training_settings
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from napari_metastasis.evaluation import pixel_probabilities
 from napari_metastasis.geometry import Region
@@ -33,93 +39,18 @@ from napari_metastasis.models import Model, Refiner, SpatialNetwork, load_model
 from napari_metastasis.pipeline import prepare_scan
 from napari_metastasis.scanning import choose_engine
 from napari_metastasis.settings import (
-    GridSettings,
     RefineSettings,
     SamplingSettings,
     ScanSettings,
-    SpatialAugmentSettings,
-    SpatialTrainSettings,
     TissueSettings,
 )
 from napari_metastasis.slides import open_slide
-from napari_metastasis.training.augment import Augmenter
-from napari_metastasis.training.cohort import CohortSlide, read_cohort
+from napari_metastasis.training.cohort import read_cohort
 from napari_metastasis.training.sampling import SlideStream
-from napari_metastasis.training.spatial import SpatialTraining
-from napari_metastasis.training.spatial_loop import RefinerJob
-from napari_metastasis.training.trainer import quiet_lightning
-from napari_metastasis.training.windows import FixedEncoder
 
-_BATCH = 32
 _SCAN = ScanSettings(tissue_only=False)
 #: Regions are drawn again as often for an interval, and their pixels thinned, for neighbours say the same.
 _RESAMPLES, _EVERY = 500, 16
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Windows as a model encodes them: N x (1 + C) x K x K, log-odds first, and labels N x K x K."""
-
-    features: Tensor
-    labels: Tensor
-
-
-class Draws(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Batches of stored windows, each depending on its number alone."""
-
-    def __init__(self, encoded: Encoded, settings: SpatialTrainSettings, steps: int) -> None:
-        self._encoded, self._settings, self._steps = encoded, settings, steps
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        draws = torch.Generator().manual_seed(self._settings.seed * 1_000_003 + number)
-        rows = torch.randint(0, len(self._encoded.labels), (self._settings.batch_size,), generator=draws)
-        return self._encoded.features[rows].float(), self._encoded.labels[rows].long(), torch.zeros(len(rows))
-
-
-class Stored(nn.Module):
-    """Stands for the encoder, and for the augmentation, where what arrives is encoded already."""
-
-    def forward(self, encoded: Tensor, draw: int | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Return what arrives; as an encoder, log-odds and features."""
-        if draw is not None:
-            return encoded
-        return encoded[:, 0], encoded[:, 1:].permute(0, 2, 3, 1)
-
-
-def encode(job: RefinerJob, slides: Sequence[CohortSlide], windows: int, seed: int) -> Encoded:
-    """Encode windows of these slides, varied as in training."""
-    stream = SlideStream(slides, job.model.spec, SamplingSettings(), _BATCH, seed, cut=job.cut)
-    encoder = FixedEncoder(job.model, job.dense_coefficient)
-    varied = Augmenter(SpatialAugmentSettings(**AUGMENTATION), seed, turn=False)
-    features, labels = [], []
-    for number in range(windows // _BATCH):
-        batch = stream.batch(number)
-        image = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
-        with torch.no_grad():
-            log_odds, hidden = encoder(varied(image / 255, number) * 255)
-        features.append(torch.cat([log_odds[:, None], hidden.permute(0, 3, 1, 2)], dim=1).half())
-        labels.append(torch.from_numpy(batch.labels))
-    return Encoded(torch.cat(features), torch.cat(labels))
-
-
-def train(job: RefinerJob, encoded: Encoded, settings: SpatialTrainSettings, steps: int) -> SpatialNetwork:
-    """Return a refiner that was trained on stored windows, by the same steps as any other."""
-    lightning.seed_everything(settings.seed, verbose=False)
-    module = SpatialTraining(
-        job.spec, settings, SpatialAugmentSettings(), total_steps=steps, fixed=Stored()  # type: ignore[arg-type]
-    )  # fmt: skip
-    module.augment = Stored()  # type: ignore[assignment]
-
-    with quiet_lightning():
-        trainer = lightning.Trainer(
-            max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, accelerator="cpu", gradient_clip_val=1.0,
-        )  # fmt: skip
-        trainer.fit(module, DataLoader(Draws(encoded, settings, steps), batch_size=None))
-    return module.finished.spatial.eval().requires_grad_(requires_grad=False)
 
 
 def answers(
@@ -186,8 +117,7 @@ def main() -> None:
     regions = arguments.data.resolve() / "regions"
     names = sorted(path.name for path in (regions / "images").iterdir())
     synthetic = list(read_cohort(arguments.cohort, validation_share=0.15, seed=2016).of("train"))
-    averaging = "its log-odds, averaged over neighbours"
-    refined: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (averaging, *VARIANTS)}
+    refined: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (AVERAGING, *VARIANTS)}
     raw: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.bool_]] = []
     for fold, held_out in enumerate(np.array_split(np.arange(len(names)), FOLDS)):
@@ -196,23 +126,24 @@ def main() -> None:
             listed = Path(folder) / "cohort.csv"
             write_cohort(listed, regions, [name for k, name in enumerate(names) if k not in held_out])
             seen = read_cohort(listed, validation_share=0.0, seed=2016).of("train")
-            job = RefinerJob("fold", model, AVERAGED, _SCAN.dense_coefficient)
-            of_regions = round(arguments.windows * arguments.regions_share)
-            parts = [encode(job, seen, of_regions, 0), encode(job, synthetic, arguments.windows - of_regions, 1)]
-        encoded = Encoded(*(torch.cat(each) for each in zip(*((p.features, p.labels) for p in parts), strict=True)))
+            job = job_behind(model, AVERAGED)
+            batches = arguments.windows // BATCH
+            of_regions = round(batches * arguments.regions_share)
+            parts = [
+                encode(job, SlideStream(slides, model.spec, SamplingSettings(), BATCH, 2016, cut=job.cut), number)
+                for slides, number in ((seen, of_regions), (synthetic, batches - of_regions))
+            ]
+        encoded = together(parts)
         paths = [regions / "images" / names[k] for k in held_out]
         labels += [read_mask(regions / "masks" / names[k]).ravel() for k in held_out]
-
-        def behind(grid: GridSettings, model: Model = model) -> RefinerJob:
-            return RefinerJob("fold", model, grid, _SCAN.dense_coefficient)
-
-        networks = {averaging: SpatialNetwork(behind(AVERAGED).spec).eval()}
+        networks = {AVERAGING: only_averaging(model)}
         for name in VARIANTS:
-            networks[name] = train(behind(grid_settings(name)), encoded, training_settings(name), arguments.steps)
+            job = job_behind(model, grid_settings(name))
+            networks[name] = train(job, encoded, training_settings(name), arguments.steps)
         for name, network in networks.items():
             both = answers(paths, model, network)
             refined[name] += [of_refiner for _, of_refiner in both]
-            if name == averaging:
+            if name == AVERAGING:
                 raw += [of_encoder for of_encoder, _ in both]
             of_fold = pooled(labels[-len(paths) :], refined[name][-len(paths) :])
             print(f"fold {fold + 1}: {name}: {of_fold:.4f}", flush=True)

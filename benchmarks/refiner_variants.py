@@ -1,0 +1,138 @@
+"""Refiners that differ in one thing, trained on the same windows, which are encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from napari_metastasis.models import Model, SpatialNetwork
+from napari_metastasis.settings import GridSettings, ScanSettings, SpatialAugmentSettings, SpatialTrainSettings
+from napari_metastasis.training.augment import Augmenter
+from napari_metastasis.training.spatial import SpatialTraining
+from napari_metastasis.training.spatial_loop import RefinerJob
+from napari_metastasis.training.streams import PatchStream
+from napari_metastasis.training.trainer import quiet_lightning
+from napari_metastasis.training.windows import FixedEncoder
+
+#: Windows in a batch, of those that are encoded and of those that are trained on.
+BATCH = 32
+#: Grids of 8 x 8 patches, each two strides from the next: 0.25 mm, and as much of a window in every variant.
+_GRID = {"grid": 8, "grid_step": 2, "window_step": 4}
+_ALONE = {"grid": 1, "grid_step": 16, "window_step": 1}
+_SHARED = {"hidden": 32, "projected": 31, "residual": True}
+#: What answers where a refiner was not trained, and what it is then called.
+AVERAGING = "its log-odds, averaged over neighbours"
+#: Not trained at all: a refiner begins with the encoder's log-odds, averaged over 5 x 5 patches by a Gaussian.
+AVERAGED = GridSettings(**_SHARED, **_GRID, order="raster-four", smoothing=5)  # type: ignore[arg-type]
+#: What is read, how, and the weight of the spatial loss.
+VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
+    "each patch alone, trained on the same": ({**_ALONE, "order": "raster-four"}, 0.0),
+    "LSTM, line by line": ({**_GRID, "order": "raster"}, 0.0),
+    "LSTM, line by line, spatial loss": ({**_GRID, "order": "raster"}, 1.0),
+    "lines and columns, both ways": ({**_GRID, "order": "raster-four"}, 0.0),
+    "lines and columns, both ways, spatial loss": ({**_GRID, "order": "raster-four"}, 1.0),
+    "every row, then every column, spatial loss": ({**_GRID, "order": "rows-columns"}, 1.0),
+    "lines and columns, both ways, spatial loss, averaged": ({**_GRID, "order": "raster-four", "smoothing": 5}, 1.0),
+}
+#: What all of them share: not the paper's optimiser, which is for an encoder that learns along.
+TRAINING: dict[str, Any] = {"optimiser": "adamw", "learning_rate": 0.003, "batch_size": BATCH, "ema_decay": 0.99}
+AUGMENTATION: dict[str, Any] = {
+    "jitter_brightness": 0.0, "jitter_contrast": 0.0, "jitter_saturation": 0.0, "jitter_hue": 0.0, "stain": 0.35,
+    "hue": 0.06, "background": 0.05, "exposure": 0.3, "gray_share": 0.1, "blur_share": 0.25, "noise_share": 0.2,
+}  # fmt: skip
+
+
+def grid_settings(variant: str) -> GridSettings:
+    """Return what a variant reads, and how."""
+    return GridSettings(**_SHARED, **VARIANTS[variant][0])  # type: ignore[arg-type]
+
+
+def training_settings(variant: str, **changes: Any) -> SpatialTrainSettings:
+    """Return how a variant is trained."""
+    return SpatialTrainSettings(**(TRAINING | {"beta": VARIANTS[variant][1]} | changes))
+
+
+def job_behind(model: Model, grid: GridSettings, name: str = "ablation") -> RefinerJob:
+    """Return what trains a refiner behind a model, for scans as they are by default."""
+    return RefinerJob(name, model, grid, ScanSettings().dense_coefficient)
+
+
+def only_averaging(model: Model) -> SpatialNetwork:
+    """Return the refiner that is not trained, and averages log-odds."""
+    return SpatialNetwork(job_behind(model, AVERAGED).spec).eval()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Windows as a model encodes them: N x (1 + C) x K x K, log-odds first, and labels N x K x K."""
+
+    features: Tensor
+    labels: Tensor
+
+
+def together(parts: Sequence[Encoded]) -> Encoded:
+    """Return all windows of several."""
+    return Encoded(torch.cat([part.features for part in parts]), torch.cat([part.labels for part in parts]))
+
+
+class Draws(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Batches of stored windows, each depending on its number alone."""
+
+    def __init__(self, encoded: Encoded, settings: SpatialTrainSettings, steps: int) -> None:
+        self._encoded, self._settings, self._steps = encoded, settings, steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        draws = torch.Generator().manual_seed(self._settings.seed * 1_000_003 + number)
+        rows = torch.randint(0, len(self._encoded.labels), (self._settings.batch_size,), generator=draws)
+        return self._encoded.features[rows].float(), self._encoded.labels[rows].long(), torch.zeros(len(rows))
+
+
+class Stored(nn.Module):
+    """Stands for the encoder, and for the augmentation, where what arrives is encoded already."""
+
+    def forward(self, encoded: Tensor, draw: int | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Return what arrives; as an encoder, log-odds and features."""
+        if draw is not None:
+            return encoded
+        return encoded[:, 0], encoded[:, 1:].permute(0, 2, 3, 1)
+
+
+def encode(job: RefinerJob, stream: PatchStream, batches: int) -> Encoded:
+    """Encode the first batches of a stream of windows, varied as in training."""
+    encoder = FixedEncoder(job.model, job.dense_coefficient)
+    varied = Augmenter(SpatialAugmentSettings(**AUGMENTATION), 0, turn=False)
+    features, labels = [], []
+    for number in range(batches):
+        batch = stream.batch(number)
+        image = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
+        with torch.no_grad():
+            log_odds, hidden = encoder(varied(image / 255, number) * 255)
+        features.append(torch.cat([log_odds[:, None], hidden.permute(0, 3, 1, 2)], dim=1).half())
+        labels.append(torch.from_numpy(batch.labels))
+    return Encoded(torch.cat(features), torch.cat(labels))
+
+
+def train(job: RefinerJob, encoded: Encoded, settings: SpatialTrainSettings, steps: int) -> SpatialNetwork:
+    """Return a refiner that was trained on stored windows, by the same steps as any other."""
+    lightning.seed_everything(settings.seed, verbose=False)
+    module = SpatialTraining(
+        job.spec, settings, SpatialAugmentSettings(), total_steps=steps, fixed=Stored()  # type: ignore[arg-type]
+    )  # fmt: skip
+    module.augment = Stored()  # type: ignore[assignment]
+
+    with quiet_lightning():
+        trainer = lightning.Trainer(
+            max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, accelerator="cpu", gradient_clip_val=1.0,
+        )  # fmt: skip
+        trainer.fit(module, DataLoader(Draws(encoded, settings, steps), batch_size=None))
+    return module.finished.spatial.eval().requires_grad_(requires_grad=False)
