@@ -11,18 +11,16 @@ import pytest
 import torch
 
 from dark_model import dark_model
+from disc_slide import DISC_CENTER, write_disc_slide
 from napari_metastasis.errors import ModelError, RefinementWarning, StorageError
 from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.models import Model, Refiner, RefinerSpec, SpatialNetwork
 from napari_metastasis.pipeline import prepare_scan, scan_slide
 from napari_metastasis.scanning import FeatureStore, Heatmap, blend
 from napari_metastasis.settings import DetectionSettings, RefineSettings, ScanSettings, TissueSettings
-from napari_metastasis.slides import open_slide, write_pyramid
+from napari_metastasis.slides import open_slide
 
 SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
-MPP = 0.486
-#: In level-0 pixels.
-DISC_CENTER, DISC_RADIUS = Point(1130.0, 640.0), 250.0
 REFINE, KEEP = RefineSettings(refine=True), RefineSettings()
 
 
@@ -55,15 +53,7 @@ def refiner(model) -> Refiner:
 
 @pytest.fixture(scope="module")
 def slide_path(tmp_path_factory):
-    """Pink tissue on glass with one dark disc in it."""
-    height, width = 1200, 1700
-    rows, columns = np.mgrid[:height, :width] + 0.5
-    pixels = np.full((height, width, 3), 245, np.uint8)
-    pixels[300:1000, 500:1500] = (225, 150, 195)
-    pixels[np.hypot(columns - DISC_CENTER.x, rows - DISC_CENTER.y) < DISC_RADIUS] = (90, 30, 110)
-    path = tmp_path_factory.mktemp("slides") / "node.tif"
-    write_pyramid(path, pixels, mpp=MPP, size=Size(width, height), compression="deflate")
-    return path
+    return write_disc_slide(tmp_path_factory.mktemp("slides") / "node.tif")
 
 
 @pytest.fixture
