@@ -16,7 +16,7 @@ from napari_metastasis.training.cohort import CohortSlide
 from napari_metastasis.training.cuts import ABSENT, UNKNOWN, GridCut, PatchCut
 from napari_metastasis.training.members import look_at, open_member
 from napari_metastasis.training.places import find_places
-from napari_metastasis.training.spatial import _strips, _turned
+from napari_metastasis.training.spatial import _strips, _turned_alike
 from napari_metastasis.training.windows import FixedEncoder, LearningEncoder, grids_of
 
 SPEC = ModelSpec(name="s", architecture="scannet-small", mpp=0.972, patch_px=96, stride_px=16)
@@ -165,7 +165,7 @@ def test_windows_and_labels_turn_together():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(16 * 9).view(16, 3, 3)
     image = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None].repeat(1, 3, 1, 1)
-    turned, of_turned = _turned(image, labels, generator)
+    turned, of_turned = _turned_alike(image, labels, generator)
     np.testing.assert_array_equal(turned[:, 0, 1::4, 1::4], of_turned)
     assert len({tuple((row - row.min()).flatten().tolist()) for row in of_turned}) > 4, "several views came"
 

@@ -13,6 +13,7 @@ from napari_metastasis.models import RefinerSpec, SpatialNetwork
 from napari_metastasis.settings import AugmentSettings, SpatialTrainSettings
 from napari_metastasis.training.classifier import PatchTraining, one_cycle
 from napari_metastasis.training.cuts import ABSENT
+from napari_metastasis.training.orientations import ORIENTATIONS, turned
 from napari_metastasis.training.spatial_loss import spatial_loss
 from napari_metastasis.training.windows import FixedEncoder, LearningEncoder, grids_of
 
@@ -100,7 +101,7 @@ class SpatialTraining(PatchTraining):
         image, labels, _ = batch
         draw = self.global_step * self.trainer.world_size + self.trainer.global_rank
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw)
-        image, labels = _turned(image, labels, generator)
+        image, labels = _turned_alike(image, labels, generator)
         varied = self.augment(image.float() / 255, draw) * 255
         absent = _strips(labels, self.how.absent_share, generator).to(labels.device)
         answers = self._answers(self._trained(), varied, labels, absent)
@@ -162,14 +163,11 @@ def _cross_entropy(log_odds: Tensor, labels: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp_min(1)
 
 
-def _turned(image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _turned_alike(image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Turn every window, and its labels, by one of the eight symmetries of the square."""
-    turns = torch.randint(0, 8, (len(image),), generator=generator).tolist()
-    images, of_images = torch.empty_like(image), torch.empty_like(labels)
-    for row, turn in enumerate(turns):
-        one, its = image[row].rot90(turn % 4, dims=(1, 2)), labels[row].rot90(turn % 4, dims=(0, 1))
-        images[row], of_images[row] = (one.flip(2), its.flip(1)) if turn >= 4 else (one, its)
-    return images, of_images
+    turns = torch.randint(0, ORIENTATIONS, (len(image),), generator=generator).tolist()
+    both = [[turned(one, turn) for one, turn in zip(each, turns, strict=True)] for each in (image, labels)]
+    return torch.stack(both[0]), torch.stack(both[1])
 
 
 def _strips(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
