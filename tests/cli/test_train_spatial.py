@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from napari_metastasis.models import load_refiner
+from napari_metastasis.models import load_model, load_refiner, save_checkpoint
 
 from .conftest import FIXED_ENGINE, Run
 from .test_train import cohort  # noqa: F401
@@ -58,12 +59,14 @@ def test_the_whole_way(here: Run, cohort: Path, tmp_path: Path) -> None:  # noqa
 
 
 def test_without_a_refiner_nothing_is_refined(here: Run, cohort: Path, tmp_path: Path) -> None:  # noqa: F811
-    from napari_metastasis.models import load_model, refiner_for
-
-    if refiner_for(load_model("scannet-pcam")) is not None:
-        pytest.skip("the shipped model has a refiner")
-    run = here("scan", cohort.parent / "0.tif", "--output", tmp_path / "out", "--refine", *FIXED_ENGINE)
-    run.fails_with("expected a refiner for scannet-pcam", "without --refine")
+    model = load_model("scannet-pcam")
+    next(model.network.parameters()).mul_(1.01)
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, model.network, replace(model.spec, name="other"), {})
+    run = here(
+        "scan", cohort.parent / "0.tif", "--output", tmp_path / "out", "--model", other, "--refine", *FIXED_ENGINE
+    )
+    run.fails_with("expected a refiner for other", "without --refine")
     assert not (tmp_path / "out").exists()
 
 
