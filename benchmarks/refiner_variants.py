@@ -39,6 +39,10 @@ VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
     "lines and columns, both ways, spatial loss": ({**_GRID, "order": "raster-four"}, 1.0),
     "every row, then every column, spatial loss": ({**_GRID, "order": "rows-columns"}, 1.0),
     "lines and columns, both ways, spatial loss, averaged": ({**_GRID, "order": "raster-four", "smoothing": 5}, 1.0),
+    "the same, half as many units and features": (
+        {**_GRID, "order": "raster-four", "smoothing": 5, "hidden": 16, "projected": 15},
+        1.0,
+    ),
 }
 #: What all of them share: not the paper's optimiser, which is for an encoder that learns along.
 TRAINING: dict[str, Any] = {"optimiser": "adamw", "learning_rate": 0.003, "batch_size": BATCH, "ema_decay": 0.99}
@@ -50,7 +54,7 @@ AUGMENTATION: dict[str, Any] = {
 
 def grid_settings(variant: str) -> GridSettings:
     """Return what a variant reads, and how."""
-    return GridSettings(**_SHARED, **VARIANTS[variant][0])  # type: ignore[arg-type]
+    return GridSettings(**(_SHARED | VARIANTS[variant][0]))  # type: ignore[arg-type]
 
 
 def training_settings(variant: str, **changes: Any) -> SpatialTrainSettings:
