@@ -179,9 +179,11 @@ class SlideSession:
         """Return whether every answer of the heatmap has a refined one: nothing is lost where only that is shown."""
         if self.frame is None or self.probabilities is None or self.refined is None:
             return False
+        from napari_metastasis.scanning import any_of_blocks
+
         block = self.refined.frame.stride_px // self.frame.stride_px
-        rows, columns = np.nonzero(~np.isnan(self.probabilities))
-        return not bool(np.isnan(self.refined.probabilities[rows // block, columns // block]).any())
+        answered = any_of_blocks(~np.isnan(self.probabilities), block)
+        return not bool((answered & np.isnan(self.refined.probabilities)).any())
 
     def set_share(self, share: float) -> None:
         """Change the share of the refined probability in what lesions are read from."""

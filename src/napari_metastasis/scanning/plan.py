@@ -104,9 +104,13 @@ class ScanPlan:
 def any_of_blocks(cells: BoolArray, block: int) -> BoolArray:
     """Return which squares of ``block`` cells hold any, (rows / block, columns / block) rounded up."""
     rows, columns = (-(-side // block) for side in cells.shape)
-    padded = np.zeros((rows * block, columns * block), np.bool_)
-    padded[: cells.shape[0], : cells.shape[1]] = cells
-    return np.asarray(padded.reshape(rows, block, columns, block).any(axis=(1, 3)), np.bool_)
+    held = np.zeros((rows, columns), np.bool_)
+    # Place by place within a square: many times faster than reducing over its two axes.
+    for y in range(block):
+        for x in range(block):
+            part = cells[y::block, x::block]
+            held[: part.shape[0], : part.shape[1]] |= part
+    return held
 
 
 def roi_cells(frame: HeatmapFrame, roi_px: int, block: int = 1) -> int:
