@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.special import logit
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from napari_metastasis.evaluation.resampling import Resamples
 from napari_metastasis.models import Model, SpatialNetwork
-from napari_metastasis.settings import GridSettings, ScanSettings, SpatialAugmentSettings, SpatialTrainSettings
+from napari_metastasis.settings import (
+    EvaluationSettings,
+    GridSettings,
+    ScanSettings,
+    SpatialAugmentSettings,
+    SpatialTrainSettings,
+)
 from napari_metastasis.training.augment import Augmenter
 from napari_metastasis.training.spatial import SpatialTraining
 from napari_metastasis.training.spatial_loop import RefinerJob
@@ -20,6 +30,8 @@ from napari_metastasis.training.streams import PatchStream
 from napari_metastasis.training.trainer import quiet_lightning
 from napari_metastasis.training.windows import FixedEncoder
 
+#: How finely log-odds are told apart where they are counted, and between which.
+_BINS, _ODDS = 8192, (-20.0, 20.0)
 #: Windows in a batch, of those that are encoded and of those that are trained on.
 BATCH = 32
 #: Grids of 8 x 8 patches, each two strides from the next: 0.25 mm, and as much of a window in every variant.
@@ -54,7 +66,7 @@ AUGMENTATION: dict[str, Any] = {
 
 def grid_settings(variant: str) -> GridSettings:
     """Return what a variant reads, and how."""
-    return GridSettings(**(_SHARED | VARIANTS[variant][0]))  # type: ignore[arg-type]
+    return GridSettings(**(_SHARED | VARIANTS[variant][0]))
 
 
 def training_settings(variant: str, **changes: Any) -> SpatialTrainSettings:
@@ -140,3 +152,22 @@ def train(job: RefinerJob, encoded: Encoded, settings: SpatialTrainSettings, ste
         )  # fmt: skip
         trainer.fit(module, DataLoader(Draws(encoded, settings, steps), batch_size=None))
     return module.finished.spatial.eval().requires_grad_(requires_grad=False)
+
+
+def counted(scores: NDArray[np.float32], is_tumour: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how many scores of normal, then of tumour, lie in each of the bins that log-odds are told apart by."""
+    odds = np.clip(logit(scores.astype(np.float64)), *_ODDS)
+    return np.concatenate([np.histogram(odds[is_tumour == label], _BINS, _ODDS)[0] for label in (False, True)])
+
+
+def auc_of(drawn: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return areas under the curve, (k,), of samples (k, n) of n units, each counted by :func:`counted`."""
+    normal, tumour = np.split((drawn @ counts).astype(np.float64), 2, axis=1)
+    below = np.cumsum(normal, axis=1) - normal / 2
+    return np.asarray((tumour * below).sum(axis=1) / (normal.sum(axis=1) * tumour.sum(axis=1)))
+
+
+def resampled(units: NDArray[np.int64]) -> Resamples:
+    """Return samples of units with replacement, each group by itself, as often as reports have them."""
+    scoring = EvaluationSettings()
+    return Resamples(units, number=scoring.resamples, seed=scoring.seed)

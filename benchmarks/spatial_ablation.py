@@ -19,28 +19,29 @@ from pathlib import Path
 import numpy as np
 import torch
 from ablation import false_detections, interval, run
-from numpy.typing import NDArray
 from refiner_variants import (
     AVERAGED,
     AVERAGING,
     BATCH,
     VARIANTS,
     Encoded,
+    auc_of,
+    counted,
     encode,
     grid_settings,
     job_behind,
     only_averaging,
+    resampled,
     train,
     training_settings,
 )
 
-from napari_metastasis.evaluation.resampling import Resamples, estimate
+from napari_metastasis.evaluation.resampling import estimate
 from napari_metastasis.models import load_model, save_checkpoint, save_refiner
 from napari_metastasis.pipeline.mining_round import mine_cohort
 from napari_metastasis.scanning import Heatmap, never
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
-    EvaluationSettings,
     MiningSettings,
     SamplingSettings,
     ScanSettings,
@@ -50,9 +51,6 @@ from napari_metastasis.slides import open_slide
 from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort
 from napari_metastasis.training.mined_stream import with_hard_negatives
 from napari_metastasis.training.truth import open_truth, tumour_value_of
-
-#: How finely probabilities are told apart when cells are counted.
-_BINS = 4096
 
 
 def encode_windows(cohort: Cohort, name: str, folder: Path, windows: int) -> Encoded:
@@ -83,9 +81,8 @@ def cell_auc(scans: Path, slides: Sequence[CohortSlide], pattern: str) -> str:
 
     Cells that are tumour throughout are told from those that hold none; those on an outline are left out.
     """
-    bins = np.linspace(0, 1, _BINS + 1)
-    counts = np.zeros((len(slides), 2 * _BINS))
-    for number, slide in enumerate(slides):
+    counts = []
+    for slide in slides:
         (path,) = (scans / f"{slide.name}.metastasis").glob(pattern)
         with Heatmap.open(path) as heatmap:
             frame, answers = heatmap.frame, heatmap.probabilities()
@@ -93,20 +90,11 @@ def cell_auc(scans: Path, slides: Sequence[CohortSlide], pattern: str) -> str:
             truth = open_truth(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=1)
             cells = truth.over_cells(frame)
             truth.close()
-        known = np.isfinite(answers)
-        for label, chosen in enumerate((~cells.may_hold, cells.full)):
-            counts[number, label * _BINS : (label + 1) * _BINS] = np.histogram(answers[chosen & known], bins)[0]
-
-    def measure(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        normal, tumour = np.split(drawn @ counts, 2, axis=1)
-        below = np.cumsum(normal, axis=1) - normal / 2
-        pairs = normal.sum(axis=1) * tumour.sum(axis=1)
-        return np.asarray((tumour * below).sum(axis=1) / pairs)[:, None]
-
-    scoring = EvaluationSettings()
+        known = np.isfinite(answers) & (cells.full | ~cells.may_hold)
+        counts.append(counted(answers[known], cells.full[known]))
+    together = np.stack(counts)
     is_tumour = np.array([slide.annotation is not None for slide in slides], dtype=np.int64)
-    resamples = Resamples(is_tumour, number=scoring.resamples, seed=scoring.seed)
-    (found,) = estimate(measure, resamples, width=2 * _BINS)
+    (found,) = estimate(lambda drawn: auc_of(drawn, together)[:, None], resampled(is_tumour), width=together.shape[1])
     return f"{found.value:.4f} ({found.low:.4f}–{found.high:.4f})"
 
 

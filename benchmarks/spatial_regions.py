@@ -22,18 +22,21 @@ from refiner_variants import (
     AVERAGING,
     BATCH,
     VARIANTS,
+    auc_of,
+    counted,
     encode,
     grid_settings,
     job_behind,
     only_averaging,
+    resampled,
     together,
     train,
     training_settings,
 )
 from region_folds import FOLDS, MPP, write_cohort
-from sklearn.metrics import roc_auc_score
 
 from napari_metastasis.evaluation import pixel_probabilities
+from napari_metastasis.evaluation.resampling import estimate
 from napari_metastasis.geometry import Region
 from napari_metastasis.models import Model, Refiner, SpatialNetwork, load_model
 from napari_metastasis.pipeline import prepare_scan
@@ -49,8 +52,7 @@ from napari_metastasis.training.cohort import read_cohort
 from napari_metastasis.training.sampling import SlideStream
 
 _SCAN = ScanSettings(tissue_only=False)
-#: Regions are drawn again as often for an interval, and their pixels thinned, for neighbours say the same.
-_RESAMPLES, _EVERY = 500, 16
+_ALONE = "the encoder alone"
 
 
 def answers(
@@ -84,26 +86,6 @@ def answers(
     return found
 
 
-def pooled(labels: list[NDArray[np.bool_]], scores: list[NDArray[np.float32]]) -> float:
-    """Return the area under the curve over the pixels of all of them."""
-    return float(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
-
-
-def gain_interval(
-    labels: list[NDArray[np.bool_]], before: list[NDArray[np.float32]], after: list[NDArray[np.float32]]
-) -> tuple[float, float]:
-    """Return the 95 % interval of what is gained, regions being drawn again."""
-    draws = np.random.default_rng(2016)
-    thin = [[each[::_EVERY] for each in part] for part in (labels, before, after)]
-    gains = []
-    for _ in range(_RESAMPLES):
-        drawn = draws.integers(0, len(labels), len(labels))
-        truth, old, new = ([part[k] for k in drawn] for part in thin)
-        gains.append(pooled(truth, new) - pooled(truth, old))
-    low, high = np.percentile(gains, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def main() -> None:
     """Encode, train, score and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,9 +99,8 @@ def main() -> None:
     regions = arguments.data.resolve() / "regions"
     names = sorted(path.name for path in (regions / "images").iterdir())
     synthetic = list(read_cohort(arguments.cohort, validation_share=0.15, seed=2016).of("train"))
-    refined: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (AVERAGING, *VARIANTS)}
-    raw: list[NDArray[np.float32]] = []
-    labels: list[NDArray[np.bool_]] = []
+    # Of each region, for whoever answers.
+    counts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in (_ALONE, AVERAGING, *VARIANTS)}
     for fold, held_out in enumerate(np.array_split(np.arange(len(names)), FOLDS)):
         model = load_model(arguments.encoders / f"encoder-{fold}.safetensors")
         with tempfile.TemporaryDirectory() as folder:
@@ -135,25 +116,33 @@ def main() -> None:
             ]
         encoded = together(parts)
         paths = [regions / "images" / names[k] for k in held_out]
-        labels += [read_mask(regions / "masks" / names[k]).ravel() for k in held_out]
+        masks = [read_mask(regions / "masks" / names[k]).ravel() for k in held_out]
         networks = {AVERAGING: only_averaging(model)}
         for name in VARIANTS:
             job = job_behind(model, grid_settings(name))
             networks[name] = train(job, encoded, training_settings(name), arguments.steps)
         for name, network in networks.items():
             both = answers(paths, model, network)
-            refined[name] += [of_refiner for _, of_refiner in both]
+            counts[name] += [counted(refined, mask) for (_, refined), mask in zip(both, masks, strict=True)]
             if name == AVERAGING:
-                raw += [of_encoder for of_encoder, _ in both]
-            of_fold = pooled(labels[-len(paths) :], refined[name][-len(paths) :])
-            print(f"fold {fold + 1}: {name}: {of_fold:.4f}", flush=True)
-    print("\n| what answers | AUC over pixels | gained over the encoder (95 %) |")
+                counts[_ALONE] += [counted(raw, mask) for (raw, _), mask in zip(both, masks, strict=True)]
+        for name, found in counts.items():
+            of_fold = auc_of(np.ones((1, len(masks)), np.int64), np.stack(found[-len(masks) :]))
+            print(f"fold {fold + 1}: {name}: {of_fold[0]:.4f}", flush=True)
+    print("\n| what answers | AUC over pixels (95 %) | gained over the encoder (95 %) |")
     print("|---|---|---|")
-    print(f"| the encoder alone | {pooled(labels, raw):.4f} | |")
-    for name, scores in refined.items():
-        low, high = gain_interval(labels, raw, scores)
-        gained = pooled(labels, scores) - pooled(labels, raw)
-        print(f"| {name} | {pooled(labels, scores):.4f} | {gained:+.4f} ({low:+.4f} to {high:+.4f}) |")
+    units = resampled(np.zeros(len(names), np.int64))
+    before = np.stack(counts[_ALONE])
+    for name, found in counts.items():
+        after = np.stack(found)
+
+        def measure(drawn: NDArray[np.int64], after: NDArray[np.int64] = after) -> NDArray[np.float64]:
+            areas = [auc_of(drawn, each) for each in (after, before)]
+            return np.stack([areas[0], areas[0] - areas[1]], axis=1)
+
+        area, gain = estimate(measure, units, width=4 * after.shape[1])
+        gained = "" if name == _ALONE else f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+        print(f"| {name} | {area.value:.4f} ({area.low:.4f}–{area.high:.4f}) | {gained} |", flush=True)
 
 
 if __name__ == "__main__":

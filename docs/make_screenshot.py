@@ -1,4 +1,4 @@
-"""Make docs/images/window.png: the whole window, with the sample slide scanned.
+"""Make docs/images/window.png: the whole window, with the sample slide scanned and refined.
 
 Run it where there is a screen, or under ``xvfb-run -a -s "-screen 0 1600x1200x24 +extension GLX"``.
 """
@@ -62,6 +62,8 @@ def main() -> None:
         rest(1)
         viewer.fit_to_view()
         panel.scan_part.where.setCurrentIndex(panel.scan_part.where.findData("slide"))
+        refine = panel.scan_part.refinement.widgets["refine"]
+        refine.value = refine.enabled
         panel.scan_part.scan()
         desk = workspace.current
         assert desk is not None
