@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,8 @@ from napari_metastasis.errors import ModelError, RefinementWarning, StorageError
 from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.models import Model, Refiner, RefinerSpec, SpatialNetwork
 from napari_metastasis.pipeline import prepare_scan, scan_slide
-from napari_metastasis.scanning import FeatureStore, Heatmap, blend
-from napari_metastasis.settings import DetectionSettings, RefineSettings, ScanSettings, TissueSettings
+from napari_metastasis.scanning import ChosenEngine, FeatureStore, Heatmap, blend, choose_engine
+from napari_metastasis.settings import NOT_REFINED, DetectionSettings, RefineSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide
 
 SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
@@ -170,12 +171,27 @@ def test_a_region_is_refined_as_in_the_whole_slide(slide, model, refiner, once, 
     outside = np.ones(refined.shape, bool)
     outside[wanted.slices] = False
     assert np.isnan(refined[outside]).all()
-    # More is scanned than is refined: what has a say.
-    near = wanted.grown(refiner.spec.reach_cells)
-    assert np.isfinite(raw[2 * near.y : 2 * near.bottom, 2 * near.x : 2 * near.right]).all()
-    assert np.isnan(raw).any()
+    # More is encoded, because it has a say, but nothing outside the region is answered or becomes a lesion.
+    asked = np.zeros(raw.shape, bool)
+    asked[result.frame.cells_over(region).slices] = True
+    np.testing.assert_array_equal(np.isfinite(raw), asked)
+    np.testing.assert_array_equal(np.isfinite(result.probabilities), asked)
+    again = run(slide, model, tmp_path / "out", refiner=refiner, refine=REFINE, region=region)
+    assert again.mpx_per_s == 0, "what was encoded around it is not encoded again"
     assert run(slide, model, tmp_path / "out", refiner=refiner, refine=REFINE).finished
     np.testing.assert_allclose(maps(tmp_path / "out")[1], whole, atol=1e-3)
+
+
+def test_an_engine_that_encodes_scans_where_nobody_keeps_features(slide, model, refiner, tmp_path):
+    expected = run(slide, model, tmp_path / "plain")
+    with closing(choose_engine(model, SCAN, refiner=refiner).engine) as engine:
+        chosen = ChosenEngine(engine=engine, roi_px=20, refiner_sha256=refiner.weights_sha256)
+        # Windows of single cells: the network averages squares of four, and one alone has none.
+        options = {"chosen": chosen, "refiner": refiner, "refine": NOT_REFINED, "region": Region(1100, 600, 60, 60)}
+        found = run(slide, model, tmp_path / "out", scan=replace(SCAN, roi_px=20), **options)
+    answered = np.isfinite(found.probabilities)
+    assert found.finished
+    np.testing.assert_allclose(found.probabilities[answered], expected.probabilities[answered], atol=1e-6)
 
 
 def test_detections_are_read_from_the_share_of_each(slide, model, refiner, once, tmp_path):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_metastasis.errors import (
     ModelError,
     RefinementWarning,
@@ -161,17 +163,22 @@ def prepare_scan(
                 device="cpu" if chosen.engine.name == "openvino" else chosen.engine.device.partition(",")[0],
             )
             on_error.callback(refinement.close)
-        done = heatmap.done
+        done, wanted = heatmap.done, where.asked
         if refinement is not None and refinement.plan.blocks:
+            # Around the region patches are encoded, and their answers are nobody's question.
+            done |= where.beside()
             done &= where.encoded(refinement.features)
+            wanted = where.scanned
         plan = plan_scan(
             where.frame,
-            wanted=where.scanned,
+            wanted=wanted,
             tissue=shows,
             done=done,
             focus=focus,
             roi_px=chosen.roi_px,
-            block=1 if features is None else where.block,
+            # Also where nobody takes the features: the network averages them.
+            block=where.block if chosen.refiner_sha256 else 1,
+            keep=where.asked,
         )
         on_error.pop_all()
     return PreparedScan(
@@ -203,16 +210,19 @@ class _Where:
     ----------
     frame, native
         Of the scan's cells, and of the native ones that are refined.
-    scanned, refined
-        Cells that are answered, and native cells that are refined.
+    asked, refined
+        The scan's cells that are answered, and native cells that are refined.
+    scanned
+        The scan's cells that have a say in either.
     block
         The scan's cells along a side of a native one.
     """
 
     frame: HeatmapFrame
     native: HeatmapFrame
-    scanned: Region
+    asked: Region
     refined: Region
+    scanned: Region
     block: int
 
     @classmethod
@@ -224,15 +234,23 @@ class _Where:
         frame = HeatmapFrame(model=pixels, patch_px=spec.patch_px, stride_px=spec.dense_stride_px(alpha))
         native = HeatmapFrame(model=pixels, patch_px=spec.patch_px, stride_px=spec.stride_px)
         if region is None:
-            return cls(frame, native, Region.of(frame.cells), Region.of(native.cells), alpha)
+            whole = Region.of(frame.cells)
+            return cls(frame, native, whole, Region.of(native.cells), whole, alpha)
         on_slide = _on_slide(region, slide)
-        scanned, refined = frame.cells_over(on_slide), native.cells_over(on_slide)
+        asked, refined = frame.cells_over(on_slide), native.cells_over(on_slide)
+        scanned = asked
         if refiner is not None:
             # Or a cell at the region's edge would be refined with fewer neighbours than in a scan of the whole slide.
             near = refined.grown(refiner.spec.reach_cells).intersection(Region.of(native.cells))
             dense = Region(near.x * alpha, near.y * alpha, near.width * alpha, near.height * alpha)
             scanned = dense.intersection(Region.of(frame.cells))
-        return cls(frame, native, scanned, refined, alpha)
+        return cls(frame, native, asked, refined, scanned, alpha)
+
+    def beside(self) -> BoolArray:
+        """Return which of the scan's cells nobody asked for, bool (rows, columns)."""
+        beside = np.ones(self.frame.cells.shape, np.bool_)
+        beside[self.asked.slices] = False
+        return beside
 
     def encoded(self, features: FeatureStore) -> BoolArray:
         """Return which of the scan's cells have features, bool (rows, columns)."""

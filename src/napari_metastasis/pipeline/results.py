@@ -153,7 +153,7 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
 
 def _finished(prepared: PreparedScan, probabilities: FloatArray) -> bool:
     refinement = prepared.refinement
-    return (refinement is None or refinement.finished) and not bool(np.isnan(probabilities[prepared.plan.needed]).any())
+    return (refinement is None or refinement.finished) and not bool(np.isnan(probabilities[prepared.plan.kept]).any())
 
 
 def _refinement_record(prepared: PreparedScan) -> Mapping[str, Any] | None:

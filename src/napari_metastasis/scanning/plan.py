@@ -73,8 +73,11 @@ class ScanPlan:
     rois
         In the order in which they are to be scanned. No cell is written by two of them.
     needed
-        bool, (rows, columns) of the whole map: the cells that the scan answers. An ROI's other cells stay as they are,
-        so that the heatmap does not depend on where the ROIs happen to lie.
+        bool, (rows, columns) of the whole map: the cells that the network looks at. An ROI's other cells stay as they
+        are, so that the heatmap does not depend on where the ROIs happen to lie.
+    kept
+        bool, (rows, columns) of the whole map: those of them whose answers are stored. The others are looked at for
+        their features alone, which neighbours inside the region are refined by.
     cells_wanted
         Cells of the region asked for.
     cells_without_tissue
@@ -86,6 +89,7 @@ class ScanPlan:
     frame: HeatmapFrame
     rois: tuple[Roi, ...]
     needed: BoolArray = field(repr=False, compare=False)
+    kept: BoolArray = field(repr=False, compare=False)
     cells_wanted: int
     cells_without_tissue: int
     cells_done: int
@@ -128,6 +132,7 @@ def plan_scan(
     focus: Point | None,
     roi_px: int,
     block: int = 1,
+    keep: Region | None = None,
 ) -> ScanPlan:
     """Return the ROIs that answer for every wanted cell that shows tissue and is not answered yet.
 
@@ -150,6 +155,8 @@ def plan_scan(
         Side of the largest read window, in model pixels. It bounds memory and changes no answer.
     block
         Cells along a side of squares that no ROI parts: those whose features are averaged.
+    keep
+        Cells whose answers are stored; ``None`` for all that are wanted.
 
     Raises
     ------
@@ -174,6 +181,9 @@ def plan_scan(
     if done is not None:
         needed &= ~done
     cells_needed = int(np.count_nonzero(needed))
+    kept = needed if keep is None else np.zeros_like(needed)
+    if keep is not None:
+        kept[keep.slices] = needed[keep.slices]
     center = wanted.center if focus is None else _corner_at(frame, focus)
     parts = wanted.split(roi_cells(frame, roi_px, block))
     rois = [Roi.of(frame, cut, block) for part in parts if not (cut := _bounding(needed, part, block)).is_empty]
@@ -190,6 +200,7 @@ def plan_scan(
         frame=frame,
         rois=tuple(sorted(rois, key=nearest)),
         needed=needed,
+        kept=kept,
         cells_wanted=wanted.size.area,
         cells_without_tissue=wanted.size.area - cells_with_tissue,
         cells_done=cells_with_tissue - cells_needed,

@@ -162,7 +162,7 @@ def scan(
             answers = answers[: roi.write.height, : roi.write.width]
             if np.isnan(answers[needed]).any():
                 raise _no_numbers(engine)
-            answers[~needed] = np.nan
+            answers[~plan.kept[roi.write.slices]] = np.nan
             _store(features, roi, encoded, needed, engine)
             heatmap.write(roi.write, answers)
             model_px = roi.write.size.area * plan.frame.stride_px**2
