@@ -14,8 +14,8 @@ import torch
 from dark_model import dark_model
 from disc_slide import DISC_CENTER, write_disc_slide
 from napari_metastasis.errors import ModelError, RefinementWarning, StorageError
-from napari_metastasis.geometry import Point, Region, Size
-from napari_metastasis.models import Model, Refiner, RefinerSpec, SpatialNetwork
+from napari_metastasis.geometry import HeatmapFrame, Point, Region, Size
+from napari_metastasis.models import Model, Refiner, RefinerSpec, SpatialNetwork, load_model
 from napari_metastasis.pipeline import prepare_scan, scan_slide
 from napari_metastasis.scanning import ChosenEngine, FeatureStore, Heatmap, blend, choose_engine
 from napari_metastasis.settings import NOT_REFINED, DetectionSettings, RefineSettings, ScanSettings, TissueSettings
@@ -210,6 +210,21 @@ def test_detections_are_read_from_the_share_of_each(slide, model, refiner, once,
     np.testing.assert_allclose(
         blend(raw[part.slices], frame, refined, native, 0.4, part), found[0.4].probabilities[part.slices], atol=1e-6
     )
+
+
+@pytest.mark.parametrize("alpha", [1, 2, 4, 8])
+def test_a_blend_has_the_answer_of_the_native_cell_around_each(slide, alpha):
+    spec = load_model("scannet-pcam").spec
+    pixels = slide.frame(spec.mpp)
+    frame = HeatmapFrame(model=pixels, patch_px=spec.patch_px, stride_px=spec.dense_stride_px(alpha))
+    native = HeatmapFrame(model=pixels, patch_px=spec.patch_px, stride_px=spec.stride_px)
+    draws = np.random.default_rng(5)
+    raw, refined = (draws.random(each.cells.shape, np.float32) for each in (frame, native))
+    mixed = blend(raw, frame, refined, native, 1.0)
+    assert mixed.max() == refined.max(), "no peak is lowered"
+    for row, column in draws.integers(0, frame.cells.shape, (200, 2)):
+        cell = native.cell_at(frame.cell_center(float(column), float(row)))
+        assert mixed[row, column] == refined[round(cell.y), round(cell.x)]
 
 
 def test_where_nothing_is_refined_the_scan_counts(once):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_metastasis.geometry import HeatmapFrame, Region
 
@@ -21,7 +20,10 @@ def blend(
     share: float,
     cells: Region | None = None,
 ) -> FloatArray:
-    """Return probabilities on the scan's cells: its own answers, and refined ones interpolated between cell centres.
+    """Return probabilities on the scan's cells: its own answers, and that of the native cell that each lies in.
+
+    A native cell is a square of whole cells, whose middle is its own. Nothing is interpolated: what is highest in the
+    refined map is as high in the blend.
 
     Parameters
     ----------
@@ -41,24 +43,13 @@ def blend(
     if share == 0:
         return raw.copy()
     cells = Region.of(frame.cells) if cells is None else cells
-    rows = np.array([native.cell_at(frame.cell_center(0, row)).y for row in range(cells.y, cells.bottom)])
-    columns = np.array([native.cell_at(frame.cell_center(column, 0)).x for column in range(cells.x, cells.right)])
-    # Cut to what the part needs, so that a small piece of a large map costs little.
-    top, left = (max(0, int(np.floor(places[0]))) for places in (rows, columns))
-    bottom, right = (int(np.ceil(places[-1])) + 1 for places in (rows, columns))
-    part = refined[top:bottom, left:right]
-    known = ~np.isnan(part)
-    if not known.any():
-        return raw.copy()
-    places = np.meshgrid(rows - top, columns - left, indexing="ij")
-
-    def between(values: npt.NDArray[np.float32]) -> FloatArray:
-        return np.asarray(ndimage.map_coordinates(values, places, order=1, mode="nearest"), np.float32)
-
-    # Cells without an answer have no weight: the others around a place speak for it.
-    weight = between(known.astype(np.float32))
-    total = between(np.where(known, part, np.float32(0)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        interpolated = total / weight
-    mixed = share * interpolated + (1 - share) * raw
-    return np.where(weight > 0, mixed, raw).astype(np.float32)
+    block = native.stride_px // frame.stride_px
+    rows, columns = np.arange(cells.y, cells.bottom) // block, np.arange(cells.x, cells.right) // block
+    blended = refined[rows[:, None], columns]
+    unrefined = np.isnan(blended)
+    if share != 1:
+        blended *= np.float32(share)
+        blended += np.float32(1 - share) * raw
+    blended[unrefined | np.isnan(raw)] = np.nan
+    np.copyto(blended, raw, where=unrefined)
+    return blended
