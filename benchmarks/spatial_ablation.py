@@ -82,12 +82,13 @@ def cell_auc(scans: Path, slides: Sequence[CohortSlide], pattern: str) -> str:
     Cells that are tumour throughout are told from those that hold none; those on an outline are left out.
     """
     counts = []
+    tumour_value = tumour_value_of(slides)
     for slide in slides:
         (path,) = (scans / f"{slide.name}.metastasis").glob(pattern)
         with Heatmap.open(path) as heatmap:
             frame, answers = heatmap.frame, heatmap.probabilities()
         with open_slide(slide.path) as opened:
-            truth = open_truth(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=1)
+            truth = open_truth(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=tumour_value)
             cells = truth.over_cells(frame)
             truth.close()
         known = np.isfinite(answers) & (cells.full | ~cells.may_hold)

@@ -338,6 +338,23 @@ def test_what_is_not_to_be_kept_goes_once_it_is_done_with(slide, model, refiner,
     assert again.mpx_per_s == 0, "what is refined is not encoded again"
 
 
+def test_what_one_scan_kept_another_does_not_throw_away(slide, model, refiner, tmp_path):
+    part, unkept = Region(1000, 500, 100, 100), replace(REFINE, keep_features=False)
+    run(slide, model, tmp_path / "out", refiner=refiner, refine=KEEP)
+    run(slide, model, tmp_path / "out", refiner=refiner, refine=unkept, region=part)
+    assert list((tmp_path / "out").glob("features-*"))
+    assert run(slide, model, tmp_path / "out", refiner=refiner, refine=REFINE).mpx_per_s == 0
+    # And what is asked to be kept is, whoever made it.
+    seen = []
+    run(
+        slide, model, tmp_path / "other", refiner=refiner, refine=unkept,
+        progress=lambda *done: seen.append(done), should_stop=lambda: len(seen) > 4,
+    )  # fmt: skip
+    run(slide, model, tmp_path / "other", refiner=refiner, refine=KEEP, region=part)
+    run(slide, model, tmp_path / "other", refiner=refiner, refine=unkept, region=part)
+    assert list((tmp_path / "other").glob("features-*"))
+
+
 def test_another_density_than_the_refiners_is_remarked_on(slide, model, refiner, tmp_path):
     with pytest.warns(RefinementWarning, match="expected dense coefficient 2, which mover was trained at, got 1"):
         run(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_metastasis.errors import ModelError, UnknownModelError, WeightsError
+from napari_metastasis.errors import ModelError, RefinementWarning, UnknownModelError, WeightsError
 from napari_metastasis.models import (
     ORDERS,
     Model,
@@ -275,10 +275,23 @@ def test_names_that_would_mislead_are_refused(tmp_path):
         add_model(copy)
 
 
+def test_what_ships_refines_what_ships():
+    shipped = [entry for entry in list_refiners() if entry.shipped]
+    assert shipped
+    for entry in shipped:
+        refiner = load_refiner(entry.name)
+        assert refiner.spec.name == entry.name
+        # Trained on these very weights, and no others.
+        refiner.check(load_model(refiner.spec.encoder))
+        assert entry.path.stat().st_size < 1e6
+        assert "not a medical device" in refiner.card["warning"].lower()
+
+
 def test_a_card_of_another_version_hides_no_model(tmp_path):
     model = load_model("scannet-pcam")
+    shipped = refiner_for(model)
     entry = add_refiner(own_refiner(tmp_path, model, "newer"))
     card = entry.path.with_suffix(".json")
     card.write_text(card.read_text().replace('"grid":', '"lattice":'))
-    assert refiner_for(model) is None
-    assert load_with_refiner("scannet-pcam").refiner is None
+    with pytest.warns(RefinementWarning, match=r"newer\.safetensors is passed over"):
+        assert refiner_for(model).weights_sha256 == shipped.weights_sha256

@@ -212,7 +212,7 @@ def _evaluate_cohort(
     folder = evaluation_output(cohort.origin, loaded.spec.name) if output is None else output
     # Before slides are looked at; and nobody who only measures wants the encoded patches of a whole cohort.
     check_refiner(loaded, both.refiner, how["refine"])
-    how["refine"] = replace(how["refine"], keep_features=how["refine"].refine)
+    how["refine"] = replace(how["refine"], keep_features=False)
     where = folder / ("report-refined" if how["refine"].refine else "report")
     # Said before hours are spent.
     prepare_report(where)

@@ -31,7 +31,7 @@ __all__ = ["spatial"]
 _LEARNING = {"resnet34": 0.243}
 
 
-@with_settings("settings", SpatialTrainSettings, panel="Training", leave_out=("tie_orientations",))
+@with_settings("settings", SpatialTrainSettings, panel="Training", leave_out=("tie_orientations", "label_smoothing"))
 @with_settings("grid", GridSettings, panel="Grids", flags={"residual": "--residual/--no-residual"})
 @with_settings("augment", SpatialAugmentSettings, panel="Augmentation", leave_out=("affine_share",))
 @with_settings("sampling", SamplingSettings, panel="Slides")

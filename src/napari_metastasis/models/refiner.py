@@ -57,8 +57,8 @@ class RefinerSpec:
     residual
         Whether the LSTM's answer is added to the encoder's log-odds, rather than taking its place as in the paper.
     smoothing
-        Patches along a side of the square around each over which these log-odds are averaged first, by weights that
-        are learnt; odd, and 1 leaves them as they are.
+        Patches of the grid along a side of the square around each over which these log-odds are averaged first, by
+        weights that are learnt; odd, and 1 leaves them as they are.
     dense_coefficient
         The one that it was trained at.
     """
@@ -88,8 +88,11 @@ class RefinerSpec:
             raise ModelError(
                 f"expected a window step that divides the grid of {self.grid}, got {self.window_step}; choose another"
             )
-        if self.smoothing < 1 or self.smoothing % 2 == 0:
-            raise ModelError(f"expected an odd number of patches to average over, got {self.smoothing}; choose another")
+        if self.smoothing % 2 == 0 or not 1 <= self.smoothing <= 2 * self.grid - 1:
+            raise ModelError(
+                f"expected to average over an odd number of patches, at most {2 * self.grid - 1} in a grid of "
+                f"{self.grid}, got {self.smoothing}; choose another"
+            )
         if self.smoothing > 1 and not self.residual:
             raise ModelError("expected no smoothing where the encoder's log-odds are not added; use --residual with it")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_metastasis.errors import ModelError, UnknownModelError
+from napari_metastasis.errors import ModelError, RefinementWarning, UnknownModelError
 from napari_metastasis.models.checkpoint import Model
 from napari_metastasis.models.encoder import Encoder, feature_layer
 from napari_metastasis.models.refiner import RefinerSpec, SpatialNetwork
@@ -102,7 +103,10 @@ def save_refiner(path: Path, network: SpatialNetwork, card: Mapping[str, Any]) -
 
 def _load(path: Path) -> Refiner:
     stored = read_weights(path)
-    spec = RefinerSpec.from_json(stored.spec)
+    try:
+        spec = RefinerSpec.from_json(stored.spec)
+    except ModelError as error:
+        raise ModelError(f"{error} ({path})") from error
     network = SpatialNetwork(spec)
     stored.fill(network, f"{spec.order} refiner")
     return Refiner(spec=spec, network=network, weights_sha256=stored.sha256, card=stored.card)
@@ -127,7 +131,13 @@ def load_refiner(name: str | Path) -> Refiner:
 
 
 def refiner_for(model: Model) -> Refiner | None:
-    """Return the refiner that was trained on a model's features, the user's latest own before one that ships."""
+    """Return the refiner that was trained on a model's features, the user's latest own before one that ships.
+
+    Warns
+    -----
+    RefinementWarning
+        If one cannot be read, and is passed over.
+    """
     entries = list_refiners()
     own = sorted((entry for entry in entries if not entry.shipped), key=_written, reverse=True)
     for entry in (*own, *(entry for entry in entries if entry.shipped)):
@@ -135,8 +145,9 @@ def refiner_for(model: Model) -> Refiner | None:
             # The card alone: of all these weights, only one refiner's are needed.
             if read_spec(entry.path).get("encoder_sha256") == model.weights_sha256:
                 return _load(entry.path)
-        except ModelError:
-            continue  # a damaged one, or one of another version, is named where it is asked for by name
+        except ModelError as error:
+            # One of another version, or damaged: another one answers in its place, and not without a word.
+            warnings.warn(f"{entry.path} is passed over: {error}", RefinementWarning, stacklevel=2)
     return None
 
 

@@ -290,6 +290,7 @@ def _open_features(
             views=scan.augment_views,
             features=refiner.spec.features,
             identity=whole,
+            keep=refine.keep_features,
         )
     except StorageError as error:
         if refine.refine:

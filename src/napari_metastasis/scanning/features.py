@@ -34,7 +34,7 @@ FEATURES_VERSION = 1
 #: Side of a chunk in native cells: about an ROI, and 256 KiB for 32 features.
 _CHUNK_CELLS = 64
 _PRESENT_CHUNK_CELLS = 512
-_OWN = "napari_metastasis"
+_OWN, _KEPT = "napari_metastasis", "kept"
 _LARGEST = float(np.finfo(np.float16).max)
 #: What zarr and its codecs raise for a chunk that was cut short or altered.
 _DAMAGED = (ValueError, RuntimeError)
@@ -60,6 +60,7 @@ class FeatureStore:
         try:
             with storage_errors(path):
                 group = zarr.open_group(path, mode="r+")
+                self._is_kept = bool(group.attrs.get(_KEPT, True))
                 found, present = group["features"], group["present"]
                 assert isinstance(found, zarr.Array)
                 assert isinstance(present, zarr.Array)
@@ -80,7 +81,7 @@ class FeatureStore:
 
     @classmethod
     def open_or_create(
-        cls, path: Path, *, cells: Size, views: int, features: int, identity: Mapping[str, Any]
+        cls, path: Path, *, cells: Size, views: int, features: int, identity: Mapping[str, Any], keep: bool = True
     ) -> FeatureStore:
         """Return the store found at ``path``, or a new one.
 
@@ -96,6 +97,8 @@ class FeatureStore:
             Numbers kept of each.
         identity
             Everything that decides them, as plain values.
+        keep
+            Whether :meth:`discard` leaves them. What an earlier scan kept stays kept, and what is to be kept now is.
 
         Raises
         ------
@@ -105,7 +108,7 @@ class FeatureStore:
         wanted = {"features_version": FEATURES_VERSION, "identity": dict(identity)}
         made = not path.exists()
         if made:
-            _create(path, (views, *cells.shape, features), wanted)
+            _create(path, (views, *cells.shape, features), {_OWN: wanted, _KEPT: keep})
         try:
             with storage_errors(path):
                 stored = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"][_OWN]
@@ -115,10 +118,15 @@ class FeatureStore:
             raise StorageError(f"expected features of this scan at {path}, got those of another; move them away")
         store = cls(path, cells, views=views, features=features)
         store._made = made
+        if keep and not store._is_kept:
+            with storage_errors(path):
+                zarr.open_group(path, mode="r+").attrs[_KEPT] = store._is_kept = True
         return store
 
     def discard(self) -> None:
-        """Take everything away: who asked for it not to be kept is done with it."""
+        """Take everything away, unless some scan asked for it to be kept: who asked for nothing is done with it."""
+        if self._is_kept:
+            return
         with self._guard:
             shutil.rmtree(self.path, ignore_errors=True)
             self._made = False
@@ -235,7 +243,7 @@ def _create(path: Path, shape: tuple[int, int, int, int], attributes: Mapping[st
     partial = path.with_name(f".{secrets.token_hex(8)}.part")
     with storage_errors(path):
         try:
-            group = zarr.create_group(store=partial, zarr_format=3, attributes={_OWN: dict(attributes)})
+            group = zarr.create_group(store=partial, zarr_format=3, attributes=dict(attributes))
             group.create_array(
                 "features",
                 shape=shape,

@@ -54,11 +54,6 @@ class RefinePlan:
     expected: BoolArray = field(repr=False, compare=False)
     halo_cells: int
 
-    @property
-    def cells(self) -> int:
-        """Return how many cells are refined."""
-        return int(np.count_nonzero(self.needed))
-
     def around(self, block: Region) -> Region:
         """Return the cells whose features a block needs; they may reach past the map."""
         return block.grown(self.halo_cells)

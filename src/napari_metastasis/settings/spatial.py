@@ -34,8 +34,8 @@ class GridSettings:
     )
     smoothing: int = setting(
         1,
-        "Patches along a side of the square over which these log-odds are averaged first, by weights that are learnt; "
-        "an odd number, and 1 leaves them as they are.",
+        "Patches of the grid along a side of the square over which these log-odds are averaged first, by weights that "
+        "are learnt; an odd number, and 1 leaves them as they are.",
         minimum=1,
         maximum=63,
     )
