@@ -58,7 +58,7 @@ typecheck: env  ## Types, strictly
 
 .PHONY: benchmarks
 benchmarks: env  ## Measure again what docs/benchmarks.md states
-	for name in dense_scan architectures scan_end_to_end memory lesion_slider napari_window; do \
+	for name in dense_scan architectures scan_end_to_end refinement memory lesion_slider napari_window; do \
 	  echo "== $$name"; $(SCREEN) $(BIN)/python "benchmarks/$$name.py"; \
 	done
 	if [ -d $(REAL_DATA) ]; then \
