@@ -22,7 +22,7 @@ class RefineSettings:
     )
     keep_features: bool = setting(
         True,
-        "Keep the encoded patches of a scan, so that it can be refined later: some two times the heatmap, for each view.",
+        "Keep the encoded patches of a scan, so that it can be refined later: some twice the heatmap for each view.",
     )
 
     def __post_init__(self) -> None:
