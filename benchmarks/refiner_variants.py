@@ -38,7 +38,7 @@ BATCH = 32
 _GRID = {"grid": 8, "grid_step": 2, "window_step": 4}
 _ALONE = {"grid": 1, "grid_step": 16, "window_step": 1}
 _SHARED = {"hidden": 32, "projected": 31, "residual": True}
-#: What answers where a refiner was not trained, and what it is then called.
+#: What :data:`AVERAGED` is called in the tables.
 AVERAGING = "its log-odds, averaged over neighbours"
 #: Not trained at all: a refiner begins with the encoder's log-odds, averaged over 5 x 5 patches by a Gaussian.
 AVERAGED = GridSettings(**_SHARED, **_GRID, order="raster-four", smoothing=5)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ slides (``napari-metastasis sample cohort``). The model, which stays as it is, i
 its false positives; windows of these slides, a quarter of them around such places, are encoded once, varied as in
 training, and every refiner is trained on the same ones, differing in one thing. Two controls tell what is the
 neighbours' doing: a refiner that reads each patch alone, and one that was not trained and averages. What is done is
-kept in FOLDER; the table has 95 % intervals over slides.
+kept in FOLDER, so that other options need another one; the table has 95 % intervals over slides.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_metastasis.models import load_model, load_refiner, save_checkpoint
+from napari_metastasis.models import add_refiner, load_model, load_refiner, save_checkpoint, save_refiner
 
 from .conftest import FIXED_ENGINE, Run
 from .test_train import cohort  # noqa: F401
@@ -85,3 +85,15 @@ def test_what_it_refuses(here: Run, cohort: Path, tmp_path: Path, options: tuple
     for word in words:
         assert word in run.err
     assert not (tmp_path / "run" / "spatial").exists()
+
+
+def test_a_refiner_that_cannot_be_read_hides_no_other(here: Run, tmp_path: Path) -> None:
+    older = load_refiner("spatial-scannet")
+    older.network.spec = replace(older.spec, name="older")
+    save_refiner(tmp_path / "older.safetensors", older.network, {})
+    card = add_refiner(tmp_path / "older.safetensors").path.with_suffix(".json")
+    card.write_text(card.read_text().replace('"smoothing"', '"averaging"'))
+    run = here("models", "list", "--json")
+    assert run.status == 0, run
+    assert [refiner["name"] for refiner in run.json["refiners"]] == ["spatial-scannet"]
+    assert "older is left out: expected a refiner's card" in run.err

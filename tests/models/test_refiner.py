@@ -293,5 +293,5 @@ def test_a_card_of_another_version_hides_no_model(tmp_path):
     entry = add_refiner(own_refiner(tmp_path, model, "newer"))
     card = entry.path.with_suffix(".json")
     card.write_text(card.read_text().replace('"grid":', '"lattice":'))
-    with pytest.warns(RefinementWarning, match=r"newer\.safetensors is passed over"):
+    with pytest.warns(RefinementWarning, match=r"refiner newer is passed over: .*newer\.safetensors"):
         assert refiner_for(model).weights_sha256 == shipped.weights_sha256

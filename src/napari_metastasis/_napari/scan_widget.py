@@ -117,6 +117,8 @@ class ScanWidget(Part):
         inner = form_layout()
         inside.setLayout(inner)
         self.advanced.add_to(inner)
+        self.keeping = SettingsForm(RefineSettings, ("keep_features",))
+        self.keeping.add_to(inner)
         self.results_button = QPushButton("beside the slide")
         self.results_button.setToolTip(
             "Folder for heatmap, detections and lesions; choose another one where the slides' folder is read-only"
@@ -234,7 +236,9 @@ class ScanWidget(Part):
                 scan=self._settings(),
                 tissue=TissueSettings(),
                 detection=desk.session.detection,
-                refine=RefineSettings(**self.refinement.values, refined_share=desk.session.refined_share),
+                refine=RefineSettings(
+                    **self.refinement.values, **self.keeping.values, refined_share=desk.session.refined_share
+                ),
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
             )
         except MetastasisError as error:

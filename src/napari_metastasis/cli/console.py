@@ -68,7 +68,8 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
     table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for position, column in enumerate(columns):
         numbers = bool(rows) and all(_is_number(row[position]) for row in rows)
-        table.add_column(column, justify="right" if numbers else "left")
+        # What a row is called can be copied whole.
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=position == 0)
     for row in rows:
         table.add_row(*row)
     # Made here and not kept, so that it writes to whatever standard output is now.

@@ -111,7 +111,11 @@ def evaluate(
         ),
     ] = DEFAULT_MODEL,
     refiner: Annotated[
-        str, typer.Option(help="The refiner's name or file; the model's own by default.", rich_help_panel=_COHORT)
+        str,
+        typer.Option(
+            help="The refiner's name or file, to refine with it; with --refine, the model's own by default.",
+            rich_help_panel=_COHORT,
+        ),
     ] = "",
     detections: Annotated[
         Path | None,

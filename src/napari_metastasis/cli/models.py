@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from napari_metastasis.cli.console import say, say_json, say_table
+from napari_metastasis.cli.console import note, say, say_json, say_table
+from napari_metastasis.errors import ModelError
+
+if TYPE_CHECKING:
+    from napari_metastasis.models import ZooEntry
 
 __all__ = ["app"]
+
+_Loaded = TypeVar("_Loaded")
 
 app = typer.Typer(help="See which models there are, and keep your own.")
 
@@ -21,15 +28,21 @@ def list_(
     """List the models and refiners that 'scan --model' takes by name."""
     from napari_metastasis.models import list_models, list_refiners, load_model, load_refiner
 
-    entries = list_models()
-    models = [load_model(entry.name) for entry in entries]
-    refining = list_refiners()
-    refiners = [load_refiner(entry.name) for entry in refining]
+    def readable(entries: Sequence[ZooEntry], load: Callable[[str], _Loaded]) -> list[tuple[ZooEntry, _Loaded]]:
+        found = []
+        for entry in entries:
+            try:
+                found.append((entry, load(entry.name)))
+            except ModelError as error:
+                note(f"{entry.name} is left out: {error}")
+        return found
+
+    models, refiners = readable(list_models(), load_model), readable(list_refiners(), load_refiner)
     if as_json:
         say_json(
             {
-                "models": [model.spec.to_json() for model in models],
-                "refiners": [refiner.spec.to_json() for refiner in refiners],
+                "models": [model.spec.to_json() for _, model in models],
+                "refiners": [refiner.spec.to_json() for _, refiner in refiners],
             }
         )
         return
@@ -45,7 +58,7 @@ def list_(
                 model.weights_sha256[:8],
                 "shipped" if entry.shipped else "yours",
             )
-            for entry, model in zip(entries, models, strict=True)
+            for entry, model in models
         ],
     )
     if refiners:
@@ -61,7 +74,7 @@ def list_(
                     refiner.weights_sha256[:8],
                     "shipped" if entry.shipped else "yours",
                 )
-                for entry, refiner in zip(refining, refiners, strict=True)
+                for entry, refiner in refiners
             ],
         )
 

@@ -45,7 +45,11 @@ def scan(
         ),
     ] = DEFAULT_MODEL,
     refiner: Annotated[
-        str, typer.Option(help="The refiner's name or file; the model's own by default.", rich_help_panel="Refinement")
+        str,
+        typer.Option(
+            help="The refiner's name or file, to refine with it; with --refine, the model's own by default.",
+            rich_help_panel="Refinement",
+        ),
     ] = "",
     region: Annotated[
         tuple[int, int, int, int] | None,

@@ -130,8 +130,10 @@ class RefinerSpec:
             If a field is missing, unknown or of the wrong kind.
         """
         kinds = {each.name: type(values.get(each.name)).__name__ for each in fields(cls)}
-        if set(values) != set(kinds) or any(kinds[each.name] != each.type for each in fields(cls)):
-            raise ModelError(f"expected a refiner's card with {sorted(kinds)}, got {dict(values)}; correct its card")
+        wrong = [each.name for each in fields(cls) if kinds[each.name] != each.type]
+        if wrong or (unknown := sorted(set(values) - set(kinds))):
+            what = f"{', '.join(wrong)} missing or of another kind" if wrong else f"also {', '.join(unknown)}"
+            raise ModelError(f"expected a refiner's card with {', '.join(kinds)}, got {what}; correct its card")
         return cls(**values)
 
 

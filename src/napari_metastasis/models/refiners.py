@@ -147,7 +147,7 @@ def refiner_for(model: Model) -> Refiner | None:
                 return _load(entry.path)
         except ModelError as error:
             # One of another version, or damaged: another one answers in its place, and not without a word.
-            warnings.warn(f"{entry.path} is passed over: {error}", RefinementWarning, stacklevel=2)
+            warnings.warn(f"refiner {entry.name} is passed over: {error}", RefinementWarning, stacklevel=2)
     return None
 
 

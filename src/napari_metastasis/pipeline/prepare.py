@@ -74,8 +74,8 @@ def prepare_scan(
     refine
         Whether the map is refined, and encoded patches are kept.
     region
-        Level-0 pixels to scan; ``None`` for the whole slide. Where it is refined, as much around it is scanned as has a
-        say in it.
+        Level-0 pixels to scan; ``None`` for the whole slide. Where it is refined, as much around it is encoded as has a
+        say in it; nothing outside is answered.
     focus
         Level-0 location to begin at; ``None`` for the middle.
     output

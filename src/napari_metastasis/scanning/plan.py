@@ -79,7 +79,7 @@ class ScanPlan:
         bool, (rows, columns) of the whole map: those of them whose answers are stored. The others are looked at for
         their features alone, which neighbours inside the region are refined by.
     cells_wanted
-        Cells of the region asked for.
+        Cells whose answers were asked for.
     cells_without_tissue
         Those of them that are skipped because they show glass.
     cells_done
@@ -93,11 +93,6 @@ class ScanPlan:
     cells_wanted: int
     cells_without_tissue: int
     cells_done: int
-
-    @property
-    def cells(self) -> int:
-        """Return how many cells the scan answers."""
-        return self.cells_wanted - self.cells_without_tissue - self.cells_done
 
     @property
     def model_px(self) -> int:
@@ -177,13 +172,12 @@ def plan_scan(
     needed[wanted.slices] = True
     if tissue is not None:
         needed &= tissue
-    cells_with_tissue = int(np.count_nonzero(needed))
+    asked = wanted if keep is None else keep
+    cells_with_tissue = int(np.count_nonzero(needed[asked.slices]))
     if done is not None:
         needed &= ~done
-    cells_needed = int(np.count_nonzero(needed))
-    kept = needed if keep is None else np.zeros_like(needed)
-    if keep is not None:
-        kept[keep.slices] = needed[keep.slices]
+    kept = np.zeros_like(needed)
+    kept[asked.slices] = needed[asked.slices]
     center = wanted.center if focus is None else _corner_at(frame, focus)
     parts = wanted.split(roi_cells(frame, roi_px, block))
     rois = [Roi.of(frame, cut, block) for part in parts if not (cut := _bounding(needed, part, block)).is_empty]
@@ -201,9 +195,9 @@ def plan_scan(
         rois=tuple(sorted(rois, key=nearest)),
         needed=needed,
         kept=kept,
-        cells_wanted=wanted.size.area,
-        cells_without_tissue=wanted.size.area - cells_with_tissue,
-        cells_done=cells_with_tissue - cells_needed,
+        cells_wanted=asked.size.area,
+        cells_without_tissue=asked.size.area - cells_with_tissue,
+        cells_done=cells_with_tissue - int(np.count_nonzero(kept)),
     )
 
 

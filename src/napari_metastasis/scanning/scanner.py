@@ -65,7 +65,8 @@ class FinishedRoi:
     cells
         Where the answers lie on the heatmap.
     probabilities
-        float32, (rows, columns) of ``cells``; NaN where the plan needed no answer: glass, or answered before.
+        float32, (rows, columns) of ``cells``; NaN where no answer is kept: glass, answered before, or beside a
+        region that is refined.
     model_px
         Model pixels that this piece answers for.
     done, total
