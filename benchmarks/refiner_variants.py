@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from napari_metastasis.evaluation.resampling import Resamples
 from napari_metastasis.models import Model, SpatialNetwork
 from napari_metastasis.settings import (
+    AugmentSettings,
     EvaluationSettings,
     GridSettings,
     ScanSettings,
-    SpatialAugmentSettings,
     SpatialTrainSettings,
 )
 from napari_metastasis.training.augment import Augmenter
@@ -58,10 +58,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
 }
 #: What all of them share: not the paper's optimiser, which is for an encoder that learns along.
 TRAINING: dict[str, Any] = {"optimiser": "adamw", "learning_rate": 0.003, "batch_size": BATCH, "ema_decay": 0.99}
-AUGMENTATION: dict[str, Any] = {
-    "jitter_brightness": 0.0, "jitter_contrast": 0.0, "jitter_saturation": 0.0, "jitter_hue": 0.0, "stain": 0.35,
-    "hue": 0.06, "background": 0.05, "exposure": 0.3, "gray_share": 0.1, "blur_share": 0.25, "noise_share": 0.2,
-}  # fmt: skip
+#: Varied as the patches are that the encoder learnt from, but for what would move cells off their labels.
+AUGMENTATION = AugmentSettings(affine_share=0.0)
 
 
 def grid_settings(variant: str) -> GridSettings:
@@ -69,9 +67,9 @@ def grid_settings(variant: str) -> GridSettings:
     return GridSettings(**(_SHARED | VARIANTS[variant][0]))
 
 
-def training_settings(variant: str, **changes: Any) -> SpatialTrainSettings:
+def training_settings(variant: str) -> SpatialTrainSettings:
     """Return how a variant is trained."""
-    return SpatialTrainSettings(**(TRAINING | {"beta": VARIANTS[variant][1]} | changes))
+    return SpatialTrainSettings(**TRAINING, beta=VARIANTS[variant][1])
 
 
 def job_behind(model: Model, grid: GridSettings, name: str = "ablation") -> RefinerJob:
@@ -125,7 +123,7 @@ class Stored(nn.Module):
 def encode(job: RefinerJob, stream: PatchStream, batches: int) -> Encoded:
     """Encode the first batches of a stream of windows, varied as in training."""
     encoder = FixedEncoder(job.model, job.dense_coefficient)
-    varied = Augmenter(SpatialAugmentSettings(**AUGMENTATION), 0, turn=False)
+    varied = Augmenter(AUGMENTATION, 0, turn=False)
     features, labels = [], []
     for number in range(batches):
         batch = stream.batch(number)
@@ -141,7 +139,7 @@ def train(job: RefinerJob, encoded: Encoded, settings: SpatialTrainSettings, ste
     """Return a refiner that was trained on stored windows, by the same steps as any other."""
     lightning.seed_everything(settings.seed, verbose=False)
     module = SpatialTraining(
-        job.spec, settings, SpatialAugmentSettings(), total_steps=steps, fixed=Stored()  # type: ignore[arg-type]
+        job.spec, settings, AUGMENTATION, total_steps=steps, fixed=Stored()  # type: ignore[arg-type]
     )  # fmt: skip
     module.augment = Stored()  # type: ignore[assignment]
 

@@ -37,7 +37,7 @@ from refiner_variants import (
 )
 
 from napari_metastasis.evaluation.resampling import estimate
-from napari_metastasis.models import load_model, save_checkpoint, save_refiner
+from napari_metastasis.models import Model, load_model, save_checkpoint, save_refiner
 from napari_metastasis.pipeline.mining_round import mine_cohort
 from napari_metastasis.scanning import Heatmap, never
 from napari_metastasis.settings import (
@@ -53,12 +53,11 @@ from napari_metastasis.training.mined_stream import with_hard_negatives
 from napari_metastasis.training.truth import open_truth, tumour_value_of
 
 
-def encode_windows(cohort: Cohort, name: str, folder: Path, windows: int) -> Encoded:
+def encode_windows(cohort: Cohort, model: Model, folder: Path, windows: int) -> Encoded:
     """Mine the model's false positives on the training slides, and encode windows around them and elsewhere."""
     kept = folder / "windows.pt"
     if kept.exists():
         return Encoded(**torch.load(kept, weights_only=True))
-    model = load_model(name)
     weights = folder / f"{model.spec.name}.safetensors"
     save_checkpoint(weights, model.network, model.spec, model.card)
     slides = cohort.of("train")
@@ -132,7 +131,7 @@ def main() -> None:
     if not (raw / "report" / "evaluation.json").exists():
         run(folder, *measure, "--output", raw)
     print(row("the encoder alone", raw / "report", slides), flush=True)
-    encoded = encode_windows(cohort, arguments.model, folder, arguments.windows)
+    encoded = encode_windows(cohort, model, folder, arguments.windows)
     for number, name in enumerate((AVERAGING, *VARIANTS)):
         weights, scans = folder / f"refiner-{number}.safetensors", folder / f"scans-{number}"
         if not weights.exists():

@@ -93,7 +93,7 @@ def scan_cohort(
     twice = [name for name, count in Counter(slide.name for slide in slides).items() if count > 1]
     if twice:
         raise CohortError(f"expected slides of different names, got {twice[0]} twice; rename one of them")
-    keeps = refiner if refine.refine or refine.keep_features else None
+    keeps = refiner if refine.encodes else None
     chosen = choose_engine(model, scan, refiner=keeps, should_stop=should_stop)
     try:
         for number, slide in enumerate(slides):

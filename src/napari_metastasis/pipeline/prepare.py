@@ -125,7 +125,7 @@ def prepare_scan(
         )
         warnings.warn(text, RefinementWarning, stacklevel=2)
         notes = (*notes, text)
-    keeps = refiner if refine.refine or refine.keep_features else None
+    keeps = refiner if refine.encodes else None
     where = _Where.of(slide, model, scan, region, keeps if refine.refine else None)
     root = default_output(slide) if output is None else output
     # An explicit precision is obeyed, whatever lies there.

@@ -50,6 +50,6 @@ def blend(
     if share != 1:
         blended *= np.float32(share)
         blended += np.float32(1 - share) * raw
-    blended[unrefined | np.isnan(raw)] = np.nan
+    blended[np.isnan(raw)] = np.nan
     np.copyto(blended, raw, where=unrefined)
     return blended

@@ -29,6 +29,11 @@ class RefineSettings:
         """Refuse values out of range."""
         check(self)
 
+    @property
+    def encodes(self) -> bool:
+        """Return whether a scan hands out encoded patches, to be refined now or later."""
+        return self.refine or self.keep_features
+
 
 #: Nothing is refined or kept for it: scans that are looked at once, such as those that are mined.
 NOT_REFINED = RefineSettings(keep_features=False)
