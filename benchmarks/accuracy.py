@@ -18,13 +18,13 @@ from mosaic import write_mosaic
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from napari_metastasis.cohorts.patches import open_patches
 from napari_metastasis.evaluation import evaluate_patches, pixel_probabilities
 from napari_metastasis.models import Model, load_model
-from napari_metastasis.patches import open_patches
-from napari_metastasis.pipeline import scan_slide
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.storage import atomic_text
+from napari_metastasis.workflows.scan import scan_slide
 
 
 def region_pixels(

@@ -45,9 +45,9 @@ def _scan(path: Path, arguments: argparse.Namespace) -> None:
     from scan_end_to_end import _model
 
     from napari_metastasis.geometry import Region
-    from napari_metastasis.pipeline import scan_slide
     from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
     from napari_metastasis.slides import open_slide
+    from napari_metastasis.workflows.scan import scan_slide
 
     middle = (arguments.side_px - arguments.region_px) // 2
     with open_slide(path) as slide, tempfile.TemporaryDirectory() as output:

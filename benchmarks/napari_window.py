@@ -24,7 +24,7 @@ from slides_for_benchmarks import write_repeated_slide
 
 from napari_metastasis._napari.app import make_viewer
 from napari_metastasis._napari.compat import camera_of
-from napari_metastasis._napari.desk import Desk
+from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.workspace import Workspace
 
 _HEARTBEAT_MS = 5
@@ -71,7 +71,7 @@ class Heartbeat:
         return np.array(self.gaps_ms)
 
 
-def pan(workspace: Workspace, desk: Desk, seconds: float) -> None:
+def pan(workspace: Workspace, desk: SlideController, seconds: float) -> None:
     """Move over the slide in a circle, and zoom in and out, as a hand does."""
     camera = camera_of(workspace.viewer)
     width_um = desk.session.slide.size.width * desk.session.slide.mpp

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, rasterize, read_asap_xml, write_asap_xml
-from napari_metastasis.evaluation import truth_from_annotations
+from napari_metastasis.evaluation import reference_from_annotations
 from napari_metastasis.geometry import LevelFrame, Region
 from napari_metastasis.settings import EvaluationSettings
 
@@ -57,7 +57,7 @@ def measure(path: Path) -> dict[str, object]:
         "corners": len(corners) + sum(len(hole) for one in outlines for hole in one.holes),
         "read_s": round(seconds(lambda: read_asap_xml(path)), 3),
         "mask_s": round(seconds(lambda: rasterize(outlines, frame, window)), 3),
-        "lesions_s": round(seconds(lambda: truth_from_annotations(path.stem, outlines, SETTINGS)), 3),
+        "lesions_s": round(seconds(lambda: reference_from_annotations(path.stem, outlines, SETTINGS)), 3),
     }
 
 

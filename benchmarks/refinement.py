@@ -26,10 +26,10 @@ from napari_metastasis.models import (
     build_network,
     load_with_refiner,
 )
-from napari_metastasis.pipeline import prepare_scan
 from napari_metastasis.scanning import BlockRefiner, choose_engine
 from napari_metastasis.settings import NOT_REFINED, RefineSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import Slide, open_slide
+from napari_metastasis.workflows.scan import prepare_scan
 
 _MPP = 0.972
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from napari_metastasis.evaluation.resampling import Resamples
 from napari_metastasis.models import Model, SpatialNetwork
+from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.settings import (
     AugmentSettings,
     EvaluationSettings,
@@ -24,11 +25,10 @@ from napari_metastasis.settings import (
     SpatialTrainSettings,
 )
 from napari_metastasis.training.augment import Augmenter
-from napari_metastasis.training.spatial import SpatialTraining
-from napari_metastasis.training.spatial_loop import RefinerJob
-from napari_metastasis.training.streams import PatchStream
-from napari_metastasis.training.trainer import quiet_lightning
-from napari_metastasis.training.windows import FixedEncoder
+from napari_metastasis.training.jobs import RefinerJob
+from napari_metastasis.training.lightning_setup import quiet_lightning
+from napari_metastasis.training.tasks.encoders import FixedEncoder
+from napari_metastasis.training.tasks.refine import SpatialTraining
 
 #: How finely log-odds are told apart where they are counted, and between which.
 _BINS, _ODDS = 8192, (-20.0, 20.0)
@@ -120,7 +120,7 @@ class Stored(nn.Module):
         return encoded[:, 0], encoded[:, 1:].permute(0, 2, 3, 1)
 
 
-def encode(job: RefinerJob, stream: PatchStream, batches: int) -> Encoded:
+def encode(job: RefinerJob, stream: BatchSource, batches: int) -> Encoded:
     """Encode the first batches of a stream of windows, varied as in training."""
     encoder = FixedEncoder(job.model, job.dense_coefficient)
     varied = Augmenter(AUGMENTATION, 0, turn=False)

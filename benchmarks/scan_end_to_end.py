@@ -21,10 +21,10 @@ import torch
 from slides_for_benchmarks import write_repeated_slide
 
 from napari_metastasis.models import ARCHITECTURES, Model, ModelSpec, build_network, load_model
-from napari_metastasis.pipeline import PreparedScan, prepare_scan
 from napari_metastasis.scanning import Roi
 from napari_metastasis.settings import DEFAULT_MODEL, ScanSettings, TissueSettings
 from napari_metastasis.slides import Slide, open_slide
+from napari_metastasis.workflows.scan import PreparedScan, prepare_scan
 
 #: ROIs whose images are held in memory at once while the network runs alone.
 _HELD_ROIS = 32

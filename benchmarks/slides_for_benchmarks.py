@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from napari_metastasis.scanning.tuning import phantom
+from napari_metastasis.scanning.engines.tuning import phantom
 
 __all__ = ["write_repeated_slide"]
 

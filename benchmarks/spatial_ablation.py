@@ -36,9 +36,11 @@ from refiner_variants import (
     training_settings,
 )
 
+from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, read_cohort
+from napari_metastasis.cohorts.reference import open_reference, tumour_value_of
 from napari_metastasis.evaluation.resampling import estimate
 from napari_metastasis.models import Model, load_model, save_checkpoint, save_refiner
-from napari_metastasis.pipeline.mining_round import mine_cohort
+from napari_metastasis.sampling.hard_negative_batches import with_hard_negatives
 from napari_metastasis.scanning import Heatmap, never
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
@@ -48,9 +50,7 @@ from napari_metastasis.settings import (
     TissueSettings,
 )
 from napari_metastasis.slides import open_slide
-from napari_metastasis.training.cohort import Cohort, CohortSlide, read_cohort
-from napari_metastasis.training.mined_stream import with_hard_negatives
-from napari_metastasis.training.truth import open_truth, tumour_value_of
+from napari_metastasis.workflows.train.mine import mine_cohort
 
 
 def encode_windows(cohort: Cohort, model: Model, folder: Path, windows: int) -> Encoded:
@@ -87,7 +87,7 @@ def cell_auc(scans: Path, slides: Sequence[CohortSlide], pattern: str) -> str:
         with Heatmap.open(path) as heatmap:
             frame, answers = heatmap.frame, heatmap.probabilities()
         with open_slide(slide.path) as opened:
-            truth = open_truth(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=tumour_value)
+            truth = open_reference(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=tumour_value)
             cells = truth.over_cells(frame)
             truth.close()
         known = np.isfinite(answers) & (cells.full | ~cells.may_hold)

@@ -35,11 +35,12 @@ from refiner_variants import (
 )
 from region_folds import FOLDS, MPP, write_cohort
 
+from napari_metastasis.cohorts.cohort import read_cohort
 from napari_metastasis.evaluation import pixel_probabilities
 from napari_metastasis.evaluation.resampling import estimate
 from napari_metastasis.geometry import Region
 from napari_metastasis.models import Model, Refiner, SpatialNetwork, load_model
-from napari_metastasis.pipeline import prepare_scan
+from napari_metastasis.sampling.class_balanced import SlideBatches
 from napari_metastasis.scanning import choose_engine
 from napari_metastasis.settings import (
     RefineSettings,
@@ -48,8 +49,7 @@ from napari_metastasis.settings import (
     TissueSettings,
 )
 from napari_metastasis.slides import open_slide
-from napari_metastasis.training.cohort import read_cohort
-from napari_metastasis.training.sampling import SlideStream
+from napari_metastasis.workflows.scan import prepare_scan
 
 _SCAN = ScanSettings(tissue_only=False)
 _ALONE = "the encoder alone"
@@ -111,7 +111,7 @@ def main() -> None:
             batches = arguments.windows // BATCH
             of_regions = round(batches * arguments.regions_share)
             parts = [
-                encode(job, SlideStream(slides, model.spec, SamplingSettings(), BATCH, 2016, cut=job.cut), number)
+                encode(job, SlideBatches(slides, model.spec, SamplingSettings(), BATCH, 2016, cut=job.cut), number)
                 for slides, number in ((seen, of_regions), (synthetic, batches - of_regions))
             ]
         encoded = together(parts)

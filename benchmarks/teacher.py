@@ -29,13 +29,13 @@ from efficientnet_lite_pytorch import EfficientNet
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from napari_metastasis.patches import PatchSource, open_patches
+from napari_metastasis.cohorts.patches import PatchSource, open_patches
+from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, atomic_write
 from napari_metastasis.training.augment import Augmenter
-from napari_metastasis.training.classifier import PatchTraining
-from napari_metastasis.training.fitting import fit
-from napari_metastasis.training.streams import AllPatches, BalancedPatches
+from napari_metastasis.training.fit import fit
+from napari_metastasis.training.tasks.detect import PatchTraining
 
 PATCH_PX = 96
 #: Side that patches are enlarged to.

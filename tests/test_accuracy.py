@@ -10,10 +10,10 @@ from accuracy import region_auc
 
 from napari_metastasis.annotations import read_asap_xml
 from napari_metastasis.models import load_model
-from napari_metastasis.pipeline import scan_slide
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.synthetic import sample_slide_path, size_class
+from napari_metastasis.workflows.scan import scan_slide
 
 #: A detection this near an outline counts for it, as the challenge's own masks are widened.
 NEAR_UM = 75 / 2

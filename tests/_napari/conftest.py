@@ -10,8 +10,8 @@ import torch
 from napari import Viewer
 from pytestqt.qtbot import QtBot
 
-from napari_metastasis._napari.desk import Desk
 from napari_metastasis._napari.session import SlideSession
+from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.geometry import Point, Size
 from napari_metastasis.models import ModelSpec, build_network
@@ -88,7 +88,7 @@ class Window:
         self.qtbot.waitUntil(condition, timeout=round(timeout_s * 1000))
 
     @property
-    def desk(self) -> Desk:
+    def desk(self) -> SlideController:
         assert self.workspace.current is not None
         return self.workspace.current
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from napari_metastasis import slides
-from napari_metastasis.pipeline import heatmap_path
 from napari_metastasis.scanning import Heatmap
+from napari_metastasis.workflows.scan import heatmap_path
 
 pytestmark = pytest.mark.gui
 

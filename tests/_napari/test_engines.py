@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_metastasis._napari.engines import EngineShelf
+from napari_metastasis._napari.engine_cache import EngineCache
 from napari_metastasis.errors import ScanCancelledError, UnknownModelError
 from napari_metastasis.scanning import ChosenEngine, never
 from napari_metastasis.settings import ScanSettings
@@ -40,7 +40,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
 
 
 def test_second_scan_finds_the_engine_of_the_first(made: list[FakeEngine], darkness_model: Path) -> None:
-    shelf = EngineShelf()
+    shelf = EngineCache()
     shelf.warm(str(darkness_model), FLOAT32)
     for _ in range(2):
         # Neither threads, queue nor views are the engine's business.
@@ -54,7 +54,7 @@ def test_second_scan_finds_the_engine_of_the_first(made: list[FakeEngine], darkn
 
 
 def test_engine_in_use_outlives_the_next_one(made: list[FakeEngine], darkness_model: Path) -> None:
-    shelf = EngineShelf()
+    shelf = EngineCache()
     denser = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=256, dense_coefficient=4)
     with shelf.use(str(darkness_model), FLOAT32, never):
         shelf.warm(str(darkness_model), denser)
@@ -71,7 +71,7 @@ def test_model_trained_anew_is_loaded_anew(made: list[FakeEngine], darkness_mode
     path = tmp_path / "model.safetensors"
     for suffix in (".safetensors", ".json"):
         path.with_suffix(suffix).write_bytes(darkness_model.with_suffix(suffix).read_bytes())
-    shelf = EngineShelf()
+    shelf = EngineCache()
     with shelf.use(str(path), FLOAT32, never):
         pass
     path.touch()
@@ -82,7 +82,7 @@ def test_model_trained_anew_is_loaded_anew(made: list[FakeEngine], darkness_mode
 
 
 def test_failure_is_told_and_tried_again(made: list[FakeEngine], darkness_model: Path) -> None:
-    shelf = EngineShelf()
+    shelf = EngineCache()
     for _ in range(2):
         with pytest.raises(UnknownModelError), shelf.use("no such model", FLOAT32, never):
             pass
@@ -101,7 +101,7 @@ def test_waiting_for_an_engine_can_be_cancelled(monkeypatch: pytest.MonkeyPatch,
         raise ScanCancelledError("expected nothing")
 
     monkeypatch.setattr("napari_metastasis.scanning.choose_engine", choose)
-    shelf = EngineShelf()
+    shelf = EngineCache()
     with pytest.raises(ScanCancelledError), shelf.use(str(darkness_model), FLOAT32, asked.is_set):
         pass
     # The measurement goes on for the next scan, until the window closes.

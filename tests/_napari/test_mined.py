@@ -10,7 +10,7 @@ import pytest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_metastasis._napari import app
-from napari_metastasis.training.hard_negatives import HardNegative, write_hard_negatives
+from napari_metastasis.sampling.hard_negatives import HardNegative, write_hard_negatives
 
 pytestmark = pytest.mark.gui
 

@@ -124,7 +124,7 @@ def test_libraries_are_quiet_inside_and_heard_again_after(
 
 @pytest.mark.parametrize("quiet", [True, False])
 def test_what_the_package_itself_warns_of_is_one_line(capsys: pytest.CaptureFixture[str], quiet: bool) -> None:
-    logger = logging.getLogger("napari_metastasis.training.slide_patches")
+    logger = logging.getLogger("napari_metastasis.sampling.slide_reader")
     with console.quiet_libraries(quiet=quiet):
         try:
             raise OSError("the disk is away")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dark_model import dark_model
 
 from cli.conftest import FIXED_ENGINE, Run
-from dark_model import dark_model
 from napari_metastasis import models
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
 from napari_metastasis.geometry import Size
-from napari_metastasis.pipeline import cohort as cohort_room
 from napari_metastasis.slides import write_pyramid
+from napari_metastasis.workflows.scan import batch as cohort_room
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from cli.conftest import FIXED_ENGINE, Run
 from napari_metastasis import pipeline
 from napari_metastasis.geometry import Size
-from napari_metastasis.scanning import choice
+from napari_metastasis.scanning.engines import choose as choice
 from napari_metastasis.slides import write_pyramid
 
 

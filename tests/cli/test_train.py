@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import CorruptSlideError, TrainingError
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import load_model, own_models_folder
 from napari_metastasis.slides import Slide, write_pyramid
-from napari_metastasis.training.cohort import CohortSlide
 
 from .conftest import Run
 
@@ -64,7 +64,7 @@ def test_a_run_that_has_begun_goes_on_without_a_slide_that_is_away(
     here: Run, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, goes_on: bool
 ) -> None:
     """A slide in two splits is a fault of the list, which was changed."""
-    from napari_metastasis.pipeline import stages
+    from napari_metastasis.workflows.scan import stages
 
     def stop(*_: object, **__: object) -> None:
         raise TrainingError("expected to get here; go on")
@@ -110,20 +110,20 @@ FEW = ("--patches-per-epoch", 16, "--validation-patches", 8, "--mining-rounds", 
 def test_slides_that_fail_are_named_at_once_and_again_however_the_run_ends(
     here: Run, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
 ) -> None:
-    from napari_metastasis.pipeline import stages
     from napari_metastasis.training import members
+    from napari_metastasis.workflows.scan import stages
 
-    open_member = members.open_member
+    open_indexed = members.open_indexed
 
     def fail(slide: CohortSlide) -> Slide:
         if slide.name == "4":
             raise CorruptSlideError("expected pixels, got none; copy it again")
-        return open_member(slide)
+        return open_indexed(slide)
 
     def stop(*_: object, **__: object) -> None:
         raise end
 
-    monkeypatch.setattr(members, "open_member", fail)
+    monkeypatch.setattr(members, "open_indexed", fail)
     monkeypatch.setattr(stages, "train_scannet", stop)
     more = cohort.with_name("more.csv")
     more.write_text(cohort.read_text("utf-8") + "4.tif,,train\n", encoding="utf-8")

@@ -14,13 +14,13 @@ from napari_metastasis.annotations import read_asap_xml
 from napari_metastasis.errors import EvaluationError
 from napari_metastasis.evaluation import (
     Resamples,
-    SlideTruth,
+    SlideReference,
     froc_curve,
     froc_figures,
     match_slide,
     read_detections_csv,
-    truth_from_annotations,
-    truth_from_mask,
+    reference_from_annotations,
+    reference_from_mask,
 )
 from napari_metastasis.settings import EvaluationSettings
 
@@ -188,7 +188,7 @@ def test_monai_counts_the_same_hits_and_false_positives():
     rng = np.random.default_rng(8)
     mask = np.zeros((120, 160), bool)
     mask[20:60, 30:80] = mask[90:95, 20:26] = mask[70:110, 100:150] = True
-    truth = truth_from_mask("s", mask, CHALLENGE)
+    truth = reference_from_mask("s", mask, CHALLENGE)
     labels = np.zeros(mask.shape, int)
     for number, lesion in enumerate(truth.lesions, 1):
         labels[lesion.window.slices][lesion.mask] = number
@@ -211,12 +211,12 @@ def test_the_organisers_own_numbers(shared_data, source):
     outcomes = []
     for name, counts in expected["slides"].items():
         if not (folder / f"{name}.xml").exists():
-            truth = SlideTruth(slide=name, is_tumour=False, downsample=32)
+            truth = SlideReference(slide=name, is_tumour=False, downsample=32)
         elif source == "outlines":
-            truth = truth_from_annotations(name, read_asap_xml(folder / f"{name}.xml"), CHALLENGE)
+            truth = reference_from_annotations(name, read_asap_xml(folder / f"{name}.xml"), CHALLENGE)
         else:
             with Image.open(folder / f"{name}_mask_level5.png") as image:
-                truth = truth_from_mask(name, np.asarray(image) == 255, CHALLENGE)
+                truth = reference_from_mask(name, np.asarray(image) == 255, CHALLENGE)
         result = match_slide(read_detections_csv(folder / f"{name}.csv"), truth)
         outcomes.append(result)
         assert counts == {

@@ -7,7 +7,7 @@ import pytest
 from evaluation_cohorts import detections
 
 from napari_metastasis.errors import EvaluationError
-from napari_metastasis.evaluation import SlideTruth, match_slide, truth_from_mask
+from napari_metastasis.evaluation import SlideReference, match_slide, reference_from_mask
 from napari_metastasis.settings import EvaluationSettings
 
 
@@ -17,7 +17,7 @@ def truth():
     mask = np.zeros((80, 140), bool)
     mask[20:40, 20:50] = True
     mask[20:22, 100:102] = True
-    found = truth_from_mask("s", mask, EvaluationSettings(), extent=(140 * 32, 80 * 32))
+    found = reference_from_mask("s", mask, EvaluationSettings(), extent=(140 * 32, 80 * 32))
     assert [lesion.is_target for lesion in found.lesions] == [True, False]
     return found
 
@@ -56,7 +56,7 @@ def test_a_slide_without_detections_misses_everything(truth):
 
 
 def test_on_a_normal_slide_everything_is_false():
-    normal = SlideTruth(slide="s", is_tumour=False, downsample=32)
+    normal = SlideReference(slide="s", is_tumour=False, downsample=32)
     result = match_slide(detections((0.3, 5, 5), (0.2, 1e6, -40)), normal)
     assert result.false_positives.tolist() == [0.3, 0.2]
     assert not result.is_tumour

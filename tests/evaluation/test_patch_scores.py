@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from napari_metastasis.cohorts.patches import open_patches
 from napari_metastasis.errors import PatchDatasetError
 from napari_metastasis.evaluation import evaluate_patches
 from napari_metastasis.evaluation.patches import patch_probabilities
 from napari_metastasis.models import Model, ModelSpec, build_network, load_model
-from napari_metastasis.patches import open_patches
 
 
 class Noise:

@@ -17,7 +17,7 @@ from napari_metastasis.evaluation import (
     LeftOut,
     LesionOutcome,
     find_detections,
-    find_truth,
+    find_reference,
     score_folders,
     score_slides,
 )
@@ -119,7 +119,7 @@ def test_results_of_scans_are_detections_and_no_truth(folders):
     (results / "lesions.csv").write_text("id,x\n")
     (results / "lesions.geojson").write_text("[]")
     assert list(find_detections(found)) == ["Tumor_001", "normal_001", "normal_002", "tumor_002"]
-    assert "lesions" not in find_truth(found)
+    assert "lesions" not in find_reference(found)
     assert score_folders(found, truth, QUICK).to_json()["slides"]["normal_002"]["score"] == 0
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lesion_fields import field, fields
 from scipy import ndimage
 
-from napari_metastasis.lesions import measure, outlines, peaks, size_class, surface, tree
+from napari_metastasis.lesions import component_tree as tree
+from napari_metastasis.lesions import measure, outlines, peaks, size_class, surface
 
 
 @settings(max_examples=60, deadline=None)

@@ -20,7 +20,7 @@ from napari_metastasis.models import (
     dense_layers,
     load_model,
 )
-from napari_metastasis.models.networks import Block, ScanNetArchitecture
+from napari_metastasis.models.nets.scannet import Block, ScanNetArchitecture
 from napari_metastasis.slides import open_slide
 
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "lymph-node.tif"

@@ -19,7 +19,7 @@ from napari_metastasis.slides import write_pyramid
 def _own_cache(tmp_path_factory, monkeypatch):
     """Keep measurements out of the user's cache."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr("napari_metastasis.scanning.choice.default_cache_path", lambda: folder / "tuning.json")
+    monkeypatch.setattr("napari_metastasis.scanning.engines.choose.default_cache_path", lambda: folder / "tuning.json")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from scanning_fakes import oracle, patch_answer
 from napari_metastasis.errors import DeviceError, DeviceMemoryError, MissingDependencyError, SettingsError
 from napari_metastasis.geometry import Region
 from napari_metastasis.scanning import OpenVinoEngine, TorchEngine, predict_views, resolve_devices
-from napari_metastasis.scanning.engine_openvino import _translated
+from napari_metastasis.scanning.engines.openvino import _translated
 
 DEVICES = ["cpu"]
 if torch.cuda.is_available():
@@ -190,6 +190,6 @@ def test_openvino_that_is_not_installed(model, monkeypatch):
 
 def test_a_precision_that_the_processor_lacks(model, monkeypatch):
     pytest.importorskip("openvino")
-    monkeypatch.setattr("napari_metastasis.scanning.engine_openvino.openvino_precisions", lambda: ("float32",))
+    monkeypatch.setattr("napari_metastasis.scanning.engines.openvino.openvino_precisions", lambda: ("float32",))
     with pytest.raises(DeviceError, match="expected a processor with bfloat16"):
         OpenVinoEngine(model.dense(2), precision="bfloat16")

@@ -18,7 +18,8 @@ import torch
 from scanning_fakes import tiny_model
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError
-from napari_metastasis.scanning import TorchEngine, engine_torch
+from napari_metastasis.scanning import TorchEngine
+from napari_metastasis.scanning.engines import torch as engine_torch
 
 GPUS = ("cuda:0", "cuda:1")
 

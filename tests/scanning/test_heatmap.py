@@ -17,9 +17,10 @@ import zarr
 
 from napari_metastasis.errors import RegionError, StorageError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
-from napari_metastasis.scanning import Heatmap, digest, layout
-from napari_metastasis.scanning.journal import append_region, read_regions
-from napari_metastasis.scanning.lock import WriterLock
+from napari_metastasis.scanning import Heatmap, digest
+from napari_metastasis.scanning.maps import ome_zarr as layout
+from napari_metastasis.scanning.maps.journal import append_region, read_regions
+from napari_metastasis.scanning.maps.lock import WriterLock
 
 FRAME = HeatmapFrame(model=ModelFrame(scale=3.9, mpp=0.25, size=Size(4_803, 2_402)), patch_px=96, stride_px=8)
 IDENTITY = {"slide": "abc", "mpp": 0.25, "weights": "def", "views": 1}
@@ -221,7 +222,7 @@ def test_going_on_where_a_share_knows_no_locks(tmp_path, monkeypatch):
     def refuse(_descriptor):
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr("napari_metastasis.scanning.lock._lock", refuse)
+    monkeypatch.setattr("napari_metastasis.scanning.maps.lock._lock", refuse)
     WriterLock(tmp_path / "a", tmp_path).release()
 
 

@@ -24,7 +24,7 @@ from napari_metastasis.scanning import (
     plan_scan,
     scan,
 )
-from napari_metastasis.scanning.views import turn, turn_back
+from napari_metastasis.scanning.passes.views import turn, turn_back
 from napari_metastasis.settings import ScanSettings
 
 

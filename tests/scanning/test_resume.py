@@ -13,8 +13,8 @@ import pytest
 
 from napari_metastasis.geometry import Region
 from napari_metastasis.scanning import Heatmap, TorchEngine, plan_scan, scan
-from napari_metastasis.scanning.journal import read_regions
-from napari_metastasis.scanning.layout import journal_path
+from napari_metastasis.scanning.maps.journal import read_regions
+from napari_metastasis.scanning.maps.ome_zarr import journal_path
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import open_slide
 

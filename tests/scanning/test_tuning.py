@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError, MissingDependencyError, SettingsError
-from napari_metastasis.scanning import choice, choose_engine, tuning
-from napari_metastasis.scanning.tuning import Candidate, Tuned, TuningCache, candidates, phantom, tune
+from napari_metastasis.scanning import choose_engine
+from napari_metastasis.scanning.engines import choose as choice
+from napari_metastasis.scanning.engines import tuning
+from napari_metastasis.scanning.engines.tuning import Candidate, Tuned, TuningCache, candidates, phantom, tune
 from napari_metastasis.settings import ScanSettings, TuningSettings
 
 SLOW, FAST = Candidate("torch", "float32"), Candidate("openvino", "float32")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import shapely
 
+from napari_metastasis.cohorts.patches import open_patches
 from napari_metastasis.geometry import Region
-from napari_metastasis.patches import open_patches
 from napari_metastasis.synthetic import SyntheticSlide, make_patches
 from napari_metastasis.synthetic import _patches as room
 

@@ -19,9 +19,9 @@ from napari_metastasis.geometry import Affine1D, HeatmapFrame, locations_um
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_metastasis.lesions import Found
+    from napari_metastasis.lesions import Findings
+    from napari_metastasis.sampling.hard_negatives import HardNegative
     from napari_metastasis.slides import Slide, TissueMask
-    from napari_metastasis.training.hard_negatives import HardNegative
 
 __all__ = [
     "detections_layer",
@@ -129,7 +129,7 @@ def lesions_layer(session: SlideSession, *, name: str) -> Labels:
     return layer
 
 
-def detections_of(found: Found | None) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
+def detections_of(found: Findings | None) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
     """Return detections as napari's points, (n, 2) level-0 locations as (y, x), and their columns."""
     if found is None:
         return np.zeros((0, 2)), {"probability": np.zeros(0, np.float32), "lesion": np.zeros(0, np.int32)}

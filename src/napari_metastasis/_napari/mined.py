@@ -25,7 +25,7 @@ def mined_work(path: Path, slide: str) -> Work:
 
     def work(_: ShouldStop) -> Generator[Any, None, Any]:
         yield from ()
-        from napari_metastasis.training.hard_negatives import read_hard_negatives, strongest_first
+        from napari_metastasis.sampling.hard_negatives import read_hard_negatives, strongest_first
 
         places = read_hard_negatives(path)
         here = strongest_first(place for place in places if place.slide == slide)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from napari import Viewer
     from psygnal import SignalInstance
 
-    from napari_metastasis._napari.desk import Desk
     from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis._napari.slide_controller import SlideController
 
 __all__ = ["Part"]
 
@@ -37,7 +37,7 @@ class Part(QWidget):
         super().__init__()
         self._workspace = Workspace.of(napari_viewer)
         self._viewer = self._workspace.viewer
-        self._desk: Desk | None = None
+        self._desk: SlideController | None = None
         self._build(part_layout(self, title))
         align_fields(self)
         self._workspace.current_changed.connect(self._on_current_changed)
@@ -55,7 +55,7 @@ class Part(QWidget):
         """Show the current slide, ``self._desk``, or that there is none."""
         raise NotImplementedError
 
-    def _on_current_changed(self, desk: Desk | None) -> None:
+    def _on_current_changed(self, desk: SlideController | None) -> None:
         if self._desk is not None:
             for signal, slot in self._heard(self._desk.session):
                 signal.disconnect(slot, missing_ok=True)

@@ -25,8 +25,8 @@ from napari_metastasis._napari.forms import SettingsForm
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, form_layout, time_text
 from napari_metastasis._napari.regions import WHERE, view_focus, wanted_region
-from napari_metastasis._napari.scan_job import Offer, ScanRequest, offer_work
 from napari_metastasis._napari.session import Activity
+from napari_metastasis._napari.slide_work import AvailableModels, ScanRequest, available_models_work
 from napari_metastasis._napari.worker import Worker, tell
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
@@ -162,13 +162,13 @@ class ScanWidget(Part):
     def _look_for_models(self) -> None:
         """Look beside the window which models and devices there are: torch takes seconds to load."""
         self.model.setPlaceholderText("looking for models…")
-        worker = Worker(offer_work(tuple(self._files)), name="models", parent=self)
+        worker = Worker(available_models_work(tuple(self._files)), name="models", parent=self)
         worker.succeeded.connect(self._on_offer)
         worker.failed.connect(self._on_offer_failed)
         worker.start()
         self.destroyed.connect(worker.abandon)
 
-    def _on_offer(self, offer: Offer) -> None:
+    def _on_offer(self, offer: AvailableModels) -> None:
         before = self.model.currentData() if not self._files else self._files[-1]
         self._specs, self._refiners = dict(offer.models), dict(offer.refiners)
         self.model.blockSignals(True)

@@ -15,7 +15,7 @@ from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.settings import DetectionSettings, RefineSettings
 
 if TYPE_CHECKING:
-    from napari_metastasis.lesions import Found, LesionIndex
+    from napari_metastasis.lesions import Findings, LesionIndex
     from napari_metastasis.slides import Slide, TissueMask
 
 __all__ = ["METADATA_KEY", "Activity", "RefinedMap", "SlideSession"]
@@ -124,7 +124,7 @@ class SlideSession:
         self.probabilities: ProbabilityArray | None = None
         self.refined: RefinedMap | None = None
         self.refined_share = RefineSettings().refined_share
-        self.found: Found | None = None
+        self.found: Findings | None = None
         self.tissue: TissueMask | None = None
         self.folder: Path | None = None
         self.model_name = ""

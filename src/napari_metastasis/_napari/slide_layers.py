@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari import Viewer
 
     from napari_metastasis._napari.session import Activity, SlideSession
-    from napari_metastasis.training.hard_negatives import HardNegative
+    from napari_metastasis.sampling.hard_negatives import HardNegative
 
 __all__ = ["SlideLayers"]
 

@@ -14,12 +14,12 @@ from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
 from napari_metastasis._napari.compat import real_viewer, window_of
-from napari_metastasis._napari.desk import Desk
-from napari_metastasis._napari.engines import EngineShelf
+from napari_metastasis._napari.engine_cache import EngineCache
 from napari_metastasis._napari.layers import slide_layer_data
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
-from napari_metastasis._napari.scan_job import warm_up_work
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
+from napari_metastasis._napari.slide_controller import SlideController
+from napari_metastasis._napari.slide_work import warm_up_work
 from napari_metastasis._napari.worker import ShouldStop, Worker, tell
 from napari_metastasis.errors import MissingPixelSizeError
 
@@ -47,7 +47,7 @@ class Workspace(QObject):
     Use :meth:`of`. Widgets find the open slides here and listen to their sessions; they do not know each other.
     """
 
-    #: Another slide is meant now: its Desk, or ``None``.
+    #: Another slide is meant now: its SlideController, or ``None``.
     current_changed = Signal(object)
     #: A slide came or went.
     desks_changed = Signal()
@@ -62,9 +62,9 @@ class Workspace(QObject):
         super().__init__(window)
         self.setObjectName(_NAME)
         self.viewer = viewer
-        self.desks: list[Desk] = []
-        self.current: Desk | None = None
-        self.engines = EngineShelf()
+        self.desks: list[SlideController] = []
+        self.current: SlideController | None = None
+        self.engines = EngineCache()
         self._opening: dict[Worker, Future[Any]] = {}
         self._dialog: PixelSizeDialog | None = None
         self._window_closing = False
@@ -184,7 +184,7 @@ class Workspace(QObject):
         # All slides begin at 0 µm: two at once would only hide each other.
         for desk in self.desks:
             desk.layers.set_visible(False)
-        desk = Desk(self.viewer, session, layer, self.engines, self)
+        desk = SlideController(self.viewer, session, layer, self.engines, self)
         self.desks.append(desk)
         self.desks_changed.emit()
         self._set_current(desk)
@@ -205,12 +205,12 @@ class Workspace(QObject):
             if event.value in desk.layers:
                 self._set_current(desk)
 
-    def _set_current(self, desk: Desk | None) -> None:
+    def _set_current(self, desk: SlideController | None) -> None:
         if desk is not self.current:
             self.current = desk
             self.current_changed.emit(desk)
 
-    def show(self, desk: Desk | None) -> None:
+    def show(self, desk: SlideController | None) -> None:
         """Show one open slide, and hide the others."""
         for other in self.desks:
             other.layers.set_visible(other is desk)

@@ -16,13 +16,10 @@ from napari_metastasis.annotations._polygons import (
     AnnotationSet,
     longest_diameter,
 )
-from napari_metastasis.annotations._published import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
 from napari_metastasis.annotations._rasterize import fill_edges, rasterize
 from napari_metastasis.annotations._tumour_value import detect_tumour_value, mask_value, tumour_pixels
 
 __all__ = [
-    "CAMELYON16_FLAWED",
-    "CAMELYON16_NOT_EXHAUSTIVE",
     "EXCLUSION_GROUPS",
     "TUMOUR_GROUPS",
     "Annotation",

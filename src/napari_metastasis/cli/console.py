@@ -124,7 +124,7 @@ def show_progress(title: str, *, unit: str, scale: float = 1.0, per: Literal["s"
 
 def show_slides(title: str) -> AbstractContextManager[Progress]:
     """Show how far a job over the slides of a cohort is, which is counted in parts of slides."""
-    from napari_metastasis.pipeline.cohort import PARTS_OF_A_SLIDE
+    from napari_metastasis.workflows.scan.batch import PARTS_OF_A_SLIDE
 
     return show_progress(title, unit="slides", scale=1 / PARTS_OF_A_SLIDE, per="min")
 

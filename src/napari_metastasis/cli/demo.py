@@ -27,9 +27,9 @@ def demo(
 ) -> None:
     """Scan the sample slide, print its lesions, draw them over it, and show both in napari."""
     from napari_metastasis.models import load_model
-    from napari_metastasis.pipeline import overlay_picture
     from napari_metastasis.slides import open_slide
     from napari_metastasis.synthetic import sample_slide_path
+    from napari_metastasis.workflows.scan import overlay_picture
 
     with show_progress("Drawing the sample slide", unit="squares") as progress:
         path = sample_slide_path(progress=progress)

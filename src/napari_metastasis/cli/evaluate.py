@@ -22,8 +22,8 @@ from napari_metastasis.settings import (
 )
 
 if TYPE_CHECKING:
+    from napari_metastasis.cohorts.cohort import Cohort, Split
     from napari_metastasis.evaluation import DetectionReport, Estimate
-    from napari_metastasis.training.cohort import Cohort, Split
 
 __all__ = ["evaluate"]
 
@@ -177,8 +177,8 @@ def evaluate(
 def _read_cohort(
     cohort: Path | None, camelyon16: Path | None, split: str | None, splits: CohortSettings
 ) -> tuple[Cohort, Split]:
-    from napari_metastasis.pipeline.cohort_evaluation import split_to_evaluate
-    from napari_metastasis.training.cohort import read_cohort
+    from napari_metastasis.cohorts.cohort import read_cohort
+    from napari_metastasis.workflows.evaluate import split_to_evaluate
 
     path = cohort if cohort is not None else camelyon16
     assert path is not None
@@ -206,8 +206,8 @@ def _evaluate_cohort(
 ) -> None:
     from napari_metastasis.evaluation import prepare_report, write_report
     from napari_metastasis.models import load_with_refiner
-    from napari_metastasis.pipeline import check_refiner
-    from napari_metastasis.pipeline.cohort_evaluation import CohortEvaluation, evaluate_cohort, evaluation_output
+    from napari_metastasis.workflows.evaluate import CohortEvaluation, evaluate_cohort, evaluation_output
+    from napari_metastasis.workflows.scan import check_refiner
 
     both = load_with_refiner(*model)
     loaded = both.model
@@ -241,9 +241,9 @@ def _evaluate_cohort(
 
 
 def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_json: bool) -> None:
+    from napari_metastasis.cohorts.patches import open_patches
     from napari_metastasis.evaluation import evaluate_patches
     from napari_metastasis.models import load_model
-    from napari_metastasis.patches import open_patches
     from napari_metastasis.scanning import resolve_devices
 
     # Patches are few: one device is enough.

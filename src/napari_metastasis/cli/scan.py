@@ -16,8 +16,8 @@ from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, RefineS
 
 if TYPE_CHECKING:
     from napari_metastasis.models import Model
-    from napari_metastasis.pipeline import ScanResult
     from napari_metastasis.slides import Slide
+    from napari_metastasis.workflows.scan import ScanResult
 
 __all__ = ["say_result", "scan", "scan_to_end"]
 
@@ -97,14 +97,14 @@ def scan_to_end(slide: Slide, model: Model, **how: Any) -> ScanResult:
     Parameters
     ----------
     slide, model, how
-        As :func:`napari_metastasis.pipeline.scan_slide` takes them.
+        As :func:`napari_metastasis.workflows.scan.scan_slide` takes them.
 
     Raises
     ------
     KeyboardInterrupt
         If Ctrl-C stopped it; what was answered until then is stored.
     """
-    from napari_metastasis.pipeline import scan_slide
+    from napari_metastasis.workflows.scan import scan_slide
 
     title = f"Scanning {slide.path.name}"
     with stop_on_interrupt() as should_stop, show_progress(title, unit="Mpx", scale=1e-6) as progress:

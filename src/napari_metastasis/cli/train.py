@@ -25,7 +25,7 @@ from napari_metastasis.settings import (
 
 if TYPE_CHECKING:
     from napari_metastasis.models import ModelSpec
-    from napari_metastasis.training.streams import BalancedPatches, PatchStream
+    from napari_metastasis.sampling.batches import BalancedPatches, BatchSource
 
 __all__ = ["app"]
 
@@ -110,9 +110,9 @@ def scannet(
     need_training()
     from napari_metastasis.models import add_model, correct_card
     from napari_metastasis.scanning import resolve_devices
-    from napari_metastasis.training.beginning import load_beginning
-    from napari_metastasis.training.loop import patch_spec, train_scannet
-    from napari_metastasis.training.trainer import check_devices
+    from napari_metastasis.training.initial_weights import load_initial_weights
+    from napari_metastasis.training.lightning_setup import check_devices
+    from napari_metastasis.training.train import patch_spec, train_scannet
 
     if cohort is None and not patches:
         raise WrongUsage("expected --cohort or --patches, got neither; give slides, patches, or both")
@@ -124,7 +124,7 @@ def scannet(
     resolve_devices(settings.device)
     check_devices(settings)
     with show_progress("Fetching weights", unit="MB", scale=1e-6) as fetching:
-        beginning = load_beginning(initial, progress=fetching) if initial else None
+        beginning = load_initial_weights(initial, progress=fetching) if initial else None
     spec = patch_spec(name or f"scannet-{output.resolve().name}", network.architecture, network.mpp, beginning)
     named = [path for path in (cohort, *(patches or ()), soft_labels, validation) if path is not None]
     run: dict[str, Any] = {
@@ -139,8 +139,8 @@ def scannet(
         assert measured is not None
         weights = train_scannet(spec, training=training, validation=measured, settings=settings, augment=augment, **run)
     else:
-        from napari_metastasis.pipeline.cohort_run import CohortTraining
-        from napari_metastasis.pipeline.stages import train_on_cohort
+        from napari_metastasis.workflows.train.detector import train_on_cohort
+        from napari_metastasis.workflows.train.run import CohortTraining
 
         how = CohortTraining(
             train=settings,
@@ -176,17 +176,17 @@ def scannet(
 def _stream(
     patches: list[Path], soft_labels: Path | None, spec: ModelSpec, batch_size: int, seed: int
 ) -> BalancedPatches:
-    from napari_metastasis.patches import join_patches, open_patches
-    from napari_metastasis.training.soft_labels import read_soft_labels
-    from napari_metastasis.training.streams import BalancedPatches
+    from napari_metastasis.cohorts.patches import join_patches, open_patches
+    from napari_metastasis.sampling.batches import BalancedPatches
+    from napari_metastasis.sampling.soft_labels import read_soft_labels
 
     source = join_patches([open_patches(path) for path in patches])
     targets = None if soft_labels is None else read_soft_labels(soft_labels, source)
     return BalancedPatches(source, spec.patch_px, batch_size, seed, targets)
 
 
-def _all(patches: Path, spec: ModelSpec, settings: TrainSettings) -> PatchStream:
-    from napari_metastasis.patches import open_patches
-    from napari_metastasis.training.streams import AllPatches
+def _all(patches: Path, spec: ModelSpec, settings: TrainSettings) -> BatchSource:
+    from napari_metastasis.cohorts.patches import open_patches
+    from napari_metastasis.sampling.batches import AllPatches
 
     return AllPatches(open_patches(patches), spec.patch_px, settings.batch_size)

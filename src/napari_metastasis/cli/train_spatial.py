@@ -23,7 +23,7 @@ from napari_metastasis.settings import (
 )
 
 if TYPE_CHECKING:
-    from napari_metastasis.training.spatial_loop import EncoderJob, RefinerJob
+    from napari_metastasis.training.jobs import EncoderJob, RefinerJob
 
 __all__ = ["spatial"]
 
@@ -84,11 +84,11 @@ def spatial(
     """
     need_training()
     from napari_metastasis.models import add_model, add_refiner
-    from napari_metastasis.pipeline.cohort_run import CohortTraining
-    from napari_metastasis.pipeline.spatial_run import train_refiner_on_cohort
     from napari_metastasis.scanning import resolve_devices
-    from napari_metastasis.training.spatial_loop import EncoderJob
-    from napari_metastasis.training.trainer import check_devices
+    from napari_metastasis.training.jobs import EncoderJob
+    from napari_metastasis.training.lightning_setup import check_devices
+    from napari_metastasis.workflows.train.refiner import train_refiner_on_cohort
+    from napari_metastasis.workflows.train.run import CohortTraining
 
     name = name or f"spatial-{output.resolve().name}"
     if encoder in _LEARNING:
@@ -134,7 +134,7 @@ def spatial(
 
 def _finished(name: str, encoder: str, grid: GridSettings, dense_coefficient: int) -> RefinerJob:
     from napari_metastasis.models import load_model
-    from napari_metastasis.training.spatial_loop import RefinerJob
+    from napari_metastasis.training.jobs import RefinerJob
 
     model = load_model(encoder)
     model.spec.dense_stride_px(dense_coefficient)  # refuses what the model cannot do
@@ -143,8 +143,8 @@ def _finished(name: str, encoder: str, grid: GridSettings, dense_coefficient: in
 
 def _learning(name: str, encoder: str, mpp: float, grid: GridSettings, initial: str) -> EncoderJob:
     from napari_metastasis.models import load_initial
-    from napari_metastasis.training.loop import patch_spec
-    from napari_metastasis.training.spatial_loop import EncoderJob, encoder_name
+    from napari_metastasis.training.jobs import EncoderJob, encoder_name
+    from napari_metastasis.training.train import patch_spec
 
     with show_progress("Fetching weights", unit="MB", scale=1e-6) as fetching:
         beginning = load_initial(initial, progress=fetching) if initial else None

@@ -12,9 +12,9 @@ from napari_metastasis.errors import MissingDependencyError, ScanCancelledError,
 from napari_metastasis.settings import CohortSettings
 
 if TYPE_CHECKING:
+    from napari_metastasis.cohorts.cohort import Cohort
     from napari_metastasis.models import ZooEntry
-    from napari_metastasis.pipeline.cohort_run import StagedRun
-    from napari_metastasis.training.cohort import Cohort
+    from napari_metastasis.workflows.train.run import StagedRun
 
 __all__ = ["Bars", "keep_by_name", "need_training", "read_whole_cohort", "run_to_end"]
 
@@ -22,7 +22,7 @@ __all__ = ["Bars", "keep_by_name", "need_training", "read_whole_cohort", "run_to
 def need_training() -> None:
     """Load what training needs, or say what to install."""
     try:
-        import napari_metastasis.training.loop  # noqa: F401
+        import napari_metastasis.training.train  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"expected {error.name} for training, got none installed; pip install 'napari-metastasis[train]'"
@@ -34,11 +34,11 @@ def read_whole_cohort(path: Path, splits: CohortSettings, tumour_value: int, out
 
     A run that has begun goes on without slides whose files went bad since: they are named, and passed over.
     """
+    from napari_metastasis.cohorts.checks import check_cohort
+    from napari_metastasis.cohorts.cohort import read_cohort
     from napari_metastasis.errors import CohortError
     from napari_metastasis.settings import SlideSettings
-    from napari_metastasis.training.cohort import read_cohort
-    from napari_metastasis.training.cohort_check import check_cohort
-    from napari_metastasis.training.trainer import LAST
+    from napari_metastasis.training.lightning_setup import LAST
 
     cohort = read_cohort(
         path, validation_share=splits.validation_share, seed=splits.split_seed, mpp=splits.cohort_mpp or None
@@ -86,7 +86,7 @@ def run_to_end(train: Callable[[Bars], StagedRun], output: Path) -> StagedRun:
     KeyboardInterrupt
         If Ctrl-C stopped it; the same command goes on.
     """
-    from napari_metastasis.training.failures import JOURNAL, read_failures
+    from napari_metastasis.sampling.failures import JOURNAL, read_failures
 
     bars = Bars()
     try:

@@ -12,17 +12,28 @@ from napari_metastasis.evaluation.binary import (
 )
 from napari_metastasis.evaluation.classification import Estimate
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
-from napari_metastasis.evaluation.folders import TruthFiles, find_detections, find_truth, read_truth, score_folders
+from napari_metastasis.evaluation.folders import (
+    ReferenceFiles,
+    find_detections,
+    find_reference,
+    read_reference,
+    score_folders,
+)
 from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
 from napari_metastasis.evaluation.matching import LesionOutcome, SlideOutcome, match_slide
 from napari_metastasis.evaluation.patches import PatchReport, evaluate_patches
 from napari_metastasis.evaluation.pixels import pixel_probabilities
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE, PublishedRow
+from napari_metastasis.evaluation.reference_lesions import (
+    ReferenceLesion,
+    SlideReference,
+    reference_from_annotations,
+    reference_from_mask,
+)
 from napari_metastasis.evaluation.report import prepare_report, report_html, write_report
 from napari_metastasis.evaluation.resampling import Resamples
 from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, score_slides
 from napari_metastasis.evaluation.sizes import SizeFigures, sensitivity_by_size
-from napari_metastasis.evaluation.truth import SlideTruth, TrueLesion, truth_from_annotations, truth_from_mask
 
 __all__ = [
     "TABLE_III",
@@ -37,18 +48,18 @@ __all__ = [
     "LesionOutcome",
     "PatchReport",
     "PublishedRow",
+    "ReferenceFiles",
+    "ReferenceLesion",
     "Resamples",
     "SizeFigures",
     "SlideDetections",
     "SlideOutcome",
-    "SlideTruth",
-    "TrueLesion",
-    "TruthFiles",
+    "SlideReference",
     "binary_report",
     "calibration_error",
     "evaluate_patches",
     "find_detections",
-    "find_truth",
+    "find_reference",
     "froc_curve",
     "froc_figures",
     "match_slide",
@@ -56,13 +67,13 @@ __all__ = [
     "precision_recall_points",
     "prepare_report",
     "read_detections_csv",
-    "read_truth",
+    "read_reference",
+    "reference_from_annotations",
+    "reference_from_mask",
     "report_html",
     "roc_points",
     "score_folders",
     "score_slides",
     "sensitivity_by_size",
-    "truth_from_annotations",
-    "truth_from_mask",
     "write_report",
 ]

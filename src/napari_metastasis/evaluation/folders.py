@@ -9,22 +9,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_metastasis.annotations import (
-    CAMELYON16_FLAWED,
     detect_tumour_value,
     read_asap_xml,
     read_geojson,
     read_mask,
     tumour_pixels,
 )
+from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED
 from napari_metastasis.errors import AnnotationError, EvaluationError, MetastasisError
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
 from napari_metastasis.evaluation.matching import SlideOutcome, match_slide
+from napari_metastasis.evaluation.reference_lesions import (
+    SlideReference,
+    reference_from_annotations,
+    reference_from_mask,
+)
 from napari_metastasis.evaluation.scan_records import ScanRecord, read_scan_record
 from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, score_slides
-from napari_metastasis.evaluation.truth import SlideTruth, truth_from_annotations, truth_from_mask
 from napari_metastasis.settings import EvaluationSettings
 
-__all__ = ["TruthFiles", "find_detections", "find_truth", "read_truth", "score_folders"]
+__all__ = ["ReferenceFiles", "find_detections", "find_reference", "read_reference", "score_folders"]
 
 #: How masks are called: ``Tumor_001_Mask``, ``Test_001_evaluation_mask``, ``Tumor_005_mask_level5``.
 _MASK_NAME = re.compile(r"[_-](?:evaluation[_-])?(?:tumou?r[_-])?mask(?:[_-]level\d+)?$")
@@ -38,7 +42,7 @@ _RESULTS, _DETECTIONS = ".metastasis", "detections.csv"
 
 
 @dataclass(frozen=True, slots=True)
-class TruthFiles:
+class ReferenceFiles:
     """What is known of a slide's tumour."""
 
     outlines: Path | None = None
@@ -68,7 +72,7 @@ def find_detections(folder: Path) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def find_truth(folder: Path) -> dict[str, TruthFiles]:
+def find_reference(folder: Path) -> dict[str, ReferenceFiles]:
     """Return the truth of each slide below a folder, by the slide's name in lower case.
 
     Outlines bear the slide's name; masks do so too, with ``_mask`` behind it. Pictures without it are taken for masks
@@ -90,7 +94,7 @@ def find_truth(folder: Path) -> dict[str, TruthFiles]:
     pictures = [path for path in files if path.suffix.casefold() in _MASKS]
     named = [path for path in pictures if _is_named_mask(path)]
     masks = _by_name(named if named or outlines else pictures, _MASKS)
-    return {name: TruthFiles(outlines.get(name), masks.get(name)) for name in sorted({*outlines, *masks})}
+    return {name: ReferenceFiles(outlines.get(name), masks.get(name)) for name in sorted({*outlines, *masks})}
 
 
 def _is_named_mask(path: Path) -> bool:
@@ -117,9 +121,9 @@ def _by_name(files: Iterable[Path], suffixes: tuple[str, ...]) -> dict[str, Path
     return found
 
 
-def read_truth(
-    slide: str, files: TruthFiles, settings: EvaluationSettings, *, corner: tuple[float, float] = (0.0, 0.0)
-) -> SlideTruth:
+def read_reference(
+    slide: str, files: ReferenceFiles, settings: EvaluationSettings, *, corner: tuple[float, float] = (0.0, 0.0)
+) -> SlideReference:
     """Return a slide's lesions.
 
     Parameters
@@ -142,12 +146,12 @@ def read_truth(
     """
     chosen = _chosen(files, settings)
     if chosen is None:
-        return SlideTruth(slide=slide, is_tumour=False, downsample=settings.downsample, mpp=settings.mpp)
+        return SlideReference(slide=slide, is_tumour=False, downsample=settings.downsample, mpp=settings.mpp)
     if chosen != files.mask:
         outlines = read_asap_xml(chosen) if chosen.suffix.casefold() == ".xml" else read_geojson(chosen, shift=corner)
         if outlines.unknown_groups and not len(outlines.tumour):
             raise AnnotationError(outlines.lack_of_tumour(chosen))
-        return truth_from_annotations(slide, outlines, settings)
+        return reference_from_annotations(slide, outlines, settings)
     mask = read_mask(chosen, downsample=settings.downsample, stored_downsample=settings.mask_downsample)
     if max(mask.extent) > _LARGEST_SLIDE_PX:
         width, height = mask.extent
@@ -156,10 +160,10 @@ def read_truth(
             "state its level with --mask-downsample"
         )
     tumour = tumour_pixels(mask.values, mask.stored_values, settings.tumour_value)
-    return truth_from_mask(slide, tumour, settings, extent=mask.extent)
+    return reference_from_mask(slide, tumour, settings, extent=mask.extent)
 
 
-def _chosen(files: TruthFiles, settings: EvaluationSettings) -> Path | None:
+def _chosen(files: ReferenceFiles, settings: EvaluationSettings) -> Path | None:
     if settings.truth_from == "outlines":
         return files.outlines
     return files.mask if settings.truth_from == "masks" or files.mask else files.outlines
@@ -181,7 +185,7 @@ def score_folders(
     detections
         One CSV for each slide; see :func:`find_detections`.
     truth
-        Outlines or masks; see :func:`find_truth`. It may be the same folder.
+        Outlines or masks; see :func:`find_reference`. It may be the same folder.
     settings
         How to score.
     progress
@@ -194,7 +198,7 @@ def score_folders(
     AnnotationError
         If the masks' values do not say which one is tumour.
     """
-    found, known = find_detections(detections), find_truth(truth)
+    found, known = find_detections(detections), find_reference(truth)
     settings = replace(settings, tumour_value=settings.tumour_value or _tumour_value(found, known, settings))
     outcomes: list[SlideOutcome] = []
     records: list[ScanRecord] = []
@@ -207,7 +211,7 @@ def score_folders(
         else:
             try:
                 record = read_scan_record(path.parent) if path.parent.name.endswith(_RESULTS) else None
-                files = known.get(slide.casefold(), TruthFiles())
+                files = known.get(slide.casefold(), ReferenceFiles())
                 outcomes.append(_outcome(slide, path, files, settings, record))
                 records += [] if record is None else [record]
             except MetastasisError as error:
@@ -218,18 +222,18 @@ def score_folders(
         last = left_out[-1]
         raise EvaluationError(f"expected slides to score, got none of {len(found)}: {last.slide}, for one: {last.why}")
     without = [
-        one.slide for one in outcomes if _chosen(known.get(one.slide.casefold(), TruthFiles()), settings) is None
+        one.slide for one in outcomes if _chosen(known.get(one.slide.casefold(), ReferenceFiles()), settings) is None
     ]
     measured = {**_scanned_with(records), **({"normal_without_truth": without} if without else {})}
     return score_slides(outcomes, settings, left_out=left_out, measured=measured)
 
 
 def _outcome(
-    slide: str, path: Path, files: TruthFiles, settings: EvaluationSettings, record: ScanRecord | None
+    slide: str, path: Path, files: ReferenceFiles, settings: EvaluationSettings, record: ScanRecord | None
 ) -> SlideOutcome:
     found = read_detections_csv(path)
     named = SlideDetections(slide=slide, probabilities=found.probabilities, points=found.points)
-    truth = read_truth(slide, files, settings, corner=(0.0, 0.0) if record is None else record.corner)
+    truth = read_reference(slide, files, settings, corner=(0.0, 0.0) if record is None else record.corner)
     if not truth.is_tumour and slide.casefold().startswith(("tumor_", "tumour_")):
         chosen = _chosen(files, settings)
         raise EvaluationError(
@@ -250,10 +254,10 @@ def _scanned_with(records: list[ScanRecord]) -> dict[str, str]:
     return {key: value for sha, name in models.items() for key, value in (("model", name), ("weights_sha256", sha))}
 
 
-def _tumour_value(found: Mapping[str, Path], known: Mapping[str, TruthFiles], settings: EvaluationSettings) -> int:
+def _tumour_value(found: Mapping[str, Path], known: Mapping[str, ReferenceFiles], settings: EvaluationSettings) -> int:
     """Return the value of tumour in the masks of all slides: one alone may hold only normal tissue."""
     values: dict[str, frozenset[int]] = {}
-    for files in (known.get(slide.casefold(), TruthFiles()) for slide in found):
+    for files in (known.get(slide.casefold(), ReferenceFiles()) for slide in found):
         if files.mask is not None and _chosen(files, settings) == files.mask:
             # A mask that cannot be read is named when its slide is scored.
             with suppress(AnnotationError):
@@ -262,7 +266,7 @@ def _tumour_value(found: Mapping[str, Path], known: Mapping[str, TruthFiles], se
     return detect_tumour_value(values)
 
 
-def _without_detections(found: Mapping[str, Path], known: Mapping[str, TruthFiles]) -> Iterator[LeftOut]:
+def _without_detections(found: Mapping[str, Path], known: Mapping[str, ReferenceFiles]) -> Iterator[LeftOut]:
     scored = {slide.casefold() for slide in found}
     for slide in known:
         if slide not in scored:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_metastasis.errors import EvaluationError
 from napari_metastasis.evaluation.detections import SlideDetections
-from napari_metastasis.evaluation.truth import SlideTruth
+from napari_metastasis.evaluation.reference_lesions import SlideReference
 from napari_metastasis.lesions.measure import SizeClass
 
 __all__ = ["LesionOutcome", "SlideOutcome", "match_slide"]
@@ -85,7 +85,7 @@ class SlideOutcome:
         )
 
 
-def match_slide(detections: SlideDetections, truth: SlideTruth) -> SlideOutcome:
+def match_slide(detections: SlideDetections, truth: SlideReference) -> SlideOutcome:
     """Return what the detections of a slide hit.
 
     A lesion keeps its strongest hit and the others are free. The organisers' scripts write a missed lesion down as one
@@ -126,7 +126,7 @@ def match_slide(detections: SlideDetections, truth: SlideTruth) -> SlideOutcome:
     )
 
 
-def _check_extent(detections: SlideDetections, truth: SlideTruth) -> None:
+def _check_extent(detections: SlideDetections, truth: SlideReference) -> None:
     """Refuse detections off the slide: the mask is of another level, or the places are not level-0 pixels."""
     if truth.extent is None or not len(detections):
         return

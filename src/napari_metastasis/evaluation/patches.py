@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_metastasis.cohorts.patches import PatchSource
 from napari_metastasis.errors import PatchDatasetError
 from napari_metastasis.evaluation.binary import BinaryReport, binary_report, calibration_error
 from napari_metastasis.evaluation.classification import Estimate
 from napari_metastasis.evaluation.resampling import Resamples, estimate
-from napari_metastasis.patches import PatchSource
 
 if TYPE_CHECKING:
     # Detections are scored without torch, which takes seconds to load.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from napari_metastasis.annotations import CAMELYON16_FLAWED
+from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED
 
 __all__ = ["TABLE_III", "TABLE_III_SOURCE", "PublishedRow", "is_camelyon16_test"]
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.ndimage import affine_transform, gaussian_filter
 from skimage.color import hsv2rgb, rgb2hsv
 
-from napari_metastasis.patches import PatchSource
+from napari_metastasis.cohorts.patches import PatchSource
 
 __all__ = ["SHIFTS", "ShiftedPatches", "shifted"]
 
@@ -104,7 +104,7 @@ def shifted(image: _Image, shift: str, generator: np.random.Generator) -> _Image
 
 @dataclass(frozen=True)
 class ShiftedPatches:
-    """Patches under a shift: a :class:`~napari_metastasis.patches.PatchSource`.
+    """Patches under a shift: a :class:`~napari_metastasis.cohorts.patches.PatchSource`.
 
     Attributes
     ----------

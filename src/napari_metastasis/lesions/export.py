@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 
 from napari_metastasis.geometry import Region
-from napari_metastasis.lesions.found import Detection, Lesion
+from napari_metastasis.lesions.lesion import Detection, Lesion
 from napari_metastasis.lesions.measure import SizeClass
 from napari_metastasis.storage import atomic_text
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from napari_metastasis.errors import ModelError, RegionError, SettingsError
 from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.lesions import measure
-from napari_metastasis.lesions.found import Detections, Found, Lesion
+from napari_metastasis.lesions.component_tree import grow_hills
 from napari_metastasis.lesions.labelling import Labelling
+from napari_metastasis.lesions.lesion import Detections, Findings, Lesion
 from napari_metastasis.lesions.outlines import outline
 from napari_metastasis.lesions.peaks import find_peaks
 from napari_metastasis.lesions.surface import floor_cells
-from napari_metastasis.lesions.tree import grow_hills
 from napari_metastasis.settings import DetectionSettings
 
 __all__ = ["LesionIndex", "quick_detections"]
@@ -113,7 +113,7 @@ class LesionIndex:
         """Return the labels of the last threshold asked for."""
         return self._labelling.labels
 
-    def at(self, threshold: float) -> Found:
+    def at(self, threshold: float) -> Findings:
         """Return what lies at or above ``threshold``, and bring :attr:`labels` to it.
 
         The work is proportional to the cells that enter, leave or change their lesion, plus the number of hills.
@@ -134,7 +134,7 @@ class LesionIndex:
             lesion_of = self._hills.lesions_at(exact)
             changed = self._labelling.move(exact, lesion_of)
             level = self._level(exact, lesion_of)
-            return Found(
+            return Findings(
                 threshold=float(threshold),
                 detections=self._detections(level),
                 labels=self.labels,
@@ -199,7 +199,7 @@ class LesionIndex:
         top_row, top_column = self._labelling.place(self._hills.top[hills])
         return np.where(inside, row, top_row), np.where(inside, column, top_column)
 
-    def _measure(self, level: _Level, found: Found) -> tuple[Lesion, ...]:
+    def _measure(self, level: _Level, found: Findings) -> tuple[Lesion, ...]:
         """Return the lesions at a level, the most probable first."""
         roots, labelling = level.roots, self._labelling
         if not len(roots):

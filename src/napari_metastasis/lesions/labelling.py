@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from napari_metastasis.geometry import Region
+from napari_metastasis.lesions.component_tree import Hills
 from napari_metastasis.lesions.surface import FloorCells
-from napari_metastasis.lesions.tree import Hills
 
 __all__ = ["Labelling", "stable_ids"]
 

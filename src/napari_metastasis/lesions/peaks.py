@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_metastasis.lesions.component_tree import Hills, follow
 from napari_metastasis.lesions.surface import FloorCells
-from napari_metastasis.lesions.tree import Hills, follow
 
 __all__ = ["INDISTINCT", "Peaks", "find_peaks", "suppress"]
 

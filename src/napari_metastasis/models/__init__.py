@@ -6,7 +6,8 @@ from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_che
 from napari_metastasis.models.dense import MIDDLE_GRAY, DenseScanNet, dense_layers
 from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_layer, log_odds_of
 from napari_metastasis.models.initial import RESNET34_IMAGENET, VGG16_IMAGENET, InitialWeights, begin_with, load_initial
-from napari_metastasis.models.networks import (
+from napari_metastasis.models.nets.resnet import RESNETS, ResNet, ResNetArchitecture
+from napari_metastasis.models.nets.scannet import (
     ARCHITECTURES,
     Block,
     PatchNetwork,
@@ -16,9 +17,9 @@ from napari_metastasis.models.networks import (
     build_scannet,
     find_architecture,
 )
+from napari_metastasis.models.nets.spatial_lstm import ORDERS, RefinerSpec, SpatialNetwork
 from napari_metastasis.models.patchwise import PatchwiseNetwork, cut_patches
-from napari_metastasis.models.refiner import ORDERS, RefinerSpec, SpatialNetwork
-from napari_metastasis.models.refiners import (
+from napari_metastasis.models.refiner_zoo import (
     Refiner,
     ScanningModel,
     add_refiner,
@@ -29,9 +30,8 @@ from napari_metastasis.models.refiners import (
     refiner_for,
     save_refiner,
 )
-from napari_metastasis.models.resnet import RESNETS, ResNet, ResNetArchitecture
 from napari_metastasis.models.spec import ModelSpec
-from napari_metastasis.models.weights_file import correct_card
+from napari_metastasis.models.weights_io import correct_card
 from napari_metastasis.models.zoo import ZooEntry, add_model, check_name, list_models, load_model, own_models_folder
 
 __all__ = [

@@ -9,11 +9,11 @@ from typing import Any
 
 from napari_metastasis.errors import WeightsError
 from napari_metastasis.models.dense import DenseScanNet
-from napari_metastasis.models.networks import ScanNet, build_network
+from napari_metastasis.models.nets.resnet import ResNet
+from napari_metastasis.models.nets.scannet import ScanNet, build_network
 from napari_metastasis.models.patchwise import PatchwiseNetwork
-from napari_metastasis.models.resnet import ResNet
 from napari_metastasis.models.spec import ModelSpec
-from napari_metastasis.models.weights_file import read_weights, write_weights
+from napari_metastasis.models.weights_io import read_weights, write_weights
 
 __all__ = ["Model", "load_checkpoint", "save_checkpoint"]
 

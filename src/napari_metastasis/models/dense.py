@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models.networks import ScanNet
+from napari_metastasis.models.nets.scannet import ScanNet
 
 if TYPE_CHECKING:
     from napari_metastasis.models.spec import ModelSpec

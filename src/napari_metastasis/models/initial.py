@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_metastasis.errors import UnknownModelError, WeightsError, first_line
 from napari_metastasis.models.checkpoint import Model
 from napari_metastasis.models.fetch import PublishedWeights, fetch_weights, weights_folder
-from napari_metastasis.models.networks import PatchNetwork
+from napari_metastasis.models.nets.scannet import PatchNetwork
 from napari_metastasis.models.zoo import load_model
 
 __all__ = ["RESNET34_IMAGENET", "VGG16_IMAGENET", "InitialWeights", "begin_with", "load_initial"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from napari_metastasis.models.resnet import ResNet
+from napari_metastasis.models.nets.resnet import ResNet
 
 if TYPE_CHECKING:
     from napari_metastasis.models.spec import ModelSpec

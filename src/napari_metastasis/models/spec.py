@@ -20,7 +20,7 @@ class ModelSpec:
     name
         Name in the zoo, as the command line takes it.
     architecture
-        Name of a network in :mod:`napari_metastasis.models.networks`.
+        Name of a network in :mod:`napari_metastasis.models.nets.scannet`.
     mpp
         Micrometres per pixel that the model was trained at.
     patch_px

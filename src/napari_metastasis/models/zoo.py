@@ -10,7 +10,7 @@ import platformdirs
 
 from napari_metastasis.errors import ModelError, UnknownModelError
 from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
-from napari_metastasis.models.weights_file import correct_card
+from napari_metastasis.models.weights_io import correct_card
 from napari_metastasis.storage import storage_errors
 
 __all__ = [

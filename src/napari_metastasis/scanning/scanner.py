@@ -17,9 +17,9 @@ import numpy as np
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
-from napari_metastasis.scanning.engine import Engine, FloatArray, UInt8Array
+from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array
+from napari_metastasis.scanning.passes.views import encode_views, predict_views
 from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, any_of_blocks
-from napari_metastasis.scanning.views import encode_views, predict_views
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import reading_threads
 

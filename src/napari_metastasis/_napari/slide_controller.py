@@ -1,0 +1,334 @@
+"""One open slide in one window: its session, its layers, and the work that is done for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent import futures
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer
+
+from napari_metastasis._napari.compat import tiles_under_way
+from napari_metastasis._napari.mined import mined_work
+from napari_metastasis._napari.session import Activity, SlideSession
+from napari_metastasis._napari.slide_layers import SlideLayers
+from napari_metastasis._napari.slide_work import (
+    ScanRequest,
+    ScanStarted,
+    Stage,
+    index_work,
+    load_earlier_work,
+    scan_work,
+    tissue_work,
+)
+from napari_metastasis._napari.worker import Work, Worker, tell
+from napari_metastasis.errors import ScanCancelledError
+from napari_metastasis.settings import TissueSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari import Viewer
+    from napari.layers import Layer
+
+    from napari_metastasis._napari.engine_cache import EngineCache
+    from napari_metastasis.scanning import FinishedRoi
+    from napari_metastasis.slides import TissueMask
+
+__all__ = ["SlideController"]
+
+#: Labels and points follow the threshold at most this often while the slider moves.
+_FOLLOW_MS = 60
+#: Another blend of both maps is made once its slider rests for so long.
+_MIX_MS = 150
+#: While a scan runs its lesions are looked for again after this time, and after so many times what it took before: the
+#: processor belongs to the scan.
+_INDEX_EVERY_S, _INDEX_PAUSES = 3.0, 12.0
+#: How long closing the window waits for a scan: one piece of it, and the results.
+_CLOSE_S = 20.0
+
+
+class SlideController(QObject):
+    """One open slide in one window.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    session
+        The slide's session.
+    layer
+        The slide's layer, already in the viewer.
+    engines
+        Where networks come from.
+    parent
+        Qt parent.
+    """
+
+    def __init__(
+        self, viewer: Viewer, session: SlideSession, layer: Layer, engines: EngineCache, parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self.session = session
+        self._engines = engines
+        self._tissue: tuple[TissueSettings, Future[TissueMask | None]] | None = None
+        self.layers = SlideLayers(viewer, session, layer)
+        self.layers.probability_removed.connect(self.cancel)
+        self._viewer = viewer
+        self._scan: Worker | None = None
+        self._index: Worker | None = None
+        self._others: list[Worker] = []
+        self._began = 0.0
+        self._mpx = 0.0
+        self._next_index = 0.0
+        self._stale = False
+        self._follow = QTimer(self)
+        self._follow.setSingleShot(True)
+        self._follow.setInterval(_FOLLOW_MS)
+        self._follow.timeout.connect(session.follow_threshold)
+        session.threshold_changed.connect(self._on_threshold_changed)
+        self._mix = QTimer(self)
+        self._mix.setSingleShot(True)
+        self._mix.setInterval(_MIX_MS)
+        self._mix.timeout.connect(self._on_share_rests)
+        session.share_changed.connect(self._on_share_changed)
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a scan is being prepared or running."""
+        return self._scan is not None
+
+    @property
+    def looking_for_lesions(self) -> bool:
+        """Return whether lesions of the latest heatmap are still being looked for."""
+        return self._index is not None
+
+    # -- scanning ------------------------------------------------------------------------------------------------
+
+    def scan(self, request: ScanRequest) -> None:
+        """Start a scan; nothing happens while one is running."""
+        if self.busy or self.session.closed:
+            return
+        self._mpx = 0.0
+        self.session.report(Activity(stage="Starting…", busy=True))
+        known = self._tissue[1] if self._tissue is not None and self._tissue[0] == request.tissue else None
+        worker = Worker(scan_work(self.session.slide, request, self._engines, known), name="scan", parent=self)
+        worker.yielded.connect(self._on_scan_yielded)
+        worker.succeeded.connect(self._on_scan_succeeded)
+        worker.failed.connect(self._on_scan_failed)
+        self._scan = worker
+        worker.start()
+
+    def cancel(self) -> None:
+        """Ask a running scan to end after the piece that it is at; what was scanned stays."""
+        if self._scan is not None:
+            self._scan.stop()
+            self.session.report(Activity(stage=self._stage(""), busy=True))
+
+    def _stage(self, otherwise: str) -> str:
+        """Return what is being done: once it is stopping, nothing else."""
+        return "Stopping…" if self._scan is not None and self._scan.stopping else otherwise
+
+    def _on_scan_yielded(self, items: tuple[Any, ...]) -> None:
+        pieces: list[FinishedRoi] = []
+        session = self.session
+        for item in items:
+            if isinstance(item, Stage):
+                self.session.report(Activity(stage=self._stage(item.text), busy=True))
+            elif isinstance(item, ScanStarted):
+                self._on_scan_started(item)
+            else:
+                pieces.append(item)
+        if not pieces:
+            return
+        scanned = [piece for piece in pieces if not piece.refined]
+        session.write_cells((piece.cells, piece.probabilities) for piece in scanned)
+        session.write_refined((piece.cells, piece.probabilities) for piece in pieces if piece.refined)
+        self._mpx += sum(piece.model_px for piece in scanned) / 1e6
+        self._report_progress(pieces[-1])
+        if time.monotonic() >= self._next_index:
+            self._find_lesions()
+
+    def _on_scan_started(self, started: ScanStarted) -> None:
+        session = self.session
+        same = session.frame == started.frame and session.folder == started.folder
+        if not same or session.probabilities is None or self.layers.probability is None:
+            session.show_heatmap(
+                started.frame, started.probabilities, model_name=started.model_name, folder=started.folder
+            )
+        # Also where there is none: results are then read from the scan's own map, and so is what is shown.
+        session.show_refined(started.refined)
+        if session.tissue is None:
+            session.show_tissue(started.tissue)
+        self._began = time.monotonic()
+        self._next_index = self._began + _INDEX_EVERY_S / 2
+        stage = self._stage(f"Scanning with {started.engine}")
+        session.report(Activity(stage=stage, busy=True, total=started.model_px))
+
+    def _report_progress(self, last: FinishedRoi) -> None:
+        seconds = max(time.monotonic() - self._began, 1e-3)
+        self.session.report(
+            Activity(
+                stage=self._stage("Scanning"),
+                busy=True,
+                done=last.done,
+                total=last.total,
+                mpx_per_s=self._mpx / seconds,
+                seconds_left=seconds / last.done * (last.total - last.done) if last.done else None,
+            )
+        )
+
+    def _on_scan_succeeded(self, result: Any) -> None:
+        self._scan = None
+        stage = "Scan finished" if result.finished else "Scan stopped; the same scan goes on from here"
+        self.session.report(Activity(stage=stage))
+        self.layers.prefer_refined()
+        self._find_lesions()
+
+    def _on_scan_failed(self, error: BaseException) -> None:
+        self._scan = None
+        stopped = isinstance(error, ScanCancelledError)
+        self.session.report(Activity(stage="Scan stopped before it began") if stopped else Activity(error=tell(error)))
+        self._find_lesions()
+
+    # -- lesions -------------------------------------------------------------------------------------------------
+
+    def _find_lesions(self) -> None:
+        """Look for lesions on the heatmap as it is now."""
+        session = self.session
+        if session.closed or session.frame is None or session.probabilities is None:
+            return
+        if self._index is not None:
+            # While a scan runs the next piece asks again; at its end the index that is being made has not seen it all.
+            self._stale = not self.busy
+            return
+        began = time.monotonic()
+        worker = Worker(
+            index_work(session.probabilities, session.frame, session.detection, session.refined, session.refined_share),
+            name="lesions",
+            parent=self,
+        )
+        frame = session.frame
+
+        def show(index: Any) -> None:
+            if session.frame == frame and not session.closed:
+                session.show_lesions(index)
+            # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
+            self._next_index = time.monotonic() + max(_INDEX_EVERY_S, _INDEX_PAUSES * (time.monotonic() - began))
+
+        def forget() -> None:
+            if self._index is worker:
+                self._index = None
+            if self._stale and not session.closed:
+                self._stale = False
+                self._find_lesions()
+
+        worker.succeeded.connect(show)
+        worker.failed.connect(self._on_other_failed)
+        worker.ended.connect(forget)
+        self._index = worker
+        worker.start()
+
+    def _on_share_changed(self, _: float) -> None:
+        self._mix.start()
+
+    def _on_share_rests(self) -> None:
+        """Read the lesions anew, off another blend of both maps."""
+        if self._index is not None:
+            self._stale = True
+        else:
+            self._find_lesions()
+
+    def _on_threshold_changed(self, _: float) -> None:
+        if not self._follow.isActive():
+            self._follow.start()
+
+    # -- tissue and earlier results ------------------------------------------------------------------------------
+
+    def find_tissue(self, settings: TissueSettings | None = None) -> None:
+        """Look for tissue beside the window; the session takes it."""
+
+        def show(tissue: Any) -> None:
+            if tissue is not None and not self.session.closed:
+                self.session.show_tissue(tissue)
+
+        settings = settings or TissueSettings()
+        self._tissue = settings, self._run(tissue_work(self.session.slide, settings), show, name="tissue")
+
+    def load_earlier(self) -> None:
+        """Show what an earlier scan of this slide left beside it."""
+
+        def show(earlier: Any) -> None:
+            session = self.session
+            if earlier is None or session.closed or session.probabilities is not None:
+                return
+            session.show_heatmap(
+                earlier.frame, earlier.probabilities, model_name=earlier.model_name, folder=earlier.folder
+            )
+            session.show_refined(earlier.refined)
+            self.layers.prefer_refined()
+            if not self.busy:
+                session.report(Activity(stage="This slide was scanned before: its result is shown"))
+            self._find_lesions()
+
+        self._run(load_earlier_work(self.session.slide), show, name="earlier")
+
+    def show_mined(self, path: Path) -> None:
+        """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
+
+        def show(places: Any) -> None:
+            if not self.session.closed:
+                self.layers.show_mined(places)
+
+        self._run(mined_work(path, self.session.slide.name), show, name="mined")
+
+    def _run(self, work: Work, show: Any, *, name: str) -> Future[Any]:
+        worker = Worker(work, name=name, parent=self)
+        worker.succeeded.connect(show)
+        worker.failed.connect(self._on_other_failed)
+        worker.ended.connect(lambda: self._others.remove(worker))
+        self._others.append(worker)
+        return worker.start()
+
+    def _on_other_failed(self, error: BaseException) -> None:
+        line = tell(error)
+        if not self.busy:
+            self.session.report(Activity(error=line))
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def close(self, *, wait: bool) -> None:
+        """End all work, take the layers away, and close the slide once nobody reads it.
+
+        Parameters
+        ----------
+        wait
+            Whether to wait for the work to end, because the whole window is going; its layers then go with it. Else the
+            work ends beside the window.
+        """
+        if self.session.closed:
+            return
+        self.session.close()
+        self._follow.stop()
+        self._mix.stop()
+        workers = [worker for worker in (self._scan, self._index, *self._others) if worker is not None]
+        self._scan = self._index = None
+        self._others = []
+        for worker in workers:
+            worker.abandon()
+        self.layers.close(remove=not wait)
+        tiles = tiles_under_way(self._viewer)
+        slide = self.session.slide
+
+        def close_slide() -> None:
+            for worker in workers:
+                worker.wait(None)
+            futures.wait(tiles)
+            slide.close()
+
+        closer = threading.Thread(target=close_slide, name="close-slide")
+        closer.start()
+        if wait:
+            closer.join(_CLOSE_S)

@@ -1,0 +1,314 @@
+"""Which slides are trained and measured on, with their outlines and their splits: from a CSV file or a known layout."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, cast
+
+from napari_metastasis.cohorts.layouts import FoundSlide, LayoutName, survey_folder
+from napari_metastasis.errors import CohortError
+from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
+from napari_metastasis.storage import atomic_text
+
+__all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_cohort", "write_cohort"]
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+_FILE = "cohort.csv"
+_NEEDED, _COLUMNS = "slide", ("slide", "annotation", "split", "patient", "node", "tumour", "mpp", "exhaustive")
+_YES, _NO = frozenset({"yes", "true", "1"}), frozenset({"no", "false", "0"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortSlide:
+    """One slide of a cohort.
+
+    Attributes
+    ----------
+    name
+        What result files are named after: the file's name without its suffix.
+    path
+        The slide.
+    annotation
+        Outlines (ASAP XML, GeoJSON) or a mask; ``None`` for a slide without any.
+    split
+        ``train``, ``validation`` or ``test``.
+    patient, node
+        Whom it was taken from, and which lymph node; ``None`` where unknown. A patient's slides share a split.
+    tumour
+        Whether the slide holds tumour. ``None``: the annotation decides, and without one the slide is normal.
+    mpp
+        µm per level-0 pixel where the file does not state it, or states it wrongly.
+    exhaustive
+        Whether all its tumour is annotated. Where it is not, what lies outside the outlines is not known to be normal.
+    """
+
+    name: str
+    path: Path
+    annotation: Path | None = None
+    split: Split = "train"
+    patient: str | None = None
+    node: str | None = None
+    tumour: bool | None = None
+    mpp: float | None = None
+    exhaustive: bool = True
+
+    @property
+    def may_hold_tumour(self) -> bool:
+        """Return whether tumour may be outlined on it, as far as can be told without reading the annotation."""
+        return self.annotation is not None and self.tumour is not False
+
+    @property
+    def shows_normal(self) -> bool:
+        """Return whether what lies outside its outlines is known to be normal."""
+        return self.exhaustive and (self.annotation is not None or self.tumour is not True)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutSlide:
+    """A slide that lies there and is not used, and why."""
+
+    slide: CohortSlide
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """Slides with their annotations and splits.
+
+    Attributes
+    ----------
+    slides
+        Sorted by split as they were found.
+    origin
+        The file or folder that it was read from.
+    layout
+        How the origin is laid out.
+    left_out
+        Slides that are known to mislead.
+    """
+
+    slides: tuple[CohortSlide, ...]
+    origin: Path
+    layout: LayoutName
+    left_out: tuple[LeftOutSlide, ...] = ()
+
+    def of(self, split: Split) -> tuple[CohortSlide, ...]:
+        """Return the slides of a split, in order."""
+        return tuple(slide for slide in self.slides if slide.split == split)
+
+
+def read_cohort(
+    path: str | os.PathLike[str],
+    *,
+    validation_share: float,
+    seed: int,
+    mpp: float | None = None,
+    layout: LayoutName | None = None,
+) -> Cohort:
+    """Read a cohort file or recognise a folder's layout.
+
+    Where nothing is marked for validation, a share of the training slides becomes it: the same slides for the same
+    seed, whatever else the cohort holds; slides with and without tumour alike; and a patient's slides together.
+
+    Parameters
+    ----------
+    path
+        A CSV file with the columns ``slide``, ``annotation``, ``split``, ``patient`` and ``node`` (and, if wanted,
+        ``tumour``, ``mpp``, ``exhaustive``), paths relative to it; or a folder that holds such a file as
+        ``cohort.csv``, is laid out as CAMELYON16 and CAMELYON17 are, or has images and masks.
+    validation_share
+        Share of the training slides that is kept for validation, 0 to 1.
+    seed
+        Of the draw.
+    mpp
+        µm per level-0 pixel of every slide that the cohort file names no pixel size for; ``None`` takes what the slides
+        state.
+    layout
+        What a folder has to be laid out as; a list that lies in it has no say then. Any layout by default.
+
+    Raises
+    ------
+    CohortError
+        If there is no such file or folder, it is laid out otherwise, or the file cannot be understood.
+    """
+    origin = Path(path).expanduser()
+    if not 0 <= validation_share < 1:
+        raise CohortError(
+            f"expected a validation share from 0 to below 1, got {validation_share:g}; leave slides to train on"
+        )
+    if layout is None and (origin / _FILE).is_file():
+        # Whoever wrote a list into the folder knows better than its layout.
+        origin = origin / _FILE
+    if origin.is_dir():
+        survey = survey_folder(origin)
+        found_layout: LayoutName = survey.layout
+        slides = [_slide(found) for found in survey.slides]
+        left_out = tuple(LeftOutSlide(_slide(found), found.flaw) for found in survey.left_out)
+    else:
+        found_layout, slides, left_out = "file", _read_file(origin), ()
+    if layout is not None and found_layout != layout:
+        raise CohortError(
+            f"expected a folder laid out as {layout}, got {origin}, which is {found_layout}; choose another folder, or "
+            "take it as --cohort"
+        )
+    if mpp is not None:
+        slides = [slide if slide.mpp is not None else replace(slide, mpp=mpp) for slide in slides]
+    if not any(slide.split == "validation" for slide in slides):
+        slides = _with_validation(slides, validation_share, seed)
+    return Cohort(slides=tuple(slides), origin=origin, layout=found_layout, left_out=left_out)
+
+
+def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) -> None:
+    """Write a cohort file that :func:`read_cohort` reads, paths relative to it, in one step.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    folder = Path(path).resolve().parent
+
+    def beside(target: Path | None) -> str:
+        if target is None:
+            return ""
+        # Of the folder alone: a slide is called what its link is called, which may point to a file named by its hash.
+        return Path(os.path.relpath(target.parent.resolve() / target.name, folder)).as_posix()
+
+    with atomic_text(path) as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(_COLUMNS)
+        for slide in slides:
+            tumour = "" if slide.tumour is None else "yes" if slide.tumour else "no"
+            mpp = "" if slide.mpp is None else repr(slide.mpp)
+            exhaustive = "yes" if slide.exhaustive else "no"
+            known = slide.split, slide.patient or "", slide.node or "", tumour, mpp, exhaustive
+            rows.writerow((beside(slide.path), beside(slide.annotation), *known))
+
+
+def _slide(found: FoundSlide) -> CohortSlide:
+    return CohortSlide(
+        name=found.path.stem,
+        path=found.path,
+        annotation=found.annotation,
+        split=found.split,
+        patient=found.patient,
+        node=found.node,
+        tumour=found.tumour,
+        exhaustive=found.exhaustive,
+    )
+
+
+def _read_file(path: Path) -> list[CohortSlide]:
+    """Return the slides of a cohort file."""
+    try:
+        # A spreadsheet's CSV begins with a byte-order mark.
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise CohortError(f"expected a cohort file or folder, got {path} ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise CohortError(
+            f"expected a cohort as CSV text in UTF-8, got {path}, which is not; save it as CSV (UTF-8)"
+        ) from error
+    # Spreadsheets of half the world write semicolons.
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    rows = csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True)
+    try:
+        names = [(name or "").strip().casefold() for name in rows.fieldnames or ()]
+        _check_columns(names, path)
+        rows.fieldnames = names
+        slides = [_row(row, rows.line_num, path) for row in rows if any(_cell(row, name) for name in names)]
+    except csv.Error as error:
+        raise CohortError(f"expected a cohort as CSV, got {path}, line {rows.line_num}: {error}; correct it") from error
+    if not slides:
+        raise CohortError(f"expected slides in {path}, got none; add a line for each")
+    return slides
+
+
+def _check_columns(names: list[str], path: Path) -> None:
+    """Refuse columns that nobody knows: an ``anotation`` would make every slide normal."""
+    unknown = [name for name in names if name not in _COLUMNS]
+    if _NEEDED not in names or unknown or len(set(names)) < len(names):
+        raise CohortError(
+            f"expected a first line of {', '.join(_COLUMNS[:5])} (and, if wanted, {', '.join(_COLUMNS[5:])}) "
+            f"in {path}, got {', '.join(names) or 'none'}; correct it"
+        )
+
+
+def _cell(row: dict[str, str | None], name: str) -> str:
+    return (row.get(name) or "").strip()
+
+
+def _row(row: dict[str, str | None], line: int, path: Path) -> CohortSlide:
+    where = f"in line {line} of {path}"
+    if None in row:
+        raise CohortError(f"expected as many cells as columns {where}, got more; quote names that hold a comma")
+    slide, annotation, split = _cell(row, "slide"), _cell(row, "annotation"), _cell(row, "split") or "train"
+    if not slide:
+        raise CohortError(f"expected the path of a slide {where}, got none; add it")
+    if split.casefold() not in SPLITS:
+        raise CohortError(f"expected a split of {', '.join(SPLITS)} {where}, got {split!r}; choose one of them")
+    target = path.parent / Path(slide).expanduser()
+    return CohortSlide(
+        name=target.stem,
+        path=target,
+        annotation=path.parent / Path(annotation).expanduser() if annotation else None,
+        split=cast("Split", split.casefold()),
+        patient=_cell(row, "patient") or None,
+        node=_cell(row, "node") or None,
+        tumour=_flag(_cell(row, "tumour"), "tumour", where),
+        mpp=_mpp(_cell(row, "mpp"), where),
+        exhaustive=_flag(_cell(row, "exhaustive"), "exhaustive", where) is not False,
+    )
+
+
+def _flag(text: str, name: str, where: str) -> bool | None:
+    word = text.casefold()
+    if word and word not in _YES | _NO:
+        raise CohortError(f"expected yes, no or nothing as {name} {where}, got {text!r}; choose one of them")
+    return None if not word else word in _YES
+
+
+def _mpp(text: str, where: str) -> float | None:
+    if not text:
+        return None
+    try:
+        mpp = float(text)
+    except ValueError:
+        mpp = float("nan")
+    if not MIN_MPP <= mpp <= MAX_MPP:
+        raise CohortError(
+            f"expected {MIN_MPP:g} to {MAX_MPP:g} µm as mpp {where}, got {text!r}; look it up in the scanner's settings"
+        )
+    return mpp
+
+
+def _with_validation(slides: list[CohortSlide], share: float, seed: int) -> list[CohortSlide]:
+    """Return the slides with a share of those for training moved to validation."""
+    groups: dict[str, list[CohortSlide]] = {}
+    for slide in slides:
+        if slide.split == "train":
+            key = f"patient {slide.patient}" if slide.patient is not None else f"slide {slide.name}"
+            groups.setdefault(key, []).append(slide)
+    strata: dict[bool, list[str]] = {True: [], False: []}
+    for key, members in groups.items():
+        strata[any(slide.tumour or slide.may_hold_tumour for slide in members)].append(key)
+
+    def rank(key: str) -> str:
+        # A hash, not a shuffle: a slide more or less in the cohort does not deal out all others anew.
+        return hashlib.sha256(f"{seed} {key}".encode()).hexdigest()
+
+    chosen: set[str] = set()
+    for stratum in strata.values():
+        # Both parts keep at least one of each kind, where there are two.
+        count = min(max(round(share * len(stratum)), 1), len(stratum) - 1) if share > 0 and stratum else 0
+        chosen.update(sorted(stratum, key=rank)[:count])
+    moved = {id(slide) for key in chosen for slide in groups[key]}
+    return [replace(slide, split="validation") if id(slide) in moved else slide for slide in slides]

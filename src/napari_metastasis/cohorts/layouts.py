@@ -1,0 +1,274 @@
+"""Folders of slides as CAMELYON16, CAMELYON17 and others lay them out; only names are looked at, never contents.
+
+The distributions of CAMELYON16 differ in their folders and in capitals (``training/tumor/tumor_001.tif``,
+``TrainingData/Train_Tumor/Tumor_001.tif``, ``images/tumor_001.tif``), but hardly in the names of their files: slides
+and annotations are found anywhere below the root, and belong together by name.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
+from napari_metastasis.errors import CohortError
+
+__all__ = [
+    "FoundSlide",
+    "LayoutName",
+    "Survey",
+    "annotation_key",
+    "survey_folder",
+]
+
+LayoutName = Literal["file", "camelyon16", "camelyon17", "images-and-masks"]
+
+_SLIDES = frozenset({".tif", ".tiff", ".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide", ".qptiff"})
+_PICTURES = frozenset({".png", ".jpg", ".jpeg"})
+#: Annotations, the most exact first: outlines know more than masks, and a pyramid more than a picture.
+_ANNOTATIONS = (".xml", ".geojson", ".json", ".tif", ".tiff", ".png", ".jpg", ".jpeg")
+
+_MASK_FOLDERS = frozenset({"mask", "masks", "evaluation_masks", "ground_truth", "groundtruth", "labels"})
+_OUTLINE_FOLDERS = frozenset({"annotations", "lesion_annotations", "outlines", "xml"})
+#: Masks of tissue, which say nothing of tumour.
+_IGNORED_FOLDERS = frozenset({"background_tissue", "tissue_masks"})
+_TUMOUR_FOLDERS = frozenset({"tumor", "tumour", "train_tumor", "train_tumour"})
+_NORMAL_FOLDERS = frozenset({"normal", "train_normal"})
+_TEST_FOLDERS = frozenset({"test", "testing", "testset", "testdata"})
+_VALIDATION_FOLDERS = frozenset({"val", "valid", "validation"})
+_IMAGE_FOLDERS = frozenset({"images", "image", "slides", "wsi"})
+
+_MASK_NAME = re.compile(r"(?:[_-]evaluation)?[_-](?:tumou?r[_-])?mask(?:[_-]level\d+)?$")
+_CAMELYON16_NAME = re.compile(r"(normal|tumor|test)_\d+$")
+_CAMELYON17_NAME = re.compile(r"(patient_(\d+))_node_(\d+)$")
+#: Patients from this number on are CAMELYON17's test set.
+_FIRST_TEST_PATIENT = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSlide:
+    """A slide as its layout describes it; fields as in :class:`~napari_metastasis.cohorts.cohort.CohortSlide`.
+
+    Attributes
+    ----------
+    flaw
+        Why it must not be used; empty for all but a few.
+    """
+
+    path: Path
+    annotation: Path | None
+    split: Literal["train", "validation", "test"]
+    patient: str | None = None
+    node: str | None = None
+    tumour: bool | None = None
+    exhaustive: bool = True
+    flaw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a folder holds."""
+
+    layout: LayoutName
+    slides: tuple[FoundSlide, ...]
+    left_out: tuple[FoundSlide, ...]
+
+
+def annotation_key(path: Path) -> str:
+    """Return what an annotation is called, to compare with slides: ``Tumor_001_Mask.tif`` is ``tumor_001``'s."""
+    return _MASK_NAME.sub("", path.stem.casefold())
+
+
+def survey_folder(root: Path) -> Survey:
+    """Recognise a folder's layout.
+
+    Raises
+    ------
+    CohortError
+        If it is laid out in no known way, or a table of it cannot be read.
+    """
+    files = sorted(_files(root))
+    images = [path for path in files if _is_slide(path, root)]
+    annotations: dict[str, list[Path]] = {}
+    for path in files:
+        if _is_annotation(path, root):
+            annotations.setdefault(annotation_key(path), []).append(path)
+    layout = _layout(images, annotations, root)
+    found = [
+        FoundSlide(
+            path=path, annotation=_nearest(annotations.get(path.stem.casefold(), []), path), split=_split(path, root)
+        )
+        for path in images
+    ]
+    if layout == "camelyon16":
+        reference = _table(files, "reference.csv")
+        found = [_camelyon16(slide, root, reference) for slide in found]
+        found = _without_unknown(found, reference)
+    elif layout == "camelyon17":
+        stages = _table(files, "stages.csv")
+        found = [_camelyon17(slide, stages) for slide in found]
+    return Survey(
+        layout,
+        tuple(slide for slide in found if not slide.flaw),
+        tuple(slide for slide in found if slide.flaw),
+    )
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Yield every file below a folder, results and hidden folders left out; links are followed, no folder twice."""
+    seen: set[str] = set()
+    for folder, inside, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            inside.clear()
+            continue
+        seen.add(real)
+        inside[:] = sorted(
+            name
+            for name in inside
+            if not name.startswith(".")
+            and not name.endswith((".metastasis", ".zarr"))
+            and name.casefold() not in _IGNORED_FOLDERS
+        )
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _folders(path: Path, root: Path) -> tuple[str, ...]:
+    return tuple(part.casefold() for part in path.relative_to(root).parts[:-1])
+
+
+def _is_mask(path: Path, root: Path) -> bool:
+    named = _MASK_NAME.search(path.stem.casefold()) is not None
+    return named or not (_MASK_FOLDERS | _OUTLINE_FOLDERS).isdisjoint(_folders(path, root))
+
+
+def _is_slide(path: Path, root: Path) -> bool:
+    suffix = path.suffix.casefold()
+    if suffix not in _SLIDES | _PICTURES or _is_mask(path, root):
+        return False
+    # Pictures lie about in every folder; slides are those that lie where images are expected.
+    return suffix in _SLIDES or not _IMAGE_FOLDERS.isdisjoint(_folders(path, root))
+
+
+def _is_annotation(path: Path, root: Path) -> bool:
+    suffix = path.suffix.casefold()
+    if suffix == ".json":
+        return not _OUTLINE_FOLDERS.isdisjoint(_folders(path, root))
+    return suffix in _ANNOTATIONS and (suffix in {".xml", ".geojson"} or _is_mask(path, root))
+
+
+def _layout(images: list[Path], annotations: dict[str, list[Path]], root: Path) -> LayoutName:
+    names = [path.stem.casefold() for path in images]
+    of_17 = [name for name in names if _CAMELYON17_NAME.fullmatch(name)]
+    of_16 = [name for name in names if _CAMELYON16_NAME.fullmatch(name)]
+    if of_16 and of_17:
+        raise CohortError(
+            f"expected one cohort in {root}, got CAMELYON16 and CAMELYON17; choose one of their folders, or write a "
+            "cohort file that names the slides of both"
+        )
+    if of_17:
+        return "camelyon17"
+    in_classes = any(not (_TUMOUR_FOLDERS | _NORMAL_FOLDERS).isdisjoint(_folders(path, root)) for path in images)
+    if of_16 or in_classes:
+        return "camelyon16"
+    if any(name in annotations for name in names):
+        return "images-and-masks"
+    raise CohortError(
+        f"expected {root} to be laid out like CAMELYON16 (training/normal, training/tumor, lesion_annotations), "
+        f"CAMELYON17 (patient_000_node_0.tif …, stages.csv) or as images/ and masks/ of the same names, got "
+        f"{len(images)} images and annotations of none of them; write a cohort file (CSV: slide, annotation, split, "
+        "patient, node) instead"
+    )
+
+
+def _split(path: Path, root: Path) -> Literal["train", "validation", "test"]:
+    folders = _folders(path, root)
+    if not _TEST_FOLDERS.isdisjoint(folders):
+        return "test"
+    return "validation" if not _VALIDATION_FOLDERS.isdisjoint(folders) else "train"
+
+
+def _nearest(candidates: list[Path], slide: Path) -> Path | None:
+    """Return the annotation that shares most folders with the slide, and of those the most exact."""
+
+    def rank(path: Path) -> tuple[int, int, str]:
+        shared = len(os.path.commonpath([path, slide]))
+        return -shared, _ANNOTATIONS.index(path.suffix.casefold()), str(path)
+
+    return min(candidates, key=rank, default=None)
+
+
+def _camelyon16(slide: FoundSlide, root: Path, reference: dict[str, str]) -> FoundSlide:
+    """Return a slide with what CAMELYON16's names and folders say of it."""
+    name = slide.path.stem.casefold()
+    match = _CAMELYON16_NAME.fullmatch(name)
+    kind = match.group(1) if match else ""
+    folders = frozenset(_folders(slide.path, root))
+    if kind == "test" and slide.split == "train":
+        slide = replace(slide, split="test")
+    tumour: bool | None = None
+    if kind == "tumor" or not folders.isdisjoint(_TUMOUR_FOLDERS):
+        tumour = True
+    elif kind == "normal" or not folders.isdisjoint(_NORMAL_FOLDERS):
+        tumour = False
+    elif name in reference:
+        tumour = reference[name].casefold() != "normal"
+    # Masks of normal slides are there in some distributions, all zero.
+    annotation = None if tumour is False else slide.annotation
+    return replace(
+        slide,
+        annotation=annotation,
+        tumour=tumour,
+        exhaustive=name not in CAMELYON16_NOT_EXHAUSTIVE,
+        flaw=CAMELYON16_FLAWED.get(name, ""),
+    )
+
+
+def _without_unknown(slides: list[FoundSlide], reference: dict[str, str]) -> list[FoundSlide]:
+    """Flag test slides of which nothing is known; where outlines are, and no table, a slide without them is normal."""
+    outlined = any(slide.split == "test" and slide.annotation is not None for slide in slides)
+    flaw = "its folder holds neither outlines of test slides nor a line of it in reference.csv"
+    return [
+        replace(slide, flaw=flaw)
+        if slide.tumour is None and slide.annotation is None and not slide.flaw and (reference or not outlined)
+        else slide
+        for slide in slides
+    ]
+
+
+def _camelyon17(slide: FoundSlide, stages: dict[str, str]) -> FoundSlide:
+    """Return a slide with what CAMELYON17's names and its table of stages say of it."""
+    name = slide.path.stem.casefold()
+    match = _CAMELYON17_NAME.fullmatch(name)
+    if match is None:
+        return replace(slide, flaw="its name is not patient_000_node_0, so that nothing is known of it")
+    if int(match.group(2)) >= _FIRST_TEST_PATIENT:
+        slide = replace(slide, split="test")
+    slide = replace(slide, patient=match.group(1), node=match.group(3))
+    stage = stages.get(name, "").casefold()
+    if slide.annotation is not None:
+        # Micro- and macro-metastases are outlined exhaustively, isolated tumour cells are not.
+        return replace(slide, tumour=True, exhaustive=stage != "itc")
+    if not stage:
+        return replace(slide, flaw="it has neither outlines nor a line in stages.csv, so that nothing is known of it")
+    return replace(slide, tumour=stage != "negative", exhaustive=stage == "negative")
+
+
+def _table(files: list[Path], name: str) -> dict[str, str]:
+    """Return the second column of a table by the first, which names slides; empty where there is no such file."""
+    found: dict[str, str] = {}
+    for path in files:
+        if path.name.casefold() != name:
+            continue
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = [row for row in csv.reader(file) if len(row) > 1]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise CohortError(f"expected a table of slides in {path}, got {error}; copy it again") from error
+        found.update({Path(row[0].strip()).stem.casefold(): row[1].strip() for row in rows})
+    return found

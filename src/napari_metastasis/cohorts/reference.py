@@ -1,0 +1,314 @@
+"""Where the tumour of a slide is: one question to outlines and to masks, at any small window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_metastasis.annotations import (
+    AnnotationSet,
+    MaskFile,
+    detect_tumour_value,
+    mask_downsample,
+    read_asap_xml,
+    read_geojson,
+    tumour_pixels,
+)
+from napari_metastasis.annotations.outline_index import OutlineIndex
+from napari_metastasis.cohorts.cohort import CohortSlide
+from napari_metastasis.errors import AnnotationError
+from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
+
+__all__ = [
+    "MASK_SUFFIXES",
+    "CoarseReference",
+    "MaskReference",
+    "NoTumour",
+    "OutlineReference",
+    "TumourReference",
+    "is_mask",
+    "open_reference",
+    "read_outlines",
+    "tumour_value_of",
+]
+
+BoolArray = npt.NDArray[np.bool_]
+
+MASK_SUFFIXES = frozenset({".tif", ".tiff", ".svs", ".png", ".jpg", ".jpeg"})
+_GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})
+
+#: Mask pixels along a coarse cell that are enough to see what it holds: finer levels cost four times as much each.
+_MASK_PX_PER_CELL = 8
+#: Mask pixels of one strip while a mask is looked through: they and their running sums take some 100 MB.
+_STRIP_PX = 1 << 23
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoarseReference:
+    """What the cells of a grid hold.
+
+    Attributes
+    ----------
+    may_hold
+        (rows, columns) bool: true wherever there is any tumour, and in some cells beside it.
+    full
+        (rows, columns) bool: true only where all is tumour.
+    """
+
+    may_hold: BoolArray
+    full: BoolArray
+
+
+class TumourReference(Protocol):
+    """Where the tumour of one slide is. Picklable."""
+
+    def over(self, frame: ModelFrame, region: Region) -> BoolArray:
+        """Return which model pixels' centres lie in tumour, (rows, columns); the region may reach past the slide."""
+        ...
+
+    def over_cells(self, grid: HeatmapFrame) -> CoarseReference:
+        """Return what the cells of a grid hold, without drawing the slide."""
+        ...
+
+    @property
+    def none(self) -> bool:
+        """Return whether there surely is no tumour."""
+        ...
+
+    def close(self) -> None:
+        """Close the file that is asked; the next question opens it again."""
+
+
+class NoTumour:
+    """A normal slide."""
+
+    none = True
+
+    def over(self, frame: ModelFrame, region: Region) -> BoolArray:
+        """Return nothing."""
+        del frame
+        return np.zeros(region.size.shape, dtype=bool)
+
+    def over_cells(self, grid: HeatmapFrame) -> CoarseReference:
+        """Return nothing."""
+        nothing = np.zeros(grid.cells.shape, dtype=bool)
+        return CoarseReference(nothing, nothing)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class OutlineReference:
+    """Tumour inside outlines.
+
+    Parameters
+    ----------
+    annotations
+        Of the slide; those that do not mean tumour are left out.
+    """
+
+    def __init__(self, annotations: AnnotationSet) -> None:
+        self.index = OutlineIndex(annotations.tumour)
+
+    @property
+    def none(self) -> bool:
+        """Return whether nothing is outlined as tumour."""
+        return self.index.empty
+
+    def over(self, frame: ModelFrame, region: Region) -> BoolArray:
+        """Return which model pixels' centres lie in tumour."""
+        return self.index.over(frame, region)
+
+    def over_cells(self, grid: HeatmapFrame) -> CoarseReference:
+        """Return what the cells of a grid hold."""
+        return CoarseReference(*self.index.over_cells(grid))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class MaskReference:
+    """Tumour as a mask has it.
+
+    Parameters
+    ----------
+    mask
+        Of the slide; it may be coarser.
+    slide
+        Size of level 0.
+    tumour_value
+        The class that means tumour, from :func:`~napari_metastasis.annotations.detect_tumour_value`.
+
+    Raises
+    ------
+    AnnotationError
+        If the mask is not of the slide's shape.
+    """
+
+    def __init__(self, mask: MaskFile, *, slide: Size, tumour_value: int) -> None:
+        downsample = mask_downsample(mask.size, slide)
+        if downsample is None:
+            raise AnnotationError(
+                f"expected a mask of the slide's shape, {slide.width} x {slide.height} px or a fraction of it, got "
+                f"{mask.size.width} x {mask.size.height} px in {mask.path}; choose the slide's own mask"
+            )
+        self._mask = mask
+        self._downsample = downsample
+        self._tumour_value = tumour_value
+        self._values = mask.values()
+
+    @property
+    def none(self) -> bool:
+        """Return whether no pixel is tumour, as far as a coarse level shows."""
+        values = np.array(sorted(self._values), dtype=np.uint8)
+        return not bool(tumour_pixels(values, self._values, self._tumour_value).any())
+
+    def over(self, frame: ModelFrame, region: Region) -> BoolArray:
+        """Return which model pixels' centres lie in tumour: the finest mask pixel under each says so."""
+        columns = self._under(region.x, region.width, frame.scale)
+        rows = self._under(region.y, region.height, frame.scale)
+        if not len(columns) or not len(rows):
+            return np.zeros(region.size.shape, dtype=bool)
+        box = Region(columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
+        return self._tumour(self._mask.read(box))[np.ix_(rows - rows[0], columns - columns[0])]
+
+    def over_cells(self, grid: HeatmapFrame) -> CoarseReference:
+        """Return what the cells of a grid hold, from a level with a few mask pixels to each cell."""
+        fine = [
+            level
+            for level in range(len(self._mask.levels))
+            if grid.cell_px / (self._downsample * self._mask.downsample(level)) >= _MASK_PX_PER_CELL
+        ]
+        level = fine[-1] if fine else 0
+        step = self._downsample * self._mask.downsample(level)
+        columns = self._cell_spans(grid, step, along_x=True)
+        rows = self._cell_spans(grid, step, along_x=False)
+        may_hold, full = (np.zeros(grid.cells.shape, dtype=bool) for _ in range(2))
+        # Each strip holds whole rows of cells, as many as fit into memory.
+        width = int(columns[-1, 1]) if len(columns) else 0
+        together = max(1, int(_STRIP_PX / max(1, width * math.ceil(grid.cell_px / step))))
+        for first in range(0, len(rows), together):
+            part = rows[first : first + together]
+            top, bottom = int(part[0, 0]), int(part[-1, 1])
+            tumour = self._tumour(self._mask.read(Region(0, top, width, bottom - top), level))
+            if tumour.any():
+                held, whole = _sums(tumour, part - top, columns)
+                may_hold[first : first + together], full[first : first + together] = held, whole
+        if level:
+            # Coarse levels are thinned out: what lies between their pixels may reach into the next cell.
+            cross = np.ones((3, 3), dtype=bool)
+            may_hold, full = ndimage.binary_dilation(may_hold, cross), ndimage.binary_erosion(full, cross)
+        return CoarseReference(may_hold, full)
+
+    def close(self) -> None:
+        """Close the mask; the next question opens it again."""
+        self._mask.close()
+
+    def _tumour(self, pixels: npt.NDArray[np.uint8]) -> BoolArray:
+        return tumour_pixels(pixels, self._values, self._tumour_value)
+
+    def _under(self, first: int, count: int, scale: float) -> npt.NDArray[np.int64]:
+        """Return the mask pixel under the centre of each model pixel along one axis."""
+        centers = (np.arange(first, first + count) + 0.5) * scale / self._downsample
+        return np.floor(centers + 1e-9).astype(np.int64)
+
+    def _cell_spans(self, grid: HeatmapFrame, step: float, *, along_x: bool) -> npt.NDArray[np.int64]:
+        """Return the first and the past-the-last mask pixel that touch each cell along one axis, (n, 2)."""
+        count = grid.cells.width if along_x else grid.cells.height
+        corner = grid.cell_corner(0, 0)
+        low = ((corner.x if along_x else corner.y) + np.arange(count) * grid.cell_px) / step
+        first = np.floor(low + 1e-9).astype(np.int64)
+        last = np.ceil(low + grid.cell_px / step - 1e-9).astype(np.int64)
+        return np.stack([first, np.maximum(last, first + 1)], axis=1)
+
+
+def is_mask(annotation: Path) -> bool:
+    """Return whether an annotation file is an image."""
+    return annotation.suffix.lower() in MASK_SUFFIXES
+
+
+def read_outlines(annotation: Path, *, shift: tuple[float, float]) -> AnnotationSet:
+    """Return the outlines of an annotation file.
+
+    Parameters
+    ----------
+    annotation
+        ASAP XML or GeoJSON.
+    shift
+        Added to GeoJSON's coordinates, which count from the corner of the slide's bounds; level-0 pixels.
+
+    Raises
+    ------
+    AnnotationError
+        If it is neither, or cannot be read.
+    """
+    suffix = annotation.suffix.lower()
+    if suffix in _GEOJSON_SUFFIXES:
+        return read_geojson(annotation, shift=shift)
+    if suffix == ".xml":
+        return read_asap_xml(annotation)
+    raise AnnotationError(
+        f"expected an annotation as ASAP XML, GeoJSON or a mask (TIFF, PNG, JPEG), got {annotation}; export it as one"
+    )
+
+
+def open_reference(
+    annotation: Path | None, *, slide: Size, bounds: Region | None, tumour_value: int
+) -> TumourReference:
+    """Return where the tumour of a slide is.
+
+    Parameters
+    ----------
+    annotation
+        Outlines or a mask; ``None`` for a normal slide.
+    slide
+        Size of level 0.
+    bounds
+        The part of level 0 that was scanned, which GeoJSON counts from; ``None`` where all of it was.
+    tumour_value
+        The class that means tumour in masks of small numbers.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, or is a mask of another slide.
+    """
+    if annotation is None:
+        return NoTumour()
+    if is_mask(annotation):
+        return MaskReference(MaskFile(annotation), slide=slide, tumour_value=tumour_value)
+    shift = (0.0, 0.0) if bounds is None else (float(bounds.x), float(bounds.y))
+    return OutlineReference(read_outlines(annotation, shift=shift))
+
+
+def _sums(
+    tumour: BoolArray, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
+) -> tuple[BoolArray, BoolArray]:
+    """Return which rectangles hold any tumour, and which nothing else, from running sums."""
+    sums = np.zeros((tumour.shape[0] + 1, tumour.shape[1] + 1), np.int32)
+    np.cumsum(np.cumsum(tumour, axis=0, dtype=np.int32), axis=1, out=sums[1:, 1:])
+    down = sums[rows[:, 1]] - sums[rows[:, 0]]
+    count = down[:, columns[:, 1]] - down[:, columns[:, 0]]
+    area = (rows[:, 1] - rows[:, 0])[:, None] * (columns[:, 1] - columns[:, 0])
+    return count > 0, count == area
+
+
+def tumour_value_of(slides: Sequence[CohortSlide]) -> int:
+    """Return the value that means tumour in the masks of small numbers of a whole cohort, 2 or 1.
+
+    Masks that cannot be read have no say here; who needs them says so.
+    """
+    values: dict[str, frozenset[int]] = {}
+    for slide in slides:
+        if slide.annotation is not None and is_mask(slide.annotation):
+            with suppress(AnnotationError), MaskFile(slide.annotation) as mask:
+                values[str(slide.annotation)] = mask.values()
+    return detect_tumour_value(values)

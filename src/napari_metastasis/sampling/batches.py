@@ -1,0 +1,235 @@
+"""Batches by number: what a training run sees is decided by the stream and the batch's number alone.
+
+So a resumed run goes on with exactly the batch that it would have seen, workers may make batches in any order and on
+several processes, and several devices share one stream by taking every n-th number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_metastasis.cohorts.patches import PatchSource
+from napari_metastasis.errors import TrainingError
+
+__all__ = ["AllPatches", "BalancedPatches", "BatchSource", "MixedBatches", "PatchBatch"]
+
+#: Enough to tell two sets of patches apart, few enough to be read in no time.
+_FINGERPRINTED_PATCHES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PatchBatch:
+    """Some patches with their labels.
+
+    Attributes
+    ----------
+    images
+        (n, rows, columns, 3) uint8.
+    labels
+        (n,) int64: 0 normal, 1 tumour; of windows, (n, rows, columns), with -1 where it is not known.
+    targets
+        float32, of the same shape: the probability of tumour that a network is to learn: the label, or a soft one.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.float32]
+
+    @classmethod
+    def labelled(cls, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> PatchBatch:
+        """Return a batch that teaches its labels."""
+        return cls(images, labels, labels.astype(np.float32))
+
+
+class BatchSource(Protocol):
+    """A pure function from a number to a batch. Picklable, so that worker processes can each have their own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over what decides the batches."""
+        ...
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Return after how many batches the model is measured and stored."""
+        ...
+
+    def batch(self, number: int) -> PatchBatch:
+        """Return batch ``number``, counted from 0 over all epochs."""
+        ...
+
+
+@lru_cache(maxsize=4)
+def _dealt(labels: bytes, count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Return an epoch's order of patches: both classes equally often, dealt out in whole shuffles."""
+    of_patch = np.frombuffer(labels, dtype=np.int64)
+    generator = np.random.default_rng([seed, epoch])
+    half = -(-count // 2)
+    hands = []
+    for label in (0, 1):
+        members = np.flatnonzero(of_patch == label)
+        # No patch comes again before every other one of its class has come.
+        shuffles = [generator.permutation(members) for _ in range(-(-half // len(members)))]
+        hands.append(np.concatenate(shuffles)[:half])
+    return generator.permutation(np.stack(hands, axis=1).reshape(-1)[:count])
+
+
+def _read(source: PatchSource, indices: Sequence[int], patch_px: int) -> PatchBatch:
+    images = np.empty((len(indices), patch_px, patch_px, 3), dtype=np.uint8)
+    for row, index in enumerate(indices):
+        image = source.read(index)
+        if image.shape[:2] != (patch_px, patch_px):
+            raise TrainingError(
+                f"expected patches of {patch_px} x {patch_px} px, got {image.shape[1]} x {image.shape[0]} "
+                f"(number {index}); cut them to size"
+            )
+        images[row] = image
+    return PatchBatch.labelled(images, source.labels[list(indices)])
+
+
+def _fingerprint_of(source: PatchSource) -> str:
+    digest = hashlib.sha256(source.labels.tobytes())
+    for index in np.linspace(0, len(source) - 1, _FINGERPRINTED_PATCHES).astype(int).tolist():
+        digest.update(source.read(index).tobytes())
+    return digest.hexdigest()
+
+
+# Told apart by identity: arrays have no single answer to whether they are equal, and no hash.
+@dataclass(frozen=True, eq=False)
+class BalancedPatches:
+    """Labelled patches, class first: both classes equally often, in an order that the seed decides.
+
+    Attributes
+    ----------
+    source
+        The patches.
+    patch_px
+        Side that each must have.
+    batch_size
+        Patches in one batch.
+    seed
+        Of the order.
+    targets
+        (n,) float32, the soft label of every patch; ``None`` teaches the labels. Classes are dealt by the labels.
+
+    Raises
+    ------
+    TrainingError
+        If the patches do not fill one batch; from :meth:`batch`, if one is not of this size.
+    """
+
+    source: PatchSource
+    patch_px: int
+    batch_size: int
+    seed: int
+    targets: npt.NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a source that does not fill one batch."""
+        if len(self.source) < self.batch_size:
+            raise TrainingError(
+                f"expected at least one batch of {self.batch_size} patches, got {len(self.source)}; "
+                "lower the batch size"
+            )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over every label, some patches, and how they are dealt."""
+        digest = hashlib.sha256(
+            f"{_fingerprint_of(self.source)} {self.patch_px} {self.batch_size} {self.seed}".encode()
+        )
+        if self.targets is not None:
+            digest.update(self.targets.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Return how many whole batches the patches fill."""
+        return len(self.source) // self.batch_size
+
+    def batch(self, number: int) -> PatchBatch:
+        """Return batch ``number``."""
+        epoch, position = divmod(number, self.batches_per_epoch)
+        order = _dealt(self._labels, len(self.source), self.seed, epoch)
+        members = order[position * self.batch_size : (position + 1) * self.batch_size]
+        read = _read(self.source, members.tolist(), self.patch_px)
+        return read if self.targets is None else replace(read, targets=self.targets[members])
+
+    @cached_property
+    def _labels(self) -> bytes:
+        return self.source.labels.tobytes()
+
+
+@dataclass(frozen=True)
+class AllPatches:
+    """Every patch once, in order: what a model is measured on.
+
+    Attributes
+    ----------
+    source
+        The patches.
+    patch_px
+        Side that each must have.
+    batch_size
+        Patches in one batch; the last holds what is left.
+    """
+
+    source: PatchSource
+    patch_px: int
+    batch_size: int
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over every label and some patches."""
+        return _fingerprint_of(self.source)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Return how many batches all patches take."""
+        return -(-len(self.source) // self.batch_size)
+
+    def batch(self, number: int) -> PatchBatch:
+        """Return batch ``number`` of the one pass there is."""
+        first = number * self.batch_size
+        return _read(self.source, range(first, min(first + self.batch_size, len(self.source))), self.patch_px)
+
+
+@dataclass(frozen=True)
+class MixedBatches:
+    """Several streams side by side: each batch holds one batch of every part.
+
+    The share of a part is its own batch size: hard negatives at a quarter are a part of 32 beside one of 96.
+
+    Attributes
+    ----------
+    parts
+        The streams; the first decides how long an epoch is.
+    """
+
+    parts: tuple[BatchSource, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over those of the parts."""
+        return hashlib.sha256(" ".join(part.fingerprint for part in self.parts).encode()).hexdigest()
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Return the first part's."""
+        return self.parts[0].batches_per_epoch
+
+    def batch(self, number: int) -> PatchBatch:
+        """Return batch ``number`` of every part, one after the other."""
+        batches = [part.batch(number) for part in self.parts]
+        return PatchBatch(
+            np.concatenate([batch.images for batch in batches]),
+            np.concatenate([batch.labels for batch in batches]),
+            np.concatenate([batch.targets for batch in batches]),
+        )

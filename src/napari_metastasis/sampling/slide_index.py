@@ -1,0 +1,145 @@
+"""What is to be known of a slide before patches are taken from it: its tumour, and where its patches lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from napari_metastasis.cohorts.cohort import CohortSlide
+from napari_metastasis.cohorts.reference import TumourReference, open_reference
+from napari_metastasis.geometry import ModelFrame, Region
+from napari_metastasis.sampling.locations import PatchShape
+from napari_metastasis.settings import SlideSettings
+from napari_metastasis.slides import Slide, open_slide
+
+__all__ = ["IndexedSlide", "Locations", "SeenSlide", "index_slide", "open_indexed"]
+
+#: Random places share no tiles, so that little is kept of each slide; enough for a picture that is decoded whole.
+_CACHE_MIB = 4
+_MIB = 1 << 20
+
+
+class Locations(Protocol):
+    """Where patches of each class can be taken from one slide. Picklable."""
+
+    @property
+    def frame(self) -> ModelFrame:
+        """Return the model's pixels on the slide."""
+        ...
+
+    @property
+    def shape(self) -> PatchShape:
+        """Return what of a patch decides its label."""
+        ...
+
+    def gives(self, label: int) -> bool:
+        """Return whether there are any of a class."""
+        ...
+
+    def draw(self, label: int, truth: TumourReference, generator: np.random.Generator) -> Region | None:
+        """Return a random patch of a class, in model pixels, or ``None`` where none is found."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexedSlide:
+    """A slide that patches are taken from: all that a worker needs to know of it.
+
+    Attributes
+    ----------
+    slide, truth, places
+        The slide, where its tumour is, and where its patches are.
+    fingerprint
+        SHA-256 of the slide and its annotation.
+    """
+
+    slide: CohortSlide
+    truth: TumourReference
+    places: Locations
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSlide:
+    """What a look at a slide found, in so far as it decides what is drawn.
+
+    Attributes
+    ----------
+    slide
+        Its name.
+    sha256
+        The member's fingerprint; empty where the slide could not be read.
+    gives
+        Classes that it gives patches of.
+    """
+
+    slide: str
+    sha256: str = ""
+    gives: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, member: IndexedSlide) -> SeenSlide:
+        """Return what was found of a slide that could be read."""
+        return cls(member.slide.name, member.fingerprint, tuple(k for k in (0, 1) if member.places.gives(k)))
+
+
+def open_indexed(slide: CohortSlide) -> Slide:
+    """Open a slide of a cohort for single patches.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be opened.
+    """
+    return open_slide(slide.path, slide.mpp, replace(SlideSettings(), cache_mib=_CACHE_MIB, threads=1))
+
+
+def index_slide(
+    slide: CohortSlide, tumour_value: int, find: Callable[[Slide, TumourReference], Locations]
+) -> IndexedSlide:
+    """Return what is to be known of a slide.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    tumour_value
+        The class that means tumour in masks of small numbers.
+    find
+        Finds the places on the open slide.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be opened.
+    AnnotationError
+        If its annotation cannot be read.
+    """
+    with open_indexed(slide) as opened:
+        truth = open_reference(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=tumour_value)
+        # Closed, and opened again by whoever reads there: a cohort's masks are more files than a process should hold.
+        with closing(truth):
+            places = find(opened, truth)
+        digest = hashlib.sha256(f"{slide.name} {opened.fingerprint} {opened.mpp} {slide.exhaustive}".encode())
+    if slide.annotation is not None:
+        digest.update(_annotation_digest(slide.annotation))
+    return IndexedSlide(slide, truth, places, digest.hexdigest())
+
+
+def _annotation_digest(path: Path) -> bytes:
+    """Return a hash of a file's size and of its first and last MiB: masks may be large."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        digest.update(str(size).encode())
+        for start in (0, max(0, size - _MIB)):
+            file.seek(start)
+            digest.update(file.read(_MIB))
+    return digest.digest()

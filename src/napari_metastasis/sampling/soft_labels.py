@@ -1,0 +1,78 @@
+"""Labels that are probabilities: of readers who disagree, or of a larger network that a small one learns from."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_metastasis.cohorts.patches import PatchSource
+from napari_metastasis.errors import PatchDatasetError
+
+__all__ = ["read_soft_labels"]
+
+_COLUMNS = ("patch", "probability")
+_REMEDY = (
+    "give a CSV with the columns patch (its path in the folder or archive, its number in an HDF5 file) and probability "
+    "(of tumour, 0 to 1)"
+)
+
+
+def read_soft_labels(path: Path, patches: PatchSource) -> npt.NDArray[np.float32]:
+    """Return the probability of tumour that every patch is to teach; of those not listed, their own label.
+
+    Parameters
+    ----------
+    path
+        CSV with the columns ``patch`` and ``probability``.
+    patches
+        What the names speak of.
+
+    Returns
+    -------
+    (n,) float32 in 0..1.
+
+    Raises
+    ------
+    PatchDatasetError
+        If the file cannot be read, names nothing, a patch twice, or one that is not there or in two sets.
+    """
+    targets = patches.labels.astype(np.float32)
+    index_of = {name: index for index, name in enumerate(patches.names)}
+    occurring = Counter(patches.names)
+    lines: dict[str, int] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = csv.DictReader(stream)
+            if not set(_COLUMNS) <= set(rows.fieldnames or ()):
+                raise PatchDatasetError(f"expected the columns {', '.join(_COLUMNS)} in {path}; {_REMEDY}")
+            for row in rows:
+                name, where = row["patch"], f"{path}, line {rows.line_num}"
+                if occurring[name] != 1:
+                    raise PatchDatasetError(
+                        f"expected one patch named {name!r}, got {occurring[name]} ({where}); {_REMEDY}"
+                    )
+                if lines.setdefault(name, rows.line_num) != rows.line_num:
+                    raise PatchDatasetError(
+                        f"expected each patch once, got {name!r} in line {lines[name]} as well ({where}); "
+                        "keep one of the two"
+                    )
+                targets[index_of[name]] = _probability(row["probability"], where)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PatchDatasetError(f"expected soft labels in {path}, got {error}; {_REMEDY}") from error
+    if not lines:
+        raise PatchDatasetError(f"expected soft labels in {path}, got none; {_REMEDY}")
+    return targets
+
+
+def _probability(text: str | None, where: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = np.nan
+    if not 0 <= value <= 1:
+        raise PatchDatasetError(f"expected a probability of 0 to 1, got {text!r} ({where}); {_REMEDY}")
+    return value

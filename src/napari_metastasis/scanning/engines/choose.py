@@ -1,0 +1,224 @@
+"""From settings to an engine: what the user fixed, what was measured before, and a measurement for the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import platformdirs
+import torch
+
+from napari_metastasis import __version__
+from napari_metastasis.errors import DeviceError, MissingDependencyError, SettingsError
+from napari_metastasis.models import Model, Refiner
+from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array, computes_bfloat16, resolve_devices
+from napari_metastasis.scanning.engines.openvino import OpenVinoEngine, has_openvino, openvino_precisions
+from napari_metastasis.scanning.engines.torch import TorchEngine
+from napari_metastasis.scanning.engines.tuning import ROI_PX, Candidate, Tuned, TuningCache, candidates, tune
+from napari_metastasis.scanning.scanner import never
+from napari_metastasis.settings import ScanSettings, TuningSettings
+
+__all__ = ["ChosenEngine", "choose_engine", "default_cache_path"]
+
+_TUNING = TuningSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenEngine:
+    """An engine ready to run, and the ROI that suits it.
+
+    Attributes
+    ----------
+    engine
+        To be closed by whoever asked for it.
+    roi_px
+        Side of a read window, in model pixels.
+    refiner_sha256
+        Weights of the refiner whose features it hands out; empty where it hands out none.
+    """
+
+    engine: Engine
+    roi_px: int
+    refiner_sha256: str = ""
+
+    def encodes_for(self, refiner: Refiner | None) -> bool:
+        """Return whether it hands out what a refiner reads; nothing has to be handed out for ``None``."""
+        return refiner is None or self.refiner_sha256 == refiner.weights_sha256
+
+
+def default_cache_path() -> Path:
+    """Return where measurements are remembered for this user and machine."""
+    return Path(platformdirs.user_cache_dir("napari-metastasis", appauthor=False)) / "tuning.json"
+
+
+def choose_engine(
+    model: Model,
+    settings: ScanSettings,
+    *,
+    refiner: Refiner | None = None,
+    preferred_precision: str | None = None,
+    tuning: TuningSettings = _TUNING,
+    cache_path: Path | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> ChosenEngine:
+    """Return the engine for a scan; what the settings leave open is measured once and remembered.
+
+    Parameters
+    ----------
+    model
+        To run, at the settings' dense coefficient.
+    settings
+        ``device``, ``engine``, ``precision``, ``roi_px`` and ``dense_coefficient`` are used.
+    refiner
+        Its features are handed out with every answer, which costs next to nothing; ``None`` for answers alone.
+    preferred_precision
+        Taken where the settings leave the precision open and this machine computes it in hardware, even if another is
+        faster: the one of a scan that goes on.
+    tuning
+        How it is measured.
+    cache_path
+        File of earlier measurements; ``None`` takes :func:`default_cache_path`.
+    should_stop
+        Asked now and then while it is measured.
+
+    Raises
+    ------
+    SettingsError
+        If the device is unknown, or the engine does not run there.
+    DeviceError
+        If this machine lacks the device, or the device the precision.
+    MissingDependencyError
+        If OpenVINO is asked for and not installed.
+    ModelError
+        If the model does not allow the dense coefficient.
+    ScanCancelledError
+        If ``should_stop`` said so.
+    """
+    devices = resolve_devices(settings.device)
+    stride_px = model.spec.dense_stride_px(settings.dense_coefficient)
+    kind = devices[0].partition(":")[0]
+    if settings.engine == "openvino":
+        if kind != "cpu" and settings.device != "auto":
+            raise SettingsError(f"expected device cpu for engine openvino, got {settings.device}; choose --device cpu")
+        devices, kind = ("cpu",), "cpu"
+
+    encodes = "" if refiner is None else refiner.weights_sha256
+    block = 1 if refiner is None else settings.dense_coefficient
+
+    def build(way: Candidate) -> Engine:
+        alpha = settings.dense_coefficient
+        network = model.dense(alpha) if refiner is None else refiner.encoder(model, alpha)
+        if way.engine == "openvino":
+            return OpenVinoEngine(network, precision=way.precision)
+        return TorchEngine(network, devices=devices, precision=way.precision)
+
+    cache = TuningCache(default_cache_path() if cache_path is None else cache_path)
+    if settings.precision == "auto" and preferred_precision is not None:
+        settings = _keeping(preferred_precision, model, settings, devices, cache)
+    fixed = (settings.engine, settings.precision)
+    if "auto" not in fixed and settings.roi_px:
+        return ChosenEngine(build(Candidate(*fixed)), settings.roi_px, encodes)
+    key = _key(model, settings, devices)
+    tuned = cache.get(key)
+    engine = _remembered(tuned, build)
+    if tuned is None or engine is None:
+        tuned, engine = tune(
+            _ways(settings, devices),
+            build=build,
+            reference=_reference(model, settings, devices[0]),
+            windows=_windows(settings, kind, model.spec.patch_px, stride_px, block),
+            settings=tuning,
+            should_stop=should_stop,
+        )
+        cache.put(key, tuned)
+    return ChosenEngine(engine, settings.roi_px or tuned.roi_px, encodes)
+
+
+def _keeping(
+    precision: str, model: Model, settings: ScanSettings, devices: tuple[str, ...], cache: TuningCache
+) -> ScanSettings:
+    """Return settings that come to ``precision`` where this machine has it."""
+    tuned = cache.get(_key(model, settings, devices))
+    comes_anyway = tuned is not None and tuned.precision == precision
+    known = {way.precision for way in _ways(settings, devices)}
+    return settings if comes_anyway or precision not in known else replace(settings, precision=precision)
+
+
+def _ways(settings: ScanSettings, devices: tuple[str, ...]) -> tuple[Candidate, ...]:
+    kind = devices[0].partition(":")[0]
+    installed = kind == "cpu" and settings.engine != "torch" and has_openvino()
+    return candidates(
+        engine=settings.engine,
+        precision=settings.precision,
+        device=kind,
+        openvino_precisions=openvino_precisions() if installed else (),
+        torch_precisions=_torch_precisions(kind),
+    )
+
+
+def _torch_precisions(kind: str) -> tuple[str, ...]:
+    """Return the formats that torch computes in hardware, for one kind of device."""
+    if kind == "cuda":
+        # float16 before bfloat16: the same speed on every card that has both, and eight times the digits. Should a
+        # network overflow it, its answers are not those of float32, and it is refused.
+        return ("float16", "float32")
+    if kind == "mps":
+        return ("float16", "float32")
+    return ("bfloat16", "float32") if computes_bfloat16(kind) else ("float32",)
+
+
+def _windows(settings: ScanSettings, kind: str, patch_px: int, stride_px: int, block: int) -> dict[int, int]:
+    """Return side of the window -> side of the square that it answers for, snapped to whole blocks of cells."""
+    # A side that was asked for may be far larger than what is needed to tell engines apart.
+    sides = (min(settings.roi_px, max(ROI_PX[kind])),) if settings.roi_px else ROI_PX[kind]
+    cells = sorted({max(block, ((side - patch_px) // stride_px + 1) // block * block) for side in sides})
+    return {patch_px + (each - 1) * stride_px: each * stride_px for each in cells}
+
+
+def _reference(model: Model, settings: ScanSettings, device: str) -> Callable[[UInt8Array], FloatArray]:
+    """Return the float32 answers that a reduced precision is compared with."""
+
+    def answers(image: UInt8Array) -> FloatArray:
+        engine = TorchEngine(model.dense(settings.dense_coefficient), devices=(device,), precision="float32")
+        try:
+            return engine.run(image)
+        finally:
+            engine.close()
+
+    return answers
+
+
+def _remembered(tuned: Tuned | None, build: Callable[[Candidate], Engine]) -> Engine | None:
+    """Return the engine that was measured before; ``None`` where there is none or it no longer runs."""
+    if tuned is None:
+        return None
+    try:
+        return build(Candidate(tuned.engine, tuned.precision))
+    except (DeviceError, MissingDependencyError):
+        return None
+
+
+def _key(model: Model, settings: ScanSettings, devices: tuple[str, ...]) -> str:
+    """Return a name for everything that a measurement depends on."""
+    conditions = {
+        "machine": [platform.node(), platform.machine(), platform.processor(), os.cpu_count()],
+        "devices": [torch.cuda.get_device_name(each) if each.startswith("cuda") else each for each in devices],
+        "versions": [__version__, torch.__version__, _version("openvino")],
+        # The weights, because a precision that is accurate enough for some is not for others.
+        "model": [model.spec.architecture, model.weights_sha256, settings.dense_coefficient],
+        "asked": [settings.engine, settings.precision, settings.roi_px],
+    }
+    return hashlib.sha256(json.dumps(conditions).encode()).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,1 @@
+"""Maps on disk and in memory: stores, features, journal, and the blend of two maps."""

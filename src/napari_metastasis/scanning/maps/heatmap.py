@@ -1,0 +1,239 @@
+"""Heatmaps on disk: OME-Zarr 0.5 with a journal, so that a killed scan goes on where it stopped.
+
+An answer is written once and never changes, and chunks are replaced whole. A cell therefore counts as answered when a
+journal line covers it and its chunk holds a number; everything else is computed again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from napari_metastasis.errors import RegionError, StorageError
+from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.scanning.maps import ome_zarr as layout
+from napari_metastasis.scanning.maps.journal import append_region, read_regions
+from napari_metastasis.scanning.maps.lock import WriterLock
+from napari_metastasis.scanning.plan import BoolArray
+from napari_metastasis.storage import storage_errors
+
+__all__ = ["FloatArray", "Heatmap"]
+
+FloatArray = npt.NDArray[np.float32]
+
+#: What zarr and its codecs raise for a chunk that was cut short or altered.
+_DAMAGED = (ValueError, RuntimeError)
+
+
+class Heatmap:
+    """Tumour probabilities of one slide by one model, on disk.
+
+    Use :meth:`open_or_create` to write, :meth:`open` to look. Every method may be called from any thread.
+
+    Attributes
+    ----------
+    path
+        The OME-Zarr folder.
+    frame
+        Where the cells lie on the slide.
+    identity
+        Everything that decides the answers: slide, model, density, precision, … as plain values.
+    """
+
+    def __init__(self, path: Path, *, writable: bool) -> None:
+        self.path = path
+        self.frame, self.identity = layout.read_header(path)
+        self._made: tuple[Path, ...] = ()
+        self._lock = WriterLock(layout.lock_path(path), path) if writable else None
+        self._guard = threading.Lock()
+        try:
+            self._array: zarr.Array[Any] = layout.open_answers(path, self.frame, writable=writable)
+            self._done = self._load_done()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, path: Path) -> Heatmap:
+        """Return a heatmap to read; it may be one that a scan is writing right now.
+
+        Raises
+        ------
+        StorageError
+            If no heatmap lies there, or it cannot be read.
+        """
+        return cls(path, writable=False)
+
+    @classmethod
+    def open_or_create(cls, path: Path, *, frame: HeatmapFrame, identity: Mapping[str, Any]) -> Heatmap:
+        """Return a heatmap to write: the one found at ``path``, or a new one.
+
+        Parameters
+        ----------
+        path
+            Folder of the OME-Zarr; its parents are made, and unmade if that fails.
+        frame, identity
+            Of the scan. Plain values that JSON can hold.
+
+        Raises
+        ------
+        StorageError
+            If another scan is writing it, the one found there answers something else, or the disk refuses.
+        """
+        made = layout.create(path, frame, identity)
+        heatmap = cls(path, writable=True)
+        heatmap._made = made
+        if layout.digest(heatmap.identity) != layout.digest(identity) or heatmap.frame != frame:
+            heatmap.close()
+            raise StorageError(
+                f"expected no heatmap or one of the same scan at {path}, got one with other settings; "
+                "choose another folder"
+            )
+        return heatmap
+
+    @property
+    def done(self) -> BoolArray:
+        """Return the cells that are answered: bool, (rows, columns), a copy."""
+        with self._guard:
+            return self._done.copy()
+
+    def probabilities(self, cells: Region | None = None) -> FloatArray:
+        """Return float32 probabilities, (rows, columns), NaN where a cell is not answered.
+
+        Parameters
+        ----------
+        cells
+            The part wanted; ``None`` for the whole map.
+
+        Raises
+        ------
+        RegionError
+            If ``cells`` do not lie on the map.
+        StorageError
+            If the store cannot be read.
+        """
+        cells = self._checked(Region.of(self.frame.cells) if cells is None else cells)
+        with self._guard, storage_errors(self.path):
+            if not self._done[cells.slices].any():
+                # A scan that begins waits for this: there is nothing to decode.
+                return np.full(cells.size.shape, np.nan, np.float32)
+            values = self._read(cells)
+            values[~self._done[cells.slices]] = np.nan
+        return values
+
+    def write(self, cells: Region, probabilities: FloatArray) -> None:
+        """Store answers; the data first, then the journal line that makes them count.
+
+        Parameters
+        ----------
+        cells
+            Where they lie.
+        probabilities
+            float32, (rows, columns) of ``cells``. NaN leaves a cell as it is.
+
+        Raises
+        ------
+        RegionError
+            If ``cells`` do not lie on the map, or the array has another shape.
+        StorageError
+            If the disk refuses; what was stored before stays valid.
+        """
+        self._checked(cells)
+        if probabilities.shape != cells.size.shape:
+            raise RegionError(
+                f"expected answers of shape {cells.size.shape}, got {probabilities.shape}; cut them to fit"
+            )
+        if self._lock is None:
+            raise StorageError(f"expected a heatmap opened for writing, got {self.path} to read; open it again to scan")
+        answered = ~np.isnan(probabilities)
+        with self._guard, storage_errors(self.path):
+            # Answered again only because a neighbour was; what is stored stays, to the last digit.
+            answered &= ~self._done[cells.slices]
+            if not answered.all():
+                probabilities = np.where(answered, probabilities, self._read(cells))
+            self._array[cells.slices] = probabilities
+            append_region(layout.journal_path(self.path), cells)
+            self._made = ()
+            self._done[cells.slices] |= answered
+
+    def finish(self) -> None:
+        """Write the coarser levels: each cell is the highest of four, so that no lesion is lost from far away.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses; the answers themselves are not touched.
+        """
+        values = self.probabilities()
+        with self._guard:
+            self._made = ()
+            layout.write_pyramid(self.path, self.frame, values)
+
+    def close(self) -> None:
+        """Let others write; a second call does nothing.
+
+        A new store that was neither written nor finished is taken back: a scan that failed at once leaves no trace.
+        """
+        layout.remove(self._made)
+        self._made = ()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Heatmap:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _checked(self, cells: Region) -> Region:
+        if cells.is_empty or not Region.of(self.frame.cells).contains(cells):
+            raise RegionError(
+                f"expected cells on the heatmap ({Region.of(self.frame.cells)}), got {cells}; choose a region inside"
+            )
+        return cells
+
+    def _read(self, cells: Region) -> FloatArray:
+        values: FloatArray = np.array(self._array[cells.slices], dtype=np.float32)
+        return values
+
+    def _load_done(self) -> BoolArray:
+        """Return the cells that a journal line covers and that hold a number."""
+        done: BoolArray = np.zeros(self.frame.cells.shape, np.bool_)
+        for region in read_regions(layout.journal_path(self.path)):
+            done[region.intersection(Region.of(self.frame.cells)).slices] = True
+        with storage_errors(self.path):
+            # Also without a journal, chunks that a power cut left behind have to be such that they can be added to.
+            if not done.any() and not layout.holds_chunks(self.path):
+                return done
+            try:
+                return done & ~np.isnan(self._read(Region.of(self.frame.cells)))
+            except _DAMAGED:
+                return done & self._readable_numbers()
+
+    def _readable_numbers(self) -> BoolArray:
+        """Return the cells that hold a number, chunk by chunk; chunks that cannot be decoded hold none."""
+        numbers: BoolArray = np.zeros(self.frame.cells.shape, np.bool_)
+        rows, columns = (range(0, side, layout.CHUNK_CELLS) for side in self.frame.cells.shape)
+        for y, x in itertools.product(rows, columns):
+            chunk = Region(x, y, layout.CHUNK_CELLS, layout.CHUNK_CELLS).intersection(Region.of(self.frame.cells))
+            try:
+                numbers[chunk.slices] = ~np.isnan(self._read(chunk))
+            except _DAMAGED:
+                if self._lock is None:
+                    raise StorageError(
+                        f"expected a readable heatmap, got damaged data in {self.path}; scan again to repair it"
+                    ) from None
+                # Written over whole, so that the ROIs computed again find a chunk that they can add to.
+                self._array[chunk.slices] = np.nan
+        return numbers

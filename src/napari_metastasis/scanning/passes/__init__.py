@@ -1,0 +1,1 @@
+"""What a scan does, pass by pass."""

@@ -1,0 +1,83 @@
+"""The eight views of an image: turned and mirrored windows, whose answers are turned back and averaged."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_metastasis.errors import SettingsError
+from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array
+
+__all__ = ["encode_views", "predict_views", "turn", "turn_back"]
+
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+def turn(image: npt.NDArray[_Number], view: int) -> npt.NDArray[_Number]:
+    """Return one of the eight views of a (rows, columns, …) array: mirrored if odd, then turned by right angles."""
+    turned: npt.NDArray[_Number] = np.ascontiguousarray(np.rot90(image[:, ::-1] if view % 2 else image, view // 2))
+    return turned
+
+
+def turn_back(answers: npt.NDArray[_Number], view: int) -> npt.NDArray[_Number]:
+    """Return a view's (rows, columns, …) answers as they lie on the image: undoes :func:`turn`."""
+    back = np.rot90(answers, -(view // 2))
+    straight: npt.NDArray[_Number] = np.ascontiguousarray(back[:, ::-1] if view % 2 else back)
+    return straight
+
+
+def encode_views(engine: Engine, image: UInt8Array, views: int) -> tuple[FloatArray, FloatArray]:
+    """Return the probabilities of one image, averaged over its views, and the features of every view.
+
+    Parameters
+    ----------
+    engine, image, views
+        As :func:`predict_views` takes them; the engine runs an encoder.
+
+    Returns
+    -------
+    float32 of shape (rows, columns), and float32 of shape (views, rows / α, columns / α, features), both as they lie on
+    the image. A view's features are those of turned patches, so that they are not averaged.
+    """
+    probabilities, features = [], []
+    for view in range(views):
+        answers, encoded = engine.encode(turn(image, view)[None])
+        probabilities.append(turn_back(answers[0], view))
+        features.append(turn_back(np.moveaxis(encoded[0], 0, -1), view))
+    mean = np.asarray(np.mean(probabilities, axis=0, dtype=np.float64), np.float32)
+    return mean, np.stack(features)
+
+
+def predict_views(engine: Engine, image: UInt8Array, views: int) -> FloatArray:
+    """Return the probabilities of one image, averaged over its views.
+
+    Each view is the image turned by a right angle, and mirrored for every second one; its answers are turned back
+    before they are averaged. A turned window's patches are the turned patches: this equals averaging patch by patch.
+
+    Parameters
+    ----------
+    engine
+        Runs the network.
+    image
+        uint8, (height, width, 3).
+    views
+        1, or 8 for the whole dihedral group.
+
+    Returns
+    -------
+    float32 of shape (rows, columns)
+    """
+    total: npt.NDArray[np.float64] | None = None
+    for view in range(views):
+        # One view at a time: eight at once would take eight times the memory and be no faster on a window of this size.
+        answers = turn_back(engine.run(turn(image, view)[None])[0], view)
+        if views == 1:
+            return answers
+        # Summed in float64, so that the order of the views does not show in the last digit.
+        total = answers.astype(np.float64) if total is None else total + answers
+    if total is None:
+        raise SettingsError(f"expected 1 or 8 views, got {views}; choose one of them")
+    mean: FloatArray = (total / views).astype(np.float32)
+    return mean

@@ -1,0 +1,96 @@
+"""Fit a network to batches of patches in a run folder; what was stopped goes on from its last epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from napari_metastasis.sampling.batches import BatchSource
+from napari_metastasis.settings import TrainSettings
+from napari_metastasis.storage import storage_errors
+from napari_metastasis.training.lightning_setup import (
+    LAST,
+    BatchNumbers,
+    KeepBest,
+    batch_loader,
+    make_trainer,
+    plain_errors,
+    quiet_lightning,
+    was_stopped_early,
+)
+from napari_metastasis.training.tasks.detect import PatchTraining
+
+__all__ = ["fit"]
+
+
+def fit(
+    module: PatchTraining,
+    training: BatchSource,
+    validation: BatchSource,
+    output: Path,
+    settings: TrainSettings,
+    *,
+    progress: bool,
+) -> dict[str, float]:
+    """Train on one device, this process's own, and leave the weights that are kept in ``module.average``.
+
+    Parameters
+    ----------
+    module
+        What to train, seeded.
+    training, validation
+        Batches of patches; the second is measured after every epoch.
+    output
+        Run folder, of ``last.ckpt`` and ``log``. A checkpoint found there goes on.
+    settings
+        How to train.
+    progress
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    dict
+        ``validation_auc`` and ``validation_accuracy`` of the weights that are kept.
+
+    Raises
+    ------
+    TrainingError
+        If the loss or the weights are no longer finite; a checkpoint found there stays what it was.
+    StorageError
+        If the folder cannot be written.
+    """
+    last = output / LAST
+    # The logger writes as well, and knows nothing of remedies.
+    with quiet_lightning(), plain_errors(), storage_errors(output):
+        # To the processor: it may have been stored on a GPU that is not there, and all ranks would take the first.
+        found = torch.load(last, weights_only=True, map_location="cpu") if last.exists() else None
+        # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
+        begun = 0 if found is None else found["epoch"] + 1
+        trainer = make_trainer(output, settings, progress=progress)
+        validating = batch_loader(validation, settings, range(validation.batches_per_epoch))
+        best = next((callback for callback in trainer.callbacks if isinstance(callback, KeepBest)), None)
+        if found is not None and best is not None and was_stopped_early(found):
+            # Or it would train one epoch more, only to see that it is to stop.
+            module.load_state_dict(found["state_dict"])
+            best.load_state_dict(found["callbacks"][best.state_key])
+        else:
+            del found
+            trainer.fit(
+                module,
+                batch_loader(training, settings, BatchNumbers(training.batches_per_epoch, epoch=begun)),
+                validating,
+                ckpt_path=str(last) if begun else None,
+                weights_only=True if begun else None,
+            )
+        if best is not None:
+            module.average.load_state_dict(best.weights)
+        if best is not None or "validation_auc" not in trainer.callback_metrics:
+            # The weights kept are not those of the last epoch, or the run found there had ended before they were
+            # stored: they are measured once more, which is no epoch of the curves.
+            trainer.loggers = []
+            trainer.validate(module, validating, verbose=False)
+    return {
+        "validation_auc": round(float(trainer.callback_metrics["validation_auc"]), 4),
+        "validation_accuracy": round(float(trainer.callback_metrics["validation_accuracy"]), 4),
+    }

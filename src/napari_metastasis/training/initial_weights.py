@@ -1,0 +1,77 @@
+"""What a run begins with: a model, published weights, or the last epoch of another run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from napari_metastasis.errors import ModelError, WeightsError, first_line
+from napari_metastasis.models import InitialWeights, ModelSpec, build_scannet, load_initial
+from napari_metastasis.training.equivariance import tie_orientations, untie_orientations
+from napari_metastasis.training.lightning_setup import SETTINGS
+
+__all__ = ["load_initial_weights"]
+
+#: Where a checkpoint of :class:`~napari_metastasis.training.tasks.detect.PatchClassifier` has its averaged network.
+_AVERAGED = "average.module."
+
+
+def load_initial_weights(name: str | Path, *, progress: Callable[[int, int], None] | None = None) -> InitialWeights:
+    """Return the weights that training begins with.
+
+    Parameters
+    ----------
+    name
+        A run's ``last.ckpt``, in its folder, of which the averaged weights are taken; or whatever
+        :func:`~napari_metastasis.models.load_initial` knows.
+    progress
+        Of the fetching of published weights, in bytes.
+
+    Raises
+    ------
+    UnknownModelError
+        If there is no such model or file.
+    WeightsError
+        If the file is damaged, holds other weights, or cannot be fetched.
+    """
+    path = Path(name).expanduser()
+    return _of_run(path) if path.suffix == ".ckpt" and path.is_file() else load_initial(name, progress=progress)
+
+
+def _of_run(path: Path) -> InitialWeights:
+    """Return the averaged weights of a run's last epoch, as those of an ordinary network."""
+    beside = path.with_name(SETTINGS)
+    try:
+        data = path.read_bytes()
+        run = json.loads(beside.read_text(encoding="utf-8"))
+        spec, tied = ModelSpec.from_json(run["spec"]), bool(run["settings"]["tie_orientations"])
+    except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
+        raise WeightsError(
+            f"expected the checkpoint of a run with its {SETTINGS} beside it, got {error!r} for {path}; give it "
+            "where the run wrote it"
+        ) from error
+    network = build_scannet(spec.architecture)
+    if tied:
+        tie_orientations(network)
+    try:
+        # Tensors and plain values alone: a pickle could run anything.
+        stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)["state_dict"]
+        averaged = {key.removeprefix(_AVERAGED): value for key, value in stored.items() if key.startswith(_AVERAGED)}
+        network.load_state_dict(averaged)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"expected the checkpoint of a {spec.architecture} network, got {first_line(error)} in {path}; "
+            "choose another file"
+        ) from error
+    if tied:
+        network = untie_orientations(network)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return InitialWeights(
+        f"{spec.name}, unfinished", sha256, network.state_dict(), spec.mean, spec.std, spec.architecture
+    )

@@ -1,0 +1,1 @@
+"""What the command line, the window and a cluster run: scan, train, evaluate."""

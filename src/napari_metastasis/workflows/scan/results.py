@@ -1,0 +1,247 @@
+"""The result folder: detections, lesions and the record of how they were found."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_metastasis import __version__
+from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.lesions import (
+    Detections,
+    Lesion,
+    LesionIndex,
+    write_detections_csv,
+    write_lesions_csv,
+    write_lesions_geojson,
+)
+from napari_metastasis.scanning.engines.base import FloatArray
+from napari_metastasis.settings import DetectionSettings
+from napari_metastasis.storage import atomic_text
+from napari_metastasis.workflows.scan.prepared import PreparedScan
+
+__all__ = ["ScanResult", "write_results"]
+
+#: Packages whose version can change an answer.
+_PACKAGES = ("imagecodecs", "numpy", "openslide-bin", "openvino", "scipy", "tifffile", "torch", "zarr")
+
+#: Scans that a run record remembers: a viewer may scan one view after another.
+_REMEMBERED_SCANS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What a scan found.
+
+    Attributes
+    ----------
+    output
+        The result folder.
+    slide_score
+        Highest probability that detections are read from; ``None`` where nothing was scanned.
+    lesions, detections
+        At the threshold of the detection settings, on everything that the heatmap holds.
+    tissue_fraction
+        Share of the slide that is tissue.
+    seconds
+        Time spent scanning, without preparing and writing results.
+    mpx_per_s
+        Model pixels answered per second, in millions; 0 where nothing was left to scan.
+    finished
+        Whether every cell that was asked for is answered, and refined where that was asked for.
+    probabilities
+        float32, (rows, columns) of the heatmap, NaN where nothing was scanned: what detections are read from.
+    frame
+        Where its cells lie.
+    """
+
+    output: Path
+    slide_score: float | None
+    lesions: tuple[Lesion, ...]
+    detections: Detections
+    tissue_fraction: float
+    seconds: float
+    mpx_per_s: float
+    finished: bool
+    probabilities: FloatArray = field(repr=False, compare=False)
+    frame: HeatmapFrame = field(repr=False)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what ``scan --json`` prints: plain values."""
+        return {
+            "output": str(self.output),
+            "slide_score": None if self.slide_score is None else round(self.slide_score, 6),
+            "lesions": [_lesion_json(lesion) for lesion in self.lesions],
+            "tissue_fraction": round(self.tissue_fraction, 6),
+            "seconds": round(self.seconds, 3),
+            "mpx_per_s": round(self.mpx_per_s, 3),
+            "finished": self.finished,
+        }
+
+
+def _lesion_json(lesion: Lesion) -> dict[str, Any]:
+    return {
+        "id": lesion.id,
+        "x": round(lesion.x, 2),
+        "y": round(lesion.y, 2),
+        "probability": round(lesion.probability, 6),
+        "area_mm2": round(lesion.area_mm2, 6),
+        "length_mm": round(lesion.length_mm, 4),
+        "size_class": lesion.size_class,
+    }
+
+
+def write_results(prepared: PreparedScan, detection: DetectionSettings, *, seconds: float, model_px: int) -> ScanResult:
+    """Finish the heatmap and write ``detections.csv``, ``lesions.csv``, ``lesions.geojson`` and ``run.json``.
+
+    Parameters
+    ----------
+    prepared
+        The scan, at its end or stopped.
+    detection
+        How lesions are read off the heatmap.
+    seconds
+        Time spent scanning.
+    model_px
+        Model pixels answered in that time.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses; each file is whole or as it was.
+    """
+    prepared.finish()
+    probabilities = prepared.probabilities()
+    # A threshold below the slider's floor is meant: the floor only bounds what is prepared.
+    settings = replace(detection, floor=min(detection.floor, detection.threshold))
+    found = LesionIndex(probabilities, prepared.frame, settings).at(detection.threshold)
+    result = ScanResult(
+        output=prepared.folder,
+        slide_score=float(found.slide_score) if math.isfinite(found.slide_score) else None,
+        lesions=found.lesions,
+        detections=found.detections,
+        tissue_fraction=prepared.tissue.fraction,
+        seconds=seconds,
+        mpx_per_s=model_px / 1e6 / seconds if seconds > 0 else 0.0,
+        finished=_finished(prepared, probabilities),
+        probabilities=probabilities,
+        frame=prepared.frame,
+    )
+    slide = prepared.slide
+    write_detections_csv(prepared.folder / "detections.csv", found.detections)
+    write_lesions_csv(prepared.folder / "lesions.csv", found.lesions)
+    write_lesions_geojson(
+        prepared.folder / "lesions.geojson", found.lesions, slide=slide.fingerprint, bounds=slide.bounds
+    )
+    path = prepared.folder / "run.json"
+    record = _record(prepared, detection, result, model_px=model_px, earlier=_earlier_scans(path))
+    with atomic_text(path) as file:
+        json.dump(record, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+    return result
+
+
+def _finished(prepared: PreparedScan, probabilities: FloatArray) -> bool:
+    refinement = prepared.refinement
+    return (refinement is None or refinement.finished) and not bool(np.isnan(probabilities[prepared.plan.kept]).any())
+
+
+def _refinement_record(prepared: PreparedScan) -> Mapping[str, Any] | None:
+    refinement = prepared.refinement
+    if refinement is None:
+        return None
+    return {
+        "heatmap": refinement.heatmap.path.name,
+        "refiner": {**refinement.refiner.spec.to_json(), "weights_sha256": refinement.refiner.weights_sha256},
+        "cell_um": refinement.frame.cell_um,
+        "cells_refined": int(np.count_nonzero(refinement.heatmap.done)),
+    }
+
+
+def _record(
+    prepared: PreparedScan,
+    detection: DetectionSettings,
+    result: ScanResult,
+    *,
+    model_px: int,
+    earlier: list[Any],
+) -> Mapping[str, Any]:
+    """Return how the results came about: enough to repeat the scan, and to tell it from any other."""
+    slide, model, engine, plan = prepared.slide, prepared.model, prepared.engine, prepared.plan
+    latest = {
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "region": None if prepared.region is None else asdict(prepared.region),
+        "engine": engine.name,
+        "device": engine.device,
+        "roi_px": prepared.roi_px,
+        "seconds": round(result.seconds, 3),
+        "model_px": model_px,
+        "mpx_per_s": round(result.mpx_per_s, 3),
+        "cells_wanted": plan.cells_wanted,
+        "cells_without_tissue": plan.cells_without_tissue,
+        "cells_answered_before": plan.cells_done,
+        "finished": result.finished,
+        "notes": list(prepared.notes),
+    }
+    return {
+        "slide": {
+            "path": str(slide.path),
+            "fingerprint": slide.fingerprint,
+            "format": slide.format,
+            "backend": slide.backend,
+            "size": [slide.size.width, slide.size.height],
+            # GeoJSON counts from their corner.
+            "bounds": None if slide.bounds is None else list(astuple(slide.bounds)),
+            "mpp": slide.mpp,
+            "mpp_supplied": slide.mpp_supplied,
+        },
+        "model": {**model.spec.to_json(), "weights_sha256": model.weights_sha256},
+        "heatmap": {
+            "identity": dict(prepared.heatmap.identity),
+            "cells": [prepared.frame.cells.width, prepared.frame.cells.height],
+            "cell_um": prepared.frame.cell_um,
+        },
+        "refinement": _refinement_record(prepared),
+        "settings": {
+            "scan": asdict(prepared.settings),
+            "refine": asdict(prepared.refine),
+            "tissue": asdict(prepared.tissue_settings),
+            "detection": asdict(detection),
+        },
+        "coverage": {
+            "tissue_fraction": round(result.tissue_fraction, 6),
+            "cells_answered": int(np.count_nonzero(~np.isnan(result.probabilities))),
+        },
+        "slide_score": result.slide_score,
+        "lesions": len(result.lesions),
+        "scans": [*earlier, latest][-_REMEMBERED_SCANS:],
+        "versions": {"napari-metastasis": __version__, "python": platform.python_version(), **_versions()},
+        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
+    }
+
+
+def _earlier_scans(path: Path) -> list[Any]:
+    """Return the scans that the record found there tells of; a record that cannot be read tells of none."""
+    try:
+        scans = json.loads(path.read_text(encoding="utf-8"))["scans"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return scans if isinstance(scans, list) else []
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

@@ -1,0 +1,1 @@
+"""Training runs on the slides of a cohort, step by step."""

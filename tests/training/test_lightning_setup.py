@@ -1,0 +1,50 @@
+"""How Lightning is set up: the number format that a machine is fast in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_metastasis.settings import TrainSettings
+from napari_metastasis.training import lightning_setup as trainer
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine of these GPUs, by compute capability, and of a processor with or without bfloat16."""
+
+    def have(*gpus, bfloat16=False, amx=False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name: gpus[int(name.partition(":")[2])])
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+
+    return have
+
+
+def precision(**settings):
+    return trainer._precision(TrainSettings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processor", "settings", "expected"),
+    [
+        # AVX-512 alone, which oneDNN takes for enough.
+        ((), {}, {}, "32-true"),
+        ((), {"bfloat16": True}, {}, "bf16-mixed"),
+        ((), {"amx": True}, {"device": "cpu", "devices": 2}, "bf16-mixed"),
+        (((7, 5),), {"bfloat16": True}, {}, "32-true"),
+        (((8, 0),), {}, {}, "bf16-mixed"),
+        (((9, 0),), {}, {"device": "cpu"}, "32-true"),
+        # Of those that are trained on.
+        (((8, 6), (7, 0)), {}, {}, "bf16-mixed"),
+        (((8, 6), (7, 0)), {}, {"devices": 2}, "32-true"),
+        (((8, 6), (7, 0)), {}, {"device": "cuda:1"}, "32-true"),
+        (((7, 0),), {}, {"precision": "bfloat16"}, "bf16-mixed"),
+    ],
+)
+def test_bfloat16_is_taken_unasked_only_where_it_is_computed_in_hardware(machine, gpus, processor, settings, expected):
+    machine(*gpus, **processor)
+    assert precision(**settings) == expected

@@ -1,0 +1,28 @@
+"""A cohort of small slides that detectors and refiners are trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from training_cohort import write_slide
+
+from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.cohorts.cohort import Cohort, CohortSlide
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slides")
+    slides = []
+    for number, (split, tumour) in enumerate(
+        [("train", True), ("train", False), ("validation", True), ("validation", False)]
+    ):
+        path = folder / f"slide-{number}.tif"
+        write_slide(path, number, tumour=tumour)
+        outline = None
+        if tumour:
+            outline = folder / f"slide-{number}.xml"
+            ring = np.array([(240, 200), (440, 200), (440, 400), (240, 400)], dtype=float)
+            write_asap_xml(outline, AnnotationSet((Annotation(name="square", group="_0", exterior=ring),)))
+        slides.append(CohortSlide(name=path.stem, path=path, annotation=outline, split=split, tumour=tumour))
+    return Cohort(slides=tuple(slides), origin=folder, layout="file")

@@ -1,0 +1,264 @@
+"""A model on a cohort: from slides to figures, worked out by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dark_model import dark_model
+
+from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.cohorts.cohort import CohortSlide, read_cohort
+from napari_metastasis.errors import CohortError, EvaluationError, ScanCancelledError
+from napari_metastasis.evaluation.cohort_lesions import slide_reference
+from napari_metastasis.geometry import Size
+from napari_metastasis.settings import DetectionSettings, EvaluationSettings, ScanSettings, TissueSettings
+from napari_metastasis.slides import write_pyramid
+from napari_metastasis.workflows.evaluate import (
+    CohortEvaluation,
+    evaluate_cohort,
+    evaluation_output,
+    split_to_evaluate,
+)
+from napari_metastasis.workflows.scan import cohort_output
+
+MPP = 0.972
+HOW = CohortEvaluation(
+    scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=512),
+    tissue=TissueSettings(),
+    detection=DetectionSettings(nms_radius_um=1000.0),
+    scoring=EvaluationSettings(resamples=100),
+)
+#: Dark squares of each slide, (left, top, side) in pixels, and which of them are outlined.
+PAINTED = {
+    # A lesion of 0.5 mm that the model finds, and one of the same size that it does not see: outlined, not dark.
+    "test_001": ([(200, 200, 500)], [(200, 200, 500), (900, 1000, 500)]),
+    # Isolated cells of 0.12 mm, found; and a dark place that nobody outlined.
+    "test_002": ([(150, 150, 120), (1100, 1100, 200)], [(150, 150, 120)]),
+    "test_003": ([], []),
+    # A normal slide with a dark place.
+    "test_004": ([(600, 600, 150)], []),
+}
+
+
+def write_square(path, squares, mpp=MPP, side=1500):
+    pixels = np.full((side, side, 3), 245, np.uint8)
+    pixels[60:-60, 60:-60] = (225, 150, 195)
+    for left, top, size in squares:
+        pixels[top : top + size, left : left + size] = (60, 20, 80)
+    write_pyramid(path, pixels, mpp=mpp, size=Size(side, side), compression="deflate")
+
+
+def outline(path, squares):
+    rings = [
+        np.array([(x, y), (x + size, y), (x + size, y + size), (x, y + size)], dtype=float) for x, y, size in squares
+    ]
+    write_asap_xml(path, AnnotationSet(tuple(Annotation(name="a", group="_0", exterior=ring) for ring in rings)))
+
+
+@pytest.fixture(scope="session")
+def painted(tmp_path_factory):
+    """CAMELYON16's layout: four painted test slides, one that is no slide, and one that is never scored."""
+    root = tmp_path_factory.mktemp("painted")
+    (root / "testing" / "images").mkdir(parents=True)
+    (root / "testing" / "lesion_annotations").mkdir()
+    for name, (dark, outlined) in PAINTED.items():
+        write_square(root / "testing" / "images" / f"{name}.tif", dark)
+        if outlined:
+            outline(root / "testing" / "lesion_annotations" / f"{name}.xml", outlined)
+    for name in ("test_005", "test_049"):
+        (root / "testing" / "images" / f"{name}.tif").write_bytes(b"no slide")
+    return root
+
+
+@contextlib.contextmanager
+def no_bar(title):
+    del title
+
+    def progress(done, total):
+        assert 0 <= done <= total
+
+    yield progress
+
+
+def measure(root, output, how=HOW, *, split="test", should_stop=lambda: False, bar=no_bar, **more):
+    cohort = read_cohort(root, validation_share=0.15, seed=1, **more)
+    return evaluate_cohort(cohort, dark_model(), how, split=split, output=output, bar=bar, should_stop=should_stop)
+
+
+@pytest.fixture(scope="module")
+def scanned(painted, tmp_path_factory):
+    output = tmp_path_factory.mktemp("evaluation")
+    return output, measure(painted, output)
+
+
+def test_every_figure_by_hand(scanned):
+    output, report = scanned
+    slides = report.to_json()["slides"]
+    wanted = ("tumour", "lesions", "itc", "targets", "hits", "misses", "false_positives", "on_itc")
+    assert {name: tuple(one[key] for key in wanted) for name, one in slides.items()} == {
+        "test_001": (True, 2, 0, 2, 1, 1, 0, 0),
+        "test_002": (True, 1, 1, 0, 0, 0, 1, 1),
+        "test_003": (False, 0, 0, 0, 0, 0, 0, 0),
+        "test_004": (False, 0, 0, 0, 0, 0, 1, 0),
+    }
+    # Every dark place is called with the same certainty, so that all enter the curve at once: half of the lesions at
+    # half a false positive per slide; the line to it from the origin reaches half of that at a quarter.
+    probabilities = {float(p) for one in report.outcomes for p in (*one.hits, *one.false_positives)}
+    assert max(probabilities) - min(probabilities) < 1e-6
+    assert max(probabilities) > 0.99
+    figures = report.to_json()
+    assert figures["sensitivity"][0] == 0.5
+    assert figures["mean_fp_per_slide"][0] == 0.5
+    assert figures["sensitivity_at_rates_linear"][1:] == [0.5] * 5
+    assert {one.size_class: (one.lesions, one.found) for one in report.sizes} == {
+        "itc": (1, 1),
+        "micro": (2, 1),
+        "macro": (0, 0),
+    }
+    # The normal slide with a dark place scores as high as both tumour slides: two of four pairs tie.
+    assert figures["auc"] == 0.75
+    assert figures["confusion"] == {
+        "true_positives": 2, "false_positives": 1, "false_negatives": 0, "true_negatives": 1,
+    }  # fmt: skip
+    assert figures["mpp_level0"] == MPP
+    # A pixel of the scored masks is as large as in the challenge.
+    assert figures["settings"]["downsample"] == 8
+    assert figures["measured"]["model"] == "dark"
+    assert figures["measured"]["split"] == "test"
+    assert (output / "test_001.metastasis" / "detections.csv").exists()
+
+
+def test_slides_that_fail_are_named_and_those_never_scored_are_a_note(scanned):
+    _, report = scanned
+    assert [(one.slide, one.is_failure) for one in report.left_out] == [("test_049", False), ("test_005", True)]
+    assert "test_005.tif" in report.left_out[1].why
+
+
+def test_the_same_command_scans_nothing_again(scanned, painted):
+    output, report = scanned
+    again = measure(painted, output)
+    assert again.to_json() == report.to_json()
+    for name in PAINTED:
+        record = json.loads((output / f"{name}.metastasis" / "run.json").read_text())
+        assert record["scans"][-1]["mpx_per_s"] == 0
+
+
+def test_a_stopped_evaluation_goes_on(scanned, painted, tmp_path):
+    _, report = scanned
+    stop = []
+
+    @contextlib.contextmanager
+    def bar(title):
+        def progress(done, total):
+            # Stopped once the second slide is being scanned.
+            if title.startswith("Scanning") and 1000 < done < total:
+                stop.append(True)
+
+        yield progress
+
+    with pytest.raises(ScanCancelledError):
+        measure(painted, tmp_path, bar=bar, should_stop=lambda: bool(stop))
+    assert (tmp_path / "test_001.metastasis").exists()
+    assert not (tmp_path / "test_004.metastasis").exists()
+    assert measure(painted, tmp_path).to_json() == report.to_json()
+
+
+def test_a_slide_damaged_inside_is_passed_over(tmp_path):
+    root = tmp_path / "damaged"
+    root.mkdir()
+    write_square(root / "good.tif", [])
+    write_square(root / "bad.tif", [(300, 300, 300)])
+    data = bytearray((root / "bad.tif").read_bytes())
+    # Its directories, which lie last, are whole; its pixels are not.
+    data[16 : len(data) // 2] = b"\xff" * (len(data) // 2 - 16)
+    (root / "bad.tif").write_bytes(data)
+    (root / "cohort.csv").write_text("slide,split\ngood.tif,test\nbad.tif,test\n")
+    report = measure(root, tmp_path / "out")
+    assert [one.slide for one in report.outcomes] == ["good"]
+    assert [(one.slide, one.is_failure) for one in report.left_out] == [("bad", True)]
+
+
+def test_nothing_to_score_is_one_error(painted, tmp_path):
+    with pytest.raises(CohortError, match=r"expected train slides .* got none of 5; choose another --split"):
+        measure(painted, tmp_path, split="train")
+    root = tmp_path / "broken"
+    root.mkdir()
+    (root / "a.tif").write_bytes(b"no slide")
+    (root / "cohort.csv").write_text("slide,split\na.tif,test\n")
+    with pytest.raises(EvaluationError, match=r"expected test slides to score .* got none: a, for one: .*a\.tif"):
+        measure(root, tmp_path / "out")
+    with pytest.raises(CohortError, match=r"expected a folder laid out as camelyon16, got .*, which is file"):
+        read_cohort(root / "cohort.csv", validation_share=0, seed=1, layout="camelyon16")
+
+
+def test_slides_whose_tumour_is_not_all_outlined_have_no_part(tmp_path):
+    root = tmp_path / "partial"
+    root.mkdir()
+    for number, name in enumerate("abc"):
+        # The same slide thrice would be a fault.
+        write_square(root / f"{name}.tif", [], side=600 + 16 * number)
+    (root / "cohort.csv").write_text(
+        "slide,split,tumour,exhaustive\na.tif,test,no,\nb.tif,test,yes,\nc.tif,test,no,no\n"
+    )
+    report = measure(root, tmp_path / "out")
+    assert [one.slide for one in report.outcomes] == ["a"]
+    assert [(one.slide, one.why, one.is_failure) for one in report.left_out] == [
+        ("b", "its tumour is not outlined", False),
+        ("c", "not all its tumour is outlined", False),
+    ]
+    kept = replace(HOW, scoring=replace(HOW.scoring, keep_flawed=True))
+    assert [one.slide for one in measure(root, tmp_path / "out", kept).outcomes] == ["a", "c"]
+
+
+@pytest.mark.parametrize("mpp", [0.243, 0.486, 1.0])
+def test_a_slides_own_pixel_size_decides_what_a_target_is(tmp_path, mpp):
+    # 0.2 mm of tumour and the growth of 37.5 µm at both ends: a target, whatever the pixel size.
+    side = round(250 / mpp)
+    pixels = round(700 / mpp)
+    write_square(tmp_path / "a.tif", [], mpp=mpp, side=pixels)
+    outline(tmp_path / "a.xml", [(100, 100, side)])
+    slide = CohortSlide(name="a", path=tmp_path / "a.tif", annotation=tmp_path / "a.xml")
+    truth = slide_reference(slide, EvaluationSettings(), tumour_value=1, own_mpp=True)
+    (lesion,) = truth.lesions
+    assert truth.mpp == pytest.approx(mpp)
+    assert truth.downsample == {0.243: 32, 0.486: 16, 1.0: 8}[mpp]
+    assert lesion.is_target
+    # The axis of the ellipse with a square's second moments is 2 / sqrt(3) of its side.
+    assert lesion.major_axis_um == pytest.approx((250 + 75) * 2 / np.sqrt(3), rel=0.08)
+    challenge = slide_reference(slide, EvaluationSettings(), tumour_value=1, own_mpp=False)
+    assert (challenge.mpp, challenge.downsample) == (0.243, 32)
+
+
+@pytest.mark.parametrize(("downsample", "scored"), [(1, 8), (4, 8), (5, 10), (20, 20)])
+def test_masks_and_outlines_tell_the_same_lesions(tmp_path, downsample, scored):
+    import imagecodecs
+
+    write_square(tmp_path / "a.tif", [], side=1200)
+    mask = np.zeros((1200 // downsample, 1200 // downsample), np.uint8)
+    mask[400 // downsample : 800 // downsample, 200 // downsample : 600 // downsample] = 255
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(mask))
+    slide = CohortSlide(name="a", path=tmp_path / "a.tif", annotation=tmp_path / "a.png")
+    truth = slide_reference(slide, EvaluationSettings(), tumour_value=255, own_mpp=True)
+    assert truth.downsample == scored
+    (lesion,) = truth.lesions
+    outline(tmp_path / "a.xml", [(200, 400, 400)])
+    drawn = slide_reference(
+        replace(slide, annotation=tmp_path / "a.xml"), EvaluationSettings(), tumour_value=255, own_mpp=True
+    )
+    assert lesion.length_mm == pytest.approx(drawn.lesions[0].length_mm, rel=0.06)
+    hits = truth.lesion_at(np.array([[400.0, 600.0], [190.0, 600.0], [100.0, 600.0]]))
+    assert hits.tolist() == [0, 0, -1]
+
+
+def test_split_and_folder_unless_told_otherwise(painted, tmp_path):
+    cohort = read_cohort(painted, validation_share=0.15, seed=1)
+    assert split_to_evaluate(cohort) == "test"
+    rest = replace(cohort, slides=tuple(replace(slide, split="validation") for slide in cohort.slides))
+    assert split_to_evaluate(rest) == "validation"
+    assert evaluation_output(painted, "dark") == painted.parent / f"{painted.name}-dark.evaluation"
+    assert evaluation_output(tmp_path / "mine.csv", "dark") == tmp_path / "mine-dark.evaluation"
+    assert cohort_output(tmp_path, cohort.slides[0]).name == "test_001.metastasis"

@@ -1,0 +1,173 @@
+"""Training refiners on slides: behind a finished model and end to end, killed and resumed, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from training_cohort import MPP, no_bar
+
+from napari_metastasis.errors import ModelError, TrainingError
+from napari_metastasis.models import load_model, load_refiner, load_with_refiner
+from napari_metastasis.settings import (
+    DetectionSettings,
+    GridSettings,
+    MiningSettings,
+    RefineSettings,
+    SamplingSettings,
+    ScanSettings,
+    SpatialAugmentSettings,
+    SpatialTrainSettings,
+    TissueSettings,
+)
+from napari_metastasis.slides import open_slide
+from napari_metastasis.training import fit as fitting
+from napari_metastasis.training.jobs import EncoderJob, RefinerJob
+from napari_metastasis.training.train import patch_spec
+from napari_metastasis.workflows.scan import scan_slide
+from napari_metastasis.workflows.train.refiner import train_refiner_on_cohort
+from napari_metastasis.workflows.train.run import CohortTraining
+
+GRID = GridSettings(
+    grid=3, grid_step=2, window_step=3, order="rows-columns", hidden=6, projected=5, residual=True, smoothing=3
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def how(**train) -> CohortTraining:
+    settings = {
+        "epochs": 2, "batch_size": 4, "device": "cpu", "precision": "float32", "workers": 0, "optimiser": "adamw",
+        "learning_rate": 0.01,
+    }  # fmt: skip
+    return CohortTraining(
+        train=SpatialTrainSettings(**(settings | train)),
+        augment=SpatialAugmentSettings(),
+        sampling=SamplingSettings(patches_per_epoch=16, validation_patches=8),
+        mining=MiningSettings(mining_threshold=0.0, mined_per_slide=20, sheet_patches=5),
+        scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=320, dense_coefficient=1),
+        tissue=TissueSettings(),
+    )
+
+
+def train(slides, job, output, settings=None):
+    return train_refiner_on_cohort(
+        slides, job, settings or how(), output=output, data_description="squares", licence="CC0", bar=no_bar,
+        should_stop=lambda: False,
+    )  # fmt: skip
+
+
+def job(**changes) -> RefinerJob:
+    return RefinerJob("trained", load_model("scannet-pcam"), replace(GRID, **changes), 2)
+
+
+@pytest.fixture(scope="module")
+def finished(cohort, tmp_path_factory):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train(cohort, job(), tmp_path_factory.mktemp("run"))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_refiner_comes_out_and_refines(cohort, finished, tmp_path):
+    refiner = load_refiner(finished.weights)
+    assert refiner.card["data"] == "squares"
+    assert refiner.card["warning"].startswith("Not a medical device")
+    assert refiner.card["settings"]["beta"] == 1.0
+    assert finished.mined[0] > 0
+    assert float(refiner.network.answer.weight.abs().max()) > 0, "it began with none"
+    run = finished.weights.parent
+    assert {"curves.csv", "curves.png", "last.ckpt", "settings.json", "slides.json"} <= {p.name for p in run.iterdir()}
+    both = load_with_refiner(finished.weights)
+    with open_slide(cohort.slides[2].path) as slide:
+        result = scan_slide(
+            slide, both.model, scan=replace(how().scan, dense_coefficient=2), tissue=TissueSettings(),
+            detection=DetectionSettings(), refiner=both.refiner, refine=RefineSettings(refine=True),
+            output=tmp_path / "out",
+        )  # fmt: skip
+    assert result.finished
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["refinement"]["refiner"]["name"] == "trained"
+
+
+def test_killed_and_resumed_training_gives_the_same_weights(cohort, finished, tmp_path, monkeypatch):
+    steps = []
+    original = fitting.PatchTraining.on_train_batch_end
+
+    def die(self, *args):
+        original(self, *args)
+        steps.append(1)
+        if len(steps) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting.PatchTraining, "on_train_batch_end", die)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(cohort, job(), tmp_path)
+    monkeypatch.undo()
+    assert (tmp_path / "spatial" / "last.ckpt").exists()
+    assert not list((tmp_path / "spatial").glob("*.safetensors"))
+    resumed = load_refiner(train(cohort, job(), tmp_path).weights).network.state_dict()
+    expected = load_refiner(finished.weights).network.state_dict()
+    for name, tensor in expected.items():
+        assert torch.equal(resumed[name], tensor), name
+
+
+def test_another_run_is_refused(cohort, finished):
+    with pytest.raises(TrainingError, match="another run"):
+        train(cohort, job(hidden=7), finished.weights.parent.parent)
+
+
+def test_an_encoder_is_trained_along(cohort, tmp_path):
+    spec = patch_spec("both-encoder", "scannet-small", MPP)
+    learning = EncoderJob("both", spec, replace(GRID, order="raster", residual=False, smoothing=1, projected=0), None)
+    settings = how(optimiser="rmsprop", learning_rate=0.001, epochs=1)
+    done = train(cohort, learning, tmp_path, settings)
+    both = load_with_refiner(done.weights)
+    assert both.model.spec == spec
+    assert both.refiner.spec.encoder_sha256 == both.model.weights_sha256
+    assert both.refiner.spec.order == "raster"
+    assert done.mined == (0,)
+    torch.manual_seed(0)
+    again = train(cohort, learning, tmp_path / "again", settings)
+    for name, tensor in both.model.network.state_dict().items():
+        other = load_with_refiner(again.weights).model.network.state_dict()[name]
+        assert torch.equal(tensor, other), "the same seed, the same bytes"
+
+
+def test_resnet34_is_trained_as_in_the_paper(cohort, tmp_path):
+    grid = GridSettings(grid=2, window_step=2, hidden=4)
+    learning = EncoderJob("paper", patch_spec("paper-encoder", "resnet34", MPP), grid, None)
+    defaults = SpatialTrainSettings()
+    assert (defaults.optimiser, defaults.learning_rate, grid.order, grid.residual) == ("rmsprop", 0.01, "raster", False)
+    jitter = SpatialAugmentSettings()
+    assert (jitter.jitter_hue, jitter.jitter_saturation, jitter.jitter_contrast) == (0.04, 0.25, 0.75)
+    settings = replace(how(optimiser="rmsprop", epochs=1, batch_size=2), sampling=SamplingSettings(
+        patches_per_epoch=4, validation_patches=2
+    ))  # fmt: skip
+    done = train(cohort, learning, tmp_path, settings)
+    both = load_with_refiner(done.weights)
+    assert both.model.network.feature_channels == 512
+    assert both.refiner.spec.features == 513
+    with open_slide(cohort.slides[0].path) as slide:
+        result = scan_slide(
+            slide, both.model, scan=replace(how().scan, roi_px=384), tissue=TissueSettings(),
+            detection=DetectionSettings(), refiner=both.refiner, refine=RefineSettings(refine=True),
+            output=tmp_path / "out",
+        )  # fmt: skip
+    assert result.finished
+    assert np.isfinite(result.probabilities).any()
+
+
+def test_grids_that_cannot_be_are_refused(cohort, tmp_path):
+    with pytest.raises(ModelError, match="divides the grid of 3"):
+        train(cohort, job(window_step=2), tmp_path)
