@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from napari_metastasis.cohorts.patches import open_patches
 from napari_metastasis.evaluation import evaluate_patches, pixel_probabilities
-from napari_metastasis.models import Model, load_model
+from napari_metastasis.models import Detector, load_model
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.storage import atomic_text
@@ -28,7 +28,7 @@ from napari_metastasis.workflows.scan import scan_slide
 
 
 def region_pixels(
-    model: Model, regions: Path, *, mpp: float, views: int
+    model: Detector, regions: Path, *, mpp: float, views: int
 ) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.float32]]]:
     """Return of each region which pixels are tumour and what the model says of them, said to have this resolution."""
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ def region_pixels(
     return [mask.ravel() for mask in mosaic.masks], scores
 
 
-def region_auc(model: Model, regions: Path, *, mpp: float, views: int) -> float:
+def region_auc(model: Detector, regions: Path, *, mpp: float, views: int) -> float:
     """Return the area under the curve over the pixels of all regions."""
     labels, scores = region_pixels(model, regions, mpp=mpp, views=views)
     return float(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))

@@ -11,10 +11,10 @@ import argparse
 import copy
 from pathlib import Path
 
-from napari_metastasis.models import Model, ScanNet, load_model, save_checkpoint
+from napari_metastasis.models import Detector, ScanNet, load_model, save_model
 
 
-def averaged(before: Model, after: Model, share: float) -> ScanNet:
+def averaged(before: Detector, after: Detector, share: float) -> ScanNet:
     """Return a network whose weights lie between those of two models, ``share`` of the way to the second."""
     network = copy.deepcopy(after.network)
     first, second = before.network.state_dict(), after.network.state_dict()
@@ -41,7 +41,7 @@ def main() -> None:
     card = {name: value for name, value in after.card.items() if not name.startswith("validation_")}
     averages = {"before": before.weights_sha256, "after": after.weights_sha256, "share": arguments.share}
     network = averaged(before, after, arguments.share)
-    save_checkpoint(arguments.output, network, after.spec, {**card, "averages": averages})
+    save_model(arguments.output, network, after.spec, {**card, "averages": averages})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import torch
 from slides_for_benchmarks import write_repeated_slide
 
 from napari_metastasis.models import (
-    Model,
+    Detector,
     ModelSpec,
     Refiner,
     RefinerSpec,
@@ -34,7 +34,7 @@ from napari_metastasis.workflows.scan import prepare_scan
 _MPP = 0.972
 
 
-def scan_seconds(slide: Slide, model: Model, refiner: Refiner | None, settings: ScanSettings) -> float:
+def scan_seconds(slide: Slide, model: Detector, refiner: Refiner | None, settings: ScanSettings) -> float:
     """Return how long a scan takes, with refining where there is a refiner, and both maps written."""
     refine = NOT_REFINED if refiner is None else RefineSettings(refine=True)
     with tempfile.TemporaryDirectory() as work:
@@ -80,7 +80,7 @@ def encoding_once(side: int, grid: int) -> None:
     torch.manual_seed(0)
     network = build_network("resnet34").eval().requires_grad_(requires_grad=False)
     spec = ModelSpec(name="resnet34", architecture="resnet34", mpp=0.243, patch_px=256, stride_px=64)
-    model = Model(spec=spec, network=network, weights_sha256="0" * 64, card={})
+    model = Detector(spec=spec, network=network, weights_sha256="0" * 64, card={})
     refining = RefinerSpec(
         name="paper", encoder="resnet34", encoder_sha256="0" * 64, encoder_features=512, projected=0, hidden=128,
         grid=grid, grid_step=1, window_step=1, order="raster", residual=False, smoothing=1, dense_coefficient=1,

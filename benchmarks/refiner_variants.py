@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from napari_metastasis.evaluation.resampling import Resamples
-from napari_metastasis.models import Model, SpatialNetwork
+from napari_metastasis.models import Detector, SpatialNetwork
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.settings import (
     AugmentSettings,
@@ -72,12 +72,12 @@ def training_settings(variant: str) -> SpatialTrainSettings:
     return SpatialTrainSettings(**TRAINING, beta=VARIANTS[variant][1])
 
 
-def job_behind(model: Model, grid: GridSettings, name: str = "ablation") -> RefinerJob:
+def job_behind(model: Detector, grid: GridSettings, name: str = "ablation") -> RefinerJob:
     """Return what trains a refiner behind a model, for scans as they are by default."""
     return RefinerJob(name, model, grid, ScanSettings().dense_coefficient)
 
 
-def only_averaging(model: Model) -> SpatialNetwork:
+def only_averaging(model: Detector) -> SpatialNetwork:
     """Return the refiner that is not trained, and averages log-odds."""
     return SpatialNetwork(job_behind(model, AVERAGED).spec).eval()
 

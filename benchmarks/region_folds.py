@@ -23,7 +23,7 @@ from accuracy import region_pixels
 from average_weights import averaged
 from sklearn.metrics import roc_auc_score
 
-from napari_metastasis.models import list_models, load_model, save_checkpoint
+from napari_metastasis.models import list_models, load_model, save_model
 
 FOLDS = 5
 MPP = 0.7
@@ -73,7 +73,7 @@ def main() -> None:
         trained = load_model(folder / f"fold-{fold}" / f"fold-{fold}.safetensors")
         between = replace(trained, network=averaged(other, trained, arguments.share))
         # For what else has to be measured by models that have not seen these regions.
-        save_checkpoint(folder / f"encoder-{fold}.safetensors", between.network, between.spec, {})
+        save_model(folder / f"encoder-{fold}.safetensors", between.network, between.spec, {})
         truth, answers = region_pixels(between, regions, mpp=MPP, views=1)
         for k in held_out:
             labels.append(truth[k])

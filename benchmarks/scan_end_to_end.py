@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from slides_for_benchmarks import write_repeated_slide
 
-from napari_metastasis.models import ARCHITECTURES, Model, ModelSpec, build_network, load_model
+from napari_metastasis.models import ARCHITECTURES, Detector, ModelSpec, build_network, load_model
 from napari_metastasis.scanning import Roi
 from napari_metastasis.settings import DEFAULT_MODEL, ScanSettings, TissueSettings
 from napari_metastasis.slides import Slide, open_slide
@@ -30,7 +30,7 @@ from napari_metastasis.workflows.scan import PreparedScan, prepare_scan
 _HELD_ROIS = 32
 
 
-def _model(name: str) -> Model:
+def _model(name: str) -> Detector:
     """Return a model by name or path, or an untrained network by its architecture: the speed is the same."""
     if name not in ARCHITECTURES:
         return load_model(name)
@@ -43,7 +43,7 @@ def _model(name: str) -> Model:
         patch_px=network.architecture.patch_px,
         stride_px=network.architecture.stride_px,
     )
-    return Model(spec=spec, network=network, weights_sha256="0" * 64, card={})
+    return Detector(spec=spec, network=network, weights_sha256="0" * 64, card={})
 
 
 def _network_seconds(prepared: PreparedScan, slide: Slide) -> float:

@@ -39,7 +39,7 @@ from refiner_variants import (
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, read_cohort
 from napari_metastasis.cohorts.reference import open_reference, tumour_value_of
 from napari_metastasis.evaluation.resampling import estimate
-from napari_metastasis.models import Model, load_model, save_checkpoint, save_refiner
+from napari_metastasis.models import Detector, load_model, save_model
 from napari_metastasis.sampling.hard_negative_batches import with_hard_negatives
 from napari_metastasis.scanning import Heatmap, never
 from napari_metastasis.settings import (
@@ -53,13 +53,13 @@ from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.train.mine import mine_cohort
 
 
-def encode_windows(cohort: Cohort, model: Model, folder: Path, windows: int) -> Encoded:
+def encode_windows(cohort: Cohort, model: Detector, folder: Path, windows: int) -> Encoded:
     """Mine the model's false positives on the training slides, and encode windows around them and elsewhere."""
     kept = folder / "windows.pt"
     if kept.exists():
         return Encoded(**torch.load(kept, weights_only=True))
     weights = folder / f"{model.spec.name}.safetensors"
-    save_checkpoint(weights, model.network, model.spec, model.card)
+    save_model(weights, model.network, model.spec, model.card)
     slides = cohort.of("train")
     sampling = SamplingSettings(tumour_value=tumour_value_of(cohort.slides))
     mining = MiningSettings()
@@ -140,7 +140,7 @@ def main() -> None:
             else:
                 job = job_behind(model, grid_settings(name), f"refiner-{number}")
                 network = train(job, encoded, training_settings(name), arguments.steps)
-            save_refiner(weights, network, {"description": name})
+            save_model(weights, network, network.spec, {"description": name})
         if not (scans / "report-refined" / "evaluation.json").exists():
             run(folder, *measure, "--output", scans, "--refiner", weights)
         print(row(name, scans / "report-refined", slides), flush=True)

@@ -39,7 +39,7 @@ from napari_metastasis.cohorts.cohort import read_cohort
 from napari_metastasis.evaluation import pixel_probabilities
 from napari_metastasis.evaluation.resampling import estimate
 from napari_metastasis.geometry import Region
-from napari_metastasis.models import Model, Refiner, SpatialNetwork, load_model
+from napari_metastasis.models import Detector, Refiner, SpatialNetwork, load_model
 from napari_metastasis.sampling.class_balanced import SlideBatches
 from napari_metastasis.scanning import choose_engine
 from napari_metastasis.settings import (
@@ -56,7 +56,7 @@ _ALONE = "the encoder alone"
 
 
 def answers(
-    paths: list[Path], model: Model, network: SpatialNetwork
+    paths: list[Path], model: Detector, network: SpatialNetwork
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return of each region what the encoder and what the refiner says of its pixels, scanned as any slide is."""
     refiner = Refiner(spec=network.spec, network=network, weights_sha256="0" * 64, card={})

@@ -12,6 +12,7 @@ __all__ = [
     "CorruptSlideError",
     "DeviceError",
     "DeviceMemoryError",
+    "DisplayError",
     "EvaluationError",
     "FluorescenceError",
     "MetastasisError",
@@ -20,8 +21,8 @@ __all__ = [
     "MissingPixelSizeError",
     "ModelError",
     "NotASlideError",
+    "PassWarning",
     "PatchDatasetError",
-    "RefinementWarning",
     "RegionError",
     "ResolutionWarning",
     "ScanCancelledError",
@@ -115,6 +116,10 @@ class EvaluationError(MetastasisError, ValueError):
     """Results cannot be scored against the truth."""
 
 
+class DisplayError(MetastasisError, RuntimeError):
+    """A window cannot open, because there is no screen."""
+
+
 class MissingDependencyError(MetastasisError, ImportError):
     """An optional dependency is not installed."""
 
@@ -127,8 +132,8 @@ class ResolutionWarning(MetastasisWarning):
     """A slide is coarser than what a model was trained on."""
 
 
-class RefinementWarning(MetastasisWarning):
-    """A scan is refined, or kept for refining, otherwise than was meant."""
+class PassWarning(MetastasisWarning):
+    """A pass of a scan is made, or prepared for, otherwise than was meant."""
 
 
 def first_line(error: BaseException | str) -> str:

@@ -15,7 +15,7 @@ from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.geometry import Point, Size
 from napari_metastasis.models import ModelSpec, build_network
-from napari_metastasis.models.checkpoint import save_checkpoint
+from napari_metastasis.models.detector import save_model
 from napari_metastasis.synthetic.phantoms import DiscPhantom, disc_slide
 
 ARCHITECTURE = "scannet-small"
@@ -57,7 +57,7 @@ def darkness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         std=(1.0, 1.0, 1.0),
     )
     path = tmp_path_factory.mktemp("models") / "darkness.safetensors"
-    save_checkpoint(path, network, spec, {})
+    save_model(path, network, spec, {})
     return path
 
 

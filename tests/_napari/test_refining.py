@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_metastasis.models import RefinerSpec, SpatialNetwork, add_refiner, load_model, save_refiner
+from napari_metastasis.models import RefinerSpec, SpatialNetwork, add_model, load_model, save_model
 
 pytestmark = pytest.mark.gui
 
@@ -27,8 +27,8 @@ def refiner(darkness_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     network = SpatialNetwork(spec)
     with torch.no_grad():
         network.answer.bias.fill_(-1.0)
-    save_refiner(tmp_path / "timid.safetensors", network, {})
-    return add_refiner(tmp_path / "timid.safetensors").name
+    save_model(tmp_path / "timid.safetensors", network, network.spec, {})
+    return add_model(tmp_path / "timid.safetensors").name
 
 
 def centroid(layer, threshold: float = 0.5) -> tuple[float, float]:
@@ -36,7 +36,7 @@ def centroid(layer, threshold: float = 0.5) -> tuple[float, float]:
     return layer.data_to_world((rows.mean(), columns.mean()))[-2:]
 
 
-@pytest.mark.filterwarnings("ignore::napari_metastasis.errors.RefinementWarning")
+@pytest.mark.filterwarnings("ignore::napari_metastasis.errors.PassWarning")
 @pytest.mark.usefixtures("refiner")
 @pytest.mark.parametrize("density", [1, 2, 4])
 def test_both_layers_show_the_disc_in_its_place(

@@ -86,7 +86,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights that nobody trained: enough for everything but finding metastases."""
     import torch
 
-    from napari_metastasis.models import ARCHITECTURES, ModelSpec, build_network, save_checkpoint
+    from napari_metastasis.models import ARCHITECTURES, ModelSpec, build_network, save_model
 
     architecture = ARCHITECTURES["scannet-small"]
     with torch.random.fork_rng():
@@ -100,7 +100,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch_px=architecture.patch_px,
         stride_px=architecture.stride_px,
     )
-    save_checkpoint(path, network, spec, {"data": "none"})
+    save_model(path, network, spec, {"data": "none"})
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_metastasis.models import add_refiner, load_model, load_refiner, save_checkpoint, save_refiner
+from napari_metastasis.models import add_model, load_model, save_model
 
 from .conftest import FIXED_ENGINE, Run
 from .test_train import cohort  # noqa: F401
@@ -31,7 +31,7 @@ def test_the_whole_way(here: Run, cohort: Path, tmp_path: Path) -> None:  # noqa
     weights = Path(run.out.splitlines()[-1])
     assert weights == tmp_path / "mine" / "spatial" / "mine.safetensors"
     assert "--model mine" in run.err
-    assert load_refiner("mine").weights_sha256 == load_refiner(weights).weights_sha256
+    assert load_model("mine", "refine").weights_sha256 == load_model(weights, "refine").weights_sha256
 
     assert "mine" in {refiner["name"] for refiner in here("models", "list", "--json").json["refiners"]}
     assert "mine" in here("models", "list").out
@@ -62,7 +62,7 @@ def test_without_a_refiner_nothing_is_refined(here: Run, cohort: Path, tmp_path:
     model = load_model("scannet-pcam")
     next(model.network.parameters()).mul_(1.01)
     other = tmp_path / "other.safetensors"
-    save_checkpoint(other, model.network, replace(model.spec, name="other"), {})
+    save_model(other, model.network, replace(model.spec, name="other"), {})
     run = here(
         "scan", cohort.parent / "0.tif", "--output", tmp_path / "out", "--model", other, "--refine", *FIXED_ENGINE
     )
@@ -88,10 +88,10 @@ def test_what_it_refuses(here: Run, cohort: Path, tmp_path: Path, options: tuple
 
 
 def test_a_refiner_that_cannot_be_read_hides_no_other(here: Run, tmp_path: Path) -> None:
-    older = load_refiner("spatial-scannet")
+    older = load_model("spatial-scannet", "refine")
     older.network.spec = replace(older.spec, name="older")
-    save_refiner(tmp_path / "older.safetensors", older.network, {})
-    card = add_refiner(tmp_path / "older.safetensors").path.with_suffix(".json")
+    save_model(tmp_path / "older.safetensors", older.network, older.network.spec, {})
+    card = add_model(tmp_path / "older.safetensors").path.with_suffix(".json")
     card.write_text(card.read_text().replace('"smoothing"', '"averaging"'))
     run = here("models", "list", "--json")
     assert run.status == 0, run

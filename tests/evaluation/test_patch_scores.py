@@ -10,7 +10,7 @@ from napari_metastasis.cohorts.patches import open_patches
 from napari_metastasis.errors import PatchDatasetError
 from napari_metastasis.evaluation import evaluate_patches
 from napari_metastasis.evaluation.patches import patch_probabilities
-from napari_metastasis.models import Model, ModelSpec, build_network, load_model
+from napari_metastasis.models import Detector, ModelSpec, build_network, load_model
 
 
 class Noise:
@@ -31,7 +31,7 @@ def model():
     torch.manual_seed(0)
     spec = ModelSpec(name="seeded", architecture="scannet-small", mpp=0.972, patch_px=96, stride_px=16)
     network = build_network("scannet-small").eval().requires_grad_(requires_grad=False)
-    return Model(spec=spec, network=network, weights_sha256="", card={})
+    return Detector(spec=spec, network=network, weights_sha256="", card={})
 
 
 def test_batches_answer_what_single_patches_answer(model):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from napari_metastasis.models import Block, Model, ModelSpec, ScanNet, ScanNetArchitecture
+from napari_metastasis.models import Block, Detector, ModelSpec, ScanNet, ScanNetArchitecture
 
 __all__ = ["dark_model"]
 
 
-def dark_model() -> Model:
+def dark_model() -> Detector:
     """Return a model at 0.972 µm/px whose patches of 12 px count as tumour where they are darker than 0.4 of white."""
     architecture = ScanNetArchitecture(
         blocks=(Block(1, 1), Block(1, 1)), head_kernel_px=2, head_channels=(1,), batch_norm=False, dropout=0.0
@@ -32,4 +32,4 @@ def dark_model() -> Model:
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
     )
-    return Model(spec=spec, network=network, weights_sha256="d" * 64, card={})
+    return Detector(spec=spec, network=network, weights_sha256="d" * 64, card={})

@@ -11,7 +11,8 @@ import torch
 
 from napari_metastasis.errors import DeviceMemoryError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
-from napari_metastasis.models import Block, Model, ModelSpec, ScanNet, ScanNetArchitecture
+from napari_metastasis.models import Block, Detector, Encoder, ModelSpec, Refiner, ScanNet, ScanNetArchitecture
+from napari_metastasis.scanning import DenseScan, never
 
 #: 30 px patch, stride 8.
 TINY = ScanNetArchitecture(
@@ -23,16 +24,26 @@ TINY = ScanNetArchitecture(
 )
 
 
-def tiny_model(mpp: float = 0.972, seed: int = 5) -> Model:
+def tiny_model(mpp: float = 0.972, seed: int = 5) -> Detector:
     """Return a network whose answers spread over 0..1."""
     torch.manual_seed(seed)
     network = ScanNet(TINY).eval().requires_grad_(requires_grad=False)
     network.head[-1].weight.mul_(2.0)
     spec = ModelSpec(name="tiny", architecture="tiny", mpp=mpp, patch_px=TINY.patch_px, stride_px=TINY.stride_px)
-    return Model(spec=spec, network=network, weights_sha256=f"{seed:064d}", card={})
+    return Detector(spec=spec, network=network, weights_sha256=f"{seed:064d}", card={})
 
 
-def patch_answer(model: Model, patch: np.ndarray) -> float:
+def scan(slide, engine, plan, store, settings, *, features=None, should_stop=never):
+    """Run the first pass of a scan."""
+    return DenseScan(slide, engine, plan, store, settings, features).run(should_stop)
+
+
+def encoder_of(refiner: Refiner, model: Detector, alpha: int) -> Encoder:
+    """Return the network that scans with a model and hands out what a refiner reads."""
+    return Encoder(model.dense(alpha), refiner.feature_layer(model), alpha)
+
+
+def patch_answer(model: Detector, patch: np.ndarray) -> float:
     """Return the native network's answer for one patch, uint8 (patch, patch, 3)."""
     mean, std = np.array(model.spec.mean), np.array(model.spec.std)
     image = torch.from_numpy(((patch / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32))
@@ -40,7 +51,7 @@ def patch_answer(model: Model, patch: np.ndarray) -> float:
         return float(model.network(image).softmax(dim=1)[0, model.spec.tumour_class, 0, 0])
 
 
-def oracle(model: Model, slide: ArraySlide, frame: HeatmapFrame, cells: Region) -> np.ndarray:
+def oracle(model: Detector, slide: ArraySlide, frame: HeatmapFrame, cells: Region) -> np.ndarray:
     """Return the heatmap as its definition says: every patch cut out and answered alone."""
     answers = np.empty(cells.size.shape, np.float32)
     side = frame.patch_px
@@ -62,7 +73,7 @@ class ArraySlide:
         self.reads: list[Region] = []
         self._lock = threading.Lock()
 
-    def heatmap_frame(self, model: Model, dense_coefficient: int = 2) -> HeatmapFrame:
+    def heatmap_frame(self, model: Detector, dense_coefficient: int = 2) -> HeatmapFrame:
         size = Size(self.pixels.shape[1], self.pixels.shape[0])
         return HeatmapFrame(
             model=ModelFrame(scale=1.0, mpp=model.spec.mpp, size=size),
@@ -96,9 +107,9 @@ class ArrayStore:
         self.values = np.full(self.frame.cells.shape, np.nan, np.float32)
         self.writes = np.zeros(self.frame.cells.shape, int)
 
-    def write(self, cells: Region, probabilities: np.ndarray) -> None:
-        answered = ~np.isnan(probabilities)
-        self.values[cells.slices][answered] = probabilities[answered]
+    def write(self, cells: Region, answers: np.ndarray) -> None:
+        answered = ~np.isnan(answers)
+        self.values[cells.slices][answered] = answers[answered]
         self.writes[cells.slices] += answered
 
 

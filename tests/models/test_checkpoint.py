@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from napari_metastasis.errors import ModelError, UnknownModelError, WeightsError
-from napari_metastasis.models import ModelSpec, build_network, list_models, load_model, save_checkpoint
+from napari_metastasis.models import ModelSpec, build_network, list_models, load_model, save_model
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def spec():
 def stored(tmp_path, spec):
     torch.manual_seed(1)
     path = tmp_path / "seeded.safetensors"
-    save_checkpoint(path, build_network("scannet-small"), spec, {"data": "none"})
+    save_model(path, build_network("scannet-small"), spec, {"data": "none"})
     return path
 
 
@@ -37,7 +37,7 @@ def test_round_trip(stored, spec):
 def test_same_weights_give_the_same_bytes(stored, tmp_path, spec):
     torch.manual_seed(1)
     again = tmp_path / "again.safetensors"
-    save_checkpoint(again, build_network("scannet-small"), spec, {"data": "none"})
+    save_model(again, build_network("scannet-small"), spec, {"data": "none"})
     assert again.read_bytes() == stored.read_bytes()
 
 

@@ -8,25 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from napari_metastasis.errors import ModelError, RefinementWarning, UnknownModelError, WeightsError
+from napari_metastasis.errors import ModelError, PassWarning, UnknownModelError, WeightsError
 from napari_metastasis.models import (
     ORDERS,
-    Model,
+    Detector,
     ModelSpec,
     RefinerSpec,
     SpatialNetwork,
     add_model,
-    add_refiner,
     build_network,
     cut_patches,
     feature_layer,
-    list_refiners,
+    list_models,
     load_model,
-    load_refiner,
-    load_with_refiner,
-    refiner_for,
-    save_checkpoint,
-    save_refiner,
+    load_scan_models,
+    model_for,
+    save_model,
 )
 
 
@@ -181,55 +178,56 @@ def test_specs_survive_json():
         RefinerSpec.from_json({**spec_of().to_json(), "grid": "3"})
 
 
-def own_refiner(folder, model: Model, name: str = "mine"):
+def own_refiner(folder, model: Detector, name: str = "mine"):
     path = folder / f"{name}.safetensors"
     spec = spec_of(name=name, encoder=model.spec.name, encoder_sha256=model.weights_sha256, encoder_features=192)
     torch.manual_seed(len(name))
-    save_refiner(path, SpatialNetwork(spec), {"data": "none"})
+    save_model(path, SpatialNetwork(spec), SpatialNetwork(spec).spec, {"data": "none"})
     return path
 
 
 def test_a_refiner_is_kept_found_and_goes_by_its_name(tmp_path):
     model = load_model("scannet-pcam")
     path = own_refiner(tmp_path, model)
-    assert add_refiner(path).name == "mine"
-    assert add_refiner(path).path == add_refiner(path).path, "a second time changes nothing"
-    assert "mine" in {entry.name for entry in list_refiners()}
-    assert refiner_for(model).spec.name == "mine"
-    both = load_with_refiner("mine")
-    assert (both.model.spec.name, both.refiner.spec.name, both.asked_for_refiner) == ("scannet-pcam", "mine", True)
-    assert load_with_refiner(path).refiner.weights_sha256 == both.refiner.weights_sha256
-    assert not load_with_refiner("scannet-pcam").asked_for_refiner
+    assert add_model(path).name == "mine"
+    assert add_model(path).path == add_model(path).path, "a second time changes nothing"
+    assert "mine" in {entry.name for entry in list_models("refine")}
+    assert model_for(model, "refine").spec.name == "mine"
+    both = load_scan_models("mine")
+    assert (both.detector.name, both.others["refine"].name, both.named) == ("scannet-pcam", "mine", {"refine"})
+    assert load_scan_models(path).others["refine"].weights_sha256 == both.others["refine"].weights_sha256
+    assert not load_scan_models("scannet-pcam", tasks=("refine",)).named
+    assert load_scan_models("scannet-pcam", tasks=("refine",)).others["refine"].name == "mine"
     other = own_refiner(tmp_path, model, "another")
-    add_refiner(other)
-    with pytest.raises(ModelError, match="a name that no refiner has"):
-        add_refiner(_renamed(tmp_path, model))
+    add_model(other)
+    with pytest.raises(ModelError, match="a name that no model has"):
+        add_model(_renamed(tmp_path, model))
 
 
 def _renamed(folder, model):
     path = folder / "third.safetensors"
     spec = spec_of(name="mine", encoder="x", encoder_sha256=model.weights_sha256, encoder_features=192, hidden=3)
-    save_refiner(path, SpatialNetwork(spec), {})
+    save_model(path, SpatialNetwork(spec), SpatialNetwork(spec).spec, {})
     return path
 
 
 def test_a_refiner_of_another_model_is_refused(tmp_path):
     model = load_model("scannet-pcam")
     other = replace(model, weights_sha256="f" * 64)
-    refiner = load_refiner(own_refiner(tmp_path, other))
+    refiner = load_model(own_refiner(tmp_path, other))
     with pytest.raises(ModelError, match="expected model scannet-pcam"):
-        refiner.encoder(model, 2)
+        refiner.feature_layer(model)
     with pytest.raises(UnknownModelError, match="for refiner mine"):
-        load_with_refiner(own_refiner(tmp_path, other))
+        load_scan_models(own_refiner(tmp_path, other))
     with pytest.raises(UnknownModelError, match="name of a refiner"):
-        load_refiner("nobody")
+        load_model("nobody", "refine")
 
 
 def test_damaged_weights_are_refused(tmp_path):
     path = own_refiner(tmp_path, load_model("scannet-pcam"))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(WeightsError, match="SHA-256"):
-        load_refiner(path)
+        load_model(path, "refine")
 
 
 def test_resnet34_is_torchvisions(tmp_path):
@@ -241,7 +239,7 @@ def test_resnet34_is_torchvisions(tmp_path):
     weights = sum(p.numel() for name, p in network.named_parameters() if not name.startswith("fc."))
     assert weights == 21_797_672 - 513_000
     spec = ModelSpec(name="r", architecture="resnet34", mpp=0.25, patch_px=256, stride_px=64)
-    save_checkpoint(tmp_path / "r.safetensors", network, spec, {})
+    save_model(tmp_path / "r.safetensors", network, spec, {})
     assert load_model(tmp_path / "r.safetensors").spec == spec
 
 
@@ -249,7 +247,7 @@ def test_a_padded_network_answers_patch_by_patch():
     torch.manual_seed(3)
     network = build_network("resnet34").eval()
     spec = ModelSpec(name="r", architecture="resnet34", mpp=0.25, patch_px=256, stride_px=64)
-    model = Model(spec=spec, network=network, weights_sha256="1" * 64, card={})
+    model = Detector(spec=spec, network=network, weights_sha256="1" * 64, card={})
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 320, 384)).astype(np.float32))
     with torch.inference_mode():
         found = model.dense(1)(image)
@@ -261,25 +259,25 @@ def test_a_padded_network_answers_patch_by_patch():
 def test_names_that_would_mislead_are_refused(tmp_path):
     model = load_model("scannet-pcam")
     with pytest.raises(ModelError, match="a name that no model has, got 'scannet-pcam'"):
-        add_refiner(own_refiner(tmp_path, model, "scannet-pcam"))
+        add_model(own_refiner(tmp_path, model, "scannet-pcam"))
     path = own_refiner(tmp_path, model, "up")
-    escaping = SpatialNetwork(replace(load_refiner(path).spec, name="../victim"))
-    save_refiner(path, escaping, {})
+    escaping = SpatialNetwork(replace(load_model(path, "refine").spec, name="../victim"))
+    save_model(path, escaping, escaping.spec, {})
     with pytest.raises(ModelError, match="that can name its files"):
-        add_refiner(path)
-    add_refiner(own_refiner(tmp_path, model, "mine"))
+        add_model(path)
+    add_model(own_refiner(tmp_path, model, "mine"))
     copy = tmp_path / "copy" / "mine.safetensors"
     copy.parent.mkdir()
-    save_checkpoint(copy, model.network, replace(model.spec, name="mine"), {})
-    with pytest.raises(ModelError, match="a name that no refiner has"):
+    save_model(copy, model.network, replace(model.spec, name="mine"), {})
+    with pytest.raises(ModelError, match="a name that no model has"):
         add_model(copy)
 
 
 def test_what_ships_refines_what_ships():
-    shipped = [entry for entry in list_refiners() if entry.shipped]
+    shipped = [entry for entry in list_models("refine") if entry.shipped]
     assert shipped
     for entry in shipped:
-        refiner = load_refiner(entry.name)
+        refiner = load_model(entry.name, "refine")
         assert refiner.spec.name == entry.name
         # Trained on these very weights, and no others.
         refiner.check(load_model(refiner.spec.encoder))
@@ -289,9 +287,9 @@ def test_what_ships_refines_what_ships():
 
 def test_a_card_of_another_version_hides_no_model(tmp_path):
     model = load_model("scannet-pcam")
-    shipped = refiner_for(model)
-    entry = add_refiner(own_refiner(tmp_path, model, "newer"))
+    shipped = model_for(model, "refine")
+    entry = add_model(own_refiner(tmp_path, model, "newer"))
     card = entry.path.with_suffix(".json")
     card.write_text(card.read_text().replace('"grid":', '"lattice":'))
-    with pytest.warns(RefinementWarning, match=r"refiner newer is passed over: .*newer\.safetensors"):
-        assert refiner_for(model).weights_sha256 == shipped.weights_sha256
+    with pytest.warns(PassWarning, match=r"refiner newer is passed over: .*newer\.safetensors"):
+        assert model_for(model, "refine").weights_sha256 == shipped.weights_sha256

@@ -11,7 +11,7 @@ import torch
 from scanning_fakes import ArraySlide, tiny_model
 
 from napari_metastasis.geometry import HeatmapFrame, Size
-from napari_metastasis.models import Model
+from napari_metastasis.models import Detector
 from napari_metastasis.slides import write_pyramid
 
 
@@ -23,7 +23,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def model() -> Model:
+def model() -> Detector:
     return tiny_model()
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,14 @@ import zarr
 
 from napari_metastasis.errors import RegionError, StorageError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
-from napari_metastasis.scanning import Heatmap, digest
+from napari_metastasis.scanning import PROBABILITY, MapHeader, MapStore, digest
 from napari_metastasis.scanning.maps import ome_zarr as layout
 from napari_metastasis.scanning.maps.journal import append_region, read_regions
 from napari_metastasis.scanning.maps.lock import WriterLock
 
 FRAME = HeatmapFrame(model=ModelFrame(scale=3.9, mpp=0.25, size=Size(4_803, 2_402)), patch_px=96, stride_px=8)
 IDENTITY = {"slide": "abc", "mpp": 0.25, "weights": "def", "views": 1}
+HEADER = MapHeader(kind=PROBABILITY, frame=FRAME, identity=IDENTITY)
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def path(tmp_path) -> Path:
 
 @pytest.fixture
 def heatmap(path):
-    with Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY) as opened:
+    with MapStore.open_or_create(path, HEADER) as opened:
         yield opened
 
 
@@ -44,9 +46,9 @@ def answers(cells: Region, seed: int = 0) -> np.ndarray:
 def test_a_new_heatmap_holds_nothing(heatmap):
     assert heatmap.frame == FRAME
     assert not heatmap.done.any()
-    assert np.isnan(heatmap.probabilities()).all()
-    assert heatmap.probabilities().shape == FRAME.cells.shape == (301, 601)
-    assert heatmap.probabilities().dtype == np.float32
+    assert np.isnan(heatmap.values()).all()
+    assert heatmap.values().shape == FRAME.cells.shape == (301, 601)
+    assert heatmap.values().dtype == np.float32
 
 
 def test_answers_come_back(heatmap, path):
@@ -55,13 +57,13 @@ def test_answers_come_back(heatmap, path):
     heatmap.write(second, answers(second, 2))
     expected = np.full(FRAME.cells.shape, np.nan, np.float32)
     expected[first.slices], expected[second.slices] = answers(first, 1), answers(second, 2)
-    np.testing.assert_array_equal(heatmap.probabilities(), expected)
+    np.testing.assert_array_equal(heatmap.values(), expected)
     np.testing.assert_array_equal(heatmap.done, ~np.isnan(expected))
     part = Region(300, 150, 20, 30)
-    np.testing.assert_array_equal(heatmap.probabilities(part), expected[part.slices])
+    np.testing.assert_array_equal(heatmap.values(part), expected[part.slices])
     assert list(read_regions(layout.journal_path(path))) == [first, second]
-    with Heatmap.open(path) as seen:  # while it is open for writing
-        np.testing.assert_array_equal(seen.probabilities(), expected)
+    with MapStore.open(path) as seen:  # while it is open for writing
+        np.testing.assert_array_equal(seen.values(), expected)
         assert seen.identity == IDENTITY
 
 
@@ -70,9 +72,9 @@ def test_nan_leaves_a_cell_as_it_is(heatmap, path):
     heatmap.write(cells, np.array([[0.1, np.nan, 0.3, np.nan]] * 2, np.float32))
     heatmap.write(cells, np.array([[np.nan, 0.2, np.nan, np.nan]] * 2, np.float32))
     expected = np.array([[0.1, 0.2, 0.3, np.nan]] * 2, np.float32)
-    np.testing.assert_array_equal(heatmap.probabilities(cells), expected)
+    np.testing.assert_array_equal(heatmap.values(cells), expected)
     heatmap.close()
-    with Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY) as again:
+    with MapStore.open_or_create(path, HEADER) as again:
         np.testing.assert_array_equal(again.done[cells.slices], ~np.isnan(expected))
 
 
@@ -80,9 +82,9 @@ def test_it_goes_on_where_it_stopped(heatmap, path):
     cells = Region(0, 0, 50, 50)
     heatmap.write(cells, answers(cells))
     heatmap.close()
-    with Heatmap.open_or_create(path, frame=FRAME, identity=dict(reversed(IDENTITY.items()))) as again:
+    with MapStore.open_or_create(path, replace(HEADER, identity=dict(reversed(IDENTITY.items())))) as again:
         assert again.done.sum() == 2500
-        np.testing.assert_array_equal(again.probabilities(cells), answers(cells))
+        np.testing.assert_array_equal(again.values(cells), answers(cells))
 
 
 def test_data_without_its_journal_line_does_not_count(heatmap, path):
@@ -95,14 +97,14 @@ def test_data_without_its_journal_line_does_not_count(heatmap, path):
     line = len(whole_journal) - len(before)
     for cut in (0, 1, line // 2, line - 1):  # down to a line that lacks nothing but its end
         layout.journal_path(path).write_bytes(whole_journal[: len(before) + cut])
-        with Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY) as again:
+        with MapStore.open_or_create(path, HEADER) as again:
             assert again.done.sum() == 2500
-            assert np.isnan(again.probabilities(lost)).all()
-    with Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY) as again:
+            assert np.isnan(again.values(lost)).all()
+    with MapStore.open_or_create(path, HEADER) as again:
         again.write(lost, answers(lost, 3))
         assert again.done.sum() == 5000
-    with Heatmap.open(path) as seen:
-        np.testing.assert_array_equal(seen.probabilities(lost), answers(lost, 3))
+    with MapStore.open(path) as seen:
+        np.testing.assert_array_equal(seen.values(lost), answers(lost, 3))
 
 
 def test_a_journal_line_without_its_data_does_not_count(heatmap, path):
@@ -110,7 +112,7 @@ def test_a_journal_line_without_its_data_does_not_count(heatmap, path):
     heatmap.write(cells, answers(cells))
     append_region(layout.journal_path(path), Region(100, 100, 10, 10))
     heatmap.close()
-    with Heatmap.open(path) as seen:
+    with MapStore.open(path) as seen:
         assert seen.done.sum() == 2500
 
 
@@ -122,13 +124,13 @@ def test_a_damaged_chunk_is_computed_again(heatmap, path):
     chunk = layout.level_path(path, 0) / "c" / "0" / "1"
     chunk.write_bytes(chunk.read_bytes()[:-40])
     with pytest.raises(StorageError, match="damaged data"):
-        Heatmap.open(path)
-    with Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY) as again:
+        MapStore.open(path)
+    with MapStore.open_or_create(path, HEADER) as again:
         assert again.done[left.slices].all()
         assert not again.done[right.slices].any()
         again.write(right, answers(right, 4))
-    with Heatmap.open(path) as seen:
-        np.testing.assert_array_equal(seen.probabilities(right), answers(right, 4))
+    with MapStore.open(path) as seen:
+        np.testing.assert_array_equal(seen.values(right), answers(right, 4))
 
 
 def test_a_damaged_chunk_without_a_journal_can_be_written_again(heatmap, path):
@@ -138,12 +140,12 @@ def test_a_damaged_chunk_without_a_journal_can_be_written_again(heatmap, path):
     layout.journal_path(path).unlink()
     (chunk,) = (file for file in (path / "0" / "c").rglob("*") if file.is_file())
     chunk.write_bytes(chunk.read_bytes()[:20])
-    with Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY) as again:
+    with MapStore.open_or_create(path, HEADER) as again:
         assert not again.done.any()
         part = answers(cells)
         part[0] = np.nan
         again.write(cells, part)
-        np.testing.assert_array_equal(again.probabilities(cells), part)
+        np.testing.assert_array_equal(again.values(cells), part)
 
 
 def test_journal_lines_that_mean_nothing_are_skipped(tmp_path):
@@ -161,8 +163,8 @@ def test_another_identity_is_refused(heatmap, path):
     heatmap.write(Region(0, 0, 1, 1), np.ones((1, 1), np.float32))
     heatmap.close()
     with pytest.raises(StorageError, match="other settings; choose another folder"):
-        Heatmap.open_or_create(path, frame=FRAME, identity={**IDENTITY, "views": 8})
-    assert Heatmap.open(path).done.sum() == 1
+        MapStore.open_or_create(path, replace(HEADER, identity={**IDENTITY, "views": 8}))
+    assert MapStore.open(path).done.sum() == 1
 
 
 def test_digests_know_values_and_not_order():
@@ -173,7 +175,7 @@ def test_digests_know_values_and_not_order():
 @pytest.mark.parametrize("cells", [Region(0, 0, 0, 1), Region(600, 0, 2, 1), Region(-1, 0, 1, 1)])
 def test_cells_that_are_not_on_the_map(heatmap, cells):
     with pytest.raises(RegionError, match="expected cells on the heatmap"):
-        heatmap.probabilities(cells)
+        heatmap.values(cells)
     with pytest.raises(RegionError, match="expected cells on the heatmap"):
         heatmap.write(cells, answers(cells))
 
@@ -185,16 +187,16 @@ def test_answers_of_another_shape(heatmap):
 
 def test_one_opened_to_read_cannot_be_written(heatmap, path):
     heatmap.write(Region(0, 0, 1, 1), np.ones((1, 1), np.float32))
-    with Heatmap.open(path) as seen, pytest.raises(StorageError, match="opened for writing"):
+    with MapStore.open(path) as seen, pytest.raises(StorageError, match="opened for writing"):
         seen.write(Region(0, 0, 1, 1), np.ones((1, 1), np.float32))
 
 
 def test_two_writers_are_refused(heatmap, path):
     with pytest.raises(StorageError, match=r"only scan that writes .* wait until it ends"):
-        Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY)
+        MapStore.open_or_create(path, HEADER)
     heatmap.write(Region(0, 0, 1, 1), np.ones((1, 1), np.float32))
     heatmap.close()
-    Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY).close()
+    MapStore.open_or_create(path, HEADER).close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
@@ -228,11 +230,11 @@ def test_going_on_where_a_share_knows_no_locks(tmp_path, monkeypatch):
 
 def test_a_store_that_was_never_written_is_taken_back(tmp_path):
     path = tmp_path / "results" / "deeper" / "heatmap.ome.zarr"
-    Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY).close()
+    MapStore.open_or_create(path, HEADER).close()
     assert list(tmp_path.iterdir()) == []
-    with Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY) as kept:
+    with MapStore.open_or_create(path, HEADER) as kept:
         kept.finish()  # nothing but glass, and that is a result
-    assert Heatmap.open(path).done.sum() == 0
+    assert MapStore.open(path).done.sum() == 0
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
@@ -242,7 +244,7 @@ def test_a_disk_that_refuses_is_left_as_it_was(tmp_path, monkeypatch, code):
 
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(StorageError) as caught:
-        Heatmap.open_or_create(tmp_path / "a" / "b" / "h.zarr", frame=FRAME, identity=IDENTITY)
+        MapStore.open_or_create(tmp_path / "a" / "b" / "h.zarr", HEADER)
     assert caught.value.errno == code
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -264,10 +266,10 @@ def test_a_disk_that_fills_up_keeps_what_was_stored(heatmap, path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, previous)
     assert not heatmap.done[second.slices].any()
-    np.testing.assert_array_equal(heatmap.probabilities(first), answers(first))
+    np.testing.assert_array_equal(heatmap.values(first), answers(first))
     heatmap.write(second, answers(second))
     heatmap.close()
-    assert Heatmap.open(path).done.sum() == 80_000
+    assert MapStore.open(path).done.sum() == 80_000
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"attributes": {"napari_metastasis": {"heatmap_version": 1}}}'])
@@ -276,7 +278,7 @@ def test_something_else_of_that_name(tmp_path, content):
     path.mkdir()
     (path / "zarr.json").write_text(content)
     with pytest.raises(StorageError, match="expected a heatmap at"):
-        Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY)
+        MapStore.open_or_create(path, HEADER)
     assert (path / "zarr.json").read_text() == content
 
 
@@ -291,7 +293,7 @@ def test_a_level_whose_description_is_damaged(heatmap, path, damage):
         (path / "0" / "zarr.json").unlink()
     else:
         (path / "0" / "zarr.json").write_text("{")
-    for opened in (lambda: Heatmap.open(path), lambda: Heatmap.open_or_create(path, frame=FRAME, identity=IDENTITY)):
+    for opened in (lambda: MapStore.open(path), lambda: MapStore.open_or_create(path, HEADER)):
         with pytest.raises(StorageError, match="expected"):
             opened()
 
@@ -302,14 +304,14 @@ def test_a_heatmap_of_another_version(heatmap, path):
     header["attributes"]["napari_metastasis"]["heatmap_version"] = 99
     (path / "zarr.json").write_text(json.dumps(header))
     with pytest.raises(StorageError, match="version 1, got 99"):
-        Heatmap.open(path)
+        MapStore.open(path)
 
 
 def test_the_pyramid_keeps_the_highest(heatmap, path):
     cells = Region(33, 21, 301, 200)
     heatmap.write(cells, answers(cells))
     heatmap.finish()
-    finest = heatmap.probabilities()
+    finest = heatmap.values()
     group = zarr.open_group(path, mode="r")
     shapes = [group[str(level)].shape for level in range(3)]
     assert shapes == [(301, 601), (151, 301), (76, 151)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from napari_metastasis.errors import RegionError, SettingsError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Point, Region, Size
-from napari_metastasis.scanning import Roi, plan_scan, roi_cells
+from napari_metastasis.scanning import Roi, Wanted, plan_scan, roi_cells
 
 
 def frame_of(width: int, height: int, *, patch: int = 96, stride: int = 8, scale: float = 2.0) -> HeatmapFrame:
@@ -19,8 +19,11 @@ def frame_of(width: int, height: int, *, patch: int = 96, stride: int = 8, scale
 
 
 def whole(frame: HeatmapFrame, **changes):
-    options = {"wanted": Region.of(frame.cells), "tissue": None, "done": None, "focus": None, "roi_px": 256}
-    return plan_scan(frame, **(options | changes))
+    options = {"cells": Region.of(frame.cells), "roi_px": 256, "block": 1} | changes
+    roi_px, block = options.pop("roi_px"), options.pop("block")
+    if "wanted" in options:
+        options["cells"] = options.pop("wanted")
+    return plan_scan(frame, Wanted(**options), roi_px=roi_px, block=block)
 
 
 def written(plan) -> np.ndarray:

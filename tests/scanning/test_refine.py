@@ -9,26 +9,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scanning_fakes import TINY, ArraySlide, ArrayStore, tiny_model
+from scanning_fakes import TINY, ArraySlide, ArrayStore, encoder_of, scan, tiny_model
 
 from napari_metastasis.errors import DeviceError, ModelError
-from napari_metastasis.geometry import HeatmapFrame, Point, Region
-from napari_metastasis.models import ORDERS, Model, Refiner, RefinerSpec, SpatialNetwork
+from napari_metastasis.geometry import SYMMETRIES, HeatmapFrame, Point, Region, any_of_blocks
+from napari_metastasis.models import ORDERS, Detector, Refiner, RefinerSpec, SpatialNetwork
 from napari_metastasis.scanning import (
-    BlockRefiner,
     FeatureStore,
     TorchEngine,
-    any_of_blocks,
+    Wanted,
     encode_views,
-    plan_refinement,
+    plan_blocks,
     plan_scan,
-    scan,
 )
-from napari_metastasis.scanning.passes.views import turn, turn_back
+from napari_metastasis.scanning.passes.refine import RefinePass
 from napari_metastasis.settings import ScanSettings
 
 
-def tiny_refiner(model: Model, **changes) -> Refiner:
+def tiny_refiner(model: Detector, **changes) -> Refiner:
     """Return a refiner with weights of its own, whose answers differ from the encoder's."""
     values = {
         "name": "tiny-refiner", "encoder": "tiny", "encoder_sha256": model.weights_sha256,
@@ -47,7 +45,7 @@ def tiny_refiner(model: Model, **changes) -> Refiner:
 class SlowRefinement:
     """Cuts out every patch and encodes it by itself; goes through every grid that a cell belongs to."""
 
-    def __init__(self, model: Model, refiner: Refiner, slide: ArraySlide, alpha: int, view: int = 0) -> None:
+    def __init__(self, model: Detector, refiner: Refiner, slide: ArraySlide, alpha: int, view: int = 0) -> None:
         self.model, self.refiner, self.slide, self.alpha, self.view = model, refiner, slide, alpha, view
         self.native = slide.heatmap_frame(model, 1)
         self.dense = slide.heatmap_frame(model, alpha)
@@ -65,7 +63,7 @@ class SlowRefinement:
         for dy, dx in itertools.product(range(self.alpha), repeat=2):
             x = (column * self.alpha + dx) * self.dense.stride_px - self.dense.padding_px
             y = (row * self.alpha + dy) * self.dense.stride_px - self.dense.padding_px
-            pixels = turn(self.slide.read(self.dense.model, Region(x, y, side, side)), self.view)
+            pixels = SYMMETRIES[self.view].apply(self.slide.read(self.dense.model, Region(x, y, side, side)))
             image = torch.from_numpy(((pixels / 255 - 0.5) / 0.25).transpose(2, 0, 1)[None].astype(np.float32))
             with torch.no_grad():
                 hidden = self.model.network.encode(image).flatten(1)
@@ -90,9 +88,9 @@ class SlowRefinement:
                 if 0 <= y < present.shape[0] and 0 <= x < present.shape[1] and present[y, x]:
                     values[i, j] = self.features(y, x)
             # Seen as the whole slide would be, turned.
-            seen = torch.from_numpy(turn(values, self.view)[None])
+            seen = torch.from_numpy(SYMMETRIES[self.view].apply(values)[None])
             with torch.no_grad():
-                odds = turn_back(self.refiner.network(seen)[0].numpy(), self.view)
+                odds = SYMMETRIES[self.view].undo(self.refiner.network(seen)[0].numpy())
             answers.append(1 / (1 + np.exp(-odds[rows.index(row), columns.index(column)])))
         assert len(answers) == (grid // move) ** 2
         return float(np.mean(answers))
@@ -104,7 +102,7 @@ def picture() -> np.ndarray:
 
 
 @pytest.fixture
-def model() -> Model:
+def model() -> Detector:
     return tiny_model()
 
 
@@ -113,31 +111,25 @@ def refined_map(
 ):
     """Scan and refine in memory of a store; return the refined map and the plan."""
     frame, native = slide.heatmap_frame(model, alpha), slide.heatmap_frame(model, 1)
-    engine = TorchEngine(refiner.encoder(model, alpha), devices=("cpu",), precision="float32")
+    engine = TorchEngine(encoder_of(refiner, model, alpha), devices=("cpu",), precision="float32")
     store = FeatureStore.open_or_create(
         tmp_path / f"{name}.zarr", cells=native.cells, views=views, features=refiner.spec.features, identity={}
     )
     plan = plan_scan(
-        frame, wanted=Region.of(frame.cells), tissue=tissue, done=None, focus=focus, roi_px=roi_px, block=alpha
+        frame, Wanted(cells=Region.of(frame.cells), tissue=tissue, focus=focus), roi_px=roi_px, block=alpha
     )
     settings = ScanSettings(dense_coefficient=alpha, augment_views=views)
     answers = ArrayStore(frame)
     list(scan(slide, engine, plan, answers, settings, features=store))
     shows = None if tissue is None else any_of_blocks(tissue, alpha)
-    work = plan_refinement(
-        native,
-        wanted=Region.of(native.cells) if wanted is None else wanted,
-        tissue=shows,
-        done=np.zeros(native.cells.shape, bool),
-        focus=focus,
-        spec=refiner.spec,
-    )
+    made_by = RefinePass(refiner)
+    asked = Region.of(native.cells) if wanted is None else wanted
+    work = plan_blocks(native, Wanted(cells=asked, tissue=shows, focus=focus), made_by.shape)
     found = np.full(native.cells.shape, np.nan, np.float32)
-    blocks = BlockRefiner(refiner.network, "cpu")
     for block in work.blocks:
         around, expected = work.waits_for(block)
         assert store.covers(around, expected)
-        part = blocks.refine(store.read(work.around(block)))
+        part = made_by.answer(store.read(work.around(block)))
         inside = block.intersection(Region.of(native.cells))
         found[inside.slices] = part[: inside.height, : inside.width]
     found[~work.needed] = np.nan
@@ -170,7 +162,7 @@ def test_to_five_digits_where_features_are_not_rounded(model, picture):
     slow = SlowRefinement(model, refiner, slide, 2)
     native = slide.heatmap_frame(model, 1)
     present = np.ones(native.cells.shape, bool)
-    engine = TorchEngine(refiner.encoder(model, 2), devices=("cpu",), precision="float32")
+    engine = TorchEngine(encoder_of(refiner, model, 2), devices=("cpu",), precision="float32")
     frame = slide.heatmap_frame(model, 2)
     # The whole map in one window, whose last column of blocks reaches past the map.
     whole = Region(0, 0, *(2 * -(-side // 2) for side in (frame.cells.width, frame.cells.height)))
@@ -183,7 +175,7 @@ def test_to_five_digits_where_features_are_not_rounded(model, picture):
     around = np.full((1, block.height + 2 * halo, block.width + 2 * halo, spec.features), np.nan, np.float32)
     rows, columns = native.cells.shape
     around[:, halo : halo + rows, halo : halo + columns] = features[:, : block.height + halo, : block.width + halo]
-    found = BlockRefiner(refiner.network, "cpu").refine(around)
+    found = RefinePass(refiner).answer(around)
     for row, column in [(0, 0), (4, 6), (9, 3), (rows - 1, columns - 1)]:
         assert found[row, column] == pytest.approx(slow.refined(row, column, present), abs=1e-5)
 
@@ -247,7 +239,7 @@ def test_windows_that_do_not_fit_are_split_in_whole_blocks(tmp_path, model, pict
     slide, refiner = ArraySlide(picture), tiny_refiner(model)
     expected, _, _ = refined_map(tmp_path, model, refiner, slide, name="fits")
     frame = slide.heatmap_frame(model, 4)
-    plan = plan_scan(frame, wanted=Region.of(frame.cells), tissue=None, done=None, focus=None, roi_px=64, block=4)
+    plan = plan_scan(frame, Wanted(cells=Region.of(frame.cells)), roi_px=64, block=4)
     for roi in plan.rois:
         for half in roi.halves(frame):
             assert half.write.x % 4 == half.write.y % 4 == 0
@@ -291,7 +283,7 @@ def test_openvino_hands_out_the_same_features(model, picture):
     refiner = tiny_refiner(model)
     image = picture[None, :94, :94]
     for alpha in (1, 2, 4):
-        network = refiner.encoder(model, alpha)
+        network = encoder_of(refiner, model, alpha)
         expected = TorchEngine(network, devices=("cpu",), precision="float32").encode(image)
         with closing(OpenVinoEngine(network, precision="float32")) as engine:
             for one, other in zip(engine.encode(image), expected, strict=True):

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from napari_metastasis.geometry import Region
-from napari_metastasis.scanning import Heatmap, TorchEngine, plan_scan, scan
+from napari_metastasis.scanning import PROBABILITY, MapHeader, MapStore, TorchEngine, Wanted, plan_scan
 from napari_metastasis.scanning.maps.journal import read_regions
 from napari_metastasis.scanning.maps.ome_zarr import journal_path
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import open_slide
+
+HELPERS = Path(__file__).parents[1] / "helpers"
 
 #: Seconds for a subprocess to come as far as it has to; this machine may be busy.
 PATIENCE_SECONDS = 120
@@ -25,7 +27,7 @@ PATIENCE_SECONDS = 120
 def run_scan(slide_path: Path, store: Path, delay_seconds: float = 0.0) -> int:
     """Scan ``slide_path`` with the tiny network and return how many ROIs were computed."""
     import torch
-    from scanning_fakes import ArraySlide, tiny_model
+    from scanning_fakes import ArraySlide, scan, tiny_model
 
     torch.set_num_threads(1)
     model = tiny_model()
@@ -33,10 +35,9 @@ def run_scan(slide_path: Path, store: Path, delay_seconds: float = 0.0) -> int:
     with open_slide(slide_path) as slide:
         frame = ArraySlide(np.zeros((slide.size.height, slide.size.width, 3), np.uint8)).heatmap_frame(model)
         engine = TorchEngine(model.dense(2), devices=("cpu",), precision="float32")
-        with Heatmap.open_or_create(store, frame=frame, identity={"test": 1}) as heatmap:
-            plan = plan_scan(
-                frame, wanted=Region.of(frame.cells), tissue=None, done=heatmap.done, focus=None, roi_px=128
-            )
+        header = MapHeader(kind=PROBABILITY, frame=frame, identity={"test": 1})
+        with MapStore.open_or_create(store, header) as heatmap:
+            plan = plan_scan(frame, Wanted(cells=Region.of(frame.cells), done=heatmap.done), roi_px=128)
             for _ in scan(slide, engine, plan, heatmap, ScanSettings(threads=2)):
                 computed += 1
                 time.sleep(delay_seconds)
@@ -49,7 +50,7 @@ def test_kill_minus_nine(tmp_path, slide_file, tissue_picture):
     undisturbed, store = tmp_path / "undisturbed.zarr", tmp_path / "killed.zarr"
     everything = run_scan(slide_path, undisturbed)
     script = (
-        "import test_resume; from pathlib import Path;"
+        f"import sys; sys.path.append({str(HELPERS)!r}); import test_resume; from pathlib import Path;"
         f"test_resume.run_scan(Path({str(slide_path)!r}), Path({str(store)!r}), 0.1)"
     )
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", script], cwd=Path(__file__).parent)
@@ -66,9 +67,9 @@ def test_kill_minus_nine(tmp_path, slide_file, tissue_picture):
     finished = list(read_regions(journal_path(store)))
     assert 5 <= len(finished) < everything
     assert run_scan(slide_path, store) == everything - len(finished)
-    with Heatmap.open(store) as resumed, Heatmap.open(undisturbed) as expected:
+    with MapStore.open(store) as resumed, MapStore.open(undisturbed) as expected:
         regions = list(read_regions(journal_path(store)))
         assert regions[: len(finished)] == finished
         assert not any(not late.intersection(early).is_empty for early in finished for late in regions[len(finished) :])
-        np.testing.assert_array_equal(resumed.probabilities(), expected.probabilities())
+        np.testing.assert_array_equal(resumed.values(), expected.values())
     assert run_scan(slide_path, store) == 0

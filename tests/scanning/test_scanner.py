@@ -8,18 +8,21 @@ import time
 
 import numpy as np
 import pytest
-from scanning_fakes import ArraySlide, ArrayStore, MeanEngine, oracle, tiny_model
+from scanning_fakes import ArraySlide, ArrayStore, MeanEngine, oracle, scan, tiny_model
 
 from napari_metastasis.errors import DeviceError, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
-from napari_metastasis.scanning import TorchEngine, plan_scan, scan
+from napari_metastasis.scanning import TorchEngine, Wanted, plan_scan
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import open_slide
 
 
 def planned(frame: HeatmapFrame, **changes):
-    options = {"wanted": Region.of(frame.cells), "tissue": None, "done": None, "focus": None, "roi_px": 128}
-    return plan_scan(frame, **(options | changes))
+    options = {"cells": Region.of(frame.cells), "roi_px": 128, "block": 1} | changes
+    roi_px, block = options.pop("roi_px"), options.pop("block")
+    if "wanted" in options:
+        options["cells"] = options.pop("wanted")
+    return plan_scan(frame, Wanted(**options), roi_px=roi_px, block=block)
 
 
 def scanning_threads() -> list[str]:
@@ -86,7 +89,7 @@ def test_what_is_yielded_is_stored_and_counted_in_the_plans_order(slide, frame, 
     plan = planned(frame, focus=Point(200, 300))
     finished = []
     for roi in scan(slide, MeanEngine(frame, lanes=3), plan, store, ScanSettings(threads=4)):
-        np.testing.assert_array_equal(store.values[roi.cells.slices], roi.probabilities)
+        np.testing.assert_array_equal(store.values[roi.cells.slices], roi.values)
         finished.append(roi)
     assert [roi.cells for roi in finished] == [roi.write for roi in plan.rois]
     assert [roi.done for roi in finished] == list(itertools.accumulate(roi.model_px for roi in finished))
@@ -96,7 +99,7 @@ def test_what_is_yielded_is_stored_and_counted_in_the_plans_order(slide, frame, 
 def test_cells_that_need_no_answer_stay_as_they_are(slide, frame, store):
     tissue = np.random.default_rng(2).random(frame.cells.shape) < 0.5
     for roi in scan(slide, MeanEngine(frame), planned(frame, tissue=tissue), store, ScanSettings()):
-        np.testing.assert_array_equal(np.isnan(roi.probabilities), ~tissue[roi.cells.slices])
+        np.testing.assert_array_equal(np.isnan(roi.values), ~tissue[roi.cells.slices])
     np.testing.assert_array_equal(store.writes, tissue.astype(int))
 
 

@@ -191,30 +191,32 @@ def counted(monkeypatch):
     return calls
 
 
-def test_a_measurement_is_remembered(model, counted, tmp_path):
+def test_a_measurement_is_remembered(model, counted, tmp_path, monkeypatch):
     settings = ScanSettings(device="cpu", engine="torch")
     path = tmp_path / "tuning.json"
-    first = choose_engine(model, settings, cache_path=path)
+    monkeypatch.setattr(choice, "default_cache_path", lambda: path)
+    first = choose_engine(model, settings)
     measured = len(counted)
-    again = choose_engine(model, settings, cache_path=path)
+    again = choose_engine(model, settings)
     assert measured > 0
     assert len(counted) == measured
     assert again.roi_px == first.roi_px in (110, 190)
     assert (again.engine.name, again.engine.precision) == ("torch", first.engine.precision)
-    choose_engine(model, ScanSettings(device="cpu", engine="torch", dense_coefficient=4), cache_path=path)
+    choose_engine(model, ScanSettings(device="cpu", engine="torch", dense_coefficient=4))
     assert len(counted) > measured
     path.write_text("damaged")
-    choose_engine(model, settings, cache_path=path)
+    choose_engine(model, settings)
     assert len(json.loads(path.read_text())) == 1
 
 
-def test_what_was_remembered_but_is_gone_is_measured_again(model, counted, tmp_path):
+def test_what_was_remembered_but_is_gone_is_measured_again(model, counted, tmp_path, monkeypatch):
     settings, path = ScanSettings(device="cpu", precision="float32"), tmp_path / "tuning.json"
-    choose_engine(model, settings, cache_path=path)
+    monkeypatch.setattr(choice, "default_cache_path", lambda: path)
+    choose_engine(model, settings)
     (key,) = json.loads(path.read_text())
     path.write_text(json.dumps({key: {"engine": "openvino", "precision": "float16", "roi_px": 110, "mpx_per_s": 1}}))
     before = len(counted)
-    assert choose_engine(model, settings, cache_path=path).engine.precision == "float32"
+    assert choose_engine(model, settings).engine.precision == "float32"
     assert len(counted) > before
 
 

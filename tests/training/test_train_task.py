@@ -148,7 +148,7 @@ def test_patience_keeps_the_best_epoch(tmp_path, falling):
 def test_a_run_that_patience_ended_is_not_trained_on(tmp_path, falling, monkeypatch):
     """It is killed after it had stopped, before its model was stored."""
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", lambda *_: None)
+        patch.setattr(loop, "save_model", lambda *_: None)
         train(tmp_path, patience=2, epochs=6)
     assert len(falling) == 3
     assert same(train(tmp_path, patience=2, epochs=6), falling[0])

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import zarr
 from dark_model import dark_model
+from scans import scan_with
 
 from napari_metastasis.geometry import Point, Size
-from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import DetectionSettings, ScanSettings
 from napari_metastasis.slides import open_slide, write_pyramid
-from napari_metastasis.workflows.scan import heatmap_path, scan_slide
+from napari_metastasis.workflows.scan import heatmap_path
 
 MPPS = (0.243, 0.25, 0.486, 0.5, 0.972)
 #: In µm from the slide's corner; the radius keeps the disc to one detection.
@@ -41,9 +42,10 @@ def distance_um(x_px, y_px, mpp):
 def test_the_disc_lies_where_it_was_drawn(mpp, engine, dense_coefficient, tmp_path):
     write_disc(tmp_path / "disc.tif", mpp)
     with open_slide(tmp_path / "disc.tif") as slide:
-        result = scan_slide(
+        result = scan_with(
             slide,
             dark_model(),
+            tmp_path / "out",
             scan=ScanSettings(
                 device="cpu",
                 engine=engine,
@@ -52,9 +54,7 @@ def test_the_disc_lies_where_it_was_drawn(mpp, engine, dense_coefficient, tmp_pa
                 tissue_only=False,
                 dense_coefficient=dense_coefficient,
             ),
-            tissue=TissueSettings(),
             detection=DetectionSettings(opening_um=0),
-            output=tmp_path / "out",
         )
     half_cell_um = result.frame.cell_um / 2
     weights = result.probabilities

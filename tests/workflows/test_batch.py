@@ -9,9 +9,10 @@ from dark_model import dark_model
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import CohortError, ScanCancelledError
 from napari_metastasis.geometry import Size
-from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.models import ScanModels
+from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import write_pyramid
-from napari_metastasis.workflows.scan import FailedSlide, ScannedSlide, cohort_output, scan_cohort
+from napari_metastasis.workflows.scan import EngineCache, FailedSlide, ScanJob, ScannedSlide, cohort_output, scan_cohort
 
 SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 
@@ -35,17 +36,9 @@ def slides(tmp_path_factory):
 
 
 def scan(slides, output, **how):
-    return list(
-        scan_cohort(
-            slides,
-            dark_model(),
-            scan=SCAN,
-            tissue=TissueSettings(),
-            detection=DetectionSettings(),
-            output=output,
-            **how,
-        )
-    )
+    with EngineCache(lambda _: ScanModels(dark_model())) as engines:
+        job = ScanJob(slide=output, model="in memory", scan=SCAN)
+        return list(scan_cohort(slides, job, output=output, engines=engines, **how))
 
 
 def test_a_slide_that_fails_is_named_and_the_others_are_scanned(slides, tmp_path):

@@ -12,14 +12,15 @@ import pytest
 import torch
 from dark_model import dark_model
 from disc_slide import DISC_CENTER, write_disc_slide
+from scans import NOT_REFINED, prepared_scan, scan_with
 
-from napari_metastasis.errors import ModelError, RefinementWarning, StorageError
+from napari_metastasis.errors import ModelError, PassWarning, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region, Size
-from napari_metastasis.models import Model, Refiner, RefinerSpec, SpatialNetwork, load_model
-from napari_metastasis.scanning import ChosenEngine, FeatureStore, Heatmap, blend, choose_engine
-from napari_metastasis.settings import NOT_REFINED, DetectionSettings, RefineSettings, ScanSettings, TissueSettings
+from napari_metastasis.models import Detector, Refiner, RefinerSpec, SpatialNetwork, load_model
+from napari_metastasis.scanning import ChosenEngine, FeatureStore, MapStore, MapValues, blend, choose_engine
+from napari_metastasis.scanning.passes.refine import REFINED
+from napari_metastasis.settings import RefineSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide
-from napari_metastasis.workflows.scan import prepare_scan, scan_slide
 
 SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 REFINE, KEEP = RefineSettings(refine=True), RefineSettings()
@@ -34,7 +35,7 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
+def model() -> Detector:
     return dark_model()
 
 
@@ -64,15 +65,14 @@ def slide(slide_path):
 
 
 def run(slide, model, output, **changes):
-    options = {"scan": SCAN, "tissue": TissueSettings(), "detection": DetectionSettings(), "output": output}
-    return scan_slide(slide, model, **(options | changes))
+    return scan_with(slide, model, output, **({"scan": SCAN} | changes))
 
 
 def maps(folder):
     """Return the scan's own map and the refined one."""
     (path,) = folder.glob("refined*.ome.zarr")
-    with Heatmap.open(folder / "heatmap.ome.zarr") as raw, Heatmap.open(path) as refined:
-        return raw.probabilities(), refined.probabilities(), refined.frame
+    with MapStore.open(folder / "heatmap.ome.zarr") as raw, MapStore.open(path) as refined:
+        return raw.values(), refined.values(), refined.frame
 
 
 def centroid(values, frame) -> Point:
@@ -108,8 +108,10 @@ def test_both_maps_lie_on_the_disc(once):
     assert centroid(result.probabilities, result.frame).distance(DISC_CENTER) < native.cell_px / 2
     assert np.nanmax(np.abs(refined[::1] - np.nanmean(raw))) > 0.01
     record = json.loads((result.output / "run.json").read_text())
-    assert record["refinement"]["refiner"]["weights_sha256"] == "b" * 64
-    assert record["refinement"]["cells_refined"] == int(np.isfinite(refined).sum())
+    (made,) = record["passes"]
+    assert (made["task"], made["map"], made["file"]) == ("refine", "refined", "refined.ome.zarr")
+    assert made["model"]["weights_sha256"] == "b" * 64
+    assert made["cells_answered"] == int(np.isfinite(refined).sum())
     assert record["settings"]["refine"]["refined_share"] == 1.0
     assert progress[0][0] == 0
     assert progress[-1][0] == progress[-1][1] > 0
@@ -136,8 +138,8 @@ def test_refining_an_earlier_scan_does_not_repeat_it(slide, model, refiner, once
 
 def test_a_scan_without_features_is_encoded_again_and_its_answers_stay(slide, model, refiner, once, tmp_path):
     run(slide, model, tmp_path / "out", scan=replace(SCAN, roi_px=333))
-    with Heatmap.open(tmp_path / "out" / "heatmap.ome.zarr") as heatmap:
-        before = heatmap.probabilities()
+    with MapStore.open(tmp_path / "out" / "heatmap.ome.zarr") as heatmap:
+        before = heatmap.values()
     run(slide, model, tmp_path / "out", refiner=refiner, refine=REFINE)
     raw, refined, _ = maps(tmp_path / "out")
     np.testing.assert_array_equal(raw, before)
@@ -184,8 +186,8 @@ def test_a_region_is_refined_as_in_the_whole_slide(slide, model, refiner, once, 
 
 def test_an_engine_that_encodes_scans_where_nobody_keeps_features(slide, model, refiner, tmp_path):
     expected = run(slide, model, tmp_path / "plain")
-    with closing(choose_engine(model, SCAN, refiner=refiner).engine) as engine:
-        chosen = ChosenEngine(engine=engine, roi_px=20, refiner_sha256=refiner.weights_sha256)
+    with closing(choose_engine(model, SCAN, reader=refiner).engine) as engine:
+        chosen = ChosenEngine(engine=engine, roi_px=20, reader_sha256=refiner.weights_sha256)
         # Windows of single cells: the network averages squares of four, and one alone has none.
         options = {"chosen": chosen, "refiner": refiner, "refine": NOT_REFINED, "region": Region(1100, 600, 60, 60)}
         found = run(slide, model, tmp_path / "out", scan=replace(SCAN, roi_px=20), **options)
@@ -205,10 +207,12 @@ def test_detections_are_read_from_the_share_of_each(slide, model, refiner, once,
     mixed = 0.4 * found[1.0].probabilities + 0.6 * raw
     np.testing.assert_allclose(found[0.4].probabilities, mixed, atol=1e-6)
     frame = found[1.0].frame
-    np.testing.assert_array_equal(found[1.0].probabilities, blend(raw, frame, refined, native, 1.0))
+    np.testing.assert_array_equal(found[1.0].probabilities, blend(raw, frame, MapValues(REFINED, native, refined), 1.0))
     part = Region(40, 30, 21, 17)
     np.testing.assert_allclose(
-        blend(raw[part.slices], frame, refined, native, 0.4, part), found[0.4].probabilities[part.slices], atol=1e-6
+        blend(raw[part.slices], frame, MapValues(REFINED, native, refined), 0.4, part),
+        found[0.4].probabilities[part.slices],
+        atol=1e-6,
     )
 
 
@@ -220,7 +224,7 @@ def test_a_blend_has_the_answer_of_the_native_cell_around_each(slide, alpha):
     native = HeatmapFrame(model=pixels, patch_px=spec.patch_px, stride_px=spec.stride_px)
     draws = np.random.default_rng(5)
     raw, refined = (draws.random(each.cells.shape, np.float32) for each in (frame, native))
-    mixed = blend(raw, frame, refined, native, 1.0)
+    mixed = blend(raw, frame, MapValues(REFINED, native, refined), 1.0)
     assert mixed.max() == refined.max(), "no peak is lowered"
     for row, column in draws.integers(0, frame.cells.shape, (200, 2)):
         cell = native.cell_at(frame.cell_center(float(column), float(row)))
@@ -232,7 +236,7 @@ def test_where_nothing_is_refined_the_scan_counts(once):
     raw, refined, native = maps(result.output)
     half = refined.copy()
     half[:, : half.shape[1] // 2] = np.nan
-    mixed = blend(raw, result.frame, half, native, 1.0)
+    mixed = blend(raw, result.frame, MapValues(REFINED, native, half), 1.0)
     left = raw.shape[1] // 2 - 4
     np.testing.assert_array_equal(mixed[:, :left], raw[:, :left])
     np.testing.assert_array_equal(np.isnan(mixed), np.isnan(raw))
@@ -244,8 +248,8 @@ def test_other_tissue_gets_a_map_of_its_own(slide, model, refiner, once, tmp_pat
     run(slide, model, tmp_path / "out", refiner=refiner, refine=REFINE, tissue=TissueSettings(margin_um=5.0))
     names = sorted(path.name for path in (tmp_path / "out").glob("refined*"))
     assert len(names) == 2
-    with Heatmap.open(tmp_path / "out" / "refined.ome.zarr") as heatmap:
-        np.testing.assert_array_equal(heatmap.probabilities(), before)
+    with MapStore.open(tmp_path / "out" / "refined.ome.zarr") as heatmap:
+        np.testing.assert_array_equal(heatmap.values(), before)
 
 
 def test_damaged_features_are_named_and_made_again(slide, model, refiner, tmp_path):
@@ -293,12 +297,11 @@ def test_refining_needs_a_refiner_of_this_model(slide, model, refiner, tmp_path)
 def test_the_first_blocks_do_not_wait_for_the_last_roi(slide, model, refiner, tmp_path):
     small = replace(refiner, spec=replace(refiner.spec, grid=2, grid_step=1, window_step=1))
     network = SpatialNetwork(small.spec).eval().requires_grad_(requires_grad=False)
-    with prepare_scan(
-        slide, model, scan=SCAN, tissue=TissueSettings(), refiner=replace(small, network=network), refine=REFINE,
-        output=tmp_path / "out",
-    ) as prepared:  # fmt: skip
-        kinds = [piece.refined for piece in prepared.run()]
-    assert sum(kinds) == len(prepared.refinement.plan.blocks)
+    with prepared_scan(
+        slide, model, tmp_path / "out", scan=SCAN, refiner=replace(small, network=network), refine=REFINE
+    ) as prepared:
+        kinds = [piece.map == "refined" for piece in prepared.run()]
+    assert sum(kinds) == len(prepared.passes[0].plan.blocks)
     assert kinds.index(True) < len(kinds) - 1 - kinds[::-1].index(False), "a block came before the last ROI"
 
 
@@ -356,7 +359,7 @@ def test_what_one_scan_kept_another_does_not_throw_away(slide, model, refiner, t
 
 
 def test_another_density_than_the_refiners_is_remarked_on(slide, model, refiner, tmp_path):
-    with pytest.warns(RefinementWarning, match="expected dense coefficient 2, which mover was trained at, got 1"):
+    with pytest.warns(PassWarning, match="expected dense coefficient 2, which mover was trained at, got 1"):
         run(
             slide, model, tmp_path / "out", refiner=refiner, refine=REFINE, scan=replace(SCAN, dense_coefficient=1),
             region=Region(1000, 500, 100, 100),
@@ -368,7 +371,7 @@ def test_damaged_features_do_not_stop_a_scan_that_refines_nothing(slide, model, 
     first = run(slide, model, tmp_path / "out", refiner=refiner, refine=KEEP, region=Region(1000, 500, 100, 100))
     (store,) = first.output.glob("features-*.zarr")
     (store / "zarr.json").write_text("{}")
-    with pytest.warns(RefinementWarning, match="not kept for refining"):
+    with pytest.warns(PassWarning, match="what a refiner reads of this scan is not kept"):
         assert run(slide, model, tmp_path / "out", refiner=refiner, refine=KEEP).finished
     with pytest.raises(StorageError, match="something else"):
         run(slide, model, tmp_path / "out", refiner=refiner, refine=REFINE)

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 from dark_model import dark_model
+from scans import prepared_scan, scan_with
 
 from napari_metastasis.errors import MetastasisWarning, ResolutionWarning
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.scanning import choose_engine, read_header
 from napari_metastasis.scanning.engines import choose as choice
 from napari_metastasis.scanning.engines.tuning import Tuned
-from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import open_slide, write_pyramid
-from napari_metastasis.workflows.scan import heatmap_path, prepare_scan, scan_slide
+from napari_metastasis.workflows.scan import heatmap_path
 
 OPEN = ScanSettings(device="cpu", engine="torch", roi_px=160, tissue_only=False)
 PART = Region(0, 0, 300, 300)
@@ -61,12 +62,11 @@ def machine(monkeypatch, tmp_path):
 
 
 def run(slide, output, **changes):
-    options = {"scan": OPEN, "tissue": TissueSettings(), "detection": DetectionSettings(), "output": output}
-    return scan_slide(slide, dark_model(), **(options | changes))
+    return scan_with(slide, dark_model(), output, **({"scan": OPEN} | changes))
 
 
 def precision_of(folder) -> str:
-    return read_header(heatmap_path(folder))[1]["precision"]
+    return read_header(heatmap_path(folder)).identity["precision"]
 
 
 def test_without_anything_to_go_on_with_the_fastest_is_taken(slide, tmp_path):
@@ -117,11 +117,11 @@ def test_an_engine_of_another_precision_is_left_alone(slide, tmp_path):
     run(slide, tmp_path / "out", scan=replace(OPEN, precision="float32"), region=PART)
     ready = choose_engine(dark_model(), OPEN)
     assert ready.engine.precision == "bfloat16"
-    options = {"scan": OPEN, "tissue": TissueSettings(), "chosen": ready}
-    with prepare_scan(slide, dark_model(), output=tmp_path / "out", **options) as prepared:
-        assert prepared.engine.precision == "float32"
-    with prepare_scan(slide, dark_model(), output=tmp_path / "new", **options) as prepared:
-        assert prepared.engine is ready.engine
+    options = {"scan": OPEN, "chosen": ready}
+    with prepared_scan(slide, dark_model(), tmp_path / "out", **options) as prepared:
+        assert prepared.chosen.engine.precision == "float32"
+    with prepared_scan(slide, dark_model(), tmp_path / "new", **options) as prepared:
+        assert prepared.chosen.engine is ready.engine
         assert len(list(prepared.run())) == len(prepared.plan.rois)  # it was not closed with the other scan
     ready.engine.close()
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from dark_model import dark_model
 from disc_slide import DISC_CENTER, DISC_RADIUS, MPP, write_disc_slide
+from scans import prepared_scan, scan_with
 
-from napari_metastasis import pipeline
 from napari_metastasis.errors import (
     DeviceError,
     ModelError,
@@ -23,11 +23,12 @@ from napari_metastasis.errors import (
     StorageError,
 )
 from napari_metastasis.geometry import Point, Region
-from napari_metastasis.models import Model
-from napari_metastasis.scanning import Heatmap
+from napari_metastasis.models import Detector
+from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide
-from napari_metastasis.workflows.scan import default_output, heatmap_path, overlay_picture, prepare_scan, scan_slide
+from napari_metastasis.workflows import scan as scan_room
+from napari_metastasis.workflows.scan import default_output, heatmap_path, overlay_picture
 
 SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 
@@ -41,7 +42,7 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
+def model() -> Detector:
     return dark_model()
 
 
@@ -57,8 +58,7 @@ def slide(slide_path):
 
 
 def run(slide, model, output, **changes):
-    options = {"scan": SCAN, "tissue": TissueSettings(), "detection": DetectionSettings(), "output": output}
-    return scan_slide(slide, model, **(options | changes))
+    return scan_with(slide, model, output, **({"scan": SCAN} | changes))
 
 
 def test_the_disc_is_found_in_every_file(slide, model, tmp_path):
@@ -210,8 +210,8 @@ def test_a_region_of_glass_finds_nothing(slide, model, tmp_path):
     assert result.lesions == ()
     assert result.finished
     assert (result.output / "detections.csv").read_text() == ""
-    with Heatmap.open(heatmap_path(result.output)) as heatmap:
-        assert np.isnan(heatmap.probabilities()).all()
+    with MapStore.open(heatmap_path(result.output)) as heatmap:
+        assert np.isnan(heatmap.values()).all()
     assert json.loads((result.output / "run.json").read_text())["slide_score"] is None
 
 
@@ -271,7 +271,7 @@ def test_a_disk_that_is_full_at_once_leaves_nothing(slide, model, tmp_path, monk
     def refuse(*_args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("napari_metastasis.scanning.maps.heatmap.append_region", refuse)
+    monkeypatch.setattr("napari_metastasis.scanning.maps.store.append_region", refuse)
     with pytest.raises(StorageError, match="a full disk"):
         run(slide, model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -282,10 +282,8 @@ def test_the_engine_of_an_earlier_scan_can_be_used_again(slide, model, tmp_path)
 
     chosen = choose_engine(model, SCAN)
     for name in ("a", "b"):
-        with prepare_scan(
-            slide, model, scan=SCAN, tissue=TissueSettings(), output=tmp_path / name, chosen=chosen
-        ) as prepared:
-            assert prepared.engine is chosen.engine
+        with prepared_scan(slide, model, tmp_path / name, scan=SCAN, chosen=chosen) as prepared:
+            assert prepared.chosen.engine is chosen.engine
             assert sum(1 for _ in prepared.run()) == len(prepared.plan.rois)
     chosen.engine.close()
 
@@ -306,4 +304,4 @@ def test_the_picture_shows_slide_heatmap_and_outline(slide, model, tmp_path):
 
 
 def test_public_names_are_sorted():
-    assert pipeline.__all__ == sorted(pipeline.__all__)
+    assert scan_room.__all__ == sorted(scan_room.__all__)

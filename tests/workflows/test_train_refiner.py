@@ -11,7 +11,7 @@ import torch
 from training_cohort import MPP, no_bar
 
 from napari_metastasis.errors import ModelError, TrainingError
-from napari_metastasis.models import load_model, load_refiner, load_with_refiner
+from napari_metastasis.models import load_model, load_with_refiner
 from napari_metastasis.settings import (
     DetectionSettings,
     GridSettings,
@@ -81,7 +81,7 @@ def finished(cohort, tmp_path_factory):
 
 
 def test_a_refiner_comes_out_and_refines(cohort, finished, tmp_path):
-    refiner = load_refiner(finished.weights)
+    refiner = load_model(finished.weights, "refine")
     assert refiner.card["data"] == "squares"
     assert refiner.card["warning"].startswith("Not a medical device")
     assert refiner.card["settings"]["beta"] == 1.0
@@ -116,8 +116,8 @@ def test_killed_and_resumed_training_gives_the_same_weights(cohort, finished, tm
     monkeypatch.undo()
     assert (tmp_path / "spatial" / "last.ckpt").exists()
     assert not list((tmp_path / "spatial").glob("*.safetensors"))
-    resumed = load_refiner(train(cohort, job(), tmp_path).weights).network.state_dict()
-    expected = load_refiner(finished.weights).network.state_dict()
+    resumed = load_model(train(cohort, job(), tmp_path).weights).network.state_dict()
+    expected = load_model(finished.weights, "refine").network.state_dict()
     for name, tensor in expected.items():
         assert torch.equal(resumed[name], tensor), name
 

@@ -15,7 +15,7 @@ __all__ = [
     "SIZE_CLASS_COLOR",
     "SIZE_CLASS_NAME",
     "lesion_colormap",
-    "probability_colormap",
+    "map_colormap",
     "tissue_colormap",
 ]
 
@@ -34,14 +34,9 @@ SCANNED_TINT = (0.0, 0.35, 0.55, 0.10)
 
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
-
-def probability_colormap(*, scanning: bool) -> Colormap:
-    """Return the colours of tumour probability from the threshold up to 1.
-
-    Below the threshold nothing is drawn, and neither is what was not scanned. While ``scanning``, what was scanned
-    carries a faint tint.
-    """
-    colors = np.array(
+#: Colours of maps, by the name that their kind gives.
+_MAP_COLORS = {
+    "probability": np.array(
         [
             # Alpha rises with the probability, so that the tissue stays visible where the network is unsure.
             (0.13, 0.40, 0.95, 0.30),
@@ -51,10 +46,26 @@ def probability_colormap(*, scanning: bool) -> Colormap:
             (1.00, 0.35, 0.00, 0.62),
         ],
         np.float32,
-    )
+    ),
+}
+
+
+def map_colormap(colors: str, *, scanning: bool) -> Colormap:
+    """Return the colours of a map from the threshold up to 1.
+
+    Below the threshold nothing is drawn, and neither is what was not scanned. While ``scanning``, what was scanned
+    carries a faint tint.
+
+    Parameters
+    ----------
+    colors
+        Their name, as a kind of map has it; those of probabilities where there are none of this name.
+    scanning
+        Whether a scan is running.
+    """
     return Colormap(
-        colors,
-        name="tumour probability" + (" (scanning)" if scanning else ""),
+        _MAP_COLORS.get(colors, _MAP_COLORS["probability"]),
+        name=f"tumour {colors}" + (" (scanning)" if scanning else ""),
         nan_color=_TRANSPARENT,
         low_color=SCANNED_TINT if scanning else _TRANSPARENT,
     )

@@ -11,27 +11,27 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Points
 
-from napari_metastasis._napari.colors import lesion_colormap, probability_colormap, tissue_colormap
+from napari_metastasis._napari.colors import lesion_colormap, map_colormap, tissue_colormap
 from napari_metastasis._napari.compat import slice_at_once
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
-from napari_metastasis.geometry import Affine1D, HeatmapFrame, locations_um
+from napari_metastasis.geometry import Affine1D, locations_um
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_metastasis.lesions import Findings
     from napari_metastasis.sampling.hard_negatives import HardNegative
+    from napari_metastasis.scanning import MapValues
     from napari_metastasis.slides import Slide, TissueMask
 
 __all__ = [
     "detections_layer",
     "detections_of",
     "lesions_layer",
+    "map_layer",
     "mined_layer",
     "paint_rings",
     "place",
-    "probability_layer",
-    "refined_layer",
     "slide_layer_data",
     "tissue_layer",
 ]
@@ -81,34 +81,20 @@ def tissue_layer(tissue: TissueMask, *, name: str) -> Image:
     )
 
 
-def probability_layer(session: SlideSession, *, name: str) -> Image:
-    """Return the heatmap: one float32 array, transparent below the threshold and where nothing was scanned.
+def map_layer(shown: MapValues, threshold: float, *, name: str) -> Image:
+    """Return a map: one float32 array, transparent below the threshold and where nothing was answered.
 
-    The layer shares the session's array; it is refreshed as cells are written.
+    The layer shares the map's array; it is refreshed as cells are written.
     """
-    assert session.frame is not None
-    assert session.probabilities is not None
-    return _heatmap_layer(session.probabilities, session.frame, session.threshold, name=name)
-
-
-def refined_layer(session: SlideSession, *, name: str) -> Image:
-    """Return the refined heatmap, as :func:`probability_layer` does the scan's own."""
-    assert session.refined is not None
-    return _heatmap_layer(session.refined.probabilities, session.refined.frame, session.threshold, name=name)
-
-
-def _heatmap_layer(
-    probabilities: npt.NDArray[np.float32], frame: HeatmapFrame, threshold: float, *, name: str
-) -> Image:
     return Image(
-        probabilities,
+        shown.values,
         name=name,
         contrast_limits=(threshold, 1.0),
-        colormap=probability_colormap(scanning=False),
+        colormap=map_colormap(shown.kind.colors, scanning=False),
         opacity=_HEATMAP_OPACITY,
         blending="translucent_no_depth",
         interpolation2d="nearest",
-        **place(frame.um),
+        **place(shown.frame.um),
     )
 
 

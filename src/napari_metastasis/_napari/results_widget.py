@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEasingCurve, QModelIndex, Qt, QUrl, QVariantAnimation
@@ -17,7 +18,8 @@ from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import form_layout
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.geometry import Point
-from napari_metastasis.settings import DetectionSettings, RefineSettings
+from napari_metastasis.settings import DetectionSettings
+from napari_metastasis.tasks import pass_tasks
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -73,21 +75,25 @@ class ResultsWidget(Part):
             "heatmap, points, labels and table follow"
         )
         self.threshold.valueChanged.connect(self._on_slider)
-        self.share = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.share.setRange(0.0, 1.0)
-        self.share.setSingleStep(0.05)
-        self.share.setDecimals(2)
-        self.share.setToolTip(
-            "Share of the refined probability in what points, labels and table are read from;\n"
-            "the rest is the scan's own. Only where the slide was refined"
-        )
-        self.share.valueChanged.connect(self._on_share)
+        #: By the name of the map whose share each of them is.
+        self.shares: dict[str, QLabeledDoubleSlider] = {}
+        for task in pass_tasks():
+            share = self.shares[task.writes] = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+            share.setRange(0.0, 1.0)
+            share.setSingleStep(0.05)
+            share.setDecimals(2)
+            share.setToolTip(
+                f"Share of the {task.writes} map in what points, labels and table are read from;\n"
+                "the rest is what came before it. Only where the slide has this map"
+            )
+            share.valueChanged.connect(partial(self._on_share, task.writes))
         self.score, self.summary = QLabel(), QLabel()
         self.summary.setWordWrap(True)
         self.score.setToolTip("Highest tumour probability anywhere on what was scanned")
         form = form_layout()
         form.addRow("Threshold", self.threshold)
-        form.addRow("Refined share", self.share)
+        for name, share in self.shares.items():
+            form.addRow(f"{name.capitalize()} share", share)
         form.addRow("Slide score", self.score)
         form.addRow("Found", self.summary)
         layout.addLayout(form)
@@ -102,32 +108,33 @@ class ResultsWidget(Part):
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
         return (
             (session.found_changed, self._show_found),
-            (session.heatmap_replaced, self._show_found),
+            (session.maps_replaced, self._show_found),
             (session.threshold_changed, self._show_threshold),
-            (session.refined_replaced, self._show_share),
-            (session.share_changed, self._show_share),
+            (session.maps_replaced, self._show_shares),
+            (session.share_changed, self._show_shares),
         )
 
     def _show_current(self) -> None:
         if self._desk is not None:
             self._show_threshold(self._desk.session.threshold)
-        self._show_share()
+        self._show_shares()
         self._show_found()
 
     def _on_slider(self, value: float) -> None:
         if self._desk is not None:
             self._desk.session.set_threshold(round(value, 2))
 
-    def _on_share(self, value: float) -> None:
+    def _on_share(self, name: str, value: float) -> None:
         if self._desk is not None:
-            self._desk.session.set_share(round(value, 2))
+            self._desk.session.set_share(name, round(value, 2))
 
-    def _show_share(self, *_: float) -> None:
+    def _show_shares(self, *_: object) -> None:
         session = None if self._desk is None else self._desk.session
-        self.share.setEnabled(session is not None and session.refined is not None)
-        self.share.blockSignals(True)
-        self.share.setValue(RefineSettings().refined_share if session is None else session.refined_share)
-        self.share.blockSignals(False)
+        for name, share in self.shares.items():
+            share.setEnabled(session is not None and name in session.maps)
+            share.blockSignals(True)
+            share.setValue(1.0 if session is None else session.share_of(name))
+            share.blockSignals(False)
 
     def _show_threshold(self, threshold: float) -> None:
         self.threshold.blockSignals(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,13 @@ from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, form_layout, time_text
 from napari_metastasis._napari.regions import WHERE, view_focus, wanted_region
 from napari_metastasis._napari.session import Activity
-from napari_metastasis._napari.slide_work import AvailableModels, ScanRequest, available_models_work
+from napari_metastasis._napari.slide_work import AvailableModels, available_models_work
 from napari_metastasis._napari.worker import Worker, tell
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
-from napari_metastasis.settings import DEFAULT_MODEL, RefineSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import DEFAULT_MODEL, ScanSettings
+from napari_metastasis.tasks import pass_tasks
+from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -70,7 +73,7 @@ class ScanWidget(Part):
 
     def _build(self, layout: QVBoxLayout) -> None:
         self._specs: dict[str, ModelSpec] = {}
-        self._refiners: dict[str, str] = {}
+        self._passes: dict[str, frozenset[str]] = {}
         self._files: list[str] = []
         self._results: Path | None = None
         self._warm_up = QTimer(self)
@@ -109,16 +112,20 @@ class ScanWidget(Part):
             ScanSettings, _MAIN, choices={"augment_views": _VIEWS, "device": {"auto": _DEVICES["auto"]}}
         )
         self.main.add_to(form)
-        self.refinement = SettingsForm(RefineSettings, ("refine",))
-        self.refinement.add_to(form)
+        self.switches, self.keeping = {}, {}
+        for task in pass_tasks():
+            assert task.settings is not None
+            self.switches[task.name] = SettingsForm(task.settings, (task.settings.SWITCH,))
+            self.switches[task.name].add_to(form)
+            self.keeping[task.name] = SettingsForm(task.settings, (task.settings.KEEP,))
         layout.addLayout(form)
         self.advanced = SettingsForm(ScanSettings, _ADVANCED, choices={"precision": _PRECISIONS, "engine": _ENGINES})
         inside = QWidget()
         inner = form_layout()
         inside.setLayout(inner)
         self.advanced.add_to(inner)
-        self.keeping = SettingsForm(RefineSettings, ("keep_features",))
-        self.keeping.add_to(inner)
+        for kept in self.keeping.values():
+            kept.add_to(inner)
         self.results_button = QPushButton("beside the slide")
         self.results_button.setToolTip(
             "Folder for heatmap, detections and lesions; choose another one where the slides' folder is read-only"
@@ -170,7 +177,7 @@ class ScanWidget(Part):
 
     def _on_offer(self, offer: AvailableModels) -> None:
         before = self.model.currentData() if not self._files else self._files[-1]
-        self._specs, self._refiners = dict(offer.models), dict(offer.refiners)
+        self._specs, self._passes = dict(offer.models), dict(offer.passes)
         self.model.blockSignals(True)
         self.model.clear()
         for name, spec in self._specs.items():
@@ -196,11 +203,12 @@ class ScanWidget(Part):
                 if spec.stride_px % (1 << power) == 0 and (spec.stride_px >> power) >= 1
             }
             self.main.offer("dense_coefficient", offered)
-        # Without a refiner the switch is off, and says by being grey that it cannot be turned on.
-        has_refiner = self.model.currentData() in self._refiners
-        refine = self.refinement.widgets["refine"]
-        refine.enabled = has_refiner
-        refine.value = refine.value and has_refiner
+        # Without a model of its own a pass is off, and its switch says by being grey that it cannot be turned on.
+        possible = self._passes.get(self.model.currentData() or "", frozenset())
+        for name, form in self.switches.items():
+            (switch,) = form.widgets.values()
+            switch.enabled = name in possible
+            switch.value = switch.value and name in possible
         self._warm_up.start()
         self._on_activity(Activity() if self._desk is None else self._desk.session.activity)
 
@@ -229,32 +237,41 @@ class ScanWidget(Part):
             return
         slide = desk.session.slide
         try:
-            request = ScanRequest(
-                model=self.model.currentData(),
+            job = replace(
+                self._job(desk.session),
                 region=wanted_region(self.where.currentData(), self._viewer, slide),
                 focus=view_focus(self._viewer, slide),
-                scan=self._settings(),
-                tissue=TissueSettings(),
                 detection=desk.session.detection,
-                refine=RefineSettings(
-                    **self.refinement.values, **self.keeping.values, refined_share=desk.session.refined_share
-                ),
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
             )
         except MetastasisError as error:
             self.error.show_error(tell(error))
             return
-        desk.scan(request)
+        desk.scan(job)
 
-    def _settings(self) -> ScanSettings:
-        return ScanSettings(**self.main.values, **self.advanced.values)
+    def _job(self, session: SlideSession) -> ScanJob:
+        """Return what the form says, less what it says of this slide alone."""
+        requests = []
+        for task in pass_tasks():
+            assert task.settings is not None
+            values = {**self.switches[task.name].values, **self.keeping[task.name].values}
+            share = {task.settings.SHARE: session.share_of(task.writes)}
+            requests.append(PassRequest(task=task.name, settings=task.settings(**values, **share)))
+        slide = session.slide
+        return ScanJob(
+            slide=slide.path,
+            mpp=slide.mpp if slide.mpp_supplied else None,
+            model=self.model.currentData(),
+            passes=tuple(requests),
+            scan=ScanSettings(**self.main.values, **self.advanced.values),
+        )
 
     def _on_warm_up(self) -> None:
         """Make the network ready that the next scan will want, so that pressing Scan finds it so."""
         if self._desk is not None and not self._desk.busy and self.model.currentData() is not None:
             # What the form does not allow is said when the scan is started.
             with suppress(MetastasisError):
-                self._workspace.engines.warm(self.model.currentData(), self._settings())
+                self._workspace.engines.warm(self._job(self._desk.session))
 
     def _cancel(self) -> None:
         if self._desk is not None:

@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
-from napari_metastasis.geometry import HeatmapFrame, Region
-from napari_metastasis.settings import DetectionSettings, RefineSettings
+from napari_metastasis.geometry import HeatmapFrame, Region, any_of_blocks
+from napari_metastasis.settings import DetectionSettings
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import Findings, LesionIndex
+    from napari_metastasis.scanning import MapValues
     from napari_metastasis.slides import Slide, TissueMask
 
-__all__ = ["METADATA_KEY", "Activity", "RefinedMap", "SlideSession"]
+__all__ = ["METADATA_KEY", "Activity", "SlideSession"]
 
 #: Under this key a slide layer's metadata hold its session: how widgets find it, without a registry.
 METADATA_KEY = "napari-metastasis"
@@ -55,22 +56,6 @@ class Activity:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RefinedMap:
-    """A refined map.
-
-    Attributes
-    ----------
-    frame
-        Where its cells lie: native ones.
-    probabilities
-        (rows, columns) float32, NaN where nothing was refined; written in place as a scan goes on.
-    """
-
-    frame: HeatmapFrame
-    probabilities: ProbabilityArray
-
-
 class SlideSession:
     """All that belongs to one open slide. Used on the GUI thread only.
 
@@ -83,14 +68,11 @@ class SlideSession:
     ----------
     slide
         The open slide.
-    frame
-        Where the heatmap's cells lie; ``None`` before there is a heatmap.
-    probabilities
-        (rows, columns) float32, NaN where nothing was scanned; written in place as a scan goes on.
-    refined
-        The refined map; ``None`` where there is none.
-    refined_share
-        Share of the refined probability in what lesions are read from.
+    maps
+        By name: the scan's own map, then those of the passes after it; empty before there is one. Their values are
+        written in place as a scan goes on.
+    shares
+        Share of each later map in what lesions are read from, by its name; all of it where none is set.
     found
         Lesions and detections at the threshold; ``None`` before they were looked for.
     tissue
@@ -107,11 +89,9 @@ class SlideSession:
         Whether the slide was closed; nothing may be started any more.
     """
 
-    heatmap_replaced = Signal()
-    cells_written = Signal(object)  # tuple of Region, in cells
-    refined_replaced = Signal()
-    refined_written = Signal(object)  # tuple of Region, in native cells
-    share_changed = Signal(float)
+    maps_replaced = Signal()
+    cells_written = Signal(str, object)  # name of the map, tuple of Region in its cells
+    share_changed = Signal(str, float)  # name of the map
     found_changed = Signal()
     threshold_changed = Signal(float)
     tissue_changed = Signal()
@@ -120,10 +100,8 @@ class SlideSession:
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
-        self.frame: HeatmapFrame | None = None
-        self.probabilities: ProbabilityArray | None = None
-        self.refined: RefinedMap | None = None
-        self.refined_share = RefineSettings().refined_share
+        self.maps: dict[str, MapValues] = {}
+        self.shares: dict[str, float] = {}
         self.found: Findings | None = None
         self.tissue: TissueMask | None = None
         self.folder: Path | None = None
@@ -147,50 +125,65 @@ class SlideSession:
         """Return the highest probability found; NaN where nothing was scanned."""
         return float("nan") if self.found is None else self.found.slide_score
 
-    def show_heatmap(
-        self, frame: HeatmapFrame, probabilities: ProbabilityArray, *, model_name: str, folder: Path | None
-    ) -> None:
-        """Take another heatmap, of shape ``frame.cells``; lesions of the one before are forgotten."""
-        self.frame = frame
-        self.probabilities = np.ascontiguousarray(probabilities, np.float32)
-        self.model_name, self.folder = model_name, folder
-        self.heatmap_replaced.emit()
-        self.show_refined(None)
-        self.show_lesions(None)
-
-    def show_refined(self, refined: RefinedMap | None) -> None:
-        """Take another refined map of the heatmap; ``None`` where it is not refined."""
-        if refined is not None or self.refined is not None:
-            self.refined = refined
-            self.refined_replaced.emit()
-
-    def write_cells(self, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
-        """Take finished parts of a running scan: their cells, and the probabilities there."""
-        if self.probabilities is not None and (written := _written(self.probabilities, parts)):
-            self.cells_written.emit(written)
-
-    def write_refined(self, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
-        """Take finished parts of the refined map: their native cells, and the probabilities there."""
-        if self.refined is not None and (written := _written(self.refined.probabilities, parts)):
-            self.refined_written.emit(written)
+    @property
+    def heatmap(self) -> MapValues | None:
+        """Return the scan's own map; ``None`` before there is one."""
+        return next(iter(self.maps.values()), None)
 
     @property
-    def all_refined(self) -> bool:
-        """Return whether every answer of the heatmap has a refined one: nothing is lost where only that is shown."""
-        if self.frame is None or self.probabilities is None or self.refined is None:
+    def frame(self) -> HeatmapFrame | None:
+        """Return where the heatmap's cells lie; ``None`` before there is one."""
+        return None if self.heatmap is None else self.heatmap.frame
+
+    @property
+    def probabilities(self) -> ProbabilityArray | None:
+        """Return the heatmap, (rows, columns) float32, NaN where nothing was scanned; ``None`` before there is one."""
+        return None if self.heatmap is None else self.heatmap.values
+
+    @property
+    def later_maps(self) -> tuple[MapValues, ...]:
+        """Return the maps of the passes after the scan."""
+        return tuple(self.maps.values())[1:]
+
+    def share_of(self, name: str) -> float:
+        """Return the share of a later map in what lesions are read from."""
+        return self.shares.get(name, 1.0)
+
+    def show_maps(self, maps: Iterable[MapValues], *, model_name: str, folder: Path | None) -> None:
+        """Take other maps, the scan's own first; lesions of those before are forgotten where that one is another."""
+        before = self.heatmap
+        writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
+        self.maps = writable
+        self.model_name, self.folder = model_name, folder
+        self.maps_replaced.emit()
+        if before is None or self.heatmap is None or before.values is not self.heatmap.values:
+            self.show_lesions(None)
+
+    def write_cells(self, name: str, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
+        """Take finished parts of a map of a running scan: their cells, and the values there."""
+        if name in self.maps and (written := _written(self.maps[name].values, parts)):
+            self.cells_written.emit(name, written)
+
+    def is_covered(self, name: str) -> bool:
+        """Return whether every answer of the heatmap has one in a later map: nothing is lost where only that is shown.
+
+        Parameters
+        ----------
+        name
+            Of the later map.
+        """
+        own, later = self.heatmap, self.maps.get(name)
+        if own is None or later is None:
             return False
-        from napari_metastasis.scanning import any_of_blocks
+        answered = any_of_blocks(~np.isnan(own.values), own.frame.block_in(later.frame))
+        return not bool((answered & np.isnan(later.values)).any())
 
-        block = self.refined.frame.stride_px // self.frame.stride_px
-        answered = any_of_blocks(~np.isnan(self.probabilities), block)
-        return not bool((answered & np.isnan(self.refined.probabilities)).any())
-
-    def set_share(self, share: float) -> None:
-        """Change the share of the refined probability in what lesions are read from."""
+    def set_share(self, name: str, share: float) -> None:
+        """Change the share of a later map in what lesions are read from."""
         share = min(max(share, 0.0), 1.0)
-        if share != self.refined_share:
-            self.refined_share = share
-            self.share_changed.emit(share)
+        if share != self.share_of(name):
+            self.shares[name] = share
+            self.share_changed.emit(name, share)
 
     def show_lesions(self, index: LesionIndex | None) -> None:
         """Take the lesions of the heatmap, prepared for every threshold; ``None`` where they are not known."""

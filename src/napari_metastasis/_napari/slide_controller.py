@@ -14,18 +14,11 @@ from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.mined import mined_work
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
-from napari_metastasis._napari.slide_work import (
-    ScanRequest,
-    ScanStarted,
-    Stage,
-    index_work,
-    load_earlier_work,
-    scan_work,
-    tissue_work,
-)
+from napari_metastasis._napari.slide_work import index_work, load_earlier_work, scan_work, tissue_work
 from napari_metastasis._napari.worker import Work, Worker, tell
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import TissueSettings
+from napari_metastasis.workflows.scan_job import AtHand, ScanJob, ScanStarted, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +26,9 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
 
-    from napari_metastasis._napari.engine_cache import EngineCache
-    from napari_metastasis.scanning import FinishedRoi
+    from napari_metastasis.scanning import FinishedPiece
     from napari_metastasis.slides import TissueMask
+    from napari_metastasis.workflows.engine_cache import EngineCache
 
 __all__ = ["SlideController"]
 
@@ -75,7 +68,7 @@ class SlideController(QObject):
         self._engines = engines
         self._tissue: tuple[TissueSettings, Future[TissueMask | None]] | None = None
         self.layers = SlideLayers(viewer, session, layer)
-        self.layers.probability_removed.connect(self.cancel)
+        self.layers.heatmap_removed.connect(self.cancel)
         self._viewer = viewer
         self._scan: Worker | None = None
         self._index: Worker | None = None
@@ -107,14 +100,15 @@ class SlideController(QObject):
 
     # -- scanning ------------------------------------------------------------------------------------------------
 
-    def scan(self, request: ScanRequest) -> None:
+    def scan(self, job: ScanJob) -> None:
         """Start a scan; nothing happens while one is running."""
         if self.busy or self.session.closed:
             return
         self._mpx = 0.0
         self.session.report(Activity(stage="Starting…", busy=True))
-        known = self._tissue[1] if self._tissue is not None and self._tissue[0] == request.tissue else None
-        worker = Worker(scan_work(self.session.slide, request, self._engines, known), name="scan", parent=self)
+        known = self._tissue[1] if self._tissue is not None and self._tissue[0] == job.tissue else None
+        at_hand = AtHand(slide=self.session.slide, engines=self._engines, tissue=known)
+        worker = Worker(scan_work(job, at_hand), name="scan", parent=self)
         worker.yielded.connect(self._on_scan_yielded)
         worker.succeeded.connect(self._on_scan_succeeded)
         worker.failed.connect(self._on_scan_failed)
@@ -132,7 +126,7 @@ class SlideController(QObject):
         return "Stopping…" if self._scan is not None and self._scan.stopping else otherwise
 
     def _on_scan_yielded(self, items: tuple[Any, ...]) -> None:
-        pieces: list[FinishedRoi] = []
+        pieces: list[FinishedPiece] = []
         session = self.session
         for item in items:
             if isinstance(item, Stage):
@@ -143,23 +137,28 @@ class SlideController(QObject):
                 pieces.append(item)
         if not pieces:
             return
-        scanned = [piece for piece in pieces if not piece.refined]
-        session.write_cells((piece.cells, piece.probabilities) for piece in scanned)
-        session.write_refined((piece.cells, piece.probabilities) for piece in pieces if piece.refined)
-        self._mpx += sum(piece.model_px for piece in scanned) / 1e6
+        for name in session.maps:
+            session.write_cells(name, [(piece.cells, piece.values) for piece in pieces if piece.map == name])
+        scanned = next(iter(session.maps), "")
+        self._mpx += sum(piece.model_px for piece in pieces if piece.map == scanned) / 1e6
         self._report_progress(pieces[-1])
         if time.monotonic() >= self._next_index:
             self._find_lesions()
 
     def _on_scan_started(self, started: ScanStarted) -> None:
         session = self.session
-        same = session.frame == started.frame and session.folder == started.folder
-        if not same or session.probabilities is None or self.layers.probability is None:
-            session.show_heatmap(
-                started.frame, started.probabilities, model_name=started.model_name, folder=started.folder
-            )
-        # Also where there is none: results are then read from the scan's own map, and so is what is shown.
-        session.show_refined(started.refined)
+        own, *later = started.maps
+        shown = session.heatmap
+        if (
+            shown is not None
+            and shown.frame == own.frame
+            and session.folder == started.folder
+            and self.layers.heatmap is not None
+        ):
+            # The same map goes on: what is shown of it stays, with its lesions.
+            own = shown
+        # Also where no other map is: results are then read from the scan's own, and so is what is shown.
+        session.show_maps([own, *later], model_name=started.model_name, folder=started.folder)
         if session.tissue is None:
             session.show_tissue(started.tissue)
         self._began = time.monotonic()
@@ -167,7 +166,7 @@ class SlideController(QObject):
         stage = self._stage(f"Scanning with {started.engine}")
         session.report(Activity(stage=stage, busy=True, total=started.model_px))
 
-    def _report_progress(self, last: FinishedRoi) -> None:
+    def _report_progress(self, last: FinishedPiece) -> None:
         seconds = max(time.monotonic() - self._began, 1e-3)
         self.session.report(
             Activity(
@@ -184,7 +183,7 @@ class SlideController(QObject):
         self._scan = None
         stage = "Scan finished" if result.finished else "Scan stopped; the same scan goes on from here"
         self.session.report(Activity(stage=stage))
-        self.layers.prefer_refined()
+        self.layers.prefer_latest()
         self._find_lesions()
 
     def _on_scan_failed(self, error: BaseException) -> None:
@@ -198,18 +197,16 @@ class SlideController(QObject):
     def _find_lesions(self) -> None:
         """Look for lesions on the heatmap as it is now."""
         session = self.session
-        if session.closed or session.frame is None or session.probabilities is None:
+        if session.closed or session.heatmap is None:
             return
         if self._index is not None:
             # While a scan runs the next piece asks again; at its end the index that is being made has not seen it all.
             self._stale = not self.busy
             return
         began = time.monotonic()
-        worker = Worker(
-            index_work(session.probabilities, session.frame, session.detection, session.refined, session.refined_share),
-            name="lesions",
-            parent=self,
-        )
+        shares = [session.share_of(later.kind.name) for later in session.later_maps]
+        maps = tuple(session.maps.values())
+        worker = Worker(index_work(maps, shares, session.detection), name="lesions", parent=self)
         frame = session.frame
 
         def show(index: Any) -> None:
@@ -231,11 +228,11 @@ class SlideController(QObject):
         self._index = worker
         worker.start()
 
-    def _on_share_changed(self, _: float) -> None:
+    def _on_share_changed(self, _name: str, _share: float) -> None:
         self._mix.start()
 
     def _on_share_rests(self) -> None:
-        """Read the lesions anew, off another blend of both maps."""
+        """Read the lesions anew, off another blend of the maps."""
         if self._index is not None:
             self._stale = True
         else:
@@ -264,11 +261,8 @@ class SlideController(QObject):
             session = self.session
             if earlier is None or session.closed or session.probabilities is not None:
                 return
-            session.show_heatmap(
-                earlier.frame, earlier.probabilities, model_name=earlier.model_name, folder=earlier.folder
-            )
-            session.show_refined(earlier.refined)
-            self.layers.prefer_refined()
+            session.show_maps(earlier.maps, model_name=earlier.model_name, folder=earlier.folder)
+            self.layers.prefer_latest()
             if not self.busy:
                 session.report(Activity(stage="This slide was scanned before: its result is shown"))
             self._find_lesions()

@@ -10,7 +10,7 @@ from napari.layers import Image, Labels, Layer, Points
 from psygnal import Signal
 
 from napari_metastasis._napari import layers
-from napari_metastasis._napari.colors import probability_colormap
+from napari_metastasis._napari.colors import map_colormap
 from napari_metastasis._napari.compat import draw_now, redraw_image, unrefreshed
 from napari_metastasis._napari.label_painter import LabelPainter
 from napari_metastasis.geometry import Region
@@ -44,32 +44,29 @@ class SlideLayers:
     """
 
     #: The user removed the heatmap.
-    probability_removed = Signal()
+    heatmap_removed = Signal()
 
     def __init__(self, viewer: Viewer, session: SlideSession, slide: Layer) -> None:
         self._viewer = viewer
         self._session = session
         self.slide = slide
         self.tissue: Image | None = None
-        self.probability: Image | None = None
-        self.refined: Image | None = None
+        self.maps: dict[str, Image] = {}
         self.lesions: Labels | None = None
         self.detections: Points | None = None
         self.mined: Points | None = None
         self._painter: LabelPainter | None = None
         self._tinted = False
         viewer.layers.events.removed.connect(self._on_removed)
-        session.heatmap_replaced.connect(self._on_heatmap_replaced)
+        session.maps_replaced.connect(self._on_maps_replaced)
         session.cells_written.connect(self._on_cells_written)
-        session.refined_replaced.connect(self._on_refined_replaced)
-        session.refined_written.connect(self._on_refined_written)
         session.found_changed.connect(self._on_found_changed)
         session.threshold_changed.connect(self._on_threshold_changed)
         session.tissue_changed.connect(self._on_tissue_changed)
         session.activity_changed.connect(self._on_activity_changed)
 
     def __iter__(self) -> Iterator[Layer]:
-        present = (self.slide, self.tissue, self.probability, self.refined, self.lesions, self.detections, self.mined)
+        present = (self.slide, self.tissue, *self.maps.values(), self.lesions, self.detections, self.mined)
         return iter([layer for layer in present if layer is not None])
 
     @property
@@ -83,10 +80,8 @@ class SlideLayers:
     def close(self, *, remove: bool) -> None:
         """Stop listening, and take every layer but the slide's own out of the viewer where ``remove`` says so."""
         for signal, slot in (
-            (self._session.heatmap_replaced, self._on_heatmap_replaced),
+            (self._session.maps_replaced, self._on_maps_replaced),
             (self._session.cells_written, self._on_cells_written),
-            (self._session.refined_replaced, self._on_refined_replaced),
-            (self._session.refined_written, self._on_refined_written),
             (self._session.found_changed, self._on_found_changed),
             (self._session.threshold_changed, self._on_threshold_changed),
             (self._session.tissue_changed, self._on_tissue_changed),
@@ -95,8 +90,8 @@ class SlideLayers:
             signal.disconnect(slot, missing_ok=True)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._stop_painting()
-        for layer in (self.mined, self.detections, self.lesions, self.refined, self.probability, self.tissue):
-            if remove and layer is not None and layer in self._viewer.layers:
+        for layer in reversed([layer for layer in self if layer is not self.slide]):
+            if remove and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
     def set_visible(self, visible: bool) -> None:
@@ -128,11 +123,12 @@ class SlideLayers:
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
-        if layer is self.probability:
-            self.probability = None
-            self.probability_removed.emit()
-        elif layer is self.refined:
-            self.refined = None
+        shown = next((name for name, own in self.maps.items() if own is layer), None)
+        if shown is not None:
+            was_heatmap = layer is self.heatmap
+            del self.maps[shown]
+            if was_heatmap:
+                self.heatmap_removed.emit()
         elif layer is self.tissue:
             self.tissue = None
         elif layer is self.lesions:
@@ -150,59 +146,66 @@ class SlideLayers:
         layer = layers.mined_layer(places, self._session.slide.mpp, name=self._name("Mined places"))
         self.mined = self._add(layer)
 
-    def _on_heatmap_replaced(self) -> None:
-        old, self.probability = self.probability, None
-        if old is not None and old in self._viewer.layers:
-            self._viewer.layers.remove(old)
-        new = layers.probability_layer(self._session, name=self._name("Tumour probability"))
-        if old is not None:
-            new.visible, new.opacity = old.visible, old.opacity
-        self.probability = self._add(new, under=self.refined or self.lesions or self.detections or self.mined)
+    @property
+    def heatmap(self) -> Image | None:
+        """Return the layer of the scan's own map; ``None`` where there is none."""
+        shown = self._session.heatmap
+        return None if shown is None else self.maps.get(shown.kind.name)
+
+    def _on_maps_replaced(self) -> None:
+        """Show the session's maps; a layer whose array is shown already stays."""
+        kept, self.maps = self.maps, {}
+        wanted = self._session.maps
+        for name, layer in kept.items():
+            if name in wanted and layer.data is wanted[name].values:
+                self.maps[name] = layer
+            elif layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        above = (self.lesions, self.detections, self.mined)
+        under = next((layer for layer in above if layer is not None), None)
+        for name, shown in wanted.items():
+            if name in self.maps:
+                continue
+            layer = layers.map_layer(shown, self._session.threshold, name=self._name(shown.kind.title))
+            if name in kept:
+                layer.visible, layer.opacity = kept[name].visible, kept[name].opacity
+            later = list(wanted)[list(wanted).index(name) + 1 :]
+            next_map = next((self.maps[other] for other in later if other in self.maps), None)
+            self.maps[name] = self._add(layer, under=next_map or under)
+        self.maps = {name: self.maps[name] for name in wanted if name in self.maps}
+        self._tinted = False
         self._tint(scanning=self._session.activity.busy)
 
-    def _on_cells_written(self, parts: tuple[Region, ...]) -> None:
-        self._redraw(self.probability, parts)
-
-    def _redraw(self, layer: Image | None, parts: tuple[Region, ...]) -> None:
+    def _on_cells_written(self, name: str, parts: tuple[Region, ...]) -> None:
+        layer = self.maps.get(name)
         # Hidden, it is drawn as a whole when it is shown again.
         if layer is not None and layer.visible and not redraw_image(self._viewer, layer, parts):
             draw_now(layer)
 
-    def _on_refined_replaced(self) -> None:
-        old, self.refined = self.refined, None
-        if old is not None and old in self._viewer.layers:
-            self._viewer.layers.remove(old)
-        if self._session.refined is None:
+    def prefer_latest(self) -> None:
+        """Hide the scan's own map where the latest one covers it: one over the other, neither can be read."""
+        latest, heatmap = list(self._session.maps)[-1:], self.heatmap
+        if heatmap is None or latest == list(self._session.maps)[:1] or latest[0] not in self.maps:
             return
-        new = layers.refined_layer(self._session, name=self._name("Refined probability"))
-        if old is not None:
-            new.visible, new.opacity = old.visible, old.opacity
-        self.refined = self._add(new, under=self.lesions or self.detections or self.mined)
-
-    def _on_refined_written(self, parts: tuple[Region, ...]) -> None:
-        self._redraw(self.refined, parts)
-
-    def prefer_refined(self) -> None:
-        """Hide the scan's own map where it is refined all over: one over the other, neither can be read."""
-        if self.refined is not None and self.probability is not None and self._session.all_refined:
+        if self._session.is_covered(latest[0]):
             if not self.slide.visible:
-                self.probability.metadata["was_visible"] = False
-            self.probability.visible = False
+                heatmap.metadata["was_visible"] = False
+            heatmap.visible = False
 
     def _on_activity_changed(self, activity: Activity) -> None:
         self._tint(scanning=activity.busy)
 
     def _tint(self, *, scanning: bool) -> None:
         """Show what was scanned while a scan is running, and only tumour afterwards."""
-        if self.probability is not None and scanning != self._tinted:
-            self.probability.colormap = probability_colormap(scanning=scanning)
+        heatmap, layer = self._session.heatmap, self.heatmap
+        if heatmap is not None and layer is not None and scanning != self._tinted:
+            layer.colormap = map_colormap(heatmap.kind.colors, scanning=scanning)
         self._tinted = scanning
 
     def _on_threshold_changed(self, threshold: float) -> None:
         # Both are cheap and follow the slider at once; labels and missing points follow when it rests.
-        for layer in (self.probability, self.refined):
-            if layer is not None:
-                layer.contrast_limits = (threshold, 1.0)
+        for layer in self.maps.values():
+            layer.contrast_limits = (threshold, 1.0)
         if self.detections is not None and len(self.detections.data):
             with unrefreshed(self.detections):
                 self.detections.shown = self.detections.features["probability"].to_numpy() >= threshold
@@ -259,5 +262,5 @@ class SlideLayers:
             self._viewer.layers.remove(self.tissue)
         layer = layers.tissue_layer(tissue, name=self._name("Tissue"))
         layer.visible = visible
-        above = (self.probability, self.refined, self.lesions, self.detections, self.mined)
+        above = (*self.maps.values(), self.lesions, self.detections, self.mined)
         self.tissue = self._add(layer, under=next((each for each in above if each is not None), None))

@@ -14,14 +14,15 @@ from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
 from napari_metastasis._napari.compat import real_viewer, window_of
-from napari_metastasis._napari.engine_cache import EngineCache
 from napari_metastasis._napari.layers import slide_layer_data
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
+from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.slide_work import warm_up_work
 from napari_metastasis._napari.worker import ShouldStop, Worker, tell
 from napari_metastasis.errors import MissingPixelSizeError
+from napari_metastasis.workflows.engine_cache import EngineCache
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -64,7 +65,7 @@ class Workspace(QObject):
         self.viewer = viewer
         self.desks: list[SlideController] = []
         self.current: SlideController | None = None
-        self.engines = EngineCache()
+        self.engines = EngineCache(begin_thread=give_way)
         self._opening: dict[Worker, Future[Any]] = {}
         self._dialog: PixelSizeDialog | None = None
         self._window_closing = False

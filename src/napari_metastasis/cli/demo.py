@@ -12,7 +12,7 @@ import typer
 from napari_metastasis.cli.console import say, show_progress
 from napari_metastasis.cli.scan import say_result, scan_to_end
 from napari_metastasis.cli.view import open_window
-from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import DEFAULT_MODEL
 
 __all__ = ["demo"]
 
@@ -26,23 +26,14 @@ def demo(
     ] = None,
 ) -> None:
     """Scan the sample slide, print its lesions, draw them over it, and show both in napari."""
-    from napari_metastasis.models import load_model
     from napari_metastasis.slides import open_slide
     from napari_metastasis.synthetic import sample_slide_path
-    from napari_metastasis.workflows.scan import overlay_picture
+    from napari_metastasis.workflows.scan import AtHand, ScanJob, overlay_picture
 
     with show_progress("Drawing the sample slide", unit="squares") as progress:
         path = sample_slide_path(progress=progress)
     with open_slide(path) as slide:
-        result = scan_to_end(
-            slide,
-            load_model(model),
-            scan=ScanSettings(),
-            tissue=TissueSettings(),
-            detection=DetectionSettings(),
-            region=None,
-            output=output,
-        )
+        result = scan_to_end(ScanJob(slide=path, model=model, output=output), AtHand(slide=slide))
         picture = result.output / "overlay.png"
         overlay_picture(slide, result, picture)
     say_result(result)

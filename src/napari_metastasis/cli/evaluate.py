@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, show_slides, stop_on_interrupt
-from napari_metastasis.cli.options import WrongUsage, refuse_options, with_settings
+from napari_metastasis.cli.options import WrongUsage, refuse_options, with_passes, with_settings
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
     CohortSettings,
     DetectionSettings,
     EvaluationSettings,
-    RefineSettings,
     ScanSettings,
-    TissueSettings,
 )
+from napari_metastasis.tasks import pass_tasks
+from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
 if TYPE_CHECKING:
     from napari_metastasis.cohorts.cohort import Cohort, Split
     from napari_metastasis.evaluation import DetectionReport, Estimate
+    from napari_metastasis.workflows.evaluate import CohortEvaluation
 
 __all__ = ["evaluate"]
 
@@ -44,22 +45,21 @@ _NAMED = 8
 _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scoring of detections"
 
 
+#: Options of the passes.
+_PASSES = tuple(name for task in pass_tasks() for name in (f"{task.name}_", task.noun))
 #: What each way of measuring has no use for: options by the beginning of their parameters' names.
 _IGNORED = {
     "patches": (
-        "scoring_", "splits_", "detection_",
-        "refine_", "refiner",
+        "scoring_", "splits_", "detection_", *_PASSES,
         "settings_dense_coefficient", "settings_precision", "settings_engine", "settings_roi_px", "settings_threads",
     ),
     "cohort": ("scoring_mpp", "scoring_truth_from", "scoring_mask_downsample"),
     "camelyon16": ("scoring_truth_from", "scoring_mask_downsample"),
-    "detections": ("settings_", "refine_", "refiner", "splits_", "detection_", "model"),
+    "detections": ("settings_", *_PASSES, "splits_", "detection_", "model"),
 }  # fmt: skip
 
 
-@with_settings(
-    "refine", RefineSettings, only=("refine", "refined_share"), flags={"refine": "--refine/--no-refine"}, panel=_COHORT
-)
+@with_passes("passes", panel=_COHORT, keeping=False)
 @with_settings("settings", ScanSettings, only=_SCANNING, panel=_MODEL)
 @with_settings("splits", CohortSettings, panel=_COHORT)
 @with_settings(
@@ -69,7 +69,7 @@ _IGNORED = {
 def evaluate(
     context: typer.Context,
     settings: ScanSettings,
-    refine: RefineSettings,
+    passes: tuple[PassRequest, ...],
     splits: CohortSettings,
     detection: DetectionSettings,
     scoring: EvaluationSettings,
@@ -110,13 +110,6 @@ def evaluate(
             rich_help_panel=_MODEL,
         ),
     ] = DEFAULT_MODEL,
-    refiner: Annotated[
-        str,
-        typer.Option(
-            help="The refiner's name or file, to refine with it; with --refine, the model's own by default.",
-            rich_help_panel=_COHORT,
-        ),
-    ] = "",
     detections: Annotated[
         Path | None,
         typer.Option(
@@ -162,16 +155,16 @@ def evaluate(
     elif detections is not None and truth is not None:
         _evaluate_detections(detections, truth, scoring, output, as_json=as_json)
     else:
-        how = {
-            "scan": settings,
-            "tissue": TissueSettings(),
-            "detection": detection,
-            "scoring": scoring,
-            "refine": refine,
-        }
+        from napari_metastasis.workflows.evaluate import CohortEvaluation
+        from napari_metastasis.workflows.scan import settle_job
+
         found, chosen = _read_cohort(cohort, camelyon16, split, splits)
-        named = (model, refiner or None)
-        _evaluate_cohort(found, chosen, named, how, output, challenge=camelyon16 is not None, as_json=as_json)
+        # Nobody who only measures wants the encoded patches of a whole cohort.
+        requests = tuple(replace(one, settings=one.settings.not_keeping()) for one in passes)
+        job = settle_job(ScanJob(slide=found.origin, model=model, passes=requests, scan=settings, detection=detection))
+        # The challenge takes one pixel size for all its slides.
+        how = CohortEvaluation(job=job, scoring=scoring, own_mpp=camelyon16 is None)
+        _evaluate_cohort(found, chosen, how, output, as_json=as_json)
 
 
 def _read_cohort(
@@ -195,37 +188,22 @@ def _read_cohort(
 
 
 def _evaluate_cohort(
-    cohort: Cohort,
-    split: Split,
-    model: tuple[str, str | None],
-    how: dict[str, Any],
-    output: Path | None,
-    *,
-    challenge: bool,
-    as_json: bool,
+    cohort: Cohort, split: Split, how: CohortEvaluation, output: Path | None, *, as_json: bool
 ) -> None:
     from napari_metastasis.evaluation import prepare_report, write_report
-    from napari_metastasis.models import load_with_refiner
-    from napari_metastasis.workflows.evaluate import CohortEvaluation, evaluate_cohort, evaluation_output
-    from napari_metastasis.workflows.scan import check_refiner
+    from napari_metastasis.workflows.evaluate import evaluate_cohort, evaluation_output, report_folder
+    from napari_metastasis.workflows.scan import check_passes, load_job_models
 
-    both = load_with_refiner(*model)
-    loaded = both.model
-    if both.asked_for_refiner:
-        how["refine"] = replace(how["refine"], refine=True)
-    folder = evaluation_output(cohort.origin, loaded.spec.name) if output is None else output
-    # Before slides are looked at; and nobody who only measures wants the encoded patches of a whole cohort.
-    check_refiner(loaded, both.refiner, how["refine"])
-    how["refine"] = replace(how["refine"], keep_features=False)
-    where = folder / ("report-refined" if how["refine"].refine else "report")
-    # Said before hours are spent.
+    models = load_job_models(how.job)
+    folder = evaluation_output(cohort.origin, models.detector.name) if output is None else output
+    # Before slides are looked at, and hours are spent.
+    check_passes(how.job, models)
+    where = report_folder(folder, how.job)
     prepare_report(where)
-    # The challenge takes one pixel size for all its slides.
-    settings = CohortEvaluation(**how, refiner=both.refiner, own_mpp=not challenge)
     with stop_on_interrupt() as should_stop:
         try:
             report = evaluate_cohort(
-                cohort, loaded, settings, split=split, output=folder, bar=show_slides, should_stop=should_stop
+                cohort, models, how, split=split, output=folder, bar=show_slides, should_stop=should_stop
             )
         except ScanCancelledError:
             raise KeyboardInterrupt from None
@@ -234,7 +212,7 @@ def _evaluate_cohort(
         say_json(report.to_json())
     else:
         _say_report(report)
-        if challenge:
+        if not how.own_mpp:
             _say_published(report)
         say(f"Report: {written}")
     _say_left_out(report)
@@ -243,13 +221,13 @@ def _evaluate_cohort(
 def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_json: bool) -> None:
     from napari_metastasis.cohorts.patches import open_patches
     from napari_metastasis.evaluation import evaluate_patches
-    from napari_metastasis.models import load_model
+    from napari_metastasis.models import load_detector
     from napari_metastasis.scanning import resolve_devices
 
     # Patches are few: one device is enough.
     device = resolve_devices(settings.device)[0]
     source = open_patches(patches)
-    loaded = load_model(model)
+    loaded = load_detector(model)
     with show_progress(f"Evaluating {loaded.spec.name}", unit="patches") as progress:
         report = evaluate_patches(loaded, source, views=settings.augment_views, device=device, progress=progress)
     if as_json:

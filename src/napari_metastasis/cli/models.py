@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table
 from napari_metastasis.errors import ModelError
 
-if TYPE_CHECKING:
-    from napari_metastasis.models import ZooEntry
-
 __all__ = ["app"]
-
-_Loaded = TypeVar("_Loaded")
 
 app = typer.Typer(help="See which models there are, and keep your own.")
 
@@ -25,58 +19,28 @@ app = typer.Typer(help="See which models there are, and keep your own.")
 def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """List the models and refiners that 'scan --model' takes by name."""
-    from napari_metastasis.models import list_models, list_refiners, load_model, load_refiner
+    """List the models of every task; 'scan --model' takes them by name."""
+    from napari_metastasis.models import Model, ZooEntry, list_models, load_model
+    from napari_metastasis.tasks import DETECT, TASKS
 
-    def readable(entries: Sequence[ZooEntry], load: Callable[[str], _Loaded]) -> list[tuple[ZooEntry, _Loaded]]:
-        found = []
-        for entry in entries:
-            try:
-                found.append((entry, load(entry.name)))
-            except ModelError as error:
-                note(f"{entry.name} is left out: {error}")
-        return found
-
-    models, refiners = readable(list_models(), load_model), readable(list_refiners(), load_refiner)
+    found: dict[str, list[tuple[ZooEntry, Model]]] = {task.name: [] for task in TASKS}
+    for entry in list_models():
+        try:
+            model = load_model(entry.name)
+            found[model.task].append((entry, model))
+        except ModelError as error:
+            note(f"{entry.name} is left out: {error}")
     if as_json:
-        say_json(
-            {
-                "models": [model.spec.to_json() for _, model in models],
-                "refiners": [refiner.spec.to_json() for _, refiner in refiners],
-            }
-        )
+        # Detectors were the first models, and are called so here.
+        names = {task.name: "models" if task.name == DETECT else f"{task.noun}s" for task in TASKS}
+        say_json({names[task]: [model.spec.to_json() for _, model in models] for task, models in found.items()})
         return
-    say_table(
-        ("name", "network", "µm/px", "patch", "stride", "weights", "from"),
-        [
-            (
-                model.spec.name,
-                model.spec.architecture,
-                f"{model.spec.mpp:g}",
-                str(model.spec.patch_px),
-                str(model.spec.stride_px),
-                model.weights_sha256[:8],
-                "shipped" if entry.shipped else "yours",
-            )
-            for entry, model in models
-        ],
-    )
-    if refiners:
-        say_table(
-            ("refiner", "of", "order", "grid", "step", "weights", "from"),
-            [
-                (
-                    refiner.spec.name,
-                    refiner.spec.encoder,
-                    refiner.spec.order,
-                    f"{refiner.spec.grid} x {refiner.spec.grid}",
-                    str(refiner.spec.grid_step),
-                    refiner.weights_sha256[:8],
-                    "shipped" if entry.shipped else "yours",
-                )
-                for entry, refiner in refiners
-            ],
-        )
+    for task in TASKS:
+        rows = [
+            {**model.columns(), "from": "shipped" if entry.shipped else "yours"} for entry, model in found[task.name]
+        ]
+        if rows:
+            say_table(tuple(rows[0]), [tuple(row.values()) for row in rows], title=f"{task.noun}s")
 
 
 @app.command()
@@ -85,11 +49,9 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Show a model's card: what it expects, what it was trained on, how well it does."""
-    from napari_metastasis.models import load_with_refiner
+    from napari_metastasis.models import load_model
 
-    both = load_with_refiner(model)
-    loaded = both.refiner if both.refiner is not None and both.asked_for_refiner else both.model
-    values = {"spec": loaded.spec.to_json(), "weights_sha256": loaded.weights_sha256, "card": dict(loaded.card)}
+    values = load_model(model).to_json()
     if as_json:
         say_json(values)
         return
@@ -102,9 +64,9 @@ def add(
     weights: Annotated[Path, typer.Argument(help="A .safetensors file with its card beside it.")],
 ) -> None:
     """Keep a model or a refiner of your own, so that it goes by its name; no model takes another's name."""
-    from napari_metastasis.models import add_model, add_refiner, is_refiner
+    from napari_metastasis.models import add_model
 
-    entry = add_refiner(weights) if is_refiner(weights) else add_model(weights)
+    entry = add_model(weights)
     say(f"{entry.name}: {entry.path}")
 
 

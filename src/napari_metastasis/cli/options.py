@@ -13,8 +13,10 @@ from rich.markup import escape
 
 from napari_metastasis.errors import SettingsError
 from napari_metastasis.settings import setting_of
+from napari_metastasis.tasks import pass_tasks
+from napari_metastasis.workflows.scan_job import PassRequest
 
-__all__ = ["WrongUsage", "refuse_options", "was_given", "with_settings"]
+__all__ = ["WrongUsage", "refuse_options", "was_given", "with_passes", "with_settings"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -137,5 +139,50 @@ def with_settings(
         run.__signature__ = signature.replace(parameters=[*keyword_only, *options])  # type: ignore[attr-defined]
         run.__annotations__ = {item.name: item.annotation for item in [*keyword_only, *options]}
         return run  # type: ignore[return-value]
+
+    return decorate
+
+
+def with_passes(parameter: str, *, panel: str | None = None, keeping: bool = True) -> Callable[[_Command], _Command]:
+    """Give a command the options of every pass that a scan can make; it receives the passes' requests.
+
+    Parameters
+    ----------
+    parameter
+        The command's parameter that takes them: a tuple of :class:`~napari_metastasis.workflows.scan.PassRequest`.
+    panel
+        Heading that the options stand under in ``--help``; that of each pass by default.
+    keeping
+        Whether it can keep what a pass would read; else that option keeps its default.
+    """
+
+    def decorate(command: _Command) -> _Command:
+        tasks = pass_tasks()
+
+        @wraps(command)
+        def run(**values: Any) -> Any:
+            requests = tuple(
+                PassRequest(task=task.name, settings=values.pop(task.name), model=values.pop(task.noun))
+                for task in tasks
+            )
+            return command(**values, **{parameter: requests})
+
+        signature = inspect.signature(command, eval_str=True)
+        kept = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in signature.parameters.values()]
+        kept = [item for item in kept if item.name != parameter]
+        for task in tasks:
+            text = f"The {task.noun}'s name or file, to {task.name} with it; with --{task.name}, the model's own by default."
+            option = typer.Option("", f"--{task.noun}", help=text, rich_help_panel=panel or task.title)
+            kept += [
+                inspect.Parameter(task.noun, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str),
+                inspect.Parameter(task.name, inspect.Parameter.KEYWORD_ONLY, annotation=task.settings),
+            ]
+        made: Any = run
+        made.__signature__ = signature.replace(parameters=kept)
+        for task in reversed(tasks):
+            assert task.settings is not None
+            left_out = () if keeping else (task.settings.KEEP,)
+            made = with_settings(task.name, task.settings, panel=panel or task.title, leave_out=left_out)(made)
+        return made
 
     return decorate

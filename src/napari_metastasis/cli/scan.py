@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, stop_on_interrupt
-from napari_metastasis.cli.options import with_settings
+from napari_metastasis.cli.options import with_passes, with_settings
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.geometry import Region
-from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, RefineSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
 if TYPE_CHECKING:
-    from napari_metastasis.models import Model
-    from napari_metastasis.slides import Slide
     from napari_metastasis.workflows.scan import ScanResult
 
 __all__ = ["say_result", "scan", "scan_to_end"]
@@ -29,14 +27,14 @@ __all__ = ["say_result", "scan", "scan_to_end"]
     panel="Tissue",
     flags={"mpp": "--tissue-mpp", "margin_um": "--tissue-margin-um", "min_object_um": "--tissue-min-object-um"},
 )
-@with_settings("refine", RefineSettings, panel="Refinement", flags={"refine": "--refine/--no-refine"})
+@with_passes("passes")
 @with_settings("settings", ScanSettings, panel="Scan", flags={"tissue_only": "--tissue-only/--no-tissue"})
 def scan(
     slide: Annotated[Path, typer.Argument(help="The slide: a file, or a folder with the DICOM files of one.")],
     settings: ScanSettings,
     tissue: TissueSettings,
     detection: DetectionSettings,
-    refine: RefineSettings,
+    passes: tuple[PassRequest, ...],
     model: Annotated[
         str,
         typer.Option(
@@ -44,13 +42,6 @@ def scan(
             "and refines."
         ),
     ] = DEFAULT_MODEL,
-    refiner: Annotated[
-        str,
-        typer.Option(
-            help="The refiner's name or file, to refine with it; with --refine, the model's own by default.",
-            rich_help_panel="Refinement",
-        ),
-    ] = "",
     region: Annotated[
         tuple[int, int, int, int] | None,
         typer.Option(metavar="X Y W H", help="Scan only this rectangle, in level-0 pixels."),
@@ -67,36 +58,31 @@ def scan(
 
     A scan that was stopped goes on when the same command is run again.
     """
-    from napari_metastasis.models import load_with_refiner
-    from napari_metastasis.slides import open_slide
-
-    loaded = load_with_refiner(model, refiner or None)
-    if loaded.asked_for_refiner:
-        refine = replace(refine, refine=True)
-    with open_slide(slide, mpp) as opened:
-        result = scan_to_end(
-            opened,
-            loaded.model,
-            refiner=loaded.refiner,
-            refine=refine,
+    result = scan_to_end(
+        ScanJob(
+            slide=slide,
+            mpp=mpp,
+            model=model,
+            passes=passes,
+            region=None if region is None else Region(*region),
             scan=settings,
             tissue=tissue,
             detection=detection,
-            region=None if region is None else Region(*region),
             output=output,
         )
+    )
     if as_json:
         say_json(result.summary())
     else:
         say_result(result)
 
 
-def scan_to_end(slide: Slide, model: Model, **how: Any) -> ScanResult:
+def scan_to_end(job: ScanJob, at_hand: AtHand | None = None) -> ScanResult:
     """Scan with progress on standard error, until the end or Ctrl-C.
 
     Parameters
     ----------
-    slide, model, how
+    job, at_hand
         As :func:`napari_metastasis.workflows.scan.scan_slide` takes them.
 
     Raises
@@ -106,10 +92,10 @@ def scan_to_end(slide: Slide, model: Model, **how: Any) -> ScanResult:
     """
     from napari_metastasis.workflows.scan import scan_slide
 
-    title = f"Scanning {slide.path.name}"
+    title = f"Scanning {job.slide.name}"
     with stop_on_interrupt() as should_stop, show_progress(title, unit="Mpx", scale=1e-6) as progress:
         try:
-            result = scan_slide(slide, model, **how, progress=progress, should_stop=should_stop)
+            result = scan_slide(job, at_hand, progress=progress, should_stop=should_stop)
         except ScanCancelledError:
             # Stopped before it began: nobody but Ctrl-C stops it here.
             raise KeyboardInterrupt from None

@@ -83,7 +83,7 @@ def spatial(
     The defaults are the paper's. A run that was stopped goes on when the same command is run again.
     """
     need_training()
-    from napari_metastasis.models import add_model, add_refiner
+    from napari_metastasis.models import add_model
     from napari_metastasis.scanning import resolve_devices
     from napari_metastasis.training.jobs import EncoderJob
     from napari_metastasis.training.lightning_setup import check_devices
@@ -127,16 +127,16 @@ def spatial(
     # The encoder is found beside the refiner, too, where its own name is taken.
     if isinstance(job, EncoderJob):
         keep_by_name(done.weights.with_name(f"{job.encoder.name}.safetensors"), add_model)
-    if not keep_by_name(done.weights, add_refiner):
+    if not keep_by_name(done.weights, add_model):
         note(f"scan with it by its file: --model {done.weights}")
     say(str(done.weights))
 
 
 def _finished(name: str, encoder: str, grid: GridSettings, dense_coefficient: int) -> RefinerJob:
-    from napari_metastasis.models import load_model
+    from napari_metastasis.models import load_detector
     from napari_metastasis.training.jobs import RefinerJob
 
-    model = load_model(encoder)
+    model = load_detector(encoder)
     model.spec.dense_stride_px(dense_coefficient)  # refuses what the model cannot do
     return RefinerJob(name, model, grid, dense_coefficient)
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from napari_metastasis.errors import MissingDependencyError, MissingPixelSizeError
+from napari_metastasis.errors import DisplayError, MissingDependencyError, MissingPixelSizeError
 
 __all__ = ["open_window", "view"]
 
-_PLUGIN = "napari-metastasis"
-_PANEL = "Metastasis"
-
 
 def view(
-    slides: Annotated[list[Path], typer.Argument(help="Slides to open.", show_default=False)],
+    slides: Annotated[list[Path] | None, typer.Argument(help="Slides to open.", show_default=False)] = None,
+    mpp: Annotated[
+        float | None, typer.Option(metavar="µm", help="µm per level-0 pixel, where a slide does not state it.")
+    ] = None,
 ) -> None:
-    """Open napari on one or more slides, with the Metastasis panel beside them."""
-    open_window(slides)
+    """Open napari with the Metastasis panel, on slides if any are given."""
+    open_window(slides or [], mpp)
 
 
-def open_window(slides: list[Path]) -> None:
-    """Show slides in napari until its window is closed.
+def open_window(slides: list[Path], mpp: float | None = None) -> None:
+    """Show slides in the program's window until it is closed.
 
     Raises
     ------
@@ -31,30 +31,31 @@ def open_window(slides: list[Path]) -> None:
         If a file is no slide that can be shown; before any window opens.
     MissingDependencyError
         If napari is not installed.
+    DisplayError
+        If there is no screen.
     """
     from napari_metastasis.slides import open_slide
 
     for path in slides:
         try:
-            open_slide(path).close()
+            open_slide(path, mpp).close()
         except MissingPixelSizeError:
-            # napari shows it all the same; its panel asks for the pixel size.
+            # The window shows it all the same, and asks for the pixel size.
             continue
-    napari = _napari()
-    viewer = napari.Viewer(title="napari-metastasis")
-    # Named, because without it napari asks its own readers first, which try to hold the whole slide in memory.
-    for path in slides:
-        viewer.open(path, plugin=_PLUGIN)
-    viewer.window.add_plugin_dock_widget(_PLUGIN, _PANEL)
-    napari.run()
-
-
-def _napari() -> Any:
     try:
-        import napari
+        import napari  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
             "expected napari, got none installed; "
             "install the program with its extra 'all', or with 'napari' and a Qt binding"
         ) from error
-    return napari
+    from napari_metastasis._napari import display
+
+    # Qt would end the whole process.
+    if not display.can_open():
+        raise DisplayError(
+            "expected a screen for the window, got none that answers; run 'scan' instead, or start a desktop session"
+        )
+    from napari_metastasis._napari.app import view as show
+
+    show(slides, mpp)

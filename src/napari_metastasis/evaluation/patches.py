@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     # Detections are scored without torch, which takes seconds to load.
     from torch import Tensor
 
-    from napari_metastasis.models import Model
+    from napari_metastasis.models import Detector
 
 __all__ = ["PatchReport", "evaluate_patches", "patch_probabilities"]
 
@@ -54,7 +54,7 @@ class PatchReport:
 
 
 def patch_probabilities(
-    model: Model,
+    model: Detector,
     source: PatchSource,
     *,
     views: int,
@@ -109,7 +109,7 @@ def _views(batch: Tensor, views: int) -> list[Tensor]:
 
 
 def evaluate_patches(
-    model: Model,
+    model: Detector,
     source: PatchSource,
     *,
     views: int,

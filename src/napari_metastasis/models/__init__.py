@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
+from napari_metastasis.models.card import ModelSpec
 from napari_metastasis.models.dense import MIDDLE_GRAY, DenseScanNet, dense_layers
+from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_layer, log_odds_of
 from napari_metastasis.models.initial import RESNET34_IMAGENET, VGG16_IMAGENET, InitialWeights, begin_with, load_initial
+from napari_metastasis.models.model import Model, read_model
 from napari_metastasis.models.nets.resnet import RESNETS, ResNet, ResNetArchitecture
 from napari_metastasis.models.nets.scannet import (
     ARCHITECTURES,
@@ -19,20 +21,21 @@ from napari_metastasis.models.nets.scannet import (
 )
 from napari_metastasis.models.nets.spatial_lstm import ORDERS, RefinerSpec, SpatialNetwork
 from napari_metastasis.models.patchwise import PatchwiseNetwork, cut_patches
-from napari_metastasis.models.refiner_zoo import (
-    Refiner,
-    ScanningModel,
-    add_refiner,
-    is_refiner,
-    list_refiners,
-    load_refiner,
-    load_with_refiner,
-    refiner_for,
-    save_refiner,
+from napari_metastasis.models.refiner import Refiner
+from napari_metastasis.models.weights_file import correct_card, save_model
+from napari_metastasis.models.zoo import (
+    ScanModels,
+    ZooEntry,
+    add_model,
+    check_name,
+    list_models,
+    load_detector,
+    load_model,
+    load_scan_models,
+    model_for,
+    model_task,
+    own_models_folder,
 )
-from napari_metastasis.models.spec import ModelSpec
-from napari_metastasis.models.weights_io import correct_card
-from napari_metastasis.models.zoo import ZooEntry, add_model, check_name, list_models, load_model, own_models_folder
 
 __all__ = [
     "ARCHITECTURES",
@@ -43,6 +46,7 @@ __all__ = [
     "VGG16_IMAGENET",
     "Block",
     "DenseScanNet",
+    "Detector",
     "Encoder",
     "InitialWeights",
     "Model",
@@ -53,14 +57,13 @@ __all__ = [
     "RefinerSpec",
     "ResNet",
     "ResNetArchitecture",
+    "ScanModels",
     "ScanNet",
     "ScanNetArchitecture",
-    "ScanningModel",
     "ScanningNetwork",
     "SpatialNetwork",
     "ZooEntry",
     "add_model",
-    "add_refiner",
     "begin_with",
     "build_network",
     "build_scannet",
@@ -70,17 +73,15 @@ __all__ = [
     "dense_layers",
     "feature_layer",
     "find_architecture",
-    "is_refiner",
     "list_models",
-    "list_refiners",
-    "load_checkpoint",
+    "load_detector",
     "load_initial",
     "load_model",
-    "load_refiner",
-    "load_with_refiner",
+    "load_scan_models",
     "log_odds_of",
+    "model_for",
+    "model_task",
     "own_models_folder",
-    "refiner_for",
-    "save_checkpoint",
-    "save_refiner",
+    "read_model",
+    "save_model",
 ]

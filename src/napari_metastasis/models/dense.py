@@ -19,7 +19,7 @@ from napari_metastasis.errors import ModelError
 from napari_metastasis.models.nets.scannet import ScanNet
 
 if TYPE_CHECKING:
-    from napari_metastasis.models.spec import ModelSpec
+    from napari_metastasis.models.card import ModelSpec
 
 __all__ = ["MIDDLE_GRAY", "DenseScanNet", "dense_layers"]
 

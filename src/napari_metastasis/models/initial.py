@@ -14,10 +14,10 @@ from safetensors.torch import load
 from torch import Tensor
 
 from napari_metastasis.errors import UnknownModelError, WeightsError, first_line
-from napari_metastasis.models.checkpoint import Model
+from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.fetch import PublishedWeights, fetch_weights, weights_folder
 from napari_metastasis.models.nets.scannet import PatchNetwork
-from napari_metastasis.models.zoo import load_model
+from napari_metastasis.models.zoo import load_detector
 
 __all__ = ["RESNET34_IMAGENET", "VGG16_IMAGENET", "InitialWeights", "begin_with", "load_initial"]
 
@@ -63,7 +63,7 @@ class InitialWeights:
     architecture: str | None = None
 
     @classmethod
-    def of(cls, model: Model) -> InitialWeights:
+    def of(cls, model: Detector) -> InitialWeights:
         """Return a model's weights."""
         spec = model.spec
         return cls(spec.name, model.weights_sha256, model.network.state_dict(), spec.mean, spec.std, spec.architecture)
@@ -93,7 +93,7 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
     if path.is_file() and not path.with_suffix(".json").exists():
         return _imagenet(path)
     try:
-        return InitialWeights.of(load_model(name))
+        return InitialWeights.of(load_detector(name))
     except UnknownModelError as error:
         known = " or ".join(_PUBLISHED)
         raise UnknownModelError(f"{error}; or {known}, or a file of such weights (.pth)") from error

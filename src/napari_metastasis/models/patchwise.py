@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from napari_metastasis.models.nets.resnet import ResNet
 
 if TYPE_CHECKING:
-    from napari_metastasis.models.spec import ModelSpec
+    from napari_metastasis.models.card import ModelSpec
 
 __all__ = ["PatchwiseNetwork", "cut_patches"]
 

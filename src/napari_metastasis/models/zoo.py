@@ -1,46 +1,63 @@
-"""Models by name: those that ship with the program, the user's own, and any that a path points to."""
+"""Models by name, of all tasks: those that ship with the program, the user's own, and any that a path points to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
 
-from napari_metastasis.errors import ModelError, UnknownModelError
-from napari_metastasis.models.checkpoint import Model, load_checkpoint, save_checkpoint
-from napari_metastasis.models.weights_io import correct_card
+from napari_metastasis.errors import ModelError, PassWarning, UnknownModelError, WeightsError
+from napari_metastasis.models.detector import Detector
+from napari_metastasis.models.model import Model, read_model
+from napari_metastasis.models.weights_file import correct_card, read_task, save_model
 from napari_metastasis.storage import storage_errors
+from napari_metastasis.tasks import DETECT, find_task
 
 __all__ = [
-    "REFINERS",
+    "ScanModels",
     "ZooEntry",
     "add_model",
     "check_name",
-    "find_weights",
-    "list_entries",
     "list_models",
+    "load_detector",
     "load_model",
+    "load_scan_models",
+    "model_for",
+    "model_task",
     "own_models_folder",
-    "own_path",
 ]
 
 #: Where the weights that ship lie.
 _SHIPPED = Path(__file__).parent / "weights"
-#: Where refiners lie beside models.
-REFINERS = "refiners"
+#: Folders of a user's own models; earlier versions kept refiners in one of their own.
+_OWN_FOLDERS = ("", "refiners")
 #: Of other files in a run folder.
 _TAKEN_NAMES = frozenset({"", "settings", "slides"})
 
 
 @dataclass(frozen=True, slots=True)
 class ZooEntry:
-    """A model that can be asked for by name."""
+    """A model that can be asked for by name.
+
+    Attributes
+    ----------
+    name
+        As the command line takes it.
+    path
+        Of its weights.
+    shipped
+        Whether it ships with the program.
+    task
+        What it is for; empty where its card cannot be read.
+    """
 
     name: str
     path: Path
     shipped: bool
+    task: str = DETECT
 
 
 def own_models_folder() -> Path:
@@ -60,73 +77,53 @@ def check_name(name: str) -> None:
         raise ModelError(f"expected a model's name that can name its files, got {name!r}; choose another --name")
 
 
-def list_models() -> tuple[ZooEntry, ...]:
-    """Return every model that ships and every one of the user's own, each sorted by name. Reads no weights."""
-    return list_entries("")
-
-
-def list_entries(part: str) -> tuple[ZooEntry, ...]:
-    """Return every entry that ships and every one of the user's own, each sorted by name. Reads no weights.
+def list_models(task: str | None = None) -> tuple[ZooEntry, ...]:
+    """Return every model that ships and every one of the user's own, each sorted by name. Reads cards, no weights.
 
     Parameters
     ----------
-    part
-        Folder inside that of the models: empty for these, or :data:`REFINERS`.
+    task
+        Only models of this task; ``None`` for all, also those whose card cannot be read.
     """
-    shipped = [ZooEntry(path.stem, path, shipped=True) for path in sorted((_SHIPPED / part).glob("*.safetensors"))]
-    own_paths = sorted((own_models_folder() / part).glob("*.safetensors"))
-    own = [ZooEntry(path.stem, path, shipped=False) for path in own_paths]
+    own_folder = own_models_folder()
+    own_paths = [path for folder in _OWN_FOLDERS for path in (own_folder / folder).glob("*.safetensors")]
+    shipped = [_entry(path, shipped=True) for path in sorted(_SHIPPED.glob("*.safetensors"))]
     # A name that ships means what ships: a number read in a paper must not depend on whose machine it was.
     taken = {entry.name for entry in shipped}
-    return (*shipped, *(entry for entry in own if entry.name not in taken))
+    own = [_entry(path, shipped=False) for path in sorted(own_paths, key=lambda path: path.stem)]
+    entries = (*shipped, *(entry for entry in own if entry.name not in taken))
+    return tuple(entry for entry in entries if task in (None, entry.task))
 
 
-def find_weights(name: str | Path, entries: Sequence[ZooEntry], kind: str) -> Path:
-    """Return where the weights lie that a name or a path means.
+def _entry(path: Path, *, shipped: bool) -> ZooEntry:
+    try:
+        task, _ = read_task(path)
+    except WeightsError:
+        task = ""
+    return ZooEntry(path.stem, path, shipped, task)
+
+
+def model_task(name: str | Path) -> str:
+    """Return what the model of a name or path is for, by its card; a detector's task where there is no such model."""
+    known = {entry.name: entry.task for entry in list_models()}
+    if str(name) in known:
+        return known[str(name)] or DETECT
+    path = Path(name).expanduser()
+    try:
+        return read_task(path)[0] if path.suffix == ".safetensors" else DETECT
+    except WeightsError:
+        return DETECT
+
+
+def load_model(name: str | Path, task: str | None = None) -> Model:
+    """Return a model by its name, or by the path of its weights.
 
     Parameters
     ----------
     name
-        Of an entry, or the path of a weights file.
-    entries
-        Those that go by a name.
-    kind
-        What they are called in messages.
-
-    Raises
-    ------
-    UnknownModelError
-        If no entry has this name and no weights lie at this path.
-    """
-    paths = {entry.name: entry.path for entry in entries}
-    if str(name) in paths:
-        return paths[str(name)]
-    path = Path(name).expanduser()
-    if path.suffix == ".safetensors" and path.exists():
-        return path
-    known = ", ".join(paths) or "none"
-    raise UnknownModelError(
-        f"expected the name of a {kind} ({known}) or a .safetensors file, got {str(name)!r}; "
-        "see 'napari-metastasis models list'"
-    )
-
-
-def own_path(name: str, part: str) -> Path:
-    """Return where an entry of the user's own is to be stored, in a folder that exists.
-
-    Raises
-    ------
-    StorageError
-        If the folder cannot be made.
-    """
-    folder = own_models_folder() / part
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}.safetensors"
-
-
-def load_model(name: str | Path) -> Model:
-    """Return a model by its name in the zoo, or by the path of its weights.
+        Of a model, or the path of a .safetensors file with its card beside it.
+    task
+        What it has to be for; ``None`` for anything.
 
     Raises
     ------
@@ -134,8 +131,62 @@ def load_model(name: str | Path) -> Model:
         If no model has this name and no weights lie at this path.
     WeightsError
         If its files are damaged.
+    ModelError
+        If it is for another task.
     """
-    return load_checkpoint(find_weights(name, list_models(), "model"))
+    noun = "model" if task in (None, DETECT) else find_task(task or "").noun
+    entries = {entry.name: entry for entry in list_models()}
+    entry = entries.get(str(name))
+    path = Path(name).expanduser() if entry is None else entry.path
+    if entry is None and not (path.suffix == ".safetensors" and path.exists()):
+        known = ", ".join(one.name for one in entries.values() if task in (None, one.task)) or "none"
+        raise UnknownModelError(
+            f"expected the name of a {noun} ({known}) or a .safetensors file, got {str(name)!r}; "
+            "see 'napari-metastasis models list'"
+        )
+    model = read_model(path)
+    if task not in (None, model.task):
+        wanted, found = find_task(task or "").noun, find_task(model.task).noun
+        raise ModelError(f"expected a {wanted}, got {model.name}, which is a {found}; choose a {wanted}")
+    return model
+
+
+def load_detector(name: str | Path) -> Detector:
+    """Return a detector by its name or path; see :func:`load_model`."""
+    model = load_model(name, DETECT)
+    assert isinstance(model, Detector)
+    return model
+
+
+def model_for(detector: Detector, task: str) -> Model | None:
+    """Return the model of a task that goes with a detector, the user's latest own before one that ships.
+
+    Warns
+    -----
+    PassWarning
+        If one cannot be read, and is passed over.
+    """
+    entries = list_models(task)
+    own = sorted((entry for entry in entries if not entry.shipped), key=_written, reverse=True)
+    for entry in (*own, *(entry for entry in entries if entry.shipped)):
+        try:
+            # The card alone: of all these weights, only one model's are needed.
+            _, spec = read_task(entry.path)
+            if spec.get("encoder_sha256", "") in ("", detector.weights_sha256):
+                return read_model(entry.path)
+        except ModelError as error:
+            # One of another version, or damaged: another one answers in its place, and not without a word.
+            noun = find_task(task).noun
+            warnings.warn(f"{noun} {entry.name} is passed over: {error}", PassWarning, stacklevel=2)
+    return None
+
+
+def _written(entry: ZooEntry) -> float:
+    """Return when a model was written; 0 for one that has gone since it was listed."""
+    try:
+        return entry.path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def add_model(weights: Path) -> ZooEntry:
@@ -160,22 +211,94 @@ def add_model(weights: Path) -> ZooEntry:
     StorageError
         If the folder cannot be written.
     """
-    model = load_checkpoint(weights)
-    name = model.spec.name
-    check_name(name)
-    if name in {entry.name for entry in list_entries(REFINERS)}:
-        raise ModelError(f"expected a name that no refiner has, got {name!r}; train it under another name")
+    model = read_model(weights)
+    check_name(model.name)
     known = {entry.name: entry for entry in list_models()}
-    if name in known:
-        if load_checkpoint(known[name].path).weights_sha256 == model.weights_sha256:
-            if not known[name].shipped:
-                correct_card(known[name].path, model.card)
-            return known[name]
-        kind = "that ships" if known[name].shipped else f"of your own ({known[name].path})"
+    if (entry := known.get(model.name)) is not None:
+        if entry.task == model.task and read_model(entry.path).weights_sha256 == model.weights_sha256:
+            if not entry.shipped:
+                correct_card(entry.path, model.card)
+            return entry
+        kind = "that ships" if entry.shipped else f"of your own ({entry.path})"
         raise ModelError(
-            f"expected a name that no model has, got {name!r}, a model {kind}; "
+            f"expected a name that no model has, got {model.name!r}, a model {kind}; "
             f"give the path {weights} instead of the name, or train under another name"
         )
-    path = own_path(name, "")
-    save_checkpoint(path, model.network, model.spec, model.card)
-    return ZooEntry(name, path, shipped=False)
+    folder = own_models_folder()
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{model.name}.safetensors"
+    save_model(path, model.network, model.spec, model.card)
+    return ZooEntry(model.name, path, shipped=False, task=model.task)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanModels:
+    """What a slide is scanned with.
+
+    Attributes
+    ----------
+    detector
+        Scans.
+    others
+        The models of the passes that follow, by task: those that were named, and those that go with the detector.
+    named
+        Tasks whose model was named, alone or beside the detector: whoever names a model wants its pass.
+    """
+
+    detector: Detector
+    others: Mapping[str, Model] = field(default_factory=dict)
+    named: frozenset[str] = frozenset()
+
+
+def load_scan_models(
+    name: str | Path, named: Mapping[str, str | Path] | None = None, *, tasks: tuple[str, ...] = ()
+) -> ScanModels:
+    """Return what to scan with; the name of a model that follows a detector stands for its detector as well.
+
+    Parameters
+    ----------
+    name
+        Of a detector, or of a model that reads a detector's features, which is found by its hash; or a path of either.
+    named
+        Names or paths of further models, by task.
+    tasks
+        Further tasks whose model is wanted: the one that :func:`model_for` finds, if any.
+
+    Raises
+    ------
+    UnknownModelError
+        If there is no such model, or none that another one was trained on.
+    WeightsError
+        If files are damaged.
+    ModelError
+        If two of them do not go together.
+    """
+    others = {task: load_model(other, task) for task, other in (named or {}).items()}
+    model = load_model(name, DETECT if others else None)
+    if model.task != DETECT:
+        others[model.task] = model
+        model = _detector_of(model, name)
+    assert isinstance(model, Detector)
+    for other in others.values():
+        other.check(model)
+    found = {task: model_for(model, task) for task in tasks if task not in others}
+    asked = frozenset(others)
+    return ScanModels(model, {**others, **{task: one for task, one in found.items() if one is not None}}, asked)
+
+
+def _detector_of(model: Model, name: str | Path) -> Detector:
+    """Return the detector that a model was trained on: from the zoo, or from the model's own folder."""
+    wanted, noun = model.spec.encoder, find_task(model.task).noun
+    beside = Path(name).expanduser().with_name(f"{wanted}.safetensors")
+    for candidate in (wanted, beside):
+        try:
+            detector = load_detector(candidate)
+        except UnknownModelError:
+            continue
+        if detector.weights_sha256 == model.encoder_sha256:
+            return detector
+    raise UnknownModelError(
+        f"expected model {wanted} ({model.encoder_sha256[:12]}…) for {noun} {model.name}, got none with these "
+        f"weights; keep it with 'napari-metastasis models add', or put it beside the {noun}"
+    )

@@ -1,4 +1,4 @@
-"""Scanning: which pieces, in which order, on which engine, into which store."""
+"""Scanning: passes in order, on engines, into maps."""
 
 from __future__ import annotations
 
@@ -6,45 +6,57 @@ from napari_metastasis.scanning.engines.base import Engine, FloatArray, computes
 from napari_metastasis.scanning.engines.choose import ChosenEngine, choose_engine
 from napari_metastasis.scanning.engines.openvino import OpenVinoEngine
 from napari_metastasis.scanning.engines.torch import TorchEngine
-from napari_metastasis.scanning.maps.blend import blend
+from napari_metastasis.scanning.maps.blend import blend, blend_all
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
-from napari_metastasis.scanning.maps.heatmap import Heatmap
-from napari_metastasis.scanning.maps.ome_zarr import HEATMAP_VERSION, digest, journal_path, read_header
-from napari_metastasis.scanning.passes.refine import BlockRefiner, RefinePlan, plan_refinement, refine_features
-from napari_metastasis.scanning.passes.views import encode_views, predict_views
-from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, any_of_blocks, plan_scan, roi_cells
-from napari_metastasis.scanning.scanner import FinishedRoi, never, scan
+from napari_metastasis.scanning.maps.kinds import PROBABILITY, MapKind, MapValues
+from napari_metastasis.scanning.maps.ome_zarr import HEATMAP_VERSION, MapHeader, digest, journal_path, read_header
+from napari_metastasis.scanning.maps.store import MapStore
+from napari_metastasis.scanning.passes.base import FEATURES, Pass, PassContext, PreparedPass, run_passes
+from napari_metastasis.scanning.passes.following import BlockPlan, BlockShape, FollowingPass, plan_blocks
+from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, Wanted, plan_scan, roi_cells
+from napari_metastasis.scanning.scanner import DenseScan, FinishedPiece, never
+from napari_metastasis.scanning.views import encode_views, predict_views
 
 __all__ = [
+    "FEATURES",
     "FEATURES_VERSION",
     "HEATMAP_VERSION",
-    "BlockRefiner",
+    "PROBABILITY",
+    "BlockPlan",
+    "BlockShape",
     "BoolArray",
     "ChosenEngine",
+    "DenseScan",
     "Engine",
     "FeatureStore",
-    "FinishedRoi",
+    "FinishedPiece",
     "FloatArray",
-    "Heatmap",
+    "FollowingPass",
+    "MapHeader",
+    "MapKind",
+    "MapStore",
+    "MapValues",
     "OpenVinoEngine",
-    "RefinePlan",
+    "Pass",
+    "PassContext",
+    "PreparedPass",
     "Roi",
     "ScanPlan",
     "TorchEngine",
-    "any_of_blocks",
+    "Wanted",
     "blend",
+    "blend_all",
     "choose_engine",
     "computes_bfloat16",
     "digest",
     "encode_views",
     "journal_path",
     "never",
-    "plan_refinement",
+    "plan_blocks",
     "plan_scan",
     "predict_views",
     "read_header",
-    "refine_features",
     "resolve_devices",
     "roi_cells",
-    "scan",
+    "run_passes",
 ]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari_metastasis.errors import RegionError, SettingsError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
 
-__all__ = ["BoolArray", "Roi", "ScanPlan", "any_of_blocks", "plan_scan", "roi_cells"]
+__all__ = ["BoolArray", "Roi", "ScanPlan", "Wanted", "nearest_first", "plan_scan", "roi_cells"]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -100,35 +100,72 @@ class ScanPlan:
         return sum(roi.write.size.area for roi in self.rois) * self.frame.stride_px**2
 
 
-def any_of_blocks(cells: BoolArray, block: int) -> BoolArray:
-    """Return which squares of ``block`` cells hold any, (rows / block, columns / block) rounded up."""
-    rows, columns = (-(-side // block) for side in cells.shape)
-    held = np.zeros((rows, columns), np.bool_)
-    # Place by place within a square: many times faster than reducing over its two axes.
-    for y in range(block):
-        for x in range(block):
-            part = cells[y::block, x::block]
-            held[: part.shape[0], : part.shape[1]] |= part
-    return held
-
-
 def roi_cells(frame: HeatmapFrame, roi_px: int, block: int = 1) -> int:
     """Return the cells along a side of the largest window of at most ``roi_px`` model pixels; at least one block."""
     cells = (roi_px - frame.patch_px) // frame.stride_px + 1
     return max(block, cells // block * block)
 
 
-def plan_scan(
-    frame: HeatmapFrame,
-    *,
-    wanted: Region,
-    tissue: BoolArray | None,
-    done: BoolArray | None,
-    focus: Point | None,
-    roi_px: int,
-    block: int = 1,
-    keep: Region | None = None,
-) -> ScanPlan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is asked of a scan, in cells of its map.
+
+    Attributes
+    ----------
+    cells
+        Those that the network looks at.
+    keep
+        Those of them whose answers are stored; ``None`` for all. The others are looked at for their features alone.
+    tissue
+        bool, (rows, columns) of the whole map: cells that show tissue; ``None`` takes them all.
+    done
+        bool, (rows, columns) of the whole map: cells answered already; ``None`` where none is.
+    focus
+        Level-0 location to begin at, such as the centre of the view; ``None`` begins at the middle of ``cells``.
+    """
+
+    cells: Region
+    keep: Region | None = None
+    tissue: BoolArray | None = field(default=None, repr=False, compare=False)
+    done: BoolArray | None = field(default=None, repr=False, compare=False)
+    focus: Point | None = None
+
+    def check(self, frame: HeatmapFrame) -> None:
+        """Refuse what does not lie on a map.
+
+        Raises
+        ------
+        RegionError
+            If the cells do not.
+        SettingsError
+            If ``tissue`` or ``done`` do not have the map's shape.
+        """
+        slide = Region.of(frame.cells)
+        if self.cells.is_empty or not slide.contains(self.cells):
+            raise RegionError(f"expected cells on the heatmap ({slide}), got {self.cells}; choose a region inside")
+        for name, mask in (("tissue", self.tissue), ("done", self.done)):
+            if mask is not None and mask.shape != frame.cells.shape:
+                raise SettingsError(
+                    f"expected a {name} mask of {frame.cells.shape} cells, got {mask.shape}; make it for this heatmap"
+                )
+
+    def center(self, frame: HeatmapFrame) -> Point:
+        """Return where to begin, in the coordinates of :attr:`Region.center`, where a cell spans ``c .. c + 1``."""
+        if self.focus is None:
+            return self.cells.center
+        cell = frame.cell_at(self.focus)
+        return Point(cell.x + 0.5, cell.y + 0.5)
+
+
+def nearest_first(center: Point) -> Callable[[Region], tuple[float, int, int]]:
+    """Return a key that sorts regions by their distance from a location; ties are broken by place.
+
+    A plan never depends on how it was made.
+    """
+    return lambda region: (region.center.distance(center), region.y, region.x)
+
+
+def plan_scan(frame: HeatmapFrame, wanted: Wanted, *, roi_px: int, block: int = 1) -> ScanPlan:
     """Return the ROIs that answer for every wanted cell that shows tissue and is not answered yet.
 
     The ROIs lie on a grid anchored at cell (0, 0), each cut to the cells of its square that are needed. The first is
@@ -139,52 +176,34 @@ def plan_scan(
     frame
         Where the cells lie.
     wanted
-        Cells asked for.
-    tissue
-        bool, (rows, columns) of the whole map: cells that show tissue; ``None`` takes them all.
-    done
-        bool, (rows, columns) of the whole map: cells answered already; ``None`` where none is.
-    focus
-        Level-0 location to begin at, such as the centre of the view; ``None`` begins at the middle of ``wanted``.
+        What is asked for.
     roi_px
         Side of the largest read window, in model pixels. It bounds memory and changes no answer.
     block
         Cells along a side of squares that no ROI parts: those whose features are averaged.
-    keep
-        Cells whose answers are stored; ``None`` for all that are wanted.
 
     Raises
     ------
-    RegionError
-        If ``wanted`` does not lie on the map.
-    SettingsError
-        If ``tissue`` or ``done`` do not have the map's shape.
+    RegionError, SettingsError
+        As :meth:`Wanted.check` does.
     """
-    slide = Region.of(frame.cells)
-    if wanted.is_empty or not slide.contains(wanted):
-        raise RegionError(f"expected cells on the heatmap ({slide}), got {wanted}; choose a region inside")
-    for name, mask in (("tissue", tissue), ("done", done)):
-        if mask is not None and mask.shape != frame.cells.shape:
-            raise SettingsError(
-                f"expected a {name} mask of {frame.cells.shape} cells, got {mask.shape}; make it for this heatmap"
-            )
+    wanted.check(frame)
     needed = np.zeros(frame.cells.shape, np.bool_)
-    needed[wanted.slices] = True
-    if tissue is not None:
-        needed &= tissue
-    asked = wanted if keep is None else keep
+    needed[wanted.cells.slices] = True
+    if wanted.tissue is not None:
+        needed &= wanted.tissue
+    asked = wanted.cells if wanted.keep is None else wanted.keep
     cells_with_tissue = int(np.count_nonzero(needed[asked.slices]))
-    if done is not None:
-        needed &= ~done
+    if wanted.done is not None:
+        needed &= ~wanted.done
     kept = np.zeros_like(needed)
     kept[asked.slices] = needed[asked.slices]
-    center = wanted.center if focus is None else _corner_at(frame, focus)
-    parts = wanted.split(roi_cells(frame, roi_px, block))
+    by_distance = nearest_first(wanted.center(frame))
+    parts = wanted.cells.split(roi_cells(frame, roi_px, block))
     rois = [Roi.of(frame, cut, block) for part in parts if not (cut := _bounding(needed, part, block)).is_empty]
 
     def nearest(roi: Roi) -> tuple[float, int, int]:
-        # Ties are broken by place, so that a plan never depends on how it was made.
-        return roi.write.center.distance(center), roi.write.y, roi.write.x
+        return by_distance(roi.write)
 
     if rois:
         first = min(rois, key=nearest)
@@ -212,12 +231,6 @@ def _parted(
         pieces.extend(Roi.of(frame, cut, first.block) for cut in cuts if not cut.is_empty)
         first = min(pieces, key=nearest)
     return pieces
-
-
-def _corner_at(frame: HeatmapFrame, focus: Point) -> Point:
-    """Return a level-0 location in the coordinates of :attr:`Region.center`, where a cell spans ``c .. c + 1``."""
-    cell = frame.cell_at(focus)
-    return Point(cell.x + 0.5, cell.y + 0.5)
 
 
 def _bounding(needed: BoolArray, part: Region, block: int) -> Region:

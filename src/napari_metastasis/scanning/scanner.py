@@ -16,14 +16,15 @@ from typing import Protocol
 import numpy as np
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError
-from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
+from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, any_of_blocks
 from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array
-from napari_metastasis.scanning.passes.views import encode_views, predict_views
-from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, any_of_blocks
+from napari_metastasis.scanning.maps.kinds import PROBABILITY
+from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan
+from napari_metastasis.scanning.views import encode_views, predict_views
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import reading_threads
 
-__all__ = ["Answers", "FeatureSink", "FinishedRoi", "Reader", "never", "scan"]
+__all__ = ["AnswerSink", "DenseScan", "FeatureSink", "FinishedPiece", "Reader", "never"]
 
 #: Probabilities of an ROI, and its features where they are kept.
 _Answers = tuple[FloatArray, FloatArray | None]
@@ -40,10 +41,10 @@ class Reader(Protocol):
         ...
 
 
-class Answers(Protocol):
-    """What a scan needs of a heatmap."""
+class AnswerSink(Protocol):
+    """What a scan needs of a store."""
 
-    def write(self, cells: Region, probabilities: FloatArray) -> None:
+    def write(self, cells: Region, answers: FloatArray) -> None:
         """Store answers; NaN leaves a cell as it is."""
         ...
 
@@ -57,30 +58,30 @@ class FeatureSink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FinishedRoi:
-    """A piece of a scan that is answered and stored.
+class FinishedPiece:
+    """A piece of a map that is answered and stored.
 
     Attributes
     ----------
+    map
+        Name of the map.
     cells
-        Where the answers lie on the heatmap.
-    probabilities
-        float32, (rows, columns) of ``cells``; NaN where no answer is kept: glass, answered before, or beside a
-        region that is refined.
+        Where the answers lie on it.
+    values
+        float32, (rows, columns) of ``cells``; NaN where no answer is kept: glass, answered before, or beside a region
+        that a later pass looks around.
     model_px
-        Model pixels that this piece answers for.
+        Model pixels that this piece answers for, as progress counts them.
     done, total
         Model pixels answered by this scan until now, and by all of it.
-    refined
-        Whether these are answers of the refined map, whose cells are native ones.
     """
 
+    map: str
     cells: Region
-    probabilities: FloatArray
+    values: FloatArray
     model_px: int
-    done: int
-    total: int
-    refined: bool = False
+    done: int = 0
+    total: int = 0
 
 
 def never() -> bool:
@@ -88,22 +89,13 @@ def never() -> bool:
     return False
 
 
-def scan(
-    slide: Reader,
-    engine: Engine,
-    plan: ScanPlan,
-    heatmap: Answers,
-    settings: ScanSettings,
-    *,
-    features: FeatureSink | None = None,
-    should_stop: Callable[[], bool] = never,
-) -> Generator[FinishedRoi]:
-    """Scan a slide and yield each finished ROI, in the plan's order, after it was stored.
+@dataclass(frozen=True, slots=True)
+class DenseScan:
+    """The first pass of every scan: pixels in, probabilities out, and the features that later passes read.
 
-    An ROI that does not fit the device's memory is split, and so is every later one of its size. Closing the generator
-    ends the scan like ``should_stop``: no thread is left, and what was yielded is stored.
+    An ROI that does not fit the device's memory is split, and so is every later one of its size.
 
-    Parameters
+    Attributes
     ----------
     slide
         Read with ``settings.threads`` threads, which decode ahead of the network; 0 takes what suits the engine.
@@ -111,79 +103,103 @@ def scan(
         Runs the network.
     plan
         What to scan.
-    heatmap
+    store
         Where the answers are stored.
     settings
         ``threads``, ``queue_rois``, ``augment_views`` and ``dense_coefficient`` are used.
     features
         Where the encoder's features are stored, before the answers that they belong to; the plan then has blocks of
-        ``dense_coefficient`` cells. ``None`` where nothing is to be refined.
-    should_stop
-        Asked several times a second; the scan ends once it returns True.
-
-    Raises
-    ------
-    CorruptSlideError
-        If a part of the slide cannot be read.
-    DeviceError
-        If the device fails, its memory does not take a single patch, or an answer is no number.
-    StorageError
-        If an answer cannot be stored.
+        ``dense_coefficient`` cells. ``None`` where no pass reads them.
     """
-    total, done = plan.model_px, 0
-    stages = _Stages(slide, engine, plan.frame, settings, encodes=features is not None)
-    try:
-        todo = deque(plan.rois)
-        too_large_px = math.inf
-        while todo or stages.pending:
-            while todo and stages.has_room:
-                roi = todo.popleft()
-                if roi.read.size.area >= too_large_px and not roi.is_single:
-                    todo.extendleft(reversed(roi.halves(plan.frame)))
-                    continue
-                stages.begin(roi)
-            roi, future = stages.pending[0]
-            while not future.done():
+
+    slide: Reader
+    engine: Engine
+    plan: ScanPlan
+    store: AnswerSink
+    settings: ScanSettings
+    features: FeatureSink | None = None
+
+    @property
+    def model_px(self) -> int:
+        """Return the model pixels that are to be answered."""
+        return self.plan.model_px
+
+    def run(self, should_stop: Callable[[], bool] = never) -> Generator[FinishedPiece]:
+        """Scan, and yield each finished ROI, in the plan's order, after it was stored.
+
+        Closing the generator ends the scan like ``should_stop``: no thread is left, and what was yielded is stored.
+
+        Parameters
+        ----------
+        should_stop
+            Asked several times a second; the scan ends once it returns True.
+
+        Raises
+        ------
+        CorruptSlideError
+            If a part of the slide cannot be read.
+        DeviceError
+            If the device fails, its memory does not take a single patch, or an answer is no number.
+        StorageError
+            If an answer cannot be stored.
+        """
+        plan = self.plan
+        stages = _Stages(self.slide, self.engine, plan.frame, self.settings, encodes=self.features is not None)
+        try:
+            todo = deque(plan.rois)
+            too_large_px = math.inf
+            while todo or stages.pending:
+                while todo and stages.has_room:
+                    roi = todo.popleft()
+                    if roi.read.size.area >= too_large_px and not roi.is_single:
+                        todo.extendleft(reversed(roi.halves(plan.frame)))
+                        continue
+                    stages.begin(roi)
+                roi, future = stages.pending[0]
+                while not future.done():
+                    if should_stop():
+                        return
+                    wait([future], timeout=_POLL_SECONDS)
                 if should_stop():
                     return
-                wait([future], timeout=_POLL_SECONDS)
-            if should_stop():
-                return
-            stages.pending.popleft()
-            try:
-                answers, encoded = future.result()
-            except DeviceMemoryError as error:
-                if roi.is_single:
-                    raise _no_room(engine) from error
-                too_large_px = min(too_large_px, roi.read.size.area)
-                stages.begin_first(roi.halves(plan.frame))
-                continue
-            needed = plan.needed[roi.write.slices]
-            # A window of whole blocks may answer past the map's edge.
-            answers = answers[: roi.write.height, : roi.write.width]
-            if np.isnan(answers[needed]).any():
-                raise _no_numbers(engine)
-            answers[~plan.kept[roi.write.slices]] = np.nan
-            _store(features, roi, encoded, needed, engine)
-            heatmap.write(roi.write, answers)
-            model_px = roi.write.size.area * plan.frame.stride_px**2
-            done += model_px
-            yield FinishedRoi(cells=roi.write, probabilities=answers, model_px=model_px, done=done, total=total)
-    finally:
-        stages.close()
+                stages.pending.popleft()
+                try:
+                    answers, encoded = future.result()
+                except DeviceMemoryError as error:
+                    if roi.is_single:
+                        raise _no_room(self.engine) from error
+                    too_large_px = min(too_large_px, roi.read.size.area)
+                    stages.begin_first(roi.halves(plan.frame))
+                    continue
+                yield self._stored(roi, answers, encoded)
+        finally:
+            stages.close()
 
+    def _stored(self, roi: Roi, answers: FloatArray, encoded: FloatArray | None) -> FinishedPiece:
+        """Store what an ROI brought: the features first, then the answers that they belong to."""
+        plan = self.plan
+        needed = plan.needed[roi.write.slices]
+        # A window of whole blocks may answer past the map's edge.
+        answers = answers[: roi.write.height, : roi.write.width]
+        if np.isnan(answers[needed]).any():
+            raise _no_numbers(self.engine)
+        answers[~plan.kept[roi.write.slices]] = np.nan
+        if self.features is not None and encoded is not None:
+            self._store_features(roi, encoded, needed)
+        self.store.write(roi.write, answers)
+        model_px = roi.write.size.area * plan.frame.stride_px**2
+        return FinishedPiece(map=PROBABILITY.name, cells=roi.write, values=answers, model_px=model_px)
 
-def _store(sink: FeatureSink | None, roi: Roi, encoded: FloatArray | None, needed: BoolArray, engine: Engine) -> None:
-    """Store the features of the native cells of which any dense cell is needed."""
-    if sink is None or encoded is None:
-        return
-    of_native = any_of_blocks(needed, roi.block)
-    rows, columns = of_native.shape
-    encoded = encoded[:, :rows, :columns]
-    if np.isnan(encoded[:, of_native]).any():
-        raise _no_numbers(engine)
-    encoded[:, ~of_native] = np.nan
-    sink.write(Region(roi.write.x // roi.block, roi.write.y // roi.block, columns, rows), encoded)
+    def _store_features(self, roi: Roi, encoded: FloatArray, needed: BoolArray) -> None:
+        """Store the features of the native cells of which any dense cell is needed."""
+        assert self.features is not None
+        of_native = any_of_blocks(needed, roi.block)
+        rows, columns = of_native.shape
+        encoded = encoded[:, :rows, :columns]
+        if np.isnan(encoded[:, of_native]).any():
+            raise _no_numbers(self.engine)
+        encoded[:, ~of_native] = np.nan
+        self.features.write(roi.write.coarse(roi.block), encoded)
 
 
 def _no_room(engine: Engine) -> DeviceError:

@@ -7,10 +7,11 @@ built from that metadata, so that a default, its range and its explanation are w
 from __future__ import annotations
 
 from napari_metastasis.settings._core import Setting, check, setting_of
+from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import EvaluationSettings
 from napari_metastasis.settings.lesions import DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
-from napari_metastasis.settings.refine import NOT_REFINED, RefineSettings
+from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
 from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
@@ -21,7 +22,6 @@ from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, T
 __all__ = [
     "DEFAULT_MODEL",
     "MOST_READING_THREADS",
-    "NOT_REFINED",
     "AugmentSettings",
     "CohortSampleSettings",
     "CohortSettings",
@@ -30,6 +30,7 @@ __all__ = [
     "GridSettings",
     "MiningSettings",
     "NetworkSettings",
+    "PassSettings",
     "PatchSampleSettings",
     "PyramidSettings",
     "RefineSettings",

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._passes import PassSettings
 
-__all__ = ["NOT_REFINED", "RefineSettings"]
+__all__ = ["RefineSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefineSettings:
+class RefineSettings(PassSettings):
     """Whether neighbouring patches have a say in each other's answers, and how much of it."""
+
+    SWITCH: ClassVar[str] = "refine"
+    SHARE: ClassVar[str] = "refined_share"
+    KEEP: ClassVar[str] = "keep_features"
 
     refine: bool = setting(False, "Refine the map: an LSTM reads every patch together with its neighbours.")
     refined_share: float = setting(
@@ -28,12 +34,3 @@ class RefineSettings:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         check(self)
-
-    @property
-    def encodes(self) -> bool:
-        """Return whether a scan hands out encoded patches, to be refined now or later."""
-        return self.refine or self.keep_features
-
-
-#: Nothing is refined or kept for it: scans that are looked at once, such as those that are mined.
-NOT_REFINED = RefineSettings(keep_features=False)

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.models import (
+    Detector,
     InitialWeights,
-    Model,
     ModelSpec,
     RefinerSpec,
     begin_with,
     build_network,
     find_architecture,
-    save_checkpoint,
-    save_refiner,
+    save_model,
 )
 from napari_metastasis.sampling.crops import GridCrop
 from napari_metastasis.settings import AugmentSettings, GridSettings, SpatialTrainSettings
@@ -48,7 +47,7 @@ class RefinerJob:
     """
 
     name: str
-    model: Model
+    model: Detector
     grid: GridSettings
     dense_coefficient: int
 
@@ -75,7 +74,7 @@ class RefinerJob:
     def store(self, module: PatchTraining, weights: Path, card: dict[str, Any]) -> None:
         """Store the refiner."""
         assert isinstance(module, SpatialTraining)
-        save_refiner(weights, module.finished.spatial, card)
+        save_model(weights, module.finished.spatial, module.finished.spatial.spec, card)
 
 
 @dataclass(frozen=True)
@@ -131,10 +130,10 @@ class EncoderJob:
         of_encoder = weights.with_name(f"{self.encoder.name}.safetensors")
         # What was measured was measured on the refiner's answers.
         told = {name: value for name, value in card.items() if not name.startswith("validation_")}
-        digest = save_checkpoint(of_encoder, network, self.encoder, told)
+        digest = save_model(of_encoder, network, self.encoder, told)
         spatial = module.finished.spatial
         spatial.spec = replace(spatial.spec, encoder_sha256=digest)
-        save_refiner(weights, spatial, card)
+        save_model(weights, spatial, spatial.spec, card)
 
     def _untrained(self) -> RefinerSpec:
         return _spec(self.name, self.encoder, "", self.grid, self.dense_coefficient)

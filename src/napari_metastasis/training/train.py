@@ -12,7 +12,7 @@ import torch
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import TrainingError
-from napari_metastasis.models import InitialWeights, ModelSpec, check_name, find_architecture, save_checkpoint
+from napari_metastasis.models import InitialWeights, ModelSpec, check_name, find_architecture, save_model
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.resume import resume_slides, write_slides
 from napari_metastasis.settings import AugmentSettings, TrainSettings
@@ -73,7 +73,7 @@ class _PatchJob:
             "initial": None if initial is None else initial.name,
             "initial_sha256": None if initial is None else initial.sha256,
         }
-        save_checkpoint(weights, module.finished_network(), self.spec, {**card, **began})
+        save_model(weights, module.finished_network(), self.spec, {**card, **began})
 
 
 def train_scannet(

@@ -25,19 +25,14 @@ from napari_metastasis.evaluation import (
     score_slides,
 )
 from napari_metastasis.evaluation.cohort_lesions import slide_reference
-from napari_metastasis.models import Model, Refiner
-from napari_metastasis.settings import (
-    NOT_REFINED,
-    DetectionSettings,
-    EvaluationSettings,
-    RefineSettings,
-    ScanSettings,
-    SlideSettings,
-    TissueSettings,
-)
+from napari_metastasis.models import ScanModels
+from napari_metastasis.settings import EvaluationSettings, SlideSettings
+from napari_metastasis.tasks import find_task
+from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.batch import FailedSlide, ProgressBar, ScannedSlide, in_parts, scan_cohort
+from napari_metastasis.workflows.scan_job import ScanJob
 
-__all__ = ["CohortEvaluation", "evaluate_cohort", "evaluation_output", "split_to_evaluate"]
+__all__ = ["CohortEvaluation", "evaluate_cohort", "evaluation_output", "report_folder", "split_to_evaluate"]
 
 #: Layouts in which a tumour slide may lack outlines on purpose.
 _MAY_LACK_OUTLINES = ("file", "camelyon17")
@@ -49,24 +44,18 @@ class CohortEvaluation:
 
     Attributes
     ----------
-    scan, tissue, detection
-        How slides are scanned. Detections are those at the detection threshold.
+    job
+        How slides are scanned, on the first of them. Detections are those at its detection threshold.
     scoring
         How they are scored.
     own_mpp
         Whether each slide's own pixel size turns distances into pixels, or that of ``scoring`` for all, as in the
         challenge.
-    refiner, refine
-        What refines the maps, if anything.
     """
 
-    scan: ScanSettings
-    tissue: TissueSettings
-    detection: DetectionSettings
+    job: ScanJob
     scoring: EvaluationSettings
     own_mpp: bool = True
-    refiner: Refiner | None = None
-    refine: RefineSettings = NOT_REFINED
 
 
 def split_to_evaluate(cohort: Cohort) -> Split:
@@ -82,9 +71,15 @@ def evaluation_output(cohort: Path, model: str) -> Path:
     return cohort.parent / f"{name}-{model}.evaluation"
 
 
+def report_folder(folder: Path, job: ScanJob) -> Path:
+    """Return where the report goes in the folder of an evaluation: apart for each kind of map that it is read from."""
+    made = [find_task(one.task).writes for one in job.passes if one.settings.wanted]
+    return folder / "-".join(["report", *made])
+
+
 def evaluate_cohort(
     cohort: Cohort,
-    model: Model,
+    models: ScanModels,
     how: CohortEvaluation,
     *,
     split: Split,
@@ -100,7 +95,7 @@ def evaluate_cohort(
 
     Parameters
     ----------
-    cohort, model, how
+    cohort, models, how
         What to measure, on what.
     split
         Slides of the cohort.
@@ -141,16 +136,13 @@ def evaluate_cohort(
     outcomes: list[SlideOutcome] = []
     with (
         bar(f"Scanning {len(truths)} slides") as progress,
+        EngineCache(lambda _: models) as engines,
         closing(
             scan_cohort(
                 [slide for slide in slides if slide.name in truths],
-                model,
-                scan=how.scan,
-                tissue=how.tissue,
-                detection=how.detection,
-                refiner=how.refiner,
-                refine=how.refine,
+                how.job,
                 output=output,
+                engines=engines,
                 progress=progress,
                 should_stop=should_stop,
             )
@@ -166,7 +158,7 @@ def evaluate_cohort(
     if not outcomes:
         why = f": {left_out[-1].slide}, for one: {left_out[-1].why}" if left_out else "; mark some in the cohort"
         raise EvaluationError(f"expected {split} slides to score in {cohort.origin}, got none{why}")
-    return score_slides(outcomes, scoring, left_out=left_out, measured=_measured(cohort, model, how, split))
+    return score_slides(outcomes, scoring, left_out=left_out, measured=_measured(cohort, models, how, split))
 
 
 def _choose(cohort: Cohort, split: Split, scoring: EvaluationSettings) -> tuple[list[CohortSlide], list[LeftOut]]:
@@ -235,31 +227,33 @@ def _detections(scanned: ScannedSlide) -> SlideDetections:
     )
 
 
-def _measured(cohort: Cohort, model: Model, how: CohortEvaluation, split: Split) -> dict[str, Any]:
+def _measured(cohort: Cohort, models: ScanModels, how: CohortEvaluation, split: Split) -> dict[str, Any]:
     """Return what the report says about where the figures come from."""
+    job, detector = how.job, models.detector
     return {
-        "model": model.spec.name,
-        "weights_sha256": model.weights_sha256,
+        "model": detector.name,
+        "weights_sha256": detector.weights_sha256,
         "cohort": str(cohort.origin),
         "layout": cohort.layout,
         "split": split,
-        **_refined(how),
-        "dense_coefficient": how.scan.dense_coefficient,
-        "augment_views": how.scan.augment_views,
-        "detection_threshold": how.detection.threshold,
-        "nms_radius_um": how.detection.nms_radius_um,
-        "opening_um": how.detection.opening_um,
+        **_passes_made(job, models),
+        "dense_coefficient": job.scan.dense_coefficient,
+        "augment_views": job.scan.augment_views,
+        "detection_threshold": job.detection.threshold,
+        "nms_radius_um": job.detection.nms_radius_um,
+        "opening_um": job.detection.opening_um,
     }
 
 
-def _refined(how: CohortEvaluation) -> dict[str, Any]:
-    if how.refiner is None or not how.refine.refine:
-        return {}
-    return {
-        "refiner": how.refiner.spec.name,
-        "refiner_sha256": how.refiner.weights_sha256,
-        "refined_share": how.refine.refined_share,
-    }
+def _passes_made(job: ScanJob, models: ScanModels) -> dict[str, Any]:
+    """Return what the report says of the passes that detections are read from: ``refiner`` and so on."""
+    told: dict[str, Any] = {}
+    for request in job.passes:
+        if request.settings.wanted:
+            task, model = find_task(request.task), models.others[request.task]
+            told |= {task.noun: model.name, f"{task.noun}_sha256": model.weights_sha256}
+            told[f"{task.writes}_share"] = request.settings.share
+    return told
 
 
 def _stop_if(should_stop: Callable[[], bool]) -> None:

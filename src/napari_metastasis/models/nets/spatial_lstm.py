@@ -9,14 +9,15 @@ places and not in points.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_metastasis.errors import ModelError
+from napari_metastasis.models.card import read_contract
 
 __all__ = ["ORDERS", "RefinerSpec", "SpatialNetwork"]
 
@@ -62,6 +63,9 @@ class RefinerSpec:
     dense_coefficient
         The one that it was trained at.
     """
+
+    #: The task of its models.
+    task: ClassVar[str] = "refine"
 
     name: str
     encoder: str
@@ -129,12 +133,7 @@ class RefinerSpec:
         ModelError
             If a field is missing, unknown or of the wrong kind.
         """
-        kinds = {each.name: type(values.get(each.name)).__name__ for each in fields(cls)}
-        wrong = [each.name for each in fields(cls) if kinds[each.name] != each.type]
-        if wrong or (unknown := sorted(set(values) - set(kinds))):
-            what = f"{', '.join(wrong)} missing or of another kind" if wrong else f"also {', '.join(unknown)}"
-            raise ModelError(f"expected a refiner's card with {', '.join(kinds)}, got {what}; correct its card")
-        return cls(**values)
+        return read_contract(cls, values, "refiner")
 
 
 class SpatialNetwork(nn.Module):

@@ -16,7 +16,7 @@ import torch
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import DeviceError, MissingDependencyError, SettingsError
-from napari_metastasis.models import Model, Refiner
+from napari_metastasis.models import Detector, Encoder, Model
 from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array, computes_bfloat16, resolve_devices
 from napari_metastasis.scanning.engines.openvino import OpenVinoEngine, has_openvino, openvino_precisions
 from napari_metastasis.scanning.engines.torch import TorchEngine
@@ -39,17 +39,17 @@ class ChosenEngine:
         To be closed by whoever asked for it.
     roi_px
         Side of a read window, in model pixels.
-    refiner_sha256
-        Weights of the refiner whose features it hands out; empty where it hands out none.
+    reader_sha256
+        Weights of the model whose features it hands out; empty where it hands out none.
     """
 
     engine: Engine
     roi_px: int
-    refiner_sha256: str = ""
+    reader_sha256: str = ""
 
-    def encodes_for(self, refiner: Refiner | None) -> bool:
-        """Return whether it hands out what a refiner reads; nothing has to be handed out for ``None``."""
-        return refiner is None or self.refiner_sha256 == refiner.weights_sha256
+    def encodes_for(self, reader: Model | None) -> bool:
+        """Return whether it hands out what a model reads; nothing has to be handed out for ``None``."""
+        return reader is None or self.reader_sha256 == reader.weights_sha256
 
 
 def default_cache_path() -> Path:
@@ -58,13 +58,12 @@ def default_cache_path() -> Path:
 
 
 def choose_engine(
-    model: Model,
+    model: Detector,
     settings: ScanSettings,
     *,
-    refiner: Refiner | None = None,
+    reader: Model | None = None,
     preferred_precision: str | None = None,
     tuning: TuningSettings = _TUNING,
-    cache_path: Path | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> ChosenEngine:
     """Return the engine for a scan; what the settings leave open is measured once and remembered.
@@ -75,15 +74,14 @@ def choose_engine(
         To run, at the settings' dense coefficient.
     settings
         ``device``, ``engine``, ``precision``, ``roi_px`` and ``dense_coefficient`` are used.
-    refiner
-        Its features are handed out with every answer, which costs next to nothing; ``None`` for answers alone.
+    reader
+        A model of a later pass: what it reads of the network's features is handed out with every answer, which costs
+        next to nothing; ``None`` for answers alone.
     preferred_precision
         Taken where the settings leave the precision open and this machine computes it in hardware, even if another is
         faster: the one of a scan that goes on.
     tuning
         How it is measured.
-    cache_path
-        File of earlier measurements; ``None`` takes :func:`default_cache_path`.
     should_stop
         Asked now and then while it is measured.
 
@@ -108,17 +106,18 @@ def choose_engine(
             raise SettingsError(f"expected device cpu for engine openvino, got {settings.device}; choose --device cpu")
         devices, kind = ("cpu",), "cpu"
 
-    encodes = "" if refiner is None else refiner.weights_sha256
-    block = 1 if refiner is None else settings.dense_coefficient
+    layer = None if reader is None else reader.feature_layer(model)
+    encodes = "" if reader is None else reader.weights_sha256
+    block = 1 if reader is None else settings.dense_coefficient
 
     def build(way: Candidate) -> Engine:
         alpha = settings.dense_coefficient
-        network = model.dense(alpha) if refiner is None else refiner.encoder(model, alpha)
+        network = model.dense(alpha) if layer is None else Encoder(model.dense(alpha), layer, alpha)
         if way.engine == "openvino":
             return OpenVinoEngine(network, precision=way.precision)
         return TorchEngine(network, devices=devices, precision=way.precision)
 
-    cache = TuningCache(default_cache_path() if cache_path is None else cache_path)
+    cache = TuningCache(default_cache_path())
     if settings.precision == "auto" and preferred_precision is not None:
         settings = _keeping(preferred_precision, model, settings, devices, cache)
     fixed = (settings.engine, settings.precision)
@@ -141,7 +140,7 @@ def choose_engine(
 
 
 def _keeping(
-    precision: str, model: Model, settings: ScanSettings, devices: tuple[str, ...], cache: TuningCache
+    precision: str, model: Detector, settings: ScanSettings, devices: tuple[str, ...], cache: TuningCache
 ) -> ScanSettings:
     """Return settings that come to ``precision`` where this machine has it."""
     tuned = cache.get(_key(model, settings, devices))
@@ -181,7 +180,7 @@ def _windows(settings: ScanSettings, kind: str, patch_px: int, stride_px: int, b
     return {patch_px + (each - 1) * stride_px: each * stride_px for each in cells}
 
 
-def _reference(model: Model, settings: ScanSettings, device: str) -> Callable[[UInt8Array], FloatArray]:
+def _reference(model: Detector, settings: ScanSettings, device: str) -> Callable[[UInt8Array], FloatArray]:
     """Return the float32 answers that a reduced precision is compared with."""
 
     def answers(image: UInt8Array) -> FloatArray:
@@ -204,7 +203,7 @@ def _remembered(tuned: Tuned | None, build: Callable[[Candidate], Engine]) -> En
         return None
 
 
-def _key(model: Model, settings: ScanSettings, devices: tuple[str, ...]) -> str:
+def _key(model: Detector, settings: ScanSettings, devices: tuple[str, ...]) -> str:
     """Return a name for everything that a measurement depends on."""
     conditions = {
         "machine": [platform.node(), platform.machine(), platform.processor(), os.cpu_count()],

@@ -1,55 +1,64 @@
-"""Two maps of one slide in one: the scan's own answers, and refined ones on coarser cells."""
+"""Several maps of one slide in one: the scan's own answers, and those of the passes after it, each with its share."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.geometry import HeatmapFrame, Region, repeat_blocks
+from napari_metastasis.scanning.maps.kinds import MapValues
 
-__all__ = ["blend"]
+__all__ = ["blend", "blend_all"]
 
 FloatArray = npt.NDArray[np.float32]
 
 
 def blend(
-    raw: FloatArray,
-    frame: HeatmapFrame,
-    refined: FloatArray,
-    native: HeatmapFrame,
-    share: float,
-    cells: Region | None = None,
+    scanned: FloatArray, frame: HeatmapFrame, other: MapValues, share: float, cells: Region | None = None
 ) -> FloatArray:
-    """Return probabilities on the scan's cells: its own answers, and that of the native cell that each lies in.
+    """Return probabilities on the scan's cells: its own answers, and that of the other map's cell that each lies in.
 
-    A native cell is a square of whole cells, whose middle is its own. Nothing is interpolated: what is highest in the
-    refined map is as high in the blend.
+    A cell of the other map is a square of whole cells, whose middle is its own. Nothing is interpolated: what is
+    highest in the other map is as high in the blend.
 
     Parameters
     ----------
-    raw
+    scanned
         float32, (rows, columns) of ``cells``, NaN where nothing was scanned: there, the blend is NaN as well.
     frame
         Of the scan's cells.
-    refined
-        float32, (rows, columns) of the whole refined map, NaN where there is none: there, the scan's answer counts.
-    native
-        Of the refined map's cells.
+    other
+        The whole of another map, NaN where there is none: there, the scan's answer counts.
     share
-        Of the refined probability, 0 to 1.
+        Of the other map, 0 to 1.
     cells
-        The part of the scan's map that ``raw`` holds; ``None`` for all of it.
+        The part of the scan's map that ``scanned`` holds; ``None`` for all of it.
     """
     if share == 0:
-        return raw.copy()
+        return scanned.copy()
     cells = Region.of(frame.cells) if cells is None else cells
-    block = native.stride_px // frame.stride_px
-    rows, columns = np.arange(cells.y, cells.bottom) // block, np.arange(cells.x, cells.right) // block
-    blended = refined[rows[:, None], columns]
-    unrefined = np.isnan(blended)
+    blended: FloatArray = repeat_blocks(other.values, frame.block_in(other.frame), cells)
+    missing = np.isnan(blended)
     if share != 1:
         blended *= np.float32(share)
-        blended += np.float32(1 - share) * raw
-    blended[np.isnan(raw)] = np.nan
-    np.copyto(blended, raw, where=unrefined)
+        blended += np.float32(1 - share) * scanned
+    blended[np.isnan(scanned)] = np.nan
+    np.copyto(blended, scanned, where=missing)
     return blended
+
+
+def blend_all(scanned: FloatArray, frame: HeatmapFrame, others: Sequence[tuple[MapValues, float]]) -> FloatArray:
+    """Return probabilities on the scan's cells, each further map taking its share of what came before it.
+
+    Parameters
+    ----------
+    scanned, frame
+        The scan's own map: (rows, columns) float32, and where its cells lie. Not copied where there is no other.
+    others
+        The maps of the passes after it, in their order, each with its share.
+    """
+    for other, share in others:
+        scanned = blend(scanned, frame, other, share)
+    return scanned

@@ -1,4 +1,4 @@
-"""How a heatmap lies on disk: names, attributes and levels of its OME-Zarr folder."""
+"""How a map lies on disk: names, attributes and levels of its OME-Zarr folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from zarr.codecs import ZstdCodec
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Affine1D, HeatmapFrame, ModelFrame, Size
+from napari_metastasis.scanning.maps.kinds import PROBABILITY, MapKind
 from napari_metastasis.storage import storage_errors
 
 __all__ = [
     "CHUNK_CELLS",
     "HEATMAP_VERSION",
+    "MapHeader",
     "create",
     "digest",
     "holds_chunks",
@@ -49,6 +51,29 @@ _COARSEST_CELLS = CHUNK_CELLS
 
 #: Name under which the group keeps what OME-Zarr has no place for.
 _OWN = "napari_metastasis"
+
+#: Maps of earlier versions do not say what they are: those with this key in their identity are refined ones.
+_REFINED_KEY = "refined_version"
+_REFINED = MapKind(name="refined", title="Refined probability", stem="refined")
+
+
+@dataclass(frozen=True, slots=True)
+class MapHeader:
+    """What is known of a stored map before its values are read.
+
+    Attributes
+    ----------
+    kind
+        What it is.
+    frame
+        Where its cells lie.
+    identity
+        Everything that decides its values, as plain values.
+    """
+
+    kind: MapKind
+    frame: HeatmapFrame
+    identity: Mapping[str, Any]
 
 
 def level_path(path: Path, level: int) -> Path:
@@ -106,10 +131,15 @@ def _multiscales(frame: HeatmapFrame, levels: int) -> list[dict[str, Any]]:
     ]
 
 
-def _attributes(frame: HeatmapFrame, identity: Mapping[str, Any], levels: int) -> dict[str, Any]:
+def _attributes(header: MapHeader) -> dict[str, Any]:
     return {
-        "ome": {"version": "0.5", "multiscales": _multiscales(frame, levels)},
-        _OWN: {"heatmap_version": HEATMAP_VERSION, "frame": asdict(frame), "identity": dict(identity)},
+        "ome": {"version": "0.5", "multiscales": _multiscales(header.frame, levels=1)},
+        _OWN: {
+            "heatmap_version": HEATMAP_VERSION,
+            "map": header.kind.to_json(),
+            "frame": asdict(header.frame),
+            "identity": dict(header.identity),
+        },
     }
 
 
@@ -127,8 +157,8 @@ def _create_level(group: zarr.Group, level: int, shape: tuple[int, int]) -> zarr
     )
 
 
-def create(path: Path, frame: HeatmapFrame, identity: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Make an empty heatmap unless something lies at ``path`` already; it appears whole, or not at all.
+def create(path: Path, header: MapHeader) -> tuple[Path, ...]:
+    """Make an empty map unless something lies at ``path`` already; it appears whole, or not at all.
 
     Returns
     -------
@@ -146,8 +176,8 @@ def create(path: Path, frame: HeatmapFrame, identity: Mapping[str, Any]) -> tupl
     with storage_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            group = zarr.create_group(store=partial, zarr_format=3, attributes=_attributes(frame, identity, levels=1))
-            _create_level(group, 0, frame.cells.shape)
+            group = zarr.create_group(store=partial, zarr_format=3, attributes=_attributes(header))
+            _create_level(group, 0, header.frame.cells.shape)
             os.rename(partial, path)
         except BaseException as error:
             # Another scan may have been faster; the caller then meets its lock.
@@ -168,8 +198,8 @@ def remove(made: tuple[Path, ...]) -> None:
             folder.rmdir()
 
 
-def read_header(path: Path) -> tuple[HeatmapFrame, Mapping[str, Any]]:
-    """Return the frame and the identity of a stored heatmap.
+def read_header(path: Path) -> MapHeader:
+    """Return what is known of a stored map.
 
     Raises
     ------
@@ -186,7 +216,9 @@ def read_header(path: Path) -> tuple[HeatmapFrame, Mapping[str, Any]]:
             )
         stored = own["frame"]
         model = ModelFrame(**{**stored["model"], "size": Size(**stored["model"]["size"])})
-        return HeatmapFrame(model=model, patch_px=stored["patch_px"], stride_px=stored["stride_px"]), own["identity"]
+        frame = HeatmapFrame(model=model, patch_px=stored["patch_px"], stride_px=stored["stride_px"])
+        earlier = (_REFINED if _REFINED_KEY in own["identity"] else PROBABILITY).to_json()
+        return MapHeader(MapKind.from_json(own.get("map", earlier)), frame, own["identity"])
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"expected a heatmap at {path}, got something else; choose another folder") from error
 

@@ -1,12 +1,13 @@
-"""Refinement: encoded patches in, probabilities that know their neighbours out. The slide is not read again.
+"""Refinement: encoded patches in, probabilities that know their neighbours out (Zheng et al. 2022).
 
-A map is refined block by block. Grids lie on lattices anchored at cell (0, 0), every phase of the step having one, so
-that a cell's answer is the mean over the same grids wherever blocks and ROIs begin.
+Grids lie on lattices anchored at cell (0, 0), every phase of the step having one, so that a cell's answer is the mean
+over the same grids wherever blocks and ROIs begin.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,103 +15,108 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_metastasis.geometry import HeatmapFrame, Point, Region
-from napari_metastasis.models import RefinerSpec, SpatialNetwork
+from napari_metastasis.geometry import SYMMETRIES
+from napari_metastasis.models import Model, Refiner, SpatialNetwork
 from napari_metastasis.scanning.engines.torch import device_errors
-from napari_metastasis.scanning.passes.views import turn, turn_back
-from napari_metastasis.scanning.plan import BoolArray
+from napari_metastasis.scanning.maps.kinds import MapKind
+from napari_metastasis.scanning.passes.base import FEATURES
+from napari_metastasis.scanning.passes.following import BlockShape, FollowingPass
+from napari_metastasis.settings import PassSettings, ScanSettings
 
-__all__ = ["BlockRefiner", "RefinePlan", "plan_refinement", "refine_features"]
+__all__ = ["REFINED", "RefinePass", "refine_features"]
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Side of a block in native cells, rounded to whole grids: about an ROI.
-_BLOCK_CELLS = 64
+#: Version of refined answers: to be raised when a change of this program changes one by more than rounding.
+_REFINED_VERSION = 1
 #: Grids that are read together: bounds memory, and keeps their states in a processor's cache.
 _TOGETHER = 512
 
-
-@dataclass(frozen=True, slots=True)
-class RefinePlan:
-    """What of a map is to be refined, in which order, and what each piece waits for.
-
-    Attributes
-    ----------
-    frame
-        Of native cells.
-    blocks
-        In the order of their distance from the focus. No cell lies in two of them.
-    needed
-        bool, (rows, columns): cells that are to be refined.
-    expected
-        bool, (rows, columns): cells whose features have a say, or may have.
-    halo_cells
-        How far around a block features are read.
-    """
-
-    frame: HeatmapFrame
-    blocks: tuple[Region, ...]
-    needed: BoolArray = field(repr=False, compare=False)
-    expected: BoolArray = field(repr=False, compare=False)
-    halo_cells: int
-
-    def around(self, block: Region) -> Region:
-        """Return the cells whose features a block needs; they may reach past the map."""
-        return block.grown(self.halo_cells)
-
-    def waits_for(self, block: Region) -> tuple[Region, BoolArray]:
-        """Return the cells around a block that lie on the map, and which of them have to be encoded first."""
-        inside = self.around(block).intersection(Region.of(self.frame.cells))
-        return inside, self.expected[inside.slices]
+#: The map that a refiner writes.
+REFINED = MapKind(name="refined", title="Refined probability", stem="refined")
 
 
-def plan_refinement(
-    frame: HeatmapFrame,
-    *,
-    wanted: Region,
-    tissue: BoolArray | None,
-    done: BoolArray,
-    focus: Point | None,
-    spec: RefinerSpec,
-) -> RefinePlan:
-    """Return which blocks are to be refined.
+class RefinePass(FollowingPass):
+    """A refiner's pass over the detector's features.
 
     Parameters
     ----------
-    frame
-        Of native cells.
-    wanted
-        Cells asked for.
-    tissue
-        bool, (rows, columns): cells that show tissue; ``None`` takes them all.
-    done
-        bool, (rows, columns): cells that are refined already.
-    focus
-        Level-0 location to begin at; ``None`` begins at the middle of ``wanted``.
-    spec
-        The refiner.
+    refiner
+        What refines. It is left as it is.
     """
-    shows = np.ones(frame.cells.shape, np.bool_) if tissue is None else tissue
-    needed = np.zeros(frame.cells.shape, np.bool_)
-    needed[wanted.slices] = shows[wanted.slices] & ~done[wanted.slices]
-    side = max(1, round(_BLOCK_CELLS / spec.span_cells)) * spec.span_cells
-    # Whole squares of the lattice, also where the region cuts them: grids must not begin elsewhere for it.
-    squares = (
-        Region(part.x // side * side, part.y // side * side, side, side)
-        for part in wanted.split(side)
-        if needed[part.slices].any()
-    )
-    if focus is None:
-        middle = wanted.center
-    else:
-        cell = frame.cell_at(focus)
-        middle = Point(cell.x + 0.5, cell.y + 0.5)
-    blocks = sorted(squares, key=lambda block: (block.center.distance(middle), block.y, block.x))
-    # Beyond the reach of what is wanted nothing is encoded, and nothing is waited for.
-    expected = np.zeros(frame.cells.shape, np.bool_)
-    near = wanted.grown(spec.reach_cells).intersection(Region.of(frame.cells))
-    expected[near.slices] = shows[near.slices]
-    return RefinePlan(frame, tuple(blocks), needed, expected, spec.halo_cells)
+
+    writes, reads = REFINED, FEATURES
+
+    def __init__(self, refiner: Refiner) -> None:
+        self.refiner = refiner
+        self._network, self._device = refiner.network, "cpu"
+
+    @classmethod
+    def of(cls, model: Model, settings: PassSettings) -> Self:
+        """Return the pass of a refiner."""
+        del settings
+        assert isinstance(model, Refiner)
+        return cls(model)
+
+    @property
+    def reach_cells(self) -> int:
+        """Return how far from a cell the farthest patch lies that has a say in its answer."""
+        return self.refiner.spec.reach_cells
+
+    @property
+    def shape(self) -> BlockShape:
+        """Return whole grids, and as much around them as grids reach."""
+        spec = self.refiner.spec
+        return BlockShape(span_cells=spec.span_cells, halo_cells=spec.halo_cells, reach_cells=spec.reach_cells)
+
+    @property
+    def decides(self) -> Mapping[str, Any]:
+        """Return the refiner's name and weights."""
+        return {
+            "refined_version": _REFINED_VERSION,
+            "refiner": self.refiner.name,
+            "refiner_sha256": self.refiner.weights_sha256,
+        }
+
+    def notes(self, settings: ScanSettings) -> tuple[str, ...]:
+        """Say so where the refiner was trained at another dense coefficient."""
+        trained = self.refiner.spec.dense_coefficient
+        if trained == settings.dense_coefficient:
+            return ()
+        return (
+            f"expected dense coefficient {trained}, which {self.refiner.name} was trained at, got "
+            f"{settings.dense_coefficient}: it refines less well; scan with --dense-coefficient {trained}",
+        )
+
+    def begin(self, device: str) -> None:
+        """Place the network on a device."""
+        self._device = device
+        with device_errors(device, "float32"):
+            self._network = self.refiner.network if device == "cpu" else _moved(self.refiner.network, device)
+
+    def answer(self, values: FloatArray) -> FloatArray:
+        """Return the refined probabilities of a block, averaged over its views.
+
+        Parameters
+        ----------
+        values
+            float32, (views, rows + 2 halo, columns + 2 halo, F), as they lie on the slide.
+
+        Raises
+        ------
+        DeviceMemoryError, DeviceError
+            If the device fails.
+        """
+        total: npt.NDArray[np.float64] | None = None
+        for view, seen in zip(SYMMETRIES, values, strict=False):
+            # Each view's grids are turned like its patches, as if the whole slide had been.
+            with device_errors(self._device, "float32"):
+                placed = torch.from_numpy(view.apply(seen)).to(self._device)
+                answers = refine_features(self._network, placed).cpu().numpy()
+            back = view.undo(answers)
+            total = back.astype(np.float64) if total is None else total + back
+        assert total is not None  # there is at least one view
+        return np.asarray(total / len(values), np.float32)
 
 
 @torch.inference_mode()
@@ -147,52 +153,6 @@ def refine_features(network: SpatialNetwork, features: Tensor) -> Tensor:
     whole = mean.view(step, step, side, side).permute(2, 0, 3, 1).reshape(side * step, side * step)
     halo = spec.halo_cells
     return whole[halo : len(whole) - halo, halo : len(whole) - halo]
-
-
-class BlockRefiner:
-    """Refines blocks on one device.
-
-    Parameters
-    ----------
-    network
-        The refiner. It is left as it is.
-    device
-        As torch takes it.
-
-    Raises
-    ------
-    DeviceError
-        If the device does not take it.
-    """
-
-    def __init__(self, network: SpatialNetwork, device: str) -> None:
-        self.device = device
-        with device_errors(device, "float32"):
-            self._network = network if device == "cpu" else _moved(network, device)
-
-    def refine(self, features: FloatArray) -> FloatArray:
-        """Return the probabilities of a block, float32 (rows, columns), averaged over its views.
-
-        Parameters
-        ----------
-        features
-            float32, (views, rows + 2 halo, columns + 2 halo, F), as they lie on the slide.
-
-        Raises
-        ------
-        DeviceMemoryError, DeviceError
-            If the device fails.
-        """
-        total: npt.NDArray[np.float64] | None = None
-        for view, seen in enumerate(features):
-            # Each view's grids are turned like its patches, as if the whole slide had been.
-            with device_errors(self.device, "float32"):
-                placed = torch.from_numpy(turn(seen, view)).to(self.device)
-                answers = refine_features(self._network, placed).cpu().numpy()
-            back = turn_back(answers, view)
-            total = back.astype(np.float64) if total is None else total + back
-        assert total is not None  # there is at least one view
-        return np.asarray(total / len(features), np.float32)
 
 
 def _moved(network: SpatialNetwork, device: str) -> SpatialNetwork:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_metastasis.models import (
+    Detector,
     Encoder,
-    Model,
     ModelSpec,
     PatchNetwork,
     RefinerSpec,
@@ -31,7 +31,7 @@ class FixedEncoder(nn.Module):
         Of the scans that are to be refined.
     """
 
-    def __init__(self, model: Model, dense_coefficient: int) -> None:
+    def __init__(self, model: Detector, dense_coefficient: int) -> None:
         super().__init__()
         layer = feature_layer(model.network.classifier, model.spec.tumour_class, None)
         self.encoder = Encoder(model.dense(dense_coefficient), layer, dense_coefficient)

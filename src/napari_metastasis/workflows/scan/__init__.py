@@ -1,30 +1,52 @@
-"""A slide goes in; its heatmap, detections and lesions come out: what the command line and the viewer both run."""
+"""Scanning slides, from the job to the result folder."""
 
 from __future__ import annotations
 
+from napari_metastasis.workflows.engine_cache import EngineCache, ReadyEngine
 from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, cohort_output, scan_cohort
+from napari_metastasis.workflows.scan.job_models import load_job_models, settle_job
 from napari_metastasis.workflows.scan.overlay import overlay_picture
-from napari_metastasis.workflows.scan.prepare import check_refiner, prepare_scan
+from napari_metastasis.workflows.scan.prepare import check_passes, prepare_scan
 from napari_metastasis.workflows.scan.prepared import PreparedScan
-from napari_metastasis.workflows.scan.refinement import latest_refined
-from napari_metastasis.workflows.scan.result_folder import default_output, heatmap_path, scan_identity
+from napari_metastasis.workflows.scan.result_folder import (
+    EarlierResult,
+    default_output,
+    earlier_result,
+    heatmap_path,
+    scan_identity,
+    stored_scans,
+)
 from napari_metastasis.workflows.scan.results import ScanResult, write_results
-from napari_metastasis.workflows.scan.scan_slide import scan_slide
+from napari_metastasis.workflows.scan.runner import run_scan, scan_slide
+from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob, ScanStarted, Stage, pass_requests
 
 __all__ = [
+    "AtHand",
+    "EarlierResult",
+    "EngineCache",
     "FailedSlide",
+    "PassRequest",
     "PreparedScan",
+    "ReadyEngine",
+    "ScanJob",
     "ScanResult",
+    "ScanStarted",
     "ScannedSlide",
-    "check_refiner",
+    "Stage",
+    "check_passes",
     "cohort_output",
     "default_output",
+    "earlier_result",
     "heatmap_path",
-    "latest_refined",
+    "load_job_models",
     "overlay_picture",
+    "pass_requests",
     "prepare_scan",
+    "run_scan",
     "scan_cohort",
     "scan_identity",
     "scan_slide",
+    "settle_job",
+    "stored_scans",
     "write_results",
 ]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import CohortError, MetastasisError, ScanCancelledError, StorageError
-from napari_metastasis.models import Model, Refiner
-from napari_metastasis.scanning import choose_engine, never
-from napari_metastasis.settings import NOT_REFINED, DetectionSettings, RefineSettings, ScanSettings, TissueSettings
-from napari_metastasis.slides import open_slide
+from napari_metastasis.scanning import never
+from napari_metastasis.workflows.engine_cache import EngineCache
+from napari_metastasis.workflows.scan.job_models import settle_job
 from napari_metastasis.workflows.scan.results import ScanResult
-from napari_metastasis.workflows.scan.scan_slide import scan_slide
+from napari_metastasis.workflows.scan.runner import scan_slide
+from napari_metastasis.workflows.scan_job import AtHand, ScanJob
 
 __all__ = ["PARTS_OF_A_SLIDE", "FailedSlide", "ProgressBar", "ScannedSlide", "cohort_output", "in_parts", "scan_cohort"]
 
@@ -48,20 +48,16 @@ def cohort_output(folder: Path, slide: CohortSlide) -> Path:
 
 
 def in_parts(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """Return what tells a bar that counts parts of slides of whole ones."""
+    """Convert a progress in whole slides to the bar's unit, parts of a slide."""
     return lambda done, total: progress(done * PARTS_OF_A_SLIDE, total * PARTS_OF_A_SLIDE)
 
 
 def scan_cohort(
     slides: Sequence[CohortSlide],
-    model: Model,
+    job: ScanJob,
     *,
-    scan: ScanSettings,
-    tissue: TissueSettings,
-    detection: DetectionSettings,
-    refiner: Refiner | None = None,
-    refine: RefineSettings = NOT_REFINED,
     output: Path,
+    engines: EngineCache | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Generator[ScannedSlide | FailedSlide]:
@@ -72,10 +68,14 @@ def scan_cohort(
 
     Parameters
     ----------
-    slides, model, scan, tissue, detection, refiner, refine
-        What to scan, and how; see :func:`~napari_metastasis.workflows.scan.scan_slide`.
+    slides
+        What to scan.
+    job
+        How; its slide, region and output are not looked at.
     output
         Folder that each slide gets its result folder in.
+    engines
+        Models and engines of earlier scans, if there are any.
     progress
         Called with (done, total) in parts of slides, :data:`PARTS_OF_A_SLIDE` each.
     should_stop
@@ -93,9 +93,12 @@ def scan_cohort(
     twice = [name for name, count in Counter(slide.name for slide in slides).items() if count > 1]
     if twice:
         raise CohortError(f"expected slides of different names, got {twice[0]} twice; rename one of them")
-    keeps = refiner if refine.encodes else None
-    chosen = choose_engine(model, scan, refiner=keeps, should_stop=should_stop)
-    try:
+    job = settle_job(job)
+    with ExitStack() as opened:
+        held = AtHand(engines=opened.enter_context(EngineCache()) if engines is None else engines)
+        # Before any slide: without a model or an engine there is nothing that a slide could be blamed for.
+        assert held.engines is not None
+        opened.enter_context(held.engines.use(job, should_stop))
         for number, slide in enumerate(slides):
 
             def report(done: int, total: int, before: int = number) -> None:
@@ -104,20 +107,8 @@ def scan_cohort(
                     progress(before * PARTS_OF_A_SLIDE + part, len(slides) * PARTS_OF_A_SLIDE)
 
             try:
-                with open_slide(slide.path, slide.mpp) as opened:
-                    result = scan_slide(
-                        opened,
-                        model,
-                        scan=scan,
-                        tissue=tissue,
-                        detection=detection,
-                        refiner=refiner,
-                        refine=refine,
-                        output=cohort_output(output, slide),
-                        chosen=chosen,
-                        progress=report,
-                        should_stop=should_stop,
-                    )
+                of_slide = job.on(slide.path, mpp=slide.mpp, output=cohort_output(output, slide))
+                result = scan_slide(of_slide, held, progress=report, should_stop=should_stop)
             except (ScanCancelledError, StorageError):
                 raise
             except (MetastasisError, OSError) as error:
@@ -131,5 +122,3 @@ def scan_cohort(
             yield ScannedSlide(slide, result)
             # Its heatmap is not held while the next slide is scanned.
             del result
-    finally:
-        chosen.engine.close()

@@ -1,92 +1,73 @@
-"""Everything that is settled before a scan begins: frame, tissue, engine, store and plan."""
+"""Everything that is settled before a scan begins: frame, tissue, engine, stores, plan and passes."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from napari_metastasis.errors import (
-    ModelError,
-    RefinementWarning,
-    RegionError,
-    ResolutionWarning,
-    ScanCancelledError,
-    StorageError,
-)
-from napari_metastasis.geometry import HeatmapFrame, Point, Region
-from napari_metastasis.models import Model, Refiner
+from napari_metastasis.errors import ModelError, PassWarning, ResolutionWarning, ScanCancelledError, StorageError
+from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.models import Detector, Model, ScanModels
 from napari_metastasis.scanning import (
-    BoolArray,
+    FEATURES,
+    PROBABILITY,
     ChosenEngine,
+    DenseScan,
     FeatureStore,
-    Heatmap,
-    any_of_blocks,
+    MapHeader,
+    MapStore,
+    Pass,
+    PassContext,
+    PreparedPass,
+    Wanted,
     choose_engine,
     never,
     plan_scan,
 )
-from napari_metastasis.settings import NOT_REFINED, RefineSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
+from napari_metastasis.tasks import find_task, resolve
+from napari_metastasis.workflows.engine_cache import ReadyEngine
+from napari_metastasis.workflows.scan.extent import Extent, on_slide
+from napari_metastasis.workflows.scan.job_models import feature_reader
 from napari_metastasis.workflows.scan.prepared import PreparedScan
-from napari_metastasis.workflows.scan.refinement import feature_path, prepare_refinement, refined_identity
 from napari_metastasis.workflows.scan.result_folder import (
     default_output,
+    feature_path,
     folder_for,
     heatmap_path,
     scan_identity,
     stored_precision,
 )
+from napari_metastasis.workflows.scan_job import ScanJob
 
-__all__ = ["check_refiner", "prepare_scan"]
+__all__ = ["check_passes", "prepare_scan"]
 
 
 def prepare_scan(
     slide: Slide,
-    model: Model,
+    job: ScanJob,
+    ready: ReadyEngine,
     *,
-    scan: ScanSettings,
-    tissue: TissueSettings,
-    refiner: Refiner | None = None,
-    refine: RefineSettings = NOT_REFINED,
-    region: Region | None = None,
-    focus: Point | None = None,
-    output: Path | None = None,
     mask: TissueMask | None = None,
-    chosen: ChosenEngine | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> PreparedScan:
     """Settle everything that a scan needs. Nothing is written unless all of it is in order.
 
     Parameters
     ----------
-    slide, model
-        To scan, and with what.
-    scan, tissue
-        How.
-    refiner
-        The refiner that was trained on the model's features; ``None`` where there is none, and none is asked for.
-    refine
-        Whether the map is refined, and encoded patches are kept.
-    region
-        Level-0 pixels to scan; ``None`` for the whole slide. Where it is refined, as much around it is encoded as has a
-        say in it; nothing outside is answered.
-    focus
-        Level-0 location to begin at; ``None`` for the middle.
-    output
-        Result folder; ``None`` for :func:`default_output`. Where it holds a heatmap of other settings, the results go
-        to a folder of their own inside.
+    slide
+        The open slide of the job.
+    job
+        What to do.
+    ready
+        The job's models, and an engine for them; it stays open when the scan is closed. Where the precision was left
+        open and the result folder holds a heatmap of another, an engine is made to go on with that.
     mask
         Where the tissue lies, if it was found with the same settings before; ``None`` to find it now.
-    chosen
-        The engine of an earlier scan with the same model, density, device, engine and precision, which saves making it
-        again; it stays open when the scan is closed. ``None`` to make one. Where the precision was left open and the
-        result folder holds a heatmap of another, an engine is made to go on with that.
     should_stop
         Asked while the tissue is being found, which takes long on a slide without a pyramid, and while engines are
         being measured.
@@ -96,7 +77,7 @@ def prepare_scan(
     RegionError
         If the region does not lie on the slide.
     ModelError
-        If the model does not allow the dense coefficient, or the refiner belongs to another model.
+        If the model does not allow the dense coefficient, or a pass lacks its model.
     SettingsError, DeviceError, MissingDependencyError
         If the device or the engine cannot be had.
     SlideError
@@ -110,224 +91,211 @@ def prepare_scan(
     -----
     ResolutionWarning
         If the slide is coarser than what the model was trained on.
-    RefinementWarning
-        If the refiner was trained at another dense coefficient, or what is kept for refining is damaged.
+    PassWarning
+        If a pass means less with these settings, or what is kept for it is damaged.
     """
-    notes = _notes(slide, model)
-    for text in notes:
-        warnings.warn(text, ResolutionWarning, stacklevel=2)
-    check_refiner(model, refiner, refine)
-    if refiner is not None and refine.refine and refiner.spec.dense_coefficient != scan.dense_coefficient:
-        trained = refiner.spec.dense_coefficient
-        text = (
-            f"expected dense coefficient {trained}, which {refiner.spec.name} was trained at, got "
-            f"{scan.dense_coefficient}: it refines less well; scan with --dense-coefficient {trained}"
-        )
-        warnings.warn(text, RefinementWarning, stacklevel=2)
-        notes = (*notes, text)
-    keeps = refiner if refine.encodes else None
-    where = _Where.of(slide, model, scan, region, keeps if refine.refine else None)
-    root = default_output(slide) if output is None else output
-    # An explicit precision is obeyed, whatever lies there.
-    going_on = stored_precision(root, scan_identity(slide, model, scan)) if scan.precision == "auto" else None
+    models = ready.models
+    detector = models.detector
+    passes = check_passes(job, models)
+    reader = feature_reader(job, models)
+    coarse = _coarse_slide(slide, detector)
+    about_passes = tuple(note for each in passes for note in each.notes(job.scan))
+    for kind, notes in ((ResolutionWarning, coarse), (PassWarning, about_passes)):
+        for note in notes:
+            warnings.warn(note, kind, stacklevel=2)
+    frame = _frame(slide, detector, job)
+    region = None if job.region is None else on_slide(job.region, slide)
+    extent = Extent.of(frame, job.scan.dense_coefficient, region, passes)
+    root = default_output(slide) if job.output is None else job.output
     with ExitStack() as on_error:
-        owns_engine = chosen is None or going_on not in (None, chosen.engine.precision) or not chosen.encodes_for(keeps)
-        if chosen is None or owns_engine:
-            chosen = choose_engine(model, scan, refiner=keeps, preferred_precision=going_on, should_stop=should_stop)
+        chosen, owns_engine = _engine(slide, job, ready, reader, root, should_stop)
+        if owns_engine:
             on_error.callback(chosen.engine.close)
         if mask is None:
             # Nothing runs on the engine yet, but readers share the machine's memory with it.
-            threads = reading_threads(scan.threads, beside_network=chosen.engine.device == "cpu")
-            mask = tissue_mask(slide, tissue, threads=threads, should_stop=should_stop)
+            threads = reading_threads(job.scan.threads, beside_network=chosen.engine.device == "cpu")
+            mask = tissue_mask(slide, job.tissue, threads=threads, should_stop=should_stop)
         if mask is None:
             raise ScanCancelledError("expected to find the tissue first, but the scan was stopped; start it again")
-        identity = scan_identity(slide, model, scan, precision=chosen.engine.precision)
-        folder = folder_for(root, identity)
-        heatmap = _open_heatmap(folder, where.frame, identity, is_default=output is None)
-        on_error.callback(heatmap.close)
-        shows = mask.over(where.frame) if scan.tissue_only else None
-        features = None if keeps is None else _open_features(folder, where, identity, keeps, scan, refine)
+        stores = _Stores.open(slide, job, detector, chosen, frame, root)
+        on_error.callback(stores.heatmap.close)
+        shows = mask.over(frame) if job.scan.tissue_only else None
+        features = None if reader is None else _open_features(stores, job, reader, extent)
         if features is not None:
             on_error.callback(features.close)
-        refinement = None
-        if features is not None and keeps is not None and refine.refine:
-            refinement = prepare_refinement(
-                keeps,
-                features,
-                folder=folder,
-                frame=where.native,
-                identity=refined_identity(identity, keeps, tissue if scan.tissue_only else None),
-                wanted=where.refined,
-                tissue=None if shows is None else any_of_blocks(shows, where.block),
-                focus=focus,
-                device="cpu" if chosen.engine.name == "openvino" else chosen.engine.device.partition(",")[0],
-            )
-            on_error.callback(refinement.close)
-        done, wanted = heatmap.done, where.asked
-        if refinement is not None and refinement.plan.blocks:
-            # Around the region patches are encoded, and their answers are nobody's question.
-            done |= where.beside()
-            done &= where.encoded(refinement.features)
-            wanted = where.scanned
-        plan = plan_scan(
-            where.frame,
-            wanted=wanted,
+        context = PassContext(
+            slide=slide,
+            detector=detector,
+            settings=job.scan,
+            folder=stores.folder,
+            identity=stores.identity,
+            frame=frame,
+            region=region,
+            focus=job.focus,
             tissue=shows,
-            done=done,
-            focus=focus,
+            tissue_settings=job.tissue if job.scan.tissue_only else None,
+            device="cpu" if chosen.engine.name == "openvino" else chosen.engine.device.partition(",")[0],
+            maps={PROBABILITY.name: stores.heatmap},
+            features=features,
+        )
+        prepared = _prepare_passes(passes, context, on_error)
+        wanted, done = extent.kept, stores.heatmap.done
+        if features is not None and _reads_features(passes, prepared):
+            wanted, done = extent.left_to_scan(done, features)
+        plan = plan_scan(
+            frame,
+            Wanted(cells=wanted, keep=extent.kept, tissue=shows, done=done, focus=job.focus),
             roi_px=chosen.roi_px,
             # Also where nobody takes the features: the network averages them.
-            block=where.block if chosen.refiner_sha256 else 1,
-            keep=where.asked,
+            block=extent.block if chosen.reader_sha256 else 1,
         )
         on_error.pop_all()
     return PreparedScan(
+        job=job,
         slide=slide,
-        model=model,
-        settings=scan,
-        frame=where.frame,
+        models=models,
         tissue=mask,
-        tissue_settings=tissue,
-        engine=chosen.engine,
-        roi_px=chosen.roi_px,
+        chosen=chosen,
         owns_engine=owns_engine,
-        heatmap=heatmap,
-        plan=plan,
-        region=region,
-        folder=folder,
-        notes=notes,
+        scan=DenseScan(slide, chosen.engine, plan, stores.heatmap, job.scan, features),
+        heatmap=stores.heatmap,
         features=features,
-        refinement=refinement,
-        refine=refine,
+        passes=prepared,
+        folder=stores.folder,
+        notes=(*coarse, *about_passes),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Where:
-    """Which cells of both maps a scan is about.
-
-    Attributes
-    ----------
-    frame, native
-        Of the scan's cells, and of the native ones that are refined.
-    asked, refined
-        The scan's cells that are answered, and native cells that are refined.
-    scanned
-        The scan's cells that have a say in either.
-    block
-        The scan's cells along a side of a native one.
-    """
-
-    frame: HeatmapFrame
-    native: HeatmapFrame
-    asked: Region
-    refined: Region
-    scanned: Region
-    block: int
-
-    @classmethod
-    def of(
-        cls, slide: Slide, model: Model, scan: ScanSettings, region: Region | None, refiner: Refiner | None
-    ) -> _Where:
-        spec, pixels = model.spec, slide.frame(model.spec.mpp)
-        alpha = scan.dense_coefficient
-        frame = HeatmapFrame(model=pixels, patch_px=spec.patch_px, stride_px=spec.dense_stride_px(alpha))
-        native = HeatmapFrame(model=pixels, patch_px=spec.patch_px, stride_px=spec.stride_px)
-        if region is None:
-            whole = Region.of(frame.cells)
-            return cls(frame, native, whole, Region.of(native.cells), whole, alpha)
-        on_slide = _on_slide(region, slide)
-        asked, refined = frame.cells_over(on_slide), native.cells_over(on_slide)
-        scanned = asked
-        if refiner is not None:
-            # Or a cell at the region's edge would be refined with fewer neighbours than in a scan of the whole slide.
-            near = refined.grown(refiner.spec.reach_cells).intersection(Region.of(native.cells))
-            dense = Region(near.x * alpha, near.y * alpha, near.width * alpha, near.height * alpha)
-            scanned = dense.intersection(Region.of(frame.cells))
-        return cls(frame, native, asked, refined, scanned, alpha)
-
-    def beside(self) -> BoolArray:
-        """Return which of the scan's cells nobody asked for, bool (rows, columns)."""
-        beside = np.ones(self.frame.cells.shape, np.bool_)
-        beside[self.asked.slices] = False
-        return beside
-
-    def encoded(self, features: FeatureStore) -> BoolArray:
-        """Return which of the scan's cells have features, bool (rows, columns)."""
-        repeated = features.present.repeat(self.block, axis=0).repeat(self.block, axis=1)
-        rows, columns = self.frame.cells.shape
-        return repeated[:rows, :columns]
-
-
-def check_refiner(model: Model, refiner: Refiner | None, refine: RefineSettings) -> None:
-    """Refuse to refine without a refiner, or with one of another model.
+def check_passes(job: ScanJob, models: ScanModels) -> tuple[Pass, ...]:
+    """Return the passes that a job wants, made of their models.
 
     Raises
     ------
     ModelError
-        If it is so.
+        If one lacks its model, or has one that does not follow the detector.
     """
-    if refiner is None and refine.refine:
-        raise ModelError(f"expected a refiner for {model.spec.name}, got none; train one, or scan without --refine")
-    if refiner is not None:
-        refiner.check(model)
+    found: list[Pass] = []
+    for request in job.passes:
+        model = models.others.get(request.task)
+        if model is not None:
+            model.check(models.detector)
+        if not request.settings.wanted:
+            continue
+        task = find_task(request.task)
+        if model is None:
+            raise ModelError(
+                f"expected a {task.noun} for {models.detector.name}, got none; train one, or scan without "
+                f"--{request.task}"
+            )
+        found.append(resolve(task.scan_pass).of(model, request.settings))
+    return tuple(found)
 
 
-def _open_features(
-    folder: Path,
-    where: _Where,
-    identity: Mapping[str, Any],
-    refiner: Refiner,
-    scan: ScanSettings,
-    refine: RefineSettings,
-) -> FeatureStore | None:
-    """Return the store of what this refiner reads of this scan; ``None`` where it is damaged and nobody refines."""
-    whole = {**identity, "refiner_sha256": refiner.weights_sha256}
-    try:
-        return FeatureStore.open_or_create(
-            feature_path(folder, whole),
-            cells=where.native.cells,
-            views=scan.augment_views,
-            features=refiner.spec.features,
-            identity=whole,
-            keep=refine.keep_features,
-        )
-    except StorageError as error:
-        if refine.refine:
-            raise
-        warnings.warn(f"{error}; this scan is not kept for refining", RefinementWarning, stacklevel=3)
-        return None
+def _frame(slide: Slide, detector: Detector, job: ScanJob) -> HeatmapFrame:
+    spec = detector.spec
+    stride_px = spec.dense_stride_px(job.scan.dense_coefficient)
+    return HeatmapFrame(model=slide.frame(spec.mpp), patch_px=spec.patch_px, stride_px=stride_px)
 
 
-def _notes(slide: Slide, model: Model) -> tuple[str, ...]:
-    """Return what has to be said of a scan beforehand."""
-    frame, wanted = slide.frame(model.spec.mpp), model.spec.mpp
+def _coarse_slide(slide: Slide, detector: Detector) -> tuple[str, ...]:
+    """Return what has to be said of a slide that is coarser than what the detector was trained on."""
+    frame, wanted = slide.frame(detector.spec.mpp), detector.spec.mpp
     if frame.scale >= 1:
         return ()
     return (
-        f"expected a slide of at most {wanted:g} µm per pixel for {model.spec.name}, got {slide.mpp:g}: it is enlarged "
+        f"expected a slide of at most {wanted:g} µm per pixel for {detector.name}, got {slide.mpp:g}: it is enlarged "
         f"{1 / frame.scale:.3g} times and lacks what the model looks for; scan a finer slide where there is one",
     )
 
 
-def _on_slide(region: Region, slide: Slide) -> Region:
-    """Return the part of a region that lies on the slide."""
-    inside = region.intersection(Region.of(slide.size))
-    if inside.is_empty:
-        raise RegionError(
-            f"expected a region on the slide ({slide.size.width} x {slide.size.height} px at level 0), got {region}; "
-            "choose one inside, or scan the whole slide"
-        )
-    return inside
+def _engine(
+    slide: Slide,
+    job: ScanJob,
+    ready: ReadyEngine,
+    reader: Model | None,
+    root: Path,
+    should_stop: Callable[[], bool],
+) -> tuple[ChosenEngine, bool]:
+    """Return the engine, and whether it was made for this scan alone."""
+    chosen, detector = ready.chosen, ready.models.detector
+    # An explicit precision is obeyed, whatever lies there.
+    is_open = job.scan.precision == "auto"
+    going_on = stored_precision(root, scan_identity(slide, detector, job.scan)) if is_open else None
+    if going_on in (None, chosen.engine.precision) and chosen.encodes_for(reader):
+        return chosen, False
+    made = choose_engine(detector, job.scan, reader=reader, preferred_precision=going_on, should_stop=should_stop)
+    return made, True
 
 
-def _open_heatmap(folder: Path, frame: HeatmapFrame, identity: Mapping[str, Any], *, is_default: bool) -> Heatmap:
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """Where a scan's results go.
+
+    Attributes
+    ----------
+    folder
+        The result folder.
+    identity
+        Everything that decides the heatmap.
+    heatmap
+        The scan's own map, opened for writing.
+    """
+
+    folder: Path
+    identity: dict[str, Any]
+    heatmap: MapStore
+
+    @classmethod
+    def open(
+        cls, slide: Slide, job: ScanJob, detector: Detector, chosen: ChosenEngine, frame: HeatmapFrame, root: Path
+    ) -> _Stores:
+        identity = scan_identity(slide, detector, job.scan, precision=chosen.engine.precision)
+        folder = folder_for(root, identity)
+        header = MapHeader(kind=PROBABILITY, frame=frame, identity=identity)
+        try:
+            return cls(folder, identity, MapStore.open_or_create(heatmap_path(folder), header))
+        except StorageError as error:
+            if job.output is not None:
+                raise
+            # Nobody chose the folder beside the slide: say how to choose another one.
+            named = StorageError(f"{error} with --output")
+            named.errno = error.errno
+            raise named from error
+
+
+def _open_features(stores: _Stores, job: ScanJob, reader: Model, extent: Extent) -> FeatureStore | None:
+    """Return the store of what a model reads of this scan; ``None`` where it is damaged and nobody reads it now."""
+    # The key is as old as the first model that read features.
+    identity = {**stores.identity, "refiner_sha256": reader.weights_sha256}
+    request = next(one for one in job.passes if one.task == reader.task)
     try:
-        return Heatmap.open_or_create(heatmap_path(folder), frame=frame, identity=identity)
+        return FeatureStore.open_or_create(
+            feature_path(stores.folder, identity),
+            cells=extent.frame.coarser(extent.block).cells,
+            views=job.scan.augment_views,
+            features=reader.spec.features,
+            identity=identity,
+            keep=request.settings.keeps_features,
+        )
     except StorageError as error:
-        if not is_default:
+        if request.settings.wanted:
             raise
-        # Nobody chose the folder beside the slide: say how to choose another one.
-        named = StorageError(f"{error} with --output")
-        named.errno = error.errno
-        raise named from error
+        noun = find_task(reader.task).noun
+        warnings.warn(f"{error}; what a {noun} reads of this scan is not kept", PassWarning, stacklevel=3)
+        return None
+
+
+def _prepare_passes(passes: tuple[Pass, ...], context: PassContext, on_error: ExitStack) -> tuple[PreparedPass, ...]:
+    """Return the passes ready to run; each may read the maps of those before it."""
+    prepared: list[PreparedPass] = []
+    for each in passes:
+        one = each.prepare(context)
+        on_error.callback(one.close)
+        prepared.append(one)
+        context = replace(context, maps={**context.maps, each.writes.name: one.store})
+    return tuple(prepared)
+
+
+def _reads_features(passes: tuple[Pass, ...], prepared: tuple[PreparedPass, ...]) -> bool:
+    """Return whether some pass has anything left to answer from features."""
+    return any(each.reads == FEATURES and one.model_px for each, one in zip(passes, prepared, strict=True))

@@ -1,4 +1,4 @@
-"""A scan that is ready to run, with its store, its engine and what refines it."""
+"""A scan that is ready to run, with its passes, its stores and its engine."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from napari_metastasis.geometry import HeatmapFrame, Region
-from napari_metastasis.models import Model
+from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.models import ScanModels
 from napari_metastasis.scanning import (
-    Engine,
+    ChosenEngine,
+    DenseScan,
     FeatureStore,
-    FinishedRoi,
+    FinishedPiece,
     FloatArray,
-    Heatmap,
+    MapStore,
+    MapValues,
+    PreparedPass,
     ScanPlan,
-    blend,
+    blend_all,
     never,
-    scan,
+    run_passes,
 )
-from napari_metastasis.settings import RefineSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import Slide, TissueMask
-from napari_metastasis.workflows.scan.refinement import Refinement
+from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["PreparedScan"]
 
@@ -33,103 +35,110 @@ class PreparedScan:
 
     Attributes
     ----------
-    slide, model, settings
-        As asked for.
-    frame
-        Where the heatmap's cells lie.
+    job
+        What was asked for.
+    slide, models
+        What is scanned, and with what.
     tissue
-        Where the slide holds tissue. The plan minds it unless ``settings.tissue_only`` is off.
-    tissue_settings
-        How it was told from glass.
-    engine
-        Runs the network.
-    roi_px
-        Side of the largest read window, in model pixels.
+        Where the slide holds tissue. The plan minds it unless ``job.scan.tissue_only`` is off.
+    chosen
+        The engine that runs the network, and its ROI.
     owns_engine
         Whether closing the scan closes the engine.
+    scan
+        The first pass: the scan itself.
     heatmap
-        The store, opened for writing; it may hold answers of an earlier scan.
-    plan
-        What is left to scan.
-    region
-        Level-0 pixels asked for; ``None`` for the whole slide.
+        The map that it writes, opened for writing; it may hold answers of an earlier scan.
+    features
+        Where encoded patches are kept; ``None`` where they are not.
+    passes
+        That follow, in their order.
     folder
         The result folder.
     notes
         What a person has to know of its results.
-    features
-        Where encoded patches are kept; ``None`` where they are not.
-    refinement
-        What refines the map; ``None`` where it is not refined.
-    refine
-        How.
     """
 
+    job: ScanJob
     slide: Slide
-    model: Model
-    settings: ScanSettings
-    frame: HeatmapFrame
+    models: ScanModels
     tissue: TissueMask
-    tissue_settings: TissueSettings
-    engine: Engine
-    roi_px: int
+    chosen: ChosenEngine
     owns_engine: bool
-    heatmap: Heatmap
-    plan: ScanPlan
-    region: Region | None
+    scan: DenseScan
+    heatmap: MapStore
+    features: FeatureStore | None
+    passes: tuple[PreparedPass, ...]
     folder: Path
     notes: tuple[str, ...]
-    features: FeatureStore | None
-    refinement: Refinement | None
-    refine: RefineSettings
+
+    @property
+    def frame(self) -> HeatmapFrame:
+        """Return where the heatmap's cells lie."""
+        return self.heatmap.frame
+
+    @property
+    def plan(self) -> ScanPlan:
+        """Return what is left to scan."""
+        return self.scan.plan
+
+    @property
+    def stores(self) -> tuple[MapStore, ...]:
+        """Return every map that is written: the scan's own first."""
+        return (self.heatmap, *(one.store for one in self.passes))
 
     @property
     def model_px(self) -> int:
-        """Return what progress counts for all of it: model pixels, and a part of them for refining."""
-        return self.plan.model_px + (0 if self.refinement is None else self.refinement.model_px)
+        """Return what progress counts for all of it: model pixels, and a part of them for each pass that follows."""
+        return self.scan.model_px + sum(one.model_px for one in self.passes)
 
-    def run(self, should_stop: Callable[[], bool] = never) -> Generator[FinishedRoi]:
-        """Scan, and yield each finished ROI after it was stored; see :func:`napari_metastasis.scanning.scan`.
+    @property
+    def passes_finished(self) -> bool:
+        """Return whether every pass that follows has answered all that was asked for."""
+        return all(one.finished for one in self.passes)
 
-        Blocks of the refined map come between them, and behind them where the scan had been done before.
+    def run(self, should_stop: Callable[[], bool] = never) -> Generator[FinishedPiece]:
+        """Scan, and yield each finished piece of every map after it was stored."""
+        return run_passes(self.scan.run(should_stop), self.passes, self.model_px, should_stop)
+
+    def maps(self) -> tuple[MapValues, ...]:
+        """Return every map as it is now: the scan's own first."""
+        return tuple(MapValues(store.kind, store.frame, store.values()) for store in self.stores)
+
+    def probabilities(self, maps: tuple[MapValues, ...]) -> FloatArray:
+        """Return what detections are read from: the maps, each with the share that the job gives it.
+
+        Parameters
+        ----------
+        maps
+            From :meth:`maps`.
+
+        Returns
+        -------
+        float32 (rows, columns) of ``frame``
         """
-        rois = scan(
-            self.slide,
-            self.engine,
-            self.plan,
-            self.heatmap,
-            self.settings,
-            features=self.features,
-            should_stop=should_stop,
-        )
-        return rois if self.refinement is None else self.refinement.run(rois, should_stop)
-
-    def probabilities(self) -> FloatArray:
-        """Return what detections are read from, float32 (rows, columns) of ``frame``: the map, or its blend."""
-        raw = self.heatmap.probabilities()
-        if self.refinement is None:
-            return raw
-        refined = self.refinement
-        return blend(raw, self.frame, refined.heatmap.probabilities(), refined.frame, self.refine.refined_share)
+        own, *others = maps
+        shares = [request.settings.share for request in self.job.passes if request.settings.wanted]
+        return blend_all(own.values, own.frame, list(zip(others, shares, strict=True)))
 
     def finish(self) -> None:
         """Write the coarser levels of every map."""
-        self.heatmap.finish()
-        if self.refinement is not None:
-            self.refinement.heatmap.finish()
+        for store in self.stores:
+            store.finish()
 
     def close(self) -> None:
-        """Give engine and store back; a second call does nothing. The generator of :meth:`run` must be at its end."""
+        """Give engine and stores back; a second call does nothing. The generator of :meth:`run` must be at its end."""
         # The scan's own map last: what it takes back are folders that hold nothing else any more.
         if self.features is not None:
-            if self.refinement is not None and self.refinement.finished and not self.refine.keep_features:
+            if self.passes and self.passes_finished:
+                # Whoever did not ask for them to be kept is done with them.
                 self.features.discard()
             self.features.close()
-        if self.refinement is not None:
-            self.refinement.close()
+        for one in reversed(self.passes):
+            one.close()
         self.heatmap.close()
         if self.owns_engine:
-            self.engine.close()
+            self.chosen.engine.close()
 
     def __enter__(self) -> PreparedScan:
         return self

@@ -1,20 +1,77 @@
-"""Where the results of a scan lie, and which earlier scan it goes on with."""
+"""Where the results of a scan lie, and what earlier scans left there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.models import Model
-from napari_metastasis.scanning import HEATMAP_VERSION, digest, journal_path, read_header
+from napari_metastasis.models import Detector
+from napari_metastasis.scanning import (
+    FEATURES_VERSION,
+    HEATMAP_VERSION,
+    PROBABILITY,
+    MapStore,
+    MapValues,
+    digest,
+    journal_path,
+    read_header,
+)
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import Slide
 
-__all__ = ["default_output", "folder_for", "heatmap_path", "last_written", "scan_identity", "stored_precision"]
+__all__ = [
+    "EarlierResult",
+    "StoredScan",
+    "default_output",
+    "earlier_result",
+    "feature_path",
+    "folder_for",
+    "heatmap_path",
+    "scan_identity",
+    "stored_maps",
+    "stored_precision",
+    "stored_scans",
+]
 
-_HEATMAP_NAME = "heatmap.ome.zarr"
+_MAPS = "*.ome.zarr"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredScan:
+    """A scan that lies in a result folder.
+
+    Attributes
+    ----------
+    folder
+        Where its results lie: the result folder, or one inside.
+    identity
+        Everything that decides its heatmap.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EarlierResult:
+    """What an earlier scan of a slide left.
+
+    Attributes
+    ----------
+    folder
+        Where its results lie.
+    model_name
+        Of the detector.
+    maps
+        The scan's own map, then those of the passes after it.
+    """
+
+    folder: Path
+    model_name: str
+    maps: tuple[MapValues, ...]
 
 
 def default_output(slide: Slide) -> Path:
@@ -24,11 +81,16 @@ def default_output(slide: Slide) -> Path:
 
 def heatmap_path(folder: Path) -> Path:
     """Return where the heatmap of a result folder lies."""
-    return folder / _HEATMAP_NAME
+    return folder / f"{PROBABILITY.stem}.ome.zarr"
+
+
+def feature_path(folder: Path, identity: Mapping[str, Any]) -> Path:
+    """Return where the features of a scan lie, by everything that decides them: another reader reads others."""
+    return folder / f"features-{digest({**identity, 'features_version': FEATURES_VERSION})[:8]}.zarr"
 
 
 def scan_identity(
-    slide: Slide, model: Model, settings: ScanSettings, *, precision: str | None = None
+    slide: Slide, model: Detector, settings: ScanSettings, *, precision: str | None = None
 ) -> dict[str, Any]:
     """Return everything that decides a heatmap's answers, as plain values.
 
@@ -50,16 +112,41 @@ def scan_identity(
 
 def folder_for(root: Path, identity: Mapping[str, Any]) -> Path:
     """Return ``root``, or a folder of its own inside where ``root`` holds the heatmap of another scan."""
-    path = heatmap_path(root)
-    if not path.exists():
+    if not heatmap_path(root).exists():
         return root
-    try:
-        _, stored = read_header(path)
-    except StorageError:
-        # Not one of ours, or of another version: it is left alone.
-        stored = {}
+    # What cannot be read is not one of ours, or of another version: it is left alone.
+    held = next((stored.identity for stored in _readable([root])), {})
     wanted = digest(identity)
-    return root if digest(stored) == wanted else root / f"scan-{wanted[:8]}"
+    return root if digest(held) == wanted else root / f"scan-{wanted[:8]}"
+
+
+def stored_scans(root: Path) -> tuple[StoredScan, ...]:
+    """Return every scan of a result folder that can be read, the one that was written last first.
+
+    What cannot be read — not one of ours, of another version, damaged — is passed over, and hides no other.
+    """
+    return tuple(sorted(_readable([root, *sorted(root.glob("scan-*"))]), key=_last_scanned, reverse=True))
+
+
+def _readable(folders: list[Path]) -> Iterator[StoredScan]:
+    for folder in folders:
+        if heatmap_path(folder).exists():
+            try:
+                yield StoredScan(folder, read_header(heatmap_path(folder)).identity)
+            except StorageError:
+                continue
+
+
+def _last_scanned(scan: StoredScan) -> float:
+    return _last_written(heatmap_path(scan.folder))
+
+
+def _last_written(path: Path) -> float:
+    """Return when the last answers were added to a map, in seconds; 0 where there are none."""
+    try:
+        return journal_path(path).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def stored_precision(root: Path, identity: Mapping[str, Any]) -> str | None:
@@ -76,28 +163,53 @@ def stored_precision(root: Path, identity: Mapping[str, Any]) -> str | None:
         Of the scan. Its precision is not looked at.
     """
     wanted = digest({**identity, "precision": None})
-    found = [
-        (last_written(path), str(stored["precision"]))
-        for path, stored in _stored(root)
-        if "precision" in stored and digest({**stored, "precision": None}) == wanted
-    ]
-    return max(found)[1] if found else None
+    for stored in stored_scans(root):
+        known = stored.identity
+        if "precision" in known and digest({**known, "precision": None}) == wanted:
+            return str(known["precision"])
+    return None
 
 
-def _stored(root: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Yield every heatmap of a result folder that can be read, with its identity."""
-    for folder in (root, *sorted(root.glob("scan-*"))):
-        path = heatmap_path(folder)
-        if path.exists():
+def stored_maps(scan: StoredScan) -> tuple[MapValues, ...]:
+    """Return the maps of a stored scan: its own, then of each kind the one that a later pass wrote last.
+
+    Raises
+    ------
+    StorageError
+        If the scan's own map cannot be read. Another one that cannot is passed over.
+    """
+    own = heatmap_path(scan.folder)
+    with MapStore.open(own) as store:
+        maps = [MapValues(store.kind, store.frame, store.values())]
+    others = sorted((path for path in scan.folder.glob(_MAPS) if path != own), key=_last_written, reverse=True)
+    for path in others:
+        try:
+            header = read_header(path)
+            belongs = {key: header.identity.get(key) for key in scan.identity} == dict(scan.identity)
+            if belongs and header.kind.name not in {one.kind.name for one in maps}:
+                with MapStore.open(path) as store:
+                    maps.append(MapValues(store.kind, store.frame, store.values()))
+        except StorageError:
+            continue
+    return tuple(maps)
+
+
+def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | None:
+    """Return what the latest scan of a slide left; ``None`` where there is none.
+
+    Parameters
+    ----------
+    slide
+        The open slide.
+    root
+        Result folder; ``None`` for :func:`default_output`.
+    """
+    for scan in stored_scans(default_output(slide) if root is None else root):
+        known = scan.identity
+        # What lies there may be of another slide that had this name, or of this one with another pixel size.
+        if (known.get("slide"), known.get("mpp")) == (slide.fingerprint, slide.mpp):
             try:
-                yield path, read_header(path)[1]
+                return EarlierResult(scan.folder, str(known.get("model", "")), stored_maps(scan))
             except StorageError:
-                continue  # not one of ours, or of another version
-
-
-def last_written(path: Path) -> float:
-    """Return when the last answers were added to a heatmap, in seconds; 0 where there are none."""
-    try:
-        return journal_path(path).stat().st_mtime
-    except OSError:
-        return 0.0
+                continue
+    return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,8 +24,8 @@ from napari_metastasis.lesions import (
     write_lesions_csv,
     write_lesions_geojson,
 )
-from napari_metastasis.scanning.engines.base import FloatArray
-from napari_metastasis.settings import DetectionSettings
+from napari_metastasis.models import Model
+from napari_metastasis.scanning import FloatArray
 from napari_metastasis.storage import atomic_text
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 
@@ -58,7 +57,7 @@ class ScanResult:
     mpx_per_s
         Model pixels answered per second, in millions; 0 where nothing was left to scan.
     finished
-        Whether every cell that was asked for is answered, and refined where that was asked for.
+        Whether every cell that was asked for is answered, by every pass.
     probabilities
         float32, (rows, columns) of the heatmap, NaN where nothing was scanned: what detections are read from.
     frame
@@ -101,15 +100,13 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
     }
 
 
-def write_results(prepared: PreparedScan, detection: DetectionSettings, *, seconds: float, model_px: int) -> ScanResult:
-    """Finish the heatmap and write ``detections.csv``, ``lesions.csv``, ``lesions.geojson`` and ``run.json``.
+def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> ScanResult:
+    """Finish the maps and write ``detections.csv``, ``lesions.csv``, ``lesions.geojson`` and ``run.json``.
 
     Parameters
     ----------
     prepared
         The scan, at its end or stopped.
-    detection
-        How lesions are read off the heatmap.
     seconds
         Time spent scanning.
     model_px
@@ -121,10 +118,11 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
         If the disk refuses; each file is whole or as it was.
     """
     prepared.finish()
-    probabilities = prepared.probabilities()
+    probabilities, detection = prepared.probabilities(prepared.maps()), prepared.job.detection
     # A threshold below the slider's floor is meant: the floor only bounds what is prepared.
     settings = replace(detection, floor=min(detection.floor, detection.threshold))
     found = LesionIndex(probabilities, prepared.frame, settings).at(detection.threshold)
+    answered = not bool(np.isnan(probabilities[prepared.plan.kept]).any())
     result = ScanResult(
         output=prepared.folder,
         slide_score=float(found.slide_score) if math.isfinite(found.slide_score) else None,
@@ -133,7 +131,7 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
         tissue_fraction=prepared.tissue.fraction,
         seconds=seconds,
         mpx_per_s=model_px / 1e6 / seconds if seconds > 0 else 0.0,
-        finished=_finished(prepared, probabilities),
+        finished=prepared.passes_finished and answered,
         probabilities=probabilities,
         frame=prepared.frame,
     )
@@ -144,55 +142,17 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
         prepared.folder / "lesions.geojson", found.lesions, slide=slide.fingerprint, bounds=slide.bounds
     )
     path = prepared.folder / "run.json"
-    record = _record(prepared, detection, result, model_px=model_px, earlier=_earlier_scans(path))
+    record = {**_record(prepared, result), "scans": _scans(path, prepared, result, model_px=model_px)}
     with atomic_text(path) as file:
         json.dump(record, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
     return result
 
 
-def _finished(prepared: PreparedScan, probabilities: FloatArray) -> bool:
-    refinement = prepared.refinement
-    return (refinement is None or refinement.finished) and not bool(np.isnan(probabilities[prepared.plan.kept]).any())
-
-
-def _refinement_record(prepared: PreparedScan) -> Mapping[str, Any] | None:
-    refinement = prepared.refinement
-    if refinement is None:
-        return None
-    return {
-        "heatmap": refinement.heatmap.path.name,
-        "refiner": {**refinement.refiner.spec.to_json(), "weights_sha256": refinement.refiner.weights_sha256},
-        "cell_um": refinement.frame.cell_um,
-        "cells_refined": int(np.count_nonzero(refinement.heatmap.done)),
-    }
-
-
-def _record(
-    prepared: PreparedScan,
-    detection: DetectionSettings,
-    result: ScanResult,
-    *,
-    model_px: int,
-    earlier: list[Any],
-) -> Mapping[str, Any]:
+def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
     """Return how the results came about: enough to repeat the scan, and to tell it from any other."""
-    slide, model, engine, plan = prepared.slide, prepared.model, prepared.engine, prepared.plan
-    latest = {
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "region": None if prepared.region is None else asdict(prepared.region),
-        "engine": engine.name,
-        "device": engine.device,
-        "roi_px": prepared.roi_px,
-        "seconds": round(result.seconds, 3),
-        "model_px": model_px,
-        "mpx_per_s": round(result.mpx_per_s, 3),
-        "cells_wanted": plan.cells_wanted,
-        "cells_without_tissue": plan.cells_without_tissue,
-        "cells_answered_before": plan.cells_done,
-        "finished": result.finished,
-        "notes": list(prepared.notes),
-    }
+    slide, job = prepared.slide, prepared.job
+    settings = {request.task: request.settings.to_json() for request in job.passes}
     return {
         "slide": {
             "path": str(slide.path),
@@ -205,18 +165,18 @@ def _record(
             "mpp": slide.mpp,
             "mpp_supplied": slide.mpp_supplied,
         },
-        "model": {**model.spec.to_json(), "weights_sha256": model.weights_sha256},
+        "model": _model_record(prepared.models.detector),
         "heatmap": {
             "identity": dict(prepared.heatmap.identity),
             "cells": [prepared.frame.cells.width, prepared.frame.cells.height],
             "cell_um": prepared.frame.cell_um,
         },
-        "refinement": _refinement_record(prepared),
+        "passes": [_pass_record(prepared, number) for number in range(len(prepared.passes))],
         "settings": {
-            "scan": asdict(prepared.settings),
-            "refine": asdict(prepared.refine),
-            "tissue": asdict(prepared.tissue_settings),
-            "detection": asdict(detection),
+            "scan": asdict(job.scan),
+            **settings,
+            "tissue": asdict(job.tissue),
+            "detection": asdict(job.detection),
         },
         "coverage": {
             "tissue_fraction": round(result.tissue_fraction, 6),
@@ -224,10 +184,49 @@ def _record(
         },
         "slide_score": result.slide_score,
         "lesions": len(result.lesions),
-        "scans": [*earlier, latest][-_REMEMBERED_SCANS:],
         "versions": {"napari-metastasis": __version__, "python": platform.python_version(), **_versions()},
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
     }
+
+
+def _model_record(model: Model) -> dict[str, Any]:
+    return {**model.spec.to_json(), "weights_sha256": model.weights_sha256}
+
+
+def _pass_record(prepared: PreparedScan, number: int) -> dict[str, Any]:
+    """Return what a pass after the scan did: its map, its model, and how much of the map is answered."""
+    request = [one for one in prepared.job.passes if one.settings.wanted][number]
+    store = prepared.passes[number].store
+    return {
+        "task": request.task,
+        "map": store.kind.name,
+        "file": store.path.name,
+        "model": _model_record(prepared.models.others[request.task]),
+        "share": request.settings.share,
+        "cell_um": store.frame.cell_um,
+        "cells_answered": int(np.count_nonzero(store.done)),
+    }
+
+
+def _scans(path: Path, prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list[Any]:
+    """Return what the record says of every scan into this folder: those that it tells of, and this one."""
+    plan, job = prepared.plan, prepared.job
+    latest = {
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "region": None if job.region is None else asdict(job.region),
+        "engine": prepared.chosen.engine.name,
+        "device": prepared.chosen.engine.device,
+        "roi_px": prepared.chosen.roi_px,
+        "seconds": round(result.seconds, 3),
+        "model_px": model_px,
+        "mpx_per_s": round(result.mpx_per_s, 3),
+        "cells_wanted": plan.cells_wanted,
+        "cells_without_tissue": plan.cells_without_tissue,
+        "cells_answered_before": plan.cells_done,
+        "finished": result.finished,
+        "notes": list(prepared.notes),
+    }
+    return [*_earlier_scans(path), latest][-_REMEMBERED_SCANS:]
 
 
 def _earlier_scans(path: Path) -> list[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_metastasis.cohorts.cohort import Cohort
 from napari_metastasis.errors import TrainingError, WeightsError
-from napari_metastasis.models import InitialWeights, ModelSpec, load_checkpoint, load_initial, save_checkpoint
+from napari_metastasis.models import InitialWeights, ModelSpec, load_initial, read_model, save_model
 from napari_metastasis.sampling.batches import BalancedPatches, BatchSource
 from napari_metastasis.sampling.hard_negatives import HardNegative, strongest_first
 from napari_metastasis.settings import MiningSettings, TrainSettings
@@ -109,8 +109,8 @@ def train_on_cohort(
             _LOG.warning("nothing was mined in round %d: the model of the stage before is the run's", number)
             break
         weights = stage(number, mined, load_initial(weights))
-    model = load_checkpoint(weights)
-    save_checkpoint(final, model.network, model.spec, {**model.card, **said, "mined": found})
+    model = read_model(weights)
+    save_model(final, model.network, model.spec, {**model.card, **said, "mined": found})
     return StagedRun(final, tuple(found), run.failures())
 
 
@@ -129,7 +129,7 @@ def _said_before(final: Path, rounds: int) -> dict[str, str]:
         If it has more rounds behind it than are asked for: no earlier model takes the place of a finished one.
     """
     try:
-        card = load_checkpoint(final).card
+        card = read_model(final).card
     except WeightsError:
         # Not there, or not whole: a kill may have come between its weights and its card. The stages hold all of it.
         return {}

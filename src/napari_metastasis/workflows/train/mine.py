@@ -10,16 +10,17 @@ from pathlib import Path
 
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import MetastasisError, TrainingError
-from napari_metastasis.models import load_checkpoint
+from napari_metastasis.models import read_model
 from napari_metastasis.sampling.hard_negatives import (
     HardNegative,
     read_hard_negatives,
     strongest_first,
     write_hard_negatives,
 )
-from napari_metastasis.settings import DetectionSettings, MiningSettings, SamplingSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import MiningSettings, SamplingSettings, ScanSettings, TissueSettings
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.workflows.scan.batch import FailedSlide, scan_cohort
+from napari_metastasis.workflows.scan_job import ScanJob
 from napari_metastasis.workflows.train.contact_sheet import draw_hard_negatives
 from napari_metastasis.workflows.train.false_positives import mine_slide
 
@@ -69,7 +70,7 @@ def mine_cohort(
         If ``should_stop`` said so; the same call goes on.
     """
     listed, record = folder / "hard_negatives.csv", folder / "mining.json"
-    model = load_checkpoint(weights)
+    model = read_model(weights)
     wanted = {
         "weights_sha256": model.weights_sha256,
         # Not the number of rounds, nor how many are drawn: with more of either a run goes on.
@@ -91,10 +92,7 @@ def mine_cohort(
     failed = 0
     for entry in scan_cohort(
         usable,
-        model,
-        scan=scan,
-        tissue=tissue,
-        detection=DetectionSettings(),
+        ScanJob(slide=folder, model=str(weights), scan=scan, tissue=tissue),
         output=folder,
         progress=progress,
         should_stop=should_stop,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_metastasis.cohorts.cohort import Cohort
-from napari_metastasis.models import check_name, save_checkpoint
+from napari_metastasis.models import check_name, save_model
 from napari_metastasis.sampling.hard_negatives import HardNegative
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.jobs import EncoderJob, RefinerJob
@@ -77,7 +77,7 @@ def train_refiner_on_cohort(
             encoder = output / "encoder" / f"{spec.name}.safetensors"
             encoder.parent.mkdir(exist_ok=True)
             if not (encoder.exists() and encoder.with_suffix(".json").exists()):
-                save_checkpoint(encoder, job.model.network, spec, job.model.card)
+                save_model(encoder, job.model.network, spec, job.model.card)
         mined = run.mine(1, encoder)
         if not mined:
             _LOG.warning("nothing was mined: the refiner is trained without hard negatives")

@@ -1,14 +1,60 @@
-"""What a model expects of a slide and what its answers mean."""
+"""What a detector expects of a slide and what its answers mean; and how contracts are read from cards."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, ClassVar, TypeVar
 
 from napari_metastasis.errors import ModelError
 
-__all__ = ["ModelSpec"]
+__all__ = ["ModelSpec", "read_contract"]
+
+_Contract = TypeVar("_Contract")
+
+#: Kinds of values that cards hold, by the annotation of a contract's field.
+_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float)}
+
+
+def read_contract(kind: type[_Contract], values: Mapping[str, Any], noun: str) -> _Contract:
+    """Return the contract that a card holds.
+
+    Parameters
+    ----------
+    kind
+        A dataclass, whose annotations say what its fields take.
+    values
+        From the card.
+    noun
+        What the model is called in messages.
+
+    Raises
+    ------
+    ModelError
+        If a field is missing, unknown or of the wrong kind.
+    """
+    known = {each.name: each for each in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ModelError(
+            f"expected a {noun}'s card with {', '.join(known)}, got also {', '.join(unknown)}; correct its card"
+        )
+    wrong = [
+        name
+        for name, each in known.items()
+        if (name not in values and each.default is MISSING) or (name in values and not _fits(values[name], each.type))
+    ]
+    if wrong:
+        raise ModelError(
+            f"expected a {noun}'s card with {', '.join(known)}, got {', '.join(wrong)} missing or of another kind; "
+            "correct its card"
+        )
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    kinds = _KINDS.get(str(annotation), (list, tuple))
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +80,9 @@ class ModelSpec:
     mean, std
         Normalisation of red, green and blue after scaling to 0..1.
     """
+
+    #: The task of its models.
+    task: ClassVar[str] = "detect"
 
     name: str
     architecture: str
@@ -78,16 +127,7 @@ class ModelSpec:
         ModelError
             If a field is missing, unknown or of the wrong kind.
         """
-        known = {candidate.name for candidate in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ModelError(f"expected a model card with {sorted(known)}, got also {unknown}; correct its card")
-        try:
-            return cls(
-                **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}  # type: ignore[arg-type]
-            )
-        except TypeError as error:
-            raise ModelError(f"expected a complete model card, got {error}; correct its card") from error
+        return read_contract(cls, values, "detector")
 
     def dense_stride_px(self, dense_coefficient: int) -> int:
         """Return the distance between answers at a dense coefficient, in model pixels (Lin et al. 2019, II-B).

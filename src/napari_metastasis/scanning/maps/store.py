@@ -1,4 +1,4 @@
-"""Heatmaps on disk: OME-Zarr 0.5 with a journal, so that a killed scan goes on where it stopped.
+"""Maps on disk: OME-Zarr 0.5 with a journal, so that a killed scan goes on where it stopped.
 
 An answer is written once and never changes, and chunks are replaced whole. A cell therefore counts as answered when a
 journal line covers it and its chunk holds a number; everything else is computed again.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,23 +17,24 @@ import numpy.typing as npt
 import zarr
 
 from napari_metastasis.errors import RegionError, StorageError
-from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.geometry import Region
 from napari_metastasis.scanning.maps import ome_zarr as layout
 from napari_metastasis.scanning.maps.journal import append_region, read_regions
 from napari_metastasis.scanning.maps.lock import WriterLock
-from napari_metastasis.scanning.plan import BoolArray
+from napari_metastasis.scanning.maps.ome_zarr import MapHeader
 from napari_metastasis.storage import storage_errors
 
-__all__ = ["FloatArray", "Heatmap"]
+__all__ = ["FloatArray", "MapStore"]
 
+BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
 #: What zarr and its codecs raise for a chunk that was cut short or altered.
 _DAMAGED = (ValueError, RuntimeError)
 
 
-class Heatmap:
-    """Tumour probabilities of one slide by one model, on disk.
+class MapStore:
+    """One map of a slide on disk.
 
     Use :meth:`open_or_create` to write, :meth:`open` to look. Every method may be called from any thread.
 
@@ -42,6 +42,8 @@ class Heatmap:
     ----------
     path
         The OME-Zarr folder.
+    kind
+        What the map is.
     frame
         Where the cells lie on the slide.
     identity
@@ -50,7 +52,8 @@ class Heatmap:
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         self.path = path
-        self.frame, self.identity = layout.read_header(path)
+        header = layout.read_header(path)
+        self.kind, self.frame, self.identity = header.kind, header.frame, header.identity
         self._made: tuple[Path, ...] = ()
         self._lock = WriterLock(layout.lock_path(path), path) if writable else None
         self._guard = threading.Lock()
@@ -62,8 +65,8 @@ class Heatmap:
             raise
 
     @classmethod
-    def open(cls, path: Path) -> Heatmap:
-        """Return a heatmap to read; it may be one that a scan is writing right now.
+    def open(cls, path: Path) -> MapStore:
+        """Return a map to read; it may be one that a scan is writing right now.
 
         Raises
         ------
@@ -73,31 +76,31 @@ class Heatmap:
         return cls(path, writable=False)
 
     @classmethod
-    def open_or_create(cls, path: Path, *, frame: HeatmapFrame, identity: Mapping[str, Any]) -> Heatmap:
-        """Return a heatmap to write: the one found at ``path``, or a new one.
+    def open_or_create(cls, path: Path, header: MapHeader) -> MapStore:
+        """Return a map to write: the one found at ``path``, or a new one.
 
         Parameters
         ----------
         path
             Folder of the OME-Zarr; its parents are made, and unmade if that fails.
-        frame, identity
-            Of the scan. Plain values that JSON can hold.
+        header
+            What the map is, where its cells lie, and what decides them.
 
         Raises
         ------
         StorageError
             If another scan is writing it, the one found there answers something else, or the disk refuses.
         """
-        made = layout.create(path, frame, identity)
-        heatmap = cls(path, writable=True)
-        heatmap._made = made
-        if layout.digest(heatmap.identity) != layout.digest(identity) or heatmap.frame != frame:
-            heatmap.close()
+        made = layout.create(path, header)
+        store = cls(path, writable=True)
+        store._made = made
+        if layout.digest(store.identity) != layout.digest(header.identity) or store.frame != header.frame:
+            store.close()
             raise StorageError(
                 f"expected no heatmap or one of the same scan at {path}, got one with other settings; "
                 "choose another folder"
             )
-        return heatmap
+        return store
 
     @property
     def done(self) -> BoolArray:
@@ -105,8 +108,8 @@ class Heatmap:
         with self._guard:
             return self._done.copy()
 
-    def probabilities(self, cells: Region | None = None) -> FloatArray:
-        """Return float32 probabilities, (rows, columns), NaN where a cell is not answered.
+    def values(self, cells: Region | None = None) -> FloatArray:
+        """Return float32 values, (rows, columns), NaN where a cell is not answered.
 
         Parameters
         ----------
@@ -129,14 +132,27 @@ class Heatmap:
             values[~self._done[cells.slices]] = np.nan
         return values
 
-    def write(self, cells: Region, probabilities: FloatArray) -> None:
+    def covers(self, cells: Region, expected: BoolArray) -> bool:
+        """Return whether every cell that is expected is answered: bool, (rows, columns) of ``cells``."""
+        with self._guard:
+            return not bool((expected & ~self._done[cells.slices]).any())
+
+    def read(self, cells: Region) -> FloatArray:
+        """Return what :meth:`values` does, of cells that may reach past the map: NaN there."""
+        read = np.full(cells.size.shape, np.nan, np.float32)
+        inside = cells.intersection(Region.of(self.frame.cells))
+        if not inside.is_empty:
+            read[inside.shifted(-cells.x, -cells.y).slices] = self.values(inside)
+        return read
+
+    def write(self, cells: Region, answers: FloatArray) -> None:
         """Store answers; the data first, then the journal line that makes them count.
 
         Parameters
         ----------
         cells
             Where they lie.
-        probabilities
+        answers
             float32, (rows, columns) of ``cells``. NaN leaves a cell as it is.
 
         Raises
@@ -147,19 +163,17 @@ class Heatmap:
             If the disk refuses; what was stored before stays valid.
         """
         self._checked(cells)
-        if probabilities.shape != cells.size.shape:
-            raise RegionError(
-                f"expected answers of shape {cells.size.shape}, got {probabilities.shape}; cut them to fit"
-            )
+        if answers.shape != cells.size.shape:
+            raise RegionError(f"expected answers of shape {cells.size.shape}, got {answers.shape}; cut them to fit")
         if self._lock is None:
             raise StorageError(f"expected a heatmap opened for writing, got {self.path} to read; open it again to scan")
-        answered = ~np.isnan(probabilities)
+        answered = ~np.isnan(answers)
         with self._guard, storage_errors(self.path):
             # Answered again only because a neighbour was; what is stored stays, to the last digit.
             answered &= ~self._done[cells.slices]
             if not answered.all():
-                probabilities = np.where(answered, probabilities, self._read(cells))
-            self._array[cells.slices] = probabilities
+                answers = np.where(answered, answers, self._read(cells))
+            self._array[cells.slices] = answers
             append_region(layout.journal_path(self.path), cells)
             self._made = ()
             self._done[cells.slices] |= answered
@@ -172,7 +186,7 @@ class Heatmap:
         StorageError
             If the disk refuses; the answers themselves are not touched.
         """
-        values = self.probabilities()
+        values = self.values()
         with self._guard:
             self._made = ()
             layout.write_pyramid(self.path, self.frame, values)
@@ -188,7 +202,7 @@ class Heatmap:
             self._lock.release()
             self._lock = None
 
-    def __enter__(self) -> Heatmap:
+    def __enter__(self) -> MapStore:
         return self
 
     def __exit__(

@@ -10,19 +10,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import nn
 
 from napari_metastasis.errors import WeightsError, first_line
 from napari_metastasis.storage import atomic_text, atomic_write
 
-__all__ = ["CARD_VERSION", "StoredWeights", "correct_card", "read_spec", "read_weights", "write_weights"]
+__all__ = ["CARD_VERSION", "Contract", "StoredWeights", "correct_card", "read_task", "read_weights", "save_model"]
 
 #: Version of the card's layout.
-CARD_VERSION = 1
+CARD_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +33,8 @@ class StoredWeights:
     ----------
     path
         Of the weights.
+    task
+        What they are for.
     spec
         The contract, as plain values.
     card
@@ -44,6 +46,7 @@ class StoredWeights:
     """
 
     path: Path
+    task: str
     spec: Mapping[str, Any]
     card: Mapping[str, Any]
     sha256: str
@@ -73,8 +76,33 @@ class StoredWeights:
         network.eval().requires_grad_(requires_grad=False)
 
 
-def write_weights(path: Path, state: Mapping[str, Tensor], spec: Mapping[str, Any], card: Mapping[str, Any]) -> str:
-    """Write ``path`` (safetensors) and its card beside it (the same name with ``.json``).
+class Contract(Protocol):
+    """What a model expects and what its answers mean."""
+
+    #: What the model is for.
+    task: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """Return the model's name in the zoo."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        ...
+
+
+def save_model(path: Path, network: nn.Module, spec: Contract, card: Mapping[str, Any]) -> str:
+    """Write a model: ``path`` (safetensors) and its card beside it (the same name with ``.json``).
+
+    Parameters
+    ----------
+    path
+        Of the weights.
+    network, spec
+        The model, and its contract.
+    card
+        What it was trained on, its measured accuracy and intended use.
 
     Returns
     -------
@@ -86,24 +114,24 @@ def write_weights(path: Path, state: Mapping[str, Tensor], spec: Mapping[str, An
     StorageError
         If a file cannot be written; nothing half-written is left.
     """
-    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
     digest = hashlib.sha256(weights).hexdigest()
     with atomic_write(path) as stream:
         stream.write(weights)
-    _write_card(path, {"spec": dict(spec), "weights_sha256": digest, "card": dict(card)})
+    _write_card(path, {"task": spec.task, "spec": spec.to_json(), "weights_sha256": digest, "card": dict(card)})
     return digest
 
 
-def read_spec(path: Path) -> Mapping[str, Any]:
-    """Return the contract on the card of the weights at ``path``, which are not looked at.
+def read_task(path: Path) -> tuple[str, Mapping[str, Any]]:
+    """Return task and contract on the card of the weights at ``path``, which are not looked at.
 
     Raises
     ------
     WeightsError
         If there is no card, or none that can be read.
     """
-    spec: Mapping[str, Any] = _read_card(path.with_suffix(".json"))["spec"]
-    return spec
+    values = _read_card(path.with_suffix(".json"))
+    return values["task"], values["spec"]
 
 
 def read_weights(path: Path) -> StoredWeights:
@@ -125,7 +153,7 @@ def read_weights(path: Path) -> StoredWeights:
             f"expected weights with SHA-256 {card['weights_sha256'][:12]}…, got {digest[:12]}… in {path}; "
             "the file is damaged or belongs to another card: fetch the model again"
         )
-    return StoredWeights(path, card["spec"], card["card"], digest, data)
+    return StoredWeights(path, card["task"], card["spec"], card["card"], digest, data)
 
 
 def correct_card(path: Path, changes: Mapping[str, Any]) -> None:
@@ -153,12 +181,15 @@ def _write_card(weights: Path, values: Mapping[str, Any]) -> None:
 def _read_card(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values["card_version"] != CARD_VERSION:
+        if values["card_version"] == 1:
+            # Cards of the first version name no task; only refiners, the one other task of that time, name an encoder.
+            values["task"] = "refine" if "encoder_sha256" in values["spec"] else "detect"
+        elif values["card_version"] != CARD_VERSION:
             raise WeightsError(
                 f"expected a model card of version {CARD_VERSION}, got {values['card_version']} in {path}; "
                 "update the program or export the model again"
             )
-        card = {key: values[key] for key in ("spec", "weights_sha256", "card")}
+        card = {key: values[key] for key in ("task", "spec", "weights_sha256", "card")}
         if not (isinstance(card["spec"], dict) and isinstance(card["card"], dict)):
             raise TypeError("spec and card are no objects")
         return card

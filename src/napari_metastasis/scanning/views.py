@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.errors import SettingsError
+from napari_metastasis.geometry import SYMMETRIES
 from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array
 
-__all__ = ["encode_views", "predict_views", "turn", "turn_back"]
-
-_Number = TypeVar("_Number", bound=np.generic)
-
-
-def turn(image: npt.NDArray[_Number], view: int) -> npt.NDArray[_Number]:
-    """Return one of the eight views of a (rows, columns, …) array: mirrored if odd, then turned by right angles."""
-    turned: npt.NDArray[_Number] = np.ascontiguousarray(np.rot90(image[:, ::-1] if view % 2 else image, view // 2))
-    return turned
-
-
-def turn_back(answers: npt.NDArray[_Number], view: int) -> npt.NDArray[_Number]:
-    """Return a view's (rows, columns, …) answers as they lie on the image: undoes :func:`turn`."""
-    back = np.rot90(answers, -(view // 2))
-    straight: npt.NDArray[_Number] = np.ascontiguousarray(back[:, ::-1] if view % 2 else back)
-    return straight
+__all__ = ["encode_views", "predict_views"]
 
 
 def encode_views(engine: Engine, image: UInt8Array, views: int) -> tuple[FloatArray, FloatArray]:
@@ -42,10 +26,10 @@ def encode_views(engine: Engine, image: UInt8Array, views: int) -> tuple[FloatAr
     the image. A view's features are those of turned patches, so that they are not averaged.
     """
     probabilities, features = [], []
-    for view in range(views):
-        answers, encoded = engine.encode(turn(image, view)[None])
-        probabilities.append(turn_back(answers[0], view))
-        features.append(turn_back(np.moveaxis(encoded[0], 0, -1), view))
+    for view in SYMMETRIES[:views]:
+        answers, encoded = engine.encode(view.apply(image)[None])
+        probabilities.append(view.undo(answers[0]))
+        features.append(view.undo(np.moveaxis(encoded[0], 0, -1)))
     mean = np.asarray(np.mean(probabilities, axis=0, dtype=np.float64), np.float32)
     return mean, np.stack(features)
 
@@ -70,9 +54,9 @@ def predict_views(engine: Engine, image: UInt8Array, views: int) -> FloatArray:
     float32 of shape (rows, columns)
     """
     total: npt.NDArray[np.float64] | None = None
-    for view in range(views):
+    for view in SYMMETRIES[:views]:
         # One view at a time: eight at once would take eight times the memory and be no faster on a window of this size.
-        answers = turn_back(engine.run(turn(image, view)[None])[0], view)
+        answers = view.undo(engine.run(view.apply(image)[None])[0])
         if views == 1:
             return answers
         # Summed in float64, so that the order of the views does not show in the last digit.

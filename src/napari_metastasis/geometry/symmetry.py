@@ -1,0 +1,45 @@
+"""The eight symmetries of the square: tissue has no up, and whatever looks at it may be turned and mirrored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["SYMMETRIES", "Symmetry"]
+
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetry:
+    """A mirror image or none, then a rotation by right angles.
+
+    Attributes
+    ----------
+    mirrored
+        Whether left and right are exchanged first.
+    quarter_turns
+        Right angles by which it is turned then, against the clock.
+    """
+
+    mirrored: bool
+    quarter_turns: int
+
+    def apply(self, image: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+        """Return a (rows, columns, …) array mirrored and turned."""
+        straight = image[:, ::-1] if self.mirrored else image
+        turned: npt.NDArray[_Number] = np.ascontiguousarray(np.rot90(straight, self.quarter_turns))
+        return turned
+
+    def undo(self, image: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+        """Return what :meth:`apply` made as it was."""
+        back = np.rot90(image, -self.quarter_turns)
+        straight: npt.NDArray[_Number] = np.ascontiguousarray(back[:, ::-1] if self.mirrored else back)
+        return straight
+
+
+#: In the order in which features of views are stored: every second one is a mirror image. The first changes nothing.
+SYMMETRIES = tuple(Symmetry(mirrored=bool(number % 2), quarter_turns=number // 2) for number in range(8))

@@ -1,0 +1,78 @@
+"""Detectors: patch classifiers that a whole slide is scanned with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from napari_metastasis.errors import WeightsError
+from napari_metastasis.models.card import ModelSpec
+from napari_metastasis.models.dense import DenseScanNet
+from napari_metastasis.models.model import Model
+from napari_metastasis.models.nets.resnet import ResNet
+from napari_metastasis.models.nets.scannet import ScanNet, build_network
+from napari_metastasis.models.patchwise import PatchwiseNetwork
+
+__all__ = ["Detector"]
+
+
+@dataclass(frozen=True, slots=True)
+class Detector(Model):
+    """A patch classifier with its contract.
+
+    Attributes
+    ----------
+    spec
+        What the model expects and what its answers mean.
+    network
+        Normalised N x 3 x H x W to logits N x classes x h x w.
+    """
+
+    spec: ModelSpec
+    network: ScanNet | ResNet
+
+    @classmethod
+    def blank(cls, values: Mapping[str, Any], path: Path) -> tuple[ModelSpec, nn.Module]:
+        """Return the contract and its network; see :meth:`Model.blank`."""
+        spec = ModelSpec.from_json(values)
+        network = build_network(spec.architecture)
+        expected = (network.architecture.patch_px, network.architecture.stride_px)
+        if (spec.patch_px, spec.stride_px) != expected:
+            raise WeightsError(
+                f"expected patch and stride {expected} of a {spec.architecture} network, "
+                f"got {(spec.patch_px, spec.stride_px)} on the card of {path}; correct the card"
+            )
+        return spec, network
+
+    @property
+    def reads(self) -> str:
+        """Return the resolution of the pixels that it reads."""
+        return f"pixels of {self.spec.mpp:g} µm"
+
+    def columns(self) -> dict[str, str]:
+        """Return what a list of models says of it, by heading."""
+        spec = self.spec
+        return {
+            "name": spec.name,
+            "network": spec.architecture,
+            "µm/px": f"{spec.mpp:g}",
+            "patch": str(spec.patch_px),
+            "stride": str(spec.stride_px),
+            "weights": self.weights_sha256[:8],
+        }
+
+    def dense(self, dense_coefficient: int) -> DenseScanNet | PatchwiseNetwork:
+        """Return the network that answers every ``stride / dense_coefficient`` model pixels from raw pixels.
+
+        Raises
+        ------
+        ModelError
+            If the native stride cannot be divided by it.
+        """
+        if isinstance(self.network, ResNet):
+            return PatchwiseNetwork(self.network, self.spec, dense_coefficient)
+        return DenseScanNet(self.network, self.spec, dense_coefficient)

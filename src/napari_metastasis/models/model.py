@@ -1,0 +1,134 @@
+"""What models of all tasks have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from napari_metastasis.errors import ModelError
+from napari_metastasis.models.weights_file import Contract, read_weights
+from napari_metastasis.tasks import find_task, resolve
+
+__all__ = ["Model", "read_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model(ABC):
+    """A network with its contract; a class a task.
+
+    Attributes
+    ----------
+    spec
+        What the model expects and what its answers mean.
+    network
+        float32, in evaluation mode.
+    weights_sha256
+        Hash of the stored weights, which names them in results.
+    card
+        What the model was trained on, its measured accuracy and intended use.
+    """
+
+    spec: Any
+    network: Any
+    weights_sha256: str
+    card: Mapping[str, Any]
+
+    @classmethod
+    @abstractmethod
+    def blank(cls, values: Mapping[str, Any], path: Path) -> tuple[Contract, nn.Module]:
+        """Return the contract that a card holds, and its network, whose weights are not read yet.
+
+        Parameters
+        ----------
+        values
+            The contract on the card.
+        path
+            Of the weights, for messages.
+
+        Raises
+        ------
+        ModelError
+            If the contract is incomplete, or no network keeps it.
+        """
+
+    @property
+    def name(self) -> str:
+        """Return its name in the zoo."""
+        name: str = self.spec.name
+        return name
+
+    @property
+    def task(self) -> str:
+        """Return what it is for."""
+        task: str = self.spec.task
+        return task
+
+    @property
+    def reads(self) -> str:
+        """Return what it reads, in a few words: pixels, or the features of another model."""
+        return "pixels"
+
+    @property
+    def encoder_sha256(self) -> str:
+        """Return the hash of the detector whose features it reads; empty where it reads pixels."""
+        return ""
+
+    def check(self, detector: Model) -> None:
+        """Refuse a detector that the model cannot follow; one that reads pixels follows any.
+
+        Raises
+        ------
+        ModelError
+            If it was trained on the features of another one.
+        """
+        del detector
+
+    def feature_layer(self, detector: Model) -> nn.Conv2d:
+        """Return the 1x1 convolution from a detector's features to what the model reads.
+
+        Raises
+        ------
+        ModelError
+            If it reads pixels, or the features of another detector.
+        """
+        raise ModelError(
+            f"expected a model that reads the features of {detector.name}, got {self.name}, which reads {self.reads}; "
+            "choose another"
+        )
+
+    def columns(self) -> dict[str, str]:
+        """Return what a list of models says of it, by heading."""
+        return {"name": self.name, "reads": self.reads, "weights": self.weights_sha256[:8]}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its card as plain values."""
+        return {
+            "task": self.task,
+            "reads": self.reads,
+            "spec": self.spec.to_json(),
+            "weights_sha256": self.weights_sha256,
+            "card": dict(self.card),
+        }
+
+
+def read_model(path: Path) -> Model:
+    """Return the model whose weights are stored at ``path``, with its card beside it.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing, damaged, or belongs to another network.
+    ModelError
+        If its card is of no task that there is, or not complete.
+    """
+    stored = read_weights(path)
+    task = find_task(stored.task)
+    kind: type[Model] = resolve(task.model)
+    spec, network = kind.blank(stored.spec, path)
+    stored.fill(network, getattr(spec, "architecture", task.noun))
+    return kind(spec=spec, network=network, weights_sha256=stored.sha256, card=stored.card)

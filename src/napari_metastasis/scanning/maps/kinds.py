@@ -1,0 +1,73 @@
+"""What a map is: its name, its unit, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_metastasis.geometry import HeatmapFrame
+
+__all__ = ["PROBABILITY", "MapKind", "MapValues"]
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapKind:
+    """A kind of map. Its values are float32, and NaN where a cell is not answered: not answered is not 0.
+
+    Attributes
+    ----------
+    name
+        What passes, results and the window know it by.
+    title
+        What a person reads.
+    stem
+        Of its file in the result folder: ``<stem>.ome.zarr``.
+    unit
+        Of its values.
+    colors
+        The colours that it is shown in, of those that the window has.
+    """
+
+    name: str
+    title: str
+    stem: str
+    unit: str = "probability"
+    colors: str = "probability"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> MapKind:
+        """Return what :meth:`to_json` wrote."""
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapValues:
+    """A map in memory.
+
+    Attributes
+    ----------
+    kind
+        What it is.
+    frame
+        Where its cells lie.
+    values
+        float32, (rows, columns), NaN where there is no answer.
+    """
+
+    kind: MapKind
+    frame: HeatmapFrame
+    values: FloatArray
+
+
+#: The map that the scan itself writes.
+PROBABILITY = MapKind(name="probability", title="Tumour probability", stem="heatmap")

@@ -1,0 +1,218 @@
+"""What a pass is: what it reads, what it writes, how far it must see around a region, and how it resumes.
+
+A scan makes its passes in order. Each is handed the pieces of those before it, yields them on, and yields its own as
+soon as what they wait for is there. What a pass has written counts as done; the next scan goes on from there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+from napari_metastasis.errors import StorageError
+from napari_metastasis.geometry import HeatmapFrame, Point, Region
+from napari_metastasis.models import Detector, Model
+from napari_metastasis.scanning.maps.features import FeatureStore
+from napari_metastasis.scanning.maps.kinds import MapKind
+from napari_metastasis.scanning.maps.ome_zarr import MapHeader, digest, read_header
+from napari_metastasis.scanning.maps.store import MapStore
+from napari_metastasis.scanning.plan import BoolArray
+from napari_metastasis.scanning.scanner import FinishedPiece, Reader
+from napari_metastasis.settings import PassSettings, ScanSettings, TissueSettings
+
+__all__ = ["FEATURES", "Pass", "PassContext", "PreparedPass", "map_path", "run_passes"]
+
+#: What a pass reads that is handed the detector's features.
+FEATURES = "features"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassContext:
+    """The scan that a pass belongs to.
+
+    Attributes
+    ----------
+    slide
+        What pixels are read from.
+    detector, settings
+        What the slide is scanned with, and how.
+    folder
+        The result folder.
+    identity
+        Everything that decides the scan's own map.
+    frame
+        Where the scan's cells lie.
+    region
+        Level-0 pixels asked for; ``None`` for the whole slide.
+    focus
+        Level-0 location to begin at; ``None`` for the middle.
+    tissue
+        bool, (rows, columns): the scan's cells that show tissue; ``None`` where glass is scanned as well.
+    tissue_settings
+        How tissue was told from glass; ``None`` where it was not.
+    device
+        Where a network runs, as torch takes it.
+    maps
+        The stores of the passes before, by the names of their maps.
+    features
+        The detector's features; ``None`` where they are not kept.
+    """
+
+    slide: Reader
+    detector: Detector
+    settings: ScanSettings
+    folder: Path
+    identity: Mapping[str, Any]
+    frame: HeatmapFrame
+    region: Region | None
+    focus: Point | None
+    tissue: BoolArray | None = field(repr=False)
+    tissue_settings: TissueSettings | None
+    device: str
+    maps: Mapping[str, MapStore] = field(repr=False)
+    features: FeatureStore | None = field(repr=False)
+
+    @property
+    def native(self) -> HeatmapFrame:
+        """Return where the detector's native cells lie: those of its features."""
+        return self.frame.coarser(self.settings.dense_coefficient)
+
+    def open_map(self, kind: MapKind, frame: HeatmapFrame, decides: Mapping[str, Any]) -> MapStore:
+        """Return the store that a pass writes: the one found in the result folder, or a new one.
+
+        Parameters
+        ----------
+        kind, frame
+            What the map is, and where its cells lie.
+        decides
+            What decides its values besides the scan's own map and the tissue.
+
+        Raises
+        ------
+        StorageError
+            If the folder cannot be written.
+        """
+        tissue = None if self.tissue_settings is None else asdict(self.tissue_settings)
+        identity = {**self.identity, **decides, "tissue": tissue}
+        return MapStore.open_or_create(
+            map_path(self.folder, kind, identity), MapHeader(kind=kind, frame=frame, identity=identity)
+        )
+
+
+def map_path(folder: Path, kind: MapKind, identity: Mapping[str, Any]) -> Path:
+    """Return where a map lies: under its own name, or with a number where that is taken by one of other settings."""
+    path = folder / f"{kind.stem}.ome.zarr"
+    if not path.exists():
+        return path
+    try:
+        stored = read_header(path).identity
+    except StorageError:
+        # Not one of ours, or of another version: it is left alone.
+        stored = {}
+    wanted = digest(identity)
+    return path if digest(stored) == wanted else folder / f"{kind.stem}-{wanted[:8]}.ome.zarr"
+
+
+class PreparedPass(Protocol):
+    """A pass that is ready to run."""
+
+    @property
+    def store(self) -> MapStore:
+        """Return the map that it writes."""
+        ...
+
+    @property
+    def model_px(self) -> int:
+        """Return what progress counts for all of it, in the detector's model pixels."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Return whether all that was asked for is answered."""
+        ...
+
+    def run(self, pieces: Generator[FinishedPiece], should_stop: Callable[[], bool]) -> Generator[FinishedPiece]:
+        """Yield the pieces of the passes before, and its own after they were stored.
+
+        Parameters
+        ----------
+        pieces
+            Of the passes before; closed with this.
+        should_stop
+            Asked before each piece of its own.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give everything back; a second call does nothing."""
+        ...
+
+
+class Pass(ABC):
+    """One pass of a scan, made of its model and its options."""
+
+    #: The map that it writes.
+    writes: ClassVar[MapKind]
+    #: What it reads: :data:`FEATURES`, the name of a map, or "pixels".
+    reads: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def of(cls, model: Model, settings: PassSettings) -> Self:
+        """Return the pass that a model makes."""
+
+    @property
+    def reach_cells(self) -> int:
+        """Return how far from a cell lies what has a say in it, in cells of what it reads."""
+        return 0
+
+    @property
+    @abstractmethod
+    def decides(self) -> Mapping[str, Any]:
+        """Return what decides its values besides the scan's own map, as plain values: weights, options, a version."""
+
+    def notes(self, settings: ScanSettings) -> tuple[str, ...]:
+        """Return what has to be said beforehand of a scan with these settings."""
+        del settings
+        return ()
+
+    @abstractmethod
+    def prepare(self, context: PassContext) -> PreparedPass:
+        """Return the pass ready to run.
+
+        Raises
+        ------
+        DeviceError
+            If the device does not take its network.
+        StorageError
+            If the result folder cannot be written.
+        """
+
+
+def run_passes(
+    pieces: Generator[FinishedPiece], passes: tuple[PreparedPass, ...], total: int, should_stop: Callable[[], bool]
+) -> Generator[FinishedPiece]:
+    """Yield the pieces of a scan and of the passes that follow it, each with how far all of it is.
+
+    Parameters
+    ----------
+    pieces
+        Of the scan itself.
+    passes
+        That follow, in their order.
+    total
+        Model pixels of all of them.
+    should_stop
+        Asked before each piece.
+    """
+    for following in passes:
+        pieces = following.run(pieces, should_stop)
+    done = 0
+    with closing(pieces):
+        for piece in pieces:
+            done += piece.model_px
+            yield replace(piece, done=done, total=total)

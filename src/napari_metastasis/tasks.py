@@ -1,0 +1,101 @@
+"""The tasks of the program: the one list that a new task is added to.
+
+A task is one kind of card, one network, one pass of a scan, one training. Everything else — zoo, stores, runner,
+command line, panel — knows tasks, and none by its name. What a task consists of is named here as ``module:object`` and
+imported when it is needed: the command line starts without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from napari_metastasis.errors import ModelError
+from napari_metastasis.settings import PassSettings, RefineSettings
+
+__all__ = ["DETECT", "TASKS", "Task", "find_task", "pass_tasks", "resolve"]
+
+_ROOT = "napari_metastasis"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task.
+
+    Attributes
+    ----------
+    name
+        As cards and results have it: "detect".
+    noun
+        What its models are called: "detector".
+    model
+        The :class:`~napari_metastasis.models.Model` of such a card.
+    scan_pass
+        The :class:`~napari_metastasis.scanning.Pass` that a scan makes with it.
+    writes
+        Name of the map that it writes; empty for the scan itself, as below.
+    settings
+        The options of that pass; ``None`` for the scan itself.
+    title
+        Heading of these options.
+    training
+        What ``train`` makes its command from; empty where nothing is trained yet.
+    """
+
+    name: str
+    noun: str
+    model: str
+    scan_pass: str = ""
+    writes: str = ""
+    settings: type[PassSettings] | None = None
+    title: str = ""
+    training: str = ""
+
+
+def resolve(reference: str) -> Any:
+    """Return the object that ``module:object`` names."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)
+
+
+#: The task that every scan begins with.
+DETECT = "detect"
+
+#: In the order in which a scan makes their passes: each may read what those before it wrote.
+TASKS: tuple[Task, ...] = (
+    Task(name=DETECT, noun="detector", model=f"{_ROOT}.models.detector:Detector"),
+    Task(
+        name="refine",
+        noun="refiner",
+        model=f"{_ROOT}.models.refiner:Refiner",
+        scan_pass=f"{_ROOT}.scanning.passes.refine:RefinePass",
+        writes="refined",
+        settings=RefineSettings,
+        title="Refinement",
+    ),
+)
+
+
+def find_task(name: str, tasks: Sequence[Task] | None = None) -> Task:
+    """Return a task by its name.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    known = TASKS if tasks is None else tasks
+    for task in known:
+        if task.name == name:
+            return task
+    raise ModelError(
+        f"expected a model for one of the tasks {', '.join(task.name for task in known)}, got one for {name!r}; "
+        "update the program"
+    )
+
+
+def pass_tasks() -> tuple[Task, ...]:
+    """Return the tasks whose pass follows the scan, in their order."""
+    return tuple(task for task in TASKS if task.settings is not None)

@@ -1,0 +1,193 @@
+"""Models and engines for scans: made once, kept for the next scan that wants the same. Importing it loads no torch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_metastasis.errors import ScanCancelledError
+from napari_metastasis.workflows.scan_job import ScanJob
+
+if TYPE_CHECKING:
+    from napari_metastasis.models import ScanModels
+    from napari_metastasis.scanning import ChosenEngine
+
+__all__ = ["EngineCache", "ReadyEngine", "await_future"]
+
+#: How long a wait lasts before it is asked again whether to stop.
+_POLL_SECONDS = 0.05
+
+T = TypeVar("T")
+
+#: Everything that decides which engine is meant.
+_Key = tuple[object, ...]
+
+#: Returns the precision that an engine is made with, of the models that scan; ``None`` leaves it open.
+Prefer = Callable[["ScanModels"], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyEngine:
+    """The models of a scan, and the engine that runs the detector."""
+
+    models: ScanModels
+    chosen: ChosenEngine
+
+
+class _Kept:
+    """One engine, in the making or ready; it is closed once it is given up and nobody uses it."""
+
+    def __init__(self, key: _Key) -> None:
+        self.key = key
+        self.future: Future[ReadyEngine]
+        self.users = 0
+        self.given_up = threading.Event()
+
+    @property
+    def is_usable(self) -> bool:
+        future = self.future
+        return not future.done() or (not future.cancelled() and future.exception() is None)
+
+
+class EngineCache:
+    """Makes engines beside whoever waits for them, and keeps the latest. Used from any thread.
+
+    Parameters
+    ----------
+    load
+        Returns the models of a job; those that it names by default.
+    begin_thread
+        Called in the thread that makes an engine: the window lets it give way to what is seen.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[ScanJob], ScanModels] | None = None,
+        begin_thread: Callable[[], Any] | None = None,
+    ) -> None:
+        self._load = load
+        self._begin_thread = begin_thread
+        self._lock = threading.Lock()
+        self._kept: _Kept | None = None
+
+    def warm(self, job: ScanJob) -> None:
+        """Make the engine for a job beforehand, unless another one is in use."""
+        with self._lock:
+            if self._kept is None or self._kept.users == 0:
+                self._find(job, None)
+
+    @contextmanager
+    def use(
+        self, job: ScanJob, should_stop: Callable[[], bool], preferred: Prefer | None = None
+    ) -> Iterator[ReadyEngine]:
+        """Hand out models and engine of a job while the block runs; they are made where they are not there yet.
+
+        Parameters
+        ----------
+        job
+            Its model, passes and scan settings count.
+        should_stop
+            Asked while the engine is being made.
+        preferred
+            The precision that an engine is made with if it is made now and none is asked for.
+
+        Raises
+        ------
+        ScanCancelledError
+            If ``should_stop`` said so.
+        MetastasisError
+            If a model cannot be loaded or no engine runs it.
+        """
+        with self._lock:
+            kept = self._find(job, preferred)
+            kept.users += 1
+        try:
+            yield await_future(kept.future, should_stop)
+        finally:
+            with self._lock:
+                kept.users -= 1
+                self._retire(kept)
+
+    def close(self) -> None:
+        """Give up everything; what is in use is closed by its last user."""
+        with self._lock:
+            self._give_up()
+
+    def __enter__(self) -> EngineCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _find(self, job: ScanJob, preferred: Prefer | None) -> _Kept:
+        key = _key(job)
+        if self._kept is not None and self._kept.key == key and self._kept.is_usable:
+            return self._kept
+        self._give_up()
+        kept = self._kept = _Kept(key)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="engine", initializer=self._begin_thread)
+        kept.future = pool.submit(self._make, job, preferred, kept.given_up.is_set)
+        pool.shutdown(wait=False)
+        return kept
+
+    def _make(self, job: ScanJob, preferred: Prefer | None, should_stop: Callable[[], bool]) -> ReadyEngine:
+        # Imported here, beside whoever waits: torch takes seconds to load.
+        from napari_metastasis.scanning import choose_engine
+        from napari_metastasis.workflows.scan.job_models import feature_reader, load_job_models
+
+        models = (load_job_models if self._load is None else self._load)(job)
+        reader = feature_reader(job, models)
+        chosen = choose_engine(
+            models.detector,
+            job.scan,
+            reader=reader,
+            preferred_precision=None if preferred is None else preferred(models),
+            should_stop=should_stop,
+        )
+        return ReadyEngine(models, chosen)
+
+    def _give_up(self) -> None:
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            kept.given_up.set()
+            self._retire(kept)
+
+    @staticmethod
+    def _retire(kept: _Kept) -> None:
+        """Close an engine that was given up and that nobody uses; where it is still being made, once it is made."""
+        if kept.given_up.is_set() and kept.users == 0:
+            kept.future.add_done_callback(_close_engine)
+
+
+def await_future(future: Future[T], should_stop: Callable[[], bool]) -> T:
+    """Return what a future brings, or raise ScanCancelledError as soon as ``should_stop`` says so."""
+    while not future.done():
+        if should_stop():
+            raise ScanCancelledError("expected to prepare the scan, but it was stopped; start it again")
+        wait([future], timeout=_POLL_SECONDS)
+    return future.result()
+
+
+def _key(job: ScanJob) -> _Key:
+    named = (job.model, *job.named_models.values())
+    settings = job.scan
+    chosen = settings.dense_coefficient, settings.device, settings.engine, settings.precision, settings.roi_px
+    return (*named, *map(_stamp, named), job.needed_tasks, *chosen)
+
+
+def _stamp(name: str) -> object:
+    """Return what tells a file from one that was trained anew under the same name; ``None`` for a name."""
+    with suppress(OSError):
+        about = Path(name).stat()
+        return about.st_mtime_ns, about.st_size
+    return None
+
+
+def _close_engine(future: Future[ReadyEngine]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        future.result().chosen.engine.close()

@@ -1,0 +1,119 @@
+"""Runs a scan: the one loop that commands, the window and cohorts share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
+from functools import partial
+
+from napari_metastasis.models import ScanModels
+from napari_metastasis.scanning import PROBABILITY, FinishedPiece, never
+from napari_metastasis.slides import Slide, open_slide
+from napari_metastasis.workflows.engine_cache import EngineCache, await_future
+from napari_metastasis.workflows.scan.job_models import settle_job
+from napari_metastasis.workflows.scan.prepare import prepare_scan
+from napari_metastasis.workflows.scan.result_folder import default_output, scan_identity, stored_precision
+from napari_metastasis.workflows.scan.results import ScanResult, write_results
+from napari_metastasis.workflows.scan_job import AtHand, ScanJob, ScanStarted, Stage
+
+__all__ = ["ScanEvent", "run_scan", "scan_slide"]
+
+
+#: What a scan tells while it runs.
+ScanEvent = Stage | ScanStarted | FinishedPiece
+
+
+def run_scan(
+    job: ScanJob, at_hand: AtHand | None = None, should_stop: Callable[[], bool] = never
+) -> Generator[ScanEvent, None, ScanResult]:
+    """Scan a slide, read the lesions off its maps and write the result folder.
+
+    Parameters
+    ----------
+    job
+        What to do.
+    at_hand
+        What is open already.
+    should_stop
+        Asked several times a second. The results then hold what was answered until now, and the next scan goes on.
+
+    Yields
+    ------
+    Stages, the beginning, and each finished piece of every map with how far all of it is.
+
+    Returns
+    -------
+    ScanResult
+        Returned by the generator.
+
+    Raises
+    ------
+    MetastasisError
+        As :func:`~napari_metastasis.workflows.scan.prepare_scan` and
+        :meth:`~napari_metastasis.scanning.DenseScan.run` do.
+    """
+    held, job = AtHand() if at_hand is None else at_hand, settle_job(job)
+    with ExitStack() as opened:
+        slide = opened.enter_context(open_slide(job.slide, job.mpp)) if held.slide is None else held.slide
+        engines = opened.enter_context(EngineCache()) if held.engines is None else held.engines
+        yield Stage("Preparing the network…")
+        ready = opened.enter_context(engines.use(job, should_stop, partial(_going_on, slide, job)))
+        yield Stage("Looking for tissue…")
+        mask = None if held.tissue is None else await_future(held.tissue, should_stop)
+        prepared = opened.enter_context(prepare_scan(slide, job, ready, mask=mask, should_stop=should_stop))
+        yield ScanStarted(
+            maps=prepared.maps(),
+            folder=prepared.folder,
+            model_name=ready.models.detector.name,
+            engine=f"{prepared.chosen.engine.name}, {prepared.chosen.engine.precision}",
+            tissue=prepared.tissue,
+            model_px=prepared.model_px,
+        )
+        began, model_px = time.perf_counter(), 0
+        with closing(prepared.run(should_stop)) as pieces:
+            for piece in pieces:
+                # A rate in pixels that a network has looked at: what follows reads none.
+                model_px += piece.model_px if piece.map == PROBABILITY.name else 0
+                yield piece
+        seconds = time.perf_counter() - began
+        yield Stage("Writing the results…")
+        return write_results(prepared, seconds=seconds, model_px=model_px)
+
+
+def _going_on(slide: Slide, job: ScanJob, models: ScanModels) -> str | None:
+    """Return the precision of the scan in the result folder that this one goes on with, if it is free to choose."""
+    if job.scan.precision != "auto":
+        return None
+    root = default_output(slide) if job.output is None else job.output
+    return stored_precision(root, scan_identity(slide, models.detector, job.scan))
+
+
+def scan_slide(
+    job: ScanJob,
+    at_hand: AtHand | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> ScanResult:
+    """Run a scan to its end; see :func:`run_scan`.
+
+    Parameters
+    ----------
+    job, at_hand, should_stop
+        See there.
+    progress
+        Called with the model pixels answered and those of the whole scan, before the first piece and after each.
+    """
+    events = run_scan(job, at_hand, should_stop)
+    with closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as ended:
+                result: ScanResult = ended.value
+                return result
+            if progress is not None and isinstance(event, ScanStarted):
+                progress(0, event.model_px)
+            elif progress is not None and isinstance(event, FinishedPiece):
+                progress(event.done, event.total)

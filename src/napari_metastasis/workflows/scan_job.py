@@ -1,0 +1,178 @@
+"""A scan as one value, and what it tells while it runs: what a command, the window, a cohort and a cluster share.
+
+Light: nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_metastasis.geometry import Point, Region
+from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, PassSettings, ScanSettings, TissueSettings
+from napari_metastasis.tasks import pass_tasks
+
+if TYPE_CHECKING:
+    from napari_metastasis.scanning import MapValues
+    from napari_metastasis.slides import Slide, TissueMask
+    from napari_metastasis.workflows.engine_cache import EngineCache
+
+__all__ = ["AtHand", "PassRequest", "ScanJob", "ScanStarted", "Stage", "pass_requests"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassRequest:
+    """Whether and how a pass is made after the scan.
+
+    Attributes
+    ----------
+    task
+        Its task.
+    settings
+        Its options, which say whether it is wanted.
+    model
+        Name or path of its model; empty for the one that goes with the detector.
+    """
+
+    task: str
+    settings: PassSettings
+    model: str = ""
+
+    @property
+    def concerns_scan(self) -> bool:
+        """Return whether the scan has to do anything for it: it is made, or what it reads is kept."""
+        return self.settings.wanted or self.settings.keeps_features
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanJob:
+    """Everything about one scan. Frozen and picklable.
+
+    Attributes
+    ----------
+    slide
+        The file, or the folder with the DICOM files of one.
+    mpp
+        µm per level-0 pixel; ``None`` takes what the slide states.
+    model
+        Name or path of the detector; or of a model that follows one, and stands for both.
+    passes
+        What is made of the scan, in order; none by default.
+    region
+        Level-0 pixels; ``None`` for the whole slide. Around it as much is looked at as the passes must see; no answer
+        is kept there.
+    focus
+        Level-0 location to begin at; ``None`` for the middle.
+    scan, tissue, detection
+        How the slide is scanned, how tissue is told from glass, and how lesions are read off the maps.
+    output
+        Result folder; ``None`` for the one beside the slide. Where it holds a heatmap of other settings, the results
+        go to a folder of their own inside.
+    """
+
+    slide: Path
+    mpp: float | None = None
+    model: str = DEFAULT_MODEL
+    passes: tuple[PassRequest, ...] = ()
+    region: Region | None = None
+    focus: Point | None = None
+    scan: ScanSettings = field(default_factory=ScanSettings)
+    tissue: TissueSettings = field(default_factory=TissueSettings)
+    detection: DetectionSettings = field(default_factory=DetectionSettings)
+    output: Path | None = None
+
+    @property
+    def needed_tasks(self) -> tuple[str, ...]:
+        """Return the tasks whose models the scan has to know."""
+        return tuple(one.task for one in self.passes if one.concerns_scan)
+
+    @property
+    def named_models(self) -> dict[str, str]:
+        """Return the models that were asked for by name, by task."""
+        return {one.task: one.model for one in self.passes if one.model}
+
+    def on(self, slide: Path, *, mpp: float | None, output: Path) -> ScanJob:
+        """Return the same scan of another slide."""
+        return replace(self, slide=slide, mpp=mpp, output=output, region=None, focus=None)
+
+
+def pass_requests(
+    settings: Mapping[str, PassSettings], models: Mapping[str, str] | None = None
+) -> tuple[PassRequest, ...]:
+    """Return the requests of all passes that there are, in the order in which a scan makes them.
+
+    Parameters
+    ----------
+    settings
+        Options, by task; the defaults for those that are not among them.
+    models
+        Names or paths of models, by task.
+    """
+    found = []
+    for task in pass_tasks():
+        assert task.settings is not None
+        found.append(
+            PassRequest(
+                task=task.name,
+                settings=settings.get(task.name, task.settings()),
+                model=(models or {}).get(task.name, ""),
+            )
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtHand:
+    """What a scan need not open, make or find again. It stays open.
+
+    Attributes
+    ----------
+    slide
+        The open slide of the job.
+    engines
+        Models and engines of earlier scans.
+    tissue
+        The slide's tissue, found or being found with the settings of the job.
+    """
+
+    slide: Slide | None = None
+    engines: EngineCache | None = None
+    tissue: Future[TissueMask | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is done now, as one short line."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanStarted:
+    """A scan is about to run.
+
+    Attributes
+    ----------
+    maps
+        Every map as earlier scans left it: the scan's own first.
+    folder
+        Where results go.
+    model_name
+        Of the detector.
+    engine
+        What runs the network, for a person.
+    tissue
+        Where the slide holds tissue.
+    model_px
+        Model pixels to be answered.
+    """
+
+    maps: tuple[MapValues, ...]
+    folder: Path
+    model_name: str
+    engine: str
+    tissue: TissueMask
+    model_px: int
