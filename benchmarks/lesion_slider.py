@@ -118,7 +118,7 @@ def measure(rows: int, columns: int, share: float) -> dict[str, float]:
         "cells at the floor, share": float((probabilities >= SETTINGS.floor).mean()),
         "lesions at 0.5": float(len(found.lesions)),
         "detections at 0.5": float(len(found.detections)),
-        "hills": float(len(index._hills.peak)),
+        "nodes": float(len(index._tree.peak)),
         "build": build,
         "build, growth of peak memory in MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
         "up by 0.01, median": statistics.median(up),

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from lesion_fields import field, fields
 from scipy import ndimage
 
-from napari_metastasis.lesions import component_tree as tree
-from napari_metastasis.lesions import measure, outlines, peaks, size_class, surface
+from napari_metastasis.lesions import component_tree, measure, outlines, peaks, size_class, surface
 
 
 @settings(max_examples=60, deadline=None)
@@ -33,30 +32,30 @@ def test_joining_one_by_one_says_the_same(values):
     cells = surface.floor_cells(values, floor=0.1, side=1)
     stride = values.shape[1] + 2
     numbers = np.zeros((values.shape[0] + 2) * stride, dtype=np.int32)
-    together = tree.grow_hills(cells, numbers, stride)
+    together = component_tree.build_tree(cells, numbers, stride)
     assert not numbers.any()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree, "_WORTHWHILE", np.inf)
-        single = tree.grow_hills(cells, numbers, stride)
+        patch.setattr(component_tree, "_WORTHWHILE", np.inf)
+        single = component_tree.build_tree(cells, numbers, stride)
     for name in ("peak", "saddle", "top", "of_cell"):
         np.testing.assert_array_equal(getattr(together, name), getattr(single, name))
     for threshold in np.unique(values[values >= np.float32(0.1)]):
         np.testing.assert_array_equal(together.lesions_at(threshold), single.lesions_at(threshold))
 
 
-def test_a_long_chain_of_hills_is_joined():
-    # Each hill's highest pass leads to a lower hill, so that no two are ever settled together.
+def test_a_long_chain_of_nodes_is_joined():
+    # Each node's highest pass leads to a lower node, so that no two are ever settled together.
     count = 4000
     values = np.zeros((1, 2 * count - 1), dtype=np.float32)
     values[0, ::2] = np.linspace(0.99, 0.8, count)
     values[0, 1::2] = np.linspace(0.2, 0.7, count - 1)
     cells = surface.floor_cells(values, floor=0.1, side=1)
     stride = values.shape[1] + 2
-    hills = tree.grow_hills(cells, np.zeros(3 * stride, dtype=np.int32), stride)
-    assert len(hills.peak) == count
+    tree = component_tree.build_tree(cells, np.zeros(3 * stride, dtype=np.int32), stride)
+    assert len(tree.peak) == count
     for threshold in np.linspace(0.1, 0.99, 60).astype(np.float32):
         shown = ndimage.label(values[0] >= threshold)[1]
-        assert len(np.unique(hills.lesions_at(threshold))) == shown
+        assert len(np.unique(tree.lesions_at(threshold))) == shown
 
 
 @settings(max_examples=60, deadline=None)
@@ -71,9 +70,9 @@ def test_suppression_equals_the_oracle(seed, count, radius):
 def middles(values, *, side=1, radius=5.0):
     cells = surface.floor_cells(values.astype(np.float32), floor=0.1, side=side)
     stride = values.shape[1] + 2
-    hills = tree.grow_hills(cells, np.zeros((values.shape[0] + 2) * stride, dtype=np.int32), stride)
-    found = peaks.find_peaks(cells, hills, shape=values.shape, radius=radius)
-    return [(found.row[hill], found.column[hill]) for hill in found.kept.tolist()]
+    tree = component_tree.build_tree(cells, np.zeros((values.shape[0] + 2) * stride, dtype=np.int32), stride)
+    found = peaks.find_peaks(cells, tree, shape=values.shape, radius=radius)
+    return [(found.row[node], found.column[node]) for node in found.kept.tolist()]
 
 
 def test_a_plateau_lies_at_its_centroid_and_a_bent_one_on_itself():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_metastasis.errors import ModelError, RegionError, SettingsError
 from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.lesions import measure
-from napari_metastasis.lesions.component_tree import grow_hills
+from napari_metastasis.lesions.component_tree import build_tree
 from napari_metastasis.lesions.labelling import Labelling
 from napari_metastasis.lesions.lesion import Detections, Findings, Lesion
 from napari_metastasis.lesions.outlines import outline
@@ -34,10 +34,10 @@ class _Level:
 
     threshold: np.float32
     shown: int  # cells at the threshold
-    lesion_of: NDArray[np.int32]  # for each hill that reaches it, the hill that names its lesion
-    roots: NDArray[np.intp]  # the hills that name one
-    hill_area: NDArray[np.int64]  # shown cells of each hill
-    area: NDArray[np.int64]  # cells of the lesion that each hill names, 0 if none
+    lesion_of: NDArray[np.int32]  # for each node that reaches it, the node that names its lesion
+    roots: NDArray[np.intp]  # the nodes that name one
+    node_area: NDArray[np.int64]  # shown cells of each node
+    area: NDArray[np.int64]  # cells of the lesion that each node names, 0 if none
     probability: NDArray[np.float32]  # highest of that lesion
 
 
@@ -98,14 +98,14 @@ class LesionIndex:
             )
         self.slide_score = _highest(probabilities)
         stride = shape[1] + 2
-        # The scratch space of the hills becomes the labels: calloc'd, so that glass costs no memory.
+        # The scratch space of the nodes becomes the labels: calloc'd, so that glass costs no memory.
         numbers = np.zeros((shape[0] + 2) * stride, dtype=np.int32)
         side = max(1, round(settings.opening_um / frame.cell_um))
         surface = floor_cells(np.asarray(probabilities, dtype=np.float32), floor=settings.floor, side=side)
-        self._hills = grow_hills(surface, numbers, stride)
+        self._tree = build_tree(surface, numbers, stride)
         self._radius = settings.nms_radius_um / frame.cell_um
-        self._peaks = find_peaks(surface, self._hills, shape=shape, radius=self._radius)
-        self._labelling = Labelling(surface, self._hills, numbers=numbers, shape=shape)
+        self._peaks = find_peaks(surface, self._tree, shape=shape, radius=self._radius)
+        self._labelling = Labelling(surface, self._tree, numbers=numbers, shape=shape)
         self._lock = threading.Lock()
 
     @property
@@ -116,7 +116,7 @@ class LesionIndex:
     def at(self, threshold: float) -> Findings:
         """Return what lies at or above ``threshold``, and bring :attr:`labels` to it.
 
-        The work is proportional to the cells that enter, leave or change their lesion, plus the number of hills.
+        The work is proportional to the cells that enter, leave or change their lesion, plus the number of nodes.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class LesionIndex:
             )
         with self._lock:
             exact = np.float32(threshold)
-            lesion_of = self._hills.lesions_at(exact)
+            lesion_of = self._tree.lesions_at(exact)
             changed = self._labelling.move(exact, lesion_of)
             level = self._level(exact, lesion_of)
             return Findings(
@@ -146,16 +146,16 @@ class LesionIndex:
 
     def _level(self, threshold: np.float32, lesion_of: NDArray[np.int32]) -> _Level:
         count = len(lesion_of)
-        hill_area = self._labelling.hill_area[:count].copy()
+        node_area = self._labelling.node_area[:count].copy()
         probability = np.full(count, -np.inf, dtype=np.float32)
-        np.maximum.at(probability, lesion_of, self._labelling.hill_probability[:count])
+        np.maximum.at(probability, lesion_of, self._labelling.node_probability[:count])
         return _Level(
             threshold=threshold,
             shown=self._labelling.shown,
             lesion_of=lesion_of,
             roots=np.flatnonzero(lesion_of == np.arange(count, dtype=np.int32)),
-            hill_area=hill_area,
-            area=np.bincount(lesion_of, weights=hill_area, minlength=count).astype(np.int64),
+            node_area=node_area,
+            area=np.bincount(lesion_of, weights=node_area, minlength=count).astype(np.int64),
             probability=probability,
         )
 
@@ -173,15 +173,15 @@ class LesionIndex:
                 np.rint(peaks.column[kept]) - np.rint(peaks.column[own]),
             )
             kept = kept[~bereft[own] | (apart >= self._radius)]
-        hills = np.concatenate((kept, added))
-        lesions = level.lesion_of[hills]
+        nodes = np.concatenate((kept, added))
+        lesions = level.lesion_of[nodes]
         # A lesion scores its highest probability wherever that lies in it (Lin et al. 2019, II-C).
         probability = level.probability[lesions]
-        probability = np.where(hills == lesions, probability, np.minimum(probability, peaks.probability[hills]))
-        order = np.lexsort((hills, -probability))
-        hills, lesions, probability = hills[order], lesions[order], probability[order]
+        probability = np.where(nodes == lesions, probability, np.minimum(probability, peaks.probability[nodes]))
+        order = np.lexsort((nodes, -probability))
+        nodes, lesions, probability = nodes[order], lesions[order], probability[order]
         ids = self._labelling.ids[lesions]
-        row, column = self._places(hills, ids)
+        row, column = self._places(nodes, ids)
         first = self.frame.cell_center(self.cells.x, self.cells.y)
         return Detections(
             x=first.x + column * self.frame.cell_px,
@@ -191,12 +191,12 @@ class LesionIndex:
         )
 
     def _places(
-        self, hills: NDArray[np.intp], ids: NDArray[np.int32]
+        self, nodes: NDArray[np.intp], ids: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return row and column of the hills' peaks: their middle, or their first cell if the middle is not shown."""
-        row, column = self._peaks.row[hills], self._peaks.column[hills]
+        """Return row and column of the nodes' peaks: their middle, or their first cell if the middle is not shown."""
+        row, column = self._peaks.row[nodes], self._peaks.column[nodes]
         inside = self.labels[np.rint(row).astype(np.intp), np.rint(column).astype(np.intp)] == ids
-        top_row, top_column = self._labelling.place(self._hills.top[hills])
+        top_row, top_column = self._labelling.place(self._tree.top[nodes])
         return np.where(inside, row, top_row), np.where(inside, column, top_column)
 
     def _measure(self, level: _Level, found: Findings) -> tuple[Lesion, ...]:
@@ -207,7 +207,7 @@ class LesionIndex:
         corners = np.flatnonzero(labelling.corner[: level.shown] < level.threshold)
         rank = np.zeros(len(level.lesion_of), dtype=np.intp)
         rank[roots] = np.arange(len(roots))
-        lesion = rank[level.lesion_of[labelling.hill[corners]]]
+        lesion = rank[level.lesion_of[labelling.node[corners]]]
         rows, columns = labelling.place(labelling.cell[corners])
         cell_mm = self.frame.cell_um / 1000
         length = measure.lengths(lesion, rows, columns, count=len(roots)) * cell_mm
@@ -236,8 +236,8 @@ class LesionIndex:
         roots = level.roots[self._labelling.ids[level.roots] == lesion]
         if not len(roots):
             raise KeyError(f"expected the id of a lesion at threshold {level.threshold:g}, got {lesion}; see `lesions`")
-        hills = np.flatnonzero(level.lesion_of == roots[0])
-        cells, _ = self._labelling.cells_of(hills, level.hill_area[hills])
+        nodes = np.flatnonzero(level.lesion_of == roots[0])
+        cells, _ = self._labelling.cells_of(nodes, level.node_area[nodes])
         rows, columns = self._labelling.place(cells)
         return outline(rows + self.cells.y, columns + self.cells.x, self.frame)
 
