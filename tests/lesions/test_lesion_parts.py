@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lesion_fields import field, fields
 from scipy import ndimage
 
-from napari_metastasis.lesions import component_tree, measure, outlines, peaks, size_class, surface
+from napari_metastasis.lesions import component_tree, measure, outlines, peaks, surface
 
 
 @settings(max_examples=60, deadline=None)
@@ -95,14 +95,6 @@ def test_noise_finer_than_the_numbers_of_a_network_does_not_move_a_plateau():
         assert abs(column - 28) < 0.2
 
 
-@pytest.mark.parametrize(
-    ("length", "expected"),
-    [(0.05, "itc"), (0.2, "itc"), (0.2001, "micro"), (2.0, "micro"), (2.0001, "macro"), (12.0, "macro")],
-)
-def test_size_classes_end_where_ajcc_says(length, expected):
-    assert size_class(length) == expected
-
-
 @settings(max_examples=40, deadline=None)
 @given(values=fields(max_side=14), threshold=st.floats(0.2, 0.9))
 def test_outlines_are_the_union_of_the_squares(values, threshold):
@@ -134,6 +126,17 @@ def test_outlines_with_holes_islands_and_touching_corners():
     assert outline.geom_type == "MultiPolygon"
     assert outline.area == pytest.approx(mask.sum() * frame.cell_px**2)
     assert sorted(len(part.interiors) for part in outline.geoms) == [0, 0, 1]
+
+
+def test_longest_diameter_is_the_largest_distance_of_any_pair():
+    rng = np.random.default_rng(1)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    # The second ring's hull has more corners than are measured together.
+    for points in (rng.normal(size=(60, 2)), np.column_stack((np.cos(angle), 0.3 * np.sin(angle)))):
+        oracle = max(np.hypot(*(a - b)) for a in points for b in points)
+        assert measure.longest_diameter(points) == pytest.approx(oracle)
+    assert measure.longest_diameter([(0, 0), (1, 1), (3, 3)]) == pytest.approx(3 * np.sqrt(2))
+    assert measure.longest_diameter([(0, 0), (4, 0), (4, 3), (0, 3)]) == pytest.approx(5)
 
 
 def test_lengths_of_many_and_of_large_lesions():

@@ -195,7 +195,7 @@ class SlideSession:
     def show_lesions(self, index: LesionIndex | None) -> None:
         """Take the lesions of the heatmap, prepared for every threshold; ``None`` where they are not known."""
         self._index = index
-        self.found = None if index is None else index.at(max(self.threshold, index.settings.floor))
+        self.found = None if index is None else index.at(self.threshold)
         self.found_changed.emit()
 
     def set_threshold(self, threshold: float) -> None:

@@ -232,9 +232,9 @@ def index_work(
             from napari_metastasis.scanning import blend
 
             seen = blend(seen, frame, refined.probabilities.copy(), refined.frame, share)
-        index = LesionIndex(seen, frame, settings)
+        index = LesionIndex(seen, frame, settings, map="probability" if refined is None else "refined")
         # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
-        index.at(max(settings.threshold, settings.floor))
+        index.at(settings.threshold)
         return index
 
     return work

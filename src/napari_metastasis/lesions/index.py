@@ -16,13 +16,13 @@ from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.lesions import measure
 from napari_metastasis.lesions.component_tree import build_tree
 from napari_metastasis.lesions.labelling import Labelling
-from napari_metastasis.lesions.lesion import Detections, Findings, Lesion
+from napari_metastasis.lesions.lesion import Detections, Findings, LesionRow
 from napari_metastasis.lesions.outlines import outline
 from napari_metastasis.lesions.peaks import find_peaks
 from napari_metastasis.lesions.surface import floor_cells
 from napari_metastasis.settings import DetectionSettings
 
-__all__ = ["LesionIndex", "quick_detections"]
+__all__ = ["LesionIndex"]
 
 #: How far rounding, of averaged views for one, may lift a probability above 1.
 _ROUNDING = 1e-4
@@ -60,9 +60,11 @@ class LesionIndex:
     frame
         Where the cells lie.
     settings
-        Floor, opening and radius.
+        Floor, opening and radius. A threshold below the floor lowers it.
     cells
         The part of the frame's map that ``probabilities`` holds; all of it by default.
+    map
+        Name of the map, which its lesions carry; the scan's own by default.
 
     Attributes
     ----------
@@ -86,9 +88,11 @@ class LesionIndex:
         settings: DetectionSettings,
         *,
         cells: Region | None = None,
+        map: str = "probability",
     ) -> None:
         self.frame = frame
-        self.settings = settings
+        self.settings = settings.with_reachable_threshold()
+        self.map = map
         self.cells = Region.of(frame.cells) if cells is None else cells
         shape = self.cells.size.shape
         if probabilities.shape != shape:
@@ -101,7 +105,7 @@ class LesionIndex:
         # The scratch space of the nodes becomes the labels: calloc'd, so that glass costs no memory.
         numbers = np.zeros((shape[0] + 2) * stride, dtype=np.int32)
         side = max(1, round(settings.opening_um / frame.cell_um))
-        surface = floor_cells(np.asarray(probabilities, dtype=np.float32), floor=settings.floor, side=side)
+        surface = floor_cells(np.asarray(probabilities, dtype=np.float32), floor=self.settings.floor, side=side)
         self._tree = build_tree(surface, numbers, stride)
         self._radius = settings.nms_radius_um / frame.cell_um
         self._peaks = find_peaks(surface, self._tree, shape=shape, radius=self._radius)
@@ -199,7 +203,7 @@ class LesionIndex:
         top_row, top_column = self._labelling.place(self._tree.top[nodes])
         return np.where(inside, row, top_row), np.where(inside, column, top_column)
 
-    def _measure(self, level: _Level, found: Findings) -> tuple[Lesion, ...]:
+    def _measure(self, level: _Level, detections: Detections) -> tuple[LesionRow, ...]:
         """Return the lesions at a level, the most probable first."""
         roots, labelling = level.roots, self._labelling
         if not len(roots):
@@ -212,60 +216,30 @@ class LesionIndex:
         cell_mm = self.frame.cell_um / 1000
         length = measure.lengths(lesion, rows, columns, count=len(roots)) * cell_mm
         area = level.area[roots] * cell_mm**2
-        detections = found.detections
         ids, first, number = np.unique(detections.lesion, return_index=True, return_counts=True)
         at = np.searchsorted(ids, labelling.ids[roots])
-        lesions = [
-            Lesion(
-                id=int(ids[place]),
-                x=float(detections.x[first[place]]),
-                y=float(detections.y[first[place]]),
-                probability=float(level.probability[root]),
+        probability = level.probability[roots]
+        return tuple(
+            LesionRow(
+                id=int(ids[at[index]]),
+                x=float(detections.x[first[at[index]]]),
+                y=float(detections.y[first[at[index]]]),
+                probability=float(probability[index]),
                 area_mm2=float(area[index]),
                 length_mm=float(length[index]),
-                size_class=measure.size_class(float(length[index])),
-                detections=int(number[place]),
-                found=found,
+                detections=int(number[at[index]]),
+                map=self.map,
             )
-            for index, (root, place) in enumerate(zip(roots, at, strict=True))
-        ]
-        # Stable: equals stay in the order of their peaks.
-        return tuple(sorted(lesions, key=lambda lesion: -lesion.probability))
+            # Stable: equals stay in the order of their peaks.
+            for index in np.argsort(-probability, kind="stable").tolist()
+        )
 
     def _draw(self, level: _Level, lesion: int) -> shapely.Polygon | shapely.MultiPolygon:
-        roots = level.roots[self._labelling.ids[level.roots] == lesion]
-        if not len(roots):
-            raise KeyError(f"expected the id of a lesion at threshold {level.threshold:g}, got {lesion}; see `lesions`")
-        nodes = np.flatnonzero(level.lesion_of == roots[0])
+        (root,) = level.roots[self._labelling.ids[level.roots] == lesion]
+        nodes = np.flatnonzero(level.lesion_of == root)
         cells, _ = self._labelling.cells_of(nodes, level.node_area[nodes])
         rows, columns = self._labelling.place(cells)
         return outline(rows + self.cells.y, columns + self.cells.x, self.frame)
-
-
-def quick_detections(
-    probabilities: NDArray[np.float32],
-    cells: Region,
-    frame: HeatmapFrame,
-    settings: DetectionSettings,
-    threshold: float,
-) -> Detections:
-    """Return the detections of one finished piece of a scan, before the rest is there.
-
-    A lesion that crosses the border of the piece is seen in parts, each with its own detection, until the whole map is
-    indexed.
-
-    Parameters
-    ----------
-    probabilities
-        (rows, columns) float32 of the piece.
-    cells
-        Where it lies on the frame's map.
-    frame, settings
-        As for :class:`LesionIndex`.
-    threshold
-        From the floor to 1.
-    """
-    return LesionIndex(probabilities, frame, settings, cells=cells).at(threshold).detections
 
 
 def _highest(probabilities: NDArray[Any]) -> float:

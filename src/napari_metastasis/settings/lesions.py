@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from napari_metastasis.settings._core import check, setting
 
@@ -44,3 +45,7 @@ class DetectionSettings:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         check(self)
+
+    def with_reachable_threshold(self) -> Self:
+        """Return settings whose floor is not above the threshold, which is meant: the floor only bounds the work."""
+        return replace(self, floor=min(self.floor, self.threshold))

@@ -7,7 +7,7 @@ import math
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -94,7 +94,7 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "id": lesion.id,
         "x": round(lesion.x, 2),
         "y": round(lesion.y, 2),
-        "probability": round(lesion.probability, 6),
+        "probability": None if lesion.probability is None else round(lesion.probability, 6),
         "area_mm2": round(lesion.area_mm2, 6),
         "length_mm": round(lesion.length_mm, 4),
         "size_class": lesion.size_class,
@@ -122,9 +122,8 @@ def write_results(prepared: PreparedScan, detection: DetectionSettings, *, secon
     """
     prepared.finish()
     probabilities = prepared.probabilities()
-    # A threshold below the slider's floor is meant: the floor only bounds what is prepared.
-    settings = replace(detection, floor=min(detection.floor, detection.threshold))
-    found = LesionIndex(probabilities, prepared.frame, settings).at(detection.threshold)
+    shown = "probability" if prepared.refinement is None else "refined"
+    found = LesionIndex(probabilities, prepared.frame, detection, map=shown).at(detection.threshold)
     result = ScanResult(
         output=prepared.folder,
         slide_score=float(found.slide_score) if math.isfinite(found.slide_score) else None,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_metastasis.annotations._mask_file import MaskFile
+from napari_metastasis.annotations.mask_file import MaskFile
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region
 

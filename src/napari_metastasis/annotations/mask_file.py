@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import tifffile
 
-from napari_metastasis.annotations._mask_readers import MASK_REMEDY, MaskReader, Values, open_reader
+from napari_metastasis.annotations.mask_readers import MASK_REMEDY, MaskReader, Values, open_reader
 from napari_metastasis.errors import AnnotationError, first_line
 from napari_metastasis.geometry import Region, Size
 
