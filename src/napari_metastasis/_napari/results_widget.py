@@ -93,8 +93,6 @@ class ResultsWidget(Part):
         )
 
     def _show_current(self) -> None:
-        if self._desk is not None:
-            self._show_threshold(self._desk.session.threshold)
         self._show_share()
         self._show_found()
 
@@ -115,6 +113,8 @@ class ResultsWidget(Part):
 
     def _show_threshold(self, threshold: float) -> None:
         self.threshold.blockSignals(True)
+        if self._desk is not None:
+            self.threshold.setMinimum(self._desk.session.floor)
         self.threshold.setValue(threshold)
         self.threshold.blockSignals(False)
 
@@ -128,6 +128,8 @@ class ResultsWidget(Part):
         self.folder_button.setToolTip(str(folder or "There is no result yet"))
         lesions = () if found is None else found.rows
         self.table.rows.show(lesions)
+        if session is not None:
+            self._show_threshold(session.threshold)
         if found is None:
             self.score.setText("–")
             self.summary.setText("Nothing scanned yet" if session is None or session.probabilities is None else "…")

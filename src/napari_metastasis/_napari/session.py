@@ -143,6 +143,12 @@ class SlideSession:
         return self.detection.threshold
 
     @property
+    def floor(self) -> float:
+        """Return the lowest threshold that can be shown: the floor of the lesions, once they are prepared."""
+        settings = self.detection.with_reachable_threshold() if self._index is None else self._index.settings
+        return settings.floor
+
+    @property
     def slide_score(self) -> float:
         """Return the highest probability found; NaN where nothing was scanned."""
         return float("nan") if self.found is None else self.found.slide_score
@@ -200,8 +206,7 @@ class SlideSession:
 
     def set_threshold(self, threshold: float) -> None:
         """Move the threshold. Lesions follow with :meth:`follow_threshold`."""
-        lowest, highest = self.detection.floor, 1.0
-        threshold = min(max(threshold, lowest), highest)
+        threshold = min(max(threshold, self.floor), 1.0)
         if threshold != self.threshold:
             self.detection = replace(self.detection, threshold=threshold)
             self.threshold_changed.emit(threshold)
