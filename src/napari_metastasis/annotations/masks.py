@@ -33,7 +33,7 @@ class MaskImage:
     values
         (rows, columns) uint8, as stored; :func:`~napari_metastasis.annotations.tumour_pixels` tells tumour
     extent
-        Level-0 width and height that the file speaks for; a pixel may reach past the slide.
+        Level-0 width and height that the file covers; its last pixels may reach past the slide.
     """
 
     path: Path

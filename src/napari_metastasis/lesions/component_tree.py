@@ -20,7 +20,7 @@ __all__ = ["ComponentTree", "build_tree", "follow"]
 
 #: Cells whose neighbours are looked up at once: the temporary arrays stay at a few MB.
 _CHUNK = 1 << 20
-#: Rounds that settle fewer nodes than this share are left to the plain loop, which chains cannot slow down.
+#: Once a round joins fewer than this share of the nodes, the plain loop does the rest: long chains do not slow it down.
 _WORTHWHILE = 0.05
 
 
@@ -93,7 +93,7 @@ def build_tree(cells: FloorCells, numbers: NDArray[np.int32], stride: int) -> Co
     rank = np.empty(count, dtype=np.int32)
     rank[tops] = np.arange(len(tops), dtype=np.int32)
     of_cell = rank[top_of]
-    first, second, height = _passes(cells, of_cell, numbers, stride)
+    first, second, height = _borders(cells, of_cell, numbers, stride)
     numbers[cells.cell] = 0
     saddle, parent = _join(len(tops), first, second, height)
     peak = cells.value[tops]
@@ -110,10 +110,10 @@ def build_tree(cells: FloorCells, numbers: NDArray[np.int32], stride: int) -> Co
     )
 
 
-def _passes(
+def _borders(
     cells: FloorCells, of_cell: NDArray[np.int32], numbers: NDArray[np.int32], stride: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    """Return every pair of touching cells of two nodes: the nodes, and the height of the lower cell."""
+    """Return the nodes of every two touching cells of different nodes, and the height of the lower cell."""
     firsts, seconds, heights = [], [], []
     for start in range(0, len(cells.cell), _CHUNK):
         here = slice(start, start + _CHUNK)
@@ -138,8 +138,8 @@ def _join(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Return the saddle at which each node joins a parent, and that parent.
 
-    As in Borůvka's algorithm every node looks at its highest pass. Where that leads to a higher peak, that node is the
-    parent, whatever else happens on the map: all such nodes are settled at once, and their passes handed to the parent.
+    As in Borůvka's algorithm every node looks at its highest border. If the node beyond it has a higher peak, that is
+    the parent, whatever else is on the map: all such nodes join at once, and the parent takes over their borders.
     """
     saddle = np.full(count, -np.inf, dtype=np.float32)
     itself = np.arange(count, dtype=np.int32)
@@ -156,8 +156,8 @@ def _join(
         settled = np.flatnonzero(beyond < itself)
         saddle[settled] = highest[settled]
         parent[settled] = beyond[settled]
-        heir = follow(beyond)
-        first, second = heir[first], heir[second]
+        root = follow(beyond)
+        first, second = root[first], root[second]
         open_ = np.flatnonzero(first != second)
         first, second, height = first[open_], second[open_], height[open_]
         if len(settled) < _WORTHWHILE * len(np.unique(first)):
@@ -173,19 +173,19 @@ def _join_one_by_one(
     second: NDArray[np.int32],
     height: NDArray[np.float32],
 ) -> None:
-    """Settle the nodes that are left in place, from the highest pass down (Kruskal's algorithm with the elder rule)."""
-    heir: dict[int, int] = {}
+    """Join the remaining nodes, in place, from the highest border down (Kruskal's algorithm, elder rule)."""
+    joined: dict[int, int] = {}
 
-    def end(node: int) -> int:
+    def root(node: int) -> int:
         path = []
-        while node in heir:
+        while node in joined:
             path.append(node)
-            node = heir[node]
-        heir.update(dict.fromkeys(path, node))
+            node = joined[node]
+        joined.update(dict.fromkeys(path, node))
         return node
 
     order = np.argsort(-height, kind="stable")
     for one, other, at in zip(first[order].tolist(), second[order].tolist(), height[order].tolist(), strict=True):
-        older, younger = sorted((end(one), end(other)))
+        older, younger = sorted((root(one), root(other)))
         if older != younger:
-            saddle[younger], parent[younger], heir[younger] = at, older, older
+            saddle[younger], parent[younger], joined[younger] = at, older, older

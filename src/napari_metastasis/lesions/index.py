@@ -166,17 +166,17 @@ class LesionIndex:
     def _detections(self, level: _Level) -> Detections:
         count, peaks = len(level.lesion_of), self._peaks
         kept = peaks.kept[: np.searchsorted(peaks.kept, count)]
-        bereft = np.zeros(count, dtype=bool)
-        bereft[level.roots] = True
-        bereft[kept] = False
-        added = np.flatnonzero(bereft)
+        peakless = np.zeros(count, dtype=bool)
+        peakless[level.roots] = True
+        peakless[kept] = False
+        added = np.flatnonzero(peakless)
         if len(added):
             own = level.lesion_of[kept]
             apart = np.hypot(
                 np.rint(peaks.row[kept]) - np.rint(peaks.row[own]),
                 np.rint(peaks.column[kept]) - np.rint(peaks.column[own]),
             )
-            kept = kept[~bereft[own] | (apart >= self._radius)]
+            kept = kept[~peakless[own] | (apart >= self._radius)]
         nodes = np.concatenate((kept, added))
         lesions = level.lesion_of[nodes]
         # A lesion scores its highest probability wherever that lies in it (Lin et al. 2019, II-C).
@@ -185,7 +185,7 @@ class LesionIndex:
         order = np.lexsort((nodes, -probability))
         nodes, lesions, probability = nodes[order], lesions[order], probability[order]
         ids = self._labelling.ids[lesions]
-        row, column = self._places(nodes, ids)
+        row, column = self._locations(nodes, ids)
         first = self.frame.cell_center(self.cells.x, self.cells.y)
         return Detections(
             x=first.x + column * self.frame.cell_px,
@@ -194,13 +194,13 @@ class LesionIndex:
             lesion=ids,
         )
 
-    def _places(
+    def _locations(
         self, nodes: NDArray[np.intp], ids: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return row and column of the nodes' peaks: their middle, or their first cell if the middle is not shown."""
         row, column = self._peaks.row[nodes], self._peaks.column[nodes]
         inside = self.labels[np.rint(row).astype(np.intp), np.rint(column).astype(np.intp)] == ids
-        top_row, top_column = self._labelling.place(self._tree.top[nodes])
+        top_row, top_column = self._labelling.locate(self._tree.top[nodes])
         return np.where(inside, row, top_row), np.where(inside, column, top_column)
 
     def _measure(self, level: _Level, detections: Detections) -> tuple[LesionRow, ...]:
@@ -212,7 +212,7 @@ class LesionIndex:
         rank = np.zeros(len(level.lesion_of), dtype=np.intp)
         rank[roots] = np.arange(len(roots))
         lesion = rank[level.lesion_of[labelling.node[corners]]]
-        rows, columns = labelling.place(labelling.cell[corners])
+        rows, columns = labelling.locate(labelling.cell[corners])
         cell_mm = self.frame.cell_um / 1000
         length = measure.lengths(lesion, rows, columns, count=len(roots)) * cell_mm
         area = level.area[roots] * cell_mm**2
@@ -238,7 +238,7 @@ class LesionIndex:
         (root,) = level.roots[self._labelling.ids[level.roots] == lesion]
         nodes = np.flatnonzero(level.lesion_of == root)
         cells, _ = self._labelling.cells_of(nodes, level.node_area[nodes])
-        rows, columns = self._labelling.place(cells)
+        rows, columns = self._labelling.locate(cells)
         return outline(rows + self.cells.y, columns + self.cells.x, self.frame)
 
 

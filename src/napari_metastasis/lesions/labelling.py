@@ -81,13 +81,12 @@ class Labelling:
         self.corner = cells.corner[order]
         self.node = tree.of_cell[order]
         self.cell = cells.cell[order]
-        places = self._sort_by_node()
-        self.cell_by_node = self.cell[places]
+        self.cell_by_node = self.cell[self._sort_by_node()]
         self._map_nodes(shape)
         self._find_rises(cells.probability[order], tree.peak)
 
     def _sort_by_node(self) -> NDArray[np.intp]:
-        """Return the places in ``cell`` node by node, and note where each node starts."""
+        """Return the indices of ``cell`` node by node, and note where each node starts."""
         # Transposing a matrix with one entry a row is a counting sort, which keeps the order inside each node.
         count = len(self.node)
         row_starts = np.arange(count + 1, dtype=self.cell.dtype)
@@ -96,8 +95,8 @@ class Labelling:
         )
         by_node = one_a_row.tocsc()
         self.node_start = by_node.indptr.astype(np.intp)
-        places: NDArray[np.intp] = by_node.indices
-        return places
+        indices: NDArray[np.intp] = by_node.indices
+        return indices
 
     def _map_nodes(self, shape: tuple[int, int]) -> None:
         """Draw each cell's node on a map, counted from 1, and note the rectangle around each node."""
@@ -106,12 +105,12 @@ class Labelling:
         self._node_map = flat.reshape(shape[0] + 2, self.stride)[1:-1, 1:-1]
         self._boxes = np.zeros((4, len(self.node_area)), dtype=np.int32)
         if len(self.node_area):
-            rows, columns = self.place(self.cell_by_node)
+            rows, columns = self.locate(self.cell_by_node)
             starts = self.node_start[:-1]
-            for index, (reduce, places) in enumerate(
+            for index, (reduce, along) in enumerate(
                 ((np.minimum, rows), (np.minimum, columns), (np.maximum, rows), (np.maximum, columns))
             ):
-                self._boxes[index] = reduce.reduceat(places, starts)
+                self._boxes[index] = reduce.reduceat(along, starts)
 
     def _find_rises(self, probability: NDArray[np.float32], peak: NDArray[np.float32]) -> None:
         """Note the cells that raise their node's highest probability as the threshold falls, and from what."""
@@ -202,7 +201,7 @@ class Labelling:
         first = np.repeat(self.node_start[nodes] - ends + counts, counts)
         return self.cell_by_node[first + np.arange(len(first))], counts
 
-    def place(self, cells: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def locate(self, cells: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return rows and columns of cell numbers."""
         row, column = np.divmod(cells, self.stride)
         return row - 1, column - 1
@@ -216,7 +215,7 @@ class Labelling:
     def _squares_of(self, cells: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which squares of the map hold any of the cells."""
         touched = np.zeros(self._grid, dtype=bool)
-        row, column = self.place(cells)
+        row, column = self.locate(cells)
         touched[row // _BLOCK, column // _BLOCK] = True
         return touched
 

@@ -23,7 +23,7 @@ def lengths(
     Parameters
     ----------
     lesion, rows, columns
-        (n,) each. Lesion, counted from 0, and place of cells; every corner of a lesion's convex hull has to be among
+        (n,) each. Lesion, counted from 0, and location of cells; every corner of a lesion's convex hull has to be among
         them.
     count
         Number of lesions; each must have a cell.

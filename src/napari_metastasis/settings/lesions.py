@@ -36,7 +36,7 @@ class DetectionSettings:
     opening_um: float = setting(
         31.0,
         "Side of the square of the morphological opening that removes outlying cells, 0 for none; a single tumour cell "
-        "answers over 31 µm, the centre that the labels of the training patches speak of.",
+        "gives answers over 31 µm, the centre of a training patch that its label is about.",
         unit="µm",
         minimum=0.0,
         maximum=1000.0,
