@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lesion_fields import field, fields
 
 from napari_metastasis.errors import ModelError, RegionError, SettingsError
-from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
+from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Size
 from napari_metastasis.lesions import Lesion, LesionIndex, labelling, size_class, surface
 from napari_metastasis.settings import DetectionSettings
 
@@ -221,22 +221,6 @@ def test_a_lesion_scores_its_highest_cell_before_opening():
     values[5, 5] = 0.97
     (lesion,) = build(values, side=2).at(0.5).lesions
     assert lesion.probability == pytest.approx(0.97)
-
-
-def test_a_part_of_the_map_lies_where_it_lies():
-    values = field(11, 40, 50, "smooth steps", missing=False)
-    frame = oracle.frame_of(40, 50)
-    part = Region(10, 20, 30, 15)
-    cut = values[part.slices]
-    alone = np.full_like(values, np.nan)
-    alone[part.slices] = cut
-    chosen = options(frame)
-    expected = LesionIndex(alone, frame, chosen).at(0.5)
-    found = LesionIndex(cut, frame, chosen, cells=part).at(0.5)
-    assert list(found.detections) == list(expected.detections)
-    assert len(found.lesions) == len(expected.lesions) > 0
-    for one, other in zip(found.lesions, expected.lesions, strict=True):
-        assert one.outline_px.equals(other.outline_px)
 
 
 def test_the_map_is_neither_changed_nor_kept():

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import ModelError, RegionError, SettingsError
-from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.geometry import HeatmapFrame
 from napari_metastasis.lesions import measure
 from napari_metastasis.lesions.component_tree import build_tree
 from napari_metastasis.lesions.labelling import Labelling
@@ -61,8 +61,6 @@ class LesionIndex:
         Where the cells lie.
     settings
         Floor, opening and radius. A threshold below the floor lowers it.
-    cells
-        The part of the frame's map that ``probabilities`` holds; all of it by default.
     map
         Name of the map, which its lesions carry; the scan's own by default.
 
@@ -76,7 +74,7 @@ class LesionIndex:
     Raises
     ------
     RegionError
-        If ``probabilities`` has another shape than ``cells``.
+        If ``probabilities`` has another shape than the frame's cells.
     ModelError
         If a value is no probability.
     """
@@ -87,18 +85,16 @@ class LesionIndex:
         frame: HeatmapFrame,
         settings: DetectionSettings,
         *,
-        cells: Region | None = None,
         map: str = "probability",
     ) -> None:
         self.frame = frame
         self.settings = settings.with_reachable_threshold()
         self.map = map
-        self.cells = Region.of(frame.cells) if cells is None else cells
-        shape = self.cells.size.shape
+        shape = frame.cells.shape
         if probabilities.shape != shape:
             raise RegionError(
                 f"expected a heatmap of {shape[0]} rows and {shape[1]} columns, got an array of shape "
-                f"{probabilities.shape}; pass the frame it was scanned with, and the part it holds as `cells`"
+                f"{probabilities.shape}; pass the frame it was scanned with"
             )
         self.slide_score = _highest(probabilities)
         stride = shape[1] + 2
@@ -186,7 +182,7 @@ class LesionIndex:
         nodes, lesions, probability = nodes[order], lesions[order], probability[order]
         ids = self._labelling.ids[lesions]
         row, column = self._locations(nodes, ids)
-        first = self.frame.cell_center(self.cells.x, self.cells.y)
+        first = self.frame.cell_center(0, 0)
         return Detections(
             x=first.x + column * self.frame.cell_px,
             y=first.y + row * self.frame.cell_px,
@@ -239,7 +235,7 @@ class LesionIndex:
         nodes = np.flatnonzero(level.lesion_of == root)
         cells, _ = self._labelling.cells_of(nodes, level.node_area[nodes])
         rows, columns = self._labelling.locate(cells)
-        return outline(rows + self.cells.y, columns + self.cells.x, self.frame)
+        return outline(rows, columns, self.frame)
 
 
 def _highest(probabilities: NDArray[Any]) -> float:

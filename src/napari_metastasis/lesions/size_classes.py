@@ -13,54 +13,40 @@ __all__ = ["SIZE_CLASSES", "SizeClass", "SizeClassStyle", "count_text", "size_cl
 SizeClass = Literal["itc", "micro", "macro"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class SizeClassStyle:
     """How a size class is named and drawn.
 
     Attributes
     ----------
-    label
-        Its name at the head of a line.
-    short
-        The same where there is little room.
-    count
-        How a number of them is said: a format for one, and one for more.
+    label, short
+        Its name, and the same where there is little room.
+    one, many
+        What stands behind the number of its lesions.
     screen_color
         On the dark window, over H&E: told apart by people with any colour vision, and by lightness alone.
     qupath_color
-        Red, green and blue of the class in QuPath, which shows slides on white.
+        Red, green and blue in QuPath, which shows slides on white.
     """
 
     label: str
     short: str
-    count: tuple[str, str]
+    one: str
+    many: str
     screen_color: str
     qupath_color: tuple[int, int, int]
 
 
+_CELLS = "× isolated tumour cells"
 #: The smallest first.
 SIZE_CLASSES: Mapping[SizeClass, SizeClassStyle] = MappingProxyType(
     {
-        "itc": SizeClassStyle(
-            label="Isolated tumour cells",
-            short="ITC",
-            count=("{} × isolated tumour cells", "{} × isolated tumour cells"),
-            screen_color="#ffffff",
-            qupath_color=(230, 200, 0),
-        ),
+        "itc": SizeClassStyle("Isolated tumour cells", "ITC", _CELLS, _CELLS, "#ffffff", (230, 200, 0)),
         "micro": SizeClassStyle(
-            label="Micro-metastasis",
-            short="Micro",
-            count=("{} micro-metastasis", "{} micro-metastases"),
-            screen_color="#00e5ff",
-            qupath_color=(230, 120, 0),
+            "Micro-metastasis", "Micro", "micro-metastasis", "micro-metastases", "#00e5ff", (230, 120, 0)
         ),
         "macro": SizeClassStyle(
-            label="Macro-metastasis",
-            short="Macro",
-            count=("{} macro-metastasis", "{} macro-metastases"),
-            screen_color="#ffd400",
-            qupath_color=(200, 0, 0),
+            "Macro-metastasis", "Macro", "macro-metastasis", "macro-metastases", "#ffd400", (200, 0, 0)
         ),
     }
 )
@@ -80,7 +66,7 @@ def count_text(classes: Iterable[SizeClass]) -> str:
     """Return lesions counted by class, the largest first: "1 macro-metastasis, 3 micro-metastases"."""
     counts = Counter(classes)
     return ", ".join(
-        style.count[counts[key] != 1].format(counts[key])
+        f"{counts[key]} {style.one if counts[key] == 1 else style.many}"
         for key, style in reversed(list(SIZE_CLASSES.items()))
         if counts[key]
     )
