@@ -110,15 +110,15 @@ def measure(rows: int, columns: int, share: float) -> dict[str, float]:
     merge_processor = processor_ms(index, [0.61, 0.6])
     plain_processor = processor_ms(index, [0.5, 0.51])
     found = index.at(0.5)
-    lesions, table = timed(lambda: found.lesions)
-    outline, _ = timed(lambda: found.outline(found.lesions[0].id) if found.lesions else None)
+    lesions, table = timed(lambda: found.rows)
+    outline, _ = timed(lambda: found.lesion(found.rows[0].id) if found.rows else None)
     del table
     return {
         "cells at 0.5, share": float((probabilities >= 0.5).mean()),
         "cells at the floor, share": float((probabilities >= SETTINGS.floor).mean()),
-        "lesions at 0.5": float(len(found.lesions)),
+        "lesions at 0.5": float(len(found.rows)),
         "detections at 0.5": float(len(found.detections)),
-        "hills": float(len(index._hills.peak)),
+        "nodes": float(len(index._tree.peak)),
         "build": build,
         "build, growth of peak memory in MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
         "up by 0.01, median": statistics.median(up),

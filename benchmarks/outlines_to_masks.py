@@ -30,7 +30,7 @@ def made(path: Path) -> Path:
     angle = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
     reach = 25_000 * (1 + 0.2 * np.sin(11 * angle) + 0.01 * np.random.default_rng(1).standard_normal(CORNERS))
     ring = np.c_[60_000 + reach * np.cos(angle), 90_000 + reach * np.sin(angle)].round()
-    write_asap_xml(path, AnnotationSet((Annotation(name="made", group="_0", exterior=ring),)))
+    write_asap_xml(path, AnnotationSet((Annotation.of_rings(name="made", group="_0", exterior=ring),)))
     return path
 
 

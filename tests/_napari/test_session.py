@@ -51,7 +51,11 @@ def test_lesions_follow_the_threshold_when_asked(session: SlideSession) -> None:
     session.follow_threshold()
     assert session.found.lesions == ()
     session.set_threshold(0.0)
-    assert session.threshold == session.detection.floor
+    assert session.threshold == session.floor == session.detection.floor
+    lower = DetectionSettings(threshold=0.04, floor=0.1)
+    session.show_lesions(LesionIndex(session.probabilities, FRAME, lower))
+    session.set_threshold(0.0)
+    assert session.threshold == session.floor == 0.04
 
 
 def test_copy_of_a_layer_shares_the_session(session: SlideSession) -> None:

@@ -36,7 +36,9 @@ def test_camelyon_masks_follow_from_their_outlines(shared_data, name):
     assert all(annotation.is_tumour for annotation in annotations)
     # The organisers' masks ask of each pixel's corner, not its centre, whether it lies inside: half a pixel at level 5.
     corners = [
-        Annotation(name=a.name, group=a.group, exterior=a.exterior + 16, holes=tuple(hole + 16 for hole in a.holes))
+        Annotation.of_rings(
+            name=a.name, group=a.group, exterior=a.exterior + 16, holes=tuple(hole + 16 for hole in a.holes)
+        )
         for a in annotations
     ]
     mask = rasterize(corners, LevelFrame(downsample=32, mpp=0.243), Size(truth.shape[1], truth.shape[0]))
@@ -47,8 +49,8 @@ def test_round_trip_keeps_corners_names_groups_and_holes(tmp_path):
     hole = SQUARE / 3 + 10.1
     written = AnnotationSet(
         (
-            Annotation(name="macro 1", group="metastases", exterior=SQUARE + 1 / 3, holes=(hole,)),
-            Annotation(name='ITC "2" & <3>', group="_0", exterior=SQUARE + 100),
+            Annotation.of_rings(name="macro 1", group="metastases", exterior=SQUARE + 1 / 3, holes=(hole,)),
+            Annotation.of_rings(name='ITC "2" & <3>', group="_0", exterior=SQUARE + 100),
         )
     )
     path = tmp_path / "slide.xml"
@@ -62,7 +64,9 @@ def test_round_trip_keeps_corners_names_groups_and_holes(tmp_path):
 
 def test_written_files_follow_the_conventions(tmp_path):
     path = tmp_path / "slide.xml"
-    write_asap_xml(path, AnnotationSet((Annotation(name="a", group="_1", exterior=SQUARE, holes=(SQUARE / 2,)),)))
+    write_asap_xml(
+        path, AnnotationSet((Annotation.of_rings(name="a", group="_1", exterior=SQUARE, holes=(SQUARE / 2,)),))
+    )
     root = ET.parse(path).getroot()
     polygons = root.findall("Annotations/Annotation")
     assert [p.attrib["PartOfGroup"] for p in polygons] == ["_1", "_2"]
@@ -135,7 +139,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StorageError, match="a full disk; free some space"):
-        write_asap_xml(path, AnnotationSet((Annotation(name="a", group="_0", exterior=SQUARE),)))
+        write_asap_xml(path, AnnotationSet((Annotation.of_rings(name="a", group="_0", exterior=SQUARE),)))
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["slide.xml"]
     with pytest.raises(StorageError, match="expected a folder"):

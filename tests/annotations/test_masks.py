@@ -37,7 +37,7 @@ def test_a_pyramid_is_read_at_any_level_it_can_make(tmp_path, base, scales):
 
 
 def test_strips_join_without_a_seam(tmp_path, base, monkeypatch):
-    monkeypatch.setattr("napari_metastasis.annotations._masks._STRIP", 5)
+    monkeypatch.setattr("napari_metastasis.annotations.masks._STRIP", 5)
     path = tmp_path / "a.tif"
     pyramid(path, base[:381, :509], (1, 2))
     found = read_mask(path, downsample=32, stored_downsample=1)

@@ -32,7 +32,7 @@ def painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if dark:
             pixels[200:600, 200:600] = (60, 20, 80)
             ring = np.array([(200, 200), (600, 200), (600, 600), (200, 600)], dtype=float)
-            outlines = AnnotationSet((Annotation(name="a", group="Tumor", exterior=ring),))
+            outlines = AnnotationSet((Annotation.of_rings(name="a", group="Tumor", exterior=ring),))
             write_asap_xml(root / "testing" / "annotations" / f"{name}.xml", outlines)
         write_pyramid(root / "testing" / f"{name}.tif", pixels, mpp=0.972, size=Size(900, 900), compression="deflate")
     return root

@@ -29,7 +29,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if tumour:
             pixels[150:300, 150:300] -= (150, 110, 90)
             ring = np.array([(150, 150), (300, 150), (300, 300), (150, 300)], dtype=float)
-            write_asap_xml(folder / f"{number}.xml", AnnotationSet((Annotation("a", "_0", ring),)))
+            write_asap_xml(folder / f"{number}.xml", AnnotationSet((Annotation.of_rings("a", "_0", ring),)))
         path = folder / f"{number}.tif"
         write_pyramid(path, pixels.clip(0, 255).astype(np.uint8), mpp=0.972, size=Size(SIDE, SIDE))
         lines.append(f"{path.name},{f'{number}.xml' if tumour else ''},{split}")

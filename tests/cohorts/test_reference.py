@@ -44,16 +44,16 @@ def some_outlines(seed):
     rng = np.random.default_rng(seed)
     return AnnotationSet(
         (
-            Annotation(
+            Annotation.of_rings(
                 name="a",
                 group="_0",
                 exterior=star(rng, (400, 380), 350, 90),
                 holes=(star(rng, (380, 380), 160, 40), star(rng, (480, 300), 60, 12)),
             ),
             # An unordered ring crosses itself.
-            Annotation(name="b", group="_1", exterior=rng.uniform(600, 900, (17, 2))),
-            Annotation(name="c", group="_0", exterior=star(rng, (1100, 800), 3, 5)),
-            Annotation(name="normal", group="normal", exterior=star(rng, (900, 300), 300, 9)),
+            Annotation.of_rings(name="b", group="_1", exterior=rng.uniform(600, 900, (17, 2))),
+            Annotation.of_rings(name="c", group="_0", exterior=star(rng, (1100, 800), 3, 5)),
+            Annotation.of_rings(name="normal", group="normal", exterior=star(rng, (900, 300), 300, 9)),
         )
     )
 
@@ -104,7 +104,7 @@ def test_coarse_cells_bear_outlines_at_the_border_and_far_beyond_it():
         ([below], 0),
         ([thin, nonsense, below], 300),
     ):
-        outlines = AnnotationSet(tuple(Annotation(name="", group="_0", exterior=ring) for ring in rings))
+        outlines = AnnotationSet(tuple(Annotation.of_rings(name="", group="_0", exterior=ring) for ring in rings))
         coarse = check_coarse(OutlineReference(outlines), frame, 33)
         assert coarse.may_hold.sum() <= most
 

@@ -97,13 +97,13 @@ def test_a_normal_slide_has_no_lesions():
     found = reference_from_mask("s", np.zeros((50, 60), bool), CHALLENGE)
     assert not found.is_tumour
     assert found.lesions == ()
-    normal = Annotation(name="n", group="normal", exterior=np.array([(0, 0), (9000, 0), (9000, 9000)]))
+    normal = Annotation.of_rings(name="n", group="normal", exterior=np.array([(0, 0), (9000, 0), (9000, 9000)]))
     for outlines in ([], [normal]):
         assert not reference_from_annotations("s", outlines, CHALLENGE).is_tumour
 
 
 def test_tumour_between_the_pixels_makes_a_tumour_slide_without_lesions():
-    speck = Annotation(name="n", group="_0", exterior=np.array([(100.0, 100.0), (110, 100), (105, 110)]))
+    speck = Annotation.of_rings(name="n", group="_0", exterior=np.array([(100.0, 100.0), (110, 100), (105, 110)]))
     found = reference_from_annotations("s", [speck], CHALLENGE)
     assert found.is_tumour
     assert found.lesions == ()
@@ -114,7 +114,7 @@ def test_outlines_and_their_mask_say_the_same():
     angle = np.sort(rng.uniform(0, 2 * np.pi, 40))
     ring = np.c_[np.cos(angle), np.sin(angle)] * rng.uniform(0.6, 1, (40, 1)) * 1500 + (9000, 700)
     hole = (ring - ring.mean(axis=0)) * 0.7 + ring.mean(axis=0)
-    outline = Annotation(name="n", group="_0", exterior=ring, holes=(hole,))
+    outline = Annotation.of_rings(name="n", group="_0", exterior=ring, holes=(hole,))
     found = reference_from_annotations("s", [outline], CHALLENGE)
     # A pixel is tumour where its first corner is: how the organisers' masks are drawn.
     y, x = np.mgrid[:90, :400] * 32.0

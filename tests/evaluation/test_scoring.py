@@ -94,7 +94,7 @@ def folders(tmp_path, mask):
     (found / "tumor_002.csv").write_text("p,x,y\n0.8,1000,1000\n")
     (found / "normal_001.csv").write_text("0.3,5,5\n")
     ring = np.array([(640, 640), (1600, 640), (1600, 1280), (640, 1280)], float)
-    outline = Annotation(name="a", group="_0", exterior=ring)
+    outline = Annotation.of_rings(name="a", group="_0", exterior=ring)
     write_asap_xml(truth / "tumor_001.xml", AnnotationSet((outline,)))
     tifffile.imwrite(truth / "masks" / "Tumor_002_Mask.tif", mask * 255)
     return found, truth
@@ -178,7 +178,7 @@ def test_outlines_that_do_not_say_tumour_make_no_slide_normal(folders, group):
     found, truth = folders
     (found / "b.csv").write_text("0.9,1000,1000\n")
     ring = np.array([(640, 640), (1600, 640), (1600, 1280)], float)
-    write_asap_xml(truth / "b.xml", AnnotationSet((Annotation("a", group, ring),)))
+    write_asap_xml(truth / "b.xml", AnnotationSet((Annotation.of_rings("a", group, ring),)))
     (left_out,) = score_folders(found, truth, QUICK).left_out
     assert left_out.slide == "b"
     assert f"got only {group} in" in left_out.why
@@ -190,7 +190,7 @@ def test_our_own_lesions_can_be_corrected_and_taken_for_truth(folders, group):
     found, truth = folders
     (found / "b.csv").write_text("0.9,1000,1000\n")
     ring = np.array([(640, 640), (1600, 640), (1600, 1280), (640, 1280)], float)
-    write_asap_xml(truth / "b.xml", AnnotationSet((Annotation("a", group, ring),)))
+    write_asap_xml(truth / "b.xml", AnnotationSet((Annotation.of_rings("a", group, ring),)))
     assert score_folders(found, truth, QUICK).to_json()["slides"]["b"]["hits"] == 1
 
 

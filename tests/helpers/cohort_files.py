@@ -37,7 +37,7 @@ def disc_ring(disc_um, radius_um, mpp, corners=720):
 def write_outline(path, disc_um, radius_um, mpp, *, group="_0"):
     path.parent.mkdir(parents=True, exist_ok=True)
     ring = disc_ring(disc_um, radius_um, mpp)
-    write_asap_xml(path, AnnotationSet((Annotation(name="disc", group=group, exterior=ring),)))
+    write_asap_xml(path, AnnotationSet((Annotation.of_rings(name="disc", group=group, exterior=ring),)))
 
 
 def write_mask(path, size, disc_um, radius_um, mpp, *, downsample=1, values=(0, 255), pyramid=False):

@@ -90,7 +90,7 @@ def test_geojson_is_read_back_in_its_place(tmp_path, found, bounds):
         geometry = shapely.geometry.shape(feature["geometry"])
         assert geometry.is_valid
         moved = shapely.transform(geometry, lambda corners: corners + shift)
-        assert moved.symmetric_difference(lesion.outline).area == pytest.approx(0, abs=1e-6)
+        assert moved.symmetric_difference(lesion.outline_px).area == pytest.approx(0, abs=1e-6)
         assert feature["properties"]["objectType"] == "annotation"
         assert feature["properties"]["measurements"]["Probability"] == pytest.approx(lesion.probability, abs=1e-6)
         assert uuid.UUID(feature["id"]).version == 5

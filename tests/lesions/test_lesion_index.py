@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 
 import lesion_oracle as oracle
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lesion_fields import field, fields
 
 from napari_metastasis.errors import ModelError, RegionError, SettingsError
-from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
-from napari_metastasis.lesions import LesionIndex, labelling, quick_detections, size_class, surface
+from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Size
+from napari_metastasis.lesions import Lesion, LesionIndex, labelling, size_class, surface
 from napari_metastasis.settings import DetectionSettings
 
 FLOOR = 0.1
@@ -59,8 +61,8 @@ def test_labels_and_lesions_equal_the_oracle_after_any_moves(values, side, data)
             assert lesion.length_mm == pytest.approx(oracle.diameter(mask) * cell_mm)
             assert lesion.size_class == size_class(lesion.length_mm)
             assert lesion.detections == np.count_nonzero(found.detections.lesion == label) >= 1
-            assert lesion.outline.is_valid
-            assert lesion.outline.area * slide**2 == pytest.approx(lesion.area_mm2)
+            assert lesion.outline_px.is_valid
+            assert lesion.outline_px.area * slide**2 == pytest.approx(lesion.area_mm2)
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,10 +128,40 @@ def test_what_was_found_stays_while_the_slider_moves_on():
     index = build(values)
     early = index.at(0.45)
     expected = index.at(0.45)
-    expected_lesions = [(lesion.id, lesion.length_mm, lesion.outline.wkt) for lesion in expected.lesions]
+    expected_lesions = [(lesion.id, lesion.length_mm, lesion.outline_px.wkt) for lesion in expected.lesions]
     for threshold in (0.9, 0.1, 0.6):
         index.at(threshold)
-    assert [(lesion.id, lesion.length_mm, lesion.outline.wkt) for lesion in early.lesions] == expected_lesions
+    assert [(lesion.id, lesion.length_mm, lesion.outline_px.wkt) for lesion in early.lesions] == expected_lesions
+
+
+def test_lesions_are_plain_values_that_travel_without_their_index():
+    values = field(3, 400, 500, "smooth", missing=True)
+    index = LesionIndex(values, oracle.frame_of(400, 500), DetectionSettings(), map="refined")
+    found = index.at(0.55)
+    assert len(found.lesions) > 10
+    sent = pickle.dumps(found.lesions)
+    assert pickle.loads(sent) == found.lesions
+    assert pickle.loads(pickle.dumps(found.rows)) == found.rows
+    # Two float64 a corner, and some text: the map alone holds 800 kB, the index several times as much.
+    corners = sum(shapely.get_num_coordinates(lesion.outline_px) for lesion in found.lesions)
+    assert len(sent) < 16 * corners + 400 * len(found.lesions)
+    assert {lesion.map for lesion in found.lesions} == {"refined"}
+    for row, lesion in zip(found.rows, found.lesions, strict=True):
+        assert isinstance(lesion, Lesion)
+        assert not isinstance(row, Lesion)
+        assert (row.id, row.size_class, row.length_mm) == (lesion.id, lesion.size_class, lesion.length_mm)
+        assert found.lesion(row.id) == lesion
+
+
+def test_a_threshold_below_the_floor_lowers_the_floor():
+    values = field(3, 60, 80, "smooth", missing=True)
+    frame = oracle.frame_of(60, 80)
+    index = LesionIndex(values, frame, DetectionSettings(threshold=0.05, floor=0.1))
+    assert index.settings.floor == 0.05
+    assert index.settings.threshold == 0.05
+    lower = LesionIndex(values, frame, DetectionSettings(threshold=0.05, floor=0.05))
+    assert index.at(0.05).lesions == lower.at(0.05).lesions
+    assert LesionIndex(values, frame, DetectionSettings(threshold=0.3, floor=0.1)).settings.floor == 0.1
 
 
 @settings(max_examples=50, deadline=None)
@@ -172,7 +204,7 @@ def test_nothing_scanned_and_nothing_found():
     assert low.slide_score == pytest.approx(0.05)
     assert (len(low.detections), low.lesions) == (0, ())
     with pytest.raises(KeyError, match="id of a lesion"):
-        low.outline(1)
+        low.lesion(1)
 
 
 def test_the_slide_score_is_the_highest_cell_even_where_the_opening_removes_it():
@@ -189,22 +221,6 @@ def test_a_lesion_scores_its_highest_cell_before_opening():
     values[5, 5] = 0.97
     (lesion,) = build(values, side=2).at(0.5).lesions
     assert lesion.probability == pytest.approx(0.97)
-
-
-def test_a_part_of_the_map_lies_where_it_lies():
-    values = field(11, 40, 50, "smooth steps", missing=False)
-    frame = oracle.frame_of(40, 50)
-    part = Region(10, 20, 30, 15)
-    cut = values[part.slices]
-    alone = np.full_like(values, np.nan)
-    alone[part.slices] = cut
-    chosen = options(frame)
-    expected = LesionIndex(alone, frame, chosen).at(0.5)
-    found = LesionIndex(cut, frame, chosen, cells=part).at(0.5)
-    assert list(found.detections) == list(expected.detections) == list(quick_detections(cut, part, frame, chosen, 0.5))
-    assert len(found.lesions) == len(expected.lesions) > 0
-    for one, other in zip(found.lesions, expected.lesions, strict=True):
-        assert one.outline.equals(other.outline)
 
 
 def test_the_map_is_neither_changed_nor_kept():
@@ -276,6 +292,6 @@ def test_a_disc_is_found_within_half_a_cell_at_every_pixel_size(slide_mpp, radiu
     assert abs(strongest.x - center[0]) <= frame.cell_px / 2
     assert abs(strongest.y - center[1]) <= frame.cell_px / 2
     (lesion,) = found.lesions
-    assert abs(lesion.outline.centroid.x - center[0]) <= frame.cell_px / 2
-    assert abs(lesion.outline.centroid.y - center[1]) <= frame.cell_px / 2
+    assert abs(lesion.outline_px.centroid.x - center[0]) <= frame.cell_px / 2
+    assert abs(lesion.outline_px.centroid.y - center[1]) <= frame.cell_px / 2
     assert lesion.length_mm == pytest.approx(2 * radius_um / 1000, abs=3 * frame.cell_um / 1000)

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from lesion_fields import field, fields
 from scipy import ndimage
 
-from napari_metastasis.lesions import component_tree as tree
-from napari_metastasis.lesions import measure, outlines, peaks, size_class, surface
+from napari_metastasis.lesions import component_tree, measure, outlines, peaks, surface
 
 
 @settings(max_examples=60, deadline=None)
@@ -33,30 +32,30 @@ def test_joining_one_by_one_says_the_same(values):
     cells = surface.floor_cells(values, floor=0.1, side=1)
     stride = values.shape[1] + 2
     numbers = np.zeros((values.shape[0] + 2) * stride, dtype=np.int32)
-    together = tree.grow_hills(cells, numbers, stride)
+    together = component_tree.build_tree(cells, numbers, stride)
     assert not numbers.any()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree, "_WORTHWHILE", np.inf)
-        single = tree.grow_hills(cells, numbers, stride)
+        patch.setattr(component_tree, "_WORTHWHILE", np.inf)
+        single = component_tree.build_tree(cells, numbers, stride)
     for name in ("peak", "saddle", "top", "of_cell"):
         np.testing.assert_array_equal(getattr(together, name), getattr(single, name))
     for threshold in np.unique(values[values >= np.float32(0.1)]):
         np.testing.assert_array_equal(together.lesions_at(threshold), single.lesions_at(threshold))
 
 
-def test_a_long_chain_of_hills_is_joined():
-    # Each hill's highest pass leads to a lower hill, so that no two are ever settled together.
+def test_a_long_chain_of_nodes_is_joined():
+    # Each node's highest pass leads to a lower node, so that no two are ever settled together.
     count = 4000
     values = np.zeros((1, 2 * count - 1), dtype=np.float32)
     values[0, ::2] = np.linspace(0.99, 0.8, count)
     values[0, 1::2] = np.linspace(0.2, 0.7, count - 1)
     cells = surface.floor_cells(values, floor=0.1, side=1)
     stride = values.shape[1] + 2
-    hills = tree.grow_hills(cells, np.zeros(3 * stride, dtype=np.int32), stride)
-    assert len(hills.peak) == count
+    tree = component_tree.build_tree(cells, np.zeros(3 * stride, dtype=np.int32), stride)
+    assert len(tree.peak) == count
     for threshold in np.linspace(0.1, 0.99, 60).astype(np.float32):
         shown = ndimage.label(values[0] >= threshold)[1]
-        assert len(np.unique(hills.lesions_at(threshold))) == shown
+        assert len(np.unique(tree.lesions_at(threshold))) == shown
 
 
 @settings(max_examples=60, deadline=None)
@@ -71,9 +70,9 @@ def test_suppression_equals_the_oracle(seed, count, radius):
 def middles(values, *, side=1, radius=5.0):
     cells = surface.floor_cells(values.astype(np.float32), floor=0.1, side=side)
     stride = values.shape[1] + 2
-    hills = tree.grow_hills(cells, np.zeros((values.shape[0] + 2) * stride, dtype=np.int32), stride)
-    found = peaks.find_peaks(cells, hills, shape=values.shape, radius=radius)
-    return [(found.row[hill], found.column[hill]) for hill in found.kept.tolist()]
+    tree = component_tree.build_tree(cells, np.zeros((values.shape[0] + 2) * stride, dtype=np.int32), stride)
+    found = peaks.find_peaks(cells, tree, shape=values.shape, radius=radius)
+    return [(found.row[node], found.column[node]) for node in found.kept.tolist()]
 
 
 def test_a_plateau_lies_at_its_centroid_and_a_bent_one_on_itself():
@@ -94,14 +93,6 @@ def test_noise_finer_than_the_numbers_of_a_network_does_not_move_a_plateau():
         ((row, column),) = middles(np.where(disc, 0.999 - rng.random(disc.shape) * 0.003, 0.0), side=side)
         assert abs(row - 30) < 0.2
         assert abs(column - 28) < 0.2
-
-
-@pytest.mark.parametrize(
-    ("length", "expected"),
-    [(0.05, "itc"), (0.2, "itc"), (0.2001, "micro"), (2.0, "micro"), (2.0001, "macro"), (12.0, "macro")],
-)
-def test_size_classes_end_where_ajcc_says(length, expected):
-    assert size_class(length) == expected
 
 
 @settings(max_examples=40, deadline=None)
@@ -135,6 +126,17 @@ def test_outlines_with_holes_islands_and_touching_corners():
     assert outline.geom_type == "MultiPolygon"
     assert outline.area == pytest.approx(mask.sum() * frame.cell_px**2)
     assert sorted(len(part.interiors) for part in outline.geoms) == [0, 0, 1]
+
+
+def test_longest_diameter_is_the_largest_distance_of_any_pair():
+    rng = np.random.default_rng(1)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    # The second ring's hull has more corners than are measured together.
+    for points in (rng.normal(size=(60, 2)), np.column_stack((np.cos(angle), 0.3 * np.sin(angle)))):
+        oracle = max(np.hypot(*(a - b)) for a in points for b in points)
+        assert measure.longest_diameter(points) == pytest.approx(oracle)
+    assert measure.longest_diameter([(0, 0), (1, 1), (3, 3)]) == pytest.approx(3 * np.sqrt(2))
+    assert measure.longest_diameter([(0, 0), (4, 0), (4, 3), (0, 3)]) == pytest.approx(5)
 
 
 def test_lengths_of_many_and_of_large_lesions():

@@ -23,6 +23,6 @@ def cohort(tmp_path_factory):
         if tumour:
             outline = folder / f"slide-{number}.xml"
             ring = np.array([(240, 200), (440, 200), (440, 400), (240, 400)], dtype=float)
-            write_asap_xml(outline, AnnotationSet((Annotation(name="square", group="_0", exterior=ring),)))
+            write_asap_xml(outline, AnnotationSet((Annotation.of_rings(name="square", group="_0", exterior=ring),)))
         slides.append(CohortSlide(name=path.stem, path=path, annotation=outline, split=split, tumour=tumour))
     return Cohort(slides=tuple(slides), origin=folder, layout="file")

@@ -56,7 +56,9 @@ def outline(path, squares):
     rings = [
         np.array([(x, y), (x + size, y), (x + size, y + size), (x, y + size)], dtype=float) for x, y, size in squares
     ]
-    write_asap_xml(path, AnnotationSet(tuple(Annotation(name="a", group="_0", exterior=ring) for ring in rings)))
+    write_asap_xml(
+        path, AnnotationSet(tuple(Annotation.of_rings(name="a", group="_0", exterior=ring) for ring in rings))
+    )
 
 
 @pytest.fixture(scope="session")

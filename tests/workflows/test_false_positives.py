@@ -42,8 +42,8 @@ def wedges(size_px, seed):
     hole = np.array([[0.62, 0.45], [0.8, 0.45], [0.8, 0.75], [0.62, 0.75]]) * scale
     return AnnotationSet(
         (
-            Annotation(name="a", group="_0", exterior=rng.random((3, 2)) * scale * (0.4, 0.9)),
-            Annotation(
+            Annotation.of_rings(name="a", group="_0", exterior=rng.random((3, 2)) * scale * (0.4, 0.9)),
+            Annotation.of_rings(
                 name="b",
                 group="_0",
                 exterior=np.array([[0.55, 0.3], [0.95, 0.35], [0.9, 0.85], [0.5, 0.8]]) * scale,

@@ -1,33 +1,16 @@
-"""The colours of the plugin, in one place: all are chosen to stand out from the pink and violet of H&E."""
+"""The colours of the layers, in one place: all are chosen to stand out from the pink and violet of H&E."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.utils.colormaps import Colormap, CyclicLabelColormap
 
-if TYPE_CHECKING:
-    from napari_metastasis.lesions import SizeClass
-
 __all__ = [
     "SCANNED_TINT",
-    "SIZE_CLASS_COLOR",
-    "SIZE_CLASS_NAME",
     "lesion_colormap",
     "map_colormap",
     "tissue_colormap",
 ]
-
-#: What a pathologist calls the size classes (AJCC).
-SIZE_CLASS_NAME: dict[SizeClass, str] = {
-    "macro": "Macro-metastasis",
-    "micro": "Micro-metastasis",
-    "itc": "Isolated tumour cells",
-}
-
-#: Told apart by people with any colour vision, and by lightness alone.
-SIZE_CLASS_COLOR: dict[SizeClass, str] = {"macro": "#ffd400", "micro": "#00e5ff", "itc": "#ffffff"}
 
 #: What was scanned and lies below the threshold, while a scan is running: faint, so that its growth can be followed.
 SCANNED_TINT = (0.0, 0.35, 0.55, 0.10)

@@ -8,13 +8,12 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtGui import QColor, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
-from napari_metastasis._napari.colors import SIZE_CLASS_COLOR, SIZE_CLASS_NAME
 from napari_metastasis._napari.parts import length_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_metastasis.lesions import Lesion
+    from napari_metastasis.lesions import LesionRow
 
 __all__ = ["LesionTable", "LesionTableModel"]
 
@@ -25,7 +24,6 @@ _HINTS = (
     "Area in mm²",
     "Highest tumour probability in it",
 )
-_NAMES = {"macro": "Macro", "micro": "Micro", "itc": "ITC"}
 
 
 class LesionTableModel(QAbstractTableModel):
@@ -33,9 +31,9 @@ class LesionTableModel(QAbstractTableModel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lesions: list[Lesion] = []
+        self.lesions: list[LesionRow] = []
 
-    def show(self, lesions: Sequence[Lesion]) -> None:
+    def show(self, lesions: Sequence[LesionRow]) -> None:
         """Take other lesions."""
         self.beginResetModel()
         self.lesions = sorted(lesions, key=lambda lesion: (-lesion.length_mm, lesion.id))
@@ -61,20 +59,24 @@ class LesionTableModel(QAbstractTableModel):
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return what a cell shows."""
+        # Where there is a lesion, its room is loaded; an empty window starts without it.
+        from napari_metastasis.lesions import SIZE_CLASSES
+
         lesion = self.lesions[index.row()]
+        style = SIZE_CLASSES[lesion.size_class]
         column = index.column()
         if role == Qt.ItemDataRole.DisplayRole:
             return (
-                _NAMES[lesion.size_class],
+                style.short,
                 length_text(lesion.length_mm),
                 length_text(lesion.area_mm2),
-                f"{lesion.probability:.2f}",
+                "–" if lesion.probability is None else f"{lesion.probability:.2f}",
             )[column]
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"Lesion {lesion.id}: {SIZE_CLASS_NAME[lesion.size_class]}; click to go there"
+            return f"Lesion {lesion.id}: {style.label}; click to go there"
         if role == Qt.ItemDataRole.DecorationRole and column == 0:
             swatch = QPixmap(10, 10)
-            swatch.fill(QColor(SIZE_CLASS_COLOR[lesion.size_class]))
+            swatch.fill(QColor(style.screen_color))
             return swatch
         if role == Qt.ItemDataRole.TextAlignmentRole and column:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,28 +25,13 @@ if TYPE_CHECKING:
     from psygnal import SignalInstance
 
     from napari_metastasis._napari.session import SlideSession
-    from napari_metastasis.lesions import Lesion, SizeClass
+    from napari_metastasis.lesions import LesionRow
 
 __all__ = ["ResultsWidget"]
 
 #: A lesion fills this share of the window after a click, and no less than this many µm are shown around it.
 _FILL, _MIN_VIEW_UM = 0.4, 400.0
 _FLIGHT_MS = 350
-_COUNTED: tuple[tuple[SizeClass, str, str], ...] = (
-    ("macro", "macro-metastasis", "macro-metastases"),
-    ("micro", "micro-metastasis", "micro-metastases"),
-)
-
-
-def _summary(lesions: tuple[Lesion, ...]) -> str:
-    """Return the lesions counted by size class, as a sentence."""
-    if not lesions:
-        return "No lesion above the threshold"
-    counts = Counter(lesion.size_class for lesion in lesions)
-    parts = [f"{counts[key]} {one if counts[key] == 1 else many}" for key, one, many in _COUNTED if counts[key]]
-    if counts["itc"]:
-        parts.append(f"{counts['itc']} × isolated tumour cells")
-    return ", ".join(parts)
 
 
 class ResultsWidget(Part):
@@ -115,8 +99,6 @@ class ResultsWidget(Part):
         )
 
     def _show_current(self) -> None:
-        if self._desk is not None:
-            self._show_threshold(self._desk.session.threshold)
         self._show_shares()
         self._show_found()
 
@@ -138,6 +120,8 @@ class ResultsWidget(Part):
 
     def _show_threshold(self, threshold: float) -> None:
         self.threshold.blockSignals(True)
+        if self._desk is not None:
+            self.threshold.setMinimum(self._desk.session.floor)
         self.threshold.setValue(threshold)
         self.threshold.blockSignals(False)
 
@@ -149,21 +133,25 @@ class ResultsWidget(Part):
         folder = None if session is None else session.folder
         self.folder_button.setEnabled(folder is not None)
         self.folder_button.setToolTip(str(folder or "There is no result yet"))
-        lesions = () if found is None else found.lesions
+        lesions = () if found is None else found.rows
         self.table.rows.show(lesions)
+        if session is not None:
+            self._show_threshold(session.threshold)
         if found is None:
             self.score.setText("–")
             self.summary.setText("Nothing scanned yet" if session is None or session.probabilities is None else "…")
             return
+        from napari_metastasis.lesions import count_text
+
         self.score.setText("–" if found.slide_score != found.slide_score else f"{found.slide_score:.3f}")
-        self.summary.setText(_summary(lesions))
+        self.summary.setText(count_text(row.size_class for row in lesions) or "No lesion above the threshold")
 
     # -- going to a lesion ---------------------------------------------------------------------------------------
 
     def _on_row(self, index: QModelIndex) -> None:
         self.go_to(self.table.rows.lesions[index.row()])
 
-    def go_to(self, lesion: Lesion) -> None:
+    def go_to(self, lesion: LesionRow) -> None:
         """Fly the camera to a lesion."""
         if self._desk is None:
             return

@@ -121,6 +121,12 @@ class SlideSession:
         return self.detection.threshold
 
     @property
+    def floor(self) -> float:
+        """Return the lowest threshold that can be shown: the floor of the lesions, once they are prepared."""
+        settings = self.detection.with_reachable_threshold() if self._index is None else self._index.settings
+        return settings.floor
+
+    @property
     def slide_score(self) -> float:
         """Return the highest probability found; NaN where nothing was scanned."""
         return float("nan") if self.found is None else self.found.slide_score
@@ -188,13 +194,12 @@ class SlideSession:
     def show_lesions(self, index: LesionIndex | None) -> None:
         """Take the lesions of the heatmap, prepared for every threshold; ``None`` where they are not known."""
         self._index = index
-        self.found = None if index is None else index.at(max(self.threshold, index.settings.floor))
+        self.found = None if index is None else index.at(self.threshold)
         self.found_changed.emit()
 
     def set_threshold(self, threshold: float) -> None:
         """Move the threshold. Lesions follow with :meth:`follow_threshold`."""
-        lowest, highest = self.detection.floor, 1.0
-        threshold = min(max(threshold, lowest), highest)
+        threshold = min(max(threshold, self.floor), 1.0)
         if threshold != self.threshold:
             self.detection = replace(self.detection, threshold=threshold)
             self.threshold_changed.emit(threshold)

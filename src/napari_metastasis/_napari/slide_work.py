@@ -83,14 +83,15 @@ def index_work(
     def work(_: ShouldStop) -> Generator[Any, None, LesionIndex]:
         yield Stage("Looking for lesions…")
         from napari_metastasis.lesions import LesionIndex
-        from napari_metastasis.scanning import blend_all
+        from napari_metastasis.scanning import blend_all, read_from
 
         # Copies, because the window goes on writing; a piece that is half written is whole the next time.
         own, *later = [replace(one, values=one.values.copy()) for one in maps]
-        seen = blend_all(own.values, own.frame, list(zip(later, shares, strict=True)))
-        index = LesionIndex(seen, own.frame, settings)
+        others = list(zip(later, shares, strict=True))
+        seen = blend_all(own.values, own.frame, others)
+        index = LesionIndex(seen, own.frame, settings, map=read_from(own, others))
         # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
-        index.at(max(settings.threshold, settings.floor))
+        index.at(settings.threshold)
         return index
 
     return work

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from napari_metastasis.annotations._asap import read_asap_xml, write_asap_xml
-from napari_metastasis.annotations._geojson import read_geojson
-from napari_metastasis.annotations._mask_file import (
-    MaskFile,
-    mask_downsample,
-)
-from napari_metastasis.annotations._masks import MaskImage, read_mask
-from napari_metastasis.annotations._polygons import (
-    EXCLUSION_GROUPS,
-    TUMOUR_GROUPS,
-    Annotation,
-    AnnotationSet,
-    longest_diameter,
-)
-from napari_metastasis.annotations._rasterize import fill_edges, rasterize
-from napari_metastasis.annotations._tumour_value import detect_tumour_value, mask_value, tumour_pixels
+from napari_metastasis.annotations.asap import read_asap_xml, write_asap_xml
+from napari_metastasis.annotations.geojson import read_geojson
+from napari_metastasis.annotations.mask_file import MaskFile, mask_downsample
+from napari_metastasis.annotations.masks import MaskImage, read_mask
+from napari_metastasis.annotations.polygons import EXCLUSION_GROUPS, TUMOUR_GROUPS, Annotation, AnnotationSet
+from napari_metastasis.annotations.rasterizer import covered, fill_edges, rasterize
+from napari_metastasis.annotations.tumour_value import detect_tumour_value, mask_value, tumour_pixels
 
 __all__ = [
     "EXCLUSION_GROUPS",
@@ -26,9 +17,9 @@ __all__ = [
     "AnnotationSet",
     "MaskFile",
     "MaskImage",
+    "covered",
     "detect_tumour_value",
     "fill_edges",
-    "longest_diameter",
     "mask_downsample",
     "mask_value",
     "rasterize",

@@ -171,7 +171,7 @@ def with_passes(parameter: str, *, panel: str | None = None, keeping: bool = Tru
         kept = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in signature.parameters.values()]
         kept = [item for item in kept if item.name != parameter]
         for task in tasks:
-            text = f"The {task.noun}'s name or file, to {task.name} with it; with --{task.name}, the model's own by default."
+            text = f"The {task.noun}'s name or file; with --{task.name}, by default the one that goes with the model."
             option = typer.Option("", f"--{task.noun}", help=text, rich_help_panel=panel or task.title)
             kept += [
                 inspect.Parameter(task.noun, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str),

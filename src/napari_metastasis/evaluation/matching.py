@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_metastasis.errors import EvaluationError
 from napari_metastasis.evaluation.detections import SlideDetections
 from napari_metastasis.evaluation.reference_lesions import SlideReference
-from napari_metastasis.lesions.measure import SizeClass
+from napari_metastasis.lesions.size_classes import SizeClass
 
 __all__ = ["LesionOutcome", "SlideOutcome", "match_slide"]
 

@@ -17,7 +17,8 @@ from skimage.measure import regionprops
 
 from napari_metastasis.annotations import Annotation, rasterize
 from napari_metastasis.geometry import LevelFrame, Region, Size
-from napari_metastasis.lesions.measure import SizeClass, lengths, size_class
+from napari_metastasis.lesions.measure import lengths
+from napari_metastasis.lesions.size_classes import SizeClass, size_class
 from napari_metastasis.settings import EvaluationSettings
 
 __all__ = ["ReferenceLesion", "SlideReference", "reference_from_annotations", "reference_from_mask"]
@@ -165,11 +166,7 @@ def reference_from_annotations(
     step = settings.downsample
     # The organisers' masks ask of a pixel's first CORNER, not of its centre, whether it lies in an outline.
     shift = step / 2
-    outlines = [
-        replace(one, exterior=one.exterior + shift, holes=tuple(hole + shift for hole in one.holes))
-        for one in annotations
-        if one.is_tumour
-    ]
+    outlines = [one.moved(shift, shift) for one in annotations if one.is_tumour]
     if not outlines:
         return SlideReference(slide=slide, is_tumour=False, downsample=step, mpp=settings.mpp)
     corners = np.concatenate([one.exterior for one in outlines]) / step

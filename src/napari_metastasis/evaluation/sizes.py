@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from napari_metastasis.evaluation.classification import Estimate
 from napari_metastasis.evaluation.matching import SlideOutcome
 from napari_metastasis.evaluation.resampling import Resamples, estimate
-from napari_metastasis.lesions.measure import SizeClass
+from napari_metastasis.lesions.size_classes import SIZE_CLASSES, SizeClass
 
 __all__ = ["SizeFigures", "sensitivity_by_size"]
 
@@ -40,7 +39,7 @@ class SizeFigures:
 
 def sensitivity_by_size(outcomes: Sequence[SlideOutcome], resamples: Resamples) -> tuple[SizeFigures, ...]:
     """Return the figures of every size class, the smallest first."""
-    classes: tuple[SizeClass, ...] = get_args(SizeClass)
+    classes = tuple(SIZE_CLASSES)
     lesions, found = (
         np.array(
             [

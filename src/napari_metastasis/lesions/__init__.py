@@ -1,18 +1,25 @@
 """Lesions: components of the heatmap with their score and size, and the detections in them."""
 
+from napari_metastasis.lesions.annotated import annotations_of, lesion_of
 from napari_metastasis.lesions.export import write_detections_csv, write_lesions_csv, write_lesions_geojson
-from napari_metastasis.lesions.index import LesionIndex, quick_detections
-from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion
-from napari_metastasis.lesions.measure import SizeClass, size_class
+from napari_metastasis.lesions.index import LesionIndex
+from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
+from napari_metastasis.lesions.measure import longest_diameter
+from napari_metastasis.lesions.size_classes import SIZE_CLASSES, SizeClass, count_text, size_class
 
 __all__ = [
+    "SIZE_CLASSES",
     "Detection",
     "Detections",
     "Findings",
     "Lesion",
     "LesionIndex",
+    "LesionRow",
     "SizeClass",
-    "quick_detections",
+    "annotations_of",
+    "count_text",
+    "lesion_of",
+    "longest_diameter",
     "size_class",
     "write_detections_csv",
     "write_lesions_csv",

@@ -1,9 +1,9 @@
-"""Which hills of a surface join which, and at what height: the merge tree that answers every threshold at once.
+"""The component tree of a surface: its connected components at every threshold at once.
 
-Each cell climbs to the highest of its neighbours until it stands on a peak; the cells that reach one peak are its hill.
-Lowering the threshold, two hills become one lesion at the highest saddle between them, and the one with the lower peak
-gives up its name (the elder rule of persistent homology: Edelsbrunner, Letscher and Zomorodian 2002). A hill is thus
-known by its peak, the height at which it joins, and the hill that it joins; nothing is quantised.
+Each cell climbs to the highest of its neighbours until it stands on a peak; the cells that reach one peak are a node.
+Lowering the threshold, two nodes become one component at the highest saddle between them, and the one with the lower
+peak becomes the child (the elder rule of persistent homology: Edelsbrunner, Letscher and Zomorodian 2002). A node is
+thus its peak, the height at which it joins, and the parent that it joins; nothing is quantised.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from numpy.typing import NDArray
 
 from napari_metastasis.lesions.surface import FloorCells
 
-__all__ = ["Hills", "follow", "grow_hills"]
+__all__ = ["ComponentTree", "build_tree", "follow"]
 
 #: Cells whose neighbours are looked up at once: the temporary arrays stay at a few MB.
 _CHUNK = 1 << 20
-#: Rounds that settle fewer hills than this share are left to the plain loop, which chains cannot slow down.
+#: Once a round joins fewer than this share of the nodes, the plain loop does the rest: long chains do not slow it down.
 _WORTHWHILE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Hills:
-    """The hills of a surface, highest peak first; of equal peaks, the first in row-major order.
+class ComponentTree:
+    """The nodes of a surface, highest peak first; of equal peaks, the first in row-major order.
 
     Attributes
     ----------
     peak
         (n,) float32. Height of each peak.
     saddle
-        (n,) float32, below ``peak``. Threshold down from which the hill belongs to ``elder``; ``-inf`` if never.
-    elder
-        (n,) int32. The hill that it joins, always an earlier one; itself where it joins none.
+        (n,) float32, below ``peak``. Threshold down from which the node belongs to ``parent``; ``-inf`` if never.
+    parent
+        (n,) int32. The node that it joins, always an earlier one; itself where it joins none.
     top
         (n,) integers. Number of the first cell of its peak.
     of_cell
-        (cells,) int32. Hill of each cell.
+        (cells,) int32. Node of each cell.
     """
 
     peak: NDArray[np.float32]
     saddle: NDArray[np.float32]
-    elder: NDArray[np.int32]
+    parent: NDArray[np.int32]
     top: NDArray[Any]
     of_cell: NDArray[np.int32]
 
     def lesions_at(self, threshold: np.float32) -> NDArray[np.int32]:
-        """Return, for every hill that reaches ``threshold``, the hill that names its lesion.
+        """Return, for every node that reaches ``threshold``, the node that names its lesion.
 
-        Hills are sorted by their peaks, so that those are the first ``len(result)``.
+        Nodes are sorted by their peaks, so that those are the first ``len(result)``.
         """
         shown = int(np.searchsorted(-self.peak, -threshold, side="right"))
         itself = np.arange(shown, dtype=np.int32)
-        return follow(np.where(self.saddle[:shown] >= threshold, self.elder[:shown], itself))
+        return follow(np.where(self.saddle[:shown] >= threshold, self.parent[:shown], itself))
 
 
 def follow(pointers: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -73,8 +73,8 @@ def follow(pointers: NDArray[np.int32]) -> NDArray[np.int32]:
         pointers, further = further, pointers
 
 
-def grow_hills(cells: FloorCells, numbers: NDArray[np.int32], stride: int) -> Hills:
-    """Return the hills of a surface.
+def build_tree(cells: FloorCells, numbers: NDArray[np.int32], stride: int) -> ComponentTree:
+    """Return the component tree of a surface.
 
     Parameters
     ----------
@@ -87,33 +87,33 @@ def grow_hills(cells: FloorCells, numbers: NDArray[np.int32], stride: int) -> Hi
     """
     count = len(cells.cell)
     numbers[cells.cell] = np.arange(1, count + 1, dtype=np.int32)
-    summit = follow(numbers[cells.uphill] - 1)
-    tops = np.flatnonzero(summit == np.arange(count, dtype=np.int32))
+    top_of = follow(numbers[cells.uphill] - 1)
+    tops = np.flatnonzero(top_of == np.arange(count, dtype=np.int32))
     tops = tops[np.lexsort((cells.cell[tops], -cells.value[tops]))]
     rank = np.empty(count, dtype=np.int32)
     rank[tops] = np.arange(len(tops), dtype=np.int32)
-    of_cell = rank[summit]
-    first, second, height = _passes(cells, of_cell, numbers, stride)
+    of_cell = rank[top_of]
+    first, second, height = _borders(cells, of_cell, numbers, stride)
     numbers[cells.cell] = 0
-    saddle, elder = _join(len(tops), first, second, height)
+    saddle, parent = _join(len(tops), first, second, height)
     peak = cells.value[tops]
-    # The tops of one plateau, and hills that share a shoulder as high as their peak, are one hill to every threshold.
+    # The tops of one plateau, and nodes that share a shoulder as high as their peak, are one node to every threshold.
     kept = saddle < peak
-    into = follow(np.where(kept, np.arange(len(tops), dtype=np.int32), elder))
+    into = follow(np.where(kept, np.arange(len(tops), dtype=np.int32), parent))
     renamed = np.cumsum(kept, dtype=np.int32) - 1
-    return Hills(
+    return ComponentTree(
         peak=peak[kept],
         saddle=saddle[kept],
-        elder=renamed[into[elder[kept]]],
+        parent=renamed[into[parent[kept]]],
         top=cells.cell[tops[kept]],
         of_cell=renamed[into[of_cell]],
     )
 
 
-def _passes(
+def _borders(
     cells: FloorCells, of_cell: NDArray[np.int32], numbers: NDArray[np.int32], stride: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    """Return every pair of touching cells of two hills: the hills, and the height of the lower cell."""
+    """Return the nodes of every two touching cells of different nodes, and the height of the lower cell."""
     firsts, seconds, heights = [], [], []
     for start in range(0, len(cells.cell), _CHUNK):
         here = slice(start, start + _CHUNK)
@@ -136,14 +136,14 @@ def _passes(
 def _join(
     count: int, first: NDArray[np.int32], second: NDArray[np.int32], height: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return the saddle at which each hill joins an elder one, and that hill.
+    """Return the saddle at which each node joins a parent, and that parent.
 
-    As in Borůvka's algorithm every hill looks at its highest pass. Where that leads to an elder hill, the hill ends
-    there, whatever else happens on the map: all such hills are settled at once, and their passes handed to the elder.
+    As in Borůvka's algorithm every node looks at its highest border. If the node beyond it has a higher peak, that is
+    the parent, whatever else is on the map: all such nodes join at once, and the parent takes over their borders.
     """
     saddle = np.full(count, -np.inf, dtype=np.float32)
     itself = np.arange(count, dtype=np.int32)
-    elder = itself.copy()
+    parent = itself.copy()
     while len(first):
         highest = np.full(count, -np.inf, dtype=np.float32)
         np.maximum.at(highest, first, height)
@@ -155,37 +155,37 @@ def _join(
             np.minimum.at(beyond, own[through], other[through])
         settled = np.flatnonzero(beyond < itself)
         saddle[settled] = highest[settled]
-        elder[settled] = beyond[settled]
-        heir = follow(beyond)
-        first, second = heir[first], heir[second]
+        parent[settled] = beyond[settled]
+        root = follow(beyond)
+        first, second = root[first], root[second]
         open_ = np.flatnonzero(first != second)
         first, second, height = first[open_], second[open_], height[open_]
         if len(settled) < _WORTHWHILE * len(np.unique(first)):
-            _join_one_by_one(saddle, elder, first, second, height)
+            _join_one_by_one(saddle, parent, first, second, height)
             break
-    return saddle, elder
+    return saddle, parent
 
 
 def _join_one_by_one(
     saddle: NDArray[np.float32],
-    elder: NDArray[np.int32],
+    parent: NDArray[np.int32],
     first: NDArray[np.int32],
     second: NDArray[np.int32],
     height: NDArray[np.float32],
 ) -> None:
-    """Settle the hills that are left in place, from the highest pass down (Kruskal's algorithm with the elder rule)."""
-    heir: dict[int, int] = {}
+    """Join the remaining nodes, in place, from the highest border down (Kruskal's algorithm, elder rule)."""
+    joined: dict[int, int] = {}
 
-    def end(hill: int) -> int:
+    def root(node: int) -> int:
         path = []
-        while hill in heir:
-            path.append(hill)
-            hill = heir[hill]
-        heir.update(dict.fromkeys(path, hill))
-        return hill
+        while node in joined:
+            path.append(node)
+            node = joined[node]
+        joined.update(dict.fromkeys(path, node))
+        return node
 
     order = np.argsort(-height, kind="stable")
     for one, other, at in zip(first[order].tolist(), second[order].tolist(), height[order].tolist(), strict=True):
-        older, younger = sorted((end(one), end(other)))
+        older, younger = sorted((root(one), root(other)))
         if older != younger:
-            saddle[younger], elder[younger], heir[younger] = at, older, older
+            saddle[younger], parent[younger], joined[younger] = at, older, older

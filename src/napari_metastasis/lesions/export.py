@@ -13,8 +13,8 @@ import numpy as np
 import shapely
 
 from napari_metastasis.geometry import Region
-from napari_metastasis.lesions.lesion import Detection, Lesion
-from napari_metastasis.lesions.measure import SizeClass
+from napari_metastasis.lesions.lesion import Detection, Lesion, LesionRow
+from napari_metastasis.lesions.size_classes import SIZE_CLASSES
 from napari_metastasis.storage import atomic_text
 
 __all__ = ["write_detections_csv", "write_lesions_csv", "write_lesions_geojson"]
@@ -22,19 +22,12 @@ __all__ = ["write_detections_csv", "write_lesions_csv", "write_lesions_geojson"]
 #: Root of the deterministic ids of features. Never change it: QuPath tells objects apart by them.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "lesions.napari-metastasis")
 
-#: Names for people, and colours that QuPath draws the classes in.
-_CLASSES: dict[SizeClass, tuple[str, list[int]]] = {
-    "macro": ("Macro-metastasis", [200, 0, 0]),
-    "micro": ("Micro-metastasis", [230, 120, 0]),
-    "itc": ("Isolated tumour cells", [230, 200, 0]),
-}
-
 _COLUMNS = ("id", "x", "y", "probability", "area_mm2", "length_mm", "size_class", "detections")
 
 
-def _probability(value: float) -> str:
-    """Return the shortest decimal that reads back as the same float32."""
-    return np.format_float_positional(np.float32(value), trim="0")
+def _probability(value: float | None) -> str:
+    """Return the shortest decimal that reads back as the same float32; nothing where no map says one."""
+    return "" if value is None else np.format_float_positional(np.float32(value), trim="0")
 
 
 def write_detections_csv(
@@ -66,8 +59,8 @@ def write_detections_csv(
         )
 
 
-def write_lesions_csv(path: str | os.PathLike[str], lesions: Iterable[Lesion]) -> None:
-    """Write one row a lesion: id, place in level-0 pixels, probability, area, length, class, number of detections.
+def write_lesions_csv(path: str | os.PathLike[str], lesions: Iterable[LesionRow]) -> None:
+    """Write one row a lesion: id, location in level-0 pixels, probability, area, length, class, number of detections.
 
     Raises
     ------
@@ -121,10 +114,10 @@ def write_lesions_geojson(
 
 
 def _feature(lesion: Lesion, *, slide: str, bounds: Region | None) -> dict[str, Any]:
-    outline = lesion.outline
+    outline = lesion.outline_px
     if bounds is not None:
         outline = shapely.transform(outline, lambda corners: corners - (bounds.x, bounds.y))
-    name, color = _CLASSES[lesion.size_class]
+    style = SIZE_CLASSES[lesion.size_class]
     return {
         "type": "Feature",
         "id": str(uuid.uuid5(_NAMESPACE, f"{slide}/{lesion.id}")),
@@ -132,10 +125,10 @@ def _feature(lesion: Lesion, *, slide: str, bounds: Region | None) -> dict[str, 
         "properties": {
             "objectType": "annotation",
             "name": f"Lesion {lesion.id}",
-            "classification": {"name": name, "color": color},
+            "classification": {"name": style.label, "color": list(style.qupath_color)},
             "isLocked": False,
             "measurements": {
-                "Probability": round(lesion.probability, 6),
+                **({} if lesion.probability is None else {"Probability": round(lesion.probability, 6)}),
                 "Area mm^2": round(lesion.area_mm2, 6),
                 "Length mm": round(lesion.length_mm, 4),
                 "Detections": lesion.detections,

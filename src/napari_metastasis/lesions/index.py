@@ -12,17 +12,17 @@ import shapely
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import ModelError, RegionError, SettingsError
-from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.geometry import HeatmapFrame
 from napari_metastasis.lesions import measure
-from napari_metastasis.lesions.component_tree import grow_hills
+from napari_metastasis.lesions.component_tree import build_tree
 from napari_metastasis.lesions.labelling import Labelling
-from napari_metastasis.lesions.lesion import Detections, Findings, Lesion
+from napari_metastasis.lesions.lesion import Detections, Findings, LesionRow
 from napari_metastasis.lesions.outlines import outline
 from napari_metastasis.lesions.peaks import find_peaks
 from napari_metastasis.lesions.surface import floor_cells
 from napari_metastasis.settings import DetectionSettings
 
-__all__ = ["LesionIndex", "quick_detections"]
+__all__ = ["LesionIndex"]
 
 #: How far rounding, of averaged views for one, may lift a probability above 1.
 _ROUNDING = 1e-4
@@ -34,10 +34,10 @@ class _Level:
 
     threshold: np.float32
     shown: int  # cells at the threshold
-    lesion_of: NDArray[np.int32]  # for each hill that reaches it, the hill that names its lesion
-    roots: NDArray[np.intp]  # the hills that name one
-    hill_area: NDArray[np.int64]  # shown cells of each hill
-    area: NDArray[np.int64]  # cells of the lesion that each hill names, 0 if none
+    lesion_of: NDArray[np.int32]  # for each node that reaches it, the node that names its lesion
+    roots: NDArray[np.intp]  # the nodes that name one
+    node_area: NDArray[np.int64]  # shown cells of each node
+    area: NDArray[np.int64]  # cells of the lesion that each node names, 0 if none
     probability: NDArray[np.float32]  # highest of that lesion
 
 
@@ -60,9 +60,9 @@ class LesionIndex:
     frame
         Where the cells lie.
     settings
-        Floor, opening and radius.
-    cells
-        The part of the frame's map that ``probabilities`` holds; all of it by default.
+        Floor, opening and radius. A threshold below the floor lowers it.
+    map
+        Name of the map, which its lesions carry; the scan's own by default.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class LesionIndex:
     Raises
     ------
     RegionError
-        If ``probabilities`` has another shape than ``cells``.
+        If ``probabilities`` has another shape than the frame's cells.
     ModelError
         If a value is no probability.
     """
@@ -85,27 +85,27 @@ class LesionIndex:
         frame: HeatmapFrame,
         settings: DetectionSettings,
         *,
-        cells: Region | None = None,
+        map: str = "probability",
     ) -> None:
         self.frame = frame
-        self.settings = settings
-        self.cells = Region.of(frame.cells) if cells is None else cells
-        shape = self.cells.size.shape
+        self.settings = settings.with_reachable_threshold()
+        self.map = map
+        shape = frame.cells.shape
         if probabilities.shape != shape:
             raise RegionError(
                 f"expected a heatmap of {shape[0]} rows and {shape[1]} columns, got an array of shape "
-                f"{probabilities.shape}; pass the frame it was scanned with, and the part it holds as `cells`"
+                f"{probabilities.shape}; pass the frame it was scanned with"
             )
         self.slide_score = _highest(probabilities)
         stride = shape[1] + 2
-        # The scratch space of the hills becomes the labels: calloc'd, so that glass costs no memory.
+        # The scratch space of the nodes becomes the labels: calloc'd, so that glass costs no memory.
         numbers = np.zeros((shape[0] + 2) * stride, dtype=np.int32)
         side = max(1, round(settings.opening_um / frame.cell_um))
-        surface = floor_cells(np.asarray(probabilities, dtype=np.float32), floor=settings.floor, side=side)
-        self._hills = grow_hills(surface, numbers, stride)
+        surface = floor_cells(np.asarray(probabilities, dtype=np.float32), floor=self.settings.floor, side=side)
+        self._tree = build_tree(surface, numbers, stride)
         self._radius = settings.nms_radius_um / frame.cell_um
-        self._peaks = find_peaks(surface, self._hills, shape=shape, radius=self._radius)
-        self._labelling = Labelling(surface, self._hills, numbers=numbers, shape=shape)
+        self._peaks = find_peaks(surface, self._tree, shape=shape, radius=self._radius)
+        self._labelling = Labelling(surface, self._tree, numbers=numbers, shape=shape)
         self._lock = threading.Lock()
 
     @property
@@ -116,7 +116,7 @@ class LesionIndex:
     def at(self, threshold: float) -> Findings:
         """Return what lies at or above ``threshold``, and bring :attr:`labels` to it.
 
-        The work is proportional to the cells that enter, leave or change their lesion, plus the number of hills.
+        The work is proportional to the cells that enter, leave or change their lesion, plus the number of nodes.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class LesionIndex:
             )
         with self._lock:
             exact = np.float32(threshold)
-            lesion_of = self._hills.lesions_at(exact)
+            lesion_of = self._tree.lesions_at(exact)
             changed = self._labelling.move(exact, lesion_of)
             level = self._level(exact, lesion_of)
             return Findings(
@@ -146,43 +146,43 @@ class LesionIndex:
 
     def _level(self, threshold: np.float32, lesion_of: NDArray[np.int32]) -> _Level:
         count = len(lesion_of)
-        hill_area = self._labelling.hill_area[:count].copy()
+        node_area = self._labelling.node_area[:count].copy()
         probability = np.full(count, -np.inf, dtype=np.float32)
-        np.maximum.at(probability, lesion_of, self._labelling.hill_probability[:count])
+        np.maximum.at(probability, lesion_of, self._labelling.node_probability[:count])
         return _Level(
             threshold=threshold,
             shown=self._labelling.shown,
             lesion_of=lesion_of,
             roots=np.flatnonzero(lesion_of == np.arange(count, dtype=np.int32)),
-            hill_area=hill_area,
-            area=np.bincount(lesion_of, weights=hill_area, minlength=count).astype(np.int64),
+            node_area=node_area,
+            area=np.bincount(lesion_of, weights=node_area, minlength=count).astype(np.int64),
             probability=probability,
         )
 
     def _detections(self, level: _Level) -> Detections:
         count, peaks = len(level.lesion_of), self._peaks
         kept = peaks.kept[: np.searchsorted(peaks.kept, count)]
-        bereft = np.zeros(count, dtype=bool)
-        bereft[level.roots] = True
-        bereft[kept] = False
-        added = np.flatnonzero(bereft)
+        peakless = np.zeros(count, dtype=bool)
+        peakless[level.roots] = True
+        peakless[kept] = False
+        added = np.flatnonzero(peakless)
         if len(added):
             own = level.lesion_of[kept]
             apart = np.hypot(
                 np.rint(peaks.row[kept]) - np.rint(peaks.row[own]),
                 np.rint(peaks.column[kept]) - np.rint(peaks.column[own]),
             )
-            kept = kept[~bereft[own] | (apart >= self._radius)]
-        hills = np.concatenate((kept, added))
-        lesions = level.lesion_of[hills]
+            kept = kept[~peakless[own] | (apart >= self._radius)]
+        nodes = np.concatenate((kept, added))
+        lesions = level.lesion_of[nodes]
         # A lesion scores its highest probability wherever that lies in it (Lin et al. 2019, II-C).
         probability = level.probability[lesions]
-        probability = np.where(hills == lesions, probability, np.minimum(probability, peaks.probability[hills]))
-        order = np.lexsort((hills, -probability))
-        hills, lesions, probability = hills[order], lesions[order], probability[order]
+        probability = np.where(nodes == lesions, probability, np.minimum(probability, peaks.probability[nodes]))
+        order = np.lexsort((nodes, -probability))
+        nodes, lesions, probability = nodes[order], lesions[order], probability[order]
         ids = self._labelling.ids[lesions]
-        row, column = self._places(hills, ids)
-        first = self.frame.cell_center(self.cells.x, self.cells.y)
+        row, column = self._locations(nodes, ids)
+        first = self.frame.cell_center(0, 0)
         return Detections(
             x=first.x + column * self.frame.cell_px,
             y=first.y + row * self.frame.cell_px,
@@ -190,16 +190,16 @@ class LesionIndex:
             lesion=ids,
         )
 
-    def _places(
-        self, hills: NDArray[np.intp], ids: NDArray[np.int32]
+    def _locations(
+        self, nodes: NDArray[np.intp], ids: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return row and column of the hills' peaks: their middle, or their first cell if the middle is not shown."""
-        row, column = self._peaks.row[hills], self._peaks.column[hills]
+        """Return row and column of the nodes' peaks: their middle, or their first cell if the middle is not shown."""
+        row, column = self._peaks.row[nodes], self._peaks.column[nodes]
         inside = self.labels[np.rint(row).astype(np.intp), np.rint(column).astype(np.intp)] == ids
-        top_row, top_column = self._labelling.place(self._hills.top[hills])
+        top_row, top_column = self._labelling.locate(self._tree.top[nodes])
         return np.where(inside, row, top_row), np.where(inside, column, top_column)
 
-    def _measure(self, level: _Level, found: Findings) -> tuple[Lesion, ...]:
+    def _measure(self, level: _Level, detections: Detections) -> tuple[LesionRow, ...]:
         """Return the lesions at a level, the most probable first."""
         roots, labelling = level.roots, self._labelling
         if not len(roots):
@@ -207,65 +207,35 @@ class LesionIndex:
         corners = np.flatnonzero(labelling.corner[: level.shown] < level.threshold)
         rank = np.zeros(len(level.lesion_of), dtype=np.intp)
         rank[roots] = np.arange(len(roots))
-        lesion = rank[level.lesion_of[labelling.hill[corners]]]
-        rows, columns = labelling.place(labelling.cell[corners])
+        lesion = rank[level.lesion_of[labelling.node[corners]]]
+        rows, columns = labelling.locate(labelling.cell[corners])
         cell_mm = self.frame.cell_um / 1000
         length = measure.lengths(lesion, rows, columns, count=len(roots)) * cell_mm
         area = level.area[roots] * cell_mm**2
-        detections = found.detections
         ids, first, number = np.unique(detections.lesion, return_index=True, return_counts=True)
         at = np.searchsorted(ids, labelling.ids[roots])
-        lesions = [
-            Lesion(
-                id=int(ids[place]),
-                x=float(detections.x[first[place]]),
-                y=float(detections.y[first[place]]),
-                probability=float(level.probability[root]),
+        probability = level.probability[roots]
+        return tuple(
+            LesionRow(
+                id=int(ids[at[index]]),
+                x=float(detections.x[first[at[index]]]),
+                y=float(detections.y[first[at[index]]]),
+                probability=float(probability[index]),
                 area_mm2=float(area[index]),
                 length_mm=float(length[index]),
-                size_class=measure.size_class(float(length[index])),
-                detections=int(number[place]),
-                found=found,
+                detections=int(number[at[index]]),
+                map=self.map,
             )
-            for index, (root, place) in enumerate(zip(roots, at, strict=True))
-        ]
-        # Stable: equals stay in the order of their peaks.
-        return tuple(sorted(lesions, key=lambda lesion: -lesion.probability))
+            # Stable: equals stay in the order of their peaks.
+            for index in np.argsort(-probability, kind="stable").tolist()
+        )
 
     def _draw(self, level: _Level, lesion: int) -> shapely.Polygon | shapely.MultiPolygon:
-        roots = level.roots[self._labelling.ids[level.roots] == lesion]
-        if not len(roots):
-            raise KeyError(f"expected the id of a lesion at threshold {level.threshold:g}, got {lesion}; see `lesions`")
-        hills = np.flatnonzero(level.lesion_of == roots[0])
-        cells, _ = self._labelling.cells_of(hills, level.hill_area[hills])
-        rows, columns = self._labelling.place(cells)
-        return outline(rows + self.cells.y, columns + self.cells.x, self.frame)
-
-
-def quick_detections(
-    probabilities: NDArray[np.float32],
-    cells: Region,
-    frame: HeatmapFrame,
-    settings: DetectionSettings,
-    threshold: float,
-) -> Detections:
-    """Return the detections of one finished piece of a scan, before the rest is there.
-
-    A lesion that crosses the border of the piece is seen in parts, each with its own detection, until the whole map is
-    indexed.
-
-    Parameters
-    ----------
-    probabilities
-        (rows, columns) float32 of the piece.
-    cells
-        Where it lies on the frame's map.
-    frame, settings
-        As for :class:`LesionIndex`.
-    threshold
-        From the floor to 1.
-    """
-    return LesionIndex(probabilities, frame, settings, cells=cells).at(threshold).detections
+        (root,) = level.roots[self._labelling.ids[level.roots] == lesion]
+        nodes = np.flatnonzero(level.lesion_of == root)
+        cells, _ = self._labelling.cells_of(nodes, level.node_area[nodes])
+        rows, columns = self._labelling.locate(cells)
+        return outline(rows, columns, self.frame)
 
 
 def _highest(probabilities: NDArray[Any]) -> float:

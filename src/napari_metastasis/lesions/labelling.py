@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from napari_metastasis.geometry import Region
-from napari_metastasis.lesions.component_tree import Hills
+from napari_metastasis.lesions.component_tree import ComponentTree
 from napari_metastasis.lesions.surface import FloorCells
 
 __all__ = ["Labelling", "stable_ids"]
@@ -27,22 +27,22 @@ _STRIP = 32
 _THREADS = 4
 
 
-def stable_ids(hills: Hills) -> NDArray[np.int32]:
-    """Return the label of each hill: 1 for the one that stands out most, of equals the first in row-major order."""
-    # A hill that never joins another stands out from nothing.
-    prominence = hills.peak - np.maximum(hills.saddle, 0)
+def stable_ids(tree: ComponentTree) -> NDArray[np.int32]:
+    """Return the label of each node: 1 for the one that stands out most, of equals the first in row-major order."""
+    # A node that never joins another stands out from nothing.
+    prominence = tree.peak - np.maximum(tree.saddle, 0)
     ids = np.empty(len(prominence), dtype=np.int32)
-    ids[np.lexsort((hills.top, -prominence))] = np.arange(1, len(prominence) + 1, dtype=np.int32)
+    ids[np.lexsort((tree.top, -prominence))] = np.arange(1, len(prominence) + 1, dtype=np.int32)
     return ids
 
 
 class Labelling:
-    """Cells sorted by value and by hill, and the labels at the threshold last moved to.
+    """Cells sorted by value and by node, and the labels at the threshold last moved to.
 
     Parameters
     ----------
-    cells, hills
-        The surface and its hills.
+    cells, tree
+        The surface and its component tree.
     numbers
         (bordered map,) zeros; becomes the labels.
     shape
@@ -54,78 +54,77 @@ class Labelling:
         (rows, columns) labels, rewritten in place.
     shown
         Cells at the threshold: so many first ones of ``cell``.
-    hill_area
-        (hills,) int64. How many of them each hill has.
-    hill_probability
-        (hills,) float32. Their highest probability before opening, ``-inf`` where there are none.
-    cell, hill, corner
-        (cells,) by falling value: number, hill, and the threshold above which a cell can be a corner of a convex hull.
-    cell_by_hill, hill_start
-        The cells of hill ``i`` by falling value are ``cell_by_hill[hill_start[i] : hill_start[i + 1]]``.
+    node_area
+        (nodes,) int64. How many of them each node has.
+    node_probability
+        (nodes,) float32. Their highest probability before opening, ``-inf`` where there are none.
+    cell, node, corner
+        (cells,) by falling value: number, node, and the threshold above which a cell can be a corner of a convex hull.
+    cell_by_node, node_start
+        The cells of node ``i`` by falling value are ``cell_by_node[node_start[i] : node_start[i + 1]]``.
     """
 
     def __init__(
-        self, cells: FloorCells, hills: Hills, *, numbers: NDArray[np.signedinteger[Any]], shape: tuple[int, int]
+        self, cells: FloorCells, tree: ComponentTree, *, numbers: NDArray[np.signedinteger[Any]], shape: tuple[int, int]
     ) -> None:
         self.stride = shape[1] + 2
-        self.ids = stable_ids(hills)
+        self.ids = stable_ids(tree)
         # The labels share the border of the cells' numbers, so that a number is an index; users see the inside.
         self._flat = numbers
         self.labels = numbers.reshape(shape[0] + 2, self.stride)[1:-1, 1:-1]
         self.shown = 0
-        self.hill_area = np.zeros(len(hills.peak), dtype=np.int64)
-        self.hill_probability = np.full(len(hills.peak), -np.inf, dtype=np.float32)
+        self.node_area = np.zeros(len(tree.peak), dtype=np.int64)
+        self.node_probability = np.full(len(tree.peak), -np.inf, dtype=np.float32)
         self._lesion_of = np.empty(0, dtype=np.int32)
         order = np.argsort(-cells.value)
         self._value = cells.value[order]
         self.corner = cells.corner[order]
-        self.hill = hills.of_cell[order]
+        self.node = tree.of_cell[order]
         self.cell = cells.cell[order]
-        places = self._sort_by_hill()
-        self.cell_by_hill = self.cell[places]
-        self._map_hills(shape)
-        self._find_rises(cells.probability[order], hills.peak)
+        self.cell_by_node = self.cell[self._sort_by_node()]
+        self._map_nodes(shape)
+        self._find_rises(cells.probability[order], tree.peak)
 
-    def _sort_by_hill(self) -> NDArray[np.intp]:
-        """Return the places in ``cell`` hill by hill, and note where each hill starts."""
-        # Transposing a matrix with one entry a row is a counting sort, which keeps the order inside each hill.
-        count = len(self.hill)
+    def _sort_by_node(self) -> NDArray[np.intp]:
+        """Return the indices of ``cell`` node by node, and note where each node starts."""
+        # Transposing a matrix with one entry a row is a counting sort, which keeps the order inside each node.
+        count = len(self.node)
         row_starts = np.arange(count + 1, dtype=self.cell.dtype)
         one_a_row = sparse.csr_array(
-            (np.ones(count, dtype=np.int8), self.hill, row_starts), shape=(count, len(self.hill_area))
+            (np.ones(count, dtype=np.int8), self.node, row_starts), shape=(count, len(self.node_area))
         )
-        by_hill = one_a_row.tocsc()
-        self.hill_start = by_hill.indptr.astype(np.intp)
-        places: NDArray[np.intp] = by_hill.indices
-        return places
+        by_node = one_a_row.tocsc()
+        self.node_start = by_node.indptr.astype(np.intp)
+        indices: NDArray[np.intp] = by_node.indices
+        return indices
 
-    def _map_hills(self, shape: tuple[int, int]) -> None:
-        """Draw each cell's hill on a map, counted from 1, and note the rectangle around each hill."""
+    def _map_nodes(self, shape: tuple[int, int]) -> None:
+        """Draw each cell's node on a map, counted from 1, and note the rectangle around each node."""
         flat = np.zeros((shape[0] + 2) * self.stride, dtype=np.int32)
-        flat[self.cell] = self.hill + 1
-        self._hill_map = flat.reshape(shape[0] + 2, self.stride)[1:-1, 1:-1]
-        self._boxes = np.zeros((4, len(self.hill_area)), dtype=np.int32)
-        if len(self.hill_area):
-            rows, columns = self.place(self.cell_by_hill)
-            starts = self.hill_start[:-1]
-            for index, (reduce, places) in enumerate(
+        flat[self.cell] = self.node + 1
+        self._node_map = flat.reshape(shape[0] + 2, self.stride)[1:-1, 1:-1]
+        self._boxes = np.zeros((4, len(self.node_area)), dtype=np.int32)
+        if len(self.node_area):
+            rows, columns = self.locate(self.cell_by_node)
+            starts = self.node_start[:-1]
+            for index, (reduce, along) in enumerate(
                 ((np.minimum, rows), (np.minimum, columns), (np.maximum, rows), (np.maximum, columns))
             ):
-                self._boxes[index] = reduce.reduceat(places, starts)
+                self._boxes[index] = reduce.reduceat(along, starts)
 
     def _find_rises(self, probability: NDArray[np.float32], peak: NDArray[np.float32]) -> None:
-        """Note the cells that raise their hill's highest probability as the threshold falls, and from what."""
-        # Opening only lowers: the first cell of a hill is at least as probable as the peak is high, and every cell
+        """Note the cells that raise their node's highest probability as the threshold falls, and from what."""
+        # Opening only lowers: the first cell of a node is at least as probable as the peak is high, and every cell
         # that outdoes it is more so. Without opening those are the first cells alone.
-        above = np.flatnonzero(probability >= peak[self.hill])
-        above = above[np.argsort(self.hill[above], kind="stable")]
-        hill = self.hill[above]
-        # Offset so that each hill starts above the last: float64 leaves 2^-31 for 2^21 hills, and a float32 above 0.01
+        above = np.flatnonzero(probability >= peak[self.node])
+        above = above[np.argsort(self.node[above], kind="stable")]
+        node = self.node[above]
+        # Offset so that each node starts above the last: float64 leaves 2^-31 for 2^21 nodes, and a float32 above 0.01
         # is spaced no finer.
-        running = np.maximum.accumulate(hill * 2.0 + probability[above])
+        running = np.maximum.accumulate(node * 2.0 + probability[above])
         rises = np.flatnonzero(np.diff(running, prepend=-1.0) > 0)
         at = above[rises]
-        first = np.diff(hill[rises], prepend=-1) > 0
+        first = np.diff(node[rises], prepend=-1) > 0
         before = np.where(first, np.float32(-np.inf), np.roll(probability[at], 1))
         order = np.argsort(at)
         self._rise = at[order]
@@ -140,55 +139,55 @@ class Labelling:
         threshold
             New threshold.
         lesion_of
-            For each hill that reaches it, the hill that names its lesion.
+            For each node that reaches it, the node that names its lesion.
         """
         shown = bisect.bisect_right(self._value, -threshold, key=lambda value: -value)
         between = slice(min(shown, self.shown), max(shown, self.shown))
-        cells, hills = self.cell[between], self.hill[between]
+        cells, nodes = self.cell[between], self.node[between]
         rises = slice(*np.searchsorted(self._rise, (between.start, between.stop)))
-        risen = self.hill[self._rise[rises]]
+        risen = self.node[self._rise[rises]]
         if shown > self.shown:
-            self._flat[cells] = self.ids[lesion_of[hills]]
-            self.hill_area += np.bincount(hills, minlength=len(self.hill_area))
-            np.maximum.at(self.hill_probability, risen, self._rise_to[rises])
+            self._flat[cells] = self.ids[lesion_of[nodes]]
+            self.node_area += np.bincount(nodes, minlength=len(self.node_area))
+            np.maximum.at(self.node_probability, risen, self._rise_to[rises])
         else:
             self._flat[cells] = 0
-            self.hill_area -= np.bincount(hills, minlength=len(self.hill_area))
-            np.minimum.at(self.hill_probability, risen, self._rise_from[rises])
+            self.node_area -= np.bincount(nodes, minlength=len(self.node_area))
+            np.minimum.at(self.node_probability, risen, self._rise_from[rises])
         touched = self._squares_of(cells) | self._rename(lesion_of)
         self.shown, self._lesion_of = shown, lesion_of
         return self._regions(touched)
 
     def _rename(self, lesion_of: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Relabel the shown cells of every hill whose lesion has another name than before; return their squares."""
+        """Relabel the shown cells of every node whose lesion has another name than before; return their squares."""
         common = min(len(lesion_of), len(self._lesion_of))
         renamed = np.flatnonzero(lesion_of[:common] != self._lesion_of[:common])
-        # Of the two names that a hill goes between, the younger is that of the lesion that parts or joins.
+        # Of the two names that a node goes between, the younger is that of the lesion that parts or joins.
         parted = np.maximum(lesion_of[renamed], self._lesion_of[renamed])
-        large = np.bincount(parted, weights=self.hill_area[renamed], minlength=common) > _MANY
+        large = np.bincount(parted, weights=self.node_area[renamed], minlength=common) > _MANY
         touched = np.zeros(self._grid, dtype=bool)
         for lesion in np.flatnonzero(large):
             touched |= self._rename_within(renamed[parted == lesion], lesion_of)
         few = renamed[~large[parted]]
-        cells, counts = self.cells_of(few, self.hill_area[few])
+        cells, counts = self.cells_of(few, self.node_area[few])
         self._flat[cells] = np.repeat(self.ids[lesion_of[few]], counts)
         return touched | self._squares_of(cells)
 
     def _rename_within(self, renamed: NDArray[np.intp], lesion_of: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Relabel all shown cells in the rectangle around the hills; return its squares.
+        """Relabel all shown cells in the rectangle around the nodes; return its squares.
 
         Two large lesions that part or join rename millions of cells, which only a pass in memory's order does in time.
         """
         top, left = self._boxes[:2, renamed].min(axis=1).tolist()
         bottom, right = (self._boxes[2:, renamed].max(axis=1) + 1).tolist()
-        names = np.zeros(len(self.hill_area) + 1, dtype=np.int32)
+        names = np.zeros(len(self.node_area) + 1, dtype=np.int32)
         names[1 : len(lesion_of) + 1] = self.ids[lesion_of]
 
         def strip(row: int) -> None:
             part = slice(row, min(row + _STRIP, bottom)), slice(left, right)
             labels = self.labels[part]
             # "clip" skips the check of bounds, which nothing here can break, and a third of the time.
-            np.copyto(labels, names.take(self._hill_map[part], mode="clip"), where=labels != 0)
+            np.copyto(labels, names.take(self._node_map[part], mode="clip"), where=labels != 0)
 
         with ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1)) as pool:
             list(pool.map(strip, range(top, bottom, _STRIP)))
@@ -196,13 +195,13 @@ class Labelling:
         touched[top // _BLOCK : (bottom - 1) // _BLOCK + 1, left // _BLOCK : (right - 1) // _BLOCK + 1] = True
         return touched
 
-    def cells_of(self, hills: NDArray[np.intp], counts: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Return the numbers of the ``counts`` highest cells of each hill, hill after hill, and ``counts``."""
+    def cells_of(self, nodes: NDArray[np.intp], counts: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the numbers of the ``counts`` highest cells of each node, node after node, and ``counts``."""
         ends = np.cumsum(counts)
-        first = np.repeat(self.hill_start[hills] - ends + counts, counts)
-        return self.cell_by_hill[first + np.arange(len(first))], counts
+        first = np.repeat(self.node_start[nodes] - ends + counts, counts)
+        return self.cell_by_node[first + np.arange(len(first))], counts
 
-    def place(self, cells: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def locate(self, cells: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return rows and columns of cell numbers."""
         row, column = np.divmod(cells, self.stride)
         return row - 1, column - 1
@@ -216,7 +215,7 @@ class Labelling:
     def _squares_of(self, cells: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which squares of the map hold any of the cells."""
         touched = np.zeros(self._grid, dtype=bool)
-        row, column = self.place(cells)
+        row, column = self.locate(cells)
         touched[row // _BLOCK, column // _BLOCK] = True
         return touched
 

@@ -1,9 +1,9 @@
-"""What is found on a heatmap at one threshold: detections and lesions."""
+"""What a heatmap holds at one threshold: detections and lesions, as plain values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import overload
 
@@ -12,9 +12,9 @@ import shapely
 from numpy.typing import NDArray
 
 from napari_metastasis.geometry import Region
-from napari_metastasis.lesions.measure import SizeClass
+from napari_metastasis.lesions.size_classes import SizeClass, size_class
 
-__all__ = ["Detection", "Detections", "Findings", "Lesion"]
+__all__ = ["Detection", "Detections", "Findings", "Lesion", "LesionRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Detection:
     Attributes
     ----------
     x, y
-        Place in level-0 pixels.
+        Location in level-0 pixels.
     probability
         Its score.
     lesion
@@ -74,42 +74,54 @@ class Detections(Sequence[Detection]):
         return map(Detection, *columns)
 
 
-@dataclass(frozen=True, slots=True)
-class Lesion:
-    """A connected region of tumour.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LesionRow:
+    """What a table says of a lesion: a plain value.
 
     Attributes
     ----------
     id
         Its label. Kept while the threshold moves: that of its highest peak, small for peaks that stand out most.
     x, y
-        Place of its strongest detection, in level-0 pixels.
+        Location of its strongest detection, or of a point in its outline, in level-0 pixels.
     probability
-        Highest probability of its cells, before opening (Lin et al. 2019, II-C).
+        Highest probability of its cells, before opening (Lin et al. 2019, II-C); ``None`` where no map says one.
     area_mm2
-        Area of its cells.
+        Its area.
     length_mm
-        Longest diameter, between the outermost corners of its cells.
-    size_class
-        By length (AJCC): "itc" up to 0.2 mm, "micro" up to 2 mm, "macro" above.
+        Longest diameter, between its outermost corners.
     detections
-        How many detections lie in it; at least one.
+        How many detections lie in it; at least one where it was read from a map.
+    map
+        Name of the map that it was read from; ``None`` for an outline that a person drew.
     """
 
     id: int
     x: float
     y: float
-    probability: float
+    probability: float | None
     area_mm2: float
     length_mm: float
-    size_class: SizeClass
     detections: int
-    found: Findings = field(repr=False, compare=False)
+    map: str | None
 
     @property
-    def outline(self) -> shapely.Polygon | shapely.MultiPolygon:
-        """Return its border in level-0 pixels, worked out when first asked for."""
-        return self.found.outline(self.id)
+    def size_class(self) -> SizeClass:
+        """Return its class by length (AJCC): "itc" up to 0.2 mm, "micro" up to 2 mm, "macro" above."""
+        return size_class(self.length_mm)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesion(LesionRow):
+    """A connected region of tumour: a plain value.
+
+    Attributes
+    ----------
+    outline_px
+        Its border, in level-0 pixels.
+    """
+
+    outline_px: shapely.Polygon | shapely.MultiPolygon = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,23 +147,31 @@ class Findings:
     labels: NDArray[np.int32] = field(repr=False)
     changed: tuple[Region, ...] = field(repr=False)
     slide_score: float
-    measure: Callable[[Findings], tuple[Lesion, ...]] = field(repr=False)
+    measure: Callable[[Detections], tuple[LesionRow, ...]] = field(repr=False)
     draw: Callable[[int], shapely.Polygon | shapely.MultiPolygon] = field(repr=False)
-    _outlines: dict[int, shapely.Polygon | shapely.MultiPolygon] = field(repr=False, default_factory=dict)
+
+    @cached_property
+    def rows(self) -> tuple[LesionRow, ...]:
+        """Return a row for every lesion, the most probable first: what a table needs while the slider moves."""
+        return self.measure(self.detections)
 
     @cached_property
     def lesions(self) -> tuple[Lesion, ...]:
-        """Return every lesion, the most probable first; lengths are measured when first asked for."""
-        return self.measure(self)
+        """Return every lesion with its outline, in the order of the rows: what files and pictures need."""
+        return tuple(self._outlined(row) for row in self.rows)
 
-    def outline(self, lesion: int) -> shapely.Polygon | shapely.MultiPolygon:
-        """Return the border of a lesion in level-0 pixels.
+    def lesion(self, number: int) -> Lesion:
+        """Return one lesion with its outline.
 
         Raises
         ------
         KeyError
             If no lesion has this id at this threshold.
         """
-        if lesion not in self._outlines:
-            self._outlines[lesion] = self.draw(lesion)
-        return self._outlines[lesion]
+        for row in self.rows:
+            if row.id == number:
+                return self._outlined(row)
+        raise KeyError(f"expected the id of a lesion at threshold {self.threshold:g}, got {number}; see `rows`")
+
+    def _outlined(self, row: LesionRow) -> Lesion:
+        return Lesion(**asdict(row), outline_px=self.draw(row.id))

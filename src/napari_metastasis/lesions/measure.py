@@ -1,29 +1,16 @@
-"""How large a lesion is."""
+"""How long and how large lesions are."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import shapely
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import pdist
 
-__all__ = ["SizeClass", "lengths", "size_class"]
-
-SizeClass = Literal["itc", "micro", "macro"]
-
-#: Longest diameters in mm, inclusive, of isolated tumour cells and of micro-metastases (AJCC).
-_ITC_MM, _MICRO_MM = 0.2, 2.0
+__all__ = ["lengths", "longest_diameter"]
 
 #: Hulls with more corners than this are measured one by one, the others together.
 _FEW_CORNERS = 64
-
-
-def size_class(length_mm: float) -> SizeClass:
-    """Return the AJCC class of a lesion by its longest diameter, in mm."""
-    if length_mm <= _ITC_MM:
-        return "itc"
-    return "micro" if length_mm <= _MICRO_MM else "macro"
 
 
 def lengths(
@@ -36,7 +23,7 @@ def lengths(
     Parameters
     ----------
     lesion, rows, columns
-        (n,) each. Lesion, counted from 0, and place of cells; every corner of a lesion's convex hull has to be among
+        (n,) each. Lesion, counted from 0, and location of cells; every corner of a lesion's convex hull has to be among
         them.
     count
         Number of lesions; each must have a cell.
@@ -46,9 +33,38 @@ def lengths(
     (count,) float64.
     """
     ends = _row_ends(lesion, rows, columns)
-    lesion, points = lesion[ends], np.column_stack((columns[ends], rows[ends])).astype(float)
-    order = np.argsort(lesion, kind="stable")
-    hulls = shapely.convex_hull(shapely.multipoints(points[order], indices=lesion[order]))
+    cells = np.column_stack((columns[ends], rows[ends])).astype(float)
+    return _longest_diameters(cells, lesion[ends], count=count, side=1.0)
+
+
+def longest_diameter(points: ArrayLike) -> float:
+    """Return the largest distance between any two of ``points``, an (n, 2) array, in its own unit."""
+    points = np.asarray(points, dtype=np.float64)
+    return float(_longest_diameters(points, np.zeros(len(points), dtype=np.intp), count=1, side=0.0)[0])
+
+
+def _longest_diameters(
+    points: NDArray[np.float64], owner: NDArray[np.intp], *, count: int, side: float
+) -> NDArray[np.float64]:
+    """Return the largest distance between any two points of each owner, in their own unit.
+
+    Parameters
+    ----------
+    points
+        (n, 2) of (x, y).
+    owner
+        (n,) whose each point is, counted from 0.
+    count
+        Number of owners; each must have a point.
+    side
+        Of the square that each point stands for; the far corners of two squares count.
+
+    Returns
+    -------
+    (count,) float64.
+    """
+    order = np.argsort(owner, kind="stable")
+    hulls = shapely.convex_hull(shapely.multipoints(points[order], indices=owner[order]))
     corners, owner = shapely.get_coordinates(hulls, return_index=True)
     starts = np.searchsorted(owner, np.arange(count + 1))
     sizes = np.diff(starts)
@@ -59,9 +75,11 @@ def lengths(
         for part in np.array_split(chosen, max(1, len(chosen) // 4096)):
             step = np.arange(high)
             index = starts[part, None] + np.where(step < sizes[part, None], step, 0)
-            result[part] = _widest(corners[index])
+            apart = np.abs(corners[index][:, :, None, :] - corners[index][:, None, :, :]) + side
+            result[part] = np.sqrt((apart**2).sum(axis=-1).max(axis=(1, 2)))
     for large in np.flatnonzero(sizes > _FEW_CORNERS):
-        result[large] = _widest(corners[None, starts[large] : starts[large + 1]])[0]
+        x, y = (pdist(each[:, None]) + side for each in corners[starts[large] : starts[large + 1]].T)
+        result[large] = np.sqrt((x**2 + y**2).max())
     return result
 
 
@@ -71,9 +89,3 @@ def _row_ends(lesion: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray
     new = np.ones(len(order) + 1, dtype=bool)
     new[1:-1] = (np.diff(lesion[order]) != 0) | (np.diff(rows[order]) != 0)
     return order[new[:-1] | new[1:]]
-
-
-def _widest(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the largest distance between the far corners of any two unit cells, for each (hulls, cells, 2) hull."""
-    apart = np.abs(corners[:, :, None, :] - corners[:, None, :, :]) + 1
-    return np.sqrt((apart**2).sum(axis=-1).max(axis=(1, 2)))

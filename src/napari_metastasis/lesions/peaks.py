@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_metastasis.lesions.component_tree import Hills, follow
+from napari_metastasis.lesions.component_tree import ComponentTree, follow
 from napari_metastasis.lesions.surface import FloorCells
 
 __all__ = ["INDISTINCT", "Peaks", "find_peaks", "suppress"]
@@ -20,16 +20,16 @@ INDISTINCT = np.float32(1 / 128)
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """Where each hill has its middle, and which hills are detections.
+    """Where each node has its middle, and which nodes are detections.
 
     Attributes
     ----------
     row, column
-        (hills,) float64. Middle of the peak, in cells; whole numbers are cell centres.
+        (nodes,) float64. Middle of the peak, in cells; whole numbers are cell centres.
     probability
-        (hills,) float32. Highest probability on the peak, before opening.
+        (nodes,) float32. Highest probability on the peak, before opening.
     kept
-        (k,) intp. Hills that non-maximum suppression leaves, highest first.
+        (k,) intp. Nodes that non-maximum suppression leaves, highest first.
     """
 
     row: NDArray[np.float64]
@@ -38,31 +38,31 @@ class Peaks:
     kept: NDArray[np.intp]
 
 
-def find_peaks(cells: FloorCells, hills: Hills, *, shape: tuple[int, int], radius: float) -> Peaks:
+def find_peaks(cells: FloorCells, tree: ComponentTree, *, shape: tuple[int, int], radius: float) -> Peaks:
     """Return the middles of all peaks, and those that non-maximum suppression keeps.
 
-    A hill that stands out from an elder one by less than :data:`INDISTINCT` is part of that one's peak. A peak is all
-    of its hill within :data:`INDISTINCT` of the top, and lies at its centroid, or at the nearest of its cells where
+    A node that stands out from its parent by less than :data:`INDISTINCT` is part of the parent's peak. A peak is all
+    of its node within :data:`INDISTINCT` of the top, and lies at its centroid, or at the nearest of its cells where
     the centroid is none of them. Peaks are then taken from the highest down, each dropping those closer than
     ``radius``.
 
     Parameters
     ----------
-    cells, hills
-        The surface and its hills.
+    cells, tree
+        The surface and its component tree.
     shape
         Rows and columns of the map.
     radius
         In cells.
     """
-    count = len(hills.peak)
+    count = len(tree.peak)
     itself = np.arange(count, dtype=np.int32)
-    distinct = hills.peak - hills.saddle >= INDISTINCT
-    broad = follow(np.where(distinct, itself, hills.elder))
-    row, column, probability = _middles(cells, hills, broad, hills.peak[broad], shape)
+    distinct = tree.peak - tree.saddle >= INDISTINCT
+    broad = follow(np.where(distinct, itself, tree.parent))
+    row, column, probability = _middles(cells, tree, broad, tree.peak[broad], shape)
     if not distinct.all():
-        # An indistinct hill is a lesion of its own at the few thresholds between its saddle and its peak.
-        own = _middles(cells, hills, itself, np.where(distinct, np.float32(np.inf), hills.peak), shape)
+        # An indistinct node is a lesion of its own at the few thresholds between its saddle and its peak.
+        own = _middles(cells, tree, itself, np.where(distinct, np.float32(np.inf), tree.peak), shape)
         row, column = np.where(distinct, row, own[0]), np.where(distinct, column, own[1])
         probability = np.where(distinct, probability, own[2])
     candidates = np.flatnonzero(distinct)
@@ -71,15 +71,19 @@ def find_peaks(cells: FloorCells, hills: Hills, *, shape: tuple[int, int], radiu
 
 
 def _middles(
-    cells: FloorCells, hills: Hills, owners: NDArray[np.int32], heights: NDArray[np.float32], shape: tuple[int, int]
+    cells: FloorCells,
+    tree: ComponentTree,
+    owners: NDArray[np.int32],
+    heights: NDArray[np.float32],
+    shape: tuple[int, int],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
     """Return row, column and highest probability of each peak.
 
-    ``owners`` says, for each hill, whose peak its cells belong to, and ``heights`` how high that is (infinite: none).
+    ``owners`` says, for each node, whose peak its cells belong to, and ``heights`` how high that is (infinite: none).
     """
-    count, stride = len(hills.peak), shape[1] + 2
-    on_peak = np.flatnonzero(cells.value > (heights - INDISTINCT)[hills.of_cell])
-    owner, number = owners[hills.of_cell[on_peak]], cells.cell[on_peak]
+    count, stride = len(tree.peak), shape[1] + 2
+    on_peak = np.flatnonzero(cells.value > (heights - INDISTINCT)[tree.of_cell])
+    owner, number = owners[tree.of_cell[on_peak]], cells.cell[on_peak]
     rows, columns = number // stride - 1, number % stride - 1
     size = np.maximum(np.bincount(owner, minlength=count), 1)
     row = np.bincount(owner, weights=rows, minlength=count) / size

@@ -11,7 +11,8 @@ import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -176,13 +177,7 @@ def floor_cells(probabilities: NDArray[np.float32], *, floor: float, side: int) 
     with ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1)) as pool:
         found = [tile for tile in pool.map(lambda corner: work(*corner), corners) if tile is not None]
     if not found:
-        none = np.empty(0, dtype=np.int32)
-        nothing = np.empty(0, dtype=np.float32)
-        return FloorCells(cell=none, value=nothing, probability=nothing, uphill=none, corner=nothing)
-    return FloorCells(
-        cell=np.concatenate([tile.cell for tile in found]),
-        value=np.concatenate([tile.value for tile in found]),
-        probability=np.concatenate([tile.probability for tile in found]),
-        uphill=np.concatenate([tile.uphill for tile in found]),
-        corner=np.concatenate([tile.corner for tile in found]),
-    )
+        none, nothing = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
+        found = [FloorCells(cell=none, value=nothing, probability=nothing, uphill=none, corner=nothing)]
+    columns = zip(*map(attrgetter(*(column.name for column in fields(FloorCells))), found), strict=True)
+    return FloorCells(*map(np.concatenate, columns))

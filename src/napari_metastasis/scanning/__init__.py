@@ -6,7 +6,7 @@ from napari_metastasis.scanning.engines.base import Engine, FloatArray, computes
 from napari_metastasis.scanning.engines.choose import ChosenEngine, choose_engine
 from napari_metastasis.scanning.engines.openvino import OpenVinoEngine
 from napari_metastasis.scanning.engines.torch import TorchEngine
-from napari_metastasis.scanning.maps.blend import blend, blend_all
+from napari_metastasis.scanning.maps.blend import blend, blend_all, read_from
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, MapKind, MapValues
 from napari_metastasis.scanning.maps.ome_zarr import HEATMAP_VERSION, MapHeader, digest, journal_path, read_header
@@ -55,6 +55,7 @@ __all__ = [
     "plan_blocks",
     "plan_scan",
     "predict_views",
+    "read_from",
     "read_header",
     "resolve_devices",
     "roi_cells",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from napari_metastasis.settings._core import check, setting
 
@@ -35,7 +36,7 @@ class DetectionSettings:
     opening_um: float = setting(
         31.0,
         "Side of the square of the morphological opening that removes outlying cells, 0 for none; a single tumour cell "
-        "answers over 31 µm, the centre that the labels of the training patches speak of.",
+        "gives answers over 31 µm, the centre of a training patch that its label is about.",
         unit="µm",
         minimum=0.0,
         maximum=1000.0,
@@ -44,3 +45,7 @@ class DetectionSettings:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         check(self)
+
+    def with_reachable_threshold(self) -> Self:
+        """Return settings whose floor is not above the threshold, which is meant: the floor only bounds the work."""
+        return replace(self, floor=min(self.floor, self.threshold))

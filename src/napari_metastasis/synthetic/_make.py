@@ -30,7 +30,7 @@ _SAMPLE = "lymph-node.tif"
 
 def size_class(annotation: Annotation, mpp: float) -> lesions.SizeClass:
     """Return ``itc``, ``micro`` or ``macro`` by the longest diameter of the outline (AJCC)."""
-    return lesions.size_class(annotation.longest_diameter_px * mpp / 1000)
+    return lesions.size_class(lesions.longest_diameter(annotation.exterior) * mpp / 1000)
 
 
 def make_slide(

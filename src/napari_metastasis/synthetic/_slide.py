@@ -73,9 +73,7 @@ class SyntheticSlide:
         """Return the exact outlines of the metastases, in group ``metastases``, level-0 pixels."""
         return AnnotationSet(
             tuple(
-                Annotation(
-                    name=metastasis.name, group="metastases", exterior=metastasis.outline.polygon(512) / self.mpp
-                )
+                Annotation.of_rings(metastasis.name, "metastases", metastasis.outline.polygon(512) / self.mpp)
                 for metastasis in self.layout.metastases
             )
         )

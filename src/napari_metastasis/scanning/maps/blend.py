@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari_metastasis.geometry import HeatmapFrame, Region, repeat_blocks
 from napari_metastasis.scanning.maps.kinds import MapValues
 
-__all__ = ["blend", "blend_all"]
+__all__ = ["blend", "blend_all", "read_from"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -62,3 +62,8 @@ def blend_all(scanned: FloatArray, frame: HeatmapFrame, others: Sequence[tuple[M
     for other, share in others:
         scanned = blend(scanned, frame, other, share)
     return scanned
+
+
+def read_from(own: MapValues, others: Sequence[tuple[MapValues, float]]) -> str:
+    """Return the name of the map that lesions of such a blend are read from: the latest that has a share in it."""
+    return next((other.kind.name for other, share in reversed(others) if share > 0), own.kind.name)

@@ -81,7 +81,7 @@ def _sampled(
 
 def _draw_outlines(image: npt.NDArray[np.uint8], lesions: Iterable[Lesion], scale: float) -> None:
     for lesion in lesions:
-        for polygon in shapely.get_parts(lesion.outline):
+        for polygon in shapely.get_parts(lesion.outline_px):
             for ring in (polygon.exterior, *polygon.interiors):
                 corners = np.rint(shapely.get_coordinates(ring) / scale).astype(np.int64)
                 for (x0, y0), (x1, y1) in pairwise(corners):

@@ -21,6 +21,7 @@ from napari_metastasis.scanning import (
     ScanPlan,
     blend_all,
     never,
+    read_from,
     run_passes,
 )
 from napari_metastasis.slides import Slide, TissueMask
@@ -105,7 +106,7 @@ class PreparedScan:
         """Return every map as it is now: the scan's own first."""
         return tuple(MapValues(store.kind, store.frame, store.values()) for store in self.stores)
 
-    def probabilities(self, maps: tuple[MapValues, ...]) -> FloatArray:
+    def probabilities(self, maps: tuple[MapValues, ...]) -> tuple[FloatArray, str]:
         """Return what detections are read from: the maps, each with the share that the job gives it.
 
         Parameters
@@ -115,11 +116,12 @@ class PreparedScan:
 
         Returns
         -------
-        float32 (rows, columns) of ``frame``
+        float32 (rows, columns) of ``frame``, and the name of the map that they are said to be read from
         """
         own, *others = maps
         shares = [request.settings.share for request in self.job.passes if request.settings.wanted]
-        return blend_all(own.values, own.frame, list(zip(others, shares, strict=True)))
+        blended = list(zip(others, shares, strict=True))
+        return blend_all(own.values, own.frame, blended), read_from(own, blended)
 
     def finish(self) -> None:
         """Write the coarser levels of every map."""

@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -93,7 +93,7 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "id": lesion.id,
         "x": round(lesion.x, 2),
         "y": round(lesion.y, 2),
-        "probability": round(lesion.probability, 6),
+        "probability": None if lesion.probability is None else round(lesion.probability, 6),
         "area_mm2": round(lesion.area_mm2, 6),
         "length_mm": round(lesion.length_mm, 4),
         "size_class": lesion.size_class,
@@ -118,10 +118,9 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
         If the disk refuses; each file is whole or as it was.
     """
     prepared.finish()
-    probabilities, detection = prepared.probabilities(prepared.maps()), prepared.job.detection
-    # A threshold below the slider's floor is meant: the floor only bounds what is prepared.
-    settings = replace(detection, floor=min(detection.floor, detection.threshold))
-    found = LesionIndex(probabilities, prepared.frame, settings).at(detection.threshold)
+    probabilities, read_from = prepared.probabilities(prepared.maps())
+    detection = prepared.job.detection
+    found = LesionIndex(probabilities, prepared.frame, detection, map=read_from).at(detection.threshold)
     answered = not bool(np.isnan(probabilities[prepared.plan.kept]).any())
     result = ScanResult(
         output=prepared.folder,

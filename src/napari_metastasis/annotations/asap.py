@@ -12,7 +12,7 @@ import shapely
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from napari_metastasis.annotations._polygons import EXCLUSION_GROUPS, Annotation, AnnotationSet
+from napari_metastasis.annotations.polygons import EXCLUSION_GROUPS, Annotation, AnnotationSet
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.storage import atomic_write
 
@@ -82,7 +82,7 @@ def _area(element: ET.Element, path: Path) -> Annotation:
         # Only Order is compared: equal numbers keep their places in the file.
         corners.sort(key=lambda corner: corner[0])
         ring = np.array([(x, y) for _, x, y in corners], dtype=np.float64).reshape(-1, 2)
-        return Annotation(name=name, group=element.get("PartOfGroup", "None"), exterior=ring)
+        return Annotation.of_rings(name, element.get("PartOfGroup", "None"), ring)
     except KeyError as error:
         raise AnnotationError(
             f"expected Order, X and Y in every coordinate of {name!r} in {path}, got one without {error}; "
@@ -103,15 +103,15 @@ def _with_holes(areas: list[Annotation], cut_outs: list[Annotation]) -> list[Ann
     An area that lies within a cut-out is an island of tumour in it and keeps its place.
     """
     # Outlines drawn by hand cross themselves; made valid, they can be compared.
-    shapes = [shapely.make_valid(shapely.Polygon(area.exterior)) for area in areas]
-    holes: list[list[Annotation]] = [[] for _ in areas]
+    shapes = [shapely.make_valid(area.outline_px) for area in areas]
+    holes: list[list[shapely.LinearRing]] = [[] for _ in areas]
     for cut_out in cut_outs:
-        shape = shapely.make_valid(shapely.Polygon(cut_out.exterior))
+        shape = shapely.make_valid(cut_out.outline_px)
         for index, other in enumerate(shapes):
             if shape.intersects(other) and not shape.contains(other):
-                holes[index].append(cut_out)
+                holes[index].append(cut_out.outline_px.exterior)
     return [
-        replace(area, holes=area.holes + tuple(hole.exterior for hole in mine))
+        replace(area, outline_px=shapely.Polygon(area.outline_px.exterior, mine))
         for area, mine in zip(areas, holes, strict=True)
     ]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_metastasis.annotations._mask_file import MaskFile
+from napari_metastasis.annotations.mask_file import MaskFile
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region
 
@@ -33,7 +33,7 @@ class MaskImage:
     values
         (rows, columns) uint8, as stored; :func:`~napari_metastasis.annotations.tumour_pixels` tells tumour
     extent
-        Level-0 width and height that the file speaks for; a pixel may reach past the slide.
+        Level-0 width and height that the file covers; its last pixels may reach past the slide.
     """
 
     path: Path

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_metastasis.annotations._polygons import Annotation, AnnotationSet
+from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.errors import AnnotationError
 
 __all__ = ["read_geojson"]
@@ -81,7 +81,7 @@ def _areas(feature: dict[str, Any], shift: tuple[float, float]) -> Iterator[Anno
     for rings in polygons:
         # Coordinates may carry a height.
         exterior, *holes = (np.array([corner[:2] for corner in ring], dtype=np.float64) + shift for ring in rings)
-        yield Annotation(name=name, group=_group(properties), exterior=exterior, holes=tuple(holes))
+        yield Annotation.of_rings(name, _group(properties), exterior, holes)
 
 
 def _group(properties: dict[str, Any]) -> str:

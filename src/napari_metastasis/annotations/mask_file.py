@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import tifffile
 
-from napari_metastasis.annotations._mask_readers import MASK_REMEDY, MaskReader, Values, open_reader
+from napari_metastasis.annotations.mask_readers import MASK_REMEDY, MaskReader, Values, open_reader
 from napari_metastasis.errors import AnnotationError, first_line
 from napari_metastasis.geometry import Region, Size
 
@@ -119,7 +119,7 @@ class MaskFile:
         self.close()
 
     def __del__(self) -> None:
-        # Truths are held by streams, which nobody closes; the attribute is missing where the file did not open.
+        # Nobody closes the references that batches hold; the attribute is missing where the file did not open.
         if getattr(self, "_opened", None) is not None:
             self.close()
 

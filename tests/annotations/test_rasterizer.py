@@ -8,7 +8,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_metastasis.annotations import Annotation, rasterize
+from napari_metastasis.annotations import Annotation, covered, rasterize
 from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Region, Size
 
 
@@ -44,8 +44,8 @@ def star(rng, center, radius, corners=9):
 def test_a_pixel_is_set_where_its_centre_lies_inside(seed, downsample, x):
     rng = np.random.default_rng(seed)
     annotations = [
-        Annotation(name="a", group="_0", exterior=star(rng, (30, 25), 40), holes=(star(rng, (28, 26), 15),)),
-        Annotation(name="b", group="_0", exterior=star(rng, (60, 40), 25)),
+        Annotation.of_rings(name="a", group="_0", exterior=star(rng, (30, 25), 40), holes=(star(rng, (28, 26), 15),)),
+        Annotation.of_rings(name="b", group="_0", exterior=star(rng, (60, 40), 25)),
     ]
     window = Region(x, 1, 21, 17)
     grid = np.stack(np.meshgrid(np.arange(21) + x + 0.5, np.arange(17) + 1.5), -1) * downsample
@@ -62,8 +62,8 @@ def test_outlines_that_cross_and_touch_themselves_and_one_another(seed, corners,
     if on_centres:
         rings = np.round(rings / 4) * 4 + 0.5
     annotations = [
-        Annotation(name="a", group="_0", exterior=rings[0], holes=(rings[1],)),
-        Annotation(name="b", group="_0", exterior=rings[2], holes=(rings[3] / 2, rings[1])),
+        Annotation.of_rings(name="a", group="_0", exterior=rings[0], holes=(rings[1],)),
+        Annotation.of_rings(name="b", group="_0", exterior=rings[2], holes=(rings[3] / 2, rings[1])),
     ]
     grid = np.stack(np.meshgrid(np.arange(20) + 0.5, np.arange(18) + 0.5), -1)
     for some in (annotations, annotations[:1]):
@@ -72,8 +72,8 @@ def test_outlines_that_cross_and_touch_themselves_and_one_another(seed, corners,
 
 
 def test_whole_pixels_are_exact_and_neighbours_share_none():
-    left = Annotation(name="l", group="_0", exterior=np.array([(1, 1), (4, 1), (4, 5), (1, 5)]))
-    right = Annotation(name="r", group="_0", exterior=np.array([(4, 1), (8, 1), (8, 5), (4, 5)]))
+    left = Annotation.of_rings(name="l", group="_0", exterior=np.array([(1, 1), (4, 1), (4, 5), (1, 5)]))
+    right = Annotation.of_rings(name="r", group="_0", exterior=np.array([(4, 1), (8, 1), (8, 5), (4, 5)]))
     frame = LevelFrame(downsample=1, mpp=0.5)
     a, b = (rasterize([one], frame, Size(9, 6)) for one in (left, right))
     assert a.sum() == 12
@@ -82,7 +82,7 @@ def test_whole_pixels_are_exact_and_neighbours_share_none():
     assert a[1:5, 1:4].all()
     # Edges through pixel centres: each centre has one owner all the same.
     halves = [
-        rasterize([Annotation(name="", group="_0", exterior=one.exterior + 0.5)], frame, Size(9, 6))
+        rasterize([Annotation.of_rings(name="", group="_0", exterior=one.exterior + 0.5)], frame, Size(9, 6))
         for one in (left, right)
     ]
     assert not (halves[0] & halves[1]).any()
@@ -92,7 +92,7 @@ def test_whole_pixels_are_exact_and_neighbours_share_none():
 def test_cells_of_a_heatmap_are_drawn_where_the_heatmap_says():
     frame = HeatmapFrame(model=ModelFrame(scale=2.0, mpp=0.486, size=Size(400, 300)), patch_px=96, stride_px=8)
     ring = star(np.random.default_rng(3), (400, 300), 260, corners=14)
-    annotation = Annotation(name="a", group="_0", exterior=ring)
+    annotation = Annotation.of_rings(name="a", group="_0", exterior=ring)
     mask = rasterize([annotation], frame, frame.cells)
     polygon = shapely.Polygon(ring)
     for row, column in np.ndindex(mask.shape):
@@ -101,7 +101,7 @@ def test_cells_of_a_heatmap_are_drawn_where_the_heatmap_says():
 
 
 def test_areas_off_the_window_draw_nothing():
-    annotation = Annotation(name="a", group="_0", exterior=np.array([(1, 1), (4, 1), (4, 5)]))
+    annotation = Annotation.of_rings(name="a", group="_0", exterior=np.array([(1, 1), (4, 1), (4, 5)]))
     frame = ModelFrame(scale=1.0, mpp=0.5, size=Size(10, 10))
     assert not rasterize([annotation], frame, Region(5, 5, 4, 4)).any()
     assert not rasterize([], frame, Size(4, 4)).any()
@@ -110,5 +110,22 @@ def test_areas_off_the_window_draw_nothing():
 def test_many_corners_cost_no_more_than_their_edges():
     angle = np.linspace(0, 2 * np.pi, 200_000, endpoint=False)
     ring = np.c_[2000 + 1900 * np.cos(angle), 2000 + 1900 * np.sin(angle)]
-    mask = rasterize([Annotation(name="", group="_0", exterior=ring)], LevelFrame(1, 0.5), Size(4000, 4000))
+    mask = rasterize([Annotation.of_rings(name="", group="_0", exterior=ring)], LevelFrame(1, 0.5), Size(4000, 4000))
     assert mask.sum() == pytest.approx(np.pi * 1900**2, rel=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), corners=st.integers(3, 12), on_a_grid=st.booleans())
+def test_what_is_covered_is_what_the_mask_shows(seed, corners, on_a_grid):
+    # On a coarse grid edges coincide, which shapely repairs by another rule than even and odd.
+    rng = np.random.default_rng(seed)
+    rings = rng.uniform(0, 20, (3, corners, 2))
+    if on_a_grid:
+        rings = np.round(rings / 4) * 4
+    annotation = Annotation.of_rings("a", "_0", rings[0], rings[1:])
+    area = covered(annotation)
+    assert area.is_valid
+    fine = 32
+    mask = rasterize([annotation], LevelFrame(downsample=1 / fine, mpp=0.25), Size(20 * fine, 20 * fine))
+    # Pixels on the border round up and down.
+    assert area.area == pytest.approx(mask.sum() / fine**2, abs=0.002 * annotation.outline_px.length)

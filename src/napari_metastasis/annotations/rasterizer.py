@@ -1,16 +1,17 @@
-"""Polygons to masks: a pixel is set where its centre lies inside."""
+"""What outlines cover, as a mask and as a geometry, by one rule: a pixel is set where its centre lies inside."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
-from napari_metastasis.annotations._polygons import Annotation
+from napari_metastasis.annotations.polygons import Annotation
 from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Point, Region, Size
 
-__all__ = ["fill_edges", "rasterize"]
+__all__ = ["covered", "fill_edges", "rasterize"]
 
 
 def rasterize(
@@ -48,6 +49,23 @@ def rasterize(
             area &= ~_fill((hole - origin) / step - offset, part.size)
         mask[part.slices] |= area
     return mask
+
+
+def covered(annotation: Annotation) -> shapely.Geometry:
+    """Return an area as a valid geometry in level-0 pixels, to measure and to compare: what :func:`rasterize` draws."""
+    if annotation.outline_px.is_valid:
+        return annotation.outline_px
+    holes = [_covered(hole) for hole in annotation.holes]
+    return _covered(annotation.exterior).difference(shapely.union_all(holes))
+
+
+def _covered(ring: NDArray[np.float64]) -> shapely.Geometry:
+    """Return what a ring encloses by the even-odd rule; shapely's own repair has another where edges coincide."""
+    faces = shapely.get_parts(shapely.polygonize([shapely.unary_union(shapely.LinearRing(ring))]))
+    middles = shapely.get_coordinates(shapely.point_on_surface(faces))
+    # The rule of the masks, asked of a pixel whose centre lies in the face.
+    odd = [bool(_fill(ring - (middle - 0.5), Size(1, 1))[0, 0]) for middle in middles]
+    return shapely.union_all(faces[odd])
 
 
 def _grid(frame: LevelFrame | ModelFrame | HeatmapFrame) -> tuple[Point, float]:

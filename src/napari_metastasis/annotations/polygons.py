@@ -1,0 +1,162 @@
+"""Polygons with holes in level-0 pixels, and the names that CAMELYON gives their groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
+import shapely
+from numpy.typing import ArrayLike, NDArray
+
+from napari_metastasis.errors import AnnotationError
+
+__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet"]
+
+#: Groups that hold tumour, in lower case: CAMELYON16 (`_0`, `_1`, and `Tumor` of its first release), CAMELYON17
+#: (`metastases`), and the classes of this program's own lesions, which somebody may have corrected.
+TUMOUR_GROUPS = frozenset(
+    {
+        "_0",
+        "_1",
+        "isolated tumour cells",
+        "macro-metastasis",
+        "metastases",
+        "metastasis",
+        "micro-metastasis",
+        "tumor",
+        "tumour",
+    }
+)
+#: Groups whose polygons are cut out of the tumour around them.
+EXCLUSION_GROUPS = frozenset({"_2", "exclusion"})
+
+Ring = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One outlined area, kept as it was drawn.
+
+    The exterior may cross itself, and then follows the even-odd rule; holes may reach past it. shapely holds such a
+    polygon, but calls it invalid: ask :func:`~napari_metastasis.annotations.covered` for areas and comparisons.
+
+    Attributes
+    ----------
+    name
+        What the annotation is called in its file.
+    group
+        The group it belongs to: ``_0`` or ``metastases`` for tumour.
+    outline_px
+        The polygon, in level-0 pixels.
+
+    Raises
+    ------
+    AnnotationError
+        If the polygon is empty, or has corners that are not finite.
+    """
+
+    name: str
+    group: str
+    outline_px: shapely.Polygon
+
+    def __post_init__(self) -> None:
+        """Refuse what encloses nothing."""
+        corners = shapely.get_coordinates(self.outline_px)
+        if not len(corners) or not np.isfinite(corners).all():
+            raise _refused(f"the outline of {self.name!r}", corners)
+
+    @classmethod
+    def of_rings(cls, name: str, group: str, exterior: ArrayLike, holes: Iterable[ArrayLike] = ()) -> Self:
+        """Return the annotation of an outer ring and of rings cut out of it, (n, 2) corners each, closed or not.
+
+        Raises
+        ------
+        AnnotationError
+            If a ring has fewer than three corners, or corners that are not finite.
+        """
+        rings = [_ring(exterior, f"the outline of {name!r}"), *(_ring(hole, f"a hole of {name!r}") for hole in holes)]
+        return cls(name, group, shapely.Polygon(rings[0], rings[1:]))
+
+    @property
+    def exterior(self) -> Ring:
+        """Return (n, 2) float64 corners (x, y) in level-0 pixels, not closed, read-only."""
+        return _corners(self.outline_px.exterior)
+
+    @property
+    def holes(self) -> tuple[Ring, ...]:
+        """Return rings of the same kind that do not belong to the area."""
+        return tuple(_corners(hole) for hole in self.outline_px.interiors)
+
+    @property
+    def is_tumour(self) -> bool:
+        """Return whether the group is one of those that mean tumour."""
+        return self.group.casefold() in TUMOUR_GROUPS
+
+    def moved(self, x: float, y: float) -> Self:
+        """Return the annotation moved by (x, y) level-0 pixels."""
+        return replace(self, outline_px=shapely.transform(self.outline_px, lambda corners: corners + np.array([x, y])))
+
+
+def _refused(what: str, corners: NDArray[np.float64]) -> AnnotationError:
+    return AnnotationError(
+        f"expected {what} as at least three finite (x, y) corners, got an array of shape {corners.shape}; "
+        "draw the polygon again or remove it"
+    )
+
+
+def _ring(points: ArrayLike, what: str) -> Ring:
+    """Return ``points`` as a closed (n + 1, 2) float64 ring of at least three finite corners."""
+    ring = np.array(points, dtype=np.float64)
+    if ring.ndim != 2 or ring.shape[1] != 2 or len(ring) < 3 or not np.isfinite(ring).all():
+        raise _refused(what, ring)
+    if len(ring) > 3 and np.array_equal(ring[0], ring[-1]):
+        return ring
+    # Closed even where three corners already begin and end alike, so that no corner of a file is lost.
+    return np.concatenate((ring, ring[:1]))
+
+
+def _corners(ring: shapely.LinearRing) -> Ring:
+    """Return the corners of a ring, without the last, which is the first again; read-only."""
+    corners = shapely.get_coordinates(ring)[:-1]
+    corners.flags.writeable = False
+    return corners
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationSet:
+    """The annotations of one slide, in their file's order."""
+
+    annotations: tuple[Annotation, ...] = field(default=())
+
+    def __iter__(self) -> Iterator[Annotation]:
+        """Yield the annotations in order."""
+        return iter(self.annotations)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.annotations)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Return the names of the groups in use, sorted."""
+        return tuple(sorted({annotation.group for annotation in self.annotations}))
+
+    @property
+    def unknown_groups(self) -> tuple[str, ...]:
+        """Return the groups that mean neither tumour nor what is cut out of it, sorted."""
+        known = TUMOUR_GROUPS | EXCLUSION_GROUPS
+        return tuple(group for group in self.groups if group.casefold() not in known)
+
+    def lack_of_tumour(self, origin: object) -> str:
+        """Return what to say of outlines from ``origin`` where no group means tumour: expected, received, remedy."""
+        return (
+            f"expected outlines of a group that means tumour ({', '.join(sorted(TUMOUR_GROUPS))}), got only "
+            f"{', '.join(self.groups)} in {origin}; rename the group"
+        )
+
+    @property
+    def tumour(self) -> AnnotationSet:
+        """Return the annotations that mean tumour."""
+        return AnnotationSet(tuple(annotation for annotation in self.annotations if annotation.is_tumour))

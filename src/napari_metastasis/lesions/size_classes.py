@@ -1,0 +1,72 @@
+"""The size classes of lesions (AJCC): limits, and the names and colours that tables and files have for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+__all__ = ["SIZE_CLASSES", "SizeClass", "SizeClassStyle", "count_text", "size_class"]
+
+SizeClass = Literal["itc", "micro", "macro"]
+
+
+@dataclass(frozen=True, slots=True)
+class SizeClassStyle:
+    """How a size class is named and drawn.
+
+    Attributes
+    ----------
+    label, short
+        Its name, and the same where there is little room.
+    one, many
+        What stands behind the number of its lesions.
+    screen_color
+        On the dark window, over H&E: told apart by people with any colour vision, and by lightness alone.
+    qupath_color
+        Red, green and blue in QuPath, which shows slides on white.
+    """
+
+    label: str
+    short: str
+    one: str
+    many: str
+    screen_color: str
+    qupath_color: tuple[int, int, int]
+
+
+_CELLS = "× isolated tumour cells"
+#: The smallest first.
+SIZE_CLASSES: Mapping[SizeClass, SizeClassStyle] = MappingProxyType(
+    {
+        "itc": SizeClassStyle("Isolated tumour cells", "ITC", _CELLS, _CELLS, "#ffffff", (230, 200, 0)),
+        "micro": SizeClassStyle(
+            "Micro-metastasis", "Micro", "micro-metastasis", "micro-metastases", "#00e5ff", (230, 120, 0)
+        ),
+        "macro": SizeClassStyle(
+            "Macro-metastasis", "Macro", "macro-metastasis", "macro-metastases", "#ffd400", (200, 0, 0)
+        ),
+    }
+)
+
+#: Longest diameters in mm, inclusive, of isolated tumour cells and of micro-metastases (AJCC).
+_ITC_MM, _MICRO_MM = 0.2, 2.0
+
+
+def size_class(length_mm: float) -> SizeClass:
+    """Return the AJCC class of a lesion by its longest diameter, in mm."""
+    if length_mm <= _ITC_MM:
+        return "itc"
+    return "micro" if length_mm <= _MICRO_MM else "macro"
+
+
+def count_text(classes: Iterable[SizeClass]) -> str:
+    """Return lesions counted by class, the largest first: "1 macro-metastasis, 3 micro-metastases"."""
+    counts = Counter(classes)
+    return ", ".join(
+        f"{counts[key]} {style.one if counts[key] == 1 else style.many}"
+        for key, style in reversed(list(SIZE_CLASSES.items()))
+        if counts[key]
+    )
