@@ -41,7 +41,7 @@ from napari_metastasis.cohorts.reference import open_reference, tumour_value_of
 from napari_metastasis.evaluation.resampling import estimate
 from napari_metastasis.models import Detector, load_model, save_model
 from napari_metastasis.sampling.hard_negative_batches import with_hard_negatives
-from napari_metastasis.scanning import Heatmap, never
+from napari_metastasis.scanning import MapStore, never
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
     MiningSettings,
@@ -84,8 +84,8 @@ def cell_auc(scans: Path, slides: Sequence[CohortSlide], pattern: str) -> str:
     tumour_value = tumour_value_of(slides)
     for slide in slides:
         (path,) = (scans / f"{slide.name}.metastasis").glob(pattern)
-        with Heatmap.open(path) as heatmap:
-            frame, answers = heatmap.frame, heatmap.probabilities()
+        with MapStore.open(path) as heatmap:
+            frame, answers = heatmap.frame, heatmap.values()
         with open_slide(slide.path) as opened:
             truth = open_reference(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=tumour_value)
             cells = truth.over_cells(frame)

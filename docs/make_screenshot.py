@@ -62,7 +62,7 @@ def main() -> None:
         rest(1)
         viewer.fit_to_view()
         panel.scan_part.where.setCurrentIndex(panel.scan_part.where.findData("slide"))
-        refine = panel.scan_part.refinement.widgets["refine"]
+        refine = panel.scan_part.switches["refine"].widgets["refine"]
         refine.value = refine.enabled
         panel.scan_part.scan()
         desk = workspace.current

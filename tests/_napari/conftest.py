@@ -14,8 +14,7 @@ from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.geometry import Point, Size
-from napari_metastasis.models import ModelSpec, build_network
-from napari_metastasis.models.detector import save_model
+from napari_metastasis.models import ModelSpec, build_network, save_model
 from napari_metastasis.synthetic.phantoms import DiscPhantom, disc_slide
 
 ARCHITECTURE = "scannet-small"

@@ -34,7 +34,7 @@ def test_every_layer_shows_the_disc_in_its_place(window, make_disc: Callable, da
     assert on_slide[-2:] == pytest.approx((expected.y, expected.x), abs=0.5 * mpp)
 
     places = {
-        "probability": centroid(np.nan_to_num(layers.probability.data) >= 0.5, layers.probability),
+        "probability": centroid(np.nan_to_num(layers.heatmap.data) >= 0.5, layers.heatmap),
         "lesions": centroid(layers.lesions.data > 0, layers.lesions),
         "detections": layers.detections.data_to_world(layers.detections.data[0])[-2:],
         "tissue": centroid(np.asarray(layers.tissue.data) > 0, layers.tissue),

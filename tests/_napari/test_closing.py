@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_metastasis import slides
-from napari_metastasis.scanning import Heatmap
+from napari_metastasis.scanning import MapStore
 from napari_metastasis.workflows.scan import heatmap_path
 
 pytestmark = pytest.mark.gui
@@ -36,7 +36,7 @@ def scanning(window, make_disc: Callable, darkness_model: Path):
 
 
 def answered(folder: Path) -> int:
-    with Heatmap.open(heatmap_path(folder)) as heatmap:
+    with MapStore.open(heatmap_path(folder)) as heatmap:
         return int(heatmap.done.sum())
 
 
@@ -81,15 +81,15 @@ def test_slide_removed_mid_scan(scanning) -> None:
 def test_heatmap_removed_mid_scan(scanning) -> None:
     window, _ = scanning
     layers = window.desk.layers
-    window.viewer.layers.remove(layers.probability)
+    window.viewer.layers.remove(layers.heatmap)
     window.finish()
-    assert layers.probability is None
+    assert layers.heatmap is None
     assert np.isnan(window.session.probabilities).any()
     # Scanning again brings it back.
     window.panel.scan_part.advanced.widgets["roi_px"].value = 512
     window.scan("slide")
     window.finish()
-    assert layers.probability in window.viewer.layers
+    assert layers.heatmap in window.viewer.layers
 
 
 def test_second_slide_has_its_own_session(scanning, make_disc: Callable) -> None:
@@ -108,7 +108,7 @@ def test_second_slide_has_its_own_session(scanning, make_disc: Callable) -> None
     assert first.session.threshold != 0.7
     window.workspace.show(first)
     assert first.layers.slide.visible
-    assert first.layers.probability.visible
+    assert first.layers.heatmap.visible
     assert not second.layers.slide.visible
     assert window.panel.slide_part.name.text() == "disc"
     first.cancel()

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from napari_metastasis._napari.engine_cache import EngineCache
 from napari_metastasis.errors import ScanCancelledError, UnknownModelError
 from napari_metastasis.scanning import ChosenEngine, never
 from napari_metastasis.settings import ScanSettings
+from napari_metastasis.workflows.engine_cache import EngineCache
+from napari_metastasis.workflows.scan_job import ScanJob
 
 FLOAT32 = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=256)
+
+
+def job(model: object, settings: ScanSettings) -> ScanJob:
+    return ScanJob(slide=Path("none"), model=str(model), scan=settings)
 
 
 class FakeEngine:
@@ -41,11 +46,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
 
 def test_second_scan_finds_the_engine_of_the_first(made: list[FakeEngine], darkness_model: Path) -> None:
     shelf = EngineCache()
-    shelf.warm(str(darkness_model), FLOAT32)
+    shelf.warm(job(darkness_model, FLOAT32))
     for _ in range(2):
         # Neither threads, queue nor views are the engine's business.
         settings = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=256, threads=3)
-        with shelf.use(str(darkness_model), settings, never) as ready:
+        with shelf.use(job(darkness_model, settings), never) as ready:
             assert ready.chosen.engine is made[0]
             assert not made[0].closed
     assert len(made) == 1
@@ -56,10 +61,10 @@ def test_second_scan_finds_the_engine_of_the_first(made: list[FakeEngine], darkn
 def test_engine_in_use_outlives_the_next_one(made: list[FakeEngine], darkness_model: Path) -> None:
     shelf = EngineCache()
     denser = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=256, dense_coefficient=4)
-    with shelf.use(str(darkness_model), FLOAT32, never):
-        shelf.warm(str(darkness_model), denser)
+    with shelf.use(job(darkness_model, FLOAT32), never):
+        shelf.warm(job(darkness_model, denser))
         assert len(made) == 1  # not while a scan is running
-        with shelf.use(str(darkness_model), denser, never):
+        with shelf.use(job(darkness_model, denser), never):
             assert [engine.closed for engine in made] == [False, False]
         assert not made[0].closed
     assert [engine.closed for engine in made] == [True, False]
@@ -72,10 +77,10 @@ def test_model_trained_anew_is_loaded_anew(made: list[FakeEngine], darkness_mode
     for suffix in (".safetensors", ".json"):
         path.with_suffix(suffix).write_bytes(darkness_model.with_suffix(suffix).read_bytes())
     shelf = EngineCache()
-    with shelf.use(str(path), FLOAT32, never):
+    with shelf.use(job(path, FLOAT32), never):
         pass
     path.touch()
-    with shelf.use(str(path), FLOAT32, never):
+    with shelf.use(job(path, FLOAT32), never):
         pass
     assert [engine.closed for engine in made] == [True, False]
     shelf.close()
@@ -84,9 +89,9 @@ def test_model_trained_anew_is_loaded_anew(made: list[FakeEngine], darkness_mode
 def test_failure_is_told_and_tried_again(made: list[FakeEngine], darkness_model: Path) -> None:
     shelf = EngineCache()
     for _ in range(2):
-        with pytest.raises(UnknownModelError), shelf.use("no such model", FLOAT32, never):
+        with pytest.raises(UnknownModelError), shelf.use(job("no such model", FLOAT32), never):
             pass
-    with shelf.use(str(darkness_model), FLOAT32, never):
+    with shelf.use(job(darkness_model, FLOAT32), never):
         assert len(made) == 1
     shelf.close()
 
@@ -102,7 +107,7 @@ def test_waiting_for_an_engine_can_be_cancelled(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr("napari_metastasis.scanning.choose_engine", choose)
     shelf = EngineCache()
-    with pytest.raises(ScanCancelledError), shelf.use(str(darkness_model), FLOAT32, asked.is_set):
+    with pytest.raises(ScanCancelledError), shelf.use(job(darkness_model, FLOAT32), asked.is_set):
         pass
     # The measurement goes on for the next scan, until the window closes.
     (making,) = [thread for thread in threading.enumerate() if thread.name.startswith("engine")]

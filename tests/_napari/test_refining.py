@@ -47,20 +47,20 @@ def test_both_layers_show_the_disc_in_its_place(
     window.use(darkness_model)
     part, layers = window.panel.scan_part, window.desk.layers
     part.main.widgets["dense_coefficient"].value = density
-    assert part.refinement.widgets["refine"].enabled
-    part.refinement.widgets["refine"].value = True
+    assert part.switches["refine"].widgets["refine"].enabled
+    part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
     window.finish()
     expected = phantom.center.to_um(0.5)
-    half_a_cell = window.session.refined.frame.cell_um / 2
-    assert window.session.refined.frame.stride_px == 16
-    for layer in (layers.probability, layers.refined):
+    half_a_cell = window.session.maps["refined"].frame.cell_um / 2
+    assert window.session.maps["refined"].frame.stride_px == 16
+    for layer in layers.maps.values():
         assert centroid(layer) == pytest.approx((expected.y, expected.x), abs=half_a_cell)
-    assert layers.refined.name.startswith("Refined probability")
+    assert layers.maps["refined"].name.startswith("Refined probability")
     # One over the other, neither can be read.
-    assert layers.refined.visible
-    assert not layers.probability.visible
-    order = [window.viewer.layers.index(layer) for layer in (layers.probability, layers.refined, layers.detections)]
+    assert layers.maps["refined"].visible
+    assert not layers.maps["probability"].visible
+    order = [window.viewer.layers.index(layer) for layer in (*layers.maps.values(), layers.detections)]
     assert order == sorted(order)
 
 
@@ -70,13 +70,13 @@ def test_the_share_decides_what_is_read(window, make_disc: Callable, darkness_mo
     window.open(path)
     window.use(darkness_model)
     panel, session = window.panel, window.session
-    assert not panel.results_part.share.isEnabled()
-    panel.scan_part.refinement.widgets["refine"].value = True
+    assert not panel.results_part.shares["refined"].isEnabled()
+    panel.scan_part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
     window.finish()
-    assert panel.results_part.share.isEnabled()
+    assert panel.results_part.shares["refined"].isEnabled()
     refined = session.slide_score
-    panel.results_part.share.setValue(0.0)
+    panel.results_part.shares["refined"].setValue(0.0)
     window.until(lambda: session.found is not None and session.slide_score != refined)
     assert session.slide_score == pytest.approx(float(np.nanmax(session.probabilities)))
     assert refined < session.slide_score, "the refiner answers less than its encoder"
@@ -90,17 +90,17 @@ def test_cancelled_and_resumed(window, make_disc: Callable, darkness_model: Path
     part, session = window.panel.scan_part, window.session
     part.advanced.widgets["roi_px"].value = 192
     part.advanced.widgets["tissue_only"].value = False
-    part.refinement.widgets["refine"].value = True
+    part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
-    window.until(lambda: session.refined is not None and session.activity.done > 0)
+    window.until(lambda: "refined" in session.maps and session.activity.done > 0)
     part.cancel_button.click()
     window.finish()
-    assert np.isnan(session.probabilities).any() or np.isnan(session.refined.probabilities).any()
+    assert np.isnan(session.probabilities).any() or np.isnan(session.maps["refined"].values).any()
     assert "goes on" in part.status.text()
     window.scan("slide")
     window.finish()
     assert not np.isnan(session.probabilities).any()
-    assert not np.isnan(session.refined.probabilities).any()
+    assert not np.isnan(session.maps["refined"].values).any()
 
 
 @pytest.mark.usefixtures("refiner")
@@ -113,37 +113,37 @@ def test_a_scan_is_refined_afterwards_and_shown_the_next_time(
     window.scan("slide")
     window.finish()
     session = window.session
-    assert session.refined is None
-    assert window.desk.layers.refined is None
+    assert "refined" not in session.maps
+    assert "refined" not in window.desk.layers.maps
     before = session.probabilities.copy()
-    written: list[object] = []
-    session.cells_written.connect(written.append)
-    assert window.desk.layers.probability.visible
-    window.panel.scan_part.refinement.widgets["refine"].value = True
+    written: list[str] = []
+    session.cells_written.connect(lambda name, _: written.append(name))
+    assert window.desk.layers.maps["probability"].visible
+    window.panel.scan_part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
     window.finish()
-    assert written == [], "nothing was scanned again"
+    assert set(written) == {"refined"}, "nothing was scanned again"
     np.testing.assert_array_equal(session.probabilities, before)
-    refined = session.refined.probabilities.copy()
+    refined = session.maps["refined"].values.copy()
     assert np.isfinite(refined).any()
 
     # Read from the scan's own map again, the refined one goes: what is shown is what is stored.
-    window.panel.scan_part.refinement.widgets["refine"].value = False
+    window.panel.scan_part.switches["refine"].widgets["refine"].value = False
     window.scan("slide")
     window.finish()
-    assert session.refined is None
-    assert window.desk.layers.refined is None
+    assert "refined" not in session.maps
+    assert "refined" not in window.desk.layers.maps
     window.viewer.layers.clear()
     window.until(lambda: not window.workspace.desks)
     window.open(path)
-    window.until(lambda: window.session.refined is not None)
-    np.testing.assert_array_equal(window.session.refined.probabilities, refined)
+    window.until(lambda: "refined" in window.session.maps)
+    np.testing.assert_array_equal(window.session.maps["refined"].values, refined)
 
 
 def test_without_a_refiner_the_switch_is_off(window, make_disc: Callable, darkness_model: Path) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
     window.use(darkness_model)
-    switch = window.panel.scan_part.refinement.widgets["refine"]
+    switch = window.panel.scan_part.switches["refine"].widgets["refine"]
     assert not switch.enabled
     assert not switch.value

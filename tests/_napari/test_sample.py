@@ -64,7 +64,7 @@ def test_sample_is_opened_scanned_looked_through_and_closed(newcomer: Any, sampl
     for threshold in (0.3, 0.8, 0.5):
         review.threshold.setValue(threshold)
         window.until(lambda wanted=threshold: session.found.threshold == wanted)
-        assert tuple(layers.probability.contrast_limits) == (threshold, 1.0)
+        assert tuple(layers.heatmap.contrast_limits) == (threshold, 1.0)
         assert (layers.lesions.data > 0).sum() <= (session.probabilities >= threshold).sum()
         assert review.table.rows.rowCount() == len(session.found.lesions)
         assert len(layers.detections.data) == len(session.found.detections)

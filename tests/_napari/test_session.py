@@ -11,6 +11,7 @@ import pytest
 from napari_metastasis._napari.session import SlideSession
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
 from napari_metastasis.lesions import LesionIndex
+from napari_metastasis.scanning import PROBABILITY, MapValues
 from napari_metastasis.settings import DetectionSettings
 
 FRAME = HeatmapFrame(model=ModelFrame(scale=2.0, mpp=0.5, size=Size(320, 240)), patch_px=96, stride_px=8)
@@ -19,18 +20,19 @@ FRAME = HeatmapFrame(model=ModelFrame(scale=2.0, mpp=0.5, size=Size(320, 240)), 
 @pytest.fixture
 def session() -> SlideSession:
     session = SlideSession(SimpleNamespace(name="slide", mpp=0.5))
-    session.show_heatmap(FRAME, np.full(FRAME.cells.shape, np.nan, np.float32), model_name="m", folder=None)
+    empty = MapValues(PROBABILITY, FRAME, np.full(FRAME.cells.shape, np.nan, np.float32))
+    session.show_maps([empty], model_name="m", folder=None)
     return session
 
 
 def test_cells_that_were_not_answered_keep_what_they_had(session: SlideSession) -> None:
     heard: list[tuple[Region, ...]] = []
-    session.cells_written.connect(heard.append)
+    session.cells_written.connect(lambda _, cells: heard.append(cells))
     cells = Region(2, 3, 4, 2)
-    session.write_cells([(cells, np.full((2, 4), 0.25, np.float32))])
+    session.write_cells("probability", [(cells, np.full((2, 4), 0.25, np.float32))])
     part = np.full((2, 4), np.nan, np.float32)
     part[0, 0] = 0.75
-    session.write_cells([(cells, part)])
+    session.write_cells("probability", [(cells, part)])
     assert heard == [(cells,), (cells,)]
     written = session.probabilities[cells.slices]
     assert written[0, 0] == 0.75
@@ -39,7 +41,7 @@ def test_cells_that_were_not_answered_keep_what_they_had(session: SlideSession) 
 
 
 def test_lesions_follow_the_threshold_when_asked(session: SlideSession) -> None:
-    session.write_cells([(Region(5, 5, 6, 6), np.full((6, 6), 0.6, np.float32))])
+    session.write_cells("probability", [(Region(5, 5, 6, 6), np.full((6, 6), 0.6, np.float32))])
     session.show_lesions(LesionIndex(session.probabilities, FRAME, DetectionSettings()))
     assert len(session.found.lesions) == 1
     told: list[float] = []

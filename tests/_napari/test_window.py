@@ -39,7 +39,7 @@ def test_open_scan_threshold_cancel_close(window, make_disc: Callable, darkness_
 
     area = int((layers.lesions.data > 0).sum())
     panel.results_part.threshold.setValue(0.97)
-    assert tuple(layers.probability.contrast_limits) == (0.97, 1.0)
+    assert tuple(layers.heatmap.contrast_limits) == (0.97, 1.0)
     window.until(lambda: session.found.threshold == 0.97)
     assert 0 < int((layers.lesions.data > 0).sum()) < area
 
@@ -75,7 +75,7 @@ def test_heatmap_grows_from_the_middle_of_the_view(window, make_disc: Callable, 
     at = focus.to_um(0.5)
     window.viewer.scene.camera.center = (at.y, at.x)
     first: list[tuple[Region, ...]] = []
-    window.session.cells_written.connect(first.append)
+    window.session.cells_written.connect(lambda _, cells: first.append(cells))
     window.scan("slide")
     window.until(lambda: bool(first))
     window.desk.cancel()

@@ -33,7 +33,7 @@ def patches(tmp_path: Path) -> Path:
 def test_models_list_names_what_ships(here: Run) -> None:
     names = [entry.name for entry in list_models()]
     answer = here("models", "list", "--json")
-    assert [spec["name"] for spec in answer.json["models"]] == names
+    assert [spec["name"] for key in ("models", "refiners") for spec in answer.json[key]] == names
     table = here("models", "list")
     assert table.status == 0
     for name in names:
@@ -153,20 +153,25 @@ def test_view_without_napari_names_what_to_install(here: Run, monkeypatch: pytes
     here("view", "slide.svs").fails_with("expected napari", "install", "Qt")
 
 
-def test_view_opens_every_slide_with_this_reader_and_the_panel(here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_view_opens_the_one_window_there_is(here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[object, ...]] = []
-    window = SimpleNamespace(add_plugin_dock_widget=lambda *names: done.append(("panel", *names)))
-    viewer = SimpleNamespace(window=window, open=lambda path, plugin: done.append(("open", path, plugin)))
-    napari = SimpleNamespace(Viewer=lambda **_: viewer, run=lambda: done.append(("run",)))
-    monkeypatch.setitem(sys.modules, "napari", napari)
+    app = SimpleNamespace(view=lambda slides, mpp: done.append((slides, mpp)))
+    monkeypatch.setitem(sys.modules, "napari", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "napari_metastasis._napari.app", app)
+    monkeypatch.setattr("napari_metastasis._napari.display.can_open", lambda: True)
     monkeypatch.setattr("napari_metastasis.slides.open_slide", _stub_slide)
-    assert here("view", "a.svs", "b.svs").status == 0
-    assert done == [
-        ("open", Path("a.svs"), "napari-metastasis"),
-        ("open", Path("b.svs"), "napari-metastasis"),
-        ("panel", "napari-metastasis", "Metastasis"),
-        ("run",),
-    ]
+    assert here("view", "a.svs", "b.svs", "--mpp", 0.25).status == 0
+    assert here("view").status == 0
+    assert done == [([Path("a.svs"), Path("b.svs")], 0.25), ([], None)]
+
+
+def test_view_without_a_screen_is_one_line(process: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qt would end the interpreter."""
+    for name in ("WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    for display in ("", ":4321"):
+        monkeypatch.setenv("DISPLAY", display)
+        process("view").fails_with("expected a screen", "'scan'")
 
 
 @pytest.mark.shared

@@ -12,18 +12,18 @@ import pytest
 from dark_model import dark_model
 
 from cli.conftest import FIXED_ENGINE, Run
-from napari_metastasis import models
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
 from napari_metastasis.geometry import Size
+from napari_metastasis.models import ScanModels
 from napari_metastasis.slides import write_pyramid
+from napari_metastasis.workflows import scan as scan_room
 from napari_metastasis.workflows.scan import batch as cohort_room
 
 
 @pytest.fixture
 def painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tumour slide whose lesion the model finds, and a normal one, laid out as CAMELYON16; any model is the fake."""
-    scanning = models.ScanningModel(dark_model(), None, asked_for_refiner=False)
-    monkeypatch.setattr(models, "load_with_refiner", lambda *_: scanning)
+    monkeypatch.setattr(scan_room, "load_job_models", lambda _: ScanModels(dark_model()))
     root = tmp_path / "slides"
     (root / "testing" / "annotations").mkdir(parents=True)
     for name, dark in (("test_001", True), ("test_002", False)):
@@ -72,11 +72,11 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(
     whole = cohort_room.scan_slide
     scanned: list[str] = []
 
-    def interrupted(slide, *arguments, **options):  # type: ignore[no-untyped-def]
-        scanned.append(slide.name)
+    def interrupted(job, *arguments, **options):  # type: ignore[no-untyped-def]
+        scanned.append(job.slide.stem)
         if len(scanned) == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return whole(slide, *arguments, **options)
+        return whole(job, *arguments, **options)
 
     monkeypatch.setattr(cohort_room, "scan_slide", interrupted)
     command = ("evaluate", "--cohort", painted, "--output", tmp_path / "out", *FIXED_ENGINE, "--json")
