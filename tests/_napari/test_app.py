@@ -30,6 +30,6 @@ def test_view_shows_slides_with_panel_and_scale_bar(
     app.view([path], None)
     workspace = Workspace.of(made[0])
     qtbot.waitUntil(lambda: len(workspace.desks) == 1, timeout=60_000)
-    assert made[0].scale_bar.visible
+    assert made[0].canvas.overlays.scale_bar.visible
     assert any("Metastasis" in name for name in made[0].window.dock_widgets)
     workspace.close()
