@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from mosaic import write_mosaic
 from numpy.typing import NDArray
+from pixels import pixel_probabilities
 from sklearn.metrics import roc_auc_score
 
 from napari_metastasis.cohorts.patches import open_patches
-from napari_metastasis.evaluation import evaluate_patches, pixel_probabilities
+from napari_metastasis.evaluation import evaluate_patches
 from napari_metastasis.models import Model, load_model
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide

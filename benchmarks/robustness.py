@@ -10,9 +10,10 @@ import argparse
 import json
 from pathlib import Path
 
+from shifts import SHIFTS, ShiftedPatches
+
 from napari_metastasis.cohorts.patches import open_patches
 from napari_metastasis.evaluation import evaluate_patches
-from napari_metastasis.evaluation.shifts import SHIFTS, ShiftedPatches
 from napari_metastasis.models import load_model
 from napari_metastasis.settings import DEFAULT_MODEL
 

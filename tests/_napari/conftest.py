@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from disc_phantom import DiscPhantom, disc_slide
 from napari import Viewer
 from pytestqt.qtbot import QtBot
 
@@ -16,7 +17,6 @@ from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.geometry import Point, Size
 from napari_metastasis.models import ModelSpec, build_network
 from napari_metastasis.models.checkpoint import save_checkpoint
-from napari_metastasis.synthetic.phantoms import DiscPhantom, disc_slide
 
 ARCHITECTURE = "scannet-small"
 MODEL_MPP = 0.972

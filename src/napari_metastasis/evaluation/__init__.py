@@ -22,7 +22,6 @@ from napari_metastasis.evaluation.folders import (
 from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
 from napari_metastasis.evaluation.matching import LesionOutcome, SlideOutcome, match_slide
 from napari_metastasis.evaluation.patches import PatchReport, evaluate_patches
-from napari_metastasis.evaluation.pixels import pixel_probabilities
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE, PublishedRow
 from napari_metastasis.evaluation.reference_lesions import (
     ReferenceLesion,
@@ -63,7 +62,6 @@ __all__ = [
     "froc_curve",
     "froc_figures",
     "match_slide",
-    "pixel_probabilities",
     "precision_recall_points",
     "prepare_report",
     "read_detections_csv",
