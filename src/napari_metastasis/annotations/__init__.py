@@ -1,4 +1,4 @@
-"""Outlines that a person drew: polygons in level-0 pixels, ASAP's XML in and out, GeoJSON in, masks."""
+"""Outlines that a person drew: polygons and points in level-0 pixels, ASAP's XML in and out, GeoJSON in, masks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from napari_metastasis.annotations._polygons import (
 )
 from napari_metastasis.annotations._rasterize import fill_edges, rasterize
 from napari_metastasis.annotations._tumour_value import detect_tumour_value, mask_value, tumour_pixels
+from napari_metastasis.annotations.points import PointSet, read_points
 
 __all__ = [
     "EXCLUSION_GROUPS",
@@ -26,6 +27,7 @@ __all__ = [
     "AnnotationSet",
     "MaskFile",
     "MaskImage",
+    "PointSet",
     "detect_tumour_value",
     "fill_edges",
     "longest_diameter",
@@ -35,6 +37,7 @@ __all__ = [
     "read_asap_xml",
     "read_geojson",
     "read_mask",
+    "read_points",
     "tumour_pixels",
     "write_asap_xml",
 ]
