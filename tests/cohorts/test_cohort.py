@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from cohort_files import touch
 
+from napari_metastasis.cohorts.annotation_files import annotation_key
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
 from napari_metastasis.cohorts.cohort import CohortSlide, read_cohort, write_cohort
-from napari_metastasis.cohorts.layouts import annotation_key
 from napari_metastasis.errors import CohortError
 
 

@@ -99,6 +99,14 @@ class Cohort:
     layout: LayoutName
     left_out: tuple[LeftOutSlide, ...] = ()
 
+    @property
+    def may_lack_outlines(self) -> bool:
+        """Return whether a tumour slide may lack outlines on purpose.
+
+        A cohort file says so on purpose, and CAMELYON17 outlines only some of its slides.
+        """
+        return self.layout in ("file", "camelyon17")
+
     def of(self, split: Split) -> tuple[CohortSlide, ...]:
         """Return the slides of a split, in order."""
         return tuple(slide for slide in self.slides if slide.split == split)

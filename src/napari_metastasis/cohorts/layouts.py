@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from napari_metastasis.cohorts.annotation_files import annotation_key, is_called_mask
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
 from napari_metastasis.errors import CohortError
 
@@ -22,7 +23,6 @@ __all__ = [
     "FoundSlide",
     "LayoutName",
     "Survey",
-    "annotation_key",
     "survey_folder",
 ]
 
@@ -43,7 +43,6 @@ _TEST_FOLDERS = frozenset({"test", "testing", "testset", "testdata"})
 _VALIDATION_FOLDERS = frozenset({"val", "valid", "validation"})
 _IMAGE_FOLDERS = frozenset({"images", "image", "slides", "wsi"})
 
-_MASK_NAME = re.compile(r"(?:[_-]evaluation)?[_-](?:tumou?r[_-])?mask(?:[_-]level\d+)?$")
 _CAMELYON16_NAME = re.compile(r"(normal|tumor|test)_\d+$")
 _CAMELYON17_NAME = re.compile(r"(patient_(\d+))_node_(\d+)$")
 #: Patients from this number on are CAMELYON17's test set.
@@ -77,11 +76,6 @@ class Survey:
     layout: LayoutName
     slides: tuple[FoundSlide, ...]
     left_out: tuple[FoundSlide, ...]
-
-
-def annotation_key(path: Path) -> str:
-    """Return what an annotation is called, to compare with slides: ``Tumor_001_Mask.tif`` is ``tumor_001``'s."""
-    return _MASK_NAME.sub("", path.stem.casefold())
 
 
 def survey_folder(root: Path) -> Survey:
@@ -143,8 +137,10 @@ def _folders(path: Path, root: Path) -> tuple[str, ...]:
 
 
 def _is_mask(path: Path, root: Path) -> bool:
-    named = _MASK_NAME.search(path.stem.casefold()) is not None
-    return named or not (_MASK_FOLDERS | _OUTLINE_FOLDERS).isdisjoint(_folders(path, root))
+    folders = _folders(path, root)
+    if not (_MASK_FOLDERS | _OUTLINE_FOLDERS).isdisjoint(folders):
+        return True
+    return is_called_mask(path, folders[-1] if folders else "")
 
 
 def _is_slide(path: Path, root: Path) -> bool:

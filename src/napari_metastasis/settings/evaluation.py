@@ -1,4 +1,4 @@
-"""How detections are scored against the truth."""
+"""How detections are scored against the reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["EvaluationSettings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSettings:
-    """How detections are scored against the truth; the defaults are CAMELYON16's."""
+    """How detections are scored against the reference; the defaults are CAMELYON16's."""
 
     mpp: float = setting(
         0.243,
