@@ -268,10 +268,10 @@ def test_a_slides_own_pixel_size_decides_what_a_target_is(tmp_path, mpp):
     write_square(tmp_path / "a.tif", [], mpp=mpp, side=pixels)
     outline(tmp_path / "a.xml", [(100, 100, side)])
     slide = CohortSlide(name="a", path=tmp_path / "a.tif", annotation=tmp_path / "a.xml")
-    truth = slide_reference(survey_slide(slide), EvaluationSettings(), own_mpp=True)
-    (lesion,) = truth.lesions
-    assert truth.mpp == pytest.approx(mpp)
-    assert truth.downsample == {0.243: 32, 0.486: 16, 1.0: 8}[mpp]
+    reference = slide_reference(survey_slide(slide), EvaluationSettings(), own_mpp=True)
+    (lesion,) = reference.lesions
+    assert reference.mpp == pytest.approx(mpp)
+    assert reference.downsample == {0.243: 32, 0.486: 16, 1.0: 8}[mpp]
     assert lesion.is_target
     # The axis of the ellipse with a square's second moments is 2 / sqrt(3) of its side.
     assert lesion.major_axis_um == pytest.approx((250 + 75) * 2 / np.sqrt(3), rel=0.08)
@@ -286,15 +286,15 @@ def test_masks_and_outlines_tell_the_same_lesions(tmp_path, downsample, scored):
     mask[400 // downsample : 800 // downsample, 200 // downsample : 600 // downsample] = 255
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(mask))
     slide = CohortSlide(name="a", path=tmp_path / "a.tif", annotation=tmp_path / "a.png")
-    truth = slide_reference(survey_slide(slide), EvaluationSettings(tumour_value=255), own_mpp=True)
-    assert truth.downsample == scored
-    (lesion,) = truth.lesions
+    reference = slide_reference(survey_slide(slide), EvaluationSettings(tumour_value=255), own_mpp=True)
+    assert reference.downsample == scored
+    (lesion,) = reference.lesions
     outline(tmp_path / "a.xml", [(200, 400, 400)])
     drawn = slide_reference(
         survey_slide(replace(slide, annotation=tmp_path / "a.xml")), EvaluationSettings(), own_mpp=True
     )
     assert lesion.length_mm == pytest.approx(drawn.lesions[0].length_mm, rel=0.06)
-    hits = truth.lesion_at(np.array([[400.0, 600.0], [190.0, 600.0], [100.0, 600.0]]))
+    hits = reference.lesion_at(np.array([[400.0, 600.0], [190.0, 600.0], [100.0, 600.0]]))
     assert hits.tolist() == [0, 0, -1]
 
 
