@@ -22,7 +22,13 @@ from sklearn.metrics import roc_auc_score
 from napari_metastasis.cohorts.patches import open_patches
 from napari_metastasis.evaluation import evaluate_patches
 from napari_metastasis.models import Model, load_model
-from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import (
+    DEFAULT_MODEL,
+    DetectionSettings,
+    PatchScoringSettings,
+    ScanSettings,
+    TissueSettings,
+)
 from napari_metastasis.slides import open_slide
 from napari_metastasis.storage import atomic_text
 from napari_metastasis.workflows.scan import scan_slide
@@ -66,7 +72,7 @@ def main() -> None:
     valid = open_patches(arguments.data / "pcam_valid.zip")
     figures: dict[str, float] = {}
     for views in (1, 8):
-        report = evaluate_patches(model, valid, views=views, device="cpu")
+        report = evaluate_patches(model, valid, PatchScoringSettings(), views=views, device="cpu")
         figures[f"patches, AUC, {views} view(s)"] = round(report.auc.value, 4)
         figures[f"patches, AUC, {views} view(s), low"] = round(report.auc.low, 4)
         figures[f"patches, AUC, {views} view(s), high"] = round(report.auc.high, 4)

@@ -7,7 +7,7 @@ built from that metadata, so that a default, its range and its explanation are w
 from __future__ import annotations
 
 from napari_metastasis.settings._core import Setting, check, setting_of
-from napari_metastasis.settings.evaluation import EvaluationSettings
+from napari_metastasis.settings.evaluation import EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
 from napari_metastasis.settings.refine import NOT_REFINED, RefineSettings
@@ -31,6 +31,7 @@ __all__ = [
     "MiningSettings",
     "NetworkSettings",
     "PatchSampleSettings",
+    "PatchScoringSettings",
     "PyramidSettings",
     "RefineSettings",
     "SamplingSettings",
