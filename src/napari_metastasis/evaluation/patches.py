@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from napari_metastasis.cohorts.patches import PatchSource
 from napari_metastasis.errors import PatchDatasetError
-from napari_metastasis.evaluation.binary import BinaryReport, binary_report, calibration_error
-from napari_metastasis.evaluation.classification import Estimate
-from napari_metastasis.evaluation.resampling import Resamples, estimate
+from napari_metastasis.evaluation.classification import BinaryReport, binary_report, calibration_error
+from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
 from napari_metastasis.settings import PatchScoringSettings
 
 if TYPE_CHECKING:

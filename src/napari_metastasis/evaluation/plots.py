@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_metastasis.errors import MissingDependencyError
-from napari_metastasis.evaluation.binary import precision_recall_points, roc_points
+from napari_metastasis.evaluation.classification import precision_recall_points, roc_points
 from napari_metastasis.evaluation.scoring import DetectionReport
 
 if TYPE_CHECKING:

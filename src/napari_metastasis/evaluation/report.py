@@ -9,9 +9,9 @@ from pathlib import Path
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError
-from napari_metastasis.evaluation.classification import Estimate
 from napari_metastasis.evaluation.plots import draw_curves, require_report_extra
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE
+from napari_metastasis.evaluation.resampling import Estimate
 from napari_metastasis.evaluation.scoring import DetectionReport
 from napari_metastasis.storage import atomic_text, storage_errors
 

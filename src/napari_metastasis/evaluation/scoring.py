@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import EvaluationError
-from napari_metastasis.evaluation.binary import BinaryReport, binary_report
-from napari_metastasis.evaluation.classification import Estimate
+from napari_metastasis.evaluation.classification import BinaryReport, binary_report
 from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
 from napari_metastasis.evaluation.matching import SlideOutcome
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE, is_camelyon16_test
-from napari_metastasis.evaluation.resampling import Resamples
+from napari_metastasis.evaluation.resampling import Estimate, Resamples
 from napari_metastasis.evaluation.sizes import SizeFigures, sensitivity_by_size
 from napari_metastasis.settings import EvaluationSettings
 

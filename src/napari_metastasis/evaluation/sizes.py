@@ -9,9 +9,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_metastasis.evaluation.classification import Estimate
 from napari_metastasis.evaluation.matching import SlideOutcome
-from napari_metastasis.evaluation.resampling import Resamples, estimate
+from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
 from napari_metastasis.lesions.measure import SizeClass
 
 __all__ = ["SizeFigures", "sensitivity_by_size"]
