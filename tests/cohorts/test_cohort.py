@@ -276,6 +276,16 @@ def test_two_challenges_in_one_folder_are_refused(tmp_path):
         read(tmp_path)
 
 
+def test_masks_are_told_from_slides_by_name_or_folder(tmp_path):
+    touch(tmp_path, "WSI_and_masks/tumor_001.tif", "WSI_and_masks/tumor_001_mask.tif")
+    touch(tmp_path, "WSI_and_masks/tumor_002.tif", "tumor_masks/tumor_002.tif")
+    slides = by_name(read(tmp_path))
+    assert {name: slide.annotation.relative_to(tmp_path).as_posix() for name, slide in slides.items()} == {
+        "tumor_001": "WSI_and_masks/tumor_001_mask.tif",
+        "tumor_002": "tumor_masks/tumor_002.tif",
+    }
+
+
 def test_images_and_masks(tmp_path):
     touch(tmp_path, "Images/a.jpg", "Images/b.png", "Masks/a.png", "Masks/B_mask.tif", "preview.png", "notes.json")
     cohort = read(tmp_path, mpp=0.7)

@@ -53,6 +53,9 @@ def test_header_and_reference(annotated, kind, reference):
 def test_an_annotation_that_nobody_asked_for_is_not_read(annotated):
     survey = survey_slide(annotated["outlines"], reads=lambda path: path.suffix == ".png")
     assert survey.areas is None
+    # It is not taken for a normal slide.
+    with pytest.raises(AnnotationError, match=r"expected .*a\.xml to be read, got a look at a\.tif alone; survey"):
+        survey.reference(1)
     assert survey_slide(annotated["mask"], reads=lambda path: path.suffix == ".png").mask is not None
 
 

@@ -322,6 +322,17 @@ def test_a_mask_of_level_0_without_a_pyramid_is_no_mask_of_level_5(folders):
     assert "--mask-downsample" in left_out.why
 
 
+def test_tumour_between_the_pixels_of_a_mask_makes_a_tumour_slide_without_lesions(folders):
+    found, reference = folders
+    level0 = np.zeros((1920, 2240), np.uint8)
+    level0[705:715, 705:715] = 255
+    with tifffile.TiffWriter(reference / "masks" / "Tumor_002_Mask.tif") as file:
+        for step in (1, 32):
+            file.write(level0[::step, ::step], tile=(64, 64), metadata=None, subfiletype=int(step > 1))
+    slide = score_folders(found, reference, QUICK).to_json()["slides"]["tumor_002"]
+    assert (slide["tumour"], slide["lesions"], slide["false_positives"]) == (True, 0, 1)
+
+
 def test_slides_that_camelyon16_does_not_score_are_left_out_with_a_note(folders):
     found, reference = folders
     (found / "Test_049.csv").write_text("0.9,1,1\n")

@@ -53,8 +53,8 @@ class SlideSurvey:
     header
         Of its file, or why that could not be read.
     areas
-        Its outlines or its closed mask, or why they could not be read; ``None`` where it has no annotation, or nobody
-        asked for it.
+        Its outlines or its closed mask, or why they could not be read; ``None`` where it has no annotation, or only
+        the header was asked for.
     """
 
     slide: CohortSlide
@@ -73,9 +73,14 @@ class SlideSurvey:
         return self.header
 
     def annotated(self) -> Areas | None:
-        """Return the areas, or raise what was raised when they were read."""
+        """Return the areas, ``None`` for a slide without annotation, or raise what was raised when they were read."""
         if isinstance(self.areas, AnnotationError):
             raise self.areas
+        if self.areas is None and self.slide.annotation is not None:
+            raise AnnotationError(
+                f"expected {self.slide.annotation} to be read, got a look at {self.slide.path.name} alone; survey the "
+                "slide with its annotation"
+            )
         return self.areas
 
     def reference(self, tumour_value: int) -> TumourReference:
@@ -106,7 +111,7 @@ class SlideSurvey:
         return read_points(self.slide.annotation, shift=geojson_corner(self.opened().bounds))
 
 
-def survey_slide(slide: CohortSlide, *, reads: Callable[[Path], bool] = Path.is_file) -> SlideSurvey:
+def survey_slide(slide: CohortSlide, *, reads: Callable[[Path], bool] | None = None) -> SlideSurvey:
     """Look at a slide; what fails is kept in the survey.
 
     Parameters
@@ -114,7 +119,7 @@ def survey_slide(slide: CohortSlide, *, reads: Callable[[Path], bool] = Path.is_
     slide
         Of a cohort.
     reads
-        Says whether an annotation file is read: by default one that is there.
+        Says whether an annotation file is read; all are by default.
     """
     header: SlideHeader | MetastasisError
     try:
@@ -122,7 +127,7 @@ def survey_slide(slide: CohortSlide, *, reads: Callable[[Path], bool] = Path.is_
             header = SlideHeader(opened.fingerprint, opened.size, opened.bounds, opened.mpp)
     except MetastasisError as error:
         header = error
-    if slide.annotation is None or not reads(slide.annotation):
+    if slide.annotation is None or (reads is not None and not reads(slide.annotation)):
         return SlideSurvey(slide, header)
     corner = geojson_corner(header.bounds if isinstance(header, SlideHeader) else None)
     try:
@@ -140,7 +145,7 @@ def survey_slides(
     slides: Iterable[CohortSlide],
     *,
     threads: int,
-    reads: Callable[[Path], bool] = Path.is_file,
+    reads: Callable[[Path], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[CohortSlide, SlideSurvey]:
     """Look at slides, each once.
