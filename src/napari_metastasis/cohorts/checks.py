@@ -103,14 +103,14 @@ def check_split(cohort: Cohort, split: Split, surveys: Mapping[CohortSlide, Slid
     problems = []
     for slide in cohort.of(split):
         twin = same.get(prints[slide])
-        kin = None if slide.patient is None else patients.get(slide.patient)
+        same_patient = None if slide.patient is None else patients.get(slide.patient)
         if twin is not None:
             message = f"expected a slide of no other split, got the same one in {twin.split} ({twin.path}); keep one"
             problems.append(CohortProblem(slide.name, message))
-        elif kin is not None:
+        elif same_patient is not None:
             message = (
-                f"expected all slides of patient {slide.patient} in one split, got {kin.name} in {kin.split}; "
-                "move them together"
+                f"expected all slides of patient {slide.patient} in one split, got {same_patient.name} in "
+                f"{same_patient.split}; move them together"
             )
             problems.append(CohortProblem(slide.name, message))
     return tuple(problems)

@@ -164,7 +164,7 @@ def score_folders(
     settings
         How to score.
     progress
-        Told (done, total) after every slide.
+        Called with (done, total) after every slide.
 
     Raises
     ------

@@ -128,7 +128,7 @@ def match_slide(detections: SlideDetections, reference: SlideReference) -> Slide
 
 
 def _check_extent(detections: SlideDetections, reference: SlideReference) -> None:
-    """Refuse detections off the slide: the mask is of another level, or the places are not level-0 pixels."""
+    """Refuse detections off the slide: the mask is of another level, or the locations are not level-0 pixels."""
     if reference.extent is None or not len(detections):
         return
     width, height = reference.extent
@@ -137,5 +137,5 @@ def _check_extent(detections: SlideDetections, reference: SlideReference) -> Non
         x, y = detections.points[off][0]
         raise EvaluationError(
             f"expected detections on {reference.slide}, which is {width:g} x {height:g} px, got one at ({x:g}, {y:g}); "
-            "check the mask's downsample, and that places are level-0 pixels"
+            "check the mask's downsample, and that locations are level-0 pixels"
         )

@@ -69,7 +69,7 @@ def patch_probabilities(
     device
         Where the network runs.
     progress
-        Told (done, total) after every batch.
+        Called with (done, total) after every batch.
 
     Raises
     ------

@@ -103,7 +103,7 @@ class SlideReference:
         return sum(lesion.is_target for lesion in self.lesions)
 
     def lesion_at(self, points: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Return which lesion each place hits, -1 for none.
+        """Return which lesion each location hits, -1 for none.
 
         Parameters
         ----------
@@ -267,8 +267,8 @@ def _lesions(tumour: Mask, corner: tuple[int, int], settings: EvaluationSettings
         mask = _filled(own)
         labels[window][mask] = number
         y, x = window[0].start, window[1].start
-        place = Region(corner[0] + left + x, corner[1] + top + y, mask.shape[1], mask.shape[0])
-        yield _measured(mask, mask & tumour[window], place, settings)
+        at = Region(corner[0] + left + x, corner[1] + top + y, mask.shape[1], mask.shape[0])
+        yield _measured(mask, mask & tumour[window], at, settings)
 
 
 def _grown(tumour: Mask, radius: float) -> Mask:

@@ -142,7 +142,7 @@ class DetectionReport:
         values["left_out"] = [asdict(one) for one in self.left_out]
         values["settings"] = asdict(self.settings)
         if len(self.scales) > 1:
-            # Those of the settings were nobody's: each slide states its own.
+            # Each slide states its own; those of the settings were not used.
             del values["settings"]["mpp"], values["settings"]["downsample"]
         else:
             values["settings"]["mpp"], values["settings"]["downsample"] = self.scales[0]
