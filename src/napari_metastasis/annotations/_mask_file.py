@@ -119,7 +119,7 @@ class MaskFile:
         self.close()
 
     def __del__(self) -> None:
-        # Batches hold references, and nobody closes them; the attribute is missing where the file did not open.
+        # Truths are held by streams, which nobody closes; the attribute is missing where the file did not open.
         if getattr(self, "_opened", None) is not None:
             self.close()
 

@@ -52,7 +52,7 @@ class _TiffReader:
     """A TIFF mask, tile by tile."""
 
     def __init__(self, path: Path) -> None:
-        # Held open: reading a region must not cost the parsing of a pyramid's directories.
+        # Held open: reading a place must not cost the parsing of a pyramid's directories.
         self._file = tifffile.TiffFile(path)
         self._lock = threading.Lock()
         self._pages = _pyramid(self._file)
@@ -72,11 +72,11 @@ class _TiffReader:
         result = np.zeros(region.size.shape, dtype=np.uint8)
         for row in range(region.y // height, -(-region.bottom // height)):
             for column in range(region.x // width, -(-region.right // width)):
-                box = Region(column * width, row * height, width, height)
-                part = box.intersection(region)
+                place = Region(column * width, row * height, width, height)
+                part = place.intersection(region)
                 tile = self._tile(level, page, row * columns + column)
                 if tile is not None:
-                    result[part.shifted(-region.x, -region.y).slices] = tile[part.shifted(-box.x, -box.y).slices]
+                    result[part.shifted(-region.x, -region.y).slices] = tile[part.shifted(-place.x, -place.y).slices]
         return result
 
     def _tile(self, level: int, page: Any, index: int) -> Values | None:
