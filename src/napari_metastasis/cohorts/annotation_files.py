@@ -108,7 +108,7 @@ def open_masks(annotations: Iterable[Path | None]) -> Iterator[MaskFile]:
         yield mask
 
 
-def tumour_value_in(masks: Iterable[MaskFile]) -> int:
+def tumour_value_in(masks: Iterable[MaskFile | None]) -> int:
     """Return the value that means tumour in a set of masks: one alone may hold only normal tissue.
 
     Masks that cannot be read have no say here; who needs them says so. Each is closed.
@@ -119,7 +119,7 @@ def tumour_value_in(masks: Iterable[MaskFile]) -> int:
         If a mask's values do not say which one is tumour.
     """
     values: dict[str, frozenset[int]] = {}
-    for mask in masks:
+    for mask in filter(None, masks):
         with suppress(AnnotationError), mask:
             values[str(mask.path)] = mask.values()
     return detect_tumour_value(values)

@@ -14,7 +14,6 @@ from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, Split
 from napari_metastasis.cohorts.reference import OutlineReference, TumourReference
 from napari_metastasis.cohorts.survey import SlideHeader, SlideSurvey
 from napari_metastasis.errors import AnnotationError, MetastasisError, MissingPixelSizeError
-from napari_metastasis.geometry import Size
 
 __all__ = ["CohortProblem", "check_cohort", "check_split"]
 
@@ -50,14 +49,10 @@ class CohortProblem:
 class _Report:
     """What was seen of one slide."""
 
-    survey: SlideSurvey
+    slide: CohortSlide
+    opened: bool
     messages: tuple[str, ...]
     tumour: bool = False
-
-    @property
-    def slide(self) -> CohortSlide:
-        """Return the slide."""
-        return self.survey.slide
 
 
 def check_cohort(
@@ -76,7 +71,7 @@ def check_cohort(
     """
     own = [surveys[slide] for slide in cohort.slides]
     unclear = {} if tumour_value else {one.slide: fault for one in own if (fault := _unclear(one))}
-    value = tumour_value or tumour_value_in(one.mask for one in own if one.mask and one.slide not in unclear)
+    value = tumour_value or tumour_value_in(one.mask for one in own if one.slide not in unclear)
     reports = [_check_slide(one, cohort, value, unclear.get(one.slide, "")) for one in own]
     of_slides = (CohortProblem(one.slide.name, message, of_files=True) for one in reports for message in one.messages)
     return (*of_slides, *_repeated(own), *_shared_patients(cohort.slides), *_empty_classes(cohort, reports))
@@ -135,7 +130,7 @@ def _unclear(survey: SlideSurvey) -> str:
 
 def _check_slide(survey: SlideSurvey, cohort: Cohort, tumour_value: int, unclear: str) -> _Report:
     """Return what is wrong with a slide, and whether tumour is annotated on it."""
-    slide, messages = survey.slide, []
+    slide, opened, messages = survey.slide, isinstance(survey.header, SlideHeader), []
     if slide.annotation is None:
         if not cohort.may_lack_outlines and (slide.tumour or cohort.layout == "images-and-masks"):
             what = "an annotation of a tumour slide" if slide.tumour else f"a mask named like {slide.path.name}"
@@ -152,17 +147,17 @@ def _check_slide(survey: SlideSurvey, cohort: Cohort, tumour_value: int, unclear
     elif isinstance(survey.header, MetastasisError):
         messages.append(str(survey.header))
     if messages or slide.annotation is None:
-        return _Report(survey, tuple(messages))
+        return _Report(slide, opened, tuple(messages))
     try:
         reference = survey.reference(tumour_value)
     except MetastasisError as error:
-        return _Report(survey, (str(error),))
-    return _Report(survey, tuple(_doubts(survey, reference, survey.opened().size)), tumour=not reference.none)
+        return _Report(slide, opened, (str(error),))
+    return _Report(slide, opened, tuple(_doubts(survey, reference)), tumour=not reference.none)
 
 
-def _doubts(survey: SlideSurvey, reference: TumourReference, size: Size) -> Iterator[str]:
+def _doubts(survey: SlideSurvey, reference: TumourReference) -> Iterator[str]:
     """Yield what in an annotation cannot be meant."""
-    slide = survey.slide
+    slide, size = survey.slide, survey.opened().size
     if isinstance(reference, OutlineReference) and not reference.none:
         low, high = reference.index.bounds()
         slack = _EDGE_SHARE * max(size.width, size.height)
@@ -223,7 +218,7 @@ def _empty_classes(cohort: Cohort, reports: list[_Report]) -> Iterator[CohortPro
         if not of_split and split == "validation":
             continue
         tumour = sum(report.tumour for report in of_split)
-        normal = sum(isinstance(one.survey.header, SlideHeader) and one.slide.shows_normal for one in of_split)
+        normal = sum(report.opened and report.slide.shows_normal for report in of_split)
         for count, what, remedy in (
             (tumour, "with annotated tumour", "add one with its annotation"),
             (normal, "with tissue known to be normal", "add one without tumour, or one that is annotated exhaustively"),

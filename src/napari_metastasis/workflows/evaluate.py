@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_metastasis.annotations import MaskFile
 from napari_metastasis.cohorts.annotation_files import is_mask, tumour_value_in
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED
 from napari_metastasis.cohorts.checks import check_cohort, check_split
@@ -125,8 +124,9 @@ def evaluate_cohort(
     """
     slides, left_out = _choose(cohort, split, how.scoring)
     surveys = _surveyed(cohort, slides, how.scoring, bar, should_stop)
-    scoring = replace(how.scoring, tumour_value=how.scoring.tumour_value or tumour_value_in(_masks(surveys)))
-    faults = _faults(cohort, slides, split, surveys, scoring.tumour_value)
+    value = how.scoring.tumour_value or tumour_value_in(survey.mask for survey in surveys.values())
+    scoring = replace(how.scoring, tumour_value=value)
+    faults = _faults(cohort, slides, split, surveys, value)
     references: dict[str, SlideReference] = {}
     with bar("Reading the reference") as progress:
         for done, slide in enumerate(slides, 1):
@@ -213,26 +213,20 @@ def _surveyed(
     should_stop: Callable[[], bool],
 ) -> dict[CohortSlide, SlideSurvey]:
     """Look at every slide of the cohort once; only those that are measured on need their outlines."""
-    threads = SlideSettings().threads
-    rest = [slide for slide in cohort.slides if slide not in set(slides)]
-    # The masks of all splits say together what tumour is, unless somebody stated it.
-    reads = (lambda _: False) if scoring.tumour_value else is_mask
+    own = {slide.annotation for slide in slides}
 
-    def stoppable(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    def reads(annotation: Path) -> bool:
+        # The masks of all splits say together what tumour is, unless somebody stated it.
+        return annotation in own or (is_mask(annotation) and not scoring.tumour_value)
+
+    with bar("Looking at the slides") as progress:
+
         def report(done: int, total: int) -> None:
             _stop_if(should_stop)
             in_parts(progress)(done, total)
 
-        return report
-
-    with bar("Comparing the splits") as progress:
-        surveys = survey_slides(rest, threads=threads, reads=reads, progress=stoppable(progress))
-    with bar("Checking the slides") as progress:
-        return surveys | survey_slides(slides, threads=threads, progress=stoppable(progress))
-
-
-def _masks(surveys: Mapping[CohortSlide, SlideSurvey]) -> Iterator[MaskFile]:
-    return (survey.mask for survey in surveys.values() if survey.mask is not None)
+        every = [*slides, *cohort.slides]
+        return survey_slides(every, threads=SlideSettings().threads, reads=reads, progress=report)
 
 
 def _faults(
