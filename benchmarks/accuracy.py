@@ -14,17 +14,18 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from model_scan import scan_with
 from mosaic import write_mosaic
 from numpy.typing import NDArray
+from pixels import pixel_probabilities
 from sklearn.metrics import roc_auc_score
 
 from napari_metastasis.cohorts.patches import open_patches
-from napari_metastasis.evaluation import evaluate_patches, pixel_probabilities
-from napari_metastasis.models import Detector, load_model
-from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
-from napari_metastasis.slides import open_slide
+from napari_metastasis.evaluation import evaluate_patches
+from napari_metastasis.models import Detector, load_detector
+from napari_metastasis.settings import DEFAULT_MODEL, PatchScoringSettings, ScanSettings
 from napari_metastasis.storage import atomic_text
-from napari_metastasis.workflows.scan import scan_slide
+from napari_metastasis.workflows.scan import ScanJob
 
 
 def region_pixels(
@@ -34,14 +35,7 @@ def region_pixels(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "regions.tif"
         mosaic = write_mosaic(regions, path, mpp=mpp)
-        with open_slide(path) as slide:
-            result = scan_slide(
-                slide,
-                model,
-                scan=ScanSettings(augment_views=views),
-                tissue=TissueSettings(),
-                detection=DetectionSettings(),
-            )
+        result = scan_with(model, ScanJob(slide=path, scan=ScanSettings(augment_views=views)))
     scores = [pixel_probabilities(result.probabilities, result.frame, place).ravel() for place in mosaic.places]
     return [mask.ravel() for mask in mosaic.masks], scores
 
@@ -61,11 +55,11 @@ def main() -> None:
     parser.add_argument("--card", type=Path)
     parser.add_argument("--trained-on-regions", action="store_true", help="leave the regions out: they tell nothing")
     arguments = parser.parse_args()
-    model = load_model(arguments.model)
+    model = load_detector(arguments.model)
     valid = open_patches(arguments.data / "pcam_valid.zip")
     figures: dict[str, float] = {}
     for views in (1, 8):
-        report = evaluate_patches(model, valid, views=views, device="cpu")
+        report = evaluate_patches(model, valid, PatchScoringSettings(), views=views, device="cpu")
         figures[f"patches, AUC, {views} view(s)"] = round(report.auc.value, 4)
         figures[f"patches, AUC, {views} view(s), low"] = round(report.auc.low, 4)
         figures[f"patches, AUC, {views} view(s), high"] = round(report.auc.high, 4)

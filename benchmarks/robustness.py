@@ -10,11 +10,12 @@ import argparse
 import json
 from pathlib import Path
 
+from shifts import SHIFTS, ShiftedPatches
+
 from napari_metastasis.cohorts.patches import open_patches
 from napari_metastasis.evaluation import evaluate_patches
-from napari_metastasis.evaluation.shifts import SHIFTS, ShiftedPatches
 from napari_metastasis.models import load_model
-from napari_metastasis.settings import DEFAULT_MODEL
+from napari_metastasis.settings import DEFAULT_MODEL, PatchScoringSettings
 
 
 def main() -> None:
@@ -30,7 +31,11 @@ def main() -> None:
     figures = {}
     for name in SHIFTS:
         report = evaluate_patches(
-            model, ShiftedPatches(source, name, arguments.seed), views=arguments.views, device="cpu"
+            model,
+            ShiftedPatches(source, name, arguments.seed),
+            PatchScoringSettings(),
+            views=arguments.views,
+            device="cpu",
         )
         figures[name] = [round(value, 4) for value in (report.auc.value, *report.auc.ci95)]
         if not arguments.json:

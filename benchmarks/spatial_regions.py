@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from mosaic import read_mask
 from numpy.typing import NDArray
+from pixels import pixel_probabilities
 from refiner_variants import (
     AVERAGED,
     AVERAGING,
@@ -36,7 +37,6 @@ from refiner_variants import (
 from region_folds import FOLDS, MPP, write_cohort
 
 from napari_metastasis.cohorts.cohort import read_cohort
-from napari_metastasis.evaluation import pixel_probabilities
 from napari_metastasis.evaluation.resampling import estimate
 from napari_metastasis.geometry import Region
 from napari_metastasis.models import Detector, Refiner, SpatialNetwork, load_model

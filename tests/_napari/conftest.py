@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from disc_phantom import DiscPhantom, disc_slide
 from napari import Viewer
 from pytestqt.qtbot import QtBot
 
@@ -15,7 +16,6 @@ from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.geometry import Point, Size
 from napari_metastasis.models import ModelSpec, build_network, save_model
-from napari_metastasis.synthetic.phantoms import DiscPhantom, disc_slide
 
 ARCHITECTURE = "scannet-small"
 MODEL_MPP = 0.972

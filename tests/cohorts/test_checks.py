@@ -12,6 +12,7 @@ from cohort_files import write_mask, write_outline, write_slide
 
 from napari_metastasis.cohorts.checks import check_cohort, check_split
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, read_cohort
+from napari_metastasis.cohorts.survey import survey_slides
 from napari_metastasis.slides import write_pyramid
 
 MPP, DISC_UM, RADIUS_UM = 0.972, (150.0, 100.0), 40.0
@@ -38,33 +39,40 @@ def with_first(cohort, **changes):
     return replace(cohort, slides=(replace(cohort.slides[0], **changes), *cohort.slides[1:]))
 
 
+def check(cohort, **options):
+    return check_cohort(cohort, survey_slides(cohort.slides, threads=2), **options)
+
+
 def problems(cohort):
-    return [str(problem) for problem in check_cohort(cohort, threads=2)]
+    return [str(problem) for problem in check(cohort)]
+
+
+def leaks(cohort):
+    return check_split(cohort, "test", survey_slides(cohort.slides, threads=2, reads=lambda _: False))
 
 
 def test_nothing_is_wrong_with_a_good_cohort(good):
     told = []
-    assert check_cohort(good, threads=1, progress=lambda done, total: told.append((done, total))) == ()
+    surveys = survey_slides(good.slides, threads=1, progress=lambda done, total: told.append((done, total)))
+    assert check_cohort(good, surveys) == ()
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_a_split_shares_no_slide_and_no_patient_with_another(good, tmp_path):
-    told = []
-    assert check_split(good, "test", threads=1, progress=lambda done, total: told.append((done, total))) == ()
-    assert told[-1] == (4, 4)
+    assert leaks(good) == ()
     # Under another name, in another folder.
     copied = tmp_path / "copy" / "other.tif"
     copied.parent.mkdir()
     shutil.copy(good.slides[0].path, copied)
     leaking = replace(good, slides=(*good.slides, CohortSlide(name="other", path=copied, split="test")))
-    (problem,) = check_split(leaking, "test", threads=2)
+    (problem,) = leaks(leaking)
     assert str(problem).startswith("other: expected a slide of no other split, got the same one in train")
     kin = replace(good, slides=tuple(replace(slide, patient="p") for slide in good.slides[1:3]))
-    (problem,) = check_split(kin, "test", threads=2)
+    (problem,) = leaks(kin)
     assert "patient p in one split, got train_normal in train" in str(problem)
     # Nor is one that cannot be opened let through.
     gone = replace(good.slides[0], path=tmp_path / "gone.tif")
-    (problem,) = check_split(replace(good, slides=(gone, replace(gone, split="test"))), "test", threads=1)
+    (problem,) = leaks(replace(good, slides=(gone, replace(gone, split="test"))))
     assert "keep one" in str(problem)
 
 
@@ -208,7 +216,7 @@ def test_real_regions_and_their_jpeg_masks(shared_data):
     cohort = read_cohort(shared_data / "regions", validation_share=0.2, seed=1, mpp=0.7)
     assert len(cohort.slides) == 30
     assert len(cohort.of("validation")) == 6
-    assert check_cohort(cohort, threads=1) == ()
+    assert check(cohort) == ()
 
 
 def test_a_tumour_value_that_is_stated_is_believed(good, tmp_path):
@@ -219,7 +227,7 @@ def test_a_tumour_value_that_is_stated_is_believed(good, tmp_path):
     size = Size(round(300 / MPP), round(200 / MPP))
     write_mask(mask, size, DISC_UM, RADIUS_UM, MPP, values=(0, 3))
     odd = with_first(good, annotation=mask)
-    assert [str(problem) for problem in check_cohort(odd, threads=1, tumour_value=3)] == []
+    assert [str(problem) for problem in check(odd, tumour_value=3)] == []
     only(odd, "train_tumour: expected masks in which tumour is 255, 2 or 1", f"got the values 3 in {mask}; say which")
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from cohort_files import touch
 
+from napari_metastasis.cohorts.annotation_files import annotation_key
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
 from napari_metastasis.cohorts.cohort import CohortSlide, read_cohort, write_cohort
-from napari_metastasis.cohorts.layouts import annotation_key
 from napari_metastasis.errors import CohortError
 
 
@@ -274,6 +274,16 @@ def test_two_challenges_in_one_folder_are_refused(tmp_path):
     touch(tmp_path, "16/tumor_001.tif", "17/patient_000_node_0.tif")
     with pytest.raises(CohortError, match="got CAMELYON16 and CAMELYON17; choose"):
         read(tmp_path)
+
+
+def test_masks_are_told_from_slides_by_name_or_folder(tmp_path):
+    touch(tmp_path, "WSI_and_masks/tumor_001.tif", "WSI_and_masks/tumor_001_mask.tif")
+    touch(tmp_path, "WSI_and_masks/tumor_002.tif", "tumor_masks/tumor_002.tif")
+    slides = by_name(read(tmp_path))
+    assert {name: slide.annotation.relative_to(tmp_path).as_posix() for name, slide in slides.items()} == {
+        "tumor_001": "WSI_and_masks/tumor_001_mask.tif",
+        "tumor_002": "tumor_masks/tumor_002.tif",
+    }
 
 
 def test_images_and_masks(tmp_path):

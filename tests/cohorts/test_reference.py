@@ -80,11 +80,11 @@ def test_coarse_cells_of_outlines_never_miss_tumour_and_full_ones_hold_nothing_e
     check_coarse(OutlineReference(outlines), frame, cell_px)
 
 
-def check_coarse(truth, frame, cell_px):
+def check_coarse(reference, frame, cell_px):
     grid = grid_of(frame, cell_px)
-    coarse = truth.over_cells(grid)
+    coarse = reference.over_cells(grid)
     rows, columns = grid.cells.shape
-    drawn = truth.over(frame, Region(0, 0, columns * cell_px, rows * cell_px))
+    drawn = reference.over(frame, Region(0, 0, columns * cell_px, rows * cell_px))
     cells = drawn.reshape(rows, cell_px, columns, cell_px)
     assert not (cells.any(axis=(1, 3)) & ~coarse.may_hold).any()
     assert not (coarse.full & ~cells.all(axis=(1, 3))).any()
@@ -115,7 +115,7 @@ def test_coarse_cells_bear_outlines_at_the_border_and_far_beyond_it():
 def test_a_mask_answers_by_the_pixel_under_each_centre(tmp_path, downsample, suffix, scale, pyramid):
     path = tmp_path / f"mask{suffix}"
     mask = write_mask(path, SLIDE, DISC_UM, RADIUS_UM, 0.486, downsample=downsample, pyramid=pyramid)
-    truth = pickle.loads(pickle.dumps(MaskReference(MaskFile(path), slide=SLIDE, tumour_value=1)))
+    reference = pickle.loads(pickle.dumps(MaskReference(MaskFile(path), slide=SLIDE, tumour_value=1)))
     frame = ModelFrame(scale=scale, mpp=0.486, size=Size(round(SLIDE.width / scale), round(SLIDE.height / scale)))
     for window in (Region(int(560 / scale), int(400 / scale), 60, 50), Region(-10, -7, 30, 20), Region(5000, 9, 4, 4)):
         expected = np.zeros(window.size.shape, bool)
@@ -124,8 +124,8 @@ def test_a_mask_answers_by_the_pixel_under_each_centre(tmp_path, downsample, suf
             y = int(np.floor((window.y + row + 0.5) * scale / downsample))
             if 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]:
                 expected[row, column] = mask[y, x] == 255
-        np.testing.assert_array_equal(truth.over(frame, window), expected)
-    coarse = check_coarse(truth, frame, round(32 / scale))
+        np.testing.assert_array_equal(reference.over(frame, window), expected)
+    coarse = check_coarse(reference, frame, round(32 / scale))
     assert coarse.may_hold.any()
     assert not coarse.may_hold.all()
     assert coarse.full.any()
@@ -135,8 +135,8 @@ def test_a_tumour_of_one_pixel_is_seen_in_the_coarse_cells(tmp_path):
     path = tmp_path / "mask.tif"
     write_mask(path, SLIDE, (300.1, 220.1), 0.4, 0.486)
     frame = ModelFrame(scale=2.0, mpp=0.486, size=Size(700, 550))
-    truth = MaskReference(MaskFile(path), slide=SLIDE, tumour_value=1)
-    assert truth.over_cells(grid_of(frame, 33)).may_hold.sum() == 1
+    reference = MaskReference(MaskFile(path), slide=SLIDE, tumour_value=1)
+    assert reference.over_cells(grid_of(frame, 33)).may_hold.sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -208,20 +208,20 @@ def test_geojson_counts_from_the_bounds(tmp_path):
     geometry = {"type": "Polygon", "coordinates": [ring]}
     feature = {"type": "Feature", "geometry": geometry, "properties": {"classification": "Tumor"}}
     (tmp_path / "a.geojson").write_text(json.dumps([feature]))
-    truth = open_reference(tmp_path / "a.geojson", slide=SLIDE, bounds=Region(100, 200, 800, 800), tumour_value=1)
+    reference = open_reference(tmp_path / "a.geojson", slide=SLIDE, bounds=Region(100, 200, 800, 800), tumour_value=1)
     frame = ModelFrame(scale=1.0, mpp=0.5, size=SLIDE)
-    found = truth.over(frame, Region(0, 0, 300, 300))
+    found = reference.over(frame, Region(0, 0, 300, 300))
     rows, columns = np.nonzero(found)
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (110, 159, 210, 239)
 
 
 def test_a_slide_without_annotation_has_no_tumour():
-    truth = open_reference(None, slide=SLIDE, bounds=None, tumour_value=1)
-    assert isinstance(truth, NoTumour)
+    reference = open_reference(None, slide=SLIDE, bounds=None, tumour_value=1)
+    assert isinstance(reference, NoTumour)
     frame = ModelFrame(scale=1.0, mpp=0.5, size=SLIDE)
-    assert truth.none
-    assert not truth.over(frame, Region(0, 0, 30, 20)).any()
-    assert not truth.over_cells(grid_of(frame, 33)).may_hold.any()
+    assert reference.none
+    assert not reference.over(frame, Region(0, 0, 30, 20)).any()
+    assert not reference.over_cells(grid_of(frame, 33)).may_hold.any()
 
 
 def test_outlines_and_masks_of_one_disc_agree(tmp_path):
@@ -242,19 +242,19 @@ def test_outlines_and_masks_of_one_disc_agree(tmp_path):
 def test_real_outlines_at_their_rims_are_what_drawing_them_gives(shared_data):
     outlines = read_asap_xml(shared_data / "froc_case" / "Tumor_016.xml").tumour
     frame = ModelFrame(scale=4.0, mpp=0.243, size=Size(24_000, 55_000))
-    truth = OutlineReference(outlines)
+    reference = OutlineReference(outlines)
     rng = np.random.default_rng(0)
     corners = np.concatenate([area.exterior for area in outlines]) / frame.scale
     seen = set()
     for x, y in rng.permutation(corners)[:25] - rng.uniform(0, 40, (25, 2)):
         window = Region(int(x), int(y), 40, 40)
-        found = truth.over(frame, window)
+        found = reference.over(frame, window)
         np.testing.assert_array_equal(found, rasterize(outlines, frame, window))
         seen.add(bool(found.any()) + bool(found.all()))
     assert 1 in seen
     # The coarse cells hold the level-5 mask that the organisers' tools made of the same outlines.
     grid = grid_of(frame, 32)
-    coarse = truth.over_cells(grid)
+    coarse = reference.over_cells(grid)
     with MaskFile(shared_data / "froc_case" / "Tumor_016_mask_level5.png") as file:
         mask = file.read(Region(0, 0, grid.cells.width * 4, grid.cells.height * 4)) == 255
     cells = mask.reshape(grid.cells.height, 4, grid.cells.width, 4)

@@ -100,15 +100,16 @@ def test_nothing_is_overwritten(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_without_plotting_the_extra_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
+def test_without_what_makes_the_page_the_extra_is_named(tmp_path, monkeypatch, missing):
     real = builtins.__import__
 
     def refuse(name, *rest, **more):
-        if name.startswith("matplotlib"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name="matplotlib")
+        if name.startswith(missing):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=missing)
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(MissingDependencyError, match=r"expected matplotlib .*napari-metastasis\[evaluate\]"):
+    with pytest.raises(MissingDependencyError, match=rf"expected {missing} .*napari-metastasis\[evaluate\]"):
         write_report(score_slides(random_outcomes(2), QUICK), tmp_path / "report")
     assert not (tmp_path / "report").exists()

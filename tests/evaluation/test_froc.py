@@ -188,16 +188,16 @@ def test_monai_counts_the_same_hits_and_false_positives():
     rng = np.random.default_rng(8)
     mask = np.zeros((120, 160), bool)
     mask[20:60, 30:80] = mask[90:95, 20:26] = mask[70:110, 100:150] = True
-    truth = reference_from_mask("s", mask, CHALLENGE)
+    reference = reference_from_mask("s", mask, CHALLENGE)
     labels = np.zeros(mask.shape, int)
-    for number, lesion in enumerate(truth.lesions, 1):
+    for number, lesion in enumerate(reference.lesions, 1):
         labels[lesion.window.slices][lesion.mask] = number
     found = detections(*np.c_[rng.uniform(0.01, 1, 60), rng.uniform(0, 160 * 32, 60), rng.uniform(0, 120 * 32, 60)])
-    itc = [number for number, lesion in enumerate(truth.lesions, 1) if not lesion.is_target]
+    itc = [number for number, lesion in enumerate(reference.lesions, 1) if not lesion.is_target]
     assert len(itc) == 1
     x, y = found.points.T
     false, hits, targets = monai.compute_fp_tp_probs(found.probabilities, y, x, labels, itc, 5)
-    result = match_slide(found, truth)
+    result = match_slide(found, reference)
     assert result.targets == targets
     assert sorted(result.false_positives) == sorted(false)
     np.testing.assert_allclose(sorted(result.hits), sorted(hit for hit in hits if hit > 0), rtol=1e-6)
@@ -211,13 +211,13 @@ def test_the_organisers_own_numbers(shared_data, source):
     outcomes = []
     for name, counts in expected["slides"].items():
         if not (folder / f"{name}.xml").exists():
-            truth = SlideReference(slide=name, is_tumour=False, downsample=32)
+            reference = SlideReference(slide=name, is_tumour=False, downsample=32)
         elif source == "outlines":
-            truth = reference_from_annotations(name, read_asap_xml(folder / f"{name}.xml"), CHALLENGE)
+            reference = reference_from_annotations(name, read_asap_xml(folder / f"{name}.xml"), CHALLENGE)
         else:
             with Image.open(folder / f"{name}_mask_level5.png") as image:
-                truth = reference_from_mask(name, np.asarray(image) == 255, CHALLENGE)
-        result = match_slide(read_detections_csv(folder / f"{name}.csv"), truth)
+                reference = reference_from_mask(name, np.asarray(image) == 255, CHALLENGE)
+        result = match_slide(read_detections_csv(folder / f"{name}.csv"), reference)
         outcomes.append(result)
         assert counts == {
             "lesions": len(result.lesions),

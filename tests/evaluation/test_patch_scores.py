@@ -11,6 +11,7 @@ from napari_metastasis.errors import PatchDatasetError
 from napari_metastasis.evaluation import evaluate_patches
 from napari_metastasis.evaluation.patches import patch_probabilities
 from napari_metastasis.models import Detector, ModelSpec, build_network, load_model
+from napari_metastasis.settings import PatchScoringSettings
 
 
 class Noise:
@@ -36,7 +37,7 @@ def model():
 
 def test_batches_answer_what_single_patches_answer(model):
     source = Noise()
-    fast = patch_probabilities(model, source, views=1, device="cpu")
+    fast = patch_probabilities(model, source, batch_size=64, views=1, device="cpu")
     for k in (0, 33, 64, 69):
         image = torch.from_numpy(source.read(k)).permute(2, 0, 1)[None] / 255
         alone = model.network((image - 0.5) / 0.25).softmax(1)[0, 1, 0, 0]
@@ -45,7 +46,7 @@ def test_batches_answer_what_single_patches_answer(model):
 
 def test_eight_views_are_the_mean_over_the_symmetries(model):
     source = Noise()
-    fast = patch_probabilities(model, source, views=8, device="cpu")
+    fast = patch_probabilities(model, source, batch_size=64, views=8, device="cpu")
     image = source.read(5)
     views = [np.rot90(image, k) for k in range(4)]
     views += [np.fliplr(view) for view in views]
@@ -57,25 +58,29 @@ def test_eight_views_are_the_mean_over_the_symmetries(model):
 def test_patches_of_another_size_are_refused(model, monkeypatch):
     monkeypatch.setattr(Noise, "read", lambda *_: np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(PatchDatasetError, match="cut them to size"):
-        evaluate_patches(model, Noise(), views=1, device="cpu")
+        evaluate_patches(model, Noise(), PatchScoringSettings(), views=1, device="cpu")
 
 
 def test_figures_are_those_of_the_scores(model):
     source = Noise()
-    report = evaluate_patches(model, source, views=1, device="cpu")
-    scores = patch_probabilities(model, source, views=1, device="cpu")
+    report = evaluate_patches(model, source, PatchScoringSettings(), views=1, device="cpu")
+    scores = patch_probabilities(model, source, batch_size=64, views=1, device="cpu")
     apart = scores[source.labels == 1][:, None] - scores[source.labels == 0][None, :]
     assert report.auc.value == pytest.approx(((apart > 0) + (apart == 0) / 2).mean())
     assert report.accuracy.value == pytest.approx(((scores >= 0.5) == source.labels).mean())
     for one in (report.auc, report.accuracy, report.calibration_error):
         assert one.low <= one.value <= one.high
-    assert report == evaluate_patches(model, source, views=1, device="cpu")
+    assert report == evaluate_patches(model, source, PatchScoringSettings(), views=1, device="cpu")
 
 
 @pytest.mark.shared
 def test_the_shipped_model_on_real_patches(shared_data):
     report = evaluate_patches(
-        load_model("scannet-pcam"), open_patches(shared_data / "pcam_valid.zip"), views=1, device="cpu"
+        load_model("scannet-pcam"),
+        open_patches(shared_data / "pcam_valid.zip"),
+        PatchScoringSettings(),
+        views=1,
+        device="cpu",
     )
     assert report.n == 3000
     assert report.auc.value >= 0.93

@@ -12,7 +12,7 @@ from skimage.measure import label, regionprops
 
 from napari_metastasis.annotations import Annotation
 from napari_metastasis.evaluation import reference_from_annotations, reference_from_mask
-from napari_metastasis.evaluation import reference_lesions as truth_module
+from napari_metastasis.evaluation import reference_lesions as module
 from napari_metastasis.settings import EvaluationSettings
 
 CHALLENGE = EvaluationSettings()
@@ -45,7 +45,7 @@ def test_lesions_are_those_of_the_recipe(seed):
     mask = blobs(seed)
     labels, axes = recipe(mask)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(truth_module, "_SQUARE", 16)  # so that a small mask has several
+        patch.setattr(module, "_SQUARE", 16)  # so that a small mask has several
         found = reference_from_mask("s", mask, CHALLENGE)
     assert len(found.lesions) == labels.max()
     drawn = np.zeros_like(labels)

@@ -86,18 +86,18 @@ def mask():
 
 @pytest.fixture
 def folders(tmp_path, mask):
-    """Two tumour slides and a normal one; one truth is an outline, the other a mask."""
-    found, truth = tmp_path / "found", tmp_path / "truth"
+    """Two tumour slides and a normal one; one reference is an outline, the other a mask."""
+    found, reference = tmp_path / "found", tmp_path / "reference"
     found.mkdir()
-    (truth / "masks").mkdir(parents=True)
+    (reference / "masks").mkdir(parents=True)
     (found / "Tumor_001.csv").write_text("0.9,1000,1000\n0.2,10,10\n")
     (found / "tumor_002.csv").write_text("p,x,y\n0.8,1000,1000\n")
     (found / "normal_001.csv").write_text("0.3,5,5\n")
     ring = np.array([(640, 640), (1600, 640), (1600, 1280), (640, 1280)], float)
     outline = Annotation.of_rings(name="a", group="_0", exterior=ring)
-    write_asap_xml(truth / "tumor_001.xml", AnnotationSet((outline,)))
-    tifffile.imwrite(truth / "masks" / "Tumor_002_Mask.tif", mask * 255)
-    return found, truth
+    write_asap_xml(reference / "tumor_001.xml", AnnotationSet((outline,)))
+    tifffile.imwrite(reference / "masks" / "Tumor_002_Mask.tif", mask * 255)
+    return found, reference
 
 
 def test_folders_are_paired_by_name(folders):
@@ -111,8 +111,8 @@ def test_folders_are_paired_by_name(folders):
     assert report.to_json()["auc"] == 1
 
 
-def test_results_of_scans_are_detections_and_no_truth(folders):
-    found, truth = folders
+def test_results_of_scans_are_detections_and_no_reference(folders):
+    found, reference = folders
     results = found / "normal_002.metastasis"
     results.mkdir()
     (results / "detections.csv").write_text("")
@@ -120,44 +120,44 @@ def test_results_of_scans_are_detections_and_no_truth(folders):
     (results / "lesions.geojson").write_text("[]")
     assert list(find_detections(found)) == ["Tumor_001", "normal_001", "normal_002", "tumor_002"]
     assert "lesions" not in find_reference(found)
-    assert score_folders(found, truth, QUICK).to_json()["slides"]["normal_002"]["score"] == 0
+    assert score_folders(found, reference, QUICK).to_json()["slides"]["normal_002"]["score"] == 0
 
 
 @pytest.mark.parametrize(("values", "hits"), [((0, 255), 1), ((0, 1), 1), ((0, 2), 1), ((1, 2), 1)])
 def test_the_tumour_value_is_detected(folders, mask, values, hits):
-    found, truth = folders
-    path = truth / "masks" / "Tumor_002_Mask.tif"
+    found, reference = folders
+    path = reference / "masks" / "Tumor_002_Mask.tif"
     tifffile.imwrite(path, np.where(mask, values[1], values[0]).astype(np.uint8))
-    report = score_folders(found, truth, QUICK)
+    report = score_folders(found, reference, QUICK)
     assert report.settings.tumour_value == values[1]
     assert report.to_json()["slides"]["tumor_002"]["hits"] == hits
 
 
 def test_a_mask_of_normal_tissue_alone_is_told_from_tumour_by_the_others(folders, mask):
-    found, truth = folders
-    tifffile.imwrite(truth / "masks" / "Tumor_002_Mask.tif", mask * 2)
+    found, reference = folders
+    tifffile.imwrite(reference / "masks" / "Tumor_002_Mask.tif", mask * 2)
     # The PNG's ones are normal tissue: the other mask has twos.
-    (truth / "normal_001_mask_level5.png").write_bytes(imagecodecs.png_encode(mask))
-    report = score_folders(found, truth, QUICK)
+    (reference / "normal_001_mask_level5.png").write_bytes(imagecodecs.png_encode(mask))
+    report = score_folders(found, reference, QUICK)
     assert not report.to_json()["slides"]["normal_001"]["tumour"]
     assert report.to_json()["slides"]["tumor_002"]["hits"] == 1
 
 
 def test_ambiguous_masks_are_named_and_the_value_can_be_said(folders, mask):
-    found, truth = folders
-    tifffile.imwrite(truth / "masks" / "Tumor_002_Mask.tif", mask * 7)
+    found, reference = folders
+    tifffile.imwrite(reference / "masks" / "Tumor_002_Mask.tif", mask * 7)
     with pytest.raises(AnnotationError, match=r"got the values 7 in .*Tumor_002_Mask\.tif; .*--tumour-value"):
-        score_folders(found, truth, QUICK)
-    chosen = score_folders(found, truth, replace(QUICK, tumour_value=7))
+        score_folders(found, reference, QUICK)
+    chosen = score_folders(found, reference, replace(QUICK, tumour_value=7))
     assert chosen.to_json()["slides"]["tumor_002"]["hits"] == 1
 
 
 def test_outlines_or_masks_can_be_asked_for(folders, mask):
-    found, truth = folders
-    tifffile.imwrite(truth / "masks" / "Tumor_001_Mask.tif", mask * 0)
+    found, reference = folders
+    tifffile.imwrite(reference / "masks" / "Tumor_001_Mask.tif", mask * 0)
 
     def tumour(truth_from):
-        report = score_folders(found, truth, replace(QUICK, truth_from=truth_from))
+        report = score_folders(found, reference, replace(QUICK, truth_from=truth_from))
         why = [one.why for one in report.left_out if one.slide == "Tumor_001"]
         return "Tumor_001" in report.to_json()["slides"], why
 
@@ -169,43 +169,43 @@ def test_outlines_or_masks_can_be_asked_for(folders, mask):
     assert tumour("outlines") == (True, [])
 
 
-def test_slides_without_truth_are_told(folders):
+def test_slides_without_reference_are_told(folders):
     assert score_folders(*folders, QUICK).measured == {"normal_without_truth": ["normal_001"]}
 
 
 @pytest.mark.parametrize("group", ["Carcinoma", "None"])
 def test_outlines_that_do_not_say_tumour_make_no_slide_normal(folders, group):
-    found, truth = folders
+    found, reference = folders
     (found / "b.csv").write_text("0.9,1000,1000\n")
     ring = np.array([(640, 640), (1600, 640), (1600, 1280)], float)
-    write_asap_xml(truth / "b.xml", AnnotationSet((Annotation.of_rings("a", group, ring),)))
-    (left_out,) = score_folders(found, truth, QUICK).left_out
+    write_asap_xml(reference / "b.xml", AnnotationSet((Annotation.of_rings("a", group, ring),)))
+    (left_out,) = score_folders(found, reference, QUICK).left_out
     assert left_out.slide == "b"
     assert f"got only {group} in" in left_out.why
     assert "rename the group" in left_out.why
 
 
 @pytest.mark.parametrize("group", ["Macro-metastasis", "Micro-metastasis", "Isolated tumour cells", "Metastasis"])
-def test_our_own_lesions_can_be_corrected_and_taken_for_truth(folders, group):
-    found, truth = folders
+def test_our_own_lesions_can_be_corrected_and_taken_for_reference(folders, group):
+    found, reference = folders
     (found / "b.csv").write_text("0.9,1000,1000\n")
     ring = np.array([(640, 640), (1600, 640), (1600, 1280), (640, 1280)], float)
-    write_asap_xml(truth / "b.xml", AnnotationSet((Annotation.of_rings("a", group, ring),)))
-    assert score_folders(found, truth, QUICK).to_json()["slides"]["b"]["hits"] == 1
+    write_asap_xml(reference / "b.xml", AnnotationSet((Annotation.of_rings("a", group, ring),)))
+    assert score_folders(found, reference, QUICK).to_json()["slides"]["b"]["hits"] == 1
 
 
-def test_two_truths_of_one_slide_are_not_chosen_between(folders):
-    found, truth = folders
-    (truth / "second").mkdir()
-    (truth / "second" / "Tumor_001.xml").write_bytes((truth / "tumor_001.xml").read_bytes())
+def test_two_references_of_one_slide_are_not_chosen_between(folders):
+    found, reference = folders
+    (reference / "second").mkdir()
+    (reference / "second" / "Tumor_001.xml").write_bytes((reference / "tumor_001.xml").read_bytes())
     with pytest.raises(EvaluationError, match=r"expected one file of truth for tumor_001, got .* and .*; remove one"):
-        score_folders(found, truth, QUICK)
+        score_folders(found, reference, QUICK)
 
 
 @pytest.fixture
 def scan(folders):
     """A folder of the results of one scan, of a slide of 2,000 x 1,500 px whose bounds begin at (300, 200)."""
-    found, truth = folders
+    found, reference = folders
 
     def write(name="c", *, finished=True, region=None, sha="a", inside="", places="0.9,1300,1200\n"):
         folder = found / f"{name}.metastasis" / inside
@@ -219,7 +219,7 @@ def scan(folders):
         (folder / "run.json").write_text(json.dumps(record))
         return folder
 
-    (truth / "c.geojson").write_text(
+    (reference / "c.geojson").write_text(
         json.dumps(
             {
                 "type": "Feature",
@@ -287,13 +287,13 @@ def test_a_damaged_record_is_named(folders, scan):
 
 
 def test_bad_files_are_named_and_the_rest_is_scored(folders):
-    found, truth = folders
+    found, reference = folders
     (found / "Tumor_001.csv").write_text("0.9,ten,1000\n")
     (found / "tumor_003.csv").write_text("")
     (found / "normal_004.csv").write_bytes(b"\xff\xfe\x00")
-    (truth / "normal_001.xml").write_text("<no/>")
-    (truth / "tumor_099.xml").write_text("<no/>")
-    report = score_folders(found, truth, QUICK)
+    (reference / "normal_001.xml").write_text("<no/>")
+    (reference / "tumor_099.xml").write_text("<no/>")
+    report = score_folders(found, reference, QUICK)
     assert [one.slide for one in report.outcomes] == ["tumor_002"]
     named = {one.slide: one for one in report.left_out}
     assert set(named) == {"Tumor_001", "normal_001", "normal_004", "tumor_003", "tumor_099"}
@@ -307,8 +307,8 @@ def test_bad_files_are_named_and_the_rest_is_scored(folders):
 
 
 def test_a_mask_of_another_level_is_noticed(folders):
-    found, truth = folders
-    report = score_folders(found, truth, replace(QUICK, mask_downsample=16))
+    found, reference = folders
+    report = score_folders(found, reference, replace(QUICK, mask_downsample=16))
     (left_out,) = report.left_out
     assert left_out.slide == "tumor_002"
     assert left_out.is_failure
@@ -316,31 +316,42 @@ def test_a_mask_of_another_level_is_noticed(folders):
 
 
 def test_a_mask_of_level_0_without_a_pyramid_is_no_mask_of_level_5(folders):
-    found, truth = folders
-    tifffile.imwrite(truth / "masks" / "Tumor_002_Mask.tif", np.zeros((100, 12_500), np.uint8), compression="zlib")
-    (left_out,) = score_folders(found, truth, QUICK).left_out
+    found, reference = folders
+    tifffile.imwrite(reference / "masks" / "Tumor_002_Mask.tif", np.zeros((100, 12_500), np.uint8), compression="zlib")
+    (left_out,) = score_folders(found, reference, QUICK).left_out
     assert "--mask-downsample" in left_out.why
 
 
+def test_tumour_between_the_pixels_of_a_mask_makes_a_tumour_slide_without_lesions(folders):
+    found, reference = folders
+    level0 = np.zeros((1920, 2240), np.uint8)
+    level0[705:715, 705:715] = 255
+    with tifffile.TiffWriter(reference / "masks" / "Tumor_002_Mask.tif") as file:
+        for step in (1, 32):
+            file.write(level0[::step, ::step], tile=(64, 64), metadata=None, subfiletype=int(step > 1))
+    slide = score_folders(found, reference, QUICK).to_json()["slides"]["tumor_002"]
+    assert (slide["tumour"], slide["lesions"], slide["false_positives"]) == (True, 0, 1)
+
+
 def test_slides_that_camelyon16_does_not_score_are_left_out_with_a_note(folders):
-    found, truth = folders
+    found, reference = folders
     (found / "Test_049.csv").write_text("0.9,1,1\n")
     (found / "test_114.csv").write_text("")
-    report = score_folders(found, truth, QUICK)
+    report = score_folders(found, reference, QUICK)
     assert {one.slide for one in report.left_out} == {"Test_049", "test_114"}
     assert not any(one.is_failure for one in report.left_out)
-    assert len(score_folders(found, truth, replace(QUICK, keep_flawed=True)).outcomes) == 5
+    assert len(score_folders(found, reference, replace(QUICK, keep_flawed=True)).outcomes) == 5
 
 
 def test_folders_that_are_wrong_are_named(folders, tmp_path):
-    found, truth = folders
+    found, reference = folders
     with pytest.raises(EvaluationError, match=r"expected a folder with detections, got .*missing"):
-        score_folders(tmp_path / "missing", truth, QUICK)
+        score_folders(tmp_path / "missing", reference, QUICK)
     with pytest.raises(EvaluationError, match=r"expected a folder with truth, got .*missing"):
         score_folders(found, tmp_path / "missing", QUICK)
     with pytest.raises(EvaluationError, match="got no CSV files"):
-        score_folders(truth, truth, QUICK)
+        score_folders(reference, reference, QUICK)
     for path in found.iterdir():
         path.write_text("nonsense\n")
     with pytest.raises(EvaluationError, match=r"got none of 3: .*, for one: expected probability"):
-        score_folders(found, truth, QUICK)
+        score_folders(found, reference, QUICK)

@@ -1,4 +1,4 @@
-"""Small cohorts for the tests: outcomes by hand, truth and detections at random."""
+"""Small cohorts for the tests: outcomes by hand, reference and detections at random."""
 
 from __future__ import annotations
 

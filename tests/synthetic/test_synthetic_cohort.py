@@ -81,11 +81,11 @@ def test_files_lie_as_camelyon16_has_them(tiny):
 def test_both_readings_of_the_folder_agree(tiny):
     """The cohort file, and the layout as any copy of CAMELYON16 is recognised."""
     from napari_metastasis.cohorts.cohort import read_cohort
-    from napari_metastasis.cohorts.layouts import survey_folder
+    from napari_metastasis.cohorts.layouts import read_layout
 
     folder, _ = tiny
     listed = read_cohort(folder / "cohort.csv", validation_share=0.0, seed=1)
-    survey = survey_folder(folder)
+    survey = read_layout(folder)
     assert survey.layout == "camelyon16"
     assert not survey.left_out
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from dark_model import dark_model
 
-from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.annotations import Annotation, AnnotationSet, read_asap_xml, read_mask, write_asap_xml
 from napari_metastasis.cohorts.cohort import CohortSlide, read_cohort
+from napari_metastasis.cohorts.survey import survey_slide
 from napari_metastasis.errors import CohortError, EvaluationError, ScanCancelledError
 from napari_metastasis.evaluation.cohort_lesions import slide_reference
 from napari_metastasis.geometry import Size
-from napari_metastasis.settings import DetectionSettings, EvaluationSettings, ScanSettings, TissueSettings
-from napari_metastasis.slides import write_pyramid
+from napari_metastasis.models import ScanModels
+from napari_metastasis.settings import DetectionSettings, EvaluationSettings, ScanSettings
+from napari_metastasis.slides import open_slide, write_pyramid
 from napari_metastasis.workflows.evaluate import (
     CohortEvaluation,
     evaluate_cohort,
@@ -24,12 +30,15 @@ from napari_metastasis.workflows.evaluate import (
     split_to_evaluate,
 )
 from napari_metastasis.workflows.scan import cohort_output
+from napari_metastasis.workflows.scan_job import ScanJob
 
 MPP = 0.972
 HOW = CohortEvaluation(
-    scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=512),
-    tissue=TissueSettings(),
-    detection=DetectionSettings(nms_radius_um=1000.0),
+    job=ScanJob(
+        slide=Path("none"),
+        scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=512),
+        detection=DetectionSettings(nms_radius_um=1000.0),
+    ),
     scoring=EvaluationSettings(resamples=100),
 )
 #: Dark squares of each slide, (left, top, side) in pixels, and which of them are outlined.
@@ -88,7 +97,9 @@ def no_bar(title):
 
 def measure(root, output, how=HOW, *, split="test", should_stop=lambda: False, bar=no_bar, **more):
     cohort = read_cohort(root, validation_share=0.15, seed=1, **more)
-    return evaluate_cohort(cohort, dark_model(), how, split=split, output=output, bar=bar, should_stop=should_stop)
+    return evaluate_cohort(
+        cohort, ScanModels(dark_model()), how, split=split, output=output, bar=bar, should_stop=should_stop
+    )
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +158,47 @@ def test_the_same_command_scans_nothing_again(scanned, painted):
     for name in PAINTED:
         record = json.loads((output / f"{name}.metastasis" / "run.json").read_text())
         assert record["scans"][-1]["mpx_per_s"] == 0
+
+
+def test_a_slide_is_opened_once_to_be_looked_at_and_once_to_be_scanned(tmp_path, monkeypatch):
+    root = tmp_path / "cohort"
+    root.mkdir()
+    # The same slide twice would be a fault.
+    for number, name in enumerate(("outlined", "masked", "normal", "train", "validation")):
+        write_square(root / f"{name}.tif", [(200, 200, 400)] if name != "normal" else [], side=800 + 16 * number)
+    for name in ("outlined", "train"):
+        outline(root / f"{name}.xml", [(200, 200, 400)])
+    for name, side in (("masked", 816), ("validation", 864)):
+        mask = np.zeros((side, side), np.uint8)
+        mask[200:600, 200:600] = 255
+        (root / f"{name}_mask.png").write_bytes(imagecodecs.png_encode(mask))
+    (root / "cohort.csv").write_text(
+        "slide,annotation,split\noutlined.tif,outlined.xml,test\nmasked.tif,masked_mask.png,test\n"
+        "normal.tif,,test\ntrain.tif,train.xml,train\nvalidation.tif,validation_mask.png,validation\n"
+    )
+    opened, read = Counter(), Counter()
+
+    def counted(function, counter):
+        def call(path, *arguments, **options):
+            counter[Path(getattr(path, "path", path)).stem] += 1
+            return function(path, *arguments, **options)
+
+        return call
+
+    # Wherever they were imported to.
+    rooms = [module for name, module in sys.modules.items() if name.startswith("napari_metastasis.")]
+    for function, counter in ((open_slide, opened), (read_asap_xml, read), (read_mask, read)):
+        for room in rooms:
+            if getattr(room, function.__name__, None) is function:
+                monkeypatch.setattr(room, function.__name__, counted(function, counter))
+    report = measure(root, tmp_path / "out")
+    assert [(one.slide, one.is_tumour) for one in report.outcomes] == [
+        ("masked", True), ("normal", False), ("outlined", True),
+    ]  # fmt: skip
+    # Nobody measures on the others: their headers tell whether they are other slides, and the mask what tumour is.
+    assert opened == {"outlined": 2, "masked": 2, "normal": 2, "train": 1, "validation": 1}
+    assert read == {"outlined": 1, "masked_mask": 1}
+    assert report.settings.tumour_value == 255
 
 
 def test_a_stopped_evaluation_goes_on(scanned, painted, tmp_path):
@@ -224,35 +276,33 @@ def test_a_slides_own_pixel_size_decides_what_a_target_is(tmp_path, mpp):
     write_square(tmp_path / "a.tif", [], mpp=mpp, side=pixels)
     outline(tmp_path / "a.xml", [(100, 100, side)])
     slide = CohortSlide(name="a", path=tmp_path / "a.tif", annotation=tmp_path / "a.xml")
-    truth = slide_reference(slide, EvaluationSettings(), tumour_value=1, own_mpp=True)
-    (lesion,) = truth.lesions
-    assert truth.mpp == pytest.approx(mpp)
-    assert truth.downsample == {0.243: 32, 0.486: 16, 1.0: 8}[mpp]
+    reference = slide_reference(survey_slide(slide), EvaluationSettings(), own_mpp=True)
+    (lesion,) = reference.lesions
+    assert reference.mpp == pytest.approx(mpp)
+    assert reference.downsample == {0.243: 32, 0.486: 16, 1.0: 8}[mpp]
     assert lesion.is_target
     # The axis of the ellipse with a square's second moments is 2 / sqrt(3) of its side.
     assert lesion.major_axis_um == pytest.approx((250 + 75) * 2 / np.sqrt(3), rel=0.08)
-    challenge = slide_reference(slide, EvaluationSettings(), tumour_value=1, own_mpp=False)
+    challenge = slide_reference(survey_slide(slide), EvaluationSettings(), own_mpp=False)
     assert (challenge.mpp, challenge.downsample) == (0.243, 32)
 
 
 @pytest.mark.parametrize(("downsample", "scored"), [(1, 8), (4, 8), (5, 10), (20, 20)])
 def test_masks_and_outlines_tell_the_same_lesions(tmp_path, downsample, scored):
-    import imagecodecs
-
     write_square(tmp_path / "a.tif", [], side=1200)
     mask = np.zeros((1200 // downsample, 1200 // downsample), np.uint8)
     mask[400 // downsample : 800 // downsample, 200 // downsample : 600 // downsample] = 255
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(mask))
     slide = CohortSlide(name="a", path=tmp_path / "a.tif", annotation=tmp_path / "a.png")
-    truth = slide_reference(slide, EvaluationSettings(), tumour_value=255, own_mpp=True)
-    assert truth.downsample == scored
-    (lesion,) = truth.lesions
+    reference = slide_reference(survey_slide(slide), EvaluationSettings(tumour_value=255), own_mpp=True)
+    assert reference.downsample == scored
+    (lesion,) = reference.lesions
     outline(tmp_path / "a.xml", [(200, 400, 400)])
     drawn = slide_reference(
-        replace(slide, annotation=tmp_path / "a.xml"), EvaluationSettings(), tumour_value=255, own_mpp=True
+        survey_slide(replace(slide, annotation=tmp_path / "a.xml")), EvaluationSettings(), own_mpp=True
     )
     assert lesion.length_mm == pytest.approx(drawn.lesions[0].length_mm, rel=0.06)
-    hits = truth.lesion_at(np.array([[400.0, 600.0], [190.0, 600.0], [100.0, 600.0]]))
+    hits = reference.lesion_at(np.array([[400.0, 600.0], [190.0, 600.0], [100.0, 600.0]]))
     assert hits.tolist() == [0, 0, -1]
 
 

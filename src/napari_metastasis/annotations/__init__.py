@@ -1,4 +1,4 @@
-"""Outlines that a person drew: polygons in level-0 pixels, ASAP's XML in and out, GeoJSON in, masks."""
+"""Outlines that a person drew: polygons and points in level-0 pixels, ASAP's XML in and out, GeoJSON in, masks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from napari_metastasis.annotations.asap import read_asap_xml, write_asap_xml
 from napari_metastasis.annotations.geojson import read_geojson
 from napari_metastasis.annotations.mask_file import MaskFile, mask_downsample
 from napari_metastasis.annotations.masks import MaskImage, read_mask
+from napari_metastasis.annotations.points import PointSet, read_points
 from napari_metastasis.annotations.polygons import EXCLUSION_GROUPS, TUMOUR_GROUPS, Annotation, AnnotationSet
 from napari_metastasis.annotations.rasterizer import covered, fill_edges, rasterize
 from napari_metastasis.annotations.tumour_value import detect_tumour_value, mask_value, tumour_pixels
@@ -17,6 +18,7 @@ __all__ = [
     "AnnotationSet",
     "MaskFile",
     "MaskImage",
+    "PointSet",
     "covered",
     "detect_tumour_value",
     "fill_edges",
@@ -26,6 +28,7 @@ __all__ = [
     "read_asap_xml",
     "read_geojson",
     "read_mask",
+    "read_points",
     "tumour_pixels",
     "write_asap_xml",
 ]

@@ -11,12 +11,13 @@ import numpy as np
 import shapely
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
+from numpy.typing import NDArray
 
 from napari_metastasis.annotations.polygons import EXCLUSION_GROUPS, Annotation, AnnotationSet
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.storage import atomic_write
 
-__all__ = ["read_asap_xml", "write_asap_xml"]
+__all__ = ["asap_coordinates", "asap_root", "read_asap_xml", "write_asap_xml"]
 
 #: Shapes that enclose an area. Splines are closed curves whose stored corners lie close together.
 _AREAS = frozenset({"Polygon", "Spline", "Rectangle"})
@@ -42,7 +43,7 @@ def read_asap_xml(path: str | os.PathLike[str]) -> AnnotationSet:
         If the file cannot be opened, is no ASAP file, or has an area without three corners.
     """
     path = Path(path)
-    root = _root(path)
+    root = asap_root(path)
     areas: list[Annotation] = []
     cut_outs: list[Annotation] = []
     for element in root.iterfind("Annotations/Annotation"):
@@ -53,7 +54,7 @@ def read_asap_xml(path: str | os.PathLike[str]) -> AnnotationSet:
     return AnnotationSet(tuple(_with_holes(areas, cut_outs)))
 
 
-def _root(path: Path) -> ET.Element:
+def asap_root(path: Path) -> ET.Element:
     """Return the file's root element, checked to be ASAP's."""
     remedy = "choose the XML file that ASAP saved for this slide"
     try:
@@ -73,28 +74,34 @@ def _root(path: Path) -> ET.Element:
 
 def _area(element: ET.Element, path: Path) -> Annotation:
     """Return one area, its corners in the order of their ``Order``."""
+    name, ring = element.get("Name", ""), asap_coordinates(element, path)
+    try:
+        return Annotation.of_rings(name, element.get("PartOfGroup", "None"), ring)
+    except AnnotationError as error:
+        raise AnnotationError(f"{path}: {error}") from error
+
+
+def asap_coordinates(element: ET.Element, path: Path) -> NDArray[np.float64]:
+    """Return the (n, 2) coordinates of one annotation in the order of their ``Order``."""
     name = element.get("Name", "")
     try:
         corners = [
             (int(corner.attrib["Order"]), float(corner.attrib["X"]), float(corner.attrib["Y"]))
             for corner in element.iterfind("Coordinates/Coordinate")
         ]
-        # Only Order is compared: equal numbers keep their places in the file.
-        corners.sort(key=lambda corner: corner[0])
-        ring = np.array([(x, y) for _, x, y in corners], dtype=np.float64).reshape(-1, 2)
-        return Annotation.of_rings(name, element.get("PartOfGroup", "None"), ring)
     except KeyError as error:
         raise AnnotationError(
             f"expected Order, X and Y in every coordinate of {name!r} in {path}, got one without {error}; "
             "save the file again from ASAP"
         ) from error
-    except AnnotationError as error:
-        raise AnnotationError(f"{path}: {error}") from error
     except ValueError as error:
         raise AnnotationError(
             f"expected numbers as the coordinates of {name!r} in {path}, got something else ({error}); "
             "save the file again from ASAP"
         ) from error
+    # Only Order is compared: equal numbers keep their places in the file.
+    corners.sort(key=lambda corner: corner[0])
+    return np.array([(x, y) for _, x, y in corners], dtype=np.float64).reshape(-1, 2)
 
 
 def _with_holes(areas: list[Annotation], cut_outs: list[Annotation]) -> list[Annotation]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.errors import AnnotationError
 
-__all__ = ["read_geojson"]
+__all__ = ["feature_class", "read_features", "read_geojson"]
+
+_Found = TypeVar("_Found")
 
 
 def read_geojson(path: str | os.PathLike[str], *, shift: tuple[float, float] = (0.0, 0.0)) -> AnnotationSet:
@@ -34,6 +36,19 @@ def read_geojson(path: str | os.PathLike[str], *, shift: tuple[float, float] = (
     AnnotationError
         If the file cannot be read, is no GeoJSON, or has an area without three corners.
     """
+    return AnnotationSet(read_features(path, lambda feature: _areas(feature, shift)))
+
+
+def read_features(
+    path: str | os.PathLike[str], read: Callable[[dict[str, Any]], Iterable[_Found]]
+) -> tuple[_Found, ...]:
+    """Return what ``read`` finds in each feature of a GeoJSON file, in order.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, is no GeoJSON, or ``read`` fails on a feature.
+    """
     path = Path(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -46,13 +61,13 @@ def read_geojson(path: str | os.PathLike[str], *, shift: tuple[float, float] = (
             f"expected a GeoJSON file, got {path}, which does not parse ({error}); export the annotations again"
         ) from error
     try:
-        return AnnotationSet(tuple(one for feature in _features(document) for one in _areas(feature, shift)))
+        return tuple(one for feature in _features(document) for one in read(feature))
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise AnnotationError(
-            f"expected GeoJSON features with polygons, got something else in {path} ({type(error).__name__}: {error}); "
-            "export the annotations again"
+            f"expected GeoJSON features with coordinates, got something else in {path} "
+            f"({type(error).__name__}: {error}); export the annotations again"
         ) from error
 
 
@@ -81,10 +96,10 @@ def _areas(feature: dict[str, Any], shift: tuple[float, float]) -> Iterator[Anno
     for rings in polygons:
         # Coordinates may carry a height.
         exterior, *holes = (np.array([corner[:2] for corner in ring], dtype=np.float64) + shift for ring in rings)
-        yield Annotation.of_rings(name, _group(properties), exterior, holes)
+        yield Annotation.of_rings(name, feature_class(properties), exterior, holes)
 
 
-def _group(properties: dict[str, Any]) -> str:
+def feature_class(properties: dict[str, Any]) -> str:
     """Return the class: a string, an object with a ``name``, or one with ``names``, the most general first."""
     found = properties.get("classification")
     if isinstance(found, dict):

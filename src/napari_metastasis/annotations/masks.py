@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +46,11 @@ class MaskImage:
 
 
 def read_mask(
-    path: str | os.PathLike[str], *, downsample: int, stored_downsample: float, pyramid_downsample: float = 1.0
+    mask: str | os.PathLike[str] | MaskFile,
+    *,
+    downsample: int,
+    stored_downsample: float,
+    pyramid_downsample: float = 1.0,
 ) -> MaskImage:
     """Read a mask at a resolution of the slide's.
 
@@ -55,8 +58,8 @@ def read_mask(
 
     Parameters
     ----------
-    path
-        An image of one resolution, or a TIFF of several.
+    mask
+        An image of one resolution, or a TIFF of several; it is closed.
     downsample
         Level-0 pixels along a pixel wanted.
     stored_downsample
@@ -69,7 +72,7 @@ def read_mask(
     AnnotationError
         If the file cannot be read, is no mask, or is coarser than wanted.
     """
-    with closing(MaskFile(path)) as file:
+    with mask if isinstance(mask, MaskFile) else MaskFile(mask) as file:
         base = pyramid_downsample if len(file.levels) > 1 else stored_downsample
         scales = [base * file.downsample(level) for level in range(len(file.levels))]
         # The coarsest one that what is wanted is a whole multiple of: pyramids need not halve.

@@ -96,6 +96,6 @@ def tumour_pixels(pixels: NDArray[np.uint8], values: Collection[int], tumour_val
 
 
 def _mixed(values: Collection[int]) -> bool:
-    """Return whether 255 stands beside classes, and nothing else does: it may mean tumour, or what nobody looked at."""
+    """Return whether 255 stands beside classes, and nothing else does: it may mean tumour, or not annotated."""
     stored = frozenset(values) - {0}
     return _WHITE in stored and bool(stored & _CLASSES) and stored <= _CLASSES | {_WHITE}

@@ -16,6 +16,7 @@ from napari_metastasis.settings import (
     CohortSettings,
     DetectionSettings,
     EvaluationSettings,
+    PatchScoringSettings,
     ScanSettings,
 )
 from napari_metastasis.tasks import pass_tasks
@@ -229,7 +230,9 @@ def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_j
     source = open_patches(patches)
     loaded = load_detector(model)
     with show_progress(f"Evaluating {loaded.spec.name}", unit="patches") as progress:
-        report = evaluate_patches(loaded, source, views=settings.augment_views, device=device, progress=progress)
+        report = evaluate_patches(
+            loaded, source, PatchScoringSettings(), views=settings.augment_views, device=device, progress=progress
+        )
     if as_json:
         say_json(report.to_json())
         return

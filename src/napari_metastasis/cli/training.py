@@ -36,6 +36,7 @@ def read_whole_cohort(path: Path, splits: CohortSettings, tumour_value: int, out
     """
     from napari_metastasis.cohorts.checks import check_cohort
     from napari_metastasis.cohorts.cohort import read_cohort
+    from napari_metastasis.cohorts.survey import survey_slides
     from napari_metastasis.errors import CohortError
     from napari_metastasis.settings import SlideSettings
     from napari_metastasis.training.lightning_setup import LAST
@@ -46,7 +47,8 @@ def read_whole_cohort(path: Path, splits: CohortSettings, tumour_value: int, out
     for flawed in cohort.left_out:
         note(f"{flawed.slide.name} is left out: {flawed.reason}")
     with show_progress("Checking the cohort", unit="slides") as progress:
-        problems = check_cohort(cohort, threads=SlideSettings().threads, tumour_value=tumour_value, progress=progress)
+        surveys = survey_slides(cohort.slides, threads=SlideSettings().threads, progress=progress)
+    problems = check_cohort(cohort, surveys, tumour_value=tumour_value)
     for problem in problems:
         note(str(problem))
     begun = any(output.glob(f"*/{LAST}"))

@@ -1,4 +1,4 @@
-"""Which slides are trained and measured on, with their outlines and their splits: from a CSV file or a known layout."""
+"""Cohorts, read from a CSV file or from a folder that is laid out in a known way, and written as such a file."""
 
 from __future__ import annotations
 
@@ -6,102 +6,21 @@ import csv
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
-from napari_metastasis.cohorts.layouts import FoundSlide, LayoutName, survey_folder
+from napari_metastasis.cohorts.cohort_slide import SPLITS, Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
+from napari_metastasis.cohorts.layouts import read_layout
 from napari_metastasis.errors import CohortError
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.storage import atomic_text
 
 __all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_cohort", "write_cohort"]
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
 _FILE = "cohort.csv"
 _NEEDED, _COLUMNS = "slide", ("slide", "annotation", "split", "patient", "node", "tumour", "mpp", "exhaustive")
 _YES, _NO = frozenset({"yes", "true", "1"}), frozenset({"no", "false", "0"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CohortSlide:
-    """One slide of a cohort.
-
-    Attributes
-    ----------
-    name
-        What result files are named after: the file's name without its suffix.
-    path
-        The slide.
-    annotation
-        Outlines (ASAP XML, GeoJSON) or a mask; ``None`` for a slide without any.
-    split
-        ``train``, ``validation`` or ``test``.
-    patient, node
-        Whom it was taken from, and which lymph node; ``None`` where unknown. A patient's slides share a split.
-    tumour
-        Whether the slide holds tumour. ``None``: the annotation decides, and without one the slide is normal.
-    mpp
-        µm per level-0 pixel where the file does not state it, or states it wrongly.
-    exhaustive
-        Whether all its tumour is annotated. Where it is not, what lies outside the outlines is not known to be normal.
-    """
-
-    name: str
-    path: Path
-    annotation: Path | None = None
-    split: Split = "train"
-    patient: str | None = None
-    node: str | None = None
-    tumour: bool | None = None
-    mpp: float | None = None
-    exhaustive: bool = True
-
-    @property
-    def may_hold_tumour(self) -> bool:
-        """Return whether tumour may be outlined on it, as far as can be told without reading the annotation."""
-        return self.annotation is not None and self.tumour is not False
-
-    @property
-    def shows_normal(self) -> bool:
-        """Return whether what lies outside its outlines is known to be normal."""
-        return self.exhaustive and (self.annotation is not None or self.tumour is not True)
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOutSlide:
-    """A slide that lies there and is not used, and why."""
-
-    slide: CohortSlide
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cohort:
-    """Slides with their annotations and splits.
-
-    Attributes
-    ----------
-    slides
-        Sorted by split as they were found.
-    origin
-        The file or folder that it was read from.
-    layout
-        How the origin is laid out.
-    left_out
-        Slides that are known to mislead.
-    """
-
-    slides: tuple[CohortSlide, ...]
-    origin: Path
-    layout: LayoutName
-    left_out: tuple[LeftOutSlide, ...] = ()
-
-    def of(self, split: Split) -> tuple[CohortSlide, ...]:
-        """Return the slides of a split, in order."""
-        return tuple(slide for slide in self.slides if slide.split == split)
 
 
 def read_cohort(
@@ -146,23 +65,18 @@ def read_cohort(
     if layout is None and (origin / _FILE).is_file():
         # Whoever wrote a list into the folder knows better than its layout.
         origin = origin / _FILE
-    if origin.is_dir():
-        survey = survey_folder(origin)
-        found_layout: LayoutName = survey.layout
-        slides = [_slide(found) for found in survey.slides]
-        left_out = tuple(LeftOutSlide(_slide(found), found.flaw) for found in survey.left_out)
-    else:
-        found_layout, slides, left_out = "file", _read_file(origin), ()
-    if layout is not None and found_layout != layout:
+    cohort = read_layout(origin) if origin.is_dir() else Cohort(slides=_read_file(origin), origin=origin, layout="file")
+    if layout is not None and cohort.layout != layout:
         raise CohortError(
-            f"expected a folder laid out as {layout}, got {origin}, which is {found_layout}; choose another folder, or "
-            "take it as --cohort"
+            f"expected a folder laid out as {layout}, got {origin}, which is {cohort.layout}; choose another folder, "
+            "or take it as --cohort"
         )
+    slides = list(cohort.slides)
     if mpp is not None:
         slides = [slide if slide.mpp is not None else replace(slide, mpp=mpp) for slide in slides]
     if not any(slide.split == "validation" for slide in slides):
         slides = _with_validation(slides, validation_share, seed)
-    return Cohort(slides=tuple(slides), origin=origin, layout=found_layout, left_out=left_out)
+    return replace(cohort, slides=tuple(slides))
 
 
 def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) -> None:
@@ -192,20 +106,7 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
             rows.writerow((beside(slide.path), beside(slide.annotation), *known))
 
 
-def _slide(found: FoundSlide) -> CohortSlide:
-    return CohortSlide(
-        name=found.path.stem,
-        path=found.path,
-        annotation=found.annotation,
-        split=found.split,
-        patient=found.patient,
-        node=found.node,
-        tumour=found.tumour,
-        exhaustive=found.exhaustive,
-    )
-
-
-def _read_file(path: Path) -> list[CohortSlide]:
+def _read_file(path: Path) -> tuple[CohortSlide, ...]:
     """Return the slides of a cohort file."""
     try:
         # A spreadsheet's CSV begins with a byte-order mark.
@@ -229,7 +130,7 @@ def _read_file(path: Path) -> list[CohortSlide]:
         raise CohortError(f"expected a cohort as CSV, got {path}, line {rows.line_num}: {error}; correct it") from error
     if not slides:
         raise CohortError(f"expected slides in {path}, got none; add a line for each")
-    return slides
+    return tuple(slides)
 
 
 def _check_columns(names: list[str], path: Path) -> None:

@@ -11,22 +11,15 @@ import csv
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
+from napari_metastasis.cohorts.annotation_files import annotation_key, is_called_mask
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
+from napari_metastasis.cohorts.cohort_slide import Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
 from napari_metastasis.errors import CohortError
 
-__all__ = [
-    "FoundSlide",
-    "LayoutName",
-    "Survey",
-    "annotation_key",
-    "survey_folder",
-]
-
-LayoutName = Literal["file", "camelyon16", "camelyon17", "images-and-masks"]
+__all__ = ["read_layout"]
 
 _SLIDES = frozenset({".tif", ".tiff", ".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide", ".qptiff"})
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
@@ -43,49 +36,14 @@ _TEST_FOLDERS = frozenset({"test", "testing", "testset", "testdata"})
 _VALIDATION_FOLDERS = frozenset({"val", "valid", "validation"})
 _IMAGE_FOLDERS = frozenset({"images", "image", "slides", "wsi"})
 
-_MASK_NAME = re.compile(r"(?:[_-]evaluation)?[_-](?:tumou?r[_-])?mask(?:[_-]level\d+)?$")
 _CAMELYON16_NAME = re.compile(r"(normal|tumor|test)_\d+$")
 _CAMELYON17_NAME = re.compile(r"(patient_(\d+))_node_(\d+)$")
 #: Patients from this number on are CAMELYON17's test set.
 _FIRST_TEST_PATIENT = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundSlide:
-    """A slide as its layout describes it; fields as in :class:`~napari_metastasis.cohorts.cohort.CohortSlide`.
-
-    Attributes
-    ----------
-    flaw
-        Why it must not be used; empty for all but a few.
-    """
-
-    path: Path
-    annotation: Path | None
-    split: Literal["train", "validation", "test"]
-    patient: str | None = None
-    node: str | None = None
-    tumour: bool | None = None
-    exhaustive: bool = True
-    flaw: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What a folder holds."""
-
-    layout: LayoutName
-    slides: tuple[FoundSlide, ...]
-    left_out: tuple[FoundSlide, ...]
-
-
-def annotation_key(path: Path) -> str:
-    """Return what an annotation is called, to compare with slides: ``Tumor_001_Mask.tif`` is ``tumor_001``'s."""
-    return _MASK_NAME.sub("", path.stem.casefold())
-
-
-def survey_folder(root: Path) -> Survey:
-    """Recognise a folder's layout.
+def read_layout(root: Path) -> Cohort:
+    """Recognise a folder's layout, and return the slides below it as it describes them.
 
     Raises
     ------
@@ -100,22 +58,30 @@ def survey_folder(root: Path) -> Survey:
             annotations.setdefault(annotation_key(path), []).append(path)
     layout = _layout(images, annotations, root)
     found = [
-        FoundSlide(
-            path=path, annotation=_nearest(annotations.get(path.stem.casefold(), []), path), split=_split(path, root)
+        CohortSlide(
+            name=path.stem,
+            path=path,
+            annotation=_nearest(annotations.get(path.stem.casefold(), []), path),
+            split=_split(path, root),
         )
         for path in images
     ]
+    flaws = [""] * len(found)
     if layout == "camelyon16":
-        reference = _table(files, "reference.csv")
-        found = [_camelyon16(slide, root, reference) for slide in found]
-        found = _without_unknown(found, reference)
+        table = _table(files, "reference.csv")
+        found = [_camelyon16(slide, root, table) for slide in found]
+        outlined = any(slide.split == "test" and slide.annotation is not None for slide in found)
+        # Where outlines are, and no table, a slide without them is normal.
+        flaws = [_flaw_in_camelyon16(slide, needs_line=bool(table) or not outlined) for slide in found]
     elif layout == "camelyon17":
-        stages = _table(files, "stages.csv")
-        found = [_camelyon17(slide, stages) for slide in found]
-    return Survey(
-        layout,
-        tuple(slide for slide in found if not slide.flaw),
-        tuple(slide for slide in found if slide.flaw),
+        table = _table(files, "stages.csv")
+        flaws = [_flaw_in_camelyon17(slide, table) for slide in found]
+        found = [_camelyon17(slide, table) for slide in found]
+    return Cohort(
+        slides=tuple(slide for slide, flaw in zip(found, flaws, strict=True) if not flaw),
+        origin=root,
+        layout=layout,
+        left_out=tuple(LeftOutSlide(slide, flaw) for slide, flaw in zip(found, flaws, strict=True) if flaw),
     )
 
 
@@ -143,8 +109,10 @@ def _folders(path: Path, root: Path) -> tuple[str, ...]:
 
 
 def _is_mask(path: Path, root: Path) -> bool:
-    named = _MASK_NAME.search(path.stem.casefold()) is not None
-    return named or not (_MASK_FOLDERS | _OUTLINE_FOLDERS).isdisjoint(_folders(path, root))
+    folders = _folders(path, root)
+    if not (_MASK_FOLDERS | _OUTLINE_FOLDERS).isdisjoint(folders):
+        return True
+    return is_called_mask(path, folders[-1] if folders else "")
 
 
 def _is_slide(path: Path, root: Path) -> bool:
@@ -186,7 +154,7 @@ def _layout(images: list[Path], annotations: dict[str, list[Path]], root: Path) 
     )
 
 
-def _split(path: Path, root: Path) -> Literal["train", "validation", "test"]:
+def _split(path: Path, root: Path) -> Split:
     folders = _folders(path, root)
     if not _TEST_FOLDERS.isdisjoint(folders):
         return "test"
@@ -203,9 +171,9 @@ def _nearest(candidates: list[Path], slide: Path) -> Path | None:
     return min(candidates, key=rank, default=None)
 
 
-def _camelyon16(slide: FoundSlide, root: Path, reference: dict[str, str]) -> FoundSlide:
+def _camelyon16(slide: CohortSlide, root: Path, reference: dict[str, str]) -> CohortSlide:
     """Return a slide with what CAMELYON16's names and folders say of it."""
-    name = slide.path.stem.casefold()
+    name = slide.name.casefold()
     match = _CAMELYON16_NAME.fullmatch(name)
     kind = match.group(1) if match else ""
     folders = frozenset(_folders(slide.path, root))
@@ -220,33 +188,22 @@ def _camelyon16(slide: FoundSlide, root: Path, reference: dict[str, str]) -> Fou
         tumour = reference[name].casefold() != "normal"
     # Masks of normal slides are there in some distributions, all zero.
     annotation = None if tumour is False else slide.annotation
-    return replace(
-        slide,
-        annotation=annotation,
-        tumour=tumour,
-        exhaustive=name not in CAMELYON16_NOT_EXHAUSTIVE,
-        flaw=CAMELYON16_FLAWED.get(name, ""),
-    )
+    return replace(slide, annotation=annotation, tumour=tumour, exhaustive=name not in CAMELYON16_NOT_EXHAUSTIVE)
 
 
-def _without_unknown(slides: list[FoundSlide], reference: dict[str, str]) -> list[FoundSlide]:
-    """Flag test slides of which nothing is known; where outlines are, and no table, a slide without them is normal."""
-    outlined = any(slide.split == "test" and slide.annotation is not None for slide in slides)
-    flaw = "its folder holds neither outlines of test slides nor a line of it in reference.csv"
-    return [
-        replace(slide, flaw=flaw)
-        if slide.tumour is None and slide.annotation is None and not slide.flaw and (reference or not outlined)
-        else slide
-        for slide in slides
-    ]
+def _flaw_in_camelyon16(slide: CohortSlide, *, needs_line: bool) -> str:
+    """Return why a slide must not be used; empty for all but a few."""
+    unknown = slide.tumour is None and slide.annotation is None and needs_line
+    what = "its folder holds neither outlines of test slides nor a line of it in reference.csv"
+    return CAMELYON16_FLAWED.get(slide.name.casefold(), what if unknown else "")
 
 
-def _camelyon17(slide: FoundSlide, stages: dict[str, str]) -> FoundSlide:
+def _camelyon17(slide: CohortSlide, stages: dict[str, str]) -> CohortSlide:
     """Return a slide with what CAMELYON17's names and its table of stages say of it."""
-    name = slide.path.stem.casefold()
+    name = slide.name.casefold()
     match = _CAMELYON17_NAME.fullmatch(name)
     if match is None:
-        return replace(slide, flaw="its name is not patient_000_node_0, so that nothing is known of it")
+        return slide
     if int(match.group(2)) >= _FIRST_TEST_PATIENT:
         slide = replace(slide, split="test")
     slide = replace(slide, patient=match.group(1), node=match.group(3))
@@ -254,9 +211,17 @@ def _camelyon17(slide: FoundSlide, stages: dict[str, str]) -> FoundSlide:
     if slide.annotation is not None:
         # Micro- and macro-metastases are outlined exhaustively, isolated tumour cells are not.
         return replace(slide, tumour=True, exhaustive=stage != "itc")
-    if not stage:
-        return replace(slide, flaw="it has neither outlines nor a line in stages.csv, so that nothing is known of it")
-    return replace(slide, tumour=stage != "negative", exhaustive=stage == "negative")
+    return replace(slide, tumour=stage != "negative", exhaustive=stage == "negative") if stage else slide
+
+
+def _flaw_in_camelyon17(slide: CohortSlide, stages: dict[str, str]) -> str:
+    """Return why a slide must not be used; empty for all but a few."""
+    name = slide.name.casefold()
+    if _CAMELYON17_NAME.fullmatch(name) is None:
+        return "its name is not patient_000_node_0, so that nothing is known of it"
+    if slide.annotation is None and not stages.get(name):
+        return "it has neither outlines nor a line in stages.csv, so that nothing is known of it"
+    return ""
 
 
 def _table(files: list[Path], name: str) -> dict[str, str]:

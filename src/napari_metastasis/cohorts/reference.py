@@ -1,10 +1,9 @@
-"""Where the tumour of a slide is: one question to outlines and to masks, at any small window."""
+"""Where the tumour of a slide is, asked at any small window: of outlines and of masks alike."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,37 +12,31 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_metastasis.annotations import (
-    AnnotationSet,
-    MaskFile,
-    detect_tumour_value,
-    mask_downsample,
-    read_asap_xml,
-    read_geojson,
-    tumour_pixels,
-)
+from napari_metastasis.annotations import AnnotationSet, MaskFile, mask_downsample, tumour_pixels
 from napari_metastasis.annotations.outline_index import OutlineIndex
+from napari_metastasis.cohorts.annotation_files import (
+    Areas,
+    geojson_corner,
+    open_masks,
+    read_areas,
+    tumour_value_in,
+)
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
 
 __all__ = [
-    "MASK_SUFFIXES",
     "CoarseReference",
     "MaskReference",
     "NoTumour",
     "OutlineReference",
     "TumourReference",
-    "is_mask",
     "open_reference",
-    "read_outlines",
+    "reference_of",
     "tumour_value_of",
 ]
 
 BoolArray = npt.NDArray[np.bool_]
-
-MASK_SUFFIXES = frozenset({".tif", ".tiff", ".svs", ".png", ".jpg", ".jpeg"})
-_GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})
 
 #: Mask pixels along a coarse cell that are enough to see what it holds: finer levels cost four times as much each.
 _MASK_PX_PER_CELL = 8
@@ -230,36 +223,6 @@ class MaskReference:
         return np.stack([first, np.maximum(last, first + 1)], axis=1)
 
 
-def is_mask(annotation: Path) -> bool:
-    """Return whether an annotation file is an image."""
-    return annotation.suffix.lower() in MASK_SUFFIXES
-
-
-def read_outlines(annotation: Path, *, shift: tuple[float, float]) -> AnnotationSet:
-    """Return the outlines of an annotation file.
-
-    Parameters
-    ----------
-    annotation
-        ASAP XML or GeoJSON.
-    shift
-        Added to GeoJSON's coordinates, which count from the corner of the slide's bounds; level-0 pixels.
-
-    Raises
-    ------
-    AnnotationError
-        If it is neither, or cannot be read.
-    """
-    suffix = annotation.suffix.lower()
-    if suffix in _GEOJSON_SUFFIXES:
-        return read_geojson(annotation, shift=shift)
-    if suffix == ".xml":
-        return read_asap_xml(annotation)
-    raise AnnotationError(
-        f"expected an annotation as ASAP XML, GeoJSON or a mask (TIFF, PNG, JPEG), got {annotation}; export it as one"
-    )
-
-
 def open_reference(
     annotation: Path | None, *, slide: Size, bounds: Region | None, tumour_value: int
 ) -> TumourReference:
@@ -281,12 +244,25 @@ def open_reference(
     AnnotationError
         If the file cannot be read, or is a mask of another slide.
     """
-    if annotation is None:
+    areas = None if annotation is None else read_areas(annotation, corner=geojson_corner(bounds))
+    return reference_of(areas, slide=slide, tumour_value=tumour_value)
+
+
+def reference_of(areas: Areas | None, *, slide: Size, tumour_value: int) -> TumourReference:
+    """Return where the tumour of a slide is, from what its annotation file says; see :func:`open_reference`."""
+    if areas is None:
         return NoTumour()
-    if is_mask(annotation):
-        return MaskReference(MaskFile(annotation), slide=slide, tumour_value=tumour_value)
-    shift = (0.0, 0.0) if bounds is None else (float(bounds.x), float(bounds.y))
-    return OutlineReference(read_outlines(annotation, shift=shift))
+    if isinstance(areas, MaskFile):
+        return MaskReference(areas, slide=slide, tumour_value=tumour_value)
+    return OutlineReference(areas)
+
+
+def tumour_value_of(slides: Iterable[CohortSlide]) -> int:
+    """Return the value that means tumour in the masks of small numbers of a whole cohort.
+
+    See :func:`~napari_metastasis.cohorts.annotation_files.tumour_value_in`.
+    """
+    return tumour_value_in(open_masks(slide.annotation for slide in slides))
 
 
 def _sums(
@@ -299,16 +275,3 @@ def _sums(
     count = down[:, columns[:, 1]] - down[:, columns[:, 0]]
     area = (rows[:, 1] - rows[:, 0])[:, None] * (columns[:, 1] - columns[:, 0])
     return count > 0, count == area
-
-
-def tumour_value_of(slides: Sequence[CohortSlide]) -> int:
-    """Return the value that means tumour in the masks of small numbers of a whole cohort, 2 or 1.
-
-    Masks that cannot be read have no say here; who needs them says so.
-    """
-    values: dict[str, frozenset[int]] = {}
-    for slide in slides:
-        if slide.annotation is not None and is_mask(slide.annotation):
-            with suppress(AnnotationError), MaskFile(slide.annotation) as mask:
-                values[str(slide.annotation)] = mask.values()
-    return detect_tumour_value(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_metastasis.evaluation.binary import (
+from napari_metastasis.evaluation.classification import (
     BinaryReport,
     Confusion,
     binary_report,
@@ -10,7 +10,6 @@ from napari_metastasis.evaluation.binary import (
     precision_recall_points,
     roc_points,
 )
-from napari_metastasis.evaluation.classification import Estimate
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
 from napari_metastasis.evaluation.folders import (
     ReferenceFiles,
@@ -22,7 +21,6 @@ from napari_metastasis.evaluation.folders import (
 from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
 from napari_metastasis.evaluation.matching import LesionOutcome, SlideOutcome, match_slide
 from napari_metastasis.evaluation.patches import PatchReport, evaluate_patches
-from napari_metastasis.evaluation.pixels import pixel_probabilities
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE, PublishedRow
 from napari_metastasis.evaluation.reference_lesions import (
     ReferenceLesion,
@@ -31,7 +29,7 @@ from napari_metastasis.evaluation.reference_lesions import (
     reference_from_mask,
 )
 from napari_metastasis.evaluation.report import prepare_report, report_html, write_report
-from napari_metastasis.evaluation.resampling import Resamples
+from napari_metastasis.evaluation.resampling import Estimate, Resamples
 from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, score_slides
 from napari_metastasis.evaluation.sizes import SizeFigures, sensitivity_by_size
 
@@ -63,7 +61,6 @@ __all__ = [
     "froc_curve",
     "froc_figures",
     "match_slide",
-    "pixel_probabilities",
     "precision_recall_points",
     "prepare_report",
     "read_detections_csv",

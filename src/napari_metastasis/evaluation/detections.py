@@ -37,7 +37,7 @@ class SlideDetections:
     Raises
     ------
     EvaluationError
-        If the arrays differ in length, a place is not finite, or a probability lies outside 0 to 1.
+        If the arrays differ in length, a location is not finite, or a probability lies outside 0 to 1.
     """
 
     slide: str

@@ -1,42 +1,33 @@
-"""Detections in one folder, truth in another: paired by name, read, matched and scored."""
+"""Detections in one folder, reference in another: paired by name, read, matched and scored."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_metastasis.annotations import (
-    detect_tumour_value,
-    read_asap_xml,
-    read_geojson,
-    read_mask,
-    tumour_pixels,
+from napari_metastasis.annotations import AnnotationSet
+from napari_metastasis.cohorts.annotation_files import (
+    annotation_key,
+    is_called_mask,
+    open_masks,
+    read_areas,
+    tumour_value_in,
 )
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED
 from napari_metastasis.errors import AnnotationError, EvaluationError, MetastasisError
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
 from napari_metastasis.evaluation.matching import SlideOutcome, match_slide
-from napari_metastasis.evaluation.reference_lesions import (
-    SlideReference,
-    reference_from_annotations,
-    reference_from_mask,
-)
+from napari_metastasis.evaluation.reference_lesions import SlideReference, reference_from_areas
 from napari_metastasis.evaluation.scan_records import ScanRecord, read_scan_record
 from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, score_slides
 from napari_metastasis.settings import EvaluationSettings
 
 __all__ = ["ReferenceFiles", "find_detections", "find_reference", "read_reference", "score_folders"]
 
-#: How masks are called: ``Tumor_001_Mask``, ``Test_001_evaluation_mask``, ``Tumor_005_mask_level5``.
-_MASK_NAME = re.compile(r"[_-](?:evaluation[_-])?(?:tumou?r[_-])?mask(?:[_-]level\d+)?$")
 #: Of several files for a slide the first kind is taken.
 _OUTLINES = (".xml", ".geojson")
 _MASKS = (".tif", ".tiff", ".png")
-#: No slide is larger: a mask that seems to be is of a finer level than it is taken for.
-_LARGEST_SLIDE_PX = 400_000
 #: The result folder of a scan, and the detections in it.
 _RESULTS, _DETECTIONS = ".metastasis", "detections.csv"
 
@@ -73,7 +64,7 @@ def find_detections(folder: Path) -> dict[str, Path]:
 
 
 def find_reference(folder: Path) -> dict[str, ReferenceFiles]:
-    """Return the truth of each slide below a folder, by the slide's name in lower case.
+    """Return the reference of each slide below a folder, by the slide's name in lower case.
 
     Outlines bear the slide's name; masks do so too, with ``_mask`` behind it. Pictures without it are taken for masks
     where their folder is called so, or where nothing else is there.
@@ -87,18 +78,14 @@ def find_reference(folder: Path) -> dict[str, ReferenceFiles]:
     files = sorted(
         path
         for path in folder.rglob("*")
-        # What a scan found is no truth.
+        # What a scan found is no reference.
         if path.suffix.casefold() in _OUTLINES + _MASKS and not any(part.endswith(_RESULTS) for part in path.parts)
     )
     outlines = _by_name((path for path in files if path.suffix.casefold() in _OUTLINES), _OUTLINES)
     pictures = [path for path in files if path.suffix.casefold() in _MASKS]
-    named = [path for path in pictures if _is_named_mask(path)]
+    named = [path for path in pictures if is_called_mask(path, path.parent.name)]
     masks = _by_name(named if named or outlines else pictures, _MASKS)
     return {name: ReferenceFiles(outlines.get(name), masks.get(name)) for name in sorted({*outlines, *masks})}
-
-
-def _is_named_mask(path: Path) -> bool:
-    return _MASK_NAME.search(path.stem.casefold()) is not None or "mask" in path.parent.name.casefold()
 
 
 def _listed(folder: Path, what: str) -> list[Path]:
@@ -114,7 +101,7 @@ def _by_name(files: Iterable[Path], suffixes: tuple[str, ...]) -> dict[str, Path
     """Return the file of each slide, of the first kind that it has."""
     found: dict[str, Path] = {}
     for path in sorted(files, key=lambda path: suffixes.index(path.suffix.casefold())):
-        name = _MASK_NAME.sub("", path.stem.casefold())
+        name = annotation_key(path)
         first = found.setdefault(name, path)
         if first != path and first.suffix.casefold() == path.suffix.casefold():
             raise EvaluationError(f"expected one file of truth for {name}, got {first} and {path}; remove one")
@@ -145,22 +132,10 @@ def read_reference(
         If a mask is larger than any slide.
     """
     chosen = _chosen(files, settings)
-    if chosen is None:
-        return SlideReference(slide=slide, is_tumour=False, downsample=settings.downsample, mpp=settings.mpp)
-    if chosen != files.mask:
-        outlines = read_asap_xml(chosen) if chosen.suffix.casefold() == ".xml" else read_geojson(chosen, shift=corner)
-        if outlines.unknown_groups and not len(outlines.tumour):
-            raise AnnotationError(outlines.lack_of_tumour(chosen))
-        return reference_from_annotations(slide, outlines, settings)
-    mask = read_mask(chosen, downsample=settings.downsample, stored_downsample=settings.mask_downsample)
-    if max(mask.extent) > _LARGEST_SLIDE_PX:
-        width, height = mask.extent
-        raise EvaluationError(
-            f"expected the mask of a slide, got one of {width:g} x {height:g} level-0 pixels in {chosen}; "
-            "state its level with --mask-downsample"
-        )
-    tumour = tumour_pixels(mask.values, mask.stored_values, settings.tumour_value)
-    return reference_from_mask(slide, tumour, settings, extent=mask.extent)
+    areas = None if chosen is None else read_areas(chosen, corner=corner)
+    if isinstance(areas, AnnotationSet) and areas.unknown_groups and not len(areas.tumour):
+        raise AnnotationError(areas.lack_of_tumour(chosen))
+    return reference_from_areas(slide, areas, settings)
 
 
 def _chosen(files: ReferenceFiles, settings: EvaluationSettings) -> Path | None:
@@ -171,25 +146,25 @@ def _chosen(files: ReferenceFiles, settings: EvaluationSettings) -> Path | None:
 
 def score_folders(
     detections: Path,
-    truth: Path,
+    reference: Path,
     settings: EvaluationSettings,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> DetectionReport:
     """Score a folder of detections; a slide with a bad file is left out and named in the report.
 
-    A slide without truth is normal, unless CAMELYON's naming says otherwise; the report names these slides.
+    A slide without reference is normal, unless CAMELYON's naming says otherwise; the report names these slides.
 
     Parameters
     ----------
     detections
         One CSV for each slide; see :func:`find_detections`.
-    truth
+    reference
         Outlines or masks; see :func:`find_reference`. It may be the same folder.
     settings
         How to score.
     progress
-        Told (done, total) after every slide.
+        Called with (done, total) after every slide.
 
     Raises
     ------
@@ -198,7 +173,7 @@ def score_folders(
     AnnotationError
         If the masks' values do not say which one is tumour.
     """
-    found, known = find_detections(detections), find_reference(truth)
+    found, known = find_detections(detections), find_reference(reference)
     settings = replace(settings, tumour_value=settings.tumour_value or _tumour_value(found, known, settings))
     outcomes: list[SlideOutcome] = []
     records: list[ScanRecord] = []
@@ -233,16 +208,16 @@ def _outcome(
 ) -> SlideOutcome:
     found = read_detections_csv(path)
     named = SlideDetections(slide=slide, probabilities=found.probabilities, points=found.points)
-    truth = read_reference(slide, files, settings, corner=(0.0, 0.0) if record is None else record.corner)
-    if not truth.is_tumour and slide.casefold().startswith(("tumor_", "tumour_")):
+    reference = read_reference(slide, files, settings, corner=(0.0, 0.0) if record is None else record.corner)
+    if not reference.is_tumour and slide.casefold().startswith(("tumor_", "tumour_")):
         chosen = _chosen(files, settings)
         raise EvaluationError(
             f"expected outlines or a mask of {slide}, which its name calls a tumour slide, got "
             f"{'none' if chosen is None else f'{chosen} without tumour'}; add them, or rename the slide if it is normal"
         )
-    if truth.extent is None and record is not None:
-        truth = replace(truth, extent=record.size)
-    return match_slide(named, truth)
+    if reference.extent is None and record is not None:
+        reference = replace(reference, extent=record.size)
+    return match_slide(named, reference)
 
 
 def _scanned_with(records: list[ScanRecord]) -> dict[str, str]:
@@ -255,15 +230,9 @@ def _scanned_with(records: list[ScanRecord]) -> dict[str, str]:
 
 
 def _tumour_value(found: Mapping[str, Path], known: Mapping[str, ReferenceFiles], settings: EvaluationSettings) -> int:
-    """Return the value of tumour in the masks of all slides: one alone may hold only normal tissue."""
-    values: dict[str, frozenset[int]] = {}
-    for files in (known.get(slide.casefold(), ReferenceFiles()) for slide in found):
-        if files.mask is not None and _chosen(files, settings) == files.mask:
-            # A mask that cannot be read is named when its slide is scored.
-            with suppress(AnnotationError):
-                mask = read_mask(files.mask, downsample=settings.downsample, stored_downsample=settings.mask_downsample)
-                values[str(files.mask)] = mask.stored_values
-    return detect_tumour_value(values)
+    """Return the value of tumour in the masks that are scored."""
+    chosen = (_chosen(known.get(slide.casefold(), ReferenceFiles()), settings) for slide in found)
+    return tumour_value_in(open_masks(chosen))
 
 
 def _without_detections(found: Mapping[str, Path], known: Mapping[str, ReferenceFiles]) -> Iterator[LeftOut]:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import EvaluationError
-from napari_metastasis.evaluation.classification import Estimate
 from napari_metastasis.evaluation.matching import SlideOutcome
-from napari_metastasis.evaluation.resampling import Resamples, estimate
+from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
 
 __all__ = ["FrocCurve", "FrocFigures", "Reading", "froc_curve", "froc_figures"]
 

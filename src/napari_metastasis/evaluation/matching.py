@@ -85,7 +85,7 @@ class SlideOutcome:
         )
 
 
-def match_slide(detections: SlideDetections, truth: SlideReference) -> SlideOutcome:
+def match_slide(detections: SlideDetections, reference: SlideReference) -> SlideOutcome:
     """Return what the detections of a slide hit.
 
     A lesion keeps its strongest hit and the others are free. The organisers' scripts write a missed lesion down as one
@@ -96,45 +96,46 @@ def match_slide(detections: SlideDetections, truth: SlideReference) -> SlideOutc
     EvaluationError
         If the two are of different slides, or a detection lies off the slide.
     """
-    if detections.slide != truth.slide:
+    if detections.slide != reference.slide:
         raise EvaluationError(
-            f"expected detections and truth of one slide, got {detections.slide} and {truth.slide}; pair them by name"
+            f"expected detections and truth of one slide, got {detections.slide} and {reference.slide}; "
+            "pair them by name"
         )
-    _check_extent(detections, truth)
-    at = truth.lesion_at(detections.points)
-    is_target = np.array([lesion.is_target for lesion in truth.lesions], dtype=bool)
-    hits = [detections.probabilities[at == number] for number in range(len(truth.lesions))]
+    _check_extent(detections, reference)
+    at = reference.lesion_at(detections.points)
+    is_target = np.array([lesion.is_target for lesion in reference.lesions], dtype=bool)
+    hits = [detections.probabilities[at == number] for number in range(len(reference.lesions))]
     on_target = int(is_target[at[at >= 0]].sum())
     found = sum(bool(len(hit)) for hit, target in zip(hits, is_target, strict=True) if target)
     return SlideOutcome(
-        slide=truth.slide,
+        slide=reference.slide,
         score=detections.score,
-        is_tumour=truth.is_tumour,
+        is_tumour=reference.is_tumour,
         lesions=tuple(
             LesionOutcome(
                 is_target=lesion.is_target,
                 size_class=lesion.size_class,
                 probability=float(hit.max()) if len(hit) else None,
             )
-            for lesion, hit in zip(truth.lesions, hits, strict=True)
+            for lesion, hit in zip(reference.lesions, hits, strict=True)
         ),
         false_positives=detections.probabilities[at < 0],
         on_itc=int((at >= 0).sum()) - on_target,
         repeated=on_target - found,
-        mpp=truth.mpp,
-        downsample=truth.downsample,
+        mpp=reference.mpp,
+        downsample=reference.downsample,
     )
 
 
-def _check_extent(detections: SlideDetections, truth: SlideReference) -> None:
-    """Refuse detections off the slide: the mask is of another level, or the places are not level-0 pixels."""
-    if truth.extent is None or not len(detections):
+def _check_extent(detections: SlideDetections, reference: SlideReference) -> None:
+    """Refuse detections off the slide: the mask is of another level, or the locations are not level-0 pixels."""
+    if reference.extent is None or not len(detections):
         return
-    width, height = truth.extent
+    width, height = reference.extent
     off = (detections.points < 0).any(axis=1) | (detections.points >= (width, height)).any(axis=1)
     if off.any():
         x, y = detections.points[off][0]
         raise EvaluationError(
-            f"expected detections on {truth.slide}, which is {width:g} x {height:g} px, got one at ({x:g}, {y:g}); "
-            "check the mask's downsample, and that places are level-0 pixels"
+            f"expected detections on {reference.slide}, which is {width:g} x {height:g} px, got one at ({x:g}, {y:g}); "
+            "check the mask's downsample, and that locations are level-0 pixels"
         )

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from napari_metastasis.cohorts.patches import PatchSource
 from napari_metastasis.errors import PatchDatasetError
-from napari_metastasis.evaluation.binary import BinaryReport, binary_report, calibration_error
-from napari_metastasis.evaluation.classification import Estimate
-from napari_metastasis.evaluation.resampling import Resamples, estimate
+from napari_metastasis.evaluation.classification import BinaryReport, binary_report, calibration_error
+from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
+from napari_metastasis.settings import PatchScoringSettings
 
 if TYPE_CHECKING:
     # Detections are scored without torch, which takes seconds to load.
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from napari_metastasis.models import Detector
 
 __all__ = ["PatchReport", "evaluate_patches", "patch_probabilities"]
-
-#: Patches that run through the network together; a bound on memory, of no effect on the answers.
-_BATCH = 64
-#: Probability from which a patch counts as tumour when accuracy is measured.
-_THRESHOLD = 0.5
-#: Resamples of an interval: the third digit of its ends no longer moves.
-_RESAMPLES = 1000
-_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +49,7 @@ def patch_probabilities(
     model: Detector,
     source: PatchSource,
     *,
+    batch_size: int,
     views: int,
     device: str,
     progress: Callable[[int, int], None] | None = None,
@@ -69,12 +62,14 @@ def patch_probabilities(
         Any patch classifier.
     source
         Patches of the model's own size.
+    batch_size
+        Patches that run through the network together.
     views
         1, or 8 to average over the symmetries of the square.
     device
         Where the network runs.
     progress
-        Told (done, total) after every batch.
+        Called with (done, total) after every batch.
 
     Raises
     ------
@@ -86,8 +81,8 @@ def patch_probabilities(
     side = model.spec.patch_px
     network = model.dense(1).to(device)
     answers = []
-    for start in range(0, len(source), _BATCH):
-        patches = [source.read(k) for k in range(start, min(start + _BATCH, len(source)))]
+    for start in range(0, len(source), batch_size):
+        patches = [source.read(k) for k in range(start, min(start + batch_size, len(source)))]
         for k, patch in enumerate(patches, start):
             if patch.shape != (side, side, 3):
                 raise PatchDatasetError(
@@ -111,18 +106,21 @@ def _views(batch: Tensor, views: int) -> list[Tensor]:
 def evaluate_patches(
     model: Detector,
     source: PatchSource,
+    settings: PatchScoringSettings,
     *,
     views: int,
     device: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> PatchReport:
     """Return how well a model tells the patches' classes apart; see :func:`patch_probabilities` for the parameters."""
-    scores = patch_probabilities(model, source, views=views, device=device, progress=progress)
+    scores = patch_probabilities(
+        model, source, batch_size=settings.batch_size, views=views, device=device, progress=progress
+    )
     is_tumour, probabilities = source.labels == 1, scores.astype(np.float64)
-    right = ((scores >= _THRESHOLD) == is_tumour).astype(np.float64)[:, None]
+    right = ((scores >= settings.threshold) == is_tumour).astype(np.float64)[:, None]
     # Classes are redrawn apart, so that no resample lacks one.
-    resamples = Resamples(source.labels, number=_RESAMPLES, seed=_SEED)
-    classes = binary_report(is_tumour, probabilities, threshold=_THRESHOLD, resamples=resamples)
+    resamples = Resamples(source.labels, number=settings.resamples, seed=settings.seed)
+    classes = binary_report(is_tumour, probabilities, threshold=settings.threshold, resamples=resamples)
     accuracy = estimate(lambda counts: (counts @ right) / len(right), resamples, width=len(right))
     return PatchReport(
         auc=classes.auc,

@@ -9,31 +9,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_metastasis.errors import MissingDependencyError
-from napari_metastasis.evaluation.binary import precision_recall_points, roc_points
+from napari_metastasis.evaluation.classification import precision_recall_points, roc_points
 from napari_metastasis.evaluation.scoring import DetectionReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_curves", "require_plotting"]
+__all__ = ["draw_curves", "require_report_extra"]
 
 _COLOUR, _GUIDE = "#7b1e5b", "#9a9a9a"
 _SIZE_INCHES = (5.0, 4.2)
 
 
-def require_plotting() -> None:
-    """Check that there is something to draw with.
+def require_report_extra() -> None:
+    """Check that there is something to draw and to lay out a report with.
 
     Raises
     ------
     MissingDependencyError
-        If matplotlib is not installed.
+        If matplotlib or jinja2 is not installed.
     """
     try:
+        import jinja2  # noqa: F401
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            f"expected {error.name} for the report's plots, got none installed; "
+            f"expected {error.name} for the report, got none installed; "
             "pip install 'napari-metastasis[evaluate]', or, with --detections, leave --output out"
         ) from error
 
@@ -46,7 +47,7 @@ def draw_curves(report: DetectionReport) -> dict[str, bytes]:
     MissingDependencyError
         If matplotlib is not installed.
     """
-    require_plotting()
+    require_report_extra()
     pictures = {}
     if report.curve is not None:
         pictures["Free-response curve"] = _picture(lambda axes: _draw_froc(axes, report))

@@ -15,18 +15,28 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import regionprops
 
-from napari_metastasis.annotations import Annotation, rasterize
+from napari_metastasis.annotations import Annotation, MaskFile, rasterize, read_mask, tumour_pixels
+from napari_metastasis.cohorts.annotation_files import Areas
+from napari_metastasis.errors import EvaluationError
 from napari_metastasis.geometry import LevelFrame, Region, Size
 from napari_metastasis.lesions.measure import lengths
 from napari_metastasis.lesions.size_classes import SizeClass, size_class
 from napari_metastasis.settings import EvaluationSettings
 
-__all__ = ["ReferenceLesion", "SlideReference", "reference_from_annotations", "reference_from_mask"]
+__all__ = [
+    "ReferenceLesion",
+    "SlideReference",
+    "reference_from_annotations",
+    "reference_from_areas",
+    "reference_from_mask",
+]
 
 Mask = NDArray[np.bool_]
 
 #: Side of the squares whose distances are computed at a time; bounds memory, skips empty ones and changes no answer.
 _SQUARE = 256
+#: No slide is larger: a mask that seems to be is of a finer level than it is taken for.
+_LARGEST_SLIDE_PX = 400_000
 #: Pixels that touch at a corner belong together.
 _CORNERS_TOUCH = np.ones((3, 3), dtype=bool)
 
@@ -76,7 +86,7 @@ class SlideReference:
     lesions
         In the order of their first pixels, row by row; isolated tumour cells among them.
     extent
-        The slide's level-0 width and height, where the truth states them.
+        The slide's level-0 width and height, where the reference states them.
     mpp
         Pixel size of level 0 in µm that lengths were measured with; ``None`` where there was nothing to measure.
     """
@@ -94,7 +104,7 @@ class SlideReference:
         return sum(lesion.is_target for lesion in self.lesions)
 
     def lesion_at(self, points: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Return which lesion each place hits, -1 for none.
+        """Return which lesion each location hits, -1 for none.
 
         Parameters
         ----------
@@ -112,6 +122,53 @@ class SlideReference:
             near = np.flatnonzero((columns >= at.x) & (columns < at.right) & (rows >= at.y) & (rows < at.bottom))
             hit[near[lesion.mask[rows[near] - at.y, columns[near] - at.x]]] = number
         return hit
+
+
+def reference_from_areas(
+    slide: str, areas: Areas | None, settings: EvaluationSettings, *, pyramid_downsample: float = 1.0
+) -> SlideReference:
+    """Return the lesions of a slide.
+
+    Parameters
+    ----------
+    slide
+        The slide's name.
+    areas
+        Its outlines or its mask; ``None`` for a normal slide.
+    settings
+        The tumour value and the downsample of masks, and how lesions are counted.
+    pyramid_downsample
+        Level-0 pixels along a pixel of the first level of a mask that has several.
+
+    Raises
+    ------
+    AnnotationError
+        If a mask cannot be read at the downsample that is scored.
+    EvaluationError
+        If a mask is larger than any slide.
+    """
+    if areas is None:
+        return SlideReference(slide=slide, is_tumour=False, downsample=settings.downsample, mpp=settings.mpp)
+    if not isinstance(areas, MaskFile):
+        return reference_from_annotations(slide, areas, settings)
+    held = areas.values()
+    mask = read_mask(
+        areas,
+        downsample=settings.downsample,
+        stored_downsample=settings.mask_downsample,
+        pyramid_downsample=pyramid_downsample,
+    )
+    if max(mask.extent) > _LARGEST_SLIDE_PX:
+        width, height = mask.extent
+        raise EvaluationError(
+            f"expected the mask of a slide, got one of {width:g} x {height:g} level-0 pixels in {areas.path}; "
+            "state its level with --mask-downsample"
+        )
+    held |= mask.stored_values
+    tumour = tumour_pixels(mask.values, held, settings.tumour_value)
+    # Tumour between the pixels of the scored mask makes no lesion; the slide holds tumour all the same.
+    anywhere = tumour_pixels(np.array(sorted(held), dtype=np.uint8), held, settings.tumour_value).any()
+    return replace(reference_from_mask(slide, tumour, settings, extent=mask.extent), is_tumour=bool(anywhere))
 
 
 def reference_from_mask(
@@ -207,8 +264,8 @@ def _lesions(tumour: Mask, corner: tuple[int, int], settings: EvaluationSettings
         mask = _filled(own)
         labels[window][mask] = number
         y, x = window[0].start, window[1].start
-        place = Region(corner[0] + left + x, corner[1] + top + y, mask.shape[1], mask.shape[0])
-        yield _measured(mask, mask & tumour[window], place, settings)
+        at = Region(corner[0] + left + x, corner[1] + top + y, mask.shape[1], mask.shape[0])
+        yield _measured(mask, mask & tumour[window], at, settings)
 
 
 def _grown(tumour: Mask, radius: float) -> Mask:

@@ -6,18 +6,37 @@ do, are then computed for hundreds of resamples in one matrix product.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_metastasis.evaluation.classification import Estimate
-
-__all__ = ["Resamples", "estimate"]
+__all__ = ["Estimate", "Resamples", "estimate"]
 
 #: Numbers of one intermediate array, which bounds memory and changes no answer.
 _BLOCK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measured figure and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """Return both ends of the interval."""
+        return self.low, self.high
+
+    def to_json(self, name: str) -> dict[str, Any]:
+        """Return the figure under ``name`` and its interval under ``<name>_ci95``, each unless it is NaN."""
+        figure: dict[str, Any] = {} if math.isnan(self.value) else {name: self.value}
+        return figure if math.isnan(self.low) else figure | {f"{name}_ci95": list(self.ci95)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

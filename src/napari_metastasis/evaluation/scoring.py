@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import EvaluationError
-from napari_metastasis.evaluation.binary import BinaryReport, binary_report
-from napari_metastasis.evaluation.classification import Estimate
+from napari_metastasis.evaluation.classification import BinaryReport, binary_report
 from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
 from napari_metastasis.evaluation.matching import SlideOutcome
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE, is_camelyon16_test
-from napari_metastasis.evaluation.resampling import Resamples
+from napari_metastasis.evaluation.resampling import Estimate, Resamples
 from napari_metastasis.evaluation.sizes import SizeFigures, sensitivity_by_size
 from napari_metastasis.settings import EvaluationSettings
 
@@ -143,7 +142,7 @@ class DetectionReport:
         values["left_out"] = [asdict(one) for one in self.left_out]
         values["settings"] = asdict(self.settings)
         if len(self.scales) > 1:
-            # Those of the settings were nobody's: each slide states its own.
+            # Each slide states its own; those of the settings were not used.
             del values["settings"]["mpp"], values["settings"]["downsample"]
         else:
             values["settings"]["mpp"], values["settings"]["downsample"] = self.scales[0]

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_metastasis.evaluation.classification import Estimate
 from napari_metastasis.evaluation.matching import SlideOutcome
-from napari_metastasis.evaluation.resampling import Resamples, estimate
+from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
 from napari_metastasis.lesions.size_classes import SIZE_CLASSES, SizeClass
 
 __all__ = ["SizeFigures", "sensitivity_by_size"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from napari_metastasis.settings._core import Setting, check, setting_of
 from napari_metastasis.settings._passes import PassSettings
-from napari_metastasis.settings.evaluation import EvaluationSettings
+from napari_metastasis.settings.evaluation import EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
 from napari_metastasis.settings.refine import RefineSettings
@@ -32,6 +32,7 @@ __all__ = [
     "NetworkSettings",
     "PassSettings",
     "PatchSampleSettings",
+    "PatchScoringSettings",
     "PyramidSettings",
     "RefineSettings",
     "SamplingSettings",

@@ -1,4 +1,4 @@
-"""How detections are scored against the truth."""
+"""How detections are scored against the reference."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from napari_metastasis.settings._core import check, setting
 
-__all__ = ["EvaluationSettings"]
+__all__ = ["EvaluationSettings", "PatchScoringSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSettings:
-    """How detections are scored against the truth; the defaults are CAMELYON16's."""
+    """How detections are scored against the reference; the defaults are CAMELYON16's."""
 
     mpp: float = setting(
         0.243,
@@ -79,6 +79,26 @@ class EvaluationSettings:
         2000, "Bootstrap resamples of an interval; more only steady its third digit.", minimum=100, maximum=1_000_000
     )
     seed: int = setting(2016, "Seed of the resamples.", minimum=0, maximum=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchScoringSettings:
+    """How a model is scored on labelled patches."""
+
+    batch_size: int = setting(
+        64, "Patches that run through the network together: bounds memory, changes no answer.", minimum=1, maximum=4096
+    )
+    threshold: float = setting(
+        0.5, "Probability from which a patch is called tumour where accuracy is counted.", minimum=0.0, maximum=1.0
+    )
+    resamples: int = setting(
+        1000, "Bootstrap resamples of an interval: its third digit no longer moves.", minimum=100, maximum=1_000_000
+    )
+    seed: int = setting(0, "Seed of the resamples.", minimum=0, maximum=2**31 - 1)
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

@@ -7,15 +7,12 @@ from napari_metastasis.synthetic._cohort import CohortPlan, PlannedSlide, make_c
 from napari_metastasis.synthetic._make import make_slide, sample_slide_path, size_class
 from napari_metastasis.synthetic._patches import make_patches
 from napari_metastasis.synthetic._slide import SyntheticSlide
-from napari_metastasis.synthetic.phantoms import DiscPhantom, disc_slide
 
 __all__ = [
     "CohortPlan",
-    "DiscPhantom",
     "PlannedSlide",
     "SyntheticSettings",
     "SyntheticSlide",
-    "disc_slide",
     "make_cohort",
     "make_patches",
     "make_slide",

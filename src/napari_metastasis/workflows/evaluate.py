@@ -1,8 +1,8 @@
-"""How good a model is on a cohort: scan what is not scanned yet, match it against the truth, and score."""
+"""How good a model is on a cohort: scan what is not scanned yet, match it against the reference, and score."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from napari_metastasis.cohorts.annotation_files import is_mask, tumour_value_in
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED
 from napari_metastasis.cohorts.checks import check_cohort, check_split
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, Split
-from napari_metastasis.cohorts.reference import tumour_value_of
+from napari_metastasis.cohorts.survey import SlideSurvey, survey_slides
 from napari_metastasis.errors import CohortError, EvaluationError, MetastasisError, ScanCancelledError
 from napari_metastasis.evaluation import (
     DetectionReport,
@@ -33,9 +34,6 @@ from napari_metastasis.workflows.scan.batch import FailedSlide, ProgressBar, Sca
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["CohortEvaluation", "evaluate_cohort", "evaluation_output", "report_folder", "split_to_evaluate"]
-
-#: Layouts in which a tumour slide may lack outlines on purpose.
-_MAY_LACK_OUTLINES = ("file", "camelyon17")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,39 +118,35 @@ def evaluate_cohort(
         If the disk refuses.
     """
     slides, left_out = _choose(cohort, split, how.scoring)
-    value = how.scoring.tumour_value or tumour_value_of(cohort.slides)
+    surveys = _surveyed(cohort, slides, how.scoring, bar, should_stop)
+    value = how.scoring.tumour_value or tumour_value_in(survey.mask for survey in surveys.values())
     scoring = replace(how.scoring, tumour_value=value)
-    slides, faulty = _checked(cohort, slides, split, value, bar, should_stop)
-    left_out += faulty
-    truths: dict[str, SlideReference] = {}
-    with bar("Reading the truth") as progress:
+    faults = _faults(cohort, slides, split, surveys, value)
+    references: dict[str, SlideReference] = {}
+    with bar("Reading the reference") as progress:
         for done, slide in enumerate(slides, 1):
             _stop_if(should_stop)
             try:
-                truths[slide.name] = slide_reference(slide, scoring, tumour_value=value, own_mpp=how.own_mpp)
+                if slide.name not in faults:
+                    references[slide.name] = slide_reference(surveys[slide], scoring, own_mpp=how.own_mpp)
             except MetastasisError as error:
-                left_out.append(LeftOut(slide.name, str(error), is_failure=True))
+                faults[slide.name] = str(error)
             in_parts(progress)(done, len(slides))
+    left_out += [LeftOut(name, why, is_failure=True) for name, why in faults.items()]
+    readable = [slide for slide in slides if slide.name in references]
     outcomes: list[SlideOutcome] = []
     with (
-        bar(f"Scanning {len(truths)} slides") as progress,
+        bar(f"Scanning {len(readable)} slides") as progress,
         EngineCache(lambda _: models) as engines,
         closing(
-            scan_cohort(
-                [slide for slide in slides if slide.name in truths],
-                how.job,
-                output=output,
-                engines=engines,
-                progress=progress,
-                should_stop=should_stop,
-            )
+            scan_cohort(readable, how.job, output=output, engines=engines, progress=progress, should_stop=should_stop)
         ) as entries,
     ):
         for entry in entries:
             if isinstance(entry, FailedSlide):
                 left_out.append(LeftOut(entry.slide.name, entry.reason, is_failure=True))
             else:
-                outcomes.append(match_slide(_detections(entry), truths[entry.slide.name]))
+                outcomes.append(match_slide(_detections(entry), references[entry.slide.name]))
             # Its heatmap is not held while the next slide is scanned.
             del entry
     if not outcomes:
@@ -177,7 +171,7 @@ def _choose(cohort: Cohort, split: Split, scoring: EvaluationSettings) -> tuple[
         )
     kept = []
     for slide in slides:
-        lacks_outlines = slide.annotation is None and slide.tumour is True and cohort.layout in _MAY_LACK_OUTLINES
+        lacks_outlines = slide.annotation is None and slide.tumour is True and cohort.may_lack_outlines
         if lacks_outlines or not (slide.exhaustive or scoring.keep_flawed):
             why = "its tumour is not outlined" if lacks_outlines else "not all its tumour is outlined"
             left_out.append(LeftOut(slide.name, why, is_failure=False))
@@ -186,34 +180,47 @@ def _choose(cohort: Cohort, split: Split, scoring: EvaluationSettings) -> tuple[
     return kept, left_out
 
 
-def _checked(
+def _surveyed(
     cohort: Cohort,
     slides: list[CohortSlide],
-    split: Split,
-    tumour_value: int,
+    scoring: EvaluationSettings,
     bar: ProgressBar,
     should_stop: Callable[[], bool],
-) -> tuple[list[CohortSlide], list[LeftOut]]:
-    """Return those slides that have no fault, and the faulty with what is wrong: before hours are spent on scans."""
-    threads = SlideSettings().threads
+) -> dict[CohortSlide, SlideSurvey]:
+    """Look at every slide of the cohort once; only those that are measured on need their outlines."""
+    own = {slide.annotation for slide in slides}
 
-    def stoppable(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    def reads(annotation: Path) -> bool:
+        # The masks of all splits say together what tumour is, unless somebody stated it.
+        return annotation in own or (is_mask(annotation) and not scoring.tumour_value)
+
+    with bar("Looking at the slides") as progress:
+
         def report(done: int, total: int) -> None:
             _stop_if(should_stop)
             in_parts(progress)(done, total)
 
-        return report
+        every = [*slides, *cohort.slides]
+        return survey_slides(every, threads=SlideSettings().threads, reads=reads, progress=report)
 
-    with bar("Comparing the splits") as progress:
-        leaks = check_split(cohort, split, threads=threads, progress=stoppable(progress))
-    chosen = replace(cohort, slides=tuple(slides))
-    with bar("Checking the slides") as progress:
-        problems = check_cohort(chosen, threads=threads, tumour_value=tumour_value, progress=stoppable(progress))
-    # What is said of the cohort as a whole is about training. Of a slide that has several faults the first is told.
+
+def _faults(
+    cohort: Cohort,
+    slides: list[CohortSlide],
+    split: Split,
+    surveys: Mapping[CohortSlide, SlideSurvey],
+    tumour_value: int,
+) -> dict[str, str]:
+    """Return what is wrong with slides by name, before hours are spent on scans; of several faults the first."""
+    leaks = check_split(cohort, split, surveys)
+    problems = check_cohort(replace(cohort, slides=tuple(slides)), surveys, tumour_value=tumour_value)
+    # What is said of the cohort as a whole is about training.
     names = {slide.name for slide in slides}
-    faults = {one.slide: one.message for one in reversed((*leaks, *problems)) if one.slide in names}
-    slides = [slide for slide in slides if slide.name not in faults]
-    return slides, [LeftOut(name, message, is_failure=True) for name, message in reversed(faults.items())]
+    faults: dict[str, str] = {}
+    for problem in (*leaks, *problems):
+        if problem.slide in names:
+            faults.setdefault(problem.slide, problem.message)
+    return faults
 
 
 def _detections(scanned: ScannedSlide) -> SlideDetections:

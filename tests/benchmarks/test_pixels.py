@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pixels import pixel_probabilities
 
-from napari_metastasis.evaluation import pixel_probabilities
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from disc_phantom import DiscPhantom, disc_slide
 
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.slides import open_slide
-from napari_metastasis.synthetic import DiscPhantom, disc_slide
 
 
 def centroid(pixels):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from shifts import SHIFTS, ShiftedPatches, shifted
 from skimage.color import rgb2hsv
-
-from napari_metastasis.evaluation.shifts import SHIFTS, ShiftedPatches, shifted
 
 
 @pytest.fixture

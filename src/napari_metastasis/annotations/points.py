@@ -1,0 +1,147 @@
+"""Points that a person set, each with its class: from ASAP's XML, GeoJSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_metastasis.annotations.asap import asap_coordinates, asap_root
+from napari_metastasis.annotations.geojson import feature_class, read_features
+from napari_metastasis.errors import AnnotationError
+
+__all__ = ["PointSet", "read_points"]
+
+#: ASAP's annotations that enclose no area: one point, or several.
+_ASAP_POINTS = frozenset({"Dot", "PointSet"})
+#: What a point is called whose file names no class; ASAP says the same of annotations without a group.
+_NO_CLASS = "None"
+#: How the column of classes may be called.
+_CLASS_COLUMNS = ("class", "label", "group")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointSet:
+    """The points of one slide, in their file's order.
+
+    Attributes
+    ----------
+    xy
+        (n, 2) float64, (x, y) in level-0 pixels, read-only.
+    classes
+        What each point is, n names; ``None`` (the word) where the file does not say.
+
+    Raises
+    ------
+    AnnotationError
+        If there is not one class for each point, or a coordinate is not finite.
+    """
+
+    xy: NDArray[np.float64]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check and freeze the coordinates."""
+        xy = np.array(self.xy, dtype=np.float64).reshape(-1, 2)
+        wrong = int((~np.isfinite(xy)).any(axis=1).sum())
+        if wrong or len(xy) != len(self.classes):
+            raise AnnotationError(
+                f"expected a class and finite coordinates for every point, got {len(self.classes)} classes of "
+                f"{len(xy)} points, {wrong} of them not finite; correct the points"
+            )
+        xy.flags.writeable = False
+        object.__setattr__(self, "xy", xy)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.xy)
+
+    def of(self, *classes: str) -> PointSet:
+        """Return the points of some classes, told apart without regard to capitals."""
+        wanted = {name.casefold() for name in classes}
+        kept = np.array([name.casefold() in wanted for name in self.classes], dtype=bool)
+        return PointSet(self.xy[kept], tuple(np.array(self.classes, dtype=object)[kept]))
+
+
+def read_points(path: str | os.PathLike[str], *, shift: tuple[float, float] = (0.0, 0.0)) -> PointSet:
+    """Read the points of a slide; areas in the same file are left out.
+
+    Parameters
+    ----------
+    path
+        ASAP's XML (dots and point sets, whose group is the class), GeoJSON (points and multi-points), or CSV with the
+        columns ``x``, ``y`` and, if wanted, ``class``. XML and CSV are in level-0 pixels.
+    shift
+        (x, y) to add to GeoJSON's coordinates, in level-0 pixels. QuPath counts from the corner of the slide's bounds.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, is none of these, or has a point without finite coordinates.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".xml":
+        found = list(_of_asap(path))
+    elif suffix in {".geojson", ".json"}:
+        found = list(read_features(path, lambda feature: _of_feature(feature, shift)))
+    elif suffix == ".csv":
+        found = list(_of_csv(path))
+    else:
+        raise AnnotationError(f"expected points as ASAP XML, GeoJSON or CSV, got {path}; export them as one of these")
+    try:
+        return PointSet(np.array([xy for xy, _ in found], dtype=np.float64), tuple(name for _, name in found))
+    except AnnotationError as error:
+        raise AnnotationError(f"{path}: {error}") from error
+
+
+_Point = tuple[tuple[float, float], str]
+
+
+def _of_asap(path: Path) -> Iterator[_Point]:
+    for element in asap_root(path).iterfind("Annotations/Annotation"):
+        if element.get("Type") in _ASAP_POINTS:
+            name = element.get("PartOfGroup", _NO_CLASS)
+            yield from (((x, y), name) for x, y in asap_coordinates(element, path).tolist())
+
+
+def _of_feature(feature: dict[str, Any], shift: tuple[float, float]) -> Iterator[_Point]:
+    geometry = feature.get("geometry") or {}
+    if geometry.get("type") in {"Point", "MultiPoint"}:
+        # A single point is a list of numbers, which may carry a height.
+        points = np.array(geometry["coordinates"], dtype=np.float64)
+        points = points.reshape(-1, points.shape[-1])[:, :2] + shift
+        name = feature_class(feature.get("properties") or {})
+        yield from (((x, y), name) for x, y in points.tolist())
+
+
+def _of_csv(path: Path) -> Iterator[_Point]:
+    remedy = "write a first line x,y,class, and a line for each point"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if any(map(str.strip, row))]
+    except OSError as error:
+        raise AnnotationError(
+            f"expected a readable file of points, got {path} ({error.strerror}); check the path"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AnnotationError(f"expected points as CSV, got {path}, which is no text ({error}); {remedy}") from error
+    header = [name.strip().casefold() for name in rows[0]] if rows else []
+    if "x" not in header or "y" not in header:
+        raise AnnotationError(f"expected columns x and y in {path}, got {', '.join(header) or 'none'}; {remedy}")
+    x, y = header.index("x"), header.index("y")
+    kind = next((header.index(name) for name in _CLASS_COLUMNS if name in header), None)
+    for row in rows[1:]:
+        try:
+            name = "" if kind is None else row[kind].strip()
+            yield (float(row[x]), float(row[y])), name or _NO_CLASS
+        except (ValueError, IndexError) as error:
+            raise AnnotationError(
+                f"expected numbers as x and y of every point in {path}, got {','.join(row)[:60]!r}; correct the line"
+            ) from error

@@ -1,0 +1,125 @@
+"""Annotation files: what they are called, and the outlines or the mask that is read from one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from napari_metastasis.annotations import (
+    AnnotationSet,
+    MaskFile,
+    detect_tumour_value,
+    read_asap_xml,
+    read_geojson,
+)
+from napari_metastasis.errors import AnnotationError
+from napari_metastasis.geometry import Region
+
+__all__ = [
+    "Areas",
+    "annotation_key",
+    "geojson_corner",
+    "is_called_mask",
+    "is_mask",
+    "open_masks",
+    "read_areas",
+    "tumour_value_in",
+]
+
+#: What a file can say of a slide's tumour: outlines, or a mask.
+Areas = AnnotationSet | MaskFile
+
+_MASK_SUFFIXES = frozenset({".tif", ".tiff", ".svs", ".png", ".jpg", ".jpeg"})
+_GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})
+#: How masks are called: ``Tumor_001_Mask``, ``a-tumor_mask``, ``Test_001_evaluation_mask``, ``Tumor_005_mask_level5``.
+_MASK_NAME = re.compile(r"[_-](?:evaluation[_-])?(?:tumou?r[_-])?mask(?:[_-]level\d+)?$")
+#: A folder of slides and their masks may be called after both, and is no folder of masks.
+_SLIDE_WORDS = ("slide", "image", "wsi")
+
+
+def annotation_key(path: Path) -> str:
+    """Return what an annotation is called, to compare with slides: ``Tumor_001_Mask.tif`` is ``tumor_001``'s."""
+    return _MASK_NAME.sub("", path.stem.casefold())
+
+
+def is_called_mask(path: Path, folder: str) -> bool:
+    """Return whether a picture is called a mask, or lies in a folder that is called after masks.
+
+    Parameters
+    ----------
+    path
+        The picture.
+    folder
+        Name of the folder that it lies in; empty where the folder's name does not count.
+    """
+    name = folder.casefold()
+    of_masks = "mask" in name and not any(word in name for word in _SLIDE_WORDS)
+    return of_masks or _MASK_NAME.search(path.stem.casefold()) is not None
+
+
+def is_mask(annotation: Path) -> bool:
+    """Return whether an annotation file is an image."""
+    return annotation.suffix.lower() in _MASK_SUFFIXES
+
+
+def geojson_corner(bounds: Region | None) -> tuple[float, float]:
+    """Return where GeoJSON's coordinates count from: the corner of the slide's bounds, in level-0 pixels."""
+    return (0.0, 0.0) if bounds is None else (float(bounds.x), float(bounds.y))
+
+
+def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
+    """Read outlines, or open a mask.
+
+    Parameters
+    ----------
+    annotation
+        ASAP XML, GeoJSON, or a mask as an image.
+    corner
+        (x, y) that GeoJSON counts from, from :func:`geojson_corner`.
+
+    Raises
+    ------
+    AnnotationError
+        If it is neither, or cannot be read.
+    """
+    suffix = annotation.suffix.lower()
+    if is_mask(annotation):
+        return MaskFile(annotation)
+    if suffix in _GEOJSON_SUFFIXES:
+        return read_geojson(annotation, shift=corner)
+    if suffix == ".xml":
+        return read_asap_xml(annotation)
+    raise AnnotationError(
+        f"expected an annotation as ASAP XML, GeoJSON or a mask (TIFF, PNG, JPEG), got {annotation}; export it as one"
+    )
+
+
+def open_masks(annotations: Iterable[Path | None]) -> Iterator[MaskFile]:
+    """Yield the masks among annotation files; those that cannot be opened are left to whoever needs them."""
+    for path in annotations:
+        if path is None or not is_mask(path):
+            continue
+        try:
+            mask = MaskFile(path)
+        except AnnotationError:
+            continue
+        yield mask
+
+
+def tumour_value_in(masks: Iterable[MaskFile | None]) -> int:
+    """Return the value that means tumour in a set of masks: one alone may hold only normal tissue.
+
+    Masks that cannot be read have no say here; who needs them says so. Each is closed.
+
+    Raises
+    ------
+    AnnotationError
+        If a mask's values do not say which one is tumour.
+    """
+    values: dict[str, frozenset[int]] = {}
+    for mask in filter(None, masks):
+        with suppress(AnnotationError), mask:
+            values[str(mask.path)] = mask.values()
+    return detect_tumour_value(values)
