@@ -9,11 +9,11 @@ import shapely
 from accuracy import region_auc
 
 from napari_metastasis.annotations import read_asap_xml
-from napari_metastasis.models import load_model
-from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.models import load_detector
+from napari_metastasis.settings import DEFAULT_MODEL
 from napari_metastasis.slides import open_slide
 from napari_metastasis.synthetic import sample_slide_path, size_class
-from napari_metastasis.workflows.scan import scan_slide
+from napari_metastasis.workflows.scan import AtHand, ScanJob, scan_slide
 
 #: A detection this near an outline counts for it, as the challenge's own masks are widened.
 NEAR_UM = 75 / 2
@@ -22,20 +22,13 @@ NEAR_UM = 75 / 2
 @pytest.mark.shared
 def test_tumour_is_told_from_other_tissue_on_real_regions(shared_data):
     # The weights have seen these regions: this is the public path's test, not the network's (docs/models.md).
-    assert region_auc(load_model(DEFAULT_MODEL), shared_data / "regions", mpp=0.7, views=1) >= 0.85
+    assert region_auc(load_detector(DEFAULT_MODEL), shared_data / "regions", mpp=0.7, views=1) >= 0.85
 
 
 def test_the_sample_slides_metastases_are_found(tmp_path):
     path = sample_slide_path()
     with open_slide(path) as slide:
-        result = scan_slide(
-            slide,
-            load_model(DEFAULT_MODEL),
-            scan=ScanSettings(),
-            tissue=TissueSettings(),
-            detection=DetectionSettings(),
-            output=tmp_path / "result",
-        )
+        result = scan_slide(ScanJob(slide=path, output=tmp_path / "result"), AtHand(slide=slide))
         mpp = slide.mpp
     # What other programs read, not what is in memory.
     with (tmp_path / "result" / "detections.csv").open() as stream:

@@ -21,6 +21,9 @@ PIXEL_UM = CHALLENGE.mpp * CHALLENGE.downsample
 
 def recipe(tumour):
     """The label image and the major axes in µm, in one go over the whole mask."""
+    if not tumour.any():
+        # scipy's distances mean nothing where there is nothing to be distant from.
+        return np.zeros(tumour.shape, int), []
     grown = ndimage.distance_transform_edt(~tumour) < CHALLENGE.merge_um / (PIXEL_UM * 2)
     labels = label(ndimage.binary_fill_holes(grown), connectivity=2)
     return labels, [region.axis_major_length * PIXEL_UM for region in regionprops(labels)]

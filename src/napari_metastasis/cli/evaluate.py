@@ -47,7 +47,7 @@ _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scorin
 
 
 #: Options of the passes.
-_PASSES = tuple(name for task in pass_tasks() for name in (f"{task.name}_", task.noun))
+_PASSES = tuple(f"{task.name}_" for task in pass_tasks())
 #: What each way of measuring has no use for: options by the beginning of their parameters' names.
 _IGNORED = {
     "patches": (

@@ -162,7 +162,7 @@ def with_passes(parameter: str, *, panel: str | None = None, keeping: bool = Tru
         @wraps(command)
         def run(**values: Any) -> Any:
             requests = tuple(
-                PassRequest(task=task.name, settings=values.pop(task.name), model=values.pop(task.noun))
+                PassRequest(task=task.name, settings=values.pop(task.name), model=values.pop(f"{task.name}_model"))
                 for task in tasks
             )
             return command(**values, **{parameter: requests})
@@ -174,7 +174,7 @@ def with_passes(parameter: str, *, panel: str | None = None, keeping: bool = Tru
             text = f"The {task.noun}'s name or file; with --{task.name}, by default the one that goes with the model."
             option = typer.Option("", f"--{task.noun}", help=text, rich_help_panel=panel or task.title)
             kept += [
-                inspect.Parameter(task.noun, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str),
+                inspect.Parameter(f"{task.name}_model", inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str),
                 inspect.Parameter(task.name, inspect.Parameter.KEYWORD_ONLY, annotation=task.settings),
             ]
         made: Any = run

@@ -6,7 +6,7 @@ built from that metadata, so that a default, its range and its explanation are w
 
 from __future__ import annotations
 
-from napari_metastasis.settings._core import Setting, check, setting_of
+from napari_metastasis.settings._core import Setting, check, setting, setting_of
 from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import DetectionSettings
@@ -46,5 +46,6 @@ __all__ = [
     "TrainSettings",
     "TuningSettings",
     "check",
+    "setting",
     "setting_of",
 ]
