@@ -23,7 +23,7 @@ from napari_metastasis.cohorts.annotation_files import (
 )
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import AnnotationError
-from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
+from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size, SummedArea
 
 __all__ = [
     "CoarseReference",
@@ -193,8 +193,10 @@ class MaskReference:
             top, bottom = int(part[0, 0]), int(part[-1, 1])
             tumour = self._tumour(self._mask.read(Region(0, top, width, bottom - top), level))
             if tumour.any():
-                held, whole = _sums(tumour, part - top, columns)
-                may_hold[first : first + together], full[first : first + together] = held, whole
+                count = SummedArea(tumour).count_grid(part - top, columns)
+                area = np.outer(part[:, 1] - part[:, 0], columns[:, 1] - columns[:, 0])
+                may_hold[first : first + together] = count > 0
+                full[first : first + together] = count == area
         if level:
             # Coarse levels are thinned out: what lies between their pixels may reach into the next cell.
             cross = np.ones((3, 3), dtype=bool)
@@ -263,15 +265,3 @@ def tumour_value_of(slides: Iterable[CohortSlide]) -> int:
     See :func:`~napari_metastasis.cohorts.annotation_files.tumour_value_in`.
     """
     return tumour_value_in(open_masks(slide.annotation for slide in slides))
-
-
-def _sums(
-    tumour: BoolArray, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
-) -> tuple[BoolArray, BoolArray]:
-    """Return which rectangles hold any tumour, and which nothing else, from running sums."""
-    sums = np.zeros((tumour.shape[0] + 1, tumour.shape[1] + 1), np.int32)
-    np.cumsum(np.cumsum(tumour, axis=0, dtype=np.int32), axis=1, out=sums[1:, 1:])
-    down = sums[rows[:, 1]] - sums[rows[:, 0]]
-    count = down[:, columns[:, 1]] - down[:, columns[:, 0]]
-    area = (rows[:, 1] - rows[:, 0])[:, None] * (columns[:, 1] - columns[:, 0])
-    return count > 0, count == area

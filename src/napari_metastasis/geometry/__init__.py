@@ -9,6 +9,7 @@ from __future__ import annotations
 from napari_metastasis.geometry.cells import any_of_blocks, repeat_blocks
 from napari_metastasis.geometry.frames import HeatmapFrame, LevelFrame, ModelFrame
 from napari_metastasis.geometry.plane import Affine1D, Point, Region, Size, locations_um
+from napari_metastasis.geometry.summed_area import SummedArea
 from napari_metastasis.geometry.symmetry import SYMMETRIES, Symmetry
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Point",
     "Region",
     "Size",
+    "SummedArea",
     "Symmetry",
     "any_of_blocks",
     "locations_um",

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_metastasis.summed_area import SummedArea
+from napari_metastasis.geometry.summed_area import SummedArea
 
 
 def spans(rng, limit, count):
