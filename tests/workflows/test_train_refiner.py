@@ -24,12 +24,13 @@ from napari_metastasis.settings import (
     TissueSettings,
 )
 from napari_metastasis.slides import open_slide
-from napari_metastasis.training import fit as fitting
-from napari_metastasis.training.jobs import EncoderJob, RefinerJob
-from napari_metastasis.training.train import patch_spec
+from napari_metastasis.training.tasks.base import TaskModule
+from napari_metastasis.training.tasks.detect import patch_spec
+from napari_metastasis.training.tasks.refine import RefinerTask, refiner_behind, refiner_with_encoder
+from napari_metastasis.training.train import TrainingRun
 from napari_metastasis.workflows.scan import scan_slide
-from napari_metastasis.workflows.train.refiner import train_refiner_on_cohort
-from napari_metastasis.workflows.train.run import CohortTraining
+from napari_metastasis.workflows.train.plan import CohortTraining, StepProgress
+from napari_metastasis.workflows.train.run import train_on_cohort
 
 GRID = GridSettings(
     grid=3, grid_step=2, window_step=3, order="rows-columns", hidden=6, projected=5, residual=True, smoothing=3
@@ -60,14 +61,12 @@ def how(**train) -> CohortTraining:
 
 
 def train(slides, job, output, settings=None):
-    return train_refiner_on_cohort(
-        slides, job, settings or how(), output=output, data_description="squares", licence="CC0", bar=no_bar,
-        should_stop=lambda: False,
-    )  # fmt: skip
+    run, steps = TrainingRun(output, "squares", "CC0"), StepProgress(no_bar, lambda: False)
+    return train_on_cohort(slides, job, settings or how(), run, steps)
 
 
-def job(**changes) -> RefinerJob:
-    return RefinerJob("trained", load_model("scannet-pcam"), replace(GRID, **changes), 2)
+def job(**changes) -> RefinerTask:
+    return refiner_behind(load_model("scannet-pcam"), "trained", replace(GRID, **changes), 2)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def test_a_refiner_comes_out_and_refines(cohort, finished, tmp_path):
 
 def test_killed_and_resumed_training_gives_the_same_weights(cohort, finished, tmp_path, monkeypatch):
     steps = []
-    original = fitting.PatchTraining.on_train_batch_end
+    original = TaskModule.on_train_batch_end
 
     def die(self, *args):
         original(self, *args)
@@ -110,7 +109,7 @@ def test_killed_and_resumed_training_gives_the_same_weights(cohort, finished, tm
         if len(steps) == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting.PatchTraining, "on_train_batch_end", die)
+    monkeypatch.setattr(TaskModule, "on_train_batch_end", die)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         train(cohort, job(), tmp_path)
     monkeypatch.undo()
@@ -129,14 +128,15 @@ def test_another_run_is_refused(cohort, finished):
 
 def test_an_encoder_is_trained_along(cohort, tmp_path):
     spec = patch_spec("both-encoder", "scannet-small", MPP)
-    learning = EncoderJob("both", spec, replace(GRID, order="raster", residual=False, smoothing=1, projected=0), None)
+    grid = replace(GRID, order="raster", residual=False, smoothing=1, projected=0)
+    learning = refiner_with_encoder(spec, "both", grid, None)
     settings = how(optimiser="rmsprop", learning_rate=0.001, epochs=1)
     done = train(cohort, learning, tmp_path, settings)
     both = load_with_refiner(done.weights)
     assert both.model.spec == spec
     assert both.refiner.spec.encoder_sha256 == both.model.weights_sha256
     assert both.refiner.spec.order == "raster"
-    assert done.mined == (0,)
+    assert done.mined == ()
     torch.manual_seed(0)
     again = train(cohort, learning, tmp_path / "again", settings)
     for name, tensor in both.model.network.state_dict().items():
@@ -146,7 +146,7 @@ def test_an_encoder_is_trained_along(cohort, tmp_path):
 
 def test_resnet34_is_trained_as_in_the_paper(cohort, tmp_path):
     grid = GridSettings(grid=2, window_step=2, hidden=4)
-    learning = EncoderJob("paper", patch_spec("paper-encoder", "resnet34", MPP), grid, None)
+    learning = refiner_with_encoder(patch_spec("paper-encoder", "resnet34", MPP), "paper", grid, None)
     defaults = SpatialTrainSettings()
     assert (defaults.optimiser, defaults.learning_rate, grid.order, grid.residual) == ("rmsprop", 0.01, "raster", False)
     jitter = SpatialAugmentSettings()

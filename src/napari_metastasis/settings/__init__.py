@@ -14,9 +14,14 @@ from napari_metastasis.settings.refine import NOT_REFINED, RefineSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
 from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
-from napari_metastasis.settings.spatial import GridSettings, SpatialAugmentSettings, SpatialTrainSettings
+from napari_metastasis.settings.spatial import (
+    EncoderSettings,
+    GridSettings,
+    SpatialAugmentSettings,
+    SpatialTrainSettings,
+)
 from napari_metastasis.settings.synthetic import CohortSampleSettings, PatchSampleSettings, SyntheticSettings
-from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, TrainSettings
+from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, PatchSettings, TrainSettings
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -26,11 +31,13 @@ __all__ = [
     "CohortSampleSettings",
     "CohortSettings",
     "DetectionSettings",
+    "EncoderSettings",
     "EvaluationSettings",
     "GridSettings",
     "MiningSettings",
     "NetworkSettings",
     "PatchSampleSettings",
+    "PatchSettings",
     "PyramidSettings",
     "RefineSettings",
     "SamplingSettings",

@@ -13,8 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from napari_metastasis.settings import AugmentSettings
+from napari_metastasis.training.equivariance import ORIENTATIONS, turn_each
 
 __all__ = ["Augmenter", "jitter_stains"]
+
+#: Orientation for each number that may be drawn: runs of earlier versions mirrored patches after they turned them.
+_DRAWN = (0, 1, 2, 3, 4, 7, 6, 5)
 
 # Optical densities of haematoxylin, eosin and the residual (Ruifrok & Johnston 2001), one stain a row, unit length.
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
@@ -101,13 +105,7 @@ class Augmenter(nn.Module):
     @staticmethod
     def _turn(image: Tensor) -> Tensor:
         """Turn every patch by one of the eight symmetries of the square."""
-        turn = torch.randint(0, 8, (len(image),))
-        turned = torch.empty_like(image)
-        for k in range(8):
-            of_kind = (turn == k).nonzero()[:, 0].to(image.device)
-            patches = image[of_kind].rot90(k % 4, dims=(2, 3))
-            turned[of_kind] = patches.flip(3) if k >= 4 else patches
-        return turned
+        return turn_each(image, torch.tensor(_DRAWN)[torch.randint(0, ORIENTATIONS, (len(image),))])
 
     def _colour(self, image: Tensor) -> Tensor:
         settings, count = self.settings, len(image)

@@ -46,13 +46,13 @@ LAST, SETTINGS = "last.ckpt", "settings.json"
 
 
 class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """A stream as torch's loaders want it: number to N x 3 x H x W uint8, labels N, and targets, N float32."""
+    """Batches as torch's loaders want them: number to N x 3 x H x W uint8, labels N, and targets, N float32."""
 
-    def __init__(self, stream: BatchSource) -> None:
-        self.stream = stream
+    def __init__(self, source: BatchSource) -> None:
+        self.source = source
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        batch = self.stream.batch(number)
+        batch = self.source.batch(number)
         images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).contiguous()
         return images, torch.from_numpy(batch.labels), torch.from_numpy(batch.targets)
 
@@ -129,33 +129,40 @@ class _StopOnNaN(lightning.Callback):
 class KeepBest(lightning.Callback):
     """Remember the averaged weights of the best epoch, within the checkpoint of the last: neither is without the other.
 
+    Parameters
+    ----------
+    figure
+        What decides, the higher the better.
+
     Attributes
     ----------
-    best_auc
-        Its area under the curve.
+    best
+        What the best epoch reached.
     weights
         The average's state, on the processor; empty before the first epoch.
     """
 
-    def __init__(self) -> None:
-        self.best_auc = -math.inf
+    def __init__(self, figure: str) -> None:
+        self.figure = figure
+        self.best = -math.inf
         self.weights: dict[str, Tensor] = {}
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Compare the epoch with the best one."""
-        reached = float(trainer.callback_metrics["validation_auc"])
-        if reached > self.best_auc:
-            self.best_auc = reached
+        reached = float(trainer.callback_metrics[self.figure])
+        if reached > self.best:
+            self.best = reached
             average = pl_module.get_submodule("average")
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in average.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this."""
-        return {"best_auc": self.best_auc, "weights": self.weights}
+        # The name of the time when there was one figure.
+        return {"best_auc": self.best, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what a checkpoint kept."""
-        self.best_auc, self.weights = state_dict["best_auc"], state_dict["weights"]
+        self.best, self.weights = state_dict["best_auc"], state_dict["weights"]
 
 
 class _WaitShare(lightning.Callback):
@@ -205,8 +212,8 @@ def check_devices(settings: TrainSettings) -> None:
         )
 
 
-def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> lightning.Trainer:
-    """Return a trainer that stores every epoch in ``output`` and, with patience, stops when the model gains no more."""
+def make_trainer(output: Path, settings: TrainSettings, figure: str, *, progress: bool) -> lightning.Trainer:
+    """Return a trainer that stores every epoch in ``output``; with patience, it stops when ``figure`` rises no more."""
     accelerator, devices = _accelerator(settings)
     # Saved when the epoch is over, not at its validation: else the counters of a resumed run lag one epoch.
     callbacks: list[lightning.Callback] = [
@@ -222,8 +229,8 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
     ]
     if settings.patience:
         callbacks += [
-            EarlyStopping("validation_auc", mode="max", patience=settings.patience, check_on_train_epoch_end=True),
-            KeepBest(),
+            EarlyStopping(figure, mode="max", patience=settings.patience, check_on_train_epoch_end=True),
+            KeepBest(figure),
         ]
     if progress:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
@@ -253,11 +260,11 @@ def was_stopped_early(checkpoint: dict[str, Any]) -> bool:
 
 
 def batch_loader(
-    stream: BatchSource, settings: TrainSettings, numbers: BatchNumbers | range
+    source: BatchSource, settings: TrainSettings, numbers: BatchNumbers | range
 ) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
     """Return a loader of the batches of these numbers, whose workers make them ahead of the device."""
     return DataLoader(
-        _Batches(stream),
+        _Batches(source),
         batch_size=None,
         sampler=numbers,
         num_workers=settings.workers,

@@ -1,4 +1,4 @@
-"""What neighbouring patches owe each other: the spatial constraint of Zheng et al. (2022, 3.3)."""
+"""Losses: the spatial constraint between neighbouring patches (Zheng et al. 2022, 3.3)."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def spatial_loss(probability: Tensor, label: Tensor) -> Tensor:
     probability
         N x k x k, φ of each patch.
     label
-        N x k x k: 1 tumour, 0 normal, anything below 0 not known. A patch that is not known is nobody's neighbour.
+        N x k x k: 1 tumour, 0 normal, anything below 0 not known. A patch that is not known counts as no neighbour.
 
     Returns
     -------
     Scalar; 0 where no known patch has a known neighbour.
     """
     known = label >= 0
-    truth = label.clamp_min(0).to(probability.dtype)
+    tumour = label.clamp_min(0).to(probability.dtype)
     total, neighbours = torch.zeros_like(probability), torch.zeros_like(probability)
     rows, columns = probability.shape[-2:]
-    padded = [functional.pad(each, (1, 1, 1, 1)) for each in (probability, truth, known.to(probability.dtype))]
+    padded = [functional.pad(each, (1, 1, 1, 1)) for each in (probability, tumour, known.to(probability.dtype))]
     for dy in range(3):
         for dx in range(3):
             if dy == dx == 1:
                 continue
-            beside, beside_truth, beside_known = (each[..., dy : dy + rows, dx : dx + columns] for each in padded)
+            beside, beside_tumour, beside_known = (each[..., dy : dy + rows, dx : dx + columns] for each in padded)
             alike = (probability - beside) ** 2
             apart = (1 - beside) * (1 - probability) + beside * probability
-            differ = (truth - beside_truth).abs()
+            differ = (tumour - beside_tumour).abs()
             total = total + beside_known * ((1 - differ) * alike + differ * apart)
             neighbours = neighbours + beside_known
     counted = known & (neighbours > 0)
