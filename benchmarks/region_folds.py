@@ -1,6 +1,6 @@
 """What training on regions is worth on regions it did not see: five folds of neighbouring numbers.
 
-Run with ``python benchmarks/region_folds.py DATA FOLDER --initial MODEL [--share 0.5] [-- OPTIONS OF train scannet]``.
+Run with ``python benchmarks/region_folds.py DATA FOLDER --initial MODEL [--share 0.5] [-- OPTIONS OF train detector]``.
 DATA holds ``regions/`` (``images`` and ``masks``), ``pcam_train.zip`` and ``pcam_valid.zip``. Each fold trains on from
 the same weights, which must not have seen the regions, on labelled patches and on the regions of the other folds;
 neighbouring numbers stay together, for they may be of one slide. With ``--share``, what is measured lies between the
@@ -62,7 +62,7 @@ def main() -> None:
         listed = folder / f"fold-{fold}.csv"
         write_cohort(listed, regions, [name for k, name in enumerate(names) if k not in held_out])
         command = [
-            sys.executable, "-m", "napari_metastasis", "train", "scannet", "--cohort", listed,
+            sys.executable, "-m", "napari_metastasis", "train", "detector", "--cohort", listed,
             "--patches", arguments.data / "pcam_train.zip", "--validation", arguments.data / "pcam_valid.zip",
             "--validation-share", 0, "--initial", beginning, "--mining-rounds", 0, "--output", folder / f"fold-{fold}",
             "--name", f"fold-{fold}", *options,

@@ -26,9 +26,9 @@ from refiner_variants import (
     counted,
     encode,
     grid_settings,
-    job_behind,
     only_averaging,
     resampled,
+    task_behind,
     together,
     train,
     training_settings,
@@ -41,6 +41,7 @@ from napari_metastasis.evaluation.resampling import estimate
 from napari_metastasis.geometry import Region
 from napari_metastasis.models import Model, Refiner, SpatialNetwork, load_model
 from napari_metastasis.sampling.class_balanced import SlideBatches
+from napari_metastasis.sampling.slide_batches import BatchPlan
 from napari_metastasis.scanning import choose_engine
 from napari_metastasis.settings import (
     RefineSettings,
@@ -107,11 +108,12 @@ def main() -> None:
             listed = Path(folder) / "cohort.csv"
             write_cohort(listed, regions, [name for k, name in enumerate(names) if k not in held_out])
             seen = read_cohort(listed, validation_share=0.0, seed=2016).of("train")
-            job = job_behind(model, AVERAGED)
+            task = task_behind(model, AVERAGED)
+            plan = BatchPlan(model.spec, SamplingSettings(), BATCH, 2016, crop=task.crop)
             batches = arguments.windows // BATCH
             of_regions = round(batches * arguments.regions_share)
             parts = [
-                encode(job, SlideBatches(slides, model.spec, SamplingSettings(), BATCH, 2016, cut=job.cut), number)
+                encode(task, SlideBatches(slides, plan), number)
                 for slides, number in ((seen, of_regions), (synthetic, batches - of_regions))
             ]
         encoded = together(parts)
@@ -119,8 +121,8 @@ def main() -> None:
         masks = [read_mask(regions / "masks" / names[k]).ravel() for k in held_out]
         networks = {AVERAGING: only_averaging(model)}
         for name in VARIANTS:
-            job = job_behind(model, grid_settings(name))
-            networks[name] = train(job, encoded, training_settings(name), arguments.steps)
+            task = task_behind(model, grid_settings(name))
+            networks[name] = train(task, encoded, training_settings(name), arguments.steps)
         for name, network in networks.items():
             both = answers(paths, model, network)
             counts[name] += [counted(refined, mask) for (_, refined), mask in zip(both, masks, strict=True)]

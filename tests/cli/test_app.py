@@ -109,3 +109,14 @@ main()
     assert done.stderr.count("\n") == 1
     assert "unexpected KeyError" in done.stderr
     assert "--debug" in done.stderr
+
+
+@pytest.mark.parametrize(("former", "now"), [("scannet", "detector"), ("spatial", "refiner")])
+def test_commands_that_train_are_found_under_their_earlier_names(here: Run, former: str, now: str) -> None:
+    answer = here("train", former, "--help")
+    assert answer.status == 0
+    assert answer.err == f"napari-metastasis: train {former} is called train {now} now\n"
+    assert (
+        answer.out.replace(former, now).split()[4:] == here("train", now, "--help").out.replace(former, now).split()[4:]
+    )
+    assert former not in here("train", "--help").out

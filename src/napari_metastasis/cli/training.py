@@ -101,8 +101,9 @@ def run_training(
     # Of a run that was finished before, too: what is not given keeps what was said then.
     said = {"data": options.description, "licence": options.licence}
     correct_card(weights, {key: text for key, text in said.items() if text})
+    kept = [_keep_by_name(path) for path in task.results(weights)]
     # Others that a run leaves are found beside the last, too, where their own names are taken.
-    if not [_keep_by_name(path) for path in task.results(weights)][-1]:
+    if not all(kept[-1:]):
         note(f"scan with it by its file: --model {weights}")
     say(str(weights))
 

@@ -71,25 +71,28 @@ class TrainingTask(ABC, Generic[Network]):
 
     #: What is measured on the validation data after every epoch; the first says which epoch is the best.
     metrics: ClassVar[tuple[str, ...]] = ("auc", "accuracy")
+    #: Contract of what comes out: it has a name, and can be written as JSON.
+    spec: Any
 
     @property
-    @abstractmethod
     def name(self) -> str:
         """Return the name of what comes out."""
+        return str(self.spec.name)
 
     @property
-    @abstractmethod
     def patches(self) -> ModelSpec:
-        """Return resolution and size of the patches that are drawn."""
+        """Return resolution and size of the patches that are drawn; by default those of what comes out."""
+        spec: ModelSpec = self.spec
+        return spec
 
     @property
     def crop(self) -> Crop:
         """Return what is cropped around each patch; the patch alone by default."""
         return PatchCrop(self.patches.patch_px)
 
-    @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Return what decides the weights besides settings and data, as plain values."""
+        """Return what decides the weights besides settings and data, as plain values; by default the contract."""
+        return {"spec": self.spec.to_json()}
 
     @abstractmethod
     def module(self, fitting: Fitting) -> TaskModule[Network]:
@@ -188,7 +191,8 @@ class TaskModule(lightning.LightningModule, Generic[Network]):
 
     def configure_metrics(self) -> dict[str, Metric | MetricCollection]:
         """Return what is measured on the validation data, by the names of the task."""
-        return {"auc": BinaryAUROC(), "accuracy": BinaryAccuracy()}
+        of_two_classes = {"auc": BinaryAUROC(), "accuracy": BinaryAccuracy()}
+        return {name: of_two_classes[name] for name in self.task.metrics}
 
     @abstractmethod
     def loss(self, batch: Batch, draw: int) -> Tensor:

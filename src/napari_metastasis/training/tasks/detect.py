@@ -63,19 +63,9 @@ class DetectorTask(TrainingTask[ScanNet]):
     spec: ModelSpec
     initial: InitialWeights | None = None
 
-    @property
-    def name(self) -> str:
-        """Return the name of the detector."""
-        return self.spec.name
-
-    @property
-    def patches(self) -> ModelSpec:
-        """Return the detector's own patches."""
-        return self.spec
-
     def identity(self) -> dict[str, Any]:
         """Return the contract, and what training begins with."""
-        return {"spec": self.spec.to_json(), "initial_sha256": self._began["initial_sha256"]}
+        return {**super().identity(), "initial_sha256": self._began["initial_sha256"]}
 
     def module(self, fitting: Fitting) -> DetectorModule:
         """Return what Lightning trains.

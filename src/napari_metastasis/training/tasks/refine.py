@@ -118,11 +118,6 @@ class _OnGrids(TrainingTask[SpatialModel]):
     spec: RefinerSpec
 
     @property
-    def name(self) -> str:
-        """Return the name of the refiner."""
-        return self.spec.name
-
-    @property
     def crop(self) -> GridCrop:
         """Return crops of whole grids."""
         return GridCrop(self.patches, self.spec.span_cells, self.spec.dense_coefficient)
@@ -152,10 +147,6 @@ class RefinerTask(_OnGrids):
     def patches(self) -> ModelSpec:
         """Return the encoder's patches."""
         return self.model.spec
-
-    def identity(self) -> dict[str, Any]:
-        """Return the contract, which names the encoder by its hash."""
-        return {"spec": self.spec.to_json()}
 
     def module(self, fitting: Fitting) -> RefinerModule:
         """Return what Lightning trains."""
@@ -210,7 +201,7 @@ class RefinerWithEncoderTask(_OnGrids):
     def identity(self) -> dict[str, Any]:
         """Return both contracts, and what the encoder begins with."""
         return {
-            "spec": self.spec.to_json(),
+            **super().identity(),
             "encoder": self.encoder.to_json(),
             "initial_sha256": None if self.initial is None else self.initial.sha256,
         }

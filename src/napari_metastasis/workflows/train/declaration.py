@@ -126,7 +126,7 @@ class TrainingDeclaration:
     prefix: str
     make: Callable[[Chosen], TrainingTask[Any]]
     check: Callable[[Chosen], None] = _nothing
-    groups: tuple[OptionGroup, ...] = (TRAINING, AUGMENTATION, *SLIDES, MINING)
+    groups: tuple[OptionGroup, ...] = (TRAINING, AUGMENTATION, *SLIDES, MINING, PATCHES)
     former: str = ""
 
     @property
