@@ -16,8 +16,8 @@ from napari_metastasis.sampling.crops import ABSENT, UNKNOWN, GridCrop, PatchCro
 from napari_metastasis.sampling.locations import find_locations
 from napari_metastasis.sampling.slide_index import index_slide, open_indexed
 from napari_metastasis.settings import SamplingSettings
+from napari_metastasis.training.augment import absent_strips, turn_alike
 from napari_metastasis.training.tasks.encoders import FixedEncoder, LearningEncoder, grids_of
-from napari_metastasis.training.tasks.refine import _strips, _turned_alike
 
 SPEC = ModelSpec(name="s", architecture="scannet-small", mpp=0.972, patch_px=96, stride_px=16)
 DISC, RADIUS = (420.0, 300.0), 60.0
@@ -170,15 +170,15 @@ def test_windows_and_labels_turn_together():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(16 * 9).view(16, 3, 3)
     image = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None].repeat(1, 3, 1, 1)
-    turned, of_turned = _turned_alike(image, labels, generator)
+    turned, of_turned = turn_alike(image, labels, generator)
     np.testing.assert_array_equal(turned[:, 0, 1::4, 1::4], of_turned)
     assert len({tuple((row - row.min()).flatten().tolist()) for row in of_turned}) > 4, "several views came"
 
 
 def test_strips_leave_something():
     generator = torch.Generator().manual_seed(0)
-    absent = _strips(torch.zeros(200, 5, 5), 0.5, generator)
+    absent = absent_strips(torch.zeros(200, 5, 5), 0.5, generator)
     share = absent.flatten(1).any(dim=1).float().mean()
     assert 0.35 < float(share) < 0.65
     assert not absent.flatten(1).all(dim=1).any()
-    assert not _strips(torch.zeros(20, 1, 1), 1.0, generator).any(), "a single patch is never taken away"
+    assert not absent_strips(torch.zeros(20, 1, 1), 1.0, generator).any(), "a single patch is never taken away"

@@ -29,7 +29,7 @@ from napari_metastasis.training.tasks.detect import patch_spec
 from napari_metastasis.training.tasks.refine import RefinerTask, refiner_behind, refiner_with_encoder
 from napari_metastasis.training.train import TrainingRun
 from napari_metastasis.workflows.scan import scan_slide
-from napari_metastasis.workflows.train.plan import CohortTraining, StepProgress
+from napari_metastasis.workflows.train.plan import CohortTraining, LabelledPatches, StepProgress
 from napari_metastasis.workflows.train.run import train_on_cohort
 
 GRID = GridSettings(
@@ -62,7 +62,7 @@ def how(**train) -> CohortTraining:
 
 def train(slides, job, output, settings=None):
     run, steps = TrainingRun(output, "squares", "CC0"), StepProgress(no_bar, lambda: False)
-    return train_on_cohort(slides, job, settings or how(), run, steps)
+    return train_on_cohort(slides, job, settings or how(), run, steps, LabelledPatches())
 
 
 def job(**changes) -> RefinerTask:

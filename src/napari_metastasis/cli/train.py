@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,27 +12,12 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from napari_metastasis import tasks
-from napari_metastasis.cli.console import note
+from napari_metastasis.cli.console import note, show_progress
 from napari_metastasis.cli.options import was_given, with_settings
-from napari_metastasis.cli.training import CommonOptions, run_training
-from napari_metastasis.workflows.train.declaration import TrainingDeclaration
+from napari_metastasis.cli.training import run_training
+from napari_metastasis.workflows.train.declaration import Chosen, TrainingDeclaration
 
 __all__ = ["app"]
-
-_COHORT = typer.Option(
-    help="Slides with annotations: a CSV file, or a folder laid out as CAMELYON16, CAMELYON17 or images/masks.",
-    rich_help_panel="Slides",
-)
-#: Options of every task beside its settings, in the order of CommonOptions.
-_COMMON: dict[str, Any] = {
-    "output": Annotated[
-        Path, typer.Option(help="Run folder; a run found there with the same settings and data goes on.")
-    ],
-    "cohort": Annotated[Path, _COHORT],
-    "name": str,
-    "description": Annotated[str, typer.Option(help="What the data are, for the model card; their names by default.")],
-    "licence": Annotated[str, typer.Option(help="Licence of the weights, for the model card.")],
-}
 
 
 class _TaskGroup(TyperGroup):
@@ -66,28 +52,44 @@ def _build_command(noun: str, declared: TrainingDeclaration) -> Any:
     """Return the command that trains a task, with an option for each of its settings."""
 
     def command(context: typer.Context, **values: Any) -> None:
-        options = CommonOptions(**{name: values.pop(name) for name in _COMMON})
+        groups = {each.name: values.pop(each.name) for each in declared.groups}
+        values["name"] = values["name"] or f"{declared.prefix}-{values['output'].resolve().name}"
         written = {parameter.name or "": parameter.opts[0] for parameter in context.command.params}
         given = {name: flag for name, flag in written.items() if was_given(context, name)}
-        run_training(declared, options, values, given)
+        fetching = partial(show_progress, "Fetching weights", unit="MB", scale=1e-6)
+        run_training(declared, Chosen(**values, groups=groups, given=given, fetching=fetching))
 
-    called = f"Name of the {noun}; '{declared.prefix}-' and the run folder's by default."
-    defaults = {"name": "", "description": "", "licence": "", **({"cohort": None} if declared.takes_patches else {})}
-    kinds = _COMMON | {
-        "cohort": Annotated[Path | None if declared.takes_patches else Path, _COHORT],
-        "name": Annotated[str, typer.Option(help=called)],
-    }
-    parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    for name, kind in kinds.items():
-        default = defaults.get(name, inspect.Parameter.empty)
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default))
+    of_groups = [_parameter(each.name, each.group) for each in declared.groups]
+    signature = inspect.Signature([*_common(noun, declared), *of_groups])
+    command.__signature__ = signature  # type: ignore[attr-defined]
     for each in declared.groups:
-        parameters.append(inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, annotation=each.group))
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    for each in declared.groups:
-        command = with_settings(each.name, each.group, panel=each.panel, flags=each.flags, leave_out=each.leave_out)(
-            command
-        )
+        give = with_settings(each.name, each.group, panel=each.panel, flags=each.flags, leave_out=each.leave_out)
+        command = give(command)
     alone = typer.Typer(add_completion=False)
     alone.command(noun, help=declared.help)(command)
     return get_command(alone)
+
+
+def _common(noun: str, declared: TrainingDeclaration) -> list[inspect.Parameter]:
+    """Return the options of every task beside its settings, which are fields of :class:`Chosen`."""
+    output = typer.Option(help="Run folder; a run found there with the same settings and data goes on.")
+    cohort = typer.Option(
+        help="Slides with annotations: a CSV file, or a folder laid out as CAMELYON16, CAMELYON17 or images/masks.",
+        rich_help_panel="Slides",
+    )
+    name = typer.Option(help=f"Name of the {noun}; '{declared.prefix}-' and the run folder's by default.")
+    description = typer.Option(help="What the data are, for the model card; their names by default.")
+    return [
+        _parameter("context", typer.Context),
+        _parameter("output", Annotated[Path, output]),
+        _parameter("cohort", Annotated[Path | None, cohort], None)
+        if declared.takes_patches
+        else _parameter("cohort", Annotated[Path, cohort]),
+        _parameter("name", Annotated[str, name], ""),
+        _parameter("description", Annotated[str, description], ""),
+        _parameter("licence", Annotated[str, typer.Option(help="Licence of the weights, for the model card.")], ""),
+    ]
+
+
+def _parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from napari_metastasis.settings import AugmentSettings
 from napari_metastasis.training.equivariance import ORIENTATIONS, turn_each
 
-__all__ = ["Augmenter", "jitter_stains"]
+__all__ = ["Augmenter", "absent_strips", "jitter_stains", "turn_alike"]
 
 #: Orientation for each number that may be drawn: runs of earlier versions mirrored patches after they turned them.
 _DRAWN = (0, 1, 2, 3, 4, 7, 6, 5)
@@ -128,3 +128,23 @@ class Augmenter(nn.Module):
         strength = (torch.rand(count, 1, 1, 1) < settings.noise_share) * torch.rand(count, 1, 1, 1) * settings.noise
         noise = torch.randn(image.shape) * strength
         return (image + noise.to(image.device)).clamp(0, 1)
+
+
+def turn_alike(image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Turn every crop, and its labels, by one of the eight symmetries of the square."""
+    turns = torch.randint(0, ORIENTATIONS, (len(image),), generator=generator)
+    return turn_each(image, turns), turn_each(labels, turns)
+
+
+def absent_strips(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Return which cells are taken away, N x K x K bool: in some crops a strip along one side."""
+    count, side, _ = labels.shape
+    taken = torch.rand(count, generator=generator) < share
+    width = torch.randint(1, side, (count,), generator=generator) if side > 1 else torch.zeros(count)
+    turn = torch.randint(0, 4, (count,), generator=generator).tolist()
+    absent = torch.zeros(count, side, side, dtype=torch.bool)
+    for row in taken.nonzero()[:, 0].tolist():
+        strip = torch.zeros(side, side, dtype=torch.bool)
+        strip[: int(width[row])] = True
+        absent[row] = strip.rot90(turn[row], dims=(0, 1))
+    return absent

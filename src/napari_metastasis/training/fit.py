@@ -10,10 +10,10 @@ import torch
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import storage_errors
+from napari_metastasis.training.callbacks import KeepBest
 from napari_metastasis.training.lightning_setup import (
     LAST,
     BatchNumbers,
-    KeepBest,
     batch_loader,
     make_trainer,
     plain_errors,

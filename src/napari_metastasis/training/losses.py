@@ -1,4 +1,4 @@
-"""Losses: the spatial constraint between neighbouring patches (Zheng et al. 2022, 3.3)."""
+"""Losses of patches side by side: cross-entropy, and the spatial constraint (Zheng et al. 2022, 3.3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["spatial_loss"]
+__all__ = ["known_cross_entropy", "spatial_loss"]
+
+
+def known_cross_entropy(log_odds: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of log-odds with labels, of those that are known: 0 and above."""
+    known = labels >= 0
+    losses = functional.binary_cross_entropy_with_logits(
+        log_odds, labels.clamp_min(0).to(log_odds.dtype), reduction="none"
+    )
+    return (losses * known).sum() / known.sum().clamp_min(1)
 
 
 def spatial_loss(probability: Tensor, label: Tensor) -> Tensor:

@@ -94,12 +94,11 @@ def train(
         If the folder cannot be written.
     """
     check_devices(settings)
-    weights = run.output / f"{task.name}.safetensors"
     fitting = Fitting(settings, augment, _steps(training, settings) * settings.epochs)
-    data = _Data(training, validation)
-    _begin(run.output, task, fitting, data, begun=weights.exists() or (run.output / LAST).exists())
+    process = _Process(task, run, fitting, training, validation)
+    weights = process.weights
+    process.begin()
     if not (weights.exists() and weights.with_suffix(".json").exists()):
-        process = _Process(task, run, fitting, data)
         if settings.devices == 1:
             process.train()
         else:
@@ -113,14 +112,6 @@ def train(
     return weights
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """What a run is trained and measured on."""
-
-    training: BatchSource
-    validation: BatchSource
-
-
 @dataclass(frozen=True)
 class _Process:
     """What every device of a run is told."""
@@ -128,17 +119,46 @@ class _Process:
     task: TrainingTask[Any]
     run: TrainingRun
     fitting: Fitting
-    data: _Data
+    training: BatchSource
+    validation: BatchSource
+
+    @property
+    def weights(self) -> Path:
+        return self.run.output / f"{self.task.name}.safetensors"
+
+    def begin(self) -> None:
+        """Make the run folder and write down what the run is, or check that the run found there is the same."""
+        output = self.run.output
+        record, sources = output / _SLIDES, {"training": self.training, "validation": self.validation}
+        begun = self.weights.exists() or (output / LAST).exists()
+        if begun:
+            resume_slides(record, sources)
+        settings = asdict(self.fitting.settings)
+        with storage_errors(output):
+            output.mkdir(parents=True, exist_ok=True)
+            _claim(
+                output / SETTINGS,
+                {
+                    **self.task.identity(),
+                    "settings": {name: value for name, value in settings.items() if name not in _MAY_CHANGE},
+                    "augment": asdict(self.fitting.augment),
+                    # Else the card would name data that the weights never saw.
+                    "training_sha256": self.training.fingerprint,
+                    "validation_sha256": self.validation.fingerprint,
+                },
+                begun=begun,
+            )
+            if not (begun and record.exists()):
+                write_slides(record, sources)
 
     def train(self) -> None:
         """Train on one device, this process's own, and let the first of all devices store the model."""
-        settings, output = self.fitting.settings, self.run.output
+        settings = self.fitting.settings
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         module = self.task.module(self.fitting)
-        figures = fit(module, self.data.training, self.data.validation, output, settings, progress=self.run.progress)
+        figures = fit(module, self.training, self.validation, self.run.output, settings, progress=self.run.progress)
         if module.global_rank == 0:
-            weights = output / f"{self.task.name}.safetensors"
-            self.task.store(module.finished_network(), weights, self._card(figures))
+            self.task.store(module.finished_network(), self.weights, self._card(figures))
 
     def _card(self, figures: Mapping[str, float]) -> dict[str, Any]:
         return {
@@ -166,39 +186,14 @@ def _steps(training: BatchSource, settings: TrainSettings) -> int:
     return steps
 
 
-def _begin(output: Path, task: TrainingTask[Any], fitting: Fitting, data: _Data, *, begun: bool) -> None:
-    """Make the run folder and write down what the run is, or check that the run found there is the same."""
-    record, sources = output / _SLIDES, {"training": data.training, "validation": data.validation}
-    if begun:
-        resume_slides(record, sources)
-    settings = {name: value for name, value in asdict(fitting.settings).items() if name not in _MAY_CHANGE}
-    with storage_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
-        _claim(
-            output,
-            {
-                **task.identity(),
-                "settings": settings,
-                "augment": asdict(fitting.augment),
-                # Else the card would name data that the weights never saw.
-                "training_sha256": data.training.fingerprint,
-                "validation_sha256": data.validation.fingerprint,
-            },
-            begun=begun,
-        )
-        if not (begun and record.exists()):
-            write_slides(record, sources)
-
-
-def _claim(output: Path, wanted: dict[str, Any], *, begun: bool) -> None:
+def _claim(path: Path, wanted: dict[str, Any], *, begun: bool) -> None:
     """Write the run's settings, or check that the run found there has the same; one that never began has no say."""
-    path = output / SETTINGS
     text = json.dumps(wanted, indent=2) + "\n"
     if begun and path.exists():
         if path.read_text(encoding="utf-8") != text:
             raise TrainingError(
                 "expected an empty folder or a run with the same settings and patches, "
-                f"got another run in {output}; choose another --output"
+                f"got another run in {path.parent}; choose another --output"
             )
         return
     with atomic_text(path) as stream:

@@ -157,8 +157,8 @@ class TaskModule(lightning.LightningModule, Generic[Network]):
     """Train the network of a task; a kind of it says how the network is made, what its loss is, and what is measured.
 
     The exponential average of the weights is what is measured and kept: it is steadier than the last step's. Not
-    Lightning's own callback: its checkpoints hold the average alone under the network's name, so that no run of an
-    earlier version would go on, and it averages what is not trained as well.
+    Lightning's own callback: in a checkpoint that puts the average under the network's names, so that no run of an
+    earlier version could go on, and it averages a copy of the whole module, a finished encoder and all.
 
     Parameters
     ----------

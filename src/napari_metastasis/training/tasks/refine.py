@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from napari_metastasis.models import (
     InitialWeights,
@@ -26,8 +26,8 @@ from napari_metastasis.models import (
 from napari_metastasis.sampling.crops import ABSENT, GridCrop
 from napari_metastasis.settings import GridSettings, MiningSettings, SpatialTrainSettings, TrainSettings
 from napari_metastasis.storage import storage_errors
-from napari_metastasis.training.equivariance import ORIENTATIONS, turn_each
-from napari_metastasis.training.losses import spatial_loss
+from napari_metastasis.training.augment import absent_strips, turn_alike
+from napari_metastasis.training.losses import known_cross_entropy, spatial_loss
 from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, TrainingTask, one_cycle
 from napari_metastasis.training.tasks.encoders import FixedEncoder, LearningEncoder, grids_of
 
@@ -122,6 +122,14 @@ class _OnGrids(TrainingTask[SpatialModel]):
         """Return crops of whole grids."""
         return GridCrop(self.patches, self.spec.span_cells, self.spec.dense_coefficient)
 
+    def module(self, fitting: Fitting) -> RefinerModule:
+        """Return what Lightning trains."""
+        return RefinerModule(self, fitting)
+
+    @abstractmethod
+    def encoders(self) -> tuple[FixedEncoder | None, LearningEncoder | None]:
+        """Return the encoder that stays as it is, and the one that learns; one of them is ``None``."""
+
     def stages(self, settings: TrainSettings, mining: MiningSettings) -> tuple[Stage, ...]:
         """Return the one stage."""
         del mining
@@ -147,10 +155,6 @@ class RefinerTask(_OnGrids):
     def patches(self) -> ModelSpec:
         """Return the encoder's patches."""
         return self.model.spec
-
-    def module(self, fitting: Fitting) -> RefinerModule:
-        """Return what Lightning trains."""
-        return RefinerModule(self, fitting)
 
     def encoders(self) -> tuple[FixedEncoder, None]:
         """Return the encoder that stays as it is, and none that learns."""
@@ -206,10 +210,6 @@ class RefinerWithEncoderTask(_OnGrids):
             "initial_sha256": None if self.initial is None else self.initial.sha256,
         }
 
-    def module(self, fitting: Fitting) -> RefinerModule:
-        """Return what Lightning trains."""
-        return RefinerModule(self, fitting)
-
     def encoders(self) -> tuple[None, LearningEncoder]:
         """Return no encoder that stays as it is, and the one that learns."""
         network = build_network(self.encoder.architecture)
@@ -247,7 +247,7 @@ class _Answers:
 class RefinerModule(TaskModule[SpatialModel]):
     """Train a refiner on crops of slides."""
 
-    task: RefinerTask | RefinerWithEncoderTask
+    task: _OnGrids
     fixed: FixedEncoder | None
     settings: SpatialTrainSettings
 
@@ -265,16 +265,16 @@ class RefinerModule(TaskModule[SpatialModel]):
         """Return the loss of crops, N x 3 x H x W uint8, with labels N x K x K (eq. 6)."""
         image, labels, _ = batch
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw)
-        image, labels = _turned_alike(image, labels, generator)
+        image, labels = turn_alike(image, labels, generator)
         varied = self.augment(image.float() / 255, draw) * 255
-        absent = _strips(labels, self.settings.absent_share, generator).to(labels.device)
+        absent = absent_strips(labels, self.settings.absent_share, generator).to(labels.device)
         answers = self._answers(self.network, varied, labels, absent)
-        loss = _cross_entropy(answers.refined, answers.labels)
+        loss = known_cross_entropy(answers.refined, answers.labels)
         if self.settings.beta:
             loss = loss + self.settings.beta * spatial_loss(answers.refined.sigmoid(), answers.labels)
         if self.fixed is None:
             # The encoder answers for itself as well: its map is what refining is compared with.
-            loss = loss + _cross_entropy(answers.of_encoder, answers.labels)
+            loss = loss + known_cross_entropy(answers.of_encoder, answers.labels)
         return loss
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -283,7 +283,7 @@ class RefinerModule(TaskModule[SpatialModel]):
         nothing = torch.zeros_like(labels, dtype=torch.bool)
         answers = self._answers(self.averaged_network(), image.float(), labels, nothing)
         known = answers.labels >= 0
-        loss = _cross_entropy(answers.refined, answers.labels)
+        loss = known_cross_entropy(answers.refined, answers.labels)
         return answers.refined.sigmoid()[known], answers.labels[known], loss
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -308,32 +308,3 @@ class RefinerModule(TaskModule[SpatialModel]):
         known = torch.where(absent, -1, labels)
         grids = [grids_of(each, self.task.spec) for each in (features, log_odds, known)]
         return _Answers(model.spatial(grids[0]), grids[1], grids[2])
-
-
-def _cross_entropy(log_odds: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of what is known."""
-    known = labels >= 0
-    losses = functional.binary_cross_entropy_with_logits(
-        log_odds, labels.clamp_min(0).to(log_odds.dtype), reduction="none"
-    )
-    return (losses * known).sum() / known.sum().clamp_min(1)
-
-
-def _turned_alike(image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Turn every crop, and its labels, by one of the eight symmetries of the square."""
-    turns = torch.randint(0, ORIENTATIONS, (len(image),), generator=generator)
-    return turn_each(image, turns), turn_each(labels, turns)
-
-
-def _strips(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Return which cells are taken away, N x K x K bool: in some crops a strip along one side."""
-    count, side, _ = labels.shape
-    taken = torch.rand(count, generator=generator) < share
-    width = torch.randint(1, side, (count,), generator=generator) if side > 1 else torch.zeros(count)
-    turn = torch.randint(0, 4, (count,), generator=generator).tolist()
-    absent = torch.zeros(count, side, side, dtype=torch.bool)
-    for row in taken.nonzero()[:, 0].tolist():
-        strip = torch.zeros(side, side, dtype=torch.bool)
-        strip[: int(width[row])] = True
-        absent[row] = strip.rot90(turn[row], dims=(0, 1))
-    return absent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import SettingsError
@@ -57,14 +58,20 @@ MINING = OptionGroup("mining", MiningSettings, "Hard negatives")
 PATCHES = OptionGroup("patches", PatchSettings)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
     """What a person chose.
 
     Attributes
     ----------
+    output
+        Run folder.
+    cohort
+        Slides with annotations; ``None`` where there are patches alone.
     name
         Of what is to come out.
+    description, licence
+        For the model card; empty where nothing was said.
     groups
         Settings by the names of their groups.
     given
@@ -73,20 +80,61 @@ class Chosen:
         Shows how far weights are fetched, in bytes.
     """
 
+    output: Path
+    cohort: Path | None
     name: str
+    description: str
+    licence: str
     groups: Mapping[str, Any]
     given: Mapping[str, str]
     fetching: Callable[[], AbstractContextManager[Callable[[int, int], None]]]
 
-    def refuse(self, ignored: tuple[str, ...], what: str) -> None:
-        """Refuse settings that were chosen and would change nothing: whoever chose them believes that they do.
+    @property
+    def settings(self) -> TrainSettings:
+        """Return how to train."""
+        found: TrainSettings = self.groups[TRAINING.name]
+        return found
 
-        Parameters
-        ----------
-        ignored
-            The settings, by the beginning of their names in :attr:`given`.
-        what
-            What has no use for them, for the message.
+    @property
+    def patches(self) -> PatchSettings:
+        """Return the labelled patches; none for tasks that take none."""
+        found: PatchSettings = self.groups.get(PATCHES.name, PatchSettings())
+        return found
+
+    @property
+    def labelled_in_batch(self) -> int:
+        """Return how many patches of a batch are labelled ones: all of them where there are no slides."""
+        size = self.settings.batch_size
+        return size if self.cohort is None else max(1, round(size * self.patches.patches_share))
+
+    def data(self) -> str:
+        """Return what the data are: what was said, or their names."""
+        named = (self.cohort, *(self.patches.patches or ()), self.patches.soft_labels, self.patches.validation)
+        return self.description or f"Trained on {', '.join(path.name for path in named if path is not None)}"
+
+    def check(self) -> None:
+        """Refuse data that are no whole.
+
+        Raises
+        ------
+        SettingsError
+            Naming what is missing.
+        """
+        patches, size = self.patches, self.settings.batch_size
+        if self.cohort is None and not patches.patches:
+            raise SettingsError("expected --cohort or --patches, got neither; give slides, patches, or both")
+        if patches.soft_labels is not None and not patches.patches:
+            raise SettingsError("expected --patches beside --soft-labels, got none; give the patches that it names")
+        if self.cohort is None and patches.validation is None:
+            raise SettingsError("expected --validation beside --patches, got none; give patches from other slides")
+        if self.cohort is not None and patches.patches and self.labelled_in_batch >= size:
+            raise SettingsError(
+                f"expected --patches-share to leave room for slides, got {self.labelled_in_batch} of {size} patches; "
+                "lower it, or raise the batch size"
+            )
+
+    def refuse(self, ignored: tuple[str, ...], what: str) -> None:
+        """Refuse settings that ``what`` has no use for, by how their names in :attr:`given` begin, if they were chosen.
 
         Raises
         ------

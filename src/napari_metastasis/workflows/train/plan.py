@@ -18,7 +18,7 @@ from napari_metastasis.settings import (
 )
 from napari_metastasis.workflows.scan.batch import ProgressBar
 
-__all__ = ["NO_PATCHES", "CohortTraining", "LabelledPatches", "StagedRun", "StepProgress"]
+__all__ = ["CohortTraining", "LabelledPatches", "StagedRun", "StepProgress"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +63,6 @@ class LabelledPatches:
 
     training: BalancedPatches | None = None
     validation: BatchSource | None = None
-
-    @property
-    def in_batch(self) -> int:
-        """Return how many patches of a batch do not come from slides."""
-        return self.training.batch_size if self.training else 0
-
-
-#: All patches come from slides.
-NO_PATCHES = LabelledPatches()
 
 
 @dataclass(frozen=True, slots=True)

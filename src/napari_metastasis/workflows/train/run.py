@@ -25,13 +25,7 @@ from napari_metastasis.training.tasks.base import TrainingTask
 from napari_metastasis.training.train import TrainingRun, train
 from napari_metastasis.workflows.scan.batch import in_parts
 from napari_metastasis.workflows.train.mine import MiningSteps, listing, mine_cohort
-from napari_metastasis.workflows.train.plan import (
-    NO_PATCHES,
-    CohortTraining,
-    LabelledPatches,
-    StagedRun,
-    StepProgress,
-)
+from napari_metastasis.workflows.train.plan import CohortTraining, LabelledPatches, StagedRun, StepProgress
 
 __all__ = ["train_on_cohort"]
 
@@ -47,7 +41,7 @@ def train_on_cohort(
     how: CohortTraining,
     run: TrainingRun,
     steps: StepProgress,
-    patches: LabelledPatches = NO_PATCHES,
+    patches: LabelledPatches,
 ) -> StagedRun:
     """Train a task in its stages; where a stage asks for it, false positives are mined first and trained on.
 
@@ -81,8 +75,11 @@ def train_on_cohort(
     """
     stages = task.stages(how.train, how.mining)
     rounds = sum(stage.mining_round > 0 for stage in stages)
-    slides = _begin(cohort, how, run.output, patches if rounds else None)
-    on = _CohortRun(cohort, slides, task, _with_tumour_value(how, cohort), run.output, steps)
+    on = _begin(cohort, task, how, run.output, steps)
+    if rounds:
+        # Before hours of general training, not after them.
+        labelled = 0 if patches.training is None else patches.training.batch_size
+        check_shares(how.sampling, how.mining, how.train.batch_size - labelled)
     task.check_folder(run.output, rounds)
     validation = on.validation() if patches.validation is None else patches.validation
     # Not before: what has to be put right first may be the cohort itself.
@@ -115,23 +112,18 @@ def train_on_cohort(
     return StagedRun(task.finish(weights, run.output, found), tuple(found), read_failures(on.journal))
 
 
-def _begin(cohort: Cohort, how: CohortTraining, output: Path, mixed: LabelledPatches | None) -> tuple[CohortSlide, ...]:
-    """Check what can be checked before hours are spent, make the run folder, and return the slides to train on."""
+def _begin(
+    cohort: Cohort, task: TrainingTask[Any], how: CohortTraining, output: Path, steps: StepProgress
+) -> _CohortRun:
+    """Make the run folder, and say once for all slides what their masks call tumour: splits must not differ in it."""
     slides = cohort.of("train")
     if not slides:
         raise CohortError(f"expected slides to train on, got none in {cohort.origin}; mark some as train")
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    if mixed is not None:
-        # Before hours of general training, not after them.
-        check_shares(how.sampling, how.mining, how.train.batch_size - mixed.in_batch)
-    return slides
-
-
-def _with_tumour_value(how: CohortTraining, cohort: Cohort) -> CohortTraining:
-    """Return the settings with the value of tumour in masks: the splits of a cohort must not differ in it."""
     value = how.sampling.tumour_value or tumour_value_of(cohort.slides)
-    return replace(how, sampling=replace(how.sampling, tumour_value=value))
+    how = replace(how, sampling=replace(how.sampling, tumour_value=value))
+    return _CohortRun(cohort, slides, task, how, output, steps)
 
 
 def _claim(output: Path, cohort: Cohort) -> None:
