@@ -113,7 +113,7 @@ class Chosen:
         return self.description or f"Trained on {', '.join(path.name for path in named if path is not None)}"
 
     def check(self) -> None:
-        """Refuse data that are no whole.
+        """Refuse data of which a part is missing.
 
         Raises
         ------

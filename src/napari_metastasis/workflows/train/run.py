@@ -92,14 +92,12 @@ def train_on_cohort(
             fresh = on.mine(stage.mining_round, task.mined_with(run.output, weights))
             found.append(len(fresh))
             mined = _merged(mined, fresh)
-            if not mined and weights is not None:
-                # Nothing to learn from.
-                _LOG.warning(
-                    "nothing was mined in round %d: the model of the stage before is the run's", stage.mining_round
-                )
-                break
             if not mined:
-                _LOG.warning("nothing was mined: %s is trained without hard negatives", task.name)
+                goes_on = f"{task.name} is trained without hard negatives"
+                what = goes_on if weights is None else "the model of the stage before is the run's"
+                _LOG.warning("nothing was mined in round %d: %s", stage.mining_round, what)
+                if weights is not None:
+                    break
         weights = train(
             task if weights is None else task.continued(weights),
             replace(run, output=run.output / stage.folder),
