@@ -59,7 +59,7 @@ def main() -> None:
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     train = (
-        "train", "scannet", "--cohort", arguments.cohort, "--epochs", arguments.epochs,
+        "train", "detector", "--cohort", arguments.cohort, "--epochs", arguments.epochs,
         "--patches-per-epoch", arguments.patches_per_epoch, "--validation-patches", 512,
     )  # fmt: skip
     run(folder, *train, "--output", folder / "with", "--name", "ablation-with", "--mining-rounds", 1)

@@ -11,7 +11,7 @@ import argparse
 import copy
 from pathlib import Path
 
-from napari_metastasis.models import Detector, ScanNet, load_model, save_model
+from napari_metastasis.models import Detector, ScanNet, load_detector, save_model
 
 
 def averaged(before: Detector, after: Detector, share: float) -> ScanNet:
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--share", type=float, default=0.5, help="of the way from the first to the second")
     arguments = parser.parse_args()
-    before, after = load_model(arguments.before), load_model(arguments.after)
+    before, after = load_detector(arguments.before), load_detector(arguments.after)
     # What training measured was measured on the second alone.
     card = {name: value for name, value in after.card.items() if not name.startswith("validation_")}
     averages = {"before": before.weights_sha256, "after": after.weights_sha256, "share": arguments.share}

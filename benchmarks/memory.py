@@ -42,26 +42,20 @@ def _tissue(path: Path, _arguments: argparse.Namespace) -> None:
 
 
 def _scan(path: Path, arguments: argparse.Namespace) -> None:
+    from model_scan import scan_with
     from scan_end_to_end import _model
 
     from napari_metastasis.geometry import Region
-    from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
-    from napari_metastasis.slides import open_slide
-    from napari_metastasis.workflows.scan import scan_slide
+    from napari_metastasis.settings import ScanSettings
+    from napari_metastasis.workflows.scan import ScanJob
 
     middle = (arguments.side_px - arguments.region_px) // 2
-    with open_slide(path) as slide, tempfile.TemporaryDirectory() as output:
-        scan_slide(
-            slide,
-            _model(arguments.model),
-            scan=ScanSettings(
-                tissue_only=False, engine=arguments.engine, precision=arguments.precision, roi_px=arguments.roi_px
-            ),
-            tissue=TissueSettings(),
-            detection=DetectionSettings(),
-            region=Region(middle, middle, arguments.region_px, arguments.region_px),
-            output=Path(output),
+    with tempfile.TemporaryDirectory() as output:
+        settings = ScanSettings(
+            tissue_only=False, engine=arguments.engine, precision=arguments.precision, roi_px=arguments.roi_px
         )
+        region = Region(middle, middle, arguments.region_px, arguments.region_px)
+        scan_with(_model(arguments.model), ScanJob(slide=path, scan=settings, region=region, output=Path(output)))
 
 
 _WORK = {"open": _open, "tissue": _tissue, "scan a region": _scan}

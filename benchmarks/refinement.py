@@ -15,60 +15,59 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from model_scan import prepared_with
 from slides_for_benchmarks import write_repeated_slide
 
 from napari_metastasis.models import (
     Detector,
+    Encoder,
     ModelSpec,
     Refiner,
     RefinerSpec,
     SpatialNetwork,
     build_network,
-    load_with_refiner,
+    load_scan_models,
 )
-from napari_metastasis.scanning import BlockRefiner, choose_engine
-from napari_metastasis.settings import NOT_REFINED, RefineSettings, ScanSettings, TissueSettings
+from napari_metastasis.scanning.passes.refine import RefinePass
+from napari_metastasis.settings import RefineSettings, ScanSettings
 from napari_metastasis.slides import Slide, open_slide
-from napari_metastasis.workflows.scan import prepare_scan
+from napari_metastasis.workflows.scan import PassRequest, ScanJob
 
 _MPP = 0.972
 
 
 def scan_seconds(slide: Slide, model: Detector, refiner: Refiner | None, settings: ScanSettings) -> float:
     """Return how long a scan takes, with refining where there is a refiner, and both maps written."""
-    refine = NOT_REFINED if refiner is None else RefineSettings(refine=True)
+    refine = RefineSettings(refine=refiner is not None, keep_features=refiner is not None)
+    others = {} if refiner is None else {"refine": refiner}
     with tempfile.TemporaryDirectory() as work:
-        chosen = choose_engine(model, settings, refiner=refiner)
-        try:
-            with prepare_scan(
-                slide, model, scan=settings, tissue=TissueSettings(), refiner=refiner, refine=refine,
-                output=Path(work) / "out", chosen=chosen,
-            ) as prepared:  # fmt: skip
-                begun = time.perf_counter()
-                for _ in prepared.run():
-                    pass
-                prepared.finish()
-                return time.perf_counter() - begun
-        finally:
-            chosen.engine.close()
+        requests = (PassRequest(task="refine", settings=refine),)
+        job = ScanJob(slide=slide.path, passes=requests, scan=settings, output=Path(work) / "out")
+        with prepared_with(model, slide, job, **others) as prepared:
+            begun = time.perf_counter()
+            for _ in prepared.run():
+                pass
+            prepared.finish()
+            return time.perf_counter() - begun
 
 
 def beside_a_scan(arguments: argparse.Namespace) -> None:
     """Print what refining adds to scans of the same slide, in turns."""
-    both = load_with_refiner(arguments.refiner)
-    assert both.refiner is not None
+    both = load_scan_models(arguments.refiner)
+    known = both.others["refine"]
+    assert isinstance(known, Refiner)
     settings = ScanSettings(tissue_only=False, roi_px=1152, precision="float32", engine=arguments.engine)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tissue.tif"
         write_repeated_slide(path, round((arguments.tissue_mpx * 1e6) ** 0.5), mpp=_MPP)
         with open_slide(path) as slide:
             found = [
-                [scan_seconds(slide, both.model, refiner, settings) for refiner in (None, both.refiner)]
+                [scan_seconds(slide, both.detector, refiner, settings) for refiner in (None, known)]
                 for _ in range(arguments.repeats)
             ]
     alone, refined = np.median(found, axis=0)
     added = np.median([second / first - 1 for first, second in found])
-    spec = both.refiner.spec
+    spec = known.spec
     print("| refiner | grid | order | scan, s | scan and refining, s | added | goal |")
     print("|---|---|---|---|---|---|---|")
     grid = f"{spec.grid} x {spec.grid}, every {spec.grid_step}"
@@ -86,7 +85,7 @@ def encoding_once(side: int, grid: int) -> None:
         grid=grid, grid_step=1, window_step=1, order="raster", residual=False, smoothing=1, dense_coefficient=1,
     )  # fmt: skip
     refiner = Refiner(spec=refining, network=SpatialNetwork(refining).eval(), weights_sha256="0" * 64, card={})
-    encoder = refiner.encoder(model, 1)
+    encoder = Encoder(model.dense(1), refiner.feature_layer(model), 1)
     image = torch.from_numpy(
         np.random.default_rng(0).integers(0, 256, (1, 3, *[256 + (side - 1) * 64] * 2)).astype(np.float32)
     )
@@ -97,7 +96,7 @@ def encoding_once(side: int, grid: int) -> None:
         features = encoder(image)[1][0].permute(1, 2, 0).numpy()
         around = np.full((1, side + 2 * halo, side + 2 * halo, refining.features), np.nan, np.float32)
         around[0, halo : halo + side, halo : halo + side] = features
-        once_map = BlockRefiner(refiner.network, "cpu").refine(around)
+        once_map = RefinePass(refiner).answer(around)
         once = time.perf_counter() - begun
         total, count = np.zeros((side, side)), np.zeros((side, side))
         begun = time.perf_counter()

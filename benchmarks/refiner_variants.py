@@ -25,10 +25,10 @@ from napari_metastasis.settings import (
     SpatialTrainSettings,
 )
 from napari_metastasis.training.augment import Augmenter
-from napari_metastasis.training.jobs import RefinerJob
 from napari_metastasis.training.lightning_setup import quiet_lightning
+from napari_metastasis.training.tasks.base import Fitting
 from napari_metastasis.training.tasks.encoders import FixedEncoder
-from napari_metastasis.training.tasks.refine import SpatialTraining
+from napari_metastasis.training.tasks.refine import RefinerTask, refiner_behind
 
 #: How finely log-odds are told apart where they are counted, and between which.
 _BINS, _ODDS = 8192, (-20.0, 20.0)
@@ -72,14 +72,14 @@ def training_settings(variant: str) -> SpatialTrainSettings:
     return SpatialTrainSettings(**TRAINING, beta=VARIANTS[variant][1])
 
 
-def job_behind(model: Detector, grid: GridSettings, name: str = "ablation") -> RefinerJob:
+def task_behind(model: Detector, grid: GridSettings, name: str = "ablation") -> RefinerTask:
     """Return what trains a refiner behind a model, for scans as they are by default."""
-    return RefinerJob(name, model, grid, ScanSettings().dense_coefficient)
+    return refiner_behind(model, name, grid, ScanSettings().dense_coefficient)
 
 
 def only_averaging(model: Detector) -> SpatialNetwork:
     """Return the refiner that is not trained, and averages log-odds."""
-    return SpatialNetwork(job_behind(model, AVERAGED).spec).eval()
+    return SpatialNetwork(task_behind(model, AVERAGED).spec).eval()
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,21 @@ class Stored(nn.Module):
         return encoded[:, 0], encoded[:, 1:].permute(0, 2, 3, 1)
 
 
-def encode(job: RefinerJob, stream: BatchSource, batches: int) -> Encoded:
-    """Encode the first batches of a stream of windows, varied as in training."""
-    encoder = FixedEncoder(job.model, job.dense_coefficient)
+class _Stored(RefinerTask):
+    """Train on what is encoded already."""
+
+    def encoders(self) -> tuple[Any, None]:
+        """Return what hands on what arrives."""
+        return Stored(), None
+
+
+def encode(task: RefinerTask, source: BatchSource, batches: int) -> Encoded:
+    """Encode the first batches of crops, varied as in training."""
+    encoder = FixedEncoder(task.model, task.spec.dense_coefficient)
     varied = Augmenter(AUGMENTATION, 0, turn=False)
     features, labels = [], []
     for number in range(batches):
-        batch = stream.batch(number)
+        batch = source.batch(number)
         image = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
         with torch.no_grad():
             log_odds, hidden = encoder(varied(image / 255, number) * 255)
@@ -135,12 +143,10 @@ def encode(job: RefinerJob, stream: BatchSource, batches: int) -> Encoded:
     return Encoded(torch.cat(features), torch.cat(labels))
 
 
-def train(job: RefinerJob, encoded: Encoded, settings: SpatialTrainSettings, steps: int) -> SpatialNetwork:
+def train(task: RefinerTask, encoded: Encoded, settings: SpatialTrainSettings, steps: int) -> SpatialNetwork:
     """Return a refiner that was trained on stored windows, by the same steps as any other."""
     lightning.seed_everything(settings.seed, verbose=False)
-    module = SpatialTraining(
-        job.spec, settings, AUGMENTATION, total_steps=steps, fixed=Stored()  # type: ignore[arg-type]
-    )  # fmt: skip
+    module = _Stored(task.spec, task.model).module(Fitting(settings, AUGMENTATION, steps))
     module.augment = Stored()  # type: ignore[assignment]
 
     with quiet_lightning():
@@ -149,7 +155,7 @@ def train(job: RefinerJob, encoded: Encoded, settings: SpatialTrainSettings, ste
             enable_model_summary=False, accelerator="cpu", gradient_clip_val=1.0,
         )  # fmt: skip
         trainer.fit(module, DataLoader(Draws(encoded, settings, steps), batch_size=None))
-    return module.finished.spatial.eval().requires_grad_(requires_grad=False)
+    return module.finished_network().spatial.eval().requires_grad_(requires_grad=False)
 
 
 def counted(scores: NDArray[np.float32], is_tumour: NDArray[np.bool_]) -> NDArray[np.int64]:

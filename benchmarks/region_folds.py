@@ -1,6 +1,6 @@
 """What training on regions is worth on regions it did not see: five folds of neighbouring numbers.
 
-Run with ``python benchmarks/region_folds.py DATA FOLDER --initial MODEL [--share 0.5] [-- OPTIONS OF train scannet]``.
+Run with ``python benchmarks/region_folds.py DATA FOLDER --initial MODEL [--share 0.5] [-- OPTIONS OF train detector]``.
 DATA holds ``regions/`` (``images`` and ``masks``), ``pcam_train.zip`` and ``pcam_valid.zip``. Each fold trains on from
 the same weights, which must not have seen the regions, on labelled patches and on the regions of the other folds;
 neighbouring numbers stay together, for they may be of one slide. With ``--share``, what is measured lies between the
@@ -23,7 +23,7 @@ from accuracy import region_pixels
 from average_weights import averaged
 from sklearn.metrics import roc_auc_score
 
-from napari_metastasis.models import list_models, load_model, save_model
+from napari_metastasis.models import list_models, load_detector, save_model
 
 FOLDS = 5
 MPP = 0.7
@@ -54,15 +54,15 @@ def main() -> None:
     # By its path: the folds do not see the user's own models.
     beginning = next((entry.path for entry in list_models() if entry.name == arguments.initial), arguments.initial)
     names = sorted(path.name for path in (regions / "images").iterdir())
-    initial = load_model(arguments.initial)
-    other = load_model(arguments.average_with) if arguments.average_with else initial
+    initial = load_detector(arguments.initial)
+    other = load_detector(arguments.average_with) if arguments.average_with else initial
     _, of_initial = region_pixels(initial, regions, mpp=MPP, views=1)
     labels, before, after = [], [], []
     for fold, held_out in enumerate(np.array_split(np.arange(len(names)), FOLDS)):
         listed = folder / f"fold-{fold}.csv"
         write_cohort(listed, regions, [name for k, name in enumerate(names) if k not in held_out])
         command = [
-            sys.executable, "-m", "napari_metastasis", "train", "scannet", "--cohort", listed,
+            sys.executable, "-m", "napari_metastasis", "train", "detector", "--cohort", listed,
             "--patches", arguments.data / "pcam_train.zip", "--validation", arguments.data / "pcam_valid.zip",
             "--validation-share", 0, "--initial", beginning, "--mining-rounds", 0, "--output", folder / f"fold-{fold}",
             "--name", f"fold-{fold}", *options,
@@ -70,7 +70,7 @@ def main() -> None:
         # The models of the folds are of no use to anybody by name.
         environment = {**os.environ, "XDG_DATA_HOME": str(folder.resolve())}
         subprocess.run(list(map(str, command)), check=True, env=environment)
-        trained = load_model(folder / f"fold-{fold}" / f"fold-{fold}.safetensors")
+        trained = load_detector(folder / f"fold-{fold}" / f"fold-{fold}.safetensors")
         between = replace(trained, network=averaged(other, trained, arguments.share))
         # For what else has to be measured by models that have not seen these regions.
         save_model(folder / f"encoder-{fold}.safetensors", between.network, between.spec, {})

@@ -14,7 +14,7 @@ from shifts import SHIFTS, ShiftedPatches
 
 from napari_metastasis.cohorts.patches import open_patches
 from napari_metastasis.evaluation import evaluate_patches
-from napari_metastasis.models import load_model
+from napari_metastasis.models import load_detector
 from napari_metastasis.settings import DEFAULT_MODEL, PatchScoringSettings
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2016)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    model, source = load_model(arguments.model), open_patches(arguments.patches)
+    model, source = load_detector(arguments.model), open_patches(arguments.patches)
     figures = {}
     for name in SHIFTS:
         report = evaluate_patches(

@@ -18,13 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from model_scan import prepared_with
 from slides_for_benchmarks import write_repeated_slide
 
-from napari_metastasis.models import ARCHITECTURES, Detector, ModelSpec, build_network, load_model
+from napari_metastasis.models import ARCHITECTURES, Detector, ModelSpec, build_network, load_detector
 from napari_metastasis.scanning import Roi
-from napari_metastasis.settings import DEFAULT_MODEL, ScanSettings, TissueSettings
+from napari_metastasis.settings import DEFAULT_MODEL, ScanSettings
 from napari_metastasis.slides import Slide, open_slide
-from napari_metastasis.workflows.scan import PreparedScan, prepare_scan
+from napari_metastasis.workflows.scan import PreparedScan, ScanJob
 
 #: ROIs whose images are held in memory at once while the network runs alone.
 _HELD_ROIS = 32
@@ -33,7 +34,7 @@ _HELD_ROIS = 32
 def _model(name: str) -> Detector:
     """Return a model by name or path, or an untrained network by its architecture: the speed is the same."""
     if name not in ARCHITECTURES:
-        return load_model(name)
+        return load_detector(name)
     torch.manual_seed(0)
     network = build_network(name).eval().requires_grad_(requires_grad=False)
     spec = ModelSpec(
@@ -50,11 +51,11 @@ def _network_seconds(prepared: PreparedScan, slide: Slide) -> float:
     """Return how long the engine takes for every ROI of the plan, without reading and storing."""
     seconds = 0.0
     rois: Sequence[Roi] = prepared.plan.rois
-    with ThreadPoolExecutor(prepared.engine.lanes) as lanes:
+    with ThreadPoolExecutor(prepared.chosen.engine.lanes) as lanes:
         for first in range(0, len(rois), _HELD_ROIS):
             images = [slide.read(prepared.frame.model, roi.read)[None] for roi in rois[first : first + _HELD_ROIS]]
             begun = time.perf_counter()
-            list(lanes.map(prepared.engine.run, images))
+            list(lanes.map(prepared.chosen.engine.run, images))
             seconds += time.perf_counter() - begun
     return seconds
 
@@ -86,7 +87,7 @@ def measure(arguments: argparse.Namespace, work: Path) -> dict[str, object]:
     )
     with (
         open_slide(path) as slide,
-        prepare_scan(slide, model, scan=settings, tissue=TissueSettings(), output=work) as prepared,
+        prepared_with(model, slide, ScanJob(slide=path, scan=settings, output=work)) as prepared,
     ):
         # Before and after, because a machine's clock falls while it works.
         alone = [_network_seconds(prepared, slide)]
@@ -96,10 +97,10 @@ def measure(arguments: argparse.Namespace, work: Path) -> dict[str, object]:
         mean = sum(alone) / 2
         return {
             "model": model.spec.name,
-            "engine": prepared.engine.name,
-            "precision": prepared.engine.precision,
-            "device": prepared.engine.device,
-            "roi_px": prepared.roi_px,
+            "engine": prepared.chosen.engine.name,
+            "precision": prepared.chosen.engine.precision,
+            "device": prepared.chosen.engine.device,
+            "roi_px": prepared.chosen.roi_px,
             "tissue_mpx": round(mpx, 1),
             "network_s": round(mean, 2),
             "scan_s": round(end_to_end, 2),

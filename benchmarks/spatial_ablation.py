@@ -29,9 +29,9 @@ from refiner_variants import (
     counted,
     encode,
     grid_settings,
-    job_behind,
     only_averaging,
     resampled,
+    task_behind,
     train,
     training_settings,
 )
@@ -39,18 +39,22 @@ from refiner_variants import (
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, read_cohort
 from napari_metastasis.cohorts.reference import open_reference, tumour_value_of
 from napari_metastasis.evaluation.resampling import estimate
-from napari_metastasis.models import Detector, load_model, save_model
+from napari_metastasis.models import Detector, load_detector, save_model
 from napari_metastasis.sampling.hard_negative_batches import with_hard_negatives
+from napari_metastasis.sampling.slide_batches import BatchPlan
 from napari_metastasis.scanning import MapStore, never
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
+    AugmentSettings,
     MiningSettings,
     SamplingSettings,
     ScanSettings,
     TissueSettings,
+    TrainSettings,
 )
 from napari_metastasis.slides import open_slide
-from napari_metastasis.workflows.train.mine import mine_cohort
+from napari_metastasis.workflows.train.mine import MiningSteps, mine_cohort
+from napari_metastasis.workflows.train.plan import CohortTraining
 
 
 def encode_windows(cohort: Cohort, model: Detector, folder: Path, windows: int) -> Encoded:
@@ -63,14 +67,15 @@ def encode_windows(cohort: Cohort, model: Detector, folder: Path, windows: int) 
     slides = cohort.of("train")
     sampling = SamplingSettings(tumour_value=tumour_value_of(cohort.slides))
     mining = MiningSettings()
-    mined = mine_cohort(
-        slides, weights, folder / "mining", mining=mining, sampling=sampling, scan=ScanSettings(),
-        tissue=TissueSettings(), progress=lambda *_: None, should_stop=never,
-        pass_over=lambda slide, why: print(f"{slide.name} is passed over: {why}"),
+    how = CohortTraining(
+        train=TrainSettings(), augment=AugmentSettings(), sampling=sampling, mining=mining, scan=ScanSettings(),
+        tissue=TissueSettings(),
     )  # fmt: skip
-    job = job_behind(model, AVERAGED)
-    stream = with_hard_negatives(slides, mined, model.spec, sampling, mining, BATCH, 2016, cut=job.cut)
-    encoded = encode(job, stream, windows // BATCH)
+    steps = MiningSteps(lambda *_: None, never, lambda slide, why: print(f"{slide.name} is passed over: {why}"))
+    mined = mine_cohort(slides, weights, folder / "mining", how, steps)
+    task = task_behind(model, AVERAGED)
+    plan = BatchPlan(model.spec, sampling, BATCH, 2016, crop=task.crop)
+    encoded = encode(task, with_hard_negatives(slides, mined, plan, mining), windows // BATCH)
     torch.save(asdict(encoded), kept)
     return encoded
 
@@ -120,7 +125,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    model = load_model(arguments.model)
+    model = load_detector(arguments.model)
     cohort = read_cohort(arguments.cohort, validation_share=0.15, seed=2016)
     slides = cohort.of("test")
     columns = ("what answers", "FROC score", "slide AUC", "cell AUC", "false detections per slide", "ITC found")
@@ -138,8 +143,8 @@ def main() -> None:
             if name == AVERAGING:
                 network = only_averaging(model)
             else:
-                job = job_behind(model, grid_settings(name), f"refiner-{number}")
-                network = train(job, encoded, training_settings(name), arguments.steps)
+                task = task_behind(model, grid_settings(name), f"refiner-{number}")
+                network = train(task, encoded, training_settings(name), arguments.steps)
             save_model(weights, network, network.spec, {"description": name})
         if not (scans / "report-refined" / "evaluation.json").exists():
             run(folder, *measure, "--output", scans, "--refiner", weights)

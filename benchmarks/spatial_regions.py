@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from model_scan import prepared_with
 from mosaic import read_mask
 from numpy.typing import NDArray
 from pixels import pixel_probabilities
@@ -27,9 +28,9 @@ from refiner_variants import (
     counted,
     encode,
     grid_settings,
-    job_behind,
     only_averaging,
     resampled,
+    task_behind,
     together,
     train,
     training_settings,
@@ -39,17 +40,16 @@ from region_folds import FOLDS, MPP, write_cohort
 from napari_metastasis.cohorts.cohort import read_cohort
 from napari_metastasis.evaluation.resampling import estimate
 from napari_metastasis.geometry import Region
-from napari_metastasis.models import Detector, Refiner, SpatialNetwork, load_model
+from napari_metastasis.models import Detector, Refiner, SpatialNetwork, load_detector
 from napari_metastasis.sampling.class_balanced import SlideBatches
-from napari_metastasis.scanning import choose_engine
+from napari_metastasis.sampling.slide_batches import BatchPlan
 from napari_metastasis.settings import (
     RefineSettings,
     SamplingSettings,
     ScanSettings,
-    TissueSettings,
 )
 from napari_metastasis.slides import open_slide
-from napari_metastasis.workflows.scan import prepare_scan
+from napari_metastasis.workflows.scan import PassRequest, ScanJob
 
 _SCAN = ScanSettings(tissue_only=False)
 _ALONE = "the encoder alone"
@@ -60,29 +60,18 @@ def answers(
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return of each region what the encoder and what the refiner says of its pixels, scanned as any slide is."""
     refiner = Refiner(spec=network.spec, network=network, weights_sha256="0" * 64, card={})
-    chosen = choose_engine(model, _SCAN, refiner=refiner)
+    requests = (PassRequest(task="refine", settings=RefineSettings(refine=True)),)
     found = []
-    try:
-        for path in paths:
-            with (
-                tempfile.TemporaryDirectory() as work,
-                open_slide(path, MPP) as slide,
-                prepare_scan(
-                    slide, model, scan=_SCAN, tissue=TissueSettings(), refiner=refiner,
-                    refine=RefineSettings(refine=True), output=Path(work) / "out", chosen=chosen,
-                ) as prepared,
-            ):  # fmt: skip
+    for path in paths:
+        with tempfile.TemporaryDirectory() as work, open_slide(path, MPP) as slide:
+            job = ScanJob(slide=path, mpp=MPP, passes=requests, scan=_SCAN, output=Path(work) / "out")
+            with prepared_with(model, slide, job, refine=refiner) as prepared:
                 for _ in prepared.run():
                     pass
-                assert prepared.refinement is not None
-                maps = [(prepared.heatmap, prepared.frame), (prepared.refinement.heatmap, prepared.refinement.frame)]
                 raw, refined = (
-                    pixel_probabilities(heatmap.probabilities(), frame, Region.of(slide.size)).ravel()
-                    for heatmap, frame in maps
+                    pixel_probabilities(one.values, one.frame, Region.of(slide.size)).ravel() for one in prepared.maps()
                 )
                 found.append((raw, refined))
-    finally:
-        chosen.engine.close()
     return found
 
 
@@ -102,16 +91,17 @@ def main() -> None:
     # Of each region, for whoever answers.
     counts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in (_ALONE, AVERAGING, *VARIANTS)}
     for fold, held_out in enumerate(np.array_split(np.arange(len(names)), FOLDS)):
-        model = load_model(arguments.encoders / f"encoder-{fold}.safetensors")
+        model = load_detector(arguments.encoders / f"encoder-{fold}.safetensors")
         with tempfile.TemporaryDirectory() as folder:
             listed = Path(folder) / "cohort.csv"
             write_cohort(listed, regions, [name for k, name in enumerate(names) if k not in held_out])
             seen = read_cohort(listed, validation_share=0.0, seed=2016).of("train")
-            job = job_behind(model, AVERAGED)
+            task = task_behind(model, AVERAGED)
+            plan = BatchPlan(model.spec, SamplingSettings(), BATCH, 2016, crop=task.crop)
             batches = arguments.windows // BATCH
             of_regions = round(batches * arguments.regions_share)
             parts = [
-                encode(job, SlideBatches(slides, model.spec, SamplingSettings(), BATCH, 2016, cut=job.cut), number)
+                encode(task, SlideBatches(slides, plan), number)
                 for slides, number in ((seen, of_regions), (synthetic, batches - of_regions))
             ]
         encoded = together(parts)
@@ -119,8 +109,8 @@ def main() -> None:
         masks = [read_mask(regions / "masks" / names[k]).ravel() for k in held_out]
         networks = {AVERAGING: only_averaging(model)}
         for name in VARIANTS:
-            job = job_behind(model, grid_settings(name))
-            networks[name] = train(job, encoded, training_settings(name), arguments.steps)
+            task = task_behind(model, grid_settings(name))
+            networks[name] = train(task, encoded, training_settings(name), arguments.steps)
         for name, network in networks.items():
             both = answers(paths, model, network)
             counts[name] += [counted(refined, mask) for (_, refined), mask in zip(both, masks, strict=True)]

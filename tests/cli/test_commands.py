@@ -83,7 +83,7 @@ def test_evaluate_refuses_a_missing_device(here: Run, patches: Path, model: Path
 def test_train_refuses_a_missing_device(here: Run, patches: Path, tmp_path: Path, device: str, words: tuple) -> None:
     output = tmp_path / "run"
     answer = here(
-        "train", "scannet", "--patches", patches, "--validation", patches, "--output", output, "--device", device
+        "train", "detector", "--patches", patches, "--validation", patches, "--output", output, "--device", device
     )
     answer.fails_with(*words)
     assert not output.exists()
@@ -95,7 +95,7 @@ def test_train_without_its_extra_names_what_to_install(
     monkeypatch.setitem(sys.modules, "lightning", None)
     for name in [name for name in sys.modules if name.startswith("napari_metastasis.training.")]:
         monkeypatch.delitem(sys.modules, name)
-    answer = here("train", "scannet", "--patches", patches, "--validation", patches, "--output", tmp_path / "run")
+    answer = here("train", "detector", "--patches", patches, "--validation", patches, "--output", tmp_path / "run")
     answer.fails_with("lightning", "pip install 'napari-metastasis[train]'")
 
 

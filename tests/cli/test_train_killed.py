@@ -31,7 +31,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(process: Run, tmp_path: Path) 
     make_cohort(tmp_path / "slides", TINY)
 
     def command(output: str) -> tuple[object, ...]:
-        return ("train", "scannet", "--cohort", tmp_path / "slides", "--output", output, "--name", output, *SETTINGS)
+        return ("train", "detector", "--cohort", tmp_path / "slides", "--output", output, "--name", output, *SETTINGS)
 
     whole = process(*command("whole"))
     assert whole.status == 0, whole.err

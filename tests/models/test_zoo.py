@@ -9,7 +9,7 @@ import torch
 
 from napari_metastasis.errors import ModelError, UnknownModelError
 from napari_metastasis.models import add_model, build_network, list_models, load_model, save_model, zoo
-from napari_metastasis.training.train import patch_spec
+from napari_metastasis.training.tasks.detect import patch_spec
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.class_balanced import SlideBatches
 from napari_metastasis.sampling.failures import SlideFailure, read_failures
 from napari_metastasis.sampling.locations import CellSet, PatchShape
+from napari_metastasis.sampling.slide_batches import BatchPlan
 from napari_metastasis.settings import SamplingSettings
 from napari_metastasis.slides import open_slide
 
@@ -35,14 +36,14 @@ def is_dark(patches):
     return (patches < middle).all(axis=-1)
 
 
-def disc_slide(folder, name, *, mpp=0.486, truth="xml", disc_um=DISC_UM, radius_um=RADIUS_UM, **options):
+def disc_slide(folder, name, *, mpp=0.486, reference="xml", disc_um=DISC_UM, radius_um=RADIUS_UM, **options):
     path = folder / f"{name}.tif"
     size = write_slide(path, mpp=mpp, disc_um=disc_um, radius_um=radius_um, **options)
-    annotation = folder / f"{name}_mask.{truth}" if truth != "xml" else folder / f"{name}.xml"
-    if truth == "xml":
+    annotation = folder / f"{name}_mask.{reference}" if reference != "xml" else folder / f"{name}.xml"
+    if reference == "xml":
         write_outline(annotation, disc_um, radius_um, mpp)
     else:
-        write_mask(annotation, size, disc_um, radius_um, mpp, downsample=4 if truth == "png" else 1, pyramid=True)
+        write_mask(annotation, size, disc_um, radius_um, mpp, downsample=4 if reference == "png" else 1, pyramid=True)
     return CohortSlide(name=name, path=path, annotation=annotation, tumour=True)
 
 
@@ -57,24 +58,24 @@ def slides(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slides")
     return (
         disc_slide(folder, "tumor_001"),
-        disc_slide(folder, "tumor_002", truth="tif", disc_um=(200.0, 300.0), radius_um=120.0),
+        disc_slide(folder, "tumor_002", reference="tif", disc_um=(200.0, 300.0), radius_um=120.0),
         normal_slide(folder, "normal_001", seed=5),
         normal_slide(folder, "normal_002", seed=6),
     )
 
 
-@pytest.mark.parametrize("truth", ["xml", "tif", "png"])
+@pytest.mark.parametrize("reference", ["xml", "tif", "png"])
 @pytest.mark.parametrize("mpp", [0.243, 0.486, 0.972])
-def test_what_is_labelled_tumour_shows_the_disc_in_its_middle_and_nothing_else_does(tmp_path, mpp, truth):
-    cohort = (disc_slide(tmp_path, "a", mpp=mpp, truth=truth, size_um=(560.0, 430.0)),)
-    stream = SlideBatches(cohort, SPEC, replace(SETTINGS, normal_margin_um=0.0), 128, seed=3)
-    batches = [stream.batch(k) for k in range(3)]
+def test_what_is_labelled_tumour_shows_the_disc_in_its_middle_and_nothing_else_does(tmp_path, mpp, reference):
+    cohort = (disc_slide(tmp_path, "a", mpp=mpp, reference=reference, size_um=(560.0, 430.0)),)
+    source = SlideBatches(cohort, BatchPlan(SPEC, replace(SETTINGS, normal_margin_um=0.0), 128, seed=3))
+    batches = [source.batch(k) for k in range(3)]
     images = np.concatenate([batch.images for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
     dark = is_dark(images)
     # Of 96 px, the central 32. The rim of the painted disc and of its outline may differ by a pixel, a coarse mask's
     # by its own pixel more.
-    slack = 1 if truth != "png" else 1 + round(4 * mpp / 0.972)
+    slack = 1 if reference != "png" else 1 + round(4 * mpp / 0.972)
     grown = dark[:, 32 - slack : 64 + slack, 32 - slack : 64 + slack].any(axis=(1, 2))
     shrunk = dark[:, 32 + slack : 64 - slack, 32 + slack : 64 - slack].any(axis=(1, 2))
     assert grown[labels == 1].all()
@@ -88,12 +89,12 @@ def test_what_is_labelled_tumour_shows_the_disc_in_its_middle_and_nothing_else_d
 
 def test_patches_lie_where_every_place_that_does_is_as_likely(tmp_path):
     cohort = (disc_slide(tmp_path, "a"),)
-    stream = SlideBatches(cohort, SPEC, SETTINGS, 8, seed=1)
-    stream.prepare(threads=1)
-    (member,) = stream._patches.members
+    source = SlideBatches(cohort, BatchPlan(SPEC, SETTINGS, 8, seed=1))
+    source.prepare(threads=1)
+    (indexed,) = source._reader.indexed
     rng = np.random.default_rng(0)
-    places = [member.places.draw(1, member.truth, rng) for _ in range(3000)]
-    centers = np.array([(place.center.x, place.center.y) for place in places]) * 0.972
+    locations = [indexed.locations.draw(1, indexed.reference, rng) for _ in range(3000)]
+    centers = np.array([(location.center.x, location.center.y) for location in locations]) * 0.972
     # The square of 32 px meets the disc: all centres in the disc grown by the square, uniformly.
     x, y = (centers - DISC_UM).T
     outside = np.hypot(np.maximum(abs(x) - 16 * 0.972, 0), np.maximum(abs(y) - 16 * 0.972, 0))
@@ -108,12 +109,12 @@ def test_patches_lie_where_every_place_that_does_is_as_likely(tmp_path):
 
 def test_normal_patches_keep_their_margin(tmp_path):
     cohort = (disc_slide(tmp_path, "a"),)
-    stream = SlideBatches(cohort, SPEC, replace(SETTINGS, normal_margin_um=30.0), 8, seed=1)
-    stream.prepare(threads=1)
-    (member,) = stream._patches.members
+    source = SlideBatches(cohort, BatchPlan(SPEC, replace(SETTINGS, normal_margin_um=30.0), 8, seed=1))
+    source.prepare(threads=1)
+    (indexed,) = source._reader.indexed
     rng = np.random.default_rng(0)
     centers = np.array(
-        [(p.center.x, p.center.y) for p in (member.places.draw(0, member.truth, rng) for _ in range(800))]
+        [(p.center.x, p.center.y) for p in (indexed.locations.draw(0, indexed.reference, rng) for _ in range(800))]
     )
     x, y = abs(centers * 0.972 - DISC_UM).T
     reach = 16 * 0.972 + 30
@@ -124,8 +125,8 @@ def test_normal_patches_keep_their_margin(tmp_path):
 
 def test_normal_patches_are_tissue(tmp_path):
     tumour = disc_slide(tmp_path, "a", disc_um=(500.0, 200.0))
-    stream = SlideBatches((tumour, normal_slide(tmp_path, "n", glass_um=350.0)), SPEC, SETTINGS, 64, seed=1)
-    batch = stream.batch(0)
+    source = SlideBatches((tumour, normal_slide(tmp_path, "n", glass_um=350.0)), BatchPlan(SPEC, SETTINGS, 64, seed=1))
+    batch = source.batch(0)
     middle = batch.images[batch.labels == 0][:, 47:49, 47:49].mean(axis=(1, 2))
     glass = (abs(middle - np.array(GLASS)) < 12).all(axis=1)
     # A coarse cell at the edge of the tissue may be half glass.
@@ -133,16 +134,16 @@ def test_normal_patches_are_tissue(tmp_path):
 
 
 def test_class_first_then_slide(slides):
-    stream = SlideBatches(slides, SPEC, replace(SETTINGS, tumour_share=0.25), 30, seed=2)
-    assert stream.counts == (4, 2)
-    labels = [stream.batch(k).labels for k in range(20)]
+    source = SlideBatches(slides, BatchPlan(SPEC, replace(SETTINGS, tumour_share=0.25), 30, seed=2))
+    assert source.counts == (4, 2)
+    labels = [source.batch(k).labels for k in range(20)]
     # 7.5 of 30: seven or eight, each as often.
     assert {int(batch.sum()) for batch in labels} == {7, 8}
     seen = Counter()
-    read = stream._patches._slide
-    stream._patches._slide = lambda index, member: (seen.update([(index)]), read(index, member))[1]
+    read = source._reader._slide
+    source._reader._slide = lambda index, indexed: (seen.update([(index)]), read(index, indexed))[1]
     for k in range(20):
-        stream.batch(k)
+        source.batch(k)
     normal = 22.5 * 20
     # The small disc's slide gives as many tumour patches as the large one's, and all slides as many normal ones.
     assert seen[0] == pytest.approx(normal / 4 + 75, abs=35)
@@ -152,10 +153,10 @@ def test_class_first_then_slide(slides):
 
 def test_slides_that_are_not_annotated_exhaustively_give_no_normal_patch(slides):
     partly = (replace(slides[0], exhaustive=False), slides[1], slides[2])
-    assert SlideBatches(partly, SPEC, SETTINGS, 4, seed=0).counts == (2, 2)
+    assert SlideBatches(partly, BatchPlan(SPEC, SETTINGS, 4, seed=0)).counts == (2, 2)
     # Tumour without an outline is of no use either way.
     unknown = replace(slides[3], tumour=True)
-    assert SlideBatches((*partly, unknown), SPEC, SETTINGS, 4, seed=0).counts == (2, 2)
+    assert SlideBatches((*partly, unknown), BatchPlan(SPEC, SETTINGS, 4, seed=0)).counts == (2, 2)
 
 
 def same(one, other):
@@ -169,15 +170,15 @@ def batch_elsewhere(data, number, connection):
 
 @pytest.mark.parametrize("prepared", [True, False])
 def test_a_batch_is_the_same_in_another_process_and_after_other_batches(slides, prepared):
-    stream = SlideBatches(slides, SPEC, SETTINGS, 12, seed=7)
+    source = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 12, seed=7))
     if prepared:
-        stream.prepare(threads=2)
-    data = pickle.dumps(stream)
-    expected = stream.batch(5)
+        source.prepare(threads=2)
+    data = pickle.dumps(source)
+    expected = source.batch(5)
     for number in (0, 9, 1):
-        stream.batch(number)
-    assert same(stream.batch(5), expected)
-    assert not same(stream.batch(6), expected)
+        source.batch(number)
+    assert same(source.batch(5), expected)
+    assert not same(source.batch(6), expected)
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=batch_elsewhere, args=(data, 5, there))
     process.start()
@@ -186,39 +187,39 @@ def test_a_batch_is_the_same_in_another_process_and_after_other_batches(slides, 
 
 
 def test_a_prepared_stream_pickles_small_and_with_nothing_open(slides):
-    stream = SlideBatches(slides, SPEC, SETTINGS, 12, seed=7)
-    stream.batch(0)
-    data = pickle.dumps(stream)
+    source = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 12, seed=7))
+    source.batch(0)
+    data = pickle.dumps(source)
     assert len(data) < 150_000
-    assert not pickle.loads(data)._patches._open
+    assert not pickle.loads(data)._reader._open
 
 
 def test_only_so_many_slides_stay_open(slides):
-    stream = SlideBatches(slides, SPEC, replace(SETTINGS, open_slides=2), 12, seed=7)
-    wide = SlideBatches(slides, SPEC, SETTINGS, 12, seed=7)
-    assert all(same(stream.batch(k), wide.batch(k)) for k in range(3))
-    assert len(stream._patches._open) == 2
-    assert len(wide._patches._open) == 4
+    source = SlideBatches(slides, BatchPlan(SPEC, replace(SETTINGS, open_slides=2), 12, seed=7))
+    wide = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 12, seed=7))
+    assert all(same(source.batch(k), wide.batch(k)) for k in range(3))
+    assert len(source._reader._open) == 2
+    assert len(wide._reader._open) == 4
     # How many is no part of what decides the batches.
-    assert stream.fingerprint == wide.fingerprint
+    assert source.fingerprint == wide.fingerprint
 
 
-@pytest.mark.parametrize("truth", ["tif", "png"])
-def test_a_slide_that_is_closed_closes_its_mask(tmp_path, truth):
-    cohort = [disc_slide(tmp_path, name, truth=truth) for name in "abc"]
-    stream = SlideBatches(cohort, SPEC, replace(SETTINGS, open_slides=1), 12, seed=7)
-    wide = SlideBatches(cohort, SPEC, SETTINGS, 12, seed=7)
+@pytest.mark.parametrize("reference", ["tif", "png"])
+def test_a_slide_that_is_closed_closes_its_mask(tmp_path, reference):
+    cohort = [disc_slide(tmp_path, name, reference=reference) for name in "abc"]
+    source = SlideBatches(cohort, BatchPlan(SPEC, replace(SETTINGS, open_slides=1), 12, seed=7))
+    wide = SlideBatches(cohort, BatchPlan(SPEC, SETTINGS, 12, seed=7))
     for number in range(3):
-        assert same(stream.batch(number), wide.batch(number))
-        (kept,) = stream._patches._open
-        opened = {k for k, member in enumerate(stream._patches.members) if member.truth._mask._opened is not None}
+        assert same(source.batch(number), wide.batch(number))
+        (kept,) = source._reader._open
+        opened = {k for k, indexed in enumerate(source._reader.indexed) if indexed.reference._mask._opened is not None}
         assert opened <= {kept}
-    assert all(member.truth._mask._opened is not None for member in wide._patches.members)
+    assert all(indexed.reference._mask._opened is not None for indexed in wide._reader.indexed)
 
 
 def test_the_fingerprint_knows_what_decides_the_batches(slides, tmp_path):
     def fingerprint(*, of=slides, spec=SPEC, settings=SETTINGS, batch_size=12, seed=7):
-        return SlideBatches(of, spec, settings, batch_size, seed).fingerprint
+        return SlideBatches(of, BatchPlan(spec, settings, batch_size, seed)).fingerprint
 
     first = fingerprint()
     moved = replace(slides[0], path=tmp_path / slides[0].path.name, annotation=tmp_path / "elsewhere.xml")
@@ -242,15 +243,15 @@ def test_a_slide_that_fails_is_named_once_and_passed_over(slides, tmp_path, capl
     doomed = replace(slides[2], path=tmp_path / "doomed.tif", name="doomed")
     shutil.copy(slides[2].path, doomed.path)
     journal = tmp_path / "failures.jsonl"
-    stream = SlideBatches((*slides[:2], doomed, slides[3]), SPEC, SETTINGS, 24, seed=4, journal=journal)
-    stream.prepare(threads=1)
-    fresh = pickle.dumps(stream)
-    whole = [stream.batch(k) for k in range(3)]
-    assert stream.failures == ()
-    stream.close()
+    source = SlideBatches((*slides[:2], doomed, slides[3]), BatchPlan(SPEC, SETTINGS, 24, seed=4, journal=journal))
+    source.prepare(threads=1)
+    fresh = pickle.dumps(source)
+    whole = [source.batch(k) for k in range(3)]
+    assert source.failures == ()
+    source.close()
     doomed.path.unlink()
-    batches = [stream.batch(k) for k in range(3)]
-    (failure,) = stream.failures
+    batches = [source.batch(k) for k in range(3)]
+    (failure,) = source.failures
     assert failure.slide == "doomed"
     assert "does not exist" in failure.reason
     assert sum("doomed" in record.message for record in caplog.records) == 1
@@ -261,7 +262,7 @@ def test_a_slide_that_fails_is_named_once_and_passed_over(slides, tmp_path, capl
     # Another process finds the same, and its failures are heard of here.
     other = pickle.loads(fresh)
     assert same(other.batch(2), batches[2])
-    assert pickle.loads(fresh).failures == stream.failures
+    assert pickle.loads(fresh).failures == source.failures
     assert len(journal.read_text().splitlines()) == 1
 
 
@@ -270,11 +271,11 @@ def away(slide, tmp_path):
 
 
 def test_a_slide_that_is_away_when_a_run_goes_on_keeps_its_place_in_every_draw(slides, tmp_path):
-    begun = SlideBatches(slides, SPEC, SETTINGS, 24, seed=4)
+    begun = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 24, seed=4))
     whole = [begun.batch(k) for k in range(3)]
-    later = SlideBatches((*slides[:2], away(slides[2], tmp_path), slides[3]), SPEC, SETTINGS, 24, seed=4)
+    later = SlideBatches((*slides[:2], away(slides[2], tmp_path), slides[3]), BatchPlan(SPEC, SETTINGS, 24, seed=4))
     assert later.fingerprint != begun.fingerprint
-    later.hold_to(begun.seen)
+    later.resume_with(begun.seen)
     assert later.fingerprint == begun.fingerprint
     assert [failure.slide for failure in later.failures] == [slides[2].name]
     data = pickle.dumps(later)
@@ -286,38 +287,38 @@ def test_a_slide_that_is_away_when_a_run_goes_on_keeps_its_place_in_every_draw(s
         assert 12 < kept < 24
         assert same(pickle.loads(data).batch(number), after)
     # What goes on from there, with the slide back, is the run that it was.
-    back = SlideBatches(slides, SPEC, SETTINGS, 24, seed=4)
-    back.hold_to(later.seen)
+    back = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 24, seed=4))
+    back.resume_with(later.seen)
     assert same(back.batch(2), whole[2])
 
 
 def test_a_slide_that_could_not_be_read_when_a_run_began_stays_left_out(slides, tmp_path):
-    begun = SlideBatches((slides[0], away(slides[1], tmp_path), *slides[2:]), SPEC, SETTINGS, 24, seed=4)
+    begun = SlideBatches((slides[0], away(slides[1], tmp_path), *slides[2:]), BatchPlan(SPEC, SETTINGS, 24, seed=4))
     whole = begun.batch(3)
-    later = SlideBatches(slides, SPEC, SETTINGS, 24, seed=4)
+    later = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 24, seed=4))
     assert not same(later.batch(3), whole)
-    later.hold_to(begun.seen)
+    later.resume_with(begun.seen)
     assert later.fingerprint == begun.fingerprint
     assert later.counts == begun.counts == (3, 1)
     assert same(later.batch(3), whole)
 
 
 def test_other_slides_are_no_run_to_go_on_with(slides):
-    begun = SlideBatches(slides, SPEC, SETTINGS, 24, seed=4)
-    fewer = SlideBatches(slides[:3], SPEC, SETTINGS, 24, seed=4)
+    begun = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 24, seed=4))
+    fewer = SlideBatches(slides[:3], BatchPlan(SPEC, SETTINGS, 24, seed=4))
     exchanged = replace(slides[2], path=slides[3].path)
-    other = SlideBatches((*slides[:2], exchanged, slides[3]), SPEC, SETTINGS, 24, seed=4)
-    for stream in (fewer, other):
-        stream.hold_to(begun.seen)
-        assert stream.fingerprint != begun.fingerprint
+    other = SlideBatches((*slides[:2], exchanged, slides[3]), BatchPlan(SPEC, SETTINGS, 24, seed=4))
+    for source in (fewer, other):
+        source.resume_with(begun.seen)
+        assert source.fingerprint != begun.fingerprint
 
 
 def test_a_damaged_tile_costs_one_patch_wherever_it_is_met(slides, tmp_path):
     damaged = replace(slides[2], path=tmp_path / "damaged.tif", name="damaged")
     shutil.copy(slides[2].path, damaged.path)
-    stream = SlideBatches((*slides[:2], damaged), SPEC, SETTINGS, 24, seed=4)
-    stream.prepare(threads=1)
-    fresh = pickle.dumps(stream)
+    source = SlideBatches((*slides[:2], damaged), BatchPlan(SPEC, SETTINGS, 24, seed=4))
+    source.prepare(threads=1)
+    fresh = pickle.dumps(source)
     with tifffile.TiffFile(damaged.path) as tiff:
         # The level that is read, a quarter of its tiles.
         page = tiff.pages[1]
@@ -325,43 +326,43 @@ def test_a_damaged_tile_costs_one_patch_wherever_it_is_met(slides, tmp_path):
     with damaged.path.open("r+b") as file:
         file.seek(start)
         file.write(bytes(count))
-    batches = [stream.batch(k) for k in range(6)]
-    assert [failure.slide for failure in stream.failures] == ["damaged"]
+    batches = [source.batch(k) for k in range(6)]
+    assert [failure.slide for failure in source.failures] == ["damaged"]
     other = pickle.loads(fresh)
     assert all(same(other.batch(k), batches[k]) for k in (5, 2))
 
 
 def test_a_class_without_a_slide_stops_the_run(slides, tmp_path):
     with pytest.raises(TrainingError, match="expected slides that give tumour patches, got none of 2; check"):
-        SlideBatches(slides[2:], SPEC, SETTINGS, 4, seed=0).batch(0)
+        SlideBatches(slides[2:], BatchPlan(SPEC, SETTINGS, 4, seed=0)).batch(0)
     missing = replace(slides[2], path=tmp_path / "none.tif", name="missing")
     with pytest.raises(TrainingError, match=r"give normal patches, got none of 2; .*missing: .*does not exist"):
-        SlideBatches((replace(slides[0], exhaustive=False), missing), SPEC, SETTINGS, 4, seed=0).batch(0)
+        SlideBatches((replace(slides[0], exhaustive=False), missing), BatchPlan(SPEC, SETTINGS, 4, seed=0)).batch(0)
 
 
 def test_a_run_stops_where_every_slide_of_a_class_has_failed(slides, tmp_path):
     path = tmp_path / "only.tif"
     shutil.copy(slides[2].path, path)
     only = replace(slides[2], path=path, name="only")
-    stream = SlideBatches((replace(slides[0], exhaustive=False), only), SPEC, SETTINGS, 4, seed=0)
-    stream.batch(0)
-    stream.close()
+    source = SlideBatches((replace(slides[0], exhaustive=False), only), BatchPlan(SPEC, SETTINGS, 4, seed=0))
+    source.batch(0)
+    source.close()
     path.unlink()
     with pytest.raises(TrainingError, match=r"normal patches, but none of 1 can be read any more \(failed: only\)"):
-        stream.batch(1)
+        source.batch(1)
 
 
 def test_an_outline_without_a_pixel_gives_no_tumour_patch(slides, tmp_path):
     speck = disc_slide(tmp_path, "speck", radius_um=0.001)
-    stream = SlideBatches((speck, slides[0]), SPEC, SETTINGS, 4, seed=0)
-    assert stream.counts == (2, 1)
+    source = SlideBatches((speck, slides[0]), BatchPlan(SPEC, SETTINGS, 4, seed=0))
+    assert source.counts == (2, 1)
 
 
 def test_preparing_reports_and_stops(slides):
-    stream = SlideBatches(slides, SPEC, SETTINGS, 4, seed=0)
+    source = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 4, seed=0))
     told = []
-    assert not stream.prepare(threads=1, should_stop=lambda: True)
-    assert stream.prepare(threads=1, progress=lambda done, total: told.append((done, total)))
+    assert not source.prepare(threads=1, should_stop=lambda: True)
+    assert source.prepare(threads=1, progress=lambda done, total: told.append((done, total)))
     assert told == [(k, 4) for k in (1, 2, 3, 4)]
 
 
@@ -404,13 +405,13 @@ def test_cells_are_drawn_by_their_number():
 
 
 def test_the_grid_of_cells_begins_at_the_slides_corner(slides):
-    stream = SlideBatches(slides, SPEC, SETTINGS, 4, seed=0)
-    stream.prepare(threads=1)
-    places = stream._patches.members[0].places
+    source = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 4, seed=0))
+    source.prepare(threads=1)
+    locations = source._reader.indexed[0].locations
     with open_slide(slides[0].path) as slide:
-        assert places.frame == slide.frame(SPEC.mpp)
+        assert locations.frame == slide.frame(SPEC.mpp)
     grid = HeatmapFrame(model=ModelFrame(2.0, 0.486, Size(720, 576)), patch_px=33, stride_px=33)
-    assert places.cell_px == 33
+    assert locations.cell_px == 33
     assert (grid.cell_corner(0, 0).x, grid.cell_corner(2, 1).x) == (0.0, 132.0)
 
 

@@ -16,8 +16,8 @@ from napari_metastasis.sampling.crops import ABSENT, UNKNOWN, GridCrop, PatchCro
 from napari_metastasis.sampling.locations import find_locations
 from napari_metastasis.sampling.slide_index import index_slide, open_indexed
 from napari_metastasis.settings import SamplingSettings
+from napari_metastasis.training.augment import absent_strips, turn_alike
 from napari_metastasis.training.tasks.encoders import FixedEncoder, LearningEncoder, grids_of
-from napari_metastasis.training.tasks.refine import _strips, _turned_alike
 
 SPEC = ModelSpec(name="s", architecture="scannet-small", mpp=0.972, patch_px=96, stride_px=16)
 DISC, RADIUS = (420.0, 300.0), 60.0
@@ -31,82 +31,87 @@ def grid_spec(grid: int, step: int) -> RefinerSpec:
 
 
 @pytest.fixture(scope="module")
-def member(tmp_path_factory):
+def indexed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slides")
     write_slide(folder / "a.tif", disc_um=DISC, radius_um=RADIUS)
     write_outline(folder / "a.xml", DISC, RADIUS, 0.486)
     slide = CohortSlide(name="a", path=folder / "a.tif", annotation=folder / "a.xml", split="train", tumour=True)
     return index_slide(
-        slide, 1, lambda opened, truth: find_locations(opened, truth, SPEC, SamplingSettings(), shows_normal=True)
+        slide,
+        1,
+        lambda opened, reference: find_locations(opened, reference, SPEC, SamplingSettings(), shows_normal=True),
     )
 
 
-def slow_label(member, cut: GridCrop, window: Region, row: int, column: int) -> int:
-    """Return the label of one cell from the truth around its own patch."""
-    shape, frame = member.places.shape, member.places.frame
-    inset = (SPEC.stride_px - SPEC.stride_px // cut.dense_coefficient) // 2
+def slow_label(indexed, crop: GridCrop, window: Region, row: int, column: int) -> int:
+    """Return the label of one cell from the reference around its own patch."""
+    shape, frame = indexed.locations.shape, indexed.locations.frame
+    inset = (SPEC.stride_px - SPEC.stride_px // crop.dense_coefficient) // 2
     x, y = window.x + inset + column * SPEC.stride_px, window.y + inset + row * SPEC.stride_px
     patch = Region(x, y, SPEC.patch_px, SPEC.patch_px)
     middle_x, middle_y = x + SPEC.patch_px // 2, y + SPEC.patch_px // 2
     if not (0 <= middle_x < frame.size.width and 0 <= middle_y < frame.size.height):
         return ABSENT
-    if member.truth.over(frame, shape.label_square(patch)).any():
+    if indexed.reference.over(frame, shape.label_square(patch)).any():
         return 1
-    if member.truth.over(frame, shape.label_square(patch, margin_px=shape.margin_px)).any():
+    if indexed.reference.over(frame, shape.label_square(patch, margin_px=shape.margin_px)).any():
         return UNKNOWN
     return 0
 
 
 @pytest.mark.parametrize(("cells", "alpha"), [(1, 1), (6, 1), (6, 2), (9, 4)])
-def test_every_cell_has_the_label_of_its_patch(member, cells, alpha):
-    cut = GridCrop(SPEC, cells, alpha)
+def test_every_cell_has_the_label_of_its_patch(indexed, cells, alpha):
+    crop = GridCrop(SPEC, cells, alpha)
     seen = set()
-    with open_indexed(member.slide) as slide:
+    with open_indexed(indexed.slide) as slide:
         for seed in range(12):
             generator = np.random.default_rng(seed)
             label = seed % 2
-            place = member.places.draw(label, member.truth, generator)
+            location = indexed.locations.draw(label, indexed.reference, generator)
             reads: list[Region] = []
 
             def spy(frame, region, reads=reads):
                 reads.append(region)
                 return slide.read(frame, region)
 
-            image, labels = cut.take(SimpleNamespace(read=spy), member, place, label, generator)
+            image, labels = crop.take(SimpleNamespace(read=spy), indexed, location, label, generator)
             (window,) = reads
-            assert image.shape == (cut.side_px, cut.side_px, 3)
+            assert image.shape == (crop.side_px, crop.side_px, 3)
             expected = [
-                [slow_label(member, cut, window, row, column) for column in range(cells)] for row in range(cells)
+                [slow_label(indexed, crop, window, row, column) for column in range(cells)] for row in range(cells)
             ]
             np.testing.assert_array_equal(labels, expected)
             # The patch that was drawn is one of them, to the pixel at the native stride.
             inset = (SPEC.stride_px - SPEC.stride_px // alpha) // 2
-            column, row = (place.x - window.x - inset) / SPEC.stride_px, (place.y - window.y - inset) / SPEC.stride_px
+            column, row = (
+                (location.x - window.x - inset) / SPEC.stride_px,
+                (location.y - window.y - inset) / SPEC.stride_px,
+            )
             assert labels[int(row), int(column)] == label
             seen |= set(labels.ravel().tolist())
     assert {0, 1} <= seen
 
 
-def test_one_patch_is_cut_as_ever(member):
-    with open_indexed(member.slide) as slide:
+def test_one_patch_is_cut_as_ever(indexed):
+    with open_indexed(indexed.slide) as slide:
         generator = np.random.default_rng(0)
-        place = member.places.draw(1, member.truth, generator)
-        image, label = PatchCrop(96).take(slide, member, place, 1, generator)
-        np.testing.assert_array_equal(image, slide.read(member.places.frame, place))
+        location = indexed.locations.draw(1, indexed.reference, generator)
+        image, label = PatchCrop(96).take(slide, indexed, location, 1, generator)
+        np.testing.assert_array_equal(image, slide.read(indexed.locations.frame, location))
         assert label == 1
 
 
 @pytest.mark.parametrize("alpha", [1, 2])
-def test_windows_are_encoded_as_scans_are(member, alpha):
+def test_windows_are_encoded_as_scans_are(indexed, alpha):
     model = load_model("scannet-pcam")
-    cut = GridCrop(SPEC, 5, alpha)
-    frame = member.places.frame
+    crop = GridCrop(SPEC, 5, alpha)
+    frame = indexed.locations.frame
     native = HeatmapFrame(model=frame, patch_px=96, stride_px=16)
     dense = HeatmapFrame(model=frame, patch_px=96, stride_px=16 // alpha)
     first = Region(7 * alpha, 6 * alpha, 5 * alpha, 5 * alpha)
     window = dense.read_window(first)
-    assert window.width == cut.side_px
-    with open_indexed(member.slide) as slide:
+    assert window.width == crop.side_px
+    with open_indexed(indexed.slide) as slide:
         image = torch.from_numpy(slide.read(frame, window)).permute(2, 0, 1)[None].float()
         log_odds, features = FixedEncoder(model, alpha)(image)
         assert features.shape == (1, 5, 5, 192)
@@ -165,15 +170,15 @@ def test_windows_and_labels_turn_together():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(16 * 9).view(16, 3, 3)
     image = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None].repeat(1, 3, 1, 1)
-    turned, of_turned = _turned_alike(image, labels, generator)
+    turned, of_turned = turn_alike(image, labels, generator)
     np.testing.assert_array_equal(turned[:, 0, 1::4, 1::4], of_turned)
     assert len({tuple((row - row.min()).flatten().tolist()) for row in of_turned}) > 4, "several views came"
 
 
 def test_strips_leave_something():
     generator = torch.Generator().manual_seed(0)
-    absent = _strips(torch.zeros(200, 5, 5), 0.5, generator)
+    absent = absent_strips(torch.zeros(200, 5, 5), 0.5, generator)
     share = absent.flatten(1).any(dim=1).float().mean()
     assert 0.35 < float(share) < 0.65
     assert not absent.flatten(1).all(dim=1).any()
-    assert not _strips(torch.zeros(20, 1, 1), 1.0, generator).any(), "a single patch is never taken away"
+    assert not absent_strips(torch.zeros(20, 1, 1), 1.0, generator).any(), "a single patch is never taken away"

@@ -22,6 +22,7 @@ from napari_metastasis.sampling.batches import MixedBatches
 from napari_metastasis.sampling.class_balanced import SlideBatches
 from napari_metastasis.sampling.hard_negative_batches import HardNegativeBatches, with_hard_negatives
 from napari_metastasis.sampling.hard_negatives import HardNegative
+from napari_metastasis.sampling.slide_batches import BatchPlan
 from napari_metastasis.settings import (
     DetectionSettings,
     MiningSettings,
@@ -54,7 +55,7 @@ def mimic_slide(folder, name, *, mpp=0.486, seed=0):
 
 
 def mine(slide, places_um, *, mining=MINING, probability=0.9):
-    """Mine a map on which one cell fires at each place."""
+    """Mine a map on which one cell fires at each location."""
     with open_slide(slide.path) as opened:
         frame = HeatmapFrame(model=opened.frame(SPEC.mpp), patch_px=SPEC.patch_px, stride_px=SPEC.stride_px)
         mpp = opened.mpp
@@ -79,7 +80,7 @@ def slides(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mined(slides):
-    """One place on the first slide, many on the second, none on the third."""
+    """One location on the first slide, many on the second, none on the third."""
     many = [(x, y) for x in range(300, 600, 50) for y in range(80, 480, 50)]
     return mine(slides[0], [MIMIC_UM]) + mine(slides[1], many, mining=replace(MINING, mined_apart_um=40.0))
 
@@ -87,45 +88,47 @@ def mined(slides):
 @pytest.mark.parametrize("mpp", [0.243, 0.486, 0.972])
 def test_a_mined_patch_shows_in_its_middle_what_the_map_fired_at(tmp_path, mpp):
     slide = mimic_slide(tmp_path, "a", mpp=mpp)
-    (place,) = mine(slide, [MIMIC_UM])
+    (location,) = mine(slide, [MIMIC_UM])
     # Half a cell of 8 px at most, along each axis.
-    assert abs(place.x * mpp - MIMIC_UM[0]) <= 4.001 * 0.972
-    assert abs(place.y * mpp - MIMIC_UM[1]) <= 4.001 * 0.972
-    still = HardNegativeBatches((slide,), (place,), SPEC, SETTINGS, replace(MINING, mining_jitter_um=0.0), 2, seed=1)
+    assert abs(location.x * mpp - MIMIC_UM[0]) <= 4.001 * 0.972
+    assert abs(location.y * mpp - MIMIC_UM[1]) <= 4.001 * 0.972
+    still = HardNegativeBatches(
+        (slide,), (location,), BatchPlan(SPEC, SETTINGS, 2, 1), replace(MINING, mining_jitter_um=0.0)
+    )
     first, second = still.batch(0).images
     np.testing.assert_array_equal(first, second)
     rows, columns = np.nonzero(is_dark(first))
     assert len(rows) == pytest.approx(np.pi * (MIMIC_RADIUS_UM / 0.972) ** 2, rel=0.1)
-    # The patch's middle is the place, and the disc lies where it was painted, to half a pixel.
-    x = place.x * mpp + (columns.mean() + 0.5 - 48) * 0.972
-    y = place.y * mpp + (rows.mean() + 0.5 - 48) * 0.972
+    # The patch's middle is the location, and the disc lies where it was painted, to half a pixel.
+    x = location.x * mpp + (columns.mean() + 0.5 - 48) * 0.972
+    y = location.y * mpp + (rows.mean() + 0.5 - 48) * 0.972
     assert (x, y) == pytest.approx(MIMIC_UM, abs=0.5)
 
 
 def test_what_is_mined_is_the_patch_that_was_answered(tmp_path):
     slide = mimic_slide(tmp_path, "a")
-    (place,) = mine(slide, [(520.0, 100.0)])
-    stream = HardNegativeBatches((slide,), (place,), SPEC, SETTINGS, MINING, 1, seed=0)
-    stream.prepare(threads=1)
+    (location,) = mine(slide, [(520.0, 100.0)])
+    source = HardNegativeBatches((slide,), (location,), BatchPlan(SPEC, SETTINGS, 1, 0), MINING)
+    source.prepare(threads=1)
     with open_slide(slide.path) as opened:
         frame = HeatmapFrame(model=opened.frame(SPEC.mpp), patch_px=96, stride_px=8)
-        cell = frame.cell_at(Point(place.x, place.y))
+        cell = frame.cell_at(Point(location.x, location.y))
     corner = (round(cell.x) * 8 - frame.padding_px, round(cell.y) * 8 - frame.padding_px)
-    assert stream._patches.members[0].places.corners.tolist() == [list(corner)]
+    assert source._reader.indexed[0].locations.corners.tolist() == [list(corner)]
 
 
-def drawn_corners(stream, number, count):
-    member = stream._patches.members[number]
+def drawn_corners(source, number, count):
+    indexed = source._reader.indexed[number]
     rng = np.random.default_rng(0)
-    places = [member.places.draw(0, member.truth, rng) for _ in range(count)]
-    return np.array([(place.x, place.y) for place in places]), member.places
+    locations = [indexed.locations.draw(0, indexed.reference, rng) for _ in range(count)]
+    return np.array([(location.x, location.y) for location in locations]), indexed.locations
 
 
 def test_patches_are_shifted_a_little_and_evenly(slides, mined):
-    stream = HardNegativeBatches(slides, mined, SPEC, SETTINGS, MINING, 4, seed=0)
-    stream.prepare(threads=2)
-    corners, places = drawn_corners(stream, 0, 2000)
-    shifts = corners - places.corners[0]
+    source = HardNegativeBatches(slides, mined, BatchPlan(SPEC, SETTINGS, 4, 0), MINING)
+    source.prepare(threads=2)
+    corners, locations = drawn_corners(source, 0, 2000)
+    shifts = corners - locations.corners[0]
     # 8 µm are 8.2 px.
     assert (shifts.min(), shifts.max()) == (-8, 8)
     assert abs(shifts.mean(axis=0)).max() < 0.5
@@ -137,37 +140,37 @@ def test_nothing_is_mined_or_shifted_into_tumour_or_near_it(tmp_path):
     edge = LESION_UM[0] + LESION_RADIUS_UM
     line = [(edge + d, LESION_UM[1]) for d in range(-60, 100, 8)]
     found = mine(slide, line, mining=replace(MINING, mined_apart_um=0.0))
-    distance = np.array(sorted(place.x * 0.486 - edge for place in found))
+    distance = np.array(sorted(location.x * 0.486 - edge for location in found))
     reach = (16 + 17) * 0.972
     assert distance[0] > reach - 1
     assert distance[0] < reach + 8.8
-    nearest = min(found, key=lambda place: place.x)
-    stream = HardNegativeBatches(
-        (slide,), (nearest,), SPEC, SETTINGS, replace(MINING, mining_jitter_um=30.0), 4, seed=0
+    nearest = min(found, key=lambda location: location.x)
+    source = HardNegativeBatches(
+        (slide,), (nearest,), BatchPlan(SPEC, SETTINGS, 4, 0), replace(MINING, mining_jitter_um=30.0)
     )
-    stream.prepare(threads=1)
-    corners, places = drawn_corners(stream, 0, 500)
+    source.prepare(threads=1)
+    corners, locations = drawn_corners(source, 0, 500)
     middles = (corners + 48) * 0.972
     x, y = abs(middles - LESION_UM).T
     clear = np.hypot(np.maximum(x - reach, 0), np.maximum(y - reach, 0))
     assert clear.min() > LESION_RADIUS_UM - 1
     # It is shifted all the same, away from the lesion and along it.
     assert np.ptp(corners, axis=0).min() > 20
-    assert places.near.all()
+    assert locations.near.all()
 
 
 def test_every_slide_comes_equally_often(slides, mined):
-    stream = HardNegativeBatches(slides, mined, SPEC, SETTINGS, MINING, 40, seed=3)
+    source = HardNegativeBatches(slides, mined, BatchPlan(SPEC, SETTINGS, 40, 3), MINING)
     seen = []
-    read = stream._patches._slide
-    stream._patches._slide = lambda index, member: (seen.append(index), read(index, member))[1]
-    batches = [stream.batch(k) for k in range(5)]
+    read = source._reader._slide
+    source._reader._slide = lambda index, indexed: (seen.append(index), read(index, indexed))[1]
+    batches = [source.batch(k) for k in range(5)]
     assert all(batch.labels.tolist() == [0] * 40 for batch in batches)
     assert all(batch.images.shape == (40, 96, 96, 3) for batch in batches)
-    # One place on the one, tens on the other.
+    # One location on the one, tens on the other.
     assert seen.count(0) == pytest.approx(100, abs=25)
     assert seen.count(0) + seen.count(1) == 200
-    assert stream.batches_per_epoch == max(1, len(mined) // 40)
+    assert source.batches_per_epoch == max(1, len(mined) // 40)
 
 
 def same(one, other):
@@ -180,40 +183,40 @@ def batch_elsewhere(data, number, connection):
 
 
 def test_a_batch_follows_from_its_number_here_and_in_another_process(slides, mined):
-    stream = HardNegativeBatches(slides, mined, SPEC, SETTINGS, MINING, 6, seed=7)
-    stream.prepare(threads=1)
-    expected = stream.batch(5)
-    stream.batch(0)
-    assert same(stream.batch(5), expected)
-    assert not same(stream.batch(6), expected)
-    data = pickle.dumps(stream)
-    assert not pickle.loads(data)._patches._open
+    source = HardNegativeBatches(slides, mined, BatchPlan(SPEC, SETTINGS, 6, 7), MINING)
+    source.prepare(threads=1)
+    expected = source.batch(5)
+    source.batch(0)
+    assert same(source.batch(5), expected)
+    assert not same(source.batch(6), expected)
+    data = pickle.dumps(source)
+    assert not pickle.loads(data)._reader._open
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=batch_elsewhere, args=(data, 5, there))
     process.start()
     assert same(here.recv(), expected)
     process.join()
-    fresh = HardNegativeBatches(slides, mined, SPEC, SETTINGS, MINING, 6, seed=7)
+    fresh = HardNegativeBatches(slides, mined, BatchPlan(SPEC, SETTINGS, 6, 7), MINING)
     assert same(fresh.batch(5), expected)
-    assert fresh.fingerprint == stream.fingerprint
+    assert fresh.fingerprint == source.fingerprint
 
 
 def test_the_fingerprint_knows_what_decides_the_batches(slides, mined):
-    def fingerprint(*, places=mined, settings=SETTINGS, mining=MINING, batch_size=6, seed=7):
-        return HardNegativeBatches(slides, places, SPEC, settings, mining, batch_size, seed).fingerprint
+    def fingerprint(*, locations=mined, settings=SETTINGS, mining=MINING, batch_size=6, seed=7):
+        return HardNegativeBatches(slides, locations, BatchPlan(SPEC, settings, batch_size, seed), mining).fingerprint
 
     moved = (replace(mined[0], x=mined[0].x + 1), *mined[1:])
     prints = [
         fingerprint(),
-        fingerprint(places=mined[::-1]),
-        fingerprint(places=moved),
+        fingerprint(locations=mined[::-1]),
+        fingerprint(locations=moved),
         fingerprint(settings=replace(SETTINGS, normal_margin_um=3.0)),
         fingerprint(mining=replace(MINING, mining_jitter_um=3.0)),
         fingerprint(batch_size=7),
         fingerprint(seed=8),
     ]
     assert len(set(prints)) == len(prints)
-    # How the places were mined is past.
+    # How the locations were mined is past.
     assert fingerprint(mining=replace(MINING, mining_threshold=0.9)) == prints[0]
 
 
@@ -221,64 +224,68 @@ def test_a_slide_that_fails_is_named_once_and_passed_over(slides, mined, tmp_pat
     doomed = replace(slides[0], path=tmp_path / "first.tif")
     shutil.copy(slides[0].path, doomed.path)
     journal = tmp_path / "failures.jsonl"
-    stream = HardNegativeBatches((doomed, slides[1]), mined, SPEC, SETTINGS, MINING, 8, seed=7, journal=journal)
-    whole = stream.batch(0)
-    stream.close()
+    source = HardNegativeBatches(
+        (doomed, slides[1]), mined, BatchPlan(SPEC, SETTINGS, 8, seed=7, journal=journal), MINING
+    )
+    whole = source.batch(0)
+    source.close()
     doomed.path.unlink()
-    batch = stream.batch(0)
-    (failure,) = stream.failures
+    batch = source.batch(0)
+    (failure,) = source.failures
     assert failure.slide == "first"
     assert 0 < sum(np.array_equal(a, b) for a, b in zip(whole.images, batch.images, strict=True)) < 8
     assert sum("first" in record.message for record in caplog.records) == 1
     # One that is gone at the start is left out likewise; where all are gone, there is nothing to train on.
-    late = HardNegativeBatches((doomed, slides[1]), mined, SPEC, SETTINGS, MINING, 8, seed=7)
+    late = HardNegativeBatches((doomed, slides[1]), mined, BatchPlan(SPEC, SETTINGS, 8, 7), MINING)
     late.batch(0)
     assert [failure.slide for failure in late.failures] == ["first"]
     with pytest.raises(TrainingError, match=r"expected slides that give normal patches, got none of 1; .*first"):
-        HardNegativeBatches((doomed,), mined[:1], SPEC, SETTINGS, MINING, 8, seed=7).batch(0)
+        HardNegativeBatches((doomed,), mined[:1], BatchPlan(SPEC, SETTINGS, 8, 7), MINING).batch(0)
 
 
 def test_places_that_have_become_tumour_are_left_out(slides, tmp_path, caplog):
     slide = slides[1]
-    places = mine(slide, [MIMIC_UM, (560.0, 100.0)])
+    locations = mine(slide, [MIMIC_UM, (560.0, 100.0)])
     annotated = replace(slide, annotation=tmp_path / "later.xml")
     write_outline(annotated.annotation, MIMIC_UM, MIMIC_RADIUS_UM, 0.486)
-    stream = HardNegativeBatches((annotated,), places, SPEC, SETTINGS, MINING, 12, seed=1)
-    assert not is_dark(stream.batch(0).images).any()
-    assert "second: 1 of 2 mined places are tumour now and left out" in caplog.text
+    source = HardNegativeBatches((annotated,), locations, BatchPlan(SPEC, SETTINGS, 12, 1), MINING)
+    assert not is_dark(source.batch(0).images).any()
+    assert "second: 1 of 2 mined locations are tumour now and left out" in caplog.text
     (mimic,) = mine(slide, [MIMIC_UM])
-    with pytest.raises(TrainingError, match=r"\(second: expected normal tissue where 1 places were mined, got tumour"):
-        HardNegativeBatches((annotated,), (mimic,), SPEC, SETTINGS, MINING, 12, seed=1).batch(0)
+    with pytest.raises(
+        TrainingError, match=r"\(second: expected normal tissue where 1 locations were mined, got tumour"
+    ):
+        HardNegativeBatches((annotated,), (mimic,), BatchPlan(SPEC, SETTINGS, 12, 1), MINING).batch(0)
     partly = replace(slide, exhaustive=False)
     assert mine(partly, [MIMIC_UM]) == ()
     with pytest.raises(TrainingError, match="mine again"):
-        HardNegativeBatches((partly,), places, SPEC, SETTINGS, MINING, 12, seed=1).batch(0)
+        HardNegativeBatches((partly,), locations, BatchPlan(SPEC, SETTINGS, 12, 1), MINING).batch(0)
 
 
 def test_places_of_another_cohort_are_refused(slides, mined):
     with pytest.raises(TrainingError, match="mined on the 2 slides at hand, got some on first; mine this cohort again"):
-        HardNegativeBatches(slides[1:], mined, SPEC, SETTINGS, MINING, 4, seed=0)
-    with pytest.raises(TrainingError, match="expected mined places, got none; train without them"):
-        HardNegativeBatches(slides, (), SPEC, SETTINGS, MINING, 4, seed=0)
+        HardNegativeBatches(slides[1:], mined, BatchPlan(SPEC, SETTINGS, 4, 0), MINING)
+    with pytest.raises(TrainingError, match="expected mined locations, got none; train without them"):
+        HardNegativeBatches(slides, (), BatchPlan(SPEC, SETTINGS, 4, 0), MINING)
 
 
 def test_mined_patches_take_their_share_and_tumour_keeps_its_own(slides, mined):
-    stream = with_hard_negatives(slides, mined, SPEC, SETTINGS, MINING, 32, seed=5)
-    assert isinstance(stream, MixedBatches)
-    general, hard = stream.parts
-    assert (general.batch_size, hard.batch_size) == (24, 8)
-    assert stream.batches_per_epoch == 2
-    labels = np.concatenate([stream.batch(k).labels for k in range(6)])
+    source = with_hard_negatives(slides, mined, BatchPlan(SPEC, SETTINGS, 32, 5), MINING)
+    assert isinstance(source, MixedBatches)
+    general, hard = source.parts
+    assert (general.plan.batch_size, hard.plan.batch_size) == (24, 8)
+    assert source.batches_per_epoch == 2
+    labels = np.concatenate([source.batch(k).labels for k in range(6)])
     assert labels.mean() == pytest.approx(0.5, abs=0.01)
-    assert same(pickle.loads(pickle.dumps(stream)).batch(3), stream.batch(3))
+    assert same(pickle.loads(pickle.dumps(source)).batch(3), source.batch(3))
     with pytest.raises(SettingsError, match=r"leave room for other normal patches, got 0\.5 and 0\.5; lower one"):
-        with_hard_negatives(slides, mined, SPEC, SETTINGS, replace(MINING, mined_share=0.5), 32, seed=5)
+        with_hard_negatives(slides, mined, BatchPlan(SPEC, SETTINGS, 32, 5), replace(MINING, mined_share=0.5))
 
 
 def test_where_nothing_was_mined_training_goes_on_without(slides):
-    stream = with_hard_negatives(slides, (), SPEC, SETTINGS, MINING, 32, seed=5)
-    assert isinstance(stream, SlideBatches)
-    assert same(stream.batch(0), SlideBatches(slides, SPEC, SETTINGS, 32, 5).batch(0))
+    source = with_hard_negatives(slides, (), BatchPlan(SPEC, SETTINGS, 32, 5), MINING)
+    assert isinstance(source, SlideBatches)
+    assert same(source.batch(0), SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 32, 5)).batch(0))
 
 
 def test_a_contact_sheet_holds_every_pixel_and_the_same_bytes_each_time(tmp_path):
@@ -311,7 +318,7 @@ def test_what_was_mined_is_drawn_strongest_first(slides, mined, tmp_path, caplog
     page = imagecodecs.png_decode(pages[0].read_bytes())[..., :3]
     assert page.shape[1] == 8 + 2 * 136
     still = replace(MINING, mining_jitter_um=0.0)
-    shown = HardNegativeBatches(slides, (mined[1],), SPEC, SETTINGS, still, 1, seed=0).batch(0).images[0]
+    shown = HardNegativeBatches(slides, (mined[1],), BatchPlan(SPEC, SETTINGS, 1, 0), still).batch(0).images[0]
     np.testing.assert_array_equal(page[8:104, 8:104], shown)
     assert (page[8:104, 144:240] == 200).all()
     assert "gone: not all mined patches can be drawn" in caplog.text
@@ -334,9 +341,9 @@ def test_a_mined_patch_is_answered_as_the_scan_answered_there(tmp_path, mpp):
     mining = replace(MINING, mining_threshold=0.3, mined_apart_um=6.0, mining_jitter_um=0.0)
     mined = mine_slide(slide, result.probabilities, result.frame, mining, SETTINGS, tumour_value=2)
     assert len(mined) > 5
-    for place in mined:
-        assert np.hypot(place.x * mpp - MIMIC_UM[0], place.y * mpp - MIMIC_UM[1]) < MIMIC_RADIUS_UM + 6
-        stream = HardNegativeBatches((slide,), (place,), model.spec, SETTINGS, mining, 1, seed=0)
-        pixels = torch.from_numpy(stream.batch(0).images).permute(0, 3, 1, 2).float() / 255
+    for location in mined:
+        assert np.hypot(location.x * mpp - MIMIC_UM[0], location.y * mpp - MIMIC_UM[1]) < MIMIC_RADIUS_UM + 6
+        source = HardNegativeBatches((slide,), (location,), BatchPlan(model.spec, SETTINGS, 1, 0), mining)
+        pixels = torch.from_numpy(source.batch(0).images).permute(0, 3, 1, 2).float() / 255
         answer = model.network(pixels).softmax(dim=1)[0, 1].item()
-        assert answer == pytest.approx(place.probability, abs=1e-5)
+        assert answer == pytest.approx(location.probability, abs=1e-5)

@@ -11,7 +11,7 @@ from napari_metastasis.errors import ModelError
 from napari_metastasis.models import build_network
 from napari_metastasis.models.nets.scannet import Block, ScanNet, ScanNetArchitecture
 from napari_metastasis.training.equivariance import ORIENTATIONS, tie_orientations, turned, untie_orientations
-from napari_metastasis.training.tasks.detect import _ema
+from napari_metastasis.training.tasks.base import _ema
 
 
 @pytest.fixture

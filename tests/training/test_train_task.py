@@ -23,11 +23,13 @@ from napari_metastasis.errors import (
 from napari_metastasis.models import build_network, load_initial, load_model
 from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
 from napari_metastasis.settings import AugmentSettings, TrainSettings
-from napari_metastasis.training import train as loop
 from napari_metastasis.training.equivariance import orientations_are_tied
 from napari_metastasis.training.initial_weights import load_initial_weights
-from napari_metastasis.training.tasks.detect import PatchClassifier, _ema
-from napari_metastasis.training.train import patch_spec, train_scannet
+from napari_metastasis.training.tasks import detect
+from napari_metastasis.training.tasks.base import Fitting, _ema
+from napari_metastasis.training.tasks.detect import DetectorModule, DetectorTask, patch_spec
+from napari_metastasis.training.train import TrainingRun
+from napari_metastasis.training.train import train as train_task
 
 
 class Squares:
@@ -55,17 +57,13 @@ class SquaresOfTwoSizes(Squares):
 
 def train(output, *, initial=None, squares=Squares, **change):
     settings = TrainSettings(**{"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32", **change})
-    return train_scannet(
-        patch_spec("tiny", "scannet-small", 0.972),
+    return train_task(
+        DetectorTask(patch_spec("tiny", "scannet-small", 0.972), initial),
+        TrainingRun(output, "squares", "CC0", progress=False),
         training=BalancedPatches(squares(32), 96, settings.batch_size, settings.seed),
         validation=AllPatches(Squares(8), 96, settings.batch_size),
-        output=output,
         settings=settings,
         augment=AugmentSettings(),
-        data_description="squares",
-        licence="CC0",
-        initial=initial,
-        progress=False,
     )
 
 
@@ -124,12 +122,11 @@ def falling(monkeypatch):
         reached.append({name: tensor.clone() for name, tensor in self.finished_network().state_dict().items()})
         self.log("validation_auc", 0.9 - 0.1 * self.current_epoch)
         self.log("validation_accuracy", 0.5)
-        self.auroc.reset()
-        self.accuracy.reset()
+        self.metrics.reset()
         return None
 
-    original = loop.PatchClassifier.on_validation_epoch_end
-    monkeypatch.setattr(loop.PatchClassifier, "on_validation_epoch_end", fall)
+    original = DetectorModule.on_validation_epoch_end
+    monkeypatch.setattr(DetectorModule, "on_validation_epoch_end", fall)
     return reached
 
 
@@ -148,7 +145,7 @@ def test_patience_keeps_the_best_epoch(tmp_path, falling):
 def test_a_run_that_patience_ended_is_not_trained_on(tmp_path, falling, monkeypatch):
     """It is killed after it had stopped, before its model was stored."""
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_model", lambda *_: None)
+        patch.setattr(detect, "save_model", lambda *_: None)
         train(tmp_path, patience=2, epochs=6)
     assert len(falling) == 3
     assert same(train(tmp_path, patience=2, epochs=6), falling[0])
@@ -159,7 +156,7 @@ def test_a_run_that_patience_ended_is_not_trained_on(tmp_path, falling, monkeypa
 
 def test_the_best_epoch_moves_with_the_run(tmp_path, falling, monkeypatch):
     """Of a run that was killed in its second epoch and moved, the first one stays the best."""
-    original = loop.PatchClassifier.training_step
+    original = DetectorModule.training_step
 
     def die_in_the_second_epoch(self, batch, batch_index):
         if self.current_epoch == 1:
@@ -167,7 +164,7 @@ def test_the_best_epoch_moves_with_the_run(tmp_path, falling, monkeypatch):
         return original(self, batch, batch_index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.PatchClassifier, "training_step", die_in_the_second_epoch)
+        patch.setattr(DetectorModule, "training_step", die_in_the_second_epoch)
         with pytest.raises(Killed):
             train(tmp_path / "here", patience=1, epochs=4)
     (tmp_path / "here").rename(tmp_path / "there")
@@ -211,12 +208,12 @@ def test_the_loss_is_the_cross_entropy_with_the_targets(tumour_class, monkeypatc
     """By hand, of two patches: -t log p - (1 - t) log (1 - p), with the labels out of it."""
     spec = dataclasses.replace(patch_spec("tiny", "scannet-small", 0.972), tumour_class=tumour_class)
     settings = TrainSettings(label_smoothing=0.0, device="cpu")
-    module = PatchClassifier(spec, settings, AugmentSettings(), total_steps=1)
+    module = DetectorTask(spec).module(Fitting(settings, AugmentSettings(), 1))
     logits = torch.tensor([[0.3, -1.2], [0.7, 0.1]])
     module.network = Fixed(logits)
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
     module._trainer = SimpleNamespace(world_size=1, global_rank=0, global_step=0)
-    monkeypatch.setattr(PatchClassifier, "global_step", 0)
+    monkeypatch.setattr(DetectorModule, "global_step", 0)
     targets = torch.tensor([0.25, 0.9])
     batch = (torch.zeros(2, 3, 96, 96, dtype=torch.uint8), torch.tensor([1, 0]), targets)
     p = logits.softmax(1)[:, tumour_class]
@@ -228,7 +225,7 @@ def test_the_loss_is_the_cross_entropy_with_the_targets(tumour_class, monkeypatc
 def test_the_loss_that_is_measured_is_that_of_the_labels(tumour_class, monkeypatch):
     """By hand, of two patches, the first of them tumour: -log p and -log (1 - p)."""
     spec = dataclasses.replace(patch_spec("tiny", "scannet-small", 0.972), tumour_class=tumour_class)
-    module = PatchClassifier(spec, TrainSettings(device="cpu"), AugmentSettings(), total_steps=1)
+    module = DetectorTask(spec).module(Fitting(TrainSettings(device="cpu"), AugmentSettings(), 1))
     logits = torch.tensor([[0.3, -1.2], [0.7, 0.1]])
     module.average = Fixed(logits)
     logged = {}
@@ -277,9 +274,9 @@ def test_killed_training_resumes_to_the_same_weights(finished, tmp_path, monkeyp
             raise Killed
         return original(self, batch, batch_index)
 
-    original = loop.PatchClassifier.training_step
+    original = DetectorModule.training_step
     with monkeypatch.context() as patch:
-        patch.setattr(loop.PatchClassifier, "training_step", die_in_the_second_epoch)
+        patch.setattr(DetectorModule, "training_step", die_in_the_second_epoch)
         with pytest.raises(Killed):
             train(tmp_path)
     assert reached
@@ -344,7 +341,7 @@ def test_training_begins_with_another_models_weights(finished, tmp_path, monkeyp
     def remember(self):
         begun.update({name: tensor.clone() for name, tensor in self.finished_network().state_dict().items()})
 
-    monkeypatch.setattr(loop.PatchClassifier, "on_train_start", remember)
+    monkeypatch.setattr(DetectorModule, "on_train_start", remember)
     initial = load_initial(finished)
     weights = train(tmp_path, initial=initial, epochs=1)
     assert all(torch.equal(begun[name], tensor) for name, tensor in initial.state.items())
@@ -380,13 +377,13 @@ def test_patches_of_another_size_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_broken_loss_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    original = loop.PatchClassifier.training_step
+    original = DetectorModule.training_step
 
     def break_in_the_second_epoch(self, batch, batch_index):
         loss = original(self, batch, batch_index)
         return loss * float("nan") if self.current_epoch == 1 else loss
 
-    monkeypatch.setattr(loop.PatchClassifier, "training_step", break_in_the_second_epoch)
+    monkeypatch.setattr(DetectorModule, "training_step", break_in_the_second_epoch)
     with pytest.raises(TrainingError, match="finite loss") as raised:
         train(tmp_path)
     stored = torch.load(tmp_path / "last.ckpt", weights_only=True)
@@ -401,14 +398,14 @@ def test_a_broken_loss_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch
 
 def test_weights_that_the_last_step_of_an_epoch_broke_are_not_stored(tmp_path, monkeypatch):
     """The loss of every step is finite: none comes after it."""
-    original = loop.PatchClassifier.on_train_batch_end
+    original = DetectorModule.on_train_batch_end
 
     def break_in_the_last_step(self, *args):
         original(self, *args)
         if self.current_epoch == 1 and self.global_step == 8:
             next(self.average.parameters()).data.view(-1)[0] = float("inf")
 
-    monkeypatch.setattr(loop.PatchClassifier, "on_train_batch_end", break_in_the_last_step)
+    monkeypatch.setattr(DetectorModule, "on_train_batch_end", break_in_the_last_step)
     with pytest.raises(TrainingError, match=r"finite weights, got others in module.* after step 8; train in a new"):
         train(tmp_path)
     assert not (tmp_path / "tiny.safetensors").exists()
@@ -416,7 +413,7 @@ def test_weights_that_the_last_step_of_an_epoch_broke_are_not_stored(tmp_path, m
 
 
 def test_a_run_that_broke_in_its_first_epoch_has_nothing_to_begin_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.PatchClassifier, "training_step", lambda self, *_: next(self.parameters()).sum() * np.inf)
+    monkeypatch.setattr(DetectorModule, "training_step", lambda self, *_: next(self.parameters()).sum() * np.inf)
     with pytest.raises(TrainingError, match="train in a new --output and with a lower --learning-rate"):
         train(tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import shapely
 from scipy import ndimage
 
 from napari_metastasis.annotations import Annotation, AnnotationSet
+from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import NoTumour, OutlineReference
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Size
@@ -25,6 +27,7 @@ from napari_metastasis.workflows.train import false_positives as mining
 from napari_metastasis.workflows.train.false_positives import find_false_positives
 
 SAMPLING = SamplingSettings(normal_margin_um=3.0)
+SLIDE = CohortSlide(name="n", path=Path("n.tif"), tumour=True, annotation=Path("n.xml"))
 
 
 def heatmap(seed, shape):
@@ -71,10 +74,10 @@ def slowly(probabilities, frame, annotations, settings, sampling, name):
             candidates.append((-probabilities[row, column], row, column))
     kept = []
     for strength, row, column in sorted(candidates):
-        place = frame.cell_center(column, row)
-        apart = [math.hypot(place.x - other.x, place.y - other.y) * frame.model.mpp for other in kept]
+        location = frame.cell_center(column, row)
+        apart = [math.hypot(location.x - other.x, location.y - other.y) * frame.model.mpp for other in kept]
         if len(kept) < settings.mined_per_slide and all(d >= settings.mined_apart_um - 1e-9 for d in apart):
-            kept.append(HardNegative(name, place.x, place.y, float(-strength)))
+            kept.append(HardNegative(name, location.x, location.y, float(-strength)))
     return tuple(kept)
 
 
@@ -88,7 +91,7 @@ def test_false_positives_are_those_of_plain_loops(monkeypatch, seed, scale, mpp,
     probabilities = heatmap(seed, frame.cells.shape)
     settings = MiningSettings(mining_threshold=0.6, mined_apart_um=apart_um)
     found = find_false_positives(
-        probabilities, frame, OutlineReference(annotations), settings, SAMPLING, slide="a", shows_normal=True
+        probabilities, frame, OutlineReference(annotations), settings, SAMPLING, replace(SLIDE, name="a")
     )
     expected = slowly(probabilities, frame, annotations, settings, SAMPLING, "a")
     assert 10 < len(expected) < 500
@@ -96,7 +99,7 @@ def test_false_positives_are_those_of_plain_loops(monkeypatch, seed, scale, mpp,
     fewer = replace(settings, mined_per_slide=7)
     assert (
         find_false_positives(
-            probabilities, frame, OutlineReference(annotations), fewer, SAMPLING, slide="a", shows_normal=True
+            probabilities, frame, OutlineReference(annotations), fewer, SAMPLING, replace(SLIDE, name="a")
         )
         == expected[:7]
     )
@@ -112,8 +115,7 @@ def found_in(probabilities, *, shows_normal=True, **settings):
         NoTumour(),
         MiningSettings(**settings),
         SAMPLING,
-        slide="n",
-        shows_normal=shows_normal,
+        replace(SLIDE, exhaustive=shows_normal),
     )
 
 
@@ -129,15 +131,15 @@ def test_the_threshold_itself_counts_and_equals_come_in_reading_order():
     values = np.zeros(FRAME.cells.shape)
     values[3, 5] = values[3, 30] = values[17, 2] = 0.5
     values[20, 20] = np.nextafter(np.float32(0.5), np.float32(0))
-    places = [FRAME.cell_center(column, row) for row, column in ((3, 5), (3, 30), (17, 2))]
-    assert found_in(values) == tuple(HardNegative("n", place.x, place.y, 0.5) for place in places)
+    locations = [FRAME.cell_center(column, row) for row, column in ((3, 5), (3, 30), (17, 2))]
+    assert found_in(values) == tuple(HardNegative("n", one.x, one.y, 0.5) for one in locations)
 
 
 def test_the_weaker_of_two_neighbours_goes():
     values = np.zeros(FRAME.cells.shape)
     values[5, 5], values[5, 8], values[5, 11] = 0.8, 0.9, 0.7
     # Three cells of 3.888 µm are 11.66 µm.
-    assert [place.probability for place in found_in(values, mined_apart_um=11.7)] == [pytest.approx(0.9)]
+    assert [one.probability for one in found_in(values, mined_apart_um=11.7)] == [pytest.approx(0.9)]
     assert len(found_in(values, mined_apart_um=11.6)) == 3
 
 
@@ -186,8 +188,8 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_the_strongest_come_first_over_all_slides():
-    assert [place.probability for place in strongest_first(MINED[::-1])] == sorted(
-        (place.probability for place in MINED), reverse=True
+    assert [one.probability for one in strongest_first(MINED[::-1])] == sorted(
+        (one.probability for one in MINED), reverse=True
     )
     equal = (HardNegative("b", 1, 1, 0.5), HardNegative("a", 9, 2, 0.5), HardNegative("a", 1, 2, 0.5))
     assert strongest_first(equal) == (equal[2], equal[1], equal[0])

@@ -23,13 +23,13 @@ from napari_metastasis.settings import (
     TissueSettings,
     TrainSettings,
 )
-from napari_metastasis.training.train import patch_spec
+from napari_metastasis.training.tasks.detect import DetectorTask, patch_spec
+from napari_metastasis.training.train import TrainingRun
 from napari_metastasis.workflows.scan import FailedSlide
-from napari_metastasis.workflows.train import detector as stages
 from napari_metastasis.workflows.train import mine as mining_round
 from napari_metastasis.workflows.train import run as cohort_run
-from napari_metastasis.workflows.train.detector import train_on_cohort
-from napari_metastasis.workflows.train.run import CohortTraining
+from napari_metastasis.workflows.train.plan import CohortTraining, LabelledPatches, StepProgress
+from napari_metastasis.workflows.train.run import train_on_cohort
 
 
 @pytest.fixture(autouse=True)
@@ -52,17 +52,14 @@ def how(**mining):
     )
 
 
-def train(cohort, output, settings=None, **changes):
+def train(cohort, output, settings=None, patches=None):
     return train_on_cohort(
         cohort,
-        patch_spec("staged", "scannet-small", MPP),
+        DetectorTask(patch_spec("staged", "scannet-small", MPP)),
         settings or how(),
-        output=output,
-        data_description="squares",
-        licence="CC0",
-        bar=no_bar,
-        should_stop=lambda: False,
-        **changes,
+        TrainingRun(output, "squares", "CC0"),
+        StepProgress(no_bar, lambda: False),
+        LabelledPatches(patches),
     )
 
 
@@ -92,24 +89,24 @@ def test_every_stage_leaves_what_it_did(finished):
 
 def test_only_normal_tissue_of_training_slides_is_mined(finished, cohort):
     mined = read_hard_negatives(finished.weights.parent / "mining-1" / "hard_negatives.csv")
-    assert {place.slide for place in mined} <= {slide.name for slide in cohort.of("train")}
-    on_tumour_slide = [place for place in mined if place.slide == "slide-0"]
-    assert all(not (240 < place.x < 440 and 200 < place.y < 400) for place in on_tumour_slide)
+    assert {one.slide for one in mined} <= {slide.name for slide in cohort.of("train")}
+    on_tumour_slide = [one for one in mined if one.slide == "slide-0"]
+    assert all(not (240 < one.x < 440 and 200 < one.y < 400) for one in on_tumour_slide)
 
 
 class Killed(BaseException):
     """Stands for the death of the process: nothing may catch it."""
 
 
-@pytest.mark.parametrize("victim", ["train_scannet", "write_hard_negatives"])
+@pytest.mark.parametrize("victim", ["train", "write_hard_negatives"])
 def test_a_killed_run_goes_on_to_the_same_weights(finished, cohort, tmp_path, monkeypatch, victim):
-    home = stages if victim == "train_scannet" else mining_round
+    home = cohort_run if victim == "train" else mining_round
     original, calls = getattr(home, victim), []
 
     def die(*args, **kwargs):
         calls.append(victim)
         # The second stage's training, or the end of the mining.
-        if len(calls) == (2 if victim == "train_scannet" else 1):
+        if len(calls) == (2 if victim == "train" else 1):
             raise Killed
         return original(*args, **kwargs)
 
@@ -139,18 +136,18 @@ def test_labelled_patches_take_their_part_of_every_batch(cohort, tmp_path, monke
 
     batches = []
 
-    def look(spec, *, training, **how):
+    def look(*what, training, **how):
         batches.append(training.batch(0))
-        return original(spec, training=training, **how)
+        return original(*what, training=training, **how)
 
-    original = stages.train_scannet
-    monkeypatch.setattr(stages, "train_scannet", look)
+    original = cohort_run.train
+    monkeypatch.setattr(cohort_run, "train", look)
     train(cohort, tmp_path, patches=BalancedPatches(Green(), 96, 3, seed=1))
     assert [len(batch.labels) for batch in batches] == [8, 8]
     assert [int((batch.images[:, 0, 0, 1] == 200).sum()) for batch in batches] == [3, 3]
 
 
-def test_mined_places_of_other_settings_are_not_taken_for_these(cohort, finished):
+def test_mined_locations_of_other_settings_are_not_taken_for_these(cohort, finished):
     with pytest.raises(TrainingError, match="choose another --output"):
         train(cohort, finished.weights.parent, how(mined_apart_um=100.0))
 
@@ -199,9 +196,10 @@ def test_slides_that_all_fail_are_not_taken_for_slides_without_false_positives(c
 
 
 def test_a_round_without_hard_negatives_ends_the_run_and_says_so(cohort, finished, tmp_path, monkeypatch, caplog):
-    def mine_nothing(slides, *_, pass_over, **__):
+    def mine_nothing(slides, *what):
+        steps = what[-1]
         for _ in range(2):
-            pass_over(slides[0], "the disk is away")
+            steps.pass_over(slides[0], "the disk is away")
         return ()
 
     shutil.copytree(finished.weights.parent / "stage-0", tmp_path / "stage-0")

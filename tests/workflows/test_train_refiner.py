@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scans import scan_with
 from training_cohort import MPP, no_bar
 
 from napari_metastasis.errors import ModelError, TrainingError
-from napari_metastasis.models import load_model, load_with_refiner
+from napari_metastasis.models import load_model, load_scan_models
 from napari_metastasis.settings import (
-    DetectionSettings,
     GridSettings,
     MiningSettings,
     RefineSettings,
@@ -24,12 +24,12 @@ from napari_metastasis.settings import (
     TissueSettings,
 )
 from napari_metastasis.slides import open_slide
-from napari_metastasis.training import fit as fitting
-from napari_metastasis.training.jobs import EncoderJob, RefinerJob
-from napari_metastasis.training.train import patch_spec
-from napari_metastasis.workflows.scan import scan_slide
-from napari_metastasis.workflows.train.refiner import train_refiner_on_cohort
-from napari_metastasis.workflows.train.run import CohortTraining
+from napari_metastasis.training.tasks.base import TaskModule
+from napari_metastasis.training.tasks.detect import patch_spec
+from napari_metastasis.training.tasks.refine import RefinerTask, refiner_behind, refiner_with_encoder
+from napari_metastasis.training.train import TrainingRun
+from napari_metastasis.workflows.train.plan import CohortTraining, LabelledPatches, StepProgress
+from napari_metastasis.workflows.train.run import train_on_cohort
 
 GRID = GridSettings(
     grid=3, grid_step=2, window_step=3, order="rows-columns", hidden=6, projected=5, residual=True, smoothing=3
@@ -60,14 +60,12 @@ def how(**train) -> CohortTraining:
 
 
 def train(slides, job, output, settings=None):
-    return train_refiner_on_cohort(
-        slides, job, settings or how(), output=output, data_description="squares", licence="CC0", bar=no_bar,
-        should_stop=lambda: False,
-    )  # fmt: skip
+    run, steps = TrainingRun(output, "squares", "CC0"), StepProgress(no_bar, lambda: False)
+    return train_on_cohort(slides, job, settings or how(), run, steps, LabelledPatches())
 
 
-def job(**changes) -> RefinerJob:
-    return RefinerJob("trained", load_model("scannet-pcam"), replace(GRID, **changes), 2)
+def job(**changes) -> RefinerTask:
+    return refiner_behind(load_model("scannet-pcam"), "trained", replace(GRID, **changes), 2)
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +87,23 @@ def test_a_refiner_comes_out_and_refines(cohort, finished, tmp_path):
     assert float(refiner.network.answer.weight.abs().max()) > 0, "it began with none"
     run = finished.weights.parent
     assert {"curves.csv", "curves.png", "last.ckpt", "settings.json", "slides.json"} <= {p.name for p in run.iterdir()}
-    both = load_with_refiner(finished.weights)
+    both = load_scan_models(finished.weights)
     with open_slide(cohort.slides[2].path) as slide:
-        result = scan_slide(
-            slide, both.model, scan=replace(how().scan, dense_coefficient=2), tissue=TissueSettings(),
-            detection=DetectionSettings(), refiner=both.refiner, refine=RefineSettings(refine=True),
-            output=tmp_path / "out",
-        )  # fmt: skip
+        result = scan_with(
+            slide,
+            both.detector,
+            tmp_path / "out",
+            scan=replace(how().scan, dense_coefficient=2),
+            refiner=both.others["refine"],
+            refine=RefineSettings(refine=True),
+        )
     assert result.finished
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["refinement"]["refiner"]["name"] == "trained"
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["passes"][0]["model"]["name"] == "trained"
 
 
 def test_killed_and_resumed_training_gives_the_same_weights(cohort, finished, tmp_path, monkeypatch):
     steps = []
-    original = fitting.PatchTraining.on_train_batch_end
+    original = TaskModule.on_train_batch_end
 
     def die(self, *args):
         original(self, *args)
@@ -110,7 +111,7 @@ def test_killed_and_resumed_training_gives_the_same_weights(cohort, finished, tm
         if len(steps) == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting.PatchTraining, "on_train_batch_end", die)
+    monkeypatch.setattr(TaskModule, "on_train_batch_end", die)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         train(cohort, job(), tmp_path)
     monkeypatch.undo()
@@ -129,24 +130,25 @@ def test_another_run_is_refused(cohort, finished):
 
 def test_an_encoder_is_trained_along(cohort, tmp_path):
     spec = patch_spec("both-encoder", "scannet-small", MPP)
-    learning = EncoderJob("both", spec, replace(GRID, order="raster", residual=False, smoothing=1, projected=0), None)
+    grid = replace(GRID, order="raster", residual=False, smoothing=1, projected=0)
+    learning = refiner_with_encoder(spec, "both", grid, None)
     settings = how(optimiser="rmsprop", learning_rate=0.001, epochs=1)
     done = train(cohort, learning, tmp_path, settings)
-    both = load_with_refiner(done.weights)
-    assert both.model.spec == spec
-    assert both.refiner.spec.encoder_sha256 == both.model.weights_sha256
-    assert both.refiner.spec.order == "raster"
-    assert done.mined == (0,)
+    both = load_scan_models(done.weights)
+    assert both.detector.spec == spec
+    assert both.others["refine"].spec.encoder_sha256 == both.detector.weights_sha256
+    assert both.others["refine"].spec.order == "raster"
+    assert done.mined == ()
     torch.manual_seed(0)
     again = train(cohort, learning, tmp_path / "again", settings)
-    for name, tensor in both.model.network.state_dict().items():
-        other = load_with_refiner(again.weights).model.network.state_dict()[name]
+    for name, tensor in both.detector.network.state_dict().items():
+        other = load_scan_models(again.weights).detector.network.state_dict()[name]
         assert torch.equal(tensor, other), "the same seed, the same bytes"
 
 
 def test_resnet34_is_trained_as_in_the_paper(cohort, tmp_path):
     grid = GridSettings(grid=2, window_step=2, hidden=4)
-    learning = EncoderJob("paper", patch_spec("paper-encoder", "resnet34", MPP), grid, None)
+    learning = refiner_with_encoder(patch_spec("paper-encoder", "resnet34", MPP), "paper", grid, None)
     defaults = SpatialTrainSettings()
     assert (defaults.optimiser, defaults.learning_rate, grid.order, grid.residual) == ("rmsprop", 0.01, "raster", False)
     jitter = SpatialAugmentSettings()
@@ -155,15 +157,18 @@ def test_resnet34_is_trained_as_in_the_paper(cohort, tmp_path):
         patches_per_epoch=4, validation_patches=2
     ))  # fmt: skip
     done = train(cohort, learning, tmp_path, settings)
-    both = load_with_refiner(done.weights)
-    assert both.model.network.feature_channels == 512
-    assert both.refiner.spec.features == 513
+    both = load_scan_models(done.weights)
+    assert both.detector.network.feature_channels == 512
+    assert both.others["refine"].spec.features == 513
     with open_slide(cohort.slides[0].path) as slide:
-        result = scan_slide(
-            slide, both.model, scan=replace(how().scan, roi_px=384), tissue=TissueSettings(),
-            detection=DetectionSettings(), refiner=both.refiner, refine=RefineSettings(refine=True),
-            output=tmp_path / "out",
-        )  # fmt: skip
+        result = scan_with(
+            slide,
+            both.detector,
+            tmp_path / "out",
+            scan=replace(how().scan, roi_px=384),
+            refiner=both.others["refine"],
+            refine=RefineSettings(refine=True),
+        )
     assert result.finished
     assert np.isfinite(result.probabilities).any()
 

@@ -1,25 +1,58 @@
-"""What the commands that train share: what has to be installed, the cohort, the bars, and keeping what came out."""
+"""What a command that trains does: read the data, train with bars, keep what came out by its name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from napari_metastasis.cli.console import Progress, note, show_progress, show_slides, stop_on_interrupt
-from napari_metastasis.errors import MissingDependencyError, ScanCancelledError, StorageError
-from napari_metastasis.settings import CohortSettings
+from napari_metastasis.cli.console import Progress, note, say, show_progress, show_slides, stop_on_interrupt
+from napari_metastasis.cli.options import WrongUsage
+from napari_metastasis.errors import MissingDependencyError, ScanCancelledError, SettingsError, StorageError
+from napari_metastasis.settings import CohortSettings, ScanSettings, SlideSettings, TissueSettings
+from napari_metastasis.workflows.train.declaration import Chosen, TrainingDeclaration
 
 if TYPE_CHECKING:
     from napari_metastasis.cohorts.cohort import Cohort
-    from napari_metastasis.models import ZooEntry
-    from napari_metastasis.workflows.train.run import StagedRun
+    from napari_metastasis.training.tasks.base import TrainingTask
+    from napari_metastasis.training.train import TrainingRun
+    from napari_metastasis.workflows.train.plan import LabelledPatches, StagedRun, StepProgress
 
-__all__ = ["Bars", "keep_by_name", "need_training", "read_whole_cohort", "run_to_end"]
+__all__ = ["run_training"]
 
 
-def need_training() -> None:
+def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
+    """Train a task and keep what came out among the user's own models."""
+    _need_training()
+    from napari_metastasis.models import correct_card
+    from napari_metastasis.scanning import resolve_devices
+    from napari_metastasis.training.lightning_setup import check_devices
+    from napari_metastasis.training.train import TrainingRun
+
+    try:
+        chosen.check()
+        declared.check(chosen)
+    except SettingsError as error:
+        raise WrongUsage(str(error)) from error
+    # Both refuse what this machine lacks, before anything is written.
+    resolve_devices(chosen.settings.device)
+    check_devices(chosen.settings)
+    task = declared.make(chosen)
+    run = TrainingRun(chosen.output, chosen.data(), chosen.licence)
+    weights = _train_on_patches(task, run, chosen) if chosen.cohort is None else _train_on_slides(task, run, chosen)
+    # Of a run that was finished before, too: what is not given keeps what was said then.
+    said = {"data": chosen.description, "licence": chosen.licence}
+    correct_card(weights, {key: text for key, text in said.items() if text})
+    kept = [_keep_by_name(path) for path in task.results(weights)]
+    # Others that a run leaves are found beside the last, too, where their own names are taken.
+    if not all(kept[-1:]):
+        note(f"scan with it by its file: --model {weights}")
+    say(str(weights))
+
+
+def _need_training() -> None:
     """Load what training needs, or say what to install."""
     try:
         import napari_metastasis.training.train  # noqa: F401
@@ -29,7 +62,61 @@ def need_training() -> None:
         ) from error
 
 
-def read_whole_cohort(path: Path, splits: CohortSettings, tumour_value: int, output: Path) -> Cohort:
+def _train_on_patches(task: TrainingTask[Any], run: TrainingRun, chosen: Chosen) -> Path:
+    """Train on labelled patches alone; return the weights."""
+    from napari_metastasis.training.train import train
+
+    patches = _labelled_patches(task, chosen)
+    assert patches.training is not None
+    assert patches.validation is not None
+    return train(
+        task,
+        run,
+        training=patches.training,
+        validation=patches.validation,
+        settings=chosen.settings,
+        augment=chosen.groups["augment"],
+    )
+
+
+def _train_on_slides(task: TrainingTask[Any], run: TrainingRun, chosen: Chosen) -> Path:
+    """Train on a cohort, beside labelled patches if there are any; return the weights."""
+    from napari_metastasis.workflows.train.plan import CohortTraining
+    from napari_metastasis.workflows.train.run import train_on_cohort
+
+    groups = chosen.groups
+    how = CohortTraining(
+        train=chosen.settings,
+        augment=groups["augment"],
+        sampling=groups["sampling"],
+        mining=groups["mining"],
+        scan=ScanSettings(device=chosen.settings.device),
+        tissue=TissueSettings(),
+    )
+    patches = _labelled_patches(task, chosen)
+    cohort = _read_whole_cohort(chosen)
+    return _run_to_end(lambda steps: train_on_cohort(cohort, task, how, run, steps, patches), run.output).weights
+
+
+def _labelled_patches(task: TrainingTask[Any], chosen: Chosen) -> LabelledPatches:
+    """Return the labelled patches to train and to measure on."""
+    from napari_metastasis.cohorts.patches import join_patches, open_patches
+    from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
+    from napari_metastasis.sampling.soft_labels import read_soft_labels
+    from napari_metastasis.workflows.train.plan import LabelledPatches
+
+    patches, settings, side_px = chosen.patches, chosen.settings, task.patches.patch_px
+    training = validation = None
+    if patches.validation is not None:
+        validation = AllPatches(open_patches(patches.validation), side_px, settings.batch_size)
+    if patches.patches:
+        source = join_patches([open_patches(path) for path in patches.patches])
+        targets = None if patches.soft_labels is None else read_soft_labels(patches.soft_labels, source)
+        training = BalancedPatches(source, side_px, chosen.labelled_in_batch, settings.seed, targets)
+    return LabelledPatches(training, validation)
+
+
+def _read_whole_cohort(chosen: Chosen) -> Cohort:
     """Return a cohort in which nothing is wrong; name everything that is.
 
     A run that has begun goes on without slides whose files went bad since: they are named, and passed over.
@@ -38,28 +125,32 @@ def read_whole_cohort(path: Path, splits: CohortSettings, tumour_value: int, out
     from napari_metastasis.cohorts.cohort import read_cohort
     from napari_metastasis.cohorts.survey import survey_slides
     from napari_metastasis.errors import CohortError
-    from napari_metastasis.settings import SlideSettings
     from napari_metastasis.training.lightning_setup import LAST
 
+    assert chosen.cohort is not None
+    splits: CohortSettings = chosen.groups["splits"]
+    if chosen.patches.validation is not None and "splits_validation_share" not in chosen.given:
+        # Measured on patches, a run needs all its slides to train on.
+        splits = replace(splits, validation_share=0.0)
     cohort = read_cohort(
-        path, validation_share=splits.validation_share, seed=splits.split_seed, mpp=splits.cohort_mpp or None
+        chosen.cohort, validation_share=splits.validation_share, seed=splits.split_seed, mpp=splits.cohort_mpp or None
     )
     for flawed in cohort.left_out:
         note(f"{flawed.slide.name} is left out: {flawed.reason}")
     with show_progress("Checking the cohort", unit="slides") as progress:
         surveys = survey_slides(cohort.slides, threads=SlideSettings().threads, progress=progress)
-    problems = check_cohort(cohort, surveys, tumour_value=tumour_value)
+    problems = check_cohort(cohort, surveys, tumour_value=chosen.groups["sampling"].tumour_value)
     for problem in problems:
         note(str(problem))
-    begun = any(output.glob(f"*/{LAST}"))
+    begun = any(chosen.output.glob(f"*/{LAST}"))
     if not all(begun and problem.of_files for problem in problems):
         raise CohortError(
-            f"expected a cohort without faults, got the {len(problems)} above in {path}; put them right first"
+            f"expected a cohort without faults, got the {len(problems)} above in {chosen.cohort}; put them right first"
         )
     return cohort
 
 
-class Bars:
+class _Bars:
     """Bars of the steps that are no training, and whether Ctrl-C came during one; training minds Ctrl-C itself."""
 
     def __init__(self) -> None:
@@ -70,7 +161,7 @@ class Bars:
         return self._asked is not None and self._asked()
 
     @contextmanager
-    def __call__(self, title: str) -> Iterator[Progress]:
+    def show(self, title: str) -> Iterator[Progress]:
         """Show a step, and mind Ctrl-C while it lasts."""
         with stop_on_interrupt() as asked, show_slides(title) as progress:
             self._asked = asked
@@ -80,7 +171,7 @@ class Bars:
                 self._asked = None
 
 
-def run_to_end(train: Callable[[Bars], StagedRun], output: Path) -> StagedRun:
+def _run_to_end(train: Callable[[StepProgress], StagedRun], output: Path) -> StagedRun:
     """Train with bars, until the end or Ctrl-C, and name the slides that were passed over.
 
     Raises
@@ -89,10 +180,11 @@ def run_to_end(train: Callable[[Bars], StagedRun], output: Path) -> StagedRun:
         If Ctrl-C stopped it; the same command goes on.
     """
     from napari_metastasis.sampling.failures import JOURNAL, read_failures
+    from napari_metastasis.workflows.train.plan import StepProgress
 
-    bars = Bars()
+    bars = _Bars()
     try:
-        done = train(bars)
+        done = train(StepProgress(bars.show, bars.should_stop))
         for number, count in enumerate(done.mined, start=1):
             note(f"round {number}: {count} hard negatives; see {output / f'mining-{number}'}")
     except ScanCancelledError:
@@ -107,17 +199,18 @@ def run_to_end(train: Callable[[Bars], StagedRun], output: Path) -> StagedRun:
     return done
 
 
-def keep_by_name(weights: Path, add: Callable[[Path], ZooEntry]) -> bool:
-    """Keep a model or a refiner among the user's own, unless its name is taken: the run itself is done.
+def _keep_by_name(weights: Path) -> bool:
+    """Keep weights among the user's own models, unless their name is taken: the run itself is done.
 
     Returns
     -------
-    Whether it goes by its name.
+    Whether they go by their name.
     """
     from napari_metastasis.errors import ModelError
+    from napari_metastasis.models import add_model
 
     try:
-        entry = add(weights)
+        entry = add_model(weights)
     except ModelError as error:
         note(str(error))
         return False

@@ -1,7 +1,7 @@
-"""Batches by number: what a training run sees is decided by the stream and the batch's number alone.
+"""Batches by number: what a training run sees follows from its source and the batch's number alone.
 
 So a resumed run goes on with exactly the batch that it would have seen, workers may make batches in any order and on
-several processes, and several devices share one stream by taking every n-th number.
+several processes, and several devices share one source by taking every n-th number.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class PatchBatch:
     images
         (n, rows, columns, 3) uint8.
     labels
-        (n,) int64: 0 normal, 1 tumour; of windows, (n, rows, columns), with -1 where it is not known.
+        (n,) int64: 0 normal, 1 tumour; of crops of many patches, (n, rows, columns), with -1 where it is not known.
     targets
         float32, of the same shape: the probability of tumour that a network is to learn: the label, or a soft one.
     """
@@ -74,9 +74,9 @@ def _dealt(labels: bytes, count: int, seed: int, epoch: int) -> npt.NDArray[np.i
     half = -(-count // 2)
     hands = []
     for label in (0, 1):
-        members = np.flatnonzero(of_patch == label)
+        of_class = np.flatnonzero(of_patch == label)
         # No patch comes again before every other one of its class has come.
-        shuffles = [generator.permutation(members) for _ in range(-(-half // len(members)))]
+        shuffles = [generator.permutation(of_class) for _ in range(-(-half // len(of_class)))]
         hands.append(np.concatenate(shuffles)[:half])
     return generator.permutation(np.stack(hands, axis=1).reshape(-1)[:count])
 
@@ -158,9 +158,9 @@ class BalancedPatches:
         """Return batch ``number``."""
         epoch, position = divmod(number, self.batches_per_epoch)
         order = _dealt(self._labels, len(self.source), self.seed, epoch)
-        members = order[position * self.batch_size : (position + 1) * self.batch_size]
-        read = _read(self.source, members.tolist(), self.patch_px)
-        return read if self.targets is None else replace(read, targets=self.targets[members])
+        chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
+        read = _read(self.source, chosen.tolist(), self.patch_px)
+        return read if self.targets is None else replace(read, targets=self.targets[chosen])
 
     @cached_property
     def _labels(self) -> bytes:
@@ -203,14 +203,14 @@ class AllPatches:
 
 @dataclass(frozen=True)
 class MixedBatches:
-    """Several streams side by side: each batch holds one batch of every part.
+    """Several sources side by side: each batch holds one batch of every part.
 
     The share of a part is its own batch size: hard negatives at a quarter are a part of 32 beside one of 96.
 
     Attributes
     ----------
     parts
-        The streams; the first decides how long an epoch is.
+        The sources; the first decides how long an epoch is.
     """
 
     parts: tuple[BatchSource, ...]

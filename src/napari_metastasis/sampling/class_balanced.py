@@ -1,7 +1,7 @@
-"""Patches straight from slides, class first, then slide, then place, so that no slide dominates.
+"""Patches straight from slides, class first, then slide, then location, so that no slide dominates.
 
-Zheng et al. 2022 (4.1) choose a class, then a slide that holds it, each with the same probability, and take places from
-that slide; Lin et al. 2019 (II-A) fetch the classes under set probabilities. Nothing is cut to disk beforehand.
+Zheng et al. 2022 (4.1) choose a class, then a slide that holds it, each with the same probability, and take locations
+from that slide; Lin et al. 2019 (II-A) fetch the classes under set probabilities. No patch is written to disk first.
 """
 
 from __future__ import annotations
@@ -25,25 +25,8 @@ __all__ = ["SlideBatches"]
 class SlideBatches(SlideBatchSource):
     """Batches of patches from slides: a :class:`~napari_metastasis.sampling.batches.BatchSource`.
 
-    Batch ``k`` depends on the slides, the settings, the seed and ``k`` alone. What happens to slides that fail, see
-    :class:`~napari_metastasis.sampling.slide_reader.SlideReader`.
-
-    Parameters
-    ----------
-    slides
-        To sample from. Those without a known truth give no patches.
-    spec
-        The model: resolution and size of its patches.
-    settings
-        What makes a patch tumour or normal, and how many are taken.
-    batch_size
-        Patches in a batch.
-    seed
-        Of every draw.
-    journal
-        File to which each failure is added as a line of JSON, so that those of other processes are heard of too.
-    cut
-        What is cut out around each place; the patch alone by default.
+    Batch ``k`` depends on the slides, the plan and ``k`` alone. Slides without a known reference give no patches. What
+    happens to slides that fail, see :class:`~napari_metastasis.sampling.slide_reader.SlideReader`.
     """
 
     needed = (0, 1)
@@ -51,11 +34,11 @@ class SlideBatches(SlideBatchSource):
     @property
     def batches_per_epoch(self) -> int:
         """Return after how many batches the model is measured: slides never run out."""
-        return max(1, self.settings.patches_per_epoch // self.batch_size)
+        return max(1, self.plan.settings.patches_per_epoch // self.plan.batch_size)
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Return how many slides give normal and how many give tumour patches; prepares the stream."""
+        """Return how many slides give normal and how many give tumour patches; indexes the slides."""
         return self._prepared().counts
 
     def batch(self, number: int) -> PatchBatch:
@@ -66,18 +49,20 @@ class SlideBatches(SlideBatchSource):
         TrainingError
             If no slide of a class can be read any more.
         """
-        patches = self._prepared()
-        generator = np.random.default_rng([self.seed, number])
+        plan = self.plan
+        generator = np.random.default_rng([plan.seed, number])
         # Rounded up or down at random, so that the share holds over many batches of any size.
-        tumour = int(self.settings.tumour_share * self.batch_size + generator.random())
-        labels = generator.permutation(np.arange(self.batch_size) < tumour).astype(np.int64)
-        return patches.batch(labels, (self.seed, number))
+        tumour = int(plan.settings.tumour_share * plan.batch_size + generator.random())
+        labels = generator.permutation(np.arange(plan.batch_size) < tumour).astype(np.int64)
+        return self._prepared().batch(labels, (plan.seed, number))
 
     def _usable(self) -> list[CohortSlide]:
         return [slide for slide in self.slides if slide.annotation is not None or slide.shows_normal]
 
-    def _find(self, opened: Slide, truth: TumourReference, slide: CohortSlide) -> Locations:
-        return find_locations(opened, truth, self.spec, self.settings, shows_normal=slide.shows_normal)
+    def _find(self, opened: Slide, reference: TumourReference, slide: CohortSlide) -> Locations:
+        return find_locations(opened, reference, self.plan.spec, self.plan.settings, shows_normal=slide.shows_normal)
 
     def _how(self) -> dict[str, Any]:
-        return {"settings": {name: value for name, value in asdict(self.settings).items() if name != "open_slides"}}
+        return {
+            "settings": {name: value for name, value in asdict(self.plan.settings).items() if name != "open_slides"}
+        }

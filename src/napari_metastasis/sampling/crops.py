@@ -1,14 +1,15 @@
-"""What is cut out of a slide around a drawn place, and which labels go with it: one patch, or a window of many."""
+"""What is cropped from a slide around a drawn location, with its labels: one patch, or a square of many."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.geometry import Region
+from napari_metastasis.geometry.summed_area import SummedArea
 from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.slide_index import IndexedSlide
 from napari_metastasis.slides import Slide
@@ -20,7 +21,7 @@ UNKNOWN, ABSENT = -1, -2
 
 
 class Crop(Protocol):
-    """Cuts an image around a place. Picklable."""
+    """Crops an image around a location. Picklable."""
 
     @property
     def side_px(self) -> int:
@@ -32,16 +33,20 @@ class Crop(Protocol):
         """Return the shape of an image's labels."""
         ...
 
+    def identity(self) -> dict[str, Any]:
+        """Return what the fingerprint of batches says of the crop, as plain values."""
+        ...
+
     def take(
-        self, slide: Slide, member: IndexedSlide, place: Region, label: int, generator: np.random.Generator
+        self, slide: Slide, indexed: IndexedSlide, location: Region, label: int, generator: np.random.Generator
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Return an image, (side, side, 3) uint8, and its labels, int64.
 
         Parameters
         ----------
-        slide, member
+        slide, indexed
             The open slide, and what is known of it.
-        place
+        location
             The patch that was drawn, in model pixels.
         label
             Of that patch.
@@ -68,12 +73,16 @@ class PatchCrop:
         """Return the shape of a single label."""
         return ()
 
+    def identity(self) -> dict[str, Any]:
+        """Return nothing: runs on patches keep the fingerprints that they had before there were other crops."""
+        return {}
+
     def take(
-        self, slide: Slide, member: IndexedSlide, place: Region, label: int, generator: np.random.Generator
+        self, slide: Slide, indexed: IndexedSlide, location: Region, label: int, generator: np.random.Generator
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Return the patch."""
         del generator
-        return slide.read(member.places.frame, place), np.array(label)
+        return slide.read(indexed.locations.frame, location), np.array(label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,7 @@ class GridCrop:
 
     @property
     def side_px(self) -> int:
-        """Return the side of the window."""
+        """Return the side of the crop."""
         return self.spec.patch_px + (self.cells - 1) * self.spec.stride_px + self._spread_px
 
     @property
@@ -109,46 +118,48 @@ class GridCrop:
         """Return rows and columns of cells."""
         return (self.cells, self.cells)
 
+    def identity(self) -> dict[str, Any]:
+        """Return the cells and the side."""
+        return {"cells": self.label_shape, "side_px": self.side_px}
+
     def take(
-        self, slide: Slide, member: IndexedSlide, place: Region, label: int, generator: np.random.Generator
+        self, slide: Slide, indexed: IndexedSlide, location: Region, label: int, generator: np.random.Generator
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Return a window in which the drawn patch is any of the cells, and the label of each.
+        """Return a crop in which the drawn patch is any of the cells, and the label of each.
 
         A cell is tumour where its label square holds any, normal where neither that nor its margin does and the slide
         is known to show normal tissue there, :data:`ABSENT` where its centre is off the slide, and :data:`UNKNOWN`
         otherwise.
         """
-        del label  # the truth is asked for every cell
+        del label  # the reference is asked for every cell
         column, row = generator.integers(self.cells, size=2).tolist()
         stride, inset = self.spec.stride_px, self._spread_px // 2
         side = self.side_px
-        window = Region(place.x - inset - column * stride, place.y - inset - row * stride, side, side)
-        image = slide.read(member.places.frame, window)
-        return image, self._labels(member, window)
+        crop = Region(location.x - inset - column * stride, location.y - inset - row * stride, side, side)
+        image = slide.read(indexed.locations.frame, crop)
+        return image, self._labels(indexed, crop)
 
-    def _labels(self, member: IndexedSlide, window: Region) -> npt.NDArray[np.int64]:
-        shape = member.places.shape
+    def _labels(self, indexed: IndexedSlide, crop: Region) -> npt.NDArray[np.int64]:
+        shape = indexed.locations.shape
         inset = self._spread_px // 2
-        corner = Region(window.x + inset, window.y + inset, shape.patch_px, shape.patch_px)
+        corner = Region(crop.x + inset, crop.y + inset, shape.patch_px, shape.patch_px)
         first, wider = shape.label_square(corner), shape.label_square(corner, margin_px=shape.margin_px)
         steps = (self.cells - 1) * self.spec.stride_px
         asked = Region(wider.x, wider.y, wider.width + steps, wider.height + steps)
-        tumour = member.truth.over(member.places.frame, asked)
-        sums = np.zeros((asked.height + 1, asked.width + 1), np.int32)
-        np.cumsum(np.cumsum(tumour, axis=0, dtype=np.int32), axis=1, out=sums[1:, 1:])
+        tumour = SummedArea(indexed.reference.over(indexed.locations.frame, asked))
 
         def holds(square: Region) -> npt.NDArray[np.bool_]:
             """Return whether the square, laid around every cell, holds tumour."""
+            # Squares are as far from the corner that was asked for along x as along y.
             starts = square.x - asked.x + np.arange(self.cells) * self.spec.stride_px
-            ends = starts + square.width
-            down = sums[ends] - sums[starts]
-            return (down[:, ends] - down[:, starts]) > 0
+            spans = np.stack([starts, starts + square.width], axis=1)
+            return tumour.count_grid(spans, spans) > 0
 
         labels = np.full(self.label_shape, UNKNOWN, np.int64)
-        if member.slide.shows_normal:
+        if indexed.slide.shows_normal:
             labels[~holds(wider)] = 0
         labels[holds(first)] = 1
-        size = member.places.frame.size
+        size = indexed.locations.frame.size
         middles = shape.patch_px // 2 + np.arange(self.cells) * self.spec.stride_px
         rows, columns = corner.y + middles, corner.x + middles
         labels[(rows < 0) | (rows >= size.height), :] = ABSENT

@@ -1,10 +1,9 @@
-"""Mined places as batches: slide first, then place, so that no slide dominates; beside other patches at a set share."""
+"""Hard negatives as batches: slide first, then location, so that no slide dominates; a set share of every batch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,11 @@ import numpy as np
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import TumourReference
 from napari_metastasis.errors import SettingsError, TrainingError
-from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.batches import BatchSource, MixedBatches, PatchBatch
 from napari_metastasis.sampling.class_balanced import SlideBatches
-from napari_metastasis.sampling.crops import Crop
 from napari_metastasis.sampling.hard_negative_locations import find_hard_negative_locations
 from napari_metastasis.sampling.hard_negatives import HardNegative
-from napari_metastasis.sampling.slide_batches import SlideBatchSource
+from napari_metastasis.sampling.slide_batches import BatchPlan, SlideBatchSource
 from napari_metastasis.sampling.slide_index import Locations
 from napari_metastasis.settings import MiningSettings, SamplingSettings
 from napari_metastasis.slides import Slide
@@ -32,30 +29,20 @@ _MOST_TUMOUR = 0.99
 class HardNegativeBatches(SlideBatchSource):
     """Batches of mined patches, all normal: a :class:`~napari_metastasis.sampling.batches.BatchSource`.
 
-    Every slide that something was mined on comes equally often, and each of its places. Places that the truth has
-    become tumour at since they were mined are left out, and named in the log. What happens to slides that fail, see
-    :class:`~napari_metastasis.sampling.slide_reader.SlideReader`.
+    Every slide that something was mined on comes equally often, and each of its locations. Locations where the
+    reference has become tumour since they were mined are left out, and named in the log. What happens to slides that
+    fail, see :class:`~napari_metastasis.sampling.slide_reader.SlideReader`.
 
     Parameters
     ----------
     slides
-        Of the cohort that was mined; those without a mined place give nothing.
+        Of the cohort that was mined; those without a mined location give nothing.
     mined
-        The places.
-    spec
-        The model: resolution and size of its patches.
-    settings
-        What makes a patch normal, and how many slides stay open.
+        The locations.
+    plan
+        Which patches, and how many at a time.
     mining
         How far patches are shifted.
-    batch_size
-        Patches in a batch.
-    seed
-        Of every draw.
-    journal
-        File to which each failure is added as a line of JSON.
-    cut
-        What is cut out around each place; the patch alone by default.
 
     Raises
     ------
@@ -66,35 +53,25 @@ class HardNegativeBatches(SlideBatchSource):
     needed = (0,)
 
     def __init__(
-        self,
-        slides: Sequence[CohortSlide],
-        mined: Sequence[HardNegative],
-        spec: ModelSpec,
-        settings: SamplingSettings,
-        mining: MiningSettings,
-        batch_size: int,
-        seed: int,
-        *,
-        journal: Path | None = None,
-        cut: Crop | None = None,
+        self, slides: Sequence[CohortSlide], mined: Sequence[HardNegative], plan: BatchPlan, mining: MiningSettings
     ) -> None:
         if not mined:
-            raise TrainingError("expected mined places, got none; train without them")
+            raise TrainingError("expected mined locations, got none; train without them")
         self.mined = tuple(mined)
-        unknown = {place.slide for place in mined} - {slide.name for slide in slides}
+        unknown = {location.slide for location in mined} - {slide.name for slide in slides}
         if unknown:
             raise TrainingError(
-                f"expected places mined on the {len(slides)} slides at hand, got some on {min(unknown)}; "
+                f"expected locations mined on the {len(slides)} slides at hand, got some on {min(unknown)}; "
                 "mine this cohort again"
             )
-        super().__init__(slides, spec, settings, batch_size, seed, journal=journal, cut=cut)
+        super().__init__(slides, plan)
         self.mining = mining
         self._of_slide = _by_slide(self.mined)
 
     @property
     def batches_per_epoch(self) -> int:
-        """Return after how many batches every place has been shown once on average."""
-        return max(1, len(self.mined) // self.batch_size)
+        """Return after how many batches every location has been shown once on average."""
+        return max(1, len(self.mined) // self.plan.batch_size)
 
     def batch(self, number: int) -> PatchBatch:
         """Return batch ``number``.
@@ -104,28 +81,29 @@ class HardNegativeBatches(SlideBatchSource):
         TrainingError
             If no slide can be read any more.
         """
-        return self._prepared().batch(np.zeros(self.batch_size, dtype=np.int64), (self.seed, number))
+        labels = np.zeros(self.plan.batch_size, dtype=np.int64)
+        return self._prepared().batch(labels, (self.plan.seed, number))
 
     def _usable(self) -> list[CohortSlide]:
         return [slide for slide in self.slides if slide.name in self._of_slide]
 
-    def _find(self, opened: Slide, truth: TumourReference, slide: CohortSlide) -> Locations:
+    def _find(self, opened: Slide, reference: TumourReference, slide: CohortSlide) -> Locations:
         return find_hard_negative_locations(
             opened,
-            truth,
+            reference,
             self._of_slide[slide.name],
-            self.spec,
-            self.settings,
+            self.plan,
             jitter_um=self.mining.mining_jitter_um,
             shows_normal=slide.shows_normal,
         )
 
     def _how(self) -> dict[str, Any]:
         return {
-            "label_share": self.settings.label_share,
-            "normal_margin_um": self.settings.normal_margin_um,
+            "label_share": self.plan.settings.label_share,
+            "normal_margin_um": self.plan.settings.normal_margin_um,
             "jitter_um": self.mining.mining_jitter_um,
-            "places": [(place.slide, place.x, place.y) for place in self.mined],
+            # The word of the time when the first runs were written.
+            "places": [(location.slide, location.x, location.y) for location in self.mined],
         }
 
 
@@ -153,28 +131,19 @@ def check_shares(settings: SamplingSettings, mining: MiningSettings, batch_size:
 
 
 def with_hard_negatives(
-    slides: Sequence[CohortSlide],
-    mined: Sequence[HardNegative],
-    spec: ModelSpec,
-    settings: SamplingSettings,
-    mining: MiningSettings,
-    batch_size: int,
-    seed: int,
-    *,
-    journal: Path | None = None,
-    cut: Crop | None = None,
+    slides: Sequence[CohortSlide], mined: Sequence[HardNegative], plan: BatchPlan, mining: MiningSettings
 ) -> BatchSource:
-    """Return patches straight from slides, of which mined ones take their share in the place of other normal ones.
+    """Return patches straight from slides; hard negatives take their share of every batch from other normal patches.
 
     Tumour keeps its share of the batch, so that probabilities keep their meaning from one stage to the next. Where
     nothing was mined, as before the first round, they are all of the batch.
 
     Parameters
     ----------
-    slides, mined, spec, settings, mining, seed, journal, cut
+    slides, mined, mining
         See :class:`HardNegativeBatches`.
-    batch_size
-        Patches in a whole batch.
+    plan
+        Of whole batches.
 
     Raises
     ------
@@ -182,21 +151,22 @@ def with_hard_negatives(
         If the shares of tumour and of mined patches leave no room for other normal patches.
     """
     if not mined:
-        return SlideBatches(slides, spec, settings, batch_size, seed, journal=journal, cut=cut)
-    part, tumour = check_shares(settings, mining, batch_size)
+        return SlideBatches(slides, plan)
+    part, tumour = check_shares(plan.settings, mining, plan.batch_size)
+    others = plan.batch_size - part
     # An epoch has as many batches as it has without mined patches.
-    batches = max(1, settings.patches_per_epoch // batch_size)
-    general = replace(settings, tumour_share=tumour, patches_per_epoch=max(2, batches * (batch_size - part)))
+    batches = max(1, plan.settings.patches_per_epoch // plan.batch_size)
+    general = replace(plan.settings, tumour_share=tumour, patches_per_epoch=max(2, batches * others))
     return MixedBatches(
         (
-            SlideBatches(slides, spec, general, batch_size - part, seed, journal=journal, cut=cut),
-            HardNegativeBatches(slides, mined, spec, settings, mining, part, seed, journal=journal, cut=cut),
+            SlideBatches(slides, replace(plan, settings=general, batch_size=others)),
+            HardNegativeBatches(slides, mined, replace(plan, batch_size=part), mining),
         )
     )
 
 
 def _by_slide(mined: Sequence[HardNegative]) -> Mapping[str, list[HardNegative]]:
     found: dict[str, list[HardNegative]] = {}
-    for place in mined:
-        found.setdefault(place.slide, []).append(place)
+    for location in mined:
+        found.setdefault(location.slide, []).append(location)
     return found

@@ -12,10 +12,9 @@ import numpy.typing as npt
 from napari_metastasis.cohorts.reference import TumourReference
 from napari_metastasis.errors import TrainingError
 from napari_metastasis.geometry import ModelFrame, Region
-from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.hard_negatives import HardNegative
 from napari_metastasis.sampling.locations import PatchShape
-from napari_metastasis.settings import SamplingSettings
+from napari_metastasis.sampling.slide_batches import BatchPlan
 from napari_metastasis.slides import Slide
 
 __all__ = ["HardNegativeLocations", "find_hard_negative_locations", "hard_negative_patch"]
@@ -26,9 +25,9 @@ _LOG = logging.getLogger(__name__)
 _MAX_SHIFTS = 30
 
 
-def hard_negative_patch(place: HardNegative, frame: ModelFrame, patch_px: int) -> Region:
-    """Return the patch around a mined place, in model pixels; on the grid that it was mined on, the very same patch."""
-    x, y = (round(middle / frame.scale - patch_px / 2) for middle in (place.x, place.y))
+def hard_negative_patch(location: HardNegative, frame: ModelFrame, patch_px: int) -> Region:
+    """Return the patch around a mined location, in model pixels; on the grid that it was mined on, the same patch."""
+    x, y = (round(middle / frame.scale - patch_px / 2) for middle in (location.x, location.y))
     return Region(x, y, patch_px, patch_px)
 
 
@@ -45,7 +44,7 @@ class HardNegativeLocations:
     corners
         (n, 2) int64, (x, y) of each patch's corner in model pixels; unshifted, all are free of tumour.
     near
-        (n,) bool: whether shifts may bring tumour in, so that the truth has to be asked.
+        (n,) bool: whether shifts may bring tumour in, so that the reference has to be asked.
     jitter_px
         Largest shift along each axis.
     """
@@ -60,8 +59,8 @@ class HardNegativeLocations:
         """Return whether there are any of a class; all are normal."""
         return label == 0 and len(self.corners) > 0
 
-    def draw(self, label: int, truth: TumourReference, generator: np.random.Generator) -> Region | None:
-        """Return the patch around one of the places, shifted a little, in model pixels."""
+    def draw(self, label: int, reference: TumourReference, generator: np.random.Generator) -> Region | None:
+        """Return the patch around one of the locations, shifted a little, in model pixels."""
         if not self.gives(label):
             return None
         number = int(generator.integers(len(self.corners)))
@@ -70,30 +69,29 @@ class HardNegativeLocations:
         for _ in range(_MAX_SHIFTS):
             dx, dy = generator.integers(-self.jitter_px, self.jitter_px + 1, size=2).tolist()
             shifted = patch.shifted(dx, dy)
-            if not self.near[number] or not _holds_tumour(truth, self.frame, self.shape, shifted):
+            if not self.near[number] or not _holds_tumour(reference, self.frame, self.shape, shifted):
                 return shifted
         return patch
 
 
 def find_hard_negative_locations(
     opened: Slide,
-    truth: TumourReference,
+    reference: TumourReference,
     mined: Sequence[HardNegative],
-    spec: ModelSpec,
-    settings: SamplingSettings,
+    plan: BatchPlan,
     *,
     jitter_um: float,
     shows_normal: bool,
 ) -> HardNegativeLocations:
-    """Return the places of a slide that are still normal, and which of them lie near tumour.
+    """Return the locations of a slide that are still normal, and which of them lie near tumour.
 
     Parameters
     ----------
-    opened, truth
+    opened, reference
         The slide, and where its tumour is.
     mined
-        The places on it.
-    spec, settings
+        The locations on it.
+    plan
         The model that is trained, and what makes a patch normal.
     jitter_um
         Largest shift of a patch along each axis.
@@ -107,21 +105,21 @@ def find_hard_negative_locations(
     AnnotationError
         If the slide's mask cannot be read.
     """
-    frame = opened.frame(spec.mpp)
-    shape = PatchShape.of(spec.patch_px, settings, frame.effective_mpp)
+    frame = opened.frame(plan.spec.mpp)
+    shape = PatchShape.of(plan.spec.patch_px, plan.settings, frame.effective_mpp)
     # Rounded down: never further than was asked for.
     jitter_px = int(jitter_um / frame.effective_mpp)
-    patches = [hard_negative_patch(place, frame, shape.patch_px) for place in mined]
-    near = [_holds_tumour(truth, frame, shape, patch, jitter_px=jitter_px) for patch in patches]
+    patches = [hard_negative_patch(location, frame, shape.patch_px) for location in mined]
+    near = [_holds_tumour(reference, frame, shape, patch, jitter_px=jitter_px) for patch in patches]
     normal = [
-        shows_normal and not (close and _holds_tumour(truth, frame, shape, patch))
+        shows_normal and not (close and _holds_tumour(reference, frame, shape, patch))
         for patch, close in zip(patches, near, strict=True)
     ]
     if not any(normal):
-        raise TrainingError(f"expected normal tissue where {len(mined)} places were mined, got tumour; mine again")
+        raise TrainingError(f"expected normal tissue where {len(mined)} locations were mined, got tumour; mine again")
     if not all(normal):
         left_out = len(normal) - sum(normal)
-        _LOG.warning("%s: %d of %d mined places are tumour now and left out", opened.name, left_out, len(normal))
+        _LOG.warning("%s: %d of %d mined locations are tumour now and left out", opened.name, left_out, len(normal))
     corners = np.array([(patch.x, patch.y) for patch in patches], dtype=np.int64)
     kept = np.array(normal)
     return HardNegativeLocations(
@@ -130,10 +128,10 @@ def find_hard_negative_locations(
 
 
 def _holds_tumour(
-    truth: TumourReference, frame: ModelFrame, shape: PatchShape, patch: Region, *, jitter_px: int = 0
+    reference: TumourReference, frame: ModelFrame, shape: PatchShape, patch: Region, *, jitter_px: int = 0
 ) -> bool:
     """Return whether there is tumour in what has to be free of it, at some shift of the patch."""
-    if truth.none:
+    if reference.none:
         return False
     square = shape.label_square(patch, margin_px=shape.margin_px + jitter_px)
-    return bool(truth.over(frame, square).any())
+    return bool(reference.over(frame, square).any())

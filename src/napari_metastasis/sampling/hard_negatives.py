@@ -1,4 +1,4 @@
-"""Places that a model took for tumour and that are not, and the file that keeps them."""
+"""Locations that a model took for tumour and that are not, and the file that keeps them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class HardNegative:
 
 
 def strongest_first(mined: Iterable[HardNegative]) -> tuple[HardNegative, ...]:
-    """Return places of several slides by falling probability; equal ones by slide, then row, then column."""
-    return tuple(sorted(mined, key=lambda place: (-place.probability, place.slide, place.y, place.x)))
+    """Return locations of several slides by falling probability; equal ones by slide, then row, then column."""
+    return tuple(sorted(mined, key=lambda one: (-one.probability, one.slide, one.y, one.x)))
 
 
 def write_hard_negatives(path: str | os.PathLike[str], mined: Iterable[HardNegative]) -> None:
-    """Write mined places as ``slide,x,y,probability``, so that they read back the very same.
+    """Write mined locations as ``slide,x,y,probability``, so that they read back the very same.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ def write_hard_negatives(path: str | os.PathLike[str], mined: Iterable[HardNegat
         table.writerow(_COLUMNS)
         table.writerows(
             # The shortest decimals that read back the same.
-            (place.slide, repr(place.x), repr(place.y), np.format_float_positional(np.float32(place.probability)))
-            for place in mined
+            (one.slide, repr(one.x), repr(one.y), np.format_float_positional(np.float32(one.probability)))
+            for one in mined
         )
 
 
@@ -83,25 +83,25 @@ def read_hard_negatives(path: str | os.PathLike[str]) -> tuple[HardNegative, ...
             rows = list(csv.reader(file, strict=True))
     except OSError as error:
         raise StorageError(
-            f"expected mined places in {path}, got none to read ({error.strerror}); check the path"
+            f"expected mined locations in {path}, got none to read ({error.strerror}); check the path"
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise _damaged(path, 1, f"no such table ({error})") from error
     if not rows or rows[0] != _COLUMNS:
         raise _damaged(path, 1, repr(",".join(rows[0])[:60]) if rows else "an empty file")
-    return tuple(_place(path, number, row) for number, row in enumerate(rows[1:], start=2))
+    return tuple(_location(path, number, row) for number, row in enumerate(rows[1:], start=2))
 
 
-def _place(path: Path, number: int, row: list[str]) -> HardNegative:
+def _location(path: Path, number: int, row: list[str]) -> HardNegative:
     try:
         slide, x, y, probability = row
-        place = HardNegative(slide, float(x), float(y), float(np.float32(probability)))
+        location = HardNegative(slide, float(x), float(y), float(np.float32(probability)))
     except ValueError as error:
         raise _damaged(path, number, repr(",".join(row)[:60])) from error
     # Written so that NaN, which compares false with everything, is refused as well.
-    if not (slide and math.isfinite(place.x) and math.isfinite(place.y) and 0 <= place.probability <= 1):
+    if not (slide and math.isfinite(location.x) and math.isfinite(location.y) and 0 <= location.probability <= 1):
         raise _damaged(path, number, repr(",".join(row)[:60]))
-    return place
+    return location
 
 
 def _damaged(path: Path, number: int, got: str) -> StorageError:

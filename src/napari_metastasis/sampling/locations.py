@@ -1,7 +1,8 @@
 """Where on a slide patches of each class can be taken: found once at low power, drawn at random, settled exactly.
 
-A place is drawn from the coarse cells that may do, and looked at in the truth at model resolution; it is drawn again
-where it does not do. So every place of a class is as likely as any other, however coarse the cells are.
+A location is drawn from the coarse cells that may hold its class, and checked against the reference at model
+resolution; where it is of another class it is drawn again. So every location of a class is as likely as any other,
+however coarse the cells are.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: Side of a coarse cell: two pixels of the low-power image that tissue is found on.
 _CELL_UM = 32.0
-#: Draws before a slide is said to have no place of a class. Of the smallest lesion, a single pixel, one in 27 does.
+#: Draws before a slide is said to have no location of a class. Of the smallest lesion, a single pixel, one in 27 does.
 _MAX_DRAWS = 1000
 #: Pictures are regions that somebody cut out of tissue: without glass to compare with, tissue cannot be told.
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
@@ -122,7 +123,7 @@ class SlideLocations:
     centers
         Cells in which the centre of a normal (0) and of a tumour patch (1) may lie.
     near
-        Cells whose patches may not be free of tumour: the truth has to be asked.
+        Cells whose patches may not be free of tumour: the reference has to be asked.
     full
         Cells that are tumour all over: no need to ask.
     """
@@ -138,16 +139,16 @@ class SlideLocations:
         """Return whether patches of a class can be taken: 0 normal, 1 tumour."""
         return len(self.centers[label]) > 0
 
-    def draw(self, label: int, truth: TumourReference, generator: np.random.Generator) -> Region | None:
+    def draw(self, label: int, reference: TumourReference, generator: np.random.Generator) -> Region | None:
         """Return a random patch of a class, in model pixels, or ``None`` where none is found.
 
-        Every patch that does is as likely as any other.
+        Every patch of the class is as likely as any other.
 
         Parameters
         ----------
         label
             0 normal, 1 tumour.
-        truth
+        reference
             Of the slide.
         generator
             Decides.
@@ -161,30 +162,30 @@ class SlideLocations:
             if x >= self.frame.size.width or y >= self.frame.size.height:
                 continue
             patch = self.shape.patch_at(x, y)
-            if self._is(label, patch, column, row, truth):
+            if self._is(label, patch, column, row, reference):
                 return patch
         return None
 
-    def _is(self, label: int, patch: Region, column: int, row: int, truth: TumourReference) -> bool:
+    def _is(self, label: int, patch: Region, column: int, row: int, reference: TumourReference) -> bool:
         if label:
             inside = self.full.holds(column, row)
-            return inside or bool(truth.over(self.frame, self.shape.label_square(patch)).any())
+            return inside or bool(reference.over(self.frame, self.shape.label_square(patch)).any())
         if not self.near.holds(column, row):
             return True
         wider = self.shape.label_square(patch, margin_px=self.shape.margin_px)
-        return not truth.over(self.frame, wider).any()
+        return not reference.over(self.frame, wider).any()
 
 
 def find_locations(
-    slide: Slide, truth: TumourReference, spec: ModelSpec, settings: SamplingSettings, *, shows_normal: bool
+    slide: Slide, reference: TumourReference, spec: ModelSpec, settings: SamplingSettings, *, shows_normal: bool
 ) -> SlideLocations:
-    """Find where patches can be taken from a slide, from its low-power image and a coarse look at the truth.
+    """Find where patches can be taken from a slide: from its low-power image, and the reference at low power.
 
     Parameters
     ----------
     slide
         An open slide.
-    truth
+    reference
         Where its tumour is.
     spec
         The model that is trained.
@@ -206,14 +207,14 @@ def find_locations(
     # As a heatmap whose patches are its cells, which lie at whole multiples from the slide's corner.
     grid = HeatmapFrame(model=frame, patch_px=cell_px, stride_px=cell_px)
     tissue = _tissue(slide, grid)
-    coarse = truth.over_cells(grid)
+    coarse = reference.over_cells(grid)
     reach = math.ceil(shape.label_px / 2 / cell_px)
     tumour = _grown(coarse.may_hold, reach)
     # Outlines run across fat and folds; where nothing of a lesion is taken for tissue, the outline is believed.
     tumour = tumour & tissue if (tumour & tissue).any() else tumour
     normal = tissue & ~coarse.full if shows_normal else np.zeros_like(tissue)
     near = _grown(coarse.may_hold, math.ceil((shape.label_px / 2 + shape.margin_px) / cell_px))
-    places = SlideLocations(
+    locations = SlideLocations(
         frame=frame,
         shape=shape,
         cell_px=cell_px,
@@ -221,7 +222,7 @@ def find_locations(
         near=CellSet(near),
         full=CellSet(coarse.full),
     )
-    return _without_empty(places, truth)
+    return _without_empty(locations, reference)
 
 
 def _tissue(slide: Slide, grid: HeatmapFrame) -> BoolArray:
@@ -238,11 +239,11 @@ def _grown(cells: BoolArray, reach: int) -> BoolArray:
     return grown
 
 
-def _without_empty(places: SlideLocations, truth: TumourReference) -> SlideLocations:
-    """Return the places without the classes that no draw finds: outlines too thin for a pixel, tissue all tumour."""
+def _without_empty(locations: SlideLocations, reference: TumourReference) -> SlideLocations:
+    """Leave out the classes that no draw finds: outlines too thin for a pixel, tissue that is all tumour."""
     nothing = CellSet(np.zeros((0, 0), dtype=bool))
     centers = tuple(
-        cells if places.draw(label, truth, np.random.default_rng(label)) is not None else nothing
-        for label, cells in enumerate(places.centers)
+        cells if locations.draw(label, reference, np.random.default_rng(label)) is not None else nothing
+        for label, cells in enumerate(locations.centers)
     )
-    return replace(places, centers=(centers[0], centers[1]))
+    return replace(locations, centers=(centers[0], centers[1]))

@@ -12,41 +12,43 @@ from napari_metastasis.sampling.slide_batches import SlideBatchSource
 from napari_metastasis.sampling.slide_index import SeenSlide
 from napari_metastasis.storage import atomic_text
 
-__all__ = ["resume_slides", "write_slides"]
+__all__ = ["resume_slides", "slide_parts", "write_slides"]
 
 
-def write_slides(path: Path, streams: Mapping[str, BatchSource]) -> None:
-    """Write down what was seen of every slide that streams were asked for; nothing where none is of slides.
+def write_slides(path: Path, sources: Mapping[str, BatchSource]) -> None:
+    """Write down what was seen of every slide that batches are taken from; nothing where there are no slides.
 
     Raises
     ------
     StorageError
         If the file cannot be written.
     """
-    seen = {name: [[asdict(one) for one in part.seen] for part in _parts(stream)] for name, stream in streams.items()}
+    seen = {
+        name: [[asdict(one) for one in part.seen] for part in slide_parts(source)] for name, source in sources.items()
+    }
     if any(seen.values()):
         with atomic_text(path) as file:
             json.dump(seen, file, indent=2)
 
 
-def resume_slides(path: Path, streams: Mapping[str, BatchSource]) -> None:
-    """Let streams go on with the slides that :func:`write_slides` wrote down, before they are compared with a run.
+def resume_slides(path: Path, sources: Mapping[str, BatchSource]) -> None:
+    """Go on with the slides that :func:`write_slides` wrote down, before the batches are compared with the run's.
 
-    A file that is missing or damaged changes nothing: the streams' fingerprints say whether they are the run's.
+    A file that is missing or damaged changes nothing: the fingerprints say whether the batches are the run's.
     """
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        for name, stream in streams.items():
-            for part, seen in zip(_parts(stream), before[name], strict=False):
-                part.hold_to([SeenSlide(one["slide"], one["sha256"], tuple(one["gives"])) for one in seen])
+        for name, source in sources.items():
+            for part, seen in zip(slide_parts(source), before[name], strict=False):
+                part.resume_with([SeenSlide(one["slide"], one["sha256"], tuple(one["gives"])) for one in seen])
     except (OSError, ValueError, KeyError, TypeError):
         return
 
 
-def _parts(stream: BatchSource) -> Iterator[SlideBatchSource]:
-    """Yield the streams of slides within a stream."""
-    if isinstance(stream, MixedBatches):
-        for part in stream.parts:
-            yield from _parts(part)
-    elif isinstance(stream, SlideBatchSource):
-        yield stream
+def slide_parts(source: BatchSource) -> Iterator[SlideBatchSource]:
+    """Yield the parts of a source whose patches come from slides."""
+    if isinstance(source, MixedBatches):
+        for part in source.parts:
+            yield from slide_parts(part)
+    elif isinstance(source, SlideBatchSource):
+        yield source

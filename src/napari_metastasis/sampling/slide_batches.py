@@ -1,4 +1,4 @@
-"""What all streams of patches from slides share: the slides are looked at once, then patches are drawn."""
+"""What all batches of patches from slides share: the slides are indexed once, then patches are drawn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,35 @@ from napari_metastasis.sampling.slide_reader import SlideReader
 from napari_metastasis.settings import SamplingSettings
 from napari_metastasis.slides import Slide
 
-__all__ = ["SlideBatchSource"]
+__all__ = ["BatchPlan", "SlideBatchSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """Which patches are drawn from slides, and how many at a time.
+
+    Attributes
+    ----------
+    spec
+        The model: resolution and size of its patches.
+    settings
+        What makes a patch tumour or normal, how many an epoch has, and how many slides stay open.
+    batch_size
+        Patches in a batch.
+    seed
+        Of every draw.
+    journal
+        File to which each failure is added as a line of JSON, so that those of other processes are heard of too.
+    crop
+        What is cropped around each location; the patch alone by default.
+    """
+
+    spec: ModelSpec
+    settings: SamplingSettings
+    batch_size: int
+    seed: int
+    journal: Path | None = None
+    crop: Crop | None = None
 
 
 class SlideBatchSource(ABC):
@@ -29,48 +58,25 @@ class SlideBatchSource(ABC):
     ----------
     slides
         To take patches from.
-    spec
-        The model: resolution and size of its patches.
-    settings
-        What makes a patch tumour or normal, and how many slides stay open.
-    batch_size
-        Patches in a batch.
-    seed
-        Of every draw.
-    journal
-        File to which each failure is added as a line of JSON, so that those of other processes are heard of too.
-    cut
-        What is cut out around each place; the patch alone by default.
+    plan
+        Which patches, and how many at a time.
     """
 
     #: Classes that some slide has to give.
     needed: ClassVar[tuple[int, ...]]
 
-    def __init__(
-        self,
-        slides: Sequence[CohortSlide],
-        spec: ModelSpec,
-        settings: SamplingSettings,
-        batch_size: int,
-        seed: int,
-        *,
-        journal: Path | None = None,
-        cut: Crop | None = None,
-    ) -> None:
+    def __init__(self, slides: Sequence[CohortSlide], plan: BatchPlan) -> None:
         self.slides = tuple(slides)
-        self.spec = spec
-        self.settings = settings
-        self.batch_size = batch_size
-        self.seed = seed
-        self.cut = PatchCrop(spec.patch_px) if cut is None else cut
-        self._patches = SlideReader(cut=self.cut, open_slides=settings.open_slides, journal=journal)
+        self.plan = plan
+        self.crop = PatchCrop(plan.spec.patch_px) if plan.crop is None else plan.crop
+        self._reader = SlideReader(crop=self.crop, open_slides=plan.settings.open_slides, journal=plan.journal)
 
     @abstractmethod
     def _usable(self) -> list[CohortSlide]:
         """Return the slides that may give patches."""
 
     @abstractmethod
-    def _find(self, opened: Slide, truth: TumourReference, slide: CohortSlide) -> Locations:
+    def _find(self, opened: Slide, reference: TumourReference, slide: CohortSlide) -> Locations:
         """Return where patches lie on an open slide."""
 
     @abstractmethod
@@ -79,35 +85,34 @@ class SlideBatchSource(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the slides, their annotations, and how patches are taken; prepares the stream."""
+        """Return a SHA-256 over the slides, their annotations, and how patches are taken; indexes the slides."""
         what = {
-            "mpp": self.spec.mpp,
-            "patch_px": self.spec.patch_px,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
+            "mpp": self.plan.spec.mpp,
+            "patch_px": self.plan.spec.patch_px,
+            "batch_size": self.plan.batch_size,
+            "seed": self.plan.seed,
             "slides": [one.sha256 for one in self.seen if one.sha256],
-            # A run on patches keeps the fingerprint that it had before there was anything else to cut.
-            **({} if isinstance(self.cut, PatchCrop) else {"cells": self.cut.label_shape, "side_px": self.cut.side_px}),
+            **self.crop.identity(),
             **self._how(),
         }
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     @property
     def seen(self) -> tuple[SeenSlide, ...]:
-        """Return what was found of every slide that may give patches; prepares the stream."""
+        """Return what was found of every slide that may give patches; indexes the slides."""
         return self._prepared().seen
 
-    def hold_to(self, before: Sequence[SeenSlide]) -> None:
-        """Go on with the slides that a run began with; prepares the stream.
+    def resume_with(self, before: Sequence[SeenSlide]) -> None:
+        """Go on with the slides that a run began with; indexes the slides.
 
-        See :meth:`~napari_metastasis.sampling.slide_reader.SlideReader.hold_to`.
+        See :meth:`~napari_metastasis.sampling.slide_reader.SlideReader.resume_with`.
         """
-        self._prepared().hold_to(before)
+        self._prepared().resume_with(before)
 
     @property
     def failures(self) -> tuple[SlideFailure, ...]:
         """Return every slide that patches could not be taken from, once each; of all processes that share a journal."""
-        return self._patches.failures
+        return self._reader.failures
 
     def prepare(
         self,
@@ -116,7 +121,7 @@ class SlideBatchSource(ABC):
         progress: Callable[[int, int], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> bool:
-        """Look at every slide that may give patches; done once, before the stream is handed to workers.
+        """Index every slide that may give patches; done once, before workers get a copy of these batches.
 
         See :meth:`~napari_metastasis.sampling.slide_reader.SlideReader.prepare` for the parameters.
 
@@ -129,22 +134,22 @@ class SlideBatchSource(ABC):
         TrainingError
             If no slide gives patches of a class that is needed.
         """
-        if self._patches.prepared:
+        if self._reader.prepared:
             return True
-        value = self.settings.tumour_value or tumour_value_of(self.slides)
+        value = self.plan.settings.tumour_value or tumour_value_of(self.slides)
 
         def look(slide: CohortSlide) -> IndexedSlide:
-            return index_slide(slide, value, lambda opened, truth: self._find(opened, truth, slide))
+            return index_slide(slide, value, lambda opened, reference: self._find(opened, reference, slide))
 
-        return self._patches.prepare(
+        return self._reader.prepare(
             self._usable(), look, needed=self.needed, threads=threads, progress=progress, should_stop=should_stop
         )
 
     def close(self) -> None:
         """Close the slides and masks that this process holds open; the next batch opens them again."""
-        self._patches.close()
+        self._reader.close()
 
     def _prepared(self) -> SlideReader:
-        if not self._patches.prepared:
+        if not self._reader.prepared:
             self.prepare(threads=1)
-        return self._patches
+        return self._reader

@@ -21,7 +21,7 @@ from napari_metastasis.slides import Slide, open_slide
 
 __all__ = ["IndexedSlide", "Locations", "SeenSlide", "index_slide", "open_indexed"]
 
-#: Random places share no tiles, so that little is kept of each slide; enough for a picture that is decoded whole.
+#: Random locations share no tiles, so that little is kept of each slide; enough for a picture that is decoded whole.
 _CACHE_MIB = 4
 _MIB = 1 << 20
 
@@ -43,7 +43,7 @@ class Locations(Protocol):
         """Return whether there are any of a class."""
         ...
 
-    def draw(self, label: int, truth: TumourReference, generator: np.random.Generator) -> Region | None:
+    def draw(self, label: int, reference: TumourReference, generator: np.random.Generator) -> Region | None:
         """Return a random patch of a class, in model pixels, or ``None`` where none is found."""
         ...
 
@@ -54,15 +54,15 @@ class IndexedSlide:
 
     Attributes
     ----------
-    slide, truth, places
-        The slide, where its tumour is, and where its patches are.
+    slide, reference, locations
+        The slide, where its tumour is, and where its patches lie.
     fingerprint
         SHA-256 of the slide and its annotation.
     """
 
     slide: CohortSlide
-    truth: TumourReference
-    places: Locations
+    reference: TumourReference
+    locations: Locations
     fingerprint: str
 
 
@@ -75,7 +75,7 @@ class SeenSlide:
     slide
         Its name.
     sha256
-        The member's fingerprint; empty where the slide could not be read.
+        Fingerprint of the slide and its annotation; empty where the slide could not be read.
     gives
         Classes that it gives patches of.
     """
@@ -85,9 +85,9 @@ class SeenSlide:
     gives: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, member: IndexedSlide) -> SeenSlide:
+    def of(cls, indexed: IndexedSlide) -> SeenSlide:
         """Return what was found of a slide that could be read."""
-        return cls(member.slide.name, member.fingerprint, tuple(k for k in (0, 1) if member.places.gives(k)))
+        return cls(indexed.slide.name, indexed.fingerprint, tuple(k for k in (0, 1) if indexed.locations.gives(k)))
 
 
 def open_indexed(slide: CohortSlide) -> Slide:
@@ -113,7 +113,7 @@ def index_slide(
     tumour_value
         The class that means tumour in masks of small numbers.
     find
-        Finds the places on the open slide.
+        Finds the locations on the open slide.
 
     Raises
     ------
@@ -123,14 +123,14 @@ def index_slide(
         If its annotation cannot be read.
     """
     with open_indexed(slide) as opened:
-        truth = open_reference(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=tumour_value)
+        reference = open_reference(slide.annotation, slide=opened.size, bounds=opened.bounds, tumour_value=tumour_value)
         # Closed, and opened again by whoever reads there: a cohort's masks are more files than a process should hold.
-        with closing(truth):
-            places = find(opened, truth)
+        with closing(reference):
+            locations = find(opened, reference)
         digest = hashlib.sha256(f"{slide.name} {opened.fingerprint} {opened.mpp} {slide.exhaustive}".encode())
     if slide.annotation is not None:
         digest.update(_annotation_digest(slide.annotation))
-    return IndexedSlide(slide, truth, places, digest.hexdigest())
+    return IndexedSlide(slide, reference, locations, digest.hexdigest())
 
 
 def _annotation_digest(path: Path) -> bytes:

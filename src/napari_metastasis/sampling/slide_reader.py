@@ -29,7 +29,7 @@ _CLASSES = ("normal", "tumour")
 
 
 class SlideReader:
-    """Random patches of slides: class first, then slide, then place.
+    """Random patches of slides: class first, then slide, then location.
 
     A patch that cannot be read is replaced by one of the next slide in an order that was drawn beforehand; the slide is
     named once, in the log and in :attr:`failures`. One that cannot even be opened is not tried again. Pickles small,
@@ -37,8 +37,8 @@ class SlideReader:
 
     Parameters
     ----------
-    cut
-        What is cut out around a place, and its labels.
+    crop
+        What is cropped around a location, and its labels.
     open_slides
         Slides that a process keeps open, each with its mask.
     journal
@@ -48,14 +48,14 @@ class SlideReader:
     ----------
     seen
         What was found of every slide that was asked for, once prepared.
-    members
-        Of these, those that give patches; ``None`` for one that a run began with and that cannot be read now.
+    indexed
+        Those of them that could be read; ``None`` for one that a run began with and that cannot be read now.
     """
 
-    def __init__(self, *, cut: Crop, open_slides: int, journal: Path | None) -> None:
+    def __init__(self, *, crop: Crop, open_slides: int, journal: Path | None) -> None:
         self.seen: tuple[SeenSlide, ...] = ()
-        self.members: tuple[IndexedSlide | None, ...] = ()
-        self._cut = cut
+        self.indexed: tuple[IndexedSlide | None, ...] = ()
+        self._crop = crop
         self._open_slides = open_slides
         self._journal = journal
         self._of_class: tuple[npt.NDArray[np.int64], ...] = ()
@@ -67,7 +67,7 @@ class SlideReader:
     @property
     def prepared(self) -> bool:
         """Return whether the slides were looked at."""
-        return bool(self.members)
+        return bool(self.indexed)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -145,7 +145,7 @@ class SlideReader:
         self._take(tuple(seen), tuple(found))
         for label in needed:
             if not len(self._of_class[label]):
-                self.members = ()
+                self.indexed = ()
                 failed = "; ".join(f"{failure.slide}: {failure.reason}" for failure in self.failures)
                 raise TrainingError(
                     f"expected slides that give {_CLASSES[label]} patches, got none of {len(slides)}; "
@@ -153,7 +153,7 @@ class SlideReader:
                 )
         return True
 
-    def hold_to(self, before: Sequence[SeenSlide]) -> None:
+    def resume_with(self, before: Sequence[SeenSlide]) -> None:
         """Go on with the slides that a run began with, so that its draws stay what they were.
 
         A slide that cannot be read any more keeps its number in every draw, and others stand in for its patches, as if
@@ -169,26 +169,26 @@ class SlideReader:
             return
         self.close()
         self._unopened.clear()
-        read = iter(self.members)
-        seen, members = [], []
+        read = iter(self.indexed)
+        seen, indexed = [], []
         for was, now in zip(before, self.seen, strict=True):
-            member = next(read) if now.sha256 else None
-            # What was exchanged since is not held back: its fingerprint has to tell.
-            seen.append(was if not was.sha256 or member is None else now)
+            slide = next(read) if now.sha256 else None
+            # A slide that was exchanged since shows in the fingerprint.
+            seen.append(was if not was.sha256 or slide is None else now)
             if was.sha256:
-                members.append(member)
-        self._take(tuple(seen), tuple(members))
+                indexed.append(slide)
+        self._take(tuple(seen), tuple(indexed))
 
     def batch(self, labels: npt.NDArray[np.int64], key: Sequence[int]) -> PatchBatch:
-        """Return what is cut around a place for each label; every one has a generator of its own, from key and row.
+        """Return a crop for each label; every one has a generator of its own, seeded by key and row.
 
         Raises
         ------
         TrainingError
             If no slide of a class can be read any more.
         """
-        images = np.empty((len(labels), self._cut.side_px, self._cut.side_px, 3), dtype=np.uint8)
-        of_images = np.empty((len(labels), *self._cut.label_shape), dtype=np.int64)
+        images = np.empty((len(labels), self._crop.side_px, self._crop.side_px, 3), dtype=np.uint8)
+        of_images = np.empty((len(labels), *self._crop.label_shape), dtype=np.int64)
         for row, label in enumerate(labels.tolist()):
             images[row], of_images[row] = self._patch(label, [*key, row])
         return PatchBatch.labelled(images, of_images)
@@ -198,39 +198,39 @@ class SlideReader:
         for slide in self._open.values():
             slide.close()
         self._open.clear()
-        for member in self.members:
-            if member is not None:
-                member.truth.close()
+        for indexed in self.indexed:
+            if indexed is not None:
+                indexed.reference.close()
 
     def _patch(self, label: int, key: list[int]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Return what is cut around a place of a class, on the first slide in a random order that gives one."""
+        """Return a crop around a location of a class, on the first slide in a random order that gives one."""
         for index in np.random.default_rng(key).permutation(self._of_class[label]).tolist():
-            member = self.members[index]
-            if member is None or index in self._unopened:
+            indexed = self.indexed[index]
+            if indexed is None or index in self._unopened:
                 continue
             try:
-                slide = self._slide(index, member)
+                slide = self._slide(index, indexed)
             except (MetastasisError, OSError) as error:
                 # Remembered: a file that is gone would be looked for again at every turn.
                 self._unopened.add(index)
-                self._report(SlideFailure(member.slide.name, str(error)))
+                self._report(SlideFailure(indexed.slide.name, str(error)))
                 continue
             try:
                 # A generator for each slide: what is drawn on one does not depend on what failed on another.
                 generator = np.random.default_rng([*key, index])
-                place = member.places.draw(label, member.truth, generator)
-                if place is not None:
-                    return self._cut.take(slide, member, place, label, generator)
+                location = indexed.locations.draw(label, indexed.reference, generator)
+                if location is not None:
+                    return self._crop.take(slide, indexed, location, label, generator)
             except (MetastasisError, OSError) as error:
-                self._report(SlideFailure(member.slide.name, str(error)))
+                self._report(SlideFailure(indexed.slide.name, str(error)))
         names = ", ".join(sorted(failure.slide for failure in self.failures)) or "none"
         raise TrainingError(
             f"expected a slide that gives {_CLASSES[label]} patches, but none of {len(self._of_class[label])} can be "
             f"read any more (failed: {names}); check the disk, then start again: the run goes on where it stopped"
         )
 
-    def _slide(self, index: int, member: IndexedSlide) -> Slide:
-        """Return a member's slide, opened unless it is open; of too many, the one used longest ago is closed."""
+    def _slide(self, index: int, indexed: IndexedSlide) -> Slide:
+        """Return a slide, opened unless it is open; of too many, the one used longest ago is closed."""
         if self._process != os.getpid():
             # A forked process must not read through what its parent opened.
             self._open.clear()
@@ -241,15 +241,15 @@ class SlideReader:
                 oldest, evicted = self._open.popitem(last=False)
                 evicted.close()
                 # Its mask with it: a decoded picture may take more memory than the slide.
-                closed = self.members[oldest]
+                closed = self.indexed[oldest]
                 if closed is not None:
-                    closed.truth.close()
-            slide = open_indexed(member.slide)
+                    closed.reference.close()
+            slide = open_indexed(indexed.slide)
         self._open[index] = slide
         return slide
 
-    def _take(self, seen: tuple[SeenSlide, ...], members: tuple[IndexedSlide | None, ...]) -> None:
-        self.seen, self.members = seen, members
+    def _take(self, seen: tuple[SeenSlide, ...], indexed: tuple[IndexedSlide | None, ...]) -> None:
+        self.seen, self.indexed = seen, indexed
         gives = [one.gives for one in seen if one.sha256]
         self._of_class = tuple(
             np.array([i for i, classes in enumerate(gives) if label in classes], dtype=np.int64) for label in (0, 1)

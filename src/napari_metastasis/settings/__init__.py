@@ -15,9 +15,14 @@ from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
 from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
-from napari_metastasis.settings.spatial import GridSettings, SpatialAugmentSettings, SpatialTrainSettings
+from napari_metastasis.settings.spatial import (
+    EncoderSettings,
+    GridSettings,
+    SpatialAugmentSettings,
+    SpatialTrainSettings,
+)
 from napari_metastasis.settings.synthetic import CohortSampleSettings, PatchSampleSettings, SyntheticSettings
-from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, TrainSettings
+from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, PatchSettings, TrainSettings
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -26,6 +31,7 @@ __all__ = [
     "CohortSampleSettings",
     "CohortSettings",
     "DetectionSettings",
+    "EncoderSettings",
     "EvaluationSettings",
     "GridSettings",
     "MiningSettings",
@@ -33,6 +39,7 @@ __all__ = [
     "PassSettings",
     "PatchSampleSettings",
     "PatchScoringSettings",
+    "PatchSettings",
     "PyramidSettings",
     "RefineSettings",
     "SamplingSettings",

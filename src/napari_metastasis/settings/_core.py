@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from napari_metastasis.errors import SettingsError
 
-__all__ = ["Setting", "check", "setting", "setting_of"]
+__all__ = ["Setting", "check", "other_defaults", "setting", "setting_of"]
+
+_Group = TypeVar("_Group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,19 @@ class Setting:
 def setting(default: Any, help: str, **extra: Any) -> Any:
     """Return a dataclass field with its default and its metadata; ``extra`` are further fields of :class:`Setting`."""
     return field(default=default, metadata={"setting": Setting(help, **extra)})
+
+
+def other_defaults(**defaults: Any) -> Callable[[type[_Group]], type[_Group]]:
+    """Make a settings group of a subclass whose inherited settings have other defaults; all else of them is kept."""
+
+    def derive(group: type[_Group]) -> type[_Group]:
+        inherited = {candidate.name: candidate for candidate in fields(group)}  # type: ignore[arg-type]
+        for name, default in defaults.items():
+            setattr(group, name, field(default=default, metadata=inherited[name].metadata))
+            group.__annotations__[name] = inherited[name].type
+        return dataclass(frozen=True, slots=True, kw_only=True)(group)
+
+    return derive
 
 
 def setting_of(group: type, name: str) -> tuple[Any, Setting]:

@@ -30,7 +30,7 @@ class MiningSettings:
     )
     mined_share: float = setting(
         0.25,
-        "Share of mined patches in a batch. They take the place of other normal ones, so that tumour keeps its share.",
+        "Share of mined patches in a batch. They stand in for other normal ones, so that tumour keeps its share.",
         minimum=0.01,
         maximum=0.9,
     )
@@ -38,12 +38,12 @@ class MiningSettings:
         0.5, "Probability from which normal tissue is a false positive.", minimum=0.0, maximum=1.0
     )
     mined_per_slide: int = setting(
-        500, "Most places taken from one slide, the strongest first.", minimum=1, maximum=1_000_000
+        500, "Most locations taken from one slide, the strongest first.", minimum=1, maximum=1_000_000
     )
     mined_apart_um: float = setting(
         48.0,
-        "Least distance between two mined places of a slide: half a patch of 96 px, so that one mimic is not mined ten "
-        "times over.",
+        "Least distance between two mined locations of a slide: half a patch of 96 px, so that one mimic is not mined "
+        "ten times over.",
         unit="µm",
         minimum=0.0,
         maximum=10_000.0,

@@ -41,7 +41,7 @@ class CohortSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingSettings:
-    """Which patches are taken from slides: class first, then slide, then place (Zheng et al. 2022, 4.1)."""
+    """Which patches are taken from slides: class first, then slide, then location (Zheng et al. 2022, 4.1)."""
 
     tumour_share: float = setting(
         0.5, "Share of patches that are tumour, whatever their share of the tissue.", minimum=0.01, maximum=0.99

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import check, other_defaults, setting
+from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings
 from napari_metastasis.settings.train import AugmentSettings, TrainSettings
 
-__all__ = ["GridSettings", "SpatialAugmentSettings", "SpatialTrainSettings"]
+__all__ = ["EncoderSettings", "GridSettings", "SpatialAugmentSettings", "SpatialTrainSettings"]
+
+#: Encoders that are trained along with their refiner.
+_LEARNING = frozenset({"resnet34"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +50,44 @@ class GridSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSettings:
+    """Whose features a refiner reads."""
+
+    encoder: str = setting(
+        DEFAULT_MODEL,
+        "A finished model whose features are refined, and which stays as it is; or resnet34, which is trained along as "
+        "in the paper.",
+    )
+    initial: str = setting(
+        "", "Weights that resnet34 begins with: a file under torchvision's names, or resnet34-imagenet."
+    )
+    mpp: float = setting(
+        0.243,
+        "Resolution of an encoder that is trained along; by default that of the paper, a 40x lens.",
+        unit="µm/px",
+        minimum=0.01,
+        maximum=100.0,
+    )
+    dense_coefficient: int = setting(
+        ScanSettings().dense_coefficient,
+        "Dense coefficient of the scans that a finished model's refiner is for.",
+        minimum=1,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+    @property
+    def learns(self) -> bool:
+        """Return whether the encoder is trained along with its refiner."""
+        return self.encoder in _LEARNING
+
+
+@other_defaults(batch_size=16, learning_rate=0.01, weight_decay=0.0, label_smoothing=0.0)
 class SpatialTrainSettings(TrainSettings):
     """How a refiner is trained, with its encoder or behind it; by default as Zheng et al. 2022 (4.1) do."""
 
-    batch_size: int = setting(16, "Windows in one optimiser step, on each device.", minimum=2, maximum=8192)
-    learning_rate: float = setting(0.01, "Peak of the one-cycle schedule.", minimum=1e-6, maximum=1.0)
-    weight_decay: float = setting(0.0, "Weight decay.", minimum=0.0, maximum=1.0)
-    label_smoothing: float = setting(0.0, "Share of the label spread over both classes.", minimum=0.0, maximum=0.5)
     optimiser: str = setting(
         "rmsprop", "RMSProp with a momentum of 0.9, as in the paper, or AdamW.", choices=("rmsprop", "adamw")
     )
@@ -61,29 +96,28 @@ class SpatialTrainSettings(TrainSettings):
     )
     absent_share: float = setting(
         0.3,
-        "Share of windows of which a strip is taken away, as at the edge of tissue that was scanned.",
+        "Share of crops of which a strip is taken away, as at the edge of tissue that was scanned.",
         minimum=0.0,
         maximum=1.0,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@other_defaults(
+    stain=0.0,
+    hue=0.0,
+    background=0.0,
+    exposure=0.0,
+    gray_share=0.0,
+    blur_share=0.0,
+    noise_share=0.0,
+    jitter_brightness=64 / 255,
+    jitter_contrast=0.75,
+    jitter_saturation=0.25,
+    jitter_hue=0.04,
+)
 class SpatialAugmentSettings(AugmentSettings):
-    """How windows are varied: by default as Zheng et al. 2022 (4.1) vary patches."""
+    """How crops are varied: by default as Zheng et al. 2022 (4.1) vary patches."""
 
     affine_share: float = setting(
-        0.0, "Windows keep their grid: only the eight symmetries of the square turn them.", minimum=0.0, maximum=0.0
+        0.0, "Crops keep their grid: only the eight symmetries of the square turn them.", minimum=0.0, maximum=0.0
     )
-    stain: float = setting(0.0, "Largest relative change of the amount of each stain.", minimum=0.0, maximum=2.0)
-    hue: float = setting(
-        0.0, "Largest change of each entry of the colour mixing in optical density.", minimum=0.0, maximum=1.0
-    )
-    background: float = setting(0.0, "Largest shift in absorbance of each channel.", minimum=0.0, maximum=1.0)
-    exposure: float = setting(0.0, "Largest shift in absorbance of all three.", minimum=0.0, maximum=1.0)
-    gray_share: float = setting(0.0, "Share of windows drawn towards gray.", minimum=0.0, maximum=1.0)
-    blur_share: float = setting(0.0, "Share of windows out of focus.", minimum=0.0, maximum=1.0)
-    noise_share: float = setting(0.0, "Share of windows with sensor noise.", minimum=0.0, maximum=1.0)
-    jitter_brightness: float = setting(64 / 255, "Largest relative change of brightness.", minimum=0.0, maximum=1.0)
-    jitter_contrast: float = setting(0.75, "Largest relative change of contrast.", minimum=0.0, maximum=1.0)
-    jitter_saturation: float = setting(0.25, "Largest relative change of saturation.", minimum=0.0, maximum=1.0)
-    jitter_hue: float = setting(0.04, "Largest turn of the hue, of a whole circle.", minimum=0.0, maximum=0.5)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from napari_metastasis.settings._core import check, setting
 
-__all__ = ["AugmentSettings", "NetworkSettings", "TrainSettings"]
+__all__ = ["AugmentSettings", "NetworkSettings", "PatchSettings", "TrainSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,37 @@ class NetworkSettings:
     )
     mpp: float = setting(
         0.972, "Resolution of the patches: PatchCamelyon's, a 10x lens.", unit="µm/px", minimum=0.01, maximum=100.0
+    )
+    initial: str = setting(
+        "",
+        "Weights that training begins with: a model, the last.ckpt of another run, a file of VGG16 weights, or "
+        "vgg16-imagenet; random ones by default.",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchSettings:
+    """Labelled patches that a model is trained and measured on, alone or beside slides."""
+
+    patches: list[Path] | None = setting(
+        None,
+        "Labelled patches: a folder or zip with class folders 0 and 1, or PCam's HDF5. Give it again for more.",
+    )
+    soft_labels: Path | None = setting(
+        None,
+        "CSV of the columns patch and probability: targets of these patches instead of their class, from readers who "
+        "disagree, or distilled from a larger network.",
+    )
+    patches_share: float = setting(
+        0.5, "Share of labelled patches in a batch where there are slides as well.", minimum=0.01, maximum=0.99
+    )
+    validation: Path | None = setting(
+        None,
+        "Patches from other slides, on which every epoch is measured; the cohort's validation slides by default.",
     )
 
     def __post_init__(self) -> None:

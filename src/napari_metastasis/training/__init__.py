@@ -1,1 +1,1 @@
-"""Augmentation and the training loop."""
+"""What is learnt, task by task, and the one loop that trains it."""

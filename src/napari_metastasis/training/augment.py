@@ -13,8 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from napari_metastasis.settings import AugmentSettings
+from napari_metastasis.training.equivariance import ORIENTATIONS, turn_each
 
-__all__ = ["Augmenter", "jitter_stains"]
+__all__ = ["Augmenter", "absent_strips", "jitter_stains", "turn_alike"]
+
+#: Orientation for each number that may be drawn: runs of earlier versions mirrored patches after they turned them.
+_DRAWN = (0, 1, 2, 3, 4, 7, 6, 5)
 
 # Optical densities of haematoxylin, eosin and the residual (Ruifrok & Johnston 2001), one stain a row, unit length.
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
@@ -101,13 +105,7 @@ class Augmenter(nn.Module):
     @staticmethod
     def _turn(image: Tensor) -> Tensor:
         """Turn every patch by one of the eight symmetries of the square."""
-        turn = torch.randint(0, 8, (len(image),))
-        turned = torch.empty_like(image)
-        for k in range(8):
-            of_kind = (turn == k).nonzero()[:, 0].to(image.device)
-            patches = image[of_kind].rot90(k % 4, dims=(2, 3))
-            turned[of_kind] = patches.flip(3) if k >= 4 else patches
-        return turned
+        return turn_each(image, torch.tensor(_DRAWN)[torch.randint(0, ORIENTATIONS, (len(image),))])
 
     def _colour(self, image: Tensor) -> Tensor:
         settings, count = self.settings, len(image)
@@ -130,3 +128,23 @@ class Augmenter(nn.Module):
         strength = (torch.rand(count, 1, 1, 1) < settings.noise_share) * torch.rand(count, 1, 1, 1) * settings.noise
         noise = torch.randn(image.shape) * strength
         return (image + noise.to(image.device)).clamp(0, 1)
+
+
+def turn_alike(image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Turn every crop, and its labels, by one of the eight symmetries of the square."""
+    turns = torch.randint(0, ORIENTATIONS, (len(image),), generator=generator)
+    return turn_each(image, turns), turn_each(labels, turns)
+
+
+def absent_strips(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Return which cells are taken away, N x K x K bool: in some crops a strip along one side."""
+    count, side, _ = labels.shape
+    taken = torch.rand(count, generator=generator) < share
+    width = torch.randint(1, side, (count,), generator=generator) if side > 1 else torch.zeros(count)
+    turn = torch.randint(0, 4, (count,), generator=generator).tolist()
+    absent = torch.zeros(count, side, side, dtype=torch.bool)
+    for row in taken.nonzero()[:, 0].tolist():
+        strip = torch.zeros(side, side, dtype=torch.bool)
+        strip[: int(width[row])] = True
+        absent[row] = strip.rot90(turn[row], dims=(0, 1))
+    return absent

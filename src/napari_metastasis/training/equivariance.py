@@ -23,7 +23,7 @@ from torch.nn.utils import parametrize
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models import ScanNet
 
-__all__ = ["ORIENTATIONS", "orientations_are_tied", "tie_orientations", "turned", "untie_orientations"]
+__all__ = ["ORIENTATIONS", "orientations_are_tied", "tie_orientations", "turn_each", "turned", "untie_orientations"]
 
 #: Symmetries of the square: four rotations by right angles, and those of the mirror image.
 ORIENTATIONS = 8
@@ -34,6 +34,15 @@ def turned(image: Tensor, orientation: int) -> Tensor:
     """Return images or kernels, … x k x k, in one of the eight orientations (0 is their own)."""
     mirrored, rotations = divmod(orientation, _ROTATIONS)
     return (image.flip(-1) if mirrored else image).rot90(rotations, dims=(-2, -1))
+
+
+def turn_each(images: Tensor, orientations: Tensor) -> Tensor:
+    """Return images, N x … x k x k, each in its own of the eight orientations, N."""
+    result = torch.empty_like(images)
+    for orientation in range(ORIENTATIONS):
+        chosen = (orientations == orientation).nonzero()[:, 0].to(images.device)
+        result[chosen] = turned(images[chosen], orientation)
+    return result
 
 
 @cache

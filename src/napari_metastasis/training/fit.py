@@ -1,31 +1,32 @@
-"""Fit a network to batches of patches in a run folder; what was stopped goes on from its last epoch."""
+"""Fit a network to batches in a run folder; what was stopped goes on from its last epoch."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import storage_errors
+from napari_metastasis.training.callbacks import KeepBest
 from napari_metastasis.training.lightning_setup import (
     LAST,
     BatchNumbers,
-    KeepBest,
     batch_loader,
     make_trainer,
     plain_errors,
     quiet_lightning,
     was_stopped_early,
 )
-from napari_metastasis.training.tasks.detect import PatchTraining
+from napari_metastasis.training.tasks.base import TaskModule
 
 __all__ = ["fit"]
 
 
 def fit(
-    module: PatchTraining,
+    module: TaskModule[Any],
     training: BatchSource,
     validation: BatchSource,
     output: Path,
@@ -40,7 +41,7 @@ def fit(
     module
         What to train, seeded.
     training, validation
-        Batches of patches; the second is measured after every epoch.
+        Batches; the second is measured after every epoch.
     output
         Run folder, of ``last.ckpt`` and ``log``. A checkpoint found there goes on.
     settings
@@ -51,7 +52,7 @@ def fit(
     Returns
     -------
     dict
-        ``validation_auc`` and ``validation_accuracy`` of the weights that are kept.
+        What was measured of the weights that are kept, ``validation_auc`` and others.
 
     Raises
     ------
@@ -61,13 +62,14 @@ def fit(
         If the folder cannot be written.
     """
     last = output / LAST
+    figures = [f"validation_{name}" for name in module.task.metrics]
     # The logger writes as well, and knows nothing of remedies.
     with quiet_lightning(), plain_errors(), storage_errors(output):
         # To the processor: it may have been stored on a GPU that is not there, and all ranks would take the first.
         found = torch.load(last, weights_only=True, map_location="cpu") if last.exists() else None
         # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
         begun = 0 if found is None else found["epoch"] + 1
-        trainer = make_trainer(output, settings, progress=progress)
+        trainer = make_trainer(output, settings, figures[0], progress=progress)
         validating = batch_loader(validation, settings, range(validation.batches_per_epoch))
         best = next((callback for callback in trainer.callbacks if isinstance(callback, KeepBest)), None)
         if found is not None and best is not None and was_stopped_early(found):
@@ -85,12 +87,9 @@ def fit(
             )
         if best is not None:
             module.average.load_state_dict(best.weights)
-        if best is not None or "validation_auc" not in trainer.callback_metrics:
+        if best is not None or figures[0] not in trainer.callback_metrics:
             # The weights kept are not those of the last epoch, or the run found there had ended before they were
             # stored: they are measured once more, which is no epoch of the curves.
             trainer.loggers = []
             trainer.validate(module, validating, verbose=False)
-    return {
-        "validation_auc": round(float(trainer.callback_metrics["validation_auc"]), 4),
-        "validation_accuracy": round(float(trainer.callback_metrics["validation_accuracy"]), 4),
-    }
+    return {name: round(float(trainer.callback_metrics[name]), 4) for name in figures}

@@ -18,7 +18,7 @@ from napari_metastasis.training.lightning_setup import SETTINGS
 
 __all__ = ["load_initial_weights"]
 
-#: Where a checkpoint of :class:`~napari_metastasis.training.tasks.detect.PatchClassifier` has its averaged network.
+#: Where a checkpoint of :class:`~napari_metastasis.training.tasks.detect.DetectorModule` has its averaged network.
 _AVERAGED = "average.module."
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from napari_metastasis.storage import atomic_text, atomic_write
 
 __all__ = ["Curve", "read_curves", "write_curves"]
 
-#: Figures of one epoch, in the order of the table's columns.
-_COLUMNS = ("train_loss", "validation_loss", "validation_auc", "validation_accuracy", "wait_share")
-
 #: Epoch to the figures that it reached, by name.
 Curve = dict[int, dict[str, float]]
 
 
-def read_curves(run: Path) -> Curve:
+def read_curves(run: Path, columns: Sequence[str]) -> Curve:
     """Return what each epoch of a run reached; of an epoch that was begun again after a kill, the last time counts."""
     curves: Curve = {}
     # Numbers, not text: version_10 comes after version_9.
@@ -24,37 +22,37 @@ def read_curves(run: Path) -> Curve:
     for log in logs:
         with log.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
-                figures = {name: float(row[name]) for name in _COLUMNS if row.get(name)}
+                figures = {name: float(row[name]) for name in columns if row.get(name)}
                 if figures and row.get("epoch"):
                     curves.setdefault(int(row["epoch"]), {}).update(figures)
     return dict(sorted(curves.items()))
 
 
-def write_curves(run: Path) -> None:
-    """Write ``curves.csv`` and ``curves.png`` into a run folder.
+def write_curves(run: Path, metrics: Sequence[str]) -> None:
+    """Write ``curves.csv`` and ``curves.png`` into a run folder, with the losses and the metrics of a task.
 
     Raises
     ------
     StorageError
         If a file cannot be written.
     """
-    curves = read_curves(run)
+    losses, measured = ("train_loss", "validation_loss"), [f"validation_{name}" for name in metrics]
+    columns = (*losses, *measured, "wait_share")
+    curves = read_curves(run, columns)
     with atomic_text(run / "curves.csv") as stream:
         table = csv.writer(stream, lineterminator="\n")
-        table.writerow(("epoch", *_COLUMNS))
+        table.writerow(("epoch", *columns))
         for epoch, figures in curves.items():
-            table.writerow((epoch, *(figures.get(name, "") for name in _COLUMNS)))
-    _draw(curves, run / "curves.png")
+            table.writerow((epoch, *(figures.get(name, "") for name in columns)))
+    _draw(curves, (losses, measured), run / "curves.png")
 
 
-def _draw(curves: Curve, path: Path) -> None:
+def _draw(curves: Curve, sides: Sequence[Sequence[str]], path: Path) -> None:
     # The class, not pyplot: no global state, no display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
-    for axes, names, title in zip(
-        figure.subplots(1, 2), (_COLUMNS[:2], _COLUMNS[2:4]), ("loss", "validation"), strict=True
-    ):
+    for axes, names, title in zip(figure.subplots(1, 2), sides, ("loss", "validation"), strict=True):
         for name in names:
             points = [(epoch + 1, figures[name]) for epoch, figures in curves.items() if name in figures]
             axes.plot(*zip(*points, strict=True) if points else ([], []), marker=".", label=name.replace("_", " "))

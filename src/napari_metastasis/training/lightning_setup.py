@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 import signal
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,17 +20,17 @@ from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from napari_metastasis.errors import DeviceError, MetastasisError, TrainingError
+from napari_metastasis.errors import DeviceError, MetastasisError
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.scanning import computes_bfloat16, resolve_devices
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import atomic_write
+from napari_metastasis.training.callbacks import KeepBest, StopOnNaN, WaitShare
 
 __all__ = [
     "LAST",
     "SETTINGS",
     "BatchNumbers",
-    "KeepBest",
     "batch_loader",
     "check_devices",
     "make_trainer",
@@ -46,13 +44,13 @@ LAST, SETTINGS = "last.ckpt", "settings.json"
 
 
 class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """A stream as torch's loaders want it: number to N x 3 x H x W uint8, labels N, and targets, N float32."""
+    """Batches as torch's loaders want them: number to N x 3 x H x W uint8, labels N, and targets, N float32."""
 
-    def __init__(self, stream: BatchSource) -> None:
-        self.stream = stream
+    def __init__(self, source: BatchSource) -> None:
+        self.source = source
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        batch = self.stream.batch(number)
+        batch = self.source.batch(number)
         images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).contiguous()
         return images, torch.from_numpy(batch.labels), torch.from_numpy(batch.targets)
 
@@ -100,92 +98,6 @@ class _AtomicCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-class _StopOnNaN(lightning.Callback):
-    """Stop before broken weights replace the last good checkpoint of the run in ``output``."""
-
-    def __init__(self, output: Path) -> None:
-        self.last = output / LAST
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
-    ) -> None:
-        del pl_module, args
-        if not math.isfinite(float(outputs["loss"])):
-            raise self._error(f"a finite loss, got {float(outputs['loss'])} at step {trainer.global_step}")
-
-    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # The loss is that of the weights before the step: what an epoch's last step broke shows in no loss of it.
-        # Lightning validates an epoch before it stores it.
-        average = pl_module.get_submodule("average").state_dict()
-        broken = [name for name, tensor in average.items() if not bool(torch.isfinite(tensor).all())]
-        if broken:
-            raise self._error(f"finite weights, got others in {broken[0]} after step {trainer.global_step}")
-
-    def _error(self, what: str) -> TrainingError:
-        beginning = f", --initial {self.last}" if self.last.exists() else ""
-        return TrainingError(f"expected {what}; train in a new --output{beginning} and with a lower --learning-rate")
-
-
-class KeepBest(lightning.Callback):
-    """Remember the averaged weights of the best epoch, within the checkpoint of the last: neither is without the other.
-
-    Attributes
-    ----------
-    best_auc
-        Its area under the curve.
-    weights
-        The average's state, on the processor; empty before the first epoch.
-    """
-
-    def __init__(self) -> None:
-        self.best_auc = -math.inf
-        self.weights: dict[str, Tensor] = {}
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Compare the epoch with the best one."""
-        reached = float(trainer.callback_metrics["validation_auc"])
-        if reached > self.best_auc:
-            self.best_auc = reached
-            average = pl_module.get_submodule("average")
-            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in average.state_dict().items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of this."""
-        return {"best_auc": self.best_auc, "weights": self.weights}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what a checkpoint kept."""
-        self.best_auc, self.weights = state_dict["best_auc"], state_dict["weights"]
-
-
-class _WaitShare(lightning.Callback):
-    """Log the share of an epoch that the device spent waiting for patches, once the first batch has come."""
-
-    def __init__(self) -> None:
-        self.waited = 0.0
-        self.begun = self.ended = 0.0
-
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
-    ) -> None:
-        del trainer, pl_module
-        now, number = time.perf_counter(), args[-1]
-        if number == 0:
-            # The workers are starting: no step is warm yet.
-            self.waited, self.begun = 0.0, now
-        else:
-            self.waited += now - self.ended
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
-        del trainer, pl_module, args
-        self.ended = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        del trainer
-        seconds = self.ended - self.begun
-        pl_module.log("wait_share", self.waited / seconds if seconds > 0 else 0.0, sync_dist=True)
-
-
 def check_devices(settings: TrainSettings) -> None:
     """Refuse more devices than there are, before anything is written.
 
@@ -205,8 +117,8 @@ def check_devices(settings: TrainSettings) -> None:
         )
 
 
-def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> lightning.Trainer:
-    """Return a trainer that stores every epoch in ``output`` and, with patience, stops when the model gains no more."""
+def make_trainer(output: Path, settings: TrainSettings, figure: str, *, progress: bool) -> lightning.Trainer:
+    """Return a trainer that stores every epoch in ``output``; with patience, it stops when ``figure`` rises no more."""
     accelerator, devices = _accelerator(settings)
     # Saved when the epoch is over, not at its validation: else the counters of a resumed run lag one epoch.
     callbacks: list[lightning.Callback] = [
@@ -217,13 +129,13 @@ def make_trainer(output: Path, settings: TrainSettings, *, progress: bool) -> li
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         ),
-        _StopOnNaN(output),
-        _WaitShare(),
+        StopOnNaN(output / LAST),
+        WaitShare(),
     ]
     if settings.patience:
         callbacks += [
-            EarlyStopping("validation_auc", mode="max", patience=settings.patience, check_on_train_epoch_end=True),
-            KeepBest(),
+            EarlyStopping(figure, mode="max", patience=settings.patience, check_on_train_epoch_end=True),
+            KeepBest(figure),
         ]
     if progress:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
@@ -253,11 +165,11 @@ def was_stopped_early(checkpoint: dict[str, Any]) -> bool:
 
 
 def batch_loader(
-    stream: BatchSource, settings: TrainSettings, numbers: BatchNumbers | range
+    source: BatchSource, settings: TrainSettings, numbers: BatchNumbers | range
 ) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
     """Return a loader of the batches of these numbers, whose workers make them ahead of the device."""
     return DataLoader(
-        _Batches(stream),
+        _Batches(source),
         batch_size=None,
         sampler=numbers,
         num_workers=settings.workers,

@@ -1,4 +1,4 @@
-"""What neighbouring patches owe each other: the spatial constraint of Zheng et al. (2022, 3.3)."""
+"""Losses of patches side by side: cross-entropy, and the spatial constraint (Zheng et al. 2022, 3.3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["spatial_loss"]
+__all__ = ["known_cross_entropy", "spatial_loss"]
+
+
+def known_cross_entropy(log_odds: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of log-odds with labels, of those that are known: 0 and above."""
+    known = labels >= 0
+    losses = functional.binary_cross_entropy_with_logits(
+        log_odds, labels.clamp_min(0).to(log_odds.dtype), reduction="none"
+    )
+    return (losses * known).sum() / known.sum().clamp_min(1)
 
 
 def spatial_loss(probability: Tensor, label: Tensor) -> Tensor:
@@ -20,25 +29,25 @@ def spatial_loss(probability: Tensor, label: Tensor) -> Tensor:
     probability
         N x k x k, φ of each patch.
     label
-        N x k x k: 1 tumour, 0 normal, anything below 0 not known. A patch that is not known is nobody's neighbour.
+        N x k x k: 1 tumour, 0 normal, anything below 0 not known. A patch that is not known counts as no neighbour.
 
     Returns
     -------
     Scalar; 0 where no known patch has a known neighbour.
     """
     known = label >= 0
-    truth = label.clamp_min(0).to(probability.dtype)
+    tumour = label.clamp_min(0).to(probability.dtype)
     total, neighbours = torch.zeros_like(probability), torch.zeros_like(probability)
     rows, columns = probability.shape[-2:]
-    padded = [functional.pad(each, (1, 1, 1, 1)) for each in (probability, truth, known.to(probability.dtype))]
+    padded = [functional.pad(each, (1, 1, 1, 1)) for each in (probability, tumour, known.to(probability.dtype))]
     for dy in range(3):
         for dx in range(3):
             if dy == dx == 1:
                 continue
-            beside, beside_truth, beside_known = (each[..., dy : dy + rows, dx : dx + columns] for each in padded)
+            beside, beside_tumour, beside_known = (each[..., dy : dy + rows, dx : dx + columns] for each in padded)
             alike = (probability - beside) ** 2
             apart = (1 - beside) * (1 - probability) + beside * probability
-            differ = (truth - beside_truth).abs()
+            differ = (tumour - beside_tumour).abs()
             total = total + beside_known * ((1 - differ) * alike + differ * apart)
             neighbours = neighbours + beside_known
     counted = known & (neighbours > 0)

@@ -1,206 +1,198 @@
-"""Patch classifiers as Lightning trains them."""
+"""Train a detector: labelled patches in, a patch classifier out (Lin et al. 2019)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
-from napari_metastasis.errors import ModelError
-from napari_metastasis.models import InitialWeights, ModelSpec, ScanNet, begin_with, build_scannet
-from napari_metastasis.settings import AugmentSettings, TrainSettings
-from napari_metastasis.training.augment import Augmenter
+from napari_metastasis.errors import ModelError, TrainingError, WeightsError
+from napari_metastasis.models import (
+    InitialWeights,
+    ModelSpec,
+    ScanNet,
+    begin_with,
+    build_scannet,
+    check_name,
+    find_architecture,
+    load_initial,
+    read_model,
+    save_model,
+)
+from napari_metastasis.settings import MiningSettings, TrainSettings
 from napari_metastasis.training.equivariance import orientations_are_tied, tie_orientations, untie_orientations
+from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, TrainingTask
 
-__all__ = ["PatchClassifier", "PatchTraining", "one_cycle"]
-
-#: Of the run, until the rate's peak. Not 0.2: torch divides by zero where that comes to one step.
-_WARM_UP_SHARE = 0.201
+__all__ = ["DetectorModule", "DetectorTask", "patch_spec"]
 
 
-def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Return an exponential average that forgets faster at first: a short stage would else keep what it began with."""
-
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
-        if not averaged[0].is_floating_point():
-            # Counters, and the places that tied filters are copied from: there is no mean of these.
-            for old, new in zip(averaged, current, strict=True):
-                old.copy_(new)
-            return
-        now = min(decay, (1 + int(steps)) / (10 + int(steps)))
-        get_ema_multi_avg_fn(now)(averaged, current, steps)  # type: ignore[no-untyped-call]
-
-    return update
-
-
-def one_cycle(optimiser: torch.optim.Optimizer, peak: float, total_steps: int) -> dict[str, Any]:
-    """Return an optimiser with a one-cycle schedule, as Lightning takes them."""
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=peak, total_steps=total_steps, pct_start=_WARM_UP_SHARE
-    )
-    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class PatchTraining(lightning.LightningModule):
-    """Train any network that tells tumour from normal patches.
-
-    The exponential average of the weights is what is validated and kept: it is steadier than the last step's.
-
-    Parameters
-    ----------
-    network
-        Patches N x 3 x H x W, normalised, to logits N x 2 or N x 2 x 1 x 1.
-    settings
-        How.
-    augment
-        How patches are varied.
-    total_steps
-        Optimiser steps of the whole run, which the one-cycle schedule spans.
-    mean, std
-        What normalises patches in 0..1, of each channel.
-    tumour_class
-        The logit of tumour.
-    turn
-        Vary patches by quarter turns and reflections as well.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        settings: TrainSettings,
-        augment: AugmentSettings,
-        *,
-        total_steps: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        tumour_class: int = 1,
-        turn: bool = True,
-    ) -> None:
-        super().__init__()
-        self.settings = settings
-        self.total_steps = total_steps
-        self.tumour_class = tumour_class
-        self.network = network
-        self.average = AveragedModel(self.network, multi_avg_fn=_ema(settings.ema_decay), use_buffers=True)
-        # Never trained itself: several devices would wait for its gradients.
-        self.average.requires_grad_(requires_grad=False)
-        self.augment = Augmenter(augment, settings.seed, turn=turn)
-        self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-        self.auroc = BinaryAUROC()
-        self.accuracy = BinaryAccuracy()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-
-    def _normalise(self, image: Tensor) -> Tensor:
-        return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> Tensor:
-        """Return the loss of one batch: patches N x 3 x H x W uint8, labels N, and targets N."""
-        del batch_index
-        image, _, targets = batch
-        # Of all devices: two of them must not vary their patches alike.
-        draw = self.global_step * self.trainer.world_size + self.trainer.global_rank
-        # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
-        torch.manual_seed(self.settings.seed * 1_000_003 + draw)
-        varied = self.augment(image.float() / 255, draw)
-        of_class = [1 - targets, targets] if self.tumour_class == 1 else [targets, 1 - targets]
-        loss: Tensor = self.loss(self.network(self._normalise(varied)).flatten(1), torch.stack(of_class, dim=1))
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=True)
-        return loss
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        """Move the averaged weights one step along."""
-        del args
-        self.average.update_parameters(self.network)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> None:
-        """Score one batch with the averaged weights."""
-        del batch_index
-        image, label, _ = batch
-        logits = self.average(self._normalise(image.float() / 255)).flatten(1).float()
-        probability = logits.softmax(dim=1)[:, self.tumour_class]
-        self.auroc.update(probability, label)
-        self.accuracy.update(probability, label)
-        # Labels say whether there is tumour, not which logit is its own.
-        of_class = label if self.tumour_class == 1 else 1 - label
-        loss = nn.functional.cross_entropy(logits, of_class)
-        self.log("validation_loss", loss, batch_size=len(label), sync_dist=True)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the epoch's area under the curve and accuracy."""
-        self.log("validation_auc", self.auroc.compute(), sync_dist=True)
-        self.log("validation_accuracy", self.accuracy.compute(), sync_dist=True)
-        self.auroc.reset()
-        self.accuracy.reset()
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW with a one-cycle schedule; biases and normalisation are not decayed."""
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": self.settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=self.settings.learning_rate,
-        )
-        return one_cycle(optimiser, self.settings.learning_rate, self.total_steps)
-
-
-class PatchClassifier(PatchTraining):
-    """Train a network of the ScanNet family on labelled patches.
-
-    Parameters
-    ----------
-    spec
-        What to train.
-    settings
-        How.
-    augment
-        How patches are varied.
-    total_steps
-        Optimiser steps of the whole run, which the one-cycle schedule spans.
-    initial
-        Weights that training begins with.
+def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
+    """Return the contract of a network that is trained on patches at ``mpp``, normalised as its initial weights were.
 
     Raises
     ------
     ModelError
-        If the initial weights are of another architecture, or not tied in orientation while these are to be.
+        If no network has this architecture, or the model's name cannot name its files.
+    """
+    check_name(name)
+    network = find_architecture(architecture)
+    spec = ModelSpec(
+        name=name, architecture=architecture, mpp=mpp, patch_px=network.patch_px, stride_px=network.stride_px
+    )
+    if initial is None or initial.mean is None or initial.std is None:
+        return spec
+    return replace(spec, mean=initial.mean, std=initial.std)
+
+
+@dataclass(frozen=True)
+class DetectorTask(TrainingTask[ScanNet]):
+    """Train a detector: general training first, then rounds of hard-negative mining (Lin et al. 2019, II-C).
+
+    Attributes
+    ----------
+    spec
+        What to train.
+    initial
+        Weights that training begins with; ``None`` for random ones.
     """
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        settings: TrainSettings,
-        augment: AugmentSettings,
-        *,
-        total_steps: int,
-        initial: InitialWeights | None = None,
-    ) -> None:
+    spec: ModelSpec
+    initial: InitialWeights | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return the contract, and what training begins with."""
+        return {**super().identity(), "initial_sha256": self._began["initial_sha256"]}
+
+    def module(self, fitting: Fitting) -> DetectorModule:
+        """Return what Lightning trains.
+
+        Raises
+        ------
+        ModelError
+            If the initial weights are of another architecture, or not tied in orientation while these are to be.
+        """
+        return DetectorModule(self, fitting)
+
+    def store(self, network: ScanNet, weights: Path, card: dict[str, Any]) -> None:
+        """Store the detector."""
+        save_model(weights, network, self.spec, {**card, **self._began})
+
+    def stages(self, settings: TrainSettings, mining: MiningSettings) -> tuple[Stage, ...]:
+        """Return general training and, after each round of mining, a shorter and gentler one: its model is good."""
+        later = replace(
+            settings,
+            epochs=mining.mining_epochs or settings.epochs,
+            learning_rate=settings.learning_rate * mining.mining_rate,
+        )
+        rounds = range(1, mining.mining_rounds + 1)
+        further = (Stage(f"stage-{k}", replace(later, seed=settings.seed + k), mining_round=k) for k in rounds)
+        return (Stage("stage-0", settings), *further)
+
+    def continued(self, weights: Path) -> DetectorTask:
+        """Return the task that begins with the detector of the stage before."""
+        return replace(self, initial=load_initial(weights))
+
+    def check_folder(self, output: Path, rounds: int) -> None:
+        """Refuse fewer rounds than a finished run has behind it.
+
+        Raises
+        ------
+        TrainingError
+            No earlier model takes the place of a finished one.
+        """
+        final = self._final(output)
+        done = len(_card_of(final).get("mined", ()))
+        if done > rounds:
+            raise TrainingError(
+                f"expected mining rounds of at least {done}, which {final} has behind it, got {rounds}; the model "
+                f"after round {rounds} is {output / f'stage-{rounds}' / final.name}"
+            )
+
+    def finish(self, weights: Path, output: Path, mined: Sequence[int]) -> Path:
+        """Store the last stage's detector as that of the run; what a card said of data and licence may be corrected."""
+        final, model = self._final(output), read_model(weights)
+        said = {key: text for key, text in _card_of(final).items() if key in ("data", "licence")}
+        save_model(final, model.network, model.spec, {**model.card, **said, "mined": list(mined)})
+        return final
+
+    def _final(self, output: Path) -> Path:
+        return output / f"{self.name}.safetensors"
+
+    @property
+    def _began(self) -> dict[str, str | None]:
+        """Return what the card says of the initial weights."""
+        initial = self.initial
+        return {
+            "initial": None if initial is None else initial.name,
+            "initial_sha256": None if initial is None else initial.sha256,
+        }
+
+
+def _card_of(weights: Path) -> dict[str, Any]:
+    try:
+        return dict(read_model(weights).card)
+    except WeightsError:
+        # Not there, or not whole: a kill may have come between its weights and its card. The stages hold all of it.
+        return {}
+
+
+class DetectorModule(TaskModule[ScanNet]):
+    """Train a network of the ScanNet family on labelled patches."""
+
+    task: DetectorTask
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, task: DetectorTask, fitting: Fitting) -> None:
+        super().__init__(task, fitting)
+        self.cross_entropy = nn.CrossEntropyLoss(label_smoothing=self.settings.label_smoothing)
+        self.register_buffer("mean", torch.tensor(task.spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(task.spec.std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def turns(self) -> bool:
+        """Return whether patches are turned: of no use to a network that knows all orientations."""
+        return not self.settings.tie_orientations
+
+    def configure_network(self) -> ScanNet:
+        """Return the network, with its orientations tied where the settings ask for it."""
+        spec, initial, tied = self.task.spec, self.task.initial, self.settings.tie_orientations
         network = build_scannet(spec.architecture)
         if initial is not None:
-            _begin_with(network, spec, initial, tied=settings.tie_orientations)
-        if settings.tie_orientations:
+            _begin_with(network, spec, initial, tied=tied)
+        if tied:
             tie_orientations(network)
-        super().__init__(
-            network,
-            settings,
-            augment,
-            total_steps=total_steps,
-            mean=spec.mean,
-            std=spec.std,
-            tumour_class=spec.tumour_class,
-            turn=not settings.tie_orientations,
-        )
+        return network
+
+    def loss(self, batch: Batch, draw: int) -> Tensor:
+        """Return the cross-entropy of patches, N x 3 x H x W uint8, with their targets, N."""
+        image, _, targets = batch
+        # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
+        torch.manual_seed(self.settings.seed * 1_000_003 + draw)
+        logits = self.network(self._normalise(self.augment(image.float() / 255, draw))).flatten(1)
+        of_classes = [1 - targets, targets] if self.task.spec.tumour_class == 1 else [targets, 1 - targets]
+        loss: Tensor = self.cross_entropy(logits, torch.stack(of_classes, dim=1))
+        return loss
+
+    def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the probabilities of tumour, the labels, and the cross-entropy with these."""
+        image, label, _ = batch
+        tumour = self.task.spec.tumour_class
+        logits = self.average(self._normalise(image.float() / 255)).flatten(1).float()
+        # Labels say whether there is tumour, not which logit is its own.
+        of_class = label if tumour == 1 else 1 - label
+        return logits.softmax(dim=1)[:, tumour], label, nn.functional.cross_entropy(logits, of_class)
 
     def finished_network(self) -> ScanNet:
-        """Return an ordinary network with the averaged weights: what is kept."""
-        network = self.average.module
-        assert isinstance(network, ScanNet)
-        return untie_orientations(network)
+        """Return an ordinary network with the averaged weights."""
+        return untie_orientations(self.averaged_network())
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
 def _begin_with(network: ScanNet, spec: ModelSpec, initial: InitialWeights, *, tied: bool) -> None:

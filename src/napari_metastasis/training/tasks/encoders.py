@@ -1,4 +1,4 @@
-"""From windows of a slide to grids of encoded patches: with an encoder that stays as it is, or one that learns too."""
+"""From crops of a slide to grids of encoded patches: with an encoder that stays as it is, or one that learns too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["FixedEncoder", "LearningEncoder", "grids_of"]
 
 
 class FixedEncoder(nn.Module):
-    """A finished model, which encodes windows as a scan does.
+    """A finished model, which encodes crops as a scan does.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class FixedEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log-odds, N x K x K, and features, N x K x K x C, of windows, N x 3 x H x W in 0..255."""
+        """Return log-odds, N x K x K, and features, N x K x K x C, of crops, N x 3 x H x W in 0..255."""
         encoded = self.encoder.features(self.encoder.network.encode(image)).permute(0, 2, 3, 1)
         return encoded[..., 0], encoded[..., 1:]
 
@@ -70,7 +70,7 @@ class LearningEncoder(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log-odds, N x K x K, and features, N x K x K x C, of windows, N x 3 x H x W in 0..255."""
+        """Return log-odds, N x K x K, and features, N x K x K x C, of crops, N x 3 x H x W in 0..255."""
         normalised = (image - self.mean) / self.std
         if isinstance(self.network, ResNet):
             patches = cut_patches(normalised, patch_px=self.spec.patch_px, stride_px=self.spec.stride_px)
@@ -82,7 +82,7 @@ class LearningEncoder(nn.Module):
 
 
 def grids_of(cells: Tensor, spec: RefinerSpec) -> Tensor:
-    """Return the grids of windows, one for each phase of the lattice: N·step² x k x k x …, of N x K x K x ….
+    """Return the grids of crops, one for each phase of the lattice: N·step² x k x k x …, of N x K x K x ….
 
     Parameters
     ----------

@@ -1,25 +1,97 @@
-"""Refiners as Lightning trains them: behind a finished encoder, or end to end with one (Zheng et al. 2022)."""
+"""Train a refiner, behind a finished encoder or end to end with one (Zheng et al. 2022)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from napari_metastasis.models import RefinerSpec, SpatialNetwork
-from napari_metastasis.sampling.crops import ABSENT
-from napari_metastasis.settings import AugmentSettings, SpatialTrainSettings
-from napari_metastasis.training.equivariance import ORIENTATIONS, turned
-from napari_metastasis.training.losses import spatial_loss
-from napari_metastasis.training.tasks.detect import PatchTraining, one_cycle
+from napari_metastasis.models import (
+    Detector,
+    InitialWeights,
+    ModelSpec,
+    RefinerSpec,
+    SpatialNetwork,
+    begin_with,
+    build_network,
+    check_name,
+    find_architecture,
+    save_model,
+)
+from napari_metastasis.sampling.crops import ABSENT, GridCrop
+from napari_metastasis.settings import GridSettings, MiningSettings, SpatialTrainSettings, TrainSettings
+from napari_metastasis.storage import storage_errors
+from napari_metastasis.training.augment import absent_strips, turn_alike
+from napari_metastasis.training.losses import known_cross_entropy, spatial_loss
+from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, TrainingTask, one_cycle
 from napari_metastasis.training.tasks.encoders import FixedEncoder, LearningEncoder, grids_of
 
-__all__ = ["SpatialModel", "SpatialTraining"]
+__all__ = [
+    "RefinerModule",
+    "RefinerTask",
+    "RefinerWithEncoderTask",
+    "SpatialModel",
+    "encoder_name",
+    "refiner_behind",
+    "refiner_with_encoder",
+]
 
 _MOMENTUM = 0.9
+#: Folder of the run within a run folder.
+_STAGE = "spatial"
+
+
+def encoder_name(name: str) -> str:
+    """Return the name of the encoder that is trained along with a refiner."""
+    return f"{name}-encoder"
+
+
+def refiner_behind(model: Detector, name: str, grid: GridSettings, dense_coefficient: int) -> RefinerTask:
+    """Return what trains a refiner behind a finished model, for scans at a dense coefficient.
+
+    Raises
+    ------
+    ModelError
+        If the name cannot name files, the grid cannot be, or the model does not scan at this coefficient.
+    """
+    model.spec.dense_stride_px(dense_coefficient)
+    return RefinerTask(_spec(name, model.spec, model.weights_sha256, grid, dense_coefficient), model)
+
+
+def refiner_with_encoder(
+    encoder: ModelSpec, name: str, grid: GridSettings, initial: InitialWeights | None
+) -> RefinerWithEncoderTask:
+    """Return what trains a refiner and its encoder, which answers at its own stride, from these initial weights.
+
+    Raises
+    ------
+    ModelError
+        If the name cannot name files, or the grid cannot be.
+    """
+    return RefinerWithEncoderTask(_spec(name, encoder, "", grid, 1), encoder, initial)
+
+
+def _spec(name: str, encoder: ModelSpec, sha256: str, grid: GridSettings, dense_coefficient: int) -> RefinerSpec:
+    check_name(name)
+    return RefinerSpec(
+        name=name,
+        encoder=encoder.name,
+        encoder_sha256=sha256,
+        encoder_features=find_architecture(encoder.architecture).feature_channels,
+        projected=grid.projected,
+        hidden=grid.hidden,
+        grid=grid.grid,
+        grid_step=grid.grid_step,
+        window_step=grid.window_step,
+        order=grid.order,
+        residual=grid.residual,
+        smoothing=grid.smoothing,
+        dense_coefficient=dense_coefficient,
+    )
 
 
 class SpatialModel(nn.Module):
@@ -39,6 +111,129 @@ class SpatialModel(nn.Module):
         self.spatial = SpatialNetwork(spec)
 
 
+class _OnGrids(TrainingTask[SpatialModel]):
+    """Train on crops of as many native cells as all phases of a grid take."""
+
+    spec: RefinerSpec
+
+    @property
+    def crop(self) -> GridCrop:
+        """Return crops of whole grids."""
+        return GridCrop(self.patches, self.spec.span_cells, self.spec.dense_coefficient)
+
+    def module(self, fitting: Fitting) -> RefinerModule:
+        """Return what Lightning trains."""
+        return RefinerModule(self, fitting)
+
+    @abstractmethod
+    def encoders(self) -> tuple[FixedEncoder | None, LearningEncoder | None]:
+        """Return the encoder that stays as it is, and the one that learns; one of them is ``None``."""
+
+    def stages(self, settings: TrainSettings, mining: MiningSettings) -> tuple[Stage, ...]:
+        """Return the one stage."""
+        del mining
+        return (Stage(_STAGE, settings),)
+
+
+@dataclass(frozen=True)
+class RefinerTask(_OnGrids):
+    """Train a refiner behind a finished model.
+
+    Attributes
+    ----------
+    spec
+        Of the refiner.
+    model
+        The encoder.
+    """
+
+    spec: RefinerSpec
+    model: Detector
+
+    @property
+    def patches(self) -> ModelSpec:
+        """Return the encoder's patches."""
+        return self.model.spec
+
+    def encoders(self) -> tuple[FixedEncoder, None]:
+        """Return the encoder that stays as it is, and none that learns."""
+        return FixedEncoder(self.model, self.spec.dense_coefficient), None
+
+    def store(self, network: SpatialModel, weights: Path, card: dict[str, Any]) -> None:
+        """Store the refiner."""
+        save_model(weights, network.spatial, network.spatial.spec, card)
+
+    def stages(self, settings: TrainSettings, mining: MiningSettings) -> tuple[Stage, ...]:
+        """Return the one stage, with the encoder's false positives where mining is asked for."""
+        return (Stage(_STAGE, settings, mining_round=min(1, mining.mining_rounds)),)
+
+    def mined_with(self, output: Path, before: Path | None) -> Path:
+        """Return the encoder's weights, stored in the run folder."""
+        del before
+        with storage_errors(output):
+            encoder = output / "encoder" / f"{self.model.spec.name}.safetensors"
+            encoder.parent.mkdir(exist_ok=True)
+            if not (encoder.exists() and encoder.with_suffix(".json").exists()):
+                save_model(encoder, self.model.network, self.model.spec, self.model.card)
+        return encoder
+
+
+@dataclass(frozen=True)
+class RefinerWithEncoderTask(_OnGrids):
+    """Train an encoder and its refiner end to end (Zheng et al. 2022). There is nothing yet that could be mistaken.
+
+    Attributes
+    ----------
+    spec
+        Of the refiner, which names no encoder's hash yet.
+    encoder
+        Contract of the encoder.
+    initial
+        Weights of the encoder to begin with.
+    """
+
+    spec: RefinerSpec
+    encoder: ModelSpec
+    initial: InitialWeights | None
+
+    @property
+    def patches(self) -> ModelSpec:
+        """Return the encoder's patches."""
+        return self.encoder
+
+    def identity(self) -> dict[str, Any]:
+        """Return both contracts, and what the encoder begins with."""
+        return {
+            **super().identity(),
+            "encoder": self.encoder.to_json(),
+            "initial_sha256": None if self.initial is None else self.initial.sha256,
+        }
+
+    def encoders(self) -> tuple[None, LearningEncoder]:
+        """Return no encoder that stays as it is, and the one that learns."""
+        network = build_network(self.encoder.architecture)
+        if self.initial is not None:
+            begin_with(network, self.initial)
+        return None, LearningEncoder(network, self.encoder)
+
+    def store(self, network: SpatialModel, weights: Path, card: dict[str, Any]) -> None:
+        """Store the encoder, then the refiner, which names it by its hash."""
+        assert network.encoder is not None
+        # What was measured was measured on the refiner's answers.
+        told = {name: value for name, value in card.items() if not name.startswith("validation_")}
+        digest = save_model(self._beside(weights), network.encoder.network, self.encoder, told)
+        spatial = network.spatial
+        spatial.spec = replace(spatial.spec, encoder_sha256=digest)
+        save_model(weights, spatial, spatial.spec, card)
+
+    def results(self, weights: Path) -> tuple[Path, ...]:
+        """Return the encoder, and the refiner that needs it."""
+        return (self._beside(weights), weights)
+
+    def _beside(self, weights: Path) -> Path:
+        return weights.with_name(f"{self.encoder.name}.safetensors")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answers:
     """Log-odds and labels of grids, all N x k x k."""
@@ -48,98 +243,58 @@ class _Answers:
     labels: Tensor
 
 
-class SpatialTraining(PatchTraining):
-    """Train a refiner on windows of slides.
+class RefinerModule(TaskModule[SpatialModel]):
+    """Train a refiner on crops of slides."""
 
-    Parameters
-    ----------
-    spec
-        Of the refiner.
-    fixed
-        A finished encoder; ``None`` where one is trained along.
-    learning
-        An encoder to train; ``None`` where it is finished.
-    settings, augment
-        How.
-    total_steps
-        Optimiser steps of the whole run.
-    """
-
-    def __init__(
-        self,
-        spec: RefinerSpec,
-        settings: SpatialTrainSettings,
-        augment: AugmentSettings,
-        *,
-        total_steps: int,
-        fixed: FixedEncoder | None = None,
-        learning: LearningEncoder | None = None,
-    ) -> None:
-        super().__init__(
-            SpatialModel(learning, spec),
-            settings,
-            augment,
-            total_steps=total_steps,
-            mean=(0.0, 0.0, 0.0),
-            std=(1.0, 1.0, 1.0),
-            turn=False,
-        )
-        self.spec = spec
-        self.how = settings
-        self.fixed = fixed
+    task: _OnGrids
+    fixed: FixedEncoder | None
+    settings: SpatialTrainSettings
 
     @property
-    def finished(self) -> SpatialModel:
-        """Return the averaged weights: what is kept."""
-        model = self.average.module
-        assert isinstance(model, SpatialModel)
-        return model
+    def turns(self) -> bool:
+        """Return no: crops are turned together with their labels."""
+        return False
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> Tensor:
-        """Return the loss of windows, N x 3 x H x W uint8, with labels N x K x K (eq. 6)."""
-        del batch_index
+    def configure_network(self) -> SpatialModel:
+        """Return all that learns."""
+        self.fixed, learning = self.task.encoders()
+        return SpatialModel(learning, self.task.spec)
+
+    def loss(self, batch: Batch, draw: int) -> Tensor:
+        """Return the loss of crops, N x 3 x H x W uint8, with labels N x K x K (eq. 6)."""
         image, labels, _ = batch
-        draw = self.global_step * self.trainer.world_size + self.trainer.global_rank
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw)
-        image, labels = _turned_alike(image, labels, generator)
+        image, labels = turn_alike(image, labels, generator)
         varied = self.augment(image.float() / 255, draw) * 255
-        absent = _strips(labels, self.how.absent_share, generator).to(labels.device)
-        answers = self._answers(self._trained(), varied, labels, absent)
-        loss = _cross_entropy(answers.refined, answers.labels)
-        if self.how.beta:
-            loss = loss + self.how.beta * spatial_loss(answers.refined.sigmoid(), answers.labels)
+        absent = absent_strips(labels, self.settings.absent_share, generator).to(labels.device)
+        answers = self._answers(self.network, varied, labels, absent)
+        loss = known_cross_entropy(answers.refined, answers.labels)
+        if self.settings.beta:
+            loss = loss + self.settings.beta * spatial_loss(answers.refined.sigmoid(), answers.labels)
         if self.fixed is None:
             # The encoder answers for itself as well: its map is what refining is compared with.
-            loss = loss + _cross_entropy(answers.of_encoder, answers.labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
+            loss = loss + known_cross_entropy(answers.of_encoder, answers.labels)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_index: int) -> None:
-        """Score one batch with the averaged weights."""
-        del batch_index
+    def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the refined probabilities and labels of all patches that are known, and the cross-entropy."""
         image, labels, _ = batch
         nothing = torch.zeros_like(labels, dtype=torch.bool)
-        answers = self._answers(self.finished, image.float(), labels, nothing)
+        answers = self._answers(self.averaged_network(), image.float(), labels, nothing)
         known = answers.labels >= 0
-        probability = answers.refined.sigmoid()[known]
-        self.auroc.update(probability, answers.labels[known])
-        self.accuracy.update(probability, answers.labels[known])
-        loss = _cross_entropy(answers.refined, answers.labels)
-        self.log("validation_loss", loss, batch_size=len(image), sync_dist=True)
+        loss = known_cross_entropy(answers.refined, answers.labels)
+        return answers.refined.sigmoid()[known], answers.labels[known], loss
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimiser with a one-cycle schedule of its rate."""
-        if self.how.optimiser == "adamw":
+        settings = self.settings
+        if settings.optimiser == "adamw":
             return super().configure_optimizers()
         trained = [p for p in self.network.parameters() if p.requires_grad]
         optimiser = torch.optim.RMSprop(
-            trained, lr=self.how.learning_rate, momentum=_MOMENTUM, weight_decay=self.how.weight_decay
+            trained, lr=settings.learning_rate, momentum=_MOMENTUM, weight_decay=settings.weight_decay
         )
-        return one_cycle(optimiser, self.how.learning_rate, self.total_steps)
-
-    def _trained(self) -> SpatialModel:
-        assert isinstance(self.network, SpatialModel)
-        return self.network
+        return one_cycle(optimiser, settings.learning_rate, self.total_steps)
 
     def _answers(self, model: SpatialModel, image: Tensor, labels: Tensor, absent: Tensor) -> _Answers:
         encoder = self.fixed if model.encoder is None else model.encoder
@@ -150,35 +305,5 @@ class SpatialTraining(PatchTraining):
         features = torch.where(absent[..., None], torch.nan, features)
         # What is not there has no answer either.
         known = torch.where(absent, -1, labels)
-        grids = [grids_of(each, self.spec) for each in (features, log_odds, known)]
+        grids = [grids_of(each, self.task.spec) for each in (features, log_odds, known)]
         return _Answers(model.spatial(grids[0]), grids[1], grids[2])
-
-
-def _cross_entropy(log_odds: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of what is known."""
-    known = labels >= 0
-    losses = functional.binary_cross_entropy_with_logits(
-        log_odds, labels.clamp_min(0).to(log_odds.dtype), reduction="none"
-    )
-    return (losses * known).sum() / known.sum().clamp_min(1)
-
-
-def _turned_alike(image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Turn every window, and its labels, by one of the eight symmetries of the square."""
-    turns = torch.randint(0, ORIENTATIONS, (len(image),), generator=generator).tolist()
-    both = [[turned(one, turn) for one, turn in zip(each, turns, strict=True)] for each in (image, labels)]
-    return torch.stack(both[0]), torch.stack(both[1])
-
-
-def _strips(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Return which cells are taken away, N x K x K bool: in some windows a strip along one side."""
-    count, side, _ = labels.shape
-    taken = torch.rand(count, generator=generator) < share
-    width = torch.randint(1, side, (count,), generator=generator) if side > 1 else torch.zeros(count)
-    turn = torch.randint(0, 4, (count,), generator=generator).tolist()
-    absent = torch.zeros(count, side, side, dtype=torch.bool)
-    for row in taken.nonzero()[:, 0].tolist():
-        strip = torch.zeros(side, side, dtype=torch.bool)
-        strip[: int(width[row])] = True
-        absent[row] = strip.rot90(turn[row], dims=(0, 1))
-    return absent

@@ -85,7 +85,7 @@ def draw_hard_negatives(
     path
         Of the first page; see :func:`contact_sheet`.
     mined
-        The places, in any order.
+        The locations, in any order.
     slides
         Of the cohort.
     spec
@@ -107,21 +107,21 @@ def draw_hard_negatives(
     shown = strongest_first(mined)[:most]
     patches: list[UInt8Array] = [np.full((spec.patch_px, spec.patch_px, 3), _UNREADABLE, dtype=np.uint8) for _ in shown]
     for slide in slides:
-        members = [number for number, place in enumerate(shown) if place.slide == slide.name]
-        if members:
+        numbers = [number for number, location in enumerate(shown) if location.slide == slide.name]
+        if numbers:
             try:
-                for number, patch in zip(members, _read(slide, [shown[k] for k in members], spec), strict=True):
+                for number, patch in zip(numbers, _read(slide, [shown[k] for k in numbers], spec), strict=True):
                     patches[number] = patch
             except (MetastasisError, OSError) as error:
                 _LOG.warning("%s: not all mined patches can be drawn: %s", slide.name, error)
-    return contact_sheet(path, patches, [f"{place.probability:.3f}\n{place.slide}" for place in shown])
+    return contact_sheet(path, patches, [f"{location.probability:.3f}\n{location.slide}" for location in shown])
 
 
-def _read(slide: CohortSlide, places: Sequence[HardNegative], spec: ModelSpec) -> Iterator[UInt8Array]:
+def _read(slide: CohortSlide, locations: Sequence[HardNegative], spec: ModelSpec) -> Iterator[UInt8Array]:
     with open_indexed(slide) as opened:
         frame = opened.frame(spec.mpp)
-        for place in places:
-            yield opened.read(frame, hard_negative_patch(place, frame, spec.patch_px))
+        for location in locations:
+            yield opened.read(frame, hard_negative_patch(location, frame, spec.patch_px))
 
 
 def _write_page(path: Path, patches: Sequence[UInt8Array], captions: Sequence[str]) -> None:

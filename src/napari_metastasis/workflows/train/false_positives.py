@@ -10,6 +10,7 @@ import numpy.typing as npt
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import TumourReference, open_reference
 from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.geometry.summed_area import SummedArea
 from napari_metastasis.lesions.peaks import suppress
 from napari_metastasis.sampling.hard_negatives import HardNegative
 from napari_metastasis.sampling.locations import PatchShape
@@ -21,23 +22,21 @@ __all__ = ["find_false_positives", "mine_slide"]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-#: Side of the windows that the truth is asked at: one answer for hundreds of cells, in a megabyte.
+#: Side of the windows that the reference is asked at: one answer for hundreds of cells, in a megabyte.
 _WINDOW_PX = 1024
 
 
 def find_false_positives(
     probabilities: npt.NDArray[np.float32],
     frame: HeatmapFrame,
-    truth: TumourReference,
+    reference: TumourReference,
     mining: MiningSettings,
     sampling: SamplingSettings,
-    *,
-    slide: str,
-    shows_normal: bool,
+    slide: CohortSlide,
 ) -> tuple[HardNegative, ...]:
-    """Return the strongest false positives of a heatmap, one a place, strongest first.
+    """Return the strongest false positives of a heatmap, strongest first, each at a distance from the others.
 
-    A false positive is a cell at or above the threshold whose patch would be drawn as normal: the square that decides
+    A false positive is a cell at or above the threshold whose patch could be drawn as normal: the square that decides
     its label, with its margin, is free of tumour. Of two closer than ``mining.mined_apart_um`` the stronger one is
     taken, and of equals the first in reading order.
 
@@ -47,27 +46,25 @@ def find_false_positives(
         (rows, columns) float32, NaN where nothing was scanned.
     frame
         Where its cells lie.
-    truth
+    reference
         Where the slide's tumour is.
     mining
         What is a false positive, and how many are taken.
     sampling
         What makes a patch normal.
     slide
-        The slide's name.
-    shows_normal
-        Whether what is not tumour is known to be normal; where it is not, there are no false positives to tell.
+        The slide; where what is not tumour is not known to be normal, there are no false positives.
 
     Raises
     ------
     AnnotationError
         If its mask cannot be read.
     """
-    if not shows_normal:
+    if not slide.shows_normal:
         return ()
     rows, columns = np.nonzero(probabilities >= mining.mining_threshold)
     shape = PatchShape.of(frame.patch_px, sampling, frame.model.effective_mpp)
-    free = _free_of_tumour(rows, columns, frame, shape, truth)
+    free = _free_of_tumour(rows, columns, frame, shape, reference)
     rows, columns = rows[free], columns[free]
     found = probabilities[rows, columns]
     order = np.argsort(-found, kind="stable")
@@ -81,7 +78,7 @@ def find_false_positives(
     ][: mining.mined_per_slide]
     centers = [frame.cell_center(column, row) for row, column in zip(rows[kept], columns[kept], strict=True)]
     return tuple(
-        HardNegative(slide, float(center.x), float(center.y), float(probability))
+        HardNegative(slide.name, float(center.x), float(center.y), float(probability))
         for center, probability in zip(centers, found[kept], strict=True)
     )
 
@@ -118,34 +115,28 @@ def mine_slide(
         return ()
     with open_indexed(slide) as opened:
         size, bounds = opened.size, opened.bounds
-    with closing(open_reference(slide.annotation, slide=size, bounds=bounds, tumour_value=tumour_value)) as truth:
-        return find_false_positives(
-            probabilities, frame, truth, mining, sampling, slide=slide.name, shows_normal=slide.shows_normal
-        )
+    with closing(open_reference(slide.annotation, slide=size, bounds=bounds, tumour_value=tumour_value)) as reference:
+        return find_false_positives(probabilities, frame, reference, mining, sampling, slide)
 
 
 def _free_of_tumour(
-    rows: IntArray, columns: IntArray, frame: HeatmapFrame, shape: PatchShape, truth: TumourReference
+    rows: IntArray, columns: IntArray, frame: HeatmapFrame, shape: PatchShape, reference: TumourReference
 ) -> BoolArray:
     """Return which cells' patches hold no tumour in the square that decides their label, with its margin."""
     free = np.ones(len(rows), dtype=bool)
-    if truth.none or not len(rows):
+    if reference.none or not len(rows):
         return free
     square = shape.label_square(frame.read_window(Region(0, 0, 1, 1)), margin_px=shape.margin_px)
     x, y, side = square.x + columns * frame.stride_px, square.y + rows * frame.stride_px, square.width
-    # Cells side by side share most of their squares: the truth is asked once for all of a window.
+    # Cells side by side share most of their squares: the reference is asked once for all of a window.
     together = max(1, _WINDOW_PX // frame.stride_px)
     window = rows // together * (frame.cells.width // together + 1) + columns // together
     order = np.argsort(window, kind="stable")
     for part in np.split(order, np.flatnonzero(np.diff(window[order])) + 1):
         left, top = int(x[part].min()), int(y[part].min())
         right, bottom = int(x[part].max()) + side, int(y[part].max()) + side
-        tumour = truth.over(frame.model, Region(left, top, right - left, bottom - top))
+        tumour = reference.over(frame.model, Region(left, top, right - left, bottom - top))
         if tumour.any():
-            sums = np.zeros((tumour.shape[0] + 1, tumour.shape[1] + 1), dtype=np.int32)
-            np.cumsum(np.cumsum(tumour, axis=0, dtype=np.int32), axis=1, out=sums[1:, 1:])
             near_x, near_y = x[part] - left, y[part] - top
-            far_x, far_y = near_x + side, near_y + side
-            count = sums[far_y, far_x] - sums[near_y, far_x] - sums[far_y, near_x] + sums[near_y, near_x]
-            free[part] = count == 0
+            free[part] = SummedArea(tumour).count(near_y, near_x, near_y + side, near_x + side) == 0
     return free

@@ -4,44 +4,51 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import MetastasisError, TrainingError
-from napari_metastasis.models import read_model
+from napari_metastasis.models import Model, read_model
 from napari_metastasis.sampling.hard_negatives import (
     HardNegative,
     read_hard_negatives,
     strongest_first,
     write_hard_negatives,
 )
-from napari_metastasis.settings import MiningSettings, SamplingSettings, ScanSettings, TissueSettings
 from napari_metastasis.storage import atomic_text, storage_errors
-from napari_metastasis.workflows.scan.batch import FailedSlide, scan_cohort
+from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, scan_cohort
 from napari_metastasis.workflows.scan_job import ScanJob
 from napari_metastasis.workflows.train.contact_sheet import draw_hard_negatives
 from napari_metastasis.workflows.train.false_positives import mine_slide
+from napari_metastasis.workflows.train.plan import CohortTraining
 
-__all__ = ["listing", "mine_cohort"]
+__all__ = ["MiningSteps", "listing", "mine_cohort"]
 
 #: Settings that another list of hard negatives follows from.
 _DECIDE_WHAT_IS_MINED = ("mining_threshold", "mined_per_slide", "mined_apart_um")
 
 
+@dataclass(frozen=True, slots=True)
+class MiningSteps:
+    """How mining shows how far it is, and hears that it is to stop.
+
+    Attributes
+    ----------
+    progress, should_stop
+        See :func:`~napari_metastasis.workflows.scan.batch.scan_cohort`.
+    pass_over
+        Told of each slide that gives nothing because of an error, and why.
+    """
+
+    progress: Callable[[int, int], None]
+    should_stop: Callable[[], bool]
+    pass_over: Callable[[CohortSlide, str], None]
+
+
 def mine_cohort(
-    slides: Sequence[CohortSlide],
-    weights: Path,
-    folder: Path,
-    *,
-    mining: MiningSettings,
-    sampling: SamplingSettings,
-    scan: ScanSettings,
-    tissue: TissueSettings,
-    progress: Callable[[int, int], None],
-    should_stop: Callable[[], bool],
-    pass_over: Callable[[CohortSlide, str], None],
+    slides: Sequence[CohortSlide], weights: Path, folder: Path, how: CohortTraining, steps: MiningSteps
 ) -> tuple[HardNegative, ...]:
     """Return a model's false positives on slides, strongest first; what was mined before is read back.
 
@@ -53,72 +60,84 @@ def mine_cohort(
         The model.
     folder
         Gets the heatmaps, ``hard_negatives.csv``, the contact sheets, and ``mining.json``: what they follow from.
-    mining, sampling
-        What is a false positive; ``sampling.tumour_value`` is known.
-    scan, tissue
-        How slides are scanned.
-    progress, should_stop
-        See :func:`~napari_metastasis.workflows.scan.batch.scan_cohort`.
-    pass_over
-        Told of each slide that gives nothing because of an error, and why.
+    how
+        What is a false positive, with ``how.sampling.tumour_value`` known, and how slides are scanned.
+    steps
+        Shows how far it is, and stops it.
 
     Raises
     ------
     TrainingError
-        If the folder holds places mined otherwise.
+        If the folder holds locations mined otherwise.
     ScanCancelledError
-        If ``should_stop`` said so; the same call goes on.
+        If ``steps`` said so; the same call goes on.
     """
     listed, record = folder / "hard_negatives.csv", folder / "mining.json"
     model = read_model(weights)
-    wanted = {
-        "weights_sha256": model.weights_sha256,
-        # Not the number of rounds, nor how many are drawn: with more of either a run goes on.
-        "mining": {name: asdict(mining)[name] for name in _DECIDE_WHAT_IS_MINED},
-        "sampling": {name: value for name, value in asdict(sampling).items() if name != "open_slides"},
-        "slides": hashlib.sha256(json.dumps(listing(slides)).encode()).hexdigest(),
-    }
-    text = json.dumps(wanted, indent=2) + "\n"
+    text = _recorded(slides, model, how)
     if listed.exists() and record.exists():
         if record.read_text(encoding="utf-8") == text:
             return read_hard_negatives(listed)
         raise TrainingError(
-            f"expected mined places of this run, got those of other settings in {folder}; choose another --output"
+            f"expected mined locations of this run, got those of other settings in {folder}; choose another --output"
         )
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     usable = [slide for slide in slides if slide.shows_normal]
+    locations = strongest_first(_mined(usable, weights, folder, how, steps))
+    draw_hard_negatives(folder / "mined.png", locations, usable, model.spec, most=how.mining.sheet_patches)
+    write_hard_negatives(listed, locations)
+    with atomic_text(record) as file:
+        file.write(text)
+    return locations
+
+
+def _recorded(slides: Sequence[CohortSlide], model: Model, how: CohortTraining) -> str:
+    """Return what a list of hard negatives follows from, as JSON."""
+    wanted = {
+        "weights_sha256": model.weights_sha256,
+        # Not the number of rounds, nor how many are drawn: with more of either a run goes on.
+        "mining": {name: asdict(how.mining)[name] for name in _DECIDE_WHAT_IS_MINED},
+        "sampling": {name: value for name, value in asdict(how.sampling).items() if name != "open_slides"},
+        "slides": hashlib.sha256(json.dumps(listing(slides)).encode()).hexdigest(),
+    }
+    return json.dumps(wanted, indent=2) + "\n"
+
+
+def _mined(
+    slides: Sequence[CohortSlide], weights: Path, folder: Path, how: CohortTraining, steps: MiningSteps
+) -> list[HardNegative]:
+    """Scan slides and return what the model takes for tumour and is none."""
     mined: list[HardNegative] = []
     failed = 0
-    for entry in scan_cohort(
-        usable,
-        ScanJob(slide=folder, model=str(weights), scan=scan, tissue=tissue),
-        output=folder,
-        progress=progress,
-        should_stop=should_stop,
-    ):
+    for entry in _scan(slides, weights, folder, how, steps):
         if isinstance(entry, FailedSlide):
-            pass_over(entry.slide, entry.reason)
+            steps.pass_over(entry.slide, entry.reason)
             failed += 1
             continue
         heatmap, frame = entry.result.probabilities, entry.result.frame
         try:
-            mined += mine_slide(entry.slide, heatmap, frame, mining, sampling, tumour_value=sampling.tumour_value)
+            mined += mine_slide(
+                entry.slide, heatmap, frame, how.mining, how.sampling, tumour_value=how.sampling.tumour_value
+            )
         except MetastasisError as error:
-            pass_over(entry.slide, str(error))
+            steps.pass_over(entry.slide, str(error))
         # Or it would be held while the next slide is scanned.
         del entry, heatmap, frame
-    if usable and failed == len(usable):
+    if slides and failed == len(slides):
         raise TrainingError(
             f"expected training slides that can be scanned, got none of {failed}; check the disk: the same command "
             "goes on from there"
         )
-    places = strongest_first(mined)
-    draw_hard_negatives(folder / "mined.png", places, usable, model.spec, most=mining.sheet_patches)
-    write_hard_negatives(listed, places)
-    with atomic_text(record) as file:
-        file.write(text)
-    return places
+    return mined
+
+
+def _scan(
+    slides: Sequence[CohortSlide], weights: Path, folder: Path, how: CohortTraining, steps: MiningSteps
+) -> Iterator[ScannedSlide | FailedSlide]:
+    """Scan slides one after the other."""
+    job = ScanJob(slide=folder, model=str(weights), scan=how.scan, tissue=how.tissue)
+    return scan_cohort(slides, job, output=folder, progress=steps.progress, should_stop=steps.should_stop)
 
 
 def listing(slides: Sequence[CohortSlide]) -> list[tuple[str, ...]]:

@@ -1,94 +1,66 @@
-"""Train a refiner on the slides of a cohort: mine its encoder's false positives, then train on windows around them."""
+"""How a refiner is trained, as the command line knows it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from napari_metastasis.cohorts.cohort import Cohort
-from napari_metastasis.models import check_name, save_model
-from napari_metastasis.sampling.hard_negatives import HardNegative
-from napari_metastasis.storage import storage_errors
-from napari_metastasis.training.jobs import EncoderJob, RefinerJob
-from napari_metastasis.training.train import train
-from napari_metastasis.workflows.scan.batch import ProgressBar
-from napari_metastasis.workflows.train.run import CohortTraining, StagedRun, begin_run, claim_folder
+from napari_metastasis.settings import EncoderSettings, GridSettings, SpatialAugmentSettings, SpatialTrainSettings
+from napari_metastasis.workflows.train.declaration import (
+    AUGMENTATION,
+    MINING,
+    SLIDES,
+    TRAINING,
+    Chosen,
+    OptionGroup,
+    TrainingDeclaration,
+)
 
-__all__ = ["train_refiner_on_cohort"]
+if TYPE_CHECKING:
+    from napari_metastasis.training.tasks.refine import RefinerTask, RefinerWithEncoderTask
 
-_LOG = logging.getLogger(__name__)
+__all__ = ["REFINER"]
 
 
-def train_refiner_on_cohort(
-    cohort: Cohort,
-    job: RefinerJob | EncoderJob,
-    how: CohortTraining,
-    *,
-    output: Path,
-    data_description: str,
-    licence: str,
-    bar: ProgressBar,
-    should_stop: Callable[[], bool],
-) -> StagedRun:
-    """Train a refiner, alone or with its encoder.
+def _check(chosen: Chosen) -> None:
+    encoder: EncoderSettings = chosen.groups["encoder"]
+    if encoder.learns:
+        what = f"an encoder that is trained along ({encoder.encoder})"
+        chosen.refuse(("encoder_dense_coefficient", "mining_"), what)
+    else:
+        chosen.refuse(("encoder_initial", "encoder_mpp"), f"a finished model ({encoder.encoder})")
 
-    Behind a finished encoder, the training slides are first scanned for what it takes for tumour and is none, if
-    ``how.mining.mining_rounds`` asks for it. Everything lies in the run folder: ``cohort.csv``, ``mining-1``,
-    ``spatial`` (the run), ``failures.jsonl``. A run that was killed goes on where it stopped.
 
-    Parameters
-    ----------
-    cohort
-        Slides with annotations and splits.
-    job
-        What to train.
-    how
-        Every setting; ``how.train`` are :class:`~napari_metastasis.settings.SpatialTrainSettings`.
-    output
-        Run folder.
-    data_description, licence
-        For the model card.
-    bar, should_stop
-        As :func:`~napari_metastasis.workflows.train.detector.train_on_cohort` takes them.
+def _make(chosen: Chosen) -> RefinerTask | RefinerWithEncoderTask:
+    from napari_metastasis.models import load_detector, load_initial
+    from napari_metastasis.training.tasks.detect import patch_spec
+    from napari_metastasis.training.tasks.refine import encoder_name, refiner_behind, refiner_with_encoder
 
-    Raises
-    ------
-    CohortError
-        If there is nothing to train or to measure on.
-    TrainingError
-        If the folder holds another run, or training cannot go on.
-    ScanCancelledError
-        If ``should_stop`` said so; the same call goes on.
-    """
-    check_name(job.name)
-    job.identity()  # refuses grids that cannot be, before anything is written
-    if isinstance(job, EncoderJob):
-        # There is nothing yet that could be mistaken.
-        how = replace(how, mining=replace(how.mining, mining_rounds=0))
-    spec = job.model.spec if isinstance(job, RefinerJob) else job.encoder
-    run = begin_run(cohort, spec, how, output=output, patches_in_batch=0, bar=bar, should_stop=should_stop, cut=job.cut)
-    measured = run.validation()
-    claim_folder(output, cohort)
-    mined: tuple[HardNegative, ...] = ()
-    if isinstance(job, RefinerJob) and how.mining.mining_rounds:
-        with storage_errors(output):
-            encoder = output / "encoder" / f"{spec.name}.safetensors"
-            encoder.parent.mkdir(exist_ok=True)
-            if not (encoder.exists() and encoder.with_suffix(".json").exists()):
-                save_model(encoder, job.model.network, spec, job.model.card)
-        mined = run.mine(1, encoder)
-        if not mined:
-            _LOG.warning("nothing was mined: the refiner is trained without hard negatives")
-    weights = train(
-        job,
-        training=run.training(how.train, mined, None),
-        validation=measured,
-        output=output / "spatial",
-        settings=how.train,
-        augment=how.augment,
-        data_description=data_description,
-        licence=licence,
-    )
-    return StagedRun(weights, (len(mined),), run.failures())
+    encoder: EncoderSettings = chosen.groups["encoder"]
+    grid: GridSettings = chosen.groups["grid"]
+    if not encoder.learns:
+        return refiner_behind(load_detector(encoder.encoder), chosen.name, grid, encoder.dense_coefficient)
+    with chosen.fetching() as progress:
+        initial = load_initial(encoder.initial, progress=progress) if encoder.initial else None
+    spec = patch_spec(encoder_name(chosen.name), encoder.encoder, encoder.mpp, initial)
+    return refiner_with_encoder(spec, chosen.name, grid, initial)
+
+
+REFINER = TrainingDeclaration(
+    help="""Train a refiner: an LSTM that reads every patch together with its neighbours (Zheng et al. 2022).
+
+    The defaults are the paper's. A run that was stopped goes on when the same command is run again.
+    """,
+    prefix="spatial",
+    check=_check,
+    make=_make,
+    groups=(
+        replace(TRAINING, group=SpatialTrainSettings, leave_out=("tie_orientations", "label_smoothing")),
+        OptionGroup("encoder", EncoderSettings),
+        OptionGroup("grid", GridSettings, "Grids", flags={"residual": "--residual/--no-residual"}),
+        replace(AUGMENTATION, group=SpatialAugmentSettings, leave_out=("affine_share",)),
+        *SLIDES,
+        replace(MINING, leave_out=("mining_epochs", "mining_rate")),
+    ),
+    former="spatial",
+)

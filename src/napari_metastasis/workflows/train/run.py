@@ -1,37 +1,33 @@
-"""What the steps of a training run on slides share: its slides, its batches, its failures, and mining."""
+"""Train a task on the slides of a cohort: its stages one after the other, with rounds of mining in between."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, read_cohort, write_cohort
 from napari_metastasis.cohorts.reference import tumour_value_of
 from napari_metastasis.errors import CohortError, ScanCancelledError, TrainingError
-from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.batches import BalancedPatches, BatchSource, MixedBatches
 from napari_metastasis.sampling.class_balanced import SlideBatches
-from napari_metastasis.sampling.crops import Crop
 from napari_metastasis.sampling.failures import JOURNAL, SlideFailure, add_failure, read_failures
 from napari_metastasis.sampling.hard_negative_batches import check_shares, with_hard_negatives
-from napari_metastasis.sampling.hard_negatives import HardNegative
-from napari_metastasis.sampling.slide_batches import SlideBatchSource
-from napari_metastasis.settings import (
-    AugmentSettings,
-    MiningSettings,
-    SamplingSettings,
-    ScanSettings,
-    TissueSettings,
-    TrainSettings,
-)
+from napari_metastasis.sampling.hard_negatives import HardNegative, strongest_first
+from napari_metastasis.sampling.resume import slide_parts
+from napari_metastasis.sampling.slide_batches import BatchPlan
+from napari_metastasis.settings import SamplingSettings, TrainSettings
 from napari_metastasis.slides import reading_threads
 from napari_metastasis.storage import storage_errors
-from napari_metastasis.workflows.scan.batch import ProgressBar, in_parts
-from napari_metastasis.workflows.train.mine import listing, mine_cohort
+from napari_metastasis.training.tasks.base import TrainingTask
+from napari_metastasis.training.train import TrainingRun, train
+from napari_metastasis.workflows.scan.batch import in_parts
+from napari_metastasis.workflows.train.mine import MiningSteps, listing, mine_cohort
+from napari_metastasis.workflows.train.plan import CohortTraining, LabelledPatches, StagedRun, StepProgress
 
-__all__ = ["CohortRun", "CohortTraining", "StagedRun", "begin_run", "claim_folder"]
+__all__ = ["train_on_cohort"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,81 +35,96 @@ _LOG = logging.getLogger(__name__)
 _VALIDATION_SEED = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CohortTraining:
-    """How a model is trained on the slides of a cohort: every setting of a run, in its groups."""
-
-    train: TrainSettings
-    augment: AugmentSettings
-    sampling: SamplingSettings
-    mining: MiningSettings
-    scan: ScanSettings
-    tissue: TissueSettings
-
-
-@dataclass(frozen=True, slots=True)
-class StagedRun:
-    """What a run gave.
-
-    Attributes
-    ----------
-    weights
-        The final model.
-    mined
-        Hard negatives found in each round.
-    failures
-        Slides that patches could not be taken from, or that could not be scanned; each is named once.
-    """
-
-    weights: Path
-    mined: tuple[int, ...]
-    failures: tuple[SlideFailure, ...]
-
-
-def begin_run(
+def train_on_cohort(
     cohort: Cohort,
-    spec: ModelSpec,
+    task: TrainingTask[Any],
     how: CohortTraining,
-    *,
-    output: Path,
-    patches_in_batch: int,
-    bar: ProgressBar,
-    should_stop: Callable[[], bool],
-    cut: Crop | None = None,
-) -> CohortRun:
-    """Make the run folder and check what can be checked before hours are spent; nothing is claimed yet.
+    run: TrainingRun,
+    steps: StepProgress,
+    patches: LabelledPatches,
+) -> StagedRun:
+    """Train a task in its stages; where a stage asks for it, false positives are mined first and trained on.
+
+    Everything lies in the run folder: ``cohort.csv`` (the slides with the splits that were used), a folder for each
+    stage, ``mining-1`` … (heatmaps, ``hard_negatives.csv``, contact sheets), ``failures.jsonl``, and the final model.
+    Each step that is done is kept: a run that was killed goes on where it stopped.
 
     Parameters
     ----------
-    cohort, spec, how, output, bar, should_stop, cut
-        See :class:`CohortRun`.
-    patches_in_batch
-        Of a batch, those that do not come from slides.
+    cohort
+        Slides with annotations and splits.
+    task
+        What to train.
+    how
+        Every setting.
+    run
+        Run folder, and what the model card says; that of a run that was finished before keeps what it says.
+    steps
+        Shows the steps, and stops them.
+    patches
+        Labelled patches beside the slides.
 
     Raises
     ------
     CohortError
-        If there is nothing to train on.
-    SettingsError
-        If mined patches leave no room for others.
-    StorageError
-        If the folder cannot be made.
+        If there is nothing to train or to measure on.
+    TrainingError
+        If the folder holds another run, or training cannot go on.
+    ScanCancelledError
+        If ``steps`` said so; the same call goes on.
     """
-    training = cohort.of("train")
-    if not training:
+    stages = task.stages(how.train, how.mining)
+    rounds = sum(stage.mining_round > 0 for stage in stages)
+    on = _begin(cohort, task, how, run.output, steps)
+    if rounds:
+        # Before hours of general training, not after them.
+        labelled = 0 if patches.training is None else patches.training.batch_size
+        check_shares(how.sampling, how.mining, how.train.batch_size - labelled)
+    task.check_folder(run.output, rounds)
+    validation = on.validation() if patches.validation is None else patches.validation
+    # Not before: what has to be put right first may be the cohort itself.
+    _claim(run.output, cohort)
+    weights: Path | None = None
+    mined: tuple[HardNegative, ...] = ()
+    found: list[int] = []
+    for stage in stages:
+        if stage.mining_round:
+            fresh = on.mine(stage.mining_round, task.mined_with(run.output, weights))
+            found.append(len(fresh))
+            mined = _merged(mined, fresh)
+            if not mined:
+                goes_on = f"{task.name} is trained without hard negatives"
+                what = goes_on if weights is None else "the model of the stage before is the run's"
+                _LOG.warning("nothing was mined in round %d: %s", stage.mining_round, what)
+                if weights is not None:
+                    break
+        weights = train(
+            task if weights is None else task.continued(weights),
+            replace(run, output=run.output / stage.folder),
+            training=on.training(stage.settings, mined, patches.training),
+            validation=validation,
+            settings=stage.settings,
+            augment=how.augment,
+        )
+    assert weights is not None, "a task has at least one stage"
+    return StagedRun(task.finish(weights, run.output, found), tuple(found), read_failures(on.journal))
+
+
+def _begin(
+    cohort: Cohort, task: TrainingTask[Any], how: CohortTraining, output: Path, steps: StepProgress
+) -> _CohortRun:
+    """Make the run folder, and say once for all slides what their masks call tumour: splits must not differ in it."""
+    slides = cohort.of("train")
+    if not slides:
         raise CohortError(f"expected slides to train on, got none in {cohort.origin}; mark some as train")
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    if how.mining.mining_rounds:
-        # Before hours of general training, not after them.
-        check_shares(how.sampling, how.mining, how.train.batch_size - patches_in_batch)
-    if not how.sampling.tumour_value:
-        # Said once for all slides: the splits of a cohort must not differ in what they take for tumour.
-        how = replace(how, sampling=replace(how.sampling, tumour_value=tumour_value_of(cohort.slides)))
-    return CohortRun(cohort, training, spec, how, output, bar, should_stop, cut)
+    value = how.sampling.tumour_value or tumour_value_of(cohort.slides)
+    how = replace(how, sampling=replace(how.sampling, tumour_value=value))
+    return _CohortRun(cohort, slides, task, how, output, steps)
 
 
-def claim_folder(output: Path, cohort: Cohort) -> None:
+def _claim(output: Path, cohort: Cohort) -> None:
     """Write down the run's slides and splits, or check that the run found there has the same."""
     path = output / "cohort.csv"
     if not path.exists():
@@ -127,43 +138,27 @@ def claim_folder(output: Path, cohort: Cohort) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class CohortRun:
-    """A run with all that its steps share.
+def _merged(earlier: Sequence[HardNegative], fresh: Sequence[HardNegative]) -> tuple[HardNegative, ...]:
+    """Return the locations of all rounds; one found again counts with what the latest model says of it."""
+    locations = {(location.slide, location.x, location.y): location for location in (*earlier, *fresh)}
+    return strongest_first(locations.values())
 
-    Attributes
-    ----------
-    cohort, slides
-        The cohort, and the slides of it that are trained on.
-    spec
-        The patch classifier: resolution and size of patches.
-    how
-        Every setting.
-    output
-        Run folder.
-    bar, should_stop
-        As :func:`~napari_metastasis.workflows.train.detector.train_on_cohort` takes them.
-    cut
-        What is cut out around each place; the patch alone by default.
-    """
+
+@dataclass(frozen=True, slots=True)
+class _CohortRun:
+    """A run with all that its steps share."""
 
     cohort: Cohort
     slides: tuple[CohortSlide, ...]
-    spec: ModelSpec
+    task: TrainingTask[Any]
     how: CohortTraining
     output: Path
-    bar: ProgressBar
-    should_stop: Callable[[], bool]
-    cut: Crop | None = None
+    steps: StepProgress
 
     @property
     def journal(self) -> Path:
         """Return the file that slides which failed are written down in."""
         return self.output / JOURNAL
-
-    def failures(self) -> tuple[SlideFailure, ...]:
-        """Return every failure of this run's folder, once for each slide."""
-        return read_failures(self.journal)
 
     def validation(self) -> BatchSource:
         """Return patches of the validation slides, the same after every epoch and in every run with this cohort."""
@@ -173,63 +168,45 @@ class CohortRun:
                 f"expected slides to validate on, got none in {self.cohort.origin}; mark some as validation, raise "
                 "--validation-share, or give labelled patches as --validation"
             )
-        sampling = replace(
-            self.how.sampling,
-            tumour_share=0.5,
-            patches_per_epoch=min(self.how.sampling.validation_patches, self.how.sampling.patches_per_epoch),
-        )
-        stream = SlideBatches(
-            slides, self.spec, sampling, self.how.train.batch_size, _VALIDATION_SEED, journal=self.journal, cut=self.cut
-        )
-        self._prepare("Looking at validation slides", stream)
-        return stream
-
-    def _prepare(self, title: str, stream: SlideBatchSource) -> None:
-        threads = reading_threads(self.how.scan.threads, beside_network=False)
-        with self.bar(title) as progress:
-            if not stream.prepare(threads=threads, progress=in_parts(progress), should_stop=self.should_stop):
-                raise ScanCancelledError(
-                    "expected to look at every slide first, but was stopped; the same command goes on"
-                )
+        sampling = self.how.sampling
+        count = min(sampling.validation_patches, sampling.patches_per_epoch)
+        sampling = replace(sampling, tumour_share=0.5, patches_per_epoch=count)
+        batches = SlideBatches(slides, self._plan(sampling, self.how.train.batch_size, _VALIDATION_SEED))
+        self._prepare("Looking at validation slides", batches)
+        return batches
 
     def training(
         self, settings: TrainSettings, mined: tuple[HardNegative, ...], patches: BalancedPatches | None
     ) -> BatchSource:
-        """Return the stage's batches: slides, mined places in the stead of other normal ones, and labelled patches."""
-        stream = with_hard_negatives(
-            self.slides,
-            mined,
-            self.spec,
-            self.how.sampling,
-            self.how.mining,
-            settings.batch_size - (0 if patches is None else patches.batch_size),
-            settings.seed,
-            journal=self.journal,
-            cut=self.cut,
-        )
-        parts = stream.parts if isinstance(stream, MixedBatches) else (stream,)
-        for part in parts:
-            if isinstance(part, SlideBatchSource):
-                self._prepare("Looking at training slides", part)
-        return stream if patches is None else MixedBatches((*parts, patches))
+        """Return the stage's batches: slides, mined locations in the stead of other normal ones, labelled patches."""
+        size = settings.batch_size - (0 if patches is None else patches.batch_size)
+        plan = self._plan(self.how.sampling, size, settings.seed)
+        batches = with_hard_negatives(self.slides, mined, plan, self.how.mining)
+        self._prepare("Looking at training slides", batches)
+        if patches is None:
+            return batches
+        # Side by side, not one within the other: the fingerprint is that of all parts.
+        return MixedBatches((*(batches.parts if isinstance(batches, MixedBatches) else (batches,)), patches))
 
     def mine(self, number: int, weights: Path) -> tuple[HardNegative, ...]:
         """Return the false positives of a model on the training slides."""
-        with self.bar(f"Mining, round {number}") as progress:
-            return mine_cohort(
-                self.slides,
-                weights,
-                self.output / f"mining-{number}",
-                mining=self.how.mining,
-                sampling=self.how.sampling,
-                scan=self.how.scan,
-                tissue=self.how.tissue,
-                progress=progress,
-                should_stop=self.should_stop,
-                pass_over=self._fail,
-            )
+        with self.steps.bar(f"Mining, round {number}") as progress:
+            steps = MiningSteps(progress, self.steps.should_stop, self._fail)
+            return mine_cohort(self.slides, weights, self.output / f"mining-{number}", self.how, steps)
+
+    def _plan(self, sampling: SamplingSettings, batch_size: int, seed: int) -> BatchPlan:
+        return BatchPlan(self.task.patches, sampling, batch_size, seed, journal=self.journal, crop=self.task.crop)
+
+    def _prepare(self, title: str, batches: BatchSource) -> None:
+        threads = reading_threads(self.how.scan.threads, beside_network=False)
+        for part in slide_parts(batches):
+            with self.steps.bar(title) as progress:
+                if not part.prepare(threads=threads, progress=in_parts(progress), should_stop=self.steps.should_stop):
+                    raise ScanCancelledError(
+                        "expected to look at every slide first, but was stopped; the same command goes on"
+                    )
 
     def _fail(self, slide: CohortSlide, reason: str) -> None:
-        if slide.name not in {failure.slide for failure in self.failures()}:
+        if slide.name not in {failure.slide for failure in read_failures(self.journal)}:
             _LOG.warning("%s is not mined and is passed over: %s", slide.name, reason)
         add_failure(self.journal, SlideFailure(slide.name, reason))

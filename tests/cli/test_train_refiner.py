@@ -1,4 +1,4 @@
-"""``train spatial``, and what its refiner is then asked to do: scan, refine later, evaluate, be listed."""
+"""``train refiner``, and what its refiner is then asked to do: scan, refine later, evaluate, be listed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from napari_metastasis.models import add_model, load_model, save_model
 
 from .conftest import FIXED_ENGINE, Run
-from .test_train import cohort  # noqa: F401
+from .test_train_detector import cohort  # noqa: F401
 
 SMALL = (
     "--device", "cpu", "--precision", "float32", "--workers", 0, "--batch-size", 4, "--epochs", 1,
@@ -26,7 +26,7 @@ def _own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_whole_way(here: Run, cohort: Path, tmp_path: Path) -> None:  # noqa: F811
-    run = here("train", "spatial", "--cohort", cohort, "--output", tmp_path / "mine", "--name", "mine", *SMALL)
+    run = here("train", "refiner", "--cohort", cohort, "--output", tmp_path / "mine", "--name", "mine", *SMALL)
     assert run.status == 0, run
     weights = Path(run.out.splitlines()[-1])
     assert weights == tmp_path / "mine" / "spatial" / "mine.safetensors"
@@ -80,7 +80,7 @@ def test_without_a_refiner_nothing_is_refined(here: Run, cohort: Path, tmp_path:
     ],
 )
 def test_what_it_refuses(here: Run, cohort: Path, tmp_path: Path, options: tuple, words: tuple) -> None:  # noqa: F811
-    run = here("train", "spatial", "--cohort", cohort, "--output", tmp_path / "run", *options)
+    run = here("train", "refiner", "--cohort", cohort, "--output", tmp_path / "run", *options)
     assert run.status in (1, 2)
     for word in words:
         assert word in run.err

@@ -1,4 +1,4 @@
-"""``train scannet``: what it refuses before anything is written, and the whole way on a small cohort."""
+"""``train detector``: what it refuses before anything is written, and the whole way on a small cohort."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nothing_to_train_on(here: Run, tmp_path: Path) -> None:
-    here("train", "scannet", "--output", tmp_path / "run").fails_with("--cohort or --patches", status=2)
+    here("train", "detector", "--output", tmp_path / "run").fails_with("--cohort or --patches", status=2)
     assert not (tmp_path / "run").exists()
 
 
 def test_patches_alone_need_some_to_validate_on(here: Run, tmp_path: Path) -> None:
-    run = here("train", "scannet", "--output", tmp_path / "run", "--patches", tmp_path)
+    run = here("train", "detector", "--output", tmp_path / "run", "--patches", tmp_path)
     run.fails_with("--validation", status=2)
 
 
@@ -51,7 +51,7 @@ def test_every_fault_of_a_cohort_is_named_before_anything_is_written(here: Run, 
     faulty = cohort.with_name("faulty.csv")
     text = cohort.read_text("utf-8")
     faulty.write_text(text + "gone.tif,,train\n0.tif,missing.xml,validation\n", encoding="utf-8")
-    run = here("train", "scannet", "--output", tmp_path / "run", "--cohort", faulty)
+    run = here("train", "detector", "--output", tmp_path / "run", "--cohort", faulty)
     assert run.status == 1
     assert "gone" in run.err
     assert "missing.xml" in run.err
@@ -64,15 +64,15 @@ def test_a_run_that_has_begun_goes_on_without_a_slide_that_is_away(
     here: Run, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, goes_on: bool
 ) -> None:
     """A slide in two splits is a fault of the list, which was changed."""
-    from napari_metastasis.workflows.scan import stages
+    from napari_metastasis.workflows.train import run
 
     def stop(*_: object, **__: object) -> None:
         raise TrainingError("expected to get here; go on")
 
-    monkeypatch.setattr(stages, "train_on_cohort", stop)
+    monkeypatch.setattr(run, "train_on_cohort", stop)
     faulty = cohort.with_name("since.csv")
     faulty.write_text(cohort.read_text("utf-8") + line + "\n", encoding="utf-8")
-    command = ("train", "scannet", "--output", tmp_path / "run", "--cohort", faulty)
+    command = ("train", "detector", "--output", tmp_path / "run", "--cohort", faulty)
     assert "put them right first" in here(*command).err.splitlines()[-1]
     (tmp_path / "run" / "stage-0").mkdir(parents=True)
     (tmp_path / "run" / "stage-0" / "last.ckpt").touch()
@@ -86,7 +86,7 @@ def test_the_whole_way(here: Run, cohort: Path, tmp_path: Path) -> None:
     settings = ("--device", "cpu", "--precision", "float32", "--workers", 0, "--batch-size", 8, "--epochs", 1)
     sampling = ("--patches-per-epoch", 16, "--validation-patches", 8)
     mining = ("--mining-threshold", 0.0, "--mined-per-slide", 5)
-    command = ("train", "scannet", "--cohort", cohort, "--output", tmp_path / "mine", "--licence", "CC0")
+    command = ("train", "detector", "--cohort", cohort, "--output", tmp_path / "mine", "--licence", "CC0")
     run = here(*command, *settings, *sampling, *mining)
     assert run.status == 0, run
     weights = Path(run.out.splitlines()[-1])
@@ -110,10 +110,10 @@ FEW = ("--patches-per-epoch", 16, "--validation-patches", 8, "--mining-rounds", 
 def test_slides_that_fail_are_named_at_once_and_again_however_the_run_ends(
     here: Run, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
 ) -> None:
-    from napari_metastasis.training import members
-    from napari_metastasis.workflows.scan import stages
+    from napari_metastasis.sampling import slide_index
+    from napari_metastasis.workflows.train import run as cohort_run
 
-    open_indexed = members.open_indexed
+    open_indexed = slide_index.open_indexed
 
     def fail(slide: CohortSlide) -> Slide:
         if slide.name == "4":
@@ -123,13 +123,13 @@ def test_slides_that_fail_are_named_at_once_and_again_however_the_run_ends(
     def stop(*_: object, **__: object) -> None:
         raise end
 
-    monkeypatch.setattr(members, "open_indexed", fail)
-    monkeypatch.setattr(stages, "train_scannet", stop)
+    monkeypatch.setattr(slide_index, "open_indexed", fail)
+    monkeypatch.setattr(cohort_run, "train", stop)
     more = cohort.with_name("more.csv")
     more.write_text(cohort.read_text("utf-8") + "4.tif,,train\n", encoding="utf-8")
     pixels = np.full((SIDE, SIDE, 3), 200, np.uint8)
     write_pyramid(cohort.with_name("4.tif"), pixels, mpp=0.972, size=Size(SIDE, SIDE))
-    run = here("train", "scannet", "--cohort", more, "--output", tmp_path / "run", *SMALL, *FEW)
+    run = here("train", "detector", "--cohort", more, "--output", tmp_path / "run", *SMALL, *FEW)
     assert run.status == (130 if end is KeyboardInterrupt else 1), run
     first, again, last = run.err.splitlines()
     assert first == (

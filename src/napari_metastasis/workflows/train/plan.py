@@ -1,0 +1,84 @@
+"""What a training run on a cohort is told, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_metastasis.sampling.batches import BalancedPatches, BatchSource
+from napari_metastasis.sampling.failures import SlideFailure
+from napari_metastasis.settings import (
+    AugmentSettings,
+    MiningSettings,
+    SamplingSettings,
+    ScanSettings,
+    TissueSettings,
+    TrainSettings,
+)
+from napari_metastasis.workflows.scan.batch import ProgressBar
+
+__all__ = ["CohortTraining", "LabelledPatches", "StagedRun", "StepProgress"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortTraining:
+    """How a model is trained on the slides of a cohort: every setting of a run, in its groups."""
+
+    train: TrainSettings
+    augment: AugmentSettings
+    sampling: SamplingSettings
+    mining: MiningSettings
+    scan: ScanSettings
+    tissue: TissueSettings
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """How a run shows its steps that are no training, which has a bar of its own, and hears that it is to stop.
+
+    Attributes
+    ----------
+    bar
+        Shows one step.
+    should_stop
+        Asked during these steps.
+    """
+
+    bar: ProgressBar
+    should_stop: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPatches:
+    """Labelled patches beside the slides.
+
+    Attributes
+    ----------
+    training
+        Their batch is the part that they take of every batch; ``None`` where all patches come from slides.
+    validation
+        What each epoch is measured on; the cohort's validation slides where it is ``None``.
+    """
+
+    training: BalancedPatches | None = None
+    validation: BatchSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StagedRun:
+    """What a run gave.
+
+    Attributes
+    ----------
+    weights
+        The final model.
+    mined
+        Hard negatives found in each round.
+    failures
+        Slides that patches could not be taken from, or that could not be scanned; each is named once.
+    """
+
+    weights: Path
+    mined: tuple[int, ...]
+    failures: tuple[SlideFailure, ...]
