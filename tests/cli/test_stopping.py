@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cli.conftest import FIXED_ENGINE, Run
-from napari_metastasis import pipeline
 from napari_metastasis.geometry import Size
 from napari_metastasis.scanning.engines import choose as choice
 from napari_metastasis.slides import write_pyramid
+from napari_metastasis.workflows.scan import prepare
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def slide(tmp_path: Path) -> Path:
 def test_ctrl_c_while_the_scan_is_prepared(
     here: Run, slide: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    room, name = (pipeline.prepare, "tissue_mask") if stage == "tissue" else (choice, "tune")
+    room, name = (prepare, "tissue_mask") if stage == "tissue" else (choice, "tune")
     whole = getattr(room, name)
 
     def interrupted(*arguments: object, **options: object) -> object:

@@ -64,12 +64,12 @@ def test_a_run_that_has_begun_goes_on_without_a_slide_that_is_away(
     here: Run, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, goes_on: bool
 ) -> None:
     """A slide in two splits is a fault of the list, which was changed."""
-    from napari_metastasis.workflows.scan import stages
+    from napari_metastasis.workflows.train import detector
 
     def stop(*_: object, **__: object) -> None:
         raise TrainingError("expected to get here; go on")
 
-    monkeypatch.setattr(stages, "train_on_cohort", stop)
+    monkeypatch.setattr(detector, "train_on_cohort", stop)
     faulty = cohort.with_name("since.csv")
     faulty.write_text(cohort.read_text("utf-8") + line + "\n", encoding="utf-8")
     command = ("train", "scannet", "--output", tmp_path / "run", "--cohort", faulty)
@@ -110,10 +110,10 @@ FEW = ("--patches-per-epoch", 16, "--validation-patches", 8, "--mining-rounds", 
 def test_slides_that_fail_are_named_at_once_and_again_however_the_run_ends(
     here: Run, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
 ) -> None:
-    from napari_metastasis.training import members
-    from napari_metastasis.workflows.scan import stages
+    from napari_metastasis.sampling import slide_index
+    from napari_metastasis.workflows.train import detector
 
-    open_indexed = members.open_indexed
+    open_indexed = slide_index.open_indexed
 
     def fail(slide: CohortSlide) -> Slide:
         if slide.name == "4":
@@ -123,8 +123,8 @@ def test_slides_that_fail_are_named_at_once_and_again_however_the_run_ends(
     def stop(*_: object, **__: object) -> None:
         raise end
 
-    monkeypatch.setattr(members, "open_indexed", fail)
-    monkeypatch.setattr(stages, "train_scannet", stop)
+    monkeypatch.setattr(slide_index, "open_indexed", fail)
+    monkeypatch.setattr(detector, "train_scannet", stop)
     more = cohort.with_name("more.csv")
     more.write_text(cohort.read_text("utf-8") + "4.tif,,train\n", encoding="utf-8")
     pixels = np.full((SIDE, SIDE, 3), 200, np.uint8)

@@ -13,7 +13,6 @@ import torch
 from dark_model import dark_model
 from disc_slide import DISC_CENTER, DISC_RADIUS, MPP, write_disc_slide
 
-from napari_metastasis import pipeline
 from napari_metastasis.errors import (
     DeviceError,
     ModelError,
@@ -27,17 +26,10 @@ from napari_metastasis.models import Model
 from napari_metastasis.scanning import Heatmap
 from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide
+from napari_metastasis.workflows import scan as scan_room
 from napari_metastasis.workflows.scan import default_output, heatmap_path, overlay_picture, prepare_scan, scan_slide
 
 SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -306,4 +298,4 @@ def test_the_picture_shows_slide_heatmap_and_outline(slide, model, tmp_path):
 
 
 def test_public_names_are_sorted():
-    assert pipeline.__all__ == sorted(pipeline.__all__)
+    assert scan_room.__all__ == sorted(scan_room.__all__)
