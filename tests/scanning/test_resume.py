@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -50,7 +51,11 @@ def test_kill_minus_nine(tmp_path, slide_file, tissue_picture):
         "import test_resume; from pathlib import Path;"
         f"test_resume.run_scan(Path({str(slide_path)!r}), Path({str(store)!r}), 0.1)"
     )
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", script], cwd=Path(__file__).parent)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", script],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
         journal = journal_path(store)
