@@ -54,7 +54,8 @@ class SquaresOfTwoSizes(Squares):
 
 
 def train(output, *, initial=None, squares=Squares, **change):
-    settings = TrainSettings(**{"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32", **change})
+    small = {"epochs": 2, "batch_size": 8, "workers": 0, "device": "cpu", "precision": "float32"}
+    settings = TrainSettings(**(small | change))
     return train_scannet(
         patch_spec("tiny", "scannet-small", 0.972),
         training=BalancedPatches(squares(32), 96, settings.batch_size, settings.seed),
@@ -249,7 +250,8 @@ def test_two_devices_share_a_run_and_it_resumes(finished, tmp_path):
     assert len((tmp_path / "run" / "curves.csv").read_text().splitlines()) == 3
     # Killed after its last epoch: the same model is stored again.
     first.unlink()
-    assert load_model(train(tmp_path / "run", devices=2, patience=5)).weights_sha256 == model.weights_sha256
+    resumed = train(tmp_path / "run", devices=2, patience=5, workers=1)
+    assert load_model(resumed).weights_sha256 == model.weights_sha256
 
 
 def test_an_error_on_one_device_is_told_in_its_own_words(tmp_path):
@@ -281,7 +283,7 @@ def test_killed_training_resumes_to_the_same_weights(finished, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(loop.PatchClassifier, "training_step", die_in_the_second_epoch)
         with pytest.raises(Killed):
-            train(tmp_path)
+            train(tmp_path, workers=2)
     assert reached
     resumed = load_model(train(tmp_path)).network.state_dict()
     for name, tensor in load_model(finished).network.state_dict().items():

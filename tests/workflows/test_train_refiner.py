@@ -11,6 +11,7 @@ import torch
 from training_cohort import MPP, no_bar
 
 from napari_metastasis.errors import ModelError, TrainingError
+from napari_metastasis.geometry import Region
 from napari_metastasis.models import load_model, load_refiner, load_with_refiner
 from napari_metastasis.settings import (
     DetectionSettings,
@@ -149,7 +150,7 @@ def test_resnet34_is_trained_as_in_the_paper(cohort, tmp_path):
         result = scan_slide(
             slide, both.model, scan=replace(how().scan, roi_px=384), tissue=TissueSettings(),
             detection=DetectionSettings(), refiner=both.refiner, refine=RefineSettings(refine=True),
-            output=tmp_path / "out",
+            region=Region(240, 200, 64, 64), output=tmp_path / "out",
         )  # fmt: skip
     assert result.finished
     assert np.isfinite(result.probabilities).any()
