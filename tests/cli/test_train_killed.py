@@ -17,7 +17,7 @@ from napari_metastasis.models import load_model
 
 SETTINGS = (
     "--device", "cpu", "--precision", "float32", "--batch-size", 8, "--epochs", 3, "--patches-per-epoch", 32,
-    "--validation-patches", 16, "--workers", 2, "--mining-rounds", 1, "--mining-epochs", 2, "--mining-threshold", 0.0,
+    "--validation-patches", 16, "--workers", 1, "--mining-rounds", 1, "--mining-epochs", 2, "--mining-threshold", 0.0,
 )  # fmt: skip
 
 

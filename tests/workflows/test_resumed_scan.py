@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scan_runs
 from dark_model import dark_model
 
 from napari_metastasis.errors import MetastasisWarning, ResolutionWarning
@@ -15,9 +16,9 @@ from napari_metastasis.geometry import Region, Size
 from napari_metastasis.scanning import choose_engine, read_header
 from napari_metastasis.scanning.engines import choose as choice
 from napari_metastasis.scanning.engines.tuning import Tuned
-from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide, write_pyramid
-from napari_metastasis.workflows.scan import heatmap_path, prepare_scan, scan_slide
+from napari_metastasis.workflows.scan import heatmap_path, prepare_scan
 
 OPEN = ScanSettings(device="cpu", engine="torch", roi_px=160, tissue_only=False)
 PART = Region(0, 0, 300, 300)
@@ -33,12 +34,6 @@ def slide_path(tmp_path_factory, pixels):
     path = tmp_path_factory.mktemp("slides") / "going-on.tif"
     write_pyramid(path, pixels, mpp=0.972, size=Size(700, 500), compression="deflate")
     return path
-
-
-@pytest.fixture
-def slide(slide_path):
-    with open_slide(slide_path) as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +52,7 @@ def machine(monkeypatch, tmp_path):
 
 
 def run(slide, output, **changes):
-    options = {"scan": OPEN, "tissue": TissueSettings(), "detection": DetectionSettings(), "output": output}
-    return scan_slide(slide, dark_model(), **(options | changes))
+    return scan_runs.run(slide, dark_model(), output, **({"scan": OPEN} | changes))
 
 
 def precision_of(folder) -> str:
