@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from legacy_files import unpack_legacy
 from training_cohort import no_bar
 
 from napari_metastasis.cohorts.cohort import Cohort, read_cohort
@@ -60,10 +60,8 @@ TABLES = ("detections.csv", "lesions.csv", "lesions.geojson")
 @pytest.fixture
 def legacy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files of that time, whose models are this user's own."""
-    with zipfile.ZipFile(Path(__file__).parent / "data" / "legacy" / "legacy.zip") as archive:
-        archive.extractall(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    return tmp_path
+    return unpack_legacy(tmp_path)
 
 
 def scan(legacy: Path, output: Path):
