@@ -29,7 +29,7 @@ def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | str], None]:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect what the person is told."""
     lines: list[str] = []
-    for module in ("app", "desk"):
+    for module in ("app", "slide_controller"):
         monkeypatch.setattr(
             f"napari_metastasis._napari.{module}.tell", lambda error: (lines.append(str(error)), str(error))[1]
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,14 +18,18 @@ from napari_metastasis.scanning.maps.ome_zarr import journal_path
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import open_slide
 
+HELPERS = Path(__file__).parents[1] / "helpers"
+
 #: Seconds for a subprocess to come as far as it has to; this machine may be busy.
 PATIENCE_SECONDS = 120
 
 
 def run_scan(slide_path: Path, store: Path, delay_seconds: float = 0.0) -> int:
     """Scan ``slide_path`` with the tiny network and return how many ROIs were computed."""
+    import torch
     from scanning_fakes import ArraySlide, tiny_model
 
+    torch.set_num_threads(1)
     model = tiny_model()
     computed = 0
     with open_slide(slide_path) as slide:
@@ -48,14 +51,10 @@ def test_kill_minus_nine(tmp_path, slide_file, tissue_picture):
     undisturbed, store = tmp_path / "undisturbed.zarr", tmp_path / "killed.zarr"
     everything = run_scan(slide_path, undisturbed)
     script = (
-        "import test_resume; from pathlib import Path;"
+        f"import sys; sys.path.append({str(HELPERS)!r}); import test_resume; from pathlib import Path;"
         f"test_resume.run_scan(Path({str(slide_path)!r}), Path({str(store)!r}), 0.1)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", script],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", script], cwd=Path(__file__).parent)
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
         journal = journal_path(store)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dark_model import dark_model
-from scan_runs import SCAN
 
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import CohortError, ScanCancelledError
 from napari_metastasis.geometry import Size
-from napari_metastasis.settings import DetectionSettings, TissueSettings
+from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import write_pyramid
 from napari_metastasis.workflows.scan import FailedSlide, ScannedSlide, cohort_output, scan_cohort
+
+SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 
 
 @pytest.fixture(scope="module")

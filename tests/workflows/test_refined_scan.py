@@ -10,18 +10,32 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from disc_slide import DISC_CENTER
-from scan_runs import SCAN, run
+from dark_model import dark_model
+from disc_slide import DISC_CENTER, write_disc_slide
 
 from napari_metastasis.errors import ModelError, RefinementWarning, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region, Size
-from napari_metastasis.models import Refiner, RefinerSpec, SpatialNetwork, load_model
+from napari_metastasis.models import Model, Refiner, RefinerSpec, SpatialNetwork, load_model
 from napari_metastasis.scanning import ChosenEngine, FeatureStore, Heatmap, blend, choose_engine
-from napari_metastasis.settings import NOT_REFINED, RefineSettings, TissueSettings
+from napari_metastasis.settings import NOT_REFINED, DetectionSettings, RefineSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide
-from napari_metastasis.workflows.scan import prepare_scan
+from napari_metastasis.workflows.scan import prepare_scan, scan_slide
 
+SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 REFINE, KEEP = RefineSettings(refine=True), RefineSettings()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return dark_model()
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +50,22 @@ def refiner(model) -> Refiner:
     network = SpatialNetwork(spec).eval().requires_grad_(requires_grad=False)
     torch.nn.init.normal_(network.answer.weight)
     return Refiner(spec=spec, network=network, weights_sha256="b" * 64, card={})
+
+
+@pytest.fixture(scope="module")
+def slide_path(tmp_path_factory):
+    return write_disc_slide(tmp_path_factory.mktemp("slides") / "node.tif")
+
+
+@pytest.fixture
+def slide(slide_path):
+    with open_slide(slide_path) as opened:
+        yield opened
+
+
+def run(slide, model, output, **changes):
+    options = {"scan": SCAN, "tissue": TissueSettings(), "detection": DetectionSettings(), "output": output}
+    return scan_slide(slide, model, **(options | changes))
 
 
 def maps(folder):

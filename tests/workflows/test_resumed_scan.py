@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scan_runs
+import torch
 from dark_model import dark_model
 
 from napari_metastasis.errors import MetastasisWarning, ResolutionWarning
@@ -16,9 +16,9 @@ from napari_metastasis.geometry import Region, Size
 from napari_metastasis.scanning import choose_engine, read_header
 from napari_metastasis.scanning.engines import choose as choice
 from napari_metastasis.scanning.engines.tuning import Tuned
-from napari_metastasis.settings import ScanSettings, TissueSettings
+from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.slides import open_slide, write_pyramid
-from napari_metastasis.workflows.scan import heatmap_path, prepare_scan
+from napari_metastasis.workflows.scan import heatmap_path, prepare_scan, scan_slide
 
 OPEN = ScanSettings(device="cpu", engine="torch", roi_px=160, tissue_only=False)
 PART = Region(0, 0, 300, 300)
@@ -36,9 +36,17 @@ def slide_path(tmp_path_factory, pixels):
     return path
 
 
+@pytest.fixture
+def slide(slide_path):
+    with open_slide(slide_path) as opened:
+        yield opened
+
+
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
     """A machine on which bfloat16 is the fastest, and that remembers nothing; tells what it measured."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     measured = []
 
     def tune(ways, *, build, windows, **_):
@@ -48,11 +56,13 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(choice, "tune", tune)
     monkeypatch.setattr(choice, "_torch_precisions", lambda _kind: ("bfloat16", "float32"))
     monkeypatch.setattr(choice, "default_cache_path", lambda: tmp_path / "cache" / "tuning.json")
-    return measured
+    yield measured
+    torch.set_num_threads(before)
 
 
 def run(slide, output, **changes):
-    return scan_runs.run(slide, dark_model(), output, **({"scan": OPEN} | changes))
+    options = {"scan": OPEN, "tissue": TissueSettings(), "detection": DetectionSettings(), "output": output}
+    return scan_slide(slide, dark_model(), **(options | changes))
 
 
 def precision_of(folder) -> str:

@@ -10,8 +10,8 @@ import os
 import numpy as np
 import pytest
 import torch
-from disc_slide import DISC_CENTER, DISC_RADIUS, MPP
-from scan_runs import SCAN, run
+from dark_model import dark_model
+from disc_slide import DISC_CENTER, DISC_RADIUS, MPP, write_disc_slide
 
 from napari_metastasis.errors import (
     DeviceError,
@@ -22,10 +22,43 @@ from napari_metastasis.errors import (
     StorageError,
 )
 from napari_metastasis.geometry import Point, Region
+from napari_metastasis.models import Model
 from napari_metastasis.scanning import Heatmap
 from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows import scan as scan_room
-from napari_metastasis.workflows.scan import default_output, heatmap_path, overlay_picture, prepare_scan
+from napari_metastasis.workflows.scan import default_output, heatmap_path, overlay_picture, prepare_scan, scan_slide
+
+SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return dark_model()
+
+
+@pytest.fixture(scope="module")
+def slide_path(tmp_path_factory):
+    return write_disc_slide(tmp_path_factory.mktemp("slides") / "node.tif")
+
+
+@pytest.fixture
+def slide(slide_path):
+    with open_slide(slide_path) as opened:
+        yield opened
+
+
+def run(slide, model, output, **changes):
+    options = {"scan": SCAN, "tissue": TissueSettings(), "detection": DetectionSettings(), "output": output}
+    return scan_slide(slide, model, **(options | changes))
 
 
 def test_the_disc_is_found_in_every_file(slide, model, tmp_path):
