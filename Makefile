@@ -2,6 +2,7 @@
 #
 #   PYTHON=python3.12 make env     choose the Python of a new environment (3.11 to 3.13; found by itself otherwise)
 #   VENV=/elsewhere make test      keep the environment elsewhere
+#   PROCESSES=4 make test          run the tests in more processes than two
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,7 +15,12 @@ CONSTRAINTS := constraints/constraints-py311.txt
 INSTALLED := $(VENV)/.installed
 REAL_DATA ?= ../shared/data
 
-# Windows of tests open on a virtual screen with OpenGL, not on the developer's own.
+# Every process has one torch thread and a screen of its own: tests/conftest.py. Each steals from the other's tests once
+# its own are done, so that both end together.
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
+
+# Windows of benchmarks open on a virtual screen with OpenGL, not on the developer's own.
 ifeq ($(shell uname -s),Linux)
 SCREEN := xvfb-run --auto-servernum --server-args="-screen 0 1600x1200x24 +extension GLX"
 endif
@@ -42,8 +48,12 @@ demo: env  ## Scan the sample slide, print its lesions, draw the overlay, open n
 	$(BIN)/napari-metastasis demo
 
 .PHONY: test
-test: env system lint typecheck  ## Everything that has to pass: style, types, layers, manifest, tests
-	$(SCREEN) $(BIN)/python -m pytest
+test: env system lint typecheck  ## Everything that has to pass: style, layers, manifest, types, tests
+	$(PYTEST)
+
+.PHONY: quick
+quick: env lint  ## The linters and one room's tests (make quick ROOM=lesions), or those of the rooms that git says changed
+	tests=$$(scripts/room-tests.sh $(ROOM)); [ -z "$$tests" ] || $(PYTEST) --quiet $$tests
 
 .PHONY: lint
 lint: env  ## Style, the order of the rooms, napari's manifest

@@ -113,3 +113,54 @@ def test_constraints_pin_every_dependency() -> None:
         (pinned,) = pins[canonicalize_name(requirement.name)].specifier
         assert pinned.operator == "=="
         assert requirement.specifier.contains(pinned.version), requirement
+
+
+def test_the_tests_of_a_room_are_named() -> None:
+    for room, tests in (("lesions", "tests/lesions"), ("geometry", "tests/test_geometry.py")):
+        done = _run("room-tests.sh", room)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{tests}\n", "")
+    done = _run("room-tests.sh", "attic")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "expected a room with tests in tests/, got attic" in done.stderr
+
+
+def test_the_rooms_that_changed_are_found(tmp_path: Path) -> None:
+    """In a repository of their own: a branch with a commit, a file that was edited and one that is new."""
+    for name in (
+        "scripts/room-tests.sh",
+        "src/napari_metastasis/lesions/measure.py",
+        "src/napari_metastasis/geometry.py",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text((ROOT / name).read_text("utf-8"), "utf-8")
+    for name in (
+        "tests/lesions/test_a.py",
+        "tests/slides/test_b.py",
+        "tests/test_geometry.py",
+        "tests/test_conftest.py",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def changed() -> list[str]:
+        command = ["bash", tmp_path / "scripts" / "room-tests.sh"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, timeout=60, capture_output=True)
+
+    git("init", "--initial-branch", "main")
+    git("add", "--all")
+    git("commit", "--message", "all")
+    assert changed() == []
+    git("checkout", "-b", "branch")
+    (tmp_path / "src/napari_metastasis/geometry.py").write_text("", "utf-8")
+    git("commit", "--all", "--message", "geometry")
+    assert changed() == ["tests/test_geometry.py"]
+    (tmp_path / "src/napari_metastasis/lesions/measure.py").write_text("", "utf-8")
+    (tmp_path / "tests/slides/test_c.py").touch()
+    assert changed() == ["tests/test_geometry.py", "tests/lesions", "tests/slides"]

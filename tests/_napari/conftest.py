@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,15 +62,30 @@ def darkness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def make_disc(tmp_path: Path) -> Callable[..., tuple[Path, DiscPhantom]]:
-    """Write a slide of 1.2 x 1 mm with one dark disc, off the middle and off every grid."""
+@pytest.fixture(scope="session")
+def drawn_disc(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], tuple[Path, DiscPhantom]]:
+    """Draw a slide of 1.2 x 1 mm with one dark disc, off the middle and off every grid, once for each pixel size."""
+    folder = tmp_path_factory.mktemp("discs")
 
-    def make(mpp: float, name: str = "disc") -> tuple[Path, DiscPhantom]:
-        path = tmp_path / f"{name}.tif"
+    @cache
+    def draw(mpp: float) -> tuple[Path, DiscPhantom]:
+        path = folder / f"{mpp}.tif"
         size = Size(round(1200 / mpp), round(1000 / mpp))
         center = Point(550.0 / mpp + 3.3, 430.0 / mpp - 2.7)
         return path, disc_slide(path, size=size, mpp=mpp, center=center, radius_px=150 / mpp)
+
+    return draw
+
+
+@pytest.fixture
+def make_disc(
+    tmp_path: Path, drawn_disc: Callable[..., tuple[Path, DiscPhantom]]
+) -> Callable[..., tuple[Path, DiscPhantom]]:
+    """Put a slide with a disc into the test's own folder, where its results will lie beside it."""
+
+    def make(mpp: float, name: str = "disc") -> tuple[Path, DiscPhantom]:
+        drawn, phantom = drawn_disc(mpp)
+        return shutil.copy(drawn, tmp_path / f"{name}.tif"), phantom
 
     return make
 

@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import sys
-import time
 import warnings
 
 import pytest
@@ -82,8 +81,10 @@ def test_progress_on_a_terminal_is_a_bar_that_disappears(monkeypatch: pytest.Mon
         with console.show_progress("Scanning", unit="cells") as progress:
             progress(0, 10)
             progress(5, 10)
-            time.sleep(0.3)  # the bar is drawn ten times a second
-    written = _all_of(master)
+            written = ""
+            while "50%" not in written:  # the bar is drawn ten times a second
+                written += os.read(master, 4096).decode()
+    written += _all_of(master)
     os.close(master)
     assert "Scanning" in written
     assert "50%" in written

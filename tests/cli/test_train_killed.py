@@ -10,25 +10,22 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_cohort import tiny_cohort
 
 from cli.conftest import Run
 from napari_metastasis.models import load_model
-from napari_metastasis.settings import CohortSampleSettings
-from napari_metastasis.synthetic import make_cohort
 
-#: A normal slide and one of isolated cells for each of training and validation.
-TINY = CohortSampleSettings(
-    slides=6, seed=3, width_px=1100, height_px=1000, macro=0, micro=0, itc=1, test_share=0.34, validation_share=0.34
-)
 SETTINGS = (
     "--device", "cpu", "--precision", "float32", "--batch-size", 8, "--epochs", 3, "--patches-per-epoch", 32,
-    "--validation-patches", 16, "--workers", 2, "--mining-rounds", 1, "--mining-epochs", 2, "--mining-threshold", 0.0,
+    "--validation-patches", 16, "--workers", 1, "--mining-rounds", 1, "--mining-epochs", 2, "--mining-threshold", 0.0,
 )  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_killed_run_goes_on_to_the_same_weights(process: Run, tmp_path: Path) -> None:
-    make_cohort(tmp_path / "slides", TINY)
+def test_a_killed_run_goes_on_to_the_same_weights(
+    process: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    slides = tiny_cohort(tmp_path_factory)
 
     def command(output: str) -> tuple[object, ...]:
         return ("train", "detector", "--cohort", tmp_path / "slides", "--output", output, "--name", output, *SETTINGS)

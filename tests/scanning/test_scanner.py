@@ -138,27 +138,37 @@ def test_a_gpu_is_fed_by_more_readers_than_a_processor(slide, frame, store, monk
     engine = MeanEngine(frame)
     engine.device = device
     gate = threading.Barrier(readers)  # passed only if as many read at once
-    slow = ArraySlide(slide.pixels)
+    slow, numbers = ArraySlide(slide.pixels), itertools.count()
 
     def read(*arguments):
-        if len(slow.reads) < readers:
-            gate.wait(timeout=20)
+        if next(numbers) < readers:
+            gate.wait(timeout=60)
         return ArraySlide.read(slow, *arguments)
 
     slow.read = read
     running = scan(slow, engine, planned(frame), store, ScanSettings())
     next(running)
+    assert not gate.broken
     assert sum(name.startswith("read-roi") for name in scanning_threads()) == readers
     running.close()
 
 
 def test_reading_hides_behind_computing(slide, frame, store):
-    plan = planned(frame)
-    slow, engine = ArraySlide(slide.pixels, delay=0.02), MeanEngine(frame, delay=0.02)
-    begun = time.perf_counter()
-    list(scan(slow, engine, plan, store, ScanSettings(threads=2)))
-    one_after_another = 0.04 * len(plan.rois)
-    assert time.perf_counter() - begun < 0.85 * one_after_another
+    """Every answer waits until the next region has been read, which never comes where one follows the other."""
+    plan, engine = planned(frame), MeanEngine(frame)
+    answer, waited = engine.run, []
+
+    def run(images):
+        waited.append(1)
+        deadline = time.monotonic() + 60
+        while len(slide.reads) <= min(len(waited), len(plan.rois) - 1):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        return answer(images)
+
+    engine.run = run
+    list(scan(slide, engine, plan, store, ScanSettings(threads=2)))
+    assert len(waited) == len(plan.rois)
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
@@ -176,17 +186,23 @@ def test_it_stops_within_one_roi_and_goes_on_later(slide, frame, store, lanes):
 
 
 def test_it_stops_while_an_answer_takes_long(slide, frame, store):
-    asked_at = []
+    """The first answer comes only once it has been asked for the last time whether to stop."""
+    engine, asked, enough = MeanEngine(frame), [], threading.Event()
+    answer = engine.run
 
     def should_stop() -> bool:
-        asked_at.append(time.perf_counter())
-        return len(asked_at) > 3
+        asked.append(1)
+        if len(asked) > 3:
+            enough.set()
+        return enough.is_set()
 
-    assert (
-        list(scan(slide, MeanEngine(frame, delay=0.4), planned(frame), store, ScanSettings(), should_stop=should_stop))
-        == []
-    )
-    assert np.diff(asked_at).max() < 0.3
+    def run(images):
+        assert enough.wait(timeout=60)
+        return answer(images)
+
+    engine.run = run
+    assert list(scan(slide, engine, planned(frame), store, ScanSettings(), should_stop=should_stop)) == []
+    assert len(asked) == 4
 
 
 def test_closing_the_generator_ends_every_thread(slide, frame, store):

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import shapely
+from tiny_cohort import TINY, tiny_cohort
 from typer.testing import CliRunner
 
 from napari_metastasis.annotations import rasterize, read_asap_xml
@@ -23,19 +24,10 @@ from napari_metastasis.synthetic import _cohort as room
 from napari_metastasis.synthetic._optics import Stain
 from napari_metastasis.synthetic._tissue import Kind
 
-#: The smallest that has every split and both classes: isolated cells fit into a node of a millimetre.
-TINY = CohortSampleSettings(
-    slides=6, seed=3, width_px=1100, height_px=1000, macro=0, micro=0, itc=1, test_share=0.34, validation_share=0.34
-)
-
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort")
-    told = []
-    plan = make_cohort(folder, TINY, progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, 6) for done in range(7)]
-    return folder, plan
+    return tiny_cohort(tmp_path_factory), plan_cohort(TINY)
 
 
 def files(folder):
@@ -122,12 +114,15 @@ def test_outlines_lie_on_the_tumour_that_is_drawn(tiny):
 
 
 def test_an_interrupted_cohort_is_gone_on_with(tiny, tmp_path, monkeypatch):
-    """What is there stays, what is missing is drawn, and the result is that of a call that was not interrupted."""
+    """What is there stays, what is missing is drawn, and the result is that of a call that was not interrupted.
+
+    Two slides are missing, for two processes to draw.
+    """
     folder, plan = tiny
     draw, drawn = room._draw, []
 
     def interrupted(root, planned):
-        if len(drawn) == 2:
+        if len(drawn) == 1:
             raise KeyboardInterrupt
         drawn.append(planned.name)
         draw(root, planned)
@@ -138,7 +133,12 @@ def test_an_interrupted_cohort_is_gone_on_with(tiny, tmp_path, monkeypatch):
     assert "cohort.csv" not in files(tmp_path)
     # As a killed process leaves it: outlines without their slide, and a part of a file.
     (tmp_path / "training/tumor/.0123.part").write_bytes(b"half")
-    (tmp_path / plan.slides[2].slide).unlink(missing_ok=True)
+    missing = [planned.slide for planned in plan.slides if planned.name not in drawn][:2]
+    for planned in plan.slides:
+        if planned.annotation:
+            shutil.copy(folder / planned.annotation, tmp_path / planned.annotation)
+        if planned.name not in drawn and planned.slide not in missing:
+            shutil.copy(folder / planned.slide, tmp_path / planned.slide)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tif")}
     assert kept
     monkeypatch.setattr(room, "_draw", draw)

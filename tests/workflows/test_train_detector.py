@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from training_cohort import MPP, no_bar
 
 from napari_metastasis.cohorts.cohort import Cohort
@@ -30,14 +29,6 @@ from napari_metastasis.workflows.train import mine as mining_round
 from napari_metastasis.workflows.train import run as cohort_run
 from napari_metastasis.workflows.train.plan import CohortTraining, LabelledPatches, StepProgress
 from napari_metastasis.workflows.train.run import train_on_cohort
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def how(**mining):
@@ -65,12 +56,7 @@ def train(cohort, output, settings=None, patches=None):
 
 @pytest.fixture(scope="module")
 def finished(cohort, tmp_path_factory):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return train(cohort, tmp_path_factory.mktemp("run"))
-    finally:
-        torch.set_num_threads(before)
+    return train(cohort, tmp_path_factory.mktemp("run"))
 
 
 def test_every_stage_leaves_what_it_did(finished):

@@ -36,14 +36,6 @@ GRID = GridSettings(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def how(**train) -> CohortTraining:
     settings = {
         "epochs": 2, "batch_size": 4, "device": "cpu", "precision": "float32", "workers": 0, "optimiser": "adamw",
@@ -70,12 +62,7 @@ def job(**changes) -> RefinerTask:
 
 @pytest.fixture(scope="module")
 def finished(cohort, tmp_path_factory):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return train(cohort, job(), tmp_path_factory.mktemp("run"))
-    finally:
-        torch.set_num_threads(before)
+    return train(cohort, job(), tmp_path_factory.mktemp("run"))
 
 
 def test_a_refiner_comes_out_and_refines(cohort, finished, tmp_path):

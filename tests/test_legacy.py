@@ -1,0 +1,205 @@
+"""What version 0.1 left on disk before the rooms were rebuilt is read, resumed, shown, and written the same today.
+
+``data/legacy/legacy.zip`` holds, made by ``data/legacy/make.py`` with the program of that time:
+
+    napari-metastasis/models      a user's models: detector "darkness", refiner "mover" behind it
+    disc.tif                      a dark disc on tissue
+    finished.metastasis           its scan, refined, with kept features
+    stopped.metastasis            the same scan, stopped before anything was refined
+    slides                        four slides to train on
+    refiner, refiner-stopped      a training of a refiner behind "darkness", whole and stopped in its second epoch
+    detector                      a training of a detector in two stages, without weights and checkpoints
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from legacy_files import unpack_legacy
+from training_cohort import no_bar
+
+from napari_metastasis.cohorts.cohort import Cohort, read_cohort
+from napari_metastasis.models import list_models, list_refiners, load_model, load_refiner, load_with_refiner
+from napari_metastasis.scanning import Heatmap
+from napari_metastasis.settings import (
+    AugmentSettings,
+    DetectionSettings,
+    GridSettings,
+    MiningSettings,
+    RefineSettings,
+    SamplingSettings,
+    ScanSettings,
+    SpatialAugmentSettings,
+    SpatialTrainSettings,
+    TissueSettings,
+    TrainSettings,
+)
+from napari_metastasis.slides import open_slide
+from napari_metastasis.training.jobs import RefinerJob
+from napari_metastasis.training.train import patch_spec
+from napari_metastasis.workflows.scan import scan_slide
+from napari_metastasis.workflows.train.detector import train_on_cohort
+from napari_metastasis.workflows.train.refiner import train_refiner_on_cohort
+from napari_metastasis.workflows.train.run import CohortTraining
+
+SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=200)
+GRID = GridSettings(
+    grid=3, grid_step=2, window_step=3, order="rows-columns", hidden=3, projected=2, residual=True, smoothing=3
+)
+SMALL = {"batch_size": 4, "device": "cpu", "precision": "float32", "workers": 0}
+MAPS = ("heatmap.ome.zarr", "refined.ome.zarr")
+TABLES = ("detections.csv", "lesions.csv", "lesions.geojson")
+
+
+@pytest.fixture
+def legacy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of that time, whose models are this user's own."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    return unpack_legacy(tmp_path)
+
+
+def scan(legacy: Path, output: Path):
+    with open_slide(legacy / "disc.tif") as slide:
+        return scan_slide(
+            slide, load_model("darkness"), scan=SCAN, tissue=TissueSettings(), detection=DetectionSettings(),
+            refiner=load_refiner("mover"), refine=RefineSettings(refine=True), output=output,
+        )  # fmt: skip
+
+
+def read_map(path: Path) -> np.ndarray:
+    with Heatmap.open(path) as heatmap:
+        return heatmap.probabilities()
+
+
+def how(train: TrainSettings, augment: AugmentSettings) -> CohortTraining:
+    return CohortTraining(
+        train=train, augment=augment, sampling=SamplingSettings(patches_per_epoch=8, validation_patches=4),
+        mining=MiningSettings(mining_threshold=0.0, mined_per_slide=10, mining_epochs=1, sheet_patches=5),
+        scan=replace(SCAN, dense_coefficient=1), tissue=TissueSettings(),
+    )  # fmt: skip
+
+
+def cohort_of(run: Path) -> Cohort:
+    return read_cohort(run / "cohort.csv", validation_share=0, seed=0)
+
+
+def run_options(output: Path) -> dict:
+    return {
+        "output": output, "data_description": "squares", "licence": "CC0", "bar": no_bar,
+        "should_stop": lambda: False,
+    }  # fmt: skip
+
+
+def train_refiner(legacy: Path, output: Path) -> dict[str, torch.Tensor]:
+    settings = SpatialTrainSettings(**SMALL, epochs=2, optimiser="adamw", learning_rate=0.01)
+    job = RefinerJob("trained", load_model("darkness"), GRID, 2)
+    cohort = cohort_of(legacy / "refiner")
+    run = train_refiner_on_cohort(cohort, job, how(settings, SpatialAugmentSettings()), **run_options(output))
+    return load_refiner(run.weights).network.state_dict()
+
+
+def test_a_users_models_are_listed_and_loaded(legacy):
+    assert "darkness" in {entry.name for entry in list_models()}
+    assert "mover" in {entry.name for entry in list_refiners()}
+    detector = load_model("darkness")
+    written = json.loads((legacy / "napari-metastasis" / "models" / "darkness.json").read_text("utf-8"))
+    assert detector.weights_sha256 == written["weights_sha256"]
+    assert json.loads(json.dumps(detector.spec.to_json())) == written["spec"]
+    assert detector.card == written["card"]
+    for name in ("darkness", "mover"):
+        both = load_with_refiner(name)
+        assert both.model.weights_sha256 == detector.weights_sha256
+        assert both.refiner.spec.name == "mover"
+
+
+def test_a_finished_scan_is_read_and_its_tables_are_written_the_same(legacy):
+    folder = legacy / "finished.metastasis"
+    before = {name: (folder / name).read_bytes() for name in TABLES}
+    maps = [read_map(folder / name) for name in MAPS]
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    result = scan(legacy, folder)
+    assert result.output == folder
+    assert result.mpx_per_s == 0, "nothing is scanned again"
+    assert result.slide_score == pytest.approx(record["slide_score"])
+    assert {name: (folder / name).read_bytes() for name in TABLES} == before
+    for name, stored in zip(MAPS, maps, strict=True):
+        np.testing.assert_array_equal(read_map(folder / name), stored)
+    again = json.loads((folder / "run.json").read_text("utf-8"))
+    assert again["scans"][0] == record["scans"][0]
+    for name in ("heatmap", "model", "refinement", "settings", "coverage"):
+        assert again[name] == record[name], name
+
+
+def test_a_stopped_scan_goes_on_to_where_the_whole_one_came(legacy):
+    stopped, finished = legacy / "stopped.metastasis", legacy / "finished.metastasis"
+    before = read_map(stopped / MAPS[0])
+    answered = ~np.isnan(before)
+    whole = read_map(finished / MAPS[0])
+    assert 0 < answered.sum() < (~np.isnan(whole)).sum()
+    result = scan(legacy, stopped)
+    assert result.output == stopped
+    assert result.finished
+    np.testing.assert_array_equal(read_map(stopped / MAPS[0])[answered], before[answered])
+    for name in MAPS:
+        np.testing.assert_allclose(read_map(stopped / name), read_map(finished / name), atol=1e-5, rtol=0)
+    (features,) = stopped.glob("features-*.zarr")
+    assert (finished / features.name).exists(), "it went on with what was encoded"
+    for name in ("detections.csv", "lesions.csv"):
+        assert (stopped / name).read_text("utf-8") == (finished / name).read_text("utf-8")
+
+
+def test_a_finished_training_is_known_and_left_as_it_is(legacy):
+    run = legacy / "refiner"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.suffix in {".json", ".safetensors", ".csv"}}
+    train_refiner(legacy, run)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_stopped_training_goes_on_to_where_the_whole_one_came(legacy):
+    run = legacy / "refiner-stopped"
+    assert not (run / "spatial" / "trained.safetensors").exists()
+    resumed = train_refiner(legacy, run)
+    expected = load_refiner(legacy / "refiner" / "spatial" / "trained.safetensors").network.state_dict()
+    # Not to the bit: the files were made on another machine, whose processor may add in another order.
+    for name, tensor in expected.items():
+        torch.testing.assert_close(resumed[name], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_the_texts_of_a_refiners_training_are_the_same_today(legacy):
+    old, new = legacy / "refiner", legacy / "refiner-today"
+    # What was mined of two equal probabilities is a matter of their last digit, and goes into the fingerprint.
+    shutil.copytree(old / "mining-1", new / "mining-1")
+    train_refiner(legacy, new)
+    for name in ("cohort.csv", "mining-1/mining.json", "spatial/settings.json", "spatial/slides.json"):
+        assert (new / name).read_text("utf-8") == (old / name).read_text("utf-8"), name
+    card, before = (json.loads((run / "spatial" / "trained.json").read_text("utf-8")) for run in (new, old))
+    assert card.keys() == before.keys()
+    assert card["spec"] == before["spec"]
+    assert card["card"].keys() == before["card"].keys()
+    assert card["card"]["settings"] == before["card"]["settings"]
+
+
+def test_the_texts_of_a_detectors_training_are_the_same_today(legacy):
+    old, new = legacy / "detector", legacy / "detector-today"
+    train_on_cohort(
+        cohort_of(old), patch_spec("staged", "scannet-small", 0.972),
+        how(TrainSettings(**SMALL, epochs=1), AugmentSettings()), **run_options(new),
+    )  # fmt: skip
+    for name in ("cohort.csv", "stage-0/settings.json", "stage-0/slides.json", "stage-1/slides.json"):
+        assert (new / name).read_text("utf-8") == (old / name).read_text("utf-8"), name
+    for name in ("mining-1/mining.json", "stage-1/settings.json"):
+        written, before = (_without_hashes(run / name) for run in (new, old))
+        assert written == before, name
+
+
+def _without_hashes(path: Path) -> str:
+    """Return a text without what follows from weights, which differ from machine to machine."""
+    values = json.loads(path.read_text("utf-8"))
+    known = {name: None for name in ("weights_sha256", "initial_sha256", "training_sha256") if name in values}
+    return json.dumps(values | known, indent=2)
