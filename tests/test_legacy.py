@@ -25,11 +25,10 @@ from legacy_files import unpack_legacy
 from training_cohort import no_bar
 
 from napari_metastasis.cohorts.cohort import Cohort, read_cohort
-from napari_metastasis.models import list_models, list_refiners, load_model, load_refiner, load_with_refiner
-from napari_metastasis.scanning import Heatmap
+from napari_metastasis.models import list_models, load_detector, load_model, load_scan_models
+from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import (
     AugmentSettings,
-    DetectionSettings,
     GridSettings,
     MiningSettings,
     RefineSettings,
@@ -40,13 +39,12 @@ from napari_metastasis.settings import (
     TissueSettings,
     TrainSettings,
 )
-from napari_metastasis.slides import open_slide
-from napari_metastasis.training.jobs import RefinerJob
-from napari_metastasis.training.train import patch_spec
-from napari_metastasis.workflows.scan import scan_slide
-from napari_metastasis.workflows.train.detector import train_on_cohort
-from napari_metastasis.workflows.train.refiner import train_refiner_on_cohort
-from napari_metastasis.workflows.train.run import CohortTraining
+from napari_metastasis.training.tasks.detect import DetectorTask, patch_spec
+from napari_metastasis.training.tasks.refine import refiner_behind
+from napari_metastasis.training.train import TrainingRun
+from napari_metastasis.workflows.scan import PassRequest, ScanJob, scan_slide
+from napari_metastasis.workflows.train.plan import CohortTraining, LabelledPatches, StepProgress
+from napari_metastasis.workflows.train.run import train_on_cohort
 
 SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=200)
 GRID = GridSettings(
@@ -65,16 +63,13 @@ def legacy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def scan(legacy: Path, output: Path):
-    with open_slide(legacy / "disc.tif") as slide:
-        return scan_slide(
-            slide, load_model("darkness"), scan=SCAN, tissue=TissueSettings(), detection=DetectionSettings(),
-            refiner=load_refiner("mover"), refine=RefineSettings(refine=True), output=output,
-        )  # fmt: skip
+    refine = PassRequest(task="refine", settings=RefineSettings(refine=True))
+    return scan_slide(ScanJob(slide=legacy / "disc.tif", model="darkness", passes=(refine,), scan=SCAN, output=output))
 
 
 def read_map(path: Path) -> np.ndarray:
-    with Heatmap.open(path) as heatmap:
-        return heatmap.probabilities()
+    with MapStore.open(path) as stored:
+        return stored.values()
 
 
 def how(train: TrainSettings, augment: AugmentSettings) -> CohortTraining:
@@ -89,33 +84,30 @@ def cohort_of(run: Path) -> Cohort:
     return read_cohort(run / "cohort.csv", validation_share=0, seed=0)
 
 
-def run_options(output: Path) -> dict:
-    return {
-        "output": output, "data_description": "squares", "licence": "CC0", "bar": no_bar,
-        "should_stop": lambda: False,
-    }  # fmt: skip
+def train(cohort: Cohort, task: object, settings: CohortTraining, output: Path) -> Path:
+    run, steps = TrainingRun(output, "squares", "CC0"), StepProgress(no_bar, lambda: False)
+    return train_on_cohort(cohort, task, settings, run, steps, LabelledPatches()).weights
 
 
 def train_refiner(legacy: Path, output: Path) -> dict[str, torch.Tensor]:
     settings = SpatialTrainSettings(**SMALL, epochs=2, optimiser="adamw", learning_rate=0.01)
-    job = RefinerJob("trained", load_model("darkness"), GRID, 2)
-    cohort = cohort_of(legacy / "refiner")
-    run = train_refiner_on_cohort(cohort, job, how(settings, SpatialAugmentSettings()), **run_options(output))
-    return load_refiner(run.weights).network.state_dict()
+    task = refiner_behind(load_detector("darkness"), "trained", GRID, 2)
+    weights = train(cohort_of(legacy / "refiner"), task, how(settings, SpatialAugmentSettings()), output)
+    return load_model(weights, "refine").network.state_dict()
 
 
 def test_a_users_models_are_listed_and_loaded(legacy):
-    assert "darkness" in {entry.name for entry in list_models()}
-    assert "mover" in {entry.name for entry in list_refiners()}
+    tasks = {entry.name: entry.task for entry in list_models() if not entry.shipped}
+    assert tasks == {"darkness": "detect", "mover": "refine"}
     detector = load_model("darkness")
     written = json.loads((legacy / "napari-metastasis" / "models" / "darkness.json").read_text("utf-8"))
     assert detector.weights_sha256 == written["weights_sha256"]
     assert json.loads(json.dumps(detector.spec.to_json())) == written["spec"]
     assert detector.card == written["card"]
     for name in ("darkness", "mover"):
-        both = load_with_refiner(name)
-        assert both.model.weights_sha256 == detector.weights_sha256
-        assert both.refiner.spec.name == "mover"
+        both = load_scan_models(name, tasks=("refine",))
+        assert both.detector.weights_sha256 == detector.weights_sha256
+        assert both.others["refine"].name == "mover"
 
 
 def test_a_finished_scan_is_read_and_its_tables_are_written_the_same(legacy):
@@ -132,8 +124,9 @@ def test_a_finished_scan_is_read_and_its_tables_are_written_the_same(legacy):
         np.testing.assert_array_equal(read_map(folder / name), stored)
     again = json.loads((folder / "run.json").read_text("utf-8"))
     assert again["scans"][0] == record["scans"][0]
-    for name in ("heatmap", "model", "refinement", "settings", "coverage"):
+    for name in ("heatmap", "model", "coverage"):
         assert again[name] == record[name], name
+    assert again["settings"].items() >= record["settings"].items()
 
 
 def test_a_stopped_scan_goes_on_to_where_the_whole_one_came(legacy):
@@ -165,7 +158,7 @@ def test_a_stopped_training_goes_on_to_where_the_whole_one_came(legacy):
     run = legacy / "refiner-stopped"
     assert not (run / "spatial" / "trained.safetensors").exists()
     resumed = train_refiner(legacy, run)
-    expected = load_refiner(legacy / "refiner" / "spatial" / "trained.safetensors").network.state_dict()
+    expected = load_model(legacy / "refiner" / "spatial" / "trained.safetensors").network.state_dict()
     # Not to the bit: the files were made on another machine, whose processor may add in another order.
     for name, tensor in expected.items():
         torch.testing.assert_close(resumed[name], tensor, atol=1e-5, rtol=1e-4)
@@ -179,7 +172,8 @@ def test_the_texts_of_a_refiners_training_are_the_same_today(legacy):
     for name in ("cohort.csv", "mining-1/mining.json", "spatial/settings.json", "spatial/slides.json"):
         assert (new / name).read_text("utf-8") == (old / name).read_text("utf-8"), name
     card, before = (json.loads((run / "spatial" / "trained.json").read_text("utf-8")) for run in (new, old))
-    assert card.keys() == before.keys()
+    assert card["task"] == "refine", "which earlier cards did not say"
+    assert card.keys() - {"task"} == before.keys()
     assert card["spec"] == before["spec"]
     assert card["card"].keys() == before["card"].keys()
     assert card["card"]["settings"] == before["card"]["settings"]
@@ -187,10 +181,8 @@ def test_the_texts_of_a_refiners_training_are_the_same_today(legacy):
 
 def test_the_texts_of_a_detectors_training_are_the_same_today(legacy):
     old, new = legacy / "detector", legacy / "detector-today"
-    train_on_cohort(
-        cohort_of(old), patch_spec("staged", "scannet-small", 0.972),
-        how(TrainSettings(**SMALL, epochs=1), AugmentSettings()), **run_options(new),
-    )  # fmt: skip
+    task = DetectorTask(patch_spec("staged", "scannet-small", 0.972))
+    train(cohort_of(old), task, how(TrainSettings(**SMALL, epochs=1), AugmentSettings()), new)
     for name in ("cohort.csv", "stage-0/settings.json", "stage-0/slides.json", "stage-1/slides.json"):
         assert (new / name).read_text("utf-8") == (old / name).read_text("utf-8"), name
     for name in ("mining-1/mining.json", "stage-1/settings.json"):

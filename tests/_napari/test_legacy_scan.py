@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from legacy_files import unpack_legacy
 
-from napari_metastasis.scanning import Heatmap
+from napari_metastasis.scanning import MapStore
 
 pytestmark = pytest.mark.gui
 
@@ -18,11 +18,11 @@ def test_an_earlier_versions_scan_is_shown_with_its_refined_map(window, tmp_path
     folder = (legacy / "finished.metastasis").rename(legacy / "disc.metastasis")
     stored = []
     for name in ("heatmap.ome.zarr", "refined.ome.zarr"):
-        with Heatmap.open(folder / name) as heatmap:
-            stored.append(heatmap.probabilities())
+        with MapStore.open(folder / name) as map_store:
+            stored.append(map_store.values())
     window.open(legacy / "disc.tif")
-    window.until(lambda: window.session.refined is not None and window.session.found is not None)
+    window.until(lambda: "refined" in window.session.maps and window.session.found is not None)
     np.testing.assert_array_equal(window.session.probabilities, stored[0])
-    np.testing.assert_array_equal(window.session.refined.probabilities, stored[1])
+    np.testing.assert_array_equal(window.session.maps["refined"].values, stored[1])
     assert "scanned before" in window.panel.scan_part.status.text()
     assert window.panel.results_part.table.rows.rowCount() == 1

@@ -28,7 +28,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     slides = tiny_cohort(tmp_path_factory)
 
     def command(output: str) -> tuple[object, ...]:
-        return ("train", "detector", "--cohort", tmp_path / "slides", "--output", output, "--name", output, *SETTINGS)
+        return ("train", "detector", "--cohort", slides, "--output", output, "--name", output, *SETTINGS)
 
     whole = process(*command("whole"))
     assert whole.status == 0, whole.err

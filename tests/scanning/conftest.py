@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scanning_fakes import ArraySlide, tiny_model
 
 from napari_metastasis.geometry import HeatmapFrame, Size
@@ -68,12 +67,3 @@ def slide_file(tmp_path_factory) -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """One thread: on a busy machine, networks this small spend their time waiting for the second."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -56,7 +56,8 @@ class SquaresOfTwoSizes(Squares):
 
 
 def train(output, *, initial=None, squares=Squares, **change):
-    settings = TrainSettings(**{"epochs": 2, "batch_size": 8, "device": "cpu", "precision": "float32", **change})
+    small = {"epochs": 2, "batch_size": 8, "workers": 0, "device": "cpu", "precision": "float32"}
+    settings = TrainSettings(**(small | change))
     return train_task(
         DetectorTask(patch_spec("tiny", "scannet-small", 0.972), initial),
         TrainingRun(output, "squares", "CC0", progress=False),

@@ -26,14 +26,6 @@ SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=16
 REFINE, KEEP = RefineSettings(refine=True), RefineSettings()
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def model() -> Detector:
     return dark_model()

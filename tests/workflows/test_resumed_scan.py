@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from dark_model import dark_model
 from scans import prepared_scan, scan_with
 
@@ -46,8 +45,6 @@ def slide(slide_path):
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
     """A machine on which bfloat16 is the fastest, and that remembers nothing; tells what it measured."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     measured = []
 
     def tune(ways, *, build, windows, **_):
@@ -57,8 +54,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(choice, "tune", tune)
     monkeypatch.setattr(choice, "_torch_precisions", lambda _kind: ("bfloat16", "float32"))
     monkeypatch.setattr(choice, "default_cache_path", lambda: tmp_path / "cache" / "tuning.json")
-    yield measured
-    torch.set_num_threads(before)
+    return measured
 
 
 def run(slide, output, **changes):

@@ -33,14 +33,6 @@ from napari_metastasis.workflows.scan import default_output, heatmap_path, overl
 SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def model() -> Detector:
     return dark_model()

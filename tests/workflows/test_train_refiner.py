@@ -12,6 +12,7 @@ from scans import scan_with
 from training_cohort import MPP, no_bar
 
 from napari_metastasis.errors import ModelError, TrainingError
+from napari_metastasis.geometry import Region
 from napari_metastasis.models import load_model, load_scan_models
 from napari_metastasis.settings import (
     GridSettings,
@@ -153,6 +154,7 @@ def test_resnet34_is_trained_as_in_the_paper(cohort, tmp_path):
             both.detector,
             tmp_path / "out",
             scan=replace(how().scan, roi_px=384),
+            region=Region(240, 200, 64, 64),
             refiner=both.others["refine"],
             refine=RefineSettings(refine=True),
         )
