@@ -116,7 +116,7 @@ def test_constraints_pin_every_dependency() -> None:
 
 
 def test_the_tests_of_a_room_are_named() -> None:
-    for room, tests in (("lesions", "tests/lesions"), ("geometry", "tests/test_geometry.py")):
+    for room, tests in (("lesions", "tests/lesions"), ("storage", "tests/test_storage.py")):
         done = _run("room-tests.sh", room)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{tests}\n", "")
     done = _run("room-tests.sh", "attic")
@@ -127,27 +127,16 @@ def test_the_tests_of_a_room_are_named() -> None:
 
 def test_the_rooms_that_changed_are_found(tmp_path: Path) -> None:
     """In a repository of their own: a branch with a commit, a file that was edited and one that is new."""
-    for name in (
-        "scripts/room-tests.sh",
-        "src/napari_metastasis/lesions/measure.py",
-        "src/napari_metastasis/geometry.py",
-    ):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text((ROOT / name).read_text("utf-8"), "utf-8")
-    for name in (
-        "tests/lesions/test_a.py",
-        "tests/slides/test_b.py",
-        "tests/test_geometry.py",
-        "tests/test_conftest.py",
-    ):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+    script, package = tmp_path / "scripts" / "room-tests.sh", tmp_path / "src" / "napari_metastasis"
+    for folder in (script.parent, package / "attic", tmp_path / "tests" / "attic", tmp_path / "tests" / "cellar"):
+        folder.mkdir(parents=True)
+    script.write_text((ROOT / "scripts" / "room-tests.sh").read_text("utf-8"), "utf-8")
+    for path in (package / "roof.py", package / "attic" / "beam.py", tmp_path / "tests" / "test_roof.py"):
         path.touch()
 
     def changed() -> list[str]:
-        command = ["bash", tmp_path / "scripts" / "room-tests.sh"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+        done = subprocess.run(["bash", script], capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout.split()
 
     def git(*arguments: str) -> None:
         who = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
@@ -158,9 +147,9 @@ def test_the_rooms_that_changed_are_found(tmp_path: Path) -> None:
     git("commit", "--message", "all")
     assert changed() == []
     git("checkout", "-b", "branch")
-    (tmp_path / "src/napari_metastasis/geometry.py").write_text("", "utf-8")
-    git("commit", "--all", "--message", "geometry")
-    assert changed() == ["tests/test_geometry.py"]
-    (tmp_path / "src/napari_metastasis/lesions/measure.py").write_text("", "utf-8")
-    (tmp_path / "tests/slides/test_c.py").touch()
-    assert changed() == ["tests/test_geometry.py", "tests/lesions", "tests/slides"]
+    (package / "roof.py").write_text("changed", "utf-8")
+    git("commit", "--all", "--message", "roof")
+    assert changed() == ["tests/test_roof.py"]
+    (package / "attic" / "beam.py").write_text("changed", "utf-8")
+    (tmp_path / "tests" / "cellar" / "test_wine.py").touch()
+    assert changed() == ["tests/attic", "tests/cellar", "tests/test_roof.py"]
