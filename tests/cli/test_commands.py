@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +14,8 @@ import pytest
 
 from cli.conftest import Run
 from napari_metastasis.annotations import read_asap_xml
+from napari_metastasis.cli import demo
+from napari_metastasis.cli.scan import scan_to_end
 from napari_metastasis.models import list_models
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import open_slide
@@ -182,8 +184,8 @@ def test_demo_scans_draws_and_shows_nothing_without_a_display(
 ) -> None:
     monkeypatch.setattr("napari_metastasis.synthetic.sample_slide_path", lambda **_: cmu)
     # Nothing is left to be measured: the engines are, in tests of their own.
-    fixed = partial(ScanSettings, engine="torch", precision="float32", roi_px=512)
-    monkeypatch.setattr("napari_metastasis.cli.demo.ScanSettings", fixed)
+    fixed = ScanSettings(engine="torch", precision="float32", roi_px=512)
+    monkeypatch.setattr(demo, "scan_to_end", lambda job, *rest: scan_to_end(replace(job, scan=fixed), *rest))
     monkeypatch.setenv("CI", "true")
     answer = here("demo", "--model", model, "--output", tmp_path / "out")
     assert answer.status == 0

@@ -13,6 +13,7 @@ import pytest
 import torch
 from cohort_files import TISSUE, TUMOUR, write_outline, write_slide
 from dark_model import dark_model
+from scans import scan_with
 
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import SettingsError, StorageError, TrainingError
@@ -24,14 +25,11 @@ from napari_metastasis.sampling.hard_negative_batches import HardNegativeBatches
 from napari_metastasis.sampling.hard_negatives import HardNegative
 from napari_metastasis.sampling.slide_batches import BatchPlan
 from napari_metastasis.settings import (
-    DetectionSettings,
     MiningSettings,
     SamplingSettings,
     ScanSettings,
-    TissueSettings,
 )
 from napari_metastasis.slides import open_slide
-from napari_metastasis.workflows.scan import scan_slide
 from napari_metastasis.workflows.train.contact_sheet import contact_sheet, draw_hard_negatives
 from napari_metastasis.workflows.train.false_positives import mine_slide
 
@@ -330,13 +328,11 @@ def test_what_was_mined_is_drawn_strongest_first(slides, mined, tmp_path, caplog
 def test_a_mined_patch_is_answered_as_the_scan_answered_there(tmp_path, mpp):
     slide, model = mimic_slide(tmp_path, "a", mpp=mpp), dark_model()
     with open_slide(slide.path) as opened:
-        result = scan_slide(
+        result = scan_with(
             opened,
             model,
+            tmp_path / "out",
             scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160, tissue_only=False),
-            tissue=TissueSettings(),
-            detection=DetectionSettings(),
-            output=tmp_path / "out",
         )
     mining = replace(MINING, mining_threshold=0.3, mined_apart_um=6.0, mining_jitter_um=0.0)
     mined = mine_slide(slide, result.probabilities, result.frame, mining, SETTINGS, tumour_value=2)
