@@ -39,12 +39,11 @@ class ToyModel(Model):
         return ToySpec(**values), nn.Conv2d(1, 1, 3, bias=False)
 
 
+@dataclass
 class ToyPass(FollowingPass):
     writes, reads = MapKind(name="averaged", title="Averaged probability", stem="averaged"), PROBABILITY.name
     reach_cells = 1
-
-    def __init__(self, model):
-        self.model = model
+    model: ToyModel
 
     @classmethod
     def of(cls, model, _):

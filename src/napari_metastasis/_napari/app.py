@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import napari
 from qtpy.QtWidgets import QFileDialog
 
-from napari_metastasis._napari.compat import show_scale_bar, window_of
+from napari_metastasis._napari.compat import window_of
 from napari_metastasis._napari.slide_widget import choose_slides
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import Workspace
@@ -26,7 +26,6 @@ _PLUGIN, _PANEL = "napari-metastasis", "Metastasis"
 def make_viewer(*, show: bool = True) -> Viewer:
     """Return a napari window with the panel docked."""
     viewer = napari.Viewer(title="Metastasis", show=show)
-    show_scale_bar(viewer)
     viewer.window.add_plugin_dock_widget(_PLUGIN, _PANEL)
     return viewer
 

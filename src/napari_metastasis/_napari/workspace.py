@@ -13,7 +13,7 @@ from qtpy.QtCore import QEvent, QObject, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
-from napari_metastasis._napari.compat import real_viewer, window_of
+from napari_metastasis._napari.compat import real_viewer, show_scale_bar, window_of
 from napari_metastasis._napari.layers import slide_layer_data
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
@@ -70,6 +70,7 @@ class Workspace(QObject):
         self._dialog: PixelSizeDialog | None = None
         self._window_closing = False
         slice_off_the_gui_thread()
+        show_scale_bar(viewer)
         for layer in viewer.layers:
             self._adopt(layer)
         viewer.layers.events.inserted.connect(self._on_inserted)

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from napari_metastasis.cohorts.patches import PatchSource
 from napari_metastasis.errors import PatchDatasetError
 from napari_metastasis.evaluation.classification import BinaryReport, binary_report, calibration_error
 from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
+from napari_metastasis.geometry import SYMMETRIES
 from napari_metastasis.settings import PatchScoringSettings
 
 if TYPE_CHECKING:
     # Detections are scored without torch, which takes seconds to load.
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from napari_metastasis.models import Detector
 
@@ -53,7 +54,7 @@ def patch_probabilities(
     views: int,
     device: str,
     progress: Callable[[int, int], None] | None = None,
-) -> npt.NDArray[np.float32]:
+) -> NDArray[np.float32]:
     """Return the tumour probability (n,) of every patch.
 
     Parameters
@@ -89,18 +90,23 @@ def patch_probabilities(
                     f"expected patches of {side} x {side} px for {model.spec.name}, "
                     f"got {patch.shape[1]} x {patch.shape[0]} (number {k}); cut them to size"
                 )
-        batch = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float().to(device)
-        with torch.inference_mode():
-            answers.append(torch.stack([network(view) for view in _views(batch, views)]).mean(dim=0).flatten().cpu())
+        answers.append(_mean_over_views(network, patches, views, device))
         if progress is not None:
             progress(start + len(patches), len(source))
-    probabilities: npt.NDArray[np.float32] = torch.cat(answers).numpy()
+    probabilities: NDArray[np.float32] = torch.cat(answers).numpy()
     return probabilities
 
 
-def _views(batch: Tensor, views: int) -> list[Tensor]:
-    turned = [batch.rot90(k, dims=(2, 3)) for k in range(4 if views == 8 else 1)]
-    return turned + [view.flip(3) for view in turned] if views == 8 else turned
+def _mean_over_views(network: nn.Module, patches: list[NDArray[np.uint8]], views: int, device: str) -> Tensor:
+    """Return the probability (n,) of every patch, averaged over the first symmetries of the square."""
+    import torch
+
+    answers = []
+    with torch.inference_mode():
+        for view in SYMMETRIES[:views]:
+            batch = torch.from_numpy(np.stack([view.apply(patch) for patch in patches])).permute(0, 3, 1, 2)
+            answers.append(network(batch.float().to(device)))
+        return torch.stack(answers).mean(dim=0).flatten().cpu()
 
 
 def evaluate_patches(
