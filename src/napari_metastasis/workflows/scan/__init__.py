@@ -18,7 +18,7 @@ from napari_metastasis.workflows.scan.result_folder import (
 )
 from napari_metastasis.workflows.scan.results import ScanResult, write_results
 from napari_metastasis.workflows.scan.runner import run_scan, scan_slide
-from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob, ScanStarted, Stage, pass_requests
+from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob, ScanStarted, Stage
 
 __all__ = [
     "AtHand",
@@ -40,7 +40,6 @@ __all__ = [
     "heatmap_path",
     "load_job_models",
     "overlay_picture",
-    "pass_requests",
     "prepare_scan",
     "run_scan",
     "scan_cohort",
