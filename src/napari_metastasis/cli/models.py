@@ -70,6 +70,19 @@ def add(
     say(f"{entry.name}: {entry.path}")
 
 
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="Folder of a WSInfer model: config.json and model.safetensors.")],
+    name: Annotated[str, typer.Option(help="Name of the model; the folder's by default.")] = "",
+    tumour_class: Annotated[str, typer.Option(help="The class that heatmaps show, where its name does not tell.")] = "",
+) -> None:
+    """Keep another program's model as one of your own; its accuracy on your slides is yours to measure."""
+    from napari_metastasis.models import import_model
+
+    entry = import_model(folder, name=name, tumour_class=tumour_class)
+    say(f"{entry.name}: {entry.path}")
+
+
 def _outline(values: dict[str, Any], indent: str = "") -> list[str]:
     """Return nested values as indented lines."""
     lines = []

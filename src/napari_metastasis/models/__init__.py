@@ -6,6 +6,7 @@ from napari_metastasis.models.card import ModelSpec
 from napari_metastasis.models.dense import MIDDLE_GRAY, DenseScanNet, dense_layers
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_layer, log_odds_of
+from napari_metastasis.models.importing import import_model
 from napari_metastasis.models.initial import RESNET34_IMAGENET, VGG16_IMAGENET, InitialWeights, begin_with, load_initial
 from napari_metastasis.models.model import Model, read_model
 from napari_metastasis.models.nets.resnet import RESNETS, ResNet, ResNetArchitecture
@@ -73,6 +74,7 @@ __all__ = [
     "dense_layers",
     "feature_layer",
     "find_architecture",
+    "import_model",
     "list_models",
     "load_detector",
     "load_initial",

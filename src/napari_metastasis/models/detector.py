@@ -41,7 +41,8 @@ class Detector(Model):
         spec = ModelSpec.from_json(values)
         network = build_network(spec.architecture)
         expected = (network.architecture.patch_px, network.architecture.stride_px)
-        if (spec.patch_px, spec.stride_px) != expected:
+        # A ResNet averages over its patch, and is laid out patch by patch: any patch and stride will do.
+        if isinstance(network, ScanNet) and (spec.patch_px, spec.stride_px) != expected:
             raise WeightsError(
                 f"expected patch and stride {expected} of a {spec.architecture} network, "
                 f"got {(spec.patch_px, spec.stride_px)} on the card of {path}; correct the card"

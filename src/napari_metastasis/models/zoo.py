@@ -215,14 +215,15 @@ def add_model(weights: Path) -> ZooEntry:
     check_name(model.name)
     known = {entry.name: entry for entry in list_models()}
     if (entry := known.get(model.name)) is not None:
-        if entry.task == model.task and read_model(entry.path).weights_sha256 == model.weights_sha256:
+        held = read_model(entry.path) if entry.task == model.task else None
+        if held is not None and (held.spec, held.weights_sha256) == (model.spec, model.weights_sha256):
             if not entry.shipped:
                 correct_card(entry.path, model.card)
             return entry
         kind = "that ships" if entry.shipped else f"of your own ({entry.path})"
         raise ModelError(
             f"expected a name that no model has, got {model.name!r}, a model {kind}; "
-            f"give the path {weights} instead of the name, or train under another name"
+            "give the path of its weights instead of the name, or take another --name"
         )
     folder = own_models_folder()
     with storage_errors(folder):

@@ -1,6 +1,7 @@
-"""ResNet-34 (He et al. 2016), the patch encoder of Zheng et al. (2022, 3.1), under torchvision's parameter names.
+"""ResNets of basic blocks (He et al. 2016) under torchvision's parameter names.
 
-Its layers pad, so that a patch's features depend on where the patch ends: it answers patch by patch, and never densely.
+ResNet-34 is the patch encoder of Zheng et al. (2022, 3.1). The layers pad, so that a patch's features depend on where
+the patch ends: a ResNet answers patch by patch, never densely.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _STEM_CHANNELS = 64
 
 @dataclass(frozen=True, slots=True)
 class ResNetArchitecture:
-    """A residual network of basic blocks, and how it is laid over a slide.
+    """A residual network of basic blocks, and how training lays it over a slide; a model's card may say otherwise.
 
     Attributes
     ----------
@@ -46,6 +47,7 @@ class ResNetArchitecture:
 #: Residual networks that a model card may name.
 RESNETS: Mapping[str, ResNetArchitecture] = MappingProxyType(
     {
+        "resnet18": ResNetArchitecture(blocks=(2, 2, 2, 2), patch_px=256, stride_px=64),
         # Zheng et al. 2022: 256 px patches every 64 px at level 0 (4.1).
         "resnet34": ResNetArchitecture(blocks=(3, 4, 6, 3), patch_px=256, stride_px=64),
     }
