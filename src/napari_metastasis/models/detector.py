@@ -27,7 +27,7 @@ class Detector(Model):
     Attributes
     ----------
     spec
-        What the model expects and what its answers mean.
+        Its contract.
     network
         Normalised N x 3 x H x W to logits N x classes x h x w.
     """
@@ -51,11 +51,11 @@ class Detector(Model):
 
     @property
     def reads(self) -> str:
-        """Return the resolution of the pixels that it reads."""
+        """Return the pixels that it reads."""
         return f"pixels of {self.spec.mpp:g} µm"
 
     def columns(self) -> dict[str, str]:
-        """Return what a list of models says of it, by heading."""
+        """Return its row in a list of models, by heading."""
         spec = self.spec
         return {
             "name": spec.name,

@@ -162,7 +162,7 @@ def _fill(network: ResNet, folder: Path) -> str:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise WeightsError(f"expected weights at {path}, got {first_line(reason)}; fetch the model again") from error
-    # Older files lack the counters of batches, which decide nothing.
+    # Older files lack the counters of batches, which change no answer.
     if wrong := [*unknown, *(f"no {name}" for name in missing if not name.endswith("num_batches_tracked"))]:
         raise WeightsError(
             f"expected a ResNet's weights under torchvision's names, got {wrong[0]} in {path}; fetch the model again"

@@ -16,7 +16,7 @@ _Group = TypeVar("_Group")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a form or the command line has to know of one field.
+    """What forms and the command line show of one field.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ def setting(default: Any, help: str, **extra: Any) -> Any:
 
 
 def other_defaults(**defaults: Any) -> Callable[[type[_Group]], type[_Group]]:
-    """Make a settings group of a subclass whose inherited settings have other defaults; all else of them is kept."""
+    """Decorate a settings group that inherits settings and changes their defaults alone."""
 
     def derive(group: type[_Group]) -> type[_Group]:
         inherited = {candidate.name: candidate for candidate in fields(group)}  # type: ignore[arg-type]

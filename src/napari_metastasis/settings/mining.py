@@ -1,4 +1,4 @@
-"""Which mistakes of a model are fed back to it."""
+"""Which false positives a model is trained on again."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class MiningSettings:
     )
     mining_rate: float = setting(
         0.3,
-        "Peak learning rate after a round, of the first stage's: gentler, for training goes on from a good model.",
+        "Peak learning rate after a round, as a share of the first stage's; training goes on from a good model.",
         minimum=0.001,
         maximum=10.0,
     )
     mined_share: float = setting(
         0.25,
-        "Share of mined patches in a batch. They stand in for other normal ones, so that tumour keeps its share.",
+        "Share of mined patches in a batch. They replace other normal ones, so that tumour keeps its share.",
         minimum=0.01,
         maximum=0.9,
     )

@@ -8,7 +8,7 @@ from napari_metastasis.settings._core import check, setting
 
 __all__ = ["DEFAULT_MODEL", "ScanSettings", "TuningSettings"]
 
-#: The model that ships, and that every command takes unless told otherwise.
+#: The shipped model that every command takes by default.
 DEFAULT_MODEL = "scannet-pcam"
 
 
@@ -71,7 +71,7 @@ class TuningSettings:
         maximum=1.0,
     )
     budget_seconds: float = setting(
-        5.0, "Measuring stops after this long; what was measured by then decides.", unit="s", minimum=0.0, maximum=600.0
+        5.0, "Measuring stops after this long; the results so far decide.", unit="s", minimum=0.0, maximum=600.0
     )
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from napari_metastasis.settings._core import check, setting
 
 __all__ = ["MOST_READING_THREADS", "PyramidSettings", "SlideSettings", "TissueSettings"]
 
-#: Threads that read for a GPU, at most: from about eight on, they wait for the disk and for each other.
+#: Most threads that read for a GPU: from about eight on, they wait for the disk and for each other.
 MOST_READING_THREADS = 8
 
 
@@ -32,7 +32,7 @@ class SlideSettings:
     )
     cache_mib: int = setting(
         96,
-        "Decoded tiles kept for neighbouring reads: what overlapping pieces of a scan share, without filling memory.",
+        "Decoded tiles kept for neighbouring reads: enough for overlapping pieces of a scan, without filling memory.",
         unit="MiB",
         minimum=0,
         maximum=65536,
@@ -60,7 +60,10 @@ class PyramidSettings:
         "jpeg", "How tiles are stored; all but jpeg keep every pixel.", choices=("jpeg", "lzw", "deflate", "none")
     )
     quality: int = setting(
-        85, "Of JPEG; scanners use 70 to 90, and below it blocks begin to look like texture.", minimum=1, maximum=100
+        85,
+        "JPEG quality; scanners use 70 to 90, and below that blocks begin to look like texture.",
+        minimum=1,
+        maximum=100,
     )
     threads: int = setting(
         2, "Threads that encode tiles while the next are being drawn or read.", minimum=1, maximum=64

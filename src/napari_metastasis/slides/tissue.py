@@ -144,11 +144,11 @@ def tissue_mask(
     progress
         Called with (pieces read, pieces in all).
     should_stop
-        Asked between pieces.
+        Called between pieces; true stops.
 
     Returns
     -------
-    The mask, or ``None`` where ``should_stop`` said so.
+    The mask, or ``None`` if stopped.
     """
     model = slide.frame(settings.mpp)
     pixels = _read(slide, model, threads=threads, progress=progress, should_stop=should_stop)
@@ -160,9 +160,9 @@ def tissue_mask(
 def classify_tissue(pixels: UInt8Array) -> BoolArray:
     """Return which pixels of a low-power image are tissue, before any clean-up.
 
-    Haematoxylin and eosin both absorb green more than red and blue. What is told apart is therefore the optical density
-    of green over the mean of the other two: 0 for glass, dust, shadows and black borders, below 0 for green and blue
-    pens. Red pens are told from eosin by a blue that they absorb almost as strongly as green.
+    Haematoxylin and eosin both absorb green more than red and blue. Otsu's threshold is therefore taken on the optical
+    density of green less the mean of the other two: 0 for glass, dust, shadows and black borders, below 0 for green and
+    blue pens. Red pens differ from eosin in that they absorb blue almost as strongly as green.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def _optical_density(rgb: FloatArray) -> FloatArray:
 
 
 def _red_pen(density: FloatArray) -> BoolArray:
-    """Return the strokes of a red pen: what is connected to ink that is redder and denser than eosin."""
+    """Return the strokes of a red pen: pixels connected to ink that is redder and denser than eosin."""
     red, green, blue = np.moveaxis(density, 2, 0)
     reddish = (blue > _INK_BLUE * green) & (red < _INK_RED * green) & (green > _MIN_STAIN)
     core = reddish & (green > _INK_DENSITY)
@@ -201,7 +201,7 @@ def _red_pen(density: FloatArray) -> BoolArray:
     stroke = dense >= _INK_CORE_SHARE * total
     stroke[0] = False
     found: BoolArray = stroke[labels]
-    # Where most of what is stained looks like ink, that is how this laboratory stains.
+    # Where most stained pixels look like ink, they are this laboratory's stain.
     return found if found.sum() < (green > _MIN_STAIN).sum() / 2 else np.zeros_like(found)
 
 
@@ -238,7 +238,7 @@ def _read(
     progress: Callable[[int, int], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> UInt8Array | None:
-    """Return the slide whole at a low power, read in pieces; ``None`` where it was stopped."""
+    """Return the whole slide at low power, read in pieces; ``None`` if stopped."""
     result = np.empty((*frame.size.shape, 3), np.uint8)
     pieces = list(Region.of(frame.size).split(_PIECE_PX))
 

@@ -12,7 +12,10 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
-__all__ = ["RESNETS", "ResNet", "ResNetArchitecture"]
+__all__ = ["CLASSES", "RESNETS", "ResNet", "ResNetArchitecture"]
+
+#: Output channels of every network: tumour, and all else.
+CLASSES = 2
 
 _STEM_CHANNELS = 64
 
@@ -29,14 +32,11 @@ class ResNetArchitecture:
         Side of a patch.
     stride_px
         Distance between the patches of a slide.
-    classes
-        Output channels.
     """
 
     blocks: tuple[int, int, int, int]
     patch_px: int
     stride_px: int
-    classes: int = 2
 
     @property
     def feature_channels(self) -> int:
@@ -98,7 +98,7 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             channels = width
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels, architecture.classes)
+        self.fc = nn.Linear(channels, CLASSES)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
