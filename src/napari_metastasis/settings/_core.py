@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from napari_metastasis.errors import SettingsError
 
-__all__ = ["Setting", "check", "other_defaults", "setting", "setting_of"]
+__all__ = ["Setting", "SettingsGroup", "check", "other_defaults", "setting", "setting_of"]
 
 _Group = TypeVar("_Group")
 
@@ -88,6 +88,16 @@ def check(group: Any) -> None:
             raise SettingsError(f"expected {name} to be one of {choices}, got {value!r}; choose one of them")
         for number in value if isinstance(value, tuple) else (value,):
             _check_range(name, number, meta)
+
+
+class SettingsGroup:
+    """The base class of settings groups, which are frozen dataclasses."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
 
 
 def _check_range(name: str, value: Any, meta: Setting) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self
 
+from napari_metastasis.settings._core import SettingsGroup
+
 __all__ = ["PassSettings"]
 
 
-class PassSettings:
+class PassSettings(SettingsGroup):
     """Options of one pass of a scan: a frozen dataclass that names those of its fields that every pass has."""
 
     __slots__ = ()

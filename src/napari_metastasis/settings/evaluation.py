@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["EvaluationSettings", "PatchScoringSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationSettings:
+class EvaluationSettings(SettingsGroup):
     """How detections are scored against the reference; the defaults are CAMELYON16's."""
 
     mpp: float = setting(
@@ -79,13 +79,9 @@ class EvaluationSettings:
     )
     seed: int = setting(2016, "Seed of the resamples.", minimum=0, maximum=2**31 - 1)
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchScoringSettings:
+class PatchScoringSettings(SettingsGroup):
     """How a model is scored on labelled patches."""
 
     batch_size: int = setting(
@@ -101,7 +97,3 @@ class PatchScoringSettings:
         1000, "Bootstrap resamples of an interval: its third digit no longer moves.", minimum=100, maximum=1_000_000
     )
     seed: int = setting(0, "Seed of the resamples.", minimum=0, maximum=2**31 - 1)
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["DetectionSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectionSettings:
+class DetectionSettings(SettingsGroup):
     """How lesions are read off a heatmap."""
 
     threshold: float = setting(
@@ -41,10 +41,6 @@ class DetectionSettings:
         minimum=0.0,
         maximum=1000.0,
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
 
     def with_reachable_threshold(self) -> Self:
         """Return settings with the floor lowered to the threshold, if it was above it."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["MiningSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MiningSettings:
+class MiningSettings(SettingsGroup):
     """How hard negatives are mined (Lin et al. 2019, II-C: false positives added back to the training data)."""
 
     mining_rounds: int = setting(
@@ -62,7 +62,3 @@ class MiningSettings:
         minimum=0,
         maximum=100_000,
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import setting
 from napari_metastasis.settings._passes import PassSettings
 
 __all__ = ["RefineSettings"]
@@ -30,7 +30,3 @@ class RefineSettings(PassSettings):
         True,
         "Keep the encoded patches of a scan, to refine it later: about twice the heatmap's size for each view.",
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["CohortSettings", "SamplingSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CohortSettings:
+class CohortSettings(SettingsGroup):
     """How a cohort is read."""
 
     validation_share: float = setting(
@@ -34,13 +34,9 @@ class CohortSettings:
         maximum=100.0,
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingSettings:
+class SamplingSettings(SettingsGroup):
     """Which patches are taken from slides: class first, then slide, then location (Zheng et al. 2022, 4.1)."""
 
     tumour_share: float = setting(
@@ -82,7 +78,3 @@ class SamplingSettings:
     open_slides: int = setting(
         128, "Slides that each reading process keeps open; bounds its memory and open files.", minimum=1, maximum=4096
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["DEFAULT_MODEL", "ScanSettings", "TuningSettings"]
 
@@ -13,7 +13,7 @@ DEFAULT_MODEL = "scannet-pcam"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanSettings:
+class ScanSettings(SettingsGroup):
     """How a slide is scanned."""
 
     dense_coefficient: int = setting(
@@ -55,13 +55,9 @@ class ScanSettings:
         4, "Pieces that may wait between reading and the network; bounds memory.", minimum=1, maximum=64
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TuningSettings:
+class TuningSettings(SettingsGroup):
     """How the fastest engine and precision of a machine are measured."""
 
     tolerance: float = setting(
@@ -73,7 +69,3 @@ class TuningSettings:
     budget_seconds: float = setting(
         5.0, "Measuring stops after this long; the results so far decide.", unit="s", minimum=0.0, maximum=600.0
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["MOST_READING_THREADS", "PyramidSettings", "SlideSettings", "TissueSettings"]
 
@@ -13,7 +13,7 @@ MOST_READING_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlideSettings:
+class SlideSettings(SettingsGroup):
     """How slides are opened."""
 
     thumbnail_px: int = setting(
@@ -44,13 +44,9 @@ class SlideSettings:
         maximum=64,
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PyramidSettings:
+class PyramidSettings(SettingsGroup):
     """How slides are written."""
 
     tile_px: int = setting(
@@ -69,13 +65,9 @@ class PyramidSettings:
         2, "Threads that encode tiles while the next are being drawn or read.", minimum=1, maximum=64
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TissueSettings:
+class TissueSettings(SettingsGroup):
     """How tissue is told from glass (Otsu 1979, as Lin et al. 2019, II-C, use it)."""
 
     mpp: float = setting(
@@ -99,7 +91,3 @@ class TissueSettings:
         minimum=0.0,
         maximum=2000.0,
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

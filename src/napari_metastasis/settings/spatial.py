@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, other_defaults, setting
+from napari_metastasis.settings._core import SettingsGroup, other_defaults, setting
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings
 from napari_metastasis.settings.train import AugmentSettings, TrainSettings
 
@@ -15,7 +15,7 @@ _LEARNING = frozenset({"resnet34"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GridSettings:
+class GridSettings(SettingsGroup):
     """Which patches a grid holds, and how it is read (Zheng et al. 2022, 3.2)."""
 
     grid: int = setting(3, "Patches along a side of a grid.", minimum=1, maximum=64)
@@ -44,13 +44,9 @@ class GridSettings:
         maximum=63,
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderSettings:
+class EncoderSettings(SettingsGroup):
     """Whose features a refiner reads."""
 
     encoder: str = setting(
@@ -73,10 +69,6 @@ class EncoderSettings:
         "Dense coefficient of the scans that the refiner of a finished model is for.",
         minimum=1,
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
 
     @property
     def learns(self) -> bool:

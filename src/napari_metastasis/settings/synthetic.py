@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_metastasis.errors import SettingsError
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, check, setting
 
 __all__ = ["CohortSampleSettings", "PatchSampleSettings", "SyntheticSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyntheticSettings:
+class SyntheticSettings(SettingsGroup):
     """What a synthetic lymph-node slide shows; the defaults are the sample slide's."""
 
     seed: int = setting(
@@ -67,26 +67,18 @@ class SyntheticSettings:
         70, "Quality of the stored tiles; 70 keeps the sample under 20 MB.", minimum=30, maximum=100
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchSampleSettings:
+class PatchSampleSettings(SettingsGroup):
     """How many labelled patches are cropped, and from which synthetic slides."""
 
     slides: int = setting(6, "Synthetic slides to crop patches from, each another patient.", minimum=1, maximum=10_000)
     per_slide: int = setting(600, "Patches from each slide.", minimum=2, maximum=50_000)
     seed: int = setting(1, "Seed of the first slide; the others follow.", minimum=0, maximum=2**31 - 1)
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CohortSampleSettings:
+class CohortSampleSettings(SettingsGroup):
     """What a synthetic cohort is made of."""
 
     slides: int = setting(40, "Slides, each another patient.", minimum=6, maximum=2000)

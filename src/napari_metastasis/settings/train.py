@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["AugmentSettings", "NetworkSettings", "PatchSettings", "TrainSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(SettingsGroup):
     """How a patch classifier is trained."""
 
     epochs: int = setting(14, "Passes over the training patches.", minimum=1, maximum=1000)
@@ -52,13 +52,9 @@ class TrainSettings:
         4, "Batches that each of these processes keeps ready; bounds memory.", minimum=1, maximum=64
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSettings:
+class NetworkSettings(SettingsGroup):
     """Which network is trained, and what its patches are."""
 
     architecture: str = setting(
@@ -74,13 +70,9 @@ class NetworkSettings:
         "vgg16-imagenet; random ones by default.",
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchSettings:
+class PatchSettings(SettingsGroup):
     """Labelled patches that a model is trained and measured on, alone or together with slides."""
 
     patches: list[Path] | None = setting(
@@ -100,13 +92,9 @@ class PatchSettings:
         "Patches from other slides, on which every epoch is measured; the cohort's validation slides by default.",
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentSettings:
+class AugmentSettings(SettingsGroup):
     """How strongly patches are varied (Lin et al. 2019, II-A)."""
 
     affine_share: float = setting(
@@ -155,7 +143,3 @@ class AugmentSettings:
     jitter_contrast: float = setting(0.0, "Largest relative change of contrast.", minimum=0.0, maximum=1.0)
     jitter_saturation: float = setting(0.0, "Largest relative change of saturation.", minimum=0.0, maximum=1.0)
     jitter_hue: float = setting(0.0, "Largest turn of the hue; 1 is the whole circle.", minimum=0.0, maximum=0.5)
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

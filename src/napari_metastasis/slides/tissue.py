@@ -103,23 +103,13 @@ def _any_in_spans(mask: BoolArray, first: npt.NDArray[np.int64], last: npt.NDArr
 
 @overload
 def tissue_mask(
-    slide: Slide,
-    settings: TissueSettings = ...,
-    *,
-    threads: int = ...,
-    progress: Callable[[int, int], None] | None = ...,
-    should_stop: None = ...,
+    slide: Slide, settings: TissueSettings = ..., *, threads: int = ..., should_stop: None = ...
 ) -> TissueMask: ...
 
 
 @overload
 def tissue_mask(
-    slide: Slide,
-    settings: TissueSettings = ...,
-    *,
-    threads: int = ...,
-    progress: Callable[[int, int], None] | None = ...,
-    should_stop: Callable[[], bool] | None,
+    slide: Slide, settings: TissueSettings = ..., *, threads: int = ..., should_stop: Callable[[], bool] | None
 ) -> TissueMask | None: ...
 
 
@@ -128,7 +118,6 @@ def tissue_mask(
     settings: TissueSettings = _DEFAULTS,
     *,
     threads: int = _SLIDES.threads,
-    progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TissueMask | None:
     """Find the tissue of a slide.
@@ -141,8 +130,6 @@ def tissue_mask(
         How tissue is told from glass.
     threads
         Threads that decode.
-    progress
-        Called with (pieces read, pieces in all).
     should_stop
         Called between pieces; true stops.
 
@@ -151,7 +138,7 @@ def tissue_mask(
     The mask, or ``None`` if stopped.
     """
     model = slide.frame(settings.mpp)
-    pixels = _read(slide, model, threads=threads, progress=progress, should_stop=should_stop)
+    pixels = _read(slide, model, threads=threads, should_stop=should_stop)
     if pixels is None:
         return None
     return _cleaned(classify_tissue(pixels), LevelFrame(downsample=model.scale, mpp=slide.mpp), settings)
@@ -231,12 +218,7 @@ def _cleaned(tissue: BoolArray, frame: LevelFrame, settings: TissueSettings) -> 
 
 
 def _read(
-    slide: Slide,
-    frame: ModelFrame,
-    *,
-    threads: int,
-    progress: Callable[[int, int], None] | None,
-    should_stop: Callable[[], bool] | None,
+    slide: Slide, frame: ModelFrame, *, threads: int, should_stop: Callable[[], bool] | None
 ) -> UInt8Array | None:
     """Return the whole slide at low power, read in pieces; ``None`` if stopped."""
     result = np.empty((*frame.size.shape, 3), np.uint8)
@@ -249,9 +231,4 @@ def _read(
         return True
 
     with ThreadPoolExecutor(threads) as pool:
-        for done, finished in enumerate(pool.map(read, pieces), start=1):
-            if not finished:
-                return None
-            if progress is not None:
-                progress(done, len(pieces))
-    return result
+        return result if all(pool.map(read, pieces)) else None

@@ -104,11 +104,6 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     @property
-    def feature_channels(self) -> int:
-        """Return how many features a patch is encoded as."""
-        return self.architecture.feature_channels
-
-    @property
     def classifier(self) -> tuple[Tensor, Tensor]:
         """Return the linear layer from features to logits: weight, classes x features, and bias."""
         return self.fc.weight, self.fc.bias

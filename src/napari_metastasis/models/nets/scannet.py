@@ -128,11 +128,6 @@ class ScanNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     @property
-    def feature_channels(self) -> int:
-        """Return how many features a patch is encoded as."""
-        return self.architecture.feature_channels
-
-    @property
     def classifier(self) -> tuple[Tensor, Tensor]:
         """Return the linear layer from features to logits: weight, classes x features, and bias."""
         last = self.head[-1]
