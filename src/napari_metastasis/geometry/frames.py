@@ -160,7 +160,7 @@ class HeatmapFrame:
         )
 
     def cells_over(self, region: Region) -> Region:
-        """Return every cell whose square touches a level-0 region, cut to the map.
+        """Return every cell whose square touches a level-0 region, as far as the map reaches.
 
         Raises
         ------

@@ -94,7 +94,7 @@ class Region:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Return the (row, column) slices that cut the region out of an array."""
+        """Return the (row, column) slices that crop the region from an array."""
         return slice(self.y, self.bottom), slice(self.x, self.right)
 
     def contains(self, other: Region) -> bool:
@@ -125,7 +125,7 @@ class Region:
         return Region(self.x * block, self.y * block, self.width * block, self.height * block)
 
     def split(self, side: int) -> Iterator[Region]:
-        """Yield squares of ``side`` on a grid anchored at (0, 0), cut to this region.
+        """Yield squares of ``side`` on a grid anchored at (0, 0), cropped to this region.
 
         Two regions of one slide thus share their squares.
         """

@@ -21,7 +21,7 @@ from napari_metastasis.models.nets.scannet import (
     find_architecture,
 )
 from napari_metastasis.models.nets.spatial_lstm import ORDERS, RefinerSpec, SpatialNetwork
-from napari_metastasis.models.patchwise import cut_patches
+from napari_metastasis.models.patchwise import crop_patches
 from napari_metastasis.models.refiner import Refiner
 from napari_metastasis.models.weights_file import correct_card, save_model
 from napari_metastasis.models.zoo import (
@@ -66,7 +66,7 @@ __all__ = [
     "build_scannet",
     "check_name",
     "correct_card",
-    "cut_patches",
+    "crop_patches",
     "dense_layers",
     "feature_layer",
     "find_architecture",

@@ -47,7 +47,9 @@ def feature_layer(classifier: tuple[Tensor, Tensor], tumour_class: int, projecti
     """
     weight, bias = (part.detach().float() for part in classifier)
     if len(weight) != 2:
-        raise ModelError(f"expected an encoder of two classes, got {len(weight)}; choose one that tells tumour apart")
+        raise ModelError(
+            f"expected an encoder of two classes, got {len(weight)}; choose one that distinguishes tumour from all else"
+        )
     channels = weight.shape[1]
     rows = torch.eye(channels) if projection is None else projection.weight.detach()
     shifts = torch.zeros(channels) if projection is None else projection.bias.detach()

@@ -81,7 +81,7 @@ def read_wsinfer(folder: Path, *, name: str, tumour_class: str) -> Detector:
     if config.num_classes != 2 or len(names) != 2:
         raise ModelError(
             f"expected a model of two classes, got {config.num_classes} ({', '.join(names)}); "
-            "choose one that tells tumour from all else"
+            "choose one that distinguishes tumour from all else"
         )
     mean, std = _normalisation(config)
     spec = ModelSpec(

@@ -17,13 +17,13 @@ from napari_metastasis.models.nets.resnet import ResNet
 if TYPE_CHECKING:
     from napari_metastasis.models.card import ModelSpec
 
-__all__ = ["PatchwiseNetwork", "cut_patches"]
+__all__ = ["PatchwiseNetwork", "crop_patches"]
 
 #: Patches that are encoded together: few, to bound memory, and enough to keep a processor busy.
 _TOGETHER = 8
 
 
-def cut_patches(image: Tensor, *, patch_px: int, stride_px: int) -> Tensor:
+def crop_patches(image: Tensor, *, patch_px: int, stride_px: int) -> Tensor:
     """Return the patches of images, N x h x w x 3 x patch x patch, a view of N x 3 x H x W."""
     return image.unfold(2, patch_px, stride_px).unfold(3, patch_px, stride_px).permute(0, 2, 3, 1, 4, 5)
 
@@ -57,7 +57,7 @@ class PatchwiseNetwork(nn.Module):
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the features, N x C x h x w, of raw images, N x 3 x H x W in 0..255."""
-        patches = cut_patches((image - self.mean) / self.std, patch_px=self.patch_px, stride_px=self.stride_px)
+        patches = crop_patches((image - self.mean) / self.std, patch_px=self.patch_px, stride_px=self.stride_px)
         count, rows, columns = patches.shape[:3]
         # Indexed before they are copied: patches overlap, and copies of all at once would not fit into memory.
         locations = torch.cartesian_prod(torch.arange(count), torch.arange(rows), torch.arange(columns))

@@ -1,4 +1,4 @@
-"""How slides are opened and written, and how tissue is told from glass."""
+"""How slides are opened and written, and how tissue is found."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class PyramidSettings(SettingsGroup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TissueSettings(SettingsGroup):
-    """How tissue is told from glass (Otsu 1979, as Lin et al. 2019, II-C, use it)."""
+    """How tissue is found (Otsu 1979, as Lin et al. 2019, II-C, use it)."""
 
     mpp: float = setting(
         16.0,

@@ -126,7 +126,7 @@ class TiffTiles:
         return pixels
 
     def _segment(self, index: int, region: Region) -> UInt8Array:
-        """Return one stored piece, uint8 of shape (rows, columns, samples), cut to the image."""
+        """Return one stored piece, uint8 of shape (rows, columns, samples), cropped to the image."""
         channels = self._samples if self._planes == 1 else 1
         count = int(self._counts[index])
         if count == 0:

@@ -1,4 +1,4 @@
-"""Tissue told from glass, pen marks and black borders on a low-power image.
+"""Find the tissue on a low-power image, and not glass, pen marks or black borders.
 
 Otsu's threshold (1979), as Lin et al. 2019 (II-C) use it, taken on colour: glass and black borders are grey, pens have
 hues that haematoxylin and eosin have not.
@@ -127,7 +127,7 @@ def tissue_mask(
     slide
         An open slide.
     settings
-        How tissue is told from glass.
+        Threshold, margin and smallest object.
     threads
         Threads that decode.
     should_stop
