@@ -119,6 +119,7 @@ def test_importing_again_is_no_error_and_another_class_is(tmp_path):
         ({"transform": [*TRANSFORM, TRANSFORM[2]]}, "got ToTensor, Normalize, Normalize"),
         ({"transform": [{"name": "CenterCrop"}, *TRANSFORM]}, "got CenterCrop, ToTensor, Normalize"),
         ({"transform": [TRANSFORM[1], {"name": "Normalize"}]}, "Normalize with mean and std"),
+        ({"transform": ["ToTensor", {"name": "Normalize", "arguments": [MEAN, STD]}]}, "Normalize with mean and std"),
     ],
 )
 def test_what_would_not_answer_as_it_was_trained_to_is_refused(tmp_path, own_folder, changes, message):

@@ -126,7 +126,8 @@ def _normalisation(config: _WSInferConfig) -> tuple[Any, Any]:
     mean: Any = [0.0, 0.0, 0.0]
     std: Any = [1.0, 1.0, 1.0]
     for step in config.transform:
-        name, arguments = (step.get("name"), step.get("arguments") or {}) if isinstance(step, dict) else (step, {})
+        name, arguments = (step.get("name"), step.get("arguments")) if isinstance(step, dict) else (step, None)
+        arguments = arguments if isinstance(arguments, dict) else {}
         if name == "Normalize":
             mean, std = arguments.get("mean"), arguments.get("std")
         # To its own size, a patch stays as it is.
