@@ -1,7 +1,7 @@
 """Errors that a user can act on: what was expected, what came, what to do.
 
 Every error of this package is a :class:`MetastasisError` and also the builtin that fits it, so that
-``except ValueError`` and ``except OSError`` keep their meaning for callers who know nothing of this package.
+``except ValueError`` and ``except OSError`` work as callers expect.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SettingsError(MetastasisError, ValueError):
 
 
 class RegionError(MetastasisError, ValueError):
-    """A region does not lie where it has to."""
+    """A region is empty, or lies outside the slide."""
 
 
 class SlideError(MetastasisError):
@@ -97,7 +97,7 @@ class DeviceMemoryError(DeviceError, MemoryError):
 
 
 class ScanCancelledError(MetastasisError, RuntimeError):
-    """A scan was stopped before it had begun; there is nothing to keep."""
+    """A scan was stopped before its first piece; nothing is kept."""
 
 
 class StorageError(MetastasisError, OSError):
@@ -113,7 +113,7 @@ class TrainingError(MetastasisError, RuntimeError):
 
 
 class EvaluationError(MetastasisError, ValueError):
-    """Results cannot be scored against the truth."""
+    """Results cannot be scored against the reference."""
 
 
 class DisplayError(MetastasisError, RuntimeError):
@@ -133,7 +133,7 @@ class ResolutionWarning(MetastasisWarning):
 
 
 class PassWarning(MetastasisWarning):
-    """A pass of a scan is made, or prepared for, otherwise than was meant."""
+    """A pass of a scan is left out, or made otherwise than asked for."""
 
 
 def first_line(error: BaseException | str) -> str:

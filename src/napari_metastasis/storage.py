@@ -1,7 +1,7 @@
-"""Files that are either whole or not there, and disk failures that say what to do.
+"""Write files whole or not at all, and say what to do when the disk fails.
 
 Every room that writes goes through :func:`atomic_write` (one file) or :func:`storage_errors` (anything else on disk),
-so that a full disk, a read-only medium and missing rights read the same everywhere.
+so that a full disk, a read-only medium and missing rights are reported in the same words everywhere.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _REMEDIES[errno.EPERM] = _REMEDIES[errno.EACCES]
 
 
 def storage_error(error: OSError, path: str | os.PathLike[str]) -> StorageError:
-    """Return ``error``, met while writing ``path``, as one that names its remedy.
+    """Return an error met while writing ``path`` as one that names its remedy.
 
     The original ``errno`` is kept, so that callers can tell a full disk (``ENOSPC``) from the rest.
     """
@@ -136,7 +136,7 @@ def atomic_text(path: str | os.PathLike[str], *, newline: str = "\n") -> Iterato
             yield text
             text.flush()
         finally:
-            # Hands the binary file back unclosed; after a failed write its flush would fail again and hide the cause.
+            # Leaves the binary file open. After a failed write, detach's flush fails again and would hide the cause.
             with suppress(OSError):
                 text.detach()
 

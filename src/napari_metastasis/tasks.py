@@ -1,13 +1,12 @@
 """The tasks of the program: the one list that a new task is added to.
 
 A task is one kind of card, one network, one pass of a scan, one training. Everything else — zoo, stores, runner,
-command line, panel — knows tasks, and none by its name. What a task consists of is named here as ``module:object`` and
-imported when it is needed: the command line starts without torch.
+command line, panel — works through this list and names no task. A task's parts are named as ``module:object`` and
+imported on demand, so that the command line starts without torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -27,15 +26,15 @@ class Task:
     Attributes
     ----------
     name
-        As cards and results have it: "detect".
+        As it stands on cards and in results: "detect".
     noun
         What its models are called: "detector".
     model
-        The :class:`~napari_metastasis.models.Model` of such a card.
+        Subclass of :class:`~napari_metastasis.models.Model`.
     scan_pass
-        The :class:`~napari_metastasis.scanning.Pass` that a scan makes with it.
+        Subclass of :class:`~napari_metastasis.scanning.Pass`; empty for the scan itself.
     writes
-        Name of the map that it writes; empty for the scan itself, as below.
+        Name of the map that the pass writes; empty for the scan itself.
     settings
         The options of that pass; ``None`` for the scan itself.
     title
@@ -85,7 +84,7 @@ TASKS: tuple[Task, ...] = (
 )
 
 
-def find_task(name: str, tasks: Sequence[Task] | None = None) -> Task:
+def find_task(name: str) -> Task:
     """Return a task by its name.
 
     Raises
@@ -93,12 +92,11 @@ def find_task(name: str, tasks: Sequence[Task] | None = None) -> Task:
     ModelError
         If there is none.
     """
-    known = TASKS if tasks is None else tasks
-    for task in known:
+    for task in TASKS:
         if task.name == name:
             return task
     raise ModelError(
-        f"expected a model for one of the tasks {', '.join(task.name for task in known)}, got one for {name!r}; "
+        f"expected a model for one of the tasks {', '.join(task.name for task in TASKS)}, got one for {name!r}; "
         "update the program"
     )
 

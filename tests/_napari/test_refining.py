@@ -21,7 +21,8 @@ def refiner(darkness_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     model = load_model(darkness_model)
     spec = RefinerSpec(
         name="timid", encoder=model.spec.name, encoder_sha256=model.weights_sha256,
-        encoder_features=model.network.feature_channels, projected=3, hidden=4, grid=4, grid_step=1, window_step=2,
+        encoder_features=model.network.architecture.feature_channels,
+        projected=3, hidden=4, grid=4, grid_step=1, window_step=2,
         order="raster-four", residual=True, smoothing=3, dense_coefficient=2,
     )  # fmt: skip
     network = SpatialNetwork(spec)

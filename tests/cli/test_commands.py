@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,13 @@ from types import SimpleNamespace
 import imagecodecs
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from cli.conftest import Run
 from napari_metastasis.annotations import read_asap_xml
 from napari_metastasis.cli import demo
 from napari_metastasis.cli.scan import scan_to_end
-from napari_metastasis.models import list_models
+from napari_metastasis.models import build_network, list_models, own_models_folder
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import open_slide
 
@@ -55,6 +57,32 @@ def test_models_show_tells_the_card(here: Run, model: Path) -> None:
 
 def test_models_show_refuses_an_unknown_name(here: Run) -> None:
     here("models", "show", "nobody").fails_with("'nobody'", "models list")
+
+
+def test_models_import_keeps_another_programs_model(here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    folder = tmp_path / "resnet18.elsewhere"
+    folder.mkdir()
+    config = {
+        "spec_version": "1.0",
+        "architecture": "resnet18",
+        "num_classes": 2,
+        "patch_size_pixels": 64,
+        "spacing_um_px": 0.5,
+        "class_names": ["Stroma", "Epithelium"],
+        "transform": [{"name": "ToTensor"}],
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(build_network("resnet18").state_dict(), folder / "model.safetensors")
+    here("models", "import", folder).fails_with("expected one class of tumour", "--tumour-class")
+    run = here("models", "import", folder, "--name", "theirs", "--tumour-class", "Epithelium")
+    assert run.status == 0, run
+    kept = own_models_folder() / "theirs.safetensors"
+    assert run.out == f"theirs: {kept}\n"
+    assert kept.is_file()
+    listed = {spec["name"]: spec for spec in here("models", "list", "--json").json["models"]}
+    assert listed["theirs"]["tumour_class"] == 1
+    assert "not a medical device" in here("models", "show", "theirs").out
 
 
 def test_evaluate_reports_figures_with_intervals(here: Run, patches: Path, model: Path) -> None:

@@ -17,7 +17,7 @@ from napari_metastasis.models import (
     SpatialNetwork,
     add_model,
     build_network,
-    cut_patches,
+    crop_patches,
     feature_layer,
     list_models,
     load_model,
@@ -251,7 +251,7 @@ def test_a_padded_network_answers_patch_by_patch():
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 320, 384)).astype(np.float32))
     with torch.inference_mode():
         found = model.dense(1)(image)
-        patches = cut_patches((image / 255 - 0.5) / 0.25, patch_px=256, stride_px=64)[0]
+        patches = crop_patches((image / 255 - 0.5) / 0.25, patch_px=256, stride_px=64)[0]
         expected = [[float(network(patch[None]).softmax(dim=1)[0, 1]) for patch in row] for row in patches]
     np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-5)
 

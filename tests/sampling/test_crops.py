@@ -148,7 +148,7 @@ def test_encoders_that_learn_answer_for_every_patch_of_a_window(architecture):
     )
     with torch.no_grad():
         log_odds, features = LearningEncoder(network, spec)(image)
-        assert features.shape == (2, 3, 3, network.feature_channels)
+        assert features.shape == (2, 3, 3, network.architecture.feature_channels)
         for n, row, column in [(0, 0, 0), (1, 2, 1)]:
             y, x = row * shape.stride_px, column * shape.stride_px
             patch = image[n : n + 1, :, y : y + shape.patch_px, x : x + shape.patch_px] / 255

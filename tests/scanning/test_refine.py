@@ -258,7 +258,7 @@ def test_the_disc_is_refined_where_it_lies(tmp_path):
         yy, xx = np.mgrid[:220, :260]
         disc = (xx - 150.5) ** 2 + (yy - 90.5) ** 2 < 40**2
         slide = ArraySlide(np.where(disc[..., None], 20, 240).astype(np.uint8).repeat(3, axis=2))
-        features = model.network.feature_channels
+        features = model.network.architecture.feature_channels
         refiner = tiny_refiner(model, encoder_features=features, projected=0)
         network = SpatialNetwork(refiner.spec).eval().requires_grad_(requires_grad=False)
         refiner = replace(refiner, network=network)

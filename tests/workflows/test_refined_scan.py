@@ -36,7 +36,8 @@ def refiner(model) -> Refiner:
     """Return one that moves the encoder's answers a little, with weights of its own."""
     spec = RefinerSpec(
         name="mover", encoder=model.spec.name, encoder_sha256=model.weights_sha256,
-        encoder_features=model.network.feature_channels, projected=3, hidden=4, grid=4, grid_step=2, window_step=2,
+        encoder_features=model.network.architecture.feature_channels,
+        projected=3, hidden=4, grid=4, grid_step=2, window_step=2,
         order="raster-four", residual=True, smoothing=3, dense_coefficient=2,
     )  # fmt: skip
     torch.manual_seed(4)

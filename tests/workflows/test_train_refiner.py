@@ -146,7 +146,7 @@ def test_resnet34_is_trained_as_in_the_paper(cohort, tmp_path):
     ))  # fmt: skip
     done = train(cohort, learning, tmp_path, settings)
     both = load_scan_models(done.weights)
-    assert both.detector.network.feature_channels == 512
+    assert both.detector.network.architecture.feature_channels == 512
     assert both.others["refine"].spec.features == 513
     with open_slide(cohort.slides[0].path) as slide:
         result = scan_with(

@@ -1,4 +1,4 @@
-"""``models``: what can scan a slide."""
+"""``models``: list, show, add and import models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_metastasis.errors import ModelError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="See which models there are, and keep your own.")
+app = typer.Typer(help="List models, and keep your own.")
 
 
 @app.command("list")
@@ -45,10 +45,10 @@ def list_(
 
 @app.command()
 def show(
-    model: Annotated[str, typer.Argument(help="A model's or a refiner's name, or a .safetensors file.")],
+    model: Annotated[str, typer.Argument(help="Name of a model, or a .safetensors file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Show a model's card: what it expects, what it was trained on, how well it does."""
+    """Show a model's card: what it reads, what it was trained on, its accuracy."""
     from napari_metastasis.models import load_model
 
     values = load_model(model).to_json()
@@ -63,10 +63,25 @@ def show(
 def add(
     weights: Annotated[Path, typer.Argument(help="A .safetensors file with its card beside it.")],
 ) -> None:
-    """Keep a model or a refiner of your own, so that it goes by its name; no model takes another's name."""
+    """Keep a model of your own under the name on its card, which no other model may have."""
     from napari_metastasis.models import add_model
 
     entry = add_model(weights)
+    say(f"{entry.name}: {entry.path}")
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="Folder of a WSInfer model, with config.json and model.safetensors.")],
+    name: Annotated[str, typer.Option(help="Name of the model; the folder's by default.")] = "",
+    tumour_class: Annotated[
+        str, typer.Option(help="Class that heatmaps show; by default the one called tumour, metastasis or the like.")
+    ] = "",
+) -> None:
+    """Keep another program's model as one of your own. Its accuracy was not measured here."""
+    from napari_metastasis.models import import_model
+
+    entry = import_model(folder, name=name, tumour_class=tumour_class)
     say(f"{entry.name}: {entry.path}")
 
 

@@ -1,4 +1,4 @@
-"""Where things lie: every offset of the program is made in this room, and nowhere else.
+"""Points, regions, frames and symmetries: this room computes every offset of the program.
 
 A location is (x, y) in level-0 pixels with (0, 0) at the top-left CORNER of the first pixel; arrays are indexed (row,
 column). Micrometres follow napari and OME-Zarr: the CENTRE of level-0 pixel (0, 0) lies at 0 µm.
@@ -10,7 +10,7 @@ from napari_metastasis.geometry.cells import any_of_blocks, repeat_blocks
 from napari_metastasis.geometry.frames import HeatmapFrame, LevelFrame, ModelFrame
 from napari_metastasis.geometry.plane import Affine1D, Point, Region, Size, locations_um
 from napari_metastasis.geometry.summed_area import SummedArea
-from napari_metastasis.geometry.symmetry import SYMMETRIES, Symmetry
+from napari_metastasis.geometry.symmetry import SYMMETRIES
 
 __all__ = [
     "SYMMETRIES",
@@ -22,7 +22,6 @@ __all__ = [
     "Region",
     "Size",
     "SummedArea",
-    "Symmetry",
     "any_of_blocks",
     "locations_um",
     "repeat_blocks",

@@ -1,4 +1,4 @@
-"""Cells of a map and the squares that they make up: dense cells and native ones."""
+"""Dense cells of a map, and the square blocks that they form: its native cells."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _Number = TypeVar("_Number", bound=np.generic)
 
 
 def any_of_blocks(cells: BoolArray, block: int) -> BoolArray:
-    """Return which squares of ``block`` cells hold any, (rows / block, columns / block) rounded up."""
+    """Return which blocks, ``block`` cells a side, hold a true cell: (rows / block, columns / block) rounded up."""
     rows, columns = (-(-side // block) for side in cells.shape)
     held = np.zeros((rows, columns), np.bool_)
-    # Place by place within a square: many times faster than reducing over its two axes.
+    # One position within the blocks at a time: many times faster than reducing over two axes.
     for y in range(block):
         for x in range(block):
             part = cells[y::block, x::block]
@@ -27,18 +27,18 @@ def any_of_blocks(cells: BoolArray, block: int) -> BoolArray:
     return held
 
 
-def repeat_blocks(squares: npt.NDArray[_Number], block: int, cells: Region) -> npt.NDArray[_Number]:
-    """Return, for each cell of a region, the value of the square that it lies in.
+def repeat_blocks(blocks: npt.NDArray[_Number], block: int, cells: Region) -> npt.NDArray[_Number]:
+    """Return, for each cell of a region, the value of its block.
 
     Parameters
     ----------
-    squares
-        (rows, columns) of the whole map, in squares of ``block`` cells.
+    blocks
+        Of the whole map, (rows, columns).
     block
-        Cells along a side of a square.
+        Cells along a side of a block.
     cells
         The cells wanted.
     """
     rows, columns = np.arange(cells.y, cells.bottom) // block, np.arange(cells.x, cells.right) // block
-    repeated: npt.NDArray[_Number] = squares[rows[:, None], columns]
+    repeated: npt.NDArray[_Number] = blocks[rows[:, None], columns]
     return repeated

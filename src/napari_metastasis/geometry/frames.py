@@ -1,4 +1,4 @@
-"""Where things lie: level-0 pixels, pyramid levels, model pixels, heatmap cells and micrometres."""
+"""Frames: from level-0 pixels to pyramid levels, model pixels, heatmap cells and micrometres."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LevelFrame:
 
 @dataclass(frozen=True, slots=True)
 class ModelFrame:
-    """The pixels that a model sees, on the slide that it looks at.
+    """A model's pixels on a slide.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class ModelFrame:
 
 @dataclass(frozen=True, slots=True)
 class HeatmapFrame:
-    """Where the cells of a heatmap lie: the one place that says so.
+    """Where the cells of a heatmap lie on a slide.
 
     Cell (r, c) is the answer for the patch whose top-left corner is (c · stride - padding, r · stride - padding) in
     model pixels (Lin et al. 2019, eq. 3, plus the padding that lets the map cover the whole slide). It is drawn as a
@@ -106,14 +106,14 @@ class HeatmapFrame:
     stride_px: int
 
     def coarser(self, block: int) -> HeatmapFrame:
-        """Return the frame whose cells are squares of ``block`` of these: at the dense coefficient, the native cells.
+        """Return the frame whose cells are blocks of these, ``block`` a side: native cells, for the dense coefficient.
 
-        The middle of the patches of a square's cells is the middle of the coarser cell's own patch.
+        The patches of a block's cells have the same middle as the coarser cell's own patch.
         """
         return HeatmapFrame(model=self.model, patch_px=self.patch_px, stride_px=self.stride_px * block)
 
     def block_in(self, coarse: HeatmapFrame) -> int:
-        """Return how many of these cells lie along a side of a cell of a coarser frame of the same model."""
+        """Return how many cells of this frame make up a side of a cell of a coarser one, of the same model."""
         return coarse.stride_px // self.stride_px
 
     @property
@@ -160,7 +160,7 @@ class HeatmapFrame:
         )
 
     def cells_over(self, region: Region) -> Region:
-        """Return every cell whose square touches a level-0 region, cut to the map.
+        """Return every cell whose square touches a level-0 region, as far as the map reaches.
 
         Raises
         ------

@@ -31,7 +31,7 @@ class Point:
 
     @classmethod
     def from_um(cls, x: float, y: float, *, mpp: float) -> Point:
-        """Return the level-0 location of a place in µm, the inverse of :meth:`to_um`."""
+        """Return the level-0 location of a point in µm, the inverse of :meth:`to_um`."""
         return cls(x / mpp + 0.5, y / mpp + 0.5)
 
 
@@ -94,7 +94,7 @@ class Region:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Return the (row, column) slices that cut the region out of an array."""
+        """Return the (row, column) slices that crop the region from an array."""
         return slice(self.y, self.bottom), slice(self.x, self.right)
 
     def contains(self, other: Region) -> bool:
@@ -116,18 +116,18 @@ class Region:
         return Region(self.x - margin, self.y - margin, self.width + 2 * margin, self.height + 2 * margin)
 
     def coarse(self, block: int) -> Region:
-        """Return the squares of ``block`` cells that the region touches, counted in squares."""
+        """Return the blocks, ``block`` cells a side, that the region touches, counted in blocks."""
         x, y = self.x // block, self.y // block
         return Region(x, y, -(-self.right // block) - x, -(-self.bottom // block) - y)
 
     def fine(self, block: int) -> Region:
-        """Return the cells of a region that is counted in squares of ``block`` cells: undoes :meth:`coarse`."""
+        """Return the cells of a region that is counted in blocks, the inverse of :meth:`coarse`."""
         return Region(self.x * block, self.y * block, self.width * block, self.height * block)
 
     def split(self, side: int) -> Iterator[Region]:
-        """Yield squares of ``side`` on a grid anchored at (0, 0), cut to this region.
+        """Yield squares of ``side`` on a grid anchored at (0, 0), cropped to this region.
 
-        The grid does not depend on the region, so that two regions of one slide share their squares.
+        Two regions of one slide thus share their squares.
         """
         for y in range(self.y // side * side, self.bottom, side):
             for x in range(self.x // side * side, self.right, side):
@@ -149,5 +149,5 @@ class Affine1D:
 
 
 def locations_um(mpp: float) -> Affine1D:
-    """Return where level-0 LOCATIONS lie in µm, as a layer of points takes it; pixels are indices, half a pixel off."""
+    """Return where level-0 locations lie in µm, for a points layer; pixel indices lie half a pixel further."""
     return Affine1D(scale=mpp, translate=-mpp / 2)

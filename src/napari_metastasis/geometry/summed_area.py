@@ -13,7 +13,7 @@ IntArray = NDArray[np.integer[Any]]
 
 
 class SummedArea:
-    """How many cells of a mask lie in a rectangle, for any number of rectangles.
+    """Counts of a mask's cells in any number of rectangles.
 
     Rectangles are half-open, ``start .. stop`` along either axis, and must lie on the mask.
 
@@ -47,7 +47,7 @@ class SummedArea:
         rows, columns
             (n, 2) and (m, 2): where each row and each column of rectangles starts and stops.
         """
-        # Whole rows first, which are read in memory's order.
+        # Rows first: they lie whole in memory.
         down = self._sums[rows[:, 1]] - self._sums[rows[:, 0]]
         across: NDArray[np.int32] = down[:, columns[:, 1]] - down[:, columns[:, 0]]
         return across

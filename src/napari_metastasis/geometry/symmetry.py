@@ -1,4 +1,4 @@
-"""The eight symmetries of the square: tissue has no up, and whatever looks at it may be turned and mirrored."""
+"""The eight symmetries of the square: tissue has no up, so that its images may be turned and mirrored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Symmetry:
     mirrored
         Whether left and right are exchanged first.
     quarter_turns
-        Right angles by which it is turned then, against the clock.
+        Counterclockwise rotation after that, in right angles.
     """
 
     mirrored: bool
@@ -35,7 +35,7 @@ class Symmetry:
         return turned
 
     def undo(self, image: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
-        """Return what :meth:`apply` made as it was."""
+        """Return the array that :meth:`apply` was given."""
         back = np.rot90(image, -self.quarter_turns)
         straight: npt.NDArray[_Number] = np.ascontiguousarray(back[:, ::-1] if self.mirrored else back)
         return straight

@@ -6,9 +6,10 @@ from napari_metastasis.models.card import ModelSpec
 from napari_metastasis.models.dense import MIDDLE_GRAY, DenseScanNet, dense_layers
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_layer, log_odds_of
-from napari_metastasis.models.initial import RESNET34_IMAGENET, VGG16_IMAGENET, InitialWeights, begin_with, load_initial
+from napari_metastasis.models.importing import import_model
+from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, load_initial
 from napari_metastasis.models.model import Model, read_model
-from napari_metastasis.models.nets.resnet import RESNETS, ResNet, ResNetArchitecture
+from napari_metastasis.models.nets.resnet import ResNet
 from napari_metastasis.models.nets.scannet import (
     ARCHITECTURES,
     Block,
@@ -20,7 +21,7 @@ from napari_metastasis.models.nets.scannet import (
     find_architecture,
 )
 from napari_metastasis.models.nets.spatial_lstm import ORDERS, RefinerSpec, SpatialNetwork
-from napari_metastasis.models.patchwise import PatchwiseNetwork, cut_patches
+from napari_metastasis.models.patchwise import crop_patches
 from napari_metastasis.models.refiner import Refiner
 from napari_metastasis.models.weights_file import correct_card, save_model
 from napari_metastasis.models.zoo import (
@@ -41,8 +42,6 @@ __all__ = [
     "ARCHITECTURES",
     "MIDDLE_GRAY",
     "ORDERS",
-    "RESNET34_IMAGENET",
-    "RESNETS",
     "VGG16_IMAGENET",
     "Block",
     "DenseScanNet",
@@ -52,11 +51,9 @@ __all__ = [
     "Model",
     "ModelSpec",
     "PatchNetwork",
-    "PatchwiseNetwork",
     "Refiner",
     "RefinerSpec",
     "ResNet",
-    "ResNetArchitecture",
     "ScanModels",
     "ScanNet",
     "ScanNetArchitecture",
@@ -69,10 +66,11 @@ __all__ = [
     "build_scannet",
     "check_name",
     "correct_card",
-    "cut_patches",
+    "crop_patches",
     "dense_layers",
     "feature_layer",
     "find_architecture",
+    "import_model",
     "list_models",
     "load_detector",
     "load_initial",

@@ -1,4 +1,4 @@
-"""What a detector expects of a slide and what its answers mean; and how contracts are read from cards."""
+"""The contract of a detector, and how any contract is read from a card."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A patch classifier's contract with the slides it is used on.
+    """What a patch classifier expects of a slide, and what its answers mean.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class ModelSpec:
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
 
     def __post_init__(self) -> None:
-        """Refuse a contract that no scan could keep."""
+        """Refuse values that no scan can use."""
         if not 0.01 <= self.mpp <= 100:
             raise ModelError(f"expected a model resolution of 0.01 to 100 µm/px, got {self.mpp}; correct its card")
         if self.patch_px < 1 or self.stride_px < 1:

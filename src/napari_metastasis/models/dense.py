@@ -1,9 +1,9 @@
 """From a patch classifier to a network that scans densely: the anchor-layer conversion.
 
 Lin et al. (2019, II-B) replace the layers past the first odd-sized union feature by anchor layers, which jump from
-group to group so that neighbouring answers share their work. The same numbers come, in raster order and without a new
-kind of layer, from an à-trous conversion: the last log2(α) poolings take stride 1, and every kernel behind each of them
-is dilated by 2, 4, … Nothing is computed twice and nothing has to be stitched.
+group to group so that neighbouring answers share their work. An à-trous conversion gives the same numbers in raster
+order with ordinary layers: the last log2(α) poolings take stride 1, and every kernel behind each of them is dilated by
+2, 4, … Nothing is computed twice and nothing has to be stitched.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MIDDLE_GRAY", "DenseScanNet", "dense_layers"]
 
-#: Taken off every pixel before the first convolution. Exact in each format, and it keeps that layer's sum small: in
-#: bfloat16 a large weighted sum and the large bias that undoes it would leave their rounding behind, three times as
-#: much in the answers as all other layers together.
+#: Subtracted from every pixel before the first convolution, exactly in every number format. It keeps that layer's sums
+#: small: in bfloat16, the rounding of a large sum and of the large bias that cancels it would move answers three times
+#: as much as all other layers together.
 MIDDLE_GRAY = 128
 
 
@@ -35,7 +35,7 @@ def dense_layers(network: ScanNet, dense_coefficient: int) -> nn.Sequential:
     Parameters
     ----------
     network
-        A member of the family, in evaluation mode. It is left as it is.
+        A member of the family, in evaluation mode. It is not changed.
     dense_coefficient
         α of the paper: a power of two up to the network's own stride.
 
@@ -88,7 +88,7 @@ class DenseScanNet(nn.Module):
     network
         The patch classifier, in evaluation mode.
     spec
-        Its contract: the normalisation is folded into the first convolution, which is exact because nothing is padded.
+        Its contract. Normalisation is folded into the first convolution, exactly, because nothing is padded.
     dense_coefficient
         α of the paper.
     """

@@ -27,7 +27,7 @@ class Detector(Model):
     Attributes
     ----------
     spec
-        What the model expects and what its answers mean.
+        Its contract.
     network
         Normalised N x 3 x H x W to logits N x classes x h x w.
     """
@@ -41,7 +41,8 @@ class Detector(Model):
         spec = ModelSpec.from_json(values)
         network = build_network(spec.architecture)
         expected = (network.architecture.patch_px, network.architecture.stride_px)
-        if (spec.patch_px, spec.stride_px) != expected:
+        # A ResNet averages over its patch, and is laid out patch by patch: any patch and stride will do.
+        if isinstance(network, ScanNet) and (spec.patch_px, spec.stride_px) != expected:
             raise WeightsError(
                 f"expected patch and stride {expected} of a {spec.architecture} network, "
                 f"got {(spec.patch_px, spec.stride_px)} on the card of {path}; correct the card"
@@ -50,11 +51,11 @@ class Detector(Model):
 
     @property
     def reads(self) -> str:
-        """Return the resolution of the pixels that it reads."""
+        """Return the pixels that it reads."""
         return f"pixels of {self.spec.mpp:g} µm"
 
     def columns(self) -> dict[str, str]:
-        """Return what a list of models says of it, by heading."""
+        """Return its row in a list of models, by heading."""
         spec = self.spec
         return {
             "name": spec.name,

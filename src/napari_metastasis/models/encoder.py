@@ -1,4 +1,4 @@
-"""One pass, two answers: the tumour probability of every patch, and the features that neighbouring patches exchange.
+"""Networks that return the features of every patch beside its tumour probability.
 
 Features are averaged over the dense cells of each native cell. The mean of their patches' centres is the centre of the
 native cell's own patch, so that features lie exactly on the heatmap frame of dense coefficient 1, at any coefficient.
@@ -43,11 +43,13 @@ def feature_layer(classifier: tuple[Tensor, Tensor], tumour_class: int, projecti
     Raises
     ------
     ModelError
-        If the network tells more than two classes: its log-odds are no linear function.
+        If the network has more than two classes: its log-odds are no linear function.
     """
     weight, bias = (part.detach().float() for part in classifier)
     if len(weight) != 2:
-        raise ModelError(f"expected an encoder of two classes, got {len(weight)}; choose one that tells tumour apart")
+        raise ModelError(
+            f"expected an encoder of two classes, got {len(weight)}; choose one that distinguishes tumour from all else"
+        )
     channels = weight.shape[1]
     rows = torch.eye(channels) if projection is None else projection.weight.detach()
     shifts = torch.zeros(channels) if projection is None else projection.bias.detach()
@@ -58,12 +60,12 @@ def feature_layer(classifier: tuple[Tensor, Tensor], tumour_class: int, projecti
     return layer.requires_grad_(requires_grad=False)
 
 
-#: What answers for every patch of an image of any size, without handing out features.
+#: Networks that answer for every patch of an image of any size, with probabilities alone.
 PlainNetwork = DenseScanNet | PatchwiseNetwork
 
 
 class Encoder(nn.Module):
-    """A network that scans, and hands out features with its answers.
+    """A scanning network that returns features beside its probabilities.
 
     Parameters
     ----------
@@ -93,5 +95,5 @@ class Encoder(nn.Module):
         return probability, self.features(hidden)
 
 
-#: What an engine runs: raw pixels to probabilities, and of an encoder to features as well.
+#: Networks that an engine runs, from raw pixels to probabilities; an encoder returns features too.
 ScanningNetwork = PlainNetwork | Encoder

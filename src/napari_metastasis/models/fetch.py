@@ -27,9 +27,9 @@ class PublishedWeights:
     Attributes
     ----------
     url
-        Where it lies.
+        Address of the file.
     sha256
-        Beginning of its SHA-256, as long as its publisher states it.
+        Its SHA-256, or as much of the beginning as the publisher states.
     """
 
     url: str
@@ -51,7 +51,7 @@ def fetch_weights(
 ) -> Path:
     """Return the local file of published weights; fetch it if it is not there.
 
-    Nothing of it is executed, and nothing but a file with the right hash ever appears under its name.
+    It is not executed, and appears under its name only if its hash is right.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def fetch_weights(
             done += len(piece)
             if progress is not None:
                 progress(done, total)
-        # Raised inside the block, so that what came is thrown away.
+        # Raised inside the block, so that the file is discarded.
         if not digest.hexdigest().startswith(published.sha256):
             raise WeightsError(
                 f"expected weights with SHA-256 {published.sha256}…, got {digest.hexdigest()[:12]}… from "
@@ -96,7 +96,7 @@ def fetch_weights(
 
 
 def _pieces(url: str, by_hand: str) -> Iterator[tuple[bytes, int]]:
-    """Yield what a server sends and how long all of it is; a connection that breaks is no disk that fails."""
+    """Yield the file in pieces, each with the whole length; a broken connection is not reported as a disk error."""
     try:
         # The addresses are constants of this package: https, or a test's own server.
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:  # noqa: S310

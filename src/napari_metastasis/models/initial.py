@@ -1,4 +1,4 @@
-"""What training begins with: an earlier model, ImageNet's weights under torchvision's names, or nothing."""
+"""Initial weights for training: an earlier model's, or ImageNet's under torchvision's names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_metastasis.models.zoo import load_detector
 
 __all__ = ["RESNET34_IMAGENET", "VGG16_IMAGENET", "InitialWeights", "begin_with", "load_initial"]
 
-#: Names under which ImageNet's weights are asked for.
+#: Names of ImageNet's weights on the command line.
 VGG16_IMAGENET, RESNET34_IMAGENET = "vgg16-imagenet", "resnet34-imagenet"
 #: Their publisher writes the hash's beginning into the file's name.
 _PUBLISHED = {
@@ -32,19 +32,19 @@ _PUBLISHED = {
 #: What torchvision's networks expect of red, green and blue in 0..1.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-#: What names of a VGG's and of a ResNet's convolutions begin with, and those of classifiers.
+#: How names of parameters begin: of a VGG's and a ResNet's convolutions, and of classifiers.
 _FEATURES, _RESNET = "features.", "layer1."
 _CLASSIFIERS = ("classifier.", "fc.", "head.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InitialWeights:
-    """Weights that a network is to begin with, all of them or those of its lower layers.
+    """Weights that a network begins with: all of them, or those of its convolutions.
 
     Attributes
     ----------
     name
-        What they are, for the model card.
+        As the model card names them.
     sha256
         Of their file.
     state
@@ -52,7 +52,7 @@ class InitialWeights:
     mean, std
         Normalisation that they were trained with; ``None`` where it is the spec's own.
     architecture
-        Network that they are all of; ``None`` where they are a part.
+        The network that they are complete for; ``None`` where the classifier is missing.
     """
 
     name: str
@@ -100,7 +100,7 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
 
 
 def _imagenet(path: Path) -> InitialWeights:
-    """Return all of a VGG16's or ResNet's file but its classifier, which has no place in one of two classes."""
+    """Return the weights in a VGG16's or ResNet's file without the classifier, whose classes are ImageNet's."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -142,7 +142,7 @@ def begin_with(network: PatchNetwork, initial: InitialWeights) -> None:
                 f"got {list(tensor.shape)} in {initial.name}; choose another initial model or architecture"
             )
     if initial.architecture is None:
-        # Older files lack the counters of batches, which decide nothing.
+        # Older files lack the counters of batches, which change no answer.
         beside = (*_CLASSIFIERS, "num_batches_tracked")
         missing = sorted(
             name

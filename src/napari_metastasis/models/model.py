@@ -1,4 +1,4 @@
-"""What models of all tasks have in common."""
+"""The base class of models, and how one is read from disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Model", "read_model"]
 
 @dataclass(frozen=True, slots=True)
 class Model(ABC):
-    """A network with its contract; a class a task.
+    """A network with its contract; each task has a subclass.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Model(ABC):
     @classmethod
     @abstractmethod
     def blank(cls, values: Mapping[str, Any], path: Path) -> tuple[Contract, nn.Module]:
-        """Return the contract that a card holds, and its network, whose weights are not read yet.
+        """Return the contract on a card and a network for it, whose weights are not read yet.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class Model(ABC):
         Raises
         ------
         ModelError
-            If the contract is incomplete, or no network keeps it.
+            If the contract is incomplete, or fits no network.
         """
 
     @property
@@ -64,7 +64,7 @@ class Model(ABC):
 
     @property
     def task(self) -> str:
-        """Return what it is for."""
+        """Return its task."""
         task: str = self.spec.task
         return task
 
@@ -79,7 +79,7 @@ class Model(ABC):
         return ""
 
     def check(self, detector: Model) -> None:
-        """Refuse a detector that the model cannot follow; one that reads pixels follows any.
+        """Refuse a detector whose features the model was not trained on; a model that reads pixels takes any.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class Model(ABC):
         )
 
     def columns(self) -> dict[str, str]:
-        """Return what a list of models says of it, by heading."""
+        """Return its row in a list of models, by heading."""
         return {"name": self.name, "reads": self.reads, "weights": self.weights_sha256[:8]}
 
     def to_json(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def read_model(path: Path) -> Model:
     WeightsError
         If a file is missing, damaged, or belongs to another network.
     ModelError
-        If its card is of no task that there is, or not complete.
+        If its card is incomplete, or names an unknown task.
     """
     stored = read_weights(path)
     task = find_task(stored.task)

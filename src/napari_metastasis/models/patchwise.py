@@ -1,7 +1,7 @@
-"""Networks that pad, laid over a slide: every patch is cut out and encoded by itself, once.
+"""Padded networks on a slide: every patch is cropped and encoded once, by itself.
 
-A padded network sees where its patch ends, so that no dense pass gives its answers. Patches of a grid still share their
-encoding with every other grid that they belong to.
+A padded network's answer depends on where its patch ends, so that no dense pass gives it. A refiner's grids still share
+their encoded patches.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from napari_metastasis.models.nets.resnet import ResNet
 if TYPE_CHECKING:
     from napari_metastasis.models.card import ModelSpec
 
-__all__ = ["PatchwiseNetwork", "cut_patches"]
+__all__ = ["PatchwiseNetwork", "crop_patches"]
 
-#: Patches that are encoded together: bounds memory, and is enough to keep a processor busy.
+#: Patches that are encoded together: few, to bound memory, and enough to keep a processor busy.
 _TOGETHER = 8
 
 
-def cut_patches(image: Tensor, *, patch_px: int, stride_px: int) -> Tensor:
+def crop_patches(image: Tensor, *, patch_px: int, stride_px: int) -> Tensor:
     """Return the patches of images, N x h x w x 3 x patch x patch, a view of N x 3 x H x W."""
     return image.unfold(2, patch_px, stride_px).unfold(3, patch_px, stride_px).permute(0, 2, 3, 1, 4, 5)
 
@@ -34,7 +34,7 @@ class PatchwiseNetwork(nn.Module):
     Parameters
     ----------
     network
-        The patch classifier, in evaluation mode. It is left as it is.
+        The patch classifier, in evaluation mode. It is not changed.
     spec
         Its contract.
     dense_coefficient
@@ -46,7 +46,7 @@ class PatchwiseNetwork(nn.Module):
 
     def __init__(self, network: ResNet, spec: ModelSpec, dense_coefficient: int) -> None:
         super().__init__()
-        # Pixel by pixel, as processors convolve faster.
+        # Processors convolve faster with channels last.
         self.network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.patch_px = spec.patch_px
         self.stride_px = spec.dense_stride_px(dense_coefficient)
@@ -57,13 +57,13 @@ class PatchwiseNetwork(nn.Module):
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the features, N x C x h x w, of raw images, N x 3 x H x W in 0..255."""
-        patches = cut_patches((image - self.mean) / self.std, patch_px=self.patch_px, stride_px=self.stride_px)
+        patches = crop_patches((image - self.mean) / self.std, patch_px=self.patch_px, stride_px=self.stride_px)
         count, rows, columns = patches.shape[:3]
-        # Indexed before it is copied: the patches overlap, and all of them at once would take their number times more.
-        places = torch.cartesian_prod(torch.arange(count), torch.arange(rows), torch.arange(columns))
+        # Indexed before they are copied: patches overlap, and copies of all at once would not fit into memory.
+        locations = torch.cartesian_prod(torch.arange(count), torch.arange(rows), torch.arange(columns))
         encoded = [
             self.network.encode(_pixelwise(patches[part[:, 0], part[:, 1], part[:, 2]])).flatten(1)
-            for part in torch.split(places, _TOGETHER)
+            for part in torch.split(locations, _TOGETHER)
         ]
         return torch.cat(encoded).view(count, rows, columns, -1).permute(0, 3, 1, 2)
 

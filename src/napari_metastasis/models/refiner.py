@@ -25,7 +25,7 @@ class Refiner(Model):
     Attributes
     ----------
     spec
-        What it reads and how.
+        Its contract.
     network
         From grids of encoded patches to log-odds.
     """
@@ -53,7 +53,7 @@ class Refiner(Model):
         return self.spec.encoder_sha256
 
     def columns(self) -> dict[str, str]:
-        """Return what a list of models says of it, by heading."""
+        """Return its row in a list of models, by heading."""
         spec = self.spec
         return {
             "name": spec.name,

@@ -19,10 +19,10 @@ from torch import nn
 from napari_metastasis.errors import WeightsError, first_line
 from napari_metastasis.storage import atomic_text, atomic_write
 
-__all__ = ["CARD_VERSION", "Contract", "StoredWeights", "correct_card", "read_task", "read_weights", "save_model"]
+__all__ = ["Contract", "StoredWeights", "correct_card", "read_task", "read_weights", "save_model"]
 
 #: Version of the card's layout.
-CARD_VERSION = 2
+_CARD_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +38,7 @@ class StoredWeights:
     spec
         The contract, as plain values.
     card
-        What is told of them.
+        What they were trained on, their accuracy and intended use.
     sha256
         Of the weights file.
     data
@@ -58,9 +58,9 @@ class StoredWeights:
         Parameters
         ----------
         network
-            Has to take all of them.
+            That they are all of.
         kind
-            What it is called in messages.
+            Name of the network in messages.
 
         Raises
         ------
@@ -123,7 +123,7 @@ def save_model(path: Path, network: nn.Module, spec: Contract, card: Mapping[str
 
 
 def read_task(path: Path) -> tuple[str, Mapping[str, Any]]:
-    """Return task and contract on the card of the weights at ``path``, which are not looked at.
+    """Return the task and contract on the card of the weights at ``path``, without reading the weights.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def read_weights(path: Path) -> StoredWeights:
 
 
 def correct_card(path: Path, changes: Mapping[str, Any]) -> None:
-    """Change what the card of the weights at ``path`` says of some things; the weights are not touched.
+    """Change values on the card of the weights at ``path``; the weights are not touched.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def correct_card(path: Path, changes: Mapping[str, Any]) -> None:
 
 
 def _write_card(weights: Path, values: Mapping[str, Any]) -> None:
-    text = json.dumps({"card_version": CARD_VERSION, **values}, indent=2, ensure_ascii=False)
+    text = json.dumps({"card_version": _CARD_VERSION, **values}, indent=2, ensure_ascii=False)
     with atomic_text(weights.with_suffix(".json")) as stream:
         stream.write(text + "\n")
 
@@ -182,11 +182,11 @@ def _read_card(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["card_version"] == 1:
-            # Cards of the first version name no task; only refiners, the one other task of that time, name an encoder.
+            # Cards of version 1 name no task: they are refiners', which name an encoder, or detectors'.
             values["task"] = "refine" if "encoder_sha256" in values["spec"] else "detect"
-        elif values["card_version"] != CARD_VERSION:
+        elif values["card_version"] != _CARD_VERSION:
             raise WeightsError(
-                f"expected a model card of version {CARD_VERSION}, got {values['card_version']} in {path}; "
+                f"expected a model card of version {_CARD_VERSION}, got {values['card_version']} in {path}; "
                 "update the program or export the model again"
             )
         card = {key: values[key] for key in ("task", "spec", "weights_sha256", "card")}

@@ -34,13 +34,13 @@ __all__ = [
 _SHIPPED = Path(__file__).parent / "weights"
 #: Folders of a user's own models; earlier versions kept refiners in one of their own.
 _OWN_FOLDERS = ("", "refiners")
-#: Of other files in a run folder.
+#: Names of a run folder's other files.
 _TAKEN_NAMES = frozenset({"", "settings", "slides"})
 
 
 @dataclass(frozen=True, slots=True)
 class ZooEntry:
-    """A model that can be asked for by name.
+    """A model that has a name.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class ZooEntry:
     shipped
         Whether it ships with the program.
     task
-        What it is for; empty where its card cannot be read.
+        Empty where its card cannot be read.
     """
 
     name: str
@@ -71,7 +71,7 @@ def check_name(name: str) -> None:
     Raises
     ------
     ModelError
-        If it is empty, hidden, a path, or that of another file of a run folder.
+        If it is empty, hidden, a path, or the name of another file in a run folder.
     """
     if Path(name).name != name or name.startswith(".") or name in _TAKEN_NAMES:
         raise ModelError(f"expected a model's name that can name its files, got {name!r}; choose another --name")
@@ -88,7 +88,7 @@ def list_models(task: str | None = None) -> tuple[ZooEntry, ...]:
     own_folder = own_models_folder()
     own_paths = [path for folder in _OWN_FOLDERS for path in (own_folder / folder).glob("*.safetensors")]
     shipped = [_entry(path, shipped=True) for path in sorted(_SHIPPED.glob("*.safetensors"))]
-    # A name that ships means what ships: a number read in a paper must not depend on whose machine it was.
+    # A shipped name always means the shipped model: published figures must not depend on the machine.
     taken = {entry.name for entry in shipped}
     own = [_entry(path, shipped=False) for path in sorted(own_paths, key=lambda path: path.stem)]
     entries = (*shipped, *(entry for entry in own if entry.name not in taken))
@@ -104,7 +104,7 @@ def _entry(path: Path, *, shipped: bool) -> ZooEntry:
 
 
 def model_task(name: str | Path) -> str:
-    """Return what the model of a name or path is for, by its card; a detector's task where there is no such model."""
+    """Return the task on the card of a model, by name or path; "detect" where there is no such model."""
     known = {entry.name: entry.task for entry in list_models()}
     if str(name) in known:
         return known[str(name)] or DETECT
@@ -123,7 +123,7 @@ def load_model(name: str | Path, task: str | None = None) -> Model:
     name
         Of a model, or the path of a .safetensors file with its card beside it.
     task
-        What it has to be for; ``None`` for anything.
+        That the model must be for; ``None`` for any.
 
     Raises
     ------
@@ -159,23 +159,23 @@ def load_detector(name: str | Path) -> Detector:
 
 
 def model_for(detector: Detector, task: str) -> Model | None:
-    """Return the model of a task that goes with a detector, the user's latest own before one that ships.
+    """Return the model of a task for a detector: the user's newest, else one that ships.
 
     Warns
     -----
     PassWarning
-        If one cannot be read, and is passed over.
+        If a model cannot be read.
     """
     entries = list_models(task)
     own = sorted((entry for entry in entries if not entry.shipped), key=_written, reverse=True)
     for entry in (*own, *(entry for entry in entries if entry.shipped)):
         try:
-            # The card alone: of all these weights, only one model's are needed.
+            # Cards first, because only one model's weights are needed.
             _, spec = read_task(entry.path)
             if spec.get("encoder_sha256", "") in ("", detector.weights_sha256):
                 return read_model(entry.path)
         except ModelError as error:
-            # One of another version, or damaged: another one answers in its place, and not without a word.
+            # Damaged, or of another version: the next one is tried.
             noun = find_task(task).noun
             warnings.warn(f"{noun} {entry.name} is passed over: {error}", PassWarning, stacklevel=2)
     return None
@@ -215,14 +215,15 @@ def add_model(weights: Path) -> ZooEntry:
     check_name(model.name)
     known = {entry.name: entry for entry in list_models()}
     if (entry := known.get(model.name)) is not None:
-        if entry.task == model.task and read_model(entry.path).weights_sha256 == model.weights_sha256:
+        held = read_model(entry.path) if entry.task == model.task else None
+        if held is not None and (held.spec, held.weights_sha256) == (model.spec, model.weights_sha256):
             if not entry.shipped:
                 correct_card(entry.path, model.card)
             return entry
         kind = "that ships" if entry.shipped else f"of your own ({entry.path})"
         raise ModelError(
             f"expected a name that no model has, got {model.name!r}, a model {kind}; "
-            f"give the path {weights} instead of the name, or train under another name"
+            "give the path of its weights instead of the name, or take another --name"
         )
     folder = own_models_folder()
     with storage_errors(folder):
@@ -234,16 +235,16 @@ def add_model(weights: Path) -> ZooEntry:
 
 @dataclass(frozen=True, slots=True)
 class ScanModels:
-    """What a slide is scanned with.
+    """The models of a scan.
 
     Attributes
     ----------
     detector
-        Scans.
+        Makes the scan itself.
     others
-        The models of the passes that follow, by task: those that were named, and those that go with the detector.
+        Make the passes that follow, by task.
     named
-        Tasks whose model was named, alone or beside the detector: whoever names a model wants its pass.
+        Tasks whose model the user named, which asks for its pass.
     """
 
     detector: Detector
@@ -254,21 +255,21 @@ class ScanModels:
 def load_scan_models(
     name: str | Path, named: Mapping[str, str | Path] | None = None, *, tasks: tuple[str, ...] = ()
 ) -> ScanModels:
-    """Return what to scan with; the name of a model that follows a detector stands for its detector as well.
+    """Return the models of a scan.
 
     Parameters
     ----------
     name
-        Of a detector, or of a model that reads a detector's features, which is found by its hash; or a path of either.
+        Of a detector, or of a model that reads its features, which stands for the detector too; or a path of either.
     named
         Names or paths of further models, by task.
     tasks
-        Further tasks whose model is wanted: the one that :func:`model_for` finds, if any.
+        Further tasks whose model is wanted, if :func:`model_for` finds one.
 
     Raises
     ------
     UnknownModelError
-        If there is no such model, or none that another one was trained on.
+        If there is no such model, or the detector that one was trained on is missing.
     WeightsError
         If files are damaged.
     ModelError

@@ -1,4 +1,4 @@
-"""Every default of the program, with its unit and its reason: the one home of defaults.
+"""Every default of the program, with its unit and its reason.
 
 Each group is a frozen dataclass whose fields carry :class:`Setting` metadata. Command-line options and napari forms are
 built from that metadata, so that a default, its range and its explanation are written once.
@@ -6,7 +6,7 @@ built from that metadata, so that a default, its range and its explanation are w
 
 from __future__ import annotations
 
-from napari_metastasis.settings._core import Setting, check, setting, setting_of
+from napari_metastasis.settings._core import Setting, setting, setting_of
 from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import DetectionSettings
@@ -52,7 +52,6 @@ __all__ = [
     "TissueSettings",
     "TrainSettings",
     "TuningSettings",
-    "check",
     "setting",
     "setting_of",
 ]

@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 
 from napari_metastasis.errors import SettingsError
 
-__all__ = ["Setting", "check", "other_defaults", "setting", "setting_of"]
+__all__ = ["Setting", "SettingsGroup", "check", "other_defaults", "setting", "setting_of"]
 
 _Group = TypeVar("_Group")
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a form or the command line has to know of one field.
+    """What forms and the command line show of one field.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ def setting(default: Any, help: str, **extra: Any) -> Any:
 
 
 def other_defaults(**defaults: Any) -> Callable[[type[_Group]], type[_Group]]:
-    """Make a settings group of a subclass whose inherited settings have other defaults; all else of them is kept."""
+    """Decorate a settings group that inherits settings and changes their defaults alone."""
 
     def derive(group: type[_Group]) -> type[_Group]:
         inherited = {candidate.name: candidate for candidate in fields(group)}  # type: ignore[arg-type]
@@ -88,6 +88,16 @@ def check(group: Any) -> None:
             raise SettingsError(f"expected {name} to be one of {choices}, got {value!r}; choose one of them")
         for number in value if isinstance(value, tuple) else (value,):
             _check_range(name, number, meta)
+
+
+class SettingsGroup:
+    """The base class of settings groups, which are frozen dataclasses."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check(self)
 
 
 def _check_range(name: str, value: Any, meta: Setting) -> None:

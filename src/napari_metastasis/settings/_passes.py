@@ -1,23 +1,25 @@
-"""What the options of every pass have in common."""
+"""The base class of the options of a pass."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self
 
+from napari_metastasis.settings._core import SettingsGroup
+
 __all__ = ["PassSettings"]
 
 
-class PassSettings:
-    """The options of one pass of a scan: a frozen dataclass that says which of its fields mean what all passes know."""
+class PassSettings(SettingsGroup):
+    """Options of one pass of a scan: a frozen dataclass that names those of its fields that every pass has."""
 
     __slots__ = ()
 
-    #: The field that says whether the pass is made.
+    #: Field that switches the pass on.
     SWITCH: ClassVar[str]
-    #: The field that holds the share of the pass's map in what lesions are read from; the rest is what came before it.
+    #: Field with the share of the pass's map in the map that lesions are read from; the rest is the map before it.
     SHARE: ClassVar[str]
-    #: The field that says whether a scan without the pass keeps what it would read; empty where there is none.
+    #: Field that keeps what the pass reads, in a scan without the pass; empty where there is none.
     KEEP: ClassVar[str] = ""
 
     @property
@@ -27,12 +29,12 @@ class PassSettings:
 
     @property
     def share(self) -> float:
-        """Return the share of the pass's map in what lesions are read from."""
+        """Return the share of the pass's map in the map that lesions are read from."""
         return float(getattr(self, self.SHARE))
 
     @property
     def keeps_features(self) -> bool:
-        """Return whether a scan keeps what the pass reads, so that it can be made later."""
+        """Return whether a scan keeps what the pass reads, for a later pass."""
         return bool(self.KEEP and getattr(self, self.KEEP))
 
     def wanting(self) -> Self:
@@ -40,7 +42,7 @@ class PassSettings:
         return self._with(self.SWITCH, value=True)
 
     def not_keeping(self) -> Self:
-        """Return the same options with nothing kept for later: of scans that are looked at once."""
+        """Return the same options with nothing kept for a later pass."""
         return self._with(self.KEEP, value=False) if self.KEEP else self
 
     def _with(self, name: str, *, value: bool) -> Self:

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["EvaluationSettings", "PatchScoringSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationSettings:
+class EvaluationSettings(SettingsGroup):
     """How detections are scored against the reference; the defaults are CAMELYON16's."""
 
     mpp: float = setting(
         0.243,
-        "Pixel size of level 0 that all slides are scored at, but with --cohort, which takes each slide's own; "
-        "CAMELYON16's own scoring takes 0.243 for the slides of both hospitals.",
+        "Pixel size of level 0 at which all slides are scored, except with --cohort, which takes each slide's own; "
+        "CAMELYON16's scoring takes 0.243 for both hospitals.",
         unit="µm/px",
         minimum=0.05,
         maximum=10.0,
     )
     truth_from: str = setting(
         "auto",
-        "Where lesions come from if a slide has both outlines and a mask; auto prefers the mask, which the challenge "
-        "counts on.",
+        "Where lesions come from if a slide has both outlines and a mask; auto takes the mask, as the challenge does.",
         choices=("auto", "masks", "outlines"),
     )
     tumour_value: int = setting(
@@ -52,8 +51,8 @@ class EvaluationSettings:
     )
     itc_um: float = setting(
         275.0,
-        "A lesion whose major axis, grown by half the merging distance all round, is shorter than this is isolated "
-        "tumour cells: not to be found, and no false positive either (200 µm and the growth of both ends).",
+        "A lesion whose major axis, grown by half the merging distance at both ends, is shorter than this is isolated "
+        "tumour cells: missing it costs nothing, and a detection in it is no false positive (200 µm and the growth).",
         unit="µm",
         minimum=0.0,
         maximum=5000.0,
@@ -66,7 +65,7 @@ class EvaluationSettings:
     )
     threshold: float = setting(
         0.5,
-        "Slide score from which a slide is called tumour where precision and recall are counted.",
+        "Slide score from which a slide is called tumour, for precision and recall.",
         minimum=0.0,
         maximum=1.0,
     )
@@ -80,26 +79,21 @@ class EvaluationSettings:
     )
     seed: int = setting(2016, "Seed of the resamples.", minimum=0, maximum=2**31 - 1)
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchScoringSettings:
+class PatchScoringSettings(SettingsGroup):
     """How a model is scored on labelled patches."""
 
     batch_size: int = setting(
-        64, "Patches that run through the network together: bounds memory, changes no answer.", minimum=1, maximum=4096
+        64,
+        "Patches that run through the network together; bounds memory and changes no answer.",
+        minimum=1,
+        maximum=4096,
     )
     threshold: float = setting(
-        0.5, "Probability from which a patch is called tumour where accuracy is counted.", minimum=0.0, maximum=1.0
+        0.5, "Probability from which a patch is called tumour, for accuracy.", minimum=0.0, maximum=1.0
     )
     resamples: int = setting(
         1000, "Bootstrap resamples of an interval: its third digit no longer moves.", minimum=100, maximum=1_000_000
     )
     seed: int = setting(0, "Seed of the resamples.", minimum=0, maximum=2**31 - 1)
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

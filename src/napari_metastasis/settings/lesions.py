@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["DetectionSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectionSettings:
+class DetectionSettings(SettingsGroup):
     """How lesions are read off a heatmap."""
 
     threshold: float = setting(
@@ -28,24 +28,20 @@ class DetectionSettings:
     )
     nms_radius_um: float = setting(
         75.0,
-        "Detections closer than this to a stronger one are dropped; 75 µm is the challenge's own merging distance.",
+        "Detections closer than this to a stronger one are dropped; 75 µm is the challenge's merging distance.",
         unit="µm",
         minimum=0.0,
         maximum=5000.0,
     )
     opening_um: float = setting(
         31.0,
-        "Side of the square of the morphological opening that removes outlying cells, 0 for none; a single tumour cell "
-        "gives answers over 31 µm, the centre of a training patch that its label is about.",
+        "Side of the square of the morphological opening that removes outlying cells, 0 for none; one tumour cell "
+        "raises answers over 31 µm, the side of the central square that labels a training patch.",
         unit="µm",
         minimum=0.0,
         maximum=1000.0,
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
     def with_reachable_threshold(self) -> Self:
-        """Return settings whose floor is not above the threshold, which is meant: the floor only bounds the work."""
+        """Return settings with the floor lowered to the threshold, if it was above it."""
         return replace(self, floor=min(self.floor, self.threshold))

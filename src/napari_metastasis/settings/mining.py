@@ -1,16 +1,16 @@
-"""Which mistakes of a model are fed back to it."""
+"""Which false positives a model is trained on again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["MiningSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MiningSettings:
+class MiningSettings(SettingsGroup):
     """How hard negatives are mined (Lin et al. 2019, II-C: false positives added back to the training data)."""
 
     mining_rounds: int = setting(
@@ -24,13 +24,13 @@ class MiningSettings:
     )
     mining_rate: float = setting(
         0.3,
-        "Peak learning rate after a round, of the first stage's: gentler, for training goes on from a good model.",
+        "Peak learning rate after a round, as a share of the first stage's; training goes on from a good model.",
         minimum=0.001,
         maximum=10.0,
     )
     mined_share: float = setting(
         0.25,
-        "Share of mined patches in a batch. They stand in for other normal ones, so that tumour keeps its share.",
+        "Share of mined patches in a batch. They replace other normal ones, so that tumour keeps its share.",
         minimum=0.01,
         maximum=0.9,
     )
@@ -62,7 +62,3 @@ class MiningSettings:
         minimum=0,
         maximum=100_000,
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import setting
 from napari_metastasis.settings._passes import PassSettings
 
 __all__ = ["RefineSettings"]
@@ -13,7 +13,7 @@ __all__ = ["RefineSettings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefineSettings(PassSettings):
-    """Whether neighbouring patches have a say in each other's answers, and how much of it."""
+    """Whether a scan is refined, and how much of the refined map counts."""
 
     SWITCH: ClassVar[str] = "refine"
     SHARE: ClassVar[str] = "refined_share"
@@ -22,15 +22,11 @@ class RefineSettings(PassSettings):
     refine: bool = setting(False, "Refine the map: an LSTM reads every patch together with its neighbours.")
     refined_share: float = setting(
         1.0,
-        "Share of the refined probability in what detections and lesions are read from; the rest is the scan's own.",
+        "Share of the refined map in what detections and lesions are read from; the rest is the scan's own map.",
         minimum=0.0,
         maximum=1.0,
     )
     keep_features: bool = setting(
         True,
-        "Keep the encoded patches of a scan, so that it can be refined later: some twice the heatmap for each view.",
+        "Keep the encoded patches of a scan, to refine it later: about twice the heatmap's size for each view.",
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["CohortSettings", "SamplingSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CohortSettings:
+class CohortSettings(SettingsGroup):
     """How a cohort is read."""
 
     validation_share: float = setting(
@@ -22,7 +22,7 @@ class CohortSettings:
     )
     split_seed: int = setting(
         2016,
-        "Seed of that draw; apart from the training's own, so that several runs are measured on the same slides.",
+        "Seed of that draw, which is not the training's own: runs with other seeds are measured on the same slides.",
         minimum=0,
         maximum=2**31 - 1,
     )
@@ -34,13 +34,9 @@ class CohortSettings:
         maximum=100.0,
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingSettings:
+class SamplingSettings(SettingsGroup):
     """Which patches are taken from slides: class first, then slide, then location (Zheng et al. 2022, 4.1)."""
 
     tumour_share: float = setting(
@@ -48,21 +44,21 @@ class SamplingSettings:
     )
     label_share: float = setting(
         1 / 3,
-        "Side of the central square whose tumour makes a patch tumour, of the patch's side: 32 of 96 px, as in "
-        "PatchCamelyon.",
+        "Side of the central square whose tumour makes a patch tumour, as a share of the patch's side: 32 of 96 px, as "
+        "in PatchCamelyon.",
         minimum=0.01,
         maximum=1.0,
     )
     normal_margin_um: float = setting(
         16.0,
-        "Normal patches keep that square so far from any tumour: outlines drawn by hand are off by a cell or two.",
+        "Least distance from that square to tumour in normal patches: outlines drawn by hand are off by a cell or two.",
         unit="µm",
         minimum=0.0,
         maximum=1000.0,
     )
     patches_per_epoch: int = setting(
         20_000,
-        "Patches after which the model is measured and stored; slides hold more than any run sees.",
+        "Patches of an epoch, after which the model is measured and stored; slides hold more than any run sees.",
         minimum=2,
         maximum=100_000_000,
     )
@@ -80,9 +76,5 @@ class SamplingSettings:
         maximum=255,
     )
     open_slides: int = setting(
-        128, "Slides that a reading process keeps open; bounds its memory and its files.", minimum=1, maximum=4096
+        128, "Slides that each reading process keeps open; bounds its memory and open files.", minimum=1, maximum=4096
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

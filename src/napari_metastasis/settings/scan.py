@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["DEFAULT_MODEL", "ScanSettings", "TuningSettings"]
 
-#: The model that ships, and that every command takes unless told otherwise.
+#: The shipped model that every command takes by default.
 DEFAULT_MODEL = "scannet-pcam"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScanSettings:
+class ScanSettings(SettingsGroup):
     """How a slide is scanned."""
 
     dense_coefficient: int = setting(
@@ -55,13 +55,9 @@ class ScanSettings:
         4, "Pieces that may wait between reading and the network; bounds memory.", minimum=1, maximum=64
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TuningSettings:
+class TuningSettings(SettingsGroup):
     """How the fastest engine and precision of a machine are measured."""
 
     tolerance: float = setting(
@@ -71,9 +67,5 @@ class TuningSettings:
         maximum=1.0,
     )
     budget_seconds: float = setting(
-        5.0, "Measuring stops after this long; what was measured by then decides.", unit="s", minimum=0.0, maximum=600.0
+        5.0, "Measuring stops after this long; the results so far decide.", unit="s", minimum=0.0, maximum=600.0
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

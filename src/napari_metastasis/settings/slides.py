@@ -1,19 +1,19 @@
-"""How slides are opened and written, and how tissue is told from glass."""
+"""How slides are opened and written, and how tissue is found."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["MOST_READING_THREADS", "PyramidSettings", "SlideSettings", "TissueSettings"]
 
-#: Threads that read for a GPU, at most: from about eight on, they wait for the disk and for each other.
+#: Most threads that read for a GPU: from about eight on, they wait for the disk and for each other.
 MOST_READING_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlideSettings:
+class SlideSettings(SettingsGroup):
     """How slides are opened."""
 
     thumbnail_px: int = setting(
@@ -32,7 +32,7 @@ class SlideSettings:
     )
     cache_mib: int = setting(
         96,
-        "Decoded tiles kept for neighbouring reads: what overlapping pieces of a scan share, without filling memory.",
+        "Decoded tiles kept for neighbouring reads: enough for overlapping pieces of a scan, without filling memory.",
         unit="MiB",
         minimum=0,
         maximum=65536,
@@ -44,13 +44,9 @@ class SlideSettings:
         maximum=64,
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PyramidSettings:
+class PyramidSettings(SettingsGroup):
     """How slides are written."""
 
     tile_px: int = setting(
@@ -60,20 +56,19 @@ class PyramidSettings:
         "jpeg", "How tiles are stored; all but jpeg keep every pixel.", choices=("jpeg", "lzw", "deflate", "none")
     )
     quality: int = setting(
-        85, "Of JPEG; scanners use 70 to 90, and below it blocks begin to look like texture.", minimum=1, maximum=100
+        85,
+        "JPEG quality; scanners use 70 to 90, and below that blocks begin to look like texture.",
+        minimum=1,
+        maximum=100,
     )
     threads: int = setting(
         2, "Threads that encode tiles while the next are being drawn or read.", minimum=1, maximum=64
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TissueSettings:
-    """How tissue is told from glass (Otsu 1979, as Lin et al. 2019, II-C, use it)."""
+class TissueSettings(SettingsGroup):
+    """How tissue is found (Otsu 1979, as Lin et al. 2019, II-C, use it)."""
 
     mpp: float = setting(
         16.0,
@@ -96,7 +91,3 @@ class TissueSettings:
         minimum=0.0,
         maximum=2000.0,
     )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)

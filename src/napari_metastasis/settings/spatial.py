@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_metastasis.settings._core import check, other_defaults, setting
+from napari_metastasis.settings._core import SettingsGroup, other_defaults, setting
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings
 from napari_metastasis.settings.train import AugmentSettings, TrainSettings
 
 __all__ = ["EncoderSettings", "GridSettings", "SpatialAugmentSettings", "SpatialTrainSettings"]
 
-#: Encoders that are trained along with their refiner.
+#: Encoders that are trained with their refiner.
 _LEARNING = frozenset({"resnet34"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GridSettings:
-    """Which patches speak to each other, and how a grid of them is read (Zheng et al. 2022, 3.2)."""
+class GridSettings(SettingsGroup):
+    """Which patches a grid holds, and how it is read (Zheng et al. 2022, 3.2)."""
 
     grid: int = setting(3, "Patches along a side of a grid.", minimum=1, maximum=64)
     grid_step: int = setting(1, "Strides of the encoder from one patch of a grid to the next.", minimum=1, maximum=64)
     window_step: int = setting(
-        1, "Patches from one grid to the next when a slide is refined; it divides the grid.", minimum=1, maximum=64
+        1, "Patches from one grid to the next when a slide is refined; a divisor of the grid.", minimum=1, maximum=64
     )
     order: str = setting(
         "raster",
@@ -38,55 +38,47 @@ class GridSettings:
     )
     smoothing: int = setting(
         1,
-        "Patches of the grid along a side of the square over which these log-odds are averaged first, by weights that "
-        "are learnt; an odd number, and 1 leaves them as they are.",
+        "Side, in patches, of the square over which these log-odds are averaged first, with learnt weights; odd, and 1 "
+        "does not average.",
         minimum=1,
         maximum=63,
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderSettings:
+class EncoderSettings(SettingsGroup):
     """Whose features a refiner reads."""
 
     encoder: str = setting(
         DEFAULT_MODEL,
-        "A finished model whose features are refined, and which stays as it is; or resnet34, which is trained along as "
-        "in the paper.",
+        "A finished model whose features are refined, and which is not changed; or resnet34, which is trained with the "
+        "refiner, as in the paper.",
     )
     initial: str = setting(
         "", "Weights that resnet34 begins with: a file under torchvision's names, or resnet34-imagenet."
     )
     mpp: float = setting(
         0.243,
-        "Resolution of an encoder that is trained along; by default that of the paper, a 40x lens.",
+        "Resolution of an encoder that is trained with its refiner; by default the paper's, a 40x lens.",
         unit="µm/px",
         minimum=0.01,
         maximum=100.0,
     )
     dense_coefficient: int = setting(
         ScanSettings().dense_coefficient,
-        "Dense coefficient of the scans that a finished model's refiner is for.",
+        "Dense coefficient of the scans that the refiner of a finished model is for.",
         minimum=1,
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
     @property
     def learns(self) -> bool:
-        """Return whether the encoder is trained along with its refiner."""
+        """Return whether the encoder is trained with its refiner."""
         return self.encoder in _LEARNING
 
 
 @other_defaults(batch_size=16, learning_rate=0.01, weight_decay=0.0, label_smoothing=0.0)
 class SpatialTrainSettings(TrainSettings):
-    """How a refiner is trained, with its encoder or behind it; by default as Zheng et al. 2022 (4.1) do."""
+    """How a refiner is trained, with its encoder or after it; by default as Zheng et al. 2022 (4.1) do."""
 
     optimiser: str = setting(
         "rmsprop", "RMSProp with a momentum of 0.9, as in the paper, or AdamW.", choices=("rmsprop", "adamw")
@@ -96,7 +88,7 @@ class SpatialTrainSettings(TrainSettings):
     )
     absent_share: float = setting(
         0.3,
-        "Share of crops of which a strip is taken away, as at the edge of tissue that was scanned.",
+        "Share of crops that lose a strip of patches, as at the edge of scanned tissue.",
         minimum=0.0,
         maximum=1.0,
     )
@@ -116,7 +108,7 @@ class SpatialTrainSettings(TrainSettings):
     jitter_hue=0.04,
 )
 class SpatialAugmentSettings(AugmentSettings):
-    """How crops are varied: by default as Zheng et al. 2022 (4.1) vary patches."""
+    """How crops are varied; by default as Zheng et al. 2022 (4.1) do."""
 
     affine_share: float = setting(
         0.0, "Crops keep their grid: only the eight symmetries of the square turn them.", minimum=0.0, maximum=0.0

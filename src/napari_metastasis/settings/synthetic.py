@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_metastasis.errors import SettingsError
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, check, setting
 
 __all__ = ["CohortSampleSettings", "PatchSampleSettings", "SyntheticSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyntheticSettings:
+class SyntheticSettings(SettingsGroup):
     """What a synthetic lymph-node slide shows; the defaults are the sample slide's."""
 
     seed: int = setting(
@@ -25,7 +25,7 @@ class SyntheticSettings:
     nodes: int = setting(1, "Lymph nodes on the slide.", minimum=1, maximum=40)
     node_mm: float = setting(
         4.1,
-        "Length of a node; a node that the slide has no room for is made smaller.",
+        "Length of a node; a node is made smaller where the slide has no room for it.",
         unit="mm",
         minimum=0.2,
         maximum=20.0,
@@ -40,7 +40,7 @@ class SyntheticSettings:
     )
     stain_variation: float = setting(
         1.0,
-        "How far the slide's stain and light may lie from its hospital's mean; 0 is the mean itself.",
+        "How far the slide's stain and light may differ from its hospital's mean; 0 not at all.",
         minimum=0,
         maximum=3,
     )
@@ -53,7 +53,7 @@ class SyntheticSettings:
     mimics: float = setting(
         0.0,
         "How tumour-like normal cells are: sinuses fuller of larger histiocytes, larger blasts, plumper endothelium; "
-        "0 hardly, 1 so that a network that knows no better takes them for tumour.",
+        "0 hardly, 1 enough for a network trained without them to call them tumour.",
         minimum=0.0,
         maximum=1.0,
     )
@@ -67,26 +67,18 @@ class SyntheticSettings:
         70, "Quality of the stored tiles; 70 keeps the sample under 20 MB.", minimum=30, maximum=100
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchSampleSettings:
-    """How many labelled patches are cut, and from which synthetic slides."""
+class PatchSampleSettings(SettingsGroup):
+    """How many labelled patches are cropped, and from which synthetic slides."""
 
-    slides: int = setting(6, "Synthetic slides to cut from, each another patient.", minimum=1, maximum=10_000)
+    slides: int = setting(6, "Synthetic slides to crop patches from, each another patient.", minimum=1, maximum=10_000)
     per_slide: int = setting(600, "Patches from each slide.", minimum=2, maximum=50_000)
     seed: int = setting(1, "Seed of the first slide; the others follow.", minimum=0, maximum=2**31 - 1)
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CohortSampleSettings:
+class CohortSampleSettings(SettingsGroup):
     """What a synthetic cohort is made of."""
 
     slides: int = setting(40, "Slides, each another patient.", minimum=6, maximum=2000)
@@ -97,7 +89,7 @@ class CohortSampleSettings:
     height_px: int = setting(4096, "Height of level 0.", unit="px", minimum=512, maximum=400_000)
     mpp: float = setting(
         0.972,
-        "Resolution of level 0: what the models read, a quarter of the work of drawing twice as fine.",
+        "Resolution of level 0: what the models read; drawing twice as fine takes four times as long.",
         unit="µm/px",
         minimum=0.2,
         maximum=1.0,
@@ -107,17 +99,19 @@ class CohortSampleSettings:
     )
     test_share: float = setting(0.3, "Share of slides in the test split.", minimum=0.0, maximum=0.8)
     validation_share: float = setting(0.2, "Share of slides in the validation split.", minimum=0.0, maximum=0.8)
-    macro: int = setting(2, "Of the slides with tumour, parts with a macro-metastasis.", minimum=0, maximum=100)
-    micro: int = setting(3, "Parts with micro-metastases, and no macro-metastasis.", minimum=0, maximum=100)
-    itc: int = setting(1, "Parts with isolated tumour cells alone.", minimum=0, maximum=100)
+    macro: int = setting(
+        2, "Slides with a macro-metastasis, in parts of the slides with tumour.", minimum=0, maximum=100
+    )
+    micro: int = setting(3, "The same for micro-metastases without a macro-metastasis.", minimum=0, maximum=100)
+    itc: int = setting(1, "The same for isolated tumour cells alone.", minimum=0, maximum=100)
     mimics: float = setting(
         0.9,
-        "How tumour-like the most deceptive slide's normal cells are; every slide has its own share of it.",
+        "How tumour-like the most deceptive slide's normal cells are; every other slide has a share of it.",
         minimum=0.0,
         maximum=1.0,
     )
     stain_variation: float = setting(
-        1.5, "How far stains lie from their hospital's mean; 0 is the mean itself.", minimum=0.0, maximum=3.0
+        1.5, "How far stains may differ from their hospital's mean; 0 not at all.", minimum=0.0, maximum=3.0
     )
     jpeg_quality: int = setting(80, "Quality of the stored tiles.", minimum=30, maximum=100)
     processes: int = setting(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_metastasis.settings._core import check, setting
+from napari_metastasis.settings._core import SettingsGroup, setting
 
 __all__ = ["AugmentSettings", "NetworkSettings", "PatchSettings", "TrainSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(SettingsGroup):
     """How a patch classifier is trained."""
 
     epochs: int = setting(14, "Passes over the training patches.", minimum=1, maximum=1000)
@@ -23,7 +23,7 @@ class TrainSettings:
     )
     ema_decay: float = setting(
         0.998,
-        "Decay per step of the exponential average of the weights, which is what is kept.",
+        "Decay per step of the exponential average of the weights; the average is stored as the model.",
         minimum=0.0,
         maximum=0.99999,
     )
@@ -46,22 +46,20 @@ class TrainSettings:
     )
     devices: int = setting(1, "GPUs that share the run, counted from the device.", minimum=1, maximum=64)
     workers: int = setting(
-        1, "Processes that read patches ahead of the device; 0 reads in between.", minimum=0, maximum=64
+        1, "Processes that read patches ahead of the device; 0 reads them between steps.", minimum=0, maximum=64
     )
-    prefetch: int = setting(4, "Batches that each of these keeps ready; bounds memory.", minimum=1, maximum=64)
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
+    prefetch: int = setting(
+        4, "Batches that each of these processes keeps ready; bounds memory.", minimum=1, maximum=64
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSettings:
+class NetworkSettings(SettingsGroup):
     """Which network is trained, and what its patches are."""
 
     architecture: str = setting(
         "scannet-small",
-        "Network to train: scannet-small, or scannet-vgg16 as Lin et al. 2019 have it.",
+        "Network to train: scannet-small, or scannet-vgg16 of Lin et al. 2019.",
     )
     mpp: float = setting(
         0.972, "Resolution of the patches: PatchCamelyon's, a 10x lens.", unit="µm/px", minimum=0.01, maximum=100.0
@@ -72,14 +70,10 @@ class NetworkSettings:
         "vgg16-imagenet; random ones by default.",
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchSettings:
-    """Labelled patches that a model is trained and measured on, alone or beside slides."""
+class PatchSettings(SettingsGroup):
+    """Labelled patches that a model is trained and measured on, alone or together with slides."""
 
     patches: list[Path] | None = setting(
         None,
@@ -98,13 +92,9 @@ class PatchSettings:
         "Patches from other slides, on which every epoch is measured; the cohort's validation slides by default.",
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentSettings:
+class AugmentSettings(SettingsGroup):
     """How strongly patches are varied (Lin et al. 2019, II-A)."""
 
     affine_share: float = setting(
@@ -141,19 +131,15 @@ class AugmentSettings:
     )
     gray_share: float = setting(
         0.1,
-        "Share of patches whose colours are drawn towards gray, so that structure has to carry the answer.",
+        "Share of patches whose colours are drawn towards gray, so that the network learns structure.",
         minimum=0.0,
         maximum=1.0,
     )
     blur_share: float = setting(0.25, "Share of patches out of focus.", minimum=0.0, maximum=1.0)
     blur_sigma_px: float = setting(2.0, "Largest standard deviation of the blur.", unit="px", minimum=0.3, maximum=3.0)
     noise_share: float = setting(0.2, "Share of patches with sensor noise.", minimum=0.0, maximum=1.0)
-    noise: float = setting(0.03, "Largest standard deviation of the noise, of 1.", minimum=0.0, maximum=1.0)
+    noise: float = setting(0.03, "Largest standard deviation of the noise; 1 is white.", minimum=0.0, maximum=1.0)
     jitter_brightness: float = setting(0.0, "Largest relative change of brightness.", minimum=0.0, maximum=1.0)
     jitter_contrast: float = setting(0.0, "Largest relative change of contrast.", minimum=0.0, maximum=1.0)
     jitter_saturation: float = setting(0.0, "Largest relative change of saturation.", minimum=0.0, maximum=1.0)
-    jitter_hue: float = setting(0.0, "Largest turn of the hue, of a whole circle.", minimum=0.0, maximum=0.5)
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check(self)
+    jitter_hue: float = setting(0.0, "Largest turn of the hue; 1 is the whole circle.", minimum=0.0, maximum=0.5)

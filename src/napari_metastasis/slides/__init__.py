@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from napari_metastasis.slides.opening import BackendName, open_slide
-from napari_metastasis.slides.slide import Level, Slide
+from napari_metastasis.slides.opening import open_slide
+from napari_metastasis.slides.slide import Slide
 from napari_metastasis.slides.threads import reading_threads
 from napari_metastasis.slides.tissue import TissueMask, tissue_mask
-from napari_metastasis.slides.writer import PixelSource, write_pyramid
+from napari_metastasis.slides.writer import write_pyramid
 
 __all__ = [
-    "BackendName",
-    "Level",
-    "PixelSource",
     "Slide",
     "TissueMask",
     "open_slide",

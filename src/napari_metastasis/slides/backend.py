@@ -1,4 +1,4 @@
-"""What a slide needs of the code that reads one family of files."""
+"""What a slide needs of a backend, which reads one family of files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class PixelSize:
-    """What a file states of its resolution, in µm per level-0 pixel along x and y."""
+    """The resolution that a file states, in µm per level-0 pixel along x and y."""
 
     x: float
     y: float
@@ -26,14 +26,14 @@ class PixelSize:
 
 @dataclass(frozen=True, slots=True)
 class StoredLevel:
-    """A level as it lies in the file.
+    """A level that is stored in the file.
 
     Attributes
     ----------
     size
         In level pixels.
     tile
-        Size of the pieces that are decoded whole, in level pixels.
+        Size of a tile or strip, which is decoded whole, in level pixels.
     """
 
     size: Size
@@ -42,20 +42,20 @@ class StoredLevel:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a file states of itself.
+    """What a file states about itself.
 
     Attributes
     ----------
     format
         Name of the format, for a person.
     pixel_size
-        ``None`` where the file states none that can be true.
+        ``None`` where the file states none, or an impossible one.
     objective_power
         Magnification of the objective.
     bounds
         The part of level 0 that was scanned; ``None`` where all of it was.
     fluorescence
-        What in the file says that it is a fluorescence image; empty where nothing does.
+        Entry of the file that says that it is a fluorescence image; empty where there is none.
     """
 
     format: str
@@ -68,7 +68,7 @@ class Metadata:
 class Backend(Protocol):
     """An open slide file. Every method may be called from many threads at once."""
 
-    #: Name of the library that reads: part of the answer, because decoders differ by a grey level.
+    #: Name of the library that reads. Results record it, because decoders differ by a grey level.
     name: str
     metadata: Metadata
     #: From the finest to the coarsest.
@@ -89,4 +89,4 @@ class Backend(Protocol):
         """Return the compressed size of every tile of a stored level in reading order, or ``None`` where unknown."""
 
     def close(self) -> None:
-        """Give the file back. Nobody is reading any more."""
+        """Close the file, once nobody reads it any more."""

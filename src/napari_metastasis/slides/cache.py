@@ -1,4 +1,4 @@
-"""Decoded tiles kept for the neighbouring reads that share them."""
+"""A cache of decoded tiles, which neighbouring reads share."""
 
 from __future__ import annotations
 

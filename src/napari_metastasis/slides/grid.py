@@ -1,4 +1,4 @@
-"""Regions put together from the pieces that are decoded whole."""
+"""Assemble regions from tiles or strips."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ __all__ = ["TileGrid"]
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
-    """Pieces of ``tile`` pixels that cover an image of ``size`` in reading order; those at the edge are cut."""
+    """Tiles that cover an image of ``size`` in reading order; the image's edge crops the last ones."""
 
     size: Size
     tile: Size
 
     @property
     def columns(self) -> int:
-        """Return the pieces in a row."""
+        """Return the tiles in a row."""
         return -(-self.size.width // self.tile.width)
 
     @property
     def count(self) -> int:
-        """Return the pieces in all."""
+        """Return the tiles in all."""
         return self.columns * -(-self.size.height // self.tile.height)
 
     def over(self, region: Region) -> Iterator[tuple[int, Region]]:
-        """Yield the index and the pixels of every piece that touches ``region``."""
+        """Yield the index and the region of every tile that touches ``region``."""
         for row in range(region.y // self.tile.height, -(-region.bottom // self.tile.height)):
             for column in range(region.x // self.tile.width, -(-region.right // self.tile.width)):
-                place = Region(column * self.tile.width, row * self.tile.height, self.tile.width, self.tile.height)
-                yield row * self.columns + column, place.intersection(Region.of(self.size))
+                whole = Region(column * self.tile.width, row * self.tile.height, self.tile.width, self.tile.height)
+                yield row * self.columns + column, whole.intersection(Region.of(self.size))
 
-    def assemble(self, region: Region, piece: Callable[[int, Region], UInt8Array]) -> UInt8Array:
+    def assemble(self, region: Region, decode: Callable[[int, Region], UInt8Array]) -> UInt8Array:
         """Return the pixels of ``region``, uint8 of shape (rows, columns, 3).
 
         Parameters
         ----------
         region
             Inside the image.
-        piece
-            Returns a piece, of the shape of its place, by its index and place.
+        decode
+            Returns the pixels of a tile by its index and region.
         """
         result = np.empty((*region.size.shape, 3), np.uint8)
-        for index, place in self.over(region):
-            part = place.intersection(region)
-            pixels = piece(index, place)
-            result[part.shifted(-region.x, -region.y).slices] = pixels[part.shifted(-place.x, -place.y).slices]
+        for index, tile in self.over(region):
+            part = tile.intersection(region)
+            pixels = decode(index, tile)
+            result[part.shifted(-region.x, -region.y).slices] = pixels[part.shifted(-tile.x, -tile.y).slices]
         return result

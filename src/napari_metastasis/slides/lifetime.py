@@ -1,4 +1,4 @@
-"""Closing a file only when nobody reads it any more, and reading at positions from many threads."""
+"""Close a file only after its last reader has left, and read it by position from many threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What slide files say of their resolution: every dialect, in µm per pixel."""
+"""Read the pixel size from the metadata of slide files, in every dialect, as µm per pixel."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def plausible(x: float | None, y: float | None) -> PixelSize | None:
 
 
 def xml_root(text: str) -> Element | None:
-    """Return the root of an XML description, or ``None`` where the text is no (harmless) XML."""
+    """Return the root of an XML description, or ``None`` where the text is not XML, or not harmless."""
     try:
         return fromstring(text.strip("\x00 \r\n\t\ufeff").encode())
     except (ParseError, DefusedXmlException, ValueError):

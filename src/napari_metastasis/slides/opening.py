@@ -1,4 +1,4 @@
-"""Opening a slide: which reader takes it, and what to tell the user where none can."""
+"""Open a slide: choose the backend that reads it, or say why none can."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _DEFAULTS = SlideSettings()
 
 _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-#: Ventana's tiles overlap and have to be stitched, Trestle's too: OpenSlide does it, a plain TIFF reader does not.
+#: Tiles of Ventana and Trestle overlap and have to be stitched: OpenSlide does it, a plain TIFF reader does not.
 _SAFER_WITH_OPENSLIDE = frozenset({"ventana", "trestle"})
 
 #: Pixels are taken as square up to this difference between x and y; one number then serves both.
 _MAX_ANISOTROPY = 0.02
 
-#: A look at this many tiles decides whether the background is dark; more would make opening slow.
+#: Tiles that decide whether the background is dark; more would make opening slow.
 _SAMPLED_TILES = 16
 #: Of a tile, every fourth pixel along each side is enough.
 _SAMPLE_STEP = 4
-#: A pixel is dark where no channel reaches this level, and light where every channel does reach the other.
+#: A pixel is dark where no channel reaches the first level, and light where every channel reaches the second.
 _DARK, _LIGHT = 64, 160
 _DARK_SHARE, _LIGHT_SHARE = 0.5, 0.005
 
@@ -61,11 +61,11 @@ def open_slide(
     path
         A slide file, or a folder with the DICOM files of one slide.
     mpp
-        Micrometres per level-0 pixel; needed where the file does not state it, and believed over the file.
+        Micrometres per level-0 pixel; needed where the file states none; it overrides the file's.
     settings
-        How the slide is opened.
+        Size of cache, chunks and thumbnail.
     backend
-        Which library reads: tifffile for TIFF in all its dialects and OpenSlide for the rest, unless one is named.
+        Library that reads; ``auto`` takes tifffile for TIFF in its dialects, and OpenSlide for the rest.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def _pixel_size(reader: Backend, name: str) -> float:
 
 
 def _check_brightfield(reader: Backend, name: str) -> None:
-    """Refuse images of stained light on a dark ground."""
+    """Refuse fluorescence images: what the file says, or a dark background."""
     remedy = "choose an H&E slide"
     stated = reader.metadata.fluorescence
     if stated:

@@ -1,4 +1,4 @@
-"""Slides that OpenSlide reads: DICOM, MIRAX, Ventana, Zeiss …, and whatever tifffile does not show rightly."""
+"""Slides that OpenSlide reads: DICOM, MIRAX, Ventana, Zeiss …, and TIFF that tifffile cannot show."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FORMAT_NAMES = {
     "zeiss": "Zeiss CZI",
 }
 
-#: Side of the blocks that are read at once: a few tiles, so that a call's own cost is small.
+#: Side of the blocks that are read at once: a few tiles, so that calls are few.
 _BLOCK_PX = 512
 
 #: Assumed where a level states no tile size: the most common one.
@@ -81,7 +81,7 @@ class OpenSlideBackend:
                 f"expected a complete slide, but {path.name} cannot be opened ({error}); "
                 "copy it again with all files that belong to it"
             ) from error
-        # Blocks are kept here once they are composed on white; OpenSlide itself keeps what lies across two of them.
+        # Blocks are kept composed on white; OpenSlide keeps the tiles that lie across two blocks.
         self._cache = TileCache(cache_bytes)
         self._slide.set_cache(openslide.OpenSlideCache(cache_bytes // 4))
         properties = self._slide.properties
@@ -112,15 +112,15 @@ class OpenSlideBackend:
     def read(self, level: int, region: Region) -> UInt8Array:
         """Return pixels of a stored level; see :class:`~napari_metastasis.slides.backend.Backend`."""
         return self._grids[level].assemble(
-            region, lambda index, place: self._cache.get((level, index), lambda: self._block(level, place))
+            region, lambda index, block: self._cache.get((level, index), lambda: self._block(level, block))
         )
 
     def _block(self, level: int, region: Region) -> UInt8Array:
         """Return a block of a level.
 
-        OpenSlide takes the corner in level-0 pixels whatever the level, and shifts what it reads by the fraction of a
-        pixel that is left over where the sizes of its levels do not divide. Blocks on a fixed grid make that shift
-        belong to the place, and not to whoever reads it.
+        OpenSlide takes the corner in level-0 pixels, and shifts its pixels by the fraction that remains where the sizes
+        of levels do not divide. Blocks lie on a fixed grid, so that the shift of a pixel does not depend on the region
+        that is read.
         """
         downsample = self._downsamples[level]
         corner = round(region.x * downsample), round(region.y * downsample)

@@ -1,10 +1,9 @@
-"""A picture of a slide that has no coarse level, from a sample of its tiles.
+"""An overview of a slide without coarse levels, from a sample of its tiles; for display only.
 
-A coarse level of a file with a single level is the whole file: a minute of decoding before anything is seen. Instead,
-one tile in a few is decoded, and every other tile is shown as the plain mean colour of a decoded neighbour: of the one
-whose compressed size is nearest to its own, because glass compresses to almost nothing and tissue does not. Edges of
-tissue are thus right to a tile, and no texture is shown that was not read. For display alone: nothing is computed
-from it.
+Averaging a coarse level from a file with a single level takes a minute, because all of the file is decoded. Instead,
+one tile in a few is decoded. Every other tile shows the mean colour of the decoded neighbour whose compressed size is
+nearest to its own, because glass compresses to almost nothing and tissue does not. Edges of tissue are thus right to a
+tile, and no texture is invented.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from napari_metastasis.slides.resample import resample
 
 __all__ = ["is_sampled", "sampled_overview"]
 
-#: Averaging fewer source pixels for each pixel, a screen of 2,048 px is read in about a second, as any other view is.
+#: Below this ratio, a screen of 2,048 px is averaged in about a second, as fast as any other view.
 _MIN_RATIO = 32
-#: Level pixels that are decoded in about two seconds; a level no larger is read whole.
+#: Level pixels that are decoded in about two seconds; a smaller level is read whole.
 _BUDGET_PX = 1 << 28
 
 
 def is_sampled(planned: PlannedLevel, stored: Size, tile: Size) -> bool:
-    """Return whether a level is shown from a sample. Files in strips are not: a strip has no neighbours beside it."""
+    """Return whether a level is shown from a sample. Files in strips are not: strips have no neighbours beside them."""
     return planned.ratio >= _MIN_RATIO and stored.area > _BUDGET_PX and tile.width < stored.width
 
 
@@ -52,7 +51,7 @@ def sampled_overview(backend: Backend, stored: int, ratio: int, *, threads: int)
     target = Size(math.ceil(level.size.width / ratio), math.ceil(level.size.height / ratio))
     result = np.full((*target.shape, 3), 255, np.uint8)
 
-    def place(row: int, column: int) -> Region:
+    def target_of(row: int, column: int) -> Region:
         x, y = column * level.tile.width / ratio, row * level.tile.height / ratio
         right, bottom = x + level.tile.width / ratio, y + level.tile.height / ratio
         cell = Region(round(x), round(y), round(right) - round(x), round(bottom) - round(y))
@@ -62,12 +61,12 @@ def sampled_overview(backend: Backend, stored: int, ratio: int, *, threads: int)
         whole = Region.of(level.size)
 
         def read(region: Region) -> UInt8Array:
-            # The last row and column are repeated past the slide: an overview has no use for a white seam.
+            # The last row and column are repeated past the slide, so that the overview has no white seam.
             inside = region.intersection(whole)
             missing = ((0, region.height - inside.height), (0, region.width - inside.width), (0, 0))
             return np.pad(backend.read(stored, inside), missing, mode="edge")
 
-        return resample(read, place(*at), ratio)
+        return resample(read, target_of(*at), ratio)
 
     with ThreadPoolExecutor(threads) as pool:
         pictures = dict(zip(sampled, pool.map(decode, sampled), strict=True))
@@ -79,7 +78,7 @@ def sampled_overview(backend: Backend, stored: int, ratio: int, *, threads: int)
     for row in range(rows):
         for column in range(columns):
             found = pictures.get((row, column))
-            cell = place(row, column).slices
+            cell = target_of(row, column).slices
             result[cell] = (
                 found if found is not None else means[_most_alike(row, column, step, means, weights, columns)]
             )
@@ -94,7 +93,7 @@ def _most_alike(
     weights: npt.NDArray[np.float64],
     columns: int,
 ) -> tuple[int, int]:
-    """Return the decoded tile nearby whose compressed size is nearest on a logarithmic scale; the closest of equals."""
+    """Return the decoded tile nearby with the most similar compressed size, on a logarithmic scale."""
     first = step // 2
     near_row, near_column = round((row - first) / step) * step + first, round((column - first) / step) * step + first
     near = [(near_row + down * step, near_column + across * step) for down in (-1, 0, 1) for across in (-1, 0, 1)]

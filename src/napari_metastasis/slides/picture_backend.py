@@ -1,4 +1,4 @@
-"""PNG and JPEG pictures as slides of one level: regions that somebody cut out, as training sets have them."""
+"""PNG and JPEG pictures as slides of one level: regions of slides, as training sets hold them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PictureBackend:
     path
         A PNG or JPEG file.
     cache_bytes
-        The decoded picture is kept where it is no larger, else decoded for each read.
+        A decoded picture up to this size is kept; a larger one is decoded for each read.
 
     Raises
     ------
@@ -64,12 +64,12 @@ class PictureBackend:
         return self._pixels()[region.slices]
 
     def tile_bytes(self, level: int) -> npt.NDArray[np.int64] | None:
-        """Return nothing: a picture has no tiles."""
+        """Return ``None``: a picture has no tiles."""
         del level
         return None
 
     def close(self) -> None:
-        """Let the picture go."""
+        """Drop the decoded picture."""
         self._cache.clear()
 
     def _pixels(self) -> UInt8Array:
@@ -95,7 +95,7 @@ class PictureBackend:
 
 
 def _check_size(data: bytes, name: str) -> None:
-    """Refuse a PNG by its header; JPEG ends at 65,535 px a side, and its decoder refuses what has no room."""
+    """Refuse a huge PNG by its header; a JPEG has at most 65,535 px a side, and its decoder refuses the largest."""
     if data.startswith(_PNG) and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         if width * height > _MAX_PX:

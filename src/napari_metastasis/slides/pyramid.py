@@ -1,4 +1,4 @@
-"""Which levels a slide shows, and from which stored level each is made. Nothing here reads a pixel."""
+"""Plan the levels that a slide shows, and the stored level that each is made from; no pixel is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_metastasis.geometry import Size
 
 __all__ = ["PlannedLevel", "plan_pyramid", "snapped_downsamples"]
 
-#: A gap between two stored levels is filled while the next halving stays this factor away from the coarser of them.
+#: A gap between two stored levels is filled while a halving stays at least this factor from the coarser one.
 _MIN_STEP = 1.4
 
 
@@ -36,7 +36,7 @@ class PlannedLevel:
 
     @property
     def stored(self) -> bool:
-        """Return whether the level lies in the file as it is."""
+        """Return whether the level is stored in the file."""
         return self.ratio == 1
 
 
@@ -44,7 +44,7 @@ def snapped_downsamples(sizes: tuple[Size, ...]) -> tuple[float, ...]:
     """Return how many level-0 pixels lie along a pixel of each level.
 
     Writers cut or pad the last row and column, so that sizes divide to 2.0005 where pixels were averaged two by two.
-    A quotient that the rounding of whole sizes explains is therefore taken as the whole number.
+    A quotient that differs from a whole number only by such rounding is therefore taken as that number.
     """
     full = sizes[0]
     found = []

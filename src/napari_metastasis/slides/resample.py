@@ -24,9 +24,9 @@ __all__ = ["AxisWeights", "axis_weights", "resample"]
 
 UInt8Array = npt.NDArray[np.uint8]
 
-#: Source pixels handled at once, wide and high. As float32 they stay in the processor's cache; blocks four times as
-#: large take half as long again, smaller ones are eaten up by Python. Two rows of blocks share a row of the usual
-#: 512 px tiles, and going down before going right, both are cut from tiles just decoded. Changes no pixel.
+#: Source pixels resampled at once, wide and high. As float32 they fit the processor's cache: blocks four times as large
+#: take half as long again, and much smaller ones lose their time in Python. Two rows of blocks share a row of the usual
+#: 512 px tiles, and columns are done first, so that both are read from tiles just decoded. Changes no pixel.
 _BLOCK_WIDTH_PX, _BLOCK_HEIGHT_PX = 1024, 256
 
 #: Overlaps below this share of a pixel are rounding of ``i · ratio``, not image content: under 1/255 of a grey level.
@@ -106,7 +106,7 @@ def resample(read: Callable[[Region], UInt8Array], region: Region, ratio: float)
         return result
     step_x = max(1, int(_BLOCK_WIDTH_PX / max(ratio, 1.0)))
     step_y = max(1, int(_BLOCK_HEIGHT_PX / max(ratio, 1.0)))
-    # Blocks lie on a grid anchored at the slide's corner, so that for whole ratios their edges are edges of tiles.
+    # Blocks lie on a grid anchored at the slide's corner: for whole ratios, their edges are edges of tiles.
     all_down = {
         y: axis_weights(max(y, region.y), min(y + step_y, region.bottom) - max(y, region.y), ratio)
         for y in range(region.y // step_y * step_y, region.bottom, step_y)
@@ -137,8 +137,8 @@ def _apply(down: AxisWeights, across: AxisWeights, source: UInt8Array) -> UInt8A
 def _turned(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return (rows, columns, 3) as contiguous (columns, rows, 3).
 
-    Pixels are moved whole, as opaque items: NumPy takes 2.5 times as long to move them channel by channel, longer than
-    everything else here together.
+    Pixels are moved whole, as opaque items: channel by channel, NumPy takes 2.5 times as long, longer than the rest of
+    the resampling.
     """
     whole = pixels.view(f"V{pixels.itemsize * 3}")[..., 0]
     return np.ascontiguousarray(whole.T).view(pixels.dtype).reshape(pixels.shape[1], pixels.shape[0], 3)

@@ -41,10 +41,10 @@ class Level:
     downsample
         Level-0 pixels along one side of a level pixel.
     stored
-        Whether the level lies in the file; else it is averaged from the next finer one that does, when it is looked at.
+        Whether the level is stored in the file; others are averaged from the next finer stored one, on demand.
     exact
-        Whether every pixel is an average of what it covers. Otherwise the level is far coarser than anything in the
-        file, and shown from a sample of its tiles (:mod:`napari_metastasis.slides.overview`); for display alone.
+        Whether every pixel is the average of all that it covers, and not taken from a sample of tiles, for display only
+        (:mod:`napari_metastasis.slides.overview`).
     array
         Dask array of shape (rows, columns, 3), uint8. Nothing is read before it is computed.
     """
@@ -57,7 +57,7 @@ class Level:
 
 
 class _LevelPixels:
-    """What dask slices: a level that looks like an array and reads only what is asked for."""
+    """A level as an array for dask, which reads only the slice that is asked for."""
 
     dtype = np.dtype(np.uint8)
     ndim = 3
@@ -107,7 +107,7 @@ class Slide:
     mpp
         Micrometres per level-0 pixel.
     mpp_supplied
-        Whether the caller said so, and not the file.
+        Whether the caller gave it, and not the file.
     objective_power
         Magnification of the objective; ``None`` where the file does not state it.
     bounds
@@ -185,7 +185,7 @@ class Slide:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the file's size and its first and last MiB: cheap, and another slide's differs."""
+        """Return a SHA-256 over the file's size and its first and last MiB, which tell slides apart."""
         digest = hashlib.sha256()
         with self._file.open("rb") as file:
             size = file.seek(0, 2)
@@ -256,7 +256,7 @@ class Slide:
         SlideError
             If the slide is closed.
         """
-        # The tolerance is for rounding only: a frame that takes a level as it is holds that level's very downsample.
+        # The tolerance is for rounding only: a frame that takes a stored level has exactly its downsample.
         fine = [index for index, found in enumerate(self._stored_downsamples) if found <= frame.scale * (1 + 1e-9)]
         stored = fine[-1] if fine else 0
         ratio = frame.scale / self._stored_downsamples[stored]
@@ -279,7 +279,7 @@ class Slide:
         return is_sampled(planned, stored.size, stored.tile)
 
     def _read_sampled(self, planned: PlannedLevel, region: Region) -> UInt8Array:
-        """Return pixels of a level that is shown from a sample of tiles, which is taken once."""
+        """Return pixels of a level that is shown from a sample of tiles, which are decoded once."""
         finest = next(level for level in self._plan if self._sampled(level))
         with self._overview_lock:
             if self._overview is None:
@@ -295,8 +295,8 @@ class Slide:
 
     def _array(self, index: int, planned: PlannedLevel) -> dask.array.core.Array:
         chunk = self._settings.chunk_px
-        # Named by content, so that dask neither hashes the source nor confuses two slides; see the measured cost of
-        # slicing 200,000 x 100,000 px: 8 ms with inline_array, 45 without.
+        # Named by content, so that dask neither hashes the source nor confuses two slides. With inline_array, slicing
+        # 200,000 x 100,000 px takes 8 ms, without it 45.
         name = f"slide-{self.fingerprint[:24]}-{self.backend}-{planned.downsample:g}-{chunk}"
         return da.from_array(
             _LevelPixels(self, index, planned.size),

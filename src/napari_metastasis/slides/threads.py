@@ -1,4 +1,4 @@
-"""How many threads read a slide: the one place that decides."""
+"""Choose how many threads read a slide."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def reading_threads(asked: int, *, beside_network: bool) -> int:
     asked
         As set; 0 leaves the choice.
     beside_network
-        Whether the network runs on the processor too. It then takes every core that it is given, and more readers than
-        keep it busy would only take turns with it. A GPU answers faster than two threads decode.
+        Whether the network runs on the processor too. It then uses every core, and more readers would slow it. A GPU
+        answers faster than two threads decode.
     """
     few = SlideSettings().threads
     if asked:

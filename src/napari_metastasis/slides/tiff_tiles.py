@@ -51,7 +51,7 @@ class TiffTiles:
     Parameters
     ----------
     page
-        tifffile's page. It may be closed afterwards: all that reading needs is taken from it here.
+        tifffile's page. Its file may be closed afterwards.
     file
         The same file, opened for positioned reads.
     cache
@@ -114,50 +114,50 @@ class TiffTiles:
         """
         return self._grid.assemble(region, self._tile)
 
-    def _tile(self, index: int, place: Region) -> UInt8Array:
-        return self._cache.get((self._key, index), lambda: self._decode(index, place))
+    def _tile(self, index: int, tile: Region) -> UInt8Array:
+        return self._cache.get((self._key, index), lambda: self._decode(index, tile))
 
-    def _decode(self, index: int, place: Region) -> UInt8Array:
+    def _decode(self, index: int, tile: Region) -> UInt8Array:
         per_plane = self._grid.count
-        planes = [self._segment(index + plane * per_plane, place) for plane in range(self._planes)]
+        planes = [self._segment(index + plane * per_plane, tile) for plane in range(self._planes)]
         pixels = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
         if pixels.shape[2] == 4:
             return compose_on_white(pixels, premultiplied=self._premultiplied)
         return pixels
 
-    def _segment(self, index: int, place: Region) -> UInt8Array:
-        """Return one stored piece, uint8 of shape (rows, columns, samples), cut to the image."""
+    def _segment(self, index: int, region: Region) -> UInt8Array:
+        """Return one stored piece, uint8 of shape (rows, columns, samples), cropped to the image."""
         channels = self._samples if self._planes == 1 else 1
         count = int(self._counts[index])
         if count == 0:
             # Scanners leave out tiles that hold nothing but glass.
-            return np.full((*place.size.shape, channels), 255, np.uint8)
+            return np.full((*region.size.shape, channels), 255, np.uint8)
         data = self._file.read(int(self._offsets[index]), count)
         try:
             if self._raw:
-                return np.frombuffer(data, np.uint8).reshape(*place.size.shape, channels)
+                return np.frombuffer(data, np.uint8).reshape(*region.size.shape, channels)
             decoded, _, _ = self._page_decode(data, index, **self._jpeg)
             if decoded is None:
                 raise ValueError("nothing was decoded")
-            tile = np.asarray(decoded)[0, : place.height, : place.width]
-            if tile.shape != (*place.size.shape, channels) or tile.dtype != np.uint8:
+            tile = np.asarray(decoded)[0, : region.height, : region.width]
+            if tile.shape != (*region.size.shape, channels) or tile.dtype != np.uint8:
                 raise ValueError(f"decoded {tile.shape} {tile.dtype}")
         except _DECODING_ERRORS as error:
             raise CorruptSlideError(
-                f"expected an image tile of {self._file.name} at {place}, got damaged data ({first_line(error)}); "
+                f"expected an image tile of {self._file.name} at {region}, got damaged data ({first_line(error)}); "
                 "copy the slide again from its source"
             ) from error
         return tile
 
     def _check_complete(self) -> None:
-        """Compare where the last tile ends with the file's size: the cheapest proof of a broken copy."""
+        """Refuse a file that ends before its last tile: the cheapest proof of a broken copy."""
         expected = self._grid.count * self._planes
         if len(self._offsets) < expected or len(self._counts) < expected:
             raise CorruptSlideError(
                 f"expected {expected} tiles in {self._file.name}, got {min(len(self._offsets), len(self._counts))}; "
                 "copy the slide again from its source"
             )
-        # An empty tile's offset means nothing.
+        # The offset of an empty tile is arbitrary.
         end = int((self._offsets + self._counts).max(initial=0, where=self._counts > 0))
         if end > self._file.size:
             raise CorruptSlideError(
@@ -177,7 +177,7 @@ def _check_supported(page: tifffile.TiffPage, name: str) -> None:
             f"({getattr(page.photometric, 'name', page.photometric)}); export the slide as RGB"
         )
     ycbcr = page.photometric == _PHOTOMETRIC_YCBCR and page.compression not in _JPEG_FAMILY
-    # tifffile hands out the YCbCr of Aperio's older JPEG 2000 as if it were RGB.
+    # tifffile returns the YCbCr of Aperio's older JPEG 2000 as if it were RGB.
     if page.compression == _APERIO_YCBCR or (ycbcr and page.compression not in _JPEG2000):
         raise UnsupportedTiffError(
             f"expected RGB tiles in {name}, got YCbCr with {getattr(page.compression, 'name', page.compression)} "
@@ -193,10 +193,9 @@ _JPEG2000 = (33004, 33005, 34712)
 def _split_strips(
     size: Size, strip: Size, offsets: npt.NDArray[np.int64], samples: int
 ) -> tuple[Size, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return strip size, offsets and byte counts of uncompressed strips cut into pieces of bounded height.
+    """Return strip size, offsets and byte counts of uncompressed strips, split into bounded heights.
 
-    Only where strips are taller than that; a strip that does not divide keeps its remainder in a last, lower piece, so
-    pieces are cut only where one strip holds the whole image, the one case that occurs.
+    Only a strip that holds the whole image is split.
     """
     row_bytes = size.width * samples
     if len(offsets) == 1:

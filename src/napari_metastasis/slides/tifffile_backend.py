@@ -22,8 +22,7 @@ from napari_metastasis.slides.tiff_tiles import TiffTiles, UnsupportedTiffError
 
 __all__ = ["TifffileBackend"]
 
-# tifffile tells of every oddity through logging, which prints to standard error where no logging has been set up.
-# Whoever sets it up still gets the messages.
+# tifffile logs every oddity, and Python prints logs to standard error where no logging is set up.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 #: What tifffile raises on damaged headers.
@@ -32,7 +31,7 @@ _PARSING_ERRORS = (
     OSError, AttributeError, AssertionError, struct.error, OverflowError, ZeroDivisionError, MemoryError,
 )  # fmt: skip
 
-#: A page belongs to the pyramid where its sides shrink alike to within this share, or to within two pixels.
+#: A page belongs to the pyramid if both its sides shrink alike, to within this share or two pixels.
 _ASPECT_TOLERANCE = 0.01
 
 _NDPI_SOURCE_LENS = 65421
@@ -42,7 +41,7 @@ _NDPI_EMISSION_WAVELENGTH = 65451
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """Which pages of a file are the slide, and which lie beside it."""
+    """The pages of a file that make the slide, and those of other images."""
 
     kind: str
     series: int
@@ -67,7 +66,7 @@ class TifffileBackend:
     UnsupportedTiffError
         If it holds nothing that tifffile can show as RGB.
     FluorescenceError
-        If its image has a single channel, or channels that are stained by hand.
+        If its image is grey, or states a filter set.
     """
 
     name = "tifffile"
@@ -123,7 +122,7 @@ class TifffileBackend:
 
 
 def _check_directories(tiff: tifffile.TiffFile, name: str) -> None:
-    """Compare where the chain of pages ends with where it should; tifffile goes on with those that it could read."""
+    """Refuse a file whose chain of pages breaks off; tifffile goes on with the pages before that."""
     cut_off = f"expected a complete TIFF file, but {name} is cut off; copy the slide again from its source"
     if not len(tiff.pages):
         raise CorruptSlideError(cut_off)
@@ -140,7 +139,7 @@ def _check_directories(tiff: tifffile.TiffFile, name: str) -> None:
 
 
 def _choose(tiff: tifffile.TiffFile, name: str) -> _Chosen:
-    """Return the pages of the largest RGB image, and what else the file holds."""
+    """Return the pages of the largest RGB image, and those of the other images."""
     images = [(index, series) for index, series in enumerate(tiff.series) if _is_flat_rgb(series)]
     if not images:
         _refuse(tiff, name)
@@ -151,7 +150,7 @@ def _choose(tiff: tifffile.TiffFile, name: str) -> _Chosen:
         if other == index:
             continue
         page = series.keyframe
-        # One page a level, without a dialect that says so: tifffile pairs only those whose sizes divide exactly.
+        # Plain pages, one a level: tifffile recognises only those whose sizes divide exactly.
         if series.kind in ("generic", "uniform", "shaped", "ndpi") and _continues(levels, page):
             levels.extend(level.keyframe for level in series.levels)
         else:

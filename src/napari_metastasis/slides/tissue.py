@@ -1,4 +1,4 @@
-"""Tissue told from glass, pen marks and black borders on a low-power image.
+"""Find the tissue on a low-power image, and not glass, pen marks or black borders.
 
 Otsu's threshold (1979), as Lin et al. 2019 (II-C) use it, taken on colour: glass and black borders are grey, pens have
 hues that haematoxylin and eosin have not.
@@ -103,23 +103,13 @@ def _any_in_spans(mask: BoolArray, first: npt.NDArray[np.int64], last: npt.NDArr
 
 @overload
 def tissue_mask(
-    slide: Slide,
-    settings: TissueSettings = ...,
-    *,
-    threads: int = ...,
-    progress: Callable[[int, int], None] | None = ...,
-    should_stop: None = ...,
+    slide: Slide, settings: TissueSettings = ..., *, threads: int = ..., should_stop: None = ...
 ) -> TissueMask: ...
 
 
 @overload
 def tissue_mask(
-    slide: Slide,
-    settings: TissueSettings = ...,
-    *,
-    threads: int = ...,
-    progress: Callable[[int, int], None] | None = ...,
-    should_stop: Callable[[], bool] | None,
+    slide: Slide, settings: TissueSettings = ..., *, threads: int = ..., should_stop: Callable[[], bool] | None
 ) -> TissueMask | None: ...
 
 
@@ -128,7 +118,6 @@ def tissue_mask(
     settings: TissueSettings = _DEFAULTS,
     *,
     threads: int = _SLIDES.threads,
-    progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TissueMask | None:
     """Find the tissue of a slide.
@@ -138,20 +127,18 @@ def tissue_mask(
     slide
         An open slide.
     settings
-        How tissue is told from glass.
+        Threshold, margin and smallest object.
     threads
         Threads that decode.
-    progress
-        Called with (pieces read, pieces in all).
     should_stop
-        Asked between pieces.
+        Called between pieces; true stops.
 
     Returns
     -------
-    The mask, or ``None`` where ``should_stop`` said so.
+    The mask, or ``None`` if stopped.
     """
     model = slide.frame(settings.mpp)
-    pixels = _read(slide, model, threads=threads, progress=progress, should_stop=should_stop)
+    pixels = _read(slide, model, threads=threads, should_stop=should_stop)
     if pixels is None:
         return None
     return _cleaned(classify_tissue(pixels), LevelFrame(downsample=model.scale, mpp=slide.mpp), settings)
@@ -160,9 +147,9 @@ def tissue_mask(
 def classify_tissue(pixels: UInt8Array) -> BoolArray:
     """Return which pixels of a low-power image are tissue, before any clean-up.
 
-    Haematoxylin and eosin both absorb green more than red and blue. What is told apart is therefore the optical density
-    of green over the mean of the other two: 0 for glass, dust, shadows and black borders, below 0 for green and blue
-    pens. Red pens are told from eosin by a blue that they absorb almost as strongly as green.
+    Haematoxylin and eosin both absorb green more than red and blue. Otsu's threshold is therefore taken on the optical
+    density of green less the mean of the other two: 0 for glass, dust, shadows and black borders, below 0 for green and
+    blue pens. Red pens differ from eosin in that they absorb blue almost as strongly as green.
 
     Parameters
     ----------
@@ -191,7 +178,7 @@ def _optical_density(rgb: FloatArray) -> FloatArray:
 
 
 def _red_pen(density: FloatArray) -> BoolArray:
-    """Return the strokes of a red pen: what is connected to ink that is redder and denser than eosin."""
+    """Return the strokes of a red pen: pixels connected to ink that is redder and denser than eosin."""
     red, green, blue = np.moveaxis(density, 2, 0)
     reddish = (blue > _INK_BLUE * green) & (red < _INK_RED * green) & (green > _MIN_STAIN)
     core = reddish & (green > _INK_DENSITY)
@@ -201,7 +188,7 @@ def _red_pen(density: FloatArray) -> BoolArray:
     stroke = dense >= _INK_CORE_SHARE * total
     stroke[0] = False
     found: BoolArray = stroke[labels]
-    # Where most of what is stained looks like ink, that is how this laboratory stains.
+    # Where most stained pixels look like ink, they are this laboratory's stain.
     return found if found.sum() < (green > _MIN_STAIN).sum() / 2 else np.zeros_like(found)
 
 
@@ -231,14 +218,9 @@ def _cleaned(tissue: BoolArray, frame: LevelFrame, settings: TissueSettings) -> 
 
 
 def _read(
-    slide: Slide,
-    frame: ModelFrame,
-    *,
-    threads: int,
-    progress: Callable[[int, int], None] | None,
-    should_stop: Callable[[], bool] | None,
+    slide: Slide, frame: ModelFrame, *, threads: int, should_stop: Callable[[], bool] | None
 ) -> UInt8Array | None:
-    """Return the slide whole at a low power, read in pieces; ``None`` where it was stopped."""
+    """Return the whole slide at low power, read in pieces; ``None`` if stopped."""
     result = np.empty((*frame.size.shape, 3), np.uint8)
     pieces = list(Region.of(frame.size).split(_PIECE_PX))
 
@@ -249,9 +231,4 @@ def _read(
         return True
 
     with ThreadPoolExecutor(threads) as pool:
-        for done, finished in enumerate(pool.map(read, pieces), start=1):
-            if not finished:
-                return None
-            if progress is not None:
-                progress(done, len(pieces))
-    return result
+        return result if all(pool.map(read, pieces)) else None

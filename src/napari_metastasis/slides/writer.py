@@ -1,4 +1,4 @@
-"""Writing a pyramid that this package, OpenSlide, QuPath and any other TIFF reader opens.
+"""Write a pyramid that this package, OpenSlide, QuPath and any other TIFF reader opens.
 
 A tiled BigTIFF with one page a level, each half of the one before, and the pixel size in the resolution tags.
 """
@@ -59,7 +59,7 @@ def write_pyramid(
     path
         File to write.
     source
-        Level-0 pixels. A callable is asked for one tile after another, row by row, always from the calling thread.
+        Level-0 pixels. A function is called for one tile after another, row by row, in the calling thread.
     mpp
         Micrometres per level-0 pixel; ``None`` leaves them out, for a slide that does not state them.
     size
@@ -67,7 +67,7 @@ def write_pyramid(
     tile_px
         Side of a tile.
     levels
-        Levels in all; ``None`` for as many as bring the coarsest down to one tile.
+        Levels in all; ``None`` for a coarsest level of one tile.
     compression
         ``jpeg``, ``lzw``, ``deflate`` or ``none``.
     quality
@@ -107,7 +107,7 @@ def write_pyramid(
 
 
 class _SpilledLevel:
-    """A level that is averaged while the finer one is written, and waits in a file, encoded, for its own turn."""
+    """A level that is averaged while the finer one is written; its encoded tiles wait in a file."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class _SpilledLevel:
         self._rows = np.empty((tile_px, size.width, 3), np.uint8)
 
     def receive(self, tile: UInt8Array, column: int, row: int, *, completes_row: bool) -> None:
-        """Take a tile of the finer level; ``completes_row`` with the last of the two rows that one row averages."""
+        """Average a tile of the finer level in; ``completes_row`` with the last one of a row of this level."""
         half = _halved(tile)
         x, y = column * self._tile_px // 2, row % 2 * self._tile_px // 2
         self._rows[y : y + half.shape[0], x : x + half.shape[1]] = half
@@ -161,7 +161,7 @@ def _finest(
     *,
     ahead: int,
 ) -> Iterator[bytes]:
-    """Yield the encoded tiles of level 0 in reading order, and hand each to the level above."""
+    """Yield the encoded tiles of level 0 in reading order, and average each into the coarser level."""
     waiting: deque[Future[bytes]] = deque()
     for part in Region.of(size).split(tile_px):
         tile = np.ascontiguousarray(source(part) if callable(source) else source[part.slices])
@@ -213,7 +213,7 @@ def _write_level(
 
 
 def _encoder(compression: str, *, tile_px: int, quality: int) -> Callable[[UInt8Array], bytes]:
-    """Return what turns a tile, cut at the slide's edge, into the bytes of a whole one."""
+    """Return a function that pads a tile of the slide's edge to full size, and encodes it."""
 
     def compress(tile: UInt8Array) -> bytes:
         if compression == "jpeg":

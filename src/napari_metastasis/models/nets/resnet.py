@@ -1,6 +1,7 @@
-"""ResNet-34 (He et al. 2016), the patch encoder of Zheng et al. (2022, 3.1), under torchvision's parameter names.
+"""ResNets of basic blocks (He et al. 2016) under torchvision's parameter names.
 
-Its layers pad, so that a patch's features depend on where the patch ends: it answers patch by patch, and never densely.
+ResNet-34 is the patch encoder of Zheng et al. (2022, 3.1). The layers pad, so that a patch's features depend on where
+the patch ends: a ResNet answers patch by patch, never densely.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
-__all__ = ["RESNETS", "ResNet", "ResNetArchitecture"]
+__all__ = ["CLASSES", "RESNETS", "ResNet", "ResNetArchitecture"]
+
+#: Output channels of every network: tumour, and all else.
+CLASSES = 2
 
 _STEM_CHANNELS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ResNetArchitecture:
-    """A residual network of basic blocks, and how it is laid over a slide.
+    """A residual network of basic blocks, and how training lays it over a slide; a model's card may say otherwise.
 
     Attributes
     ----------
@@ -28,14 +32,11 @@ class ResNetArchitecture:
         Side of a patch.
     stride_px
         Distance between the patches of a slide.
-    classes
-        Output channels.
     """
 
     blocks: tuple[int, int, int, int]
     patch_px: int
     stride_px: int
-    classes: int = 2
 
     @property
     def feature_channels(self) -> int:
@@ -46,6 +47,7 @@ class ResNetArchitecture:
 #: Residual networks that a model card may name.
 RESNETS: Mapping[str, ResNetArchitecture] = MappingProxyType(
     {
+        "resnet18": ResNetArchitecture(blocks=(2, 2, 2, 2), patch_px=256, stride_px=64),
         # Zheng et al. 2022: 256 px patches every 64 px at level 0 (4.1).
         "resnet34": ResNetArchitecture(blocks=(3, 4, 6, 3), patch_px=256, stride_px=64),
     }
@@ -96,15 +98,10 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             channels = width
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels, architecture.classes)
+        self.fc = nn.Linear(channels, CLASSES)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    @property
-    def feature_channels(self) -> int:
-        """Return how many features a patch is encoded as."""
-        return self.architecture.feature_channels
 
     @property
     def classifier(self) -> tuple[Tensor, Tensor]:

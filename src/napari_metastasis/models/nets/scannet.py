@@ -13,7 +13,7 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models.nets.resnet import RESNETS, ResNet, ResNetArchitecture
+from napari_metastasis.models.nets.resnet import CLASSES, RESNETS, ResNet, ResNetArchitecture
 
 __all__ = [
     "ARCHITECTURES",
@@ -54,8 +54,6 @@ class ScanNetArchitecture:
         Whether a batch normalisation follows each convolution of the blocks.
     dropout
         Share of head features dropped in training.
-    classes
-        Output channels.
     """
 
     blocks: tuple[Block, ...]
@@ -63,7 +61,6 @@ class ScanNetArchitecture:
     head_channels: tuple[int, ...]
     batch_norm: bool
     dropout: float
-    classes: int = 2
 
     @property
     def feature_channels(self) -> int:
@@ -106,7 +103,7 @@ def _head(architecture: ScanNetArchitecture) -> nn.Sequential:
     for width in architecture.head_channels:
         layers += [nn.Conv2d(channels, width, kernel), nn.ReLU(inplace=True), nn.Dropout(architecture.dropout)]
         channels, kernel = width, 1
-    layers.append(nn.Conv2d(channels, architecture.classes, kernel))
+    layers.append(nn.Conv2d(channels, CLASSES, kernel))
     return nn.Sequential(*layers)
 
 
@@ -129,11 +126,6 @@ class ScanNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-
-    @property
-    def feature_channels(self) -> int:
-        """Return how many features a patch is encoded as."""
-        return self.architecture.feature_channels
 
     @property
     def classifier(self) -> tuple[Tensor, Tensor]:
@@ -190,7 +182,7 @@ ARCHITECTURES: Mapping[str, ScanNetArchitecture] = MappingProxyType(
 )
 
 
-#: What a model card may name: a classifier of patches that hands out the features it classifies them by.
+#: Patch classifiers that a card may name; each can return the features that its last layer reads.
 PatchNetwork = ScanNet | ResNet
 
 
@@ -207,7 +199,7 @@ def build_network(architecture: str) -> PatchNetwork:
 
 
 def find_architecture(name: str) -> ScanNetArchitecture | ResNetArchitecture:
-    """Return the shape of a network of any kind, without building it.
+    """Return the architecture of a network of any kind, without building it.
 
     Raises
     ------

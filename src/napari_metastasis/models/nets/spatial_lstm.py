@@ -1,9 +1,8 @@
-"""Refiners: a grid of encoded patches is read as sequences by LSTMs, which answer for every patch (Zheng et al. 2022).
+"""A refiner's network: LSTMs read a grid of encoded patches and answer for every patch (Zheng et al. 2022).
 
-The paper reads a grid line by line, so that a patch knows what came before it in one direction. The other orders read
-rows and columns, both ways: a patch knows all of its grid. And where the LSTM's answer is added to the encoder's own,
-the encoder's may first be averaged over a patch's neighbours, which needs no LSTM to have learnt that tumour comes in
-places and not in points.
+The paper reads a grid line by line, so that a patch's answer depends on those before it. The other orders read rows and
+columns both ways, so that it depends on the whole grid. Where the LSTM's answer is added to the encoder's log-odds,
+these may first be averaged over a patch's neighbours: tumour comes in areas, not in points.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from napari_metastasis.models.card import read_contract
 
 __all__ = ["ORDERS", "RefinerSpec", "SpatialNetwork"]
 
-#: How a grid is read. ``raster``: all rows in one sequence, as the paper has it. ``raster-four``: this and its columns,
-#: each in both directions. ``rows-columns``: every row in both directions, then every column of what came out.
+#: How a grid is read. ``raster``: all rows as one sequence, as in the paper. ``raster-four``: rows and columns so,
+#: in both directions. ``rows-columns``: every row in both directions, then every column of the states.
 ORDERS = ("raster", "raster-four", "rows-columns")
 
-#: Standard deviations of the first weights from the middle of the square to its side.
+#: Standard deviations of the initial Gaussian weights from the middle of the square to its side.
 _SIGMAS = 2.0
 
 
@@ -50,7 +49,7 @@ class RefinerSpec:
     grid
         Patches along a side of a grid.
     grid_step
-        Native cells from one patch of a grid to the next: the stride over the encoder's own.
+        Native cells from one patch of a grid to the next.
     window_step
         Patches from one grid to the next; it divides ``grid``, and overlapping answers are averaged.
     order
@@ -58,10 +57,10 @@ class RefinerSpec:
     residual
         Whether the LSTM's answer is added to the encoder's log-odds, rather than taking its place as in the paper.
     smoothing
-        Patches of the grid along a side of the square around each over which these log-odds are averaged first, by
-        weights that are learnt; odd, and 1 leaves them as they are.
+        Side, in patches, of the square around each patch over which these log-odds are first averaged, with learnt
+        weights; odd, and 1 does not average.
     dense_coefficient
-        The one that it was trained at.
+        Of the scans that it was trained on.
     """
 
     #: The task of its models.
@@ -82,7 +81,7 @@ class RefinerSpec:
     dense_coefficient: int
 
     def __post_init__(self) -> None:
-        """Refuse what no grid could be."""
+        """Refuse values that no grid can have."""
         if self.order not in ORDERS:
             raise ModelError(f"expected a scanning order among {', '.join(ORDERS)}, got {self.order!r}; choose one")
         numbers = (self.encoder_features, self.hidden, self.grid, self.grid_step, self.window_step)
@@ -107,17 +106,17 @@ class RefinerSpec:
 
     @property
     def span_cells(self) -> int:
-        """Return the native cells along a side of the square in which every phase of the lattice has one grid."""
+        """Return the side, in native cells, of the square that interleaved grids cover together."""
         return self.grid * self.grid_step
 
     @property
     def halo_cells(self) -> int:
-        """Return how far a grid reaches past a square of whole grids that it touches, in native cells."""
+        """Return how far, in native cells, an overlapping grid reaches past such a square."""
         return (self.grid - self.window_step) * self.grid_step
 
     @property
     def reach_cells(self) -> int:
-        """Return how far from a cell the farthest patch lies that has a say in its answer, in native cells."""
+        """Return how far, in native cells, a patch may lie from a cell whose answer depends on it."""
         return (self.grid - 1) * self.grid_step
 
     def to_json(self) -> dict[str, Any]:
@@ -150,7 +149,7 @@ class SpatialNetwork(nn.Module):
         self.spec = spec
         self.projection = nn.Linear(spec.encoder_features, spec.projected) if spec.projected else None
         inputs = spec.features if spec.residual else spec.features - 1
-        #: What stands for a patch that is not there: glass, or past the slide's edge.
+        #: Stands for the features of a missing patch: glass, or past the slide's edge.
         self.absent = nn.Parameter(torch.zeros(inputs))
         lstm, both = nn.LSTM, {"batch_first": True, "bidirectional": True}
         outputs = 2 * spec.hidden
@@ -170,7 +169,7 @@ class SpatialNetwork(nn.Module):
             nn.init.zeros_(self.answer.weight)
             nn.init.zeros_(self.answer.bias)
         if spec.smoothing > 1:
-            # And, where they are averaged, at the weights of a Gaussian that the square holds.
+            # Averaging begins with the weights of a Gaussian.
             offsets = torch.arange(spec.smoothing) - spec.smoothing // 2
             distance = (offsets[:, None] ** 2 + offsets[None, :] ** 2) * _SIGMAS**2 / (spec.smoothing // 2) ** 2
             self.kernel = nn.Parameter(-distance.float()[None, None] / 2)
@@ -181,7 +180,7 @@ class SpatialNetwork(nn.Module):
         return torch.cat([log_odds[..., None], features], dim=-1)
 
     def forward(self, grids: Tensor) -> Tensor:
-        """Return refined log-odds, N x k x k, of grids, N x k x k x F; NaN stands for patches that are not there."""
+        """Return refined log-odds, N x k x k, of grids, N x k x k x F; NaN stands for missing patches."""
         present = ~torch.isnan(grids[..., 0])
         inputs = grids if self.spec.residual else grids[..., 1:]
         states = self._read(torch.where(present[..., None], inputs, self.absent))
@@ -189,14 +188,14 @@ class SpatialNetwork(nn.Module):
         return answers + self._smooth(grids[..., 0], present) if self.spec.residual else answers
 
     def _smooth(self, log_odds: Tensor, present: Tensor) -> Tensor:
-        """Return log-odds, N x k x k, averaged over those patches around each that are there."""
+        """Return log-odds, N x k x k, averaged over each patch's neighbours that are not missing."""
         there = torch.nan_to_num(log_odds)
         if self.kernel is None:
             return there
         weights, padding = self.kernel.flatten().softmax(0).view_as(self.kernel), self.spec.smoothing // 2
         total = functional.conv2d(there[:, None], weights, padding=padding)
         share = functional.conv2d(present[:, None].to(total.dtype), weights, padding=padding)
-        # Where nothing is there nothing is asked; the sum is 0 too.
+        # Where a patch and its neighbours are missing, the sum is 0, and the answer is not used.
         return (total / share.clamp_min(torch.finfo(total.dtype).tiny))[:, 0]
 
     def _read(self, grids: Tensor) -> Tensor:

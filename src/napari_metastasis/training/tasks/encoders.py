@@ -12,7 +12,7 @@ from napari_metastasis.models import (
     PatchNetwork,
     RefinerSpec,
     ResNet,
-    cut_patches,
+    crop_patches,
     feature_layer,
     log_odds_of,
 )
@@ -73,7 +73,7 @@ class LearningEncoder(nn.Module):
         """Return log-odds, N x K x K, and features, N x K x K x C, of crops, N x 3 x H x W in 0..255."""
         normalised = (image - self.mean) / self.std
         if isinstance(self.network, ResNet):
-            patches = cut_patches(normalised, patch_px=self.spec.patch_px, stride_px=self.spec.stride_px)
+            patches = crop_patches(normalised, patch_px=self.spec.patch_px, stride_px=self.spec.stride_px)
             hidden = self.network.encode(patches.flatten(0, 2)).reshape(*patches.shape[:3], -1)
         else:
             hidden = self.network.encode(normalised).permute(0, 2, 3, 1)
