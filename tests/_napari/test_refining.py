@@ -45,7 +45,7 @@ def test_both_layers_show_the_disc_in_its_place(
     path, phantom = make_disc(0.5)
     window.open(path)
     window.use(darkness_model)
-    part, layers = window.panel.scan_part, window.desk.layers
+    part, layers = window.panel.scan_part, window.controller.layers
     part.main.widgets["dense_coefficient"].value = density
     assert part.switches["refine"].widgets["refine"].enabled
     part.switches["refine"].widgets["refine"].value = True
@@ -114,11 +114,11 @@ def test_a_scan_is_refined_afterwards_and_shown_the_next_time(
     window.finish()
     session = window.session
     assert "refined" not in session.maps
-    assert "refined" not in window.desk.layers.maps
+    assert "refined" not in window.controller.layers.maps
     before = session.probabilities.copy()
     written: list[str] = []
     session.cells_written.connect(lambda name, _: written.append(name))
-    assert window.desk.layers.maps["probability"].visible
+    assert window.controller.layers.maps["probability"].visible
     window.panel.scan_part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
     window.finish()
@@ -132,9 +132,9 @@ def test_a_scan_is_refined_afterwards_and_shown_the_next_time(
     window.scan("slide")
     window.finish()
     assert "refined" not in session.maps
-    assert "refined" not in window.desk.layers.maps
+    assert "refined" not in window.controller.layers.maps
     window.viewer.layers.clear()
-    window.until(lambda: not window.workspace.desks)
+    window.until(lambda: not window.workspace.controllers)
     window.open(path)
     window.until(lambda: "refined" in window.session.maps)
     np.testing.assert_array_equal(window.session.maps["refined"].values, refined)

@@ -37,7 +37,7 @@ class Part(QWidget):
         super().__init__()
         self._workspace = Workspace.of(napari_viewer)
         self._viewer = self._workspace.viewer
-        self._desk: SlideController | None = None
+        self._controller: SlideController | None = None
         self._build(part_layout(self, title))
         align_fields(self)
         self._workspace.current_changed.connect(self._on_current_changed)
@@ -52,15 +52,15 @@ class Part(QWidget):
         raise NotImplementedError
 
     def _show_current(self) -> None:
-        """Show the current slide, ``self._desk``, or that there is none."""
+        """Show the current slide, ``self._controller``, or that there is none."""
         raise NotImplementedError
 
-    def _on_current_changed(self, desk: SlideController | None) -> None:
-        if self._desk is not None:
-            for signal, slot in self._heard(self._desk.session):
+    def _on_current_changed(self, controller: SlideController | None) -> None:
+        if self._controller is not None:
+            for signal, slot in self._heard(self._controller.session):
                 signal.disconnect(slot, missing_ok=True)
-        self._desk = desk
-        if desk is not None:
-            for signal, slot in self._heard(desk.session):
+        self._controller = controller
+        if controller is not None:
+            for signal, slot in self._heard(controller.session):
                 signal.connect(slot)
         self._show_current()

@@ -103,15 +103,15 @@ class ResultsWidget(Part):
         self._show_found()
 
     def _on_slider(self, value: float) -> None:
-        if self._desk is not None:
-            self._desk.session.set_threshold(round(value, 2))
+        if self._controller is not None:
+            self._controller.session.set_threshold(round(value, 2))
 
     def _on_share(self, name: str, value: float) -> None:
-        if self._desk is not None:
-            self._desk.session.set_share(name, round(value, 2))
+        if self._controller is not None:
+            self._controller.session.set_share(name, round(value, 2))
 
     def _show_shares(self, *_: object) -> None:
-        session = None if self._desk is None else self._desk.session
+        session = None if self._controller is None else self._controller.session
         for name, share in self.shares.items():
             share.setEnabled(session is not None and name in session.maps)
             share.blockSignals(True)
@@ -120,13 +120,13 @@ class ResultsWidget(Part):
 
     def _show_threshold(self, threshold: float) -> None:
         self.threshold.blockSignals(True)
-        if self._desk is not None:
-            self.threshold.setMinimum(self._desk.session.floor)
+        if self._controller is not None:
+            self.threshold.setMinimum(self._controller.session.floor)
         self.threshold.setValue(threshold)
         self.threshold.blockSignals(False)
 
     def _show_found(self) -> None:
-        session = None if self._desk is None else self._desk.session
+        session = None if self._controller is None else self._controller.session
         found = None if session is None else session.found
         for widget in (self.threshold, self.table):
             widget.setEnabled(session is not None and session.probabilities is not None)
@@ -153,9 +153,9 @@ class ResultsWidget(Part):
 
     def go_to(self, lesion: LesionRow) -> None:
         """Fly the camera to a lesion."""
-        if self._desk is None:
+        if self._controller is None:
             return
-        target = Point(lesion.x, lesion.y).to_um(self._desk.session.slide.mpp)
+        target = Point(lesion.x, lesion.y).to_um(self._controller.session.slide.mpp)
         side = max(lesion.length_mm * 1000 / _FILL, _MIN_VIEW_UM)
         self._fly((target.y, target.x), min(canvas_size(self._viewer)) / side)
 
@@ -182,5 +182,5 @@ class ResultsWidget(Part):
         self._flight = flight
 
     def _open_folder(self) -> None:
-        if self._desk is not None and self._desk.session.folder is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._desk.session.folder)))
+        if self._controller is not None and self._controller.session.folder is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._controller.session.folder)))

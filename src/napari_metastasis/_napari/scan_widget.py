@@ -210,7 +210,7 @@ class ScanWidget(Part):
             switch.enabled = name in possible
             switch.value = switch.value and name in possible
         self._warm_up.start()
-        self._on_activity(Activity() if self._desk is None else self._desk.session.activity)
+        self._on_activity(Activity() if self._controller is None else self._controller.session.activity)
 
     def add_model_file(self, path: str | Path) -> None:
         """Offer the model whose weights lie at ``path``, and choose it."""
@@ -232,22 +232,22 @@ class ScanWidget(Part):
 
     def scan(self) -> None:
         """Scan what the form says."""
-        desk = self._desk
-        if desk is None or desk.busy or self.model.currentData() is None:
+        controller = self._controller
+        if controller is None or controller.busy or self.model.currentData() is None:
             return
-        slide = desk.session.slide
+        slide = controller.session.slide
         try:
             job = replace(
-                self._job(desk.session),
+                self._job(controller.session),
                 region=wanted_region(self.where.currentData(), self._viewer, slide),
                 focus=view_focus(self._viewer, slide),
-                detection=desk.session.detection,
+                detection=controller.session.detection,
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
             )
         except MetastasisError as error:
             self.error.show_error(tell(error))
             return
-        desk.scan(job)
+        controller.scan(job)
 
     def _job(self, session: SlideSession) -> ScanJob:
         """Return what the form says, less what it says of this slide alone."""
@@ -268,25 +268,27 @@ class ScanWidget(Part):
 
     def _on_warm_up(self) -> None:
         """Make the network ready that the next scan will want, so that pressing Scan finds it so."""
-        if self._desk is not None and not self._desk.busy and self.model.currentData() is not None:
+        if self._controller is not None and not self._controller.busy and self.model.currentData() is not None:
             # What the form does not allow is said when the scan is started.
             with suppress(MetastasisError):
-                self._workspace.engines.warm(self._job(self._desk.session))
+                self._workspace.engines.warm(self._job(self._controller.session))
 
     def _cancel(self) -> None:
-        if self._desk is not None:
-            self._desk.cancel()
+        if self._controller is not None:
+            self._controller.cancel()
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
         return ((session.activity_changed, self._on_activity),)
 
     def _show_current(self) -> None:
-        if self._desk is not None:
+        if self._controller is not None:
             self._warm_up.start()
-        self._on_activity(Activity() if self._desk is None else self._desk.session.activity)
+        self._on_activity(Activity() if self._controller is None else self._controller.session.activity)
 
     def _on_activity(self, activity: Activity) -> None:
-        self.scan_button.setEnabled(self._desk is not None and not activity.busy and self.model.currentIndex() >= 0)
+        self.scan_button.setEnabled(
+            self._controller is not None and not activity.busy and self.model.currentIndex() >= 0
+        )
         self.cancel_button.setEnabled(activity.busy)
         self.error.show_error(activity.error)
         self.progress.setVisible(activity.busy)

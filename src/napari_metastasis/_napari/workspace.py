@@ -51,7 +51,7 @@ class Workspace(QObject):
     #: Another slide is meant now: its SlideController, or ``None``.
     current_changed = Signal(object)
     #: A slide came or went.
-    desks_changed = Signal()
+    controllers_changed = Signal()
     #: A slide could not be opened: one line.
     failed = Signal(str)
     #: Slides are being opened: how many.
@@ -63,7 +63,7 @@ class Workspace(QObject):
         super().__init__(window)
         self.setObjectName(_NAME)
         self.viewer = viewer
-        self.desks: list[SlideController] = []
+        self.controllers: list[SlideController] = []
         self.current: SlideController | None = None
         self.engines = EngineCache(begin_thread=give_way)
         self._opening: dict[Worker, Future[Any]] = {}
@@ -168,8 +168,8 @@ class Workspace(QObject):
         dialog.open()  # not exec(): the window goes on
 
     def _reopen(self, path: Path, mpp: float) -> None:
-        for desk in [desk for desk in self.desks if desk.session.slide.path == path]:
-            self.viewer.layers.remove(desk.layers.slide)
+        for controller in [controller for controller in self.controllers if controller.session.slide.path == path]:
+            self.viewer.layers.remove(controller.layers.slide)
         self.open([path], mpp)
 
     def _on_inserted(self, event: Any) -> None:
@@ -180,44 +180,44 @@ class Workspace(QObject):
         session = layer.metadata.get(METADATA_KEY)
         if not isinstance(session, SlideSession) or session.closed:
             return
-        if any(desk.session is session for desk in self.desks):
+        if any(controller.session is session for controller in self.controllers):
             return
         # All slides begin at 0 µm: two at once would only hide each other.
-        for desk in self.desks:
-            desk.layers.set_visible(False)
-        desk = SlideController(self.viewer, session, layer, self.engines, self)
-        self.desks.append(desk)
-        self.desks_changed.emit()
-        self._set_current(desk)
-        desk.load_earlier()
-        desk.find_tissue()
+        for controller in self.controllers:
+            controller.layers.set_visible(False)
+        controller = SlideController(self.viewer, session, layer, self.engines, self)
+        self.controllers.append(controller)
+        self.controllers_changed.emit()
+        self._set_current(controller)
+        controller.load_earlier()
+        controller.find_tissue()
 
     def _on_removed(self, event: Any) -> None:
-        for desk in [desk for desk in self.desks if desk.layers.slide is event.value]:
-            self.desks.remove(desk)
-            desk.close(wait=False)
-            if self.current is desk:
-                self.show(self.desks[-1] if self.desks else None)
-            desk.deleteLater()
-            self.desks_changed.emit()
+        for controller in [controller for controller in self.controllers if controller.layers.slide is event.value]:
+            self.controllers.remove(controller)
+            controller.close(wait=False)
+            if self.current is controller:
+                self.show(self.controllers[-1] if self.controllers else None)
+            controller.deleteLater()
+            self.controllers_changed.emit()
 
     def _on_active_changed(self, event: Any) -> None:
-        for desk in self.desks:
-            if event.value in desk.layers:
-                self._set_current(desk)
+        for controller in self.controllers:
+            if event.value in controller.layers:
+                self._set_current(controller)
 
-    def _set_current(self, desk: SlideController | None) -> None:
-        if desk is not self.current:
-            self.current = desk
-            self.current_changed.emit(desk)
+    def _set_current(self, controller: SlideController | None) -> None:
+        if controller is not self.current:
+            self.current = controller
+            self.current_changed.emit(controller)
 
-    def show(self, desk: SlideController | None) -> None:
+    def show(self, controller: SlideController | None) -> None:
         """Show one open slide, and hide the others."""
-        for other in self.desks:
-            other.layers.set_visible(other is desk)
-        if desk is not None:
-            self.viewer.layers.selection.active = desk.layers.slide
-        self._set_current(desk)
+        for other in self.controllers:
+            other.layers.set_visible(other is controller)
+        if controller is not None:
+            self.viewer.layers.selection.active = controller.layers.slide
+        self._set_current(controller)
 
     # -- keys ----------------------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class Workspace(QObject):
             worker.abandon()
         for future in opening.values():
             future.add_done_callback(_close_slide)
-        desks, self.desks = self.desks, []
-        for desk in desks:
-            desk.close(wait=True)
+        controllers, self.controllers = self.controllers, []
+        for controller in controllers:
+            controller.close(wait=True)
         self.engines.close()
