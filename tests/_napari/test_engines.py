@@ -86,6 +86,23 @@ def test_model_trained_anew_is_loaded_anew(made: list[FakeEngine], darkness_mode
     cache.close()
 
 
+def test_what_one_slide_goes_on_with_decides_for_no_other(made: list[FakeEngine], darkness_model: Path) -> None:
+    cache = EngineCache()
+    with cache.use(job(darkness_model, FLOAT32), never, lambda _: "bfloat16"):
+        with cache.use(job(darkness_model, FLOAT32), never, lambda _: None) as ready:
+            assert ready.chosen.engine is made[1]
+        assert not made[0].closed
+    with cache.use(job(darkness_model, FLOAT32), never, lambda _: None) as ready:
+        assert ready.chosen.engine is made[1]
+    with cache.use(job(darkness_model, FLOAT32), never, lambda _: "bfloat16") as ready:
+        assert ready.chosen.engine is made[1], "one that suits all is there"
+    assert [engine.closed for engine in made] == [True, False]
+    cache.close()
+    with cache.use(job(darkness_model, FLOAT32), never, lambda _: "bfloat16"):
+        pass
+    assert [engine.closed for engine in made] == [True, True, True]
+
+
 def test_failure_is_told_and_tried_again(made: list[FakeEngine], darkness_model: Path) -> None:
     cache = EngineCache()
     for _ in range(2):

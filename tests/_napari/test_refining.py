@@ -147,3 +147,34 @@ def test_without_a_refiner_the_switch_is_off(window, make_disc: Callable, darkne
     switch = window.panel.scan_part.switches["refine"].widgets["refine"]
     assert not switch.enabled
     assert not switch.value
+
+
+@pytest.mark.usefixtures("refiner")
+def test_a_switch_makes_the_network_ready(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    warmed: list[tuple[str, ...]] = []
+    window.workspace.engines.warm = lambda job: warmed.append(job.needed_tasks)
+    window.panel.scan_part.keeping["refine"].widgets["keep_features"].value = False
+    window.until(lambda: warmed[-1:] == [()])
+    window.panel.scan_part.switches["refine"].widgets["refine"].value = True
+    window.until(lambda: warmed[-1:] == [("refine",)])
+
+
+@pytest.mark.usefixtures("refiner")
+def test_the_switch_says_that_a_refiners_file_refines(
+    window, make_disc: Callable, darkness_model: Path, tmp_path: Path
+) -> None:
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / darkness_model.name).with_suffix(suffix).write_bytes(
+            darkness_model.with_suffix(suffix).read_bytes()
+        )
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(tmp_path / "timid.safetensors")
+    switch = window.panel.scan_part.switches["refine"].widgets["refine"]
+    assert (switch.value, switch.enabled) == (True, False)
+    window.scan("slide")
+    window.finish()
+    assert "refined" in window.session.maps

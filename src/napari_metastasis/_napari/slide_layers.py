@@ -25,6 +25,13 @@ __all__ = ["SlideLayers"]
 
 #: Width of the lesions' outlines, in cells.
 _CONTOUR = 1
+#: In the metadata of a layer that is hidden with its slide: whether it is shown again with that.
+_WAS_VISIBLE = "was_visible"
+
+
+def _is_wanted(layer: Layer) -> bool:
+    """Return whether a layer is seen when its slide is: it may be hidden with the slide just now."""
+    return bool(layer.metadata.get(_WAS_VISIBLE, layer.visible))
 
 
 class SlideLayers:
@@ -98,9 +105,9 @@ class SlideLayers:
         """Show or hide everything; what was hidden by hand before stays hidden."""
         for layer in self:
             if visible:
-                layer.visible = layer.metadata.pop("was_visible", layer.visible)
+                layer.visible = layer.metadata.pop(_WAS_VISIBLE, layer.visible)
             elif layer.visible:
-                layer.metadata["was_visible"] = True
+                layer.metadata[_WAS_VISIBLE] = True
                 layer.visible = False
 
     def _name(self, what: str) -> str:
@@ -110,7 +117,7 @@ class SlideLayers:
         """Add a layer on top of the slide's others, or under one of them, and leave the selection as it was."""
         active = self._viewer.layers.selection.active
         if not self.slide.visible:
-            layer.metadata["was_visible"] = layer.visible
+            layer.metadata[_WAS_VISIBLE] = layer.visible
             layer.visible = False
         own = [self._viewer.layers.index(present) for present in self if present in self._viewer.layers]
         at = max(own) + 1 if own else len(self._viewer.layers)
@@ -168,7 +175,7 @@ class SlideLayers:
                 continue
             layer = layers.map_layer(shown, self._session.threshold, name=self._name(shown.kind.title))
             if name in kept:
-                layer.visible, layer.opacity = kept[name].visible, kept[name].opacity
+                layer.visible, layer.opacity = _is_wanted(kept[name]), kept[name].opacity
             later = list(wanted)[list(wanted).index(name) + 1 :]
             next_map = next((self.maps[other] for other in later if other in self.maps), None)
             self.maps[name] = self._add(layer, under=next_map or under)
@@ -189,7 +196,7 @@ class SlideLayers:
             return
         if self._session.is_covered(latest[0]):
             if not self.slide.visible:
-                heatmap.metadata["was_visible"] = False
+                heatmap.metadata[_WAS_VISIBLE] = False
             heatmap.visible = False
 
     def _on_activity_changed(self, activity: Activity) -> None:
@@ -258,7 +265,7 @@ class SlideLayers:
             return
         visible = False
         if self.tissue is not None:
-            visible = self.tissue.visible
+            visible = _is_wanted(self.tissue)
             self._viewer.layers.remove(self.tissue)
         layer = layers.tissue_layer(tissue, name=self._name("Tissue"))
         layer.visible = visible

@@ -47,9 +47,13 @@ class _Kept:
         self.future: Future[ReadyEngine]
         self.users = 0
         self.given_up = threading.Event()
+        #: Made to go on with one slide's stored scan: that must not decide on the precision of other slides.
+        self.suits_one_scan = False
 
     @property
     def is_usable(self) -> bool:
+        if self.suits_one_scan:
+            return False
         future = self.future
         return not future.done() or (not future.cancelled() and future.exception() is None)
 
@@ -111,7 +115,10 @@ class EngineCache:
         finally:
             with self._lock:
                 kept.users -= 1
-                self._retire(kept)
+                if kept.suits_one_scan and self._kept is kept:
+                    self._give_up()
+                else:
+                    self._retire(kept)
 
     def close(self) -> None:
         """Give up everything; what is in use is closed by its last user."""
@@ -131,23 +138,24 @@ class EngineCache:
         self._give_up()
         kept = self._kept = _Kept(key)
         pool = ThreadPoolExecutor(1, thread_name_prefix="engine", initializer=self._begin_thread)
-        kept.future = pool.submit(self._make, job, preferred, kept.given_up.is_set)
+        kept.future = pool.submit(self._make, job, preferred, kept)
         pool.shutdown(wait=False)
         return kept
 
-    def _make(self, job: ScanJob, preferred: Prefer | None, should_stop: Callable[[], bool]) -> ReadyEngine:
+    def _make(self, job: ScanJob, preferred: Prefer | None, kept: _Kept) -> ReadyEngine:
         # Imported here, beside whoever waits: torch takes seconds to load.
         from napari_metastasis.scanning import choose_engine
         from napari_metastasis.workflows.scan.job_models import feature_reader, load_job_models
 
         models = (load_job_models if self._load is None else self._load)(job)
-        reader = feature_reader(job, models)
+        precision = None if preferred is None else preferred(models)
+        kept.suits_one_scan = precision is not None
         chosen = choose_engine(
             models.detector,
             job.scan,
-            reader=reader,
-            preferred_precision=None if preferred is None else preferred(models),
-            should_stop=should_stop,
+            reader=feature_reader(job, models),
+            preferred_precision=precision,
+            should_stop=kept.given_up.is_set,
         )
         return ReadyEngine(models, chosen)
 
@@ -174,10 +182,11 @@ def await_future(future: Future[T], should_stop: Callable[[], bool]) -> T:
 
 
 def _key(job: ScanJob) -> _Key:
-    named = (job.model, *job.named_models.values())
+    named = job.named_models
+    stamps = tuple(_stamp(name) for name in (job.model, *named.values()))
     settings = job.scan
     chosen = settings.dense_coefficient, settings.device, settings.engine, settings.precision, settings.roi_px
-    return (*named, *map(_stamp, named), job.needed_tasks, *chosen)
+    return job.model, *named.items(), stamps, job.needed_tasks, *chosen
 
 
 def _stamp(name: str) -> object:

@@ -85,6 +85,11 @@ class ScanJob:
     output: Path | None = None
 
     @property
+    def wanted_passes(self) -> tuple[PassRequest, ...]:
+        """Return the passes that are made, in their order."""
+        return tuple(one for one in self.passes if one.settings.wanted)
+
+    @property
     def needed_tasks(self) -> tuple[str, ...]:
         """Return the tasks whose models the scan has to know."""
         return tuple(one.task for one in self.passes if one.concerns_scan)

@@ -7,7 +7,7 @@ soon as what they wait for is there. What a pass has written counts as done; the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from napari_metastasis.scanning.plan import BoolArray
 from napari_metastasis.scanning.scanner import FinishedPiece, Reader
 from napari_metastasis.settings import PassSettings, ScanSettings, TissueSettings
 
-__all__ = ["FEATURES", "Pass", "PassContext", "PreparedPass", "map_path", "run_passes"]
+__all__ = ["FEATURES", "Pass", "PassContext", "PreparedPass", "cells_around", "map_path", "run_passes"]
 
 #: What a pass reads that is handed the detector's features.
 FEATURES = "features"
@@ -48,6 +48,8 @@ class PassContext:
         Where the scan's cells lie.
     region
         Level-0 pixels asked for; ``None`` for the whole slide.
+    around
+        From :func:`cells_around`.
     focus
         Level-0 location to begin at; ``None`` for the middle.
     tissue
@@ -69,6 +71,7 @@ class PassContext:
     identity: Mapping[str, Any]
     frame: HeatmapFrame
     region: Region | None
+    around: Mapping[str, int]
     focus: Point | None
     tissue: BoolArray | None = field(repr=False)
     tissue_settings: TissueSettings | None
@@ -80,6 +83,13 @@ class PassContext:
     def native(self) -> HeatmapFrame:
         """Return where the detector's native cells lie: those of its features."""
         return self.frame.coarser(self.settings.dense_coefficient)
+
+    def cells_of(self, name: str, frame: HeatmapFrame) -> Region:
+        """Return the cells that a map has to be answered for: the region, and what later passes read around it."""
+        whole = Region.of(frame.cells)
+        if self.region is None:
+            return whole
+        return frame.cells_over(self.region).grown(self.around.get(name, 0)).intersection(whole)
 
     def open_map(self, kind: MapKind, frame: HeatmapFrame, decides: Mapping[str, Any]) -> MapStore:
         """Return the store that a pass writes: the one found in the result folder, or a new one.
@@ -191,6 +201,23 @@ class Pass(ABC):
         StorageError
             If the result folder cannot be written.
         """
+
+
+def cells_around(passes: Sequence[Pass]) -> dict[str, int]:
+    """Return how many cells around a region each map, and the features, must hold for the passes that read them.
+
+    Without these, a cell at the region's edge would have fewer neighbours than in a scan of the whole slide.
+
+    Parameters
+    ----------
+    passes
+        In their order. Each writes cells of the size that it reads.
+    """
+    around: dict[str, int] = {}
+    for each in reversed(passes):
+        reaches = around.get(each.writes.name, 0) + each.reach_cells
+        around[each.reads] = max(around.get(each.reads, 0), reaches)
+    return around
 
 
 def run_passes(

@@ -166,7 +166,7 @@ class FollowingPass(Pass):
         store = context.open_map(self.writes, frame, self.decides)
         block = context.frame.block_in(frame)
         wanted = Wanted(
-            cells=Region.of(frame.cells) if context.region is None else frame.cells_over(context.region),
+            cells=context.cells_of(self.writes.name, frame),
             tissue=None if context.tissue is None else any_of_blocks(context.tissue, block),
             done=store.done,
             focus=context.focus,

@@ -54,8 +54,6 @@ class PreparedScan:
         Where encoded patches are kept; ``None`` where they are not.
     passes
         That follow, in their order.
-    folder
-        The result folder.
     notes
         What a person has to know of its results.
     """
@@ -70,13 +68,17 @@ class PreparedScan:
     heatmap: MapStore
     features: FeatureStore | None
     passes: tuple[PreparedPass, ...]
-    folder: Path
     notes: tuple[str, ...]
 
     @property
     def frame(self) -> HeatmapFrame:
         """Return where the heatmap's cells lie."""
         return self.heatmap.frame
+
+    @property
+    def folder(self) -> Path:
+        """Return the result folder."""
+        return self.heatmap.path.parent
 
     @property
     def plan(self) -> ScanPlan:
@@ -119,7 +121,7 @@ class PreparedScan:
         float32 (rows, columns) of ``frame``, and the name of the map that they are said to be read from
         """
         own, *others = maps
-        shares = [request.settings.share for request in self.job.passes if request.settings.wanted]
+        shares = [request.settings.share for request in self.job.wanted_passes]
         blended = list(zip(others, shares, strict=True))
         return blend_all(own.values, own.frame, blended), read_from(own, blended)
 

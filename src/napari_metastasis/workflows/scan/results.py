@@ -25,9 +25,10 @@ from napari_metastasis.lesions import (
     write_lesions_geojson,
 )
 from napari_metastasis.models import Model
-from napari_metastasis.scanning import FloatArray
+from napari_metastasis.scanning import FloatArray, MapStore
 from napari_metastasis.storage import atomic_text
 from napari_metastasis.workflows.scan.prepared import PreparedScan
+from napari_metastasis.workflows.scan_job import PassRequest
 
 __all__ = ["ScanResult", "write_results"]
 
@@ -170,7 +171,10 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
             "cells": [prepared.frame.cells.width, prepared.frame.cells.height],
             "cell_um": prepared.frame.cell_um,
         },
-        "passes": [_pass_record(prepared, number) for number in range(len(prepared.passes))],
+        "passes": [
+            _pass_record(request, prepared.models.others[request.task], made.store)
+            for request, made in zip(job.wanted_passes, prepared.passes, strict=True)
+        ],
         "settings": {
             "scan": asdict(job.scan),
             **settings,
@@ -192,15 +196,13 @@ def _model_record(model: Model) -> dict[str, Any]:
     return {**model.spec.to_json(), "weights_sha256": model.weights_sha256}
 
 
-def _pass_record(prepared: PreparedScan, number: int) -> dict[str, Any]:
+def _pass_record(request: PassRequest, model: Model, store: MapStore) -> dict[str, Any]:
     """Return what a pass after the scan did: its map, its model, and how much of the map is answered."""
-    request = [one for one in prepared.job.passes if one.settings.wanted][number]
-    store = prepared.passes[number].store
     return {
         "task": request.task,
         "map": store.kind.name,
         "file": store.path.name,
-        "model": _model_record(prepared.models.others[request.task]),
+        "model": _model_record(model),
         "share": request.settings.share,
         "cell_um": store.frame.cell_um,
         "cells_answered": int(np.count_nonzero(store.done)),
