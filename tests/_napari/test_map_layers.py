@@ -9,7 +9,7 @@ import pytest
 
 from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
-from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Size
+from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Size
 from napari_metastasis.scanning import PROBABILITY, MapKind, MapValues
 from napari_metastasis.slides import TissueMask
 
@@ -49,7 +49,7 @@ def test_a_map_that_is_replaced_keeps_its_place(layers: SlideLayers, session: Sl
 
 def test_what_is_replaced_while_the_slide_is_hidden_is_seen_again(layers: SlideLayers, session: SlideSession) -> None:
     mask = np.ones((60, 80), bool)
-    tissue = TissueMask(mask=mask, frame=LevelFrame(scale_x=8.0, scale_y=8.0, mpp=0.5, size=Size(80, 60)), fraction=1.0)
+    tissue = TissueMask(mask=mask, frame=LevelFrame(downsample=8.0, mpp=0.5), fraction=1.0)
     session.show_tissue(tissue)
     layers.tissue.visible = True
     layers.maps["averaged"].visible = False

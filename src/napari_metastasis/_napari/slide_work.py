@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_metastasis.workflows.scan import EarlierResult
 
 __all__ = [
+    "AvailableModel",
     "AvailableModels",
     "available_models_work",
     "index_work",
@@ -122,22 +123,38 @@ def load_earlier_work(slide: Slide) -> Callable[[ShouldStop], Generator[Any, Non
 
 
 @dataclass(frozen=True, slots=True)
+class AvailableModel:
+    """A model that can scan.
+
+    Attributes
+    ----------
+    spec
+        The detector's contract.
+    passes
+        Tasks of the passes that can follow.
+    named
+        Those of them that are made in any case: the model itself is for them, and stands for its detector.
+    """
+
+    spec: ModelSpec
+    passes: frozenset[str]
+    named: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class AvailableModels:
     """What can be chosen on this machine.
 
     Attributes
     ----------
     models
-        Contracts of the detectors, by name.
+        By name or path.
     devices
         Values of the device setting that work here.
-    passes
-        Tasks of the passes that can follow each detector, by its name.
     """
 
-    models: Mapping[str, ModelSpec]
+    models: Mapping[str, AvailableModel]
     devices: tuple[str, ...]
-    passes: Mapping[str, frozenset[str]]
 
 
 def available_models_work(files: Sequence[str]) -> Callable[[ShouldStop], Generator[Any, None, AvailableModels]]:
@@ -157,11 +174,10 @@ def available_models_work(files: Sequence[str]) -> Callable[[ShouldStop], Genera
                 resolve_devices(device)
                 devices.append(device)
         tasks = tuple(task.name for task in pass_tasks())
-        found = {name: load_scan_models(name, tasks=tasks) for name in [*names, *files]}
-        return AvailableModels(
-            {name: models.detector.spec for name, models in found.items()},
-            tuple(devices),
-            {name: frozenset(models.others) for name, models in found.items()},
-        )
+        found = {}
+        for name in [*names, *files]:
+            models = load_scan_models(name, tasks=tasks)
+            found[name] = AvailableModel(models.detector.spec, frozenset(models.others), models.named)
+        return AvailableModels(found, tuple(devices))
 
     return work
