@@ -15,7 +15,7 @@ __all__ = ["ModelChoice"]
 
 
 class ModelChoice(QComboBox):
-    """Lists models; each item's data are the model's name or path. Filled beside the window: torch loads for seconds."""
+    """Lists models, by name or path. It is filled beside the window: torch takes seconds to load."""
 
     #: The list was filled: AvailableModels.
     filled = Signal(object)

@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_metastasis.annotations import write_asap_xml
 from napari_metastasis.errors import StorageError
+from napari_metastasis.lesions import SizeClass
 from napari_metastasis.settings import CohortSampleSettings, SyntheticSettings
 from napari_metastasis.slides import write_pyramid
 from napari_metastasis.storage import atomic_text, storage_errors
@@ -25,7 +26,7 @@ from napari_metastasis.synthetic._slide import CHUNK_PX, DRAWING, SyntheticSlide
 __all__ = ["CohortPlan", "PlannedSlide", "make_cohort", "plan_cohort"]
 
 Split = Literal["train", "validation", "test"]
-Kind = Literal["normal", "itc", "micro", "macro"]
+Kind = SizeClass | Literal["normal"]
 
 #: Above every number of CAMELYON16's own slides, some of which are known to be flawed and treated so by their names.
 _FIRST_NUMBER = 1001

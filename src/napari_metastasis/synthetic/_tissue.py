@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_metastasis.synthetic._noise import Floats, Noise, upsampled
 from napari_metastasis.synthetic._parts import Layout, Metastasis, Node
+from napari_metastasis.synthetic._window import Box
 
 __all__ = ["Kind", "Tissue", "TissueMap"]
 
@@ -116,11 +117,11 @@ class Tissue:
     fat_um: float
     mimics: float
 
-    def near(self, x: float, y: float, width: float, height: float) -> Tissue:
-        """Return the tissue less all that cannot reach the window at (x, y), in µm."""
+    def near(self, box: Box) -> Tissue:
+        """Return the tissue less all that cannot reach a box."""
 
-        def reaches(bx: float, by: float, reach: float) -> bool:
-            return x - reach < bx < x + width + reach and y - reach < by < y + height + reach
+        def reaches(x: float, y: float, reach: float) -> bool:
+            return box.x - reach < x < box.x + box.width + reach and box.y - reach < y < box.y + box.height + reach
 
         whole = self.layout
         layout = replace(
