@@ -96,7 +96,6 @@ class SlideSession:
     threshold_changed = Signal(float)
     tissue_changed = Signal()
     activity_changed = Signal(object)  # Activity
-    closing = Signal()
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
@@ -218,12 +217,6 @@ class SlideSession:
         """Say what is being done."""
         self.activity = activity
         self.activity_changed.emit(activity)
-
-    def close(self) -> None:
-        """Tell everybody that the slide is going away. The slide itself is closed once nobody reads it."""
-        if not self.closed:
-            self.closed = True
-            self.closing.emit()
 
 
 def _written(held: ProbabilityArray, parts: Iterable[tuple[Region, ProbabilityArray]]) -> tuple[Region, ...]:

@@ -236,7 +236,7 @@ class SlideController(QObject):
         """
         if self.session.closed:
             return
-        self.session.close()
+        self.session.closed = True
         workers = [one for one in (self._scan, self._lesions.stop(), *self._others) if one is not None]
         self._scan, self._others = None, []
         for worker in workers:

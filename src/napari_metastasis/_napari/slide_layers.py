@@ -76,11 +76,6 @@ class SlideLayers:
         present = (self.slide, self.tissue, *self.maps.values(), self.lesions, self.detections, self.mined)
         return iter([layer for layer in present if layer is not None])
 
-    @property
-    def up_to_date(self) -> bool:
-        """Return whether the lesions are drawn as the session has them."""
-        return self._painter is None or self._painter.done
-
     def __contains__(self, layer: object) -> bool:
         return any(layer is own for own in self)
 

@@ -15,14 +15,14 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis.errors import MetastasisError
 
-__all__ = ["REFRESH_MS", "ShouldStop", "Work", "Worker", "explain", "tell"]
+__all__ = ["ShouldStop", "Work", "Worker", "explain", "tell"]
 
 ShouldStop = Callable[[], bool]
 #: A generator function that is asked to stop by its argument, and yields and returns what it finds.
 Work = Callable[[ShouldStop], Generator[Any, None, Any]]
 
 #: What a worker yields reaches the window at most this often: faster is not seen, and costs frames.
-REFRESH_MS = 150
+_REFRESH_MS = 150
 #: How often a worker is looked at; short, so that short work does not feel long.
 _POLL_MS = 20
 
@@ -82,11 +82,6 @@ class Worker(QObject):
                 return end.value
 
     @property
-    def running(self) -> bool:
-        """Return whether the thread is at work."""
-        return self._future is not None and not self._future.done()
-
-    @property
     def stopping(self) -> bool:
         """Return whether the work was asked to end."""
         return self._stop.is_set()
@@ -114,7 +109,7 @@ class Worker(QObject):
         assert self._future is not None
         done = self._future.done()
         self._polls += 1
-        if self._fresh and (done or self._polls * _POLL_MS >= REFRESH_MS):
+        if self._fresh and (done or self._polls * _POLL_MS >= _REFRESH_MS):
             self._polls = 0
             fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
             self.yielded.emit(tuple(fresh))

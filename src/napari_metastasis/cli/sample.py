@@ -39,7 +39,7 @@ def slide(
     with show_progress("Drawing", unit="squares") as progress:
         annotations = make_slide(output, settings, progress=progress)
     classes = [size_class(annotation, settings.mpp) for annotation in annotations]
-    counts = {name: classes.count(name) for name in reversed(SIZE_CLASSES)}
+    counts = {name: classes.count(name) for name in list(SIZE_CLASSES)[::-1]}
     if as_json:
         say_json({"slide": str(output), "annotations": str(outlines), "metastases": counts})
         return
@@ -78,7 +78,7 @@ def cohort(
 
     with show_progress("Drawing", unit="slides") as progress:
         plan = make_cohort(output, settings, progress=progress)
-    splits = {name: [s.kind for s in plan.slides if s.split == name] for name in ("train", "validation", "test")}
+    splits = {name: [str(s.kind) for s in plan.slides if s.split == name] for name in ("train", "validation", "test")}
     counts = {name: {kind: kinds.count(kind) for kind in ("normal", *SIZE_CLASSES)} for name, kinds in splits.items()}
     if as_json:
         say_json({"cohort": str(output / "cohort.csv"), "slides": len(plan.slides), "splits": counts})

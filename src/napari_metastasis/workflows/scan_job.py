@@ -5,7 +5,6 @@ Light: nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from napari_metastasis.geometry import Point, Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, PassSettings, ScanSettings, TissueSettings
-from napari_metastasis.tasks import pass_tasks
 
 if TYPE_CHECKING:
     from napari_metastasis.scanning import MapValues
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.engine_cache import EngineCache
 
-__all__ = ["AtHand", "PassRequest", "ScanJob", "ScanStarted", "Stage", "pass_requests"]
+__all__ = ["AtHand", "PassRequest", "ScanJob", "ScanStarted", "Stage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,31 +100,6 @@ class ScanJob:
     def on(self, slide: Path, *, mpp: float | None, output: Path) -> ScanJob:
         """Return the same scan of another slide."""
         return replace(self, slide=slide, mpp=mpp, output=output, region=None, focus=None)
-
-
-def pass_requests(
-    settings: Mapping[str, PassSettings], models: Mapping[str, str] | None = None
-) -> tuple[PassRequest, ...]:
-    """Return the requests of all passes that there are, in the order in which a scan makes them.
-
-    Parameters
-    ----------
-    settings
-        Options, by task; the defaults for those that are not among them.
-    models
-        Names or paths of models, by task.
-    """
-    found = []
-    for task in pass_tasks():
-        assert task.settings is not None
-        found.append(
-            PassRequest(
-                task=task.name,
-                settings=settings.get(task.name, task.settings()),
-                model=(models or {}).get(task.name, ""),
-            )
-        )
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
