@@ -1,4 +1,4 @@
-"""Models and engines for scans: made once, kept for the next scan that wants the same. Importing it loads no torch."""
+"""Models and engines of scans, kept for the next scan that needs the same. Importing it loads no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineCache", "ReadyEngine", "await_future"]
 
-#: How long a wait lasts before it is asked again whether to stop.
+#: How often a wait asks whether to stop.
 _POLL_SECONDS = 0.05
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ T = TypeVar("T")
 #: Everything that decides which engine is meant.
 _Key = tuple[object, ...]
 
-#: Returns the precision that an engine is made with, of the models that scan; ``None`` leaves it open.
+#: Takes the models of a scan, and returns the precision that its engine is made with; ``None`` leaves it open.
 Prefer = Callable[["ScanModels"], str | None]
 
 
@@ -40,7 +40,7 @@ class ReadyEngine:
 
 
 class _Kept:
-    """One engine, in the making or ready; it is closed once it is given up and nobody uses it."""
+    """One engine, in the making or ready; closed once it is given up and out of use."""
 
     def __init__(self, key: _Key) -> None:
         self.key = key
@@ -59,14 +59,14 @@ class _Kept:
 
 
 class EngineCache:
-    """Makes engines beside whoever waits for them, and keeps the latest. Used from any thread.
+    """Makes engines in threads of their own, and keeps the latest. Used from any thread.
 
     Parameters
     ----------
     load
-        Returns the models of a job; those that it names by default.
+        Returns the models of a job; by default they are loaded as the job names them.
     begin_thread
-        Called in the thread that makes an engine: the window lets it give way to what is seen.
+        Called in the thread that makes an engine: the window lowers its priority.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class EngineCache:
         self._kept: _Kept | None = None
 
     def warm(self, job: ScanJob) -> None:
-        """Make the engine for a job beforehand, unless another one is in use."""
+        """Make the engine of a job beforehand, unless another one is in use."""
         with self._lock:
             if self._kept is None or self._kept.users == 0:
                 self._find(job, None)
@@ -89,16 +89,16 @@ class EngineCache:
     def use(
         self, job: ScanJob, should_stop: Callable[[], bool], preferred: Prefer | None = None
     ) -> Iterator[ReadyEngine]:
-        """Hand out models and engine of a job while the block runs; they are made where they are not there yet.
+        """Yield the models and the engine of a job; they are made if they are not kept.
 
         Parameters
         ----------
         job
-            Its model, passes and scan settings count.
+            Its model, passes and scan settings decide on the engine.
         should_stop
             Asked while the engine is being made.
         preferred
-            The precision that an engine is made with if it is made now and none is asked for.
+            Tells the precision of an engine that is made now, where the settings leave it open.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class EngineCache:
                     self._retire(kept)
 
     def close(self) -> None:
-        """Give up everything; what is in use is closed by its last user."""
+        """Give up the engine; its last user closes it."""
         with self._lock:
             self._give_up()
 
@@ -143,7 +143,7 @@ class EngineCache:
         return kept
 
     def _make(self, job: ScanJob, preferred: Prefer | None, kept: _Kept) -> ReadyEngine:
-        # Imported here, beside whoever waits: torch takes seconds to load.
+        # Imported in this thread: torch takes seconds to load.
         from napari_metastasis.scanning import choose_engine
         from napari_metastasis.workflows.scan.job_models import feature_reader, load_job_models
 
@@ -167,13 +167,13 @@ class EngineCache:
 
     @staticmethod
     def _retire(kept: _Kept) -> None:
-        """Close an engine that was given up and that nobody uses; where it is still being made, once it is made."""
+        """Close an engine that was given up and is out of use; one that is still being made is closed once it is."""
         if kept.given_up.is_set() and kept.users == 0:
             kept.future.add_done_callback(_close_engine)
 
 
 def await_future(future: Future[T], should_stop: Callable[[], bool]) -> T:
-    """Return what a future brings, or raise ScanCancelledError as soon as ``should_stop`` says so."""
+    """Return the result of a future, or raise ScanCancelledError once ``should_stop`` says so."""
     while not future.done():
         if should_stop():
             raise ScanCancelledError("expected to prepare the scan, but it was stopped; start it again")
@@ -190,7 +190,7 @@ def _key(job: ScanJob) -> _Key:
 
 
 def _stamp(name: str) -> object:
-    """Return what tells a file from one that was trained anew under the same name; ``None`` for a name."""
+    """Return when a file was written, and its size: it may be trained anew under its name. ``None`` for no file."""
     with suppress(OSError):
         about = Path(name).stat()
         return about.st_mtime_ns, about.st_size

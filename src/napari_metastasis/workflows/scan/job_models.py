@@ -1,4 +1,4 @@
-"""Which models a job needs, and which pass reads the detector's features."""
+"""Which models a job needs, and which of them reads the detector's features."""
 
 from __future__ import annotations
 

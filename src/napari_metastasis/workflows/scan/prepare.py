@@ -1,4 +1,4 @@
-"""Everything that is settled before a scan begins: frame, tissue, engine, stores, plan and passes."""
+"""Settles what a scan needs before it begins: frame, tissue, engine, stores, plan and passes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["check_passes", "prepare_scan"]
 
-#: What a pass may read without another one before it.
+#: What a pass may read that no other pass writes.
 _ALWAYS_THERE = ("pixels", FEATURES, PROBABILITY.name)
 
 

@@ -93,7 +93,7 @@ def heatmap_path(folder: Path) -> Path:
 
 
 def feature_path(folder: Path, identity: Mapping[str, Any]) -> Path:
-    """Return where the features of a scan lie, by everything that decides them: another reader reads others."""
+    """Return where the features of a scan lie; each model that reads features has its own."""
     return folder / f"features-{digest({**identity, 'features_version': FEATURES_VERSION})[:8]}.zarr"
 
 
@@ -102,8 +102,8 @@ def scan_identity(
 ) -> dict[str, Any]:
     """Return everything that decides a heatmap's answers, as plain values.
 
-    Region, tissue, ROI size, threads, engine, device and order are not among them: the answers do not depend on them,
-    so that a scan may go on with others. The precision is ``None`` while it is open.
+    Answers do not depend on region, tissue, ROI size, threads, engine, device and order, so that a scan may go on with
+    others. The precision is ``None`` while it is open.
     """
     return {
         "heatmap_version": HEATMAP_VERSION,
@@ -122,16 +122,16 @@ def folder_for(root: Path, identity: Mapping[str, Any]) -> Path:
     """Return ``root``, or a folder of its own inside where ``root`` holds the heatmap of another scan."""
     if not heatmap_path(root).exists():
         return root
-    # What cannot be read is not one of ours, or of another version: it is left alone.
+    # What cannot be read is left alone: it is not ours, or of another version.
     held = next((stored.identity for stored in _readable([root])), {})
     wanted = digest(identity)
     return root if digest(held) == wanted else root / f"scan-{wanted[:8]}"
 
 
 def stored_scans(root: Path) -> tuple[StoredScan, ...]:
-    """Return every scan of a result folder that can be read, the one that was written last first.
+    """Return every scan of a result folder that can be read, the last written first.
 
-    What cannot be read — not one of ours, of another version, damaged — is passed over, and hides no other.
+    Others are passed over: not ours, of another version, or damaged.
     """
     return tuple(sorted(_readable([root, *sorted(root.glob("scan-*"))]), key=_last_scanned, reverse=True))
 
@@ -214,7 +214,7 @@ def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | No
     """
     for scan in stored_scans(default_output(slide) if root is None else root):
         known = scan.identity
-        # What lies there may be of another slide that had this name, or of this one with another pixel size.
+        # The folder may hold scans of another slide that had this name, or of this one with another pixel size.
         if (known.get("slide"), known.get("mpp")) == (slide.fingerprint, slide.mpp):
             try:
                 return EarlierResult(scan.folder, str(known.get("model", "")), stored_maps(scan))

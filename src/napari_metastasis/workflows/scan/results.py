@@ -150,7 +150,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
 
 
 def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
-    """Return how the results came about: enough to repeat the scan, and to tell it from any other."""
+    """Return how the results were made: enough to repeat the scan, and to tell it from any other."""
     slide, job = prepared.slide, prepared.job
     settings = {request.task: request.settings.to_json() for request in job.passes}
     return {
@@ -210,7 +210,7 @@ def _pass_record(request: PassRequest, model: Model, store: MapStore) -> dict[st
 
 
 def _scans(path: Path, prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list[Any]:
-    """Return what the record says of every scan into this folder: those that it tells of, and this one."""
+    """Return the scans of the folder for its record: those recorded before, and this one."""
     plan, job = prepared.plan, prepared.job
     latest = {
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -231,7 +231,7 @@ def _scans(path: Path, prepared: PreparedScan, result: ScanResult, *, model_px: 
 
 
 def _earlier_scans(path: Path) -> list[Any]:
-    """Return the scans that the record found there tells of; a record that cannot be read tells of none."""
+    """Return the scans of the record that lies there; none where it cannot be read."""
     try:
         scans = json.loads(path.read_text(encoding="utf-8"))["scans"]
     except (OSError, ValueError, KeyError, TypeError):

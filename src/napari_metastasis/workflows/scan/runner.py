@@ -1,4 +1,4 @@
-"""Runs a scan: the one loop that commands, the window and cohorts share."""
+"""Runs a scan: the one loop for commands, the window and cohorts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_metastasis.workflows.scan_job import AtHand, ScanJob, ScanStarted, S
 __all__ = ["ScanEvent", "run_scan", "scan_slide"]
 
 
-#: What a scan tells while it runs.
+#: What a running scan yields.
 ScanEvent = Stage | ScanStarted | FinishedPiece
 
 
@@ -32,13 +32,13 @@ def run_scan(
     job
         What to do.
     at_hand
-        What is open already.
+        What is ready already.
     should_stop
         Asked several times a second. The results then hold what was answered until now, and the next scan goes on.
 
     Yields
     ------
-    Stages, the beginning, and each finished piece of every map with how far all of it is.
+    Stages, the start, and each finished piece of every map with the progress of the whole.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def run_scan(
         began, model_px = time.perf_counter(), 0
         with closing(prepared.run(should_stop)) as pieces:
             for piece in pieces:
-                # A rate in pixels that a network has looked at: what follows reads none.
+                # Rates count the pixels that the detector looked at.
                 model_px += piece.model_px if piece.map == PROBABILITY.name else 0
                 yield piece
         seconds = time.perf_counter() - began
