@@ -1,4 +1,4 @@
-"""Opens napari on slides: what ``napari-metastasis view`` runs."""
+"""Opens the program's window: for ``napari-metastasis view``, tests, pictures and benchmarks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def open_slide_command(viewer: napari.Viewer) -> None:
 
 
 def show_mined_command(viewer: napari.Viewer) -> None:
-    """Ask for a training run's ``hard_negatives.csv`` and show its places on the current slide."""
+    """Ask for a training run's ``hard_negatives.csv`` and show its locations on the current slide."""
     controller = Workspace.of(viewer).current
     if controller is None:
         tell(SlideError("expected a slide to show mined places on, got none that is open; open it first"))

@@ -1,4 +1,4 @@
-"""The table of lesions: rows are made when they are looked at, so that ten thousand cost no more than ten."""
+"""The table of lesions: rows are made when they are seen, so that ten thousand cost no more than ten."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LesionTable", "LesionTableModel"]
 
 _HEADERS = ("Size class", "mm", "mm²", "Prob.")
-#: Of the columns after the first, whose rule the size classes' own room states.
+#: Explanations of the columns after the first.
 _HINTS = (
     "Longest diameter in mm",
     "Area in mm²",

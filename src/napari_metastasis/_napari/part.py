@@ -1,4 +1,4 @@
-"""What the panel's parts have in common: each works on the current slide of its window."""
+"""The base of the panel's parts, which show the current slide of their window."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Part"]
 class Part(QWidget):
     """One part of the panel; also a widget of its own.
 
-    It is built once, and shows the window's current slide, whichever that is: subclasses say what they listen to.
+    It is built once, and follows the window's current slide.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Part(QWidget):
         self._on_current_changed(self._workspace.current)
 
     def _build(self, layout: QVBoxLayout) -> None:
-        """Make all that the part consists of."""
+        """Make the part's widgets."""
         raise NotImplementedError
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:

@@ -1,4 +1,4 @@
-"""The "Review" part: the threshold, and what lies above it."""
+"""The "Review" part: the threshold, and the lesions above it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ResultsWidget"]
 
-#: A lesion fills this share of the window after a click, and no less than this many µm are shown around it.
+#: A click shows a lesion on this share of the window, which then spans at least this many µm.
 _FILL, _MIN_VIEW_UM = 0.4, 400.0
 _FLIGHT_MS = 350
 
@@ -55,7 +55,7 @@ class ResultsWidget(Part):
         self.threshold.setDecimals(2)
         self.threshold.setValue(defaults.threshold)
         self.threshold.setToolTip(
-            f"Probability from which a place counts as tumour ({KEYS['lower']} and {KEYS['raise']});\n"
+            f"Probability from which tissue counts as tumour ({KEYS['lower']} and {KEYS['raise']});\n"
             "heatmap, points, labels and table follow"
         )
         self.threshold.valueChanged.connect(self._on_slider)
@@ -67,8 +67,8 @@ class ResultsWidget(Part):
             share.setSingleStep(0.05)
             share.setDecimals(2)
             share.setToolTip(
-                f"Share of the {task.writes} map in what points, labels and table are read from;\n"
-                "the rest is what came before it. Only where the slide has this map"
+                f"Share of the {task.writes} map in points, labels and table; the rest is read from the maps before.\n"
+                "Grey where the slide has no such map"
             )
             share.valueChanged.connect(partial(self._on_share, task.writes))
         self.score, self.summary = QLabel(), QLabel()

@@ -1,4 +1,4 @@
-"""The "Scan" part: what to scan, how, and how far it is."""
+"""The "Scan" part: what is scanned, how, and how far it is."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ScanWidget"]
 
-#: Settings are tried out for so long before the network is made ready for them.
+#: The network is made ready once the form was left alone for so long.
 _WARM_UP_MS = 300
 
 _MAIN = ("dense_coefficient", "augment_views", "device")
@@ -200,14 +200,14 @@ class ScanWidget(Part):
 
     def _choose_results_folder(self) -> None:
         name = QFileDialog.getExistingDirectory(self, "Folder for results")
-        # Cancelled: back to the folder beside the slide, which is also how that is chosen again.
+        # Cancelling the dialog chooses the folder beside the slide again.
         self._results = Path(name) if name else None
         self.results_button.setText(Path(name).name if name else "beside the slide")
 
     # -- scanning ------------------------------------------------------------------------------------------------
 
     def scan(self) -> None:
-        """Scan what the form says."""
+        """Start the scan that the form asks for."""
         controller = self._controller
         if controller is None or controller.busy or not self.model.name:
             return
@@ -226,7 +226,7 @@ class ScanWidget(Part):
         controller.scan(job)
 
     def _job(self, session: SlideSession) -> ScanJob:
-        """Return what the form says, less what it says of this slide alone."""
+        """Return the scan that the form asks for, without region and output."""
         requests = []
         for task in pass_tasks():
             assert task.settings is not None
@@ -243,9 +243,9 @@ class ScanWidget(Part):
         )
 
     def _on_warm_up(self) -> None:
-        """Make the network ready that the next scan will want, so that pressing Scan finds it so."""
+        """Make the engine that the next scan will need."""
         if self._controller is not None and not self._controller.busy and self.model.name:
-            # What the form does not allow is said when the scan is started.
+            # Errors of the form are told when the scan is started.
             with suppress(MetastasisError):
                 self._workspace.engines.warm(self._job(self._controller.session))
 

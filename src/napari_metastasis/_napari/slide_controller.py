@@ -49,7 +49,7 @@ class SlideController(QObject):
     layer
         The slide's layer, already in the viewer.
     engines
-        Where networks come from.
+        Makes and keeps the engines of scans.
     parent
         Qt parent.
     """
@@ -99,13 +99,13 @@ class SlideController(QObject):
         worker.start()
 
     def cancel(self) -> None:
-        """Ask a running scan to end after the piece that it is at; what was scanned stays."""
+        """Ask a running scan to end after its current piece; what was scanned is kept."""
         if self._scan is not None:
             self._scan.stop()
             self.session.report(Activity(stage=self._stage(""), busy=True))
 
     def _stage(self, otherwise: str) -> str:
-        """Return what is being done: once it is stopping, nothing else."""
+        """Return "Stopping…" once the scan was asked to stop, else the given stage."""
         return "Stopping…" if self._scan is not None and self._scan.stopping else otherwise
 
     def _on_scan_yielded(self, items: tuple[Any, ...]) -> None:
@@ -139,7 +139,7 @@ class SlideController(QObject):
         ):
             # The same map goes on: what is shown of it stays, with its lesions.
             own = shown
-        # Also where no other map is: results are then read from the scan's own, and so is what is shown.
+        # Maps of passes that this scan does not make go away: what is shown is what its results are read from.
         session.show_maps([own, *later], model_name=started.model_name, folder=started.folder)
         if session.tissue is None:
             session.show_tissue(started.tissue)
@@ -204,9 +204,9 @@ class SlideController(QObject):
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
 
-        def show(places: Any) -> None:
+        def show(mined: Any) -> None:
             if not self.session.closed:
-                self.layers.show_mined(places)
+                self.layers.show_mined(mined)
 
         self._run(mined_work(path, self.session.slide.name), show, name="mined")
 
@@ -231,8 +231,7 @@ class SlideController(QObject):
         Parameters
         ----------
         wait
-            Whether to wait for the work to end, because the whole window is going; its layers then go with it. Else the
-            work ends beside the window.
+            Whether the whole window closes: its layers then go with it, and this waits until the work has ended.
         """
         if self.session.closed:
             return

@@ -37,7 +37,7 @@ def _is_wanted(layer: Layer) -> bool:
 class SlideLayers:
     """The layers that show one session in one viewer.
 
-    Layers are made when there is something to show and go when the slide goes. A layer that the user removes stays away
+    Layers are made when there is something to show, and go with the slide. A layer that the user removes stays away
     until its content is replaced.
 
     Parameters
@@ -97,7 +97,7 @@ class SlideLayers:
                 self._viewer.layers.remove(layer)
 
     def set_visible(self, visible: bool) -> None:
-        """Show or hide everything; what was hidden by hand before stays hidden."""
+        """Show or hide all layers; those that the user hid stay hidden."""
         for layer in self:
             if visible:
                 layer.visible = layer.metadata.pop(_WAS_VISIBLE, layer.visible)
@@ -141,11 +141,11 @@ class SlideLayers:
         elif layer is self.mined:
             self.mined = None
 
-    def show_mined(self, places: Sequence[HardNegative]) -> None:
-        """Show where patches were mined, in the place of those shown before."""
+    def show_mined(self, mined: Sequence[HardNegative]) -> None:
+        """Show where patches were mined, instead of what was shown before."""
         if self.mined is not None:
             self._viewer.layers.remove(self.mined)
-        layer = layers.mined_layer(places, self._session.slide.mpp, name=self._name("Mined places"))
+        layer = layers.mined_layer(mined, self._session.slide.mpp, name=self._name("Mined places"))
         self.mined = self._add(layer)
 
     @property
@@ -155,7 +155,7 @@ class SlideLayers:
         return None if shown is None else self.maps.get(shown.kind.name)
 
     def _on_maps_replaced(self) -> None:
-        """Show the session's maps; a layer whose array is shown already stays."""
+        """Show the session's maps; layers that show their arrays already stay."""
         kept, self.maps = self.maps, {}
         wanted = self._session.maps
         for name, layer in kept.items():
@@ -185,7 +185,7 @@ class SlideLayers:
             draw_now(layer)
 
     def prefer_latest(self) -> None:
-        """Hide the scan's own map where the latest one covers it: one over the other, neither can be read."""
+        """Hide the scan's own map where the last one covers it: one over the other, neither can be read."""
         latest, heatmap = list(self._session.maps)[-1:], self.heatmap
         if heatmap is None or latest == list(self._session.maps)[:1] or latest[0] not in self.maps:
             return

@@ -99,7 +99,7 @@ class SlideWidget(Part):
         ):
             form.addRow(title, label)
         self.show_tissue = QCheckBox("Show")
-        self.show_tissue.setToolTip("Tint what was recognised as tissue; only that is scanned")
+        self.show_tissue.setToolTip("Tint the tissue; glass is not scanned")
         self.show_tissue.toggled.connect(self._on_show_tissue)
         self.pixel_button = QPushButton("Set pixel size…")
         self.pixel_button.setFlat(True)
@@ -165,7 +165,7 @@ class SlideWidget(Part):
         if self._controller is None:
             return
         if self._controller.layers.tissue is None and self._controller.session.tissue is not None:
-            # The user took the layer away, and asks for it again.
+            # The user removed the layer, and asks for it again.
             self._controller.session.tissue_changed.emit()
         if self._controller.layers.tissue is not None:
             self._controller.layers.tissue.visible = shown

@@ -1,4 +1,4 @@
-"""What the plugin keeps for one window: the open slides, which of them is meant, the keys, and the end."""
+"""What the plugin keeps for one window: the open slides, the current one, the keys, and the end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["KEYS", "Workspace"]
 
 _NAME = "napari-metastasis-workspace"
 
-#: What the keys do, for tooltips. Capital letters and Escape, which napari's own layers leave free while panning.
+#: The keys: those that napari's own layers leave free while panning.
 KEYS = {"scan": "Shift-S", "cancel": "Escape", "lower": "[", "raise": "]"}
 _THRESHOLD_STEP = 0.05
 
@@ -45,10 +45,10 @@ def _close_slide(opened: Future[Any]) -> None:
 class Workspace(QObject):
     """The plugin's side of one napari window; a child of the window, and gone with it.
 
-    Use :meth:`of`. Widgets find the open slides here and listen to their sessions; they do not know each other.
+    Use :meth:`of`. Widgets find the open slides here, and listen to their sessions.
     """
 
-    #: Another slide is meant now: its SlideController, or ``None``.
+    #: Another slide is current now: its SlideController, or ``None``.
     current_changed = Signal(object)
     #: A slide came or went.
     controllers_changed = Signal()
@@ -107,7 +107,7 @@ class Workspace(QObject):
             self._open(partial(Path, path), mpp)
 
     def open_sample(self) -> None:
-        """Open the sample slide beside the window; where it is not there yet, it is drawn first."""
+        """Open the sample slide beside the window; it is drawn first if it is missing."""
 
         def sample() -> Path:
             from napari_metastasis.synthetic import sample_slide_path
@@ -176,7 +176,7 @@ class Workspace(QObject):
         self._adopt(event.value)
 
     def _adopt(self, layer: Layer) -> None:
-        """Take a slide's layer in, whoever opened it."""
+        """Make a controller for a slide's layer, whoever opened it."""
         session = layer.metadata.get(METADATA_KEY)
         if not isinstance(session, SlideSession) or session.closed:
             return
@@ -240,7 +240,7 @@ class Workspace(QObject):
     # -- the end -------------------------------------------------------------------------------------------------
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        """Notice that the window was closed: a Close event, and that nobody refused it."""
+        """Close the workspace once its window is hidden after a Close event that nobody refused."""
         if event is not None:
             if event.type() == QEvent.Type.Close:
                 self._window_closing = True

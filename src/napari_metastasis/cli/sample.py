@@ -68,7 +68,7 @@ def patches(
 @app.command()
 @with_settings("settings", CohortSampleSettings)
 def cohort(
-    output: Annotated[Path, typer.Argument(help="Folder to draw into; one that was begun is gone on with.")],
+    output: Annotated[Path, typer.Argument(help="Folder to draw into; a cohort that was begun there is completed.")],
     settings: CohortSampleSettings,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Where cells sit: jittered grids whose points push one another apart, the same in every window."""
+"""Where cells lie: jittered grids whose points push one another apart, the same in every window."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NEIGHBOURS = tuple(step for step in product((-2, -1, 0, 1, 2), repeat=2) if ste
 _BENDS = ((9.0, 31.0), (8.0, 53.0))
 _BENT_UM = sum(shift for shift, _ in _BENDS)
 
-#: Half the length of the largest nucleus: how far outside a window a cell may sit and still be seen in it, in µm.
+#: Half the length of the largest nucleus, in µm: how far outside a window a cell may lie and be seen in it.
 REACH_UM = 16.0
 
 
@@ -40,7 +40,7 @@ class CellGrid:
     column, row
         Of the first square.
     x, y
-        (rows, columns) float32 places in µm.
+        (rows, columns) float32 locations in µm.
     chance
         (rows, columns, 6) float32 numbers in [0, 1) of each cell's own.
     """
@@ -53,12 +53,12 @@ class CellGrid:
     chance: Floats
 
     def nearest(self, x: Floats, y: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
-        """Return, for every place, the distances to the nearest and second nearest cell in µm, and the nearest's index.
+        """Return the distances to the two nearest cells in µm, and the nearest's index, for every location.
 
-        Looks at the nine squares around the place (Worley 1996, "A cellular texture basis function").
+        Looks at the nine squares around each (Worley 1996, "A cellular texture basis function").
         """
         flat_x, flat_y = _unbent(x, y)
-        # Places beyond the window have no cells here; they get those at its rim.
+        # Locations beyond the window get the cells at its rim.
         column = np.floor(flat_x / self.spacing).astype(np.intp) - self.column
         row = np.floor(flat_y / self.spacing).astype(np.intp) - self.row
         column, row = column.clip(1, self.x.shape[1] - 2), row.clip(1, self.x.shape[0] - 2)
@@ -126,13 +126,13 @@ def _wave(at: Floats) -> Floats:
 
 
 def _bent(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return where a place of the straight grid lies on the slide: two shears, which keep areas and can be undone."""
+    """Return where a point of the straight grid lies on the slide: two shears, which keep areas and can be undone."""
     x = x + _wave(y)
     return x, y + _wave(x)
 
 
 def _unbent(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return the place of the straight grid that lies at (x, y) in µm on the slide."""
+    """Return the point of the straight grid that lies at (x, y) in µm on the slide."""
     y = y - _wave(x)
     return x - _wave(y), y
 
@@ -194,7 +194,7 @@ class Grids:
 
     @cached_property
     def membranes(self) -> CellGrid:
-        """Return places for the nuclei on adipocytes' membranes."""
+        """Return locations for the nuclei on adipocytes' membranes."""
         return self._grid(6, 16.0)
 
     @cached_property

@@ -90,7 +90,7 @@ def paint_matrix(
 
 
 class _Painter:
-    """Lays one tissue over another on a window; what does not occur in it costs nothing."""
+    """Paints one tissue over another on a window; tissues that do not occur cost nothing."""
 
     def __init__(self, tissue: TissueMap, noise: Noise, grain: Grain, grids: Grids, window: Window) -> None:
         self._tissue, self._noise, self._grain, self._grids = tissue, noise, grain, grids
@@ -101,7 +101,7 @@ class _Painter:
         self.eosin: Floats = np.zeros(shape, np.float32)
         self._fine = grain.tile(grain.fine, x, y, shape)
         self._medium = grain.tile(grain.medium, x, y, shape)
-        # What is seen at low power must not repeat where the tables of fine grain do, after half a millimetre.
+        # Seen at low power, these must not repeat after half a millimetre, as the tables of fine grain do.
         self._coarse = self._slow(9, 71, 4)
         self._broad = self._slow(50, 72, 8)
 

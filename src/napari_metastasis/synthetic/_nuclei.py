@@ -165,7 +165,7 @@ class Nuclei:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cells:
-    """Cells near a window: places in µm, and (n, 6) numbers of their own."""
+    """Cells near a window: locations in µm, and (n, 6) numbers of their own."""
 
     x: Floats
     y: Floats

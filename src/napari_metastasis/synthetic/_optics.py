@@ -1,4 +1,4 @@
-"""From amounts of stain to the light that a scanner sees, and all that spoils it on the way."""
+"""From amounts of stain to the light that a scanner sees, with folds, ink, dust and blur."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STAINS = {
 }
 #: Light that passes each pen, at full pressure.
 _INKS = np.array([(40, 90, 190), (30, 120, 70), (35, 35, 40), (185, 40, 45)], dtype=np.float32) / 255
-#: The scanner's optics, as the deviation of a Gaussian, and how far an area out of focus goes beyond it.
+#: Standard deviations of the scanner's optics, and of an area out of focus.
 _SHARP_UM = 0.3
 _BLURRED_UM = 1.1
 

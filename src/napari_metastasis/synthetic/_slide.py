@@ -1,4 +1,4 @@
-"""A synthetic slide that is drawn where it is read: any part of it alone, and the same in whatever part it is asked."""
+"""A synthetic slide that is drawn where it is read: every pixel is the same, whichever region is asked for."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["CHUNK_PX", "DRAWING", "SyntheticSlide"]
 #: Raised whenever the same settings draw other pixels: slides of before and after do not belong in one cohort.
 DRAWING = 2
 
-#: Side of the squares that the slide is drawn in, and the rim drawn around them for what blurs over their edges.
+#: Side of the squares that the slide is drawn in, and the rim around them that their pixels are blurred with.
 CHUNK_PX = 512
 _RIM_PX = 16
-#: Pixels between the places at which the tissue is worked out; between them it is interpolated.
+#: Pixels between the points at which the tissue is worked out; between them it is interpolated.
 _STEP_PX = 8
-#: Squares kept, for readers that come back to one: 64 MB.
+#: Squares kept in memory, for readers that come back: 64 MB.
 _KEPT = 80
 
 
@@ -100,7 +100,7 @@ class SyntheticSlide:
         return out
 
     def kinds_at(self, x_um: NDArray[np.float32], y_um: NDArray[np.float32]) -> tuple[NDArray[np.int8], Floats]:
-        """Return the kind of tissue at places in µm from the slide's corner, and how deep in a metastasis they lie."""
+        """Return the kinds of tissue at locations in µm from the slide's corner, and their depths in a metastasis."""
         tissue = self._tissue.at(x_um, y_um)
         return tissue.kinds(), tissue.tumour
 

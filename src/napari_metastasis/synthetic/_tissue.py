@@ -1,4 +1,4 @@
-"""What tissue lies at a place: smooth functions of (x, y) in µm, positive inside, that pixels and cells both ask."""
+"""Which tissue lies where: smooth functions of (x, y) in µm, positive inside, for pixels and cells alike."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Kind:
 
 @dataclass(slots=True)
 class TissueMap:
-    """The tissue at many places: float32 fields of one shape, in µm and positive inside unless they say otherwise.
+    """The tissue at many locations: float32 fields of one shape, in µm and positive inside unless noted.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class TissueMap:
     filled: Floats
 
     def kinds(self) -> NDArray[np.int8]:
-        """Return the :class:`Kind` at every place."""
+        """Return the :class:`Kind` at every location."""
         inside = self.depth > 0
         order = (
             (self.blood > 0, Kind.LUMEN),
@@ -92,7 +92,7 @@ class TissueMap:
         return np.select([where for where, _ in order], [kind for _, kind in order], Kind.GLASS).astype(np.int8)
 
     def upsampled(self, step: int) -> TissueMap:
-        """Return the map between its places, which are ``step`` pixels apart, at every pixel."""
+        """Return the map, whose locations are ``step`` pixels apart, at every pixel."""
         return TissueMap(**{f.name: upsampled(getattr(self, f.name), step) for f in fields(self)})
 
 
@@ -103,7 +103,7 @@ class Tissue:
     Attributes
     ----------
     layout
-        What lies where; :meth:`near` drops what does not matter to a window.
+        What lies where; :meth:`near` leaves out what does not reach a window.
     noise
         The slide's randomness.
     fat_um
