@@ -86,6 +86,37 @@ def test_model_trained_anew_is_loaded_anew(made: list[FakeEngine], darkness_mode
     cache.close()
 
 
+def test_an_engine_that_is_waited_for_is_made_to_its_end(monkeypatch: pytest.MonkeyPatch, darkness_model: Path) -> None:
+    """A scan of another slide wants another engine meanwhile."""
+    going, go_on = threading.Event(), threading.Event()
+
+    def choose(_: object, settings: ScanSettings, should_stop: Callable[[], bool], **__: object) -> ChosenEngine:
+        if settings.dense_coefficient == FLOAT32.dense_coefficient:
+            going.set()
+            assert go_on.wait(10)
+            if should_stop():
+                raise ScanCancelledError("expected nothing")
+        return ChosenEngine(FakeEngine(), settings.roi_px)
+
+    monkeypatch.setattr("napari_metastasis.scanning.choose_engine", choose)
+    cache, got = EngineCache(), []
+
+    def scan() -> None:
+        with cache.use(job(darkness_model, FLOAT32), never) as ready:
+            got.append(ready)
+
+    first = threading.Thread(target=scan)
+    first.start()
+    assert going.wait(10)
+    denser = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=256, dense_coefficient=4)
+    with cache.use(job(darkness_model, denser), never):
+        go_on.set()
+        first.join(10)
+    assert len(got) == 1
+    assert got[0].chosen.engine.closed
+    cache.close()
+
+
 def test_what_one_slide_goes_on_with_decides_for_no_other(made: list[FakeEngine], darkness_model: Path) -> None:
     cache = EngineCache()
     with cache.use(job(darkness_model, FLOAT32), never, lambda _: "bfloat16"):

@@ -46,9 +46,14 @@ class _Kept:
         self.key = key
         self.future: Future[ReadyEngine]
         self.users = 0
-        self.given_up = threading.Event()
+        self.given_up = False
         #: Made to go on with one slide's stored scan: that must not decide on the precision of other slides.
         self.suits_one_scan = False
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Return whether nobody needs it any more: neither a scan that began, nor one to come."""
+        return self.given_up and self.users == 0
 
     @property
     def is_usable(self) -> bool:
@@ -83,7 +88,7 @@ class EngineCache:
         """Make the engine of a job beforehand, unless another one is in use."""
         with self._lock:
             if self._kept is None or self._kept.users == 0:
-                self._find(job, None)
+                self._find(job, None, users=0)
 
     @contextmanager
     def use(
@@ -108,8 +113,7 @@ class EngineCache:
             If a model cannot be loaded or no engine runs it.
         """
         with self._lock:
-            kept = self._find(job, preferred)
-            kept.users += 1
+            kept = self._find(job, preferred, users=1)
         try:
             yield await_future(kept.future, should_stop)
         finally:
@@ -131,12 +135,16 @@ class EngineCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _find(self, job: ScanJob, preferred: Prefer | None) -> _Kept:
+    def _find(self, job: ScanJob, preferred: Prefer | None, *, users: int) -> _Kept:
+        """Return the engine of a job for so many more users; it is made if it is not kept."""
         key = _key(job)
         if self._kept is not None and self._kept.key == key and self._kept.is_usable:
+            self._kept.users += users
             return self._kept
         self._give_up()
         kept = self._kept = _Kept(key)
+        kept.users = users
+        kept.suits_one_scan = preferred is not None  # until it is known that there is nothing to go on with
         pool = ThreadPoolExecutor(1, thread_name_prefix="engine", initializer=self._begin_thread)
         kept.future = pool.submit(self._make, job, preferred, kept)
         pool.shutdown(wait=False)
@@ -155,20 +163,20 @@ class EngineCache:
             job.scan,
             reader=feature_reader(job, models),
             preferred_precision=precision,
-            should_stop=kept.given_up.is_set,
+            should_stop=lambda: kept.is_abandoned,
         )
         return ReadyEngine(models, chosen)
 
     def _give_up(self) -> None:
         if self._kept is not None:
             kept, self._kept = self._kept, None
-            kept.given_up.set()
+            kept.given_up = True
             self._retire(kept)
 
     @staticmethod
     def _retire(kept: _Kept) -> None:
         """Close an engine that was given up and is out of use; one that is still being made is closed once it is."""
-        if kept.given_up.is_set() and kept.users == 0:
+        if kept.is_abandoned:
             kept.future.add_done_callback(_close_engine)
 
 
