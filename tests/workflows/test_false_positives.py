@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,12 +22,9 @@ from napari_metastasis.sampling.hard_negatives import (
     strongest_first,
     write_hard_negatives,
 )
-from napari_metastasis.settings import MiningSettings, SamplingSettings, ScanSettings, TissueSettings
-from napari_metastasis.workflows.scan import FailedSlide
+from napari_metastasis.settings import MiningSettings, SamplingSettings
 from napari_metastasis.workflows.train import false_positives as mining
-from napari_metastasis.workflows.train import mine
 from napari_metastasis.workflows.train.false_positives import find_false_positives
-from napari_metastasis.workflows.train.plan import CohortTraining
 
 SAMPLING = SamplingSettings(normal_margin_um=3.0)
 SLIDE = CohortSlide(name="n", path=Path("n.tif"), tumour=True, annotation=Path("n.xml"))
@@ -197,28 +193,3 @@ def test_the_strongest_come_first_over_all_slides():
     )
     equal = (HardNegative("b", 1, 1, 0.5), HardNegative("a", 9, 2, 0.5), HardNegative("a", 1, 2, 0.5))
     assert strongest_first(equal) == (equal[2], equal[1], equal[0])
-
-
-def test_the_scans_end_where_mining_fails(tmp_path, monkeypatch):
-    ended = []
-
-    def scans(slides, *_, **__):
-        try:
-            yield FailedSlide(slides[0], "it cannot be read")
-        finally:
-            ended.append(True)
-
-    def refuse(*_):
-        raise StorageError("expected room for the journal")
-
-    monkeypatch.setattr(mine, "scan_cohort", scans)
-    monkeypatch.setattr(mine, "read_model", lambda _: SimpleNamespace(weights_sha256="", spec=None))
-    slide = SimpleNamespace(name="slide", split="train", annotation=None, exhaustive=True, mpp=None, shows_normal=True)
-    how = CohortTraining(
-        train=None, augment=None, sampling=SamplingSettings(), mining=MiningSettings(), scan=ScanSettings(),
-        tissue=TissueSettings(),
-    )  # fmt: skip
-    steps = mine.MiningSteps(lambda *_: None, lambda: False, refuse)
-    with pytest.raises(StorageError) as caught:
-        mine.mine_cohort([slide], tmp_path, tmp_path / "mined", how, steps)
-    assert ended == [True], caught  # the error, which holds every frame, is still there
