@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -25,16 +26,9 @@ _LABELS = {
 }
 
 
-def _wrapped(text: str, width: int = 56) -> str:
+def _wrapped(text: str) -> str:
     """Return a tooltip in lines of readable length."""
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    return "\n".join([*lines, line])
+    return textwrap.fill(text, 56, break_long_words=False, break_on_hyphens=False)
 
 
 class SettingsForm:

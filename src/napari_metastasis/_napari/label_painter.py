@@ -114,7 +114,7 @@ class LabelPainter(QObject):
                 layer.contour = self._contour
             self._outlined = True
         # Whether a cell is part of an outline depends on its neighbours.
-        parts = [_grown(part, max(1, int(layer.contour))).intersection(self._whole) for part in self._undrawn]
+        parts = [part.grown(max(1, int(layer.contour))).intersection(self._whole) for part in self._undrawn]
         self._undrawn.clear()
         # Hidden, all of it is drawn when it is shown again.
         if layer.visible and not all(redraw_labels(layer, part) for part in parts):
@@ -131,8 +131,3 @@ def _copy_differences(source: LabelArray, shown: LabelArray, square: Region) -> 
     part = Region(square.x + left, square.y + top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1)
     shown[part.slices] = source[part.slices]
     return part
-
-
-def _grown(part: Region, margin: int) -> Region:
-    """Return a part with the cells around it."""
-    return Region(part.x - margin, part.y - margin, part.width + 2 * margin, part.height + 2 * margin)

@@ -43,6 +43,11 @@ class Part(QWidget):
         self._workspace.current_changed.connect(self._on_current_changed)
         self._on_current_changed(self._workspace.current)
 
+    @property
+    def _session(self) -> SlideSession | None:
+        """Return the session of the current slide; ``None`` where there is none."""
+        return None if self._controller is None else self._controller.session
+
     def _build(self, layout: QVBoxLayout) -> None:
         """Make the part's widgets."""
         raise NotImplementedError

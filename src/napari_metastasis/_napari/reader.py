@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,8 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
             except MissingPixelSizeError:
                 if viewer is None:
                     raise
-                _ask_later(viewer, Path(each))
+                # As soon as the window is idle.
+                QTimer.singleShot(0, partial(Workspace.of(viewer).ask_pixel_size, Path(each)))
                 continue
             on_error.callback(slide.close)
             found.append(slide_layer_data(slide, SlideSession(slide)))
@@ -87,13 +89,6 @@ def _viewer_here() -> Viewer | None:
     if application is None or QThread.currentThread() is not application.thread():
         return None
     return current_viewer()
-
-
-def _ask_later(viewer: Viewer, path: Path) -> None:
-    """Ask for the pixel size as soon as the window is idle."""
-    from napari_metastasis._napari.workspace import Workspace
-
-    QTimer.singleShot(0, lambda: Workspace.of(viewer).ask_pixel_size(path))
 
 
 def open_sample() -> list[LayerData]:

@@ -262,7 +262,7 @@ class ScanWidget(Part):
         self._show_activity()
 
     def _show_activity(self) -> None:
-        self._on_activity(Activity() if self._controller is None else self._controller.session.activity)
+        self._on_activity(Activity() if self._session is None else self._session.activity)
 
     def _on_activity(self, activity: Activity) -> None:
         self.scan_button.setEnabled(

@@ -64,13 +64,17 @@ class SlideLayers:
         self.mined: Points | None = None
         self._painter: LabelPainter | None = None
         self._tinted = False
-        viewer.layers.events.removed.connect(self._on_removed)
-        session.maps_replaced.connect(self._on_maps_replaced)
-        session.cells_written.connect(self._on_cells_written)
-        session.found_changed.connect(self._on_found_changed)
-        session.threshold_changed.connect(self._on_threshold_changed)
-        session.tissue_changed.connect(self._on_tissue_changed)
-        session.activity_changed.connect(self._on_activity_changed)
+        self._slots = (
+            (session.maps_replaced, self._on_maps_replaced),
+            (session.cells_written, self._on_cells_written),
+            (session.found_changed, self._on_found_changed),
+            (session.threshold_changed, self._on_threshold_changed),
+            (session.tissue_changed, self._on_tissue_changed),
+            (session.activity_changed, self._on_activity_changed),
+            (viewer.layers.events.removed, self._on_removed),
+        )
+        for signal, slot in self._slots:
+            signal.connect(slot)
 
     def __iter__(self) -> Iterator[Layer]:
         present = (self.slide, self.tissue, *self.maps.values(), self.lesions, self.detections, self.mined)
@@ -81,16 +85,8 @@ class SlideLayers:
 
     def close(self, *, remove: bool) -> None:
         """Stop listening, and take every layer but the slide's own out of the viewer where ``remove`` says so."""
-        for signal, slot in (
-            (self._session.maps_replaced, self._on_maps_replaced),
-            (self._session.cells_written, self._on_cells_written),
-            (self._session.found_changed, self._on_found_changed),
-            (self._session.threshold_changed, self._on_threshold_changed),
-            (self._session.tissue_changed, self._on_tissue_changed),
-            (self._session.activity_changed, self._on_activity_changed),
-        ):
-            signal.disconnect(slot, missing_ok=True)
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        for signal, slot in self._slots:
+            signal.disconnect(slot)
         self._stop_painting()
         for layer in reversed([layer for layer in self if layer is not self.slide]):
             if remove and layer in self._viewer.layers:

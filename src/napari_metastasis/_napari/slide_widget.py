@@ -92,11 +92,7 @@ class SlideWidget(Part):
         self.facts = QWidget()
         form = form_layout()
         self.facts.setLayout(form)
-        for title, label in (
-            ("Name", self.name),
-            ("Format", self.kind),
-            ("Size", self.size),
-        ):
+        for title, label in (("Name", self.name), ("Format", self.kind), ("Size", self.size)):
             form.addRow(title, label)
         self.show_tissue = QCheckBox("Show")
         self.show_tissue.setToolTip("Tint the tissue; glass is not scanned")
@@ -135,13 +131,8 @@ class SlideWidget(Part):
         if controller is None:
             return
         slide, tissue = controller.session.slide, controller.session.tissue
-        kind, size, resolution = _facts(slide)
-        for label, text in (
-            (self.name, slide.name),
-            (self.kind, kind),
-            (self.size, size),
-            (self.resolution, resolution),
-        ):
+        labels = (self.name, self.kind, self.size, self.resolution)
+        for label, text in zip(labels, (slide.name, *_facts(slide)), strict=True):
             label.setText(text)
             label.setToolTip(text)
         self.tissue.setText("looking for it…" if tissue is None else f"{tissue.fraction:.0%} of the slide")

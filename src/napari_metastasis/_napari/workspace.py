@@ -222,11 +222,13 @@ class Workspace(QObject):
     # -- keys ----------------------------------------------------------------------------------------------------
 
     def _bind_keys(self) -> None:
-        bind = self.viewer.bind_key
-        bind(KEYS["scan"], lambda _: self.scan_wanted.emit(), overwrite=True)
-        bind(KEYS["cancel"], lambda _: self._cancel(), overwrite=True)
-        bind(KEYS["lower"], lambda _: self._move_threshold(-_THRESHOLD_STEP), overwrite=True)
-        bind(KEYS["raise"], lambda _: self._move_threshold(_THRESHOLD_STEP), overwrite=True)
+        for name, act in (
+            ("scan", self.scan_wanted.emit),
+            ("cancel", self._cancel),
+            ("lower", partial(self._move_threshold, -_THRESHOLD_STEP)),
+            ("raise", partial(self._move_threshold, _THRESHOLD_STEP)),
+        ):
+            self.viewer.bind_key(KEYS[name], lambda _, act=act: act(), overwrite=True)
 
     def _cancel(self) -> None:
         if self.current is not None:
