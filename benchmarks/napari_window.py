@@ -71,10 +71,10 @@ class Heartbeat:
         return np.array(self.gaps_ms)
 
 
-def pan(workspace: Workspace, desk: SlideController, seconds: float) -> None:
+def pan(workspace: Workspace, controller: SlideController, seconds: float) -> None:
     """Move over the slide in a circle, and zoom in and out, as a hand does."""
     camera = camera_of(workspace.viewer)
-    width_um = desk.session.slide.size.width * desk.session.slide.mpp
+    width_um = controller.session.slide.size.width * controller.session.slide.mpp
     zoom, start = camera.zoom, time.perf_counter()
     while (t := time.perf_counter() - start) < seconds:
         camera.center = (width_um * (0.5 + 0.1 * math.sin(t)), width_um * (0.5 + 0.1 * math.cos(t)))
@@ -118,27 +118,27 @@ def measure(folder: Path, *, side: int, seconds: float, model: Path | None) -> d
     begun = time.perf_counter()
     workspace.open([slide])
     gaps = beat.during(lambda: void(until(lambda: workspace.current is not None)))
-    desk = workspace.current
-    assert desk is not None
-    until(lambda: desk.layers.slide.loaded)
+    controller = workspace.current
+    assert controller is not None
+    until(lambda: controller.layers.slide.loaded)
     figures["open_s"] = time.perf_counter() - begun
     figures["open_longest_gap_ms"] = float(gaps.max(initial=0))
-    until(lambda: desk.session.tissue is not None)
+    until(lambda: controller.session.tissue is not None)
 
     # What the graphics cost alone: with software rendering, most of every gap.
-    figures |= turns("panning", beat, lambda: pan(workspace, desk, seconds / 2))
+    figures |= turns("panning", beat, lambda: pan(workspace, controller, seconds / 2))
     panel.scan_part.where.setCurrentIndex(panel.scan_part.where.findData("slide"))
     begun = time.perf_counter()
     panel.scan_part.scan()
-    until(lambda: desk.session.activity.done > 0 or not desk.busy)
+    until(lambda: controller.session.activity.done > 0 or not controller.busy)
     figures["first_answer_s"] = time.perf_counter() - begun
     rates: list[float] = []
-    desk.session.activity_changed.connect(lambda activity: rates.append(activity.mpx_per_s))
+    controller.session.activity_changed.connect(lambda activity: rates.append(activity.mpx_per_s))
     figures |= turns("scanning", beat, lambda: rest(seconds / 2))
-    figures |= turns("scanning_and_panning", beat, lambda: pan(workspace, desk, seconds))
+    figures |= turns("scanning_and_panning", beat, lambda: pan(workspace, controller, seconds))
     figures["scanning_mpx_per_s"] = max(rates, default=0.0)
-    desk.cancel()
-    until(lambda: not desk.busy and not desk.looking_for_lesions)
+    controller.cancel()
+    until(lambda: not controller.busy and not controller.looking_for_lesions)
 
     slider, took = panel.results_part.threshold, []
     for value in np.linspace(0.2, 0.9, 60):
@@ -149,9 +149,9 @@ def measure(folder: Path, *, side: int, seconds: float, model: Path | None) -> d
     figures["slider_p95_ms"] = float(np.percentile(took, 95))
     follow = []
     for value in (0.3, 0.7, 0.4, 0.6):
-        desk.session.set_threshold(value)
+        controller.session.set_threshold(value)
         begun = time.perf_counter()
-        desk.session.follow_threshold()
+        controller.session.follow_threshold()
         follow.append((time.perf_counter() - begun) * 1000)
     figures["labels_follow_ms"] = max(follow)
     begun = time.perf_counter()

@@ -65,9 +65,9 @@ def main() -> None:
         refine = panel.scan_part.switches["refine"].widgets["refine"]
         refine.value = refine.enabled
         panel.scan_part.scan()
-        desk = workspace.current
-        assert desk is not None
-        until(lambda: not desk.busy and not desk.looking_for_lesions)
+        controller = workspace.current
+        assert controller is not None
+        until(lambda: not controller.busy and not controller.looking_for_lesions)
         lesions = panel.results_part.table.rows.lesions
         if lesions:
             # The second largest: the largest hides the tissue that the others lie in.

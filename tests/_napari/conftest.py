@@ -104,19 +104,19 @@ class Window:
         self.qtbot.waitUntil(condition, timeout=round(timeout_s * 1000))
 
     @property
-    def desk(self) -> SlideController:
+    def controller(self) -> SlideController:
         assert self.workspace.current is not None
         return self.workspace.current
 
     @property
     def session(self) -> SlideSession:
-        return self.desk.session
+        return self.controller.session
 
     def open(self, path: Path, mpp: float | None = None) -> None:
         """Open a slide as the button does, and wait for its tissue."""
-        before = len(self.workspace.desks)
+        before = len(self.workspace.controllers)
         self.workspace.open([path], mpp)
-        self.until(lambda: len(self.workspace.desks) > before)
+        self.until(lambda: len(self.workspace.controllers) > before)
         self.until(lambda: self.session.tissue is not None)
 
     def use(self, model: Path, *, roi_px: int = 0) -> None:
@@ -136,9 +136,9 @@ class Window:
 
     def finish(self) -> None:
         """Wait for a scan, and for its lesions."""
-        self.until(lambda: not self.desk.busy)
+        self.until(lambda: not self.controller.busy)
         assert not self.session.activity.error
-        self.until(lambda: self.session.found is not None and not self.desk.looking_for_lesions)
+        self.until(lambda: self.session.found is not None and not self.controller.looking_for_lesions)
 
 
 @pytest.fixture

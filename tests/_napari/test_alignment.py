@@ -20,7 +20,7 @@ def test_every_layer_shows_the_disc_in_its_place(window, make_disc: Callable, da
     window.finish()
     expected = phantom.center.to_um(mpp)
     half_a_cell = window.session.frame.cell_um / 2
-    layers = window.desk.layers
+    layers = window.controller.layers
 
     def centroid(mask: np.ndarray, layer: object) -> tuple[float, float]:
         rows, columns = np.nonzero(mask)

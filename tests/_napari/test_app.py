@@ -29,7 +29,7 @@ def test_view_shows_slides_with_panel_and_scale_bar(
     path, _ = make_disc(0.5)
     app.view([path], None)
     workspace = Workspace.of(made[0])
-    qtbot.waitUntil(lambda: len(workspace.desks) == 1, timeout=60_000)
+    qtbot.waitUntil(lambda: len(workspace.controllers) == 1, timeout=60_000)
     assert made[0].canvas.overlays.scale_bar.visible
     assert any("Metastasis" in name for name in made[0].window.dock_widgets)
     workspace.close()

@@ -61,7 +61,7 @@ def test_viewer_closed_mid_scan(scanning) -> None:
 def test_slide_removed_mid_scan(scanning) -> None:
     window, folder = scanning
     slide = window.session.slide
-    window.viewer.layers.remove(window.desk.layers.slide)
+    window.viewer.layers.remove(window.controller.layers.slide)
     assert len(window.viewer.layers) == 0
     assert window.workspace.current is None
     assert not window.panel.scan_part.scan_button.isEnabled()
@@ -80,7 +80,7 @@ def test_slide_removed_mid_scan(scanning) -> None:
 
 def test_heatmap_removed_mid_scan(scanning) -> None:
     window, _ = scanning
-    layers = window.desk.layers
+    layers = window.controller.layers
     window.viewer.layers.remove(layers.heatmap)
     window.finish()
     assert layers.heatmap is None
@@ -94,10 +94,10 @@ def test_heatmap_removed_mid_scan(scanning) -> None:
 
 def test_second_slide_has_its_own_session(scanning, make_disc: Callable) -> None:
     window, _ = scanning
-    first = window.desk
+    first = window.controller
     path, _ = make_disc(0.972, name="second")
     window.open(path)
-    second = window.desk
+    second = window.controller
     assert second is not first
     assert second.session is not first.session
     assert second.session.probabilities is None
@@ -132,4 +132,4 @@ def test_window_closed_while_a_slide_is_opened(window, make_disc: Callable, monk
     window.workspace.close()
     may_open.set()
     window.until(lambda: bool(opened) and opened[0].closed)
-    assert not window.workspace.desks
+    assert not window.workspace.controllers

@@ -52,7 +52,7 @@ def test_a_mined_place_lies_where_the_disc_is(
     window.open(path)
     choose(file)
     app.show_mined_command(window.viewer)
-    layers = window.desk.layers
+    layers = window.controller.layers
     window.until(lambda: layers.mined is not None)
     layer = layers.mined
     expected = center.to_um(mpp)
@@ -85,7 +85,7 @@ def test_mined_places_come_and_go_with_their_slide(
     app.show_mined_command(window.viewer)
     window.until(lambda: len(told) == 3)
     assert told[2].endswith("got 1 on 1 other slides; open one of those, such as other")
-    first = window.desk
+    first = window.controller
     active = window.viewer.layers.selection.active
     for count in (3, 2):
         write_hard_negatives(file, [HardNegative("disc", 10.0 * k, 5.0, 0.9) for k in range(count)])

@@ -94,7 +94,7 @@ def test_opened_through_napari(window, make_disc: Callable) -> None:
     assert window.panel.slide_part.name.text() == "disc"
     window.until(lambda: session.tissue is not None)
     window.panel.slide_part.show_tissue.setChecked(True)
-    assert window.desk.layers.tissue.visible
+    assert window.controller.layers.tissue.visible
 
 
 @pytest.mark.gui
@@ -105,10 +105,10 @@ def test_missing_pixel_size_is_asked_for(window, without_mpp: Path) -> None:
         return [each for each in window.workspace.parent().findChildren(PixelSizeDialog) if each.isVisible()]
 
     window.until(lambda: bool(dialogs()))
-    assert not window.workspace.desks
+    assert not window.workspace.controllers
     dialogs()[0]._value.setValue(0.5)
     dialogs()[0].accept()
-    window.until(lambda: bool(window.workspace.desks))
+    window.until(lambda: bool(window.workspace.controllers))
     assert window.session.slide.mpp == 0.5
     assert "set by you" in window.panel.slide_part.resolution.text()
 
@@ -122,7 +122,7 @@ def test_failure_is_one_line_in_the_panel(window, tmp_path: Path) -> None:
     window.until(error.isVisible)
     assert "empty.svs is empty" in error.text()
     assert "\n" not in error.text()
-    assert not window.workspace.desks
+    assert not window.workspace.controllers
 
 
 @pytest.mark.gui

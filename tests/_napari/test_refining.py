@@ -46,7 +46,7 @@ def test_both_layers_show_the_disc_in_its_place(
     path, phantom = make_disc(0.5)
     window.open(path)
     window.use(darkness_model)
-    part, layers = window.panel.scan_part, window.desk.layers
+    part, layers = window.panel.scan_part, window.controller.layers
     part.main.widgets["dense_coefficient"].value = density
     assert part.switches["refine"].widgets["refine"].enabled
     part.switches["refine"].widgets["refine"].value = True
@@ -115,11 +115,11 @@ def test_a_scan_is_refined_afterwards_and_shown_the_next_time(
     window.finish()
     session = window.session
     assert "refined" not in session.maps
-    assert "refined" not in window.desk.layers.maps
+    assert "refined" not in window.controller.layers.maps
     before = session.probabilities.copy()
     written: list[str] = []
     session.cells_written.connect(lambda name, _: written.append(name))
-    assert window.desk.layers.maps["probability"].visible
+    assert window.controller.layers.maps["probability"].visible
     window.panel.scan_part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
     window.finish()
@@ -133,9 +133,9 @@ def test_a_scan_is_refined_afterwards_and_shown_the_next_time(
     window.scan("slide")
     window.finish()
     assert "refined" not in session.maps
-    assert "refined" not in window.desk.layers.maps
+    assert "refined" not in window.controller.layers.maps
     window.viewer.layers.clear()
-    window.until(lambda: not window.workspace.desks)
+    window.until(lambda: not window.workspace.controllers)
     window.open(path)
     window.until(lambda: "refined" in window.session.maps)
     np.testing.assert_array_equal(window.session.maps["refined"].values, refined)
@@ -148,3 +148,34 @@ def test_without_a_refiner_the_switch_is_off(window, make_disc: Callable, darkne
     switch = window.panel.scan_part.switches["refine"].widgets["refine"]
     assert not switch.enabled
     assert not switch.value
+
+
+@pytest.mark.usefixtures("refiner")
+def test_a_switch_makes_the_network_ready(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    warmed: list[tuple[str, ...]] = []
+    window.workspace.engines.warm = lambda job: warmed.append(job.needed_tasks)
+    window.panel.scan_part.keeping["refine"].widgets["keep_features"].value = False
+    window.until(lambda: warmed[-1:] == [()])
+    window.panel.scan_part.switches["refine"].widgets["refine"].value = True
+    window.until(lambda: warmed[-1:] == [("refine",)])
+
+
+@pytest.mark.usefixtures("refiner")
+def test_the_switch_says_that_a_refiners_file_refines(
+    window, make_disc: Callable, darkness_model: Path, tmp_path: Path
+) -> None:
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / darkness_model.name).with_suffix(suffix).write_bytes(
+            darkness_model.with_suffix(suffix).read_bytes()
+        )
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(tmp_path / "timid.safetensors")
+    switch = window.panel.scan_part.switches["refine"].widgets["refine"]
+    assert (switch.value, switch.enabled) == (True, False)
+    window.scan("slide")
+    window.finish()
+    assert "refined" in window.session.maps

@@ -60,7 +60,7 @@ def test_sample_is_opened_scanned_looked_through_and_closed(newcomer: Any, sampl
     results = sample.parent / f"{sample.stem}.metastasis"
     assert (results / "detections.csv").is_file()
 
-    layers = window.desk.layers
+    layers = window.controller.layers
     for threshold in (0.3, 0.8, 0.5):
         review.threshold.setValue(threshold)
         window.until(lambda wanted=threshold: session.found.threshold == wanted)

@@ -64,14 +64,6 @@ def test_copy_of_a_layer_shares_the_session(session: SlideSession) -> None:
     assert copy.deepcopy({"session": session})["session"] is session
 
 
-def test_closing_is_told_once(session: SlideSession) -> None:
-    told: list[bool] = []
-    session.closing.connect(lambda: told.append(True))
-    session.close()
-    session.close()
-    assert told == [True]
-
-
 @pytest.mark.gui
 @pytest.mark.parametrize("visible", [True, False])
 def test_points_may_become_fewer_and_more(make_napari_viewer, session: SlideSession, visible: bool) -> None:

@@ -36,7 +36,7 @@ def test_a_toy_pass_has_switch_layer_and_share(
     window.panel.scan_part.switches["toy"].widgets["toy"].value = True
     window.scan("slide")
     window.finish()
-    layer = window.desk.layers.maps["averaged"]
+    layer = window.controller.layers.maps["averaged"]
     assert layer.name.startswith("Averaged probability")
     rows, columns = np.nonzero(np.nan_to_num(layer.data) >= 0.5)
     expected = phantom.center.to_um(0.5)

@@ -18,7 +18,7 @@ def test_open_scan_threshold_cancel_close(window, make_disc: Callable, darkness_
     path, _ = make_disc(0.5)
     window.open(path)
     window.use(darkness_model)
-    panel, session, layers = window.panel, window.session, window.desk.layers
+    panel, session, layers = window.panel, window.session, window.controller.layers
     assert panel.slide_part.name.text() == "disc"
     assert "0.5 µm" in panel.slide_part.resolution.text()
     assert layers.tissue is not None
@@ -78,7 +78,7 @@ def test_heatmap_grows_from_the_middle_of_the_view(window, make_disc: Callable, 
     window.session.cells_written.connect(lambda _, cells: first.append(cells))
     window.scan("slide")
     window.until(lambda: bool(first))
-    window.desk.cancel()
+    window.controller.cancel()
     cell = window.session.frame.cell_at(focus)
     nearest = first[0][0]
     assert nearest.x - 1 <= cell.x <= nearest.right
@@ -98,7 +98,7 @@ def test_view_region_is_what_the_window_shows(window, make_disc: Callable) -> No
     window.qtbot.wait(100)
     region = wanted_region("view", window.viewer, slide)
     # napari's own account of the corners that it drew, in pixels of the level that it drew them from.
-    layer = window.desk.layers.slide
+    layer = window.controller.layers.slide
     corners = layer.corner_pixels * layer.downsample_factors[layer.data_level][:2]
     # They reach out to whole tiles.
     assert (corners[0] <= (region.y, region.x)).all()
@@ -137,8 +137,8 @@ def test_earlier_result_is_shown_at_once(window, make_disc: Callable, darkness_m
     window.scan("slide")
     window.finish()
     first = window.session.probabilities.copy()
-    window.viewer.layers.remove(window.desk.layers.slide)
-    assert not window.workspace.desks
+    window.viewer.layers.remove(window.controller.layers.slide)
+    assert not window.workspace.controllers
     assert len(window.viewer.layers) == 0
     window.open(path)
     window.until(lambda: window.session.found is not None)
@@ -176,9 +176,9 @@ def test_keys(window, make_disc: Callable, darkness_model: Path) -> None:
     press("[")
     assert window.session.threshold == pytest.approx(threshold)
     press("Shift+S")
-    assert window.desk.busy
+    assert window.controller.busy
     press("Escape")
     # At once, whatever the scan was at: nothing had been scanned yet, and that is no failure.
-    window.until(lambda: not window.desk.busy)
+    window.until(lambda: not window.controller.busy)
     assert not window.session.activity.error
     assert "stopped" in window.panel.scan_part.status.text()

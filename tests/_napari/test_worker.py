@@ -25,7 +25,7 @@ def test_everything_arrives_on_the_gui_thread_and_in_order(qtbot) -> None:
     assert got == list(range(1000))
     assert threads == {threading.main_thread()}
     assert caught.all_signals_and_args[0].args[0].startswith("counting")
-    assert not worker.running
+    assert worker.wait(0)
 
 
 def test_failure_is_handed_over(qtbot) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial import KDTree
 
-from napari_metastasis.synthetic._cells import cell_grid
+from napari_metastasis.synthetic._cells import CellKind, cell_grid
 from napari_metastasis.synthetic._noise import Noise, hashed, smoothstep, upsampled
+from napari_metastasis.synthetic._window import Box
 
 
 def points(grid):
@@ -15,8 +16,8 @@ def points(grid):
 
 
 def test_windows_agree_on_their_cells():
-    large = cell_grid(3, 1, 7.0, x=0, y=0, width=400, height=300)
-    small = cell_grid(3, 1, 7.0, x=210, y=130, width=60, height=40)
+    large = cell_grid(3, CellKind(1, 7.0), Box(0, 0, 400, 300))
+    small = cell_grid(3, CellKind(1, 7.0), Box(210, 130, 60, 40))
     top, left = small.row - large.row, small.column - large.column
     part = (slice(top, top + small.x.shape[0]), slice(left, left + small.x.shape[1]))
     np.testing.assert_array_equal(large.x[part], small.x)
@@ -25,7 +26,7 @@ def test_windows_agree_on_their_cells():
 
 
 def test_pushing_keeps_cells_apart():
-    grid = cell_grid(3, 1, 7.0, x=0, y=0, width=700, height=700)
+    grid = cell_grid(3, CellKind(1, 7.0), Box(0, 0, 700, 700))
     nearest = KDTree(points(grid)).query(points(grid), 2)[0][:, 1]
     # Without pushing, a fifth of all cells lie within half a spacing of another.
     assert np.mean(nearest < 0.5 * 7) < 0.02
@@ -33,7 +34,7 @@ def test_pushing_keeps_cells_apart():
 
 
 def test_the_nine_squares_hold_the_nearest_cells():
-    grid = cell_grid(3, 2, 13.0, x=100, y=50, width=300, height=300)
+    grid = cell_grid(3, CellKind(2, 13.0), Box(100, 50, 300, 300))
     rng = np.random.default_rng(0)
     places = rng.uniform((100, 50), (400, 350), (3000, 2)).astype(np.float32)
     first, second, owner = grid.nearest(places[:, 0], places[:, 1])

@@ -1,4 +1,4 @@
-"""Opens napari on slides: what ``napari-metastasis view`` runs."""
+"""Opens the program's window: for ``napari-metastasis view``, tests, pictures and benchmarks."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def open_slide_command(viewer: napari.Viewer) -> None:
 
 
 def show_mined_command(viewer: napari.Viewer) -> None:
-    """Ask for a training run's ``hard_negatives.csv`` and show its places on the current slide."""
-    desk = Workspace.of(viewer).current
-    if desk is None:
+    """Ask for a training run's ``hard_negatives.csv`` and show its locations on the current slide."""
+    controller = Workspace.of(viewer).current
+    if controller is None:
         tell(SlideError("expected a slide to show mined places on, got none that is open; open it first"))
         return
     name, _ = QFileDialog.getOpenFileName(window_of(viewer), "Show mined places", "", "Mined places (*.csv)")
     if name:
-        desk.show_mined(Path(name))
+        controller.show_mined(Path(name))

@@ -1,4 +1,4 @@
-"""The colours of the layers, in one place: all are chosen to stand out from the pink and violet of H&E."""
+"""The colours of the layers, which stand out from the pink and violet of H&E."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _MAP_COLORS = {
 def map_colormap(colors: str, *, scanning: bool) -> Colormap:
     """Return the colours of a map from the threshold up to 1.
 
-    Below the threshold nothing is drawn, and neither is what was not scanned. While ``scanning``, what was scanned
-    carries a faint tint.
+    Nothing is drawn below the threshold and where nothing was scanned. While ``scanning``, cells below the threshold
+    carry a faint tint.
 
     Parameters
     ----------
     colors
-        Their name, as a kind of map has it; those of probabilities where there are none of this name.
+        Their name, from the kind of map; an unknown name gives the colours of probabilities.
     scanning
         Whether a scan is running.
     """
@@ -60,7 +60,7 @@ def tissue_colormap() -> Colormap:
 
 
 def lesion_colormap() -> CyclicLabelColormap:
-    """Return the colours of neighbouring lesions, told apart by hue."""
+    """Return colours whose hues tell neighbouring lesions apart."""
     colors = np.array(
         [
             _TRANSPARENT,  # the first colour is the background's

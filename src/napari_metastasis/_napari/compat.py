@@ -1,6 +1,6 @@
-"""The few things that napari keeps to itself, in one place: each is looked for here and nowhere else.
+"""All uses of what napari keeps private, written against napari 0.9.
 
-Written against napari 0.9; what is missing in another version costs comfort, not function, unless said otherwise.
+What another version lacks costs comfort, not function, unless said otherwise.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ __all__ = [
 
 
 def real_viewer(viewer: Viewer) -> Viewer:
-    """Return the viewer itself: plugins are handed a proxy that hides the window they live in."""
+    """Return the viewer itself: plugins get a proxy that hides the window."""
     return getattr(viewer, "__wrapped__", viewer)
 
 
 def window_of(viewer: Viewer) -> QMainWindow:
-    """Return the Qt window of a viewer. There is no public way to it, and nothing works without."""
+    """Return the Qt window of a viewer. There is no public way to it, and the plugin needs it."""
     return real_viewer(viewer).window._qt_window
 
 
@@ -145,7 +145,7 @@ def unrefreshed(layer: Layer) -> AbstractContextManager[None]:
 
 
 def tiles_under_way(viewer: Viewer) -> tuple[Future[Any], ...]:
-    """Return the reads that napari has under way for this viewer; a slide is closed after them."""
+    """Return the reads that napari has under way for this viewer, which must end before a slide is closed."""
     tasks = getattr(getattr(real_viewer(viewer), "_layer_slicer", None), "_layers_to_task", {})
     return tuple(tasks.values())
 

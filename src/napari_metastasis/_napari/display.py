@@ -8,17 +8,17 @@ import sys
 
 __all__ = ["can_open"]
 
-#: Made in a process of its own, because Qt ends the one that it finds no screen in.
+#: Runs in a process of its own: Qt aborts the process that finds no screen.
 _TRY = "from qtpy.QtWidgets import QApplication; QApplication([])"
 _LONG_SECONDS = 60.0
 
 
 def can_open() -> bool:
-    """Return whether Qt finds a screen; asked in another process where one is not a matter of course."""
+    """Return whether Qt finds a screen; where there may be none, another process tries."""
     if sys.platform in {"win32", "darwin"}:
         return True
     if os.environ.get("QT_QPA_PLATFORM"):
-        # Whoever names a platform knows why.
+        # A platform that was named on purpose, such as "offscreen".
         return True
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return False

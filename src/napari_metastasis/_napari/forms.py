@@ -1,7 +1,8 @@
-"""Forms made from the settings: each field's default, range and explanation are written once, in settings."""
+"""Forms made from the settings, which state each field's default, range and explanation."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -14,7 +15,7 @@ from napari_metastasis.settings import Setting, setting_of
 
 __all__ = ["SettingsForm"]
 
-#: How a field reads on the form where its name alone is no help.
+#: Labels of fields whose names do not explain them.
 _LABELS = {
     "augment_views": "Views",
     "dense_coefficient": "Density",
@@ -25,16 +26,9 @@ _LABELS = {
 }
 
 
-def _wrapped(text: str, width: int = 56) -> str:
+def _wrapped(text: str) -> str:
     """Return a tooltip in lines of readable length."""
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    return "\n".join([*lines, line])
+    return textwrap.fill(text, 56, break_long_words=False, break_on_hyphens=False)
 
 
 class SettingsForm:
@@ -47,8 +41,7 @@ class SettingsForm:
     names
         The fields wanted, in the group's order.
     choices
-        For some fields: the values offered, each with how it reads. For numbers and free text that are chosen from a
-        list.
+        For fields that are chosen from a list: the values offered, each with its text.
     """
 
     def __init__(self, group: type, names: Iterable[str], *, choices: dict[str, dict[Any, str]] | None = None) -> None:
@@ -85,13 +78,13 @@ class SettingsForm:
         )
 
     def add_to(self, layout: QFormLayout) -> None:
-        """Append every widget as a row, its tooltip on the label too."""
+        """Append every widget as a row, with its tooltip on the label as well."""
         for name, widget in self.widgets.items():
             native: QWidget = widget.native
             default, setting = setting_of(self._group, name)
             native.setToolTip(_wrapped(setting.help))
             unit = f" ({setting.unit})" if setting.unit else ""
-            # A switch says beside its box what it is; magicgui would put its name in front as well.
+            # A switch has its label beside its box; magicgui would repeat it in front.
             if not isinstance(default, bool):
                 layout.addRow(f"{widget.label}{unit}", native)
                 layout.labelForField(native).setToolTip(_wrapped(setting.help))
@@ -99,7 +92,7 @@ class SettingsForm:
                 layout.addRow("", native)
 
     def offer(self, name: str, choices: dict[Any, str]) -> None:
-        """Offer other values for a field; the one chosen stays where it is still offered."""
+        """Offer other values for a field; the chosen one stays if it is among them."""
         widget = self.widgets[name]
         assert isinstance(widget, ComboBox)
         before = widget.value

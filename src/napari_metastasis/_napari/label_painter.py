@@ -1,4 +1,4 @@
-"""Brings a labels layer to other labels a few milliseconds at a time, so that the window never waits for it."""
+"""Updates a labels layer a few milliseconds at a time, so that the window never waits for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TURN_S, _PAUSE_MS = 0.006, 10
 
 
 class LabelPainter(QObject):
-    """Keeps a labels layer in step with labels that live elsewhere.
+    """Keeps a labels layer in step with an array of labels.
 
     napari draws all labels anew when they are replaced: a quarter of a second for ten million, twice with asynchronous
     slicing. The layer therefore has an array of its own. Of the squares where the labels may have changed, those that
@@ -37,7 +37,7 @@ class LabelPainter(QObject):
     Parameters
     ----------
     layer
-        Holds zeros, and is drawn without contours as yet. It is drawn by outlines from then on.
+        Holds zeros, drawn without contours; from the first labels on it is drawn by outlines.
     contour
         Width of the outlines, in cells.
     """
@@ -63,14 +63,14 @@ class LabelPainter(QObject):
         return not self._waiting and not self._undrawn
 
     def show(self, labels: LabelArray, changed: Iterable[Region]) -> None:
-        """Bring the layer to ``labels``.
+        """Show ``labels`` on the layer.
 
         Parameters
         ----------
         labels
-            int32, of the layer's shape. Read in later turns too: where it is rewritten, call this again.
+            int32, of the layer's shape. Later turns read it, too: after rewriting it, call this again.
         changed
-            Where ``labels`` changed since the last call, in cells. Not asked where it is another array than then.
+            Where ``labels`` changed since the last call, in cells. Ignored where it is another array.
         """
         if labels is not self._source:
             self._source = labels
@@ -114,7 +114,7 @@ class LabelPainter(QObject):
                 layer.contour = self._contour
             self._outlined = True
         # Whether a cell is part of an outline depends on its neighbours.
-        parts = [_grown(part, max(1, int(layer.contour))).intersection(self._whole) for part in self._undrawn]
+        parts = [part.grown(max(1, int(layer.contour))).intersection(self._whole) for part in self._undrawn]
         self._undrawn.clear()
         # Hidden, all of it is drawn when it is shown again.
         if layer.visible and not all(redraw_labels(layer, part) for part in parts):
@@ -131,8 +131,3 @@ def _copy_differences(source: LabelArray, shown: LabelArray, square: Region) -> 
     part = Region(square.x + left, square.y + top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1)
     shown[part.slices] = source[part.slices]
     return part
-
-
-def _grown(part: Region, margin: int) -> Region:
-    """Return a part with the cells around it."""
-    return Region(part.x - margin, part.y - margin, part.width + 2 * margin, part.height + 2 * margin)

@@ -1,6 +1,6 @@
-"""The layers of a slide: what napari is told of slide, tissue, probability, lesions and detections. All in µm.
+"""Makes the layers of a slide: tissue, maps, lesions, detections and mined places. All in µm.
 
-Nothing here places anything: scale and translate come from the frames of :mod:`napari_metastasis.geometry`.
+Their scale and translation come from the frames of :mod:`napari_metastasis.geometry`.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _RING_SCREEN_PX = (5, 24)
 #: Width of a ring on the slide, in µm: half the merging distance, so that neighbours do not touch.
 _RING_UM = 38.0
 _RING_COLOR = "#ffd400"
-#: Mined places: told from detections by their colour, and by being squares, as patches are.
+#: Mined locations differ from detections by their colour, and are squares, as patches are.
 _MINED_COLOR = "#00c8ff"
 #: The tissue under the heatmap stays readable: that is what a pathologist judges it by.
 _HEATMAP_OPACITY = 0.65
 
 
 def place(um: Affine1D) -> dict[str, Any]:
-    """Return how napari lays a (row, column) array with square pixels on the slide."""
+    """Return the arguments that place a (row, column) array with square pixels on the slide."""
     return {"scale": (um.scale, um.scale), "translate": (um.translate, um.translate), "units": ("um", "um")}
 
 
@@ -82,9 +82,9 @@ def tissue_layer(tissue: TissueMask, *, name: str) -> Image:
 
 
 def map_layer(shown: MapValues, threshold: float, *, name: str) -> Image:
-    """Return a map: one float32 array, transparent below the threshold and where nothing was answered.
+    """Return the layer of a map, transparent below the threshold and where nothing was answered.
 
-    The layer shares the map's array; it is refreshed as cells are written.
+    It shares the map's array.
     """
     return Image(
         shown.values,
@@ -99,7 +99,7 @@ def map_layer(shown: MapValues, threshold: float, *, name: str) -> Image:
 
 
 def lesions_layer(session: SlideSession, *, name: str) -> Labels:
-    """Return the layer of the lesions, without any yet: a LabelPainter puts them in, and draws their outlines."""
+    """Return an empty layer for lesions: a LabelPainter fills it, and draws their outlines."""
     assert session.frame is not None
     layer = Labels(
         # calloc'd: glass costs no memory.
@@ -147,7 +147,7 @@ def detections_layer(session: SlideSession, *, name: str) -> Points:
 
 
 def mined_layer(mined: Sequence[HardNegative], mpp: float, *, name: str) -> Points:
-    """Return mined places as squares, the strongest last, so that it is drawn on top."""
+    """Return mined locations as squares, the strongest last, so that it is drawn on top."""
     weakest_first = mined[::-1]
     layer = Points(
         np.array([(one.y, one.x) for one in weakest_first]).reshape(-1, 2),
@@ -169,6 +169,6 @@ def mined_layer(mined: Sequence[HardNegative], mpp: float, *, name: str) -> Poin
 
 
 def paint_rings(layer: Points) -> None:
-    """Colour all points alike; those that come later would take napari's default otherwise."""
+    """Colour all points alike; points that were added would have napari's default colours."""
     layer.face_color = "transparent"
     layer.border_color = _RING_COLOR

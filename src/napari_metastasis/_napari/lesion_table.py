@@ -1,4 +1,4 @@
-"""The table of lesions: rows are made when they are looked at, so that ten thousand cost no more than ten."""
+"""The table of lesions: rows are made when they are seen, so that ten thousand cost no more than ten."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["LesionTable", "LesionTableModel"]
 
 _HEADERS = ("Size class", "mm", "mm²", "Prob.")
+#: Explanations of the columns after the first.
 _HINTS = (
-    "By longest diameter (AJCC): isolated tumour cells up to 0.2 mm, micro-metastasis up to 2 mm, macro above",
     "Longest diameter in mm",
     "Area in mm²",
     "Highest tumour probability in it",
@@ -55,11 +55,17 @@ class LesionTableModel(QAbstractTableModel):
             return None
         if role == Qt.ItemDataRole.DisplayRole:
             return _HEADERS[section]
-        return _HINTS[section] if role == Qt.ItemDataRole.ToolTipRole else None
+        if role != Qt.ItemDataRole.ToolTipRole:
+            return None
+        if section:
+            return _HINTS[section - 1]
+        from napari_metastasis.lesions import size_class_rule
+
+        return size_class_rule()
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return what a cell shows."""
-        # Where there is a lesion, its room is loaded; an empty window starts without it.
+        # Imported where there is a lesion: an empty window starts without it.
         from napari_metastasis.lesions import SIZE_CLASSES
 
         lesion = self.lesions[index.row()]

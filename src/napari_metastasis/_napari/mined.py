@@ -1,4 +1,4 @@
-"""What a training run mined on a slide, read beside the window."""
+"""Reads beside the window what a training run mined on a slide."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["mined_work"]
 
 
 def mined_work(path: Path, slide: str) -> Work:
-    """Return the work of reading a run's ``hard_negatives.csv``; it returns the places on one slide, strongest first.
+    """Return the work that reads the locations of one slide from ``hard_negatives.csv``, the strongest first.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ def mined_work(path: Path, slide: str) -> Work:
         yield from ()
         from napari_metastasis.sampling.hard_negatives import read_hard_negatives, strongest_first
 
-        places = read_hard_negatives(path)
-        here = strongest_first(place for place in places if place.slide == slide)
+        mined = read_hard_negatives(path)
+        here = strongest_first(one for one in mined if one.slide == slide)
         if not here:
-            others = sorted({place.slide for place in places})
+            others = sorted({one.slide for one in mined})
             remedy = f"open one of those, such as {others[0]}" if others else "choose another run's file"
             raise StorageError(
-                f"expected places mined on {slide} in {path}, got {len(places)} on {len(others)} other slides; {remedy}"
+                f"expected places mined on {slide} in {path}, got {len(mined)} on {len(others)} other slides; {remedy}"
             )
         return here
 

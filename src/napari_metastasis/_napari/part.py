@@ -1,4 +1,4 @@
-"""What the panel's parts have in common: each works on the current slide of its window."""
+"""The base of the panel's parts, which show the current slide of their window."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Part"]
 class Part(QWidget):
     """One part of the panel; also a widget of its own.
 
-    It is built once, and shows the window's current slide, whichever that is: subclasses say what they listen to.
+    It is built once, and follows the window's current slide.
 
     Parameters
     ----------
@@ -37,14 +37,19 @@ class Part(QWidget):
         super().__init__()
         self._workspace = Workspace.of(napari_viewer)
         self._viewer = self._workspace.viewer
-        self._desk: SlideController | None = None
+        self._controller: SlideController | None = None
         self._build(part_layout(self, title))
         align_fields(self)
         self._workspace.current_changed.connect(self._on_current_changed)
         self._on_current_changed(self._workspace.current)
 
+    @property
+    def _session(self) -> SlideSession | None:
+        """Return the session of the current slide; ``None`` where there is none."""
+        return None if self._controller is None else self._controller.session
+
     def _build(self, layout: QVBoxLayout) -> None:
-        """Make all that the part consists of."""
+        """Make the part's widgets."""
         raise NotImplementedError
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
@@ -52,15 +57,15 @@ class Part(QWidget):
         raise NotImplementedError
 
     def _show_current(self) -> None:
-        """Show the current slide, ``self._desk``, or that there is none."""
+        """Show the current slide, ``self._controller``, or that there is none."""
         raise NotImplementedError
 
-    def _on_current_changed(self, desk: SlideController | None) -> None:
-        if self._desk is not None:
-            for signal, slot in self._heard(self._desk.session):
+    def _on_current_changed(self, controller: SlideController | None) -> None:
+        if self._controller is not None:
+            for signal, slot in self._heard(self._controller.session):
                 signal.disconnect(slot, missing_ok=True)
-        self._desk = desk
-        if desk is not None:
-            for signal, slot in self._heard(desk.session):
+        self._controller = controller
+        if controller is not None:
+            for signal, slot in self._heard(controller.session):
                 signal.connect(slot)
         self._show_current()

@@ -11,7 +11,7 @@ __all__ = ["ErrorLine", "Heading", "align_fields", "form_layout", "length_text",
 MARGIN, SPACING = 10, 8
 #: Width of the longest label, "Slide score", in pixels: fields begin at one edge, in whichever part they are.
 _LABEL_WIDTH = 78
-#: A list may be narrower than its longest choice, which shows in full when it is opened.
+#: Lists may be narrower than their longest choice, which shows in full once they are opened.
 _LIST_WIDTH = 120
 
 
@@ -36,7 +36,7 @@ def form_layout() -> QFormLayout:
 
 
 def align_fields(part: QWidget) -> None:
-    """Let the fields of all forms of a part begin where those of the other parts do, and shrink with the panel."""
+    """Align the fields of a part's forms with those of the other parts, and let them shrink with the panel."""
     for form in part.findChildren(QFormLayout):
         for row in range(form.rowCount()):
             label = form.itemAt(row, QFormLayout.ItemRole.LabelRole)

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 __all__ = ["give_way"]
 
-#: A third of the window's share of a processor that both want; all of it while the window rests. Lower yet, and other
-#: programs at work would bring a scan to a standstill.
+#: On a processor that both want, a scan gets a third of the window's time. At a lower priority, other programs would
+#: bring it to a standstill.
 _NICENESS = 5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,11 @@ def _may_be_slide(path: Path) -> bool:
 def read_slides(path: str | Sequence[str]) -> list[LayerData]:
     """Open slides and return one multiscale image layer each. Decodes no more than a few small tiles.
 
-    npe2 wants the layers when a reader returns: what is dropped on the window is opened on the GUI thread, unlike what
-    the panel opens. That is short once the panel's warm-up has imported what it takes (30 ms of processor time for a
-    slide of 100,000 px), and pixels are read later, beside the window.
+    npe2 wants the layers when a reader returns: a slide that is dropped on the window is opened on the GUI thread,
+    unlike one that the panel opens. That takes 30 ms of processor time for a slide of 100,000 px, once the panel's
+    warm-up has imported its modules; pixels are read later, beside the window.
 
-    Where a slide does not state its pixel size and there is a window to ask in, the question is put there, and the
-    slide follows when it is answered.
+    Where a slide does not state its pixel size and there is a window, a dialog asks for it, and opens the slide then.
 
     Raises
     ------
@@ -60,8 +60,7 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
 
     viewer = _viewer_here()
     if viewer is not None:
-        # Takes the layers in as they appear, with the panel open or not: tiles are then read off the GUI thread, and
-        # slides are closed with their layers.
+        # With the panel open or not, the workspace reads tiles off the GUI thread and closes slides with their layers.
         Workspace.of(viewer)
     paths = [path] if isinstance(path, str | Path) else list(path)
     found: list[LayerData] = []
@@ -72,7 +71,8 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
             except MissingPixelSizeError:
                 if viewer is None:
                     raise
-                _ask_later(viewer, Path(each))
+                # As soon as the window is idle.
+                QTimer.singleShot(0, partial(Workspace.of(viewer).ask_pixel_size, Path(each)))
                 continue
             on_error.callback(slide.close)
             found.append(slide_layer_data(slide, SlideSession(slide)))
@@ -89,13 +89,6 @@ def _viewer_here() -> Viewer | None:
     if application is None or QThread.currentThread() is not application.thread():
         return None
     return current_viewer()
-
-
-def _ask_later(viewer: Viewer, path: Path) -> None:
-    """Ask for the pixel size as soon as the window is idle."""
-    from napari_metastasis._napari.workspace import Workspace
-
-    QTimer.singleShot(0, lambda: Workspace.of(viewer).ask_pixel_size(path))
 
 
 def open_sample() -> list[LayerData]:

@@ -1,4 +1,4 @@
-"""Which part of a slide is meant: what the window shows, or the shape that is selected. In level-0 pixels."""
+"""The part of a slide to scan, in level-0 pixels: what the window shows, or the selected shape."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WHERE", "view_focus", "view_region", "wanted_region"]
 
-#: What the form offers: the value, and how it reads.
+#: The form's choices: values and their texts.
 WHERE = {"view": "Current view", "slide": "Whole slide", "shape": "Selected shape"}
 
 
@@ -67,7 +67,7 @@ def _shape_region(viewer: Viewer, slide: Slide) -> Region:
     for layer in chosen:
         picked = [layer.data[index] for index in layer.selected_data]
         corners += [np.asarray(layer.data_to_world(vertex))[-2:] for shape in picked for vertex in shape]
-    # A single shape is meant even where it has lost its selection to another tool.
+    # A single shape need not be selected: another tool may have taken its selection.
     if not corners and len(layers) == 1 and len(layers[0].data) == 1:
         corners = [np.asarray(layers[0].data_to_world(vertex))[-2:] for vertex in layers[0].data[0]]
     if not corners:

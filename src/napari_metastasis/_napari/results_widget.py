@@ -1,4 +1,4 @@
-"""The "Review" part: the threshold, and what lies above it."""
+"""The "Review" part: the threshold, and the lesions above it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ResultsWidget"]
 
-#: A lesion fills this share of the window after a click, and no less than this many µm are shown around it.
+#: A click shows a lesion on this share of the window, which then spans at least this many µm.
 _FILL, _MIN_VIEW_UM = 0.4, 400.0
 _FLIGHT_MS = 350
+
+
+def _slider(low: float, high: float, *, step: float) -> QLabeledDoubleSlider:
+    slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+    slider.setRange(low, high)
+    slider.setSingleStep(step)
+    slider.setDecimals(2)
+    return slider
 
 
 class ResultsWidget(Part):
@@ -49,26 +57,20 @@ class ResultsWidget(Part):
 
     def _build(self, layout: QVBoxLayout) -> None:
         defaults = DetectionSettings()
-        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.threshold.setRange(defaults.floor, 0.99)
-        self.threshold.setSingleStep(0.01)
-        self.threshold.setDecimals(2)
+        self.threshold = _slider(defaults.floor, 0.99, step=0.01)
         self.threshold.setValue(defaults.threshold)
         self.threshold.setToolTip(
-            f"Probability from which a place counts as tumour ({KEYS['lower']} and {KEYS['raise']});\n"
+            f"Probability from which tissue counts as tumour ({KEYS['lower']} and {KEYS['raise']});\n"
             "heatmap, points, labels and table follow"
         )
         self.threshold.valueChanged.connect(self._on_slider)
         #: By the name of the map whose share each of them is.
         self.shares: dict[str, QLabeledDoubleSlider] = {}
         for task in pass_tasks():
-            share = self.shares[task.writes] = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-            share.setRange(0.0, 1.0)
-            share.setSingleStep(0.05)
-            share.setDecimals(2)
+            share = self.shares[task.writes] = _slider(0.0, 1.0, step=0.05)
             share.setToolTip(
-                f"Share of the {task.writes} map in what points, labels and table are read from;\n"
-                "the rest is what came before it. Only where the slide has this map"
+                f"Share of the {task.writes} map in points, labels and table; the rest is read from the maps before.\n"
+                "Grey where the slide has no such map"
             )
             share.valueChanged.connect(partial(self._on_share, task.writes))
         self.score, self.summary = QLabel(), QLabel()
@@ -103,15 +105,15 @@ class ResultsWidget(Part):
         self._show_found()
 
     def _on_slider(self, value: float) -> None:
-        if self._desk is not None:
-            self._desk.session.set_threshold(round(value, 2))
+        if self._session is not None:
+            self._session.set_threshold(round(value, 2))
 
     def _on_share(self, name: str, value: float) -> None:
-        if self._desk is not None:
-            self._desk.session.set_share(name, round(value, 2))
+        if self._session is not None:
+            self._session.set_share(name, round(value, 2))
 
     def _show_shares(self, *_: object) -> None:
-        session = None if self._desk is None else self._desk.session
+        session = self._session
         for name, share in self.shares.items():
             share.setEnabled(session is not None and name in session.maps)
             share.blockSignals(True)
@@ -120,13 +122,13 @@ class ResultsWidget(Part):
 
     def _show_threshold(self, threshold: float) -> None:
         self.threshold.blockSignals(True)
-        if self._desk is not None:
-            self.threshold.setMinimum(self._desk.session.floor)
+        if self._session is not None:
+            self.threshold.setMinimum(self._session.floor)
         self.threshold.setValue(threshold)
         self.threshold.blockSignals(False)
 
     def _show_found(self) -> None:
-        session = None if self._desk is None else self._desk.session
+        session = self._session
         found = None if session is None else session.found
         for widget in (self.threshold, self.table):
             widget.setEnabled(session is not None and session.probabilities is not None)
@@ -153,9 +155,9 @@ class ResultsWidget(Part):
 
     def go_to(self, lesion: LesionRow) -> None:
         """Fly the camera to a lesion."""
-        if self._desk is None:
+        if self._session is None:
             return
-        target = Point(lesion.x, lesion.y).to_um(self._desk.session.slide.mpp)
+        target = Point(lesion.x, lesion.y).to_um(self._session.slide.mpp)
         side = max(lesion.length_mm * 1000 / _FILL, _MIN_VIEW_UM)
         self._fly((target.y, target.x), min(canvas_size(self._viewer)) / side)
 
@@ -182,5 +184,5 @@ class ResultsWidget(Part):
         self._flight = flight
 
     def _open_folder(self) -> None:
-        if self._desk is not None and self._desk.session.folder is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._desk.session.folder)))
+        if self._session is not None and self._session.folder is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._session.folder)))

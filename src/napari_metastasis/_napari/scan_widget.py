@@ -1,4 +1,4 @@
-"""The "Scan" part: what to scan, how, and how far it is."""
+"""The "Scan" part: what is scanned, how, and how far it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -23,15 +23,15 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_metastasis._napari.forms import SettingsForm
+from napari_metastasis._napari.model_choice import ModelChoice
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, form_layout, time_text
 from napari_metastasis._napari.regions import WHERE, view_focus, wanted_region
 from napari_metastasis._napari.session import Activity
-from napari_metastasis._napari.slide_work import AvailableModels, available_models_work
-from napari_metastasis._napari.worker import Worker, tell
+from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
-from napari_metastasis.settings import DEFAULT_MODEL, ScanSettings
+from napari_metastasis.settings import ScanSettings
 from napari_metastasis.tasks import pass_tasks
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from psygnal import SignalInstance
 
     from napari_metastasis._napari.session import SlideSession
-    from napari_metastasis.models import ModelSpec
+    from napari_metastasis._napari.slide_work import AvailableModels
 
 __all__ = ["ScanWidget"]
 
-#: Settings are tried out for so long before the network is made ready for them.
+#: The network is made ready once the form was left alone for so long.
 _WARM_UP_MS = 300
 
 _MAIN = ("dense_coefficient", "augment_views", "device")
@@ -67,34 +67,33 @@ class ScanWidget(Part):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "Scan")
         self._workspace.scan_wanted.connect(self.scan)
-        self._look_for_models()
-        for widget in (*self.main.widgets.values(), *self.advanced.widgets.values()):
-            widget.changed.connect(lambda _: self._warm_up.start())
+        self.model.fill()
+        for form in (self.main, self.advanced, *self.switches.values(), *self.keeping.values()):
+            for widget in form.widgets.values():
+                widget.changed.connect(lambda _: self._warm_up.start())
 
     def _build(self, layout: QVBoxLayout) -> None:
-        self._specs: dict[str, ModelSpec] = {}
-        self._passes: dict[str, frozenset[str]] = {}
-        self._files: list[str] = []
         self._results: Path | None = None
         self._warm_up = QTimer(self)
         self._warm_up.setSingleShot(True)
         self._warm_up.setInterval(_WARM_UP_MS)
         self._warm_up.timeout.connect(self._on_warm_up)
         self._build_form(layout)
+        self._build_advanced(layout)
+        self._build_buttons(layout)
         self._build_progress(layout)
 
     # -- the form ------------------------------------------------------------------------------------------------
 
     def _build_form(self, layout: QVBoxLayout) -> None:
         form = form_layout()
-        self.model = QComboBox()
-        self.model.setToolTip("The network that looks at the slide")
+        self.model = ModelChoice()
         self.model.currentIndexChanged.connect(self._on_model_changed)
-        self.model.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.model.filled.connect(self._on_models)
         more = QPushButton("…")
         more.setFixedWidth(32)
         more.setToolTip("Take a model from a .safetensors file")
-        more.clicked.connect(self._choose_model_file)
+        more.clicked.connect(self.model.ask_for_file)
         row = QHBoxLayout()
         row.setSpacing(4)
         row.addWidget(self.model, 1)
@@ -119,6 +118,8 @@ class ScanWidget(Part):
             self.switches[task.name].add_to(form)
             self.keeping[task.name] = SettingsForm(task.settings, (task.settings.KEEP,))
         layout.addLayout(form)
+
+    def _build_advanced(self, layout: QVBoxLayout) -> None:
         self.advanced = SettingsForm(ScanSettings, _ADVANCED, choices={"precision": _PRECISIONS, "engine": _ENGINES})
         inside = QWidget()
         inner = form_layout()
@@ -139,7 +140,7 @@ class ScanWidget(Part):
         self.more.addWidget(inside)
         layout.addWidget(self.more)
 
-    def _build_progress(self, layout: QVBoxLayout) -> None:
+    def _build_buttons(self, layout: QVBoxLayout) -> None:
         self.scan_button = QPushButton("Scan")
         self.scan_button.setToolTip(f"Scan the region ({KEYS['scan']})")
         self.scan_button.setStyleSheet("QPushButton:enabled { font-weight: bold; background: #2f6fb3; color: white; }")
@@ -153,6 +154,8 @@ class ScanWidget(Part):
         row.addWidget(self.scan_button, 2)
         row.addWidget(self.cancel_button, 1)
         layout.addLayout(row)
+
+    def _build_progress(self, layout: QVBoxLayout) -> None:
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress.setFixedHeight(8)
@@ -162,95 +165,68 @@ class ScanWidget(Part):
         self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         layout.addWidget(self.status)
         self.error = ErrorLine()
+        self.model.failed.connect(self.error.show_error)
         layout.addWidget(self.error)
 
     # -- models --------------------------------------------------------------------------------------------------
 
-    def _look_for_models(self) -> None:
-        """Look beside the window which models and devices there are: torch takes seconds to load."""
-        self.model.setPlaceholderText("looking for models…")
-        worker = Worker(available_models_work(tuple(self._files)), name="models", parent=self)
-        worker.succeeded.connect(self._on_offer)
-        worker.failed.connect(self._on_offer_failed)
-        worker.start()
-        self.destroyed.connect(worker.abandon)
-
-    def _on_offer(self, offer: AvailableModels) -> None:
-        before = self.model.currentData() if not self._files else self._files[-1]
-        self._specs, self._passes = dict(offer.models), dict(offer.passes)
-        self.model.blockSignals(True)
-        self.model.clear()
-        for name, spec in self._specs.items():
-            self.model.addItem(Path(name).name, name)
-            about = f"{spec.architecture}, {spec.mpp:g} µm per pixel, looks at {spec.patch_px} × {spec.patch_px} px"
-            self.model.setItemData(self.model.count() - 1, about, Qt.ItemDataRole.ToolTipRole)
-        self.model.setCurrentIndex(max(0, self.model.findData(before or DEFAULT_MODEL)))
-        self.model.setPlaceholderText("no model: choose a file with “…”")
-        self.model.blockSignals(False)
-        self.main.offer("device", {device: _DEVICES[device] for device in offer.devices})
+    def _on_models(self, found: AvailableModels) -> None:
+        self.main.offer("device", {device: _DEVICES[device] for device in found.devices})
         self._on_model_changed()
 
-    def _on_offer_failed(self, error: BaseException) -> None:
-        self._files = self._files[:-1]
-        self.error.show_error(tell(error))
-
     def _on_model_changed(self) -> None:
-        spec = self._specs.get(self.model.currentData() or "")
-        if spec is not None:
+        model = self.model.chosen
+        if model is not None:
+            spec = model.spec
             offered = {
                 1 << power: f"{1 << power}× (one answer per {(spec.stride_px >> power) * spec.mpp:.3g} µm)"
                 for power in range(spec.stride_px.bit_length())
                 if spec.stride_px % (1 << power) == 0 and (spec.stride_px >> power) >= 1
             }
             self.main.offer("dense_coefficient", offered)
-        # Without a model of its own a pass is off, and its switch says by being grey that it cannot be turned on.
-        possible = self._passes.get(self.model.currentData() or "", frozenset())
         for name, form in self.switches.items():
             (switch,) = form.widgets.values()
-            switch.enabled = name in possible
-            switch.value = switch.value and name in possible
+            # Grey where there is no choice: no model makes the pass, or the file that was chosen is a model for it.
+            possible = model is not None and name in model.passes
+            certain = model is not None and name in model.named
+            switch.enabled = possible and not certain
+            switch.value = certain or (switch.value and possible)
         self._warm_up.start()
-        self._on_activity(Activity() if self._desk is None else self._desk.session.activity)
+        self._show_activity()
 
     def add_model_file(self, path: str | Path) -> None:
         """Offer the model whose weights lie at ``path``, and choose it."""
-        self._files = [name for name in self._files if name != str(path)] + [str(path)]
-        self._look_for_models()
-
-    def _choose_model_file(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(self, "Model", "", "Weights (*.safetensors)")
-        if name:
-            self.add_model_file(name)
+        self.model.add_file(path)
 
     def _choose_results_folder(self) -> None:
         name = QFileDialog.getExistingDirectory(self, "Folder for results")
-        # Cancelled: back to the folder beside the slide, which is also how that is chosen again.
+        # Cancelling the dialog chooses the folder beside the slide again.
         self._results = Path(name) if name else None
         self.results_button.setText(Path(name).name if name else "beside the slide")
 
     # -- scanning ------------------------------------------------------------------------------------------------
 
     def scan(self) -> None:
-        """Scan what the form says."""
-        desk = self._desk
-        if desk is None or desk.busy or self.model.currentData() is None:
+        """Start the scan that the form asks for."""
+        controller = self._controller
+        if controller is None or controller.busy or not self.model.name:
             return
-        slide = desk.session.slide
+        slide = controller.session.slide
         try:
             job = replace(
-                self._job(desk.session),
+                self._job(controller.session),
                 region=wanted_region(self.where.currentData(), self._viewer, slide),
                 focus=view_focus(self._viewer, slide),
-                detection=desk.session.detection,
+                detection=controller.session.detection,
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
             )
         except MetastasisError as error:
             self.error.show_error(tell(error))
             return
-        desk.scan(job)
+        controller.scan(job)
 
     def _job(self, session: SlideSession) -> ScanJob:
-        """Return what the form says, less what it says of this slide alone."""
+        """Return the scan that the form asks for, without region and output."""
         requests = []
         for task in pass_tasks():
             assert task.settings is not None
@@ -261,32 +237,37 @@ class ScanWidget(Part):
         return ScanJob(
             slide=slide.path,
             mpp=slide.mpp if slide.mpp_supplied else None,
-            model=self.model.currentData(),
+            model=self.model.name,
             passes=tuple(requests),
             scan=ScanSettings(**self.main.values, **self.advanced.values),
         )
 
     def _on_warm_up(self) -> None:
-        """Make the network ready that the next scan will want, so that pressing Scan finds it so."""
-        if self._desk is not None and not self._desk.busy and self.model.currentData() is not None:
-            # What the form does not allow is said when the scan is started.
+        """Make the engine that the next scan will need."""
+        if self._controller is not None and not self._controller.busy and self.model.name:
+            # Errors of the form are told when the scan is started.
             with suppress(MetastasisError):
-                self._workspace.engines.warm(self._job(self._desk.session))
+                self._workspace.engines.warm(self._job(self._controller.session))
 
     def _cancel(self) -> None:
-        if self._desk is not None:
-            self._desk.cancel()
+        if self._controller is not None:
+            self._controller.cancel()
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
         return ((session.activity_changed, self._on_activity),)
 
     def _show_current(self) -> None:
-        if self._desk is not None:
+        if self._controller is not None:
             self._warm_up.start()
-        self._on_activity(Activity() if self._desk is None else self._desk.session.activity)
+        self._show_activity()
+
+    def _show_activity(self) -> None:
+        self._on_activity(Activity() if self._session is None else self._session.activity)
 
     def _on_activity(self, activity: Activity) -> None:
-        self.scan_button.setEnabled(self._desk is not None and not activity.busy and self.model.currentIndex() >= 0)
+        self.scan_button.setEnabled(
+            self._controller is not None and not activity.busy and self.model.currentIndex() >= 0
+        )
         self.cancel_button.setEnabled(activity.busy)
         self.error.show_error(activity.error)
         self.progress.setVisible(activity.busy)

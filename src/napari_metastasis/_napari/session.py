@@ -1,4 +1,4 @@
-"""One open slide: what is known of it, and who hears when that changes. No Qt, no napari."""
+"""One open slide: what is known of it, and signals for each change. No Qt, no napari."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METADATA_KEY", "Activity", "SlideSession"]
 
-#: Under this key a slide layer's metadata hold its session: how widgets find it, without a registry.
+#: Key of the session in the metadata of its slide's layer, where the workspace finds it.
 METADATA_KEY = "napari-metastasis"
 
 ProbabilityArray = npt.NDArray[np.float32]
@@ -29,7 +29,7 @@ ProbabilityArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What is being done for a slide right now, as a person reads it.
+    """What is being done for a slide now, for a person.
 
     Attributes
     ----------
@@ -57,12 +57,12 @@ class Activity:
 
 
 class SlideSession:
-    """All that belongs to one open slide. Used on the GUI thread only.
+    """What belongs to one open slide. Used on the GUI thread only.
 
     Parameters
     ----------
     slide
-        The open slide. Whoever closes the session closes it.
+        The open slide. Its controller closes it.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class SlideSession:
         By name: the scan's own map, then those of the passes after it; empty before there is one. Their values are
         written in place as a scan goes on.
     shares
-        Share of each later map in what lesions are read from, by its name; all of it where none is set.
+        Share of each later map in what lesions are read from, by its name; 1 where none is set.
     found
         Lesions and detections at the threshold; ``None`` before they were looked for.
     tissue
@@ -96,7 +96,6 @@ class SlideSession:
     threshold_changed = Signal(float)
     tissue_changed = Signal()
     activity_changed = Signal(object)  # Activity
-    closing = Signal()
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
@@ -156,7 +155,7 @@ class SlideSession:
         return self.shares.get(name, 1.0)
 
     def show_maps(self, maps: Iterable[MapValues], *, model_name: str, folder: Path | None) -> None:
-        """Take other maps, the scan's own first; lesions of those before are forgotten where that one is another."""
+        """Show other maps, the scan's own first; the lesions stay only where that one is the same array."""
         before = self.heatmap
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
@@ -166,12 +165,12 @@ class SlideSession:
             self.show_lesions(None)
 
     def write_cells(self, name: str, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
-        """Take finished parts of a map of a running scan: their cells, and the values there."""
+        """Write finished parts of a map: their cells, and the values there."""
         if name in self.maps and (written := _written(self.maps[name].values, parts)):
             self.cells_written.emit(name, written)
 
     def is_covered(self, name: str) -> bool:
-        """Return whether every answer of the heatmap has one in a later map: nothing is lost where only that is shown.
+        """Return whether a later map has an answer wherever the heatmap has one, and can be shown alone.
 
         Parameters
         ----------
@@ -192,7 +191,7 @@ class SlideSession:
             self.share_changed.emit(name, share)
 
     def show_lesions(self, index: LesionIndex | None) -> None:
-        """Take the lesions of the heatmap, prepared for every threshold; ``None`` where they are not known."""
+        """Show lesions, prepared for every threshold; ``None`` where they are not known."""
         self._index = index
         self.found = None if index is None else index.at(self.threshold)
         self.found_changed.emit()
@@ -210,27 +209,21 @@ class SlideSession:
             self.show_lesions(self._index)
 
     def show_tissue(self, tissue: TissueMask) -> None:
-        """Take the tissue mask."""
+        """Show the tissue mask."""
         self.tissue = tissue
         self.tissue_changed.emit()
 
     def report(self, activity: Activity) -> None:
-        """Say what is being done."""
+        """Show what is being done."""
         self.activity = activity
         self.activity_changed.emit(activity)
-
-    def close(self) -> None:
-        """Tell everybody that the slide is going away. The slide itself is closed once nobody reads it."""
-        if not self.closed:
-            self.closed = True
-            self.closing.emit()
 
 
 def _written(held: ProbabilityArray, parts: Iterable[tuple[Region, ProbabilityArray]]) -> tuple[Region, ...]:
     """Copy finished parts into an array; return where."""
     written = []
     for cells, probabilities in parts:
-        # NaN is no answer: glass, or cells that an earlier scan answered.
+        # NaN is no new answer: glass, or cells that an earlier scan answered.
         np.copyto(held[cells.slices], probabilities, where=~np.isnan(probabilities))
         written.append(cells)
     return tuple(written)

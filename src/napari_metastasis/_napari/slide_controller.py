@@ -8,13 +8,14 @@ from concurrent import futures
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
 
 from napari_metastasis._napari.compat import tiles_under_way
+from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.mined import mined_work
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
-from napari_metastasis._napari.slide_work import index_work, load_earlier_work, scan_work, tissue_work
+from napari_metastasis._napari.slide_work import load_earlier_work, scan_work, tissue_work
 from napari_metastasis._napari.worker import Work, Worker, tell
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import TissueSettings
@@ -32,13 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SlideController"]
 
-#: Labels and points follow the threshold at most this often while the slider moves.
-_FOLLOW_MS = 60
-#: Another blend of both maps is made once its slider rests for so long.
-_MIX_MS = 150
-#: While a scan runs its lesions are looked for again after this time, and after so many times what it took before: the
-#: processor belongs to the scan.
-_INDEX_EVERY_S, _INDEX_PAUSES = 3.0, 12.0
 #: How long closing the window waits for a scan: one piece of it, and the results.
 _CLOSE_S = 20.0
 
@@ -55,7 +49,7 @@ class SlideController(QObject):
     layer
         The slide's layer, already in the viewer.
     engines
-        Where networks come from.
+        Makes and keeps the engines of scans.
     parent
         Qt parent.
     """
@@ -71,22 +65,11 @@ class SlideController(QObject):
         self.layers.heatmap_removed.connect(self.cancel)
         self._viewer = viewer
         self._scan: Worker | None = None
-        self._index: Worker | None = None
         self._others: list[Worker] = []
         self._began = 0.0
         self._mpx = 0.0
-        self._next_index = 0.0
-        self._stale = False
-        self._follow = QTimer(self)
-        self._follow.setSingleShot(True)
-        self._follow.setInterval(_FOLLOW_MS)
-        self._follow.timeout.connect(session.follow_threshold)
-        session.threshold_changed.connect(self._on_threshold_changed)
-        self._mix = QTimer(self)
-        self._mix.setSingleShot(True)
-        self._mix.setInterval(_MIX_MS)
-        self._mix.timeout.connect(self._on_share_rests)
-        session.share_changed.connect(self._on_share_changed)
+        self._lesions = LesionSearch(session, self)
+        self._lesions.failed.connect(self._on_other_failed)
 
     @property
     def busy(self) -> bool:
@@ -96,7 +79,7 @@ class SlideController(QObject):
     @property
     def looking_for_lesions(self) -> bool:
         """Return whether lesions of the latest heatmap are still being looked for."""
-        return self._index is not None
+        return self._lesions.running
 
     # -- scanning ------------------------------------------------------------------------------------------------
 
@@ -116,13 +99,13 @@ class SlideController(QObject):
         worker.start()
 
     def cancel(self) -> None:
-        """Ask a running scan to end after the piece that it is at; what was scanned stays."""
+        """Ask a running scan to end after its current piece; what was scanned is kept."""
         if self._scan is not None:
             self._scan.stop()
             self.session.report(Activity(stage=self._stage(""), busy=True))
 
     def _stage(self, otherwise: str) -> str:
-        """Return what is being done: once it is stopping, nothing else."""
+        """Return "Stopping…" once the scan was asked to stop, else the given stage."""
         return "Stopping…" if self._scan is not None and self._scan.stopping else otherwise
 
     def _on_scan_yielded(self, items: tuple[Any, ...]) -> None:
@@ -130,7 +113,7 @@ class SlideController(QObject):
         session = self.session
         for item in items:
             if isinstance(item, Stage):
-                self.session.report(Activity(stage=self._stage(item.text), busy=True))
+                session.report(Activity(stage=self._stage(item.text), busy=True))
             elif isinstance(item, ScanStarted):
                 self._on_scan_started(item)
             else:
@@ -142,8 +125,7 @@ class SlideController(QObject):
         scanned = next(iter(session.maps), "")
         self._mpx += sum(piece.model_px for piece in pieces if piece.map == scanned) / 1e6
         self._report_progress(pieces[-1])
-        if time.monotonic() >= self._next_index:
-            self._find_lesions()
+        self._lesions.on_cells_written()
 
     def _on_scan_started(self, started: ScanStarted) -> None:
         session = self.session
@@ -157,12 +139,12 @@ class SlideController(QObject):
         ):
             # The same map goes on: what is shown of it stays, with its lesions.
             own = shown
-        # Also where no other map is: results are then read from the scan's own, and so is what is shown.
+        # Maps of passes that this scan does not make go away: what is shown is what its results are read from.
         session.show_maps([own, *later], model_name=started.model_name, folder=started.folder)
         if session.tissue is None:
             session.show_tissue(started.tissue)
         self._began = time.monotonic()
-        self._next_index = self._began + _INDEX_EVERY_S / 2
+        self._lesions.on_scan_started()
         stage = self._stage(f"Scanning with {started.engine}")
         session.report(Activity(stage=stage, busy=True, total=started.model_px))
 
@@ -184,63 +166,13 @@ class SlideController(QObject):
         stage = "Scan finished" if result.finished else "Scan stopped; the same scan goes on from here"
         self.session.report(Activity(stage=stage))
         self.layers.prefer_latest()
-        self._find_lesions()
+        self._lesions.start()
 
     def _on_scan_failed(self, error: BaseException) -> None:
         self._scan = None
         stopped = isinstance(error, ScanCancelledError)
         self.session.report(Activity(stage="Scan stopped before it began") if stopped else Activity(error=tell(error)))
-        self._find_lesions()
-
-    # -- lesions -------------------------------------------------------------------------------------------------
-
-    def _find_lesions(self) -> None:
-        """Look for lesions on the heatmap as it is now."""
-        session = self.session
-        if session.closed or session.heatmap is None:
-            return
-        if self._index is not None:
-            # While a scan runs the next piece asks again; at its end the index that is being made has not seen it all.
-            self._stale = not self.busy
-            return
-        began = time.monotonic()
-        shares = [session.share_of(later.kind.name) for later in session.later_maps]
-        maps = tuple(session.maps.values())
-        worker = Worker(index_work(maps, shares, session.detection), name="lesions", parent=self)
-        frame = session.frame
-
-        def show(index: Any) -> None:
-            if session.frame == frame and not session.closed:
-                session.show_lesions(index)
-            # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
-            self._next_index = time.monotonic() + max(_INDEX_EVERY_S, _INDEX_PAUSES * (time.monotonic() - began))
-
-        def forget() -> None:
-            if self._index is worker:
-                self._index = None
-            if self._stale and not session.closed:
-                self._stale = False
-                self._find_lesions()
-
-        worker.succeeded.connect(show)
-        worker.failed.connect(self._on_other_failed)
-        worker.ended.connect(forget)
-        self._index = worker
-        worker.start()
-
-    def _on_share_changed(self, _name: str, _share: float) -> None:
-        self._mix.start()
-
-    def _on_share_rests(self) -> None:
-        """Read the lesions anew, off another blend of the maps."""
-        if self._index is not None:
-            self._stale = True
-        else:
-            self._find_lesions()
-
-    def _on_threshold_changed(self, _: float) -> None:
-        if not self._follow.isActive():
-            self._follow.start()
+        self._lesions.start()
 
     # -- tissue and earlier results ------------------------------------------------------------------------------
 
@@ -265,16 +197,16 @@ class SlideController(QObject):
             self.layers.prefer_latest()
             if not self.busy:
                 session.report(Activity(stage="This slide was scanned before: its result is shown"))
-            self._find_lesions()
+            self._lesions.start()
 
         self._run(load_earlier_work(self.session.slide), show, name="earlier")
 
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
 
-        def show(places: Any) -> None:
+        def show(mined: Any) -> None:
             if not self.session.closed:
-                self.layers.show_mined(places)
+                self.layers.show_mined(mined)
 
         self._run(mined_work(path, self.session.slide.name), show, name="mined")
 
@@ -299,17 +231,13 @@ class SlideController(QObject):
         Parameters
         ----------
         wait
-            Whether to wait for the work to end, because the whole window is going; its layers then go with it. Else the
-            work ends beside the window.
+            Whether the whole window closes: its layers then go with it, and this waits until the work has ended.
         """
         if self.session.closed:
             return
-        self.session.close()
-        self._follow.stop()
-        self._mix.stop()
-        workers = [worker for worker in (self._scan, self._index, *self._others) if worker is not None]
-        self._scan = self._index = None
-        self._others = []
+        self.session.closed = True
+        workers = [one for one in (self._scan, self._lesions.stop(), *self._others) if one is not None]
+        self._scan, self._others = None, []
         for worker in workers:
             worker.abandon()
         self.layers.close(remove=not wait)

@@ -25,12 +25,19 @@ __all__ = ["SlideLayers"]
 
 #: Width of the lesions' outlines, in cells.
 _CONTOUR = 1
+#: In the metadata of a layer that is hidden with its slide: whether it is shown again with that.
+_WAS_VISIBLE = "was_visible"
+
+
+def _is_wanted(layer: Layer) -> bool:
+    """Return whether a layer is seen when its slide is: it may be hidden with the slide just now."""
+    return bool(layer.metadata.get(_WAS_VISIBLE, layer.visible))
 
 
 class SlideLayers:
     """The layers that show one session in one viewer.
 
-    Layers are made when there is something to show and go when the slide goes. A layer that the user removes stays away
+    Layers are made when there is something to show, and go with the slide. A layer that the user removes stays away
     until its content is replaced.
 
     Parameters
@@ -57,50 +64,41 @@ class SlideLayers:
         self.mined: Points | None = None
         self._painter: LabelPainter | None = None
         self._tinted = False
-        viewer.layers.events.removed.connect(self._on_removed)
-        session.maps_replaced.connect(self._on_maps_replaced)
-        session.cells_written.connect(self._on_cells_written)
-        session.found_changed.connect(self._on_found_changed)
-        session.threshold_changed.connect(self._on_threshold_changed)
-        session.tissue_changed.connect(self._on_tissue_changed)
-        session.activity_changed.connect(self._on_activity_changed)
+        self._slots = (
+            (session.maps_replaced, self._on_maps_replaced),
+            (session.cells_written, self._on_cells_written),
+            (session.found_changed, self._on_found_changed),
+            (session.threshold_changed, self._on_threshold_changed),
+            (session.tissue_changed, self._on_tissue_changed),
+            (session.activity_changed, self._on_activity_changed),
+            (viewer.layers.events.removed, self._on_removed),
+        )
+        for signal, slot in self._slots:
+            signal.connect(slot)
 
     def __iter__(self) -> Iterator[Layer]:
         present = (self.slide, self.tissue, *self.maps.values(), self.lesions, self.detections, self.mined)
         return iter([layer for layer in present if layer is not None])
-
-    @property
-    def up_to_date(self) -> bool:
-        """Return whether the lesions are drawn as the session has them."""
-        return self._painter is None or self._painter.done
 
     def __contains__(self, layer: object) -> bool:
         return any(layer is own for own in self)
 
     def close(self, *, remove: bool) -> None:
         """Stop listening, and take every layer but the slide's own out of the viewer where ``remove`` says so."""
-        for signal, slot in (
-            (self._session.maps_replaced, self._on_maps_replaced),
-            (self._session.cells_written, self._on_cells_written),
-            (self._session.found_changed, self._on_found_changed),
-            (self._session.threshold_changed, self._on_threshold_changed),
-            (self._session.tissue_changed, self._on_tissue_changed),
-            (self._session.activity_changed, self._on_activity_changed),
-        ):
-            signal.disconnect(slot, missing_ok=True)
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        for signal, slot in self._slots:
+            signal.disconnect(slot)
         self._stop_painting()
         for layer in reversed([layer for layer in self if layer is not self.slide]):
             if remove and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
     def set_visible(self, visible: bool) -> None:
-        """Show or hide everything; what was hidden by hand before stays hidden."""
+        """Show or hide all layers; those that the user hid stay hidden."""
         for layer in self:
             if visible:
-                layer.visible = layer.metadata.pop("was_visible", layer.visible)
+                layer.visible = layer.metadata.pop(_WAS_VISIBLE, layer.visible)
             elif layer.visible:
-                layer.metadata["was_visible"] = True
+                layer.metadata[_WAS_VISIBLE] = True
                 layer.visible = False
 
     def _name(self, what: str) -> str:
@@ -110,7 +108,7 @@ class SlideLayers:
         """Add a layer on top of the slide's others, or under one of them, and leave the selection as it was."""
         active = self._viewer.layers.selection.active
         if not self.slide.visible:
-            layer.metadata["was_visible"] = layer.visible
+            layer.metadata[_WAS_VISIBLE] = layer.visible
             layer.visible = False
         own = [self._viewer.layers.index(present) for present in self if present in self._viewer.layers]
         at = max(own) + 1 if own else len(self._viewer.layers)
@@ -139,11 +137,11 @@ class SlideLayers:
         elif layer is self.mined:
             self.mined = None
 
-    def show_mined(self, places: Sequence[HardNegative]) -> None:
-        """Show where patches were mined, in the place of those shown before."""
+    def show_mined(self, mined: Sequence[HardNegative]) -> None:
+        """Show where patches were mined, instead of what was shown before."""
         if self.mined is not None:
             self._viewer.layers.remove(self.mined)
-        layer = layers.mined_layer(places, self._session.slide.mpp, name=self._name("Mined places"))
+        layer = layers.mined_layer(mined, self._session.slide.mpp, name=self._name("Mined places"))
         self.mined = self._add(layer)
 
     @property
@@ -153,7 +151,7 @@ class SlideLayers:
         return None if shown is None else self.maps.get(shown.kind.name)
 
     def _on_maps_replaced(self) -> None:
-        """Show the session's maps; a layer whose array is shown already stays."""
+        """Show the session's maps; layers that show their arrays already stay."""
         kept, self.maps = self.maps, {}
         wanted = self._session.maps
         for name, layer in kept.items():
@@ -168,7 +166,7 @@ class SlideLayers:
                 continue
             layer = layers.map_layer(shown, self._session.threshold, name=self._name(shown.kind.title))
             if name in kept:
-                layer.visible, layer.opacity = kept[name].visible, kept[name].opacity
+                layer.visible, layer.opacity = _is_wanted(kept[name]), kept[name].opacity
             later = list(wanted)[list(wanted).index(name) + 1 :]
             next_map = next((self.maps[other] for other in later if other in self.maps), None)
             self.maps[name] = self._add(layer, under=next_map or under)
@@ -183,13 +181,13 @@ class SlideLayers:
             draw_now(layer)
 
     def prefer_latest(self) -> None:
-        """Hide the scan's own map where the latest one covers it: one over the other, neither can be read."""
+        """Hide the scan's own map where the last one covers it: one over the other, neither can be read."""
         latest, heatmap = list(self._session.maps)[-1:], self.heatmap
         if heatmap is None or latest == list(self._session.maps)[:1] or latest[0] not in self.maps:
             return
         if self._session.is_covered(latest[0]):
             if not self.slide.visible:
-                heatmap.metadata["was_visible"] = False
+                heatmap.metadata[_WAS_VISIBLE] = False
             heatmap.visible = False
 
     def _on_activity_changed(self, activity: Activity) -> None:
@@ -258,7 +256,7 @@ class SlideLayers:
             return
         visible = False
         if self.tissue is not None:
-            visible = self.tissue.visible
+            visible = _is_wanted(self.tissue)
             self._viewer.layers.remove(self.tissue)
         layer = layers.tissue_layer(tissue, name=self._name("Tissue"))
         layer.visible = visible

@@ -65,7 +65,7 @@ class SlideWidget(Part):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "Slide")
-        self._workspace.desks_changed.connect(self._list_slides)
+        self._workspace.controllers_changed.connect(self._list_slides)
         self._workspace.failed.connect(self.error.show_error)
         self._workspace.opening_changed.connect(self._on_opening_changed)
         self._list_slides()
@@ -83,7 +83,7 @@ class SlideWidget(Part):
         layout.addLayout(row)
         self.slides = QComboBox()
         self.slides.setToolTip("The open slides; the one chosen is shown, the others are hidden")
-        self.slides.activated.connect(lambda index: self._workspace.show(self._workspace.desks[index]))
+        self.slides.activated.connect(lambda index: self._workspace.show(self._workspace.controllers[index]))
         layout.addWidget(self.slides)
         self.name, self.kind, self.size, self.resolution, self.tissue = (QLabel() for _ in range(5))
         for label in (self.name, self.kind, self.size, self.resolution, self.tissue):
@@ -92,14 +92,10 @@ class SlideWidget(Part):
         self.facts = QWidget()
         form = form_layout()
         self.facts.setLayout(form)
-        for title, label in (
-            ("Name", self.name),
-            ("Format", self.kind),
-            ("Size", self.size),
-        ):
+        for title, label in (("Name", self.name), ("Format", self.kind), ("Size", self.size)):
             form.addRow(title, label)
         self.show_tissue = QCheckBox("Show")
-        self.show_tissue.setToolTip("Tint what was recognised as tissue; only that is scanned")
+        self.show_tissue.setToolTip("Tint the tissue; glass is not scanned")
         self.show_tissue.toggled.connect(self._on_show_tissue)
         self.pixel_button = QPushButton("Set pixel size…")
         self.pixel_button.setFlat(True)
@@ -123,52 +119,47 @@ class SlideWidget(Part):
         return ((session.tissue_changed, self._show_facts),)
 
     def _show_current(self) -> None:
-        if self._desk is not None:
+        if self._controller is not None:
             self.error.show_error("")
         self._show_facts()
 
     def _show_facts(self) -> None:
-        desk = self._desk
+        controller = self._controller
         for widget in (self.facts, self.show_tissue, self.pixel_button):
-            widget.setVisible(desk is not None)
-        self.empty.setVisible(desk is None)
-        if desk is None:
+            widget.setVisible(controller is not None)
+        self.empty.setVisible(controller is None)
+        if controller is None:
             return
-        slide, tissue = desk.session.slide, desk.session.tissue
-        kind, size, resolution = _facts(slide)
-        for label, text in (
-            (self.name, slide.name),
-            (self.kind, kind),
-            (self.size, size),
-            (self.resolution, resolution),
-        ):
+        slide, tissue = controller.session.slide, controller.session.tissue
+        labels = (self.name, self.kind, self.size, self.resolution)
+        for label, text in zip(labels, (slide.name, *_facts(slide)), strict=True):
             label.setText(text)
             label.setToolTip(text)
         self.tissue.setText("looking for it…" if tissue is None else f"{tissue.fraction:.0%} of the slide")
         self.show_tissue.setEnabled(tissue is not None)
-        layer = desk.layers.tissue
+        layer = controller.layers.tissue
         self.show_tissue.blockSignals(True)
         self.show_tissue.setChecked(layer is not None and layer.visible)
         self.show_tissue.blockSignals(False)
-        if desk in self._workspace.desks:
-            self.slides.setCurrentIndex(self._workspace.desks.index(desk))
+        if controller in self._workspace.controllers:
+            self.slides.setCurrentIndex(self._workspace.controllers.index(controller))
 
     def _list_slides(self) -> None:
-        desks = self._workspace.desks
+        controllers = self._workspace.controllers
         self.slides.clear()
-        self.slides.addItems([desk.session.slide.name for desk in desks])
-        self.slides.setVisible(len(desks) > 1)
-        if self._desk in desks:
-            self.slides.setCurrentIndex(desks.index(self._desk))
+        self.slides.addItems([controller.session.slide.name for controller in controllers])
+        self.slides.setVisible(len(controllers) > 1)
+        if self._controller in controllers:
+            self.slides.setCurrentIndex(controllers.index(self._controller))
 
     def _on_show_tissue(self, shown: bool) -> None:
-        if self._desk is None:
+        if self._controller is None:
             return
-        if self._desk.layers.tissue is None and self._desk.session.tissue is not None:
-            # The user took the layer away, and asks for it again.
-            self._desk.session.tissue_changed.emit()
-        if self._desk.layers.tissue is not None:
-            self._desk.layers.tissue.visible = shown
+        if self._controller.layers.tissue is None and self._controller.session.tissue is not None:
+            # The user removed the layer, and asks for it again.
+            self._controller.session.tissue_changed.emit()
+        if self._controller.layers.tissue is not None:
+            self._controller.layers.tissue.visible = shown
 
     def _on_opening_changed(self, count: int) -> None:
         self.open_button.setText("Opening…" if count else "Open slide…")
@@ -176,6 +167,6 @@ class SlideWidget(Part):
             self.error.show_error("")
 
     def _ask_pixel_size(self) -> None:
-        if self._desk is not None:
-            slide = self._desk.session.slide
+        if self._controller is not None:
+            slide = self._controller.session.slide
             self._workspace.ask_pixel_size(slide.path, known=slide.mpp)

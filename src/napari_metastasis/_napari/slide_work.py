@@ -1,4 +1,4 @@
-"""What runs beside the window for one slide, as generators that know neither Qt nor napari."""
+"""The work that is done beside the window, as generators that know neither Qt nor napari."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_metastasis.workflows.scan import EarlierResult
 
 __all__ = [
+    "AvailableModel",
     "AvailableModels",
     "available_models_work",
     "index_work",
@@ -40,7 +41,7 @@ def scan_work(job: ScanJob, at_hand: AtHand) -> Callable[[ShouldStop], Generator
     job
         What to do.
     at_hand
-        The open slide, where the network comes from, and the slide's tissue where it is found or being found.
+        The open slide, the engines, and the slide's tissue where it is found or being found.
     """
 
     def work(should_stop: ShouldStop) -> Generator[Any, None, Any]:
@@ -98,12 +99,12 @@ def index_work(
 
 
 def warm_up_work(_: ShouldStop) -> Generator[Any, None, None]:
-    """Import what the first slide and the first scan need: seconds that nobody waits for in an empty window."""
+    """Import what the first slide and the first scan need, while the window is empty and nobody waits."""
     yield Stage("Warming up…")
     for name in ("slides", "lesions", "workflows.scan"):
         importlib.import_module(f"napari_metastasis.{name}")
-    # What napari imports for its first labels and points, on the GUI thread unless it is there. By name: to make layers
-    # here would be simpler, but their units come from a registry of pint's that two threads must not fill at once.
+    # What napari would import on the GUI thread for its first labels and points. By name: to make layers here would be
+    # simpler, but their units come from a registry of pint's that two threads must not fill at once.
     for name in ("skimage.color", "pandas"):
         with suppress(ImportError):
             importlib.import_module(name)
@@ -122,26 +123,42 @@ def load_earlier_work(slide: Slide) -> Callable[[ShouldStop], Generator[Any, Non
 
 
 @dataclass(frozen=True, slots=True)
+class AvailableModel:
+    """A model that can scan.
+
+    Attributes
+    ----------
+    spec
+        The detector's contract.
+    passes
+        Tasks of the passes that can follow.
+    named
+        Those of them that are made in any case: the model itself is for them, and stands for its detector.
+    """
+
+    spec: ModelSpec
+    passes: frozenset[str]
+    named: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class AvailableModels:
     """What can be chosen on this machine.
 
     Attributes
     ----------
     models
-        Contracts of the detectors, by name.
+        By name or path.
     devices
         Values of the device setting that work here.
-    passes
-        Tasks of the passes that can follow each detector, by its name.
     """
 
-    models: Mapping[str, ModelSpec]
+    models: Mapping[str, AvailableModel]
     devices: tuple[str, ...]
-    passes: Mapping[str, frozenset[str]]
 
 
 def available_models_work(files: Sequence[str]) -> Callable[[ShouldStop], Generator[Any, None, AvailableModels]]:
-    """Return the work that finds out which models and devices there are; ``files`` are paths of further models."""
+    """Return the work that lists models and devices; ``files`` are paths of further models."""
 
     def work(_: ShouldStop) -> Generator[Any, None, AvailableModels]:
         yield Stage("Looking for models…")
@@ -149,7 +166,7 @@ def available_models_work(files: Sequence[str]) -> Callable[[ShouldStop], Genera
         from napari_metastasis.models import list_models, load_scan_models
         from napari_metastasis.scanning import resolve_devices
 
-        # The name of a model that follows a detector stands for both; here it is a switch beside the detector.
+        # Only detectors: the models that follow them are switches beside the list.
         names = [entry.name for entry in list_models(DETECT)]
         devices = ["auto", "cpu"]
         for device in ("cuda", "mps"):
@@ -157,11 +174,10 @@ def available_models_work(files: Sequence[str]) -> Callable[[ShouldStop], Genera
                 resolve_devices(device)
                 devices.append(device)
         tasks = tuple(task.name for task in pass_tasks())
-        found = {name: load_scan_models(name, tasks=tasks) for name in [*names, *files]}
-        return AvailableModels(
-            {name: models.detector.spec for name, models in found.items()},
-            tuple(devices),
-            {name: frozenset(models.others) for name, models in found.items()},
-        )
+        found = {}
+        for name in [*names, *files]:
+            models = load_scan_models(name, tasks=tasks)
+            found[name] = AvailableModel(models.detector.spec, frozenset(models.others), models.named)
+        return AvailableModels(found, tuple(devices))
 
     return work

@@ -1,4 +1,4 @@
-"""Work off the GUI thread: the one place where the core's generators become Qt signals."""
+"""Runs work off the GUI thread, and turns the core's generators into Qt signals."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis.errors import MetastasisError
 
-__all__ = ["REFRESH_MS", "ShouldStop", "Work", "Worker", "explain", "tell"]
+__all__ = ["ShouldStop", "Work", "Worker", "explain", "tell"]
 
 ShouldStop = Callable[[], bool]
-#: A generator function that is asked to stop by its argument, and yields and returns what it finds.
+#: A generator function that yields and returns what it finds; its argument tells it to stop.
 Work = Callable[[ShouldStop], Generator[Any, None, Any]]
 
 #: What a worker yields reaches the window at most this often: faster is not seen, and costs frames.
-REFRESH_MS = 150
+_REFRESH_MS = 150
 #: How often a worker is looked at; short, so that short work does not feel long.
 _POLL_MS = 20
 
@@ -42,7 +42,7 @@ class Worker(QObject):
     parent
         Qt parent.
     urgent
-        Whether a person waits for it and it is short; else it gives way to the window.
+        Whether it is short and a person waits for it; other work runs at a lower priority.
     """
 
     #: A tuple of everything yielded since the last time.
@@ -82,11 +82,6 @@ class Worker(QObject):
                 return end.value
 
     @property
-    def running(self) -> bool:
-        """Return whether the thread is at work."""
-        return self._future is not None and not self._future.done()
-
-    @property
     def stopping(self) -> bool:
         """Return whether the work was asked to end."""
         return self._stop.is_set()
@@ -96,7 +91,7 @@ class Worker(QObject):
         self._stop.set()
 
     def abandon(self) -> None:
-        """Ask the work to end, and report nothing more: whoever listened is going away."""
+        """Ask the work to end, and report nothing more."""
         self._stop.set()
         self._timer.stop()
 
@@ -114,7 +109,7 @@ class Worker(QObject):
         assert self._future is not None
         done = self._future.done()
         self._polls += 1
-        if self._fresh and (done or self._polls * _POLL_MS >= REFRESH_MS):
+        if self._fresh and (done or self._polls * _POLL_MS >= _REFRESH_MS):
             self._polls = 0
             fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
             self.yielded.emit(tuple(fresh))
@@ -129,7 +124,7 @@ class Worker(QObject):
         self.ended.emit()
 
 
-#: Where the panel has what the core's messages name as options of the command line.
+#: Fields of the panel for the command-line options that the core's messages name.
 _ON_THE_PANEL = {
     "with --output": "under Advanced › Results",
     "--device": "Device",

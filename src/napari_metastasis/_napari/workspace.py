@@ -1,4 +1,4 @@
-"""What the plugin keeps for one window: the open slides, which of them is meant, the keys, and the end."""
+"""What the plugin keeps for one window: the open slides, the current one, the keys, and the end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["KEYS", "Workspace"]
 
 _NAME = "napari-metastasis-workspace"
 
-#: What the keys do, for tooltips. Capital letters and Escape, which napari's own layers leave free while panning.
+#: The keys: those that napari's own layers leave free while panning.
 KEYS = {"scan": "Shift-S", "cancel": "Escape", "lower": "[", "raise": "]"}
 _THRESHOLD_STEP = 0.05
 
@@ -45,13 +45,13 @@ def _close_slide(opened: Future[Any]) -> None:
 class Workspace(QObject):
     """The plugin's side of one napari window; a child of the window, and gone with it.
 
-    Use :meth:`of`. Widgets find the open slides here and listen to their sessions; they do not know each other.
+    Use :meth:`of`. Widgets find the open slides here, and listen to their sessions.
     """
 
-    #: Another slide is meant now: its SlideController, or ``None``.
+    #: Another slide is current now: its SlideController, or ``None``.
     current_changed = Signal(object)
     #: A slide came or went.
-    desks_changed = Signal()
+    controllers_changed = Signal()
     #: A slide could not be opened: one line.
     failed = Signal(str)
     #: Slides are being opened: how many.
@@ -63,7 +63,7 @@ class Workspace(QObject):
         super().__init__(window)
         self.setObjectName(_NAME)
         self.viewer = viewer
-        self.desks: list[SlideController] = []
+        self.controllers: list[SlideController] = []
         self.current: SlideController | None = None
         self.engines = EngineCache(begin_thread=give_way)
         self._opening: dict[Worker, Future[Any]] = {}
@@ -108,7 +108,7 @@ class Workspace(QObject):
             self._open(partial(Path, path), mpp)
 
     def open_sample(self) -> None:
-        """Open the sample slide beside the window; where it is not there yet, it is drawn first."""
+        """Open the sample slide beside the window; it is drawn first if it is missing."""
 
         def sample() -> Path:
             from napari_metastasis.synthetic import sample_slide_path
@@ -169,65 +169,67 @@ class Workspace(QObject):
         dialog.open()  # not exec(): the window goes on
 
     def _reopen(self, path: Path, mpp: float) -> None:
-        for desk in [desk for desk in self.desks if desk.session.slide.path == path]:
-            self.viewer.layers.remove(desk.layers.slide)
+        for controller in [controller for controller in self.controllers if controller.session.slide.path == path]:
+            self.viewer.layers.remove(controller.layers.slide)
         self.open([path], mpp)
 
     def _on_inserted(self, event: Any) -> None:
         self._adopt(event.value)
 
     def _adopt(self, layer: Layer) -> None:
-        """Take a slide's layer in, whoever opened it."""
+        """Make a controller for a slide's layer, whoever opened it."""
         session = layer.metadata.get(METADATA_KEY)
         if not isinstance(session, SlideSession) or session.closed:
             return
-        if any(desk.session is session for desk in self.desks):
+        if any(controller.session is session for controller in self.controllers):
             return
         # All slides begin at 0 µm: two at once would only hide each other.
-        for desk in self.desks:
-            desk.layers.set_visible(False)
-        desk = SlideController(self.viewer, session, layer, self.engines, self)
-        self.desks.append(desk)
-        self.desks_changed.emit()
-        self._set_current(desk)
-        desk.load_earlier()
-        desk.find_tissue()
+        for controller in self.controllers:
+            controller.layers.set_visible(False)
+        controller = SlideController(self.viewer, session, layer, self.engines, self)
+        self.controllers.append(controller)
+        self.controllers_changed.emit()
+        self._set_current(controller)
+        controller.load_earlier()
+        controller.find_tissue()
 
     def _on_removed(self, event: Any) -> None:
-        for desk in [desk for desk in self.desks if desk.layers.slide is event.value]:
-            self.desks.remove(desk)
-            desk.close(wait=False)
-            if self.current is desk:
-                self.show(self.desks[-1] if self.desks else None)
-            desk.deleteLater()
-            self.desks_changed.emit()
+        for controller in [controller for controller in self.controllers if controller.layers.slide is event.value]:
+            self.controllers.remove(controller)
+            controller.close(wait=False)
+            if self.current is controller:
+                self.show(self.controllers[-1] if self.controllers else None)
+            controller.deleteLater()
+            self.controllers_changed.emit()
 
     def _on_active_changed(self, event: Any) -> None:
-        for desk in self.desks:
-            if event.value in desk.layers:
-                self._set_current(desk)
+        for controller in self.controllers:
+            if event.value in controller.layers:
+                self._set_current(controller)
 
-    def _set_current(self, desk: SlideController | None) -> None:
-        if desk is not self.current:
-            self.current = desk
-            self.current_changed.emit(desk)
+    def _set_current(self, controller: SlideController | None) -> None:
+        if controller is not self.current:
+            self.current = controller
+            self.current_changed.emit(controller)
 
-    def show(self, desk: SlideController | None) -> None:
+    def show(self, controller: SlideController | None) -> None:
         """Show one open slide, and hide the others."""
-        for other in self.desks:
-            other.layers.set_visible(other is desk)
-        if desk is not None:
-            self.viewer.layers.selection.active = desk.layers.slide
-        self._set_current(desk)
+        for other in self.controllers:
+            other.layers.set_visible(other is controller)
+        if controller is not None:
+            self.viewer.layers.selection.active = controller.layers.slide
+        self._set_current(controller)
 
     # -- keys ----------------------------------------------------------------------------------------------------
 
     def _bind_keys(self) -> None:
-        bind = self.viewer.bind_key
-        bind(KEYS["scan"], lambda _: self.scan_wanted.emit(), overwrite=True)
-        bind(KEYS["cancel"], lambda _: self._cancel(), overwrite=True)
-        bind(KEYS["lower"], lambda _: self._move_threshold(-_THRESHOLD_STEP), overwrite=True)
-        bind(KEYS["raise"], lambda _: self._move_threshold(_THRESHOLD_STEP), overwrite=True)
+        for name, act in (
+            ("scan", self.scan_wanted.emit),
+            ("cancel", self._cancel),
+            ("lower", partial(self._move_threshold, -_THRESHOLD_STEP)),
+            ("raise", partial(self._move_threshold, _THRESHOLD_STEP)),
+        ):
+            self.viewer.bind_key(KEYS[name], lambda _, act=act: act(), overwrite=True)
 
     def _cancel(self) -> None:
         if self.current is not None:
@@ -241,7 +243,7 @@ class Workspace(QObject):
     # -- the end -------------------------------------------------------------------------------------------------
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        """Notice that the window was closed: a Close event, and that nobody refused it."""
+        """Close the workspace once its window is hidden after a Close event that nobody refused."""
         if event is not None:
             if event.type() == QEvent.Type.Close:
                 self._window_closing = True
@@ -259,7 +261,7 @@ class Workspace(QObject):
             worker.abandon()
         for future in opening.values():
             future.add_done_callback(_close_slide)
-        desks, self.desks = self.desks, []
-        for desk in desks:
-            desk.close(wait=True)
+        controllers, self.controllers = self.controllers, []
+        for controller in controllers:
+            controller.close(wait=True)
         self.engines.close()

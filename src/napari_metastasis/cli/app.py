@@ -1,4 +1,4 @@
-"""The program's commands and the one place where errors become a line and an exit status."""
+"""The program's commands; errors become one line and an exit status here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME = "napari-metastasis"
 
 #: Exit status after Ctrl-C, as shells know it.
 _INTERRUPTED = 130
-#: Commands, and options of others, that go on where they were stopped.
+#: Commands, and options of other commands, that go on where they were stopped.
 _RESUMABLE = {"demo", "scan", "train", "--cohort", "--camelyon16"}
 
 app = typer.Typer(
@@ -60,8 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     Parameters
     ----------
     arguments
-        What stands on the command line; by default this process's own, whose every failure then ends in one line, even
-        a fault of the program.
+        The command line; by default this process's own. Then even a fault of the program ends in one line.
 
     Raises
     ------
@@ -75,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.excepthook = _one_line
     with quiet_libraries(quiet=not debug):
         try:
-            # The command itself: called as an app, typer would print tracebacks of its own.
+            # Called as an app, typer would print its own tracebacks.
             status = get_command(app)(wanted or ["--help"], prog_name=_NAME, standalone_mode=False)
         except typer.TyperException as error:
             note(_with_help(error))
@@ -98,7 +97,7 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 def _with_help(error: typer.TyperException) -> str:
     """Return what is wrong with the arguments, and where to read how they are written."""
-    # Only what the parser itself refuses knows its command; the settings' own messages already name the remedy.
+    # Only the parser's errors know their command; the settings' messages name the remedy.
     context = getattr(error, "ctx", None)
     hint = f"; see '{context.command_path} --help'" if context is not None else ""
     return error.format_message().rstrip(".") + hint

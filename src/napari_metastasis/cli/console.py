@@ -1,4 +1,4 @@
-"""What the commands say: results on standard output, everything else on standard error."""
+"""Output of the commands: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ __all__ = [
 Progress = Callable[[int, int], None]
 
 _PACKAGE = __name__.partition(".")[0]
-#: What a logger does with a line that its level lets through.
+#: How a logger handles a line.
 _Handle = Callable[[logging.Logger, logging.LogRecord], None]
 
-#: Seconds between two lines of progress where standard error is a file: enough to see life, few enough to read.
+#: Seconds between two lines of progress where standard error is a file.
 _LINE_EVERY_S = 30.0
 #: Seconds of what rates are counted over.
 _SECONDS = {"s": 1.0, "min": 60.0}
@@ -68,11 +68,11 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
     table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for position, column in enumerate(columns):
         numbers = bool(rows) and all(_is_number(row[position]) for row in rows)
-        # What a row is called can be copied whole.
+        # The first column names the row: not wrapped, it can be copied.
         table.add_column(column, justify="right" if numbers else "left", no_wrap=position == 0)
     for row in rows:
         table.add_row(*row)
-    # Made here and not kept, so that it writes to whatever standard output is now.
+    # Made for each table, since standard output may have been redirected.
     Console(highlight=False, markup=False).print(table)
 
 
@@ -82,7 +82,7 @@ def _is_number(text: str) -> bool:
 
 @contextmanager
 def show_progress(title: str, *, unit: str, scale: float = 1.0, per: Literal["s", "min"] = "s") -> Iterator[Progress]:
-    """Yield a function that shows how far a job is, its rate and the time left, on standard error.
+    """Yield a function that shows a job's progress, its rate and the time left, on standard error.
 
     On a terminal it is a bar that disappears at the end; elsewhere a line every half minute.
 
@@ -93,9 +93,9 @@ def show_progress(title: str, *, unit: str, scale: float = 1.0, per: Literal["s"
     unit
         What the rate counts.
     scale
-        Units of the rate in one step of the job.
+        Units in one step of the job.
     per
-        The time it counts them over: slow steps are counted by the minute.
+        Whether the rate is per second, or per minute where steps are slow.
     """
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
@@ -123,7 +123,7 @@ def show_progress(title: str, *, unit: str, scale: float = 1.0, per: Literal["s"
 
 
 def show_slides(title: str) -> AbstractContextManager[Progress]:
-    """Show how far a job over the slides of a cohort is, which is counted in parts of slides."""
+    """Show the progress of a job over a cohort, which counts in parts of slides."""
     from napari_metastasis.workflows.scan.batch import PARTS_OF_A_SLIDE
 
     return show_progress(title, unit="slides", scale=1 / PARTS_OF_A_SLIDE, per="min")
@@ -169,7 +169,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def quiet_libraries(*, quiet: bool) -> Iterator[None]:
-    """Keep other libraries' warnings and log lines, which no user can act on, from standard error.
+    """Keep other libraries' warnings and log lines off standard error, since no user can act on them.
 
     Warnings of this package, raised or logged, are one line each, as errors are.
     """
@@ -179,8 +179,8 @@ def quiet_libraries(*, quiet: bool) -> Iterator[None]:
     with warnings.catch_warnings():
         if quiet:
             warnings.simplefilter("ignore")
-            # Not logging.disable, which knows no exception; nor levels and handlers, which torch and Lightning set
-            # for themselves whenever they are first imported.
+            # Not by logging.disable, which makes no exceptions, nor by levels and handlers, which torch and Lightning
+            # set when they are imported.
             logging.Logger.handle = _only_own(handle)  # type: ignore[assignment, method-assign]
         warnings.simplefilter("always", MetastasisWarning)
         warnings.showwarning = partial(_show_warning, warnings.showwarning)
@@ -193,7 +193,7 @@ def quiet_libraries(*, quiet: bool) -> Iterator[None]:
 
 
 class _Notes(logging.Handler):
-    """Log lines as notes; where they came from, and the traceback of one, are for developers."""
+    """Shows log lines as notes, without origin and traceback."""
 
     def emit(self, record: logging.LogRecord) -> None:
         note(record.getMessage())

@@ -1,4 +1,4 @@
-"""``evaluate``: how good a model is on patches or on a cohort of slides, or how good detections are."""
+"""``evaluate``: measures a model on patches or on a cohort of slides, or detections."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scorin
 
 #: Options of the passes.
 _PASSES = tuple(f"{task.name}_" for task in pass_tasks())
-#: What each way of measuring has no use for: options by the beginning of their parameters' names.
+#: Options that each way of measuring ignores, by the beginnings of their parameters' names.
 _IGNORED = {
     "patches": (
         "scoring_", "splits_", "detection_", *_PASSES,
@@ -134,7 +134,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Measure a model on labelled patches or on slides, or detections against the truth, with 95 % intervals.
+    """Measure a model on labelled patches or on slides, or detections against a reference, with 95 % intervals.
 
     Slides are scored as CAMELYON16 does. A cohort's scans that were stopped go on when the same command is run again.
     """
@@ -160,7 +160,7 @@ def evaluate(
         from napari_metastasis.workflows.scan import settle_job
 
         found, chosen = _read_cohort(cohort, camelyon16, split, splits)
-        # Nobody who only measures wants the encoded patches of a whole cohort.
+        # To measure needs no features afterwards, and a cohort's are large.
         requests = tuple(replace(one, settings=one.settings.not_keeping()) for one in passes)
         job = settle_job(ScanJob(slide=found.origin, model=model, passes=requests, scan=settings, detection=detection))
         # The challenge takes one pixel size for all its slides.
@@ -197,7 +197,7 @@ def _evaluate_cohort(
 
     models = load_job_models(how.job)
     folder = evaluation_output(cohort.origin, models.detector.name) if output is None else output
-    # Before slides are looked at, and hours are spent.
+    # Refused before hours are spent.
     check_passes(how.job, models)
     where = report_folder(folder, how.job)
     prepare_report(where)
@@ -274,7 +274,7 @@ def _evaluate_detections(
 
 
 def _say_left_out(report: DetectionReport) -> None:
-    """Name the slides that have no part in the figures; end with status 1 where one of them should have."""
+    """Name the slides that were left out; exit with status 1 where one of them should not have been."""
     for one in report.left_out:
         note(f"left out {one.slide}: {one.why}")
     failures = sum(one.is_failure for one in report.left_out)
@@ -323,7 +323,7 @@ def _say_published(report: DetectionReport) -> None:
     rows = [(row.method, f"{row.froc_score:.4f}", f"{row.auc:.4f}") for row in TABLE_III]
     score = "" if report.linear is None else f"{report.linear.score.value:.4f}"
     auc = "" if report.slides is None else f"{report.slides.auc.value:.4f}"
-    # On other slides than the challenge's figures mean something else.
+    # Figures on other slides than the challenge's do not compare.
     remark = "" if report.is_camelyon16_test else f" (on {len(report.outcomes)} other slides: does not compare)"
     say_table(("method", "FROC score", "AUC"), [*rows, (report.name + remark, score, auc)], title=TABLE_III_SOURCE)
 

@@ -1,4 +1,4 @@
-"""Command-line options made from the settings' own metadata, so that no default is written twice."""
+"""Command-line options made from the settings, which state each default once."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class WrongUsage(typer.TyperException):
-    """The command line asks for what cannot be: exit status 2, as for an unknown option."""
+    """Wrong usage of the command line: exit status 2, as for an unknown option."""
 
     exit_code = 2
 
 
 def was_given(context: typer.Context, name: str) -> bool:
-    """Return whether an option stands on the command line, if only with its default, by its parameter's name."""
+    """Return whether the option of a parameter stands on the command line, even with its default value."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
 def refuse_options(context: typer.Context, ignored: tuple[str, ...], what: str) -> None:
-    """Refuse options that were given and would change nothing: whoever gave them believes that they do.
+    """Refuse options that were given but would change nothing.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def refuse_options(context: typer.Context, ignored: tuple[str, ...], what: str) 
     ignored
         The options, by the beginning of their parameters' names.
     what
-        What has no use for them, for the message.
+        What makes no use of them, for the message.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def _option(group: type, name: str, flag: str, panel: str | None) -> Any:
 
 
 def _flag(name: str, kind: Any) -> str:
-    """Return how a setting is written: a switch can be turned off as well."""
+    """Return the flag of a setting; a switch has one to turn it off as well."""
     option = name.replace("_", "-")
     return f"--{option}/--no-{option}" if kind is bool else f"--{option}"
 
@@ -84,7 +84,7 @@ def with_settings(
     only: tuple[str, ...] = (),
     leave_out: tuple[str, ...] = (),
 ) -> Callable[[_Command], _Command]:
-    """Give a command one option for every setting of a group; the command itself receives the group, checked.
+    """Give a command one option for every setting of a group; the command receives the group, checked.
 
     Parameters
     ----------
@@ -93,22 +93,22 @@ def with_settings(
     group
         A settings dataclass.
     panel
-        Heading that its options stand under in ``--help``.
+        Heading of its options in ``--help``.
     flags
-        How single settings are written, where that differs from their names.
+        Flags of single settings, where they differ from their names.
     only
         Settings that the command takes; all of them by default.
     leave_out
-        Settings that mean nothing on the command line; they keep their defaults.
+        Settings without an option; they keep their defaults.
 
     Raises
     ------
     WrongUsage
-        When the command is run with a value out of its setting's range.
+        When the command is run, if a value is out of its setting's range.
     """
     flags = flags or {}
     hints = get_type_hints(group)
-    # Named after the group as well: two groups, or the command itself, may have a setting of one name.
+    # Prefixed by the group: another group, or the command itself, may have a setting of the same name.
     taken = [item.name for item in fields(group) if item.name not in leave_out and (not only or item.name in only)]
     names = {f"{parameter}_{name}": name for name in taken}
     options = [
@@ -144,16 +144,16 @@ def with_settings(
 
 
 def with_passes(parameter: str, *, panel: str | None = None, keeping: bool = True) -> Callable[[_Command], _Command]:
-    """Give a command the options of every pass that a scan can make; it receives the passes' requests.
+    """Give a command the options of all passes; it receives a request for each pass.
 
     Parameters
     ----------
     parameter
         The command's parameter that takes them: a tuple of :class:`~napari_metastasis.workflows.scan.PassRequest`.
     panel
-        Heading that the options stand under in ``--help``; that of each pass by default.
+        Heading of the options in ``--help``; each pass's own by default.
     keeping
-        Whether it can keep what a pass would read; else that option keeps its default.
+        Whether the options of what a scan keeps for later are among them.
     """
 
     def decorate(command: _Command) -> _Command:

@@ -31,6 +31,7 @@ def slide(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Draw a synthetic lymph-node slide with metastases whose outlines are known."""
+    from napari_metastasis.lesions import SIZE_CLASSES
     from napari_metastasis.synthetic import make_slide, size_class
 
     outlines = output.with_suffix(".xml")
@@ -38,7 +39,7 @@ def slide(
     with show_progress("Drawing", unit="squares") as progress:
         annotations = make_slide(output, settings, progress=progress)
     classes = [size_class(annotation, settings.mpp) for annotation in annotations]
-    counts = {name: classes.count(name) for name in ("macro", "micro", "itc")}
+    counts = {name: classes.count(name) for name in list(SIZE_CLASSES)[::-1]}
     if as_json:
         say_json({"slide": str(output), "annotations": str(outlines), "metastases": counts})
         return
@@ -67,20 +68,18 @@ def patches(
 @app.command()
 @with_settings("settings", CohortSampleSettings)
 def cohort(
-    output: Annotated[Path, typer.Argument(help="Folder to draw into; one that was begun is gone on with.")],
+    output: Annotated[Path, typer.Argument(help="Folder to draw into; a cohort that was begun there is completed.")],
     settings: CohortSampleSettings,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Draw a cohort of synthetic slides in CAMELYON16's layout, to train and measure on."""
+    from napari_metastasis.lesions import SIZE_CLASSES
     from napari_metastasis.synthetic import make_cohort
 
     with show_progress("Drawing", unit="slides") as progress:
         plan = make_cohort(output, settings, progress=progress)
-    splits = {name: [s.kind for s in plan.slides if s.split == name] for name in ("train", "validation", "test")}
-    counts = {
-        name: {kind: kinds.count(kind) for kind in ("normal", "itc", "micro", "macro")}
-        for name, kinds in splits.items()
-    }
+    splits = {name: [str(s.kind) for s in plan.slides if s.split == name] for name in ("train", "validation", "test")}
+    counts = {name: {kind: kinds.count(kind) for kind in ("normal", *SIZE_CLASSES)} for name, kinds in splits.items()}
     if as_json:
         say_json({"cohort": str(output / "cohort.csv"), "slides": len(plan.slides), "splits": counts})
         return

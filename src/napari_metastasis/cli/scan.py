@@ -38,7 +38,7 @@ def scan(
     model: Annotated[
         str,
         typer.Option(
-            help="A model's name ('models list'), or a .safetensors file; the name of a refiner scans with its model "
+            help="A model's name ('models list'), or a .safetensors file; a refiner's name scans with its detector "
             "and refines."
         ),
     ] = DEFAULT_MODEL,
@@ -78,7 +78,7 @@ def scan(
 
 
 def scan_to_end(job: ScanJob, at_hand: AtHand | None = None) -> ScanResult:
-    """Scan with progress on standard error, until the end or Ctrl-C.
+    """Scan, with progress on standard error, until the end or Ctrl-C.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def scan_to_end(job: ScanJob, at_hand: AtHand | None = None) -> ScanResult:
         try:
             result = scan_slide(job, at_hand, progress=progress, should_stop=should_stop)
         except ScanCancelledError:
-            # Stopped before it began: nobody but Ctrl-C stops it here.
+            # Only Ctrl-C stops it here, and did so before it began.
             raise KeyboardInterrupt from None
     if not result.finished:
         raise KeyboardInterrupt

@@ -21,7 +21,7 @@ __all__ = ["app"]
 
 
 class _TaskGroup(TyperGroup):
-    """The commands that train, made when they are asked for."""
+    """The commands of the tasks, made on demand."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the tasks of the program's list."""
@@ -29,7 +29,7 @@ class _TaskGroup(TyperGroup):
         return [task.noun for task in tasks.TASKS if task.training]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return the command of a task, or that of the task which had this name once."""
+        """Return the command of a task, by its name or a former one."""
         del ctx
         for task in tasks.TASKS:
             declared = tasks.resolve(task.training) if task.training else None

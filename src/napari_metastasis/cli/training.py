@@ -1,4 +1,4 @@
-"""What a command that trains does: read the data, train with bars, keep what came out by its name."""
+"""Runs a training command: reads the data, trains with progress bars, keeps the model under its name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["run_training"]
 
 
 def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
-    """Train a task and keep what came out among the user's own models."""
+    """Train a task and keep the model among the user's own."""
     _need_training()
     from napari_metastasis.models import correct_card
     from napari_metastasis.scanning import resolve_devices
@@ -42,18 +42,18 @@ def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
     task = declared.make(chosen)
     run = TrainingRun(chosen.output, chosen.data(), chosen.licence)
     weights = _train_on_patches(task, run, chosen) if chosen.cohort is None else _train_on_slides(task, run, chosen)
-    # Of a run that was finished before, too: what is not given keeps what was said then.
+    # Also of a run that was finished before; what is not given stays as it was.
     said = {"data": chosen.description, "licence": chosen.licence}
     correct_card(weights, {key: text for key, text in said.items() if text})
     kept = [_keep_by_name(path) for path in task.results(weights)]
-    # Others that a run leaves are found beside the last, too, where their own names are taken.
+    # The last model finds the others beside it, even where their names are taken.
     if not all(kept[-1:]):
         note(f"scan with it by its file: --model {weights}")
     say(str(weights))
 
 
 def _need_training() -> None:
-    """Load what training needs, or say what to install."""
+    """Refuse to train without the packages that training needs."""
     try:
         import napari_metastasis.training.train  # noqa: F401
     except ModuleNotFoundError as error:
@@ -119,7 +119,7 @@ def _labelled_patches(task: TrainingTask[Any], chosen: Chosen) -> LabelledPatche
 def _read_whole_cohort(chosen: Chosen) -> Cohort:
     """Return a cohort in which nothing is wrong; name everything that is.
 
-    A run that has begun goes on without slides whose files went bad since: they are named, and passed over.
+    A run that was begun goes on without slides whose files were damaged since: they are named and passed over.
     """
     from napari_metastasis.cohorts.checks import check_cohort
     from napari_metastasis.cohorts.cohort import read_cohort
@@ -151,18 +151,18 @@ def _read_whole_cohort(chosen: Chosen) -> Cohort:
 
 
 class _Bars:
-    """Bars of the steps that are no training, and whether Ctrl-C came during one; training minds Ctrl-C itself."""
+    """Progress bars of the steps around training, and whether Ctrl-C came during one. Training handles it itself."""
 
     def __init__(self) -> None:
         self._asked: Callable[[], bool] | None = None
 
     def should_stop(self) -> bool:
-        """Return whether Ctrl-C came during a step that has a bar here."""
+        """Return whether Ctrl-C came during the current step."""
         return self._asked is not None and self._asked()
 
     @contextmanager
     def show(self, title: str) -> Iterator[Progress]:
-        """Show a step, and mind Ctrl-C while it lasts."""
+        """Show a step, and note Ctrl-C while it lasts."""
         with stop_on_interrupt() as asked, show_slides(title) as progress:
             self._asked = asked
             try:
@@ -188,11 +188,10 @@ def _run_to_end(train: Callable[[StepProgress], StagedRun], output: Path) -> Sta
         for number, count in enumerate(done.mined, start=1):
             note(f"round {number}: {count} hard negatives; see {output / f'mining-{number}'}")
     except ScanCancelledError:
-        # Nobody but Ctrl-C stops it here.
+        # Only Ctrl-C stops it here.
         raise KeyboardInterrupt from None
     finally:
-        # However it ended: a run that was stopped, or failed, has passed over slides all the same. A disk that cannot
-        # be read any more must not hide what went wrong first.
+        # Also of a run that was stopped or failed. That the journal cannot be read must not hide why.
         with suppress(StorageError):
             for failure in read_failures(output / JOURNAL):
                 note(f"{failure.slide} was passed over: {failure.reason}")
@@ -200,11 +199,11 @@ def _run_to_end(train: Callable[[StepProgress], StagedRun], output: Path) -> Sta
 
 
 def _keep_by_name(weights: Path) -> bool:
-    """Keep weights among the user's own models, unless their name is taken: the run itself is done.
+    """Keep weights among the user's own models, unless their name is taken.
 
     Returns
     -------
-    Whether they go by their name.
+    Whether they were kept.
     """
     from napari_metastasis.errors import ModelError
     from napari_metastasis.models import add_model

@@ -40,7 +40,7 @@ def open_window(slides: list[Path], mpp: float | None = None) -> None:
         try:
             open_slide(path, mpp).close()
         except MissingPixelSizeError:
-            # The window shows it all the same, and asks for the pixel size.
+            # The window asks for the pixel size.
             continue
     try:
         import napari  # noqa: F401

@@ -5,7 +5,7 @@ from napari_metastasis.lesions.export import write_detections_csv, write_lesions
 from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
 from napari_metastasis.lesions.measure import longest_diameter
-from napari_metastasis.lesions.size_classes import SIZE_CLASSES, SizeClass, count_text, size_class
+from napari_metastasis.lesions.size_classes import SIZE_CLASSES, SizeClass, count_text, size_class, size_class_rule
 
 __all__ = [
     "SIZE_CLASSES",
@@ -21,6 +21,7 @@ __all__ = [
     "lesion_of",
     "longest_diameter",
     "size_class",
+    "size_class_rule",
     "write_detections_csv",
     "write_lesions_csv",
     "write_lesions_geojson",

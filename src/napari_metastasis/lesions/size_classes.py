@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["SIZE_CLASSES", "SizeClass", "SizeClassStyle", "count_text", "size_class"]
+__all__ = ["SIZE_CLASSES", "SizeClass", "SizeClassStyle", "count_text", "size_class", "size_class_rule"]
 
 SizeClass = Literal["itc", "micro", "macro"]
 
@@ -60,6 +60,12 @@ def size_class(length_mm: float) -> SizeClass:
     if length_mm <= _ITC_MM:
         return "itc"
     return "micro" if length_mm <= _MICRO_MM else "macro"
+
+
+def size_class_rule() -> str:
+    """Return the classes and their limits in one line, for a person."""
+    itc, micro, macro = (style.label.lower() for style in SIZE_CLASSES.values())
+    return f"By longest diameter (AJCC): {itc} up to {_ITC_MM:g} mm, {micro} up to {_MICRO_MM:g} mm, {macro} above"
 
 
 def count_text(classes: Iterable[SizeClass]) -> str:

@@ -11,8 +11,8 @@ from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureSt
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, MapKind, MapValues
 from napari_metastasis.scanning.maps.ome_zarr import HEATMAP_VERSION, MapHeader, digest, journal_path, read_header
 from napari_metastasis.scanning.maps.store import MapStore
-from napari_metastasis.scanning.passes.base import FEATURES, Pass, PassContext, PreparedPass, run_passes
-from napari_metastasis.scanning.passes.following import BlockPlan, BlockShape, FollowingPass, plan_blocks
+from napari_metastasis.scanning.passes.base import FEATURES, Pass, PassContext, PreparedPass, cells_around, run_passes
+from napari_metastasis.scanning.passes.following import FollowingPass, plan_blocks
 from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, Wanted, plan_scan, roi_cells
 from napari_metastasis.scanning.scanner import DenseScan, FinishedPiece, never
 from napari_metastasis.scanning.views import encode_views, predict_views
@@ -22,8 +22,6 @@ __all__ = [
     "FEATURES_VERSION",
     "HEATMAP_VERSION",
     "PROBABILITY",
-    "BlockPlan",
-    "BlockShape",
     "BoolArray",
     "ChosenEngine",
     "DenseScan",
@@ -46,6 +44,7 @@ __all__ = [
     "Wanted",
     "blend",
     "blend_all",
+    "cells_around",
     "choose_engine",
     "computes_bfloat16",
     "digest",

@@ -29,9 +29,9 @@ class Roi:
     read
         Window in model pixels; it may reach past the slide, where the reader answers white.
     write
-        Cells of the heatmap that the window answers for, all of them that lie on the map and no others.
+        Cells that this piece alone writes; all of them lie on the map.
     block
-        Cells along a side of the smallest square that is read as one: those that share features, else 1.
+        Cells along a side of the squares that are read whole, since their cells share features; else 1.
     """
 
     read: Region
@@ -40,7 +40,7 @@ class Roi:
 
     @classmethod
     def of(cls, frame: HeatmapFrame, cells: Region, block: int = 1) -> Roi:
-        """Return the piece that answers for ``cells``, of which blocks are read whole even past the map's edge."""
+        """Return the piece that writes ``cells``; it reads whole blocks, even past the map's edge."""
         whole = Region(cells.x, cells.y, -(-cells.width // block) * block, -(-cells.height // block) * block)
         return cls(read=frame.read_window(whole), write=cells, block=block)
 
@@ -73,11 +73,11 @@ class ScanPlan:
     rois
         In the order in which they are to be scanned. No cell is written by two of them.
     needed
-        bool, (rows, columns) of the whole map: the cells that the network looks at. An ROI's other cells stay as they
-        are, so that the heatmap does not depend on where the ROIs happen to lie.
+        bool, (rows, columns) of the whole map: cells that are answered. An ROI's other cells stay as they are, so that
+        the map does not depend on where ROIs lie.
     kept
-        bool, (rows, columns) of the whole map: those of them whose answers are stored. The others are looked at for
-        their features alone, which neighbours inside the region are refined by.
+        bool, (rows, columns) of the whole map: those of them whose answers are stored. Of the others only the features
+        are, which passes read around the region.
     cells_wanted
         Cells whose answers were asked for.
     cells_without_tissue
@@ -115,7 +115,7 @@ class Wanted:
     cells
         Those that the network looks at.
     keep
-        Those of them whose answers are stored; ``None`` for all. The others are looked at for their features alone.
+        Those of them whose answers are stored; ``None`` for all. Of the others only the features are.
     tissue
         bool, (rows, columns) of the whole map: cells that show tissue; ``None`` takes them all.
     done
@@ -158,29 +158,26 @@ class Wanted:
 
 
 def nearest_first(center: Point) -> Callable[[Region], tuple[float, int, int]]:
-    """Return a key that sorts regions by their distance from a location; ties are broken by place.
-
-    A plan never depends on how it was made.
-    """
+    """Return a key that sorts regions by their distance from a location, and equally near ones by row and column."""
     return lambda region: (region.center.distance(center), region.y, region.x)
 
 
 def plan_scan(frame: HeatmapFrame, wanted: Wanted, *, roi_px: int, block: int = 1) -> ScanPlan:
     """Return the ROIs that answer for every wanted cell that shows tissue and is not answered yet.
 
-    The ROIs lie on a grid anchored at cell (0, 0), each cut to the cells of its square that are needed. The first is
-    parted around the focus, so that it is answered soon.
+    The ROIs lie on a grid anchored at cell (0, 0), each trimmed to the cells of its square that are needed. The first
+    is split around the focus, so that its first piece is answered soon.
 
     Parameters
     ----------
     frame
         Where the cells lie.
     wanted
-        What is asked for.
+        Which cells are asked for.
     roi_px
         Side of the largest read window, in model pixels. It bounds memory and changes no answer.
     block
-        Cells along a side of squares that no ROI parts: those whose features are averaged.
+        Cells along a side of the squares that no ROI splits, since their features are averaged.
 
     Raises
     ------
@@ -200,7 +197,8 @@ def plan_scan(frame: HeatmapFrame, wanted: Wanted, *, roi_px: int, block: int = 
     kept[asked.slices] = needed[asked.slices]
     by_distance = nearest_first(wanted.center(frame))
     parts = wanted.cells.split(roi_cells(frame, roi_px, block))
-    rois = [Roi.of(frame, cut, block) for part in parts if not (cut := _bounding(needed, part, block)).is_empty]
+    trimmed = (_bounding(needed, part, block) for part in parts)
+    rois = [Roi.of(frame, cells, block) for cells in trimmed if not cells.is_empty]
 
     def nearest(roi: Roi) -> tuple[float, int, int]:
         return by_distance(roi.write)
@@ -208,7 +206,7 @@ def plan_scan(frame: HeatmapFrame, wanted: Wanted, *, roi_px: int, block: int = 
     if rois:
         first = min(rois, key=nearest)
         rois.remove(first)
-        rois.extend(_parted(frame, first, needed, nearest))
+        rois.extend(_split(frame, first, needed, nearest))
     return ScanPlan(
         frame=frame,
         rois=tuple(sorted(rois, key=nearest)),
@@ -220,15 +218,15 @@ def plan_scan(frame: HeatmapFrame, wanted: Wanted, *, roi_px: int, block: int = 
     )
 
 
-def _parted(
+def _split(
     frame: HeatmapFrame, first: Roi, needed: BoolArray, nearest: Callable[[Roi], tuple[float, int, int]]
 ) -> list[Roi]:
-    """Return the pieces of the first ROI: of its quarters the nearest is quartered, until that one is small."""
+    """Return the pieces of the first ROI, whose nearest quarter is quartered again until it is small."""
     pieces = [first]
     while max(first.read.width, first.read.height) > _FIRST_ROI_PX and not first.is_single:
         pieces.remove(first)
-        cuts = [_bounding(needed, half.write, first.block) for half in first.halves(frame)]
-        pieces.extend(Roi.of(frame, cut, first.block) for cut in cuts if not cut.is_empty)
+        trimmed = (_bounding(needed, half.write, first.block) for half in first.halves(frame))
+        pieces.extend(Roi.of(frame, cells, first.block) for cells in trimmed if not cells.is_empty)
         first = min(pieces, key=nearest)
     return pieces
 

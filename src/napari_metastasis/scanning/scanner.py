@@ -1,7 +1,7 @@
 """Runs a plan: readers ahead of the network, the network without a pause, the store behind it.
 
-Reading, computing and writing are three stages on threads of their own, tied by futures. No more ROIs are between
-reading and writing than there are readers, lanes and places in the queue: memory is bounded by these, not by the slide.
+Reading, computing and writing are three stages on threads of their own, tied by futures. At most as many ROIs are under
+way as there are readers, lanes and queue places: these bound the memory, whatever the slide's size.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class FinishedPiece:
     cells
         Where the answers lie on it.
     values
-        float32, (rows, columns) of ``cells``; NaN where no answer is kept: glass, answered before, or beside a region
-        that a later pass looks around.
+        float32, (rows, columns) of ``cells``; NaN where there is no new answer to keep: on glass, in cells answered
+        before, and in cells around the region whose features alone are read.
     model_px
         Model pixels that this piece answers for, as progress counts them.
     done, total
@@ -108,8 +108,8 @@ class DenseScan:
     settings
         ``threads``, ``queue_rois``, ``augment_views`` and ``dense_coefficient`` are used.
     features
-        Where the encoder's features are stored, before the answers that they belong to; the plan then has blocks of
-        ``dense_coefficient`` cells. ``None`` where no pass reads them.
+        Where the encoder's features are stored, each ROI's before its answers; the plan then has blocks of
+        ``dense_coefficient`` cells. ``None`` where no pass reads features.
     """
 
     slide: Reader
@@ -176,7 +176,7 @@ class DenseScan:
             stages.close()
 
     def _stored(self, roi: Roi, answers: FloatArray, encoded: FloatArray | None) -> FinishedPiece:
-        """Store what an ROI brought: the features first, then the answers that they belong to."""
+        """Store an ROI's features, then its answers."""
         plan = self.plan
         needed = plan.needed[roi.write.slices]
         # A window of whole blocks may answer past the map's edge.
@@ -217,12 +217,12 @@ def _no_numbers(engine: Engine) -> DeviceError:
 
 
 class _Stages:
-    """The threads of one scan: readers, then one lane of the engine per thread, then whoever takes :attr:`pending`.
+    """The threads of one scan: readers, then one for each lane of the engine; the consumer takes :attr:`pending`.
 
     Attributes
     ----------
     pending
-        ROIs that were begun and not yet taken, in the order in which they are to be taken.
+        ROIs that were begun and not yet taken, in the order of the plan.
     """
 
     def __init__(
@@ -263,7 +263,7 @@ class _Stages:
         self.pending.extendleft(reversed([self._submit(roi) for roi in rois]))
 
     def close(self) -> None:
-        """Drop what was not begun, wait for what was, and end every thread."""
+        """Drop ROIs that were not begun, wait for the others, and end every thread."""
         # The readers first: a lane may be waiting for an image, which then arrives or is cancelled.
         self._readers.shutdown(wait=True, cancel_futures=True)
         self._lanes.shutdown(wait=True, cancel_futures=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from napari_metastasis.settings import SyntheticSettings
-from napari_metastasis.synthetic._cohort import CohortPlan, PlannedSlide, make_cohort, plan_cohort
+from napari_metastasis.synthetic._cohort import make_cohort, plan_cohort
 from napari_metastasis.synthetic._make import make_slide, sample_slide_path, size_class
 from napari_metastasis.synthetic._patches import make_patches
 from napari_metastasis.synthetic._slide import SyntheticSlide
 
 __all__ = [
-    "CohortPlan",
-    "PlannedSlide",
-    "SyntheticSettings",
     "SyntheticSlide",
     "make_cohort",
     "make_patches",

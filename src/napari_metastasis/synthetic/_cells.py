@@ -1,4 +1,4 @@
-"""Where cells sit: jittered grids whose points push one another apart, the same in every window."""
+"""Where cells lie: jittered grids whose points push one another apart, the same in every window."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.synthetic._noise import Floats, hashed
+from napari_metastasis.synthetic._window import Box, Window
 
-__all__ = ["REACH_UM", "CellGrid", "Grids", "cell_grid"]
+__all__ = ["REACH_UM", "CellGrid", "CellKind", "Grids", "cell_grid"]
 
 #: Rounds of pushing. Each lets a point feel two cells further, so that a window needs a rim of twice as many cells.
 _ROUNDS = 3
@@ -24,7 +25,7 @@ _NEIGHBOURS = tuple(step for step in product((-2, -1, 0, 1, 2), repeat=2) if ste
 _BENDS = ((9.0, 31.0), (8.0, 53.0))
 _BENT_UM = sum(shift for shift, _ in _BENDS)
 
-#: Half the length of the largest nucleus: how far outside a window a cell may sit and still be seen in it, in µm.
+#: Half the length of the largest nucleus, in µm: how far outside a window a cell may lie and be seen in it.
 REACH_UM = 16.0
 
 
@@ -39,7 +40,7 @@ class CellGrid:
     column, row
         Of the first square.
     x, y
-        (rows, columns) float32 places in µm.
+        (rows, columns) float32 locations in µm.
     chance
         (rows, columns, 6) float32 numbers in [0, 1) of each cell's own.
     """
@@ -52,12 +53,12 @@ class CellGrid:
     chance: Floats
 
     def nearest(self, x: Floats, y: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
-        """Return, for every place, the distances to the nearest and second nearest cell in µm, and the nearest's index.
+        """Return the distances to the two nearest cells in µm, and the nearest's index, for every location.
 
-        Looks at the nine squares around the place (Worley 1996, "A cellular texture basis function").
+        Looks at the nine squares around each (Worley 1996, "A cellular texture basis function").
         """
         flat_x, flat_y = _unbent(x, y)
-        # Places beyond the window have no cells here; they get those at its rim.
+        # Locations beyond the window get the cells at its rim.
         column = np.floor(flat_x / self.spacing).astype(np.intp) - self.column
         row = np.floor(flat_y / self.spacing).astype(np.intp) - self.row
         column, row = column.clip(1, self.x.shape[1] - 2), row.clip(1, self.x.shape[0] - 2)
@@ -75,32 +76,38 @@ class CellGrid:
         return np.sqrt(first), np.sqrt(second), owner
 
 
-def cell_grid(
-    seed: int, layer: int, spacing: float, *, x: float, y: float, width: float, height: float, push: float = 0.3
-) -> CellGrid:
-    """Return the cells in and around a window given in µm.
+@dataclass(frozen=True, slots=True)
+class CellKind:
+    """A type of cell.
 
-    Parameters
+    Attributes
     ----------
-    seed, layer
-        Of the slide and of the type of cell.
+    layer
+        Tells the types' randomness apart.
     spacing
         Mean distance between cells, in µm.
-    x, y, width, height
-        The window; a rim of at least two squares around it is returned too.
     push
         How far two cells that nearly touch move apart in each round, in spacings.
     """
+
+    layer: int
+    spacing: float
+    push: float = 0.3
+
+
+def cell_grid(seed: int, kind: CellKind, box: Box) -> CellGrid:
+    """Return the cells of a slide in a box, and in a rim of at least two squares around it."""
+    spacing = kind.spacing
     beyond = 2 * spacing + _BENT_UM
-    column, row = (int(np.floor((start - beyond) / spacing)) - _RIM for start in (x, y))
-    columns = int(np.floor((x + width + beyond) / spacing)) + 1 + _RIM - column
-    rows = int(np.floor((y + height + beyond) / spacing)) + 1 + _RIM - row
+    column, row = (int(np.floor((start - beyond) / spacing)) - _RIM for start in (box.x, box.y))
+    columns = int(np.floor((box.x + box.width + beyond) / spacing)) + 1 + _RIM - column
+    rows = int(np.floor((box.y + box.height + beyond) / spacing)) + 1 + _RIM - row
     j, i = np.meshgrid(np.arange(row, row + rows), np.arange(column, column + columns), indexing="ij")
-    chance = hashed(seed * 64 + layer, i, j, 8)
+    chance = hashed(seed * 64 + kind.layer, i, j, 8)
     # In units of the spacing and relative to each cell's own square: exact in float32 wherever the window lies.
     u, v = 0.04 + 0.92 * chance[..., 0], 0.04 + 0.92 * chance[..., 1]
     for _ in range(_ROUNDS):
-        u, v = _pushed(u, v, np.float32(push))
+        u, v = _pushed(u, v, np.float32(kind.push))
     inner = (slice(_RIM, -_RIM), slice(_RIM, -_RIM))
     bent_x, bent_y = _bent((i[inner] + u) * spacing, (j[inner] + v) * spacing)
     return CellGrid(
@@ -119,13 +126,13 @@ def _wave(at: Floats) -> Floats:
 
 
 def _bent(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return where a place of the straight grid lies on the slide: two shears, which keep areas and can be undone."""
+    """Return where a point of the straight grid lies on the slide: two shears, which keep areas and can be undone."""
     x = x + _wave(y)
     return x, y + _wave(x)
 
 
 def _unbent(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return the place of the straight grid that lies at (x, y) in µm on the slide."""
+    """Return the point of the straight grid that lies at (x, y) in µm on the slide."""
     y = y - _wave(x)
     return x - _wave(y), y
 
@@ -146,15 +153,14 @@ def _pushed(u: Floats, v: Floats, push: np.float32) -> tuple[Floats, Floats]:
 
 
 class Grids:
-    """The cells of every type that can be seen in a square window given in µm, worked out where they are asked for."""
+    """The cells of every type that can be seen in a window, worked out where they are asked for."""
 
-    def __init__(self, seed: int, *, x: float, y: float, side: float) -> None:
+    def __init__(self, seed: int, window: Window) -> None:
         self._seed = seed
-        self._window = (x - REACH_UM, y - REACH_UM, side + 2 * REACH_UM)
+        self._box = window.box.grown(REACH_UM)
 
     def _grid(self, layer: int, spacing: float, push: float = 0.3) -> CellGrid:
-        x, y, side = self._window
-        return cell_grid(self._seed, layer, spacing, x=x, y=y, width=side, height=side, push=push)
+        return cell_grid(self._seed, CellKind(layer, spacing, push), self._box)
 
     @cached_property
     def lymphocytes(self) -> CellGrid:
@@ -188,7 +194,7 @@ class Grids:
 
     @cached_property
     def membranes(self) -> CellGrid:
-        """Return places for the nuclei on adipocytes' membranes."""
+        """Return locations for the nuclei on adipocytes' membranes."""
         return self._grid(6, 16.0)
 
     @cached_property

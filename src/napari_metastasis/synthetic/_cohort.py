@@ -1,4 +1,4 @@
-"""Cohorts of synthetic slides, laid out as CAMELYON16 is: seeded, resumable, hard enough to train and measure on."""
+"""Seeded cohorts of synthetic slides in CAMELYON16's layout, to train and measure on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_metastasis.annotations import write_asap_xml
 from napari_metastasis.errors import StorageError
+from napari_metastasis.lesions import SizeClass
 from napari_metastasis.settings import CohortSampleSettings, SyntheticSettings
 from napari_metastasis.slides import write_pyramid
 from napari_metastasis.storage import atomic_text, storage_errors
@@ -25,11 +26,11 @@ from napari_metastasis.synthetic._slide import CHUNK_PX, DRAWING, SyntheticSlide
 __all__ = ["CohortPlan", "PlannedSlide", "make_cohort", "plan_cohort"]
 
 Split = Literal["train", "validation", "test"]
-Kind = Literal["normal", "itc", "micro", "macro"]
+Kind = SizeClass | Literal["normal"]
 
 #: Above every number of CAMELYON16's own slides, some of which are known to be flawed and treated so by their names.
 _FIRST_NUMBER = 1001
-#: What the files were drawn from; a folder with another one is left alone.
+#: File that states what was drawn; a folder with another one is left alone.
 _RECORD = "synthetic-cohort.json"
 _COLUMNS = ("slide", "annotation", "split", "patient", "node")
 
@@ -47,7 +48,7 @@ class PlannedSlide:
     split
         What it is for.
     patient
-        Whom it is said to be taken from.
+        Its patient, for the tables.
     slide, annotation
         Paths relative to the cohort's folder, with forward slashes; a normal slide has no annotation.
     settings
@@ -201,7 +202,7 @@ def make_cohort(
     missing = [slide for slide in plan.slides if not (root / slide.slide).is_file()]
     done = len(plan.slides) - len(missing)
     for slide in missing:
-        # Said now, not after an hour of drawing.
+        # Fails now, not after an hour of drawing.
         plan_layout(slide.settings)
     if progress is not None:
         progress(done, len(plan.slides))
@@ -214,18 +215,18 @@ def make_cohort(
 
 
 def _claim(root: Path, plan: CohortPlan) -> None:
-    """Make the folders and leave word of what is drawn there.
+    """Make the folders, and record what is drawn there.
 
     Raises
     ------
     StorageError
-        If something else was, or may have been.
+        If they hold, or may hold, something else.
     """
     record = root / _RECORD
     with storage_errors(record):
         known = record.read_text(encoding="utf-8") if record.is_file() else None
     if known is None:
-        # Its tables have the names of those of real cohorts.
+        # The tables of real cohorts have the same names.
         ours = ["cohort.csv", *sorted({Path(slide.slide).parts[0] for slide in plan.slides})]
         there = next((root / name for name in ours if (root / name).exists()), None)
         if there is not None:

@@ -23,7 +23,7 @@ _CAPSULE_UM = 75.0
 #: Between two metastases, so that the challenge's merging distance of 75 µm never joins them.
 _APART_UM = 180.0
 _TRIES = 6000
-#: Whoever marks a slide marks beside what is to be seen: gap between ink and metastasis, and marks drawn to find one.
+#: Pen marks lie beside metastases: the gap between them, and how many marks are tried to find one that does.
 _BESIDE_UM = 40.0
 _PEN_TRIES = 60
 #: Rounds of placing all metastases, each round smaller ones.
@@ -237,7 +237,7 @@ def _gap(points: NDArray[np.float64], blob: Blob) -> float:
 
 
 class _Edge:
-    """Places for what a preparation does to a section: pens, folds, tears, areas out of focus."""
+    """Places the artefacts of a preparation: pen marks, folds, tears, areas out of focus."""
 
     def __init__(self, rng: np.random.Generator, nodes: tuple[Node, ...], width: float, height: float) -> None:
         self._rng, self._nodes, self._extent = rng, nodes, np.array([width, height])

@@ -11,6 +11,7 @@ from scipy import ndimage
 from napari_metastasis.synthetic._cells import CellGrid, Grids
 from napari_metastasis.synthetic._noise import Floats, Noise, smoothstep, upsampled
 from napari_metastasis.synthetic._tissue import TissueMap
+from napari_metastasis.synthetic._window import Window
 
 __all__ = ["Grain", "paint_matrix"]
 
@@ -63,7 +64,7 @@ class Grain:
 
 
 def paint_matrix(
-    tissue: TissueMap, noise: Noise, grain: Grain, grids: Grids, *, histiocytes: float, x: int, y: int, mpp: float
+    tissue: TissueMap, noise: Noise, grain: Grain, grids: Grids, window: Window, *, histiocytes: float
 ) -> tuple[Floats, Floats]:
     """Return hematoxylin and eosin, each (h, w) float32, of everything but nuclei.
 
@@ -73,14 +74,12 @@ def paint_matrix(
         At every pixel of the window.
     noise, grain, grids
         Textures and cells.
+    window
+        Where the pixels lie.
     histiocytes
         Share of a sinus's grid that they fill.
-    x, y
-        The window's first pixel; both even.
-    mpp
-        Micrometres per pixel.
     """
-    painter = _Painter(tissue, noise, grain, grids, x, y, mpp)
+    painter = _Painter(tissue, noise, grain, grids, window)
     painter.fat()
     painter.lymphoid()
     painter.sinus(histiocytes)
@@ -91,17 +90,18 @@ def paint_matrix(
 
 
 class _Painter:
-    """Lays one tissue over another on a window; what does not occur in it costs nothing."""
+    """Paints one tissue over another on a window; tissues that do not occur cost nothing."""
 
-    def __init__(self, tissue: TissueMap, noise: Noise, grain: Grain, grids: Grids, x: int, y: int, mpp: float) -> None:
+    def __init__(self, tissue: TissueMap, noise: Noise, grain: Grain, grids: Grids, window: Window) -> None:
         self._tissue, self._noise, self._grain, self._grids = tissue, noise, grain, grids
-        self._x, self._y, self._mpp = x, y, mpp
+        x, y = self._x, self._y = window.x, window.y
+        self._mpp = window.mpp
         shape = (tissue.depth.shape[0], tissue.depth.shape[1])
         self.hematoxylin: Floats = np.zeros(shape, np.float32)
         self.eosin: Floats = np.zeros(shape, np.float32)
         self._fine = grain.tile(grain.fine, x, y, shape)
         self._medium = grain.tile(grain.medium, x, y, shape)
-        # What is seen at low power must not repeat where the tables of fine grain do, after half a millimetre.
+        # Seen at low power, these must not repeat after half a millimetre, as the tables of fine grain do.
         self._coarse = self._slow(9, 71, 4)
         self._broad = self._slow(50, 72, 8)
 

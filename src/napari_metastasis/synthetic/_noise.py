@@ -1,6 +1,6 @@
-"""Randomness that depends on the place alone: hashes of grid cells and smooth noise that repeats over a large period.
+"""Randomness that depends on the location alone: hashes of grid cells, and smooth noise of a large period.
 
-Everything here is a pure function of a seed and a location, which is what lets any part of a slide be drawn alone.
+All functions are pure, of a seed and a location, so that any part of a slide can be drawn alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Floats = NDArray[np.floating[Any]]
 #: even textures of 10 µm do so only after 2.5 mm, where no eye finds it.
 _TABLE = 1024
 _WAVE = 4
-#: Layers look the table up at an angle of their own, so that their repeats and axes never line up.
+#: Each layer looks the table up at another angle, so that repeats and axes never line up.
 _GOLDEN_ANGLE = 2.399963
 
 
@@ -72,7 +72,7 @@ def upsampled(coarse: Floats, step: int) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Smooth noise of mean 0 and standard deviation 1, for any place and wavelength.
+    """Smooth noise of mean 0 and standard deviation 1, for any location and wavelength.
 
     Attributes
     ----------

@@ -11,6 +11,7 @@ from napari_metastasis.synthetic._cells import REACH_UM, CellGrid, Grids
 from napari_metastasis.synthetic._noise import Floats, smoothstep
 from napari_metastasis.synthetic._sprites import ORIENTATIONS, Sprite, make_bank, make_spindles
 from napari_metastasis.synthetic._tissue import Kind, Tissue, TissueMap
+from napari_metastasis.synthetic._window import Window
 
 __all__ = ["Nuclei"]
 
@@ -61,9 +62,7 @@ class Nuclei:
         """Return the share of a sinus's grid that histiocytes fill."""
         return 0.56 + 0.36 * self.mimics
 
-    def stamp(
-        self, hematoxylin: Floats, eosin: Floats, tissue: Tissue, grids: Grids, *, x: int, y: int, mpp: float
-    ) -> None:
+    def stamp(self, hematoxylin: Floats, eosin: Floats, tissue: Tissue, grids: Grids, window: Window) -> None:
         """Stamp every nucleus that reaches into a window on its hematoxylin and eosin, in place.
 
         Parameters
@@ -72,10 +71,10 @@ class Nuclei:
             (h, w) float32 amounts of stain.
         tissue, grids
             What lies there.
-        x, y, mpp
-            The window's first pixel, and the resolution.
+        window
+            Where the pixels lie.
         """
-        canvas = _Canvas(hematoxylin, eosin, x, y, mpp)
+        canvas = _Canvas(hematoxylin, eosin, window)
         self._fibroblasts(canvas, tissue, grids.fibroblasts)
         self._adipocytes(canvas, tissue, grids)
         if tissue.layout.vessels:
@@ -166,7 +165,7 @@ class Nuclei:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cells:
-    """Cells near a window: places in µm, and (n, 6) numbers of their own."""
+    """Cells near a window: locations in µm, and (n, 6) numbers of their own."""
 
     x: Floats
     y: Floats
@@ -176,15 +175,11 @@ class _Cells:
 class _Canvas:
     """The window that nuclei are stamped on."""
 
-    def __init__(self, hematoxylin: Floats, eosin: Floats, x: int, y: int, mpp: float) -> None:
-        self._hematoxylin, self._eosin, self._x, self._y, self._mpp = hematoxylin, eosin, x, y, mpp
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """Return left, top, right and bottom of what can be seen from the window, in µm."""
-        rows, columns = self._eosin.shape
-        left, top = self._x * self._mpp - REACH_UM, self._y * self._mpp - REACH_UM
-        return left, top, left + columns * self._mpp + 2 * REACH_UM, top + rows * self._mpp + 2 * REACH_UM
+    def __init__(self, hematoxylin: Floats, eosin: Floats, window: Window) -> None:
+        self._hematoxylin, self._eosin = hematoxylin, eosin
+        self._x, self._y, self._mpp = window.x, window.y, window.mpp
+        #: What can be seen from the window.
+        self.box = window.box.grown(REACH_UM)
 
     def stamp(
         self, sprites: tuple[Sprite, ...], cells: _Cells, keep: NDArray[np.bool_], pick: NDArray[np.int_]
@@ -218,9 +213,9 @@ class _Canvas:
 
 def _cells(canvas: _Canvas, tissue: Tissue, grid: CellGrid) -> tuple[_Cells, TissueMap]:
     """Return the cells of a grid that can be seen, and the tissue that each lies in."""
-    left, top, right, bottom = canvas.box
+    box = canvas.box
     x, y = grid.x.ravel(), grid.y.ravel()
-    seen = (x > left) & (x < right) & (y > top) & (y < bottom)
+    seen = (x > box.x) & (x < box.x + box.width) & (y > box.y) & (y < box.y + box.height)
     cells = _Cells(x[seen], y[seen], grid.chance.reshape(-1, grid.chance.shape[-1])[seen])
     return cells, tissue.at(cells.x, cells.y)
 

@@ -1,4 +1,4 @@
-"""From amounts of stain to the light that a scanner sees, and all that spoils it on the way."""
+"""From amounts of stain to the light that a scanner sees, with folds, ink, dust and blur."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from napari_metastasis.settings import SyntheticSettings
 from napari_metastasis.synthetic._matrix import Grain
-from napari_metastasis.synthetic._noise import Floats, smoothstep, upsampled
+from napari_metastasis.synthetic._noise import Floats, smoothstep
 from napari_metastasis.synthetic._parts import Layout, Stroke
+from napari_metastasis.synthetic._window import Window
 
 __all__ = ["Stain", "develop", "stroke_distance"]
 
@@ -23,7 +24,7 @@ _STAINS = {
 }
 #: Light that passes each pen, at full pressure.
 _INKS = np.array([(40, 90, 190), (30, 120, 70), (35, 35, 40), (185, 40, 45)], dtype=np.float32) / 255
-#: The scanner's optics, as the deviation of a Gaussian, and how far an area out of focus goes beyond it.
+#: Standard deviations of the scanner's optics, and of an area out of focus.
 _SHARP_UM = 0.3
 _BLURRED_UM = 1.1
 
@@ -71,43 +72,8 @@ def stroke_distance(stroke: Stroke, x: Floats, y: Floats) -> Floats:
     return best
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """The window being developed: its first pixel, and its coarse grid of places in µm."""
-
-    x: int
-    y: int
-    mpp: float
-    step: int
-    coarse_x: Floats
-    coarse_y: Floats
-
-    def full(self, coarse: Floats) -> Floats:
-        return upsampled(coarse, self.step)
-
-    def reaches(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
-        """Return whether a box in µm touches the window."""
-        return bool(
-            low[0] < self.coarse_x.max()
-            and high[0] > self.coarse_x.min()
-            and low[1] < self.coarse_y.max()
-            and high[1] > self.coarse_y.min()
-        )
-
-
 def develop(
-    hematoxylin: Floats,
-    eosin: Floats,
-    *,
-    stain: Stain,
-    layout: Layout,
-    grain: Grain,
-    x: int,
-    y: int,
-    mpp: float,
-    step: int,
-    coarse_x: Floats,
-    coarse_y: Floats,
+    hematoxylin: Floats, eosin: Floats, stain: Stain, layout: Layout, grain: Grain, window: Window
 ) -> NDArray[np.uint8]:
     """Return what a scanner makes of a window, (h, w, 3) uint8.
 
@@ -117,20 +83,21 @@ def develop(
         (h, w) amounts of stain; changed in place.
     stain, layout, grain
         Of the slide.
-    x, y, mpp
-        The window's first pixel, and the resolution.
-    step, coarse_x, coarse_y
-        Pixels between the corners of a coarse grid over the window, and its places in µm.
+    window
+        Where the pixels lie.
     """
-    window = _Window(x, y, mpp, step, coarse_x, coarse_y)
     _crease(hematoxylin, eosin, layout, window)
     blurred = _out_of_focus(layout, window)
-    light = _through(hematoxylin, eosin, stain, blurred, mpp) if eosin.any() else np.ones((*eosin.shape, 3), np.float32)
+    light = (
+        _through(hematoxylin, eosin, stain, blurred, window.mpp)
+        if eosin.any()
+        else np.ones((*eosin.shape, 3), np.float32)
+    )
     light *= _illumination(window)[..., None] * stain.white
     _ink(light, layout, window, grain)
     _specks(light, layout, window)
     shape = (eosin.shape[0], eosin.shape[1])
-    noise = np.stack([grain.tile(grain.fine, x, y, shape, 7 + channel) for channel in range(3)], axis=-1)
+    noise = np.stack([grain.tile(grain.fine, window.x, window.y, shape, 7 + channel) for channel in range(3)], axis=-1)
     light += 1.1 * noise
     return light.clip(0, 255).round().astype(np.uint8)
 
@@ -151,7 +118,7 @@ def _through(hematoxylin: Floats, eosin: Floats, stain: Stain, blurred: Floats |
     return light
 
 
-def _crease(hematoxylin: Floats, eosin: Floats, layout: Layout, window: _Window) -> None:
+def _crease(hematoxylin: Floats, eosin: Floats, layout: Layout, window: Window) -> None:
     """Double the section at folds, and take it away at tears."""
     for strokes, tear in ((layout.folds, False), (layout.tears, True)):
         for stroke in strokes:
@@ -165,7 +132,7 @@ def _crease(hematoxylin: Floats, eosin: Floats, layout: Layout, window: _Window)
             eosin *= factor
 
 
-def _out_of_focus(layout: Layout, window: _Window) -> Floats | None:
+def _out_of_focus(layout: Layout, window: Window) -> Floats | None:
     """Return how far every pixel is out of focus, 0 to 1, or None where all is sharp."""
     total: Floats | None = None
     for blob in layout.blurs:
@@ -176,13 +143,13 @@ def _out_of_focus(layout: Layout, window: _Window) -> Floats | None:
     return total if total is not None and total.any() else None
 
 
-def _illumination(window: _Window) -> Floats:
+def _illumination(window: Window) -> Floats:
     """Return a gain that drifts by a percent or two over the slide."""
     drift = np.sin(window.coarse_x / 1900) + np.sin(window.coarse_y / 1500 + window.coarse_x / 4200)
     return window.full((1 + 0.006 * drift).astype(np.float32))
 
 
-def _ink(light: Floats, layout: Layout, window: _Window, grain: Grain) -> None:
+def _ink(light: Floats, layout: Layout, window: Window, grain: Grain) -> None:
     """Draw the pen marks on the cover slip: translucent, streaked along the stroke, with darker edges."""
     for stroke in layout.pens:
         rim = 1.5 * stroke.half_width_um
@@ -199,7 +166,7 @@ def _ink(light: Floats, layout: Layout, window: _Window, grain: Grain) -> None:
         light *= np.power(_INKS[stroke.colour], amount[..., None])
 
 
-def _specks(light: Floats, layout: Layout, window: _Window) -> None:
+def _specks(light: Floats, layout: Layout, window: Window) -> None:
     """Draw dust: small dark specks, none of them in focus."""
     rows, columns = light.shape[:2]
     for px, py, radius in layout.dust.tolist():

@@ -1,4 +1,4 @@
-"""Labelled patches cut from synthetic slides: tumour cells, and every normal tissue as often as any other."""
+"""Labelled patches of synthetic slides: tumour cells, and normal tissues, each as often as the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATCH_PX = 96
 #: Level-0 pixels of a slide at 0.486 µm/px that make one patch pixel.
 _SCALE = 2
 _NORMAL = (Kind.FAT, Kind.FIBRE, Kind.SINUS, Kind.LYMPHOID, Kind.MANTLE, Kind.CENTER, Kind.WALL)
-#: Normal patches keep this far from any metastasis, so that their centre holds none whatever the outline leaves out.
+#: Normal patches keep this far from any metastasis, so that their centres hold none even outside the outline.
 _CLEARANCE_UM = 80.0
 _CANDIDATES = 60_000
 #: Fixed, so that the same call gives the same bytes.
@@ -110,13 +110,13 @@ def _chosen(slide: SyntheticSlide, count: int, seed: int) -> Iterator[_Patch]:
     groups += [(0, (kinds == kind) & clear, max(1, round((count - count // 2) / len(_NORMAL)))) for kind in _NORMAL]
     found, label = [], []
     for group_label, members, wanted in groups:
-        places = generator.permutation(np.flatnonzero(members))[:wanted]
-        found.append(places)
-        label.append(np.full(len(places), group_label))
-    places, labels = np.concatenate(found), np.concatenate(label)
-    order = np.lexsort((x[places], y[places] // CHUNK_PX))
+        taken = generator.permutation(np.flatnonzero(members))[:wanted]
+        found.append(taken)
+        label.append(np.full(len(taken), group_label))
+    locations, labels = np.concatenate(found), np.concatenate(label)
+    order = np.lexsort((x[locations], y[locations] // CHUNK_PX))
     for k in order:
-        corner = int(x[places[k]]) - side // 2, int(y[places[k]]) - side // 2
+        corner = int(x[locations[k]]) - side // 2, int(y[locations[k]]) - side // 2
         yield _Patch(int(labels[k]), Region(*corner, side, side))
 
 

@@ -1,4 +1,4 @@
-"""A synthetic slide that is drawn where it is read: any part of it alone, and the same in whatever part it is asked."""
+"""A synthetic slide that is drawn where it is read: every pixel is the same, whichever region is asked for."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from napari_metastasis.synthetic._noise import Floats, Noise
 from napari_metastasis.synthetic._nuclei import Nuclei
 from napari_metastasis.synthetic._optics import Stain, develop
 from napari_metastasis.synthetic._tissue import Tissue
+from napari_metastasis.synthetic._window import Window
 
 __all__ = ["CHUNK_PX", "DRAWING", "SyntheticSlide"]
 
 #: Raised whenever the same settings draw other pixels: slides of before and after do not belong in one cohort.
 DRAWING = 2
 
-#: Side of the squares that the slide is drawn in, and the rim drawn around them for what blurs over their edges.
+#: Side of the squares that the slide is drawn in, and the rim around them that their pixels are blurred with.
 CHUNK_PX = 512
 _RIM_PX = 16
-#: Pixels between the places at which the tissue is worked out; between them it is interpolated.
+#: Pixels between the points at which the tissue is worked out; between them it is interpolated.
 _STEP_PX = 8
-#: Squares kept, for readers that come back to one: 64 MB.
+#: Squares kept in memory, for readers that come back: 64 MB.
 _KEPT = 80
 
 
@@ -99,7 +100,7 @@ class SyntheticSlide:
         return out
 
     def kinds_at(self, x_um: NDArray[np.float32], y_um: NDArray[np.float32]) -> tuple[NDArray[np.int8], Floats]:
-        """Return the kind of tissue at places in µm from the slide's corner, and how deep in a metastasis they lie."""
+        """Return the kinds of tissue at locations in µm from the slide's corner, and their depths in a metastasis."""
         tissue = self._tissue.at(x_um, y_um)
         return tissue.kinds(), tissue.tumour
 
@@ -118,41 +119,22 @@ class SyntheticSlide:
 
     def _draw(self, region: Region) -> NDArray[np.uint8]:
         """Draw a square whose corner lies on the coarse grid."""
-        side, mpp = region.width + 2 * _RIM_PX, self.mpp
-        x, y = region.x - _RIM_PX, region.y - _RIM_PX
-        span = side * mpp
-        tissue = self._tissue.near(x * mpp - 30, y * mpp - 30, span + 60, span + 60)
-        coarse = np.arange(0, side + _STEP_PX, _STEP_PX)
-        coarse_x, coarse_y = np.meshgrid(
-            ((coarse + x) * mpp).astype(np.float32), ((coarse + y) * mpp).astype(np.float32)
+        window = Window.of(
+            region.x - _RIM_PX, region.y - _RIM_PX, side=region.width + 2 * _RIM_PX, mpp=self.mpp, step=_STEP_PX
         )
-        rough = tissue.at(coarse_x, coarse_y)
-        hematoxylin, eosin = np.zeros((2, side, side), np.float32)
+        tissue = self._tissue.near(window.box.grown(30))
+        rough = tissue.at(window.coarse_x, window.coarse_y)
+        hematoxylin, eosin = np.zeros((2, window.side, window.side), np.float32)
         if max(rough.depth.max(), rough.fat.max()) > -20:
-            grids = Grids(self.settings.seed, x=x * mpp, y=y * mpp, side=span)
-            fields = rough.upsampled(_STEP_PX)
+            grids = Grids(self.settings.seed, window)
             hematoxylin, eosin = paint_matrix(
-                fields,
+                rough.upsampled(_STEP_PX),
                 self._tissue.noise,
                 self._grain,
                 grids,
+                window,
                 histiocytes=self._nuclei.histiocytes_share,
-                x=x,
-                y=y,
-                mpp=mpp,
             )
-            self._nuclei.stamp(hematoxylin, eosin, tissue, grids, x=x, y=y, mpp=mpp)
-        light = develop(
-            hematoxylin,
-            eosin,
-            stain=self._stain,
-            layout=self.layout,
-            grain=self._grain,
-            x=x,
-            y=y,
-            mpp=mpp,
-            step=_STEP_PX,
-            coarse_x=coarse_x,
-            coarse_y=coarse_y,
-        )
+            self._nuclei.stamp(hematoxylin, eosin, tissue, grids, window)
+        light = develop(hematoxylin, eosin, self._stain, self.layout, self._grain, window)
         return light[_RIM_PX:-_RIM_PX, _RIM_PX:-_RIM_PX]

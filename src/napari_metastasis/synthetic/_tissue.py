@@ -1,4 +1,4 @@
-"""What tissue lies at a place: smooth functions of (x, y) in µm, positive inside, that pixels and cells both ask."""
+"""Which tissue lies where: smooth functions of (x, y) in µm, positive inside, for pixels and cells alike."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_metastasis.synthetic._noise import Floats, Noise, upsampled
 from napari_metastasis.synthetic._parts import Layout, Metastasis, Node
+from napari_metastasis.synthetic._window import Box
 
 __all__ = ["Kind", "Tissue", "TissueMap"]
 
@@ -24,7 +25,7 @@ class Kind:
 
 @dataclass(slots=True)
 class TissueMap:
-    """The tissue at many places: float32 fields of one shape, in µm and positive inside unless they say otherwise.
+    """The tissue at many locations: float32 fields of one shape, in µm and positive inside unless noted.
 
     Attributes
     ----------
@@ -73,7 +74,7 @@ class TissueMap:
     filled: Floats
 
     def kinds(self) -> NDArray[np.int8]:
-        """Return the :class:`Kind` at every place."""
+        """Return the :class:`Kind` at every location."""
         inside = self.depth > 0
         order = (
             (self.blood > 0, Kind.LUMEN),
@@ -91,7 +92,7 @@ class TissueMap:
         return np.select([where for where, _ in order], [kind for _, kind in order], Kind.GLASS).astype(np.int8)
 
     def upsampled(self, step: int) -> TissueMap:
-        """Return the map between its places, which are ``step`` pixels apart, at every pixel."""
+        """Return the map, whose locations are ``step`` pixels apart, at every pixel."""
         return TissueMap(**{f.name: upsampled(getattr(self, f.name), step) for f in fields(self)})
 
 
@@ -102,7 +103,7 @@ class Tissue:
     Attributes
     ----------
     layout
-        What lies where; :meth:`near` drops what does not matter to a window.
+        What lies where; :meth:`near` leaves out what does not reach a window.
     noise
         The slide's randomness.
     fat_um
@@ -116,11 +117,11 @@ class Tissue:
     fat_um: float
     mimics: float
 
-    def near(self, x: float, y: float, width: float, height: float) -> Tissue:
-        """Return the tissue less all that cannot reach the window at (x, y), in µm."""
+    def near(self, box: Box) -> Tissue:
+        """Return the tissue less all that cannot reach a box."""
 
-        def reaches(bx: float, by: float, reach: float) -> bool:
-            return x - reach < bx < x + width + reach and y - reach < by < y + height + reach
+        def reaches(x: float, y: float, reach: float) -> bool:
+            return box.x - reach < x < box.x + box.width + reach and box.y - reach < y < box.y + box.height + reach
 
         whole = self.layout
         layout = replace(

@@ -1,4 +1,4 @@
-"""Models and engines for scans: made once, kept for the next scan that wants the same. Importing it loads no torch."""
+"""Models and engines of scans, kept for the next scan that needs the same. Importing it loads no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineCache", "ReadyEngine", "await_future"]
 
-#: How long a wait lasts before it is asked again whether to stop.
+#: How often a wait asks whether to stop.
 _POLL_SECONDS = 0.05
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ T = TypeVar("T")
 #: Everything that decides which engine is meant.
 _Key = tuple[object, ...]
 
-#: Returns the precision that an engine is made with, of the models that scan; ``None`` leaves it open.
+#: Takes the models of a scan, and returns the precision that its engine is made with; ``None`` leaves it open.
 Prefer = Callable[["ScanModels"], str | None]
 
 
@@ -40,29 +40,38 @@ class ReadyEngine:
 
 
 class _Kept:
-    """One engine, in the making or ready; it is closed once it is given up and nobody uses it."""
+    """One engine, in the making or ready; closed once it is given up and out of use."""
 
     def __init__(self, key: _Key) -> None:
         self.key = key
         self.future: Future[ReadyEngine]
         self.users = 0
-        self.given_up = threading.Event()
+        self.given_up = False
+        #: Made to go on with one slide's stored scan: that must not decide on the precision of other slides.
+        self.suits_one_scan = False
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Return whether nobody needs it any more: neither a scan that began, nor one to come."""
+        return self.given_up and self.users == 0
 
     @property
     def is_usable(self) -> bool:
+        if self.suits_one_scan:
+            return False
         future = self.future
         return not future.done() or (not future.cancelled() and future.exception() is None)
 
 
 class EngineCache:
-    """Makes engines beside whoever waits for them, and keeps the latest. Used from any thread.
+    """Makes engines in threads of their own, and keeps the latest. Used from any thread.
 
     Parameters
     ----------
     load
-        Returns the models of a job; those that it names by default.
+        Returns the models of a job; by default they are loaded as the job names them.
     begin_thread
-        Called in the thread that makes an engine: the window lets it give way to what is seen.
+        Called in the thread that makes an engine: the window lowers its priority.
     """
 
     def __init__(
@@ -76,25 +85,25 @@ class EngineCache:
         self._kept: _Kept | None = None
 
     def warm(self, job: ScanJob) -> None:
-        """Make the engine for a job beforehand, unless another one is in use."""
+        """Make the engine of a job beforehand, unless another one is in use."""
         with self._lock:
             if self._kept is None or self._kept.users == 0:
-                self._find(job, None)
+                self._find(job, None, users=0)
 
     @contextmanager
     def use(
         self, job: ScanJob, should_stop: Callable[[], bool], preferred: Prefer | None = None
     ) -> Iterator[ReadyEngine]:
-        """Hand out models and engine of a job while the block runs; they are made where they are not there yet.
+        """Yield the models and the engine of a job; they are made if they are not kept.
 
         Parameters
         ----------
         job
-            Its model, passes and scan settings count.
+            Its model, passes and scan settings decide on the engine.
         should_stop
             Asked while the engine is being made.
         preferred
-            The precision that an engine is made with if it is made now and none is asked for.
+            Tells the precision of an engine that is made now, where the settings leave it open.
 
         Raises
         ------
@@ -104,17 +113,19 @@ class EngineCache:
             If a model cannot be loaded or no engine runs it.
         """
         with self._lock:
-            kept = self._find(job, preferred)
-            kept.users += 1
+            kept = self._find(job, preferred, users=1)
         try:
             yield await_future(kept.future, should_stop)
         finally:
             with self._lock:
                 kept.users -= 1
-                self._retire(kept)
+                if kept.suits_one_scan and self._kept is kept:
+                    self._give_up()
+                else:
+                    self._retire(kept)
 
     def close(self) -> None:
-        """Give up everything; what is in use is closed by its last user."""
+        """Give up the engine; its last user closes it."""
         with self._lock:
             self._give_up()
 
@@ -124,48 +135,53 @@ class EngineCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _find(self, job: ScanJob, preferred: Prefer | None) -> _Kept:
+    def _find(self, job: ScanJob, preferred: Prefer | None, *, users: int) -> _Kept:
+        """Return the engine of a job for so many more users; it is made if it is not kept."""
         key = _key(job)
         if self._kept is not None and self._kept.key == key and self._kept.is_usable:
+            self._kept.users += users
             return self._kept
         self._give_up()
         kept = self._kept = _Kept(key)
+        kept.users = users
+        kept.suits_one_scan = preferred is not None  # until it is known that there is nothing to go on with
         pool = ThreadPoolExecutor(1, thread_name_prefix="engine", initializer=self._begin_thread)
-        kept.future = pool.submit(self._make, job, preferred, kept.given_up.is_set)
+        kept.future = pool.submit(self._make, job, preferred, kept)
         pool.shutdown(wait=False)
         return kept
 
-    def _make(self, job: ScanJob, preferred: Prefer | None, should_stop: Callable[[], bool]) -> ReadyEngine:
-        # Imported here, beside whoever waits: torch takes seconds to load.
+    def _make(self, job: ScanJob, preferred: Prefer | None, kept: _Kept) -> ReadyEngine:
+        # Imported in this thread: torch takes seconds to load.
         from napari_metastasis.scanning import choose_engine
         from napari_metastasis.workflows.scan.job_models import feature_reader, load_job_models
 
         models = (load_job_models if self._load is None else self._load)(job)
-        reader = feature_reader(job, models)
+        precision = None if preferred is None else preferred(models)
+        kept.suits_one_scan = precision is not None
         chosen = choose_engine(
             models.detector,
             job.scan,
-            reader=reader,
-            preferred_precision=None if preferred is None else preferred(models),
-            should_stop=should_stop,
+            reader=feature_reader(job, models),
+            preferred_precision=precision,
+            should_stop=lambda: kept.is_abandoned,
         )
         return ReadyEngine(models, chosen)
 
     def _give_up(self) -> None:
         if self._kept is not None:
             kept, self._kept = self._kept, None
-            kept.given_up.set()
+            kept.given_up = True
             self._retire(kept)
 
     @staticmethod
     def _retire(kept: _Kept) -> None:
-        """Close an engine that was given up and that nobody uses; where it is still being made, once it is made."""
-        if kept.given_up.is_set() and kept.users == 0:
+        """Close an engine that was given up and is out of use; one that is still being made is closed once it is."""
+        if kept.is_abandoned:
             kept.future.add_done_callback(_close_engine)
 
 
 def await_future(future: Future[T], should_stop: Callable[[], bool]) -> T:
-    """Return what a future brings, or raise ScanCancelledError as soon as ``should_stop`` says so."""
+    """Return the result of a future, or raise ScanCancelledError once ``should_stop`` says so."""
     while not future.done():
         if should_stop():
             raise ScanCancelledError("expected to prepare the scan, but it was stopped; start it again")
@@ -174,14 +190,15 @@ def await_future(future: Future[T], should_stop: Callable[[], bool]) -> T:
 
 
 def _key(job: ScanJob) -> _Key:
-    named = (job.model, *job.named_models.values())
+    named = job.named_models
+    stamps = tuple(_stamp(name) for name in (job.model, *named.values()))
     settings = job.scan
     chosen = settings.dense_coefficient, settings.device, settings.engine, settings.precision, settings.roi_px
-    return (*named, *map(_stamp, named), job.needed_tasks, *chosen)
+    return job.model, *named.items(), stamps, job.needed_tasks, *chosen
 
 
 def _stamp(name: str) -> object:
-    """Return what tells a file from one that was trained anew under the same name; ``None`` for a name."""
+    """Return when a file was written, and its size: it may be trained anew under its name. ``None`` for no file."""
     with suppress(OSError):
         about = Path(name).stat()
         return about.st_mtime_ns, about.st_size

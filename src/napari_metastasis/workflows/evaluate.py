@@ -1,4 +1,4 @@
-"""How good a model is on a cohort: scan what is not scanned yet, match it against the reference, and score."""
+"""Measures a model on a cohort: scans what is not scanned yet, matches it with the reference, and scores it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CohortEvaluation:
     Attributes
     ----------
     job
-        How slides are scanned, on the first of them. Detections are those at its detection threshold.
+        How slides are scanned; its slide is not used. Detections are those at its detection threshold.
     scoring
         How they are scored.
     own_mpp
@@ -87,9 +87,8 @@ def evaluate_cohort(
 ) -> DetectionReport:
     """Scan the slides of a split that are not scanned yet, and score all of them.
 
-    A slide that has a fault, or cannot be scanned, is left out and named; slides whose tumour is not all outlined are
-    left out with a note, for what is found beside their outlines is not known to be false. One heatmap is held at a
-    time.
+    A slide that has a fault, or cannot be scanned, is left out and named. A slide whose tumour is not all outlined is
+    left out as well: what is found beside its outlines may be true. One heatmap is held at a time.
 
     Parameters
     ----------
@@ -156,7 +155,7 @@ def evaluate_cohort(
 
 
 def _choose(cohort: Cohort, split: Split, scoring: EvaluationSettings) -> tuple[list[CohortSlide], list[LeftOut]]:
-    """Return the slides of a split that can be scored, and those that cannot, on purpose."""
+    """Return the slides of a split that are scored, and those that are left out on purpose."""
     slides, left_out = list(cohort.of(split)), []
     for one in cohort.left_out:
         if one.slide.split != split:
@@ -191,7 +190,7 @@ def _surveyed(
     own = {slide.annotation for slide in slides}
 
     def reads(annotation: Path) -> bool:
-        # The masks of all splits say together what tumour is, unless somebody stated it.
+        # Which value of the masks is tumour follows from the masks of all splits, unless it is stated.
         return annotation in own or (is_mask(annotation) and not scoring.tumour_value)
 
     with bar("Looking at the slides") as progress:
@@ -211,10 +210,10 @@ def _faults(
     surveys: Mapping[CohortSlide, SlideSurvey],
     tumour_value: int,
 ) -> dict[str, str]:
-    """Return what is wrong with slides by name, before hours are spent on scans; of several faults the first."""
+    """Return the first fault of each slide by its name, before hours are spent on scans."""
     leaks = check_split(cohort, split, surveys)
     problems = check_cohort(replace(cohort, slides=tuple(slides)), surveys, tumour_value=tumour_value)
-    # What is said of the cohort as a whole is about training.
+    # Problems of the cohort as a whole concern training.
     names = {slide.name for slide in slides}
     faults: dict[str, str] = {}
     for problem in (*leaks, *problems):
@@ -229,13 +228,13 @@ def _detections(scanned: ScannedSlide) -> SlideDetections:
         slide=scanned.slide.name,
         probabilities=found.probability.astype(np.float64),
         points=np.column_stack((found.x, found.y)),
-        # A slide without tissue was not scanned: nothing speaks for tumour.
+        # A slide without tissue was not scanned, and holds no tumour.
         slide_score=0.0 if score is None else score,
     )
 
 
 def _measured(cohort: Cohort, models: ScanModels, how: CohortEvaluation, split: Split) -> dict[str, Any]:
-    """Return what the report says about where the figures come from."""
+    """Return what the report says about the origin of its figures."""
     job, detector = how.job, models.detector
     return {
         "model": detector.name,
@@ -253,7 +252,7 @@ def _measured(cohort: Cohort, models: ScanModels, how: CohortEvaluation, split: 
 
 
 def _passes_made(job: ScanJob, models: ScanModels) -> dict[str, Any]:
-    """Return what the report says of the passes that detections are read from: ``refiner`` and so on."""
+    """Return what the report says of the passes: under ``refiner`` and so on."""
     told: dict[str, Any] = {}
     for request in job.passes:
         if request.settings.wanted:

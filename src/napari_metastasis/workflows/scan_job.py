@@ -1,4 +1,4 @@
-"""A scan as one value, and what it tells while it runs: what a command, the window, a cohort and a cluster share.
+"""A scan as one value, and the events of its run: what commands, the window, cohorts and clusters share.
 
 Light: nothing here imports torch.
 """
@@ -41,7 +41,7 @@ class PassRequest:
 
     @property
     def concerns_scan(self) -> bool:
-        """Return whether the scan has to do anything for it: it is made, or what it reads is kept."""
+        """Return whether the scan makes the pass, or keeps what it would read."""
         return self.settings.wanted or self.settings.keeps_features
 
 
@@ -56,19 +56,18 @@ class ScanJob:
     mpp
         µm per level-0 pixel; ``None`` takes what the slide states.
     model
-        Name or path of the detector; or of a model that follows one, and stands for both.
+        Name or path of the detector, or of a model that reads a detector's features and stands for both.
     passes
-        What is made of the scan, in order; none by default.
+        The passes that may follow the scan, in order; none by default.
     region
-        Level-0 pixels; ``None`` for the whole slide. Around it as much is looked at as the passes must see; no answer
-        is kept there.
+        Level-0 pixels; ``None`` for the whole slide. Around it as much is scanned as passes read there.
     focus
         Level-0 location to begin at; ``None`` for the middle.
     scan, tissue, detection
         How the slide is scanned, how tissue is told from glass, and how lesions are read off the maps.
     output
-        Result folder; ``None`` for the one beside the slide. Where it holds a heatmap of other settings, the results
-        go to a folder of their own inside.
+        Result folder; ``None`` for the one beside the slide. Where that holds a heatmap of other settings, the results
+        go to a folder inside.
     """
 
     slide: Path
@@ -83,13 +82,18 @@ class ScanJob:
     output: Path | None = None
 
     @property
+    def wanted_passes(self) -> tuple[PassRequest, ...]:
+        """Return the passes that are made, in their order."""
+        return tuple(one for one in self.passes if one.settings.wanted)
+
+    @property
     def needed_tasks(self) -> tuple[str, ...]:
-        """Return the tasks whose models the scan has to know."""
+        """Return the tasks whose models the scan needs."""
         return tuple(one.task for one in self.passes if one.concerns_scan)
 
     @property
     def named_models(self) -> dict[str, str]:
-        """Return the models that were asked for by name, by task."""
+        """Return the names of models that were given, by task."""
         return {one.task: one.model for one in self.passes if one.model}
 
     def on(self, slide: Path, *, mpp: float | None, output: Path) -> ScanJob:
@@ -99,7 +103,7 @@ class ScanJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtHand:
-    """What a scan need not open, make or find again. It stays open.
+    """What a scan finds ready. It stays open when the scan ends.
 
     Attributes
     ----------
@@ -118,7 +122,7 @@ class AtHand:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is done now, as one short line."""
+    """What the scan does now, in one short line."""
 
     text: str
 
@@ -132,7 +136,7 @@ class ScanStarted:
     maps
         Every map as earlier scans left it: the scan's own first.
     folder
-        Where results go.
+        The result folder.
     model_name
         Of the detector.
     engine

@@ -32,8 +32,8 @@ class Engine(Protocol):
     device
         As the command line takes it: ``"cpu"``, ``"cuda:0"``, ``"cuda:0,cuda:1"``, ``"mps"``.
     lanes
-        Calls of :meth:`run` that should go on at the same time, so that copies hide behind computing and every device
-        has work. More of them are safe and wait.
+        Calls of :meth:`run` that should go on at the same time: copies then hide behind computing, and every device has
+        work. Further calls wait.
     """
 
     name: str
@@ -132,5 +132,5 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def no_encoder(name: str) -> ModelError:
-    """Return what is said where features are asked of a network that has none."""
+    """Return the error for features that are asked of a network without any."""
     return ModelError(f"expected an encoder on engine {name}, got a network without features; make it for a refiner")

@@ -1,4 +1,4 @@
-"""From settings to an engine: what the user fixed, what was measured before, and a measurement for the rest."""
+"""From settings to an engine: what they leave open is measured, or was before."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ChosenEngine:
     reader_sha256: str = ""
 
     def encodes_for(self, reader: Model | None) -> bool:
-        """Return whether it hands out what a model reads; nothing has to be handed out for ``None``."""
+        """Return whether the engine hands out the features that a model reads; for ``None`` any engine does."""
         return reader is None or self.reader_sha256 == reader.weights_sha256
 
 
@@ -75,11 +75,11 @@ def choose_engine(
     settings
         ``device``, ``engine``, ``precision``, ``roi_px`` and ``dense_coefficient`` are used.
     reader
-        A model of a later pass: what it reads of the network's features is handed out with every answer, which costs
-        next to nothing; ``None`` for answers alone.
+        A model that reads the network's features, which are then handed out with every answer, at hardly any cost;
+        ``None`` for answers alone.
     preferred_precision
-        Taken where the settings leave the precision open and this machine computes it in hardware, even if another is
-        faster: the one of a scan that goes on.
+        The precision of a scan that goes on: taken where the settings leave it open and this machine computes it in
+        hardware, even if another one is faster.
     tuning
         How it is measured.
     should_stop
@@ -142,7 +142,7 @@ def choose_engine(
 def _keeping(
     precision: str, model: Detector, settings: ScanSettings, devices: tuple[str, ...], cache: TuningCache
 ) -> ScanSettings:
-    """Return settings that come to ``precision`` where this machine has it."""
+    """Return the settings with ``precision``, unless this machine lacks it, or would come to it by itself."""
     tuned = cache.get(_key(model, settings, devices))
     comes_anyway = tuned is not None and tuned.precision == precision
     known = {way.precision for way in _ways(settings, devices)}

@@ -1,7 +1,7 @@
 """A dense network written down as an OpenVINO graph.
 
-The family has three kinds of layer, so that writing them is shorter than tracing: nothing is run, nothing is guessed,
-and OpenVINO's converter, which reports its use over the network unless told otherwise, is not needed.
+The family has three kinds of layer, so that writing them is shorter than tracing. OpenVINO's own converter would
+report its use over the network unless told otherwise.
 """
 
 from __future__ import annotations

@@ -168,9 +168,9 @@ class _CudaLane(_Lane):
 class _ExactFloat32:
     """Keeps cuDNN from rounding float32 to TF32's ten bits, which would cost the fourth digit of a probability.
 
-    The switch is torch's own and counts for the whole process, so what is counted here does too: the first engine that
-    needs exact numbers turns it, the last one turns it back. Turned around each call, calls of several threads would
-    restore each other's values; restored by each engine, the first to close would take exactness from the others.
+    The switch is torch's own and holds for the whole process: the first engine that needs exact numbers turns it, the
+    last one turns it back. Turned around each call, calls of several threads would restore each other's values; turned
+    back by each engine, the first to close would take exactness from the others.
     """
 
     _guard = threading.Lock()
@@ -206,7 +206,7 @@ def _release_cached(device: str) -> None:
 
 @contextmanager
 def device_errors(device: str, precision: str) -> Iterator[None]:
-    """Turn torch's errors into this package's; what lacks memory is told from what is broken."""
+    """Turn torch's errors into this package's: DeviceMemoryError where memory is short, else DeviceError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

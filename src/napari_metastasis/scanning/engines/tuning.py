@@ -1,7 +1,7 @@
 """Which engine, precision and ROI size are fastest here: measured once, remembered for this machine.
 
-Deciding which ways are worth measuring is pure; measuring is short; what was found is a small JSON file in the user's
-cache that may be lost or damaged at any time.
+Which ways are worth measuring is decided purely. Results lie in a small JSON file in the user's cache, which may be
+lost or damaged at any time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROI_PX = {"cpu": (640, 1152), "mps": (1152, 2176), "cuda": (1152, 2176, 4224)}
 #: A larger ROI has to be this much faster, because it answers later and takes more memory.
 _WORTH = 1.05
 
-#: An engine this much slower than another in a small window is not tried in larger ones.
+#: An engine that reaches less than this share of another's rate in a small window is not tried in larger ones.
 _HOPE = 0.8
 
 #: Runs of one window, unless the first takes long.
@@ -226,7 +226,7 @@ def _measured(
     deadline: float,
     should_stop: Callable[[], bool],
 ) -> Tuned:
-    """Return the window that suits an engine; larger ones are tried while there is time and hope."""
+    """Return the window that suits an engine; larger ones are tried while there is time and they may win."""
     best: Tuned | None = None
     for window_px, answered_px in windows.items():
         if should_stop():
@@ -246,7 +246,7 @@ def _measured(
 
 
 class TuningCache:
-    """What was measured on this machine, by a key that says under which conditions.
+    """What was measured on this machine, by a key that stands for the conditions.
 
     Parameters
     ----------

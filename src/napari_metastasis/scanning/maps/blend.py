@@ -1,4 +1,4 @@
-"""Several maps of one slide in one: the scan's own answers, and those of the passes after it, each with its share."""
+"""Blends the maps of one slide: the scan's own, and those of the passes after it, each with its share."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ FloatArray = npt.NDArray[np.float32]
 def blend(
     scanned: FloatArray, frame: HeatmapFrame, other: MapValues, share: float, cells: Region | None = None
 ) -> FloatArray:
-    """Return probabilities on the scan's cells: its own answers, and that of the other map's cell that each lies in.
+    """Return the scan's map blended with another one, on the scan's cells.
 
-    A cell of the other map is a square of whole cells, whose middle is its own. Nothing is interpolated: what is
-    highest in the other map is as high in the blend.
+    A cell of the other map covers a square of the scan's cells, and each of these takes its value. Nothing is
+    interpolated: a peak of the other map is as high in the blend.
 
     Parameters
     ----------
     scanned
-        float32, (rows, columns) of ``cells``, NaN where nothing was scanned: there, the blend is NaN as well.
+        float32, (rows, columns) of ``cells``. Where nothing was scanned it is NaN, and so is the blend.
     frame
         Of the scan's cells.
     other
-        The whole of another map, NaN where there is none: there, the scan's answer counts.
+        The whole of another map. Where it is NaN, the scan's answer counts.
     share
         Of the other map, 0 to 1.
     cells
@@ -65,5 +65,5 @@ def blend_all(scanned: FloatArray, frame: HeatmapFrame, others: Sequence[tuple[M
 
 
 def read_from(own: MapValues, others: Sequence[tuple[MapValues, float]]) -> str:
-    """Return the name of the map that lesions of such a blend are read from: the latest that has a share in it."""
+    """Return the map that lesions of a blend are said to be read from: the name of the latest that has a share."""
     return next((other.kind.name for other, share in reversed(others) if share > 0), own.kind.name)

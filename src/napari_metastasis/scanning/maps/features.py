@@ -1,7 +1,7 @@
 """Encoded patches on disk: every patch of a slide once, in chunks, so that refining needs neither slide nor memory.
 
-Features are written before the probabilities that they belong to, and after them a map of which cells have any:
-whatever a kill leaves behind is either whole or counts as absent.
+Features are written first, then which cells have them, then the probabilities: what a killed scan leaves is whole, or
+counts as absent.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DAMAGED = (ValueError, RuntimeError)
 
 
 class FeatureStore:
-    """The features of one slide's patches by one encoder, for one refiner. Every method may be called from any thread.
+    """The features of one slide's patches, for the model that reads them. Every method may be called from any thread.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class FeatureStore:
             with storage_errors(path):
                 self._present: BoolArray = np.asarray(present[:], np.bool_)
         except _DAMAGED:
-            # Encoded again, all of it: what a map of this kind was for is not worth more care.
+            # Nothing tells which features are whole: all patches are encoded again.
             self._present = np.zeros(cells.shape, np.bool_)
             with storage_errors(path):
                 present[:] = self._present
@@ -98,7 +98,7 @@ class FeatureStore:
         identity
             Everything that decides them, as plain values.
         keep
-            Whether :meth:`discard` leaves them. What an earlier scan kept stays kept, and what is to be kept now is.
+            Whether :meth:`discard` spares the store. One that any earlier scan asked to keep is spared as well.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class FeatureStore:
         return store
 
     def discard(self) -> None:
-        """Take everything away, unless some scan asked for it to be kept: who asked for nothing is done with it."""
+        """Delete the store, unless some scan asked to keep it."""
         if self._is_kept:
             return
         with self._guard:
@@ -132,7 +132,7 @@ class FeatureStore:
             self._made = False
 
     def close(self) -> None:
-        """Take a new store back that nothing was written into: a scan that failed at once leaves no trace."""
+        """Delete a new store that nothing was written into: a scan that failed at once leaves no trace."""
         with self._guard:
             if self._made and not self._present.any():
                 shutil.rmtree(self.path, ignore_errors=True)

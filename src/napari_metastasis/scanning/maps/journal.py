@@ -41,7 +41,7 @@ def _is_torn(path: Path) -> bool:
 
 
 def read_regions(path: Path) -> Iterator[Region]:
-    """Yield the regions of every whole line; what is no region was cut short and is skipped.
+    """Yield the region of every whole line; lines that were cut short are skipped.
 
     Raises
     ------

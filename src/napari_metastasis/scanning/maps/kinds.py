@@ -23,15 +23,15 @@ class MapKind:
     Attributes
     ----------
     name
-        What passes, results and the window know it by.
+        Its name in passes, results and the window.
     title
-        What a person reads.
+        Its name for a person.
     stem
         Of its file in the result folder: ``<stem>.ome.zarr``.
     unit
         Of its values.
     colors
-        The colours that it is shown in, of those that the window has.
+        Name of the window's colours that it is shown in.
     """
 
     name: str

@@ -7,7 +7,6 @@ import importlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.storage import storage_errors
@@ -60,14 +59,6 @@ class WriterLock:
         if descriptor is not None:
             with suppress(OSError):
                 os.close(descriptor)
-
-    def __enter__(self) -> WriterLock:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
 
     def __del__(self) -> None:
         """Give the lock back where the holder was forgotten."""

@@ -162,7 +162,7 @@ def create(path: Path, header: MapHeader) -> tuple[Path, ...]:
 
     Returns
     -------
-    The folders that this call made, the innermost first: what :func:`remove` takes back.
+    The folders that this call made, the innermost first, for :func:`remove`.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def create(path: Path, header: MapHeader) -> tuple[Path, ...]:
 
 
 def remove(made: tuple[Path, ...]) -> None:
-    """Take back what :func:`create` made: the heatmap, and the folders around it that hold nothing else."""
+    """Delete what :func:`create` made: the map, and the folders around it that hold nothing else."""
     if made:
         shutil.rmtree(made[0], ignore_errors=True)
     for folder in made[1:]:

@@ -169,7 +169,7 @@ class MapStore:
             raise StorageError(f"expected a heatmap opened for writing, got {self.path} to read; open it again to scan")
         answered = ~np.isnan(answers)
         with self._guard, storage_errors(self.path):
-            # Answered again only because a neighbour was; what is stored stays, to the last digit.
+            # An ROI may cover cells that were answered before: what is stored stays, to the last digit.
             answered &= ~self._done[cells.slices]
             if not answered.all():
                 answers = np.where(answered, answers, self._read(cells))
@@ -194,7 +194,7 @@ class MapStore:
     def close(self) -> None:
         """Let others write; a second call does nothing.
 
-        A new store that was neither written nor finished is taken back: a scan that failed at once leaves no trace.
+        A new store that was neither written nor finished is deleted: a scan that failed at once leaves no trace.
         """
         layout.remove(self._made)
         self._made = ()
@@ -227,7 +227,7 @@ class MapStore:
         for region in read_regions(layout.journal_path(self.path)):
             done[region.intersection(Region.of(self.frame.cells)).slices] = True
         with storage_errors(self.path):
-            # Also without a journal, chunks that a power cut left behind have to be such that they can be added to.
+            # Also without a journal, a power cut may have left chunks, which must be readable to be added to.
             if not done.any() and not layout.holds_chunks(self.path):
                 return done
             try:

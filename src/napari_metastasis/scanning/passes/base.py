@@ -1,13 +1,13 @@
 """What a pass is: what it reads, what it writes, how far it must see around a region, and how it resumes.
 
-A scan makes its passes in order. Each is handed the pieces of those before it, yields them on, and yields its own as
-soon as what they wait for is there. What a pass has written counts as done; the next scan goes on from there.
+A scan makes its passes in order. Each takes the pieces of the passes before it, hands them on, and yields its own as
+soon as it can read all that they need. What a pass has written is done: the next scan goes on from there.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,9 +24,9 @@ from napari_metastasis.scanning.plan import BoolArray
 from napari_metastasis.scanning.scanner import FinishedPiece, Reader
 from napari_metastasis.settings import PassSettings, ScanSettings, TissueSettings
 
-__all__ = ["FEATURES", "Pass", "PassContext", "PreparedPass", "map_path", "run_passes"]
+__all__ = ["FEATURES", "Pass", "PassContext", "PreparedPass", "cells_around", "map_path", "run_passes"]
 
-#: What a pass reads that is handed the detector's features.
+#: What a pass names as read that reads the detector's features.
 FEATURES = "features"
 
 
@@ -37,7 +37,7 @@ class PassContext:
     Attributes
     ----------
     slide
-        What pixels are read from.
+        Its pixels.
     detector, settings
         What the slide is scanned with, and how.
     folder
@@ -48,6 +48,8 @@ class PassContext:
         Where the scan's cells lie.
     region
         Level-0 pixels asked for; ``None`` for the whole slide.
+    around
+        From :func:`cells_around`.
     focus
         Level-0 location to begin at; ``None`` for the middle.
     tissue
@@ -57,7 +59,7 @@ class PassContext:
     device
         Where a network runs, as torch takes it.
     maps
-        The stores of the passes before, by the names of their maps.
+        Maps that can be read, by name: the scan's own, and those of the passes before.
     features
         The detector's features; ``None`` where they are not kept.
     """
@@ -69,6 +71,7 @@ class PassContext:
     identity: Mapping[str, Any]
     frame: HeatmapFrame
     region: Region | None
+    around: Mapping[str, int]
     focus: Point | None
     tissue: BoolArray | None = field(repr=False)
     tissue_settings: TissueSettings | None
@@ -81,6 +84,13 @@ class PassContext:
         """Return where the detector's native cells lie: those of its features."""
         return self.frame.coarser(self.settings.dense_coefficient)
 
+    def cells_of(self, name: str, frame: HeatmapFrame) -> Region:
+        """Return the cells that a map has to be answered for: the region, and what later passes read around it."""
+        whole = Region.of(frame.cells)
+        if self.region is None:
+            return whole
+        return frame.cells_over(self.region).grown(self.around.get(name, 0)).intersection(whole)
+
     def open_map(self, kind: MapKind, frame: HeatmapFrame, decides: Mapping[str, Any]) -> MapStore:
         """Return the store that a pass writes: the one found in the result folder, or a new one.
 
@@ -89,7 +99,7 @@ class PassContext:
         kind, frame
             What the map is, and where its cells lie.
         decides
-            What decides its values besides the scan's own map and the tissue.
+            What its values depend on besides the scan's own map and the tissue.
 
         Raises
         ------
@@ -104,7 +114,7 @@ class PassContext:
 
 
 def map_path(folder: Path, kind: MapKind, identity: Mapping[str, Any]) -> Path:
-    """Return where a map lies: under its own name, or with a number where that is taken by one of other settings."""
+    """Return where a map lies: under its own name, or a longer one where a map of other settings has that."""
     path = folder / f"{kind.stem}.ome.zarr"
     if not path.exists():
         return path
@@ -127,7 +137,7 @@ class PreparedPass(Protocol):
 
     @property
     def model_px(self) -> int:
-        """Return what progress counts for all of it, in the detector's model pixels."""
+        """Return the work that is left, in the detector's model pixels."""
         ...
 
     @property
@@ -148,7 +158,7 @@ class PreparedPass(Protocol):
         ...
 
     def close(self) -> None:
-        """Give everything back; a second call does nothing."""
+        """Close the map; a second call does nothing."""
         ...
 
 
@@ -167,16 +177,16 @@ class Pass(ABC):
 
     @property
     def reach_cells(self) -> int:
-        """Return how far from a cell lies what has a say in it, in cells of what it reads."""
+        """Return how far around a cell the pass reads, in cells of what it reads."""
         return 0
 
     @property
     @abstractmethod
     def decides(self) -> Mapping[str, Any]:
-        """Return what decides its values besides the scan's own map, as plain values: weights, options, a version."""
+        """Return what its values depend on besides the scan's own map, as plain values: weights, options, a version."""
 
     def notes(self, settings: ScanSettings) -> tuple[str, ...]:
-        """Return what has to be said beforehand of a scan with these settings."""
+        """Return what a person has to know before a scan with these settings."""
         del settings
         return ()
 
@@ -193,10 +203,27 @@ class Pass(ABC):
         """
 
 
+def cells_around(passes: Sequence[Pass]) -> dict[str, int]:
+    """Return how many cells around a region each map, and the features, must hold for the passes that read them.
+
+    Without these, a cell at the region's edge would have fewer neighbours than in a scan of the whole slide.
+
+    Parameters
+    ----------
+    passes
+        In their order. Each writes cells of the size that it reads.
+    """
+    around: dict[str, int] = {}
+    for each in reversed(passes):
+        reaches = around.get(each.writes.name, 0) + each.reach_cells
+        around[each.reads] = max(around.get(each.reads, 0), reaches)
+    return around
+
+
 def run_passes(
     pieces: Generator[FinishedPiece], passes: tuple[PreparedPass, ...], total: int, should_stop: Callable[[], bool]
 ) -> Generator[FinishedPiece]:
-    """Yield the pieces of a scan and of the passes that follow it, each with how far all of it is.
+    """Yield the pieces of a scan and of the passes that follow it, each with the progress of the whole.
 
     Parameters
     ----------

@@ -43,16 +43,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockShape:
-    """How a pass parts its map.
+    """How a pass splits its map into blocks.
 
     Attributes
     ----------
     span_cells
-        Cells along a side of the square that no block parts.
+        Cells along a side of the squares that no block splits.
     halo_cells
         How far around a block it reads.
     reach_cells
-        How far from a cell lies what has a say in it.
+        How far around a cell lies what its answer depends on.
     """
 
     span_cells: int = 1
@@ -62,7 +62,7 @@ class BlockShape:
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """What of a map is to be answered, in which order, and what each block waits for.
+    """Which blocks of a map are answered, in which order, and what each waits for.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class BlockPlan:
     needed
         bool, (rows, columns): cells that are to be answered.
     expected
-        bool, (rows, columns): cells of what is read that have a say, or may have.
+        bool, (rows, columns): cells of what is read that answers depend on.
     halo_cells
         How far around a block is read.
     """
@@ -104,7 +104,7 @@ def plan_blocks(frame: HeatmapFrame, wanted: Wanted, shape: BlockShape) -> Block
     wanted
         What is asked for, in these cells.
     shape
-        How the pass parts its map.
+        How the pass splits its map.
     """
     shows = np.ones(frame.cells.shape, np.bool_) if wanted.tissue is None else wanted.tissue
     cells, needed = wanted.cells, np.zeros(frame.cells.shape, np.bool_)
@@ -115,7 +115,7 @@ def plan_blocks(frame: HeatmapFrame, wanted: Wanted, shape: BlockShape) -> Block
     # Whole squares of the lattice, also where the region cuts them: grids must not begin elsewhere for it.
     squares = (part.coarse(side).fine(side) for part in cells.split(side) if needed[part.slices].any())
     blocks = sorted(squares, key=nearest_first(wanted.center(frame)))
-    # Beyond the reach of what is wanted nothing is made ready, and nothing is waited for.
+    # Beyond the reach of what is wanted nothing is waited for: the scan may never answer there.
     expected = np.zeros(frame.cells.shape, np.bool_)
     near = cells.grown(shape.reach_cells).intersection(Region.of(frame.cells))
     expected[near.slices] = shows[near.slices]
@@ -123,18 +123,18 @@ def plan_blocks(frame: HeatmapFrame, wanted: Wanted, shape: BlockShape) -> Block
 
 
 class FollowingPass(Pass):
-    """A pass that answers from what another one wrote. A kind of it says what it reads and what it answers."""
+    """A pass that answers from what another pass wrote; subclasses say what they read and what they answer."""
 
-    #: What answering a model pixel costs beside scanning it, for progress alone.
+    #: Cost of answering a model pixel, where scanning it costs 1; for progress alone.
     cost: ClassVar[float] = 0.1
 
     @property
     def shape(self) -> BlockShape:
-        """Return how it parts its map."""
+        """Return how the pass splits its map."""
         return BlockShape(halo_cells=self.reach_cells, reach_cells=self.reach_cells)
 
     def begin(self, device: str) -> None:
-        """Get ready on a device, as torch takes it.
+        """Move to a device, as torch names it.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class FollowingPass(Pass):
         ----------
         values
             What it reads, with the halo around the block: (rows, columns) of a map, or
-            (views, rows, columns, features). NaN where there is nothing, or nothing that has a say.
+            (views, rows, columns, features). NaN where there is nothing, or where it does not count.
         """
 
     def prepare(self, context: PassContext) -> PreparedFollowingPass:
@@ -166,7 +166,7 @@ class FollowingPass(Pass):
         store = context.open_map(self.writes, frame, self.decides)
         block = context.frame.block_in(frame)
         wanted = Wanted(
-            cells=Region.of(frame.cells) if context.region is None else frame.cells_over(context.region),
+            cells=context.cells_of(self.writes.name, frame),
             tissue=None if context.tissue is None else any_of_blocks(context.tissue, block),
             done=store.done,
             focus=context.focus,
@@ -200,7 +200,7 @@ class PreparedFollowingPass:
 
     @property
     def model_px(self) -> int:
-        """Return what progress counts for all of it."""
+        """Return the work that is left."""
         return sum(self._work(block) for block in self.plan.blocks)
 
     def _work(self, block: Region) -> int:
@@ -239,7 +239,7 @@ class PreparedFollowingPass:
                     if (answered := self._answered(block)) is not None:
                         del waiting[block]
                         yield answered
-        # What waited for nothing new: what an earlier scan left.
+        # Blocks that an earlier scan left ready: no piece of this one announced them.
         for block in waiting:
             if should_stop():
                 return
@@ -247,7 +247,7 @@ class PreparedFollowingPass:
                 yield answered
 
     def close(self) -> None:
-        """Give the store back; a second call does nothing."""
+        """Close the map; a second call does nothing."""
         self.store.close()
 
     def _answered(self, block: Region) -> FinishedPiece | None:
@@ -257,11 +257,11 @@ class PreparedFollowingPass:
             return None
         window = self.plan.around(block)
         values = self.source.read(window)
-        # What other tissue settings had answered is there, but has no say in this map.
-        has_say = np.zeros(window.size.shape, np.bool_)
-        has_say[around.shifted(-window.x, -window.y).slices] = expected
+        # What a scan with other tissue settings left there does not count in this map.
+        counts = np.zeros(window.size.shape, np.bool_)
+        counts[around.shifted(-window.x, -window.y).slices] = expected
         # Of features the rows and columns are the second and third axes, of a map the only ones.
-        values[(slice(None), ~has_say) if values.ndim > has_say.ndim else ~has_say] = np.nan
+        values[(slice(None), ~counts) if values.ndim > counts.ndim else ~counts] = np.nan
         answers = self.made_by.answer(values)
         inside = block.intersection(Region.of(self.plan.frame.cells))
         answers = answers[: inside.height, : inside.width]

@@ -42,7 +42,7 @@ class RefinePass(FollowingPass):
     Parameters
     ----------
     refiner
-        What refines. It is left as it is.
+        The refiner; it stays where it is, and the pass moves a copy to the device.
     """
 
     writes, reads = REFINED, FEATURES
@@ -60,7 +60,7 @@ class RefinePass(FollowingPass):
 
     @property
     def reach_cells(self) -> int:
-        """Return how far from a cell the farthest patch lies that has a say in its answer."""
+        """Return how far around a cell the refiner's grids reach."""
         return self.refiner.spec.reach_cells
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_metastasis.workflows.engine_cache import EngineCache, ReadyEngine
+from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, cohort_output, scan_cohort
 from napari_metastasis.workflows.scan.job_models import load_job_models, settle_job
 from napari_metastasis.workflows.scan.overlay import overlay_picture
@@ -13,12 +13,10 @@ from napari_metastasis.workflows.scan.result_folder import (
     default_output,
     earlier_result,
     heatmap_path,
-    scan_identity,
-    stored_scans,
 )
-from napari_metastasis.workflows.scan.results import ScanResult, write_results
+from napari_metastasis.workflows.scan.results import ScanResult
 from napari_metastasis.workflows.scan.runner import run_scan, scan_slide
-from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob, ScanStarted, Stage
+from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
 __all__ = [
     "AtHand",
@@ -27,12 +25,9 @@ __all__ = [
     "FailedSlide",
     "PassRequest",
     "PreparedScan",
-    "ReadyEngine",
     "ScanJob",
     "ScanResult",
-    "ScanStarted",
     "ScannedSlide",
-    "Stage",
     "check_passes",
     "cohort_output",
     "default_output",
@@ -43,9 +38,6 @@ __all__ = [
     "prepare_scan",
     "run_scan",
     "scan_cohort",
-    "scan_identity",
     "scan_slide",
     "settle_job",
-    "stored_scans",
-    "write_results",
 ]

@@ -1,4 +1,4 @@
-"""Many slides, one after the other: what hard negatives are mined from, and what a model is measured on."""
+"""Scans the slides of a cohort one after the other, to mine hard negatives or to measure a model."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from napari_metastasis.workflows.scan_job import AtHand, ScanJob
 
 __all__ = ["PARTS_OF_A_SLIDE", "FailedSlide", "ProgressBar", "ScannedSlide", "cohort_output", "in_parts", "scan_cohort"]
 
-#: Progress over a cohort counts in these: how many pixels a slide holds is known only once its tissue was found.
+#: Steps of a cohort's progress in one slide, whose pixels are known only once its tissue was found.
 PARTS_OF_A_SLIDE = 1000
 
-#: Shows how far a step is: a title in, a function of (done, total) out, in parts of slides.
+#: Opens a progress bar: takes its title, yields a function of (done, total) in parts of slides.
 ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
@@ -48,7 +48,7 @@ def cohort_output(folder: Path, slide: CohortSlide) -> Path:
 
 
 def in_parts(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """Convert a progress in whole slides to the bar's unit, parts of a slide."""
+    """Convert progress in whole slides to the bar's unit, parts of a slide."""
     return lambda done, total: progress(done * PARTS_OF_A_SLIDE, total * PARTS_OF_A_SLIDE)
 
 
@@ -71,7 +71,7 @@ def scan_cohort(
     slides
         What to scan.
     job
-        How; its slide, region and output are not looked at.
+        How they are scanned; its slide, region and output are not used.
     output
         Folder that each slide gets its result folder in.
     engines
@@ -96,7 +96,7 @@ def scan_cohort(
     job = settle_job(job)
     with ExitStack() as opened:
         held = AtHand(engines=opened.enter_context(EngineCache()) if engines is None else engines)
-        # Before any slide: without a model or an engine there is nothing that a slide could be blamed for.
+        # Before any slide: a model or an engine that cannot be had is no slide's fault.
         assert held.engines is not None
         opened.enter_context(held.engines.use(job, should_stop))
         for number, slide in enumerate(slides):

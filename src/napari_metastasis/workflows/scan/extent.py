@@ -1,14 +1,15 @@
-"""Which cells a scan is about: those asked for, and those around them that its passes must see."""
+"""Which cells a scan answers: those of its region, and those around it that its passes read."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import HeatmapFrame, Region
-from napari_metastasis.scanning import FEATURES, BoolArray, FeatureStore, Pass
+from napari_metastasis.scanning import FEATURES, PROBABILITY, BoolArray, FeatureStore
 from napari_metastasis.slides import Slide
 
 __all__ = ["Extent", "on_slide"]
@@ -42,9 +43,9 @@ class Extent:
     block
         Cells along a side of a native one.
     kept
-        Cells whose answers are stored: those asked for, and around them those that a pass reads from the map.
+        Cells whose answers are stored: the region, and what passes read of the scan's map around it.
     scanned
-        Cells that are looked at: also those whose features alone are needed.
+        Cells that the network looks at: also those of which passes read the features alone.
     """
 
     frame: HeatmapFrame
@@ -53,7 +54,7 @@ class Extent:
     scanned: Region
 
     @classmethod
-    def of(cls, frame: HeatmapFrame, block: int, region: Region | None, passes: tuple[Pass, ...]) -> Extent:
+    def of(cls, frame: HeatmapFrame, block: int, region: Region | None, around: Mapping[str, int]) -> Extent:
         """Return the cells of a scan.
 
         Parameters
@@ -62,26 +63,22 @@ class Extent:
             Of the scan.
         region
             Level-0 pixels on the slide; ``None`` for all of it.
-        passes
-            That are made after the scan.
+        around
+            From :func:`~napari_metastasis.scanning.cells_around`.
         """
         whole = Region.of(frame.cells)
         if region is None:
             return cls(frame, block, whole, whole)
-        kept = frame.cells_over(region)
-        of_maps = sum(each.reach_cells for each in passes if each.reads != FEATURES)
-        kept = kept.grown(of_maps).intersection(whole)
-        scanned = kept
-        of_features = [each.reach_cells for each in passes if each.reads == FEATURES]
-        if of_features:
-            # Or a cell at the region's edge would have fewer neighbours than in a scan of the whole slide.
-            native = frame.coarser(block)
-            near = native.cells_over(region).grown(max(of_features)).intersection(Region.of(native.cells))
-            scanned = near.fine(block).intersection(whole)
-        return cls(frame, block, kept, scanned)
+        of_map = around.get(PROBABILITY.name, 0)
+        kept = frame.cells_over(region).grown(of_map).intersection(whole)
+        if FEATURES not in around:
+            return cls(frame, block, kept, kept)
+        native = frame.coarser(block)
+        near = native.cells_over(region).grown(max(around[FEATURES], -(-of_map // block)))
+        return cls(frame, block, kept, near.intersection(Region.of(native.cells)).fine(block).intersection(whole))
 
-    def left_to_scan(self, done: BoolArray, features: FeatureStore) -> tuple[Region, BoolArray]:
-        """Return which cells a pass wants features of, and which of these there is nothing left to do for.
+    def encoded(self, done: BoolArray, features: FeatureStore) -> BoolArray:
+        """Return the cells of ``scanned`` that nothing is left to do for: answered where that is kept, and encoded.
 
         Parameters
         ----------
@@ -94,5 +91,4 @@ class Extent:
         beside[self.kept.slices] = False
         repeated = features.present.repeat(self.block, axis=0).repeat(self.block, axis=1)
         rows, columns = self.frame.cells.shape
-        # Around the region cells are encoded, and their answers are nobody's.
-        return self.scanned, (done | beside) & repeated[:rows, :columns]
+        return (done | beside) & repeated[:rows, :columns]

@@ -1,4 +1,4 @@
-"""A picture of what was found: the slide, the heatmap over it, and the lesions' outlines."""
+"""Draws the slide with the heatmap over it, and the lesions' outlines."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def _draw_outlines(image: npt.NDArray[np.uint8], lesions: Iterable[Lesion], scal
                     _draw_line(image, line(y0, x0, y1, x1))
 
 
-def _draw_line(image: npt.NDArray[np.uint8], places: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> None:
+def _draw_line(image: npt.NDArray[np.uint8], pixels: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> None:
     # Two pixels wide, so that it survives being shown at half the size.
     for shift in (0, 1):
-        rows, columns = places[0] + shift, places[1] + shift
+        rows, columns = pixels[0] + shift, pixels[1] + shift
         inside = (rows >= 0) & (rows < image.shape[0]) & (columns >= 0) & (columns < image.shape[1])
         image[rows[inside], columns[inside]] = _OUTLINE

@@ -1,4 +1,4 @@
-"""Everything that is settled before a scan begins: frame, tissue, engine, stores, plan and passes."""
+"""Settles what a scan needs before it begins: frame, tissue, engine, stores, plan and passes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from napari_metastasis.errors import ModelError, PassWarning, ResolutionWarning, ScanCancelledError, StorageError
-from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.models import Detector, Model, ScanModels
 from napari_metastasis.scanning import (
     FEATURES,
@@ -23,7 +22,9 @@ from napari_metastasis.scanning import (
     Pass,
     PassContext,
     PreparedPass,
+    ScanPlan,
     Wanted,
+    cells_around,
     choose_engine,
     never,
     plan_scan,
@@ -35,16 +36,19 @@ from napari_metastasis.workflows.scan.extent import Extent, on_slide
 from napari_metastasis.workflows.scan.job_models import feature_reader
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import (
-    default_output,
     feature_path,
     folder_for,
     heatmap_path,
+    result_root,
     scan_identity,
     stored_precision,
 )
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["check_passes", "prepare_scan"]
+
+#: What a pass may read that no other pass writes.
+_ALWAYS_THERE = ("pixels", FEATURES, PROBABILITY.name)
 
 
 def prepare_scan(
@@ -64,20 +68,19 @@ def prepare_scan(
     job
         What to do.
     ready
-        The job's models, and an engine for them; it stays open when the scan is closed. Where the precision was left
-        open and the result folder holds a heatmap of another, an engine is made to go on with that.
+        The job's models, and an engine for them, which stays open when the scan is closed. Where the job leaves the
+        precision open and the result folder holds a heatmap of another one, a new engine goes on with that.
     mask
         Where the tissue lies, if it was found with the same settings before; ``None`` to find it now.
     should_stop
-        Asked while the tissue is being found, which takes long on a slide without a pyramid, and while engines are
-        being measured.
+        Asked while tissue is looked for and engines are measured.
 
     Raises
     ------
     RegionError
         If the region does not lie on the slide.
     ModelError
-        If the model does not allow the dense coefficient, or a pass lacks its model.
+        If the model does not allow the dense coefficient, or a pass lacks its model or the map that it reads.
     SettingsError, DeviceError, MissingDependencyError
         If the device or the engine cannot be had.
     SlideError
@@ -94,75 +97,33 @@ def prepare_scan(
     PassWarning
         If a pass means less with these settings, or what is kept for it is damaged.
     """
-    models = ready.models
-    detector = models.detector
-    passes = check_passes(job, models)
-    reader = feature_reader(job, models)
-    coarse = _coarse_slide(slide, detector)
-    about_passes = tuple(note for each in passes for note in each.notes(job.scan))
-    for kind, notes in ((ResolutionWarning, coarse), (PassWarning, about_passes)):
-        for note in notes:
-            warnings.warn(note, kind, stacklevel=2)
-    frame = _frame(slide, detector, job)
-    region = None if job.region is None else on_slide(job.region, slide)
-    extent = Extent.of(frame, job.scan.dense_coefficient, region, passes)
-    root = default_output(slide) if job.output is None else job.output
+    settled = _Settled.of(slide, job, ready.models)
     with ExitStack() as on_error:
-        chosen, owns_engine = _engine(slide, job, ready, reader, root, should_stop)
+        chosen, owns_engine = _engine(settled, ready, should_stop)
         if owns_engine:
             on_error.callback(chosen.engine.close)
-        if mask is None:
-            # Nothing runs on the engine yet, but readers share the machine's memory with it.
-            threads = reading_threads(job.scan.threads, beside_network=chosen.engine.device == "cpu")
-            mask = tissue_mask(slide, job.tissue, threads=threads, should_stop=should_stop)
-        if mask is None:
-            raise ScanCancelledError("expected to find the tissue first, but the scan was stopped; start it again")
-        stores = _Stores.open(slide, job, detector, chosen, frame, root)
-        on_error.callback(stores.heatmap.close)
-        shows = mask.over(frame) if job.scan.tissue_only else None
-        features = None if reader is None else _open_features(stores, job, reader, extent)
+        tissue = _tissue(settled, chosen, should_stop) if mask is None else mask
+        heatmap = _open_heatmap(settled, chosen)
+        on_error.callback(heatmap.close)
+        features = _open_features(settled, heatmap)
         if features is not None:
             on_error.callback(features.close)
-        context = PassContext(
-            slide=slide,
-            detector=detector,
-            settings=job.scan,
-            folder=stores.folder,
-            identity=stores.identity,
-            frame=frame,
-            region=region,
-            focus=job.focus,
-            tissue=shows,
-            tissue_settings=job.tissue if job.scan.tissue_only else None,
-            device="cpu" if chosen.engine.name == "openvino" else chosen.engine.device.partition(",")[0],
-            maps={PROBABILITY.name: stores.heatmap},
-            features=features,
-        )
-        prepared = _prepare_passes(passes, context, on_error)
-        wanted, done = extent.kept, stores.heatmap.done
-        if features is not None and _reads_features(passes, prepared):
-            wanted, done = extent.left_to_scan(done, features)
-        plan = plan_scan(
-            frame,
-            Wanted(cells=wanted, keep=extent.kept, tissue=shows, done=done, focus=job.focus),
-            roi_px=chosen.roi_px,
-            # Also where nobody takes the features: the network averages them.
-            block=extent.block if chosen.reader_sha256 else 1,
-        )
+        context = _context(settled, chosen, tissue, heatmap, features)
+        prepared = _prepare_passes(settled.passes, context, on_error)
+        plan = _plan(settled, chosen, context, prepared)
         on_error.pop_all()
     return PreparedScan(
         job=job,
         slide=slide,
-        models=models,
-        tissue=mask,
+        models=ready.models,
+        tissue=tissue,
         chosen=chosen,
         owns_engine=owns_engine,
-        scan=DenseScan(slide, chosen.engine, plan, stores.heatmap, job.scan, features),
-        heatmap=stores.heatmap,
+        scan=DenseScan(slide, chosen.engine, plan, heatmap, job.scan, features),
+        heatmap=heatmap,
         features=features,
         passes=prepared,
-        folder=stores.folder,
-        notes=(*coarse, *about_passes),
+        notes=settled.notes,
     )
 
 
@@ -172,9 +133,10 @@ def check_passes(job: ScanJob, models: ScanModels) -> tuple[Pass, ...]:
     Raises
     ------
     ModelError
-        If one lacks its model, or has one that does not follow the detector.
+        If one lacks its model or the map that it reads, or has a model that does not follow the detector.
     """
     found: list[Pass] = []
+    written = set(_ALWAYS_THERE)
     for request in job.passes:
         model = models.others.get(request.task)
         if model is not None:
@@ -187,14 +149,64 @@ def check_passes(job: ScanJob, models: ScanModels) -> tuple[Pass, ...]:
                 f"expected a {task.noun} for {models.detector.name}, got none; train one, or scan without "
                 f"--{request.task}"
             )
-        found.append(resolve(task.scan_pass).of(model, request.settings))
+        made: Pass = resolve(task.scan_pass).of(model, request.settings)
+        if made.reads not in written:
+            raise ModelError(
+                f"expected a scan that writes the {made.reads} map, which {model.name} reads, got none; "
+                f"make that map as well, or scan without --{request.task}"
+            )
+        written.add(made.writes.name)
+        found.append(made)
     return tuple(found)
 
 
-def _frame(slide: Slide, detector: Detector, job: ScanJob) -> HeatmapFrame:
-    spec = detector.spec
-    stride_px = spec.dense_stride_px(job.scan.dense_coefficient)
-    return HeatmapFrame(model=slide.frame(spec.mpp), patch_px=spec.patch_px, stride_px=stride_px)
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What is known of a scan before an engine is made or a file is touched.
+
+    Attributes
+    ----------
+    slide, job, detector
+        What is scanned, how, and with what.
+    passes
+        Those that follow the scan.
+    reader
+        The model that reads the detector's features; ``None`` where there is none.
+    region
+        Level-0 pixels on the slide; ``None`` for all of it.
+    extent
+        Which cells are answered.
+    notes
+        What has to be said of the results, also as warnings.
+    """
+
+    slide: Slide
+    job: ScanJob
+    detector: Detector
+    passes: tuple[Pass, ...]
+    reader: Model | None
+    region: Region | None
+    extent: Extent
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, slide: Slide, job: ScanJob, models: ScanModels) -> _Settled:
+        detector, alpha = models.detector, job.scan.dense_coefficient
+        passes = check_passes(job, models)
+        coarse = _coarse_slide(slide, detector)
+        of_passes = tuple(note for each in passes for note in each.notes(job.scan))
+        for kind, notes in ((ResolutionWarning, coarse), (PassWarning, of_passes)):
+            for note in notes:
+                warnings.warn(note, kind, stacklevel=3)
+        spec = detector.spec
+        frame = HeatmapFrame(model=slide.frame(spec.mpp), patch_px=spec.patch_px, stride_px=spec.dense_stride_px(alpha))
+        region = None if job.region is None else on_slide(job.region, slide)
+        extent = Extent.of(frame, alpha, region, cells_around(passes))
+        return cls(slide, job, detector, passes, feature_reader(job, models), region, extent, (*coarse, *of_passes))
+
+    @property
+    def root(self) -> Path:
+        return result_root(self.slide, self.job)
 
 
 def _coarse_slide(slide: Slide, detector: Detector) -> tuple[str, ...]:
@@ -208,69 +220,55 @@ def _coarse_slide(slide: Slide, detector: Detector) -> tuple[str, ...]:
     )
 
 
-def _engine(
-    slide: Slide,
-    job: ScanJob,
-    ready: ReadyEngine,
-    reader: Model | None,
-    root: Path,
-    should_stop: Callable[[], bool],
-) -> tuple[ChosenEngine, bool]:
+def _engine(settled: _Settled, ready: ReadyEngine, should_stop: Callable[[], bool]) -> tuple[ChosenEngine, bool]:
     """Return the engine, and whether it was made for this scan alone."""
-    chosen, detector = ready.chosen, ready.models.detector
-    # An explicit precision is obeyed, whatever lies there.
-    is_open = job.scan.precision == "auto"
-    going_on = stored_precision(root, scan_identity(slide, detector, job.scan)) if is_open else None
-    if going_on in (None, chosen.engine.precision) and chosen.encodes_for(reader):
-        return chosen, False
-    made = choose_engine(detector, job.scan, reader=reader, preferred_precision=going_on, should_stop=should_stop)
+    job, detector = settled.job, settled.detector
+    going_on = stored_precision(settled.slide, job, detector)
+    if going_on in (None, ready.chosen.engine.precision) and ready.chosen.encodes_for(settled.reader):
+        return ready.chosen, False
+    made = choose_engine(
+        detector, job.scan, reader=settled.reader, preferred_precision=going_on, should_stop=should_stop
+    )
     return made, True
 
 
-@dataclass(frozen=True, slots=True)
-class _Stores:
-    """Where a scan's results go.
-
-    Attributes
-    ----------
-    folder
-        The result folder.
-    identity
-        Everything that decides the heatmap.
-    heatmap
-        The scan's own map, opened for writing.
-    """
-
-    folder: Path
-    identity: dict[str, Any]
-    heatmap: MapStore
-
-    @classmethod
-    def open(
-        cls, slide: Slide, job: ScanJob, detector: Detector, chosen: ChosenEngine, frame: HeatmapFrame, root: Path
-    ) -> _Stores:
-        identity = scan_identity(slide, detector, job.scan, precision=chosen.engine.precision)
-        folder = folder_for(root, identity)
-        header = MapHeader(kind=PROBABILITY, frame=frame, identity=identity)
-        try:
-            return cls(folder, identity, MapStore.open_or_create(heatmap_path(folder), header))
-        except StorageError as error:
-            if job.output is not None:
-                raise
-            # Nobody chose the folder beside the slide: say how to choose another one.
-            named = StorageError(f"{error} with --output")
-            named.errno = error.errno
-            raise named from error
+def _tissue(settled: _Settled, chosen: ChosenEngine, should_stop: Callable[[], bool]) -> TissueMask:
+    """Find the tissue."""
+    # Nothing runs on the engine yet, but readers share the machine's memory with it.
+    threads = reading_threads(settled.job.scan.threads, beside_network=chosen.engine.device == "cpu")
+    found = tissue_mask(settled.slide, settled.job.tissue, threads=threads, should_stop=should_stop)
+    if found is None:
+        raise ScanCancelledError("expected to find the tissue first, but the scan was stopped; start it again")
+    return found
 
 
-def _open_features(stores: _Stores, job: ScanJob, reader: Model, extent: Extent) -> FeatureStore | None:
+def _open_heatmap(settled: _Settled, chosen: ChosenEngine) -> MapStore:
+    """Return the scan's own map, opened for writing."""
+    job = settled.job
+    identity = scan_identity(settled.slide, settled.detector, job.scan, precision=chosen.engine.precision)
+    header = MapHeader(kind=PROBABILITY, frame=settled.extent.frame, identity=identity)
+    try:
+        return MapStore.open_or_create(heatmap_path(folder_for(settled.root, identity)), header)
+    except StorageError as error:
+        if job.output is not None:
+            raise
+        # Nobody chose the folder beside the slide: say how to choose another one.
+        named = StorageError(f"{error} with --output")
+        named.errno = error.errno
+        raise named from error
+
+
+def _open_features(settled: _Settled, heatmap: MapStore) -> FeatureStore | None:
     """Return the store of what a model reads of this scan; ``None`` where it is damaged and nobody reads it now."""
+    reader, extent, job = settled.reader, settled.extent, settled.job
+    if reader is None:
+        return None
     # The key is as old as the first model that read features.
-    identity = {**stores.identity, "refiner_sha256": reader.weights_sha256}
+    identity = {**heatmap.identity, "refiner_sha256": reader.weights_sha256}
     request = next(one for one in job.passes if one.task == reader.task)
     try:
         return FeatureStore.open_or_create(
-            feature_path(stores.folder, identity),
+            feature_path(heatmap.path.parent, identity),
             cells=extent.frame.coarser(extent.block).cells,
             views=job.scan.augment_views,
             features=reader.spec.features,
@@ -285,6 +283,28 @@ def _open_features(stores: _Stores, job: ScanJob, reader: Model, extent: Extent)
         return None
 
 
+def _context(
+    settled: _Settled, chosen: ChosenEngine, tissue: TissueMask, heatmap: MapStore, features: FeatureStore | None
+) -> PassContext:
+    job, minds_tissue = settled.job, settled.job.scan.tissue_only
+    return PassContext(
+        slide=settled.slide,
+        detector=settled.detector,
+        settings=job.scan,
+        folder=heatmap.path.parent,
+        identity=heatmap.identity,
+        frame=heatmap.frame,
+        region=settled.region,
+        around=cells_around(settled.passes),
+        focus=job.focus,
+        tissue=tissue.over(heatmap.frame) if minds_tissue else None,
+        tissue_settings=job.tissue if minds_tissue else None,
+        device="cpu" if chosen.engine.name == "openvino" else chosen.engine.device.partition(",")[0],
+        maps={PROBABILITY.name: heatmap},
+        features=features,
+    )
+
+
 def _prepare_passes(passes: tuple[Pass, ...], context: PassContext, on_error: ExitStack) -> tuple[PreparedPass, ...]:
     """Return the passes ready to run; each may read the maps of those before it."""
     prepared: list[PreparedPass] = []
@@ -296,6 +316,19 @@ def _prepare_passes(passes: tuple[Pass, ...], context: PassContext, on_error: Ex
     return tuple(prepared)
 
 
-def _reads_features(passes: tuple[Pass, ...], prepared: tuple[PreparedPass, ...]) -> bool:
-    """Return whether some pass has anything left to answer from features."""
-    return any(each.reads == FEATURES and one.model_px for each, one in zip(passes, prepared, strict=True))
+def _plan(
+    settled: _Settled, chosen: ChosenEngine, context: PassContext, prepared: tuple[PreparedPass, ...]
+) -> ScanPlan:
+    """Return which cells the network looks at: those without an answer, and those whose features a pass lacks."""
+    extent = settled.extent
+    wanted, done = extent.kept, context.maps[PROBABILITY.name].done
+    lacks = any(each.reads == FEATURES and not one.finished for each, one in zip(settled.passes, prepared, strict=True))
+    if lacks and context.features is not None:
+        wanted, done = extent.scanned, extent.encoded(done, context.features)
+    return plan_scan(
+        context.frame,
+        Wanted(cells=wanted, keep=extent.kept, tissue=context.tissue, done=done, focus=context.focus),
+        roi_px=chosen.roi_px,
+        # Also where nobody takes the features: the network averages them.
+        block=extent.block if chosen.reader_sha256 else 1,
+    )

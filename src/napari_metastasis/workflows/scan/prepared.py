@@ -45,17 +45,15 @@ class PreparedScan:
     chosen
         The engine that runs the network, and its ROI.
     owns_engine
-        Whether closing the scan closes the engine.
+        Whether the engine was made for this scan, and is closed with it.
     scan
         The first pass: the scan itself.
     heatmap
         The map that it writes, opened for writing; it may hold answers of an earlier scan.
     features
-        Where encoded patches are kept; ``None`` where they are not.
+        Where features are stored; ``None`` where they are not.
     passes
-        That follow, in their order.
-    folder
-        The result folder.
+        That follow the scan, in their order.
     notes
         What a person has to know of its results.
     """
@@ -70,13 +68,17 @@ class PreparedScan:
     heatmap: MapStore
     features: FeatureStore | None
     passes: tuple[PreparedPass, ...]
-    folder: Path
     notes: tuple[str, ...]
 
     @property
     def frame(self) -> HeatmapFrame:
         """Return where the heatmap's cells lie."""
         return self.heatmap.frame
+
+    @property
+    def folder(self) -> Path:
+        """Return the result folder."""
+        return self.heatmap.path.parent
 
     @property
     def plan(self) -> ScanPlan:
@@ -90,7 +92,7 @@ class PreparedScan:
 
     @property
     def model_px(self) -> int:
-        """Return what progress counts for all of it: model pixels, and a part of them for each pass that follows."""
+        """Return the work that is left: model pixels to scan, and a share of them for each pass."""
         return self.scan.model_px + sum(one.model_px for one in self.passes)
 
     @property
@@ -107,7 +109,7 @@ class PreparedScan:
         return tuple(MapValues(store.kind, store.frame, store.values()) for store in self.stores)
 
     def probabilities(self, maps: tuple[MapValues, ...]) -> tuple[FloatArray, str]:
-        """Return what detections are read from: the maps, each with the share that the job gives it.
+        """Return what detections are read from: the maps, blended by the shares of the job.
 
         Parameters
         ----------
@@ -116,10 +118,10 @@ class PreparedScan:
 
         Returns
         -------
-        float32 (rows, columns) of ``frame``, and the name of the map that they are said to be read from
+        float32 (rows, columns) of ``frame``, and the name of the map that detections are said to be read from
         """
         own, *others = maps
-        shares = [request.settings.share for request in self.job.passes if request.settings.wanted]
+        shares = [request.settings.share for request in self.job.wanted_passes]
         blended = list(zip(others, shares, strict=True))
         return blend_all(own.values, own.frame, blended), read_from(own, blended)
 
@@ -129,11 +131,11 @@ class PreparedScan:
             store.finish()
 
     def close(self) -> None:
-        """Give engine and stores back; a second call does nothing. The generator of :meth:`run` must be at its end."""
-        # The scan's own map last: what it takes back are folders that hold nothing else any more.
+        """Close engine and stores; a second call does nothing. The generator of :meth:`run` must have ended."""
+        # The scan's own map last: of a scan that failed at once, it removes the folders, which must be empty.
         if self.features is not None:
             if self.passes and self.passes_finished:
-                # Whoever did not ask for them to be kept is done with them.
+                # No pass needs them any more; those that a scan asked to keep are spared.
                 self.features.discard()
             self.features.close()
         for one in reversed(self.passes):

@@ -21,6 +21,8 @@ from napari_metastasis.scanning import (
 )
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import Slide
+from napari_metastasis.tasks import pass_tasks
+from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = [
     "EarlierResult",
@@ -30,6 +32,7 @@ __all__ = [
     "feature_path",
     "folder_for",
     "heatmap_path",
+    "result_root",
     "scan_identity",
     "stored_maps",
     "stored_precision",
@@ -79,13 +82,18 @@ def default_output(slide: Slide) -> Path:
     return slide.path.parent / f"{slide.name}.metastasis"
 
 
+def result_root(slide: Slide, job: ScanJob) -> Path:
+    """Return the result folder of a job; scans with other settings lie in folders inside."""
+    return default_output(slide) if job.output is None else job.output
+
+
 def heatmap_path(folder: Path) -> Path:
     """Return where the heatmap of a result folder lies."""
     return folder / f"{PROBABILITY.stem}.ome.zarr"
 
 
 def feature_path(folder: Path, identity: Mapping[str, Any]) -> Path:
-    """Return where the features of a scan lie, by everything that decides them: another reader reads others."""
+    """Return where the features of a scan lie; each model that reads features has its own."""
     return folder / f"features-{digest({**identity, 'features_version': FEATURES_VERSION})[:8]}.zarr"
 
 
@@ -94,8 +102,8 @@ def scan_identity(
 ) -> dict[str, Any]:
     """Return everything that decides a heatmap's answers, as plain values.
 
-    Region, tissue, ROI size, threads, engine, device and order are not among them: the answers do not depend on them,
-    so that a scan may go on with others. The precision is ``None`` while it is open.
+    Answers do not depend on region, tissue, ROI size, threads, engine, device and order, so that a scan may go on with
+    others. The precision is ``None`` while it is open.
     """
     return {
         "heatmap_version": HEATMAP_VERSION,
@@ -114,16 +122,16 @@ def folder_for(root: Path, identity: Mapping[str, Any]) -> Path:
     """Return ``root``, or a folder of its own inside where ``root`` holds the heatmap of another scan."""
     if not heatmap_path(root).exists():
         return root
-    # What cannot be read is not one of ours, or of another version: it is left alone.
+    # What cannot be read is left alone: it is not ours, or of another version.
     held = next((stored.identity for stored in _readable([root])), {})
     wanted = digest(identity)
     return root if digest(held) == wanted else root / f"scan-{wanted[:8]}"
 
 
 def stored_scans(root: Path) -> tuple[StoredScan, ...]:
-    """Return every scan of a result folder that can be read, the one that was written last first.
+    """Return every scan of a result folder that can be read, the last written first.
 
-    What cannot be read — not one of ours, of another version, damaged — is passed over, and hides no other.
+    Others are passed over: not ours, of another version, or damaged.
     """
     return tuple(sorted(_readable([root, *sorted(root.glob("scan-*"))]), key=_last_scanned, reverse=True))
 
@@ -149,21 +157,16 @@ def _last_written(path: Path) -> float:
         return 0.0
 
 
-def stored_precision(root: Path, identity: Mapping[str, Any]) -> str | None:
-    """Return the precision of the heatmap that a scan can go on with if it takes the same; ``None`` without one.
+def stored_precision(slide: Slide, job: ScanJob, detector: Detector) -> str | None:
+    """Return the precision of the stored heatmap that a job goes on with; ``None`` without one.
 
     What is fastest depends on the machine, and on what it remembers of its measurements; a scan that was begun in one
-    precision must not begin anew for that.
-
-    Parameters
-    ----------
-    root
-        Result folder; scans with other settings lie in folders inside.
-    identity
-        Of the scan. Its precision is not looked at.
+    precision must not begin anew for that. A precision that the job states is obeyed, whatever lies there.
     """
-    wanted = digest({**identity, "precision": None})
-    for stored in stored_scans(root):
+    if job.scan.precision != "auto":
+        return None
+    wanted = digest(scan_identity(slide, detector, job.scan))
+    for stored in stored_scans(result_root(slide, job)):
         known = stored.identity
         if "precision" in known and digest({**known, "precision": None}) == wanted:
             return str(known["precision"])
@@ -171,7 +174,9 @@ def stored_precision(root: Path, identity: Mapping[str, Any]) -> str | None:
 
 
 def stored_maps(scan: StoredScan) -> tuple[MapValues, ...]:
-    """Return the maps of a stored scan: its own, then of each kind the one that a later pass wrote last.
+    """Return the maps of a stored scan: its own, then those of the passes after it, in the order of the passes.
+
+    Of several maps of one kind the one that was written last is returned.
 
     Raises
     ------
@@ -180,18 +185,21 @@ def stored_maps(scan: StoredScan) -> tuple[MapValues, ...]:
     """
     own = heatmap_path(scan.folder)
     with MapStore.open(own) as store:
-        maps = [MapValues(store.kind, store.frame, store.values())]
-    others = sorted((path for path in scan.folder.glob(_MAPS) if path != own), key=_last_written, reverse=True)
-    for path in others:
+        found = {store.kind.name: MapValues(store.kind, store.frame, store.values())}
+    paths = sorted((path for path in scan.folder.glob(_MAPS) if path != own), key=_last_written, reverse=True)
+    for path in paths:
         try:
             header = read_header(path)
             belongs = {key: header.identity.get(key) for key in scan.identity} == dict(scan.identity)
-            if belongs and header.kind.name not in {one.kind.name for one in maps}:
+            if belongs and header.kind.name not in found:
                 with MapStore.open(path) as store:
-                    maps.append(MapValues(store.kind, store.frame, store.values()))
+                    found[store.kind.name] = MapValues(store.kind, store.frame, store.values())
         except StorageError:
             continue
-    return tuple(maps)
+    scanned, *others = found
+    order = [task.writes for task in pass_tasks()]
+    others.sort(key=lambda name: order.index(name) if name in order else len(order))
+    return tuple(found[name] for name in (scanned, *others))
 
 
 def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | None:
@@ -206,7 +214,7 @@ def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | No
     """
     for scan in stored_scans(default_output(slide) if root is None else root):
         known = scan.identity
-        # What lies there may be of another slide that had this name, or of this one with another pixel size.
+        # The folder may hold scans of another slide that had this name, or of this one with another pixel size.
         if (known.get("slide"), known.get("mpp")) == (slide.fingerprint, slide.mpp):
             try:
                 return EarlierResult(scan.folder, str(known.get("model", "")), stored_maps(scan))

@@ -25,9 +25,10 @@ from napari_metastasis.lesions import (
     write_lesions_geojson,
 )
 from napari_metastasis.models import Model
-from napari_metastasis.scanning import FloatArray
+from napari_metastasis.scanning import FloatArray, MapStore
 from napari_metastasis.storage import atomic_text
 from napari_metastasis.workflows.scan.prepared import PreparedScan
+from napari_metastasis.workflows.scan_job import PassRequest
 
 __all__ = ["ScanResult", "write_results"]
 
@@ -149,7 +150,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
 
 
 def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
-    """Return how the results came about: enough to repeat the scan, and to tell it from any other."""
+    """Return how the results were made: enough to repeat the scan, and to tell it from any other."""
     slide, job = prepared.slide, prepared.job
     settings = {request.task: request.settings.to_json() for request in job.passes}
     return {
@@ -170,7 +171,10 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
             "cells": [prepared.frame.cells.width, prepared.frame.cells.height],
             "cell_um": prepared.frame.cell_um,
         },
-        "passes": [_pass_record(prepared, number) for number in range(len(prepared.passes))],
+        "passes": [
+            _pass_record(request, prepared.models.others[request.task], made.store)
+            for request, made in zip(job.wanted_passes, prepared.passes, strict=True)
+        ],
         "settings": {
             "scan": asdict(job.scan),
             **settings,
@@ -192,15 +196,13 @@ def _model_record(model: Model) -> dict[str, Any]:
     return {**model.spec.to_json(), "weights_sha256": model.weights_sha256}
 
 
-def _pass_record(prepared: PreparedScan, number: int) -> dict[str, Any]:
+def _pass_record(request: PassRequest, model: Model, store: MapStore) -> dict[str, Any]:
     """Return what a pass after the scan did: its map, its model, and how much of the map is answered."""
-    request = [one for one in prepared.job.passes if one.settings.wanted][number]
-    store = prepared.passes[number].store
     return {
         "task": request.task,
         "map": store.kind.name,
         "file": store.path.name,
-        "model": _model_record(prepared.models.others[request.task]),
+        "model": _model_record(model),
         "share": request.settings.share,
         "cell_um": store.frame.cell_um,
         "cells_answered": int(np.count_nonzero(store.done)),
@@ -208,7 +210,7 @@ def _pass_record(prepared: PreparedScan, number: int) -> dict[str, Any]:
 
 
 def _scans(path: Path, prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list[Any]:
-    """Return what the record says of every scan into this folder: those that it tells of, and this one."""
+    """Return the scans of the folder for its record: those recorded before, and this one."""
     plan, job = prepared.plan, prepared.job
     latest = {
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -229,7 +231,7 @@ def _scans(path: Path, prepared: PreparedScan, result: ScanResult, *, model_px: 
 
 
 def _earlier_scans(path: Path) -> list[Any]:
-    """Return the scans that the record found there tells of; a record that cannot be read tells of none."""
+    """Return the scans of the record that lies there; none where it cannot be read."""
     try:
         scans = json.loads(path.read_text(encoding="utf-8"))["scans"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,26 +1,24 @@
-"""Runs a scan: the one loop that commands, the window and cohorts share."""
+"""Runs a scan: the one loop for commands, the window and cohorts."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
-from functools import partial
 
-from napari_metastasis.models import ScanModels
 from napari_metastasis.scanning import PROBABILITY, FinishedPiece, never
-from napari_metastasis.slides import Slide, open_slide
+from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.engine_cache import EngineCache, await_future
 from napari_metastasis.workflows.scan.job_models import settle_job
 from napari_metastasis.workflows.scan.prepare import prepare_scan
-from napari_metastasis.workflows.scan.result_folder import default_output, scan_identity, stored_precision
+from napari_metastasis.workflows.scan.result_folder import stored_precision
 from napari_metastasis.workflows.scan.results import ScanResult, write_results
 from napari_metastasis.workflows.scan_job import AtHand, ScanJob, ScanStarted, Stage
 
 __all__ = ["ScanEvent", "run_scan", "scan_slide"]
 
 
-#: What a scan tells while it runs.
+#: What a running scan yields.
 ScanEvent = Stage | ScanStarted | FinishedPiece
 
 
@@ -34,13 +32,13 @@ def run_scan(
     job
         What to do.
     at_hand
-        What is open already.
+        What is ready already.
     should_stop
         Asked several times a second. The results then hold what was answered until now, and the next scan goes on.
 
     Yields
     ------
-    Stages, the beginning, and each finished piece of every map with how far all of it is.
+    Stages, the start, and each finished piece of every map with the progress of the whole.
 
     Returns
     -------
@@ -58,7 +56,9 @@ def run_scan(
         slide = opened.enter_context(open_slide(job.slide, job.mpp)) if held.slide is None else held.slide
         engines = opened.enter_context(EngineCache()) if held.engines is None else held.engines
         yield Stage("Preparing the network…")
-        ready = opened.enter_context(engines.use(job, should_stop, partial(_going_on, slide, job)))
+        ready = opened.enter_context(
+            engines.use(job, should_stop, lambda models: stored_precision(slide, job, models.detector))
+        )
         yield Stage("Looking for tissue…")
         mask = None if held.tissue is None else await_future(held.tissue, should_stop)
         prepared = opened.enter_context(prepare_scan(slide, job, ready, mask=mask, should_stop=should_stop))
@@ -73,20 +73,12 @@ def run_scan(
         began, model_px = time.perf_counter(), 0
         with closing(prepared.run(should_stop)) as pieces:
             for piece in pieces:
-                # A rate in pixels that a network has looked at: what follows reads none.
+                # Rates count the pixels that the detector looked at.
                 model_px += piece.model_px if piece.map == PROBABILITY.name else 0
                 yield piece
         seconds = time.perf_counter() - began
         yield Stage("Writing the results…")
         return write_results(prepared, seconds=seconds, model_px=model_px)
-
-
-def _going_on(slide: Slide, job: ScanJob, models: ScanModels) -> str | None:
-    """Return the precision of the scan in the result folder that this one goes on with, if it is free to choose."""
-    if job.scan.precision != "auto":
-        return None
-    root = default_output(slide) if job.output is None else job.output
-    return stored_precision(root, scan_identity(slide, models.detector, job.scan))
 
 
 def scan_slide(

@@ -1,10 +1,11 @@
-"""One round of hard-negative mining over a cohort: scan with a model, keep what it takes for tumour and is none."""
+"""One round of hard-negative mining over a cohort: scan with a model, keep its false positives."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from napari_metastasis.sampling.hard_negatives import (
     write_hard_negatives,
 )
 from napari_metastasis.storage import atomic_text, storage_errors
-from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, scan_cohort
+from napari_metastasis.workflows.scan.batch import FailedSlide, scan_cohort
 from napari_metastasis.workflows.scan_job import ScanJob
 from napari_metastasis.workflows.train.contact_sheet import draw_hard_negatives
 from napari_metastasis.workflows.train.false_positives import mine_slide
@@ -26,20 +27,20 @@ from napari_metastasis.workflows.train.plan import CohortTraining
 
 __all__ = ["MiningSteps", "listing", "mine_cohort"]
 
-#: Settings that another list of hard negatives follows from.
+#: Mining settings that decide a list of hard negatives.
 _DECIDE_WHAT_IS_MINED = ("mining_threshold", "mined_per_slide", "mined_apart_um")
 
 
 @dataclass(frozen=True, slots=True)
 class MiningSteps:
-    """How mining shows how far it is, and hears that it is to stop.
+    """Progress of mining, whether to stop it, and where its failures go.
 
     Attributes
     ----------
     progress, should_stop
         See :func:`~napari_metastasis.workflows.scan.batch.scan_cohort`.
     pass_over
-        Told of each slide that gives nothing because of an error, and why.
+        Called with each slide that cannot be mined, and why.
     """
 
     progress: Callable[[int, int], None]
@@ -55,7 +56,7 @@ def mine_cohort(
     Parameters
     ----------
     slides
-        To mine. Those that show nothing known to be normal have nothing to give.
+        To mine. Those that show no tissue known to be normal are left out.
     weights
         The model.
     folder
@@ -63,7 +64,7 @@ def mine_cohort(
     how
         What is a false positive, with ``how.sampling.tumour_value`` known, and how slides are scanned.
     steps
-        Shows how far it is, and stops it.
+        Its progress, and whether to stop it.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def mine_cohort(
 
 
 def _recorded(slides: Sequence[CohortSlide], model: Model, how: CohortTraining) -> str:
-    """Return what a list of hard negatives follows from, as JSON."""
+    """Return what decides a list of hard negatives, as JSON."""
     wanted = {
         "weights_sha256": model.weights_sha256,
         # Not the number of rounds, nor how many are drawn: with more of either a run goes on.
@@ -107,23 +108,27 @@ def _recorded(slides: Sequence[CohortSlide], model: Model, how: CohortTraining) 
 def _mined(
     slides: Sequence[CohortSlide], weights: Path, folder: Path, how: CohortTraining, steps: MiningSteps
 ) -> list[HardNegative]:
-    """Scan slides and return what the model takes for tumour and is none."""
+    """Scan slides and return the model's false positives."""
     mined: list[HardNegative] = []
     failed = 0
-    for entry in _scan(slides, weights, folder, how, steps):
-        if isinstance(entry, FailedSlide):
-            steps.pass_over(entry.slide, entry.reason)
-            failed += 1
-            continue
-        heatmap, frame = entry.result.probabilities, entry.result.frame
-        try:
-            mined += mine_slide(
-                entry.slide, heatmap, frame, how.mining, how.sampling, tumour_value=how.sampling.tumour_value
-            )
-        except MetastasisError as error:
-            steps.pass_over(entry.slide, str(error))
-        # Or it would be held while the next slide is scanned.
-        del entry, heatmap, frame
+    job = ScanJob(slide=folder, model=str(weights), scan=how.scan, tissue=how.tissue)
+    scans = scan_cohort(slides, job, output=folder, progress=steps.progress, should_stop=steps.should_stop)
+    # Closed at once where mining fails: the scans hold an engine.
+    with closing(scans):
+        for entry in scans:
+            if isinstance(entry, FailedSlide):
+                steps.pass_over(entry.slide, entry.reason)
+                failed += 1
+                continue
+            heatmap, frame = entry.result.probabilities, entry.result.frame
+            try:
+                mined += mine_slide(
+                    entry.slide, heatmap, frame, how.mining, how.sampling, tumour_value=how.sampling.tumour_value
+                )
+            except MetastasisError as error:
+                steps.pass_over(entry.slide, str(error))
+            # Or it would be held while the next slide is scanned.
+            del entry, heatmap, frame
     if slides and failed == len(slides):
         raise TrainingError(
             f"expected training slides that can be scanned, got none of {failed}; check the disk: the same command "
@@ -132,16 +137,8 @@ def _mined(
     return mined
 
 
-def _scan(
-    slides: Sequence[CohortSlide], weights: Path, folder: Path, how: CohortTraining, steps: MiningSteps
-) -> Iterator[ScannedSlide | FailedSlide]:
-    """Scan slides one after the other."""
-    job = ScanJob(slide=folder, model=str(weights), scan=how.scan, tissue=how.tissue)
-    return scan_cohort(slides, job, output=folder, progress=steps.progress, should_stop=steps.should_stop)
-
-
 def listing(slides: Sequence[CohortSlide]) -> list[tuple[str, ...]]:
-    """Return what slides are, wherever they lie: enough to tell two cohorts apart."""
+    """Return slides as plain values, wherever they lie: enough to tell two cohorts apart."""
     return [
         (
             slide.name,

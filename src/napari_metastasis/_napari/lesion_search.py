@@ -1,0 +1,119 @@
+"""Looks for the lesions of a slide beside the window, and keeps them at the threshold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_metastasis._napari.slide_work import index_work
+from napari_metastasis._napari.worker import Worker
+
+if TYPE_CHECKING:
+    from napari_metastasis._napari.session import SlideSession
+
+__all__ = ["LesionSearch"]
+
+#: Labels and points follow the threshold at most this often while the slider moves.
+_FOLLOW_MS = 60
+#: Another blend of the maps is searched once their slider rests for so long.
+_REST_MS = 150
+#: While a scan runs its lesions are searched again after this time, and after so many times what the last search took:
+#: the processor belongs to the scan.
+_EVERY_S, _PAUSES = 3.0, 12.0
+
+
+class LesionSearch(QObject):
+    """Searches the maps of a session for lesions, one search at a time; the session takes what is found.
+
+    Parameters
+    ----------
+    session
+        The slide's session.
+    parent
+        Qt parent.
+    """
+
+    #: The exception that ended a search.
+    failed = Signal(object)
+
+    def __init__(self, session: SlideSession, parent: QObject) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._worker: Worker | None = None
+        self._again = False
+        self._next = 0.0
+        self._follow = self._timer(_FOLLOW_MS, session.follow_threshold)
+        self._rest = self._timer(_REST_MS, self.start)
+        session.threshold_changed.connect(self._on_threshold_changed)
+        session.share_changed.connect(self._on_share_changed)
+
+    def _timer(self, milliseconds: int, then: Callable[[], None]) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.setInterval(milliseconds)
+        timer.timeout.connect(then)
+        return timer
+
+    @property
+    def running(self) -> bool:
+        """Return whether lesions are being searched for."""
+        return self._worker is not None
+
+    def on_scan_started(self) -> None:
+        """Search for the first time after half the usual pause."""
+        self._next = time.monotonic() + _EVERY_S / 2
+
+    def on_cells_written(self) -> None:
+        """Search the maps of a running scan, if it is time."""
+        if self._worker is None and time.monotonic() >= self._next:
+            self.start()
+
+    def start(self) -> None:
+        """Search the maps as they are now; a search that is running is followed by another one."""
+        session = self._session
+        if session.closed or session.heatmap is None:
+            return
+        if self._worker is not None:
+            self._again = True
+            return
+        began, frame = time.monotonic(), session.frame
+        shares = [session.share_of(later.kind.name) for later in session.later_maps]
+        worker = Worker(
+            index_work(tuple(session.maps.values()), shares, session.detection), name="lesions", parent=self
+        )
+
+        def show(index: Any) -> None:
+            if session.frame == frame and not session.closed:
+                session.show_lesions(index)
+            # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
+            self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))
+
+        worker.succeeded.connect(show)
+        worker.failed.connect(self.failed)
+        worker.ended.connect(self._on_ended)
+        self._worker = worker
+        worker.start()
+
+    def _on_ended(self) -> None:
+        self._worker = None
+        if self._again:
+            self._again = False
+            self.start()
+
+    def stop(self) -> Worker | None:
+        """Search no more; return the worker that is still at it."""
+        self._follow.stop()
+        self._rest.stop()
+        self._again = False
+        worker, self._worker = self._worker, None
+        return worker
+
+    def _on_threshold_changed(self, _: float) -> None:
+        if not self._follow.isActive():
+            self._follow.start()
+
+    def _on_share_changed(self, _name: str, _share: float) -> None:
+        self._rest.start()

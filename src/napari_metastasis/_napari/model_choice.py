@@ -1,0 +1,79 @@
+"""The list of models that a scan can be made with, and of files that a person added."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QSizePolicy
+
+from napari_metastasis._napari.slide_work import AvailableModel, AvailableModels, available_models_work
+from napari_metastasis._napari.worker import Worker, tell
+from napari_metastasis.settings import DEFAULT_MODEL
+
+__all__ = ["ModelChoice"]
+
+
+class ModelChoice(QComboBox):
+    """Lists models, by name or path. It is filled beside the window: torch takes seconds to load."""
+
+    #: The list was filled: AvailableModels.
+    filled = Signal(object)
+    #: The list could not be filled: one line.
+    failed = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setToolTip("The network that looks at the slide")
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._known: dict[str, AvailableModel] = {}
+        self._files: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """Return the name or path of the chosen model; empty where there is none."""
+        return str(self.currentData() or "")
+
+    @property
+    def chosen(self) -> AvailableModel | None:
+        """Return what is known of the chosen model; ``None`` where there is none."""
+        return self._known.get(self.name)
+
+    def fill(self) -> None:
+        """Look for models and devices beside the window."""
+        self.setPlaceholderText("looking for models…")
+        worker = Worker(available_models_work(tuple(self._files)), name="models", parent=self)
+        worker.succeeded.connect(self._on_found)
+        worker.failed.connect(self._on_failed)
+        worker.start()
+        self.destroyed.connect(worker.abandon)
+
+    def add_file(self, path: str | Path) -> None:
+        """Offer the model whose weights lie at ``path``, and choose it."""
+        self._files = [name for name in self._files if name != str(path)] + [str(path)]
+        self.fill()
+
+    def ask_for_file(self) -> None:
+        """Ask for weights, and offer their model."""
+        name, _ = QFileDialog.getOpenFileName(self, "Model", "", "Weights (*.safetensors)")
+        if name:
+            self.add_file(name)
+
+    def _on_found(self, found: AvailableModels) -> None:
+        wanted = self._files[-1] if self._files else self.name
+        self._known = dict(found.models)
+        self.blockSignals(True)
+        self.clear()
+        for name, model in self._known.items():
+            spec = model.spec
+            self.addItem(Path(name).name, name)
+            about = f"{spec.architecture}, {spec.mpp:g} µm per pixel, looks at {spec.patch_px} × {spec.patch_px} px"
+            self.setItemData(self.count() - 1, about, Qt.ItemDataRole.ToolTipRole)
+        self.setCurrentIndex(max(0, self.findData(wanted or DEFAULT_MODEL)))
+        self.setPlaceholderText("no model: choose a file with “…”")
+        self.blockSignals(False)
+        self.filled.emit(found)
+
+    def _on_failed(self, error: BaseException) -> None:
+        self._files = self._files[:-1]
+        self.failed.emit(tell(error))
