@@ -60,7 +60,7 @@ class SlideController(QObject):
         super().__init__(parent)
         self.session = session
         self._engines = engines
-        self._tissue: tuple[TissueSettings, Future[TissueMask | None]] | None = None
+        self._tissue: Future[TissueMask | None] | None = None
         self.layers = SlideLayers(viewer, session, layer)
         self.layers.heatmap_removed.connect(self.cancel)
         self._viewer = viewer
@@ -89,7 +89,7 @@ class SlideController(QObject):
             return
         self._mpx = 0.0
         self.session.report(Activity(stage="Starting…", busy=True))
-        known = self._tissue[1] if self._tissue is not None and self._tissue[0] == job.tissue else None
+        known = self._tissue if job.tissue == TissueSettings() else None
         at_hand = AtHand(slide=self.session.slide, engines=self._engines, tissue=known)
         worker = Worker(scan_work(job, at_hand), name="scan", parent=self)
         worker.yielded.connect(self._on_scan_yielded)
@@ -176,15 +176,14 @@ class SlideController(QObject):
 
     # -- tissue and earlier results ------------------------------------------------------------------------------
 
-    def find_tissue(self, settings: TissueSettings | None = None) -> None:
+    def find_tissue(self) -> None:
         """Look for tissue beside the window; the session takes it."""
 
         def show(tissue: Any) -> None:
             if tissue is not None and not self.session.closed:
                 self.session.show_tissue(tissue)
 
-        settings = settings or TissueSettings()
-        self._tissue = settings, self._run(tissue_work(self.session.slide, settings), show, name="tissue")
+        self._tissue = self._run(tissue_work(self.session.slide, TissueSettings()), show, name="tissue")
 
     def load_earlier(self) -> None:
         """Show what an earlier scan of this slide left beside it."""

@@ -125,7 +125,7 @@ class Workspace(QObject):
 
             found.append(find())
             slide = open_slide(found[0], mpp)
-            # Named here and not on the GUI thread, because that reads both ends of the file.
+            # Made here: the levels are named after both ends of the file, which takes the GUI thread too long to read.
             assert slide.levels
             return slide
 

@@ -164,8 +164,8 @@ def evaluate(
         requests = tuple(replace(one, settings=one.settings.not_keeping()) for one in passes)
         job = settle_job(ScanJob(slide=found.origin, model=model, passes=requests, scan=settings, detection=detection))
         # The challenge takes one pixel size for all its slides.
-        how = CohortEvaluation(job=job, scoring=scoring, own_mpp=camelyon16 is None)
-        _evaluate_cohort(found, chosen, how, output, as_json=as_json)
+        how = CohortEvaluation(job=job, scoring=scoring, split=chosen, own_mpp=camelyon16 is None)
+        _evaluate_cohort(found, how, output, as_json=as_json)
 
 
 def _read_cohort(
@@ -188,9 +188,7 @@ def _read_cohort(
     return found, split_to_evaluate(found) if split is None else cast("Split", split)
 
 
-def _evaluate_cohort(
-    cohort: Cohort, split: Split, how: CohortEvaluation, output: Path | None, *, as_json: bool
-) -> None:
+def _evaluate_cohort(cohort: Cohort, how: CohortEvaluation, output: Path | None, *, as_json: bool) -> None:
     from napari_metastasis.evaluation import prepare_report, write_report
     from napari_metastasis.workflows.evaluate import evaluate_cohort, evaluation_output, report_folder
     from napari_metastasis.workflows.scan import check_passes, load_job_models
@@ -203,9 +201,7 @@ def _evaluate_cohort(
     prepare_report(where)
     with stop_on_interrupt() as should_stop:
         try:
-            report = evaluate_cohort(
-                cohort, models, how, split=split, output=folder, bar=show_slides, should_stop=should_stop
-            )
+            report = evaluate_cohort(cohort, models, how, output=folder, bar=show_slides, should_stop=should_stop)
         except ScanCancelledError:
             raise KeyboardInterrupt from None
     written = write_report(report, where)
