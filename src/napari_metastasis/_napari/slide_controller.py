@@ -6,16 +6,16 @@ import threading
 import time
 from concurrent import futures
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
 
 from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.lesion_search import LesionSearch
-from napari_metastasis._napari.mined import mined_work
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
-from napari_metastasis._napari.slide_work import load_earlier_work, scan_work, tissue_work
+from napari_metastasis._napari.slide_work import load_earlier_work, mined_work, scan_work, tissue_work
 from napari_metastasis._napari.worker import Work, Worker, tell
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import TissueSettings
@@ -91,7 +91,7 @@ class SlideController(QObject):
         self.session.report(Activity(stage="Starting…", busy=True))
         known = self._tissue if job.tissue == TissueSettings() else None
         at_hand = AtHand(slide=self.session.slide, engines=self._engines, tissue=known)
-        worker = Worker(scan_work(job, at_hand), name="scan", parent=self)
+        worker = Worker(partial(scan_work, job, at_hand), name="scan", parent=self)
         worker.yielded.connect(self._on_scan_yielded)
         worker.succeeded.connect(self._on_scan_succeeded)
         worker.failed.connect(self._on_scan_failed)
@@ -183,7 +183,7 @@ class SlideController(QObject):
             if tissue is not None and not self.session.closed:
                 self.session.show_tissue(tissue)
 
-        self._tissue = self._run(tissue_work(self.session.slide, TissueSettings()), show, name="tissue")
+        self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue")
 
     def load_earlier(self) -> None:
         """Show what an earlier scan of this slide left beside it."""
@@ -198,7 +198,7 @@ class SlideController(QObject):
                 session.report(Activity(stage="This slide was scanned before: its result is shown"))
             self._lesions.start()
 
-        self._run(load_earlier_work(self.session.slide), show, name="earlier")
+        self._run(partial(load_earlier_work, self.session.slide), show, name="earlier")
 
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
@@ -207,7 +207,7 @@ class SlideController(QObject):
             if not self.session.closed:
                 self.layers.show_mined(mined)
 
-        self._run(mined_work(path, self.session.slide.name), show, name="mined")
+        self._run(partial(mined_work, path, self.session.slide.name), show, name="mined")
 
     def _run(self, work: Work, show: Any, *, name: str) -> Future[Any]:
         worker = Worker(work, name=name, parent=self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -119,8 +119,7 @@ class Workspace(QObject):
     def _open(self, find: Callable[[], Path], mpp: float | None) -> None:
         found: list[Path] = []
 
-        def work(_: ShouldStop) -> Generator[Any, None, Any]:
-            yield from ()
+        def work(_: ShouldStop) -> Any:
             from napari_metastasis.slides import open_slide
 
             found.append(find())
