@@ -12,7 +12,7 @@ import torch
 from napari_metastasis.errors import DeviceMemoryError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
 from napari_metastasis.models import Block, Detector, Encoder, ModelSpec, Refiner, ScanNet, ScanNetArchitecture
-from napari_metastasis.scanning import DenseScan, never
+from napari_metastasis.scanning import DenseScan, never, run_passes
 
 #: 30 px patch, stride 8.
 TINY = ScanNetArchitecture(
@@ -35,7 +35,8 @@ def tiny_model(mpp: float = 0.972, seed: int = 5) -> Detector:
 
 def scan(slide, engine, plan, store, settings, *, features=None, should_stop=never):
     """Run the first pass of a scan."""
-    return DenseScan(slide, engine, plan, store, settings, features).run(should_stop)
+    first = DenseScan(slide, engine, plan, store, settings, features)
+    return run_passes(first.run(should_stop), (), first.model_px, should_stop)
 
 
 def encoder_of(refiner: Refiner, model: Detector, alpha: int) -> Encoder:
