@@ -98,7 +98,7 @@ def no_bar(title):
 def measure(root, output, how=HOW, *, split="test", should_stop=lambda: False, bar=no_bar, **more):
     cohort = read_cohort(root, validation_share=0.15, seed=1, **more)
     return evaluate_cohort(
-        cohort, ScanModels(dark_model()), how, split=split, output=output, bar=bar, should_stop=should_stop
+        cohort, ScanModels(dark_model()), replace(how, split=split), output=output, bar=bar, should_stop=should_stop
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from napari_metastasis.settings import RefineSettings, ScanSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan import AtHand, PassRequest, ScanJob, earlier_result, scan_slide, settle_job
+from napari_metastasis.workflows.scan.job_models import feature_reader
 
 REGION = Region(900, 400, 300, 300)
 TOY = PassRequest(task="toy", settings=toy_pass.ToySettings(toy=True))
@@ -100,3 +103,18 @@ def test_a_named_model_keeps_the_order_of_the_passes(slide):
     job = settle_job(ScanJob(slide=slide.path, passes=(replace(AGAIN, model="averager"), named)))
     assert [one.task for one in job.passes] == ["refine", "again"]
     assert all(one.settings.wanted for one in job.passes)
+
+
+def test_the_pass_that_is_made_gets_the_features_before_one_that_may_be_made_later():
+    first, second = (SimpleNamespace(name=name, encoder_sha256="e" * 64) for name in ("first", "second"))
+    models = ScanModels(None, {"refine": first, "toy": second})
+    later, made = RefineSettings(), RefineSettings(refine=True)
+
+    def reader(*settings):
+        requests = (PassRequest(task=task, settings=one) for task, one in zip(("refine", "toy"), settings, strict=True))
+        return feature_reader(ScanJob(slide=Path("none"), passes=tuple(requests)), models)
+
+    assert reader(later, later) is reader(made, later) is first
+    assert reader(later, made) is second
+    with pytest.raises(ModelError, match="first, second"):
+        reader(made, made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -82,7 +83,7 @@ class LesionSearch(QObject):
         began, frame = time.monotonic(), session.frame
         shares = [session.share_of(later.kind.name) for later in session.later_maps]
         worker = Worker(
-            index_work(tuple(session.maps.values()), shares, session.detection), name="lesions", parent=self
+            partial(index_work, tuple(session.maps.values()), shares, session.detection), name="lesions", parent=self
         )
 
         def show(index: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
@@ -42,7 +43,7 @@ class ModelChoice(QComboBox):
     def fill(self) -> None:
         """Look for models and devices beside the window."""
         self.setPlaceholderText("looking for models…")
-        worker = Worker(available_models_work(tuple(self._files)), name="models", parent=self)
+        worker = Worker(partial(available_models_work, tuple(self._files)), name="models", parent=self)
         worker.succeeded.connect(self._on_found)
         worker.failed.connect(self._on_failed)
         worker.start()

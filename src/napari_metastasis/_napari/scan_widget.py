@@ -254,17 +254,15 @@ class ScanWidget(Part):
             self._controller.cancel()
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
-        return ((session.activity_changed, self._on_activity),)
+        return ((session.activity_changed, self._show_activity),)
 
     def _show_current(self) -> None:
         if self._controller is not None:
             self._warm_up.start()
         self._show_activity()
 
-    def _show_activity(self) -> None:
-        self._on_activity(Activity() if self._session is None else self._session.activity)
-
-    def _on_activity(self, activity: Activity) -> None:
+    def _show_activity(self, *_: object) -> None:
+        activity = Activity() if self._session is None else self._session.activity
         self.scan_button.setEnabled(
             self._controller is not None and not activity.busy and self.model.currentIndex() >= 0
         )

@@ -6,16 +6,16 @@ import threading
 import time
 from concurrent import futures
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
 
 from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.lesion_search import LesionSearch
-from napari_metastasis._napari.mined import mined_work
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
-from napari_metastasis._napari.slide_work import load_earlier_work, scan_work, tissue_work
+from napari_metastasis._napari.slide_work import load_earlier_work, mined_work, scan_work, tissue_work
 from napari_metastasis._napari.worker import Work, Worker, tell
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import TissueSettings
@@ -60,7 +60,7 @@ class SlideController(QObject):
         super().__init__(parent)
         self.session = session
         self._engines = engines
-        self._tissue: tuple[TissueSettings, Future[TissueMask | None]] | None = None
+        self._tissue: Future[TissueMask | None] | None = None
         self.layers = SlideLayers(viewer, session, layer)
         self.layers.heatmap_removed.connect(self.cancel)
         self._viewer = viewer
@@ -89,9 +89,9 @@ class SlideController(QObject):
             return
         self._mpx = 0.0
         self.session.report(Activity(stage="Starting…", busy=True))
-        known = self._tissue[1] if self._tissue is not None and self._tissue[0] == job.tissue else None
+        known = self._tissue if job.tissue == TissueSettings() else None
         at_hand = AtHand(slide=self.session.slide, engines=self._engines, tissue=known)
-        worker = Worker(scan_work(job, at_hand), name="scan", parent=self)
+        worker = Worker(partial(scan_work, job, at_hand), name="scan", parent=self)
         worker.yielded.connect(self._on_scan_yielded)
         worker.succeeded.connect(self._on_scan_succeeded)
         worker.failed.connect(self._on_scan_failed)
@@ -176,15 +176,14 @@ class SlideController(QObject):
 
     # -- tissue and earlier results ------------------------------------------------------------------------------
 
-    def find_tissue(self, settings: TissueSettings | None = None) -> None:
+    def find_tissue(self) -> None:
         """Look for tissue beside the window; the session takes it."""
 
         def show(tissue: Any) -> None:
             if tissue is not None and not self.session.closed:
                 self.session.show_tissue(tissue)
 
-        settings = settings or TissueSettings()
-        self._tissue = settings, self._run(tissue_work(self.session.slide, settings), show, name="tissue")
+        self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue")
 
     def load_earlier(self) -> None:
         """Show what an earlier scan of this slide left beside it."""
@@ -199,7 +198,7 @@ class SlideController(QObject):
                 session.report(Activity(stage="This slide was scanned before: its result is shown"))
             self._lesions.start()
 
-        self._run(load_earlier_work(self.session.slide), show, name="earlier")
+        self._run(partial(load_earlier_work, self.session.slide), show, name="earlier")
 
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
@@ -208,7 +207,7 @@ class SlideController(QObject):
             if not self.session.closed:
                 self.layers.show_mined(mined)
 
-        self._run(mined_work(path, self.session.slide.name), show, name="mined")
+        self._run(partial(mined_work, path, self.session.slide.name), show, name="mined")
 
     def _run(self, work: Work, show: Any, *, name: str) -> Future[Any]:
         worker = Worker(work, name=name, parent=self)

@@ -127,15 +127,11 @@ class SlideLayers:
             del self.maps[shown]
             if was_heatmap:
                 self.heatmap_removed.emit()
-        elif layer is self.tissue:
-            self.tissue = None
         elif layer is self.lesions:
             self._stop_painting()
-            self.lesions = None
-        elif layer is self.detections:
-            self.detections = None
-        elif layer is self.mined:
-            self.mined = None
+        for name in ("tissue", "lesions", "detections", "mined"):
+            if getattr(self, name) is layer:
+                setattr(self, name, None)
 
     def show_mined(self, mined: Sequence[HardNegative]) -> None:
         """Show where patches were mined, instead of what was shown before."""

@@ -1,4 +1,4 @@
-"""The work that is done beside the window, as generators that know neither Qt nor napari."""
+"""The work that is done beside the window, as functions and generators that know neither Qt nor napari."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from napari_metastasis.errors import StorageError
 from napari_metastasis.settings import DetectionSettings, TissueSettings
 from napari_metastasis.tasks import DETECT, pass_tasks
 from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_metastasis.lesions import LesionIndex
     from napari_metastasis.models import ModelSpec
+    from napari_metastasis.sampling.hard_negatives import HardNegative
     from napari_metastasis.scanning import MapValues
-    from napari_metastasis.slides import Slide
+    from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.scan import EarlierResult
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "available_models_work",
     "index_work",
     "load_earlier_work",
+    "mined_work",
     "scan_work",
     "tissue_work",
     "warm_up_work",
@@ -33,43 +38,26 @@ __all__ = [
 ShouldStop = Callable[[], bool]
 
 
-def scan_work(job: ScanJob, at_hand: AtHand) -> Callable[[ShouldStop], Generator[Any, None, Any]]:
-    """Return the work that scans a slide: what :func:`~napari_metastasis.workflows.scan.run_scan` yields and returns.
+def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generator[Any, None, Any]:
+    """Scan a slide: yield and return what :func:`~napari_metastasis.workflows.scan.run_scan` does."""
+    yield Stage("Preparing the network…")
+    # Imported here, beside the window: torch takes seconds to load.
+    from napari_metastasis.workflows.scan import run_scan
 
-    Parameters
-    ----------
-    job
-        What to do.
-    at_hand
-        The open slide, the engines, and the slide's tissue where it is found or being found.
-    """
-
-    def work(should_stop: ShouldStop) -> Generator[Any, None, Any]:
-        yield Stage("Preparing the network…")
-        # Imported here, beside the window: torch takes seconds to load.
-        from napari_metastasis.workflows.scan import run_scan
-
-        return (yield from run_scan(job, at_hand, should_stop))
-
-    return work
+    return (yield from run_scan(job, at_hand, should_stop))
 
 
-def tissue_work(slide: Slide, settings: TissueSettings) -> Callable[[ShouldStop], Generator[Any, None, Any]]:
-    """Return the work that finds a slide's tissue: returns the TissueMask, or ``None`` where it was stopped."""
+def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:
+    """Return a slide's tissue, found with the default settings; ``None`` where the search was stopped."""
+    from napari_metastasis.slides import tissue_mask
 
-    def work(should_stop: ShouldStop) -> Generator[Any, None, Any]:
-        yield Stage("Looking for tissue…")
-        from napari_metastasis.slides import tissue_mask
-
-        return tissue_mask(slide, settings, should_stop=should_stop)
-
-    return work
+    return tissue_mask(slide, TissueSettings(), should_stop=should_stop)
 
 
 def index_work(
-    maps: Sequence[MapValues], shares: Sequence[float], settings: DetectionSettings
-) -> Callable[[ShouldStop], Generator[Any, None, LesionIndex]]:
-    """Return the work that prepares lesions for every threshold. The maps may be written meanwhile.
+    maps: Sequence[MapValues], shares: Sequence[float], settings: DetectionSettings, _: ShouldStop
+) -> LesionIndex:
+    """Return lesions, prepared for every threshold. The maps may be written meanwhile.
 
     Parameters
     ----------
@@ -80,27 +68,21 @@ def index_work(
     settings
         How lesions are read off them.
     """
+    from napari_metastasis.lesions import LesionIndex
+    from napari_metastasis.scanning import blend_all, read_from
 
-    def work(_: ShouldStop) -> Generator[Any, None, LesionIndex]:
-        yield Stage("Looking for lesions…")
-        from napari_metastasis.lesions import LesionIndex
-        from napari_metastasis.scanning import blend_all, read_from
-
-        # Copies, because the window goes on writing; a piece that is half written is whole the next time.
-        own, *later = [replace(one, values=one.values.copy()) for one in maps]
-        others = list(zip(later, shares, strict=True))
-        seen = blend_all(own.values, own.frame, others)
-        index = LesionIndex(seen, own.frame, settings, map=read_from(own, others))
-        # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
-        index.at(settings.threshold)
-        return index
-
-    return work
+    # Copies, because the window goes on writing; a piece that is half written is whole the next time.
+    own, *later = [replace(one, values=one.values.copy()) for one in maps]
+    others = list(zip(later, shares, strict=True))
+    seen = blend_all(own.values, own.frame, others)
+    index = LesionIndex(seen, own.frame, settings, map=read_from(own, others))
+    # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
+    index.at(settings.threshold)
+    return index
 
 
-def warm_up_work(_: ShouldStop) -> Generator[Any, None, None]:
+def warm_up_work(_: ShouldStop) -> None:
     """Import what the first slide and the first scan need, while the window is empty and nobody waits."""
-    yield Stage("Warming up…")
     for name in ("slides", "lesions", "workflows.scan"):
         importlib.import_module(f"napari_metastasis.{name}")
     # What napari would import on the GUI thread for its first labels and points. By name: to make layers here would be
@@ -110,16 +92,26 @@ def warm_up_work(_: ShouldStop) -> Generator[Any, None, None]:
             importlib.import_module(name)
 
 
-def load_earlier_work(slide: Slide) -> Callable[[ShouldStop], Generator[Any, None, EarlierResult | None]]:
-    """Return the work that looks for earlier maps of this slide: returns those of the latest scan, or ``None``."""
+def load_earlier_work(slide: Slide, _: ShouldStop) -> EarlierResult | None:
+    """Return what the latest scan of a slide left beside it; ``None`` where there is none."""
+    from napari_metastasis.workflows.scan import earlier_result
 
-    def work(_: ShouldStop) -> Generator[Any, None, EarlierResult | None]:
-        yield Stage("Looking for earlier results…")
-        from napari_metastasis.workflows.scan import earlier_result
+    return earlier_result(slide)
 
-        return earlier_result(slide)
 
-    return work
+def mined_work(path: Path, slide: str, _: ShouldStop) -> tuple[HardNegative, ...]:
+    """Return the locations that a training run mined on a slide, strongest first, from its ``hard_negatives.csv``."""
+    from napari_metastasis.sampling.hard_negatives import read_hard_negatives, strongest_first
+
+    mined = read_hard_negatives(path)
+    here = strongest_first(one for one in mined if one.slide == slide)
+    if not here:
+        others = sorted({one.slide for one in mined})
+        remedy = f"open one of those, such as {others[0]}" if others else "choose another run's file"
+        raise StorageError(
+            f"expected places mined on {slide} in {path}, got {len(mined)} on {len(others)} other slides; {remedy}"
+        )
+    return here
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,27 +149,22 @@ class AvailableModels:
     devices: tuple[str, ...]
 
 
-def available_models_work(files: Sequence[str]) -> Callable[[ShouldStop], Generator[Any, None, AvailableModels]]:
-    """Return the work that lists models and devices; ``files`` are paths of further models."""
+def available_models_work(files: Sequence[str], _: ShouldStop) -> AvailableModels:
+    """Return which models and devices there are; ``files`` are paths of further models."""
+    from napari_metastasis.errors import DeviceError
+    from napari_metastasis.models import list_models, load_scan_models
+    from napari_metastasis.scanning import resolve_devices
 
-    def work(_: ShouldStop) -> Generator[Any, None, AvailableModels]:
-        yield Stage("Looking for models…")
-        from napari_metastasis.errors import DeviceError
-        from napari_metastasis.models import list_models, load_scan_models
-        from napari_metastasis.scanning import resolve_devices
-
-        # Only detectors: the models that follow them are switches beside the list.
-        names = [entry.name for entry in list_models(DETECT)]
-        devices = ["auto", "cpu"]
-        for device in ("cuda", "mps"):
-            with suppress(DeviceError):
-                resolve_devices(device)
-                devices.append(device)
-        tasks = tuple(task.name for task in pass_tasks())
-        found = {}
-        for name in [*names, *files]:
-            models = load_scan_models(name, tasks=tasks)
-            found[name] = AvailableModel(models.detector.spec, frozenset(models.others), models.named)
-        return AvailableModels(found, tuple(devices))
-
-    return work
+    # Only detectors: the models that follow them are switches beside the list.
+    names = [entry.name for entry in list_models(DETECT)]
+    devices = ["auto", "cpu"]
+    for device in ("cuda", "mps"):
+        with suppress(DeviceError):
+            resolve_devices(device)
+            devices.append(device)
+    tasks = tuple(task.name for task in pass_tasks())
+    found = {}
+    for name in [*names, *files]:
+        models = load_scan_models(name, tasks=tasks)
+        found[name] = AvailableModel(models.detector.spec, frozenset(models.others), models.named)
+    return AvailableModels(found, tuple(devices))

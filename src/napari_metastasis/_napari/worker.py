@@ -18,8 +18,8 @@ from napari_metastasis.errors import MetastasisError
 __all__ = ["ShouldStop", "Work", "Worker", "explain", "tell"]
 
 ShouldStop = Callable[[], bool]
-#: A generator function that yields and returns what it finds; its argument tells it to stop.
-Work = Callable[[ShouldStop], Generator[Any, None, Any]]
+#: A function or generator function that returns, and may yield, what it finds; its argument tells it to stop.
+Work = Callable[[ShouldStop], Any]
 
 #: What a worker yields reaches the window at most this often: faster is not seen, and costs frames.
 _REFRESH_MS = 150
@@ -28,7 +28,7 @@ _POLL_MS = 20
 
 
 class Worker(QObject):
-    """Runs a generator in a thread of its own and reports on the GUI thread.
+    """Runs work in a thread of its own and reports on the GUI thread.
 
     A timer of the GUI thread fetches the results; the thread itself emits nothing, so that no signal can reach an
     object that is gone.
@@ -36,7 +36,7 @@ class Worker(QObject):
     Parameters
     ----------
     work
-        Generator function to run.
+        What to run.
     name
         Of the thread, for debuggers.
     parent
@@ -47,7 +47,7 @@ class Worker(QObject):
 
     #: A tuple of everything yielded since the last time.
     yielded = Signal(object)
-    #: What the generator returned; also after it was asked to stop.
+    #: What the work returned; also after it was asked to stop.
     succeeded = Signal(object)
     #: The exception that ended it.
     failed = Signal(object)
@@ -74,12 +74,13 @@ class Worker(QObject):
         return self._future
 
     def _run(self) -> Any:
-        generator = self._work(self._stop.is_set)
-        while True:
+        found = self._work(self._stop.is_set)
+        while isinstance(found, Generator):
             try:
-                self._fresh.append(next(generator))
+                self._fresh.append(next(found))
             except StopIteration as end:
                 return end.value
+        return found
 
     @property
     def stopping(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -120,13 +120,12 @@ class Workspace(QObject):
     def _open(self, find: Callable[[], Path], mpp: float | None) -> None:
         found: list[Path] = []
 
-        def work(_: ShouldStop) -> Generator[Any, None, Any]:
-            yield from ()
+        def work(_: ShouldStop) -> Any:
             from napari_metastasis.slides import open_slide
 
             found.append(find())
             slide = open_slide(found[0], mpp)
-            # Named here and not on the GUI thread, because that reads both ends of the file.
+            # Made here: the levels are named after both ends of the file, which takes the GUI thread too long to read.
             assert slide.levels
             return slide
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -29,22 +29,42 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-_SCORING = (
-    "mpp",
-    "truth_from",
-    "tumour_value",
-    "mask_downsample",
-    "threshold",
-    "keep_flawed",
-    "resamples",
-    "seed",
-)
+_SCORING = ("mpp", "truth_from", "tumour_value", "mask_downsample", "threshold", "keep_flawed", "resamples", "seed")
 _SCANNING = ("dense_coefficient", "augment_views", "device", "precision", "engine", "roi_px", "threads")
 #: Most slides named in one line.
 _NAMED = 8
 #: Headings of the options.
 _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scoring of detections"
 
+
+def _in(heading: str, text: str) -> Any:
+    """Return an option that stands under a heading."""
+    return typer.Option(help=text, rich_help_panel=heading)
+
+
+_PATCHES = _in(_MODEL, "Labelled patches: a folder or zip with class folders 0 and 1, or PCam's HDF5.")
+_SLIDES = _in(
+    _COHORT,
+    "Slides with annotations: a CSV file, or a folder laid out as CAMELYON16, CAMELYON17 or images/masks. What is not "
+    "scanned yet is scanned.",
+)
+_CAMELYON16 = _in(
+    _COHORT, "CAMELYON16's folder: its test slides are measured as in the challenge, beside the published figures."
+)
+_SPLIT = _in(
+    _COHORT,
+    "Slides of the cohort to measure on: train, validation or test. By default test, or validation where there is no "
+    "test.",
+)
+_NAME = _in(_MODEL, "A model's name ('models list'), or a .safetensors file; of slides a refiner's, too.")
+_FOLDER = _in(
+    _DETECTIONS, "Folder of one CSV of probability,x,y in level-0 pixels for each slide, or of scans' result folders."
+)
+_TRUTH = _in(_DETECTIONS, "Folder of outlines (ASAP XML, GeoJSON) or masks (TIFF, PNG); a slide without any is normal.")
+_OUTPUT = typer.Option(
+    help="Folder for report.html and evaluation.json; nothing is overwritten. Of a cohort for its scans, too, with the "
+    "report in 'report', or 'report-refined'; by default '<cohort>-<model>.evaluation' beside it."
+)
 
 #: Options of the passes.
 _PASSES = tuple(f"{task.name}_" for task in pass_tasks())
@@ -74,83 +94,21 @@ def evaluate(
     splits: CohortSettings,
     detection: DetectionSettings,
     scoring: EvaluationSettings,
-    patches: Annotated[
-        Path | None,
-        typer.Option(
-            help="Labelled patches: a folder or zip with class folders 0 and 1, or PCam's HDF5.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    cohort: Annotated[
-        Path | None,
-        typer.Option(
-            help="Slides with annotations: a CSV file, or a folder laid out as CAMELYON16, CAMELYON17 or images/masks. "
-            "What is not scanned yet is scanned.",
-            rich_help_panel=_COHORT,
-        ),
-    ] = None,
-    camelyon16: Annotated[
-        Path | None,
-        typer.Option(
-            help="CAMELYON16's folder: its test slides are measured as in the challenge, beside the published figures.",
-            rich_help_panel=_COHORT,
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="Slides of the cohort to measure on: train, validation or test. By default test, or validation where "
-            "there is no test.",
-            rich_help_panel=_COHORT,
-        ),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A model's name ('models list'), or a .safetensors file; of slides a refiner's, too.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = DEFAULT_MODEL,
-    detections: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of one CSV of probability,x,y in level-0 pixels for each slide, or of scans' result folders.",
-            rich_help_panel=_DETECTIONS,
-        ),
-    ] = None,
-    truth: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of outlines (ASAP XML, GeoJSON) or masks (TIFF, PNG); a slide without any is normal.",
-            rich_help_panel=_DETECTIONS,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for report.html and evaluation.json; nothing is overwritten. Of a cohort for its scans, too, "
-            "with the report in 'report', or 'report-refined'; by default '<cohort>-<model>.evaluation' beside it.",
-        ),
-    ] = None,
+    patches: Annotated[Path | None, _PATCHES] = None,
+    cohort: Annotated[Path | None, _SLIDES] = None,
+    camelyon16: Annotated[Path | None, _CAMELYON16] = None,
+    split: Annotated[str | None, _SPLIT] = None,
+    model: Annotated[str, _NAME] = DEFAULT_MODEL,
+    detections: Annotated[Path | None, _FOLDER] = None,
+    truth: Annotated[Path | None, _TRUTH] = None,
+    output: Annotated[Path | None, _OUTPUT] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Measure a model on labelled patches or on slides, or detections against a reference, with 95 % intervals.
 
     Slides are scored as CAMELYON16 does. A cohort's scans that were stopped go on when the same command is run again.
     """
-    if sum(one is not None for one in (patches, cohort, camelyon16, detections)) != 1:
-        raise WrongUsage(
-            "expected one of --patches, --cohort, --camelyon16 and --detections with --truth, got none or several; "
-            "choose one"
-        )
-    if (detections is None) != (truth is None):
-        raise WrongUsage("expected --detections with --truth, got one alone; give both folders, or leave them out")
-    if patches is not None and output is not None:
-        raise WrongUsage("expected --output with slides or detections, got it with --patches; leave it out")
-    if split is not None and (cohort is None or split not in ("train", "validation", "test")):
-        raise WrongUsage(f"expected --cohort with a --split of train, validation or test, got {split!r}; correct it")
-    mode = next(name for name in _IGNORED if context.params[name] is not None)
-    refuse_options(context, _IGNORED[mode], f"--{mode}")
+    _check_usage(context)
     if patches is not None:
         _evaluate_patches(patches, model, settings, as_json=as_json)
     elif detections is not None and truth is not None:
@@ -164,8 +122,27 @@ def evaluate(
         requests = tuple(replace(one, settings=one.settings.not_keeping()) for one in passes)
         job = settle_job(ScanJob(slide=found.origin, model=model, passes=requests, scan=settings, detection=detection))
         # The challenge takes one pixel size for all its slides.
-        how = CohortEvaluation(job=job, scoring=scoring, own_mpp=camelyon16 is None)
-        _evaluate_cohort(found, chosen, how, output, as_json=as_json)
+        how = CohortEvaluation(job=job, scoring=scoring, split=chosen, own_mpp=camelyon16 is None)
+        _evaluate_cohort(found, how, output, as_json=as_json)
+
+
+def _check_usage(context: typer.Context) -> None:
+    """Refuse options that do not go together, or that the way of measuring ignores."""
+    given = context.params
+    split = given["split"]
+    if sum(given[name] is not None for name in _IGNORED) != 1:
+        raise WrongUsage(
+            "expected one of --patches, --cohort, --camelyon16 and --detections with --truth, got none or several; "
+            "choose one"
+        )
+    if (given["detections"] is None) != (given["truth"] is None):
+        raise WrongUsage("expected --detections with --truth, got one alone; give both folders, or leave them out")
+    if given["patches"] is not None and given["output"] is not None:
+        raise WrongUsage("expected --output with slides or detections, got it with --patches; leave it out")
+    if split is not None and (given["cohort"] is None or split not in ("train", "validation", "test")):
+        raise WrongUsage(f"expected --cohort with a --split of train, validation or test, got {split!r}; correct it")
+    mode = next(name for name in _IGNORED if given[name] is not None)
+    refuse_options(context, _IGNORED[mode], f"--{mode}")
 
 
 def _read_cohort(
@@ -188,9 +165,7 @@ def _read_cohort(
     return found, split_to_evaluate(found) if split is None else cast("Split", split)
 
 
-def _evaluate_cohort(
-    cohort: Cohort, split: Split, how: CohortEvaluation, output: Path | None, *, as_json: bool
-) -> None:
+def _evaluate_cohort(cohort: Cohort, how: CohortEvaluation, output: Path | None, *, as_json: bool) -> None:
     from napari_metastasis.evaluation import prepare_report, write_report
     from napari_metastasis.workflows.evaluate import evaluate_cohort, evaluation_output, report_folder
     from napari_metastasis.workflows.scan import check_passes, load_job_models
@@ -203,9 +178,7 @@ def _evaluate_cohort(
     prepare_report(where)
     with stop_on_interrupt() as should_stop:
         try:
-            report = evaluate_cohort(
-                cohort, models, how, split=split, output=folder, bar=show_slides, should_stop=should_stop
-            )
+            report = evaluate_cohort(cohort, models, how, output=folder, bar=show_slides, should_stop=should_stop)
         except ScanCancelledError:
             raise KeyboardInterrupt from None
     written = write_report(report, where)

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_metastasis.errors import SettingsError
 from napari_metastasis.geometry import SYMMETRIES
 from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array
 
 __all__ = ["encode_views", "predict_views"]
+
+
+def predict_views(engine: Engine, image: UInt8Array, views: int) -> FloatArray:
+    """Return the probabilities of one image, float32 (rows, columns), averaged over its views.
+
+    Each view is the image turned by a right angle, and mirrored for every second one; its answers are turned back
+    before they are averaged. A turned window's patches are the turned patches: this equals averaging patch by patch.
+
+    Parameters
+    ----------
+    engine
+        Runs the network.
+    image
+        uint8, (height, width, 3).
+    views
+        1, or 8 for the whole dihedral group.
+    """
+    # One view at a time: eight at once would take eight times the memory and be no faster on a window of this size.
+    return _mean([view.undo(engine.run(view.apply(image)[None])[0]) for view in SYMMETRIES[:views]])
 
 
 def encode_views(engine: Engine, image: UInt8Array, views: int) -> tuple[FloatArray, FloatArray]:
@@ -30,38 +48,11 @@ def encode_views(engine: Engine, image: UInt8Array, views: int) -> tuple[FloatAr
         answers, encoded = engine.encode(view.apply(image)[None])
         probabilities.append(view.undo(answers[0]))
         features.append(view.undo(np.moveaxis(encoded[0], 0, -1)))
-    mean = np.asarray(np.mean(probabilities, axis=0, dtype=np.float64), np.float32)
-    return mean, np.stack(features)
+    return _mean(probabilities), np.stack(features)
 
 
-def predict_views(engine: Engine, image: UInt8Array, views: int) -> FloatArray:
-    """Return the probabilities of one image, averaged over its views.
-
-    Each view is the image turned by a right angle, and mirrored for every second one; its answers are turned back
-    before they are averaged. A turned window's patches are the turned patches: this equals averaging patch by patch.
-
-    Parameters
-    ----------
-    engine
-        Runs the network.
-    image
-        uint8, (height, width, 3).
-    views
-        1, or 8 for the whole dihedral group.
-
-    Returns
-    -------
-    float32 of shape (rows, columns)
-    """
-    total: npt.NDArray[np.float64] | None = None
-    for view in SYMMETRIES[:views]:
-        # One view at a time: eight at once would take eight times the memory and be no faster on a window of this size.
-        answers = view.undo(engine.run(view.apply(image)[None])[0])
-        if views == 1:
-            return answers
-        # Summed in float64, so that the order of the views does not show in the last digit.
-        total = answers.astype(np.float64) if total is None else total + answers
-    if total is None:
-        raise SettingsError(f"expected 1 or 8 views, got {views}; choose one of them")
-    mean: FloatArray = (total / views).astype(np.float32)
-    return mean
+def _mean(answers: list[FloatArray]) -> FloatArray:
+    if not answers:
+        raise SettingsError("expected 1 or 8 views, got none; choose one of them")
+    # In float64, so that the order of the views does not show in the last digit.
+    return np.asarray(np.mean(answers, axis=0, dtype=np.float64), np.float32)

@@ -46,6 +46,8 @@ class CohortEvaluation:
         How slides are scanned; its slide is not used. Detections are those at its detection threshold.
     scoring
         How they are scored.
+    split
+        Slides of the cohort that are measured on.
     own_mpp
         Whether each slide's own pixel size turns distances into pixels, or that of ``scoring`` for all, as in the
         challenge.
@@ -53,6 +55,7 @@ class CohortEvaluation:
 
     job: ScanJob
     scoring: EvaluationSettings
+    split: Split = "test"
     own_mpp: bool = True
 
 
@@ -80,7 +83,6 @@ def evaluate_cohort(
     models: ScanModels,
     how: CohortEvaluation,
     *,
-    split: Split,
     output: Path,
     bar: ProgressBar,
     should_stop: Callable[[], bool],
@@ -93,9 +95,7 @@ def evaluate_cohort(
     Parameters
     ----------
     cohort, models, how
-        What to measure, on what.
-    split
-        Slides of the cohort.
+        What to measure on, what, and how.
     output
         Folder that each slide gets its result folder in; what was scanned there before is not scanned again.
     bar
@@ -116,6 +116,7 @@ def evaluate_cohort(
     StorageError
         If the disk refuses.
     """
+    split = how.split
     slides, left_out = _choose(cohort, split, how.scoring)
     surveys = _surveyed(cohort, slides, how.scoring, bar, should_stop)
     value = how.scoring.tumour_value or tumour_value_in(survey.mask for survey in surveys.values())
@@ -151,7 +152,7 @@ def evaluate_cohort(
     if not outcomes:
         why = f": {left_out[-1].slide}, for one: {left_out[-1].why}" if left_out else "; mark some in the cohort"
         raise EvaluationError(f"expected {split} slides to score in {cohort.origin}, got none{why}")
-    return score_slides(outcomes, scoring, left_out=left_out, measured=_measured(cohort, models, how, split))
+    return score_slides(outcomes, scoring, left_out=left_out, measured=_measured(cohort, models, how))
 
 
 def _choose(cohort: Cohort, split: Split, scoring: EvaluationSettings) -> tuple[list[CohortSlide], list[LeftOut]]:
@@ -233,7 +234,7 @@ def _detections(scanned: ScannedSlide) -> SlideDetections:
     )
 
 
-def _measured(cohort: Cohort, models: ScanModels, how: CohortEvaluation, split: Split) -> dict[str, Any]:
+def _measured(cohort: Cohort, models: ScanModels, how: CohortEvaluation) -> dict[str, Any]:
     """Return what the report says about the origin of its figures."""
     job, detector = how.job, models.detector
     return {
@@ -241,7 +242,7 @@ def _measured(cohort: Cohort, models: ScanModels, how: CohortEvaluation, split: 
         "weights_sha256": detector.weights_sha256,
         "cohort": str(cohort.origin),
         "layout": cohort.layout,
-        "split": split,
+        "split": how.split,
         **_passes_made(job, models),
         "dense_coefficient": job.scan.dense_coefficient,
         "augment_views": job.scan.augment_views,

@@ -32,7 +32,6 @@ __all__ = [
     "holds_chunks",
     "journal_path",
     "level_path",
-    "level_um",
     "lock_path",
     "open_answers",
     "read_header",
@@ -102,7 +101,7 @@ def digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def level_um(frame: HeatmapFrame, level: int) -> Affine1D:
+def _level_um(frame: HeatmapFrame, level: int) -> Affine1D:
     """Return where the cells of a level lie in µm: each is 2^level cells wide, around their common centre."""
     factor = 2**level
     finest = frame.um
@@ -111,7 +110,7 @@ def level_um(frame: HeatmapFrame, level: int) -> Affine1D:
 
 def _multiscales(frame: HeatmapFrame, levels: int) -> list[dict[str, Any]]:
     """Return the OME-Zarr 0.5 description of this many levels."""
-    affines = [level_um(frame, level) for level in range(levels)]
+    affines = [_level_um(frame, level) for level in range(levels)]
     return [
         {
             "name": "tumour probability",

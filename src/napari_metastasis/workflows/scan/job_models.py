@@ -1,4 +1,4 @@
-"""Which models a job needs, and which of them reads the detector's features."""
+"""The models of a job, and the passes that are made of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from dataclasses import replace
 
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models import Model, ScanModels, load_scan_models, model_task
-from napari_metastasis.tasks import DETECT, find_task, pass_tasks
+from napari_metastasis.scanning import FEATURES, PROBABILITY, Pass
+from napari_metastasis.tasks import DETECT, find_task, pass_tasks, resolve
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
-__all__ = ["feature_reader", "load_job_models", "settle_job"]
+__all__ = ["check_passes", "feature_reader", "load_job_models", "settle_job"]
+
+#: What a pass may read that no other pass writes.
+_ALWAYS_THERE = ("pixels", FEATURES, PROBABILITY.name)
 
 
 def load_job_models(job: ScanJob) -> ScanModels:
@@ -46,3 +50,36 @@ def feature_reader(job: ScanJob, models: ScanModels) -> Model | None:
             "make them one after the other"
         )
     return next(iter([*wanted, *(model for _, model in readers)]), None)
+
+
+def check_passes(job: ScanJob, models: ScanModels) -> tuple[Pass, ...]:
+    """Return the passes that a job wants, made of their models.
+
+    Raises
+    ------
+    ModelError
+        If one lacks its model or the map that it reads, or has a model that does not follow the detector.
+    """
+    found: list[Pass] = []
+    written = set(_ALWAYS_THERE)
+    for request in job.passes:
+        model = models.others.get(request.task)
+        if model is not None:
+            model.check(models.detector)
+        if not request.settings.wanted:
+            continue
+        task = find_task(request.task)
+        if model is None:
+            raise ModelError(
+                f"expected a {task.noun} for {models.detector.name}, got none; train one, or scan without "
+                f"--{request.task}"
+            )
+        made: Pass = resolve(task.scan_pass).of(model, request.settings)
+        if made.reads not in written:
+            raise ModelError(
+                f"expected a scan that writes the {made.reads} map, which {model.name} reads, got none; "
+                f"make that map as well, or scan without --{request.task}"
+            )
+        written.add(made.writes.name)
+        found.append(made)
+    return tuple(found)

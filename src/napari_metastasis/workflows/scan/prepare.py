@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_metastasis.errors import ModelError, PassWarning, ResolutionWarning, ScanCancelledError, StorageError
+from napari_metastasis.errors import PassWarning, ResolutionWarning, ScanCancelledError, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.models import Detector, Model, ScanModels
 from napari_metastasis.scanning import (
@@ -30,10 +30,10 @@ from napari_metastasis.scanning import (
     plan_scan,
 )
 from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
-from napari_metastasis.tasks import find_task, resolve
+from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import ReadyEngine
 from napari_metastasis.workflows.scan.extent import Extent, on_slide
-from napari_metastasis.workflows.scan.job_models import feature_reader
+from napari_metastasis.workflows.scan.job_models import check_passes, feature_reader
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import (
     feature_path,
@@ -45,10 +45,7 @@ from napari_metastasis.workflows.scan.result_folder import (
 )
 from napari_metastasis.workflows.scan_job import ScanJob
 
-__all__ = ["check_passes", "prepare_scan"]
-
-#: What a pass may read that no other pass writes.
-_ALWAYS_THERE = ("pixels", FEATURES, PROBABILITY.name)
+__all__ = ["prepare_scan"]
 
 
 def prepare_scan(
@@ -125,39 +122,6 @@ def prepare_scan(
         passes=prepared,
         notes=settled.notes,
     )
-
-
-def check_passes(job: ScanJob, models: ScanModels) -> tuple[Pass, ...]:
-    """Return the passes that a job wants, made of their models.
-
-    Raises
-    ------
-    ModelError
-        If one lacks its model or the map that it reads, or has a model that does not follow the detector.
-    """
-    found: list[Pass] = []
-    written = set(_ALWAYS_THERE)
-    for request in job.passes:
-        model = models.others.get(request.task)
-        if model is not None:
-            model.check(models.detector)
-        if not request.settings.wanted:
-            continue
-        task = find_task(request.task)
-        if model is None:
-            raise ModelError(
-                f"expected a {task.noun} for {models.detector.name}, got none; train one, or scan without "
-                f"--{request.task}"
-            )
-        made: Pass = resolve(task.scan_pass).of(model, request.settings)
-        if made.reads not in written:
-            raise ModelError(
-                f"expected a scan that writes the {made.reads} map, which {model.name} reads, got none; "
-                f"make that map as well, or scan without --{request.task}"
-            )
-        written.add(made.writes.name)
-        found.append(made)
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a task says of itself so that a form or the command line can train it, without loading torch."""
+"""What a form or the command line has to know of a task to train it. Loads no torch."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ PATCHES = OptionGroup("patches", PatchSettings)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """What a person chose.
+    """What a person chose for a training.
 
     Attributes
     ----------
@@ -103,12 +103,12 @@ class Chosen:
 
     @property
     def labelled_in_batch(self) -> int:
-        """Return how many patches of a batch are labelled ones: all of them where there are no slides."""
+        """Return how many patches of a batch come from labelled patches: all where there are no slides."""
         size = self.settings.batch_size
         return size if self.cohort is None else max(1, round(size * self.patches.patches_share))
 
     def data(self) -> str:
-        """Return what the data are: what was said, or their names."""
+        """Return what the data are: the description, or else their names."""
         named = (self.cohort, *(self.patches.patches or ()), self.patches.soft_labels, self.patches.validation)
         return self.description or f"Trained on {', '.join(path.name for path in named if path is not None)}"
 
@@ -134,7 +134,7 @@ class Chosen:
             )
 
     def refuse(self, ignored: tuple[str, ...], what: str) -> None:
-        """Refuse settings that ``what`` has no use for, by how their names in :attr:`given` begin, if they were chosen.
+        """Refuse settings that were chosen but that ``what`` ignores, by the beginnings of their names.
 
         Raises
         ------
@@ -152,7 +152,7 @@ def _nothing(chosen: Chosen) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingDeclaration:
-    """How a task is trained, as far as a person has to know.
+    """How a task is trained, as far as a person chooses.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ __all__ = ["find_false_positives", "mine_slide"]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-#: Side of the windows that the reference is asked at: one answer for hundreds of cells, in a megabyte.
+#: Side of the windows that the reference is read in: each holds hundreds of cells, in a megabyte.
 _WINDOW_PX = 1024
 
 
@@ -128,7 +128,7 @@ def _free_of_tumour(
         return free
     square = shape.label_square(frame.read_window(Region(0, 0, 1, 1)), margin_px=shape.margin_px)
     x, y, side = square.x + columns * frame.stride_px, square.y + rows * frame.stride_px, square.width
-    # Cells side by side share most of their squares: the reference is asked once for all of a window.
+    # Neighbouring cells share most of their squares: the reference is read once for a window.
     together = max(1, _WINDOW_PX // frame.stride_px)
     window = rows // together * (frame.cells.width // together + 1) + columns // together
     order = np.argsort(window, kind="stable")

@@ -1,4 +1,4 @@
-"""What a training run on a cohort is told, and what it gives."""
+"""Inputs and results of a training run on a cohort."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CohortTraining:
 
 @dataclass(frozen=True, slots=True)
 class StepProgress:
-    """How a run shows its steps that are no training, which has a bar of its own, and hears that it is to stop.
+    """Progress of the steps around training, which has its own bar, and whether to stop them.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class LabelledPatches:
 
 @dataclass(frozen=True, slots=True)
 class StagedRun:
-    """What a run gave.
+    """The result of a run.
 
     Attributes
     ----------

@@ -43,7 +43,7 @@ def train_on_cohort(
     steps: StepProgress,
     patches: LabelledPatches,
 ) -> StagedRun:
-    """Train a task in its stages; where a stage asks for it, false positives are mined first and trained on.
+    """Train a task stage by stage; before a stage that trains on hard negatives, they are mined.
 
     Everything lies in the run folder: ``cohort.csv`` (the slides with the splits that were used), a folder for each
     stage, ``mining-1`` … (heatmaps, ``hard_negatives.csv``, contact sheets), ``failures.jsonl``, and the final model.
@@ -58,7 +58,7 @@ def train_on_cohort(
     how
         Every setting.
     run
-        Run folder, and what the model card says; that of a run that was finished before keeps what it says.
+        Run folder, and the texts of the model card; a finished run keeps the texts of its card.
     steps
         Shows the steps, and stops them.
     patches
@@ -82,7 +82,7 @@ def train_on_cohort(
         check_shares(how.sampling, how.mining, how.train.batch_size - labelled)
     task.check_folder(run.output, rounds)
     validation = on.validation() if patches.validation is None else patches.validation
-    # Not before: what has to be put right first may be the cohort itself.
+    # Last, since the checks above may demand a changed cohort.
     _claim(run.output, cohort)
     weights: Path | None = None
     mined: tuple[HardNegative, ...] = ()
@@ -113,7 +113,7 @@ def train_on_cohort(
 def _begin(
     cohort: Cohort, task: TrainingTask[Any], how: CohortTraining, output: Path, steps: StepProgress
 ) -> _CohortRun:
-    """Make the run folder, and say once for all slides what their masks call tumour: splits must not differ in it."""
+    """Make the run folder, and settle which value of the masks is tumour, the same for all splits."""
     slides = cohort.of("train")
     if not slides:
         raise CohortError(f"expected slides to train on, got none in {cohort.origin}; mark some as train")
@@ -125,7 +125,7 @@ def _begin(
 
 
 def _claim(output: Path, cohort: Cohort) -> None:
-    """Write down the run's slides and splits, or check that the run found there has the same."""
+    """Write the run's slides and splits, or check that the run in the folder has the same."""
     path = output / "cohort.csv"
     if not path.exists():
         write_cohort(path, cohort.slides)
@@ -139,7 +139,7 @@ def _claim(output: Path, cohort: Cohort) -> None:
 
 
 def _merged(earlier: Sequence[HardNegative], fresh: Sequence[HardNegative]) -> tuple[HardNegative, ...]:
-    """Return the locations of all rounds; one found again counts with what the latest model says of it."""
+    """Return the locations of all rounds, each with the probability of the latest model that found it."""
     locations = {(location.slide, location.x, location.y): location for location in (*earlier, *fresh)}
     return strongest_first(locations.values())
 
@@ -157,7 +157,7 @@ class _CohortRun:
 
     @property
     def journal(self) -> Path:
-        """Return the file that slides which failed are written down in."""
+        """Return the file that lists slides that failed."""
         return self.output / JOURNAL
 
     def validation(self) -> BatchSource:
@@ -178,14 +178,14 @@ class _CohortRun:
     def training(
         self, settings: TrainSettings, mined: tuple[HardNegative, ...], patches: BalancedPatches | None
     ) -> BatchSource:
-        """Return the stage's batches: slides, mined locations in the stead of other normal ones, labelled patches."""
+        """Return the stage's batches: of slides, with mined locations in place of other normal ones, and of patches."""
         size = settings.batch_size - (0 if patches is None else patches.batch_size)
         plan = self._plan(self.how.sampling, size, settings.seed)
         batches = with_hard_negatives(self.slides, mined, plan, self.how.mining)
         self._prepare("Looking at training slides", batches)
         if patches is None:
             return batches
-        # Side by side, not one within the other: the fingerprint is that of all parts.
+        # Not nested: the fingerprint is made of all parts.
         return MixedBatches((*(batches.parts if isinstance(batches, MixedBatches) else (batches,)), patches))
 
     def mine(self, number: int, weights: Path) -> tuple[HardNegative, ...]:
