@@ -12,6 +12,7 @@ from cohort_files import write_mask
 from napari_metastasis.cohorts.annotation_files import (
     annotation_key,
     geojson_corner,
+    holds_tissue_masks,
     is_called_mask,
     open_masks,
     read_areas,
@@ -51,12 +52,33 @@ def test_one_rule_for_mask_names_takes_what_both_old_ones_took():
         ("annotations", False),
         # The slides lie there, too.
         ("slides_and_masks", False),
-        ("WSI-masks", False),
+        ("Image and mask", False),
+        ("WSI-masks", True),
+        ("imagemasks", True),
+        ("tumor_tissue_masks", True),
+        ("tissue_mask", False),
+        ("background masks", False),
+        ("unmasked", False),
     ],
 )
 def test_pictures_in_a_folder_of_masks_are_masks(folder, of_masks):
     assert is_called_mask(Path("a.png"), folder) == of_masks
     assert is_called_mask(Path("a_mask.png"), folder)
+
+
+@pytest.mark.parametrize(
+    ("folder", "of_tissue"),
+    [
+        ("tissue_masks", True),
+        ("Tissue mask", True),
+        ("background_tissue", True),
+        ("tumor_tissue_masks", False),
+        ("masks", False),
+        ("tissue_slides", False),
+    ],
+)
+def test_masks_of_tissue_say_nothing_of_tumour(folder, of_tissue):
+    assert holds_tissue_masks(folder) == of_tissue
 
 
 def test_masks_that_cannot_be_read_have_no_say_in_what_tumour_is(tmp_path):

@@ -295,6 +295,18 @@ def test_images_and_masks(tmp_path):
     assert {(slide.tumour, slide.mpp) for slide in slides.values()} == {(None, 0.7)}
 
 
+def test_masks_of_tissue_are_not_taken_for_those_of_tumour(tmp_path):
+    touch(tmp_path, "images/a.tif", "tissue_mask/a.tif", "tumor_mask/a.tif")
+    (slide,) = read(tmp_path).slides
+    assert slide.annotation == tmp_path / "tumor_mask" / "a.tif"
+
+
+def test_slides_in_a_folder_named_unmasked_are_slides(tmp_path):
+    touch(tmp_path, "unmasked/tumor_001.tif", "lesion_annotations/tumor_001.xml")
+    (slide,) = read(tmp_path).slides
+    assert slide.path == tmp_path / "unmasked" / "tumor_001.tif"
+
+
 def test_of_annotations_of_one_name_the_nearest_counts(tmp_path):
     touch(tmp_path, *(f"{split}/{kind}/1.png" for split in ("train", "test") for kind in ("images", "masks")))
     cohort = read(tmp_path)

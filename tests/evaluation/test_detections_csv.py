@@ -57,7 +57,7 @@ def test_what_a_scan_writes_is_read_back(tmp_path, header):
         (b",10,20\n", "line 1 of"),
         (b"5000,10,0.5\n", "probabilities of 0 to 1 .*got 5000 .*check the columns"),
         (b"nan,10,20\n", "got nan"),
-        (b"0.5,inf,20\n", "finite places"),
+        (b"0.5,inf,20\n", "finite locations"),
         (b"a,b,c\n0.5,1,2\n", "line 1 of"),
         (b"\xff\xfe\x00\x9d", "no text"),
         (b'0.5,"' + b"1" * 200_000, "no text"),
@@ -81,5 +81,5 @@ def test_a_score_of_the_slides_own_goes_before_the_highest_probability():
     found = SlideDetections(slide="s", probabilities=np.array([0.5]), points=np.array([[1, 2]]), slide_score=0.75)
     assert found.score == 0.75
     assert detections((0.5, 1, 2), (0.6, 1, 2)).score == 0.6
-    with pytest.raises(EvaluationError, match="each of the 1 places on s, got 2"):
+    with pytest.raises(EvaluationError, match="each of the 1 locations on s, got 2"):
         SlideDetections(slide="s", probabilities=np.array([0.5, 0.5]), points=np.array([[1, 2]]))

@@ -114,12 +114,15 @@ def test_importing_again_is_no_error_and_another_class_is(tmp_path):
         ({"num_classes": 3, "class_names": ["Tumor", "Stroma", "Other"]}, r"two classes, got 3 \(Tumor, Stroma, Other"),
         ({"class_names": ["lympho", "Non-tumor"]}, "one class of tumour, got lympho, Non-tumor; .*--tumour-class"),
         ({"class_names": ["Tumor", "metastases"]}, "one class of tumour, got Tumor, metastases"),
-        ({"patch_size_pixels": 16, "transform": TRANSFORM[1:]}, "a patch and a stride of at least 1 px, got 16 and 0"),
+        ({"patch_size_pixels": 16, "transform": TRANSFORM[1:]}, "patches of 32 px or more, got 16 px"),
         ({"patch_size_pixels": 128}, "keep their 128 px.* got Resize to 96, ToTensor, Normalize"),
         ({"transform": [*TRANSFORM, TRANSFORM[2]]}, "got ToTensor, Normalize, Normalize"),
         ({"transform": [{"name": "CenterCrop"}, *TRANSFORM]}, "got CenterCrop, ToTensor, Normalize"),
-        ({"transform": [TRANSFORM[1], {"name": "Normalize"}]}, "Normalize with mean and std"),
-        ({"transform": ["ToTensor", {"name": "Normalize", "arguments": [MEAN, STD]}]}, "Normalize with mean and std"),
+        ({"transform": [TRANSFORM[1], {"name": "Normalize"}]}, "Normalize with a mean and std for each colour"),
+        (
+            {"transform": ["ToTensor", {"name": "Normalize", "arguments": [MEAN, STD]}]},
+            "Normalize with a mean and std for each colour",
+        ),
     ],
 )
 def test_what_would_not_answer_as_it_was_trained_to_is_refused(tmp_path, own_folder, changes, message):

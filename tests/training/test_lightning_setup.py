@@ -1,11 +1,14 @@
-"""How Lightning is set up: the number format that a machine is fast in."""
+"""How Lightning is set up: the number format that a machine is fast in, and checkpoints."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from napari_metastasis.settings import TrainSettings
+from napari_metastasis.storage import atomic_write
 from napari_metastasis.training import lightning_setup as trainer
 
 
@@ -48,3 +51,19 @@ def precision(**settings):
 def test_bfloat16_is_taken_unasked_only_where_it_is_computed_in_hardware(machine, gpus, processor, settings, expected):
     machine(*gpus, **processor)
     assert precision(**settings) == expected
+
+
+def test_checkpoints_are_written_beside_the_one_that_they_replace(tmp_path, monkeypatch):
+    written = []
+
+    @contextmanager
+    def noted(path):
+        written.append(path)
+        with atomic_write(path) as file:
+            yield file
+
+    monkeypatch.setattr(trainer, "atomic_write", noted)
+    made = trainer.make_trainer(tmp_path, TrainSettings(device="cpu"), "validation_auc", progress=False)
+    made.strategy.checkpoint_io.save_checkpoint({"epoch": 3}, tmp_path / "last.ckpt")
+    assert written == [tmp_path / "last.ckpt"]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"epoch": 3}

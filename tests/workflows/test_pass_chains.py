@@ -48,7 +48,8 @@ def models():
     toy = toy_pass.ToyModel(spec=toy_pass.ToySpec("averager"), network=average, weights_sha256="c" * 64, card={})
     spec = RefinerSpec(
         name="mover", encoder=detector.spec.name, encoder_sha256=detector.weights_sha256,
-        encoder_features=detector.network.feature_channels, projected=3, hidden=4, grid=4, grid_step=1, window_step=2,
+        encoder_features=detector.network.architecture.feature_channels, projected=3, hidden=4, grid=4,
+        grid_step=1, window_step=2,
         order="raster-four", residual=True, smoothing=3, dense_coefficient=2,
     )  # fmt: skip
     torch.manual_seed(4)

@@ -21,6 +21,7 @@ __all__ = [
     "Areas",
     "annotation_key",
     "geojson_corner",
+    "holds_tissue_masks",
     "is_called_mask",
     "is_mask",
     "open_masks",
@@ -35,8 +36,7 @@ _MASK_SUFFIXES = frozenset({".tif", ".tiff", ".svs", ".png", ".jpg", ".jpeg"})
 _GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})
 #: How masks are called: ``Tumor_001_Mask``, ``a-tumor_mask``, ``Test_001_evaluation_mask``, ``Tumor_005_mask_level5``.
 _MASK_NAME = re.compile(r"[_-](?:evaluation[_-])?(?:tumou?r[_-])?mask(?:[_-]level\d+)?$")
-#: A folder of slides and their masks may be called after both, and is no folder of masks.
-_SLIDE_WORDS = ("slide", "image", "wsi")
+_SLIDE, _SLIDES = {"slide", "image", "wsi"}, {"slides", "images", "wsis"}
 
 
 def annotation_key(path: Path) -> str:
@@ -44,8 +44,27 @@ def annotation_key(path: Path) -> str:
     return _MASK_NAME.sub("", path.stem.casefold())
 
 
+def holds_tissue_masks(folder: str) -> bool:
+    """Return whether a folder is called after masks of tissue, which say nothing of tumour."""
+    name = folder.casefold()
+    of_tissue = re.search("tissue|background", name) is not None and "tumo" not in name
+    return name == "background_tissue" or (of_tissue and _names_masks(name))
+
+
+def _names_masks(name: str) -> bool:
+    return re.search(r"masks?(?![a-z])", name) is not None
+
+
+def _holds_masks(folder: str) -> bool:
+    name = folder.casefold()
+    words = set(re.findall(r"[a-z]+", name))
+    # "slides_and_masks" holds both; "slide_masks" are masks of slides.
+    with_slides = words & _SLIDES or ("and" in words and words & _SLIDE)
+    return _names_masks(name) and not with_slides and not holds_tissue_masks(name)
+
+
 def is_called_mask(path: Path, folder: str) -> bool:
-    """Return whether a picture is called a mask, or lies in a folder that is called after masks.
+    """Return whether a picture is called a mask, or lies in a folder that is called after masks of tumour.
 
     Parameters
     ----------
@@ -54,9 +73,7 @@ def is_called_mask(path: Path, folder: str) -> bool:
     folder
         Name of the folder that it lies in; empty where the folder's name does not count.
     """
-    name = folder.casefold()
-    of_masks = "mask" in name and not any(word in name for word in _SLIDE_WORDS)
-    return of_masks or _MASK_NAME.search(path.stem.casefold()) is not None
+    return _holds_masks(folder) or _MASK_NAME.search(path.stem.casefold()) is not None
 
 
 def is_mask(annotation: Path) -> bool:

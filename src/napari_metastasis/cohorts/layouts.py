@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from napari_metastasis.cohorts.annotation_files import annotation_key, is_called_mask
+from napari_metastasis.cohorts.annotation_files import annotation_key, holds_tissue_masks, is_called_mask
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
 from napari_metastasis.cohorts.cohort_slide import Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
 from napari_metastasis.errors import CohortError
@@ -28,8 +28,6 @@ _ANNOTATIONS = (".xml", ".geojson", ".json", ".tif", ".tiff", ".png", ".jpg", ".
 
 _MASK_FOLDERS = frozenset({"mask", "masks", "evaluation_masks", "ground_truth", "groundtruth", "labels"})
 _OUTLINE_FOLDERS = frozenset({"annotations", "lesion_annotations", "outlines", "xml"})
-#: Masks of tissue, which say nothing of tumour.
-_IGNORED_FOLDERS = frozenset({"background_tissue", "tissue_masks"})
 _TUMOUR_FOLDERS = frozenset({"tumor", "tumour", "train_tumor", "train_tumour"})
 _NORMAL_FOLDERS = frozenset({"normal", "train_normal"})
 _TEST_FOLDERS = frozenset({"test", "testing", "testset", "testdata"})
@@ -97,9 +95,7 @@ def _files(root: Path) -> Iterator[Path]:
         inside[:] = sorted(
             name
             for name in inside
-            if not name.startswith(".")
-            and not name.endswith((".metastasis", ".zarr"))
-            and name.casefold() not in _IGNORED_FOLDERS
+            if not name.startswith(".") and not name.endswith((".metastasis", ".zarr")) and not holds_tissue_masks(name)
         )
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 

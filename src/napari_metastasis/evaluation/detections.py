@@ -51,7 +51,7 @@ class SlideDetections:
         points = np.asarray(self.points, dtype=np.float64).reshape(-1, 2)
         if len(probabilities) != len(points):
             raise EvaluationError(
-                f"expected a probability for each of the {len(points)} places on {self.slide}, "
+                f"expected a probability for each of the {len(points)} locations on {self.slide}, "
                 f"got {len(probabilities)}; give as many of one as of the other"
             )
         wrong = ~((probabilities >= 0) & (probabilities <= 1) & np.isfinite(points).all(axis=1))
@@ -59,8 +59,8 @@ class SlideDetections:
             first = int(np.flatnonzero(wrong)[0])
             x, y = points[first]
             raise EvaluationError(
-                f"expected probabilities of 0 to 1 at finite places, got {probabilities[first]:g} at ({x:g}, {y:g}) as "
-                f"detection {first + 1} of {self.slide}; check the columns' order: probability, x, y"
+                f"expected probabilities of 0 to 1 at finite locations, got {probabilities[first]:g} at ({x:g}, {y:g}) "
+                f"as detection {first + 1} of {self.slide}; check the columns' order: probability, x, y"
             )
         object.__setattr__(self, "probabilities", probabilities)
         object.__setattr__(self, "points", points)

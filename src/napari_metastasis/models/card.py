@@ -66,7 +66,7 @@ class ModelSpec:
     name
         Name in the zoo, as the command line takes it.
     architecture
-        Name of a network in :mod:`napari_metastasis.models.nets.scannet`.
+        Name of a network in :mod:`napari_metastasis.models.nets`.
     mpp
         Micrometres per pixel that the model was trained at.
     patch_px

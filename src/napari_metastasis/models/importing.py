@@ -83,6 +83,10 @@ def read_wsinfer(folder: Path, *, name: str, tumour_class: str) -> Detector:
             f"expected a model of two classes, got {config.num_classes} ({', '.join(names)}); "
             "choose one that distinguishes tumour from all else"
         )
+    if side < _LARGEST_COEFFICIENT:
+        raise ModelError(
+            f"expected patches of {_LARGEST_COEFFICIENT} px or more, got {side} px; choose a model of larger patches"
+        )
     mean, std = _normalisation(config)
     spec = ModelSpec(
         name=name,
@@ -133,9 +137,10 @@ def _normalisation(config: _WSInferConfig) -> tuple[Any, Any]:
         # To its own size, a patch stays as it is.
         if name != "Resize" or arguments.get("size") not in (side, [side, side]):
             found.append(str(name) if name != "Resize" else f"Resize to {arguments.get('size')}")
-    if found not in (["ToTensor"], ["ToTensor", "Normalize"]) or not (isinstance(mean, list) and isinstance(std, list)):
+    rgb = all(isinstance(values, list) and len(values) == 3 for values in (mean, std))
+    if found not in (["ToTensor"], ["ToTensor", "Normalize"]) or not rgb:
         raise ModelError(
-            f"expected patches that keep their {side} px, ToTensor, and Normalize with mean and std, "
+            f"expected patches that keep their {side} px, ToTensor, and Normalize with a mean and std for each colour, "
             f"got {', '.join(found)}; choose another model: this one would answer otherwise than it was trained to"
         )
     return tuple(mean), tuple(std)

@@ -102,7 +102,7 @@ class HardNegativeBatches(SlideBatchSource):
             "label_share": self.plan.settings.label_share,
             "normal_margin_um": self.plan.settings.normal_margin_um,
             "jitter_um": self.mining.mining_jitter_um,
-            # The word of the time when the first runs were written.
+            # Fingerprints of earlier runs hold this word.
             "places": [(location.slide, location.x, location.y) for location in self.mined],
         }
 

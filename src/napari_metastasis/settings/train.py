@@ -15,9 +15,13 @@ class TrainSettings(SettingsGroup):
     """How a patch classifier is trained."""
 
     epochs: int = setting(14, "Passes over the training patches.", minimum=1, maximum=1000)
-    batch_size: int = setting(128, "Patches in one optimiser step, on each device.", minimum=2, maximum=8192)
-    learning_rate: float = setting(4e-3, "Peak of the one-cycle schedule of AdamW.", minimum=1e-6, maximum=1.0)
-    weight_decay: float = setting(0.05, "AdamW's decoupled weight decay.", minimum=0.0, maximum=1.0)
+    batch_size: int = setting(
+        128, "Patches, or crops of a refiner, in one optimiser step, on each device.", minimum=2, maximum=8192
+    )
+    learning_rate: float = setting(4e-3, "Peak of the one-cycle schedule.", minimum=1e-6, maximum=1.0)
+    weight_decay: float = setting(
+        0.05, "Weight decay; AdamW's is decoupled from the gradient.", minimum=0.0, maximum=1.0
+    )
     label_smoothing: float = setting(
         0.02, "Share of the label spread over both classes; keeps probabilities honest.", minimum=0.0, maximum=0.5
     )
@@ -59,7 +63,7 @@ class NetworkSettings(SettingsGroup):
 
     architecture: str = setting(
         "scannet-small",
-        "Network to train: scannet-small, or scannet-vgg16 of Lin et al. 2019.",
+        "Network to train: scannet-compact, scannet-small, or scannet-vgg16 of Lin et al. 2019.",
     )
     mpp: float = setting(
         0.972, "Resolution of the patches: PatchCamelyon's, a 10x lens.", unit="µm/px", minimum=0.01, maximum=100.0

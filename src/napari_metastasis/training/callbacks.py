@@ -75,7 +75,7 @@ class KeepBest(lightning.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this."""
-        # The name of the time when there was one figure.
+        # Checkpoints of earlier versions call it best_auc.
         return {"best_auc": self.best, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

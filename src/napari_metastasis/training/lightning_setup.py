@@ -92,7 +92,7 @@ class BatchNumbers(Sampler[int]):
 class _AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints that are whole or not there: Lightning's writer copies between disks, and a kill cuts that short."""
 
-    def save_model(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         del storage_options
         with atomic_write(path) as file:
             torch.save(checkpoint, file)

@@ -23,6 +23,7 @@ __all__ = [
     "ScanNetArchitecture",
     "build_network",
     "build_scannet",
+    "check_scannet",
     "find_architecture",
 ]
 
@@ -220,9 +221,20 @@ def build_scannet(architecture: str) -> ScanNet:
     ModelError
         If none has this name.
     """
-    if architecture in ARCHITECTURES:
-        return ScanNet(ARCHITECTURES[architecture])
-    raise _unknown(architecture, tuple(ARCHITECTURES))
+    check_scannet(architecture)
+    return ScanNet(ARCHITECTURES[architecture])
+
+
+def check_scannet(architecture: str) -> None:
+    """Refuse a name that no network of the ScanNet family has.
+
+    Raises
+    ------
+    ModelError
+        If none has it.
+    """
+    if architecture not in ARCHITECTURES:
+        raise _unknown(architecture, tuple(ARCHITECTURES))
 
 
 def _unknown(architecture: str, known: tuple[str, ...]) -> ModelError:
