@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -95,6 +94,15 @@ class CellKind:
     push: float = 0.3
 
 
+#: Small round cells, pushed less than others: they overlap in a section.
+LYMPHOCYTES = CellKind(4, 7.0, push=0.23)
+#: The cells of germinal centres, sinuses, metastases, and of collagen and vessels' walls.
+BLASTS, HISTIOCYTES, TUMOUR, FIBROBLASTS = CellKind(8, 9.0), CellKind(2, 11.0), CellKind(1, 13.5), CellKind(5, 13.0)
+#: The fat's cells, each a hollow as wide as the spacing, and locations for the nuclei on their membranes.
+ADIPOCYTES, MEMBRANES = CellKind(3, 78.0, push=0.2), CellKind(6, 16.0)
+ERYTHROCYTES = CellKind(7, 6.2)
+
+
 def cell_grid(seed: int, kind: CellKind, box: Box) -> CellGrid:
     """Return the cells of a slide in a box, and in a rim of at least two squares around it."""
     spacing = kind.spacing
@@ -153,51 +161,15 @@ def _pushed(u: Floats, v: Floats, push: np.float32) -> tuple[Floats, Floats]:
 
 
 class Grids:
-    """The cells of every type that can be seen in a window, worked out where they are asked for."""
+    """The cells of every kind that can be seen in a window, worked out where they are asked for."""
 
     def __init__(self, seed: int, window: Window) -> None:
         self._seed = seed
         self._box = window.box.grown(REACH_UM)
+        self._made: dict[CellKind, CellGrid] = {}
 
-    def _grid(self, layer: int, spacing: float, push: float = 0.3) -> CellGrid:
-        return cell_grid(self._seed, CellKind(layer, spacing, push), self._box)
-
-    @cached_property
-    def lymphocytes(self) -> CellGrid:
-        """Return small round cells, pushed less than others: they overlap in a section."""
-        return self._grid(4, 7.0, push=0.23)
-
-    @cached_property
-    def blasts(self) -> CellGrid:
-        """Return the cells of germinal centres."""
-        return self._grid(8, 9.0)
-
-    @cached_property
-    def histiocytes(self) -> CellGrid:
-        """Return the cells of sinuses."""
-        return self._grid(2, 11.0)
-
-    @cached_property
-    def tumour(self) -> CellGrid:
-        """Return the cells of metastases."""
-        return self._grid(1, 13.5)
-
-    @cached_property
-    def fibroblasts(self) -> CellGrid:
-        """Return the cells of collagen and of vessels' walls."""
-        return self._grid(5, 13.0)
-
-    @cached_property
-    def adipocytes(self) -> CellGrid:
-        """Return the fat's cells, each a hollow as wide as the spacing."""
-        return self._grid(3, 78.0, push=0.2)
-
-    @cached_property
-    def membranes(self) -> CellGrid:
-        """Return locations for the nuclei on adipocytes' membranes."""
-        return self._grid(6, 16.0)
-
-    @cached_property
-    def erythrocytes(self) -> CellGrid:
-        """Return red blood cells."""
-        return self._grid(7, 6.2)
+    def of(self, kind: CellKind) -> CellGrid:
+        """Return the cells of a kind."""
+        if kind not in self._made:
+            self._made[kind] = cell_grid(self._seed, kind, self._box)
+        return self._made[kind]

@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_metastasis.synthetic._cells import CellGrid, Grids
+from napari_metastasis.synthetic._cells import (
+    ADIPOCYTES,
+    HISTIOCYTES,
+    TUMOUR,
+    CellGrid,
+    Grids,
+)
 from napari_metastasis.synthetic._noise import Floats, Noise, smoothstep, upsampled
 from napari_metastasis.synthetic._tissue import TissueMap
 from napari_metastasis.synthetic._window import Window
@@ -135,7 +141,7 @@ class _Painter:
         where = smoothstep(self._tissue.fat, -3, 5) * smoothstep(self._tissue.depth, 2, -4)
         if not where.any():
             return
-        first, second, _ = self._bodies(self._grids.adipocytes, 2.2)
+        first, second, _ = self._bodies(self._grids.of(ADIPOCYTES), 2.2)
         gap, reach = self._full(second - first), self._full(first)
         membrane = smoothstep(gap, 3.4, 0.6)
         corner = smoothstep(reach, 47, 58) * smoothstep(gap, 22, 8)
@@ -169,8 +175,8 @@ class _Painter:
         where *= smoothstep(np.maximum(self._tissue.mantle, self._tissue.tumour), 4, -4)
         if not where.any():
             return
-        first, second, owner = self._bodies(self._grids.histiocytes, 0.8)
-        chance = self._grids.histiocytes.chance.reshape(-1, 6)[owner]
+        first, second, owner = self._bodies(self._grids.of(HISTIOCYTES), 0.8)
+        chance = self._grids.of(HISTIOCYTES).chance.reshape(-1, 6)[owner]
         # As full of histiocytes as each cell's own chance says, and rounded where a body ends in open space.
         round_body = smoothstep(first, 8.6, 6.8) * smoothstep(second - first, 0.1, 1.6)
         body = self._full(np.where(chance[..., 0] < histiocytes, round_body, np.float32(0)))
@@ -202,8 +208,8 @@ class _Painter:
         nest = smoothstep(tissue.nest, -2.5, 1.5) * where
         if not nest.any():
             return
-        first, second, owner = self._bodies(self._grids.tumour, 0.9)
-        chance = self._grids.tumour.chance.reshape(-1, 6)[owner]
+        first, second, owner = self._bodies(self._grids.of(TUMOUR), 0.9)
+        chance = self._grids.of(TUMOUR).chance.reshape(-1, 6)[owner]
         # Cells differ, and so do whole groups of them: here pale and watery, there dense.
         tint = self._full((chance[..., 1] - 0.5) * 0.26) + 0.11 * self._broad
         edge = self._full(smoothstep(second - first, 1.9, 0.3))

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_metastasis.synthetic._cells import REACH_UM, CellGrid, Grids
+from napari_metastasis.synthetic._cells import (
+    ADIPOCYTES,
+    BLASTS,
+    ERYTHROCYTES,
+    FIBROBLASTS,
+    HISTIOCYTES,
+    LYMPHOCYTES,
+    MEMBRANES,
+    REACH_UM,
+    TUMOUR,
+    CellGrid,
+    Grids,
+)
 from napari_metastasis.synthetic._noise import Floats, smoothstep
 from napari_metastasis.synthetic._sprites import ORIENTATIONS, Sprite, make_bank, make_spindles
 from napari_metastasis.synthetic._tissue import Kind, Tissue, TissueMap
@@ -75,14 +87,14 @@ class Nuclei:
             Where the pixels lie.
         """
         canvas = _Canvas(hematoxylin, eosin, window)
-        self._fibroblasts(canvas, tissue, grids.fibroblasts)
+        self._fibroblasts(canvas, tissue, grids.of(FIBROBLASTS))
         self._adipocytes(canvas, tissue, grids)
         if tissue.layout.vessels:
-            self._red_cells(canvas, tissue, grids.erythrocytes)
-        self._pale_cells(canvas, tissue, grids.histiocytes, grids.blasts)
+            self._red_cells(canvas, tissue, grids.of(ERYTHROCYTES))
+        self._pale_cells(canvas, tissue, grids.of(HISTIOCYTES), grids.of(BLASTS))
         if tissue.layout.metastases:
-            self._tumour_cells(canvas, tissue, grids.tumour)
-        self._lymphocytes(canvas, tissue, grids.lymphocytes)
+            self._tumour_cells(canvas, tissue, grids.of(TUMOUR))
+        self._lymphocytes(canvas, tissue, grids.of(LYMPHOCYTES))
 
     def _lymphocytes(self, canvas: _Canvas, tissue: Tissue, grid: CellGrid) -> None:
         cells, found = _cells(canvas, tissue, grid)
@@ -137,12 +149,12 @@ class Nuclei:
         canvas.stamp(self.spindles, cells, keep, _oriented(turn, cells.chance[:, 1], len(self.spindles)))
 
     def _adipocytes(self, canvas: _Canvas, tissue: Tissue, grids: Grids) -> None:
-        cells, found = _cells(canvas, tissue, grids.membranes)
+        cells, found = _cells(canvas, tissue, grids.of(MEMBRANES))
         keep = (found.kinds() == Kind.FAT) & (cells.chance[:, 0] < 0.5)
         if not keep.any():
             return
         step = np.float32(0.7)
-        fat = grids.adipocytes
+        fat = grids.of(ADIPOCYTES)
 
         def gap(x: Floats, y: Floats) -> Floats:
             inside = (x > fat.x.min()) & (x < fat.x.max()) & (y > fat.y.min()) & (y < fat.y.max())
