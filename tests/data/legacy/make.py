@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from napari_metastasis.pipeline import scan_slide
 from napari_metastasis.pipeline.cohort_run import CohortTraining
 from napari_metastasis.pipeline.spatial_run import train_refiner_on_cohort
 from napari_metastasis.pipeline.stages import train_on_cohort
@@ -39,7 +40,6 @@ from napari_metastasis.models import (
     save_checkpoint,
     save_refiner,
 )
-from napari_metastasis.pipeline import scan_slide
 from napari_metastasis.settings import (
     AugmentSettings,
     DetectionSettings,
