@@ -70,7 +70,7 @@ class ResultsWidget(Part):
             share = self.shares[task.writes] = _slider(0.0, 1.0, step=0.05)
             share.setToolTip(
                 f"Share of the {task.writes} map in points, labels and table; the rest is read from the maps before.\n"
-                "Grey where the slide has no such map"
+                "Grey where the slide has no such map of probabilities"
             )
             share.valueChanged.connect(partial(self._on_share, task.writes))
         self.score, self.summary = QLabel(), QLabel()
@@ -115,7 +115,8 @@ class ResultsWidget(Part):
     def _show_shares(self, *_: object) -> None:
         session = self._session
         for name, share in self.shares.items():
-            share.setEnabled(session is not None and name in session.maps)
+            shown = None if session is None else session.maps.get(name)
+            share.setEnabled(shown is not None and shown.kind.is_probability)
             share.blockSignals(True)
             share.setValue(1.0 if session is None else session.share_of(name))
             share.blockSignals(False)

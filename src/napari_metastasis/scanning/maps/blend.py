@@ -57,13 +57,15 @@ def blend_all(scanned: FloatArray, frame: HeatmapFrame, others: Sequence[tuple[M
     scanned, frame
         The scan's own map: (rows, columns) float32, and where its cells lie. Not copied where there is no other.
     others
-        The maps of the passes after it, in their order, each with its share.
+        The maps of the passes after it, in their order, each with its share. What is no probability has none.
     """
     for other, share in others:
-        scanned = blend(scanned, frame, other, share)
+        if other.kind.is_probability:
+            scanned = blend(scanned, frame, other, share)
     return scanned
 
 
 def read_from(own: MapValues, others: Sequence[tuple[MapValues, float]]) -> str:
     """Return the map that lesions of a blend are said to be read from: the name of the latest that has a share."""
-    return next((other.kind.name for other, share in reversed(others) if share > 0), own.kind.name)
+    read = (other.kind for other, share in reversed(others) if share > 0)
+    return next((kind.name for kind in read if kind.is_probability), own.kind.name)

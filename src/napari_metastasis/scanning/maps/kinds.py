@@ -13,6 +13,8 @@ from napari_metastasis.geometry import HeatmapFrame
 
 __all__ = ["PROBABILITY", "MapKind", "MapValues"]
 
+_PROBABILITY = "probability"
+
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -37,8 +39,13 @@ class MapKind:
     name: str
     title: str
     stem: str
-    unit: str = "probability"
+    unit: str = _PROBABILITY
     colors: str = "probability"
+
+    @property
+    def is_probability(self) -> bool:
+        """Return whether lesions may be read from it."""
+        return self.unit == _PROBABILITY
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
