@@ -8,13 +8,14 @@ from pathlib import Path
 
 from napari_metastasis.models import Detector, Refiner, ScanModels
 from napari_metastasis.scanning import ChosenEngine, choose_engine
-from napari_metastasis.settings import RefineSettings
+from napari_metastasis.settings import RefineSettings, ScanSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.workflows.engine_cache import EngineCache, ReadyEngine
 from napari_metastasis.workflows.scan import AtHand, PassRequest, ScanJob, ScanResult, prepare_scan, scan_slide
 
-__all__ = ["NOT_REFINED", "HeldEngine", "job_of", "prepared_scan", "scan_with"]
+__all__ = ["NOT_REFINED", "SCAN", "HeldEngine", "job_of", "prepared_scan", "scan_with"]
 
+SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 #: Nothing is refined or kept for it.
 NOT_REFINED = RefineSettings(keep_features=False)
 

@@ -1,13 +1,26 @@
-"""A cohort of small slides that detectors and refiners are trained on."""
+"""Slides that are scanned, and a cohort that detectors and refiners are trained on."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from disc_slide import write_disc_slide
 from training_cohort import write_slide
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide
+from napari_metastasis.slides import open_slide
+
+
+@pytest.fixture(scope="module")
+def slide_path(tmp_path_factory):
+    return write_disc_slide(tmp_path_factory.mktemp("slides") / "node.tif")
+
+
+@pytest.fixture
+def slide(slide_path):
+    with open_slide(slide_path) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

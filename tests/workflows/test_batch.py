@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dark_model import dark_model
+from scans import SCAN
 
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import CohortError, ScanCancelledError
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import ScanModels
-from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import write_pyramid
 from napari_metastasis.workflows.scan import EngineCache, FailedSlide, ScanJob, ScannedSlide, cohort_output, scan_cohort
-
-SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,14 @@ import torch
 import toy_chain
 import toy_pass
 from dark_model import dark_model
-from disc_slide import write_disc_slide
+from scans import SCAN
 
 from napari_metastasis import tasks
 from napari_metastasis.errors import ModelError
 from napari_metastasis.geometry import Region
 from napari_metastasis.models import Refiner, RefinerSpec, ScanModels, SpatialNetwork
 from napari_metastasis.scanning import MapStore, journal_path
-from napari_metastasis.settings import RefineSettings, ScanSettings
-from napari_metastasis.slides import open_slide
+from napari_metastasis.settings import RefineSettings
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan import AtHand, PassRequest, ScanJob, earlier_result, scan_slide, settle_job
 from napari_metastasis.workflows.scan.job_models import feature_reader
@@ -57,15 +56,8 @@ def models():
     return ScanModels(detector, {"refine": refiner, "toy": toy, "again": toy, "smoothed": toy})
 
 
-@pytest.fixture
-def slide(tmp_path):
-    with open_slide(write_disc_slide(tmp_path / "node.tif")) as opened:
-        yield opened
-
-
 def scan(slide, models, output, passes, region=None):
-    settings = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
-    job = ScanJob(slide=slide.path, passes=passes, output=output, scan=settings, region=region)
+    job = ScanJob(slide=slide.path, passes=passes, output=output, scan=SCAN, region=region)
     with EngineCache(lambda _: models) as engines:
         return scan_slide(job, AtHand(slide=slide, engines=engines))
 

@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 import torch
 from dark_model import dark_model
-from disc_slide import DISC_CENTER, write_disc_slide
-from scans import NOT_REFINED, prepared_scan, scan_with
+from disc_slide import DISC_CENTER
+from scans import NOT_REFINED, SCAN, prepared_scan, scan_with
 
 from napari_metastasis.errors import ModelError, PassWarning, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region, Size
 from napari_metastasis.models import Detector, Refiner, RefinerSpec, SpatialNetwork, load_model
 from napari_metastasis.scanning import ChosenEngine, FeatureStore, MapStore, MapValues, blend, choose_engine
 from napari_metastasis.scanning.passes.refine import REFINED
-from napari_metastasis.settings import RefineSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import RefineSettings, TissueSettings
 from napari_metastasis.slides import open_slide
 
-SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 REFINE, KEEP = RefineSettings(refine=True), RefineSettings()
 
 
@@ -44,17 +43,6 @@ def refiner(model) -> Refiner:
     network = SpatialNetwork(spec).eval().requires_grad_(requires_grad=False)
     torch.nn.init.normal_(network.answer.weight)
     return Refiner(spec=spec, network=network, weights_sha256="b" * 64, card={})
-
-
-@pytest.fixture(scope="module")
-def slide_path(tmp_path_factory):
-    return write_disc_slide(tmp_path_factory.mktemp("slides") / "node.tif")
-
-
-@pytest.fixture
-def slide(slide_path):
-    with open_slide(slide_path) as opened:
-        yield opened
 
 
 def run(slide, model, output, **changes):

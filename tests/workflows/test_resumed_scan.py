@@ -36,12 +36,6 @@ def slide_path(tmp_path_factory, pixels):
     return path
 
 
-@pytest.fixture
-def slide(slide_path):
-    with open_slide(slide_path) as opened:
-        yield opened
-
-
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
     """A machine on which bfloat16 is the fastest, and that remembers nothing; tells what it measured."""

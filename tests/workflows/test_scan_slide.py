@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from dark_model import dark_model
-from disc_slide import DISC_CENTER, DISC_RADIUS, MPP, write_disc_slide
-from scans import prepared_scan, scan_with
+from disc_slide import DISC_CENTER, DISC_RADIUS, MPP
+from scans import SCAN, prepared_scan, scan_with
 
 from napari_metastasis.errors import (
     DeviceError,
@@ -26,27 +26,13 @@ from napari_metastasis.geometry import Point, Region
 from napari_metastasis.models import Detector
 from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
-from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows import scan as scan_room
 from napari_metastasis.workflows.scan import default_output, heatmap_path, overlay_picture
-
-SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
 
 
 @pytest.fixture(scope="module")
 def model() -> Detector:
     return dark_model()
-
-
-@pytest.fixture(scope="module")
-def slide_path(tmp_path_factory):
-    return write_disc_slide(tmp_path_factory.mktemp("slides") / "node.tif")
-
-
-@pytest.fixture
-def slide(slide_path):
-    with open_slide(slide_path) as opened:
-        yield opened
 
 
 def run(slide, model, output, **changes):

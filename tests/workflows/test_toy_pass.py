@@ -12,15 +12,13 @@ import pytest
 import torch
 import toy_pass
 from dark_model import dark_model
-from disc_slide import write_disc_slide
+from scans import SCAN
 from scipy import ndimage
 
 from napari_metastasis import tasks
 from napari_metastasis.geometry import Region
 from napari_metastasis.models import Model, ScanModels, list_models, read_model, save_model
 from napari_metastasis.scanning import MapStore
-from napari_metastasis.settings import ScanSettings
-from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan import AtHand, PassRequest, ScanJob, earlier_result, scan_slide
 
@@ -44,17 +42,11 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
 def scan(slide, toy, dark, output, **changes):
     job = ScanJob(
         slide=slide.path, passes=ON, output=output,
-        scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160),
+        scan=SCAN,
         **{key: changes.pop(key) for key in ("region",) if key in changes},
     )  # fmt: skip
     with EngineCache(lambda _: ScanModels(dark, {"toy": toy})) as engines:
         return scan_slide(job, AtHand(slide=slide, engines=engines), **changes)
-
-
-@pytest.fixture
-def slide(tmp_path):
-    with open_slide(write_disc_slide(tmp_path / "node.tif")) as opened:
-        yield opened
 
 
 def maps(folder: Path) -> tuple[np.ndarray, np.ndarray]:

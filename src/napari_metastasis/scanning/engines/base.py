@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from napari_metastasis.errors import DeviceError, ModelError, SettingsError
+from napari_metastasis.models import Encoder
 
-__all__ = ["Engine", "computes_bfloat16", "no_encoder", "resolve_devices"]
+__all__ = ["Engine", "NetworkEngine", "computes_bfloat16", "resolve_devices"]
 
 #: Compute capability of the first NVIDIA GPUs with bfloat16, Ampere; older ones imitate it.
 _AMPERE = (8, 0)
@@ -72,6 +75,36 @@ class Engine(Protocol):
         ...
 
 
+class NetworkEngine(Engine):
+    """An engine that holds its network; subclasses say how outputs come of it.
+
+    Parameters
+    ----------
+    network
+        The network to run; an encoder has features as its second output.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._is_encoder = isinstance(network, Encoder)
+
+    @abstractmethod
+    def _outputs(self, images: UInt8Array) -> tuple[FloatArray, ...]:
+        """Return every output of the network."""
+
+    def run(self, images: UInt8Array) -> FloatArray:
+        """Return tumour probabilities; see :meth:`Engine.run`."""
+        return self._outputs(images)[0]
+
+    def encode(self, images: UInt8Array) -> tuple[FloatArray, FloatArray]:
+        """Return probabilities and features; see :meth:`Engine.encode`."""
+        if not self._is_encoder:
+            raise ModelError(
+                f"expected an encoder on engine {self.name}, got a network without features; make it for a refiner"
+            )
+        probabilities, features = self._outputs(images)
+        return probabilities, features
+
+
 def resolve_devices(device: str) -> tuple[str, ...]:
     """Return the devices that a setting stands for: ``cuda`` is every GPU, ``cuda:1`` the second alone.
 
@@ -129,8 +162,3 @@ def computes_bfloat16(device: str) -> bool:
     # says it supports is true of every processor with AVX-512.
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return kind == "cpu" and any(getattr(torch.cpu, name, bool)() for name in asked)
-
-
-def no_encoder(name: str) -> ModelError:
-    """Return the error for features that are asked of a network without any."""
-    return ModelError(f"expected an encoder on engine {name}, got a network without features; make it for a refiner")

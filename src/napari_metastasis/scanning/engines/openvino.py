@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError, MissingDependencyError, first_line
-from napari_metastasis.models import Encoder, ScanningNetwork
-from napari_metastasis.scanning.engines.base import FloatArray, UInt8Array, no_encoder
+from napari_metastasis.models import ScanningNetwork
+from napari_metastasis.scanning.engines.base import FloatArray, NetworkEngine, UInt8Array
 from napari_metastasis.scanning.engines.openvino_graph import openvino_graph
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def openvino_precisions() -> tuple[str, ...]:
     return tuple(name for name, capability in _CAPABILITIES.items() if capability in found)
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(NetworkEngine):
     """Runs a dense network with OpenVINO on the processor.
 
     Parameters
@@ -84,23 +84,12 @@ class OpenVinoEngine:
                 f"expected a processor with {precision} for engine openvino, got one with {', '.join(known)}; "
                 "choose one of these as --precision, or --engine torch"
             )
+        super().__init__(network)
         self.precision = precision
-        self._is_encoder = isinstance(network, Encoder)
         compiled = _compiled(network, precision)
         self._free: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         for _ in range(self.lanes):
             self._free.put(compiled.create_infer_request())
-
-    def run(self, images: UInt8Array) -> FloatArray:
-        """Return tumour probabilities; see :class:`~napari_metastasis.scanning.engines.base.Engine`."""
-        return self._outputs(images)[0]
-
-    def encode(self, images: UInt8Array) -> tuple[FloatArray, FloatArray]:
-        """Return probabilities and features; see :class:`~napari_metastasis.scanning.engines.base.Engine`."""
-        if not self._is_encoder:
-            raise no_encoder(self.name)
-        probabilities, features = self._outputs(images)
-        return probabilities, features
 
     def _outputs(self, images: UInt8Array) -> tuple[FloatArray, ...]:
         request = self._free.get()

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError, first_line
-from napari_metastasis.models import Encoder
-from napari_metastasis.scanning.engines.base import FloatArray, UInt8Array, no_encoder
+from napari_metastasis.scanning.engines.base import FloatArray, NetworkEngine, UInt8Array
 
 __all__ = ["TorchEngine", "device_errors"]
 
@@ -37,7 +36,7 @@ _SIGNS_OF_NO_ROOM = (
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class TorchEngine:
+class TorchEngine(NetworkEngine):
     """Runs a dense network with torch on one or several devices of one kind.
 
     Parameters
@@ -59,9 +58,9 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, network: nn.Module, *, devices: tuple[str, ...], precision: str) -> None:
+        super().__init__(network)
         self.precision = precision
         self.device = ",".join(devices)
-        self._is_encoder = isinstance(network, Encoder)
         is_cuda = devices[0].startswith("cuda")
         self.lanes = len(devices) * (_LANES_PER_GPU if is_cuda else 1)
         self._exact: _ExactFloat32 | None = None
@@ -76,17 +75,6 @@ class TorchEngine:
                 self._free.put(_CudaLane(module, device) if is_cuda else _Lane(module, device))
             # Last, because an engine that was never made is never closed.
             self._exact = _ExactFloat32() if is_cuda and precision == "float32" else None
-
-    def run(self, images: UInt8Array) -> FloatArray:
-        """Return tumour probabilities; see :class:`~napari_metastasis.scanning.engines.base.Engine`."""
-        return self._outputs(images)[0]
-
-    def encode(self, images: UInt8Array) -> tuple[FloatArray, FloatArray]:
-        """Return probabilities and features; see :class:`~napari_metastasis.scanning.engines.base.Engine`."""
-        if not self._is_encoder:
-            raise no_encoder(self.name)
-        probabilities, features = self._outputs(images)
-        return probabilities, features
 
     def _outputs(self, images: UInt8Array) -> tuple[FloatArray, ...]:
         lane = self._free.get()
