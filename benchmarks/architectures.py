@@ -11,7 +11,7 @@ import argparse
 import torch
 from dense_scan import best_seconds, engine_for
 
-from napari_metastasis.models import DenseScanNet, ModelSpec, build_network
+from napari_metastasis.models import DenseNetwork, ModelSpec, build_network
 
 #: The first one is what the others are compared with.
 ARCHITECTURES = ("scannet-small", "scannet-compact")
@@ -33,7 +33,7 @@ def main() -> None:
         network = build_network(name).eval()
         shape = network.architecture
         spec = ModelSpec(name=name, architecture=name, mpp=0.972, patch_px=shape.patch_px, stride_px=shape.stride_px)
-        engines[name] = engine_for(DenseScanNet(network, spec, arguments.dense_coefficient), arguments)
+        engines[name] = engine_for(DenseNetwork(network, spec, arguments.dense_coefficient), arguments)
     best = dict.fromkeys(ARCHITECTURES, float("inf"))
     for _ in range(TURNS):
         for name, engine in engines.items():

@@ -15,14 +15,14 @@ import time
 import numpy as np
 import torch
 
-from napari_metastasis.models import ARCHITECTURES, DenseScanNet, ModelSpec, build_network
+from napari_metastasis.models import ARCHITECTURES, DenseNetwork, ModelSpec, build_network
 from napari_metastasis.scanning import Engine, OpenVinoEngine, TorchEngine
 
 #: Map of the paper's ROI at the network's own stride (Lin et al. 2019, Table I).
 NATIVE_CELLS = 83
 
 
-def engine_for(network: DenseScanNet, arguments: argparse.Namespace) -> Engine:
+def engine_for(network: DenseNetwork, arguments: argparse.Namespace) -> Engine:
     """Return what the program itself would run the network with."""
     if arguments.engine == "openvino":
         return OpenVinoEngine(network, precision=arguments.precision)
@@ -61,11 +61,11 @@ def main() -> None:
         stride = spec.dense_stride_px(alpha)
         cells = NATIVE_CELLS * alpha
         side = shape.patch_px + (cells - 1) * stride
-        dense = engine_for(DenseScanNet(network, spec, alpha), arguments)
+        dense = engine_for(DenseNetwork(network, spec, alpha), arguments)
         best_seconds(dense, shape.patch_px + 8 * stride, 2)
         roi = best_seconds(dense, side, arguments.repeats)
         dense.close()
-        patch = engine_for(DenseScanNet(network, spec, 1), arguments)
+        patch = engine_for(DenseNetwork(network, spec, 1), arguments)
         one = best_seconds(patch, shape.patch_px, 10 * arguments.repeats)
         patch.close()
         rows.append(

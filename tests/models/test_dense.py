@@ -13,13 +13,16 @@ from napari_metastasis.errors import ModelError
 from napari_metastasis.geometry import Region
 from napari_metastasis.models import (
     ARCHITECTURES,
-    DenseScanNet,
+    DenseNetwork,
+    EfficientNetLite,
+    FullyConvolutionalNetwork,
     ModelSpec,
     ScanNet,
     build_network,
     dense_layers,
     load_model,
 )
+from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLiteArchitecture
 from napari_metastasis.models.nets.scannet import Block, ScanNetArchitecture
 from napari_metastasis.slides import open_slide
 
@@ -27,9 +30,20 @@ SAMPLE = Path(__file__).parents[2] / "sample_data" / "lymph-node.tif"
 
 
 @cache
-def seeded(architecture: str | ScanNetArchitecture) -> ScanNet:
+def seeded(
+    architecture: str | ScanNetArchitecture | EfficientNetLiteArchitecture,
+) -> FullyConvolutionalNetwork:
     torch.manual_seed(7)
-    network = ScanNet(architecture) if isinstance(architecture, ScanNetArchitecture) else build_network(architecture)
+    network = (
+        build_network(architecture)
+        if isinstance(architecture, str)
+        else ScanNet(architecture)
+        if isinstance(architecture, ScanNetArchitecture)
+        else EfficientNetLite(architecture)
+    )
+    if isinstance(network, EfficientNetLite):
+        # A mean over its cells would answer everywhere alike.
+        torch.nn.init.normal_(network.gather.weight)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             # Fresh statistics (0 and 1) would hide a mistake in folding them.
@@ -52,36 +66,39 @@ def structured_image(side: int, seed: int) -> torch.Tensor:
     return (image / 4 * 255).round()
 
 
-def spread_answers(network: ScanNet) -> None:
+def spread_answers(network: FullyConvolutionalNetwork) -> None:
     """Scale the last layer so that answers spread around 1/2: a saturated softmax would hide every mistake.
 
     The spread stays modest, since it multiplies the rounding of the layers before as well.
     """
-    side, spec = network.architecture.patch_px, spec_of(network)
+    side, spec = network.architecture.field_px, spec_of(network)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
     patches = torch.cat([structured_image(side, seed) for seed in range(6)])
     logits = network((patches / 255 - mean) / std).flatten(1)
-    last = network.head[-1]
+    last = network.layers[-1]
     spread = 4 * logits.std(dim=0)
     last.weight /= spread.view(-1, 1, 1, 1)
     last.bias.copy_((last.bias - logits.mean(dim=0)) / spread)
 
 
-def spec_of(network: ScanNet) -> ModelSpec:
+def spec_of(network: FullyConvolutionalNetwork) -> ModelSpec:
     return ModelSpec(
         name="test",
         architecture="scannet-small",
         mpp=0.972,
         patch_px=network.architecture.patch_px,
         stride_px=network.architecture.stride_px,
+        field_px=network.architecture.field_px,
         mean=(0.7, 0.5, 0.6),
         std=(0.2, 0.3, 0.25),
     )
 
 
-def patch_by_patch(network: ScanNet, spec: ModelSpec, image: torch.Tensor, stride_px: int) -> torch.Tensor:
+def patch_by_patch(
+    network: FullyConvolutionalNetwork, spec: ModelSpec, image: torch.Tensor, stride_px: int
+) -> torch.Tensor:
     """Answer every patch alone: crop, normalise, run, softmax."""
-    side = spec.patch_px
+    side = spec.field_px
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
     rows = range(0, image.shape[2] - side + 1, stride_px)
     columns = range(0, image.shape[3] - side + 1, stride_px)
@@ -93,12 +110,12 @@ def patch_by_patch(network: ScanNet, spec: ModelSpec, image: torch.Tensor, strid
     return torch.stack(answers).reshape(len(rows), len(columns))
 
 
-def assert_dense_is_exact(network: ScanNet, alpha: int, answers: int) -> None:
+def assert_dense_is_exact(network: FullyConvolutionalNetwork, alpha: int, answers: int) -> None:
     spec = spec_of(network)
     stride = spec.dense_stride_px(alpha)
-    side = spec.patch_px + (answers - 1) * stride
+    side = spec.field_px + (answers - 1) * stride
     image = structured_image(side, seed=alpha)
-    dense = DenseScanNet(network, spec, alpha)(image)[0]
+    dense = DenseNetwork(network, spec, alpha)(image)[0]
     oracle = patch_by_patch(network, spec, image, stride)
     assert dense.shape == (answers, answers)
     assert oracle.std() > 1e-3, "an oracle that answers the same everywhere proves nothing"
@@ -127,6 +144,23 @@ def test_any_member_of_the_family_converts(batch_norm, head_kernel_px):
     )
     for alpha in (1, 2, 4, 8):
         assert_dense_is_exact(seeded(architecture), alpha, answers=4)
+
+
+@pytest.mark.parametrize(("alpha", "answers"), [(1, 3), (2, 3), (4, 2), (8, 2), (16, 2)])
+def test_efficientnet_dense_equals_patch_by_patch(alpha, answers):
+    assert_dense_is_exact(seeded("efficientnet-lite0"), alpha, answers)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "field_px", "stride_px"),
+    [((1,), 11, 2), ((1, 2), 27, 4), ((1, 2, 2), 83, 8), ((1, 2, 2, 3, 3), 371, 16), ((1, 2, 2, 3, 3, 1), 467, 32)],
+)
+def test_an_efficientnet_may_be_cut_after_any_stage(blocks, field_px, stride_px):
+    architecture = EfficientNetLiteArchitecture(
+        blocks=blocks, patch_px=8, pooled_cells=3, feature_channels=8, dropout=0.5
+    )
+    assert (architecture.field_px, architecture.stride_px) == (field_px, stride_px)
+    assert_dense_is_exact(seeded(architecture), 2, answers=2)
 
 
 def test_paper_network_has_the_sizes_of_table_1():
@@ -162,7 +196,7 @@ def test_impossible_dense_coefficients_are_refused(alpha):
 def test_conversion_leaves_the_network_as_it_was():
     network = seeded("scannet-small")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    DenseScanNet(network, spec_of(network), 4)
+    DenseNetwork(network, spec_of(network), 4)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert all(layer.stride == 2 for layer in network.features if isinstance(layer, torch.nn.MaxPool2d))
 

@@ -61,7 +61,7 @@ def mine(slide, places_um, *, mining=MINING, probability=0.9):
     for x, y in places_um:
         cell = frame.cell_at(Point(x / mpp, y / mpp))
         values[round(cell.y), round(cell.x)] = probability
-    return mine_slide(slide, values, frame, mining, SETTINGS, tumour_value=2)
+    return mine_slide(slide, values, frame, mining, SETTINGS, tumour_value=2, patch_px=SPEC.patch_px)
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +335,9 @@ def test_a_mined_patch_is_answered_as_the_scan_answered_there(tmp_path, mpp):
             scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160, tissue_only=False),
         )
     mining = replace(MINING, mining_threshold=0.3, mined_apart_um=6.0, mining_jitter_um=0.0)
-    mined = mine_slide(slide, result.probabilities, result.frame, mining, SETTINGS, tumour_value=2)
+    mined = mine_slide(
+        slide, result.probabilities, result.frame, mining, SETTINGS, tumour_value=2, patch_px=SPEC.patch_px
+    )
     assert len(mined) > 5
     for location in mined:
         assert np.hypot(location.x * mpp - MIMIC_UM[0], location.y * mpp - MIMIC_UM[1]) < MIMIC_RADIUS_UM + 6

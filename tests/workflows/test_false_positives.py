@@ -91,7 +91,7 @@ def test_false_positives_are_those_of_plain_loops(monkeypatch, seed, scale, mpp,
     probabilities = heatmap(seed, frame.cells.shape)
     settings = MiningSettings(mining_threshold=0.6, mined_apart_um=apart_um)
     found = find_false_positives(
-        probabilities, frame, OutlineReference(annotations), settings, SAMPLING, replace(SLIDE, name="a")
+        probabilities, frame, OutlineReference(annotations), settings, SAMPLING, replace(SLIDE, name="a"), patch_px=12
     )
     expected = slowly(probabilities, frame, annotations, settings, SAMPLING, "a")
     assert 10 < len(expected) < 500
@@ -99,7 +99,7 @@ def test_false_positives_are_those_of_plain_loops(monkeypatch, seed, scale, mpp,
     fewer = replace(settings, mined_per_slide=7)
     assert (
         find_false_positives(
-            probabilities, frame, OutlineReference(annotations), fewer, SAMPLING, replace(SLIDE, name="a")
+            probabilities, frame, OutlineReference(annotations), fewer, SAMPLING, replace(SLIDE, name="a"), patch_px=12
         )
         == expected[:7]
     )
@@ -116,6 +116,7 @@ def found_in(probabilities, *, shows_normal=True, **settings):
         MiningSettings(**settings),
         SAMPLING,
         replace(SLIDE, exhaustive=shows_normal),
+        patch_px=12,
     )
 
 

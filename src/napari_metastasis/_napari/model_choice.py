@@ -68,7 +68,7 @@ class ModelChoice(QComboBox):
         for name, model in self._known.items():
             spec = model.spec
             self.addItem(Path(name).name, name)
-            about = f"{spec.architecture}, {spec.mpp:g} µm per pixel, looks at {spec.patch_px} × {spec.patch_px} px"
+            about = f"{spec.architecture}, {spec.mpp:g} µm per pixel, looks at {spec.field_px} × {spec.field_px} px"
             self.setItemData(self.count() - 1, about, Qt.ItemDataRole.ToolTipRole)
         self.setCurrentIndex(max(0, self.findData(wanted or DEFAULT_MODEL)))
         self.setPlaceholderText("no model: choose a file with “…”")

@@ -96,7 +96,7 @@ class HeatmapFrame:
     model
         The model's pixels on the slide.
     patch_px
-        Side of the patch that one answer sees, in model pixels.
+        Side of the window that one answer sees, in model pixels.
     stride_px
         Distance between neighbouring answers, in model pixels: the network's native stride over the dense coefficient.
     """

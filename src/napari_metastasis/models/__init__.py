@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from napari_metastasis.models.card import ModelSpec
-from napari_metastasis.models.dense import MIDDLE_GRAY, DenseScanNet, dense_layers
+from napari_metastasis.models.dense import MIDDLE_GRAY, DenseNetwork, dense_layers
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_layer, log_odds_of
 from napari_metastasis.models.importing import import_model
 from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, load_initial
 from napari_metastasis.models.model import Model, read_model
-from napari_metastasis.models.nets.resnet import ResNet
-from napari_metastasis.models.nets.scannet import (
+from napari_metastasis.models.nets.architectures import (
     ARCHITECTURES,
-    Block,
+    FullyConvolutionalNetwork,
     PatchNetwork,
-    ScanNet,
-    ScanNetArchitecture,
+    build_fully_convolutional,
     build_network,
-    build_scannet,
+    check_fully_convolutional,
     find_architecture,
 )
+from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLite, Residual
+from napari_metastasis.models.nets.resnet import ResNet
+from napari_metastasis.models.nets.scannet import Block, ScanNet, ScanNetArchitecture
 from napari_metastasis.models.nets.spatial_lstm import ORDERS, RefinerSpec, SpatialNetwork
 from napari_metastasis.models.patchwise import crop_patches
 from napari_metastasis.models.refiner import Refiner
@@ -44,9 +45,11 @@ __all__ = [
     "ORDERS",
     "VGG16_IMAGENET",
     "Block",
-    "DenseScanNet",
+    "DenseNetwork",
     "Detector",
+    "EfficientNetLite",
     "Encoder",
+    "FullyConvolutionalNetwork",
     "InitialWeights",
     "Model",
     "ModelSpec",
@@ -54,6 +57,7 @@ __all__ = [
     "Refiner",
     "RefinerSpec",
     "ResNet",
+    "Residual",
     "ScanModels",
     "ScanNet",
     "ScanNetArchitecture",
@@ -62,8 +66,9 @@ __all__ = [
     "ZooEntry",
     "add_model",
     "begin_with",
+    "build_fully_convolutional",
     "build_network",
-    "build_scannet",
+    "check_fully_convolutional",
     "check_name",
     "correct_card",
     "crop_patches",

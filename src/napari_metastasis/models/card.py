@@ -70,9 +70,11 @@ class ModelSpec:
     mpp
         Micrometres per pixel that the model was trained at.
     patch_px
-        Side of the patch that one answer sees, in model pixels.
+        Side of the patch that one answer speaks of, in model pixels: of a training patch.
     stride_px
         Distance between the native network's answers, in model pixels.
+    field_px
+        Side of the window, around that patch, that one answer depends on; 0 where it is the patch.
     classes
         Names of the output channels, in order.
     tumour_class
@@ -89,6 +91,7 @@ class ModelSpec:
     mpp: float
     patch_px: int
     stride_px: int
+    field_px: int = 0
     classes: tuple[str, ...] = ("normal", "tumour")
     tumour_class: int = 1
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -98,6 +101,12 @@ class ModelSpec:
         """Refuse values that no scan can use."""
         if not 0.01 <= self.mpp <= 100:
             raise ModelError(f"expected a model resolution of 0.01 to 100 µm/px, got {self.mpp}; correct its card")
+        if self.field_px == 0:
+            object.__setattr__(self, "field_px", self.patch_px)
+        if self.field_px < self.patch_px:
+            raise ModelError(
+                f"expected a window of at least the patch's {self.patch_px} px, got {self.field_px}; correct its card"
+            )
         if self.patch_px < 1 or self.stride_px < 1:
             raise ModelError(
                 f"expected a patch and a stride of at least 1 px, got {self.patch_px} and {self.stride_px}; "

@@ -2,13 +2,14 @@
 
 Lin et al. (2019, II-B) replace the layers past the first odd-sized union feature by anchor layers, which jump from
 group to group so that neighbouring answers share their work. An à-trous conversion gives the same numbers in raster
-order with ordinary layers: the last log2(α) poolings take stride 1, and every kernel behind each of them is dilated by
-2, 4, … Nothing is computed twice and nothing has to be stitched.
+order with ordinary layers: the last log2(α) layers with a stride, poolings or convolutions, take stride 1, and every
+kernel behind each of them is dilated by 2, 4, … Nothing is computed twice and nothing has to be stitched.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,26 +17,30 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models.nets.scannet import ScanNet
+from napari_metastasis.models.nets.architectures import FullyConvolutionalNetwork
+from napari_metastasis.models.nets.efficientnet_lite import Residual
 
 if TYPE_CHECKING:
     from napari_metastasis.models.card import ModelSpec
 
-__all__ = ["MIDDLE_GRAY", "DenseScanNet", "dense_layers"]
+__all__ = ["MIDDLE_GRAY", "DenseNetwork", "dense_layers"]
 
 #: Subtracted from every pixel before the first convolution, exactly in every number format. It keeps that layer's sums
 #: small: in bfloat16, the rounding of a large sum and of the large bias that cancels it would move answers three times
 #: as much as all other layers together.
 MIDDLE_GRAY = 128
 
+#: Stride of every layer that has one.
+_HALVES = 2
 
-def dense_layers(network: ScanNet, dense_coefficient: int) -> nn.Sequential:
+
+def dense_layers(network: FullyConvolutionalNetwork, dense_coefficient: int) -> nn.Sequential:
     """Return the layers of ``network`` that answer every ``stride / dense_coefficient`` pixels.
 
     Parameters
     ----------
     network
-        A member of the family, in evaluation mode. It is not changed.
+        Without padding, in evaluation mode. It is not changed.
     dense_coefficient
         α of the paper: a power of two up to the network's own stride.
 
@@ -43,7 +48,7 @@ def dense_layers(network: ScanNet, dense_coefficient: int) -> nn.Sequential:
     -------
     Sequential
         From normalised images, N x 3 x H x W, to logits, N x classes x h x w, where ``h`` answers take
-        ``patch + (h - 1) · stride / α`` rows. Batch normalisation is folded into the convolutions.
+        ``field + (h - 1) · stride / α`` rows. Batch normalisation is folded into the convolutions.
 
     Raises
     ------
@@ -56,31 +61,63 @@ def dense_layers(network: ScanNet, dense_coefficient: int) -> nn.Sequential:
             f"expected a power of two up to the native stride of {stride} px as dense coefficient, "
             f"got {dense_coefficient}; choose one of these"
         )
-    first_dense = len(network.architecture.blocks) - (dense_coefficient.bit_length() - 1)
-    layers: list[nn.Module] = []
-    dilation, pool = 1, 0
-    for layer in [*network.features, *network.head]:
-        if isinstance(layer, nn.Dropout):
-            continue
-        if isinstance(layer, nn.BatchNorm2d):
-            convolution = layers.pop()
-            assert isinstance(convolution, nn.Conv2d)
-            layers.append(fuse_conv_bn_eval(convolution, layer))
-            continue
+    # Every layer with a stride halves its image.
+    return _Conversion(stride // dense_coefficient).convert(network.layers)
+
+
+class _Conversion:
+    """Goes through a network's layers from the image upwards and makes them dense.
+
+    Parameters
+    ----------
+    stride_px
+        Of the answers that are wanted.
+    """
+
+    def __init__(self, stride_px: int) -> None:
+        self.left = stride_px
+        self.dilation = 1
+
+    def convert(self, layers: Iterable[nn.Module]) -> nn.Sequential:
+        converted: list[nn.Module] = []
+        for layer in layers:
+            if isinstance(layer, nn.Dropout):
+                continue
+            if isinstance(layer, nn.BatchNorm2d):
+                convolution = converted.pop()
+                assert isinstance(convolution, nn.Conv2d)
+                converted.append(fuse_conv_bn_eval(convolution, layer))
+            elif isinstance(layer, nn.Sequential):
+                converted.extend(self.convert(layer))
+            elif isinstance(layer, Residual):
+                # Its layers have no strides: the dilation is the same in front of it and behind it.
+                converted.append(Residual(self.convert(layer.layers), layer.crop_px * self.dilation))
+            else:
+                converted.append(self._alone(layer))
+        return nn.Sequential(*converted)
+
+    def _alone(self, layer: nn.Module) -> nn.Module:
         converted = copy.deepcopy(layer)
         if isinstance(converted, nn.Conv2d):
-            converted.dilation = (dilation, dilation)
+            converted.dilation = (self.dilation, self.dilation)
+            if converted.stride != (1, 1) and not self._keeps_stride():
+                converted.stride = (1, 1)
         elif isinstance(converted, nn.MaxPool2d):
-            converted.dilation = dilation
-            if pool >= first_dense:
+            converted.dilation = self.dilation
+            if not self._keeps_stride():
                 converted.stride = 1
-                dilation *= 2
-            pool += 1
-        layers.append(converted)
-    return nn.Sequential(*layers)
+        return converted
+
+    def _keeps_stride(self) -> bool:
+        """Return whether the next layer with a stride keeps it; where it does not, all behind it are dilated."""
+        if self.left > 1:
+            self.left //= _HALVES
+            return True
+        self.dilation *= _HALVES
+        return False
 
 
-class DenseScanNet(nn.Module):
+class DenseNetwork(nn.Module):
     """A dense network that takes raw pixels and gives the tumour probability.
 
     Parameters
@@ -93,7 +130,7 @@ class DenseScanNet(nn.Module):
         α of the paper.
     """
 
-    def __init__(self, network: ScanNet, spec: ModelSpec, dense_coefficient: int) -> None:
+    def __init__(self, network: FullyConvolutionalNetwork, spec: ModelSpec, dense_coefficient: int) -> None:
         super().__init__()
         self.layers = dense_layers(network, dense_coefficient)
         self.tumour_class = spec.tumour_class

@@ -11,10 +11,10 @@ from torch import nn
 
 from napari_metastasis.errors import WeightsError
 from napari_metastasis.models.card import ModelSpec
-from napari_metastasis.models.dense import DenseScanNet
+from napari_metastasis.models.dense import DenseNetwork
 from napari_metastasis.models.model import Model
+from napari_metastasis.models.nets.architectures import PatchNetwork, build_network
 from napari_metastasis.models.nets.resnet import ResNet
-from napari_metastasis.models.nets.scannet import ScanNet, build_network
 from napari_metastasis.models.patchwise import PatchwiseNetwork
 
 __all__ = ["Detector"]
@@ -33,19 +33,21 @@ class Detector(Model):
     """
 
     spec: ModelSpec
-    network: ScanNet | ResNet
+    network: PatchNetwork
 
     @classmethod
     def blank(cls, values: Mapping[str, Any], path: Path) -> tuple[ModelSpec, nn.Module]:
         """Return the contract and its network; see :meth:`Model.blank`."""
         spec = ModelSpec.from_json(values)
         network = build_network(spec.architecture)
-        expected = (network.architecture.patch_px, network.architecture.stride_px)
+        built = network.architecture
+        expected = (built.patch_px, built.stride_px, built.field_px)
+        named = (spec.patch_px, spec.stride_px, spec.field_px)
         # A ResNet averages over its patch, and is laid out patch by patch: any patch and stride will do.
-        if isinstance(network, ScanNet) and (spec.patch_px, spec.stride_px) != expected:
+        if not isinstance(network, ResNet) and named != expected:
             raise WeightsError(
-                f"expected patch and stride {expected} of a {spec.architecture} network, "
-                f"got {(spec.patch_px, spec.stride_px)} on the card of {path}; correct the card"
+                f"expected patch, stride and window {expected} of a {spec.architecture} network, "
+                f"got {named} on the card of {path}; correct the card"
             )
         return spec, network
 
@@ -66,7 +68,7 @@ class Detector(Model):
             "weights": self.weights_sha256[:8],
         }
 
-    def dense(self, dense_coefficient: int) -> DenseScanNet | PatchwiseNetwork:
+    def dense(self, dense_coefficient: int) -> DenseNetwork | PatchwiseNetwork:
         """Return the network that answers every ``stride / dense_coefficient`` model pixels from raw pixels.
 
         Raises
@@ -76,4 +78,4 @@ class Detector(Model):
         """
         if isinstance(self.network, ResNet):
             return PatchwiseNetwork(self.network, self.spec, dense_coefficient)
-        return DenseScanNet(self.network, self.spec, dense_coefficient)
+        return DenseNetwork(self.network, self.spec, dense_coefficient)

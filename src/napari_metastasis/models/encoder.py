@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models.dense import DenseScanNet
+from napari_metastasis.models.dense import DenseNetwork
 from napari_metastasis.models.patchwise import PatchwiseNetwork
 
 __all__ = ["Encoder", "ScanningNetwork", "feature_layer", "log_odds_of"]
@@ -61,7 +61,7 @@ def feature_layer(classifier: tuple[Tensor, Tensor], tumour_class: int, projecti
 
 
 #: Networks that answer for every patch of an image of any size, with probabilities alone.
-PlainNetwork = DenseScanNet | PatchwiseNetwork
+PlainNetwork = DenseNetwork | PatchwiseNetwork
 
 
 class Encoder(nn.Module):

@@ -16,7 +16,16 @@ from torch import Tensor
 from napari_metastasis.errors import UnknownModelError, WeightsError, first_line
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.fetch import PublishedWeights, fetch_weights, weights_folder
-from napari_metastasis.models.nets.scannet import PatchNetwork
+from napari_metastasis.models.imagenet import (
+    EFFICIENTNET_LITE0_IMAGENET,
+    LITE_MEAN,
+    LITE_STD,
+    installed_weights,
+    is_lite,
+    of_lite,
+)
+from napari_metastasis.models.nets.architectures import PatchNetwork
+from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLite
 from napari_metastasis.models.zoo import load_detector
 
 __all__ = ["RESNET34_IMAGENET", "VGG16_IMAGENET", "InitialWeights", "begin_with", "load_initial"]
@@ -34,7 +43,7 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 #: How names of parameters begin: of a VGG's and a ResNet's convolutions, and of classifiers.
 _FEATURES, _RESNET = "features.", "layer1."
-_CLASSIFIERS = ("classifier.", "fc.", "head.")
+_CLASSIFIERS = ("classifier.", "fc.", "head.", "cells.", "gather.", "classify.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +85,9 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
     ----------
     name
         A model's name or .safetensors file with its card; a file of VGG16 or ResNet weights under torchvision's names
-        (.pth, .pt or .safetensors); or :data:`VGG16_IMAGENET` or :data:`RESNET34_IMAGENET`, which are fetched once.
+        (.pth, .pt or .safetensors), or of an EfficientNet-lite's; :data:`VGG16_IMAGENET` or :data:`RESNET34_IMAGENET`,
+        which are fetched once; or :data:`~napari_metastasis.models.imagenet.EFFICIENTNET_LITE0_IMAGENET`, from its
+        installed distribution.
     progress
         Of the fetching, in bytes.
 
@@ -87,6 +98,8 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
     WeightsError
         If the file is damaged, holds other weights, or cannot be fetched.
     """
+    if str(name) == EFFICIENTNET_LITE0_IMAGENET:
+        return _imagenet(installed_weights())
     if str(name) in _PUBLISHED:
         return _imagenet(fetch_weights(_PUBLISHED[str(name)], folder=weights_folder(), progress=progress))
     path = Path(name).expanduser()
@@ -95,12 +108,12 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
     try:
         return InitialWeights.of(load_detector(name))
     except UnknownModelError as error:
-        known = " or ".join(_PUBLISHED)
+        known = " or ".join((*_PUBLISHED, EFFICIENTNET_LITE0_IMAGENET))
         raise UnknownModelError(f"{error}; or {known}, or a file of such weights (.pth)") from error
 
 
 def _imagenet(path: Path) -> InitialWeights:
-    """Return the weights in a VGG16's or ResNet's file without the classifier, whose classes are ImageNet's."""
+    """Return the weights in a file of ImageNet's without the classifier, whose classes are ImageNet's."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -116,10 +129,12 @@ def _imagenet(path: Path) -> InitialWeights:
         ) from error
     if any(key.startswith("head.") for key in state):
         raise WeightsError(f"expected VGG16 weights, got a model without its card in {path}; keep the .json beside it")
+    if is_lite(kept):
+        return InitialWeights(path.stem, hashlib.sha256(data).hexdigest(), of_lite(kept), LITE_MEAN, LITE_STD)
     if not any(key.startswith((_FEATURES, _RESNET)) for key in kept):
         raise WeightsError(
-            f"expected VGG16 weights under torchvision's names ({_FEATURES}0.weight …) or a ResNet's, "
-            f"got {', '.join(list(state)[:3])} in {path}; choose another file"
+            f"expected VGG16 weights under torchvision's names ({_FEATURES}0.weight …), a ResNet's or an "
+            f"EfficientNet-lite's, got {', '.join(list(state)[:3])} in {path}; choose another file"
         )
     return InitialWeights(path.stem, hashlib.sha256(data).hexdigest(), kept, _IMAGENET_MEAN, _IMAGENET_STD)
 
@@ -134,7 +149,8 @@ def begin_with(network: PatchNetwork, initial: InitialWeights) -> None:
         If they do not fit the network.
     """
     own = network.state_dict()
-    for name, tensor in initial.state.items():
+    state = {name: tensor for name, tensor in initial.state.items() if not _is_behind(name, network)}
+    for name, tensor in state.items():
         if name not in own or own[name].shape != tensor.shape:
             expected = list(own[name].shape) if name in own else "no such layer"
             raise WeightsError(
@@ -145,13 +161,19 @@ def begin_with(network: PatchNetwork, initial: InitialWeights) -> None:
         # Older files lack the counters of batches, which change no answer.
         beside = (*_CLASSIFIERS, "num_batches_tracked")
         missing = sorted(
-            name
-            for name in own
-            if not name.startswith(beside) and not name.endswith(beside) and name not in initial.state
+            name for name in own if not name.startswith(beside) and not name.endswith(beside) and name not in state
         )
         if missing:
             raise WeightsError(
                 f"expected weights of every convolution, got none for {missing[0]} in {initial.name}; "
                 "choose another initial model or architecture"
             )
-    network.load_state_dict(dict(initial.state), strict=False)
+    network.load_state_dict(state, strict=False)
+
+
+def _is_behind(name: str, network: PatchNetwork) -> bool:
+    """Return whether a tensor belongs behind the layer that a trunk is cut at."""
+    part, _, rest = name.partition(".")
+    number = rest.partition(".")[0]
+    is_of_trunk = isinstance(network, EfficientNetLite) and part == "trunk" and number.isdigit()
+    return is_of_trunk and int(number) >= len(network.trunk)

@@ -109,9 +109,14 @@ class GridCrop:
         return self.spec.stride_px - self.spec.dense_stride_px(self.dense_coefficient)
 
     @property
+    def _inset_px(self) -> int:
+        """Return how far from the crop's corner the first cell's patch lies."""
+        return (self.spec.field_px - self.spec.patch_px) // 2 + self._spread_px // 2
+
+    @property
     def side_px(self) -> int:
         """Return the side of the crop."""
-        return self.spec.patch_px + (self.cells - 1) * self.spec.stride_px + self._spread_px
+        return self.spec.field_px + (self.cells - 1) * self.spec.stride_px + self._spread_px
 
     @property
     def label_shape(self) -> tuple[int, ...]:
@@ -133,7 +138,7 @@ class GridCrop:
         """
         del label  # the reference is asked for every cell
         column, row = generator.integers(self.cells, size=2).tolist()
-        stride, inset = self.spec.stride_px, self._spread_px // 2
+        stride, inset = self.spec.stride_px, self._inset_px
         side = self.side_px
         crop = Region(location.x - inset - column * stride, location.y - inset - row * stride, side, side)
         image = slide.read(indexed.locations.frame, crop)
@@ -141,7 +146,7 @@ class GridCrop:
 
     def _labels(self, indexed: IndexedSlide, crop: Region) -> npt.NDArray[np.int64]:
         shape = indexed.locations.shape
-        inset = self._spread_px // 2
+        inset = self._inset_px
         corner = Region(crop.x + inset, crop.y + inset, shape.patch_px, shape.patch_px)
         first, wider = shape.label_square(corner), shape.label_square(corner, margin_px=shape.margin_px)
         steps = (self.cells - 1) * self.spec.stride_px

@@ -61,6 +61,11 @@ class PatchShape:
         """Return the patch around a model pixel."""
         return Region(x - self.patch_px // 2, y - self.patch_px // 2, self.patch_px, self.patch_px)
 
+    def patch_in(self, window: Region) -> Region:
+        """Return the patch in the middle of the window that an answer depends on."""
+        left, top = (window.width - self.patch_px) // 2, (window.height - self.patch_px) // 2
+        return Region(window.x + left, window.y + top, self.patch_px, self.patch_px)
+
     def label_square(self, patch: Region, *, margin_px: int = 0) -> Region:
         """Return the square of a patch that decides its label, grown by a margin."""
         border = (self.patch_px - self.label_px) // 2 - margin_px

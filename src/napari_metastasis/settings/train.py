@@ -33,7 +33,22 @@ class TrainSettings(SettingsGroup):
     )
     tie_orientations: bool = setting(
         True,
-        "Train one filter for the eight orientations of tissue: fewer weights, so that fewer patches teach more.",
+        "Train one filter for the eight orientations of tissue, in the scannet networks: fewer weights, so that fewer "
+        "patches teach more.",
+    )
+    mirrored_share: float = setting(
+        0.25,
+        "Share of steps in which patches lie in margins that mirror them, else beside each other; of networks that "
+        "see further than a patch.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    margin_px: int = setting(
+        32,
+        "Margin of these patches, and of those that are measured; a whole number of the network's strides.",
+        unit="px",
+        minimum=0,
+        maximum=1024,
     )
     patience: int = setting(
         0,
@@ -63,15 +78,15 @@ class NetworkSettings(SettingsGroup):
 
     architecture: str = setting(
         "scannet-small",
-        "Network to train: scannet-compact, scannet-small, or scannet-vgg16 of Lin et al. 2019.",
+        "Network to train: efficientnet-lite0, scannet-compact, scannet-small, or scannet-vgg16 of Lin et al. 2019.",
     )
     mpp: float = setting(
         0.972, "Resolution of the patches: PatchCamelyon's, a 10x lens.", unit="µm/px", minimum=0.01, maximum=100.0
     )
     initial: str = setting(
         "",
-        "Weights that training begins with: a model, the last.ckpt of another run, a file of VGG16 weights, or "
-        "vgg16-imagenet; random ones by default.",
+        "Weights that training begins with: a model, the last.ckpt of another run, a file of ImageNet's VGG16 or "
+        "EfficientNet-lite weights, vgg16-imagenet, or efficientnet-lite0-imagenet; random ones by default.",
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from napari_metastasis.errors import ModelError, WeightsError, first_line
-from napari_metastasis.models import InitialWeights, ModelSpec, build_scannet, load_initial
+from napari_metastasis.models import InitialWeights, ModelSpec, build_fully_convolutional, load_initial
 from napari_metastasis.training.equivariance import tie_orientations, untie_orientations
 from napari_metastasis.training.lightning_setup import SETTINGS
 
@@ -56,7 +56,7 @@ def _of_run(path: Path) -> InitialWeights:
             f"expected the checkpoint of a run with its {SETTINGS} beside it, got {error!r} for {path}; give it "
             "where the run wrote it"
         ) from error
-    network = build_scannet(spec.architecture)
+    network = build_fully_convolutional(spec.architecture)
     if tied:
         tie_orientations(network)
     try:

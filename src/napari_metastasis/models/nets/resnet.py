@@ -39,6 +39,11 @@ class ResNetArchitecture:
     stride_px: int
 
     @property
+    def field_px(self) -> int:
+        """Return the side of what one answer depends on: its patch, around which the layers pad."""
+        return self.patch_px
+
+    @property
     def feature_channels(self) -> int:
         """Return how many features a patch is encoded as: the width of the last stage."""
         return _STEM_CHANNELS << (len(self.blocks) - 1)

@@ -12,20 +12,9 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
-from napari_metastasis.errors import ModelError
-from napari_metastasis.models.nets.resnet import CLASSES, RESNETS, ResNet, ResNetArchitecture
+from napari_metastasis.models.nets.resnet import CLASSES
 
-__all__ = [
-    "ARCHITECTURES",
-    "Block",
-    "PatchNetwork",
-    "ScanNet",
-    "ScanNetArchitecture",
-    "build_network",
-    "build_scannet",
-    "check_scannet",
-    "find_architecture",
-]
+__all__ = ["SCANNETS", "Block", "ScanNet", "ScanNetArchitecture"]
 
 _KERNEL_PX = 3
 _POOL_PX = 2
@@ -75,6 +64,11 @@ class ScanNetArchitecture:
 
     @property
     def patch_px(self) -> int:
+        """Return the side of a training patch, all of which one answer depends on."""
+        return self.field_px
+
+    @property
+    def field_px(self) -> int:
         """Return the side of the smallest input, which gives one answer."""
         side = self.head_kernel_px
         for block in reversed(self.blocks):
@@ -129,6 +123,11 @@ class ScanNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """Return all layers, from the image upwards."""
+        return (*self.features, *self.head)
+
+    @property
     def classifier(self) -> tuple[Tensor, Tensor]:
         """Return the linear layer from features to logits: weight, classes x features, and bias."""
         last = self.head[-1]
@@ -150,8 +149,8 @@ class ScanNet(nn.Module):
         return logits
 
 
-#: Every network of the family that a model card may name.
-ARCHITECTURES: Mapping[str, ScanNetArchitecture] = MappingProxyType(
+#: Members of the family that a model card may name.
+SCANNETS: Mapping[str, ScanNetArchitecture] = MappingProxyType(
     {
         # Lin et al. 2019, Table I: VGG16 without padding, its dense layers as 1024-1024-2 convolutions.
         "scannet-vgg16": ScanNetArchitecture(
@@ -181,63 +180,3 @@ ARCHITECTURES: Mapping[str, ScanNetArchitecture] = MappingProxyType(
         ),
     }
 )
-
-
-#: Patch classifiers that a card may name; each can return the features that its last layer reads.
-PatchNetwork = ScanNet | ResNet
-
-
-def build_network(architecture: str) -> PatchNetwork:
-    """Return a freshly initialised network of any kind.
-
-    Raises
-    ------
-    ModelError
-        If no network has this name.
-    """
-    found = find_architecture(architecture)
-    return ResNet(found) if isinstance(found, ResNetArchitecture) else ScanNet(found)
-
-
-def find_architecture(name: str) -> ScanNetArchitecture | ResNetArchitecture:
-    """Return the architecture of a network of any kind, without building it.
-
-    Raises
-    ------
-    ModelError
-        If no network has this name.
-    """
-    known: Mapping[str, ScanNetArchitecture | ResNetArchitecture] = {**ARCHITECTURES, **RESNETS}
-    if name in known:
-        return known[name]
-    raise _unknown(name, tuple(known))
-
-
-def build_scannet(architecture: str) -> ScanNet:
-    """Return a freshly initialised network of the ScanNet family.
-
-    Raises
-    ------
-    ModelError
-        If none has this name.
-    """
-    check_scannet(architecture)
-    return ScanNet(ARCHITECTURES[architecture])
-
-
-def check_scannet(architecture: str) -> None:
-    """Refuse a name that no network of the ScanNet family has.
-
-    Raises
-    ------
-    ModelError
-        If none has it.
-    """
-    if architecture not in ARCHITECTURES:
-        raise _unknown(architecture, tuple(ARCHITECTURES))
-
-
-def _unknown(architecture: str, known: tuple[str, ...]) -> ModelError:
-    return ModelError(
-        f"expected an architecture among {', '.join(sorted(known))}, got {architecture!r}; choose one of these"
-    )

@@ -131,7 +131,7 @@ def choose_engine(
             _ways(settings, devices),
             build=build,
             reference=_reference(model, settings, devices[0]),
-            windows=_windows(settings, kind, model.spec.patch_px, stride_px, block),
+            windows=_windows(settings, kind, model.spec.field_px, stride_px, block),
             settings=tuning,
             should_stop=should_stop,
         )
@@ -172,12 +172,12 @@ def _torch_precisions(kind: str) -> tuple[str, ...]:
     return ("bfloat16", "float32") if computes_bfloat16(kind) else ("float32",)
 
 
-def _windows(settings: ScanSettings, kind: str, patch_px: int, stride_px: int, block: int) -> dict[int, int]:
+def _windows(settings: ScanSettings, kind: str, field_px: int, stride_px: int, block: int) -> dict[int, int]:
     """Return side of the window -> side of the square that it answers for, snapped to whole blocks of cells."""
     # A side that was asked for may be far larger than what is needed to tell engines apart.
     sides = (min(settings.roi_px, max(ROI_PX[kind])),) if settings.roi_px else ROI_PX[kind]
-    cells = sorted({max(block, ((side - patch_px) // stride_px + 1) // block * block) for side in sides})
-    return {patch_px + (each - 1) * stride_px: each * stride_px for each in cells}
+    cells = sorted({max(block, ((side - field_px) // stride_px + 1) // block * block) for side in sides})
+    return {field_px + (each - 1) * stride_px: each * stride_px for each in cells}
 
 
 def _reference(model: Detector, settings: ScanSettings, device: str) -> Callable[[UInt8Array], FloatArray]:

@@ -1,6 +1,6 @@
 """A dense network written down as an OpenVINO graph.
 
-The family has three kinds of layer, so that writing them is shorter than tracing. OpenVINO's own converter would
+The families have few kinds of layer, so that writing them is shorter than tracing. OpenVINO's own converter would
 report its use over the network unless told otherwise.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from napari_metastasis.errors import DeviceError
-from napari_metastasis.models import MIDDLE_GRAY, DenseScanNet, Encoder, ScanningNetwork
+from napari_metastasis.models import MIDDLE_GRAY, DenseNetwork, Encoder, Residual, ScanningNetwork
 
 __all__ = ["openvino_graph"]
 
@@ -32,7 +32,7 @@ def openvino_graph(network: ScanningNetwork) -> Any:
     from openvino import opset13 as ops
 
     dense = network.network if isinstance(network, Encoder) else network
-    if not isinstance(dense, DenseScanNet):
+    if not isinstance(dense, DenseNetwork):
         raise DeviceError("expected a network that scans densely, got one that pads; choose --engine torch")
     # Open sides cost nothing on a processor, and let ROIs at an edge be as small as they are.
     images = ops.parameter([-1, -1, -1, 3], np.uint8, name="images")
@@ -53,13 +53,39 @@ def openvino_graph(network: ScanningNetwork) -> Any:
 def _layer(ops: Any, node: Any, layer: nn.Module) -> Any:
     if isinstance(layer, nn.ReLU):
         return ops.relu(node)
+    if isinstance(layer, nn.ReLU6):
+        return ops.clamp(node, 0.0, 6.0)
+    if isinstance(layer, Residual):
+        return _residual(ops, node, layer)
     if isinstance(layer, nn.MaxPool2d):
         side, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
         pooled = ops.max_pool(node, [stride] * 2, [dilation] * 2, [0, 0], [0, 0], [side] * 2, rounding_type="floor")
         # The second output holds positions.
         return pooled.output(0)
-    if isinstance(layer, nn.Conv2d) and layer.padding == (0, 0) and layer.groups == 1 and layer.bias is not None:
-        weight = ops.constant(layer.weight.detach().cpu().numpy())
-        node = ops.convolution(node, weight, list(layer.stride), [0, 0], [0, 0], list(layer.dilation))
-        return ops.add(node, ops.constant(layer.bias.detach().cpu().numpy().reshape(1, -1, 1, 1)))
+    if isinstance(layer, nn.Conv2d) and layer.padding == (0, 0):
+        return _convolution(ops, node, layer)
     raise DeviceError(f"expected convolutions, rectifiers and poolings, got {layer}; choose --engine torch")
+
+
+def _convolution(ops: Any, node: Any, layer: nn.Conv2d) -> Any:
+    weight = layer.weight.detach().cpu().numpy()
+    steps = (list(layer.stride), [0, 0], [0, 0], list(layer.dilation))
+    if layer.groups == 1:
+        node = ops.convolution(node, ops.constant(weight), *steps)
+    else:
+        # Groups, channels out and in of each, and the kernel.
+        grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])
+        node = ops.group_convolution(node, ops.constant(grouped), *steps)
+    if layer.bias is None:
+        return node
+    return ops.add(node, ops.constant(layer.bias.detach().cpu().numpy().reshape(1, -1, 1, 1)))
+
+
+def _residual(ops: Any, node: Any, layer: Residual) -> Any:
+    inner, crop = node, layer.crop_px
+    for each in layer.layers:
+        inner = _layer(ops, inner, each)
+    if crop:
+        start, stop, step, axes = ([crop] * 2, [-crop] * 2, [1, 1], [2, 3])
+        node = ops.slice(node, *(ops.constant(each, np.int64) for each in (start, stop, step, axes)))
+    return ops.add(inner, node)

@@ -12,19 +12,23 @@ from torch import Tensor, nn
 
 from napari_metastasis.errors import ModelError, TrainingError, WeightsError
 from napari_metastasis.models import (
+    EfficientNetLite,
+    FullyConvolutionalNetwork,
     InitialWeights,
     ModelSpec,
     ScanNet,
     begin_with,
-    build_scannet,
+    build_fully_convolutional,
     check_name,
     find_architecture,
     load_initial,
     read_model,
     save_model,
 )
+from napari_metastasis.models.nets.scannet import ScanNetArchitecture
 from napari_metastasis.settings import MiningSettings, TrainSettings
 from napari_metastasis.training.equivariance import orientations_are_tied, tie_orientations, untie_orientations
+from napari_metastasis.training.mosaic import in_neutral_gray, mirrored, mosaic_logits, pad_layers
 from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, TrainingTask
 
 __all__ = ["DetectorModule", "DetectorTask", "patch_spec"]
@@ -41,7 +45,12 @@ def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights
     check_name(name)
     network = find_architecture(architecture)
     spec = ModelSpec(
-        name=name, architecture=architecture, mpp=mpp, patch_px=network.patch_px, stride_px=network.stride_px
+        name=name,
+        architecture=architecture,
+        mpp=mpp,
+        patch_px=network.patch_px,
+        stride_px=network.stride_px,
+        field_px=network.field_px,
     )
     if initial is None or initial.mean is None or initial.std is None:
         return spec
@@ -49,7 +58,7 @@ def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights
 
 
 @dataclass(frozen=True)
-class DetectorTask(TrainingTask[ScanNet]):
+class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
     """Train a detector: general training first, then rounds of hard-negative mining (Lin et al. 2019, II-C).
 
     Attributes
@@ -77,7 +86,7 @@ class DetectorTask(TrainingTask[ScanNet]):
         """
         return DetectorModule(self, fitting)
 
-    def store(self, network: ScanNet, weights: Path, card: dict[str, Any]) -> None:
+    def store(self, network: FullyConvolutionalNetwork, weights: Path, card: dict[str, Any]) -> None:
         """Store the detector."""
         save_model(weights, network, self.spec, {**card, **self._began})
 
@@ -140,8 +149,8 @@ def _card_of(weights: Path) -> dict[str, Any]:
         return {}
 
 
-class DetectorModule(TaskModule[ScanNet]):
-    """Train a network of the ScanNet family on labelled patches."""
+class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
+    """Train a fully convolutional network on labelled patches."""
 
     task: DetectorTask
     mean: Tensor
@@ -156,15 +165,24 @@ class DetectorModule(TaskModule[ScanNet]):
     @property
     def turns(self) -> bool:
         """Return whether patches are turned: of no use to a network that knows all orientations."""
-        return not self.settings.tie_orientations
+        return not self._tied
 
-    def configure_network(self) -> ScanNet:
-        """Return the network, with its orientations tied where the settings ask for it."""
-        spec, initial, tied = self.task.spec, self.task.initial, self.settings.tie_orientations
-        network = build_scannet(spec.architecture)
+    @property
+    def _tied(self) -> bool:
+        # ImageNet's filters know one orientation each.
+        return self.settings.tie_orientations and isinstance(
+            find_architecture(self.task.spec.architecture), ScanNetArchitecture
+        )
+
+    def configure_network(self) -> FullyConvolutionalNetwork:
+        """Return the network, with its orientations tied where the settings ask for it and its family can be."""
+        spec, initial, tied = self.task.spec, self.task.initial, self._tied
+        network = build_fully_convolutional(spec.architecture)
         if initial is not None:
             _begin_with(network, spec, initial, tied=tied)
-        if tied:
+        if isinstance(network, EfficientNetLite):
+            pad_layers(network)
+        elif tied:
             tie_orientations(network)
         return network
 
@@ -173,7 +191,7 @@ class DetectorModule(TaskModule[ScanNet]):
         image, _, targets = batch
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
-        logits = self.network(self._normalise(self.augment(image.float() / 255, draw))).flatten(1)
+        logits = self._answer(self.network, self._normalise(self.augment(image.float() / 255, draw)), draw)
         of_classes = [1 - targets, targets] if self.task.spec.tumour_class == 1 else [targets, 1 - targets]
         loss: Tensor = self.cross_entropy(logits, torch.stack(of_classes, dim=1))
         return loss
@@ -182,27 +200,44 @@ class DetectorModule(TaskModule[ScanNet]):
         """Return the probabilities of tumour, the labels, and the cross-entropy with these."""
         image, label, _ = batch
         tumour = self.task.spec.tumour_class
-        logits = self.average(self._normalise(image.float() / 255)).flatten(1).float()
+        logits = self._answer(self.average.module, self._normalise(image.float() / 255), None).float()
         # Labels say whether there is tumour, not which logit is its own.
         of_class = label if tumour == 1 else 1 - label
         return logits.softmax(dim=1)[:, tumour], label, nn.functional.cross_entropy(logits, of_class)
 
-    def finished_network(self) -> ScanNet:
-        """Return an ordinary network with the averaged weights."""
-        return untie_orientations(self.averaged_network())
+    def finished_network(self) -> FullyConvolutionalNetwork:
+        """Return an ordinary network, which pads nothing, with the averaged weights."""
+        network = self.averaged_network()
+        if isinstance(network, ScanNet):
+            return untie_orientations(network)
+        ordinary = EfficientNetLite(network.architecture)
+        ordinary.load_state_dict(network.state_dict())
+        return ordinary.train(network.training)
+
+    def _answer(self, network: Any, patches: Tensor, draw: int | None) -> Tensor:
+        """Return the logits, N x classes, of normalised patches; without a draw nothing is left to chance."""
+        if not isinstance(network, EfficientNetLite):
+            logits: Tensor = network(patches).flatten(1)
+            return logits
+        settings = self.settings
+        if draw is None:
+            return mosaic_logits(network, in_neutral_gray(patches, settings.margin_px))
+        chance = torch.rand((), generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + draw))
+        with_margins = bool(chance < settings.mirrored_share)
+        return mosaic_logits(network, mirrored(patches, settings.margin_px) if with_margins else patches)
 
     def _normalise(self, image: Tensor) -> Tensor:
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
-def _begin_with(network: ScanNet, spec: ModelSpec, initial: InitialWeights, *, tied: bool) -> None:
+def _begin_with(network: FullyConvolutionalNetwork, spec: ModelSpec, initial: InitialWeights, *, tied: bool) -> None:
     if initial.architecture not in (None, spec.architecture):
         raise ModelError(
             f"expected initial weights of {spec.architecture}, got {initial.architecture}; "
             "choose another initial model or architecture"
         )
     begin_with(network, initial)
-    if tied and not orientations_are_tied(network):
+    if tied and isinstance(network, ScanNet) and not orientations_are_tied(network):
         raise ModelError(
             f"expected initial weights that were trained with tied orientations, got {initial.name}, whose "
             "filters are free; add --no-tie-orientations"

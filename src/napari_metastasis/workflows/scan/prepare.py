@@ -163,7 +163,7 @@ class _Settled:
             for note in notes:
                 warnings.warn(note, kind, stacklevel=3)
         spec = detector.spec
-        frame = HeatmapFrame(model=slide.frame(spec.mpp), patch_px=spec.patch_px, stride_px=spec.dense_stride_px(alpha))
+        frame = HeatmapFrame(model=slide.frame(spec.mpp), patch_px=spec.field_px, stride_px=spec.dense_stride_px(alpha))
         region = None if job.region is None else on_slide(job.region, slide)
         extent = Extent.of(frame, alpha, region, cells_around(passes))
         return cls(slide, job, detector, passes, feature_reader(job, models), region, extent, (*coarse, *of_passes))

@@ -23,12 +23,12 @@ __all__ = ["DETECTOR"]
 
 
 def _make(chosen: Chosen) -> DetectorTask:
-    from napari_metastasis.models.nets.scannet import check_scannet
+    from napari_metastasis.models import check_fully_convolutional
     from napari_metastasis.training.initial_weights import load_initial_weights
     from napari_metastasis.training.tasks.detect import DetectorTask, patch_spec
 
     network: NetworkSettings = chosen.groups["network"]
-    check_scannet(network.architecture)
+    check_fully_convolutional(network.architecture)
     with chosen.fetching() as progress:
         initial = load_initial_weights(network.initial, progress=progress) if network.initial else None
     return DetectorTask(patch_spec(chosen.name, network.architecture, network.mpp, initial), initial)

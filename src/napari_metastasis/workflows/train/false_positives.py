@@ -33,6 +33,8 @@ def find_false_positives(
     mining: MiningSettings,
     sampling: SamplingSettings,
     slide: CohortSlide,
+    *,
+    patch_px: int,
 ) -> tuple[HardNegative, ...]:
     """Return the strongest false positives of a heatmap, strongest first, each at a distance from the others.
 
@@ -54,6 +56,8 @@ def find_false_positives(
         What makes a patch normal.
     slide
         The slide; where what is not tumour is not known to be normal, there are no false positives.
+    patch_px
+        Side of the model's patch, in model pixels.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def find_false_positives(
     if not slide.shows_normal:
         return ()
     rows, columns = np.nonzero(probabilities >= mining.mining_threshold)
-    shape = PatchShape.of(frame.patch_px, sampling, frame.model.effective_mpp)
+    shape = PatchShape.of(patch_px, sampling, frame.model.effective_mpp)
     free = _free_of_tumour(rows, columns, frame, shape, reference)
     rows, columns = rows[free], columns[free]
     found = probabilities[rows, columns]
@@ -91,6 +95,7 @@ def mine_slide(
     sampling: SamplingSettings,
     *,
     tumour_value: int,
+    patch_px: int,
 ) -> tuple[HardNegative, ...]:
     """Return the strongest false positives on a slide of a cohort; see :func:`find_false_positives`.
 
@@ -103,6 +108,8 @@ def mine_slide(
     tumour_value
         The class that means tumour in masks of small numbers, from
         :func:`~napari_metastasis.cohorts.reference.tumour_value_of` over the whole cohort.
+    patch_px
+        Side of the model's patch, in model pixels.
 
     Raises
     ------
@@ -116,7 +123,7 @@ def mine_slide(
     with open_indexed(slide) as opened:
         size, bounds = opened.size, opened.bounds
     with closing(open_reference(slide.annotation, slide=size, bounds=bounds, tumour_value=tumour_value)) as reference:
-        return find_false_positives(probabilities, frame, reference, mining, sampling, slide)
+        return find_false_positives(probabilities, frame, reference, mining, sampling, slide, patch_px=patch_px)
 
 
 def _free_of_tumour(
@@ -126,7 +133,7 @@ def _free_of_tumour(
     free = np.ones(len(rows), dtype=bool)
     if reference.none or not len(rows):
         return free
-    square = shape.label_square(frame.read_window(Region(0, 0, 1, 1)), margin_px=shape.margin_px)
+    square = shape.label_square(shape.patch_in(frame.read_window(Region(0, 0, 1, 1))), margin_px=shape.margin_px)
     x, y, side = square.x + columns * frame.stride_px, square.y + rows * frame.stride_px, square.width
     # Neighbouring cells share most of their squares: the reference is read once for a window.
     together = max(1, _WINDOW_PX // frame.stride_px)

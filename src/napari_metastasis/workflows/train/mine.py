@@ -85,7 +85,7 @@ def mine_cohort(
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     usable = [slide for slide in slides if slide.shows_normal]
-    locations = strongest_first(_mined(usable, weights, folder, how, steps))
+    locations = strongest_first(_mined(usable, weights, model, folder, how, steps))
     draw_hard_negatives(folder / "mined.png", locations, usable, model.spec, most=how.mining.sheet_patches)
     write_hard_negatives(listed, locations)
     with atomic_text(record) as file:
@@ -106,7 +106,7 @@ def _recorded(slides: Sequence[CohortSlide], model: Model, how: CohortTraining) 
 
 
 def _mined(
-    slides: Sequence[CohortSlide], weights: Path, folder: Path, how: CohortTraining, steps: MiningSteps
+    slides: Sequence[CohortSlide], weights: Path, model: Model, folder: Path, how: CohortTraining, steps: MiningSteps
 ) -> list[HardNegative]:
     """Scan slides and return the model's false positives."""
     mined: list[HardNegative] = []
@@ -123,8 +123,9 @@ def _mined(
             heatmap, frame = entry.result.probabilities, entry.result.frame
             try:
                 mined += mine_slide(
-                    entry.slide, heatmap, frame, how.mining, how.sampling, tumour_value=how.sampling.tumour_value
-                )
+                    entry.slide, heatmap, frame, how.mining, how.sampling,
+                    tumour_value=how.sampling.tumour_value, patch_px=model.spec.patch_px,
+                )  # fmt: skip
             except MetastasisError as error:
                 steps.pass_over(entry.slide, str(error))
             # Or it would be held while the next slide is scanned.

@@ -1,0 +1,97 @@
+"""Patch classifiers by name, of all families: what a model's card may name as its architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from napari_metastasis.errors import ModelError
+from napari_metastasis.models.nets.efficientnet_lite import (
+    EFFICIENTNETS,
+    EfficientNetLite,
+    EfficientNetLiteArchitecture,
+)
+from napari_metastasis.models.nets.resnet import RESNETS, ResNet, ResNetArchitecture
+from napari_metastasis.models.nets.scannet import SCANNETS, ScanNet, ScanNetArchitecture
+
+__all__ = [
+    "ARCHITECTURES",
+    "FullyConvolutionalArchitecture",
+    "FullyConvolutionalNetwork",
+    "PatchArchitecture",
+    "PatchNetwork",
+    "build_fully_convolutional",
+    "build_network",
+    "check_fully_convolutional",
+    "find_architecture",
+]
+
+#: Without padding, so that they scan densely.
+FullyConvolutionalArchitecture = ScanNetArchitecture | EfficientNetLiteArchitecture
+FullyConvolutionalNetwork = ScanNet | EfficientNetLite
+#: All of them; each can return the features that its last layer reads.
+PatchArchitecture = FullyConvolutionalArchitecture | ResNetArchitecture
+PatchNetwork = FullyConvolutionalNetwork | ResNet
+
+#: Networks that scan densely, which a detector can be trained as.
+ARCHITECTURES: Mapping[str, FullyConvolutionalArchitecture] = MappingProxyType({**SCANNETS, **EFFICIENTNETS})
+
+
+def find_architecture(name: str) -> PatchArchitecture:
+    """Return an architecture, without building it.
+
+    Raises
+    ------
+    ModelError
+        If no network has this name.
+    """
+    known: Mapping[str, PatchArchitecture] = {**ARCHITECTURES, **RESNETS}
+    if name in known:
+        return known[name]
+    raise _unknown(name, tuple(known))
+
+
+def build_network(name: str) -> PatchNetwork:
+    """Return a freshly initialised network.
+
+    Raises
+    ------
+    ModelError
+        If no network has this name.
+    """
+    found = find_architecture(name)
+    return ResNet(found) if isinstance(found, ResNetArchitecture) else _build(found)
+
+
+def build_fully_convolutional(name: str) -> FullyConvolutionalNetwork:
+    """Return a freshly initialised network that scans densely.
+
+    Raises
+    ------
+    ModelError
+        If none of them has this name.
+    """
+    check_fully_convolutional(name)
+    return _build(ARCHITECTURES[name])
+
+
+def check_fully_convolutional(name: str) -> None:
+    """Refuse a name that no network that scans densely has.
+
+    Raises
+    ------
+    ModelError
+        If none has it.
+    """
+    if name not in ARCHITECTURES:
+        raise _unknown(name, tuple(ARCHITECTURES))
+
+
+def _build(architecture: FullyConvolutionalArchitecture) -> FullyConvolutionalNetwork:
+    if isinstance(architecture, EfficientNetLiteArchitecture):
+        return EfficientNetLite(architecture)
+    return ScanNet(architecture)
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> ModelError:
+    return ModelError(f"expected an architecture among {', '.join(sorted(known))}, got {name!r}; choose one of these")

@@ -1,0 +1,77 @@
+"""Patches in mosaics against the network that scans, which pads nothing."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteArchitecture
+from napari_metastasis.training.mosaic import in_neutral_gray, mirrored, mosaic_logits, pad_layers
+
+SMALL = EfficientNetLiteArchitecture(blocks=(1, 2, 1), patch_px=32, pooled_cells=4, feature_channels=16, dropout=0.5)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(3)
+    made = EfficientNetLite(SMALL)
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2.0)
+    torch.nn.init.normal_(made.gather.weight)
+    torch.nn.init.normal_(made.classify.weight)
+    return made.eval().requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(scope="module")
+def padded(network):
+    made = copy.deepcopy(network)
+    pad_layers(made)
+    return made
+
+
+@pytest.fixture
+def patches():
+    return torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+
+
+def scanned(network, patches):
+    """Answer for each patch in the middle of the window that its answer depends on."""
+    left = (SMALL.field_px - SMALL.patch_px) // 2
+    right = SMALL.field_px - SMALL.patch_px - left
+    return network(torch.nn.functional.pad(patches, (left, right, left, right))).flatten(1)
+
+
+def test_a_patch_in_a_wide_margin_is_answered_as_in_a_scan(network, padded, patches):
+    """So wide that neither its neighbours nor the padding reach it."""
+    answered = mosaic_logits(padded, in_neutral_gray(patches, 48))
+    expected = scanned(network, patches)
+    assert expected.std(dim=0).min() > 0.1
+    assert (answered - expected).abs().max() < 1e-4
+
+
+def test_each_patch_is_answered_in_its_own_place(padded, patches):
+    tiles = in_neutral_gray(patches, 48)
+    order = torch.tensor([4, 2, 5, 0, 1, 3])
+    assert torch.allclose(mosaic_logits(padded, tiles)[order], mosaic_logits(padded, tiles[order]), atol=1e-4)
+
+
+def test_without_margins_the_neighbours_are_seen(padded, patches):
+    """Or the test above would prove nothing."""
+    order = torch.tensor([4, 2, 5, 0, 1, 3])
+    apart = (mosaic_logits(padded, patches)[order] - mosaic_logits(padded, patches[order])).abs().max()
+    assert apart > 0.01
+
+
+def test_padding_leaves_the_weights_as_they_are(network, padded):
+    before, after = network.state_dict(), padded.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_margins_mirror_the_patch():
+    patch = torch.arange(16.0).view(1, 1, 4, 4)
+    assert mirrored(patch, 1)[0, 0, 0].tolist() == [5, 4, 5, 6, 7, 6]
