@@ -124,8 +124,11 @@ class ModelSpec:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contract as plain values that JSON can hold."""
-        return asdict(self)
+        """Return the contract as plain values that JSON can hold, as earlier versions wrote it where they could."""
+        values = asdict(self)
+        if self.field_px == self.patch_px:
+            del values["field_px"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelSpec:

@@ -173,7 +173,8 @@ def begin_with(network: PatchNetwork, initial: InitialWeights) -> None:
 
 def _is_behind(name: str, network: PatchNetwork) -> bool:
     """Return whether a tensor belongs behind the layer that a trunk is cut at."""
+    if not isinstance(network, EfficientNetLite):
+        return False
     part, _, rest = name.partition(".")
     number = rest.partition(".")[0]
-    is_of_trunk = isinstance(network, EfficientNetLite) and part == "trunk" and number.isdigit()
-    return is_of_trunk and int(number) >= len(network.trunk)
+    return part == "trunk" and number.isdigit() and int(number) >= len(network.trunk)

@@ -36,20 +36,6 @@ class TrainSettings(SettingsGroup):
         "Train one filter for the eight orientations of tissue, in the scannet networks: fewer weights, so that fewer "
         "patches teach more.",
     )
-    mirrored_share: float = setting(
-        0.25,
-        "Share of steps in which patches lie in margins that mirror them, else beside each other; of networks that "
-        "see further than a patch.",
-        minimum=0.0,
-        maximum=1.0,
-    )
-    margin_px: int = setting(
-        32,
-        "Margin of these patches, and of those that are measured; a whole number of the network's strides.",
-        unit="px",
-        minimum=0,
-        maximum=1024,
-    )
     patience: int = setting(
         0,
         "Epochs without a better validation AUC after which training stops and keeps the best; 0 trains to the end.",
@@ -87,6 +73,20 @@ class NetworkSettings(SettingsGroup):
         "",
         "Weights that training begins with: a model, the last.ckpt of another run, a file of ImageNet's VGG16 or "
         "EfficientNet-lite weights, vgg16-imagenet, or efficientnet-lite0-imagenet; random ones by default.",
+    )
+    mirrored_share: float = setting(
+        0.25,
+        "Share of steps in which patches lie in margins that mirror them, else beside each other; of networks that "
+        "see further than a patch.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    margin_px: int = setting(
+        32,
+        "Margin of these patches, and of those that are measured; a whole number of the network's strides.",
+        unit="px",
+        minimum=0,
+        maximum=1024,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from napari_metastasis.errors import ModelError, WeightsError, first_line
-from napari_metastasis.models import InitialWeights, ModelSpec, build_fully_convolutional, load_initial
+from napari_metastasis.models import InitialWeights, ModelSpec, ScanNet, build_fully_convolutional, load_initial
 from napari_metastasis.training.equivariance import tie_orientations, untie_orientations
 from napari_metastasis.training.lightning_setup import SETTINGS
 
@@ -57,7 +57,7 @@ def _of_run(path: Path) -> InitialWeights:
             "where the run wrote it"
         ) from error
     network = build_fully_convolutional(spec.architecture)
-    if tied:
+    if tied and isinstance(network, ScanNet):
         tie_orientations(network)
     try:
         # Tensors and plain values alone: a pickle could run anything.
@@ -69,7 +69,7 @@ def _of_run(path: Path) -> InitialWeights:
             f"expected the checkpoint of a {spec.architecture} network, got {first_line(error)} in {path}; "
             "choose another file"
         ) from error
-    if tied:
+    if tied and isinstance(network, ScanNet):
         network = untie_orientations(network)
     sha256 = hashlib.sha256(data).hexdigest()
     return InitialWeights(

@@ -50,12 +50,15 @@ def cells_of_patches(network: EfficientNetLite, tiles: Tensor) -> Tensor:
     stride, count, side = built.stride_px, len(tiles), tiles.shape[-1]
     # As square as the count allows: the fewer tiles lie at the mosaic's edge, the better.
     rows = max(each for each in range(1, math.isqrt(count) + 1) if count % each == 0)
-    mosaic = tiles.unflatten(0, (rows, -1)).permute(2, 0, 3, 1, 4).reshape(1, 3, rows * side, count // rows * side)
+    columns = count // rows
+    mosaic = tiles.reshape(rows, columns, 3, side, side).permute(2, 0, 3, 1, 4)
+    mosaic = mosaic.reshape(1, 3, rows * side, columns * side)
     # A padded cell lies around the first pixel of its stride: half a stride away from the middle of its place.
     mosaic = mosaic.roll((-(stride // 2), -(stride // 2)), (2, 3))
     cells = network.cells(network.trunk(mosaic.contiguous(memory_format=torch.channels_last)))[0]
-    of_tile = cells.unflatten(1, (rows, -1)).unflatten(3, (count // rows, -1)).permute(1, 3, 0, 2, 4).flatten(0, 1)
-    first = (side // stride - built.pooled_cells) // 2
+    across = side // stride
+    of_tile = cells.reshape(-1, rows, across, columns, across).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    first = (across - built.pooled_cells) // 2
     inner = slice(first, first + built.pooled_cells)
     return of_tile[:, :, inner, inner]
 

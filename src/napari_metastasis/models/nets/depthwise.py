@@ -50,13 +50,13 @@ class _Depthwise(torch.autograd.Function):
     """A depthwise convolution with both gradients written as convolutions."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, image: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(image, weight)
         ctx.stride, ctx.padding = stride, padding
         return nn.functional.conv2d(image, weight, stride=stride, padding=padding, groups=image.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         image, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_image = of_weight = None

@@ -67,14 +67,39 @@ class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
         What to train.
     initial
         Weights that training begins with; ``None`` for random ones.
+    mirrored_share, margin_px
+        Of networks that see further than a patch: in which share of steps patches lie in margins that mirror them, and
+        how wide these are, in model pixels. Patches that are measured lie in gray ones.
     """
 
     spec: ModelSpec
     initial: InitialWeights | None = None
+    mirrored_share: float = 0.0
+    margin_px: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse margins that no mosaic can have.
+
+        Raises
+        ------
+        TrainingError
+            If they are no whole number of native cells, or wider than the patch that they mirror.
+        """
+        if self.sees_further and (self.margin_px % self.spec.stride_px or self.margin_px >= self.spec.patch_px):
+            raise TrainingError(
+                f"expected margins of a multiple of {self.spec.stride_px} px under {self.spec.patch_px} px, "
+                f"got {self.margin_px} px; choose another --margin-px"
+            )
+
+    @property
+    def sees_further(self) -> bool:
+        """Return whether an answer depends on more than a patch, so that patches are trained in surroundings."""
+        return self.spec.field_px > self.spec.patch_px
 
     def identity(self) -> dict[str, Any]:
-        """Return the contract, and what training begins with."""
-        return {**super().identity(), "initial_sha256": self._began["initial_sha256"]}
+        """Return the contract, what training begins with, and the surroundings that patches are given."""
+        margins = {"mirrored_share": self.mirrored_share, "margin_px": self.margin_px} if self.sees_further else {}
+        return {**super().identity(), "initial_sha256": self._began["initial_sha256"], **margins}
 
     def module(self, fitting: Fitting) -> DetectorModule:
         """Return what Lightning trains.
@@ -200,7 +225,8 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
         """Return the probabilities of tumour, the labels, and the cross-entropy with these."""
         image, label, _ = batch
         tumour = self.task.spec.tumour_class
-        logits = self._answer(self.average.module, self._normalise(image.float() / 255), None).float()
+        averaged = self.averaged_network() if self.task.sees_further else self.average
+        logits = self._answer(averaged, self._normalise(image.float() / 255), None).float()
         # Labels say whether there is tumour, not which logit is its own.
         of_class = label if tumour == 1 else 1 - label
         return logits.softmax(dim=1)[:, tumour], label, nn.functional.cross_entropy(logits, of_class)
@@ -214,17 +240,17 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
         ordinary.load_state_dict(network.state_dict())
         return ordinary.train(network.training)
 
-    def _answer(self, network: Any, patches: Tensor, draw: int | None) -> Tensor:
+    def _answer(self, network: nn.Module, patches: Tensor, draw: int | None) -> Tensor:
         """Return the logits, N x classes, of normalised patches; without a draw nothing is left to chance."""
+        task = self.task
         if not isinstance(network, EfficientNetLite):
             logits: Tensor = network(patches).flatten(1)
             return logits
-        settings = self.settings
         if draw is None:
-            return mosaic_logits(network, in_neutral_gray(patches, settings.margin_px))
-        chance = torch.rand((), generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + draw))
-        with_margins = bool(chance < settings.mirrored_share)
-        return mosaic_logits(network, mirrored(patches, settings.margin_px) if with_margins else patches)
+            return mosaic_logits(network, in_neutral_gray(patches, task.margin_px))
+        chance = torch.rand((), generator=torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw))
+        with_margins = bool(chance < task.mirrored_share)
+        return mosaic_logits(network, mirrored(patches, task.margin_px) if with_margins else patches)
 
     def _normalise(self, image: Tensor) -> Tensor:
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

@@ -31,7 +31,8 @@ def _make(chosen: Chosen) -> DetectorTask:
     check_fully_convolutional(network.architecture)
     with chosen.fetching() as progress:
         initial = load_initial_weights(network.initial, progress=progress) if network.initial else None
-    return DetectorTask(patch_spec(chosen.name, network.architecture, network.mpp, initial), initial)
+    spec = patch_spec(chosen.name, network.architecture, network.mpp, initial)
+    return DetectorTask(spec, initial, network.mirrored_share, network.margin_px)
 
 
 DETECTOR = TrainingDeclaration(
