@@ -148,6 +148,21 @@ class AugmentSettings(SettingsGroup):
         minimum=0.0,
         maximum=1.0,
     )
+    density_share: float = setting(
+        0.0,
+        "Share of patches whose stains are made paler or darker as a whole: another thickness, another laboratory.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    density_min: float = setting(0.3, "Smallest factor of their optical density.", minimum=0.01, maximum=1.0)
+    density_max: float = setting(1.3, "Largest factor of their optical density.", minimum=1.0, maximum=10.0)
+    channel_gain: float = setting(
+        0.0,
+        "Largest change (natural logarithm) of the optical density of each of red, green and blue, in half of the "
+        "patches: dyes and scanners of other laboratories.",
+        minimum=0.0,
+        maximum=2.0,
+    )
     gray_share: float = setting(
         0.1,
         "Share of patches whose colours are drawn towards gray, so that the network learns structure.",

@@ -20,6 +20,9 @@ __all__ = ["Augmenter", "absent_strips", "jitter_stains", "turn_alike"]
 #: Orientation for each number that may be drawn: runs of earlier versions mirrored patches after they turned them.
 _DRAWN = (0, 1, 2, 3, 4, 7, 6, 5)
 
+#: Share of patches whose channels are changed apart.
+_GAINED_SHARE = 0.5
+
 # Optical densities of haematoxylin, eosin and the residual (Ruifrok & Johnston 2001), one stain a row, unit length.
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 
@@ -121,7 +124,18 @@ class Augmenter(nn.Module):
         )
         mixing = mixing * (1 - gray) + gray * mixing.mean(dim=1, keepdim=True)
         background = uniform(3) * settings.background + uniform(1) * settings.exposure
+        if settings.density_share or settings.channel_gain:
+            # Not even drawn where nobody asks: earlier runs are repeated as they were.
+            mixing = mixing * self._gains(count).to(image.device)[:, :, None]
         return jitter_stains(image, mixing=mixing, background=background)
+
+    def _gains(self, count: int) -> Tensor:
+        """Return factors of the optical densities of red, green and blue, N x 3."""
+        settings = self.settings
+        low, high = math.log(settings.density_min), math.log(settings.density_max)
+        density = (torch.rand(count, 1) < settings.density_share) * (low + torch.rand(count, 1) * (high - low))
+        channels = (torch.rand(count, 1) < _GAINED_SHARE) * (torch.rand(count, 3) * 2 - 1) * settings.channel_gain
+        return torch.exp(density + channels)
 
     def _noise(self, image: Tensor) -> Tensor:
         settings, count = self.settings, len(image)

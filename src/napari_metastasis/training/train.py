@@ -141,7 +141,7 @@ class _Process:
                 {
                     **self.task.identity(),
                     "settings": {name: value for name, value in settings.items() if name not in _MAY_CHANGE},
-                    "augment": asdict(self.fitting.augment),
+                    "augment": _told(self.fitting.augment),
                     # Else the card would name data that the weights never saw.
                     "training_sha256": self.training.fingerprint,
                     "validation_sha256": self.validation.fingerprint,
@@ -165,7 +165,7 @@ class _Process:
             "data": self.run.description,
             "licence": self.run.licence or "not stated",
             **figures,
-            "settings": {**asdict(self.fitting.settings), "augment": asdict(self.fitting.augment)},
+            "settings": {**asdict(self.fitting.settings), "augment": _told(self.fitting.augment)},
             "versions": {
                 "napari-metastasis": __version__,
                 "torch": torch.__version__,
@@ -174,6 +174,17 @@ class _Process:
             "intended_use": _INTENDED_USE,
             "warning": "Not a medical device. Not validated for diagnosis.",
         }
+
+
+def _told(augment: AugmentSettings) -> dict[str, Any]:
+    """Return how images are varied, without what is off and was unknown to earlier versions, whose runs go on."""
+    values = asdict(augment)
+    if not augment.density_share:
+        for name in ("density_share", "density_min", "density_max"):
+            del values[name]
+    if not augment.channel_gain:
+        del values["channel_gain"]
+    return values
 
 
 def _steps(training: BatchSource, settings: TrainSettings) -> int:
