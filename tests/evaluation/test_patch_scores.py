@@ -84,3 +84,28 @@ def test_the_shipped_model_on_real_patches(shared_data):
     )
     assert report.n == 3000
     assert report.auc.value >= 0.93
+
+
+@pytest.fixture(scope="module")
+def far_seeing():
+    """A network whose answers depend on 419 px, for patches of 96 px."""
+    torch.manual_seed(0)
+    network = build_network("efficientnet-lite0").eval().requires_grad_(requires_grad=False)
+    torch.nn.init.normal_(network.gather.weight)
+    spec = ModelSpec(
+        name="seeded", architecture="efficientnet-lite0", mpp=0.972, patch_px=96, stride_px=16, field_px=419
+    )
+    model = Detector(spec=spec, network=network, weights_sha256="", card={})
+    spread = torch.from_numpy(np.log(1 / patch_probabilities(model, Noise(), batch_size=8, views=1, device="cpu") - 1))
+    network.classify.weight /= spread.std()
+    return model
+
+
+def test_a_patch_smaller_than_its_window_lies_in_gray_and_sees_no_other(far_seeing):
+    fast = patch_probabilities(far_seeing, Noise(), batch_size=7, views=1, device="cpu")
+    assert fast.std() > 1e-3
+    for k in (0, 3, 6, 69):
+        image = torch.full((1, 3, 419, 419), 0.5)
+        image[:, :, 161:257, 161:257] = torch.from_numpy(Noise().read(k)).permute(2, 0, 1)[None] / 255
+        alone = far_seeing.network((image - 0.5) / 0.25).softmax(1)[0, 1, 0, 0]
+        assert abs(float(alone) - fast[k]) < 1e-5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     # Detections are scored without torch, which takes seconds to load.
     from torch import Tensor, nn
 
-    from napari_metastasis.models import Detector
+    from napari_metastasis.models import Detector, ModelSpec
 
 __all__ = ["PatchReport", "evaluate_patches", "patch_probabilities"]
 
@@ -57,6 +58,8 @@ def patch_probabilities(
 ) -> NDArray[np.float32]:
     """Return the tumour probability (n,) of every patch.
 
+    Where an answer depends on more than its patch, the patch lies in gray: what is not known says nothing.
+
     Parameters
     ----------
     model
@@ -90,14 +93,16 @@ def patch_probabilities(
                     f"expected patches of {side} x {side} px for {model.spec.name}, "
                     f"got {patch.shape[1]} x {patch.shape[0]} (number {k}); cut them to size"
                 )
-        answers.append(_mean_over_views(network, patches, views, device))
+        answers.append(_mean_over_views(network, patches, views, device, model.spec))
         if progress is not None:
             progress(start + len(patches), len(source))
     probabilities: NDArray[np.float32] = torch.cat(answers).numpy()
     return probabilities
 
 
-def _mean_over_views(network: nn.Module, patches: list[NDArray[np.uint8]], views: int, device: str) -> Tensor:
+def _mean_over_views(
+    network: nn.Module, patches: list[NDArray[np.uint8]], views: int, device: str, spec: ModelSpec
+) -> Tensor:
     """Return the probability (n,) of every patch, averaged over the first symmetries of the square."""
     import torch
 
@@ -105,8 +110,33 @@ def _mean_over_views(network: nn.Module, patches: list[NDArray[np.uint8]], views
     with torch.inference_mode():
         for view in SYMMETRIES[:views]:
             batch = torch.from_numpy(np.stack([view.apply(patch) for patch in patches])).permute(0, 3, 1, 2)
-            answers.append(network(batch.float().to(device)))
-        return torch.stack(answers).mean(dim=0).flatten().cpu()
+            answers.append(_answers(network, batch.float().to(device), spec))
+        return torch.stack(answers).mean(dim=0).cpu()
+
+
+def _answers(network: nn.Module, patches: Tensor, spec: ModelSpec) -> Tensor:
+    """Return the probability (n,) of patches, N x 3 x P x P in 0..255.
+
+    They lie in one image, so far apart that none sees another; between them is the colour that is normalised to 0.
+    """
+    import torch
+
+    count, side = len(patches), spec.patch_px
+    if spec.field_px == side:
+        answered: Tensor = network(patches).flatten()
+        return answered
+    before = (spec.field_px - side) // 2
+    apart = -(-(spec.field_px - before) // spec.stride_px) * spec.stride_px
+    columns = math.isqrt(count - 1) + 1
+    rows = -(-count // columns)
+    gray = 255 * torch.tensor(spec.mean, device=patches.device).view(3, 1, 1)
+    image = gray.repeat(1, (rows - 1) * apart + spec.field_px, (columns - 1) * apart + spec.field_px)
+    for number, patch in enumerate(patches):
+        y, x = (before + place * apart for place in divmod(number, columns))
+        image[:, y : y + side, x : x + side] = patch
+    step = apart // spec.stride_px
+    answered = network(image[None])[0, ::step, ::step].flatten()
+    return answered[:count]
 
 
 def evaluate_patches(
