@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_metastasis.errors import ModelError
+from napari_metastasis.models.calibration import calibrated_classifier
 from napari_metastasis.models.nets.architectures import FullyConvolutionalNetwork
 from napari_metastasis.models.nets.efficientnet_lite import Residual
 
@@ -137,6 +138,11 @@ class DenseNetwork(nn.Module):
         first = self.layers[0]
         assert isinstance(first, nn.Conv2d)
         self._fold_normalisation(first, spec)
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        weight, bias = calibrated_classifier((last.weight.detach(), last.bias.detach()), spec)
+        last.weight, last.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.eval().requires_grad_(requires_grad=False)
 
     @staticmethod

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from napari_metastasis.models.calibration import calibrated_classifier
 from napari_metastasis.models.nets.resnet import ResNet
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class PatchwiseNetwork(nn.Module):
 
     mean: Tensor
     std: Tensor
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, network: ResNet, spec: ModelSpec, dense_coefficient: int) -> None:
         super().__init__()
@@ -51,6 +54,9 @@ class PatchwiseNetwork(nn.Module):
         self.patch_px = spec.patch_px
         self.stride_px = spec.dense_stride_px(dense_coefficient)
         self.tumour_class = spec.tumour_class
+        weight, bias = calibrated_classifier(network.classifier, spec)
+        self.register_buffer("weight", weight.detach(), persistent=False)
+        self.register_buffer("bias", bias.detach(), persistent=False)
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(requires_grad=False)
@@ -69,8 +75,7 @@ class PatchwiseNetwork(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Return the logits, N x classes x h x w, of features, N x C x h x w."""
-        weight, bias = self.network.classifier
-        return nn.functional.conv2d(features, weight[:, :, None, None], bias)
+        return nn.functional.conv2d(features, self.weight[:, :, None, None], self.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the tumour probability, N x h x w float32, of raw images, N x 3 x H x W in 0..255."""
