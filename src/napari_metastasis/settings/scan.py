@@ -26,6 +26,13 @@ class ScanSettings(SettingsGroup):
         "Views averaged for each answer: 8 takes every right-angle rotation and its mirror image, at 8 times the cost.",
         choices=(1, 8),
     )
+    prior: float = setting(
+        0.0,
+        "Share of tumour in the tissue of the slides, for which answers are probabilities; 0 takes what the model was "
+        "calibrated to.",
+        minimum=0.0,
+        maximum=0.99,
+    )
     tissue_only: bool = setting(True, "Skip glass; switch off where the tissue mask is wrong.")
     device: str = setting("auto", "Where the network runs: auto, cpu, cuda, cuda:n or mps.")
     precision: str = setting(

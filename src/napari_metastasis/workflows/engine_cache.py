@@ -193,8 +193,9 @@ def _key(job: ScanJob) -> _Key:
     named = job.named_models
     stamps = tuple(_stamp(name) for name in (job.model, *named.values()))
     settings = job.scan
-    chosen = settings.dense_coefficient, settings.device, settings.engine, settings.precision, settings.roi_px
-    return job.model, *named.items(), stamps, job.needed_tasks, *chosen
+    network = settings.dense_coefficient, settings.prior, settings.precision
+    machine = settings.device, settings.engine, settings.roi_px
+    return job.model, *named.items(), stamps, job.needed_tasks, *network, *machine
 
 
 def _stamp(name: str) -> object:

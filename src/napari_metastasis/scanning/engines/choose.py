@@ -211,6 +211,8 @@ def _key(model: Detector, settings: ScanSettings, devices: tuple[str, ...]) -> s
         "versions": [__version__, torch.__version__, _version("openvino")],
         # The weights, because a precision that is accurate enough for some is not for others.
         "model": [model.spec.architecture, model.weights_sha256, settings.dense_coefficient],
+        # They say how steeply answers change with what the network computes.
+        "calibration": [model.spec.temperature, model.spec.shift, model.spec.prior],
         "asked": [settings.engine, settings.precision, settings.roi_px],
     }
     return hashlib.sha256(json.dumps(conditions).encode()).hexdigest()

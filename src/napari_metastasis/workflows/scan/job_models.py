@@ -17,8 +17,17 @@ _ALWAYS_THERE = ("pixels", FEATURES, PROBABILITY.name)
 
 
 def load_job_models(job: ScanJob) -> ScanModels:
-    """Return the models that a job names or needs; see :func:`~napari_metastasis.models.load_scan_models`."""
-    return load_scan_models(job.model, job.named_models, tasks=job.needed_tasks)
+    """Return the models that a job names or needs, for its slides' share of tumour.
+
+    See :func:`~napari_metastasis.models.load_scan_models`.
+
+    Raises
+    ------
+    ModelError
+        If the job has a prior, and the detector was not calibrated.
+    """
+    models = load_scan_models(job.model, job.named_models, tasks=job.needed_tasks)
+    return replace(models, detector=models.detector.with_prior(job.scan.prior)) if job.scan.prior else models
 
 
 def settle_job(job: ScanJob) -> ScanJob:

@@ -105,16 +105,20 @@ def scan_identity(
     Answers do not depend on region, tissue, ROI size, threads, engine, device and order, so that a scan may go on with
     others. The precision is ``None`` while it is open.
     """
+    spec = model.spec
+    # Answers of models that were not calibrated are those of earlier versions, which say nothing of it.
+    calibration = {"calibration": [spec.temperature, spec.shift, spec.prior]} if spec.prior else {}
     return {
         "heatmap_version": HEATMAP_VERSION,
         "slide": slide.fingerprint,
         "mpp": slide.mpp,
-        "effective_mpp": slide.frame(model.spec.mpp).effective_mpp,
-        "model": model.spec.name,
+        "effective_mpp": slide.frame(spec.mpp).effective_mpp,
+        "model": spec.name,
         "weights_sha256": model.weights_sha256,
         "dense_coefficient": settings.dense_coefficient,
         "augment_views": settings.augment_views,
         "precision": precision,
+        **calibration,
     }
 
 
