@@ -30,6 +30,7 @@ from napari_metastasis.workflows.evaluate import (
     split_to_evaluate,
 )
 from napari_metastasis.workflows.scan import cohort_output
+from napari_metastasis.workflows.scan.result_folder import stored_maps, stored_scans
 from napari_metastasis.workflows.scan_job import ScanJob
 
 MPP = 0.972
@@ -138,11 +139,38 @@ def test_every_figure_by_hand(scanned):
         "true_positives": 2, "false_positives": 1, "false_negatives": 0, "true_negatives": 1,
     }  # fmt: skip
     assert figures["mpp_level0"] == MPP
+    check_cells(report, output)
     # A pixel of the scored masks is as large as in the challenge.
     assert figures["settings"]["downsample"] == 8
     assert figures["measured"]["model"] == "dark"
     assert figures["measured"]["split"] == "test"
     assert (output / "test_001.metastasis" / "detections.csv").exists()
+
+
+def check_cells(report, output):
+    """Work the figures of cells out from the saved maps and the painted squares."""
+    normal, tumour = [], []
+    for name, (_, outlined) in PAINTED.items():
+        (stored,) = stored_scans(output / f"{name}.metastasis")
+        (heatmap,) = stored_maps(stored)
+        is_tumour = np.zeros(heatmap.values.shape, dtype=bool)
+        for (row, column), _ in np.ndenumerate(is_tumour):
+            # A centre that lies between four pixels is asked of the one behind it.
+            center = heatmap.frame.cell_center(column, row)
+            x, y = int(center.x) + 0.5, int(center.y) + 0.5
+            is_tumour[row, column] = any(
+                left <= x < left + side and top <= y < top + side for left, top, side in outlined
+            )
+        answered = ~np.isnan(heatmap.values)
+        normal.append(heatmap.values[answered & ~is_tumour])
+        tumour.append(heatmap.values[answered & is_tumour])
+    cell_mm2 = (heatmap.frame.cell_um / 1000) ** 2
+    normal, tumour = np.concatenate(normal), np.concatenate(tumour)
+    figures = report.to_json()
+    assert figures["cell_threshold"] == 0.5
+    assert figures["false_positive_mm2_per_mm2"] == pytest.approx((normal >= 0.5).mean())
+    assert figures["cell_sensitivity"] == pytest.approx((tumour >= 0.5).mean())
+    assert figures["false_detections_per_mm2"] == pytest.approx(2 / (len(normal) * cell_mm2))
 
 
 def test_slides_that_fail_are_named_and_those_never_scored_are_a_note(scanned):

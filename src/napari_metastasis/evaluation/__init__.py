@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_metastasis.evaluation.cells import CellCounts, CellReport, cell_report, count_cells
 from napari_metastasis.evaluation.classification import (
     BinaryReport,
     Confusion,
@@ -30,13 +31,15 @@ from napari_metastasis.evaluation.reference_lesions import (
 )
 from napari_metastasis.evaluation.report import prepare_report, report_html, write_report
 from napari_metastasis.evaluation.resampling import Estimate, Resamples
-from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, score_slides
+from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, ScoredCells, score_slides
 from napari_metastasis.evaluation.sizes import SizeFigures, sensitivity_by_size
 
 __all__ = [
     "TABLE_III",
     "TABLE_III_SOURCE",
     "BinaryReport",
+    "CellCounts",
+    "CellReport",
     "Confusion",
     "DetectionReport",
     "Estimate",
@@ -49,12 +52,15 @@ __all__ = [
     "ReferenceFiles",
     "ReferenceLesion",
     "Resamples",
+    "ScoredCells",
     "SizeFigures",
     "SlideDetections",
     "SlideOutcome",
     "SlideReference",
     "binary_report",
     "calibration_error",
+    "cell_report",
+    "count_cells",
     "evaluate_patches",
     "find_detections",
     "find_reference",

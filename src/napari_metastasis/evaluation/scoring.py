@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import EvaluationError
+from napari_metastasis.evaluation.cells import CellCounts, CellReport, cell_report
 from napari_metastasis.evaluation.classification import BinaryReport, binary_report
 from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
 from napari_metastasis.evaluation.matching import SlideOutcome
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE, is_camelyon16_test
-from napari_metastasis.evaluation.resampling import Estimate, Resamples
+from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
 from napari_metastasis.evaluation.sizes import SizeFigures, sensitivity_by_size
 from napari_metastasis.settings import EvaluationSettings
 
-__all__ = ["DetectionReport", "LeftOut", "score_slides"]
+__all__ = ["DetectionReport", "LeftOut", "ScoredCells", "score_slides"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class DetectionReport:
         Slides that have no part in it.
     measured
         What made the detections, where that is known: the model, the cohort, how it was scanned.
+    cells
+        How the cells of the heatmaps stand to the reference; ``None`` where only detections are known.
+    false_per_mm2
+        False detections in every mm² of normal tissue; ``None`` likewise.
     """
 
     outcomes: tuple[SlideOutcome, ...]
@@ -72,6 +77,8 @@ class DetectionReport:
     sizes: tuple[SizeFigures, ...]
     left_out: tuple[LeftOut, ...]
     measured: Mapping[str, Any] = field(default_factory=dict)
+    cells: CellReport | None = None
+    false_per_mm2: Estimate | None = None
 
     @property
     def name(self) -> str:
@@ -102,6 +109,16 @@ class DetectionReport:
                 "slide F1": self.slides.f1,
                 "slide balanced accuracy": self.slides.balanced_accuracy,
             }
+        if self.cells is not None:
+            named |= {
+                "cell AUC": self.cells.auc,
+                "cell sensitivity at 1 % false positives": self.cells.sensitivity[0],
+                "cell sensitivity at 0.1 % false positives": self.cells.sensitivity[1],
+                "false-positive area, mm² in a mm² of normal tissue": self.cells.false_positive_area,
+                "calibration error of cells": self.cells.calibration_error,
+            }
+        if self.false_per_mm2 is not None:
+            named["false detections in a mm² of normal tissue"] = self.false_per_mm2
         return {name: one for name, one in named.items() if not math.isnan(one.value)}
 
     def labels_and_scores(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -133,6 +150,10 @@ class DetectionReport:
             values["thresholds"] = [*self.curve.thresholds[:0:-1].tolist(), None]
         if self.slides is not None:
             values |= self.slides.to_json()
+        if self.cells is not None:
+            values |= self.cells.to_json()
+        if self.false_per_mm2 is not None:
+            values |= self.false_per_mm2.to_json("false_detections_per_mm2")
         values["sizes"] = {
             one.size_class: {"lesions": one.lesions, "found": one.found} | one.sensitivity.to_json("sensitivity")
             for one in self.sizes
@@ -173,12 +194,37 @@ def _slide_json(outcome: SlideOutcome) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredCells:
+    """The cells of every slide.
+
+    Attributes
+    ----------
+    of_slides
+        By name.
+    threshold, prior
+        See :func:`~napari_metastasis.evaluation.cells.cell_report`.
+    """
+
+    of_slides: Mapping[str, CellCounts]
+    threshold: float
+    prior: float
+
+    def report(self, settings: EvaluationSettings) -> CellReport:
+        """Return their figures."""
+        counts = [self.of_slides[name] for name in sorted(self.of_slides)]
+        return cell_report(
+            counts, threshold=self.threshold, prior=self.prior, number=settings.resamples, seed=settings.seed
+        )
+
+
 def score_slides(
     outcomes: Sequence[SlideOutcome],
     settings: EvaluationSettings,
     *,
     left_out: Sequence[LeftOut] = (),
     measured: Mapping[str, Any] | None = None,
+    cells: ScoredCells | None = None,
 ) -> DetectionReport:
     """Return every figure that the slides allow, with intervals over slides.
 
@@ -210,4 +256,18 @@ def score_slides(
         sizes=sensitivity_by_size(outcomes, resamples),
         left_out=tuple(left_out),
         measured=measured or {},
+        cells=None if cells is None else cells.report(settings),
+        false_per_mm2=None if cells is None else _false_per_mm2(outcomes, cells, resamples),
     )
+
+
+def _false_per_mm2(outcomes: Sequence[SlideOutcome], cells: ScoredCells, resamples: Resamples) -> Estimate:
+    false = np.array([len(outcome.false_positives) for outcome in outcomes], dtype=np.float64)
+    area = np.array([cells.of_slides[outcome.slide].normal_mm2 for outcome in outcomes])
+
+    def measure(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rates: NDArray[np.float64] = ((counts @ false) / (counts @ area))[:, None]
+        return np.where(np.isfinite(rates), rates, np.nan)
+
+    return estimate(measure, resamples, width=1)[0]

@@ -12,16 +12,21 @@ import numpy as np
 
 from napari_metastasis.cohorts.annotation_files import is_mask, tumour_value_in
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED
+from napari_metastasis.cohorts.cells import cells_on_tumour
 from napari_metastasis.cohorts.checks import check_cohort, check_split
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, Split
+from napari_metastasis.cohorts.reference import reference_of
 from napari_metastasis.cohorts.survey import SlideSurvey, survey_slides
 from napari_metastasis.errors import CohortError, EvaluationError, MetastasisError, ScanCancelledError
 from napari_metastasis.evaluation import (
+    CellCounts,
     DetectionReport,
     LeftOut,
+    ScoredCells,
     SlideDetections,
     SlideOutcome,
     SlideReference,
+    count_cells,
     match_slide,
     score_slides,
 )
@@ -135,6 +140,7 @@ def evaluate_cohort(
     left_out += [LeftOut(name, why, is_failure=True) for name, why in faults.items()]
     readable = [slide for slide in slides if slide.name in references]
     outcomes: list[SlideOutcome] = []
+    cells: dict[str, CellCounts] = {}
     with (
         bar(f"Scanning {len(readable)} slides") as progress,
         EngineCache(lambda _: models) as engines,
@@ -147,12 +153,14 @@ def evaluate_cohort(
                 left_out.append(LeftOut(entry.slide.name, entry.reason, is_failure=True))
             else:
                 outcomes.append(match_slide(_detections(entry), references[entry.slide.name]))
+                cells[entry.slide.name] = _cells(entry, surveys[entry.slide], value)
             # Its heatmap is not held while the next slide is scanned.
             del entry
     if not outcomes:
         why = f": {left_out[-1].slide}, for one: {left_out[-1].why}" if left_out else "; mark some in the cohort"
         raise EvaluationError(f"expected {split} slides to score in {cohort.origin}, got none{why}")
-    return score_slides(outcomes, scoring, left_out=left_out, measured=_measured(cohort, models, how))
+    scored = ScoredCells(cells, how.job.detection.threshold, models.detector.spec.prior)
+    return score_slides(outcomes, scoring, left_out=left_out, measured=_measured(cohort, models, how), cells=scored)
 
 
 def _choose(cohort: Cohort, split: Split, scoring: EvaluationSettings) -> tuple[list[CohortSlide], list[LeftOut]]:
@@ -221,6 +229,15 @@ def _faults(
         if problem.slide in names:
             faults.setdefault(problem.slide, problem.message)
     return faults
+
+
+def _cells(scanned: ScannedSlide, survey: SlideSurvey, tumour_value: int) -> CellCounts:
+    """Return how the cells of a slide stand to its reference."""
+    result = scanned.result
+    reference = reference_of(survey.annotated(), slide=survey.opened().size, tumour_value=tumour_value)
+    with closing(reference):
+        on_tumour = cells_on_tumour(reference, result.frame)
+    return count_cells(result.probabilities, on_tumour, cell_um=result.frame.cell_um)
 
 
 def _detections(scanned: ScannedSlide) -> SlideDetections:
