@@ -23,6 +23,7 @@ from napari_metastasis.models import (
     load_model,
 )
 from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLiteArchitecture
+from napari_metastasis.models.nets.enlarge import Enlarge, enlarged_cover
 from napari_metastasis.models.nets.scannet import Block, ScanNetArchitecture
 from napari_metastasis.slides import open_slide
 
@@ -151,6 +152,11 @@ def test_efficientnet_dense_equals_patch_by_patch(alpha, answers):
     assert_dense_is_exact(seeded("efficientnet-lite0"), alpha, answers)
 
 
+@pytest.mark.parametrize(("alpha", "answers"), [(1, 3), (2, 3), (4, 2)])
+def test_enlarging_efficientnet_dense_equals_patch_by_patch(alpha, answers):
+    assert_dense_is_exact(seeded("efficientnet-lite0-enlarged"), alpha, answers)
+
+
 @pytest.mark.parametrize(
     ("blocks", "field_px", "stride_px"),
     [((1,), 11, 2), ((1, 2), 27, 4), ((1, 2, 2), 83, 8), ((1, 2, 2, 3, 3), 371, 16), ((1, 2, 2, 3, 3, 1), 467, 32)],
@@ -161,6 +167,28 @@ def test_an_efficientnet_may_be_cut_after_any_stage(blocks, field_px, stride_px)
     )
     assert (architecture.field_px, architecture.stride_px) == (field_px, stride_px)
     assert_dense_is_exact(seeded(architecture), 2, answers=2)
+
+
+@pytest.mark.parametrize("side", [7, 39, 40, 41])
+def test_enlarging_is_bilinear_and_leaves_the_outermost_pixels_out(side):
+    image = torch.rand(2, 3, side, side + 3, generator=torch.Generator().manual_seed(side))
+    enlarged, cover = Enlarge()(image[..., 1:, 1:]), enlarged_cover(image)
+    rows, columns = enlarged.shape[2:]
+    # All that lies between two pixels, but for what is no whole four.
+    assert rows == (side - 2) // 3 * 4
+    assert torch.allclose(enlarged, cover[:, :, 2 : 2 + rows, 2 : 2 + columns], atol=1e-6)
+
+
+def test_an_enlarging_network_looks_at_the_middle_of_its_window():
+    network = seeded("efficientnet-lite0-enlarged")
+    image = structured_image(network.architecture.field_px, seed=1).requires_grad_()
+    DenseNetwork(network, spec_of(network), 1)(image).sum().backward()
+    seen = image.grad.abs().sum((0, 1))
+    for of_side in (seen.sum(0), seen.sum(1)):
+        (where,) = torch.nonzero(of_side, as_tuple=True)
+        # The window is no whole number of pixels wide: the last one may say nothing.
+        assert where[0] == 0
+        assert len(of_side) - 2 <= where[-1] <= len(of_side) - 1
 
 
 def test_paper_network_has_the_sizes_of_table_1():
@@ -187,10 +215,13 @@ def test_vgg16_parameters_carry_torchvision_names():
     assert names == {f"features.{k}.{kind}" for k in positions for kind in ("weight", "bias")}
 
 
-@pytest.mark.parametrize("alpha", [0, -2, 3, 6, 32])
-def test_impossible_dense_coefficients_are_refused(alpha):
+@pytest.mark.parametrize(
+    ("architecture", "alpha"),
+    [*(("scannet-small", alpha) for alpha in (0, -2, 3, 6, 32)), ("efficientnet-lite0-enlarged", 8)],
+)
+def test_impossible_dense_coefficients_are_refused(architecture, alpha):
     with pytest.raises(ModelError, match="dense coefficient"):
-        dense_layers(seeded("scannet-small"), alpha)
+        dense_layers(seeded(architecture), alpha)
 
 
 def test_conversion_leaves_the_network_as_it_was():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scanning_fakes import oracle, patch_answer
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError, MissingDependencyError, SettingsError
 from napari_metastasis.geometry import Region
+from napari_metastasis.models import DenseNetwork, ModelSpec, build_network
 from napari_metastasis.scanning import OpenVinoEngine, TorchEngine, predict_views, resolve_devices
 from napari_metastasis.scanning.engines.openvino import _translated
 
@@ -193,3 +195,31 @@ def test_a_precision_that_the_processor_lacks(model, monkeypatch):
     monkeypatch.setattr("napari_metastasis.scanning.engines.openvino.openvino_precisions", lambda: ("float32",))
     with pytest.raises(DeviceError, match="expected a processor with bfloat16"):
         OpenVinoEngine(model.dense(2), precision="bfloat16")
+
+
+@pytest.mark.parametrize("dense_coefficient", [1, 2])
+@pytest.mark.parametrize("architecture", ["efficientnet-lite0", "efficientnet-lite0-enlarged"])
+def test_openvino_answers_as_torch_does_for_every_family(architecture, dense_coefficient):
+    pytest.importorskip("openvino")
+    torch.manual_seed(3)
+    network = build_network(architecture).eval().requires_grad_(requires_grad=False)
+    torch.nn.init.normal_(network.gather.weight)
+    torch.nn.init.normal_(network.classify.weight, std=0.01)
+    built = network.architecture
+    spec = ModelSpec(
+        name="seeded",
+        architecture=architecture,
+        mpp=0.972,
+        patch_px=built.patch_px,
+        stride_px=built.stride_px,
+        field_px=built.field_px,
+    )
+    dense = DenseNetwork(network, spec, dense_coefficient)
+    side = built.field_px + 2 * built.stride_px
+    image = np.random.default_rng(3).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+    with closing(TorchEngine(dense, devices=("cpu",), precision="float32")) as engine:
+        expected = engine.run(image)
+    assert expected.shape == (1, *(2 * dense_coefficient + 1,) * 2)
+    assert np.ptp(expected) > 1e-3
+    with closing(OpenVinoEngine(dense, precision="float32")) as engine:
+        np.testing.assert_allclose(engine.run(image), expected, atol=1e-4, rtol=0)

@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models.calibration import calibrated_classifier
 from napari_metastasis.models.nets.architectures import FullyConvolutionalNetwork
-from napari_metastasis.models.nets.efficientnet_lite import Residual
+from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLiteArchitecture, Residual
 
 if TYPE_CHECKING:
     from napari_metastasis.models.card import ModelSpec
@@ -57,13 +57,19 @@ def dense_layers(network: FullyConvolutionalNetwork, dense_coefficient: int) -> 
         If α is not a power of two that divides the stride.
     """
     stride = network.architecture.stride_px
-    if dense_coefficient < 1 or dense_coefficient & (dense_coefficient - 1) or dense_coefficient > stride:
+    if dense_coefficient < 1 or dense_coefficient & (dense_coefficient - 1) or stride % dense_coefficient:
         raise ModelError(
-            f"expected a power of two up to the native stride of {stride} px as dense coefficient, "
+            f"expected a power of two that divides the native stride of {stride} px as dense coefficient, "
             f"got {dense_coefficient}; choose one of these"
         )
     # Every layer with a stride halves its image.
-    return _Conversion(stride // dense_coefficient).convert(network.layers)
+    return _Conversion(_trunk_stride(network) // dense_coefficient).convert(network.layers)
+
+
+def _trunk_stride(network: FullyConvolutionalNetwork) -> int:
+    """Return the native stride in pixels of the first layer with a stride."""
+    built = network.architecture
+    return built.trunk_stride_px if isinstance(built, EfficientNetLiteArchitecture) else built.stride_px
 
 
 class _Conversion:
@@ -135,8 +141,8 @@ class DenseNetwork(nn.Module):
         super().__init__()
         self.layers = dense_layers(network, dense_coefficient)
         self.tumour_class = spec.tumour_class
-        first = self.layers[0]
-        assert isinstance(first, nn.Conv2d)
+        # Enlarging, which may come before it, leaves every colour as it is.
+        first = next(layer for layer in self.layers if isinstance(layer, nn.Conv2d))
         self._fold_normalisation(first, spec)
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)

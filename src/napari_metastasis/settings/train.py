@@ -64,7 +64,8 @@ class NetworkSettings(SettingsGroup):
 
     architecture: str = setting(
         "scannet-small",
-        "Network to train: efficientnet-lite0, scannet-compact, scannet-small, or scannet-vgg16 of Lin et al. 2019.",
+        "Network to train: efficientnet-lite0, efficientnet-lite0-enlarged (by four thirds), scannet-compact, "
+        "scannet-small, or scannet-vgg16 of Lin et al. 2019.",
     )
     mpp: float = setting(
         0.972, "Resolution of the patches: PatchCamelyon's, a 10x lens.", unit="µm/px", minimum=0.01, maximum=100.0
@@ -81,12 +82,25 @@ class NetworkSettings(SettingsGroup):
         minimum=0.0,
         maximum=1.0,
     )
-    margin_px: int = setting(
-        32,
-        "Margin of these patches, and of those that are measured; a whole number of the network's strides.",
-        unit="px",
+    margin_cells: int = setting(
+        2,
+        "Margin of these patches, and of those that are measured, in the network's native cells.",
+        unit="cells",
         minimum=0,
-        maximum=1024,
+        maximum=64,
+    )
+    gap_cells: int = setting(
+        1,
+        "Gray between patches that lie beside each other, in native cells: what is near says nothing.",
+        unit="cells",
+        minimum=0,
+        maximum=64,
+    )
+    stochastic_depth: float = setting(
+        0.1,
+        "Share of steps in which the last residual block is left out, less often those before it (Huang et al. 2016).",
+        minimum=0.0,
+        maximum=0.9,
     )
 
 
@@ -173,6 +187,13 @@ class AugmentSettings(SettingsGroup):
     blur_sigma_px: float = setting(2.0, "Largest standard deviation of the blur.", unit="px", minimum=0.3, maximum=3.0)
     noise_share: float = setting(0.2, "Share of patches with sensor noise.", minimum=0.0, maximum=1.0)
     noise: float = setting(0.03, "Largest standard deviation of the noise; 1 is white.", minimum=0.0, maximum=1.0)
+    mixup: float = setting(
+        0.0,
+        "α of the beta distribution of the shares in which every patch of half of the batches is blended with another, "
+        "and its label with the other's (Zhang et al. 2018); 0 for none.",
+        minimum=0.0,
+        maximum=8.0,
+    )
     jitter_brightness: float = setting(0.0, "Largest relative change of brightness.", minimum=0.0, maximum=1.0)
     jitter_contrast: float = setting(0.0, "Largest relative change of contrast.", minimum=0.0, maximum=1.0)
     jitter_saturation: float = setting(0.0, "Largest relative change of saturation.", minimum=0.0, maximum=1.0)

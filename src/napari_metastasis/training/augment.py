@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from napari_metastasis.settings import AugmentSettings
 from napari_metastasis.training.equivariance import ORIENTATIONS, turn_each
 
-__all__ = ["Augmenter", "absent_strips", "jitter_stains", "turn_alike"]
+__all__ = ["Augmenter", "absent_strips", "jitter_stains", "mixed_up", "turn_alike"]
 
 #: Orientation for each number that may be drawn: runs of earlier versions mirrored patches after they turned them.
 _DRAWN = (0, 1, 2, 3, 4, 7, 6, 5)
 
 #: Share of patches whose channels are changed apart.
 _GAINED_SHARE = 0.5
+#: Share of batches that are blended, where any are.
+_MIXED_SHARE = 0.5
 
 # Optical densities of haematoxylin, eosin and the residual (Ruifrok & Johnston 2001), one stain a row, unit length.
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
@@ -142,6 +144,20 @@ class Augmenter(nn.Module):
         strength = (torch.rand(count, 1, 1, 1) < settings.noise_share) * torch.rand(count, 1, 1, 1) * settings.noise
         noise = torch.randn(image.shape) * strength
         return (image + noise.to(image.device)).clamp(0, 1)
+
+
+def mixed_up(image: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Return images, N x 3 x H x W, and targets, N, half of the time blended with those of another order.
+
+    One share for the batch, drawn from Beta(alpha, alpha), of which an image keeps the larger part (Zhang et al. 2018).
+    Draws from the global generator.
+    """
+    keeps = float(torch.distributions.Beta(alpha, alpha).sample())
+    order = torch.randperm(len(image)).to(image.device)
+    if torch.rand(()) < _MIXED_SHARE:
+        return image, targets
+    share = max(keeps, 1 - keeps)
+    return share * image + (1 - share) * image[order], share * targets + (1 - share) * targets[order]
 
 
 def turn_alike(image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

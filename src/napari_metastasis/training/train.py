@@ -182,8 +182,9 @@ def _told(augment: AugmentSettings) -> dict[str, Any]:
     if not augment.density_share:
         for name in ("density_share", "density_min", "density_max"):
             del values[name]
-    if not augment.channel_gain:
-        del values["channel_gain"]
+    for name in ("channel_gain", "mixup"):
+        if not values[name]:
+            del values[name]
     return values
 
 

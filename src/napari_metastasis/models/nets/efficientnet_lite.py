@@ -7,13 +7,16 @@ to a large image answers exactly what it answers for each window alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import torch
 from torch import Tensor, nn
 
 from napari_metastasis.models.nets.depthwise import DepthwiseConv2d
+from napari_metastasis.models.nets.enlarge import FROM_PX, TO_PX, Enlarge
 from napari_metastasis.models.nets.resnet import CLASSES
 
 __all__ = ["EFFICIENTNETS", "EfficientNetLite", "EfficientNetLiteArchitecture", "Residual"]
@@ -62,6 +65,8 @@ class EfficientNetLiteArchitecture:
         Features of a cell, and of an answer.
     dropout
         Share of features dropped in training.
+    enlarges
+        Whether images are enlarged by four thirds first: ImageNet's filters know larger nuclei.
     """
 
     blocks: tuple[int, ...]
@@ -69,6 +74,7 @@ class EfficientNetLiteArchitecture:
     pooled_cells: int
     feature_channels: int
     dropout: float
+    enlarges: bool = False
 
     @property
     def _kernels(self) -> tuple[tuple[int, int], ...]:
@@ -81,10 +87,12 @@ class EfficientNetLiteArchitecture:
     @property
     def stride_px(self) -> int:
         """Return the distance between the network's own answers, in model pixels."""
-        stride = 1
-        for _, step in self._kernels:
-            stride *= step
-        return stride
+        return self.trunk_stride_px * FROM_PX // TO_PX if self.enlarges else self.trunk_stride_px
+
+    @property
+    def trunk_stride_px(self) -> int:
+        """Return this distance in the pixels that the trunk reads: enlarged ones, where images are enlarged."""
+        return math.prod(step for _, step in self._kernels)
 
     @property
     def field_px(self) -> int:
@@ -93,7 +101,8 @@ class EfficientNetLiteArchitecture:
         for kernel, stride in self._kernels:
             side += (kernel - 1) * step
             step *= stride
-        return side
+        # Without the pixel that is left out at either side.
+        return math.ceil((side + 2) * FROM_PX / TO_PX) if self.enlarges else side
 
 
 class Residual(nn.Module):
@@ -105,19 +114,28 @@ class Residual(nn.Module):
         That change neither the number of channels nor the distance of pixels.
     crop_px
         Pixels that they take from every side.
+
+    Attributes
+    ----------
+    skipped_share
+        In which share of training steps the shortcut stands alone.
     """
 
     def __init__(self, layers: nn.Sequential, crop_px: int) -> None:
         super().__init__()
         self.layers = layers
         self.crop_px = crop_px
+        self.skipped_share = 0.0
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the sum, N x C x (H - 2 crop) x (W - 2 crop), of N x C x H x W."""
         crop = self.crop_px
         shortcut = image[..., crop:-crop, crop:-crop] if crop else image
-        answers: Tensor = self.layers(image) + shortcut
-        return answers
+        answers: Tensor = self.layers(image)
+        if self.training and self.skipped_share:
+            # Multiplied, not left out: all devices wait for every gradient.
+            answers = answers * ((torch.rand(()) >= self.skipped_share) / (1 - self.skipped_share)).to(answers)
+        return answers + shortcut
 
 
 def _normalised(convolution: nn.Conv2d, *, clamped: bool = True) -> list[nn.Module]:
@@ -160,6 +178,7 @@ class EfficientNetLite(nn.Module):
     def __init__(self, architecture: EfficientNetLiteArchitecture) -> None:
         super().__init__()
         self.architecture = architecture
+        self.enlarge = Enlarge() if architecture.enlarges else None
         self.trunk = _trunk(architecture)
         channels, width = _STAGES[len(architecture.blocks) - 1].channels, architecture.feature_channels
         self.cells = nn.Sequential(*_normalised(nn.Conv2d(channels, width, 1, bias=False)))
@@ -177,7 +196,8 @@ class EfficientNetLite(nn.Module):
     @property
     def layers(self) -> tuple[nn.Module, ...]:
         """Return all layers, from the image upwards."""
-        return (*self.trunk, *self.cells, self.gather, self.dropout, self.classify)
+        first = () if self.enlarge is None else (self.enlarge,)
+        return (*first, *self.trunk, *self.cells, self.gather, self.dropout, self.classify)
 
     @property
     def classifier(self) -> tuple[Tensor, Tensor]:
@@ -187,6 +207,8 @@ class EfficientNetLite(nn.Module):
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the features, N x C x h x w, that the classifier reads, of normalised images."""
+        if self.enlarge is not None:
+            image = self.enlarge(image)
         features: Tensor = self.gather(self.cells(self.trunk(image)))
         return features
 
@@ -204,6 +226,9 @@ EFFICIENTNETS: Mapping[str, EfficientNetLiteArchitecture] = MappingProxyType(
     {
         "efficientnet-lite0": EfficientNetLiteArchitecture(
             blocks=(1, 2, 2, 3, 3), patch_px=96, pooled_cells=6, feature_channels=256, dropout=0.3
+        ),
+        "efficientnet-lite0-enlarged": EfficientNetLiteArchitecture(
+            blocks=(1, 2, 2, 3, 3), patch_px=96, pooled_cells=8, feature_channels=256, dropout=0.3, enlarges=True
         ),
     }
 )

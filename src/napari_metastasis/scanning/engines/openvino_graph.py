@@ -13,6 +13,7 @@ from torch import nn
 
 from napari_metastasis.errors import DeviceError
 from napari_metastasis.models import MIDDLE_GRAY, DenseNetwork, Encoder, Residual, ScanningNetwork
+from napari_metastasis.models.nets.enlarge import FROM_PX, TO_PX, Enlarge
 
 __all__ = ["openvino_graph"]
 
@@ -57,6 +58,8 @@ def _layer(ops: Any, node: Any, layer: nn.Module) -> Any:
         return ops.clamp(node, 0.0, 6.0)
     if isinstance(layer, Residual):
         return _residual(ops, node, layer)
+    if isinstance(layer, Enlarge):
+        return _enlarged(ops, node, layer)
     if isinstance(layer, nn.MaxPool2d):
         side, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
         pooled = ops.max_pool(node, [stride] * 2, [dilation] * 2, [0, 0], [0, 0], [side] * 2, rounding_type="floor")
@@ -79,6 +82,14 @@ def _convolution(ops: Any, node: Any, layer: nn.Conv2d) -> Any:
     if layer.bias is None:
         return node
     return ops.add(node, ops.constant(layer.bias.detach().cpu().numpy().reshape(1, -1, 1, 1)))
+
+
+def _enlarged(ops: Any, node: Any, layer: Enlarge) -> Any:
+    weight = layer.weight.cpu().numpy()
+    # Every colour by itself: phases of one input channel, and the kernel.
+    grouped = weight.reshape(3, -1, 1, *weight.shape[2:])
+    phases = ops.group_convolution(node, ops.constant(grouped), [FROM_PX] * 2, [0, 0], [0, 0], [1, 1])
+    return ops.depth_to_space(phases, "depth_first", TO_PX)
 
 
 def _residual(ops: Any, node: Any, layer: Residual) -> Any:

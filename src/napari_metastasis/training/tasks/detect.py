@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,17 @@ from napari_metastasis.models import (
 )
 from napari_metastasis.models.nets.scannet import ScanNetArchitecture
 from napari_metastasis.settings import MiningSettings, TrainSettings
+from napari_metastasis.training.augment import mixed_up
 from napari_metastasis.training.equivariance import orientations_are_tied, tie_orientations, untie_orientations
-from napari_metastasis.training.mosaic import in_neutral_gray, mirrored, mosaic_logits, pad_layers
+from napari_metastasis.training.mosaic import (
+    Surroundings,
+    in_gray,
+    mirrored,
+    mosaic_logits,
+    pad_layers,
+    skip_layers,
+    with_gap,
+)
 from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, TrainingTask
 
 __all__ = ["DetectorModule", "DetectorTask", "patch_spec"]
@@ -67,29 +76,36 @@ class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
         What to train.
     initial
         Weights that training begins with; ``None`` for random ones.
-    mirrored_share, margin_px
-        Of networks that see further than a patch: in which share of steps patches lie in margins that mirror them, and
-        how wide these are, in model pixels. Patches that are measured lie in gray ones.
+    surroundings
+        What patches are trained in, of networks that see further.
+    stochastic_depth
+        How often these leave residual blocks out; see :func:`~napari_metastasis.training.mosaic.skip_layers`.
     """
 
     spec: ModelSpec
     initial: InitialWeights | None = None
-    mirrored_share: float = 0.0
-    margin_px: int = 0
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse margins that no mosaic can have.
+        """Refuse margins that no patch can fill.
 
         Raises
         ------
         TrainingError
-            If they are no whole number of native cells, or wider than the patch that they mirror.
+            If they are as wide as the patch that they mirror.
         """
-        if self.sees_further and (self.margin_px % self.spec.stride_px or self.margin_px >= self.spec.patch_px):
+        if self.sees_further and self.margin_px >= self.spec.patch_px:
+            cells = self.surroundings.margin_cells
             raise TrainingError(
-                f"expected margins of a multiple of {self.spec.stride_px} px under {self.spec.patch_px} px, "
-                f"got {self.margin_px} px; choose another --margin-px"
+                f"expected margins under the patch's {self.spec.patch_px} px, got {cells} cells of "
+                f"{self.spec.stride_px} px; choose fewer --margin-cells"
             )
+
+    @property
+    def margin_px(self) -> int:
+        """Return the width of the margins, in model pixels."""
+        return self.surroundings.margin_cells * self.spec.stride_px
 
     @property
     def sees_further(self) -> bool:
@@ -98,8 +114,8 @@ class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
 
     def identity(self) -> dict[str, Any]:
         """Return the contract, what training begins with, and the surroundings that patches are given."""
-        margins = {"mirrored_share": self.mirrored_share, "margin_px": self.margin_px} if self.sees_further else {}
-        return {**super().identity(), "initial_sha256": self._began["initial_sha256"], **margins}
+        further = {**asdict(self.surroundings), "stochastic_depth": self.stochastic_depth} if self.sees_further else {}
+        return {**super().identity(), "initial_sha256": self._began["initial_sha256"], **further}
 
     def module(self, fitting: Fitting) -> DetectorModule:
         """Return what Lightning trains.
@@ -207,6 +223,7 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
             _begin_with(network, spec, initial, tied=tied)
         if isinstance(network, EfficientNetLite):
             pad_layers(network)
+            skip_layers(network, self.task.stochastic_depth)
         elif tied:
             tie_orientations(network)
         return network
@@ -216,7 +233,10 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
         image, _, targets = batch
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
-        logits = self._answer(self.network, self._normalise(self.augment(image.float() / 255, draw)), draw)
+        varied = self.augment(image.float() / 255, draw)
+        if self.augment.settings.mixup:
+            varied, targets = mixed_up(varied, targets, self.augment.settings.mixup)
+        logits = self._answer(self.network, self._normalise(varied), draw)
         of_classes = [1 - targets, targets] if self.task.spec.tumour_class == 1 else [targets, 1 - targets]
         loss: Tensor = self.cross_entropy(logits, torch.stack(of_classes, dim=1))
         return loss
@@ -247,10 +267,12 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
             logits: Tensor = network(patches).flatten(1)
             return logits
         if draw is None:
-            return mosaic_logits(network, in_neutral_gray(patches, task.margin_px))
+            return mosaic_logits(network, in_gray(patches, task.margin_px))
         chance = torch.rand((), generator=torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw))
-        with_margins = bool(chance < task.mirrored_share)
-        return mosaic_logits(network, mirrored(patches, task.margin_px) if with_margins else patches)
+        around = task.surroundings
+        if chance < around.mirrored_share:
+            return mosaic_logits(network, mirrored(patches, task.margin_px))
+        return mosaic_logits(network, with_gap(patches, around.gap_cells, task.spec.stride_px))
 
     def _normalise(self, image: Tensor) -> Tensor:
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

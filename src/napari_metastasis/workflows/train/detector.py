@@ -25,6 +25,7 @@ __all__ = ["DETECTOR"]
 def _make(chosen: Chosen) -> DetectorTask:
     from napari_metastasis.models import check_fully_convolutional
     from napari_metastasis.training.initial_weights import load_initial_weights
+    from napari_metastasis.training.mosaic import Surroundings
     from napari_metastasis.training.tasks.detect import DetectorTask, patch_spec
 
     network: NetworkSettings = chosen.groups["network"]
@@ -32,7 +33,8 @@ def _make(chosen: Chosen) -> DetectorTask:
     with chosen.fetching() as progress:
         initial = load_initial_weights(network.initial, progress=progress) if network.initial else None
     spec = patch_spec(chosen.name, network.architecture, network.mpp, initial)
-    return DetectorTask(spec, initial, network.mirrored_share, network.margin_px)
+    surroundings = Surroundings(network.mirrored_share, network.margin_cells, network.gap_cells)
+    return DetectorTask(spec, initial, surroundings, network.stochastic_depth)
 
 
 DETECTOR = TrainingDeclaration(
