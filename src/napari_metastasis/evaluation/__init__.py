@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_metastasis.evaluation.calibration import Calibration, fit_calibration
 from napari_metastasis.evaluation.cells import CellCounts, CellReport, cell_report, count_cells
 from napari_metastasis.evaluation.classification import (
     BinaryReport,
@@ -38,6 +39,7 @@ __all__ = [
     "TABLE_III",
     "TABLE_III_SOURCE",
     "BinaryReport",
+    "Calibration",
     "CellCounts",
     "CellReport",
     "Confusion",
@@ -64,6 +66,7 @@ __all__ = [
     "evaluate_patches",
     "find_detections",
     "find_reference",
+    "fit_calibration",
     "froc_curve",
     "froc_figures",
     "match_slide",

@@ -145,8 +145,8 @@ def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor |
     return update
 
 
-def one_cycle(optimiser: torch.optim.Optimizer, peak: float, total_steps: int) -> dict[str, Any]:
-    """Return an optimiser with a one-cycle schedule, as Lightning takes them."""
+def one_cycle(optimiser: torch.optim.Optimizer, peak: float | list[float], total_steps: int) -> dict[str, Any]:
+    """Return an optimiser with a one-cycle schedule, of one peak or one for each group, as Lightning takes them."""
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=peak, total_steps=total_steps, pct_start=_WARM_UP_SHARE
     )

@@ -38,9 +38,13 @@ from napari_metastasis.training.mosaic import (
     skip_layers,
     with_gap,
 )
-from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, TrainingTask
+from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, TrainingTask, one_cycle
 
 __all__ = ["DetectorModule", "DetectorTask", "patch_spec"]
+
+#: Of the learning rate: for layers that begin at random behind a pretrained trunk, and for the weights that gather
+#: cells, which are small, so that equal steps would change them most.
+_HEAD_RATE, _GATHER_RATE = 3.0, 0.1
 
 
 def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
@@ -227,6 +231,22 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
         elif tied:
             tie_orientations(network)
         return network
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return AdamW with a one-cycle schedule; a pretrained family's new layers have rates of their own."""
+        network = self.network
+        if not isinstance(network, EfficientNetLite):
+            return super().configure_optimizers()
+        rate, decay = self.settings.learning_rate, self.settings.weight_decay
+        groups: list[dict[str, Any]] = [
+            {"params": list(network.gather.parameters()), "weight_decay": 0.0, "lr": _GATHER_RATE * rate}
+        ]
+        for part, factor in (([network.trunk], 1.0), ([network.cells, network.classify], _HEAD_RATE)):
+            parameters = [each for module in part for each in module.parameters()]
+            matrices, others = ([p for p in parameters if (p.ndim > 1) is flag] for flag in (True, False))
+            groups.append({"params": matrices, "weight_decay": decay, "lr": factor * rate})
+            groups.append({"params": others, "weight_decay": 0.0, "lr": factor * rate})
+        return one_cycle(torch.optim.AdamW(groups), [group["lr"] for group in groups], self.total_steps)
 
     def loss(self, batch: Batch, draw: int) -> Tensor:
         """Return the cross-entropy of patches, N x 3 x H x W uint8, with their targets, N."""
