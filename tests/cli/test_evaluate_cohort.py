@@ -89,3 +89,22 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(
     answer = here(*command)
     assert answer.status == 0, answer.err
     assert set(answer.json["slides"]) == {"test_001", "test_002"}
+
+
+def test_a_model_is_calibrated_on_slides(here: Run, painted: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.undo()
+    made = tmp_path / "slides.safetensors"
+    command = (
+        "models", "calibrate", "scannet-pcam", "--cohort", painted, "--split", "test", "--output", made,
+        "--false-area", "0.02", "--engine", "torch", "--precision", "float32",
+    )  # fmt: skip
+    answer = here(*command, "--json")
+    assert answer.status == 0, answer.err
+    said = json.loads(answer.out)
+    shown = json.loads(here("models", "show", made, "--json").out)
+    assert shown["spec"]["name"] == "scannet-pcam-calibrated"
+    assert (shown["spec"]["prior"], shown["spec"]["threshold"]) == (0.01, said["threshold"])
+    assert shown["card"]["calibration"] == said
+    assert said["error_after"] < said["error_before"]
+    assert said["slides"] == 2
+    here(*command).fails_with("a new .safetensors file", "choose another --output")

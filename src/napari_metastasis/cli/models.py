@@ -1,14 +1,20 @@
-"""``models``: list, show, add and import models."""
+"""``models``: list, show, add, import and calibrate models."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from napari_metastasis.cli.console import note, say, say_json, say_table
-from napari_metastasis.errors import ModelError
+from napari_metastasis.cli.console import note, say, say_json, say_table, show_slides, stop_on_interrupt
+from napari_metastasis.cli.options import WrongUsage, with_settings
+from napari_metastasis.errors import ModelError, ScanCancelledError
+from napari_metastasis.settings import CalibrationSettings, CohortSettings, EvaluationSettings, ScanSettings
+from napari_metastasis.workflows.scan_job import ScanJob
+
+if TYPE_CHECKING:
+    from napari_metastasis.cohorts.cohort import Split
 
 __all__ = ["app"]
 
@@ -83,6 +89,66 @@ def import_(
 
     entry = import_model(folder, name=name, tumour_class=tumour_class)
     say(f"{entry.name}: {entry.path}")
+
+
+@app.command()
+@with_settings("settings", CalibrationSettings)
+@with_settings("splits", CohortSettings)
+@with_settings("scan", ScanSettings, only=("dense_coefficient", "device", "precision", "engine"))
+def calibrate(
+    settings: CalibrationSettings,
+    splits: CohortSettings,
+    scan: ScanSettings,
+    model: Annotated[str, typer.Argument(help="Name of a detector, or a .safetensors file.")],
+    cohort: Annotated[Path, typer.Option(help="Slides with annotations that the model was not trained on.")],
+    output: Annotated[
+        Path, typer.Option(help="New .safetensors file of the calibrated model; its scans go beside it, in a folder.")
+    ],
+    split: Annotated[str, typer.Option(help="Slides to calibrate on: train, validation or test.")] = "validation",
+    name: Annotated[str, typer.Option(help="Name of the calibrated model; '<model>-calibrated' by default.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Make a detector's answers probabilities of tumour on slides, and set its threshold by the false area it may mark.
+
+    What is stopped goes on when the same command is run again.
+    """
+    from napari_metastasis.cohorts.cohort import read_cohort
+    from napari_metastasis.models import check_name, load_detector
+    from napari_metastasis.workflows.calibrate import calibrate_on, store_calibrated
+    from napari_metastasis.workflows.evaluate import CohortEvaluation
+
+    if split not in ("train", "validation", "test"):
+        raise WrongUsage(f"expected a --split of train, validation or test, got {split!r}; correct it")
+    if output.suffix != ".safetensors" or output.exists():
+        raise ModelError(f"expected a new .safetensors file, got {output}; choose another --output")
+    detector = load_detector(model)
+    called = name or f"{detector.name}-calibrated"
+    check_name(called)
+    found = read_cohort(
+        cohort, validation_share=splits.validation_share, seed=splits.split_seed, mpp=splits.cohort_mpp or None
+    )
+    how = CohortEvaluation(
+        job=ScanJob(slide=found.origin, model=model, scan=scan),
+        scoring=EvaluationSettings(resamples=100),
+        split=cast("Split", split),
+    )
+    with stop_on_interrupt() as should_stop:
+        try:
+            calibration, report = calibrate_on(
+                found, detector, how, settings,
+                output=output.with_suffix(".calibration"), bar=show_slides, should_stop=should_stop,
+            )  # fmt: skip
+        except ScanCancelledError:
+            raise KeyboardInterrupt from None
+    said = store_calibrated(detector, calibration, report, output, name=called)
+    for one in report.left_out:
+        note(f"left out {one.slide}: {one.why}")
+    if as_json:
+        say_json(said)
+        return
+    for line in _outline({called: said}):
+        say(line)
+    say(f"Model: {output}")
 
 
 def _outline(values: dict[str, Any], indent: str = "") -> list[str]:

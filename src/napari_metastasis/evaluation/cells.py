@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
 
-__all__ = ["BIN_LOG_ODDS", "CellCounts", "CellReport", "cell_report", "count_cells"]
+__all__ = ["BIN_LOG_ODDS", "CellCounts", "CellReport", "cell_report", "count_cells", "recalibrated"]
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -73,6 +73,16 @@ def count_cells(probabilities: NDArray[np.float32], on_tumour: NDArray[np.bool_]
     return CellCounts(normal, tumour, float(normal.sum()) * (cell_um / 1000) ** 2)
 
 
+def recalibrated(counts: CellCounts, temperature: float, shift: float, prior: float) -> CellCounts:
+    """Return the counts of cells whose log-odds z are z / temperature + shift + those of the prior."""
+    moved = BIN_LOG_ODDS / temperature + shift + math.log(prior / (1 - prior))
+    bins = ((np.clip(moved, -_LIMIT, _LIMIT) + _LIMIT) / _STEP).astype(np.intp).clip(0, _BINS - 1)
+    normal, tumour = (np.zeros(_BINS, dtype=np.int64) for _ in range(2))
+    np.add.at(normal, bins, counts.normal)
+    np.add.at(tumour, bins, counts.tumour)
+    return CellCounts(normal, tumour, counts.normal_mm2)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CellReport:
     """How well cells are told apart; what is not defined on the slides is NaN.
@@ -94,6 +104,8 @@ class CellReport:
         first two of a bin without cells.
     threshold, prior
         As asked for.
+    counts
+        Of all slides together.
     """
 
     auc: Estimate
@@ -104,6 +116,7 @@ class CellReport:
     reliability: Floats
     threshold: float
     prior: float
+    counts: CellCounts
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values: each figure under its name, its interval under ``<name>_ci95``; NaN is left out."""
@@ -176,6 +189,7 @@ def cell_report(slides: Sequence[CellCounts], *, threshold: float, prior: float,
         reliability=curve,
         threshold=threshold,
         prior=prior,
+        counts=CellCounts(normal.sum(axis=0), tumour.sum(axis=0), sum(one.normal_mm2 for one in slides)),
     )
 
 

@@ -180,6 +180,10 @@ class ModelSpec:
         odds = math.log(self.threshold / (1 - self.threshold)) - self.prior_log_odds + other.prior_log_odds
         return replace(other, threshold=1 / (1 + math.exp(-odds)))
 
+    def uncalibrated(self) -> ModelSpec:
+        """Return the contract of the network's own answers."""
+        return replace(self, temperature=1.0, shift=0.0, prior=0.0, threshold=0.5)
+
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain values that JSON can hold, as earlier versions wrote it where they could."""
         values = asdict(self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from napari_metastasis.settings._core import Setting, setting, setting_of
 from napari_metastasis.settings._passes import PassSettings
-from napari_metastasis.settings.evaluation import EvaluationSettings, PatchScoringSettings
+from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
 from napari_metastasis.settings.refine import RefineSettings
@@ -28,6 +28,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "MOST_READING_THREADS",
     "AugmentSettings",
+    "CalibrationSettings",
     "CohortSampleSettings",
     "CohortSettings",
     "DetectionSettings",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from napari_metastasis.settings._core import SettingsGroup, setting
 
-__all__ = ["EvaluationSettings", "PatchScoringSettings"]
+__all__ = ["CalibrationSettings", "EvaluationSettings", "PatchScoringSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,3 +97,21 @@ class PatchScoringSettings(SettingsGroup):
         1000, "Bootstrap resamples of an interval: its third digit no longer moves.", minimum=100, maximum=1_000_000
     )
     seed: int = setting(0, "Seed of the resamples.", minimum=0, maximum=2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationSettings(SettingsGroup):
+    """What a model's answers are made probabilities of, and how much normal tissue its threshold may mark."""
+
+    prior: float = setting(
+        0.01,
+        "Share of tumour in the tissue of slides, for which answers are probabilities.",
+        minimum=0.0001,
+        maximum=0.99,
+    )
+    false_area: float = setting(
+        0.01,
+        "Largest share of normal tissue that the default threshold may mark: mm² in every mm².",
+        minimum=0.00001,
+        maximum=0.5,
+    )

@@ -17,13 +17,13 @@ class DetectionSettings(SettingsGroup):
     threshold: float = setting(
         0.5,
         "Probability from which a cell counts as tumour (Lin et al. 2019, II-C).",
-        minimum=0.01,
+        minimum=0.001,
         maximum=1.0,
     )
     floor: float = setting(
         0.1,
         "Lowest threshold that the slider reaches; lesions are prepared once down to it.",
-        minimum=0.01,
+        minimum=0.001,
         maximum=0.99,
     )
     nms_radius_um: float = setting(
