@@ -17,7 +17,7 @@ from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import form_layout
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.geometry import Point
-from napari_metastasis.settings import DetectionSettings
+from napari_metastasis.settings import THRESHOLD, DetectionSettings
 from napari_metastasis.tasks import pass_tasks
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ResultsWidget(Part):
         self._flight: QVariantAnimation | None = None
 
     def _build(self, layout: QVBoxLayout) -> None:
-        defaults = DetectionSettings()
+        defaults = DetectionSettings().for_model(THRESHOLD)
         self.threshold = _slider(defaults.floor, 0.99, step=0.01)
         self.threshold.setValue(defaults.threshold)
         self.threshold.setToolTip(

@@ -217,7 +217,7 @@ class ScanWidget(Part):
                 self._job(controller.session),
                 region=wanted_region(self.where.currentData(), self._viewer, slide),
                 focus=view_focus(self._viewer, slide),
-                detection=controller.session.detection,
+                detection=controller.session.chosen_detection,
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
             )
         except MetastasisError as error:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_metastasis.geometry import HeatmapFrame, Region, any_of_blocks
-from napari_metastasis.settings import DetectionSettings
+from napari_metastasis.settings import THRESHOLD, DetectionSettings
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import Findings, LesionIndex
@@ -83,6 +83,8 @@ class SlideSession:
         Name of the model that made the heatmap; empty where there is none.
     detection
         How lesions are read off the heatmap; its threshold is the slider's.
+    threshold_chosen
+        Whether the user moved the threshold, so that no model's own takes its place.
     activity
         What is being done.
     closed
@@ -105,7 +107,8 @@ class SlideSession:
         self.tissue: TissueMask | None = None
         self.folder: Path | None = None
         self.model_name = ""
-        self.detection = DetectionSettings()
+        self.detection = DetectionSettings().for_model(THRESHOLD)
+        self.threshold_chosen = False
         self.activity = Activity()
         self.closed = False
         self._index: LesionIndex | None = None
@@ -118,6 +121,11 @@ class SlideSession:
     def threshold(self) -> float:
         """Return the probability from which a cell counts as tumour."""
         return self.detection.threshold
+
+    @property
+    def chosen_detection(self) -> DetectionSettings:
+        """Return how lesions are read, with the model's own threshold unless the user has chosen one."""
+        return self.detection if self.threshold_chosen else replace(self.detection, threshold=0.0)
 
     @property
     def floor(self) -> float:
@@ -197,7 +205,16 @@ class SlideSession:
         self.found_changed.emit()
 
     def set_threshold(self, threshold: float) -> None:
-        """Move the threshold. Lesions follow with :meth:`follow_threshold`."""
+        """Move the threshold, as the user chose. Lesions follow with :meth:`follow_threshold`."""
+        self.threshold_chosen = True
+        self._move_threshold(threshold)
+
+    def suggest_threshold(self, threshold: float) -> None:
+        """Move the threshold to a model's own, unless the user has chosen one."""
+        if not self.threshold_chosen:
+            self._move_threshold(threshold)
+
+    def _move_threshold(self, threshold: float) -> None:
         threshold = min(max(threshold, self.floor), 1.0)
         if threshold != self.threshold:
             self.detection = replace(self.detection, threshold=threshold)

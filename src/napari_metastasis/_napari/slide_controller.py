@@ -141,6 +141,7 @@ class SlideController(QObject):
             own = shown
         # Maps of passes that this scan does not make go away: what is shown is what its results are read from.
         session.show_maps([own, *later], model_name=started.model_name, folder=started.folder)
+        session.suggest_threshold(started.threshold)
         if session.tissue is None:
             session.show_tissue(started.tissue)
         self._began = time.monotonic()
@@ -193,6 +194,7 @@ class SlideController(QObject):
             if earlier is None or session.closed or session.probabilities is not None:
                 return
             session.show_maps(earlier.maps, model_name=earlier.model_name, folder=earlier.folder)
+            session.suggest_threshold(earlier.threshold)
             self.layers.prefer_latest()
             if not self.busy:
                 session.report(Activity(stage="This slide was scanned before: its result is shown"))

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PatchReport", "evaluate_patches", "patch_probabilities"]
 
+#: Side of the images that patches lie in, in gray: larger ones do not answer faster, and take gigabytes.
+_MOSAIC_PX = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class PatchReport:
@@ -117,16 +120,26 @@ def _mean_over_views(
 def _answers(network: nn.Module, patches: Tensor, spec: ModelSpec) -> Tensor:
     """Return the probability (n,) of patches, N x 3 x P x P in 0..255.
 
-    They lie in one image, so far apart that none sees another; between them is the colour that is normalised to 0.
+    Where it depends on more, they lie in images, so far apart that none sees another; between them is the colour that
+    is normalised to 0.
     """
     import torch
 
-    count, side = len(patches), spec.patch_px
+    side = spec.patch_px
     if spec.field_px == side:
         answered: Tensor = network(patches).flatten()
         return answered
     before = (spec.field_px - side) // 2
     apart = -(-(spec.field_px - before) // spec.stride_px) * spec.stride_px
+    together = max(1, _MOSAIC_PX // apart) ** 2
+    return torch.cat([_in_gray(network, some, spec, before, apart) for some in torch.split(patches, together)])
+
+
+def _in_gray(network: nn.Module, patches: Tensor, spec: ModelSpec, before: int, apart: int) -> Tensor:
+    """Return the probability (n,) of patches laid ``apart`` px from each other, behind ``before`` px of gray."""
+    import torch
+
+    count, side = len(patches), spec.patch_px
     columns = math.isqrt(count - 1) + 1
     rows = -(-count // columns)
     gray = 255 * torch.tensor(spec.mean, device=patches.device).view(3, 1, 1)
@@ -135,7 +148,7 @@ def _answers(network: nn.Module, patches: Tensor, spec: ModelSpec) -> Tensor:
         y, x = (before + place * apart for place in divmod(number, columns))
         image[:, y : y + side, x : x + side] = patch
     step = apart // spec.stride_px
-    answered = network(image[None])[0, ::step, ::step].flatten()
+    answered: Tensor = network(image[None])[0, ::step, ::step].flatten()
     return answered[:count]
 
 

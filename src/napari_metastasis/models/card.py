@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
 
 from napari_metastasis.errors import ModelError
+from napari_metastasis.settings import THRESHOLD
 
 __all__ = ["ModelSpec", "read_contract"]
 
@@ -112,7 +113,7 @@ class ModelSpec:
     temperature: float = 1.0
     shift: float = 0.0
     prior: float = 0.0
-    threshold: float = 0.5
+    threshold: float = THRESHOLD
 
     def __post_init__(self) -> None:
         """Refuse values that no scan can use."""
@@ -182,7 +183,7 @@ class ModelSpec:
 
     def uncalibrated(self) -> ModelSpec:
         """Return the contract of the network's own answers."""
-        return replace(self, temperature=1.0, shift=0.0, prior=0.0, threshold=0.5)
+        return replace(self, temperature=1.0, shift=0.0, prior=0.0, threshold=THRESHOLD)
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain values that JSON can hold, as earlier versions wrote it where they could."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from napari_metastasis.settings._core import Setting, setting, setting_of
 from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
-from napari_metastasis.settings.lesions import DetectionSettings
+from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
 from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
@@ -27,6 +27,7 @@ from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, P
 __all__ = [
     "DEFAULT_MODEL",
     "MOST_READING_THREADS",
+    "THRESHOLD",
     "AugmentSettings",
     "CalibrationSettings",
     "CohortSampleSettings",

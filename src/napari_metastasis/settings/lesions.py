@@ -7,7 +7,10 @@ from typing import Self
 
 from napari_metastasis.settings._core import SettingsGroup, setting
 
-__all__ = ["DetectionSettings"]
+__all__ = ["THRESHOLD", "DetectionSettings"]
+
+#: Of a model whose card has none (Lin et al. 2019, II-C).
+THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,9 +18,10 @@ class DetectionSettings(SettingsGroup):
     """How lesions are read off a heatmap."""
 
     threshold: float = setting(
-        0.5,
-        "Probability from which a cell counts as tumour (Lin et al. 2019, II-C).",
-        minimum=0.001,
+        0.0,
+        "Probability from which a cell counts as tumour; 0 takes the model's own, by the false area that it was "
+        f"calibrated to, or {THRESHOLD} where it was not.",
+        minimum=0.0,
         maximum=1.0,
     )
     floor: float = setting(
@@ -44,4 +48,8 @@ class DetectionSettings(SettingsGroup):
 
     def with_reachable_threshold(self) -> Self:
         """Return settings with the floor lowered to the threshold, if it was above it."""
-        return replace(self, floor=min(self.floor, self.threshold))
+        return replace(self, floor=min(self.floor, self.threshold)) if self.threshold else self
+
+    def for_model(self, threshold: float) -> Self:
+        """Return settings with a model's own threshold, where none was asked for."""
+        return self if self.threshold else replace(self, threshold=threshold)

@@ -121,6 +121,8 @@ def evaluate_cohort(
     StorageError
         If the disk refuses.
     """
+    detection = how.job.detection.for_model(models.detector.spec.threshold)
+    how = replace(how, job=replace(how.job, detection=detection))
     split = how.split
     slides, left_out = _choose(cohort, split, how.scoring)
     surveys = _surveyed(cohort, slides, how.scoring, bar, should_stop)

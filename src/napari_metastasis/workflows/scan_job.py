@@ -145,6 +145,8 @@ class ScanStarted:
         Where the slide holds tissue.
     model_px
         Model pixels to be answered.
+    threshold
+        Probability from which cells will count as tumour.
     """
 
     maps: tuple[MapValues, ...]
@@ -153,3 +155,4 @@ class ScanStarted:
     engine: str
     tissue: TissueMask
     model_px: int
+    threshold: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from napari_metastasis.scanning import (
     journal_path,
     read_header,
 )
-from napari_metastasis.settings import ScanSettings
+from napari_metastasis.settings import THRESHOLD, ScanSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.tasks import pass_tasks
 from napari_metastasis.workflows.scan_job import ScanJob
@@ -70,11 +71,14 @@ class EarlierResult:
         Of the detector.
     maps
         The scan's own map, then those of the passes after it.
+    threshold
+        Probability from which cells counted as tumour.
     """
 
     folder: Path
     model_name: str
     maps: tuple[MapValues, ...]
+    threshold: float
 
 
 def default_output(slide: Slide) -> Path:
@@ -221,7 +225,17 @@ def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | No
         # The folder may hold scans of another slide that had this name, or of this one with another pixel size.
         if (known.get("slide"), known.get("mpp")) == (slide.fingerprint, slide.mpp):
             try:
-                return EarlierResult(scan.folder, str(known.get("model", "")), stored_maps(scan))
+                maps = stored_maps(scan)
+                return EarlierResult(scan.folder, str(known.get("model", "")), maps, _recorded_threshold(scan.folder))
             except StorageError:
                 continue
     return None
+
+
+def _recorded_threshold(folder: Path) -> float:
+    """Return the threshold on the record of a scan; the usual one where it cannot be read."""
+    try:
+        threshold = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]["detection"]["threshold"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return THRESHOLD
+    return float(threshold) if isinstance(threshold, int | float) and 0 < threshold <= 1 else THRESHOLD

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 
 from napari_metastasis.scanning import PROBABILITY, FinishedPiece, never
 from napari_metastasis.slides import open_slide
@@ -59,6 +60,7 @@ def run_scan(
         ready = opened.enter_context(
             engines.use(job, should_stop, lambda models: stored_precision(slide, job, models.detector))
         )
+        job = replace(job, detection=job.detection.for_model(ready.models.detector.spec.threshold))
         yield Stage("Looking for tissue…")
         mask = None if held.tissue is None else await_future(held.tissue, should_stop)
         prepared = opened.enter_context(prepare_scan(slide, job, ready, mask=mask, should_stop=should_stop))
@@ -69,6 +71,7 @@ def run_scan(
             engine=f"{prepared.chosen.engine.name}, {prepared.chosen.engine.precision}",
             tissue=prepared.tissue,
             model_px=prepared.model_px,
+            threshold=job.detection.threshold,
         )
         began, model_px = time.perf_counter(), 0
         with closing(prepared.run(should_stop)) as pieces:
