@@ -11,10 +11,10 @@ import argparse
 import copy
 from pathlib import Path
 
-from napari_metastasis.models import Detector, ScanNet, load_detector, save_model
+from napari_metastasis.models import Detector, PatchNetwork, load_detector, save_model
 
 
-def averaged(before: Detector, after: Detector, share: float) -> ScanNet:
+def averaged(before: Detector, after: Detector, share: float) -> PatchNetwork:
     """Return a network whose weights lie between those of two models, ``share`` of the way to the second."""
     network = copy.deepcopy(after.network)
     first, second = before.network.state_dict(), after.network.state_dict()

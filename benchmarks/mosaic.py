@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides import write_pyramid
 
-#: White between two regions: as wide as the widest patch, so that none sees two of them.
-GAP_PX = 160
+#: White between two regions: as wide as half of the widest window, so that no answer within one sees another.
+GAP_PX = 256
 
 
 @dataclass(frozen=True, slots=True)
