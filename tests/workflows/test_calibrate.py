@@ -33,14 +33,14 @@ def cohort(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fitted(cohort, tmp_path_factory):
     output = tmp_path_factory.mktemp("scans")
-    return output, *calibrate_on(cohort, dark_model(), HOW, SETTINGS, output=output, bar=no_bar)
+    return output, *calibrate_on(cohort, ScanModels(dark_model()), HOW, SETTINGS, output=output, bar=no_bar)
 
 
 def test_calibrated_answers_are_those_that_were_fitted(cohort, fitted):
-    output, found, report = fitted
+    output, detector, found, report = fitted
     before = report.cells.counts
     assert calibration_error(before, found, SETTINGS.prior) < calibration_error(before, None, SETTINGS.prior) / 2
-    detector = calibrated(dark_model(), found)
+    assert detector.spec == calibrated(dark_model(), found).spec
     job = replace(HOW.job, detection=replace(HOW.job.detection, threshold=found.threshold, floor=0.001))
     after = evaluate_cohort(
         cohort, ScanModels(detector), replace(HOW, job=job), output=output, bar=no_bar, should_stop=lambda: False
@@ -55,6 +55,6 @@ def test_calibrated_answers_are_those_that_were_fitted(cohort, fitted):
 
 
 def test_an_earlier_calibration_is_put_aside(cohort, fitted):
-    output, found, _ = fitted
-    again, _ = calibrate_on(cohort, calibrated(dark_model(), found), HOW, SETTINGS, output=output, bar=no_bar)
+    output, detector, found, _ = fitted
+    _, again, _ = calibrate_on(cohort, ScanModels(detector), HOW, SETTINGS, output=output, bar=no_bar)
     assert again == found

@@ -356,3 +356,24 @@ def test_damaged_features_do_not_stop_a_scan_that_refines_nothing(slide, model, 
         assert run(slide, model, tmp_path / "out", refiner=refiner, refine=KEEP).finished
     with pytest.raises(StorageError, match="something else"):
         run(slide, model, tmp_path / "out", refiner=refiner, refine=REFINE)
+
+
+def test_a_calibrated_refiner_moves_its_answers_and_gives_the_threshold(slide, model, refiner, tmp_path):
+    fitted = replace(refiner.spec, temperature=1.5, shift=-0.3, prior=0.05, threshold=0.27)
+    calibrated = replace(refiner, spec=fitted)
+    plain = run(slide, model, tmp_path / "plain", refiner=refiner, refine=REFINE)
+    moved = run(slide, model, tmp_path / "moved", refiner=calibrated, refine=REFINE)
+    own, refined, _ = maps(plain.output)
+    own_again, seen, _ = maps(moved.output)
+    np.testing.assert_array_equal(own, own_again)
+    ratio = (np.log(refined) - np.log1p(-refined)) / 1.5 - 0.3 + np.log(0.05 / 0.95)
+    np.testing.assert_allclose(seen, 1 / (1 + np.exp(-ratio)), atol=1e-4)
+
+    def threshold_of(result):
+        return json.loads((result.output / "run.json").read_text())["settings"]["detection"]["threshold"]
+
+    assert (threshold_of(plain), threshold_of(moved)) == (0.5, 0.27)
+    # A refined map of another calibration is another map: the scan stays, and what follows it is made anew.
+    again = run(slide, model, tmp_path / "plain", refiner=calibrated, refine=REFINE)
+    assert again.output == plain.output
+    assert len(list(plain.output.glob("refined*.ome.zarr"))) == 2

@@ -99,7 +99,7 @@ def calibrate(
     settings: CalibrationSettings,
     splits: CohortSettings,
     scan: ScanSettings,
-    model: Annotated[str, typer.Argument(help="Name of a detector, or a .safetensors file.")],
+    model: Annotated[str, typer.Argument(help="Name of a detector or a refiner, or a .safetensors file.")],
     cohort: Annotated[Path, typer.Option(help="Slides with annotations that the model was not trained on.")],
     output: Annotated[
         Path, typer.Option(help="New .safetensors file of the calibrated model; its scans go beside it, in a folder.")
@@ -108,39 +108,44 @@ def calibrate(
     name: Annotated[str, typer.Option(help="Name of the calibrated model; '<model>-calibrated' by default.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Make a detector's answers probabilities of tumour on slides, and set its threshold by the false area it may mark.
+    """Make a model's answers probabilities of tumour on slides, and set its threshold by the false area it may mark.
 
     What is stopped goes on when the same command is run again.
     """
     from napari_metastasis.cohorts.cohort import read_cohort
-    from napari_metastasis.models import check_name, load_detector
+    from napari_metastasis.models import check_name
+    from napari_metastasis.tasks import DETECT
     from napari_metastasis.workflows.calibrate import calibrate_on, store_calibrated
     from napari_metastasis.workflows.evaluate import CohortEvaluation
+    from napari_metastasis.workflows.scan import answering_task, load_job_models, settle_job
 
     if split not in ("train", "validation", "test"):
         raise WrongUsage(f"expected a --split of train, validation or test, got {split!r}; correct it")
     if output.suffix != ".safetensors" or output.exists():
         raise ModelError(f"expected a new .safetensors file, got {output}; choose another --output")
-    detector = load_detector(model)
-    called = name or f"{detector.name}-calibrated"
+    # A refiner's name asks for its pass.
+    job = settle_job(ScanJob(slide=cohort, model=model, scan=scan))
+    models = load_job_models(job)
+    task = answering_task(job, models)
+    called = name or f"{(models.detector if task == DETECT else models.others[task]).name}-calibrated"
     check_name(called)
     found = read_cohort(
         cohort, validation_share=splits.validation_share, seed=splits.split_seed, mpp=splits.cohort_mpp or None
     )
     how = CohortEvaluation(
-        job=ScanJob(slide=found.origin, model=model, scan=scan),
+        job=job,
         scoring=EvaluationSettings(resamples=100),
         split=cast("Split", split),
     )
     with stop_on_interrupt() as should_stop:
         try:
-            calibration, report = calibrate_on(
-                found, detector, how, settings,
+            made, calibration, report = calibrate_on(
+                found, models, how, settings,
                 output=output.with_suffix(".calibration"), bar=show_slides, should_stop=should_stop,
             )  # fmt: skip
         except ScanCancelledError:
             raise KeyboardInterrupt from None
-    said = store_calibrated(detector, calibration, report, output, name=called)
+    said = store_calibrated(made, calibration, report, output, name=called)
     for one in report.left_out:
         note(f"left out {one.slide}: {one.why}")
     if as_json:

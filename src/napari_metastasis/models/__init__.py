@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.models.card import ModelSpec
 from napari_metastasis.models.dense import MIDDLE_GRAY, DenseNetwork, dense_layers
 from napari_metastasis.models.detector import Detector
@@ -45,6 +46,7 @@ __all__ = [
     "ORDERS",
     "VGG16_IMAGENET",
     "Block",
+    "Calibrated",
     "DenseNetwork",
     "Detector",
     "EfficientNetLite",

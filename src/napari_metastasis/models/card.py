@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.settings import THRESHOLD
+from napari_metastasis.models.calibration import Calibrated
 
 __all__ = ["ModelSpec", "read_contract"]
 
-#: Classes of a model whose answers can be calibrated, and the fields that say how.
+#: Classes of a model whose answers can be calibrated.
 _TUMOUR_AND_NORMAL = 2
-_CALIBRATION = ("temperature", "shift", "prior", "threshold")
 
 _Contract = TypeVar("_Contract")
 
@@ -64,7 +62,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSpec:
+class ModelSpec(Calibrated):
     """What a patch classifier expects of a slide, and what its answers mean.
 
     Attributes
@@ -87,20 +85,13 @@ class ModelSpec:
         Index in ``classes`` of the one that the heatmap shows.
     mean, std
         Normalisation of red, green and blue after scaling to 0..1.
-    temperature, shift
-        From the network's log-odds z to the logarithm of how much likelier a cell is on tumour than on normal tissue,
-        z / temperature + shift (Platt 1999).
-    prior
-        Share of tumour among the tissue of a slide, which answers are probabilities for; 0 where the model was not
-        calibrated, so that the network's own probabilities stand.
-    threshold
-        Probability, at this prior, from which a cell counts as tumour.
+    temperature, shift, prior, threshold
+        See :class:`~napari_metastasis.models.calibration.Calibrated`.
     """
 
     #: The task of its models.
     task: ClassVar[str] = "detect"
 
-    name: str
     architecture: str
     mpp: float
     patch_px: int
@@ -110,10 +101,6 @@ class ModelSpec:
     tumour_class: int = 1
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
-    temperature: float = 1.0
-    shift: float = 0.0
-    prior: float = 0.0
-    threshold: float = THRESHOLD
 
     def __post_init__(self) -> None:
         """Refuse values that no scan can use."""
@@ -135,64 +122,20 @@ class ModelSpec:
                 f"expected the tumour class to index {len(self.classes)} classes, got {self.tumour_class}; "
                 "correct its card"
             )
-        self._check_calibration()
+        self.check_calibration()
+        if self.prior and len(self.classes) != _TUMOUR_AND_NORMAL:
+            raise ModelError(f"expected two classes of a calibrated model, got {len(self.classes)}; correct its card")
         numbers = all(isinstance(value, int | float) for value in (*self.mean, *self.std))
         if [len(values) for values in (self.mean, self.std)] != [3, 3] or not numbers or min(self.std) <= 0:
             raise ModelError(
                 f"expected three means and three positive deviations, got {self.mean} and {self.std}; correct its card"
             )
 
-    def _check_calibration(self) -> None:
-        if not (self.temperature > 0 and math.isfinite(self.temperature) and math.isfinite(self.shift)):
-            raise ModelError(
-                f"expected a positive temperature and a finite shift, got {self.temperature} and {self.shift}; "
-                "correct its card"
-            )
-        if not (0 <= self.prior < 1 and 0 < self.threshold <= 1):
-            raise ModelError(
-                f"expected a prior from 0 to 1 and a threshold over 0, got {self.prior} and {self.threshold}; "
-                "correct its card"
-            )
-        if self.prior and len(self.classes) != _TUMOUR_AND_NORMAL:
-            raise ModelError(f"expected two classes of a calibrated model, got {len(self.classes)}; correct its card")
-
-    @property
-    def prior_log_odds(self) -> float:
-        """Return what the prior adds to the log-odds of tumour; 0 without one."""
-        return math.log(self.prior / (1 - self.prior)) if self.prior else 0.0
-
-    def with_prior(self, prior: float) -> ModelSpec:
-        """Return the contract for slides with another share of tumour, whose threshold marks the same cells.
-
-        Raises
-        ------
-        ModelError
-            If the model was not calibrated.
-        """
-        if not self.prior:
-            raise ModelError(
-                f"expected a calibrated model for a prior of {prior:g}, got {self.name}, whose card has none; leave "
-                "--prior out, or calibrate it"
-            )
-        other = replace(self, prior=prior)
-        # A threshold of 1 marks nothing at any prior.
-        if self.threshold == 1:
-            return other
-        odds = math.log(self.threshold / (1 - self.threshold)) - self.prior_log_odds + other.prior_log_odds
-        return replace(other, threshold=1 / (1 + math.exp(-odds)))
-
-    def uncalibrated(self) -> ModelSpec:
-        """Return the contract of the network's own answers."""
-        return replace(self, temperature=1.0, shift=0.0, prior=0.0, threshold=THRESHOLD)
-
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain values that JSON can hold, as earlier versions wrote it where they could."""
-        values = asdict(self)
+        values = self.without_idle_calibration(asdict(self))
         if self.field_px == self.patch_px:
             del values["field_px"]
-        if not self.prior:
-            for name in _CALIBRATION:
-                del values[name]
         return values
 
     @classmethod

@@ -147,7 +147,7 @@ class DenseNetwork(nn.Module):
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
-        weight, bias = calibrated_classifier((last.weight.detach(), last.bias.detach()), spec)
+        weight, bias = calibrated_classifier((last.weight.detach(), last.bias.detach()), spec, spec.tumour_class)
         last.weight, last.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.eval().requires_grad_(requires_grad=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,6 @@ class Detector(Model):
             "stride": str(spec.stride_px),
             "weights": self.weights_sha256[:8],
         }
-
-    def with_prior(self, prior: float) -> Detector:
-        """Return the detector for slides with another share of tumour; see :meth:`ModelSpec.with_prior`."""
-        return replace(self, spec=self.spec.with_prior(prior))
 
     def dense(self, dense_coefficient: int) -> DenseNetwork | PatchwiseNetwork:
         """Return the network that answers every ``stride / dense_coefficient`` model pixels from raw pixels.

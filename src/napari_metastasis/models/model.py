@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
 from napari_metastasis.errors import ModelError
+from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.models.weights_file import Contract, read_weights
 from napari_metastasis.tasks import find_task, resolve
 
@@ -67,6 +68,19 @@ class Model(ABC):
         """Return its task."""
         task: str = self.spec.task
         return task
+
+    @property
+    def contract(self) -> Calibrated | None:
+        """Return how its answers are probabilities of tumour on slides; ``None`` where they are something else."""
+        return self.spec if isinstance(self.spec, Calibrated) else None
+
+    def with_prior(self, prior: float) -> Self:
+        """Return the model for slides with another share of tumour; see :meth:`Calibrated.with_prior`."""
+        return replace(self, spec=self.spec.with_prior(prior))
+
+    def uncalibrated(self) -> Self:
+        """Return the model with the network's own answers."""
+        return replace(self, spec=self.spec.uncalibrated())
 
     @property
     def reads(self) -> str:

@@ -54,7 +54,7 @@ class PatchwiseNetwork(nn.Module):
         self.patch_px = spec.patch_px
         self.stride_px = spec.dense_stride_px(dense_coefficient)
         self.tumour_class = spec.tumour_class
-        weight, bias = calibrated_classifier(network.classifier, spec)
+        weight, bias = calibrated_classifier(network.classifier, spec, spec.tumour_class)
         self.register_buffer("weight", weight.detach(), persistent=False)
         self.register_buffer("bias", bias.detach(), persistent=False)
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)

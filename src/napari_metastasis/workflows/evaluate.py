@@ -36,6 +36,7 @@ from napari_metastasis.settings import EvaluationSettings, SlideSettings
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.batch import FailedSlide, ProgressBar, ScannedSlide, in_parts, scan_cohort
+from napari_metastasis.workflows.scan.job_models import answering_contract, with_own_threshold
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["CohortEvaluation", "evaluate_cohort", "evaluation_output", "report_folder", "split_to_evaluate"]
@@ -121,8 +122,7 @@ def evaluate_cohort(
     StorageError
         If the disk refuses.
     """
-    detection = how.job.detection.for_model(models.detector.spec.threshold)
-    how = replace(how, job=replace(how.job, detection=detection))
+    how = replace(how, job=with_own_threshold(how.job, models))
     split = how.split
     slides, left_out = _choose(cohort, split, how.scoring)
     surveys = _surveyed(cohort, slides, how.scoring, bar, should_stop)
@@ -161,7 +161,7 @@ def evaluate_cohort(
     if not outcomes:
         why = f": {left_out[-1].slide}, for one: {left_out[-1].why}" if left_out else "; mark some in the cohort"
         raise EvaluationError(f"expected {split} slides to score in {cohort.origin}, got none{why}")
-    scored = ScoredCells(cells, how.job.detection.threshold, models.detector.spec.prior)
+    scored = ScoredCells(cells, how.job.detection.threshold, answering_contract(how.job, models).prior)
     return score_slides(outcomes, scoring, left_out=left_out, measured=_measured(cohort, models, how), cells=scored)
 
 

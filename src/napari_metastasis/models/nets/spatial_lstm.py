@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_metastasis.errors import ModelError
+from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.models.card import read_contract
 
 __all__ = ["ORDERS", "RefinerSpec", "SpatialNetwork"]
@@ -29,7 +30,7 @@ _SIGMAS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefinerSpec:
+class RefinerSpec(Calibrated):
     """What a refiner reads and how.
 
     Attributes
@@ -61,12 +62,13 @@ class RefinerSpec:
         weights; odd, and 1 does not average.
     dense_coefficient
         Of the scans that it was trained on.
+    temperature, shift, prior, threshold
+        See :class:`~napari_metastasis.models.calibration.Calibrated`.
     """
 
     #: The task of its models.
     task: ClassVar[str] = "refine"
 
-    name: str
     encoder: str
     encoder_sha256: str
     encoder_features: int
@@ -82,6 +84,7 @@ class RefinerSpec:
 
     def __post_init__(self) -> None:
         """Refuse values that no grid can have."""
+        self.check_calibration()
         if self.order not in ORDERS:
             raise ModelError(f"expected a scanning order among {', '.join(ORDERS)}, got {self.order!r}; choose one")
         numbers = (self.encoder_features, self.hidden, self.grid, self.grid_step, self.window_step)
@@ -121,7 +124,7 @@ class RefinerSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        return asdict(self)
+        return self.without_idle_calibration(asdict(self))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RefinerSpec:

@@ -71,11 +71,14 @@ class RefinePass(FollowingPass):
 
     @property
     def decides(self) -> Mapping[str, Any]:
-        """Return the refiner's name and weights."""
+        """Return the refiner's name, weights and calibration."""
+        calibration = self.refiner.spec.calibration
         return {
             "refined_version": _REFINED_VERSION,
             "refiner": self.refiner.name,
             "refiner_sha256": self.refiner.weights_sha256,
+            # Earlier versions, whose maps go on, knew none.
+            **({} if calibration is None else {"refiner_calibration": calibration}),
         }
 
     def notes(self, settings: ScanSettings) -> tuple[str, ...]:
@@ -116,7 +119,7 @@ class RefinePass(FollowingPass):
             back = view.undo(answers)
             total = back.astype(np.float64) if total is None else total + back
         assert total is not None  # there is at least one view
-        return np.asarray(total / len(values), np.float32)
+        return self.refiner.spec.probabilities(np.asarray(total / len(values), np.float32))
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, cohort_output, scan_cohort
-from napari_metastasis.workflows.scan.job_models import check_passes, load_job_models, settle_job
+from napari_metastasis.workflows.scan.job_models import answering_task, check_passes, load_job_models, settle_job
 from napari_metastasis.workflows.scan.overlay import overlay_picture
 from napari_metastasis.workflows.scan.prepare import prepare_scan
 from napari_metastasis.workflows.scan.prepared import PreparedScan
@@ -28,6 +28,7 @@ __all__ = [
     "ScanJob",
     "ScanResult",
     "ScannedSlide",
+    "answering_task",
     "check_passes",
     "cohort_output",
     "default_output",

@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models import Model, ScanModels, load_scan_models, model_task
+from napari_metastasis.models import Calibrated, Model, ScanModels, load_scan_models, model_task
 from napari_metastasis.scanning import FEATURES, PROBABILITY, Pass
 from napari_metastasis.tasks import DETECT, find_task, pass_tasks, resolve
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
-__all__ = ["check_passes", "feature_reader", "load_job_models", "settle_job"]
+__all__ = [
+    "answering_contract",
+    "answering_task",
+    "check_passes",
+    "feature_reader",
+    "load_job_models",
+    "settle_job",
+    "with_own_threshold",
+]
 
 #: What a pass may read that no other pass writes.
 _ALWAYS_THERE = ("pixels", FEATURES, PROBABILITY.name)
@@ -27,7 +35,36 @@ def load_job_models(job: ScanJob) -> ScanModels:
         If the job has a prior, and the detector was not calibrated.
     """
     models = load_scan_models(job.model, job.named_models, tasks=job.needed_tasks)
-    return replace(models, detector=models.detector.with_prior(job.scan.prior)) if job.scan.prior else models
+    prior = job.scan.prior
+    if not prior:
+        return models
+    others = {
+        name: model.with_prior(prior) if model.contract is not None and model.contract.prior else model
+        for name, model in models.others.items()
+    }
+    return replace(models, detector=models.detector.with_prior(prior), others=others)
+
+
+def answering_task(job: ScanJob, models: ScanModels) -> str:
+    """Return the task of the model whose probabilities lesions are read from: of the last pass that writes any."""
+    found = DETECT
+    for request in job.wanted_passes:
+        later = models.others.get(request.task)
+        found = found if later is None or later.contract is None else request.task
+    return found
+
+
+def answering_contract(job: ScanJob, models: ScanModels) -> Calibrated:
+    """Return what these probabilities mean."""
+    task = answering_task(job, models)
+    found = models.detector.spec if task == DETECT else models.others[task].contract
+    assert found is not None
+    return found
+
+
+def with_own_threshold(job: ScanJob, models: ScanModels) -> ScanJob:
+    """Return the job with the threshold of the model whose map lesions are read from, where none was asked for."""
+    return replace(job, detection=job.detection.for_model(answering_contract(job, models).threshold))
 
 
 def settle_job(job: ScanJob) -> ScanJob:

@@ -111,7 +111,7 @@ def scan_identity(
     """
     spec = model.spec
     # Answers of models that were not calibrated are those of earlier versions, which say nothing of it.
-    calibration = {"calibration": [spec.temperature, spec.shift, spec.prior]} if spec.prior else {}
+    calibration = {} if spec.calibration is None else {"calibration": spec.calibration}
     return {
         "heatmap_version": HEATMAP_VERSION,
         "slide": slide.fingerprint,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
-from dataclasses import replace
 
 from napari_metastasis.scanning import PROBABILITY, FinishedPiece, never
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.engine_cache import EngineCache, await_future
-from napari_metastasis.workflows.scan.job_models import settle_job
+from napari_metastasis.workflows.scan.job_models import settle_job, with_own_threshold
 from napari_metastasis.workflows.scan.prepare import prepare_scan
 from napari_metastasis.workflows.scan.result_folder import stored_precision
 from napari_metastasis.workflows.scan.results import ScanResult, write_results
@@ -60,7 +59,7 @@ def run_scan(
         ready = opened.enter_context(
             engines.use(job, should_stop, lambda models: stored_precision(slide, job, models.detector))
         )
-        job = replace(job, detection=job.detection.for_model(ready.models.detector.spec.threshold))
+        job = with_own_threshold(job, ready.models)
         yield Stage("Looking for tissue…")
         mask = None if held.tissue is None else await_future(held.tissue, should_stop)
         prepared = opened.enter_context(prepare_scan(slide, job, ready, mask=mask, should_stop=should_stop))
