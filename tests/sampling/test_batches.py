@@ -68,6 +68,25 @@ def test_a_mixed_batch_holds_one_of_every_part(stream):
     assert len(mixed.batch(0).labels) == 24
 
 
+def test_patches_without_surroundings_are_mirrored_beside_those_with_some():
+    class Wide(Numbered):
+        def read(self, index):
+            return np.random.default_rng(index).integers(0, 256, (10, 10, 3), dtype=np.uint8)
+
+    class Ramp(Numbered):
+        def read(self, index):
+            return np.repeat(np.arange(16, dtype=np.uint8).reshape(4, 4, 1) + 16 * index, 3, axis=2)
+
+    wide, narrow = BalancedPatches(Wide(4, 4), 10, 4, seed=1), BalancedPatches(Ramp(2, 2), 4, 2, seed=1)
+    mixed, alone = MixedBatches((wide, narrow)).batch(0), narrow.batch(0)
+    np.testing.assert_array_equal(mixed.images[:4], wide.batch(0).images)
+    np.testing.assert_array_equal(mixed.images[4:, 3:7, 3:7], alone.images)
+    # Without the edge's own pixels, as the margins of labelled patches alone.
+    np.testing.assert_array_equal(mixed.images[4:, 3:7, 2], alone.images[:, :, 1])
+    np.testing.assert_array_equal(mixed.images[4:, 7, 3:7], alone.images[:, 2])
+    np.testing.assert_array_equal(mixed.labels[4:], alone.labels)
+
+
 def test_fingerprints_tell_streams_apart(stream):
     others = [
         BalancedPatches(Numbered(90, 10), 4, 20, seed=2),

@@ -99,6 +99,12 @@ def test_one_patch_is_cut_as_ever(indexed):
         image, label = PatchCrop(96).take(slide, indexed, location, 1, generator)
         np.testing.assert_array_equal(image, slide.read(indexed.locations.frame, location))
         assert label == 1
+        wider, label = PatchCrop(96, 24).take(slide, indexed, location, 1, generator)
+        assert wider.shape == (144, 144, 3)
+        np.testing.assert_array_equal(wider[24:-24, 24:-24], image)
+        around = Region(location.x - 24, location.y - 24, 144, 144)
+        np.testing.assert_array_equal(wider, slide.read(indexed.locations.frame, around))
+        assert label == 1
 
 
 @pytest.mark.parametrize("alpha", [1, 2])

@@ -25,6 +25,7 @@ from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.training.equivariance import orientations_are_tied
 from napari_metastasis.training.initial_weights import load_initial_weights
+from napari_metastasis.training.mosaic import Surroundings, in_gray, mosaic_logits, with_gap
 from napari_metastasis.training.tasks import detect
 from napari_metastasis.training.tasks.base import Fitting, _ema
 from napari_metastasis.training.tasks.detect import DetectorModule, DetectorTask, patch_spec
@@ -234,6 +235,28 @@ def test_the_loss_that_is_measured_is_that_of_the_labels(tumour_class, monkeypat
     module.validation_step((torch.zeros(2, 3, 96, 96, dtype=torch.uint8), torch.tensor([1, 0]), torch.zeros(2)), 0)
     p = logits.softmax(1)[:, tumour_class]
     torch.testing.assert_close(logged["validation_loss"], -(p[0].log() + (1 - p[1]).log()) / 2)
+
+
+def test_patches_of_slides_are_answered_in_their_surroundings():
+    spec = patch_spec("tiny", "efficientnet-lite0-enlarged", 0.972)
+    task = DetectorTask(spec, surroundings=Surroundings(margin_share=0.5, margin_cells=2, gap_cells=1))
+    module = task.module(Fitting(TrainSettings(device="cpu"), AugmentSettings(), 1))
+    module.network.eval()
+    # Fresh weights answer everywhere alike.
+    torch.nn.init.normal_(module.network.gather.weight)
+    assert task.crop.side_px == 96 + 2 * 24
+    wide = torch.randn(4, 3, 144, 144, generator=torch.Generator().manual_seed(1))
+    inner = wide[:, :, 24:-24, 24:-24]
+    with torch.no_grad():
+        measured = module._answer(module.network, wide, None)
+        assert torch.equal(measured, mosaic_logits(module.network, wide))
+        assert torch.equal(
+            module._answer(module.network, inner, None), mosaic_logits(module.network, in_gray(inner, 24))
+        )
+        drawn = [module._answer(module.network, wide, draw) for draw in range(8)]
+        beside = mosaic_logits(module.network, with_gap(inner, 1, spec.stride_px))
+    kinds = [(torch.equal(each, measured), torch.equal(each, beside)) for each in drawn]
+    assert set(kinds) == {(True, False), (False, True)}
 
 
 def test_two_devices_share_a_run_and_it_resumes(finished, tmp_path):

@@ -201,9 +201,21 @@ class AllPatches:
         return _read(self.source, range(first, min(first + self.batch_size, len(self.source))), self.patch_px)
 
 
+def _mirrored_to(images: npt.NDArray[np.uint8], side_px: int) -> npt.NDArray[np.uint8]:
+    """Return images, (n, s, s, 3), in margins that mirror them, (n, side, side, 3)."""
+    more = side_px - images.shape[1]
+    if more == 0:
+        return images
+    margin = (more // 2, more - more // 2)
+    return np.pad(images, ((0, 0), margin, margin, (0, 0)), mode="reflect")
+
+
 @dataclass(frozen=True)
 class MixedBatches:
     """Several sources side by side: each batch holds one batch of every part.
+
+    Where one's images are larger, because they show what lies around a patch, those of the others are mirrored at their
+    edges.
 
     The share of a part is its own batch size: hard negatives at a quarter are a part of 32 beside one of 96.
 
@@ -228,8 +240,9 @@ class MixedBatches:
     def batch(self, number: int) -> PatchBatch:
         """Return batch ``number`` of every part, one after the other."""
         batches = [part.batch(number) for part in self.parts]
+        side = max(batch.images.shape[1] for batch in batches)
         return PatchBatch(
-            np.concatenate([batch.images for batch in batches]),
+            np.concatenate([_mirrored_to(batch.images, side) for batch in batches]),
             np.concatenate([batch.labels for batch in batches]),
             np.concatenate([batch.targets for batch in batches]),
         )

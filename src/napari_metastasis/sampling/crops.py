@@ -58,15 +58,23 @@ class Crop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PatchCrop:
-    """The patch that was drawn, with its label.
+    """The patch that was drawn, in its surroundings, with its label.
 
     Attributes
     ----------
-    side_px
-        Of a patch.
+    patch_px
+        Side of a patch.
+    margin_px
+        How much of the slide around it is cropped as well, on each side.
     """
 
-    side_px: int
+    patch_px: int
+    margin_px: int = 0
+
+    @property
+    def side_px(self) -> int:
+        """Return the side of an image."""
+        return self.patch_px + 2 * self.margin_px
 
     @property
     def label_shape(self) -> tuple[int, ...]:
@@ -74,15 +82,19 @@ class PatchCrop:
         return ()
 
     def identity(self) -> dict[str, Any]:
-        """Return nothing: runs on patches keep the fingerprints that they had before there were other crops."""
-        return {}
+        """Return the margin; nothing without one: such runs keep the fingerprints that they had before."""
+        return {"margin_px": self.margin_px} if self.margin_px else {}
 
     def take(
         self, slide: Slide, indexed: IndexedSlide, location: Region, label: int, generator: np.random.Generator
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Return the patch."""
+        """Return the patch in its margin."""
         del generator
-        return slide.read(indexed.locations.frame, location), np.array(label)
+        margin = self.margin_px
+        window = Region(
+            location.x - margin, location.y - margin, location.width + 2 * margin, location.height + 2 * margin
+        )
+        return slide.read(indexed.locations.frame, window), np.array(label)
 
 
 @dataclass(frozen=True, slots=True)

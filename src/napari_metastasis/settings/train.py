@@ -75,10 +75,10 @@ class NetworkSettings(SettingsGroup):
         "Weights that training begins with: a model, the last.ckpt of another run, a file of ImageNet's VGG16 or "
         "EfficientNet-lite weights, vgg16-imagenet, or efficientnet-lite0-imagenet; random ones by default.",
     )
-    mirrored_share: float = setting(
+    margin_share: float = setting(
         0.25,
-        "Share of steps in which patches lie in margins that mirror them, else beside each other; of networks that "
-        "see further than a patch.",
+        "Share of steps in which patches lie in margins, those of slides in their own surroundings, others mirrored; "
+        "else they lie beside each other. Of networks that see further than a patch.",
         minimum=0.0,
         maximum=1.0,
     )

@@ -34,15 +34,16 @@ class Surroundings:
 
     Attributes
     ----------
-    mirrored_share
-        In which share of steps they lie in margins that mirror them; else beside each other.
+    margin_share
+        In which share of steps they lie in margins: of what lies around them on their slide, or mirrored. Else they lie
+        beside each other.
     margin_cells
         How wide these margins are, in native cells. Patches that are measured lie in as much gray.
     gap_cells
         Gray between patches that lie beside each other, in native cells.
     """
 
-    mirrored_share: float = 0.0
+    margin_share: float = 0.0
     margin_cells: int = 0
     gap_cells: int = 0
 

@@ -26,6 +26,7 @@ from napari_metastasis.models import (
     save_model,
 )
 from napari_metastasis.models.nets.scannet import ScanNetArchitecture
+from napari_metastasis.sampling.crops import PatchCrop
 from napari_metastasis.settings import MiningSettings, TrainSettings
 from napari_metastasis.training.augment import mixed_up
 from napari_metastasis.training.equivariance import orientations_are_tied, tie_orientations, untie_orientations
@@ -105,6 +106,11 @@ class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
                 f"expected margins under the patch's {self.spec.patch_px} px, got {cells} cells of "
                 f"{self.spec.stride_px} px; choose fewer --margin-cells"
             )
+
+    @property
+    def crop(self) -> PatchCrop:
+        """Return a patch, in as much of its slide as the margins of a patch that has none."""
+        return PatchCrop(self.spec.patch_px, self.margin_px if self.sees_further else 0)
 
     @property
     def margin_px(self) -> int:
@@ -281,18 +287,24 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
         return ordinary.train(network.training)
 
     def _answer(self, network: nn.Module, patches: Tensor, draw: int | None) -> Tensor:
-        """Return the logits, N x classes, of normalised patches; without a draw nothing is left to chance."""
+        """Return the logits, N x classes, of normalised patches, perhaps in margins of :attr:`DetectorTask.crop`.
+
+        Without a draw nothing is left to chance.
+        """
         task = self.task
         if not isinstance(network, EfficientNetLite):
             logits: Tensor = network(patches).flatten(1)
             return logits
+        # Those of slides lie in their own surroundings.
+        margin = (patches.shape[-1] - task.spec.patch_px) // 2
         if draw is None:
-            return mosaic_logits(network, in_gray(patches, task.margin_px))
+            return mosaic_logits(network, patches if margin else in_gray(patches, task.margin_px))
         chance = torch.rand((), generator=torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw))
         around = task.surroundings
-        if chance < around.mirrored_share:
-            return mosaic_logits(network, mirrored(patches, task.margin_px))
-        return mosaic_logits(network, with_gap(patches, around.gap_cells, task.spec.stride_px))
+        if chance < around.margin_share:
+            return mosaic_logits(network, patches if margin else mirrored(patches, task.margin_px))
+        inner = slice(margin, margin + task.spec.patch_px)
+        return mosaic_logits(network, with_gap(patches[:, :, inner, inner], around.gap_cells, task.spec.stride_px))
 
     def _normalise(self, image: Tensor) -> Tensor:
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

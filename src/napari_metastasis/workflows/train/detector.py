@@ -33,7 +33,7 @@ def _make(chosen: Chosen) -> DetectorTask:
     with chosen.fetching() as progress:
         initial = load_initial_weights(network.initial, progress=progress) if network.initial else None
     spec = patch_spec(chosen.name, network.architecture, network.mpp, initial)
-    surroundings = Surroundings(network.mirrored_share, network.margin_cells, network.gap_cells)
+    surroundings = Surroundings(network.margin_share, network.margin_cells, network.gap_cells)
     return DetectorTask(spec, initial, surroundings, network.stochastic_depth)
 
 
