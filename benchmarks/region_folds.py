@@ -28,6 +28,7 @@ from accuracy import region_pixels
 from average_weights import averaged
 from sklearn.metrics import roc_auc_score
 
+from napari_metastasis.cohorts.cohort import CohortSlide, read_cohort
 from napari_metastasis.evaluation import Calibration, CellCounts, CellReport, cell_report, count_cells, fit_calibration
 from napari_metastasis.evaluation.cells import recalibrated
 from napari_metastasis.models import list_models, load_detector, save_model
@@ -85,13 +86,15 @@ def fold_figures(counts: Sequence[Sequence[CellCounts]]) -> FoldFigures:
     )
 
 
-def write_cohort(path: Path, regions: Path, names: list[str]) -> None:
-    """Write a cohort of these regions, all of them to train on."""
+def write_cohort(path: Path, regions: Path, names: list[str], others: Sequence[CohortSlide] = ()) -> None:
+    """Write a cohort of these regions and of other slides, all of them to train on."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream)
         rows.writerow(("slide", "annotation", "split", "mpp"))
         for name in names:
             rows.writerow((regions / "images" / name, regions / "masks" / name, "train", MPP))
+        for slide in others:
+            rows.writerow((slide.path.resolve(), slide.annotation and slide.annotation.resolve(), "train", slide.mpp))
 
 
 def _say(figures: FoldFigures, after: Calibration) -> None:
@@ -123,6 +126,7 @@ def main() -> None:
     parser.add_argument(
         "--calibrate", nargs=2, metavar=("MODEL", "OUTPUT"), help="write MODEL, calibrated on all folds"
     )
+    parser.add_argument("--also", type=Path, help="a cohort whose training slides are trained on in every fold, too")
     # What stands behind the dashes is another command's; argparse would call it unknown.
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, options = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
@@ -131,6 +135,7 @@ def main() -> None:
     # By its path: the folds do not see the user's own models.
     beginning = next((entry.path for entry in list_models() if entry.name == arguments.initial), arguments.initial)
     names = sorted(path.name for path in (regions / "images").iterdir())
+    others = read_cohort(arguments.also, validation_share=0, seed=0).of("train") if arguments.also else ()
     initial = load_detector(arguments.initial)
     other = load_detector(arguments.average_with) if arguments.average_with else initial
     _, of_initial = region_pixels(initial, regions, mpp=MPP, views=1)
@@ -139,7 +144,7 @@ def main() -> None:
     print("| fold | AUC before | after |\n|---|---|---|")
     for fold, held_out in enumerate(np.array_split(np.arange(len(names)), FOLDS)):
         listed = folder / f"fold-{fold}.csv"
-        write_cohort(listed, regions, [name for k, name in enumerate(names) if k not in held_out])
+        write_cohort(listed, regions, [name for k, name in enumerate(names) if k not in held_out], others)
         command = [
             sys.executable, "-m", "napari_metastasis", "train", "detector", "--cohort", listed,
             "--patches", arguments.data / "pcam_train.zip", "--validation", arguments.data / "pcam_valid.zip",
