@@ -28,6 +28,7 @@ __all__ = [
     "ScanCancelledError",
     "SettingsError",
     "SlideError",
+    "StainWarning",
     "StorageError",
     "TrainingError",
     "UnknownModelError",
@@ -126,6 +127,10 @@ class MissingDependencyError(MetastasisError, ImportError):
 
 class MetastasisWarning(UserWarning):
     """Base of every warning of this package: the work goes on, but its results mean less."""
+
+
+class StainWarning(MetastasisWarning):
+    """A slide whose stain is far from what the model was trained on."""
 
 
 class ResolutionWarning(MetastasisWarning):

@@ -48,10 +48,11 @@ __all__ = ["ScanWidget"]
 _WARM_UP_MS = 300
 
 _MAIN = ("dense_coefficient", "augment_views", "device")
-_ADVANCED = ("tissue_only", "precision", "engine", "roi_px", "threads", "queue_rois")
+_ADVANCED = ("stain", "tissue_only", "precision", "engine", "roi_px", "threads", "queue_rois")
 _VIEWS = {1: "1 (fast)", 8: "8 (most accurate, 8 times slower)"}
 _DEVICES = {"auto": "Automatic", "cpu": "Processor", "cuda": "Graphics card", "mps": "Apple graphics"}
 _PRECISIONS = {"auto": "Automatic", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
+_STAINS = {"auto": "Automatic", "as-is": "As it is", "normalise": "As dense as in training"}
 _ENGINES = {"auto": "Automatic", "torch": "PyTorch", "openvino": "OpenVINO"}
 
 
@@ -120,7 +121,9 @@ class ScanWidget(Part):
         layout.addLayout(form)
 
     def _build_advanced(self, layout: QVBoxLayout) -> None:
-        self.advanced = SettingsForm(ScanSettings, _ADVANCED, choices={"precision": _PRECISIONS, "engine": _ENGINES})
+        self.advanced = SettingsForm(
+            ScanSettings, _ADVANCED, choices={"stain": _STAINS, "precision": _PRECISIONS, "engine": _ENGINES}
+        )
         inside = QWidget()
         inner = form_layout()
         inside.setLayout(inner)

@@ -85,6 +85,9 @@ class ModelSpec(Calibrated):
         Index in ``classes`` of the one that the heatmap shows.
     mean, std
         Normalisation of red, green and blue after scaling to 0..1.
+    stain_density
+        Mean optical density (natural logarithm) of red, green and blue over the tissue that it was trained on; empty
+        where that is not known.
     temperature, shift, prior, threshold
         See :class:`~napari_metastasis.models.calibration.Calibrated`.
     """
@@ -101,6 +104,7 @@ class ModelSpec(Calibrated):
     tumour_class: int = 1
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    stain_density: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that no scan can use."""
@@ -122,6 +126,8 @@ class ModelSpec(Calibrated):
                 f"expected the tumour class to index {len(self.classes)} classes, got {self.tumour_class}; "
                 "correct its card"
             )
+        if self.stain_density and not (len(self.stain_density) == 3 and min(self.stain_density) > 0):
+            raise ModelError(f"expected three positive stain densities, got {self.stain_density}; correct its card")
         self.check_calibration()
         if self.prior and len(self.classes) != _TUMOUR_AND_NORMAL:
             raise ModelError(f"expected two classes of a calibrated model, got {len(self.classes)}; correct its card")
@@ -136,6 +142,8 @@ class ModelSpec(Calibrated):
         values = self.without_idle_calibration(asdict(self))
         if self.field_px == self.patch_px:
             del values["field_px"]
+        if not self.stain_density:
+            del values["stain_density"]
         return values
 
     @classmethod

@@ -33,6 +33,12 @@ class ScanSettings(SettingsGroup):
         minimum=0.0,
         maximum=0.99,
     )
+    stain: str = setting(
+        "auto",
+        "Whether tissue is made as dense in red, green and blue as what the model was trained on, or seen as it is; "
+        "auto sees it as it is.",
+        choices=("auto", "as-is", "normalise"),
+    )
     tissue_only: bool = setting(True, "Skip glass; switch off where the tissue mask is wrong.")
     device: str = setting("auto", "Where the network runs: auto, cpu, cuda, cuda:n or mps.")
     precision: str = setting(

@@ -29,6 +29,7 @@ from napari_metastasis.scanning import (
     never,
     plan_scan,
 )
+from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import ReadyEngine
@@ -43,6 +44,7 @@ from napari_metastasis.workflows.scan.result_folder import (
     scan_identity,
     stored_precision,
 )
+from napari_metastasis.workflows.scan.slide_stain import SlideStain
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["prepare_scan"]
@@ -91,6 +93,8 @@ def prepare_scan(
     -----
     ResolutionWarning
         If the slide is coarser than what the model was trained on.
+    StainWarning
+        If its stain is far from what the model was trained on.
     PassWarning
         If a pass means less with these settings, or what is kept for it is damaged.
     """
@@ -100,6 +104,7 @@ def prepare_scan(
         if owns_engine:
             on_error.callback(chosen.engine.close)
         tissue = _tissue(settled, chosen, should_stop) if mask is None else mask
+        stain = _stain(settled, tissue)
         heatmap = _open_heatmap(settled, chosen)
         on_error.callback(heatmap.close)
         features = _open_features(settled, heatmap)
@@ -116,11 +121,12 @@ def prepare_scan(
         tissue=tissue,
         chosen=chosen,
         owns_engine=owns_engine,
-        scan=DenseScan(slide, chosen.engine, plan, heatmap, job.scan, features),
+        scan=DenseScan(stain.reader(slide), chosen.engine, plan, heatmap, job.scan, features),
         heatmap=heatmap,
         features=features,
         passes=prepared,
-        notes=settled.notes,
+        stain=stain,
+        notes=(*settled.notes, *stain.notes),
     )
 
 
@@ -204,6 +210,13 @@ def _tissue(settled: _Settled, chosen: ChosenEngine, should_stop: Callable[[], b
     if found is None:
         raise ScanCancelledError("expected to find the tissue first, but the scan was stopped; start it again")
     return found
+
+
+def _stain(settled: _Settled, tissue: TissueMask) -> SlideStain:
+    """Return the slide's stain, which follows from the slide alone: a scan goes on with other tissue settings."""
+    slide, job = settled.slide, settled.job
+    usual = tissue if job.tissue == TissueSettings() else tissue_mask(slide)
+    return SlideStain.of(slide, usual, settled.detector.spec, job.scan)
 
 
 def _open_heatmap(settled: _Settled, chosen: ChosenEngine) -> MapStore:

@@ -25,6 +25,7 @@ from napari_metastasis.scanning import (
     run_passes,
 )
 from napari_metastasis.slides import Slide, TissueMask
+from napari_metastasis.workflows.scan.slide_stain import SlideStain
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["PreparedScan"]
@@ -54,6 +55,8 @@ class PreparedScan:
         Where features are stored; ``None`` where they are not.
     passes
         That follow the scan, in their order.
+    stain
+        How dense the slide's stain is, and whether it was brought to the model's.
     notes
         What a person has to know of its results.
     """
@@ -68,6 +71,7 @@ class PreparedScan:
     heatmap: MapStore
     features: FeatureStore | None
     passes: tuple[PreparedPass, ...]
+    stain: SlideStain
     notes: tuple[str, ...]
 
     @property

@@ -112,6 +112,7 @@ def scan_identity(
     spec = model.spec
     # Answers of models that were not calibrated are those of earlier versions, which say nothing of it.
     calibration = {} if spec.calibration is None else {"calibration": spec.calibration}
+    stain = {"stain": list(spec.stain_density)} if settings.stain == "normalise" else {}
     return {
         "heatmap_version": HEATMAP_VERSION,
         "slide": slide.fingerprint,
@@ -123,6 +124,7 @@ def scan_identity(
         "augment_views": settings.augment_views,
         "precision": precision,
         **calibration,
+        **stain,
     }
 
 

@@ -181,6 +181,7 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
             "tissue": asdict(job.tissue),
             "detection": asdict(job.detection),
         },
+        "stain": prepared.stain.to_json(),
         "coverage": {
             "tissue_fraction": round(result.tissue_fraction, 6),
             "cells_answered": int(np.count_nonzero(~np.isnan(result.probabilities))),

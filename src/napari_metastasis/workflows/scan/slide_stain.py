@@ -1,0 +1,91 @@
+"""How dense a slide's stain is beside what its detector was trained on, and whether it is brought there."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Self
+
+from napari_metastasis.errors import ModelError, StainWarning
+from napari_metastasis.models import ModelSpec
+from napari_metastasis.scanning.scanner import Reader
+from napari_metastasis.settings import ScanSettings
+from napari_metastasis.slides import Slide, TissueMask
+from napari_metastasis.slides.stain import StainedReader, stain_tables, tissue_density
+
+__all__ = ["SlideStain"]
+
+#: Of the density that a model was trained on: training varies it from 0.3 to 1.3 times, and less is tested.
+_USUAL = (0.4, 1.5)
+
+
+@dataclass(frozen=True, slots=True)
+class SlideStain:
+    """The stain of a slide.
+
+    Attributes
+    ----------
+    density
+        Mean optical density (natural logarithm) of its tissue, of red, green and blue; ``None`` where it was not
+        measured.
+    reference
+        Of what the detector was trained on.
+    normalised
+        Whether the scan sees the slide at that density.
+    """
+
+    density: tuple[float, float, float] | None
+    reference: tuple[float, ...]
+    normalised: bool
+
+    @classmethod
+    def of(cls, slide: Slide, tissue: TissueMask, spec: ModelSpec, settings: ScanSettings) -> Self:
+        """Return the stain of an open slide, and warn where it is unusual.
+
+        Raises
+        ------
+        ModelError
+            If it is to be normalised, and the detector's card does not say to what.
+        SlideError
+            If a part of the slide cannot be read.
+
+        Warns
+        -----
+        StainWarning
+            If it is much paler or denser than what the detector was trained on, and seen as it is.
+        """
+        wanted = settings.stain == "normalise"
+        if wanted and not spec.stain_density:
+            raise ModelError(
+                f"expected a model whose card has the density of its stains for --stain normalise, got {spec.name}; "
+                "scan with --stain as-is"
+            )
+        found = tissue_density(slide, slide.frame(spec.mpp), tissue) if spec.stain_density else None
+        stain = cls(found, spec.stain_density, wanted and found is not None)
+        for note in stain.notes:
+            warnings.warn(note, StainWarning, stacklevel=3)
+        return stain
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what has to be said of the results."""
+        if self.density is None or self.normalised:
+            return ()
+        ratio = sum(self.density) / sum(self.reference)
+        if _USUAL[0] <= ratio <= _USUAL[1]:
+            return ()
+        return (
+            f"expected stains about as dense as in training, got {ratio:.2g} times as dense: answers are less sure; "
+            "compare with --stain normalise",
+        )
+
+    def reader(self, slide: Slide) -> Reader:
+        """Return what the scan reads the slide with."""
+        if not self.normalised or self.density is None:
+            return slide
+        return StainedReader(slide, stain_tables(self.density, self.reference))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for the record of a scan."""
+        rounded = None if self.density is None else [round(value, 3) for value in self.density]
+        return {"density": rounded, "reference": list(self.reference), "normalised": self.normalised}

@@ -1,0 +1,77 @@
+"""Slides of another density: seen as they are, or as dense as what the detector was trained on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dark_model import dark_model
+from scans import SCAN, scan_with
+
+from napari_metastasis.errors import ModelError, StainWarning
+from napari_metastasis.geometry import Region, Size
+from napari_metastasis.slides import open_slide, tissue_mask, write_pyramid
+from napari_metastasis.slides.stain import tissue_density
+from napari_metastasis.workflows.scan.result_folder import stored_maps, stored_scans
+
+SIDE = 900
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two slides of one tissue, the second stained a third as densely."""
+    folder = tmp_path_factory.mktemp("stain")
+    rng = np.random.default_rng(5)
+    amounts = np.zeros((SIDE, SIDE, 1))
+    amounts[100:800, 100:800] = rng.uniform(0.6, 1.2, (700, 700, 1))
+    amounts[300:500, 300:500] *= 2
+    paths = []
+    for name, factor in (("dense", 1.0), ("pale", 1 / 3)):
+        pixels = np.rint(250 * np.exp(-factor * amounts * np.array([0.6, 1.0, 0.4]))).astype(np.uint8)
+        write_pyramid(folder / f"{name}.tif", pixels, mpp=0.972, size=Size(SIDE, SIDE), compression="deflate")
+        paths.append(folder / f"{name}.tif")
+    return paths
+
+
+@pytest.fixture(scope="module")
+def model(pictures):
+    """One that was trained on the dense slide's stain."""
+    with open_slide(pictures[0]) as slide:
+        density = tissue_density(slide, slide.frame(0.972), tissue_mask(slide))
+    plain = dark_model()
+    return replace(plain, spec=replace(plain.spec, stain_density=density))
+
+
+def scanned(path, model, output, stain):
+    with open_slide(path) as slide:
+        result = scan_with(slide, model, output, scan=replace(SCAN, stain=stain))
+    return result, json.loads((result.output / "run.json").read_text())
+
+
+def test_a_pale_slide_is_answered_like_the_dense_one(pictures, model, tmp_path):
+    dense, record = scanned(pictures[0], model, tmp_path / "dense", "auto")
+    assert record["stain"]["normalised"] is False
+    np.testing.assert_allclose(record["stain"]["density"], model.spec.stain_density, rtol=0.02)
+    with pytest.warns(StainWarning, match=r"0\.3\d? times as dense.*--stain normalise"):
+        pale, told = scanned(pictures[1], model, tmp_path / "pale", "as-is")
+    assert any("times as dense" in note for note in told["scans"][-1]["notes"])
+    normalised, said = scanned(pictures[1], model, tmp_path / "pale", "normalise")
+    assert said["stain"]["normalised"] is True
+    # Another map, beside the first: nothing is mixed or lost.
+    assert normalised.output != pale.output
+    assert len(stored_scans(tmp_path / "pale")) == 2
+    inner = Region(200, 200, 400, 400)
+    cells = slice(inner.y // 4, inner.bottom // 4)
+    wanted, before, after = (one.probabilities[cells, cells] for one in (dense, pale, normalised))
+    assert np.abs(after - wanted).mean() < 0.1 * np.abs(before - wanted).mean()
+    (values,) = stored_maps(stored_scans(tmp_path / "pale")[0])
+    np.testing.assert_array_equal(values.values, normalised.probabilities)
+
+
+def test_a_model_of_unknown_stain_cannot_be_normalised_to(pictures, tmp_path):
+    with pytest.raises(ModelError, match="--stain as-is"):
+        scanned(pictures[0], dark_model(), tmp_path, "normalise")
+    _, record = scanned(pictures[0], dark_model(), tmp_path, "as-is")
+    assert record["stain"] == {"density": None, "reference": [], "normalised": False}
