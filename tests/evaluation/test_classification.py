@@ -17,6 +17,7 @@ from napari_metastasis.evaluation import (
     calibration_error,
     precision_recall_points,
     roc_points,
+    sensitivity_at,
 )
 
 
@@ -124,3 +125,21 @@ def test_calibration_is_that_of_tumour_and_not_of_the_likelier_class():
     labels = np.array([False, False])
     found = calibration_error(labels, np.array([0.1, 0.9]), resamples=resamples(labels))
     assert found.value == pytest.approx((0.1 + 0.9) / 2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sensitivity_at_a_rate_is_read_off_scikit_learns_curve(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.random(400) < 0.4
+    # Rounded, so that many tie.
+    scores = np.round(rng.normal(labels * 1.2, 1.0), 1)
+    rates = (0.2, 0.05, 0.01)
+    found = sensitivity_at(labels, scores, rates, resamples(labels))
+    false, true, _ = metrics.roc_curve(labels, scores, drop_intermediate=False)
+    for rate, one in zip(rates, found, strict=True):
+        assert one.value == pytest.approx(true[false <= rate].max())
+        assert one.low <= one.value <= one.high
+    perfect = sensitivity_at(labels, labels.astype(float), rates, resamples(labels))
+    assert [one.value for one in perfect] == [1, 1, 1]
+    contrary = sensitivity_at(labels, -labels.astype(float), rates, resamples(labels))
+    assert [one.value for one in contrary] == [0, 0, 0]

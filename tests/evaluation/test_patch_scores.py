@@ -68,7 +68,7 @@ def test_figures_are_those_of_the_scores(model):
     apart = scores[source.labels == 1][:, None] - scores[source.labels == 0][None, :]
     assert report.auc.value == pytest.approx(((apart > 0) + (apart == 0) / 2).mean())
     assert report.accuracy.value == pytest.approx(((scores >= 0.5) == source.labels).mean())
-    for one in (report.auc, report.accuracy, report.calibration_error):
+    for one in (report.auc, report.accuracy, report.calibration_error, *report.sensitivity):
         assert one.low <= one.value <= one.high
     assert report == evaluate_patches(model, source, PatchScoringSettings(), views=1, device="cpu")
 

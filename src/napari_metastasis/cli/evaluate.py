@@ -219,6 +219,8 @@ def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_j
             "recall": report.classes.recall,
             "F1": report.classes.f1,
             "calibration error": report.calibration_error,
+            "sensitivity at 1 % false positives": report.sensitivity[0],
+            "sensitivity at 0.2 % false positives": report.sensitivity[1],
         },
     )
 

@@ -11,6 +11,7 @@ from napari_metastasis.evaluation.classification import (
     calibration_error,
     precision_recall_points,
     roc_points,
+    sensitivity_at,
 )
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
 from napari_metastasis.evaluation.folders import (
@@ -80,6 +81,7 @@ __all__ = [
     "roc_points",
     "score_folders",
     "score_slides",
+    "sensitivity_at",
     "sensitivity_by_size",
     "write_report",
 ]

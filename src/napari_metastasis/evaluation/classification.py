@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
 
-__all__ = ["BinaryReport", "Confusion", "binary_report", "calibration_error", "precision_recall_points", "roc_points"]
+__all__ = [
+    "BinaryReport",
+    "Confusion",
+    "binary_report",
+    "calibration_error",
+    "precision_recall_points",
+    "roc_points",
+    "sensitivity_at",
+]
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.bool_]
@@ -176,3 +184,42 @@ def _share(part: Floats, whole: Floats) -> Floats:
     """Return ``part / whole``, NaN where there is no whole."""
     whole = np.broadcast_to(whole, part.shape)
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def sensitivity_at(
+    labels: Labels, scores: Floats, rates: tuple[float, ...], resamples: Resamples
+) -> tuple[Estimate, ...]:
+    """Return the share of positives over the lowest threshold that at most a share of the negatives is over.
+
+    Parameters
+    ----------
+    labels, scores
+        (n,) whether a sample is positive, and its score.
+    rates
+        Shares of negatives.
+    resamples
+        Of these samples.
+
+    Returns
+    -------
+    One figure for each rate; NaN where a class is missing.
+    """
+    order = np.argsort(-scores, kind="stable")
+    positive, ranked = labels[order], scores[order]
+    # A threshold lies between two different scores: samples that tie are over it together.
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+
+    def measure(counts: NDArray[np.int64]) -> Floats:
+        drawn = counts[:, order]
+        of_kind = [np.cumsum(drawn * kind, axis=1) for kind in (~positive, positive)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            false, found = (part[:, last] / part[:, -1:] for part in of_kind)
+        figures = np.empty((len(counts), len(rates)))
+        for column, rate in enumerate(rates):
+            within = (false <= rate).sum(axis=1)
+            reached = found[np.arange(len(found)), np.maximum(within - 1, 0)]
+            figures[:, column] = np.where(within == 0, 0.0, reached)
+        missing = np.isnan(false[:, 0]) | np.isnan(found[:, 0])
+        return np.where(missing[:, None], np.nan, figures)
+
+    return tuple(estimate(measure, resamples, width=len(scores)))

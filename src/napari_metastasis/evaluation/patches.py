@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from napari_metastasis.cohorts.patches import PatchSource
 from napari_metastasis.errors import PatchDatasetError
-from napari_metastasis.evaluation.classification import BinaryReport, binary_report, calibration_error
+from napari_metastasis.evaluation.classification import (
+    BinaryReport,
+    binary_report,
+    calibration_error,
+    sensitivity_at,
+)
 from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
 from napari_metastasis.geometry import SYMMETRIES
 from napari_metastasis.settings import PatchScoringSettings
@@ -23,20 +28,33 @@ if TYPE_CHECKING:
 
     from napari_metastasis.models import Detector, ModelSpec
 
-__all__ = ["PatchReport", "evaluate_patches", "patch_probabilities"]
+__all__ = ["FALSE_POSITIVE_RATES", "PatchReport", "evaluate_patches", "patch_probabilities"]
 
+#: Shares of normal patches, at which sensitivity is reported: nearly all of a slide is normal.
+FALSE_POSITIVE_RATES = (0.01, 0.002)
 #: Side of the images that patches lie in, in gray: larger ones do not answer faster, and take gigabytes.
 _MOSAIC_PX = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class PatchReport:
-    """How well a model tells tumour patches from normal ones."""
+    """How well a model tells tumour patches from normal ones.
+
+    Attributes
+    ----------
+    auc, accuracy, classes, calibration_error
+        Over all patches.
+    sensitivity
+        Share of tumour patches found where so many of the normal ones are: see :data:`FALSE_POSITIVE_RATES`.
+    n
+        How many patches.
+    """
 
     auc: Estimate
     accuracy: Estimate
     classes: BinaryReport
     calibration_error: Estimate
+    sensitivity: tuple[Estimate, ...]
     n: int
 
     def to_json(self) -> dict[str, Any]:
@@ -46,8 +64,15 @@ class PatchReport:
             | self.auc.to_json("auc")
             | self.accuracy.to_json("accuracy")
             | self.calibration_error.to_json("calibration_error")
+            | self._sensitivity_json()
             | {"n": self.n}
         )
+
+    def _sensitivity_json(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for rate, one in zip(FALSE_POSITIVE_RATES, self.sensitivity, strict=True):
+            values |= one.to_json(f"sensitivity_at_fpr_{rate:g}")
+        return values
 
 
 def patch_probabilities(
@@ -176,5 +201,6 @@ def evaluate_patches(
         accuracy=accuracy[0],
         classes=classes,
         calibration_error=calibration_error(is_tumour, probabilities, resamples=resamples),
+        sensitivity=sensitivity_at(is_tumour, probabilities, FALSE_POSITIVE_RATES, resamples),
         n=len(scores),
     )
