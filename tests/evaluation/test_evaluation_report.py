@@ -8,11 +8,12 @@ import re
 from base64 import b64decode
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from evaluation_cohorts import outcome, random_outcomes
 
 from napari_metastasis.errors import MissingDependencyError, StorageError
-from napari_metastasis.evaluation import LeftOut, report_html, score_slides, write_report
+from napari_metastasis.evaluation import LeftOut, ScoredCells, count_cells, report_html, score_slides, write_report
 from napari_metastasis.settings import EvaluationSettings
 
 QUICK = EvaluationSettings(resamples=100)
@@ -55,6 +56,23 @@ def test_a_page_of_its_own():
         assert f"{figure.value:.4f}" in page.cells
     for slide in report.outcomes:
         assert slide.slide in page.cells
+
+
+def test_cells_have_a_picture_and_figures_of_their_own():
+    outcomes = random_outcomes(2)
+    rng = np.random.default_rng(3)
+    counts = {
+        one.slide: count_cells(
+            rng.random((40, 40), dtype=np.float32), rng.random((40, 40)) < 0.1 * one.is_tumour, cell_um=16.0
+        )
+        for one in outcomes
+    }
+    report = score_slides(outcomes, QUICK, cells=ScoredCells(counts, 0.5, 0.01))
+    page = Page(report_html(report))
+    assert len(page.sources) == 4
+    assert "calibration error of cells" in page.cells
+    assert "false detections in a mm² of normal tissue" in page.cells
+    assert report.to_json()["cell_prior"] == 0.01
 
 
 def test_the_same_figures_give_the_same_page():

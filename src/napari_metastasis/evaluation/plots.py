@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_metastasis.errors import MissingDependencyError
+from napari_metastasis.evaluation.cells import CellReport
 from napari_metastasis.evaluation.classification import precision_recall_points, roc_points
 from napari_metastasis.evaluation.scoring import DetectionReport
 
@@ -54,6 +55,8 @@ def draw_curves(report: DetectionReport) -> dict[str, bytes]:
     if report.slides is not None:
         pictures["Receiver operating characteristic of slides"] = _picture(lambda axes: _draw_roc(axes, report))
         pictures["Precision and recall of slides"] = _picture(lambda axes: _draw_precision(axes, report))
+    if (cells := report.cells) is not None:
+        pictures["Reliability of cells"] = _picture(lambda axes: _draw_reliability(axes, cells))
     return pictures
 
 
@@ -113,6 +116,19 @@ def _draw_precision(axes: Axes, report: DetectionReport) -> None:
     axes.plot(recall, precision, color=_COLOUR, drawstyle="steps-pre", zorder=2)
     axes.set_title(f"{int(labels.sum())} of {len(labels)} slides hold tumour")
     _square(axes, "recall", "precision")
+
+
+def _draw_reliability(axes: Axes, cells: CellReport) -> None:
+    said, held, weight = cells.reliability.T
+    known = weight > 0
+    axes.plot([0, 1], [0, 1], color=_GUIDE, linestyle=":", zorder=1)
+    axes.plot(said[known], held[known], color=_COLOUR, zorder=2)
+    # Areas, so that a bin that nearly all cells lie in does not hide the others; the smallest can still be seen.
+    axes.scatter(said[known], held[known], s=8 + 200 * weight[known], color=_COLOUR, zorder=3)
+    error = cells.calibration_error
+    axes.set_title(f"calibration error {error.value:.4f} ({error.low:.4f} to {error.high:.4f})")
+    of = f"{cells.prior:.1%} of the tissue is tumour" if cells.prior else "tumour as much as on the slides"
+    _square(axes, "probability that was answered", f"share of tumour among these cells, where {of}")
 
 
 def _square(axes: Axes, x: str, y: str) -> None:
