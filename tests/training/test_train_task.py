@@ -23,6 +23,7 @@ from napari_metastasis.errors import (
 from napari_metastasis.models import build_network, load_initial, load_model
 from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
 from napari_metastasis.settings import AugmentSettings, TrainSettings
+from napari_metastasis.slides.stain import mean_density
 from napari_metastasis.training.equivariance import orientations_are_tied
 from napari_metastasis.training.initial_weights import load_initial_weights
 from napari_metastasis.training.mosaic import Surroundings, in_gray, mosaic_logits, with_gap
@@ -84,6 +85,9 @@ def test_the_model_loads_with_its_card(finished):
     assert model.card["data"] == "squares"
     assert 0 <= model.card["validation_auc"] <= 1
     assert model.card["licence"] == "CC0"
+    # Four batches of eight: every square of the run.
+    seen = np.concatenate([Squares(32).read(k).reshape(-1, 3) for k in range(32)])
+    np.testing.assert_allclose(model.spec.stain_density, mean_density(seen), rtol=0.1)
     curves = (finished.parent / "curves.csv").read_text().splitlines()
     assert curves[0].startswith("epoch,train_loss,validation_loss")
     assert [line.split(",")[0] for line in curves[1:]] == ["0", "1"]

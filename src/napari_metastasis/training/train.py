@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 
 from napari_metastasis import __version__
@@ -16,6 +17,7 @@ from napari_metastasis.errors import TrainingError
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.resume import resume_slides, write_slides
 from napari_metastasis.settings import AugmentSettings, TrainSettings
+from napari_metastasis.slides.stain import mean_density
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.distributed import run_distributed
 from napari_metastasis.training.fit import fit
@@ -29,6 +31,8 @@ __all__ = ["TrainingRun", "train"]
 _MAY_CHANGE = frozenset({"workers", "prefetch"})
 #: File of a run folder: what was seen of the slides when the run began.
 _SLIDES = "slides.json"
+#: Batches that the stain is measured on: of a few hundred patches.
+_MEASURED_BATCHES = 4
 _INTENDED_USE = "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides."
 
 
@@ -158,7 +162,8 @@ class _Process:
         module = self.task.module(self.fitting)
         figures = fit(module, self.training, self.validation, self.run.output, settings, progress=self.run.progress)
         if module.global_rank == 0:
-            self.task.store(module.finished_network(), self.weights, self._card(figures))
+            task = self.task.trained_on(_stain_density(self.training))
+            task.store(module.finished_network(), self.weights, self._card(figures))
 
     def _card(self, figures: Mapping[str, float]) -> dict[str, Any]:
         return {
@@ -174,6 +179,13 @@ class _Process:
             "intended_use": _INTENDED_USE,
             "warning": "Not a medical device. Not validated for diagnosis.",
         }
+
+
+def _stain_density(training: BatchSource) -> tuple[float, ...]:
+    """Return the mean optical density of the first batches, as they are read; nothing where none is stained."""
+    count = min(_MEASURED_BATCHES, training.batches_per_epoch)
+    mean = mean_density(np.concatenate([training.batch(k).images.reshape(-1, 3) for k in range(count)]))
+    return () if mean is None else tuple(round(float(value), 4) for value in mean)
 
 
 def _told(augment: AugmentSettings) -> dict[str, Any]:

@@ -98,6 +98,11 @@ class TrainingTask(ABC, Generic[Network]):
     def module(self, fitting: Fitting) -> TaskModule[Network]:
         """Return what Lightning trains."""
 
+    def trained_on(self, stain_density: tuple[float, ...]) -> TrainingTask[Network]:
+        """Return the task whose contract says how densely what it was trained on is stained; by default itself."""
+        del stain_density
+        return self
+
     @abstractmethod
     def store(self, network: Network, weights: Path, card: dict[str, Any]) -> None:
         """Store the averaged network, whole or not at all."""

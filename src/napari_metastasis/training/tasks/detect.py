@@ -137,6 +137,10 @@ class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
         """
         return DetectorModule(self, fitting)
 
+    def trained_on(self, stain_density: tuple[float, ...]) -> DetectorTask:
+        """Return the task whose contract says so: slides can be brought to that density."""
+        return replace(self, spec=replace(self.spec, stain_density=stain_density))
+
     def store(self, network: FullyConvolutionalNetwork, weights: Path, card: dict[str, Any]) -> None:
         """Store the detector."""
         save_model(weights, network, self.spec, {**card, **self._began})
