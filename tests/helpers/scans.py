@@ -15,7 +15,7 @@ from napari_metastasis.workflows.scan import AtHand, PassRequest, ScanJob, ScanR
 
 __all__ = ["NOT_REFINED", "SCAN", "HeldEngine", "job_of", "prepared_scan", "scan_with"]
 
-SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160)
+SCAN = ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=160, dense_coefficient=2)
 #: Nothing is refined or kept for it.
 NOT_REFINED = RefineSettings(keep_features=False)
 

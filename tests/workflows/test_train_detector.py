@@ -110,6 +110,8 @@ def test_without_rounds_the_first_stage_is_the_model(cohort, finished, tmp_path)
     assert load_model(run.weights).weights_sha256 == first.weights_sha256
 
 
+# The labelled patches are noise, far denser than the slides that are mined.
+@pytest.mark.filterwarnings("ignore::napari_metastasis.errors.StainWarning")
 def test_labelled_patches_take_their_part_of_every_batch(cohort, tmp_path, monkeypatch):
     class Green:
         labels = np.array([0, 1] * 8, dtype=np.int64)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from napari_metastasis._napari.session import SlideSession
     from napari_metastasis._napari.slide_work import AvailableModels
+    from napari_metastasis.models import ModelSpec
 
 __all__ = ["ScanWidget"]
 
@@ -182,11 +183,12 @@ class ScanWidget(Part):
         if model is not None:
             spec = model.spec
             offered = {
-                1 << power: f"{1 << power}× (one answer per {(spec.stride_px >> power) * spec.mpp:.3g} µm)"
+                1 << power: f"{1 << power}× ({_per_answer(spec, 1 << power)})"
                 for power in range(spec.stride_px.bit_length())
-                if spec.stride_px % (1 << power) == 0 and (spec.stride_px >> power) >= 1
+                if spec.stride_px % (1 << power) == 0
             }
-            self.main.offer("dense_coefficient", offered)
+            own = f"Automatic ({_per_answer(spec, spec.dense_coefficient)})"
+            self.main.offer("dense_coefficient", {0: own, **offered})
         for name, form in self.switches.items():
             (switch,) = form.widgets.values()
             # Grey where there is no choice: no model makes the pass, or the file that was chosen is a model for it.
@@ -283,3 +285,7 @@ class ScanWidget(Part):
             parts.append(f"{time_text(activity.seconds_left)} left")
         self.status.setText(" · ".join(part for part in parts if part))
         self.status.setVisible(bool(self.status.text()))
+
+
+def _per_answer(spec: ModelSpec, dense_coefficient: int) -> str:
+    return f"one answer per {spec.stride_px / dense_coefficient * spec.mpp:.3g} µm"

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, TypeVar
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models.calibration import Calibrated
 
-__all__ = ["ModelSpec", "read_contract"]
+__all__ = ["DENSE_COEFFICIENT", "ModelSpec", "read_contract"]
 
+#: Of a model whose card has none: the paper's best, at a tenth more than none.
+DENSE_COEFFICIENT = 2
 #: Classes of a model whose answers can be calibrated.
 _TUMOUR_AND_NORMAL = 2
 
@@ -85,6 +87,8 @@ class ModelSpec(Calibrated):
         Index in ``classes`` of the one that the heatmap shows.
     mean, std
         Normalisation of red, green and blue after scaling to 0..1.
+    dense_coefficient
+        At which scans answer unless they are asked for another (α of Lin et al. 2019).
     stain_density
         Mean optical density (natural logarithm) of red, green and blue over the tissue that it was trained on; empty
         where that is not known.
@@ -104,6 +108,7 @@ class ModelSpec(Calibrated):
     tumour_class: int = 1
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    dense_coefficient: int = DENSE_COEFFICIENT
     stain_density: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -128,6 +133,8 @@ class ModelSpec(Calibrated):
             )
         if self.stain_density and not (len(self.stain_density) == 3 and min(self.stain_density) > 0):
             raise ModelError(f"expected three positive stain densities, got {self.stain_density}; correct its card")
+        if self.dense_coefficient != DENSE_COEFFICIENT:
+            self.dense_stride_px(self.dense_coefficient)
         self.check_calibration()
         if self.prior and len(self.classes) != _TUMOUR_AND_NORMAL:
             raise ModelError(f"expected two classes of a calibrated model, got {len(self.classes)}; correct its card")
@@ -144,6 +151,8 @@ class ModelSpec(Calibrated):
             del values["field_px"]
         if not self.stain_density:
             del values["stain_density"]
+        if self.dense_coefficient == DENSE_COEFFICIENT:
+            del values["dense_coefficient"]
         return values
 
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from napari_metastasis.settings._core import SettingsGroup, setting
 
@@ -17,9 +18,10 @@ class ScanSettings(SettingsGroup):
     """How a slide is scanned."""
 
     dense_coefficient: int = setting(
-        2,
-        "How much denser than the network's own stride the answers lie (α of Lin et al. 2019); 2 costs a tenth more.",
-        choices=(1, 2, 4, 8, 16, 32),
+        0,
+        "How much denser than the network's own stride the answers lie (α of Lin et al. 2019); 0 takes what the "
+        "model's card says.",
+        choices=(0, 1, 2, 4, 8, 16, 32),
     )
     augment_views: int = setting(
         1,
@@ -67,6 +69,10 @@ class ScanSettings(SettingsGroup):
     queue_rois: int = setting(
         4, "Pieces that may wait between reading and the network; bounds memory.", minimum=1, maximum=64
     )
+
+    def at_density(self, own: int) -> Self:
+        """Return settings with a model's own dense coefficient, where none was asked for."""
+        return self if self.dense_coefficient else replace(self, dense_coefficient=own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_metastasis.settings._core import SettingsGroup, other_defaults, setting
-from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings
+from napari_metastasis.settings.scan import DEFAULT_MODEL
 from napari_metastasis.settings.train import AugmentSettings, TrainSettings
 
 __all__ = ["EncoderSettings", "GridSettings", "SpatialAugmentSettings", "SpatialTrainSettings"]
@@ -65,9 +65,10 @@ class EncoderSettings(SettingsGroup):
         maximum=100.0,
     )
     dense_coefficient: int = setting(
-        ScanSettings().dense_coefficient,
-        "Dense coefficient of the scans that the refiner of a finished model is for.",
-        minimum=1,
+        0,
+        "Dense coefficient of the scans that the refiner of a finished model is for; 0 takes what the model's card "
+        "says.",
+        minimum=0,
     )
 
     @property

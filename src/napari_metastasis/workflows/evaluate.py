@@ -36,7 +36,7 @@ from napari_metastasis.settings import EvaluationSettings, SlideSettings
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.batch import FailedSlide, ProgressBar, ScannedSlide, in_parts, scan_cohort
-from napari_metastasis.workflows.scan.job_models import answering_contract, with_own_threshold
+from napari_metastasis.workflows.scan.job_models import answering_contract, with_own_settings
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["CohortEvaluation", "evaluate_cohort", "evaluation_output", "report_folder", "split_to_evaluate"]
@@ -122,7 +122,7 @@ def evaluate_cohort(
     StorageError
         If the disk refuses.
     """
-    how = replace(how, job=with_own_threshold(how.job, models))
+    how = replace(how, job=with_own_settings(how.job, models))
     split = how.split
     slides, left_out = _choose(cohort, split, how.scoring)
     surveys = _surveyed(cohort, slides, how.scoring, bar, should_stop)

@@ -98,6 +98,7 @@ def choose_engine(
     ScanCancelledError
         If ``should_stop`` said so.
     """
+    settings = settings.at_density(model.spec.dense_coefficient)
     devices = resolve_devices(settings.device)
     stride_px = model.spec.dense_stride_px(settings.dense_coefficient)
     kind = devices[0].partition(":")[0]

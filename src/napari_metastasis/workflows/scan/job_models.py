@@ -17,7 +17,7 @@ __all__ = [
     "feature_reader",
     "load_job_models",
     "settle_job",
-    "with_own_threshold",
+    "with_own_settings",
 ]
 
 #: What a pass may read that no other pass writes.
@@ -62,9 +62,16 @@ def answering_contract(job: ScanJob, models: ScanModels) -> Calibrated:
     return found
 
 
-def with_own_threshold(job: ScanJob, models: ScanModels) -> ScanJob:
-    """Return the job with the threshold of the model whose map lesions are read from, where none was asked for."""
-    return replace(job, detection=job.detection.for_model(answering_contract(job, models).threshold))
+def with_own_settings(job: ScanJob, models: ScanModels) -> ScanJob:
+    """Return the job with what its models' cards say where nothing was asked for.
+
+    The density is the detector's; the threshold is of the model whose map lesions are read from.
+    """
+    return replace(
+        job,
+        scan=job.scan.at_density(models.detector.spec.dense_coefficient),
+        detection=job.detection.for_model(answering_contract(job, models).threshold),
+    )
 
 
 def settle_job(job: ScanJob) -> ScanJob:

@@ -34,7 +34,7 @@ from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import ReadyEngine
 from napari_metastasis.workflows.scan.extent import Extent, on_slide
-from napari_metastasis.workflows.scan.job_models import check_passes, feature_reader
+from napari_metastasis.workflows.scan.job_models import check_passes, feature_reader, with_own_settings
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import (
     feature_path,
@@ -98,6 +98,7 @@ def prepare_scan(
     PassWarning
         If a pass means less with these settings, or what is kept for it is damaged.
     """
+    job = with_own_settings(job, ready.models)
     settled = _Settled.of(slide, job, ready.models)
     with ExitStack() as on_error:
         chosen, owns_engine = _engine(settled, ready, should_stop)

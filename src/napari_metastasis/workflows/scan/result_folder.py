@@ -110,6 +110,7 @@ def scan_identity(
     others. The precision is ``None`` while it is open.
     """
     spec = model.spec
+    settings = settings.at_density(spec.dense_coefficient)
     # Answers of models that were not calibrated are those of earlier versions, which say nothing of it.
     calibration = {} if spec.calibration is None else {"calibration": spec.calibration}
     stain = {"stain": list(spec.stain_density)} if settings.stain == "normalise" else {}

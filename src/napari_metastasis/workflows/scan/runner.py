@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from napari_metastasis.scanning import PROBABILITY, FinishedPiece, never
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.engine_cache import EngineCache, await_future
-from napari_metastasis.workflows.scan.job_models import settle_job, with_own_threshold
+from napari_metastasis.workflows.scan.job_models import settle_job
 from napari_metastasis.workflows.scan.prepare import prepare_scan
 from napari_metastasis.workflows.scan.result_folder import stored_precision
 from napari_metastasis.workflows.scan.results import ScanResult, write_results
@@ -59,7 +59,6 @@ def run_scan(
         ready = opened.enter_context(
             engines.use(job, should_stop, lambda models: stored_precision(slide, job, models.detector))
         )
-        job = with_own_threshold(job, ready.models)
         yield Stage("Looking for tissue…")
         mask = None if held.tissue is None else await_future(held.tissue, should_stop)
         prepared = opened.enter_context(prepare_scan(slide, job, ready, mask=mask, should_stop=should_stop))
@@ -70,7 +69,7 @@ def run_scan(
             engine=f"{prepared.chosen.engine.name}, {prepared.chosen.engine.precision}",
             tissue=prepared.tissue,
             model_px=prepared.model_px,
-            threshold=job.detection.threshold,
+            threshold=prepared.job.detection.threshold,
         )
         began, model_px = time.perf_counter(), 0
         with closing(prepared.run(should_stop)) as pieces:

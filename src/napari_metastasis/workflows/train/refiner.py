@@ -39,7 +39,9 @@ def _make(chosen: Chosen) -> RefinerTask | RefinerWithEncoderTask:
     encoder: EncoderSettings = chosen.groups["encoder"]
     grid: GridSettings = chosen.groups["grid"]
     if not encoder.learns:
-        return refiner_behind(load_detector(encoder.encoder), chosen.name, grid, encoder.dense_coefficient)
+        detector = load_detector(encoder.encoder)
+        alpha = encoder.dense_coefficient or detector.spec.dense_coefficient
+        return refiner_behind(detector, chosen.name, grid, alpha)
     with chosen.fetching() as progress:
         initial = load_initial(encoder.initial, progress=progress) if encoder.initial else None
     spec = patch_spec(encoder_name(chosen.name), encoder.encoder, encoder.mpp, initial)
