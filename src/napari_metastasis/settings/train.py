@@ -189,8 +189,8 @@ class AugmentSettings(SettingsGroup):
     noise: float = setting(0.03, "Largest standard deviation of the noise; 1 is white.", minimum=0.0, maximum=1.0)
     mixup: float = setting(
         0.0,
-        "Parameter of the beta distribution of shares in which every patch of half of the batches is blended with another, "
-        "and its label with the other's (Zhang et al. 2018); 0 for none.",
+        "Parameter of the beta distribution of shares in which every patch of half of the batches is blended with "
+        "another, and its label with the other's (Zhang et al. 2018); 0 for none.",
         minimum=0.0,
         maximum=8.0,
     )
