@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,18 @@ def test_figures_are_those_of_the_scores(model):
     for one in (report.auc, report.accuracy, report.calibration_error, *report.sensitivity):
         assert one.low <= one.value <= one.high
     assert report == evaluate_patches(model, source, PatchScoringSettings(), views=1, device="cpu")
+
+
+def test_a_calibrated_model_answers_for_the_patches_own_share_of_tumour(model):
+    fitted = replace(model.spec, temperature=1.5, shift=0.2, prior=0.01, threshold=0.2)
+    calibrated = replace(model, spec=fitted)
+    source = Noise()
+    share = (source.labels == 1).mean()
+    report = evaluate_patches(calibrated, source, PatchScoringSettings(), views=1, device="cpu")
+    own = patch_probabilities(model, source, batch_size=64, views=1, device="cpu").astype(float)
+    ratio = (np.log(own) - np.log1p(-own)) / 1.5 + 0.2 + np.log(share / (1 - share))
+    assert report.accuracy.value == pytest.approx(((ratio >= 0) == source.labels).mean())
+    assert report.auc == evaluate_patches(model, source, PatchScoringSettings(), views=1, device="cpu").auc
 
 
 @pytest.mark.shared

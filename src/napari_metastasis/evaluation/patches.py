@@ -32,6 +32,8 @@ __all__ = ["FALSE_POSITIVE_RATES", "PatchReport", "evaluate_patches", "patch_pro
 
 #: Shares of normal patches, at which sensitivity is reported: nearly all of a slide is normal.
 FALSE_POSITIVE_RATES = (0.01, 0.002)
+#: Within these the share of tumour among patches is a prior.
+_PRIORS = (0.01, 0.99)
 #: Side of the images that patches lie in, in gray: larger ones do not answer faster, and take gigabytes.
 _MOSAIC_PX = 1000
 
@@ -186,7 +188,12 @@ def evaluate_patches(
     device: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> PatchReport:
-    """Return how well a model tells the patches' classes apart; see :func:`patch_probabilities` for the parameters."""
+    """Return how well a model tells the patches' classes apart; see :func:`patch_probabilities` for the parameters.
+
+    A calibrated model is asked for probabilities at the patches' own share of tumour: that of slides is far smaller.
+    """
+    if model.spec.prior:
+        model = model.with_prior(float(np.clip((source.labels == 1).mean(), *_PRIORS)))
     scores = patch_probabilities(
         model, source, batch_size=settings.batch_size, views=views, device=device, progress=progress
     )
