@@ -7,19 +7,19 @@ see the very same pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+from changed_patches import ChangedPatches
 from scipy.ndimage import affine_transform, gaussian_filter
 from skimage.color import hsv2rgb, rgb2hsv
 
 from napari_metastasis.cohorts.patches import PatchSource
 
-__all__ = ["SHIFTS", "ShiftedPatches", "shifted"]
+__all__ = ["SHIFTS", "shifted", "shifted_patches"]
 
 _Image = npt.NDArray[np.uint8]
 _Shift = Callable[[_Image, np.random.Generator], _Image]
@@ -102,37 +102,6 @@ def shifted(image: _Image, shift: str, generator: np.random.Generator) -> _Image
     return SHIFTS[shift](image, generator)
 
 
-@dataclass(frozen=True)
-class ShiftedPatches:
-    """Patches under a shift: a :class:`~napari_metastasis.cohorts.patches.PatchSource`.
-
-    Attributes
-    ----------
-    source
-        The patches as they are.
-    shift
-        Name in :data:`SHIFTS`.
-    seed
-        Of the direction that each patch is shifted in.
-    """
-
-    source: PatchSource
-    shift: str
-    seed: int
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """Return the class of every patch: no shift changes it."""
-        return self.source.labels
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return what each patch is called."""
-        return self.source.names
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, index: int) -> _Image:
-        """Return patch ``index``, shifted."""
-        return shifted(self.source.read(index), self.shift, np.random.default_rng([self.seed, index]))
+def shifted_patches(source: PatchSource, shift: str, seed: int) -> ChangedPatches:
+    """Return patches under one of :data:`SHIFTS`; the seed decides in which direction each is shifted."""
+    return ChangedPatches(source, lambda patch, index: shifted(patch, shift, np.random.default_rng([seed, index])))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import imagecodecs
 import numpy as np
 import pytest
-from colours import DENSITIES, Colours, RecolouredPatches, colour_shifts, density
+from colours import DENSITIES, Colours, recoloured
+
+from napari_metastasis.slides.stain import optical_density
 
 
 class Drawn:
@@ -36,20 +38,20 @@ def centres(tmp_path):
 
 
 def test_patches_get_the_centres_mean_and_spread(centres):
-    shifts = colour_shifts(Drawn(), centres, seed=3)
-    assert list(shifts) == ["as they are", "colours of centre 0", "colours of centre 4", *(
+    changed = recoloured(Drawn(), centres, seed=3)
+    assert list(changed) == ["as they are", "colours of centre 0", "colours of centre 4", *(
         f"{factor:g} of their density" for factor in DENSITIES
     )]  # fmt: skip
     for number, mean in ((0, (0.4, 0.6, 0.4)), (4, (0.3, 0.5, 0.35))):
-        recoloured = RecolouredPatches(Drawn(), shifts[f"colours of centre {number}"])
-        got = Colours.of(np.stack([recoloured.read(k) for k in range(6)]))
+        of_centre = changed[f"colours of centre {number}"]
+        got = Colours.of(np.stack([of_centre.read(k) for k in range(6)]))
         np.testing.assert_allclose(got.mean, mean, atol=0.01)
         np.testing.assert_allclose(got.spread, 0.05, atol=0.01)
         # What was darker stays darker.
-        assert np.corrcoef(recoloured.read(0)[..., 1].ravel(), Drawn().read(0)[..., 1].ravel())[0, 1] > 0.98
+        assert np.corrcoef(of_centre.read(0)[..., 1].ravel(), Drawn().read(0)[..., 1].ravel())[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("factor", DENSITIES)
 def test_density_is_multiplied(centres, factor):
-    shift = colour_shifts(Drawn(), centres, seed=3)[f"{factor:g} of their density"]
-    np.testing.assert_allclose(density(shift(Drawn().read(2))), factor * density(Drawn().read(2)), atol=0.02)
+    paler = recoloured(Drawn(), centres, seed=3)[f"{factor:g} of their density"].read(2)
+    np.testing.assert_allclose(optical_density(paler), factor * optical_density(Drawn().read(2)), atol=0.02)

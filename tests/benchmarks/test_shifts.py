@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from shifts import SHIFTS, ShiftedPatches, shifted
+from shifts import SHIFTS, shifted, shifted_patches
 from skimage.color import rgb2hsv
 
 
@@ -32,7 +32,7 @@ class One:
 
 @pytest.mark.parametrize("name", SHIFTS)
 def test_every_shift_keeps_shape_and_type_and_repeats(tissue, name):
-    source = ShiftedPatches(One(tissue), name, seed=3)
+    source = shifted_patches(One(tissue), name, seed=3)
     first = source.read(1)
     assert first.shape == tissue.shape
     assert first.dtype == np.uint8

@@ -183,11 +183,11 @@ class ScanWidget(Part):
         if model is not None:
             spec = model.spec
             offered = {
-                1 << power: f"{1 << power}× ({_per_answer(spec, 1 << power)})"
+                1 << power: f"{1 << power}× (one answer per {_cell_um(spec, 1 << power)})"
                 for power in range(spec.stride_px.bit_length())
                 if spec.stride_px % (1 << power) == 0
             }
-            own = f"Automatic ({_per_answer(spec, spec.dense_coefficient)})"
+            own = f"Automatic ({_cell_um(spec, spec.dense_coefficient)})"
             self.main.offer("dense_coefficient", {0: own, **offered})
         for name, form in self.switches.items():
             (switch,) = form.widgets.values()
@@ -287,5 +287,5 @@ class ScanWidget(Part):
         self.status.setVisible(bool(self.status.text()))
 
 
-def _per_answer(spec: ModelSpec, dense_coefficient: int) -> str:
-    return f"one answer per {spec.stride_px / dense_coefficient * spec.mpp:.3g} µm"
+def _cell_um(spec: ModelSpec, dense_coefficient: int) -> str:
+    return f"{spec.dense_stride_px(dense_coefficient) * spec.mpp:.3g} µm"

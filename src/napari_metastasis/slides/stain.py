@@ -16,11 +16,11 @@ import numpy.typing as npt
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
 from napari_metastasis.slides.tissue import TissueMask
 
-__all__ = ["StainedReader", "mean_density", "stain_tables", "tissue_density"]
+__all__ = ["STAINED", "StainedReader", "mean_density", "optical_density", "stain_tables", "tissue_density"]
 
 UInt8Array = npt.NDArray[np.uint8]
 #: Mean optical density (natural logarithm) from which a pixel counts as stained.
-_STAINED = 0.15
+STAINED = 0.15
 #: Windows of tissue that are looked at, spread over it, and their side: more change the mean by less than a hundredth.
 _WINDOWS, _WINDOW_PX = 64, 96
 
@@ -29,10 +29,16 @@ class _Slide(Protocol):
     def read(self, frame: ModelFrame, region: Region) -> UInt8Array: ...
 
 
+def optical_density(pixels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the optical density (natural logarithm) of values 0..255; 0 counts as 1."""
+    density: npt.NDArray[np.float64] = -np.log(np.maximum(pixels, 1) / 255.0)
+    return density
+
+
 def mean_density(pixels: UInt8Array) -> npt.NDArray[np.float64] | None:
     """Return the mean optical density (natural logarithm) of the stained pixels among (…, 3); ``None`` without any."""
-    density = -np.log(np.maximum(pixels.reshape(-1, 3), 1) / 255.0)
-    stained = density[density.mean(axis=1) > _STAINED]
+    density = optical_density(pixels.reshape(-1, 3))
+    stained = density[density.mean(axis=1) > STAINED]
     return stained.mean(axis=0) if len(stained) else None
 
 
@@ -68,7 +74,7 @@ def stain_tables(own: tuple[float, ...], reference: tuple[float, ...]) -> UInt8A
     own, reference
         Mean optical density of each, as it is and as it should be.
     """
-    density = -np.log(np.maximum(np.arange(256), 1) / 255.0)
+    density = optical_density(np.arange(256))
     gains = np.asarray(reference) / np.maximum(np.asarray(own), 1e-3)
     return np.clip(np.rint(255 * np.exp(-gains[:, None] * density)), 0, 255).astype(np.uint8)
 

@@ -104,8 +104,8 @@ def prepare_scan(
         chosen, owns_engine = _engine(settled, ready, should_stop)
         if owns_engine:
             on_error.callback(chosen.engine.close)
-        tissue = _tissue(settled, chosen, should_stop) if mask is None else mask
-        stain = _stain(settled, tissue)
+        tissue = _tissue(settled, chosen, job.tissue, should_stop) if mask is None else mask
+        stain = _stain(settled, chosen, tissue, should_stop)
         heatmap = _open_heatmap(settled, chosen)
         on_error.callback(heatmap.close)
         features = _open_features(settled, heatmap)
@@ -203,21 +203,25 @@ def _engine(settled: _Settled, ready: ReadyEngine, should_stop: Callable[[], boo
     return made, True
 
 
-def _tissue(settled: _Settled, chosen: ChosenEngine, should_stop: Callable[[], bool]) -> TissueMask:
+def _tissue(
+    settled: _Settled, chosen: ChosenEngine, settings: TissueSettings, should_stop: Callable[[], bool]
+) -> TissueMask:
     """Find the tissue."""
     # Nothing runs on the engine yet, but readers share the machine's memory with it.
     threads = reading_threads(settled.job.scan.threads, beside_network=chosen.engine.device == "cpu")
-    found = tissue_mask(settled.slide, settled.job.tissue, threads=threads, should_stop=should_stop)
+    found = tissue_mask(settled.slide, settings, threads=threads, should_stop=should_stop)
     if found is None:
         raise ScanCancelledError("expected to find the tissue first, but the scan was stopped; start it again")
     return found
 
 
-def _stain(settled: _Settled, tissue: TissueMask) -> SlideStain:
+def _stain(settled: _Settled, chosen: ChosenEngine, tissue: TissueMask, should_stop: Callable[[], bool]) -> SlideStain:
     """Return the slide's stain, which follows from the slide alone: a scan goes on with other tissue settings."""
-    slide, job = settled.slide, settled.job
-    usual = tissue if job.tissue == TissueSettings() else tissue_mask(slide)
-    return SlideStain.of(slide, usual, settled.detector.spec, job.scan)
+    job, spec = settled.job, settled.detector.spec
+    usual = TissueSettings()
+    if spec.stain_density and job.tissue != usual:
+        tissue = _tissue(settled, chosen, usual, should_stop)
+    return SlideStain.of(settled.slide, tissue, spec, job.scan)
 
 
 def _open_heatmap(settled: _Settled, chosen: ChosenEngine) -> MapStore:
