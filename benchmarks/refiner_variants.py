@@ -21,7 +21,6 @@ from napari_metastasis.settings import (
     AugmentSettings,
     EvaluationSettings,
     GridSettings,
-    ScanSettings,
     SpatialTrainSettings,
 )
 from napari_metastasis.training.augment import Augmenter
@@ -59,7 +58,9 @@ VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
 #: What all of them share: not the paper's optimiser, which is for an encoder that learns along.
 TRAINING: dict[str, Any] = {"optimiser": "adamw", "learning_rate": 0.003, "batch_size": BATCH, "ema_decay": 0.99}
 #: Varied as the patches are that the encoder learnt from, but for what would move cells off their labels.
-AUGMENTATION = AugmentSettings(affine_share=0.0)
+AUGMENTATION = AugmentSettings(
+    affine_share=0.0, stain=0.5, hue=0.1, background=0.1, exposure=0.2, density_share=0.4, channel_gain=0.25
+)
 
 
 def grid_settings(variant: str) -> GridSettings:
@@ -74,7 +75,7 @@ def training_settings(variant: str) -> SpatialTrainSettings:
 
 def task_behind(model: Detector, grid: GridSettings, name: str = "ablation") -> RefinerTask:
     """Return what trains a refiner behind a model, for scans as they are by default."""
-    return refiner_behind(model, name, grid, ScanSettings().dense_coefficient)
+    return refiner_behind(model, name, grid, model.spec.dense_coefficient)
 
 
 def only_averaging(model: Detector) -> SpatialNetwork:

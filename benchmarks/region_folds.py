@@ -36,7 +36,7 @@ from sklearn.metrics import roc_auc_score
 from napari_metastasis.cohorts.cohort import CohortSlide, read_cohort
 from napari_metastasis.evaluation import Calibration, CellCounts, CellReport, cell_report, count_cells, fit_calibration
 from napari_metastasis.evaluation.cells import recalibrated
-from napari_metastasis.models import list_models, load_detector, save_model
+from napari_metastasis.models import list_models, load_detector, read_model, save_model
 from napari_metastasis.settings import CalibrationSettings
 from napari_metastasis.workflows.calibrate import calibrated
 
@@ -92,7 +92,7 @@ def fold_figures(counts: Sequence[Sequence[CellCounts]]) -> FoldFigures:
     )
 
 
-def _certain(answers: NDArray[np.float32], tumour: NDArray[np.bool_]) -> NDArray[np.float32]:
+def certain(answers: NDArray[np.float32], tumour: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return a region's answers, NaN where benign pixels lie so near to tumour that their mask may be wrong."""
     side = math.isqrt(tumour.size)
     apart = distance_transform_edt(~tumour.reshape(side, side)).ravel()
@@ -110,7 +110,8 @@ def write_cohort(path: Path, regions: Path, names: list[str], others: Sequence[C
             rows.writerow((slide.path.resolve(), slide.annotation and slide.annotation.resolve(), "train", slide.mpp))
 
 
-def _say(figures: FoldFigures, after: Calibration) -> None:
+def say_calibration(figures: FoldFigures, after: Calibration) -> None:
+    """Print the figures of folds, and the calibration that was fitted on all of them."""
     own, seen = figures.own, figures.calibrated
     for name, one in (
         ("pixel AUC, without those near an outline", own.auc),
@@ -126,6 +127,17 @@ def _say(figures: FoldFigures, after: Calibration) -> None:
         f"temperature {after.temperature:.3f}, shift {after.shift:.3f}, threshold {after.threshold:.3f} "
         f"at a prior of {after.prior:g}"
     )
+
+
+def write_calibrated(weights: Path, output: Path, found: Calibration, regions: int) -> None:
+    """Write a model, calibrated by the folds."""
+    model = read_model(weights)
+    made = calibrated(model, found)
+    said = {
+        **asdict(found),
+        "on": f"{regions} regions of lymph nodes in {FOLDS} folds, answered by models that had not seen them",
+    }
+    save_model(output, made.network, made.spec, {**model.card, "calibration": said})
 
 
 def main() -> None:
@@ -176,7 +188,7 @@ def main() -> None:
             labels.append(truth[k])
             after.append(answers[k])
             before.append(of_initial[k])
-        counts.append([count_cells(_certain(answers[k], truth[k]), truth[k], cell_um=MPP) for k in held_out])
+        counts.append([count_cells(certain(answers[k], truth[k]), truth[k], cell_um=MPP) for k in held_out])
         of_fold = [np.concatenate(parts[-len(held_out) :]) for parts in (labels, before, after)]
         figures = [roc_auc_score(of_fold[0], scores) for scores in of_fold[1:]]
         print(f"| {fold + 1} | {figures[0]:.4f} | {figures[1]:.4f} |", flush=True)
@@ -184,16 +196,9 @@ def main() -> None:
     print(f"| all | {pooled[0]:.4f} | {pooled[1]:.4f} |\n")
     every = [one for fold in counts for one in fold]
     found = fit_calibration(every, prior=CALIBRATION.prior, false_area=CALIBRATION.false_area)
-    _say(fold_figures(counts), found)
+    say_calibration(fold_figures(counts), found)
     if arguments.calibrate:
-        model = load_detector(arguments.calibrate[0])
-        made = calibrated(model, found)
-        said = {
-            **asdict(found),
-            "on": f"{len(every)} regions of lymph nodes in {FOLDS} folds, answered by models that had not seen them",
-        }
-        output = Path(arguments.calibrate[1])
-        save_model(output, made.network, made.spec, {**model.card, "calibration": said})
+        write_calibrated(*map(Path, arguments.calibrate), found, len(every))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def cohort_of(run: Path) -> Cohort:
 
 
 def train(cohort: Cohort, task: object, settings: CohortTraining, output: Path) -> Path:
-    run, steps = TrainingRun(output, "squares", "CC0"), StepProgress(no_bar, lambda: False)
+    run, steps = TrainingRun(output, "squares", "CC0"), StepProgress(no_bar, lambda: False, no_bar)
     return train_on_cohort(cohort, task, settings, run, steps, LabelledPatches()).weights
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from napari.layers import Labels, Points
 
 from napari_metastasis.geometry import Point, Region
+from napari_metastasis.models import load_detector, save_model
 
 pytestmark = pytest.mark.gui
 
@@ -145,6 +147,34 @@ def test_earlier_result_is_shown_at_once(window, make_disc: Callable, darkness_m
     np.testing.assert_array_equal(window.session.probabilities, first)
     assert "scanned before" in window.panel.scan_part.status.text()
     assert window.panel.results_part.table.rows.rowCount() == 1
+
+
+@pytest.mark.filterwarnings("ignore::napari_metastasis.errors.StainWarning")
+def test_the_stain_of_a_slide_is_told(window, make_disc: Callable, darkness_model: Path, tmp_path: Path) -> None:
+    path, _ = make_disc(0.5)
+    model = load_detector(darkness_model)
+    stained = tmp_path / "stained.safetensors"
+    save_model(stained, model.network, replace(model.spec, stain_density=(0.1, 0.1, 0.1)), {})
+    window.open(path)
+    window.use(stained)
+    told = window.panel.results_part.told
+    assert not told.isVisible()
+    window.scan("view")
+    window.finish()
+    first, *notes = told.text().splitlines()
+    ratio = float(first.split()[1])
+    assert first == f"Stain {ratio:.2f} × as dense as in training"
+    assert ratio > 1.5
+    assert len(notes) == 1
+    assert f"{ratio:.2g} times as dense" in notes[0]
+    assert told.isVisible()
+    # An earlier result tells the same.
+    before = told.text()
+    window.viewer.layers.remove(window.controller.layers.slide)
+    window.until(lambda: not told.isVisible())
+    window.open(path)
+    window.until(lambda: window.session.probabilities is not None)
+    assert told.text() == before
 
 
 def test_click_on_a_lesion_flies_there(window, make_disc: Callable, darkness_model: Path) -> None:

@@ -14,7 +14,7 @@ from napari_metastasis.errors import ModelError, StainWarning
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides import open_slide, tissue_mask, write_pyramid
 from napari_metastasis.slides.stain import tissue_density
-from napari_metastasis.workflows.scan.result_folder import stored_maps, stored_scans
+from napari_metastasis.workflows.scan.result_folder import earlier_result, stored_maps, stored_scans
 
 SIDE = 900
 
@@ -68,6 +68,11 @@ def test_a_pale_slide_is_answered_like_the_dense_one(pictures, model, tmp_path):
     assert np.abs(after - wanted).mean() < 0.1 * np.abs(before - wanted).mean()
     (values,) = stored_maps(stored_scans(tmp_path / "pale")[0])
     np.testing.assert_array_equal(values.values, normalised.probabilities)
+    with open_slide(pictures[1]) as slide:
+        earlier = earlier_result(slide, tmp_path / "pale")
+    (line,) = earlier.told
+    assert line.startswith("Stain 0.3")
+    assert line.endswith("× as dense as in training, scanned as dense")
 
 
 def test_a_model_of_unknown_stain_cannot_be_normalised_to(pictures, tmp_path):

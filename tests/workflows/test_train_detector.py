@@ -49,7 +49,7 @@ def train(cohort, output, settings=None, patches=None):
         DetectorTask(patch_spec("staged", "scannet-small", MPP)),
         settings or how(),
         TrainingRun(output, "squares", "CC0"),
-        StepProgress(no_bar, lambda: False),
+        StepProgress(no_bar, lambda: False, no_bar),
         LabelledPatches(patches),
     )
 

@@ -27,6 +27,7 @@ from napari_metastasis.settings import (
 from napari_metastasis.slides import open_slide
 from napari_metastasis.training.tasks.base import TaskModule
 from napari_metastasis.training.tasks.detect import patch_spec
+from napari_metastasis.training.tasks.encoders import FixedEncoder
 from napari_metastasis.training.tasks.refine import RefinerTask, refiner_behind, refiner_with_encoder
 from napari_metastasis.training.train import TrainingRun
 from napari_metastasis.workflows.train.plan import CohortTraining, LabelledPatches, StepProgress
@@ -53,7 +54,7 @@ def how(**train) -> CohortTraining:
 
 
 def train(slides, job, output, settings=None):
-    run, steps = TrainingRun(output, "squares", "CC0"), StepProgress(no_bar, lambda: False)
+    run, steps = TrainingRun(output, "squares", "CC0"), StepProgress(no_bar, lambda: False, no_bar)
     return train_on_cohort(slides, job, settings or how(), run, steps, LabelledPatches())
 
 
@@ -89,7 +90,35 @@ def test_a_refiner_comes_out_and_refines(cohort, finished, tmp_path):
     assert json.loads((tmp_path / "out" / "run.json").read_text())["passes"][0]["model"]["name"] == "trained"
 
 
-def test_killed_and_resumed_training_gives_the_same_weights(cohort, finished, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def kept(cohort, tmp_path_factory):
+    return train(cohort, job(), tmp_path_factory.mktemp("kept"), how(kept_crops=12))
+
+
+def test_crops_are_encoded_once(cohort, kept, monkeypatch):
+    refiner = load_model(kept.weights, "refine")
+    assert refiner.card["settings"]["kept_crops"] == 12
+    assert float(refiner.network.answer.weight.abs().max()) > 0
+    assert np.load(kept.weights.parent / "encoded" / "features.npy", mmap_mode="r").shape == (12, 6, 6, 193)
+    assert len(np.load(kept.weights.parent.parent / "encoded-validation" / "labels.npy")) == 8
+    # The run is finished, and nothing is encoded to see that.
+    monkeypatch.setattr(FixedEncoder, "forward", None)
+    assert train(cohort, job(), kept.weights.parent.parent, how(kept_crops=12)).weights == kept.weights
+
+
+def test_what_is_measured_does_not_depend_on_whether_crops_are_kept(cohort, tmp_path):
+    cards = [
+        load_model(train(cohort, job(), tmp_path / str(crops), how(kept_crops=crops, learning_rate=1e-6)).weights).card
+        for crops in (0, 12)
+    ]
+    # Weights that hardly move: the encoder's own answers on the validation crops.
+    assert cards[0]["validation_auc"] == pytest.approx(cards[1]["validation_auc"], abs=2e-3)
+    assert 0 < cards[0]["validation_auc"] < 1
+
+
+@pytest.mark.parametrize("crops", [0, 12])
+def test_killed_and_resumed_training_gives_the_same_weights(cohort, finished, kept, tmp_path, monkeypatch, crops):
+    finished = kept if crops else finished
     steps = []
     original = TaskModule.on_train_batch_end
 
@@ -101,11 +130,11 @@ def test_killed_and_resumed_training_gives_the_same_weights(cohort, finished, tm
 
     monkeypatch.setattr(TaskModule, "on_train_batch_end", die)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        train(cohort, job(), tmp_path)
+        train(cohort, job(), tmp_path, how(kept_crops=crops))
     monkeypatch.undo()
     assert (tmp_path / "spatial" / "last.ckpt").exists()
     assert not list((tmp_path / "spatial").glob("*.safetensors"))
-    resumed = load_model(train(cohort, job(), tmp_path).weights).network.state_dict()
+    resumed = load_model(train(cohort, job(), tmp_path, how(kept_crops=crops)).weights).network.state_dict()
     expected = load_model(finished.weights, "refine").network.state_dict()
     for name, tensor in expected.items():
         assert torch.equal(resumed[name], tensor), name

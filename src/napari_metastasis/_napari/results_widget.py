@@ -73,8 +73,10 @@ class ResultsWidget(Part):
                 "Grey where the slide has no such map of probabilities"
             )
             share.valueChanged.connect(partial(self._on_share, task.writes))
-        self.score, self.summary = QLabel(), QLabel()
-        self.summary.setWordWrap(True)
+        self.score, self.summary, self.told = QLabel(), QLabel(), QLabel()
+        for label in (self.summary, self.told):
+            label.setWordWrap(True)
+            label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.score.setToolTip("Highest tumour probability anywhere on what was scanned")
         form = form_layout()
         form.addRow("Threshold", self.threshold)
@@ -83,7 +85,7 @@ class ResultsWidget(Part):
         form.addRow("Slide score", self.score)
         form.addRow("Found", self.summary)
         layout.addLayout(form)
-        self.summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        layout.addWidget(self.told)
         self.table = LesionTable()
         self.table.clicked.connect(self._on_row)
         layout.addWidget(self.table, 1)
@@ -136,6 +138,9 @@ class ResultsWidget(Part):
         folder = None if session is None else session.folder
         self.folder_button.setEnabled(folder is not None)
         self.folder_button.setToolTip(str(folder or "There is no result yet"))
+        told = () if session is None else session.told
+        self.told.setText("\n".join(told))
+        self.told.setVisible(bool(told))
         lesions = () if found is None else found.rows
         self.table.rows.show(lesions)
         if session is not None:

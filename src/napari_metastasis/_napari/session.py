@@ -81,6 +81,8 @@ class SlideSession:
         Where the results lie; ``None`` where there are none.
     model_name
         Name of the model that made the heatmap; empty where there is none.
+    told
+        What a person has to know of the maps, a line each.
     detection
         How lesions are read off the heatmap; its threshold is the slider's.
     threshold_chosen
@@ -107,6 +109,7 @@ class SlideSession:
         self.tissue: TissueMask | None = None
         self.folder: Path | None = None
         self.model_name = ""
+        self.told: tuple[str, ...] = ()
         self.detection = DetectionSettings().for_model(THRESHOLD)
         self.threshold_chosen = False
         self.activity = Activity()
@@ -162,12 +165,14 @@ class SlideSession:
         """Return the share of a later map in what lesions are read from."""
         return self.shares.get(name, 1.0)
 
-    def show_maps(self, maps: Iterable[MapValues], *, model_name: str, folder: Path | None) -> None:
+    def show_maps(
+        self, maps: Iterable[MapValues], *, model_name: str, folder: Path | None, told: tuple[str, ...] = ()
+    ) -> None:
         """Show other maps, the scan's own first; the lesions stay only where that one is the same array."""
         before = self.heatmap
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
-        self.model_name, self.folder = model_name, folder
+        self.model_name, self.folder, self.told = model_name, folder, told
         self.maps_replaced.emit()
         if before is None or self.heatmap is None or before.values is not self.heatmap.values:
             self.show_lesions(None)

@@ -140,7 +140,7 @@ class SlideController(QObject):
             # The same map goes on: what is shown of it stays, with its lesions.
             own = shown
         # Maps of passes that this scan does not make go away: what is shown is what its results are read from.
-        session.show_maps([own, *later], model_name=started.model_name, folder=started.folder)
+        session.show_maps([own, *later], model_name=started.model_name, folder=started.folder, told=started.told)
         session.suggest_threshold(started.threshold)
         if session.tissue is None:
             session.show_tissue(started.tissue)
@@ -193,7 +193,7 @@ class SlideController(QObject):
             session = self.session
             if earlier is None or session.closed or session.probabilities is not None:
                 return
-            session.show_maps(earlier.maps, model_name=earlier.model_name, folder=earlier.folder)
+            session.show_maps(earlier.maps, model_name=earlier.model_name, folder=earlier.folder, told=earlier.told)
             session.suggest_threshold(earlier.threshold)
             self.layers.prefer_latest()
             if not self.busy:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, show_slides, stop_on_interrupt
+from napari_metastasis.cli.memory import keep_freed_memory
 from napari_metastasis.cli.options import WrongUsage, refuse_options, with_passes, with_settings
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import (
@@ -198,6 +199,7 @@ def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_j
     from napari_metastasis.models import load_detector
     from napari_metastasis.scanning import resolve_devices
 
+    keep_freed_memory()
     # Patches are few: one device is enough.
     device = resolve_devices(settings.device)[0]
     source = open_patches(patches)

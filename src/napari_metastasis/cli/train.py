@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from napari_metastasis import tasks
 from napari_metastasis.cli.console import note, show_progress
+from napari_metastasis.cli.memory import keep_freed_memory
 from napari_metastasis.cli.options import was_given, with_settings
 from napari_metastasis.cli.training import run_training
 from napari_metastasis.workflows.train.declaration import Chosen, TrainingDeclaration
@@ -46,6 +47,7 @@ app = typer.Typer(help="Train a model.", no_args_is_help=True, cls=_TaskGroup)
 @app.callback()
 def _train() -> None:
     """Train a model."""
+    keep_freed_memory()
 
 
 def _build_command(noun: str, declared: TrainingDeclaration) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,9 +162,10 @@ class _Bars:
         return self._asked is not None and self._asked()
 
     @contextmanager
-    def show(self, title: str) -> Iterator[Progress]:
-        """Show a step, and note Ctrl-C while it lasts."""
-        with stop_on_interrupt() as asked, show_slides(title) as progress:
+    def show(self, title: str, unit: str = "") -> Iterator[Progress]:
+        """Show a step, in parts of slides or in other units, and note Ctrl-C while it lasts."""
+        bar = show_progress(title, unit=unit) if unit else show_slides(title)
+        with stop_on_interrupt() as asked, bar as progress:
             self._asked = asked
             try:
                 yield progress
@@ -184,7 +186,7 @@ def _run_to_end(train: Callable[[StepProgress], StagedRun], output: Path) -> Sta
 
     bars = _Bars()
     try:
-        done = train(StepProgress(bars.show, bars.should_stop))
+        done = train(StepProgress(bars.show, bars.should_stop, partial(bars.show, unit="crops")))
         for number, count in enumerate(done.mined, start=1):
             note(f"round {number}: {count} hard negatives; see {output / f'mining-{number}'}")
     except ScanCancelledError:

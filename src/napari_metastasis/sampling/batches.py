@@ -31,19 +31,21 @@ class PatchBatch:
     Attributes
     ----------
     images
-        (n, rows, columns, 3) uint8.
+        (n, rows, columns, 3) uint8; of crops that are encoded, (n, rows, columns, features) float16.
     labels
         (n,) int64: 0 normal, 1 tumour; of crops of many patches, (n, rows, columns), with -1 where it is not known.
     targets
         float32, of the same shape: the probability of tumour that a network is to learn: the label, or a soft one.
     """
 
-    images: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float16]
     labels: npt.NDArray[np.int64]
     targets: npt.NDArray[np.float32]
 
     @classmethod
-    def labelled(cls, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> PatchBatch:
+    def labelled(
+        cls, images: npt.NDArray[np.uint8] | npt.NDArray[np.float16], labels: npt.NDArray[np.int64]
+    ) -> PatchBatch:
         """Return a batch that teaches its labels."""
         return cls(images, labels, labels.astype(np.float32))
 
@@ -242,7 +244,7 @@ class MixedBatches:
         batches = [part.batch(number) for part in self.parts]
         side = max(batch.images.shape[1] for batch in batches)
         return PatchBatch(
-            np.concatenate([_mirrored_to(batch.images, side) for batch in batches]),
+            np.concatenate([_mirrored_to(batch.images.astype(np.uint8, copy=False), side) for batch in batches]),
             np.concatenate([batch.labels for batch in batches]),
             np.concatenate([batch.targets for batch in batches]),
         )

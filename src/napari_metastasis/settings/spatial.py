@@ -87,6 +87,13 @@ class SpatialTrainSettings(TrainSettings):
     beta: float = setting(
         1.0, "Weight β of the spatial loss beside the cross-entropy (eq. 6).", minimum=0.0, maximum=100.0
     )
+    kept_crops: int = setting(
+        0,
+        "Crops behind a finished model that are encoded once and learnt from again and again: minutes instead of an "
+        "hour; 0 encodes others in every step.",
+        minimum=0,
+        maximum=10**7,
+    )
     absent_share: float = setting(
         0.3,
         "Share of crops that lose a strip of patches, as at the edge of scanned tissue.",

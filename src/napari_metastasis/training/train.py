@@ -29,6 +29,8 @@ __all__ = ["TrainingRun", "train"]
 
 #: Settings that change no weight: how fast patches are read.
 _MAY_CHANGE = frozenset({"workers", "prefetch"})
+#: Settings that earlier versions did not know.
+_UNKNOWN_BEFORE = frozenset({"kept_crops"})
 #: File of a run folder: what was seen of the slides when the run began.
 _SLIDES = "slides.json"
 #: Batches that the stain is measured on: of a few hundred patches.
@@ -137,7 +139,7 @@ class _Process:
         begun = self.weights.exists() or (output / LAST).exists()
         if begun:
             resume_slides(record, sources)
-        settings = asdict(self.fitting.settings)
+        settings = _settings_told(self.fitting.settings)
         with storage_errors(output):
             output.mkdir(parents=True, exist_ok=True)
             _claim(
@@ -170,7 +172,7 @@ class _Process:
             "data": self.run.description,
             "licence": self.run.licence or "not stated",
             **figures,
-            "settings": {**asdict(self.fitting.settings), "augment": _told(self.fitting.augment)},
+            "settings": {**_settings_told(self.fitting.settings), "augment": _told(self.fitting.augment)},
             "versions": {
                 "napari-metastasis": __version__,
                 "torch": torch.__version__,
@@ -184,7 +186,10 @@ class _Process:
 def _stain_density(training: BatchSource) -> tuple[float, ...]:
     """Return the mean optical density of the first batches, as they are read; nothing where none is stained."""
     count = min(_MEASURED_BATCHES, training.batches_per_epoch)
-    mean = mean_density(np.concatenate([training.batch(k).images.reshape(-1, 3) for k in range(count)]))
+    images = [training.batch(k).images for k in range(count)]
+    if any(each.dtype != np.uint8 for each in images):
+        return ()  # encoded already
+    mean = mean_density(np.concatenate([each.reshape(-1, 3) for each in images]))
     return () if mean is None else tuple(round(float(value), 4) for value in mean)
 
 
@@ -198,6 +203,11 @@ def _told(augment: AugmentSettings) -> dict[str, Any]:
         if not values[name]:
             del values[name]
     return values
+
+
+def _settings_told(settings: TrainSettings) -> dict[str, Any]:
+    """Return how to train, in the same way."""
+    return {name: value for name, value in asdict(settings).items() if value or name not in _UNKNOWN_BEFORE}
 
 
 def _steps(training: BatchSource, settings: TrainSettings) -> int:

@@ -147,6 +147,8 @@ class ScanStarted:
         Model pixels to be answered.
     threshold
         Probability from which cells will count as tumour.
+    told
+        What a person has to know of the results, a line each.
     """
 
     maps: tuple[MapValues, ...]
@@ -156,3 +158,4 @@ class ScanStarted:
     tissue: TissueMask
     model_px: int
     threshold: float
+    told: tuple[str, ...]

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from napari_metastasis.models.card import DENSE_COEFFICIENT
 from napari_metastasis.models.nets.depthwise import DepthwiseConv2d
 from napari_metastasis.models.nets.enlarge import FROM_PX, TO_PX, Enlarge
 from napari_metastasis.models.nets.resnet import CLASSES
@@ -88,6 +89,11 @@ class EfficientNetLiteArchitecture:
     def stride_px(self) -> int:
         """Return the distance between the network's own answers, in model pixels."""
         return self.trunk_stride_px * FROM_PX // TO_PX if self.enlarges else self.trunk_stride_px
+
+    @property
+    def dense_coefficient(self) -> int:
+        """Return how many times closer answers of scans lie by themselves: those of enlarged images do already."""
+        return 1 if self.enlarges else DENSE_COEFFICIENT
 
     @property
     def trunk_stride_px(self) -> int:

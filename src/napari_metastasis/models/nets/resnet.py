@@ -12,6 +12,8 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
+from napari_metastasis.models.card import DENSE_COEFFICIENT
+
 __all__ = ["CLASSES", "RESNETS", "ResNet", "ResNetArchitecture"]
 
 #: Output channels of every network: tumour, and all else.
@@ -37,6 +39,11 @@ class ResNetArchitecture:
     blocks: tuple[int, int, int, int]
     patch_px: int
     stride_px: int
+
+    @property
+    def dense_coefficient(self) -> int:
+        """Return how many times closer scans lay patches by themselves."""
+        return DENSE_COEFFICIENT
 
     @property
     def field_px(self) -> int:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
+from napari_metastasis.models.card import DENSE_COEFFICIENT
 from napari_metastasis.models.nets.resnet import CLASSES
 
 __all__ = ["SCANNETS", "Block", "ScanNet", "ScanNetArchitecture"]
@@ -61,6 +62,11 @@ class ScanNetArchitecture:
     def stride_px(self) -> int:
         """Return the distance between the network's own answers, in input pixels."""
         return int(_POOL_PX ** len(self.blocks))
+
+    @property
+    def dense_coefficient(self) -> int:
+        """Return how many times closer answers of scans lie by themselves."""
+        return DENSE_COEFFICIENT
 
     @property
     def patch_px(self) -> int:

@@ -16,9 +16,11 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from napari_metastasis.models import ModelSpec
+from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.crops import Crop, PatchCrop
 from napari_metastasis.settings import AugmentSettings, MiningSettings, TrainSettings
 from napari_metastasis.training.augment import Augmenter
+from napari_metastasis.training.encoded import Encoding
 
 __all__ = ["Batch", "Fitting", "Stage", "TaskModule", "TrainingTask", "one_cycle"]
 
@@ -106,6 +108,15 @@ class TrainingTask(ABC, Generic[Network]):
     @abstractmethod
     def store(self, network: Network, weights: Path, card: dict[str, Any]) -> None:
         """Store the averaged network, whole or not at all."""
+
+    def encodes(self, settings: TrainSettings) -> bool:
+        """Return whether crops are encoded once, before a stage; by default they are not."""
+        del settings
+        return False
+
+    def encoded(self, source: BatchSource, batch_size: int, how: Encoding) -> BatchSource:
+        """Return a source's crops as a finished encoder encodes them, of a task that does so."""
+        raise NotImplementedError(f"expected a task with a finished encoder for {source} in {how.folder}, got another")
 
     def stages(self, settings: TrainSettings, mining: MiningSettings) -> tuple[Stage, ...]:
         """Return the stages of a run on a cohort; by default one, without hard negatives."""

@@ -25,9 +25,6 @@ from napari_metastasis.models import (
     read_model,
     save_model,
 )
-from napari_metastasis.models.card import DENSE_COEFFICIENT
-from napari_metastasis.models.nets.architectures import PatchArchitecture
-from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLiteArchitecture
 from napari_metastasis.models.nets.scannet import ScanNetArchitecture
 from napari_metastasis.sampling.crops import PatchCrop
 from napari_metastasis.settings import MiningSettings, TrainSettings
@@ -68,17 +65,11 @@ def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights
         patch_px=network.patch_px,
         stride_px=network.stride_px,
         field_px=network.field_px,
-        dense_coefficient=_own_density(network),
+        dense_coefficient=network.dense_coefficient,
     )
     if initial is None or initial.mean is None or initial.std is None:
         return spec
     return replace(spec, mean=initial.mean, std=initial.std)
-
-
-def _own_density(network: PatchArchitecture) -> int:
-    """Return the dense coefficient of a network's scans: one whose answers lie close by themselves needs no more."""
-    enlarges = isinstance(network, EfficientNetLiteArchitecture) and network.enlarges
-    return 1 if enlarges else DENSE_COEFFICIENT
 
 
 @dataclass(frozen=True)

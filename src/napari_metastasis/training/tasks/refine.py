@@ -22,10 +22,12 @@ from napari_metastasis.models import (
     find_architecture,
     save_model,
 )
+from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.crops import ABSENT, GridCrop
 from napari_metastasis.settings import GridSettings, MiningSettings, SpatialTrainSettings, TrainSettings
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.augment import absent_strips, turn_alike
+from napari_metastasis.training.encoded import AlreadyEncoded, Encoding, encode_batches
 from napari_metastasis.training.losses import known_cross_entropy, spatial_loss
 from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, TrainingTask, one_cycle
 from napari_metastasis.training.tasks.encoders import FixedEncoder, LearningEncoder, grids_of
@@ -159,6 +161,14 @@ class RefinerTask(_OnGrids):
         """Return the encoder that stays as it is, and none that learns."""
         return FixedEncoder(self.model, self.spec.dense_coefficient), None
 
+    def encodes(self, settings: TrainSettings) -> bool:
+        """Return whether the settings keep crops."""
+        return isinstance(settings, SpatialTrainSettings) and settings.kept_crops > 0
+
+    def encoded(self, source: BatchSource, batch_size: int, how: Encoding) -> BatchSource:
+        """Return a source's crops as the model encodes them."""
+        return encode_batches(self.encoders()[0], source, batch_size, how)
+
     def store(self, network: SpatialModel, weights: Path, card: dict[str, Any]) -> None:
         """Store the refiner."""
         save_model(weights, network.spatial, network.spatial.spec, card)
@@ -247,7 +257,7 @@ class RefinerModule(TaskModule[SpatialModel]):
     """Train a refiner on crops of slides."""
 
     task: _OnGrids
-    fixed: FixedEncoder | None
+    fixed: FixedEncoder | AlreadyEncoded | None
     settings: SpatialTrainSettings
 
     @property
@@ -258,14 +268,17 @@ class RefinerModule(TaskModule[SpatialModel]):
     def configure_network(self) -> SpatialModel:
         """Return all that learns."""
         self.fixed, learning = self.task.encoders()
+        if self.settings.kept_crops:
+            self.fixed = AlreadyEncoded()
         return SpatialModel(learning, self.task.spec)
 
     def loss(self, batch: Batch, draw: int) -> Tensor:
-        """Return the loss of crops, N x 3 x H x W uint8, with labels N x K x K (eq. 6)."""
+        """Return the loss of crops, N x 3 x H x W uint8, or encoded, with labels N x K x K (eq. 6)."""
         image, labels, _ = batch
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw)
         image, labels = turn_alike(image, labels, generator)
-        varied = self.augment(image.float() / 255, draw) * 255
+        # What was kept was varied before it was encoded.
+        varied = image.float() if self.settings.kept_crops else self.augment(image.float() / 255, draw) * 255
         absent = absent_strips(labels, self.settings.absent_share, generator).to(labels.device)
         answers = self._answers(self.network, varied, labels, absent)
         loss = known_cross_entropy(answers.refined, answers.labels)

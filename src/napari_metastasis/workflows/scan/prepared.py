@@ -75,6 +75,11 @@ class PreparedScan:
     notes: tuple[str, ...]
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """Return what a window says of its results: the slide's stain, and the notes."""
+        return tuple(filter(None, (self.stain.text, *self.notes)))
+
+    @property
     def frame(self) -> HeatmapFrame:
         """Return where the heatmap's cells lie."""
         return self.heatmap.frame

@@ -23,6 +23,7 @@ from napari_metastasis.scanning import (
 from napari_metastasis.settings import THRESHOLD, ScanSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.tasks import pass_tasks
+from napari_metastasis.workflows.scan.slide_stain import SlideStain
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = [
@@ -73,12 +74,15 @@ class EarlierResult:
         The scan's own map, then those of the passes after it.
     threshold
         Probability from which cells counted as tumour.
+    told
+        What a person has to know of the results, a line each.
     """
 
     folder: Path
     model_name: str
     maps: tuple[MapValues, ...]
     threshold: float
+    told: tuple[str, ...]
 
 
 def default_output(slide: Slide) -> Path:
@@ -228,17 +232,36 @@ def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | No
         # The folder may hold scans of another slide that had this name, or of this one with another pixel size.
         if (known.get("slide"), known.get("mpp")) == (slide.fingerprint, slide.mpp):
             try:
-                maps = stored_maps(scan)
-                return EarlierResult(scan.folder, str(known.get("model", "")), maps, _recorded_threshold(scan.folder))
+                maps, record = stored_maps(scan), _record_of(scan.folder)
+                name = str(known.get("model", ""))
+                return EarlierResult(scan.folder, name, maps, _recorded_threshold(record), _recorded_notes(record))
             except StorageError:
                 continue
     return None
 
 
-def _recorded_threshold(folder: Path) -> float:
-    """Return the threshold on the record of a scan; the usual one where it cannot be read."""
+def _record_of(folder: Path) -> Any:
+    """Return the record of a scan; ``None`` where it cannot be read."""
     try:
-        threshold = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]["detection"]["threshold"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _recorded_threshold(record: Any) -> float:
+    """Return the threshold on a record; the usual one where there is none."""
+    try:
+        threshold = record["settings"]["detection"]["threshold"]
+    except (KeyError, TypeError):
         return THRESHOLD
     return float(threshold) if isinstance(threshold, int | float) and 0 < threshold <= 1 else THRESHOLD
+
+
+def _recorded_notes(record: Any) -> tuple[str, ...]:
+    """Return what the latest scan on a record told of its results; nothing where earlier versions wrote none."""
+    try:
+        return tuple(
+            filter(None, (SlideStain.from_json(record["stain"]).text, *map(str, record["scans"][-1]["notes"])))
+        )
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return ()

@@ -70,6 +70,7 @@ def run_scan(
             tissue=prepared.tissue,
             model_px=prepared.model_px,
             threshold=prepared.job.detection.threshold,
+            told=prepared.told,
         )
         began, model_px = time.perf_counter(), 0
         with closing(prepared.run(should_stop)) as pieces:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -34,7 +35,7 @@ class SlideStain:
         Whether the scan sees the slide at that density.
     """
 
-    density: tuple[float, float, float] | None
+    density: tuple[float, ...] | None
     reference: tuple[float, ...]
     normalised: bool
 
@@ -67,23 +68,38 @@ class SlideStain:
         return stain
 
     @property
+    def ratio(self) -> float | None:
+        """Return how many times as dense as in training the slide is; ``None`` where it was not measured."""
+        return None if self.density is None else sum(self.density) / sum(self.reference)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Return what has to be said of the results."""
-        if self.density is None or self.normalised:
-            return ()
-        ratio = sum(self.density) / sum(self.reference)
-        if _USUAL[0] <= ratio <= _USUAL[1]:
+        if self.ratio is None or self.normalised or _USUAL[0] <= self.ratio <= _USUAL[1]:
             return ()
         return (
-            f"expected stains about as dense as in training, got {ratio:.2g} times as dense: answers are less sure; "
-            "compare with --stain normalise",
+            f"expected stains about as dense as in training, got {self.ratio:.2g} times as dense: answers are less "
+            "sure; compare with a normalised stain (--stain normalise)",
         )
+
+    @property
+    def text(self) -> str:
+        """Return one line for a person; empty where the stain was not measured."""
+        if self.ratio is None:
+            return ""
+        return f"Stain {self.ratio:.2f} × as dense as in training" + (", scanned as dense" if self.normalised else "")
 
     def reader(self, slide: Slide) -> Reader:
         """Return what the scan reads the slide with."""
         if not self.normalised or self.density is None:
             return slide
         return StainedReader(slide, stain_tables(self.density, self.reference))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return what :meth:`to_json` wrote."""
+        density, reference = values["density"], tuple(map(float, values["reference"]))
+        return cls(None if density is None else tuple(map(float, density)), reference, bool(values["normalised"]))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the record of a scan."""

@@ -40,13 +40,16 @@ class StepProgress:
     Attributes
     ----------
     bar
-        Shows one step.
+        Shows one step, in parts of slides.
     should_stop
         Asked during these steps.
+    crops
+        Shows one step, in crops.
     """
 
     bar: ProgressBar
     should_stop: Callable[[], bool]
+    crops: ProgressBar
 
 
 @dataclass(frozen=True, slots=True)

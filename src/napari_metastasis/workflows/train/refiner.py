@@ -26,7 +26,7 @@ def _check(chosen: Chosen) -> None:
     encoder: EncoderSettings = chosen.groups["encoder"]
     if encoder.learns:
         what = f"an encoder that is trained along ({encoder.encoder})"
-        chosen.refuse(("encoder_dense_coefficient", "mining_"), what)
+        chosen.refuse(("encoder_dense_coefficient", "mining_", "settings_kept_crops"), what)
     else:
         chosen.refuse(("encoder_initial", "encoder_mpp"), f"a finished model ({encoder.encoder})")
 

@@ -18,9 +18,12 @@ from napari_metastasis.sampling.hard_negative_batches import check_shares, with_
 from napari_metastasis.sampling.hard_negatives import HardNegative, strongest_first
 from napari_metastasis.sampling.resume import slide_parts
 from napari_metastasis.sampling.slide_batches import BatchPlan
-from napari_metastasis.settings import SamplingSettings, TrainSettings
+from napari_metastasis.scanning import resolve_devices
+from napari_metastasis.settings import SamplingSettings, SpatialTrainSettings, TrainSettings
 from napari_metastasis.slides import reading_threads
 from napari_metastasis.storage import storage_errors
+from napari_metastasis.training.augment import Augmenter
+from napari_metastasis.training.encoded import Encoding
 from napari_metastasis.training.tasks.base import TrainingTask
 from napari_metastasis.training.train import TrainingRun, train
 from napari_metastasis.workflows.scan.batch import in_parts
@@ -82,6 +85,8 @@ def train_on_cohort(
         check_shares(how.sampling, how.mining, how.train.batch_size - labelled)
     task.check_folder(run.output, rounds)
     validation = on.validation() if patches.validation is None else patches.validation
+    if task.encodes(how.train):
+        validation = on.encoded(validation, how.train, run.output / "encoded-validation", vary=False)
     # Last, since the checks above may demand a changed cohort.
     _claim(run.output, cohort)
     weights: Path | None = None
@@ -98,10 +103,13 @@ def train_on_cohort(
                 _LOG.warning("nothing was mined in round %d: %s", stage.mining_round, what)
                 if weights is not None:
                     break
+        training = on.training(stage.settings, mined, patches.training)
+        if task.encodes(stage.settings):
+            training = on.encoded(training, stage.settings, run.output / stage.folder / "encoded", vary=True)
         weights = train(
             task if weights is None else task.continued(weights),
             replace(run, output=run.output / stage.folder),
-            training=on.training(stage.settings, mined, patches.training),
+            training=training,
             validation=validation,
             settings=stage.settings,
             augment=how.augment,
@@ -187,6 +195,23 @@ class _CohortRun:
             return batches
         # Not nested: the fingerprint is made of all parts.
         return MixedBatches((*(batches.parts if isinstance(batches, MixedBatches) else (batches,)), patches))
+
+    def encoded(self, source: BatchSource, settings: TrainSettings, folder: Path, *, vary: bool) -> BatchSource:
+        """Return a source's crops, encoded: as many as are kept, varied, or all of an epoch as they are."""
+        assert isinstance(settings, SpatialTrainSettings)
+        size = settings.batch_size
+        with self.steps.crops("Encoding crops" if vary else "Encoding validation crops") as progress:
+            encoding = Encoding(
+                folder=folder,
+                crops=settings.kept_crops if vary else source.batches_per_epoch * size,
+                augment=Augmenter(self.how.augment, settings.seed, turn=False) if vary else None,
+                in_order=not vary,
+                seed=settings.seed,
+                device=resolve_devices(settings.device)[0],
+                progress=progress,
+                should_stop=self.steps.should_stop,
+            )
+            return self.task.encoded(source, size, encoding)
 
     def mine(self, number: int, weights: Path) -> tuple[HardNegative, ...]:
         """Return the false positives of a model on the training slides."""
