@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import logit
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from napari_metastasis.evaluation.resampling import Resamples
@@ -111,24 +111,6 @@ class Draws(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return self._encoded.features[rows].float(), self._encoded.labels[rows].long(), torch.zeros(len(rows))
 
 
-class Stored(nn.Module):
-    """Stands for the encoder, and for the augmentation, where what arrives is encoded already."""
-
-    def forward(self, encoded: Tensor, draw: int | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Return what arrives; as an encoder, log-odds and features."""
-        if draw is not None:
-            return encoded
-        return encoded[:, 0], encoded[:, 1:].permute(0, 2, 3, 1)
-
-
-class _Stored(RefinerTask):
-    """Train on what is encoded already."""
-
-    def encoders(self) -> tuple[Any, None]:
-        """Return what hands on what arrives."""
-        return Stored(), None
-
-
 def encode(task: RefinerTask, source: BatchSource, batches: int) -> Encoded:
     """Encode the first batches of crops, varied as in training."""
     encoder = FixedEncoder(task.model, task.spec.dense_coefficient)
@@ -147,9 +129,8 @@ def encode(task: RefinerTask, source: BatchSource, batches: int) -> Encoded:
 def train(task: RefinerTask, encoded: Encoded, settings: SpatialTrainSettings, steps: int) -> SpatialNetwork:
     """Return a refiner that was trained on stored windows, by the same steps as any other."""
     lightning.seed_everything(settings.seed, verbose=False)
-    module = _Stored(task.spec, task.model).module(Fitting(settings, AUGMENTATION, steps))
-    module.augment = Stored()  # type: ignore[assignment]
-
+    kept = replace(settings, kept_crops=len(encoded.labels))
+    module = task.module(Fitting(kept, AUGMENTATION, steps))
     with quiet_lightning():
         trainer = lightning.Trainer(
             max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,

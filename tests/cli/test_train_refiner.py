@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from napari_metastasis.models import add_model, load_model, save_model
+from napari_metastasis.settings import DEFAULT_MODEL
 
 from .conftest import FIXED_ENGINE, Run
 from .test_train_detector import cohort  # noqa: F401
@@ -35,7 +36,7 @@ def test_the_whole_way(here: Run, cohort: Path, tmp_path: Path) -> None:  # noqa
 
     assert "mine" in {refiner["name"] for refiner in here("models", "list", "--json").json["refiners"]}
     assert "mine" in here("models", "list").out
-    assert here("models", "show", "mine", "--json").json["spec"]["encoder"] == "scannet-pcam"
+    assert here("models", "show", "mine", "--json").json["spec"]["encoder"] == DEFAULT_MODEL
 
     slide = cohort.parent / "2.tif"
     first = here("scan", slide, "--output", tmp_path / "out", "--json", *FIXED_ENGINE)
@@ -74,6 +75,7 @@ def test_without_a_refiner_nothing_is_refined(here: Run, cohort: Path, tmp_path:
     ("options", "words"),
     [
         (("--encoder", "resnet34", "--dense-coefficient", 4), ("resnet34", "--dense-coefficient")),
+        (("--encoder", "resnet34", "--kept-crops", 64), ("resnet34", "--kept-crops")),
         (("--initial", "resnet34-imagenet"), ("a finished model", "--initial")),
         (("--encoder", "nobody"), ("nobody",)),
         (("--grid", 3, "--window-step", 2), ("divides the grid of 3",)),
@@ -95,5 +97,5 @@ def test_a_refiner_that_cannot_be_read_hides_no_other(here: Run, tmp_path: Path)
     card.write_text(card.read_text().replace('"smoothing"', '"averaging"'))
     run = here("models", "list", "--json")
     assert run.status == 0, run
-    assert [refiner["name"] for refiner in run.json["refiners"]] == ["spatial-scannet"]
+    assert {refiner["name"] for refiner in run.json["refiners"]} == {"spatial-lite", "spatial-scannet"}
     assert "older is left out: expected a refiner's card" in run.err

@@ -74,6 +74,21 @@ def test_tumour_cells_stay_inside_their_outline_and_fill_it(small):
     assert set(kinds.tolist()) >= {Kind.GLASS, Kind.FAT, Kind.FIBRE, Kind.SINUS, Kind.LYMPHOID, Kind.NEST}
 
 
+def test_subtle_tumour_is_paler_and_all_else_stays(small):
+    region = around(small, small.layout.metastases[0].outline, 900)
+    subtle = SyntheticSlide(replace(small.settings, subtlety=1.0))
+    before, after = (slide.read(region).astype(int) for slide in (small, subtle))
+    x, y = np.meshgrid(np.arange(900) + region.x + 0.5, np.arange(900) + region.y + 0.5)
+    xy = ((x * small.mpp).astype(np.float32), (y * small.mpp).astype(np.float32))
+    depth = np.max([one.outline.depth(*xy) for one in small.layout.metastases], axis=0)
+    # Nuclei reach a few µm past an outline.
+    np.testing.assert_array_equal(before[depth < -15], after[depth < -15])
+    # Red is what haematoxylin takes away.
+    assert after[depth > 10, 0].mean() > before[depth > 10, 0].mean() + 2
+    assert "subtlety" not in small.settings.told()
+    assert subtle.settings.told()["subtlety"] == 1.0
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3, 2016])
 def test_every_size_class_is_met(seed):
     settings = SyntheticSettings(seed=seed)

@@ -13,6 +13,7 @@ from napari_metastasis.cli.console import say, show_progress
 from napari_metastasis.cli.scan import say_result, scan_to_end
 from napari_metastasis.cli.view import open_window
 from napari_metastasis.settings import DEFAULT_MODEL
+from napari_metastasis.tasks import pass_tasks
 
 __all__ = ["demo"]
 
@@ -25,15 +26,23 @@ def demo(
         typer.Option("--show/--no-show", help="Open napari at the end; by default where there is a display."),
     ] = None,
 ) -> None:
-    """Scan the sample slide, print its lesions, draw them over it, and show both in napari."""
+    """Scan and refine the sample slide, print its lesions, draw them over it, and show both in napari."""
+    from napari_metastasis.models import load_scan_models
     from napari_metastasis.slides import open_slide
     from napari_metastasis.synthetic import sample_slide_path
-    from napari_metastasis.workflows.scan import AtHand, ScanJob, overlay_picture
+    from napari_metastasis.workflows.scan import AtHand, PassRequest, ScanJob, overlay_picture
 
     with show_progress("Drawing the sample slide", unit="squares") as progress:
         path = sample_slide_path(progress=progress)
+    found = load_scan_models(model, tasks=tuple(task.name for task in pass_tasks())).others
+    passes = []
+    for task in pass_tasks():
+        if task.name in found:
+            assert task.settings is not None
+            # Nothing is kept of it: nobody goes on with a demonstration.
+            passes.append(PassRequest(task=task.name, settings=task.settings().wanting().not_keeping()))
     with open_slide(path) as slide:
-        result = scan_to_end(ScanJob(slide=path, model=model, output=output), AtHand(slide=slide))
+        result = scan_to_end(ScanJob(slide=path, model=model, passes=tuple(passes), output=output), AtHand(slide=slide))
         picture = result.output / "overlay.png"
         overlay_picture(slide, result, picture)
     say_result(result)

@@ -10,7 +10,7 @@ from napari_metastasis.settings._core import SettingsGroup, setting
 __all__ = ["DEFAULT_MODEL", "ScanSettings", "TuningSettings"]
 
 #: The shipped model that every command takes by default.
-DEFAULT_MODEL = "scannet-pcam"
+DEFAULT_MODEL = "metastasis-lite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from napari_metastasis.errors import SettingsError
 from napari_metastasis.settings._core import SettingsGroup, check, setting
@@ -11,7 +12,16 @@ __all__ = ["CohortSampleSettings", "PatchSampleSettings", "SyntheticSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyntheticSettings(SettingsGroup):
+class _Drawn(SettingsGroup):
+    """Settings that decide pixels."""
+
+    def told(self) -> dict[str, Any]:
+        """Return what is drawn, without what is off and unknown to earlier versions, whose files stay as they are."""
+        return {name: value for name, value in asdict(self).items() if value or name != "subtlety"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticSettings(_Drawn):
     """What a synthetic lymph-node slide shows; the defaults are the sample slide's."""
 
     seed: int = setting(
@@ -57,6 +67,13 @@ class SyntheticSettings(SettingsGroup):
         minimum=0.0,
         maximum=1.0,
     )
+    subtlety: float = setting(
+        0.0,
+        "How much smaller and paler than usual tumour cells are, with fewer nucleoli: 0 not at all, 1 like cells of "
+        "germinal centres.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     fat_mm: float = setting(0.5, "Width of the fat around a node.", unit="mm", minimum=0.0, maximum=5.0)
     blurred_areas: int = setting(2, "Areas out of focus.", minimum=0, maximum=100)
     pen_marks: int = setting(2, "Strokes of a pen, beside tissue and over it.", minimum=0, maximum=50)
@@ -78,7 +95,7 @@ class PatchSampleSettings(SettingsGroup):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CohortSampleSettings(SettingsGroup):
+class CohortSampleSettings(_Drawn):
     """What a synthetic cohort is made of."""
 
     slides: int = setting(40, "Slides, each another patient.", minimum=6, maximum=2000)
@@ -107,6 +124,13 @@ class CohortSampleSettings(SettingsGroup):
     mimics: float = setting(
         0.9,
         "How tumour-like the most deceptive slide's normal cells are; every other slide has a share of it.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    subtlety: float = setting(
+        0.0,
+        "How much smaller and paler than usual the subtlest slide's tumour cells are; every other slide has half of it "
+        "or more.",
         minimum=0.0,
         maximum=1.0,
     )

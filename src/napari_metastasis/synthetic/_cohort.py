@@ -8,7 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,7 +74,7 @@ class CohortPlan:
     @property
     def record(self) -> dict[str, Any]:
         """Return what decides every pixel of the cohort."""
-        settings = asdict(self.settings)
+        settings = self.settings.told()
         # How many are drawn at once decides none of them.
         del settings["processes"]
         return {"drawing": DRAWING, "settings": settings}
@@ -155,6 +155,8 @@ def _slide_settings(settings: CohortSampleSettings, number: int, kind: Kind) -> 
         stain_variation=settings.stain_variation,
         grade=float(rng.uniform(0.05, 0.95)),
         mimics=settings.mimics * float(rng.uniform(0.3, 1.0)),
+        # Of another generator: what the others draw stays.
+        subtlety=settings.subtlety * float(np.random.default_rng((settings.seed, number, 52)).uniform(0.5, 1.0)),
         fat_mm=float(rng.uniform(0.05, 0.45)),
         blurred_areas=int(rng.integers(2)),
         pen_marks=int(rng.uniform() < 0.25),

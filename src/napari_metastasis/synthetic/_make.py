@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +111,7 @@ def sample_slide_path(*, progress: Callable[[int, int], None] | None = None) -> 
 
 def _recipe() -> str:
     """Return a short hash of what the sample slide is made from: the code that draws it, and its settings."""
-    recipe = hashlib.sha256(json.dumps(asdict(SyntheticSettings())).encode())
+    recipe = hashlib.sha256(json.dumps(SyntheticSettings().told()).encode())
     for module in sorted(Path(__file__).parent.glob("*.py")):
         recipe.update(module.read_bytes())
     return recipe.hexdigest()[:12]

@@ -56,13 +56,18 @@ class Nuclei:
     mimics: float
 
     @classmethod
-    def from_seed(cls, seed: int, mpp: float, mimics: float) -> Nuclei:
-        """Return the nuclei of ``seed`` for pixels of ``mpp`` µm; ``mimics`` from 0 to 1 makes normal ones larger."""
+    def from_seed(cls, seed: int, mpp: float, mimics: float, subtlety: float = 0.0) -> Nuclei:
+        """Return the nuclei of ``seed`` for pixels of ``mpp`` µm.
+
+        From 0 to 1, ``mimics`` makes normal ones larger, and ``subtlety`` those of tumour smaller and paler.
+        """
         return cls(
             lymphocytes=make_bank("lymphocyte", seed, mpp),
             centroblasts=make_bank("centroblast", seed, mpp, larger=0.88 + 0.37 * mimics, nucleoli=0.7 + 0.6 * mimics),
             histiocytes=make_bank("histiocyte", seed, mpp, larger=0.94 + 0.4 * mimics, nucleoli=0.8 + 2 * mimics),
-            tumour=make_bank("tumour", seed, mpp),
+            tumour=make_bank(
+                "tumour", seed, mpp, larger=1 - 0.3 * subtlety, nucleoli=1 - 0.8 * subtlety, darker=1 - 0.25 * subtlety
+            ),
             spindles=make_spindles(seed, mpp, dark=1.5, length=7.0),
             flat=make_spindles(seed, mpp, dark=1.6, length=4.6),
             erythrocytes=make_bank("erythrocyte", seed, mpp),

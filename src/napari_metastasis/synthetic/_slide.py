@@ -54,7 +54,7 @@ class SyntheticSlide:
         self.layout = plan_layout(settings)
         self._tissue = Tissue(self.layout, Noise.from_seed(settings.seed), settings.fat_mm * 1000, settings.mimics)
         self._grain = Grain.from_seed(settings.seed, settings.mpp)
-        self._nuclei = Nuclei.from_seed(settings.seed, settings.mpp, settings.mimics)
+        self._nuclei = Nuclei.from_seed(settings.seed, settings.mpp, settings.mimics, settings.subtlety)
         self._stain = Stain.from_settings(settings)
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._lock = Lock()

@@ -100,10 +100,18 @@ BANKS: dict[str, NucleusStyle] = {
 }  # fmt: skip
 
 
-def make_bank(name: str, seed: int, mpp: float, *, larger: float = 1.0, nucleoli: float = 1.0) -> tuple[Sprite, ...]:
-    """Return the nuclei of one type, the smallest first; ``larger`` and with more ``nucleoli`` than usual, if asked."""
+def make_bank(
+    name: str, seed: int, mpp: float, *, larger: float = 1.0, nucleoli: float = 1.0, darker: float = 1.0
+) -> tuple[Sprite, ...]:
+    """Return the nuclei of one type, the smallest first; so many times as large, with as many nucleoli and as dark."""
     style = BANKS[name]
-    style = replace(style, radius=style.radius * larger, nucleoli=style.nucleoli * nucleoli)
+    style = replace(
+        style,
+        radius=style.radius * larger,
+        nucleoli=style.nucleoli * nucleoli,
+        body=style.body * darker,
+        rim=style.rim * darker,
+    )
     rng = np.random.default_rng((seed, 21, len(name), ord(name[0])))
     size = np.sort(style.radius * np.exp(style.radius_spread * rng.standard_normal(style.count)))
     return tuple(_nucleus(rng, style, radius, rng.uniform(0, np.pi), mpp, name) for radius in size.tolist())
