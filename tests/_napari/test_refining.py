@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from napari_metastasis.models import RefinerSpec, SpatialNetwork, add_model, load_model, save_model
+from napari_metastasis.settings import DEFAULT_MODEL
 
 pytestmark = pytest.mark.gui
 
@@ -148,6 +149,26 @@ def test_without_a_refiner_the_switch_is_off(window, make_disc: Callable, darkne
     switch = window.panel.scan_part.switches["refine"].widgets["refine"]
     assert not switch.enabled
     assert not switch.value
+
+
+def test_the_model_that_ships_is_refined_unless_switched_off(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    part = window.panel.scan_part
+    switch = part.switches["refine"].widgets["refine"]
+    window.until(lambda: part.model.currentData() == DEFAULT_MODEL)
+    window.until(lambda: switch.value)
+    assert switch.enabled
+    switch.value = False
+    # Looked for once more, it is the same model: what was switched off stays off.
+    with window.qtbot.waitSignal(part.model.filled, timeout=60_000):
+        part.model.fill()
+    assert part.model.currentData() == DEFAULT_MODEL
+    assert not switch.value
+    window.use(darkness_model)
+    assert not switch.value
+    part.model.setCurrentIndex(part.model.findData("scannet-pcam"))
+    assert switch.value
 
 
 @pytest.mark.usefixtures("refiner")

@@ -76,6 +76,7 @@ class ScanWidget(Part):
 
     def _build(self, layout: QVBoxLayout) -> None:
         self._results: Path | None = None
+        self._switched_for = ""
         self._warm_up = QTimer(self)
         self._warm_up.setSingleShot(True)
         self._warm_up.setInterval(_WARM_UP_MS)
@@ -195,7 +196,11 @@ class ScanWidget(Part):
             possible = model is not None and name in model.passes
             certain = model is not None and name in model.named
             switch.enabled = possible and not certain
-            switch.value = certain or (switch.value and possible)
+            # What the user switched stays for as long as the model.
+            ships = model is not None and model.ships
+            wanted = switch.value if self.model.name == self._switched_for else ships
+            switch.value = certain or (possible and wanted)
+        self._switched_for = self.model.name
         self._warm_up.start()
         self._show_activity()
 

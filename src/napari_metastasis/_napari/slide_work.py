@@ -126,11 +126,14 @@ class AvailableModel:
         Tasks of the passes that can follow.
     named
         Those of them that are made in any case: the model itself is for them, and stands for its detector.
+    ships
+        Whether it comes with the program: what follows it was measured together with it, and is offered switched on.
     """
 
     spec: ModelSpec
     passes: frozenset[str]
     named: frozenset[str]
+    ships: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,8 @@ def available_models_work(files: Sequence[str], _: ShouldStop) -> AvailableModel
     from napari_metastasis.scanning import resolve_devices
 
     # Only detectors: the models that follow them are switches beside the list.
-    names = [entry.name for entry in list_models(DETECT)]
+    entries = list_models(DETECT)
+    ships = {entry.name for entry in entries if entry.shipped}
     devices = ["auto", "cpu"]
     for device in ("cuda", "mps"):
         with suppress(DeviceError):
@@ -164,7 +168,7 @@ def available_models_work(files: Sequence[str], _: ShouldStop) -> AvailableModel
             devices.append(device)
     tasks = tuple(task.name for task in pass_tasks())
     found = {}
-    for name in [*names, *files]:
+    for name in [*(entry.name for entry in entries), *files]:
         models = load_scan_models(name, tasks=tasks)
-        found[name] = AvailableModel(models.detector.spec, frozenset(models.others), models.named)
+        found[name] = AvailableModel(models.detector.spec, frozenset(models.others), models.named, ships=name in ships)
     return AvailableModels(found, tuple(devices))
