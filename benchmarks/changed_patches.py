@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_metastasis.cli.memory import keep_freed_memory
 from napari_metastasis.cohorts.patches import PatchSource
 from napari_metastasis.evaluation import evaluate_patches
 from napari_metastasis.models import load_detector
@@ -63,6 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def say_areas(changed: Mapping[str, PatchSource], arguments: argparse.Namespace) -> None:
     """Print the area under the curve under every change, with its interval, line by line or as one JSON object."""
+    keep_freed_memory()
     model = load_detector(arguments.model)
     figures = {}
     for name, source in changed.items():

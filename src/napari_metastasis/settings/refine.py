@@ -28,5 +28,5 @@ class RefineSettings(PassSettings):
     )
     keep_features: bool = setting(
         True,
-        "Keep the encoded patches of a scan, to refine it later: about twice the heatmap's size for each view.",
+        "Keep the encoded patches of a scan, to refine it later: several times the heatmap's size for each view.",
     )
