@@ -1,7 +1,7 @@
 """What a slide costs with each network: seconds for one ROI, the networks in turns, so that the ratio is one of a run.
 
-Run with ``python benchmarks/architectures.py [--engine torch|openvino] [--dense-coefficient 2] [--roi-px 1632]``; without
-a dense coefficient, each network is measured at its own.
+Run with ``python benchmarks/architectures.py [--engine torch|openvino] [--dense-coefficient 2] [--roi-px 1632]``;
+without a dense coefficient, each network is measured at its own.
 Weights are drawn at random, since they change no timing. Each figure is the best of several turns. A network answers
 for less than the ROI that it reads, the less the further it sees: rates are of the area that it answers for.
 """
