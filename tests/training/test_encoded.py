@@ -47,7 +47,7 @@ class Means(nn.Module):
 
 def how(folder, **changes) -> Encoding:
     plain = Encoding(
-        folder=folder, crops=4 * SIZE, augment=None, in_order=True, seed=7, device="cpu",
+        folder=folder, crops=4 * SIZE, augment=None, identity={"encoder": "means"}, in_order=True, seed=7, device="cpu",
         progress=lambda *_: None, should_stop=lambda: False,
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)
@@ -97,6 +97,9 @@ def test_nothing_is_encoded_twice(tmp_path):
     other = encode_batches(encoder, Crops(fingerprint="other"), SIZE, how(tmp_path))
     assert encoder.asked == 8
     assert other.fingerprint != encode_batches(encoder, Crops(), SIZE, how(tmp_path)).fingerprint
+    # Another encoder, or other variations.
+    encode_batches(encoder, Crops(), SIZE, how(tmp_path, identity={"encoder": "another"}))
+    assert encoder.asked == 16
 
 
 def test_what_was_stopped_is_encoded_anew(tmp_path):

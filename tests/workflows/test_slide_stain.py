@@ -72,7 +72,7 @@ def test_a_pale_slide_is_answered_like_the_dense_one(pictures, model, tmp_path):
         earlier = earlier_result(slide, tmp_path / "pale")
     (line,) = earlier.told
     assert line.startswith("Stain 0.3")
-    assert line.endswith("× as dense as in training, scanned as dense")
+    assert line.endswith("× as dense as in training, scanned at that density")
 
 
 def test_a_model_of_unknown_stain_cannot_be_normalised_to(pictures, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -95,15 +96,24 @@ def kept(cohort, tmp_path_factory):
     return train(cohort, job(), tmp_path_factory.mktemp("kept"), how(kept_crops=12))
 
 
-def test_crops_are_encoded_once(cohort, kept, monkeypatch):
+def test_crops_are_encoded_once(cohort, kept, tmp_path, monkeypatch):
     refiner = load_model(kept.weights, "refine")
     assert refiner.card["settings"]["kept_crops"] == 12
     assert float(refiner.network.answer.weight.abs().max()) > 0
     assert np.load(kept.weights.parent / "encoded" / "features.npy", mmap_mode="r").shape == (12, 6, 6, 193)
-    assert len(np.load(kept.weights.parent.parent / "encoded-validation" / "labels.npy")) == 8
-    # The run is finished, and nothing is encoded to see that.
+    assert len(np.load(kept.weights.parent / "encoded-validation" / "labels.npy")) == 8
+    # The run is finished, and nothing is encoded to see that, though nothing of it is left.
+    again = tmp_path / "again"
+    shutil.copytree(kept.weights.parent.parent, again)
+    for folder in ("encoded", "encoded-validation"):
+        shutil.rmtree(again / "spatial" / folder)
     monkeypatch.setattr(FixedEncoder, "forward", None)
-    assert train(cohort, job(), kept.weights.parent.parent, how(kept_crops=12)).weights == kept.weights
+    assert train(cohort, job(), again, how(kept_crops=12)).weights.parent == again / "spatial"
+    # Another run is told so before anything of this one is encoded anew.
+    before = (kept.weights.parent / "encoded" / "features.npy").stat().st_mtime_ns
+    with pytest.raises(TrainingError, match="another run"):
+        train(cohort, job(hidden=7), kept.weights.parent.parent, how(kept_crops=12))
+    assert (kept.weights.parent / "encoded" / "features.npy").stat().st_mtime_ns == before
 
 
 def test_what_is_measured_does_not_depend_on_whether_crops_are_kept(cohort, tmp_path):

@@ -11,7 +11,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> None:
-    """Keep what is freed for the next block of its size, until the process ends.
+    """Keep what is freed for later blocks, until the process ends.
 
     A network that runs on the processor frees blocks of many megabytes at every layer. glibc gives each back to the
     system, which hands it out again page by page, zeroed: up to three quarters of the time of a layer that is cheap to

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -203,7 +203,7 @@ class AllPatches:
         return _read(self.source, range(first, min(first + self.batch_size, len(self.source))), self.patch_px)
 
 
-def _mirrored_to(images: npt.NDArray[np.uint8], side_px: int) -> npt.NDArray[np.uint8]:
+def _mirrored_to(images: npt.NDArray[Any], side_px: int) -> npt.NDArray[Any]:
     """Return images, (n, s, s, 3), in margins that mirror them, (n, side, side, 3)."""
     more = side_px - images.shape[1]
     if more == 0:
@@ -244,7 +244,7 @@ class MixedBatches:
         batches = [part.batch(number) for part in self.parts]
         side = max(batch.images.shape[1] for batch in batches)
         return PatchBatch(
-            np.concatenate([_mirrored_to(batch.images.astype(np.uint8, copy=False), side) for batch in batches]),
+            np.concatenate([_mirrored_to(batch.images, side) for batch in batches]),
             np.concatenate([batch.labels for batch in batches]),
             np.concatenate([batch.targets for batch in batches]),
         )

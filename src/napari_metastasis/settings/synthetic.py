@@ -69,8 +69,8 @@ class SyntheticSettings(_Drawn):
     )
     subtlety: float = setting(
         0.0,
-        "How much smaller and paler than usual tumour cells are, with fewer nucleoli: 0 not at all, 1 like cells of "
-        "germinal centres.",
+        "How much smaller and paler than usual tumour cells are, with fewer nucleoli: 0 not at all, 1 as small as "
+        "cells of germinal centres, and paler.",
         minimum=0.0,
         maximum=1.0,
     )

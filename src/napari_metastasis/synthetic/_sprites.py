@@ -103,7 +103,7 @@ BANKS: dict[str, NucleusStyle] = {
 def make_bank(
     name: str, seed: int, mpp: float, *, larger: float = 1.0, nucleoli: float = 1.0, darker: float = 1.0
 ) -> tuple[Sprite, ...]:
-    """Return the nuclei of one type, the smallest first; so many times as large, with as many nucleoli and as dark."""
+    """Return the nuclei of one type, the smallest first; their size, nucleoli and darkness are multiplied as told."""
     style = BANKS[name]
     style = replace(
         style,

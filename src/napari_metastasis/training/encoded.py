@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ class Encoding:
         How many.
     augment
         Varies them before; ``None`` encodes them as they are.
+    identity
+        What decides, besides the crops, what they are encoded as: encoder and variations, as plain values.
     in_order
         Whether batches are drawn in order, as those that are measured on, not shuffled anew for every round.
     seed
@@ -51,6 +54,7 @@ class Encoding:
     folder: Path
     crops: int
     augment: Augmenter | None
+    identity: Mapping[str, Any]
     in_order: bool
     seed: int
     device: str
@@ -147,8 +151,8 @@ def encode_batches(encoder: nn.Module, source: BatchSource, batch_size: int, how
             f"expected crops for at least one batch of {batch_size}, got {how.crops}; keep more, or lower the batch "
             "size"
         )
-    varied = "as they are" if how.augment is None else "varied"
-    fingerprint = hashlib.sha256(f"{source.fingerprint} {batches} {varied}".encode()).hexdigest()
+    told = [source.fingerprint, batches, how.augment is not None, how.seed, how.identity]
+    fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     with storage_errors(how.folder):
         how.folder.mkdir(parents=True, exist_ok=True)
         if _recorded(how.folder) != fingerprint:

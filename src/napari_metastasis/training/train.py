@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning
 import numpy as np
@@ -25,7 +25,7 @@ from napari_metastasis.training.learning_curves import write_curves
 from napari_metastasis.training.lightning_setup import LAST, SETTINGS, check_devices
 from napari_metastasis.training.tasks.base import Fitting, TrainingTask
 
-__all__ = ["TrainingRun", "train"]
+__all__ = ["Encode", "TrainingRun", "train"]
 
 #: Settings that change no weight: how fast patches are read.
 _MAY_CHANGE = frozenset({"workers", "prefetch"})
@@ -36,6 +36,14 @@ _SLIDES = "slides.json"
 #: Batches that the stain is measured on: of a few hundred patches.
 _MEASURED_BATCHES = 4
 _INTENDED_USE = "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides."
+
+
+class Encode(Protocol):
+    """Encodes a source of crops; varied ones to learn from, all of an epoch as they are to measure on."""
+
+    def __call__(self, source: BatchSource, *, vary: bool) -> BatchSource:
+        """Return batches of encoded crops."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,7 @@ def train(
     validation: BatchSource,
     settings: TrainSettings,
     augment: AugmentSettings,
+    encode: Encode | None = None,
 ) -> Path:
     """Train on batches, and store what came out with its card.
 
@@ -82,6 +91,8 @@ def train(
         ``settings.patience`` asks for the best epoch.
     settings, augment
         How to train, and how images are varied.
+    encode
+        Encodes both sources once the folder is known to be this run's, for a task that does so.
 
     Returns
     -------
@@ -105,6 +116,8 @@ def train(
     weights = process.weights
     process.begin()
     if not (weights.exists() and weights.with_suffix(".json").exists()):
+        if encode is not None:
+            process = replace(process, training=encode(training, vary=True), validation=encode(validation, vary=False))
         if settings.devices == 1:
             process.train()
         else:

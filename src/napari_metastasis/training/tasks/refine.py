@@ -268,7 +268,7 @@ class RefinerModule(TaskModule[SpatialModel]):
     def configure_network(self) -> SpatialModel:
         """Return all that learns."""
         self.fixed, learning = self.task.encoders()
-        if self.settings.kept_crops:
+        if self.task.encodes(self.settings):
             self.fixed = AlreadyEncoded()
         return SpatialModel(learning, self.task.spec)
 
@@ -278,7 +278,7 @@ class RefinerModule(TaskModule[SpatialModel]):
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw)
         image, labels = turn_alike(image, labels, generator)
         # What was kept was varied before it was encoded.
-        varied = image.float() if self.settings.kept_crops else self.augment(image.float() / 255, draw) * 255
+        varied = image.float() if self.task.encodes(self.settings) else self.augment(image.float() / 255, draw) * 255
         absent = absent_strips(labels, self.settings.absent_share, generator).to(labels.device)
         answers = self._answers(self.network, varied, labels, absent)
         loss = known_cross_entropy(answers.refined, answers.labels)

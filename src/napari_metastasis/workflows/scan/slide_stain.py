@@ -62,7 +62,9 @@ class SlideStain:
                 "scan with --stain as-is"
             )
         found = tissue_density(slide, slide.frame(spec.mpp), tissue) if spec.stain_density else None
-        stain = cls(found, spec.stain_density, wanted and found is not None)
+        # As it is recorded, so that an earlier result tells the same.
+        density = None if found is None else tuple(round(value, 3) for value in found)
+        stain = cls(density, spec.stain_density, wanted and density is not None)
         for note in stain.notes:
             warnings.warn(note, StainWarning, stacklevel=3)
         return stain
@@ -70,7 +72,7 @@ class SlideStain:
     @property
     def ratio(self) -> float | None:
         """Return how many times as dense as in training the slide is; ``None`` where it was not measured."""
-        return None if self.density is None else sum(self.density) / sum(self.reference)
+        return None if self.density is None or not any(self.reference) else sum(self.density) / sum(self.reference)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ class SlideStain:
             return ()
         return (
             f"expected stains about as dense as in training, got {self.ratio:.2g} times as dense: answers are less "
-            "sure; compare with a normalised stain (--stain normalise)",
+            "sure; compare with the stain normalised (--stain normalise, or Stain under Advanced)",
         )
 
     @property
@@ -87,7 +89,9 @@ class SlideStain:
         """Return one line for a person; empty where the stain was not measured."""
         if self.ratio is None:
             return ""
-        return f"Stain {self.ratio:.2f} × as dense as in training" + (", scanned as dense" if self.normalised else "")
+        return f"Stain {self.ratio:.2f} × as dense as in training" + (
+            ", scanned at that density" if self.normalised else ""
+        )
 
     def reader(self, slide: Slide) -> Reader:
         """Return what the scan reads the slide with."""
@@ -103,5 +107,5 @@ class SlideStain:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the record of a scan."""
-        rounded = None if self.density is None else [round(value, 3) for value in self.density]
-        return {"density": rounded, "reference": list(self.reference), "normalised": self.normalised}
+        density = None if self.density is None else list(self.density)
+        return {"density": density, "reference": list(self.reference), "normalised": self.normalised}

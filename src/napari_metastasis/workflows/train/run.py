@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from napari_metastasis.slides import reading_threads
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.augment import Augmenter
 from napari_metastasis.training.encoded import Encoding
-from napari_metastasis.training.tasks.base import TrainingTask
+from napari_metastasis.training.tasks.base import Stage, TrainingTask
 from napari_metastasis.training.train import TrainingRun, train
 from napari_metastasis.workflows.scan.batch import in_parts
 from napari_metastasis.workflows.train.mine import MiningSteps, listing, mine_cohort
@@ -85,8 +86,6 @@ def train_on_cohort(
         check_shares(how.sampling, how.mining, how.train.batch_size - labelled)
     task.check_folder(run.output, rounds)
     validation = on.validation() if patches.validation is None else patches.validation
-    if task.encodes(how.train):
-        validation = on.encoded(validation, how.train, run.output / "encoded-validation", vary=False)
     # Last, since the checks above may demand a changed cohort.
     _claim(run.output, cohort)
     weights: Path | None = None
@@ -103,16 +102,14 @@ def train_on_cohort(
                 _LOG.warning("nothing was mined in round %d: %s", stage.mining_round, what)
                 if weights is not None:
                     break
-        training = on.training(stage.settings, mined, patches.training)
-        if task.encodes(stage.settings):
-            training = on.encoded(training, stage.settings, run.output / stage.folder / "encoded", vary=True)
         weights = train(
             task if weights is None else task.continued(weights),
             replace(run, output=run.output / stage.folder),
-            training=training,
+            training=on.training(stage.settings, mined, patches.training),
             validation=validation,
             settings=stage.settings,
             augment=how.augment,
+            encode=partial(on.encoded, stage) if task.encodes(stage.settings) else None,
         )
     assert weights is not None, "a task has at least one stage"
     return StagedRun(task.finish(weights, run.output, found), tuple(found), read_failures(on.journal))
@@ -196,15 +193,17 @@ class _CohortRun:
         # Not nested: the fingerprint is made of all parts.
         return MixedBatches((*(batches.parts if isinstance(batches, MixedBatches) else (batches,)), patches))
 
-    def encoded(self, source: BatchSource, settings: TrainSettings, folder: Path, *, vary: bool) -> BatchSource:
+    def encoded(self, stage: Stage, source: BatchSource, *, vary: bool) -> BatchSource:
         """Return a source's crops, encoded: as many as are kept, varied, or all of an epoch as they are."""
+        settings = stage.settings
         assert isinstance(settings, SpatialTrainSettings)
         size = settings.batch_size
         with self.steps.crops("Encoding crops" if vary else "Encoding validation crops") as progress:
             encoding = Encoding(
-                folder=folder,
+                folder=self.output / stage.folder / ("encoded" if vary else "encoded-validation"),
                 crops=settings.kept_crops if vary else source.batches_per_epoch * size,
                 augment=Augmenter(self.how.augment, settings.seed, turn=False) if vary else None,
+                identity={**self.task.identity(), "augment": asdict(self.how.augment)},
                 in_order=not vary,
                 seed=settings.seed,
                 device=resolve_devices(settings.device)[0],
