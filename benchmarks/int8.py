@@ -76,7 +76,7 @@ def main() -> None:
     seen, others = regions[::2], regions[1::2]
     dense = model.dense(model.spec.dense_coefficient)
     quantised = nncf.quantize(
-        openvino_graph(dense), nncf.Dataset([image[None] for image in seen]), preset=nncf.QuantizationPreset.MIXED
+        openvino_graph(dense), nncf.Dataset([image[None] for image in seen]), preset=nncf.QuantizationPreset.PERFORMANCE
     )
     engines = {
         "float32": runner(openvino_graph(dense), "f32"),
