@@ -122,7 +122,7 @@ def encoding_once(side: int, grid: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--refiner", default="spatial-scannet")
+    parser.add_argument("--refiner", default="spatial-lite")
     parser.add_argument("--tissue-mpx", type=float, default=16.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engine", default="auto")

@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--roi-px", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--dense-coefficient", type=int, default=2)
+    parser.add_argument("--dense-coefficient", type=int, default=0, help="the model's own by default")
     parser.add_argument("--slides", type=Path, default=Path(tempfile.gettempdir()) / "napari-metastasis-benchmarks")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
