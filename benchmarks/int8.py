@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import openvino
 from numpy.typing import NDArray
+from region_folds import MPP
 from sklearn.metrics import roc_auc_score
 
 from napari_metastasis.cohorts.patches import open_patches
@@ -26,8 +27,6 @@ from napari_metastasis.settings import DEFAULT_MODEL
 from napari_metastasis.slides import open_slide
 
 _Pixels = NDArray[np.uint8]
-#: Pixel size that the regions are taken for.
-_MPP = 0.7
 #: Side of the image that is timed, and how often.
 _TIMED_PX, _TURNS = 1632, 5
 _BATCH = 8
@@ -36,7 +35,7 @@ _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 def region_pixels(path: Path, model: Detector) -> _Pixels:
     """Return a region at the model's resolution, mirrored at its edges as far as the network sees."""
-    with open_slide(path, _MPP) as slide:
+    with open_slide(path, MPP) as slide:
         frame = slide.frame(model.spec.mpp)
         pixels = slide.read(frame, Region.of(frame.size))
     margin = model.spec.field_px // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from napari_metastasis.errors import SettingsError
@@ -28,6 +28,9 @@ class Setting:
         Inclusive range; ``None`` where it is open.
     choices
         The values allowed; empty where any in the range is.
+    added
+        Whether the first records of this program knew no such setting: while it is off, records leave it out, so that
+        earlier runs go on.
     """
 
     help: str
@@ -35,6 +38,7 @@ class Setting:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[Any, ...] = ()
+    added: bool = False
 
 
 def setting(default: Any, help: str, **extra: Any) -> Any:
@@ -98,6 +102,11 @@ class SettingsGroup:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         check(self)
+
+    def told(self) -> dict[str, Any]:
+        """Return all values for a record, without what was added and is off."""
+        values: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # each of them is a dataclass
+        return {name: value for name, value in values.items() if value or not setting_of(type(self), name)[1].added}
 
 
 def _check_range(name: str, value: Any, meta: Setting) -> None:

@@ -93,6 +93,7 @@ class SpatialTrainSettings(TrainSettings):
         "hour; 0 encodes others in every step.",
         minimum=0,
         maximum=10**7,
+        added=True,
     )
     absent_share: float = setting(
         0.3,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from napari_metastasis.errors import SettingsError
 from napari_metastasis.settings._core import SettingsGroup, check, setting
@@ -12,16 +11,7 @@ __all__ = ["CohortSampleSettings", "PatchSampleSettings", "SyntheticSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Drawn(SettingsGroup):
-    """Settings that decide pixels."""
-
-    def told(self) -> dict[str, Any]:
-        """Return what is drawn, without what is off and unknown to earlier versions, whose files stay as they are."""
-        return {name: value for name, value in asdict(self).items() if value or name != "subtlety"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyntheticSettings(_Drawn):
+class SyntheticSettings(SettingsGroup):
     """What a synthetic lymph-node slide shows; the defaults are the sample slide's."""
 
     seed: int = setting(
@@ -73,6 +63,7 @@ class SyntheticSettings(_Drawn):
         "cells of germinal centres, and paler.",
         minimum=0.0,
         maximum=1.0,
+        added=True,
     )
     fat_mm: float = setting(0.5, "Width of the fat around a node.", unit="mm", minimum=0.0, maximum=5.0)
     blurred_areas: int = setting(2, "Areas out of focus.", minimum=0, maximum=100)
@@ -95,7 +86,7 @@ class PatchSampleSettings(SettingsGroup):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CohortSampleSettings(_Drawn):
+class CohortSampleSettings(SettingsGroup):
     """What a synthetic cohort is made of."""
 
     slides: int = setting(40, "Slides, each another patient.", minimum=6, maximum=2000)
@@ -133,6 +124,7 @@ class CohortSampleSettings(_Drawn):
         "or more.",
         minimum=0.0,
         maximum=1.0,
+        added=True,
     )
     stain_variation: float = setting(
         1.5, "How far stains may differ from their hospital's mean; 0 not at all.", minimum=0.0, maximum=3.0

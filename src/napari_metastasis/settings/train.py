@@ -167,6 +167,7 @@ class AugmentSettings(SettingsGroup):
         "Share of patches whose stains are made paler or darker as a whole: another thickness, another laboratory.",
         minimum=0.0,
         maximum=1.0,
+        added=True,
     )
     density_min: float = setting(0.3, "Smallest factor of their optical density.", minimum=0.01, maximum=1.0)
     density_max: float = setting(1.3, "Largest factor of their optical density.", minimum=1.0, maximum=10.0)
@@ -176,6 +177,7 @@ class AugmentSettings(SettingsGroup):
         "patches: dyes and scanners of other laboratories.",
         minimum=0.0,
         maximum=2.0,
+        added=True,
     )
     gray_share: float = setting(
         0.1,
@@ -193,6 +195,7 @@ class AugmentSettings(SettingsGroup):
         "another, and its label with the other's (Zhang et al. 2018); 0 for none.",
         minimum=0.0,
         maximum=8.0,
+        added=True,
     )
     jitter_brightness: float = setting(0.0, "Largest relative change of brightness.", minimum=0.0, maximum=1.0)
     jitter_contrast: float = setting(0.0, "Largest relative change of contrast.", minimum=0.0, maximum=1.0)

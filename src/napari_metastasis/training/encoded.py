@@ -39,10 +39,8 @@ class Encoding:
         Varies them before; ``None`` encodes them as they are.
     identity
         What decides, besides the crops, what they are encoded as: encoder and variations, as plain values.
-    in_order
-        Whether batches are drawn in order, as those that are measured on, not shuffled anew for every round.
     seed
-        Of the shuffles.
+        Of their order, which is another in every round; ``None`` for those that are measured on, which stay in order.
     device
         Where the encoder runs.
     progress
@@ -55,8 +53,7 @@ class Encoding:
     crops: int
     augment: Augmenter | None
     identity: Mapping[str, Any]
-    in_order: bool
-    seed: int
+    seed: int | None
     device: str
     progress: Callable[[int, int], None]
     should_stop: Callable[[], bool]
@@ -160,9 +157,7 @@ def encode_batches(encoder: nn.Module, source: BatchSource, batch_size: int, how
             _encode(encoder.to(how.device), source, batches, how)
             with atomic_text(how.folder / _RECORD) as file:
                 json.dump({"fingerprint": fingerprint}, file)
-    return EncodedBatches(
-        how.folder, batch_size, source.batches_per_epoch, fingerprint, None if how.in_order else how.seed
-    )
+    return EncodedBatches(how.folder, batch_size, source.batches_per_epoch, fingerprint, how.seed)
 
 
 def _recorded(folder: Path) -> str | None:

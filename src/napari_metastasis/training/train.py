@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import lightning
-import numpy as np
 import torch
 
 from napari_metastasis import __version__
@@ -17,7 +16,6 @@ from napari_metastasis.errors import TrainingError
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.resume import resume_slides, write_slides
 from napari_metastasis.settings import AugmentSettings, TrainSettings
-from napari_metastasis.slides.stain import mean_density
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.distributed import run_distributed
 from napari_metastasis.training.fit import fit
@@ -29,12 +27,8 @@ __all__ = ["Encode", "TrainingRun", "train"]
 
 #: Settings that change no weight: how fast patches are read.
 _MAY_CHANGE = frozenset({"workers", "prefetch"})
-#: Settings that earlier versions did not know.
-_UNKNOWN_BEFORE = frozenset({"kept_crops"})
 #: File of a run folder: what was seen of the slides when the run began.
 _SLIDES = "slides.json"
-#: Batches that the stain is measured on: of a few hundred patches.
-_MEASURED_BATCHES = 4
 _INTENDED_USE = "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides."
 
 
@@ -152,7 +146,7 @@ class _Process:
         begun = self.weights.exists() or (output / LAST).exists()
         if begun:
             resume_slides(record, sources)
-        settings = _settings_told(self.fitting.settings)
+        settings = self.fitting.settings.told()
         with storage_errors(output):
             output.mkdir(parents=True, exist_ok=True)
             _claim(
@@ -177,7 +171,7 @@ class _Process:
         module = self.task.module(self.fitting)
         figures = fit(module, self.training, self.validation, self.run.output, settings, progress=self.run.progress)
         if module.global_rank == 0:
-            task = self.task.trained_on(_stain_density(self.training))
+            task = self.task.trained_on(self.training)
             task.store(module.finished_network(), self.weights, self._card(figures))
 
     def _card(self, figures: Mapping[str, float]) -> dict[str, Any]:
@@ -185,7 +179,7 @@ class _Process:
             "data": self.run.description,
             "licence": self.run.licence or "not stated",
             **figures,
-            "settings": {**_settings_told(self.fitting.settings), "augment": _told(self.fitting.augment)},
+            "settings": {**self.fitting.settings.told(), "augment": _told(self.fitting.augment)},
             "versions": {
                 "napari-metastasis": __version__,
                 "torch": torch.__version__,
@@ -196,31 +190,12 @@ class _Process:
         }
 
 
-def _stain_density(training: BatchSource) -> tuple[float, ...]:
-    """Return the mean optical density of the first batches, as they are read; nothing where none is stained."""
-    count = min(_MEASURED_BATCHES, training.batches_per_epoch)
-    images = [training.batch(k).images for k in range(count)]
-    if any(each.dtype != np.uint8 for each in images):
-        return ()  # encoded already
-    mean = mean_density(np.concatenate([each.reshape(-1, 3) for each in images]))
-    return () if mean is None else tuple(round(float(value), 4) for value in mean)
-
-
 def _told(augment: AugmentSettings) -> dict[str, Any]:
-    """Return how images are varied, without what is off and was unknown to earlier versions, whose runs go on."""
-    values = asdict(augment)
+    """Return how images are varied; how far their density is, only where it is."""
+    values = augment.told()
     if not augment.density_share:
-        for name in ("density_share", "density_min", "density_max"):
-            del values[name]
-    for name in ("channel_gain", "mixup"):
-        if not values[name]:
-            del values[name]
+        del values["density_min"], values["density_max"]
     return values
-
-
-def _settings_told(settings: TrainSettings) -> dict[str, Any]:
-    """Return how to train, in the same way."""
-    return {name: value for name, value in asdict(settings).items() if value or name not in _UNKNOWN_BEFORE}
 
 
 def _steps(training: BatchSource, settings: TrainSettings) -> int:

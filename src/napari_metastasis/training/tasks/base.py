@@ -100,19 +100,19 @@ class TrainingTask(ABC, Generic[Network]):
     def module(self, fitting: Fitting) -> TaskModule[Network]:
         """Return what Lightning trains."""
 
-    def trained_on(self, stain_density: tuple[float, ...]) -> TrainingTask[Network]:
-        """Return the task whose contract says how densely what it was trained on is stained; by default itself."""
-        del stain_density
+    def trained_on(self, training: BatchSource) -> TrainingTask[Network]:
+        """Return the task whose contract says what has to be known of what it was trained on; by default itself."""
+        del training
         return self
 
     @abstractmethod
     def store(self, network: Network, weights: Path, card: dict[str, Any]) -> None:
         """Store the averaged network, whole or not at all."""
 
-    def encodes(self, settings: TrainSettings) -> bool:
-        """Return whether crops are encoded once, before a stage; by default they are not."""
+    def kept_crops(self, settings: TrainSettings) -> int:
+        """Return how many crops are encoded once, before a stage; by default 0: all anew, in every step."""
         del settings
-        return False
+        return 0
 
     def encoded(self, source: BatchSource, batch_size: int, how: Encoding) -> BatchSource:
         """Return a source's crops as a finished encoder encodes them, of a task that does so."""

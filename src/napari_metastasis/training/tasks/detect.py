@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +27,10 @@ from napari_metastasis.models import (
     save_model,
 )
 from napari_metastasis.models.nets.scannet import ScanNetArchitecture
+from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.crops import PatchCrop
 from napari_metastasis.settings import MiningSettings, TrainSettings
+from napari_metastasis.slides.stain import mean_density
 from napari_metastasis.training.augment import mixed_up
 from napari_metastasis.training.equivariance import orientations_are_tied, tie_orientations, untie_orientations
 from napari_metastasis.training.mosaic import (
@@ -46,6 +49,8 @@ __all__ = ["DetectorModule", "DetectorTask", "patch_spec"]
 #: Of the learning rate: for layers that begin at random behind a pretrained trunk, and for the weights that gather
 #: cells, which are small, so that equal steps would change them most.
 _HEAD_RATE, _GATHER_RATE = 3.0, 0.1
+#: Batches that the stain is measured on: of a few hundred patches.
+_MEASURED_BATCHES = 4
 
 
 def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
@@ -138,9 +143,15 @@ class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
         """
         return DetectorModule(self, fitting)
 
-    def trained_on(self, stain_density: tuple[float, ...]) -> DetectorTask:
-        """Return the task whose contract says so: slides can be brought to that density."""
-        return replace(self, spec=replace(self.spec, stain_density=stain_density))
+    def trained_on(self, training: BatchSource) -> DetectorTask:
+        """Return the task whose contract says how densely the first batches are stained, as they are read.
+
+        Slides can be brought to that density; nothing is said where nothing is stained.
+        """
+        count = min(_MEASURED_BATCHES, training.batches_per_epoch)
+        mean = mean_density(np.concatenate([training.batch(k).images.reshape(-1, 3) for k in range(count)]))
+        density = () if mean is None else tuple(round(float(value), 4) for value in mean)
+        return replace(self, spec=replace(self.spec, stain_density=density))
 
     def store(self, network: FullyConvolutionalNetwork, weights: Path, card: dict[str, Any]) -> None:
         """Store the detector."""

@@ -161,9 +161,9 @@ class RefinerTask(_OnGrids):
         """Return the encoder that stays as it is, and none that learns."""
         return FixedEncoder(self.model, self.spec.dense_coefficient), None
 
-    def encodes(self, settings: TrainSettings) -> bool:
-        """Return whether the settings keep crops."""
-        return isinstance(settings, SpatialTrainSettings) and settings.kept_crops > 0
+    def kept_crops(self, settings: TrainSettings) -> int:
+        """Return how many the settings keep."""
+        return settings.kept_crops if isinstance(settings, SpatialTrainSettings) else 0
 
     def encoded(self, source: BatchSource, batch_size: int, how: Encoding) -> BatchSource:
         """Return a source's crops as the model encodes them."""
@@ -268,7 +268,7 @@ class RefinerModule(TaskModule[SpatialModel]):
     def configure_network(self) -> SpatialModel:
         """Return all that learns."""
         self.fixed, learning = self.task.encoders()
-        if self.task.encodes(self.settings):
+        if self.task.kept_crops(self.settings):
             self.fixed = AlreadyEncoded()
         return SpatialModel(learning, self.task.spec)
 
@@ -278,7 +278,7 @@ class RefinerModule(TaskModule[SpatialModel]):
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw)
         image, labels = turn_alike(image, labels, generator)
         # What was kept was varied before it was encoded.
-        varied = image.float() if self.task.encodes(self.settings) else self.augment(image.float() / 255, draw) * 255
+        varied = image.float() if self.task.kept_crops(self.settings) else self.augment(image.float() / 255, draw) * 255
         absent = absent_strips(labels, self.settings.absent_share, generator).to(labels.device)
         answers = self._answers(self.network, varied, labels, absent)
         loss = known_cross_entropy(answers.refined, answers.labels)

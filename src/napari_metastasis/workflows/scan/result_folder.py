@@ -34,6 +34,8 @@ __all__ = [
     "feature_path",
     "folder_for",
     "heatmap_path",
+    "record_of",
+    "record_path",
     "result_root",
     "scan_identity",
     "stored_maps",
@@ -232,7 +234,7 @@ def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | No
         # The folder may hold scans of another slide that had this name, or of this one with another pixel size.
         if (known.get("slide"), known.get("mpp")) == (slide.fingerprint, slide.mpp):
             try:
-                maps, record = stored_maps(scan), _record_of(scan.folder)
+                maps, record = stored_maps(scan), record_of(scan.folder)
                 name = str(known.get("model", ""))
                 return EarlierResult(scan.folder, name, maps, _recorded_threshold(record), _recorded_notes(record))
             except StorageError:
@@ -240,10 +242,15 @@ def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | No
     return None
 
 
-def _record_of(folder: Path) -> Any:
+def record_path(folder: Path) -> Path:
+    """Return where the record of a scan lies."""
+    return folder / "run.json"
+
+
+def record_of(folder: Path) -> Any:
     """Return the record of a scan; ``None`` where it cannot be read."""
     try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return json.loads(record_path(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

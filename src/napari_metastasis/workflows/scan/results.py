@@ -28,6 +28,7 @@ from napari_metastasis.models import Model
 from napari_metastasis.scanning import FloatArray, MapStore
 from napari_metastasis.storage import atomic_text
 from napari_metastasis.workflows.scan.prepared import PreparedScan
+from napari_metastasis.workflows.scan.result_folder import record_of, record_path
 from napari_metastasis.workflows.scan_job import PassRequest
 
 __all__ = ["ScanResult", "write_results"]
@@ -141,9 +142,8 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
     write_lesions_geojson(
         prepared.folder / "lesions.geojson", found.lesions, slide=slide.fingerprint, bounds=slide.bounds
     )
-    path = prepared.folder / "run.json"
-    record = {**_record(prepared, result), "scans": _scans(path, prepared, result, model_px=model_px)}
-    with atomic_text(path) as file:
+    record = {**_record(prepared, result), "scans": _scans(prepared, result, model_px=model_px)}
+    with atomic_text(record_path(prepared.folder)) as file:
         json.dump(record, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
     return result
@@ -210,7 +210,7 @@ def _pass_record(request: PassRequest, model: Model, store: MapStore) -> dict[st
     }
 
 
-def _scans(path: Path, prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list[Any]:
+def _scans(prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list[Any]:
     """Return the scans of the folder for its record: those recorded before, and this one."""
     plan, job = prepared.plan, prepared.job
     latest = {
@@ -228,14 +228,14 @@ def _scans(path: Path, prepared: PreparedScan, result: ScanResult, *, model_px: 
         "finished": result.finished,
         "notes": list(prepared.notes),
     }
-    return [*_earlier_scans(path), latest][-_REMEMBERED_SCANS:]
+    return [*_earlier_scans(prepared.folder), latest][-_REMEMBERED_SCANS:]
 
 
-def _earlier_scans(path: Path) -> list[Any]:
-    """Return the scans of the record that lies there; none where it cannot be read."""
+def _earlier_scans(folder: Path) -> list[Any]:
+    """Return the scans on a folder's record; none where it cannot be read."""
     try:
-        scans = json.loads(path.read_text(encoding="utf-8"))["scans"]
-    except (OSError, ValueError, KeyError, TypeError):
+        scans = record_of(folder)["scans"]
+    except (KeyError, TypeError):
         return []
     return scans if isinstance(scans, list) else []
 

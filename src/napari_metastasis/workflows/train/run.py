@@ -20,7 +20,7 @@ from napari_metastasis.sampling.hard_negatives import HardNegative, strongest_fi
 from napari_metastasis.sampling.resume import slide_parts
 from napari_metastasis.sampling.slide_batches import BatchPlan
 from napari_metastasis.scanning import resolve_devices
-from napari_metastasis.settings import SamplingSettings, SpatialTrainSettings, TrainSettings
+from napari_metastasis.settings import SamplingSettings, TrainSettings
 from napari_metastasis.slides import reading_threads
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.augment import Augmenter
@@ -109,7 +109,7 @@ def train_on_cohort(
             validation=validation,
             settings=stage.settings,
             augment=how.augment,
-            encode=partial(on.encoded, stage) if task.encodes(stage.settings) else None,
+            encode=partial(on.encoded, stage) if task.kept_crops(stage.settings) else None,
         )
     assert weights is not None, "a task has at least one stage"
     return StagedRun(task.finish(weights, run.output, found), tuple(found), read_failures(on.journal))
@@ -196,16 +196,14 @@ class _CohortRun:
     def encoded(self, stage: Stage, source: BatchSource, *, vary: bool) -> BatchSource:
         """Return a source's crops, encoded: as many as are kept, varied, or all of an epoch as they are."""
         settings = stage.settings
-        assert isinstance(settings, SpatialTrainSettings)
         size = settings.batch_size
         with self.steps.crops("Encoding crops" if vary else "Encoding validation crops") as progress:
             encoding = Encoding(
                 folder=self.output / stage.folder / ("encoded" if vary else "encoded-validation"),
-                crops=settings.kept_crops if vary else source.batches_per_epoch * size,
+                crops=self.task.kept_crops(settings) if vary else source.batches_per_epoch * size,
                 augment=Augmenter(self.how.augment, settings.seed, turn=False) if vary else None,
                 identity={**self.task.identity(), "augment": asdict(self.how.augment)},
-                in_order=not vary,
-                seed=settings.seed,
+                seed=settings.seed if vary else None,
                 device=resolve_devices(settings.device)[0],
                 progress=progress,
                 should_stop=self.steps.should_stop,
