@@ -120,6 +120,55 @@ def test_mimics_change_normal_cells_and_leave_tumour_alone():
     assert (after == Kind.SINUS).sum() > 1.3 * (before == Kind.SINUS).sum()
 
 
+@pytest.fixture(scope="module")
+def varied(small):
+    return SyntheticSlide(replace(small.settings, variety=1.0))
+
+
+def test_variety_makes_benign_tissue_fibrous_and_leaves_tumour_alone(small, varied):
+    for one, other in zip(small.annotations, varied.annotations, strict=True):
+        np.testing.assert_array_equal(one.exterior, other.exterior)
+    extent = np.array([small.size.width, small.size.height]) * small.mpp
+    x, y = np.meshgrid(*(np.arange(0, side, 6, dtype=np.float32) for side in extent))
+    (before, tumour), (after, _) = small.kinds_at(x, y), varied.kinds_at(x, y)
+    np.testing.assert_array_equal(before[tumour > 0], after[tumour > 0])
+    assert (after == Kind.FIBRE).sum() > 1.8 * (before == Kind.FIBRE).sum()
+    assert "variety" not in small.settings.told()
+    assert varied.settings.told()["variety"] == 1.0
+
+
+def test_varied_germinal_centres_lie_away_from_the_thick_side_of_their_mantle():
+    even, varied = (SyntheticSlide(SyntheticSettings(seed=11, variety=variety)) for variety in (0.0, 1.0))
+    follicle = next(one for one in even.layout.follicles if one.center)
+    outline, side = follicle.outline, np.arange(-300, 300, 4, dtype=np.float32)
+    dx, dy = np.meshgrid(side, side)
+    towards = dx * np.cos(follicle.light) + dy * np.sin(follicle.light)
+    means = []
+    for slide in (even, varied):
+        kinds, _ = slide.kinds_at(outline.x + dx, outline.y + dy)
+        near = outline.depth(outline.x + dx, outline.y + dy) > -5
+        means.append(towards[(kinds == Kind.CENTER) & near].mean())
+    assert means[1] < means[0] - 10
+
+
+def test_varied_tissue_has_no_seam_either(varied):
+    node = varied.layout.nodes[0].outline
+    # At the capsule, whose sheath lies outside the node.
+    angle = np.argmin(node.radius) / len(node.radius) * 2 * np.pi - np.pi
+    edge = replace(node, x=node.x + node.radius.min() * np.cos(angle), y=node.y + node.radius.min() * np.sin(angle))
+    window = around(varied, edge, 512)
+    window = Region(window.x // 8 * 8, window.y // 8 * 8, 512, 512)
+    assert window.x % 512
+    assert window.y % 512
+    difference = np.abs(varied._draw(window).astype(int) - varied.read(window))
+    assert difference.mean() < 0.02
+    assert (difference > 2).mean() < 1e-3
+    part = Region(window.x + 37, window.y + 5, 200, 90)
+    np.testing.assert_array_equal(
+        SyntheticSlide(varied.settings).read(part), varied.read(window)[part.shifted(-window.x, -window.y).slices]
+    )
+
+
 @pytest.mark.parametrize("seed", [1, 2, 2016])
 def test_pens_mark_beside_metastases(seed):
     layout = plan_layout(SyntheticSettings(seed=seed, pen_marks=4))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_metastasis.training.losses import spatial_loss
+from napari_metastasis.training.losses import hard_weights, spatial_loss
 
 
 def loop_oracle(probability: np.ndarray, label: np.ndarray) -> float:
@@ -67,3 +67,18 @@ def test_right_answers_cost_nothing():
     label = torch.tensor([[[0, 0, 1], [0, 1, 1], [0, 0, 1]]])
     assert float(spatial_loss(label.double(), label)) == 0
     assert float(spatial_loss(1 - label.double(), label)) == 0, "a classifier turned upside down is as consistent"
+
+
+def test_hard_normals_weigh_by_their_loss_and_one_on_average():
+    losses, normal = torch.tensor([0.1, 0.3, 0.8, 2.0]), torch.tensor([True, True, True, False])
+    torch.testing.assert_close(hard_weights(losses, normal, 1.0), torch.tensor([0.25, 0.75, 2.0, 1.0]))
+    torch.testing.assert_close(hard_weights(losses, normal, 0.5), torch.tensor([0.625, 0.875, 1.5, 1.0]))
+    torch.testing.assert_close(hard_weights(losses, normal, 0.0), torch.ones(4))
+    assert hard_weights(losses, normal, 0.7)[normal].mean().item() == pytest.approx(1)
+
+
+def test_batches_without_normals_or_without_loss_weigh_alike():
+    for losses, normal in (([0.2, 0.4], [False, False]), ([0.0, 0.0], [True, False])):
+        weights = hard_weights(torch.tensor(losses), torch.tensor(normal), 1.0)
+        assert torch.isfinite(weights).all()
+        assert weights[~torch.tensor(normal)].eq(1).all()

@@ -209,22 +209,25 @@ class Fixed(torch.nn.Module):
         return self.logits[:, :, None, None]
 
 
-@pytest.mark.parametrize("tumour_class", [0, 1])
-def test_the_loss_is_the_cross_entropy_with_the_targets(tumour_class, monkeypatch):
-    """By hand, of two patches: -t log p - (1 - t) log (1 - p), with the labels out of it."""
+@pytest.mark.parametrize(("tumour_class", "hard"), [(0, 0.0), (1, 0.0), (0, 1.0), (1, 1.0)])
+def test_the_loss_is_the_cross_entropy_with_the_targets(tumour_class, hard, monkeypatch):
+    """By hand, of patches: -t log p - (1 - t) log (1 - p), with the labels out of it; hard normal ones weigh more."""
     spec = dataclasses.replace(patch_spec("tiny", "scannet-small", 0.972), tumour_class=tumour_class)
     settings = TrainSettings(label_smoothing=0.0, device="cpu")
-    module = DetectorTask(spec).module(Fitting(settings, AugmentSettings(), 1))
-    logits = torch.tensor([[0.3, -1.2], [0.7, 0.1]])
+    module = DetectorTask(spec, hard_normals=hard).module(Fitting(settings, AugmentSettings(), 1))
+    logits = torch.tensor([[0.3, -1.2], [0.7, 0.1], [-0.4, 0.2]])
     module.network = Fixed(logits)
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
     module._trainer = SimpleNamespace(world_size=1, global_rank=0, global_step=0)
     monkeypatch.setattr(DetectorModule, "global_step", 0)
-    targets = torch.tensor([0.25, 0.9])
-    batch = (torch.zeros(2, 3, 96, 96, dtype=torch.uint8), torch.tensor([1, 0]), targets)
+    targets = torch.tensor([0.25, 0.9, 0.0])
+    batch = (torch.zeros(3, 3, 96, 96, dtype=torch.uint8), torch.tensor([1, 0, 1]), targets)
     p = logits.softmax(1)[:, tumour_class]
-    expected = -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
-    torch.testing.assert_close(module.training_step(batch, 0), expected)
+    losses = -(targets * p.log() + (1 - targets) * (1 - p).log())
+    if hard:
+        first, last = losses[0].item(), losses[2].item()
+        losses = losses * torch.tensor([first, (first + last) / 2, last]) / ((first + last) / 2)
+    torch.testing.assert_close(module.training_step(batch, 0), losses.mean())
 
 
 @pytest.mark.parametrize("tumour_class", [0, 1])

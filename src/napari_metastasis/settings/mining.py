@@ -56,6 +56,14 @@ class MiningSettings(SettingsGroup):
         minimum=0.0,
         maximum=1000.0,
     )
+    hard_normals: float = setting(
+        0.0,
+        "How far normal patches weigh by their loss in every batch, labelled ones too: 0 all alike, 1 in proportion to "
+        "it, so that training goes on where a false positive is nearest.",
+        minimum=0.0,
+        maximum=1.0,
+        added=True,
+    )
     sheet_patches: int = setting(
         300,
         "Mined patches that the contact sheet shows, the strongest first; 0 draws none.",

@@ -65,6 +65,14 @@ class SyntheticSettings(SettingsGroup):
         maximum=1.0,
         added=True,
     )
+    variety: float = setting(
+        0.0,
+        "How far benign tissue varies within a node: capsule and trabeculae broad, fibrous and full of cells, scars, "
+        "open sinuses beside crowded ones, lopsided germinal centres; 0 thin and even, 1 as in real nodes.",
+        minimum=0.0,
+        maximum=1.0,
+        added=True,
+    )
     fat_mm: float = setting(0.5, "Width of the fat around a node.", unit="mm", minimum=0.0, maximum=5.0)
     blurred_areas: int = setting(2, "Areas out of focus.", minimum=0, maximum=100)
     pen_marks: int = setting(2, "Strokes of a pen, beside tissue and over it.", minimum=0, maximum=50)
@@ -122,6 +130,14 @@ class CohortSampleSettings(SettingsGroup):
         0.0,
         "How much smaller and paler than usual the subtlest slide's tumour cells are; every other slide has half of it "
         "or more.",
+        minimum=0.0,
+        maximum=1.0,
+        added=True,
+    )
+    variety: float = setting(
+        1.0,
+        "How far benign tissue varies on the most varied slide: broad, fibrous capsules and trabeculae, scars, open "
+        "sinuses, lopsided germinal centres; every other slide has a share of it.",
         minimum=0.0,
         maximum=1.0,
         added=True,

@@ -155,8 +155,9 @@ def _slide_settings(settings: CohortSampleSettings, number: int, kind: Kind) -> 
         stain_variation=settings.stain_variation,
         grade=float(rng.uniform(0.05, 0.95)),
         mimics=settings.mimics * float(rng.uniform(0.3, 1.0)),
-        # Of another generator: what the others draw stays.
+        # Of other generators: what the others draw stays.
         subtlety=settings.subtlety * float(np.random.default_rng((settings.seed, number, 52)).uniform(0.5, 1.0)),
+        variety=settings.variety * float(np.random.default_rng((settings.seed, number, 53)).uniform(0.3, 1.0)),
         fat_mm=float(rng.uniform(0.05, 0.45)),
         blurred_areas=int(rng.integers(2)),
         pen_marks=int(rng.uniform() < 0.25),

@@ -78,7 +78,7 @@ def _nodes(rng: np.random.Generator, settings: SyntheticSettings, width: float, 
             continue
         x, y = rng.uniform(low, high)
         if all(np.hypot(x - n.outline.x, y - n.outline.y) > shape.reach + n.outline.reach + 150 for n in nodes):
-            nodes.append(_node(rng, shape.moved(x, y)))
+            nodes.append(_node(rng, shape.moved(x, y), settings.variety, (settings.seed, 2, len(nodes))))
         else:
             room *= 0.998
     raise SettingsError(
@@ -87,8 +87,8 @@ def _nodes(rng: np.random.Generator, settings: SyntheticSettings, width: float, 
     )
 
 
-def _node(rng: np.random.Generator, outline: Blob) -> Node:
-    """Return a node with a notch at its hilum."""
+def _node(rng: np.random.Generator, outline: Blob, variety: float, seed: tuple[int, ...]) -> Node:
+    """Return a node with a notch at its hilum; its broad trabeculae are drawn from ``seed``, apart from all else."""
     angle = -np.pi + np.arange(len(outline.radius)) * (2 * np.pi / len(outline.radius))
     # The hilum lies on a long side, where the outline is nearest to the middle.
     at = angle[int(np.argmin(outline.radius))] + rng.uniform(-0.2, 0.2)
@@ -104,8 +104,20 @@ def _node(rng: np.random.Generator, outline: Blob) -> Node:
         rng.uniform(8, 24, count),
         rng.uniform(0.01, 0.05, count),
     ]
+    trabeculae = np.r_[trabeculae, _broad_trabeculae(np.random.default_rng(seed), outline, variety)]
     hilum = (outline.x + inside * np.cos(at), outline.y + inside * np.sin(at))
     return Node(outline, hilum, 0.62 * float(np.median(outline.radius)), trabeculae)
+
+
+def _broad_trabeculae(rng: np.random.Generator, outline: Blob, variety: float) -> NDArray[np.float64]:
+    """Return trabeculae as wide as those of fibrous nodes, the more of them and the wider the more variety."""
+    count = round(variety * outline.reach / 450)
+    return np.c_[
+        rng.uniform(-np.pi, np.pi, count),
+        outline.reach * rng.uniform(0.25, 0.6, count),
+        24 + 46 * variety * rng.uniform(0, 1, count),
+        rng.uniform(0.02, 0.08, count),
+    ]
 
 
 def _depth_in(node: Node, points: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -202,7 +214,8 @@ def _follicles(
             far = np.hypot(x - node.hilum[0], y - node.hilum[1]) > node.hilum_um + 0.6 * size
             free = all(np.hypot(x - f.outline.x, y - f.outline.y) > size + f.outline.reach + 25 for f in found)
             if far and free and all(_clear(shape, m.outline) for m in metastases):
-                found.append(Follicle(shape, rng.uniform(0.55, 0.75) if rng.uniform() < 0.8 else 0.0))
+                # The light zone faces the capsule.
+                found.append(Follicle(shape, rng.uniform(0.55, 0.75) if rng.uniform() < 0.8 else 0.0, angle))
     return tuple(found)
 
 

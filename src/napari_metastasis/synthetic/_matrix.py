@@ -19,7 +19,7 @@ from napari_metastasis.synthetic._noise import Floats, Noise, smoothstep, upsamp
 from napari_metastasis.synthetic._tissue import TissueMap
 from napari_metastasis.synthetic._window import Window
 
-__all__ = ["Grain", "paint_matrix"]
+__all__ = ["Grain", "crowding", "paint_matrix"]
 
 _SIDE = 1024
 
@@ -70,7 +70,14 @@ class Grain:
 
 
 def paint_matrix(
-    tissue: TissueMap, noise: Noise, grain: Grain, grids: Grids, window: Window, *, histiocytes: float
+    tissue: TissueMap,
+    noise: Noise,
+    grain: Grain,
+    grids: Grids,
+    window: Window,
+    *,
+    histiocytes: float,
+    variety: float,
 ) -> tuple[Floats, Floats]:
     """Return hematoxylin and eosin, each (h, w) float32, of everything but nuclei.
 
@@ -84,8 +91,10 @@ def paint_matrix(
         Where the pixels lie.
     histiocytes
         Share of a sinus's grid that they fill.
+    variety
+        How far benign tissue varies, 0 to 1.
     """
-    painter = _Painter(tissue, noise, grain, grids, window)
+    painter = _Painter(tissue, noise, grain, grids, window, variety)
     painter.fat()
     painter.lymphoid()
     painter.sinus(histiocytes)
@@ -95,10 +104,19 @@ def paint_matrix(
     return painter.hematoxylin, painter.eosin
 
 
+def crowding(noise: Noise, x: Floats, y: Floats, variety: float) -> Floats:
+    """Return how crowded a sinus is at (x, y) in µm, 0 to 1: the more variety, the emptier it is in places."""
+    crowded: Floats = 1 - np.float32(0.8 * variety) * smoothstep(noise.at(x, y, 360, 47), 0.1, 0.8)
+    return crowded
+
+
 class _Painter:
     """Paints one tissue over another on a window; tissues that do not occur cost nothing."""
 
-    def __init__(self, tissue: TissueMap, noise: Noise, grain: Grain, grids: Grids, window: Window) -> None:
+    def __init__(
+        self, tissue: TissueMap, noise: Noise, grain: Grain, grids: Grids, window: Window, variety: float
+    ) -> None:
+        self._variety = variety
         self._tissue, self._noise, self._grain, self._grids = tissue, noise, grain, grids
         x, y = self._x, self._y = window.x, window.y
         self._mpp = window.mpp
@@ -162,12 +180,16 @@ class _Painter:
         hematoxylin = (0.2 + 0.14 * packed + 0.06 * self._fine) * (1 - 0.8 * cleft)
         center = smoothstep(self._tissue.center, -8, 14)
         self._lay(where, hematoxylin, eosin)
-        # Macrophages among the blasts leave pale holes.
-        hole = smoothstep(self._coarse + 0.4 * self._broad, 1.5, 2.1)
+        # Macrophages among the blasts leave pale holes, with the debris of dead cells in some.
+        more = 0.4 * self._variety
+        hole = smoothstep(self._coarse + 0.4 * self._broad, 1.5 - more, 2.1 - more)
         pale = 1 - 0.7 * hole
         self._lay(
             0.9 * center, (0.16 + 0.04 * self._medium) * pale, (0.3 + 0.06 * self._medium + 0.05 * self._fine) * pale
         )
+        if self._variety:
+            debris = smoothstep(self._medium + 0.3 * self._fine, 1.3, 1.9) * hole * center
+            self.hematoxylin += self._variety * 1.4 * debris
 
     def sinus(self, histiocytes: float) -> None:
         """Open space with strands of reticulum and the bodies of histiocytes."""
@@ -179,16 +201,36 @@ class _Painter:
         chance = self._grids.of(HISTIOCYTES).chance.reshape(-1, 6)[owner]
         # As full of histiocytes as each cell's own chance says, and rounded where a body ends in open space.
         round_body = smoothstep(first, 8.6, 6.8) * smoothstep(second - first, 0.1, 1.6)
-        body = self._full(np.where(chance[..., 0] < histiocytes, round_body, np.float32(0)))
+        share = histiocytes * self._crowding(owner)
+        body = self._full(np.where(chance[..., 0] < share, round_body, np.float32(0)))
         strand = smoothstep(np.abs(self._coarse + 0.4 * self._medium), 0.16, 0.02) * 0.25
         foam = 0.33 + 0.09 * self._fine + 0.06 * self._medium
         self._lay(where, 0.1 * body + 0.04 * strand, 0.02 + np.maximum(body * foam, strand))
 
+    def _crowding(self, owner: NDArray[np.intp]) -> Floats | float:
+        """Return how crowded the sinus is around each histiocyte."""
+        if not self._variety:
+            return 1.0
+        grid = self._grids.of(HISTIOCYTES)
+        return crowding(self._noise, grid.x.ravel()[owner], grid.y.ravel()[owner], self._variety)
+
     def fibre(self) -> None:
         """Collagen in wavy bundles, with splits between them."""
-        where = smoothstep(self._tissue.fibre, -1.5, 2) * smoothstep(self._tissue.mantle, 2, -6)
-        if where.any():
-            self._collagen(where, 0.4)
+        tissue = self._tissue
+        where = smoothstep(tissue.fibre, -1.5, 2) * smoothstep(tissue.mantle, 2, -6)
+        if not where.any():
+            return
+        self._collagen(where, 0.4)
+        if self._variety:
+            # Broad bands are denser, in bundles that shrinkage parts along their fibres.
+            dense = where * smoothstep(tissue.fibre, 4, 16) * self._variety
+            self.eosin += dense * (0.12 + 0.1 * self._grain.along(0.5 * tissue.across, 0.5 * tissue.along))
+            across = 0.28 * (tissue.across + 1.2 * self._coarse)
+            parted = self._grain.along(across, 0.3 * tissue.along) + 0.4 * self._broad
+            left = 1 - 0.92 * dense * smoothstep(parted, 0.85, 1.35)
+            self.eosin *= left
+            self.hematoxylin *= left
+            np.maximum(self.eosin, 0, out=self.eosin)
 
     def _collagen(self, where: Floats, amount: float) -> None:
         bundle = self._grain.along(self._tissue.across + 0.8 * self._coarse, self._tissue.along)

@@ -20,6 +20,7 @@ from napari_metastasis.synthetic._cells import (
     CellGrid,
     Grids,
 )
+from napari_metastasis.synthetic._matrix import crowding
 from napari_metastasis.synthetic._noise import Floats, smoothstep
 from napari_metastasis.synthetic._sprites import ORIENTATIONS, Sprite, make_bank, make_spindles
 from napari_metastasis.synthetic._tissue import Kind, Tissue, TissueMap
@@ -54,12 +55,14 @@ class Nuclei:
     flat: tuple[Sprite, ...]
     erythrocytes: tuple[Sprite, ...]
     mimics: float
+    variety: float
 
     @classmethod
-    def from_seed(cls, seed: int, mpp: float, mimics: float, subtlety: float = 0.0) -> Nuclei:
+    def from_seed(cls, seed: int, mpp: float, mimics: float, subtlety: float = 0.0, variety: float = 0.0) -> Nuclei:
         """Return the nuclei of ``seed`` for pixels of ``mpp`` µm.
 
-        From 0 to 1, ``mimics`` makes normal ones larger, and ``subtlety`` those of tumour smaller and paler.
+        From 0 to 1, ``mimics`` makes normal ones larger, ``subtlety`` those of tumour smaller and paler, and
+        ``variety`` fibrous tissue richer in cells.
         """
         return cls(
             lymphocytes=make_bank("lymphocyte", seed, mpp),
@@ -72,6 +75,7 @@ class Nuclei:
             flat=make_spindles(seed, mpp, dark=1.6, length=4.6),
             erythrocytes=make_bank("erythrocyte", seed, mpp),
             mimics=mimics,
+            variety=variety,
         )
 
     @property
@@ -114,6 +118,13 @@ class Nuclei:
         loose = np.maximum(tissue.noise.at(cells.x, cells.y, 260, 31) - 0.3, 0) * (kinds != Kind.MANTLE)
         loose += 0.7 * np.maximum(tissue.noise.at(cells.x, cells.y, 42, 32) - 0.9, 0)
         chance *= np.clip(1 - 0.2 * loose, 0.4, 1)
+        if self.variety:
+            chance = np.where(
+                kinds == Kind.SINUS, chance * crowding(tissue.noise, cells.x, cells.y, self.variety), chance
+            )
+            # They file between the bundles of a capsule, in swarms.
+            swarm = smoothstep(tissue.noise.at(cells.x, cells.y, 230, 48), 0.3, 1.6)
+            chance = np.where(kinds == Kind.FIBRE, chance + 0.45 * self.variety * swarm, chance)
         keep = cells.chance[:, 0] < chance
         pick = (cells.chance[:, 1] * len(self.lymphocytes)).astype(int)
         canvas.stamp(self.lymphocytes, cells, keep, pick)
@@ -123,12 +134,18 @@ class Nuclei:
         kinds = found.kinds()
         # In walls they are plump endothelium.
         share = _share(_PALE | {Kind.SINUS: self.histiocytes_share, Kind.WALL: 0.6 * self.mimics}, kinds)
+        if self.variety:
+            share = np.where(kinds == Kind.SINUS, share * crowding(tissue.noise, cells.x, cells.y, self.variety), share)
         keep = (cells.chance[:, 0] < share) & (kinds != Kind.CENTER)
         pick = (cells.chance[:, 1] * len(self.histiocytes)).astype(int)
         canvas.stamp(self.histiocytes, cells, keep, pick)
         cells, found = _cells(canvas, tissue, blasts)
         kinds = found.kinds()
-        keep = (cells.chance[:, 0] < _share(_PALE, kinds)) & (kinds == Kind.CENTER)
+        share = _share(_PALE, kinds)
+        if self.variety:
+            # Dense in the dark zone, less so in the light one.
+            share = share * (1 - 0.4 * self.variety * smoothstep(tissue.noise.at(cells.x, cells.y, 170, 49), -0.2, 1))
+        keep = (cells.chance[:, 0] < share) & (kinds == Kind.CENTER)
         pick = (cells.chance[:, 1] * len(self.centroblasts)).astype(int)
         canvas.stamp(self.centroblasts, cells, keep, pick)
 
@@ -143,7 +160,12 @@ class Nuclei:
 
     def _fibroblasts(self, canvas: _Canvas, tissue: Tissue, grid: CellGrid) -> None:
         cells, found = _cells(canvas, tissue, grid)
-        keep = cells.chance[:, 0] < _share(_SPINDLES, found.kinds())
+        kinds = found.kinds()
+        share = _share(_SPINDLES, kinds)
+        if self.variety:
+            rich = smoothstep(tissue.noise.at(cells.x, cells.y, 260, 50), -0.6, 1)
+            share = np.where(kinds == Kind.FIBRE, share + 0.6 * self.variety * rich, share)
+        keep = cells.chance[:, 0] < share
         turn = np.zeros(len(keep), np.float32)
         if keep.any():
             px, py = cells.x[keep], cells.y[keep]

@@ -30,10 +30,21 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Follicle:
-    """A lymphoid follicle; ``center`` is the share of its radius that is germinal centre, 0 for a primary follicle."""
+    """A lymphoid follicle.
+
+    Attributes
+    ----------
+    outline
+        Of all of it, its mantle included.
+    center
+        Share of its radius that is germinal centre, 0 for a primary follicle.
+    light
+        Direction in which its light zone lies, in radians: the mantle is thick there.
+    """
 
     outline: Blob
     center: float
+    light: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

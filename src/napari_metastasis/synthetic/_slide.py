@@ -52,9 +52,13 @@ class SyntheticSlide:
     def __init__(self, settings: SyntheticSettings) -> None:
         self.settings = settings
         self.layout = plan_layout(settings)
-        self._tissue = Tissue(self.layout, Noise.from_seed(settings.seed), settings.fat_mm * 1000, settings.mimics)
+        self._tissue = Tissue(
+            self.layout, Noise.from_seed(settings.seed), settings.fat_mm * 1000, settings.mimics, settings.variety
+        )
         self._grain = Grain.from_seed(settings.seed, settings.mpp)
-        self._nuclei = Nuclei.from_seed(settings.seed, settings.mpp, settings.mimics, settings.subtlety)
+        self._nuclei = Nuclei.from_seed(
+            settings.seed, settings.mpp, settings.mimics, settings.subtlety, settings.variety
+        )
         self._stain = Stain.from_settings(settings)
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._lock = Lock()
@@ -134,6 +138,7 @@ class SyntheticSlide:
                 grids,
                 window,
                 histiocytes=self._nuclei.histiocytes_share,
+                variety=self.settings.variety,
             )
             self._nuclei.stamp(hematoxylin, eosin, tissue, grids, window)
         light = develop(hematoxylin, eosin, self._stain, self.layout, self._grain, window)

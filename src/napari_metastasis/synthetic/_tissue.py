@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.synthetic._noise import Floats, Noise, upsampled
-from napari_metastasis.synthetic._parts import Layout, Metastasis, Node
+from napari_metastasis.synthetic._parts import Follicle, Layout, Metastasis, Node
 from napari_metastasis.synthetic._window import Box
 
 __all__ = ["Kind", "Tissue", "TissueMap"]
@@ -110,12 +110,15 @@ class Tissue:
         Width of the fat around a node.
     mimics
         How full and wide sinuses are, 0 to 1.
+    variety
+        How broad and fibrous capsule and trabeculae are, and how lopsided germinal centres, 0 to 1.
     """
 
     layout: Layout
     noise: Noise
     fat_um: float
     mimics: float
+    variety: float = 0.0
 
     def near(self, box: Box) -> Tissue:
         """Return the tissue less all that cannot reach a box."""
@@ -152,10 +155,19 @@ class Tissue:
             depth = follicle.outline.depth(x, y) + 5 * noise.at(x, y, 50, 7)
             out.mantle = np.maximum(out.mantle, depth)
             if follicle.center:
-                out.center = np.maximum(out.center, depth - (1 - follicle.center) * follicle.outline.reach)
+                out.center = np.maximum(out.center, self._center(follicle, depth, x, y))
         self._add_tumour(out, x, y)
         self._add_vessels(out, x, y)
         return out
+
+    def _center(self, follicle: Follicle, depth: Floats, x: Floats, y: Floats) -> Floats:
+        """Return how far (x, y) lies in a germinal centre, which lies away from the side where the mantle is thick."""
+        center: Floats = depth - (1 - follicle.center) * follicle.outline.reach
+        if self.variety:
+            dx, dy = x - np.float32(follicle.outline.x), y - np.float32(follicle.outline.y)
+            towards = dx * np.float32(np.cos(follicle.light)) + dy * np.float32(np.sin(follicle.light))
+            center = np.minimum(center - np.float32(0.3 * self.variety) * towards, depth - 10)
+        return center
 
     def _add_node(self, out: TissueMap, node: Node, x: Floats, y: Floats, wobble: Floats) -> None:
         """Add a node's capsule, subcapsular and medullary sinuses, and trabeculae."""
@@ -163,6 +175,8 @@ class Tissue:
         depth = node.outline.depth(x, y) + wobble
         angle = node.outline.angle(x, y)
         capsule = np.maximum(30 + 13 * noise.at(x, y, 480, 8), 9)
+        if self.variety:
+            capsule = capsule * (1 + np.float32(1.3 * self.variety) * np.maximum(noise.at(x, y, 1500, 41) + 0.4, 0))
         width = np.maximum((17 + 11 * noise.at(x, y, 340, 9)) * np.float32(0.85 + 0.8 * self.mimics), 3)
         fibre = capsule - np.abs(depth - 0.5 * capsule) - 0.5 * capsule
         sinus = np.minimum(depth - capsule, capsule + width - depth)
@@ -175,6 +189,10 @@ class Tissue:
         distance = np.hypot(x - np.float32(node.outline.x), y - np.float32(node.outline.y))
         across = depth + 5 * noise.at(x, y, 110, 15) + 2 * noise.at(x, y, 38, 16)
         along = angle * distance
+        # Sinuses beside trabeculae gape here and there.
+        beside: Floats = np.full_like(depth, 16)
+        if self.variety:
+            beside = 16 + np.float32(14 * self.variety) * np.maximum(noise.at(x, y, 320, 43), 0)
         for turn, length, half_width, wave in node.trabeculae.tolist():
             away = np.angle(np.exp(1j * (angle - turn))).astype(np.float32) + wave * noise.at(x, y, 380, 14)
             beam = half_width * (1 - depth / length) - np.abs(away) * distance
@@ -184,15 +202,29 @@ class Tissue:
             along = np.where(inwards, depth, along)
             beam = np.where(depth > 0, beam, _FAR)
             fibre = np.maximum(fibre, beam)
-            sinus = np.maximum(sinus, np.where(depth < length, np.minimum(beam + 16, 14), _FAR))
+            sinus = np.maximum(sinus, np.where(depth < length, np.minimum(beam + beside, 14), _FAR))
+        if self.variety:
+            scar, ridge = self._scar(depth, x, y)
+            fibre = np.maximum(fibre, scar)
+            across = np.where((scar > -12) & (depth > capsule), ridge, across)
         closer = depth > out.depth
-        inside = closer & (depth > -60)
+        inside = closer & (depth > -60 - 120 * self.variety)
         out.across, out.along = np.where(inside, across, out.across), np.where(inside, along, out.along)
         out.depth, out.medulla = np.where(closer, depth, out.depth), np.where(closer, medulla, out.medulla)
         out.fibre, out.sinus = np.maximum(out.fibre, fibre), np.maximum(out.sinus, sinus)
 
+    def _scar(self, depth: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Return how far (x, y) lies in a band of scar within the node, and how far across it, in µm."""
+        ridge = (self.noise.at(x, y, 1100, 44) + 0.2 * self.noise.at(x, y, 170, 45)) * 220
+        half_width = np.float32(45 * self.variety) * np.clip(self.noise.at(x, y, 2200, 46) - 0.4, 0, 1.5)
+        return np.where(depth > 0, half_width - 4 - np.abs(ridge), _FAR), ridge
+
     def _add_septa(self, out: TissueMap, x: Floats, y: Floats) -> None:
-        """Add strands of connective tissue to the fat."""
+        """Add connective tissue to the fat: the capsule's outer sheath, and strands."""
+        if self.variety:
+            sheath = np.float32(60 * self.variety) * np.maximum(self.noise.at(x, y, 900, 42) + 0.3, 0)
+            sheath = np.minimum(np.minimum(out.depth + sheath, 3 - out.depth), out.fat)
+            out.fibre = np.maximum(out.fibre, sheath)
         ridge = self.noise.at(x, y, 900, 5) + 0.25 * self.noise.at(x, y, 160, 6)
         strand = (0.07 - np.abs(ridge)) * 150
         # They thin out towards the fat's edge, and join the capsule.

@@ -1,4 +1,4 @@
-"""Losses of patches side by side: cross-entropy, and the spatial constraint (Zheng et al. 2022, 3.3)."""
+"""Losses of patches: hard ones, cross-entropy side by side, and the spatial constraint (Zheng et al. 2022, 3.3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["known_cross_entropy", "spatial_loss"]
+__all__ = ["hard_weights", "known_cross_entropy", "spatial_loss"]
+
+
+def hard_weights(losses: Tensor, normal: Tensor, share: float) -> Tensor:
+    """Return the weights, N, by which the losses of a batch are multiplied so that hard normal patches count more.
+
+    A normal patch weighs ``1 - share`` and ``share`` times its loss over the mean loss of the batch's normal patches,
+    which therefore weigh 1 on average; all others weigh 1.
+
+    Parameters
+    ----------
+    losses
+        N, of no gradient.
+    normal
+        N boolean.
+    share
+        0 to 1.
+    """
+    of_normal = losses[normal]
+    weights = torch.ones_like(losses)
+    if len(of_normal):
+        weights[normal] = 1 - share + share * of_normal / of_normal.mean().clamp_min(1e-6)
+    return weights
 
 
 def known_cross_entropy(log_odds: Tensor, labels: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from napari_metastasis.settings import MiningSettings, TrainSettings
 from napari_metastasis.slides.stain import mean_density
 from napari_metastasis.training.augment import mixed_up
 from napari_metastasis.training.equivariance import orientations_are_tied, tie_orientations, untie_orientations
+from napari_metastasis.training.losses import hard_weights
 from napari_metastasis.training.mosaic import (
     Surroundings,
     in_gray,
@@ -91,12 +92,15 @@ class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
         What patches are trained in, of networks that see further.
     stochastic_depth
         How often these leave residual blocks out; see :func:`~napari_metastasis.training.mosaic.skip_layers`.
+    hard_normals
+        How far normal patches weigh by their loss; see :func:`~napari_metastasis.training.losses.hard_weights`.
     """
 
     spec: ModelSpec
     initial: InitialWeights | None = None
     surroundings: Surroundings = field(default_factory=Surroundings)
     stochastic_depth: float = 0.0
+    hard_normals: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse margins that no patch can fill.
@@ -131,7 +135,8 @@ class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
     def identity(self) -> dict[str, Any]:
         """Return the contract, what training begins with, and the surroundings that patches are given."""
         further = {**asdict(self.surroundings), "stochastic_depth": self.stochastic_depth} if self.sees_further else {}
-        return {**super().identity(), "initial_sha256": self._began["initial_sha256"], **further}
+        hard = {"hard_normals": self.hard_normals} if self.hard_normals else {}
+        return {**super().identity(), "initial_sha256": self._began["initial_sha256"], **further, **hard}
 
     def module(self, fitting: Fitting) -> DetectorModule:
         """Return what Lightning trains.
@@ -225,7 +230,7 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
 
     def __init__(self, task: DetectorTask, fitting: Fitting) -> None:
         super().__init__(task, fitting)
-        self.cross_entropy = nn.CrossEntropyLoss(label_smoothing=self.settings.label_smoothing)
+        self.cross_entropy = nn.CrossEntropyLoss(reduction="none", label_smoothing=self.settings.label_smoothing)
         self.register_buffer("mean", torch.tensor(task.spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(task.spec.std).view(1, 3, 1, 1), persistent=False)
 
@@ -280,8 +285,10 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
             varied, targets = mixed_up(varied, targets, self.augment.settings.mixup)
         logits = self._answer(self.network, self._normalise(varied), draw)
         of_classes = [1 - targets, targets] if self.task.spec.tumour_class == 1 else [targets, 1 - targets]
-        loss: Tensor = self.cross_entropy(logits, torch.stack(of_classes, dim=1))
-        return loss
+        losses: Tensor = self.cross_entropy(logits, torch.stack(of_classes, dim=1))
+        if self.task.hard_normals:
+            losses = losses * hard_weights(losses.detach(), targets < 0.5, self.task.hard_normals)
+        return losses.mean()
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities of tumour, the labels, and the cross-entropy with these."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_metastasis.settings import NetworkSettings
+from napari_metastasis.settings import MiningSettings, NetworkSettings
 from napari_metastasis.workflows.train.declaration import (
     AUGMENTATION,
     MINING,
@@ -34,7 +34,8 @@ def _make(chosen: Chosen) -> DetectorTask:
         initial = load_initial_weights(network.initial, progress=progress) if network.initial else None
     spec = patch_spec(chosen.name, network.architecture, network.mpp, initial)
     surroundings = Surroundings(network.margin_share, network.margin_cells, network.gap_cells)
-    return DetectorTask(spec, initial, surroundings, network.stochastic_depth)
+    mining: MiningSettings = chosen.groups["mining"]
+    return DetectorTask(spec, initial, surroundings, network.stochastic_depth, mining.hard_normals)
 
 
 DETECTOR = TrainingDeclaration(

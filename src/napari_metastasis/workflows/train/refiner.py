@@ -62,7 +62,7 @@ REFINER = TrainingDeclaration(
         OptionGroup("grid", GridSettings, "Grids", flags={"residual": "--residual/--no-residual"}),
         replace(AUGMENTATION, group=SpatialAugmentSettings, leave_out=("affine_share",)),
         *SLIDES,
-        replace(MINING, leave_out=("mining_epochs", "mining_rate")),
+        replace(MINING, leave_out=("mining_epochs", "mining_rate", "hard_normals")),
     ),
     former="spatial",
 )
