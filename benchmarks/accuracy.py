@@ -29,13 +29,13 @@ from napari_metastasis.workflows.scan import ScanJob
 
 
 def region_pixels(
-    model: Detector, regions: Path, *, mpp: float, views: int
+    model: Detector, regions: Path, *, mpp: float, views: int, stain: str = "auto"
 ) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.float32]]]:
     """Return of each region which pixels are tumour and what the model says of them, said to have this resolution."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "regions.tif"
         mosaic = write_mosaic(regions, path, mpp=mpp)
-        result = scan_with(model, ScanJob(slide=path, scan=ScanSettings(augment_views=views)))
+        result = scan_with(model, ScanJob(slide=path, scan=ScanSettings(augment_views=views, stain=stain)))
     scores = [pixel_probabilities(result.probabilities, result.frame, place).ravel() for place in mosaic.places]
     return [mask.ravel() for mask in mosaic.masks], scores
 

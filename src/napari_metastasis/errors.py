@@ -133,6 +133,10 @@ class StainWarning(MetastasisWarning):
     """A slide whose stain is far from what the model was trained on."""
 
 
+class SlideWarning(MetastasisWarning):
+    """A slide's file holds more than is read, or says of itself what cannot be so."""
+
+
 class ResolutionWarning(MetastasisWarning):
     """A slide is coarser than what a model was trained on."""
 

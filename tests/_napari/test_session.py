@@ -60,6 +60,23 @@ def test_lesions_follow_the_threshold_when_asked(session: SlideSession) -> None:
     assert session.threshold == session.floor == 0.04
 
 
+def test_a_models_own_threshold_is_taken_however_low_with_room_below(session: SlideSession) -> None:
+    session.write_cells("probability", [(Region(5, 5, 6, 6), np.full((6, 6), 0.06, np.float32))])
+    session.show_lesions(LesionIndex(session.probabilities, FRAME, session.detection))
+    told: list[float] = []
+    session.threshold_changed.connect(told.append)
+    session.suggest_threshold(0.04)
+    assert told == [session.threshold] == [0.04]
+    assert session.floor == 0.01
+    # Those of before were not searched for so far down.
+    assert session.found is None
+    session.show_lesions(LesionIndex(session.probabilities, FRAME, session.detection))
+    assert len(session.found.lesions) == 1
+    session.set_threshold(0.02)
+    session.suggest_threshold(0.04)
+    assert session.threshold == 0.02
+
+
 def test_copy_of_a_layer_shares_the_session(session: SlideSession) -> None:
     assert copy.deepcopy({"session": session})["session"] is session
 

@@ -198,7 +198,9 @@ def test_a_precision_that_the_processor_lacks(model, monkeypatch):
 
 
 @pytest.mark.parametrize("dense_coefficient", [1, 2])
-@pytest.mark.parametrize("architecture", ["efficientnet-lite0", "efficientnet-lite0-enlarged"])
+@pytest.mark.parametrize(
+    "architecture", ["efficientnet-lite0", "efficientnet-lite0-enlarged", "efficientnet-lite0-enlarged-4x4"]
+)
 def test_openvino_answers_as_torch_does_for_every_family(architecture, dense_coefficient):
     pytest.importorskip("openvino")
     torch.manual_seed(3)

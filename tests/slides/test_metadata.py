@@ -40,13 +40,26 @@ def test_ome(unit, value, expected):
     text = (
         '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Instrument>'
         '<Objective NominalMagnification="40"/></Instrument><Image>'
-        f'<Pixels PhysicalSizeX="{value}" PhysicalSizeY="{value}" {units}/></Image></OME>'
+        f'<Pixels SizeX="300" SizeY="200" PhysicalSizeX="{value}" PhysicalSizeY="{value}" {units}/></Image></OME>'
     )
     root = dialects.xml_root(text)
-    found = dialects.ome_pixel_size(root, 0)
+    found = dialects.ome_pixel_size(root, width=300, height=200)
     assert found is None if expected is None else found.x == pytest.approx(expected)
     assert dialects.ome_objective_power(root) == 40
-    assert dialects.ome_pixel_size(root, 5) is None
+    assert dialects.ome_pixel_size(root, width=300, height=201) is None
+
+
+def test_ome_images_are_told_apart_by_their_sizes_not_by_their_numbers():
+    def image(width, mpp):
+        return f'<Image><Pixels SizeX="{width}" SizeY="90" PhysicalSizeX="{mpp}" PhysicalSizeY="{mpp}"/></Image>'
+
+    def size(*images):
+        return dialects.ome_pixel_size(dialects.xml_root(f"<OME>{''.join(images)}</OME>"), width=400, height=90)
+
+    assert size(image(100, 4), image(400, 0.25), image(200, 2)) == PixelSize(0.25, 0.25)
+    assert size(image(400, 0.25), image(400, 0.25)) == PixelSize(0.25, 0.25)
+    # Which of them is read cannot be known.
+    assert size(image(400, 0.25), image(400, 0.5)) is None
 
 
 def test_philips_takes_the_finest_spacing_and_rows_first():

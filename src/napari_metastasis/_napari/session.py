@@ -216,8 +216,15 @@ class SlideSession:
 
     def suggest_threshold(self, threshold: float) -> None:
         """Move the threshold to a model's own, unless the user has chosen one."""
-        if not self.threshold_chosen:
-            self._move_threshold(threshold)
+        if self.threshold_chosen:
+            return
+        detection = self.detection.with_own_threshold(threshold)
+        if self._index is not None and self._index.settings.floor > detection.floor:
+            # Not prepared so far down: lesions are searched anew.
+            self.show_lesions(None)
+        if detection != self.detection:
+            self.detection = detection
+            self.threshold_changed.emit(threshold)
 
     def _move_threshold(self, threshold: float) -> None:
         threshold = min(max(threshold, self.floor), 1.0)

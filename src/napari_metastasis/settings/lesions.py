@@ -11,6 +11,8 @@ __all__ = ["THRESHOLD", "DetectionSettings"]
 
 #: Of a model whose card has none (Lin et al. 2019, II-C).
 THRESHOLD = 0.5
+#: The slider goes down to this part of a model's own threshold: what it left out may be looked at.
+_ROOM = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,8 @@ class DetectionSettings(SettingsGroup):
     )
     floor: float = setting(
         0.1,
-        "Lowest threshold that the slider reaches; lesions are prepared once down to it.",
+        "Lowest threshold that the slider reaches, or a quarter of the model's own where that is lower; lesions are "
+        "prepared once down to it.",
         minimum=0.001,
         maximum=0.99,
     )
@@ -52,4 +55,8 @@ class DetectionSettings(SettingsGroup):
 
     def for_model(self, threshold: float) -> Self:
         """Return settings with a model's own threshold, where none was asked for."""
-        return self if self.threshold else replace(self, threshold=threshold)
+        return self if self.threshold else self.with_own_threshold(threshold)
+
+    def with_own_threshold(self, threshold: float) -> Self:
+        """Return settings with a model's own threshold, and room below it."""
+        return replace(self, threshold=threshold, floor=min(self.floor, threshold / _ROOM))

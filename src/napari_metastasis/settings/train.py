@@ -64,8 +64,8 @@ class NetworkSettings(SettingsGroup):
 
     architecture: str = setting(
         "scannet-small",
-        "Network to train: efficientnet-lite0, efficientnet-lite0-enlarged (by four thirds), scannet-compact, "
-        "scannet-small, or scannet-vgg16 of Lin et al. 2019.",
+        "Network to train: efficientnet-lite0, efficientnet-lite0-enlarged (by four thirds), the same with -4x4 (an "
+        "answer gathers 4 x 4 cells, not 8 x 8), scannet-compact, scannet-small, or scannet-vgg16 of Lin et al. 2019.",
     )
     mpp: float = setting(
         0.972, "Resolution of the patches: PatchCamelyon's, a 10x lens.", unit="µm/px", minimum=0.01, maximum=100.0

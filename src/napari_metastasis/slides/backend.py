@@ -56,6 +56,8 @@ class Metadata:
         The part of level 0 that was scanned; ``None`` where all of it was.
     fluorescence
         Entry of the file that says that it is a fluorescence image; empty where there is none.
+    notes
+        What has to be said of results: what of the file was not read, or not taken at its word.
     """
 
     format: str
@@ -63,6 +65,7 @@ class Metadata:
     objective_power: float | None = None
     bounds: Region | None = None
     fluorescence: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Backend(Protocol):

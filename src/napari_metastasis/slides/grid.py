@@ -30,12 +30,18 @@ class TileGrid:
         """Return the tiles in all."""
         return self.columns * -(-self.size.height // self.tile.height)
 
+    def region(self, index: int) -> Region:
+        """Return the region of a tile."""
+        row, column = divmod(index, self.columns)
+        whole = Region(column * self.tile.width, row * self.tile.height, self.tile.width, self.tile.height)
+        return whole.intersection(Region.of(self.size))
+
     def over(self, region: Region) -> Iterator[tuple[int, Region]]:
         """Yield the index and the region of every tile that touches ``region``."""
         for row in range(region.y // self.tile.height, -(-region.bottom // self.tile.height)):
             for column in range(region.x // self.tile.width, -(-region.right // self.tile.width)):
-                whole = Region(column * self.tile.width, row * self.tile.height, self.tile.width, self.tile.height)
-                yield row * self.columns + column, whole.intersection(Region.of(self.size))
+                index = row * self.columns + column
+                yield index, self.region(index)
 
     def assemble(self, region: Region, decode: Callable[[int, Region], UInt8Array]) -> UInt8Array:
         """Return the pixels of ``region``, uint8 of shape (rows, columns, 3).

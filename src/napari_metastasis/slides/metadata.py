@@ -102,11 +102,23 @@ def _um_per_pixel(resolution: object, um: float) -> float | None:
     return um * units / pixels if pixels > 0 else None
 
 
-def ome_pixel_size(root: Element, image: int) -> PixelSize | None:
-    """Return the pixel size of an image of OME-XML; a missing unit means µm, as the schema says."""
-    pixels = _ome_pixels(root, image)
-    if pixels is None:
-        return None
+def ome_pixel_size(root: Element, *, width: int, height: int) -> PixelSize | None:
+    """Return the pixel size of the image of OME-XML that has this size; a missing unit means µm, as the schema says.
+
+    Images are told apart by their sizes, never by their numbers: writers leave images out of a file, or add some.
+    ``None`` where images of this size state different ones.
+    """
+    found = {
+        _ome_size_of(element)
+        for element in root.iter()
+        if _local(element.tag) == "Pixels"
+        and (number(element.get("SizeX")), number(element.get("SizeY"))) == (width, height)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _ome_size_of(pixels: Element) -> PixelSize | None:
+    """Return the pixel size that a ``Pixels`` element states."""
     sizes = []
     for axis in "XY":
         value = number(pixels.get(f"PhysicalSize{axis}"))
@@ -121,11 +133,6 @@ def ome_objective_power(root: Element) -> float | None:
         if _local(element.tag) == "Objective":
             return number(element.get("NominalMagnification"))
     return None
-
-
-def _ome_pixels(root: Element, image: int) -> Element | None:
-    found = [element for element in root.iter() if _local(element.tag) == "Pixels"]
-    return found[image] if image < len(found) else None
 
 
 def philips_pixel_size(description: str) -> PixelSize | None:

@@ -17,6 +17,7 @@ from napari_metastasis.errors import (
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides.backend import Backend, UInt8Array
+from napari_metastasis.slides.dicom_folder import dicom_files
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.slides.openslide_backend import OpenSlideBackend, openslide_format
 from napari_metastasis.slides.picture_backend import PictureBackend, is_picture
@@ -32,8 +33,9 @@ _DEFAULTS = SlideSettings()
 
 _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-#: Tiles of Ventana and Trestle overlap and have to be stitched: OpenSlide does it, a plain TIFF reader does not.
-_SAFER_WITH_OPENSLIDE = frozenset({"ventana", "trestle"})
+#: Tiles of Ventana and Trestle overlap and have to be stitched, and Leica's regions lie on a collection, whose pixels
+#: outlines are drawn in: OpenSlide does both, a plain TIFF reader does not.
+_SAFER_WITH_OPENSLIDE = frozenset({"ventana", "trestle", "leica"})
 
 #: Pixels are taken as square up to this difference between x and y; one number then serves both.
 _MAX_ANISOTROPY = 0.02
@@ -120,7 +122,7 @@ def _file_of(path: Path) -> Path:
     remedy = "choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF file"
     try:
         if path.is_dir():
-            inside = sorted(found for found in path.iterdir() if found.suffix.lower() == ".dcm")
+            inside = dicom_files(path)
             if inside:
                 return inside[0]
             raise NotASlideError(f"expected a slide file, got the folder {path}; {remedy}")

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import openslide
+import tifffile
 
 from napari_metastasis.errors import CorruptSlideError, NotASlideError
 from napari_metastasis.geometry import Region, Size
-from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
+from napari_metastasis.slides.backend import Metadata, PixelSize, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.grid import TileGrid
-from napari_metastasis.slides.metadata import number, plausible
+from napari_metastasis.slides.metadata import number, plausible, scn_scan, xml_root
 from napari_metastasis.slides.tiff_tiles import compose_on_white
 
 __all__ = ["OpenSlideBackend", "openslide_format"]
@@ -100,7 +101,7 @@ class OpenSlideBackend:
         vendor = properties.get("openslide.vendor", "")
         self.metadata = Metadata(
             format=_FORMAT_NAMES.get(vendor, vendor or "OpenSlide"),
-            pixel_size=plausible(number(properties.get("openslide.mpp-x")), number(properties.get("openslide.mpp-y"))),
+            pixel_size=_pixel_size(path, vendor, properties),
             objective_power=number(properties.get("openslide.objective-power")),
             bounds=_bounds(properties),
         )
@@ -150,6 +151,20 @@ class OpenSlideBackend:
                 "copy the slide again with all files that belong to it"
             ) from error
         return compose_on_white(np.asarray(image.convert("RGBA")), premultiplied=False)
+
+
+def _pixel_size(path: Path, vendor: str, properties: Mapping[str, str]) -> PixelSize | None:
+    """Return the pixel size that the slide states; for Leica's, also that of its description's first region."""
+    stated = plausible(number(properties.get("openslide.mpp-x")), number(properties.get("openslide.mpp-y")))
+    width, height = (number(properties.get(f"openslide.region[0].{side}")) for side in ("width", "height"))
+    if stated is not None or vendor != "leica" or width is None or height is None:
+        return stated
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            root = xml_root(str(tiff.pages[0].aspage().description))
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
+        return None
+    return None if root is None else scn_scan(root, width=int(width), height=int(height))[0]
 
 
 def _bounds(properties: Mapping[str, str]) -> Region | None:

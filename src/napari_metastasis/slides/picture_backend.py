@@ -14,13 +14,11 @@ from napari_metastasis.errors import CorruptSlideError, NotASlideError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
-from napari_metastasis.slides.tiff_tiles import compose_on_white
+from napari_metastasis.slides.tiff_tiles import MAX_PIECE_PX, compose_on_white
 
 __all__ = ["PictureBackend", "is_picture"]
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-#: Pictures are decoded whole: larger ones take more memory than a pyramid's reader is allowed.
-_MAX_PX = 1 << 27
 
 
 def is_picture(path: Path) -> bool:
@@ -37,7 +35,7 @@ class PictureBackend:
     path
         A PNG or JPEG file.
     cache_bytes
-        A decoded picture up to this size is kept; a larger one is decoded for each read.
+        A picture that is large beside this is kept on the disk once it is decoded.
 
     Raises
     ------
@@ -98,8 +96,8 @@ def _check_size(data: bytes, name: str) -> None:
     """Refuse a huge PNG by its header; a JPEG has at most 65,535 px a side, and its decoder refuses the largest."""
     if data.startswith(_PNG) and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
-        if width * height > _MAX_PX:
+        if width * height > MAX_PIECE_PX:
             raise NotASlideError(
-                f"expected a picture of at most {_MAX_PX:,} pixels, got {width} x {height} in {name}; "
+                f"expected a picture of at most {MAX_PIECE_PX:,} pixels, got {width} x {height} in {name}; "
                 "save it as a pyramidal TIFF"
             )

@@ -114,6 +114,8 @@ class Slide:
         The part of level 0 that was scanned; ``None`` where all of it was. Coordinates are never shifted by it.
     format
         Name of the format.
+    notes
+        What has to be said of results: what of the file is not read, or not taken at its word.
     backend
         Name of the library that reads.
     levels
@@ -141,6 +143,7 @@ class Slide:
         self.objective_power = backend.metadata.objective_power
         self.bounds = backend.metadata.bounds
         self.format = backend.metadata.format
+        self.notes = backend.metadata.notes
         self.backend = backend.name
         self._backend = backend
         self._reopen = reopen

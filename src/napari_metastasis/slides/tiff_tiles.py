@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.grid import TileGrid
 from napari_metastasis.slides.lifetime import PositionedFile
 
-__all__ = ["TiffTiles", "UnsupportedTiffError", "compose_on_white"]
+__all__ = ["MAX_PIECE_PX", "TiffTiles", "UnsupportedTiffError", "compose_on_white"]
 
 #: What decoders raise on damaged data: imagecodecs' own errors are RuntimeErrors, NumPy's and zlib's are the others.
 _DECODING_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, EOFError, OverflowError, tifffile.TiffFileError)
@@ -25,14 +25,23 @@ _DECODING_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, EOFError, O
 _UNCOMPRESSED_ROWS = 256
 
 _UNCOMPRESSED, _APERIO_YCBCR = 1, 33003
-_PHOTOMETRIC_RGB, _PHOTOMETRIC_YCBCR = 2, 6
+_MINISBLACK, _RGB, _YCBCR = 1, 2, 6
+#: What OpenSlide, by libtiff, is known to show in its right colours: palettes, CMYK, YCbCr, CIE L*a*b*.
+_SHOWN_BY_OPENSLIDE = (3, 5, 6, 8)
 _JPEG_FAMILY = (6, 7, 33007, 34892)
 _PLANAR_SEPARATE = 2
-_ASSOCIATED_ALPHA = 1
+_COLOURS = 3
+_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2
+#: Tiles that are looked into for a slide that is transparent everywhere, and the level from which a colour is white.
+_LOOKED_INTO, _WHITE = 9, 250
+
+
+#: Tiles, strips and pictures are decoded whole: larger ones take more memory than a slide is allowed.
+MAX_PIECE_PX = 1 << 27
 
 
 class UnsupportedTiffError(NotASlideError):
-    """tifffile has no way to read this page; OpenSlide may have one."""
+    """tifffile has no way to read this page; OpenSlide has one, if it takes the file."""
 
 
 def compose_on_white(rgba: UInt8Array, *, premultiplied: bool) -> UInt8Array:
@@ -60,9 +69,9 @@ class TiffTiles:
     Raises
     ------
     NotASlideError
-        If the page is not 8 bits deep.
+        If the page is not 8 bits deep, or its samples are no colours.
     UnsupportedTiffError
-        If it is not RGB or RGBA, or is stored in a way that cannot be decoded here.
+        If its colours are stored in a way that cannot be decoded here.
     CorruptSlideError
         If the file ends before the page's last tile.
     """
@@ -77,7 +86,11 @@ class TiffTiles:
             {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG_FAMILY else {}
         )
         self._samples = int(page.samplesperpixel)
-        self._premultiplied = tuple(page.extrasamples)[:1] == (_ASSOCIATED_ALPHA,)
+        fourth = int(page.extrasamples[0]) if self._samples > _COLOURS and page.extrasamples else 0
+        self._alpha = fourth in (_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA)
+        self._premultiplied = fourth == _ASSOCIATED_ALPHA
+        #: What is to be said of how the samples were understood.
+        self.notes = _notes(page, file.name, alpha=self._alpha)
         planes = self._samples if page.planarconfig == _PLANAR_SEPARATE else 1
         self.size = Size(int(page.imagewidth), int(page.imagelength))
         tile = (
@@ -90,9 +103,17 @@ class TiffTiles:
         if self._raw:
             tile, offsets, counts = _split_strips(self.size, tile, offsets, self._samples)
         self._grid = TileGrid(self.size, tile)
+        if tile.area > MAX_PIECE_PX:
+            raise NotASlideError(
+                f"expected tiles or strips of at most {MAX_PIECE_PX:,} pixels in {file.name}, got {tile.width} x "
+                f"{tile.height}; save it as a tiled TIFF"
+            )
         self._planes = planes
         self._offsets, self._counts = offsets, counts
         self._check_complete()
+        self._stored_tiles = (self.tile_bytes > 0).reshape(-1, self._grid.columns)
+        #: Whether every tile is stored.
+        self.is_whole = bool(self._stored_tiles.all())
 
     @property
     def tile(self) -> Size:
@@ -115,15 +136,47 @@ class TiffTiles:
         return self._grid.assemble(region, self._tile)
 
     def _tile(self, index: int, tile: Region) -> UInt8Array:
-        return self._cache.get((self._key, index), lambda: self._decode(index, tile))
+        nbytes = tile.width * tile.height * self._samples
+        return self._cache.get((self._key, index), lambda: self._decode(index, tile), nbytes=nbytes)
+
+    def region(self, index: int) -> Region:
+        """Return where a tile lies."""
+        return self._grid.region(index)
+
+    def stores(self, region: Region) -> bool:
+        """Return whether any tile that touches ``region``, which lies inside the image, is stored."""
+        tile = self._grid.tile
+        rows = slice(region.y // tile.height, -(-region.bottom // tile.height))
+        columns = slice(region.x // tile.width, -(-region.right // tile.width))
+        return bool(self._stored_tiles[rows, columns].any())
+
+    def over(self, region: Region) -> Iterator[tuple[int, Region]]:
+        """Yield the index and the region of every tile that touches ``region``."""
+        return self._grid.over(region)
+
+    def is_transparent(self) -> bool:
+        """Return whether all of the image is transparent though it has colours, by a look into a few tiles."""
+        if not self._alpha:
+            return False
+        coloured = False
+        for index in np.unique(np.linspace(0, self._grid.count - 1, _LOOKED_INTO).astype(int)).tolist():
+            pixels = self._stored(index, self._grid.region(index))
+            if pixels[..., _COLOURS].any():
+                return False
+            coloured = coloured or bool(pixels[..., :_COLOURS].min(initial=255) < _WHITE)
+        return coloured
 
     def _decode(self, index: int, tile: Region) -> UInt8Array:
+        pixels = self._stored(index, tile)
+        if self._alpha:
+            return compose_on_white(pixels[..., : _COLOURS + 1], premultiplied=self._premultiplied)
+        return np.ascontiguousarray(pixels[..., :_COLOURS])
+
+    def _stored(self, index: int, tile: Region) -> UInt8Array:
+        """Return the samples of a tile as they are stored, uint8 of shape (rows, columns, samples)."""
         per_plane = self._grid.count
         planes = [self._segment(index + plane * per_plane, tile) for plane in range(self._planes)]
-        pixels = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
-        if pixels.shape[2] == 4:
-            return compose_on_white(pixels, premultiplied=self._premultiplied)
-        return pixels
+        return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
 
     def _segment(self, index: int, region: Region) -> UInt8Array:
         """Return one stored piece, uint8 of shape (rows, columns, samples), cropped to the image."""
@@ -171,12 +224,13 @@ def _check_supported(page: tifffile.TiffPage, name: str) -> None:
         raise NotASlideError(
             f"expected 8 bits per channel in {name}, got {page.bitspersample}; export the slide as 8-bit RGB"
         )
-    if page.samplesperpixel not in (3, 4) or page.photometric not in (_PHOTOMETRIC_RGB, _PHOTOMETRIC_YCBCR):
-        raise UnsupportedTiffError(
+    if page.samplesperpixel not in (3, 4) or page.photometric not in (_MINISBLACK, _RGB, _YCBCR):
+        kind = UnsupportedTiffError if page.photometric in _SHOWN_BY_OPENSLIDE else NotASlideError
+        raise kind(
             f"expected an RGB image in {name}, got {page.samplesperpixel} channels "
             f"({getattr(page.photometric, 'name', page.photometric)}); export the slide as RGB"
         )
-    ycbcr = page.photometric == _PHOTOMETRIC_YCBCR and page.compression not in _JPEG_FAMILY
+    ycbcr = page.photometric == _YCBCR and page.compression not in _JPEG_FAMILY
     # tifffile returns the YCbCr of Aperio's older JPEG 2000 as if it were RGB.
     if page.compression == _APERIO_YCBCR or (ycbcr and page.compression not in _JPEG2000):
         raise UnsupportedTiffError(
@@ -188,6 +242,21 @@ def _check_supported(page: tifffile.TiffPage, name: str) -> None:
 
 
 _JPEG2000 = (33004, 33005, 34712)
+
+
+def _notes(page: tifffile.TiffPage, name: str, *, alpha: bool) -> tuple[str, ...]:
+    """Return what is to be said of how a page's samples are understood."""
+    notes = []
+    if page.photometric == _MINISBLACK:
+        notes.append(
+            f"expected RGB in {name}, got {page.samplesperpixel} samples that are said to be gray; they are read as "
+            "red, green and blue: look at the colours"
+        )
+    if page.samplesperpixel > _COLOURS and not alpha:
+        notes.append(
+            f"expected three samples in {name}, got a fourth one that is not said to be transparency; it is left out"
+        )
+    return tuple(notes)
 
 
 def _split_strips(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides import metadata as dialects
 from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
+from napari_metastasis.slides.levels import LevelTiles, resembles, shrinks_alike
 from napari_metastasis.slides.lifetime import PositionedFile
 from napari_metastasis.slides.tiff_tiles import TiffTiles, UnsupportedTiffError
 
@@ -31,22 +33,29 @@ _PARSING_ERRORS = (
     OSError, AttributeError, AssertionError, struct.error, OverflowError, ZeroDivisionError, MemoryError,
 )  # fmt: skip
 
-#: A page belongs to the pyramid if both its sides shrink alike, to within this share or two pixels.
-_ASPECT_TOLERANCE = 0.01
+#: Series of plain pages, whose levels are told by their sizes alone.
+_PLAIN_SERIES = ("generic", "uniform", "shaped", "ndpi")
+#: Images beside a slide, by what their names or the first lines of their descriptions say.
+_BESIDE = re.compile(r"\b(label|macro|thumbnail|overview)\b")
 
 _NDPI_SOURCE_LENS = 65421
+_NDPI_Z_OFFSET = 65424
+#: Source lenses that are no lenses.
+_NDPI_BESIDE = {-1.0: "macro", -2.0: "map"}
+#: Another image of at least this share of the slide's area is not passed over in silence.
+_LARGE_SHARE = 0.1
 _NDPI_FILTER_SET = 65434
 _NDPI_EMISSION_WAVELENGTH = 65451
 
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """The pages of a file that make the slide, and those of other images."""
+    """The pages of a file that may make the slide, and those of other images."""
 
     kind: str
-    series: int
     levels: list[tifffile.TiffPage]
     associated: dict[str, tifffile.TiffPage]
+    notes: tuple[str, ...]
 
 
 class TifffileBackend:
@@ -85,9 +94,16 @@ class TifffileBackend:
             with tifffile.TiffFile(path) as tiff:
                 _check_directories(tiff, path.name)
                 chosen = _choose(tiff, path.name)
-                self.metadata = _metadata(tiff, chosen)
-                self._levels = tuple(TiffTiles(page, self._file, self._cache) for page in chosen.levels)
-                self.associated = self._lazy(chosen.associated)
+                levels, others = self._checked(chosen.levels)
+                self._levels = LevelTiles(tuple(levels))
+                self.associated = self._lazy(chosen.associated | others)
+                if levels[0].is_transparent():
+                    raise NotASlideError(
+                        f"expected a slide that can be seen, got {path.name}, all of which is said to be transparent; "
+                        "export it without transparency"
+                    )
+                notes = (*chosen.notes, *levels[0].notes, *_left_out(others, path.name))
+                self.metadata = replace(_metadata(tiff, chosen), notes=notes)
         except (CorruptSlideError, NotASlideError, FluorescenceError):
             raise
         except _PARSING_ERRORS as error:
@@ -96,6 +112,26 @@ class TifffileBackend:
                 "copy the slide again from its source"
             ) from error
         self.levels = tuple(StoredLevel(size=level.size, tile=level.tile) for level in self._levels)
+
+    def _checked(self, pages: list[tifffile.TiffPage]) -> tuple[list[TiffTiles], dict[str, tifffile.TiffPage]]:
+        """Return those of the pages, from the largest, that show the same slide, each smaller; and the others.
+
+        Raises
+        ------
+        NotASlideError, UnsupportedTiffError, CorruptSlideError
+            If the largest cannot be read.
+        """
+        levels = [TiffTiles(pages[0], self._file, self._cache)]
+        others: dict[str, tifffile.TiffPage] = {}
+        for page in pages[1:]:
+            size = Size(int(page.imagewidth), int(page.imagelength))
+            if shrinks_alike(levels[0].size, size) and size.width < levels[-1].size.width:
+                level = TiffTiles(page, self._file, self._cache)
+                if resembles(levels[-1], level):
+                    levels.append(level)
+                    continue
+            others[f"image {page.index}"] = page
+        return levels, others
 
     def _lazy(self, pages: dict[str, tifffile.TiffPage]) -> Mapping[str, Callable[[], UInt8Array]]:
         found: dict[str, Callable[[], UInt8Array]] = {}
@@ -109,7 +145,7 @@ class TifffileBackend:
 
     def read(self, level: int, region: Region) -> UInt8Array:
         """Return pixels of a stored level; see :class:`~napari_metastasis.slides.backend.Backend`."""
-        return self._levels[level].read(region)
+        return self._levels.read(level, region)
 
     def tile_bytes(self, level: int) -> npt.NDArray[np.int64]:
         """Return the compressed size of every tile of a stored level in reading order."""
@@ -139,25 +175,62 @@ def _check_directories(tiff: tifffile.TiffFile, name: str) -> None:
 
 
 def _choose(tiff: tifffile.TiffFile, name: str) -> _Chosen:
-    """Return the pages of the largest RGB image, and those of the other images."""
-    images = [(index, series) for index, series in enumerate(tiff.series) if _is_flat_rgb(series)]
+    """Return the pages of the largest RGB image, the largest first, and those of the other images."""
+    images = [series for series in tiff.series if _is_flat_rgb(series)]
     if not images:
         _refuse(tiff, name)
-    index, base = max(images, key=lambda item: item[1].keyframe.imagewidth * item[1].keyframe.imagelength)
-    levels = [level.keyframe for level in base.levels]
+    slides = [series for series in images if not _beside(series, series.keyframe)] or images
+    base = max(slides, key=lambda series: _area(series.keyframe))
+    levels = [_in_focus(level) for level in base.levels]
     associated: dict[str, tifffile.TiffPage] = {}
-    for other, series in images:
-        if other == index:
+    more: list[str] = []
+    for series in images:
+        if series is base:
             continue
         page = series.keyframe
         # Plain pages, one a level: tifffile recognises only those whose sizes divide exactly.
-        if series.kind in ("generic", "uniform", "shaped", "ndpi") and _continues(levels, page):
-            levels.extend(level.keyframe for level in series.levels)
+        if series.kind in _PLAIN_SERIES and series in slides and _may_continue(levels[0], page):
+            levels.extend(_in_focus(level) for level in series.levels)
         else:
             associated.setdefault(_associated_name(series, page), page)
-    levels = [page for page in levels if _is_rgb(page)]
-    levels.sort(key=lambda page: page.imagewidth * page.imagelength, reverse=True)
-    return _Chosen(kind=base.kind, series=index, levels=_strictly_coarser(levels), associated=associated)
+            if series in slides and _area(page) >= _LARGE_SHARE * _area(base.keyframe):
+                more.append(f"{page.imagewidth} x {page.imagelength}")
+    beside = {_beside(base, page): page for page in levels[1:] if _beside(base, page)}
+    levels = [page for page in levels if _is_rgb(page) and page not in beside.values()]
+    levels.sort(key=_area, reverse=True)
+    notes = []
+    if (planes := len(_pages_of(base))) > 1:
+        notes.append(
+            f"expected one focal plane in {name}, got {planes} images of its size; the one in focus by what the file "
+            "says, or else the middle one, is read"
+        )
+    if more:
+        notes.append(
+            f"expected one slide in {name}, got further images ({', '.join(more)} px); only the largest is read"
+        )
+    return _Chosen(base.kind, levels, associated | beside, tuple(notes))
+
+
+def _area(page: tifffile.TiffPage) -> int:
+    return int(page.imagewidth) * int(page.imagelength)
+
+
+def _pages_of(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:
+    """Return the pages of a level: several where it is a stack."""
+    return [page for page in series.pages if page is not None]
+
+
+def _in_focus(series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
+    """Return the page of a level that is in focus: at offset 0 where the file tells offsets, else in the middle."""
+    pages = _pages_of(series)
+    if len(pages) == 1:
+        return series.keyframe
+    offsets = [page.aspage().tags.valueof(_NDPI_Z_OFFSET) for page in pages]
+    if any(offset is None for offset in offsets):
+        return pages[len(pages) // 2].aspage()
+    # Signed, of 32 bits, whatever the tag is declared as.
+    signed = [((int(offset) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31) for offset in offsets]
+    return pages[int(np.argmin(np.abs(signed)))].aspage()
 
 
 def _is_rgb(page: tifffile.TiffPage) -> bool:
@@ -181,31 +254,38 @@ def _refuse(tiff: tifffile.TiffFile, name: str) -> None:
     )
 
 
-def _continues(levels: list[tifffile.TiffPage], page: tifffile.TiffPage) -> bool:
-    """Return whether ``page`` shows the same slide, smaller."""
-    full = levels[0]
-    if page.imagewidth >= full.imagewidth or page.is_tiled != full.is_tiled or page.dtype != full.dtype:
+def _may_continue(full: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
+    """Return whether ``page`` may show the same slide, smaller."""
+    if page.is_tiled != full.is_tiled or page.dtype != full.dtype:
         return False
-    ratio = full.imagewidth / page.imagewidth
-    expected = full.imagelength / ratio
-    return abs(page.imagelength - expected) <= max(2.0, _ASPECT_TOLERANCE * expected)
+    return shrinks_alike(
+        Size(int(full.imagewidth), int(full.imagelength)), Size(int(page.imagewidth), int(page.imagelength))
+    )
 
 
-def _strictly_coarser(pages: list[tifffile.TiffPage]) -> list[tifffile.TiffPage]:
-    """Drop levels that repeat the size of the one before, as focal planes do."""
-    kept: list[tifffile.TiffPage] = []
-    for page in pages:
-        if not kept or page.imagewidth < kept[-1].imagewidth:
-            kept.append(page)
-    return kept
+def _left_out(pages: Mapping[str, tifffile.TiffPage], name: str) -> tuple[str, ...]:
+    """Return what is to be said of pages that were taken for levels and are none."""
+    if not pages:
+        return ()
+    sizes = ", ".join(f"{page.imagewidth} x {page.imagelength}" for page in pages.values())
+    return (
+        f"expected smaller copies of the slide in {name}, got images of another shape or content ({sizes} px); they "
+        "are left out",
+    )
+
+
+def _beside(series: tifffile.TiffPageSeries, page: tifffile.TiffPage) -> str:
+    """Return what kind of image beside the slide a page says that it is; nothing for one that says no such thing."""
+    if page.tags.valueof(_NDPI_SOURCE_LENS) in _NDPI_BESIDE:
+        return _NDPI_BESIDE[page.tags.valueof(_NDPI_SOURCE_LENS)]
+    # Fields behind the first bar hold what users typed.
+    first = str(page.description or "")[:200].partition("|")[0] if page.description[:1] != "<" else ""
+    found = _BESIDE.search(f"{series.name if page is series.keyframe else ''} {first}".lower())
+    return found[1] if found else ""
 
 
 def _associated_name(series: tifffile.TiffPageSeries, page: tifffile.TiffPage) -> str:
-    text = f"{series.name} {str(page.description)[:200]}".lower()
-    for known in ("label", "macro", "thumbnail", "overview"):
-        if known in text:
-            return known
-    return "macro" if page.imagewidth > 2 * page.imagelength else f"image {page.index}"
+    return _beside(series, page) or ("macro" if page.imagewidth > 2 * page.imagelength else f"image {page.index}")
 
 
 def _metadata(tiff: tifffile.TiffFile, chosen: _Chosen) -> Metadata:
@@ -229,7 +309,7 @@ def _metadata(tiff: tifffile.TiffFile, chosen: _Chosen) -> Metadata:
         found, power = dialects.scn_scan(root, width=size.width, height=size.height)
         return Metadata("Leica SCN", found or resolution, power)
     if chosen.kind == "ome" and root is not None:
-        found = dialects.ome_pixel_size(root, chosen.series)
+        found = dialects.ome_pixel_size(root, width=size.width, height=size.height)
         return Metadata("OME-TIFF", found or resolution, dialects.ome_objective_power(root))
     return Metadata("BigTIFF" if tiff.is_bigtiff else "TIFF", resolution)
 

@@ -227,7 +227,7 @@ class EfficientNetLite(nn.Module):
         return logits
 
 
-#: Members of the family that a model card may name; more by :func:`find_efficientnet`.
+#: Members of the family that a model card may name.
 EFFICIENTNETS: Mapping[str, EfficientNetLiteArchitecture] = MappingProxyType(
     {
         "efficientnet-lite0": EfficientNetLiteArchitecture(
@@ -235,6 +235,9 @@ EFFICIENTNETS: Mapping[str, EfficientNetLiteArchitecture] = MappingProxyType(
         ),
         "efficientnet-lite0-enlarged": EfficientNetLiteArchitecture(
             blocks=(1, 2, 2, 3, 3), patch_px=96, pooled_cells=8, feature_channels=256, dropout=0.3, enlarges=True
+        ),
+        "efficientnet-lite0-enlarged-4x4": EfficientNetLiteArchitecture(
+            blocks=(1, 2, 2, 3, 3), patch_px=96, pooled_cells=4, feature_channels=256, dropout=0.3, enlarges=True
         ),
     }
 )

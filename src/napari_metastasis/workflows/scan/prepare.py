@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_metastasis.errors import PassWarning, ResolutionWarning, ScanCancelledError, StorageError
+from napari_metastasis.errors import PassWarning, ResolutionWarning, ScanCancelledError, SlideWarning, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.models import Detector, Model, ScanModels
 from napari_metastasis.scanning import (
@@ -91,6 +91,8 @@ def prepare_scan(
 
     Warns
     -----
+    SlideWarning
+        If the slide's file holds more than is read, or says of itself what cannot be so.
     ResolutionWarning
         If the slide is coarser than what the model was trained on.
     StainWarning
@@ -166,14 +168,23 @@ class _Settled:
         passes = check_passes(job, models)
         coarse = _coarse_slide(slide, detector)
         of_passes = tuple(note for each in passes for note in each.notes(job.scan))
-        for kind, notes in ((ResolutionWarning, coarse), (PassWarning, of_passes)):
+        for kind, notes in ((SlideWarning, slide.notes), (ResolutionWarning, coarse), (PassWarning, of_passes)):
             for note in notes:
                 warnings.warn(note, kind, stacklevel=3)
         spec = detector.spec
         frame = HeatmapFrame(model=slide.frame(spec.mpp), patch_px=spec.field_px, stride_px=spec.dense_stride_px(alpha))
         region = None if job.region is None else on_slide(job.region, slide)
         extent = Extent.of(frame, alpha, region, cells_around(passes))
-        return cls(slide, job, detector, passes, feature_reader(job, models), region, extent, (*coarse, *of_passes))
+        return cls(
+            slide,
+            job,
+            detector,
+            passes,
+            feature_reader(job, models),
+            region,
+            extent,
+            (*slide.notes, *coarse, *of_passes),
+        )
 
     @property
     def root(self) -> Path:
