@@ -137,6 +137,10 @@ class SlideWarning(MetastasisWarning):
     """A slide's file holds more than is read, or says of itself what cannot be so."""
 
 
+class AnnotationWarning(MetastasisWarning):
+    """An annotation file holds what is not understood beside what is."""
+
+
 class ResolutionWarning(MetastasisWarning):
     """A slide is coarser than what a model was trained on."""
 

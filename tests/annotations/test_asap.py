@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, rasterize, read_asap_xml, write_asap_xml
@@ -99,7 +101,80 @@ def test_what_encloses_no_area_is_left_out(tmp_path):
     text = asap(("_0", SQUARE), ("_0", SQUARE[:1]))
     head, _, tail = text.rpartition('Type="Polygon"')
     path.write_text(f'{head}Type="Dot"{tail}')
-    assert len(read_asap_xml(path)) == 1
+    found = read_asap_xml(path)
+    assert len(found) == 1
+    assert found.omitted == {"dots": 1}
+    assert not found.lacks_tumour
+    assert "got also 1 dots; they are left out" in found.doubts(path)
+
+
+def test_a_stray_click_does_not_refuse_a_slide(tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_text(asap(("_0", SQUARE), ("_0", SQUARE[:1]), ("_0", SQUARE[:2]), ("_0", SQUARE[:0])))
+    found = read_asap_xml(path)
+    assert (len(found), found.omitted) == (1, {"outlines of fewer than three corners": 3})
+
+
+@pytest.mark.parametrize("kind", ["Dot", "PointSet", "Measurement"])
+def test_a_file_without_areas_is_no_normal_slide(tmp_path, kind):
+    path = tmp_path / "a.xml"
+    path.write_text(asap(("Tumor", SQUARE[:1])).replace('Type="Polygon"', f'Type="{kind}"'))
+    assert read_asap_xml(path).lacks_tumour
+    path.write_text(asap())
+    assert not read_asap_xml(path).lacks_tumour
+
+
+def test_cut_outs_of_nothing_are_no_normal_slide(tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_text(asap(("_2", SQUARE)))
+    found = read_asap_xml(path)
+    assert found.omitted == {"cut-outs of no outline": 1}
+    assert found.lacks_tumour
+
+
+def test_a_group_within_a_group_is_what_it_lies_in(tmp_path):
+    path = tmp_path / "a.xml"
+    groups = {"Tumor": "None", "lesion 1": "nest", "nest": "Tumor", "stroma": "None", "a": "b", "b": "a", "_2": "Tumor"}
+    text = asap(*((name, SQUARE + 900 * k) for k, name in enumerate(("Tumor", "lesion 1", "stroma", "a"))))
+    declared = "".join(f'<Group Name="{name}" PartOfGroup="{parent}"/>' for name, parent in groups.items())
+    path.write_text(
+        text.replace("</ASAP_Annotations>", f"<AnnotationGroups>{declared}</AnnotationGroups></ASAP_Annotations>")
+    )
+    found = read_asap_xml(path)
+    assert [one.group for one in found] == ["Tumor", "Tumor", "stroma", "a"]
+    assert len(found.tumour) == 2
+    assert found.unknown_groups == ("a", "stroma")
+    assert "got also 1 outlines of group 'a', 1 outlines of group 'stroma'" in found.doubts("a.xml")
+
+
+def test_hundreds_of_self_crossing_outlines_take_no_time(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "a.xml"
+    tumour = [("_0", rng.uniform(0, 3000, (200, 2)))] * 2
+    cut_outs = [("_2", SQUARE / 50 + rng.uniform(0, 3000, 2)) for _ in range(400)]
+    path.write_text(asap(*tumour, *cut_outs))
+    begun = time.process_time()
+    found = read_asap_xml(path)
+    # Shapely's other repair takes 20 s for each of the two.
+    assert time.process_time() - begun < 10
+    assert len(found) == 2
+    assert len(found.annotations[0].holes) > 200
+
+
+def test_cut_outs_are_told_apart_as_if_each_were_compared_with_each(tmp_path):
+    rng = np.random.default_rng(3)
+    path = tmp_path / "a.xml"
+    areas = [SQUARE * rng.uniform(1, 4) + rng.uniform(0, 2000, 2) for _ in range(40)]
+    cuts = [SQUARE * rng.uniform(0.2, 5) + rng.uniform(0, 2000, 2) for _ in range(40)]
+    path.write_text(asap(*(("_0", ring) for ring in areas), *(("_2", ring) for ring in cuts)))
+    for ring, found in zip(areas, read_asap_xml(path), strict=True):
+        area = shapely.Polygon(ring)
+        expected = [
+            cut for cut in cuts if shapely.Polygon(cut).intersects(area) and not shapely.Polygon(cut).contains(area)
+        ]
+        assert len(found.holes) == len(expected)
+        for hole, cut in zip(found.holes, expected, strict=True):
+            np.testing.assert_array_equal(hole, cut)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +183,10 @@ def test_what_encloses_no_area_is_left_out(tmp_path):
         ("<html/>", "expected <ASAP_Annotations>"),
         ("no xml at all", "does not parse"),
         ("", "does not parse"),
-        (asap(("_0", SQUARE[:2])), "at least three"),
+        (asap(("_0", SQUARE)).replace('X="10.0"', 'X="nan"'), "at least three finite"),
+        (asap(("_0", SQUARE)).replace('X="10.0"', 'X="1e308"'), "within 400,000 px"),
+        (asap(("_0", SQUARE)).replace('X="10.0"', 'X="4e6"'), "got a corner at x 4e\\+06"),
+        ('<?xml version="1.0" encoding="nothing"?><ASAP_Annotations/>', "does not parse"),
         (asap(("_0", SQUARE)).replace('X="10.0"', 'X="ten"'), "ten"),
         (asap(("_0", SQUARE)).replace('X="10.0"', ""), "without 'X'"),
         ('<!DOCTYPE x [<!ENTITY a "b">]><ASAP_Annotations>&a;</ASAP_Annotations>', "does not parse"),

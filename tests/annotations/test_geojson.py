@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import numpy as np
@@ -71,7 +72,8 @@ def test_several_polygons_and_what_encloses_no_area(tmp_path):
         ("17", "TypeError"),
         ("[17]", "another kind"),
         ('{"type": "Topology"}', "another kind"),
-        (json.dumps([feature({"type": "Polygon", "coordinates": [SQUARE[:2]]})]), "at least three"),
+        (json.dumps([feature({"type": "Polygon", "coordinates": [[[1, 2], [3, 4], [5, 10**400]]]})]), "OverflowError"),
+        (json.dumps([feature({"type": "Polygon", "coordinates": [[[1, 2], [3, 4], [5, 1e7]]]})]), "within 400,000 px"),
         (json.dumps([feature({"type": "Polygon", "coordinates": [["ab", "cd", "ef"]]})]), "ValueError"),
         (json.dumps([feature({"type": "Polygon"})]), "KeyError"),
     ],
@@ -84,3 +86,61 @@ def test_a_file_that_is_wrong_is_named(tmp_path, text, match):
     assert "wrong.geojson" in str(caught.value)
     with pytest.raises(AnnotationError, match="check the path"):
         read_geojson(tmp_path / "missing.geojson")
+
+
+def classed(geometry, name):
+    return {"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+
+
+def area(x=0):
+    return {"type": "Polygon", "coordinates": [[[px + x, py] for px, py in SQUARE]]}
+
+
+def test_a_derived_class_is_its_base_class(tmp_path):
+    found = read(tmp_path, [classed(area(), "Tumor: Positive"), classed(area(900), "Stroma: Tumor")])
+    assert [one.is_tumour for one in found] == [True, False]
+    assert found.unknown_groups == ("Stroma: Tumor",)
+
+
+def test_collections_are_opened_and_the_rest_is_counted(tmp_path):
+    point, line = {"type": "Point", "coordinates": [1, 2]}, {"type": "LineString", "coordinates": [[1, 2], [3, 4]]}
+    nested = {
+        "type": "GeometryCollection",
+        "geometries": [area(), {"type": "GeometryCollection", "geometries": [point]}],
+    }
+    stray = {"type": "Polygon", "coordinates": [SQUARE[:2]]}
+    found = read(
+        tmp_path, [classed(nested, "Tumor"), classed(line, "Tumor"), classed(stray, "Tumor"), classed(None, "x")]
+    )
+    assert len(found.tumour) == 1
+    assert found.omitted == {
+        "points": 1, "lines": 1, "outlines of fewer than three corners": 1, "features without a geometry": 1,
+    }  # fmt: skip
+    assert "1 points, 1 lines" in found.doubts("a")
+    assert read(tmp_path, [classed(point, "Tumor")]).lacks_tumour
+    assert not read(tmp_path, []).lacks_tumour
+
+
+def test_cut_outs_become_holes_as_in_asap(tmp_path):
+    half = {"type": "Polygon", "coordinates": [[[x / 2 + 5, y / 2 + 5] for x, y in SQUARE]]}
+    found = read(tmp_path, [classed(area(), "Tumor"), classed(half, "Exclusion")])
+    assert [len(one.holes) for one in found] == [1]
+
+
+def test_what_is_gzipped_is_read_and_what_is_damaged_named(tmp_path):
+    path = tmp_path / "a.geojson.gz"
+    packed = gzip.compress(json.dumps([classed(area(), "Tumor")]).encode())
+    path.write_bytes(packed)
+    assert len(read_geojson(path).tumour) == 1
+    for damaged in (packed[:-9], packed[:2], b"\x1f\x8b" + bytes(40)):
+        path.write_bytes(damaged)
+        with pytest.raises(AnnotationError, match=r"a\.geojson\.gz"):
+            read_geojson(path)
+
+
+def test_more_text_than_memory_holds_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_metastasis.annotations.geojson._MOST_BYTES", 1000)
+    path = tmp_path / "a.geojson"
+    path.write_bytes(gzip.compress(b" " * 5000))
+    with pytest.raises(AnnotationError, match="export fewer annotations"):
+        read_geojson(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ import tifffile
 from evaluation_cohorts import outcome, random_outcomes
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
-from napari_metastasis.errors import AnnotationError, EvaluationError
+from napari_metastasis.errors import AnnotationError, AnnotationWarning, EvaluationError
 from napari_metastasis.evaluation import (
     LeftOut,
     LesionOutcome,
@@ -304,6 +305,55 @@ def test_bad_files_are_named_and_the_rest_is_scored(folders):
         "tumor_099", "it has truth but no detections; an empty CSV says that nothing was found", is_failure=False
     )
     assert sum(one.is_failure for one in report.left_out) == 4
+
+
+@pytest.mark.parametrize(
+    ("detections", "truth"),
+    [("s.ome.csv", "s.geojson"), ("s.csv", "s.geojson.gz"), ("s.csv", "s.json"), ("s.ome.csv", "S.ome.xml")],
+)
+def test_names_with_two_suffixes_pair(tmp_path, detections, truth):
+    (tmp_path / "det").mkdir()
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "det" / detections).write_text("0.9,2000,2000\n")
+    corners = [[1000, 1000], [3000, 1000], [3000, 3000], [1000, 3000], [1000, 1000]]
+    features = {"type": "FeatureCollection", "features": [{
+        "type": "Feature", "geometry": {"type": "Polygon", "coordinates": [corners]},
+        "properties": {"classification": {"name": "Tumor"}},
+    }]}  # fmt: skip
+    path = tmp_path / "truth" / truth
+    if truth.endswith(".xml"):
+        write_asap_xml(path, AnnotationSet((Annotation.of_rings("a", "_0", corners),)))
+    else:
+        text = json.dumps(features).encode()
+        path.write_bytes(gzip.compress(text) if truth.endswith(".gz") else text)
+    (tmp_path / "truth" / "figures.json").write_text('{"auc": 1}')
+    report = score_folders(tmp_path / "det", tmp_path / "truth", QUICK)
+    (outcome,) = report.outcomes
+    assert (outcome.is_tumour, len(outcome.hits)) == (True, 1)
+    assert report.left_out == ()
+
+
+def test_names_that_do_not_pair_make_no_slide_normal(folders):
+    found, reference = folders
+    (found / "slide 1.csv").write_text("0.9,1000,1000\n")
+    write_asap_xml(
+        reference / "slide_1.xml", AnnotationSet((Annotation.of_rings("a", "_0", [(0, 0), (900, 0), (900, 900)]),))
+    )
+    with pytest.raises(EvaluationError, match=r"detections alone of slide 1, and truth alone of slide_1; rename"):
+        score_folders(found, reference, QUICK)
+    meant = score_folders(found, reference, replace(QUICK, allow_unpaired=True))
+    assert "slide 1" in meant.measured["normal_without_truth"]
+
+
+def test_what_was_not_understood_of_the_truth_is_told(folders):
+    found, reference = folders
+    ring = [(640, 640), (1600, 640), (1600, 1280)]
+    areas = [Annotation.of_rings("a", "_0", ring), Annotation.of_rings("b", "unclear", ring)]
+    write_asap_xml(reference / "tumor_001.xml", AnnotationSet(tuple(areas)))
+    with pytest.warns(AnnotationWarning, match="1 outlines of group 'unclear'"):
+        report = score_folders(found, reference, QUICK)
+    (note,) = report.to_json()["notes"]
+    assert "tumor_001.xml" in note
 
 
 def test_a_mask_of_another_level_is_noticed(folders):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import shapely
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 from numpy.typing import NDArray
 
-from napari_metastasis.annotations.polygons import EXCLUSION_GROUPS, Annotation, AnnotationSet
+from napari_metastasis.annotations.polygons import Annotation, AnnotationSet, means_something
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.storage import atomic_write
 
@@ -21,6 +20,7 @@ __all__ = ["asap_coordinates", "asap_root", "read_asap_xml", "write_asap_xml"]
 
 #: Shapes that enclose an area. Splines are closed curves whose stored corners lie close together.
 _AREAS = frozenset({"Polygon", "Spline", "Rectangle"})
+_PLURALS = {"Dot": "dots", "PointSet": "point sets", "Measurement": "measurements", "None": "annotations of no type"}
 #: Where cut-outs go when they are written.
 _CUT_OUT = "_2"
 _TUMOUR_COLOUR = "#F4FA58"
@@ -30,7 +30,8 @@ _CUT_OUT_COLOUR = "#64FE2E"
 def read_asap_xml(path: str | os.PathLike[str]) -> AnnotationSet:
     """Read the areas of an ASAP file; cut-outs become holes of the areas that they touch.
 
-    Dots, point sets and measurements enclose no area and are left out.
+    Dots, point sets, measurements, and areas of fewer than three corners enclose nothing; they are counted. A group
+    within a group whose name says nothing by itself is the group that it lies in.
 
     Parameters
     ----------
@@ -40,18 +41,39 @@ def read_asap_xml(path: str | os.PathLike[str]) -> AnnotationSet:
     Raises
     ------
     AnnotationError
-        If the file cannot be opened, is no ASAP file, or has an area without three corners.
+        If the file cannot be opened, is no ASAP file, or has a coordinate that is no number.
     """
     path = Path(path)
     root = asap_root(path)
+    groups = _Groups(root)
     areas: list[Annotation] = []
-    cut_outs: list[Annotation] = []
+    omitted: Counter[str] = Counter()
     for element in root.iterfind("Annotations/Annotation"):
-        if element.get("Type", "Polygon") not in _AREAS:
-            continue
-        area = _area(element, path)
-        (cut_outs if area.group.casefold() in EXCLUSION_GROUPS else areas).append(area)
-    return AnnotationSet(tuple(_with_holes(areas, cut_outs)))
+        kind, ring = element.get("Type", "Polygon"), asap_coordinates(element, path)
+        if kind not in _AREAS:
+            omitted[_PLURALS.get(kind, f"annotations of type {kind!r}")] += 1
+        elif len(ring) < 3:
+            omitted["outlines of fewer than three corners"] += 1
+        else:
+            areas.append(_area(element, groups.of(element.get("PartOfGroup", "None")), ring, path))
+    return AnnotationSet.of_file(areas, omitted)
+
+
+class _Groups:
+    """The groups of a file, some of which lie in others."""
+
+    def __init__(self, root: ET.Element) -> None:
+        self._parents = {
+            group.get("Name", ""): group.get("PartOfGroup", "None") for group in root.iterfind("AnnotationGroups/Group")
+        }
+
+    def of(self, name: str) -> str:
+        """Return the group that says what an annotation is: its own, or the nearest around it whose name does."""
+        seen, group = set(), name
+        while group not in seen and not means_something(group) and self._parents.get(group, "None") != "None":
+            seen.add(group)
+            group = self._parents[group]
+        return group if means_something(group) else name
 
 
 def asap_root(path: Path) -> ET.Element:
@@ -63,7 +85,7 @@ def asap_root(path: Path) -> ET.Element:
         raise AnnotationError(
             f"expected a readable ASAP XML file, got {path} ({error.strerror}); check the path"
         ) from error
-    except (ET.ParseError, DefusedXmlException, ValueError) as error:
+    except (ET.ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise AnnotationError(
             f"expected an ASAP XML file, got {path}, which does not parse ({error}); {remedy}"
         ) from error
@@ -72,11 +94,10 @@ def asap_root(path: Path) -> ET.Element:
     return root
 
 
-def _area(element: ET.Element, path: Path) -> Annotation:
+def _area(element: ET.Element, group: str, ring: NDArray[np.float64], path: Path) -> Annotation:
     """Return one area, its corners in the order of their ``Order``."""
-    name, ring = element.get("Name", ""), asap_coordinates(element, path)
     try:
-        return Annotation.of_rings(name, element.get("PartOfGroup", "None"), ring)
+        return Annotation.of_rings(element.get("Name", ""), group, ring)
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error}") from error
 
@@ -102,25 +123,6 @@ def asap_coordinates(element: ET.Element, path: Path) -> NDArray[np.float64]:
     # Only Order is compared: equal numbers keep their places in the file.
     corners.sort(key=lambda corner: corner[0])
     return np.array([(x, y) for _, x, y in corners], dtype=np.float64).reshape(-1, 2)
-
-
-def _with_holes(areas: list[Annotation], cut_outs: list[Annotation]) -> list[Annotation]:
-    """Return the areas less the cut-outs that touch them.
-
-    An area that lies within a cut-out is an island of tumour in it and keeps its place.
-    """
-    # Outlines drawn by hand cross themselves; made valid, they can be compared.
-    shapes = [shapely.make_valid(area.outline_px) for area in areas]
-    holes: list[list[shapely.LinearRing]] = [[] for _ in areas]
-    for cut_out in cut_outs:
-        shape = shapely.make_valid(cut_out.outline_px)
-        for index, other in enumerate(shapes):
-            if shape.intersects(other) and not shape.contains(other):
-                holes[index].append(cut_out.outline_px.exterior)
-    return [
-        replace(area, outline_px=shapely.Polygon(area.outline_px.exterior, mine))
-        for area, mine in zip(areas, holes, strict=True)
-    ]
 
 
 def write_asap_xml(path: str | os.PathLike[str], annotations: AnnotationSet) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,26 +21,37 @@ __all__ = ["feature_class", "read_features", "read_geojson"]
 
 _Found = TypeVar("_Found")
 
+#: Text of a file that is read: millions of cells.
+_MOST_BYTES = 1 << 30
+_PLURALS = {
+    "Point": "points",
+    "MultiPoint": "sets of points",
+    "LineString": "lines",
+    "MultiLineString": "sets of lines",
+}
+
 
 def read_geojson(path: str | os.PathLike[str], *, shift: tuple[float, float] = (0.0, 0.0)) -> AnnotationSet:
-    """Read the areas of a GeoJSON file; points and lines enclose none and are left out.
+    """Read the areas of a GeoJSON file; cut-outs become holes of the areas that they touch.
 
-    An area of several polygons becomes as many annotations of one name. The class, or where there is none the name, is
-    the group.
+    Points, lines, and rings of fewer than three corners enclose nothing; they are counted. An area of several polygons
+    becomes as many annotations of one name. The class, or where there is none the name, is the group.
 
     Parameters
     ----------
     path
-        A file with coordinates in full-resolution pixels.
+        A file with coordinates in full-resolution pixels; it may be gzipped.
     shift
         (x, y) to add, in level-0 pixels. QuPath counts from the corner of the slide's bounds, where it states any.
 
     Raises
     ------
     AnnotationError
-        If the file cannot be read, is no GeoJSON, or has an area without three corners.
+        If the file cannot be read, is no GeoJSON, or has a coordinate that is no number.
     """
-    return AnnotationSet(read_features(path, lambda feature: _areas(feature, shift)))
+    omitted: Counter[str] = Counter()
+    areas = read_features(path, lambda feature: _areas(feature, shift, omitted))
+    return AnnotationSet.of_file(areas, omitted)
 
 
 def read_features(
@@ -51,10 +66,11 @@ def read_features(
     """
     path = Path(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
+        document = json.loads(_text(path))
+    except (OSError, EOFError, zlib.error) as error:
         raise AnnotationError(
-            f"expected a readable GeoJSON file, got {path} ({error.strerror}); check the path"
+            f"expected a readable GeoJSON file, got {path} ({getattr(error, 'strerror', None) or error}); "
+            "check the path, or copy the file again"
         ) from error
     except (ValueError, RecursionError) as error:
         raise AnnotationError(
@@ -64,7 +80,7 @@ def read_features(
         return tuple(one for feature in _features(document) for one in read(feature))
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error}") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise AnnotationError(
             f"expected GeoJSON features with coordinates, got something else in {path} "
             f"({type(error).__name__}: {error}); export the annotations again"
@@ -82,21 +98,46 @@ def _features(document: Any) -> list[dict[str, Any]]:
     return features
 
 
-def _areas(feature: dict[str, Any], shift: tuple[float, float]) -> Iterator[Annotation]:
-    """Yield the polygons of a feature."""
-    geometry = feature.get("geometry") or {}
-    if geometry.get("type") == "Polygon":
-        polygons = [geometry["coordinates"]]
-    elif geometry.get("type") == "MultiPolygon":
-        polygons = geometry["coordinates"]
-    else:
-        return
+def _text(path: Path) -> str:
+    """Return the text of a file, gzipped or not, of a size that can be held."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        with gzip.open(stream) if packed else nullcontext(stream) as file:
+            data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise AnnotationError(
+            f"expected at most {_MOST_BYTES >> 20} MiB of GeoJSON, got more in {path}; export fewer annotations"
+        )
+    return data.decode("utf-8-sig")
+
+
+def _areas(feature: dict[str, Any], shift: tuple[float, float], omitted: Counter[str]) -> Iterator[Annotation]:
+    """Yield the polygons of a feature; count what else it holds."""
     properties = feature.get("properties") or {}
     name = str(properties.get("name") or feature.get("id") or "")
-    for rings in polygons:
+    for rings in _polygons(feature.get("geometry") or {}, omitted):
         # Coordinates may carry a height.
-        exterior, *holes = (np.array([corner[:2] for corner in ring], dtype=np.float64) + shift for ring in rings)
-        yield Annotation.of_rings(name, feature_class(properties), exterior, holes)
+        corners = [np.array([corner[:2] for corner in ring], dtype=np.float64).reshape(-1, 2) for ring in rings]
+        if not corners or len(corners[0]) < 3:
+            omitted["outlines of fewer than three corners"] += 1
+            continue
+        exterior, *holes = (ring + shift for ring in corners)
+        yield Annotation.of_rings(name, feature_class(properties), exterior, [hole for hole in holes if len(hole) >= 3])
+
+
+def _polygons(geometry: dict[str, Any], omitted: Counter[str]) -> Iterator[Any]:
+    """Yield the rings of each polygon of a geometry; count what else it holds."""
+    kind = geometry.get("type")
+    if kind == "Polygon":
+        yield geometry["coordinates"]
+    elif kind == "MultiPolygon":
+        yield from geometry["coordinates"]
+    elif kind == "GeometryCollection":
+        for each in geometry["geometries"]:
+            yield from _polygons(each, omitted)
+    else:
+        omitted[_PLURALS.get(str(kind), "features without a geometry")] += 1
 
 
 def feature_class(properties: dict[str, Any]) -> str:

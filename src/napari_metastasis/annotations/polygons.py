@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_metastasis.errors import AnnotationError
 
-__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet"]
+__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet", "means_something"]
 
 #: Groups that hold tumour, in lower case: CAMELYON16 (`_0`, `_1`, and `Tumor` of its first release), CAMELYON17
 #: (`metastases`), and the classes of this program's own lesions, which somebody may have corrected.
@@ -31,6 +32,10 @@ TUMOUR_GROUPS = frozenset(
 )
 #: Groups whose polygons are cut out of the tumour around them.
 EXCLUSION_GROUPS = frozenset({"_2", "exclusion"})
+#: Groups that say that there is no tumour: nobody has to be told that they are left out.
+NORMAL_GROUPS = frozenset({"normal"})
+#: Corners lie within so many pixels of the slide's corner: no slide is wider, and areas are drawn as pixels.
+_FARTHEST_PX = 400_000
 
 Ring = NDArray[np.float64]
 
@@ -66,6 +71,12 @@ class Annotation:
         corners = shapely.get_coordinates(self.outline_px)
         if not len(corners) or not np.isfinite(corners).all():
             raise _refused(f"the outline of {self.name!r}", corners)
+        if np.abs(corners).max() > _FARTHEST_PX:
+            far = corners[np.abs(corners).max(axis=1).argmax()]
+            raise AnnotationError(
+                f"expected the outline of {self.name!r} within {_FARTHEST_PX:,} px of the slide's corner, got a corner "
+                f"at x {far[0]:.6g}, y {far[1]:.6g}; draw the polygon again or remove it"
+            )
 
     @classmethod
     def of_rings(cls, name: str, group: str, exterior: ArrayLike, holes: Iterable[ArrayLike] = ()) -> Self:
@@ -91,12 +102,28 @@ class Annotation:
 
     @property
     def is_tumour(self) -> bool:
-        """Return whether the group is one of those that mean tumour."""
-        return self.group.casefold() in TUMOUR_GROUPS
+        """Return whether the group is one of those that mean tumour, or derived from one (``Tumor: Positive``)."""
+        return _means(self.group, TUMOUR_GROUPS)
+
+    @property
+    def is_cut_out(self) -> bool:
+        """Return whether the group is cut out of the tumour around it."""
+        return _means(self.group, EXCLUSION_GROUPS)
 
     def moved(self, x: float, y: float) -> Self:
         """Return the annotation moved by (x, y) level-0 pixels."""
         return replace(self, outline_px=shapely.transform(self.outline_px, lambda corners: corners + np.array([x, y])))
+
+
+def means_something(group: str) -> bool:
+    """Return whether a group's own name says what its outlines are."""
+    return _means(group, TUMOUR_GROUPS | EXCLUSION_GROUPS | NORMAL_GROUPS)
+
+
+def _means(group: str, known: frozenset[str]) -> bool:
+    """Return whether a group is one of those known; a derived class of QuPath's is its base class."""
+    name = group.casefold()
+    return name in known or name.partition(":")[0].strip() in known
 
 
 def _refused(what: str, corners: NDArray[np.float64]) -> AnnotationError:
@@ -126,9 +153,26 @@ def _corners(ring: shapely.LinearRing) -> Ring:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationSet:
-    """The annotations of one slide, in their file's order."""
+    """The annotations of one slide, in their file's order.
+
+    Attributes
+    ----------
+    annotations
+        The areas.
+    omitted
+        What else the file holds: of each kind, as a plural noun, how many.
+    """
 
     annotations: tuple[Annotation, ...] = field(default=())
+    omitted: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of_file(cls, drawn: Sequence[Annotation], omitted: Mapping[str, int]) -> Self:
+        """Return the areas of a file: those drawn, less what is cut out of them, which becomes their holes."""
+        areas = _with_holes(drawn)
+        # Cut out of nothing, they say that something is missing.
+        alone = 0 if areas else len(drawn)
+        return cls(areas, {**omitted, **({"cut-outs of no outline": alone} if alone else {})})
 
     def __iter__(self) -> Iterator[Annotation]:
         """Yield the annotations in order."""
@@ -145,18 +189,71 @@ class AnnotationSet:
 
     @property
     def unknown_groups(self) -> tuple[str, ...]:
-        """Return the groups that mean neither tumour nor what is cut out of it, sorted."""
-        known = TUMOUR_GROUPS | EXCLUSION_GROUPS
-        return tuple(group for group in self.groups if group.casefold() not in known)
+        """Return the groups that mean neither tumour, nor what is cut out of it, nor normal tissue, sorted."""
+        known = TUMOUR_GROUPS | EXCLUSION_GROUPS | NORMAL_GROUPS
+        return tuple(group for group in self.groups if not _means(group, known))
+
+    @property
+    def lacks_tumour(self) -> bool:
+        """Return whether the file holds something, and no outline of tumour: too little to call the slide normal."""
+        return not len(self.tumour) and bool(self.unknown_groups or self.omitted)
 
     def lack_of_tumour(self, origin: object) -> str:
         """Return what to say of outlines from ``origin`` where no group means tumour: expected, received, remedy."""
+        found = [*self.groups, *_counted(self.omitted)]
         return (
             f"expected outlines of a group that means tumour ({', '.join(sorted(TUMOUR_GROUPS))}), got only "
-            f"{', '.join(self.groups)} in {origin}; rename the group"
+            f"{', '.join(found)} in {origin}; rename the group, or draw outlines"
+        )
+
+    def doubts(self, origin: object) -> str:
+        """Return what has to be said of what ``origin`` holds beside the areas that were understood; or nothing."""
+        unknown = {
+            f"outlines of group {group!r}": sum(one.group == group for one in self) for group in self.unknown_groups
+        }
+        left_out = [*_counted(unknown), *_counted(self.omitted)]
+        if not left_out:
+            return ""
+        return (
+            f"expected outlines of tumour or of what is cut out of it in {origin}, got also {', '.join(left_out)}; "
+            "they are left out"
         )
 
     @property
     def tumour(self) -> AnnotationSet:
         """Return the annotations that mean tumour."""
         return AnnotationSet(tuple(annotation for annotation in self.annotations if annotation.is_tumour))
+
+
+def _counted(kinds: Mapping[str, int]) -> list[str]:
+    return [f"{count} {kind}" for kind, count in kinds.items() if count]
+
+
+def _with_holes(annotations: Sequence[Annotation]) -> tuple[Annotation, ...]:
+    """Return the annotations, cut-outs taken away and made holes of the areas that they touch.
+
+    An area that lies within a cut-out is an island of tumour in it and keeps its place.
+    """
+    cut_outs = [one.outline_px for one in annotations if one.is_cut_out]
+    areas = [one for one in annotations if not one.is_cut_out]
+    if not cut_outs or not areas:
+        return tuple(areas)
+    # Outlines drawn by hand cross themselves; made valid, they can be compared.
+    shapes, cuts = (
+        shapely.make_valid(np.array(outlines, dtype=object), method="structure", keep_collapsed=False)
+        for outlines in ([area.outline_px for area in areas], cut_outs)
+    )
+    holes: list[list[tuple[int, shapely.LinearRing]]] = [[] for _ in areas]
+    for cut, index in shapely.STRtree(shapes).query(cuts, predicate="intersects").T.tolist():
+        if not cuts[cut].contains(shapes[index]):
+            holes[index].append((cut, cut_outs[cut].exterior))
+    return tuple(
+        replace(
+            area, outline_px=shapely.Polygon(area.outline_px.exterior, [*area.outline_px.interiors, *_in_order(mine)])
+        )
+        for area, mine in zip(areas, holes, strict=True)
+    )
+
+
+def _in_order(holes: list[tuple[int, shapely.LinearRing]]) -> list[shapely.LinearRing]:
+    return [ring for _, ring in sorted(holes, key=itemgetter(0))]

@@ -140,6 +140,9 @@ def _read_whole_cohort(chosen: Chosen) -> Cohort:
         note(f"{flawed.slide.name} is left out: {flawed.reason}")
     with show_progress("Checking the cohort", unit="slides") as progress:
         surveys = survey_slides(cohort.slides, threads=SlideSettings().threads, progress=progress)
+    for survey in surveys.values():
+        if survey.doubts:
+            note(survey.doubts)
     problems = check_cohort(cohort, surveys, tumour_value=chosen.groups["sampling"].tumour_value)
     for problem in problems:
         note(str(problem))

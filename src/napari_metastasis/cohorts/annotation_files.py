@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +22,16 @@ from napari_metastasis.geometry import Region
 __all__ = [
     "Areas",
     "annotation_key",
+    "annotation_suffix",
+    "doubts",
     "geojson_corner",
+    "holds_features",
     "holds_tissue_masks",
     "is_called_mask",
     "is_mask",
     "open_masks",
     "read_areas",
+    "slide_key",
     "tumour_value_in",
 ]
 
@@ -33,15 +39,43 @@ __all__ = [
 Areas = AnnotationSet | MaskFile
 
 _MASK_SUFFIXES = frozenset({".tif", ".tiff", ".svs", ".png", ".jpg", ".jpeg"})
-_GEOJSON_SUFFIXES = frozenset({".geojson", ".json"})
+_GEOJSON_SUFFIXES = frozenset({".geojson", ".json", ".geojson.gz", ".json.gz"})
+#: What stands before a suffix and belongs to it: ``s.ome.tif`` shows the slide ``s``.
+_INNER_SUFFIXES = (".ome",)
+#: How much of a JSON file is looked at for features, which it begins with.
+_SNIFFED_BYTES = 4096
 #: How masks are called: ``Tumor_001_Mask``, ``a-tumor_mask``, ``Test_001_evaluation_mask``, ``Tumor_005_mask_level5``.
 _MASK_NAME = re.compile(r"[_-](?:evaluation[_-])?(?:tumou?r[_-])?mask(?:[_-]level\d+)?$")
 _SLIDE, _SLIDES = {"slide", "image", "wsi"}, {"slides", "images", "wsis"}
 
 
+def annotation_suffix(path: Path) -> str:
+    """Return the suffix that tells an annotation's format, in lower case: ``.geojson.gz`` of what is gzipped."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    return "".join(suffixes) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
+
+
 def annotation_key(path: Path) -> str:
     """Return what an annotation is called, to compare with slides: ``Tumor_001_Mask.tif`` is ``tumor_001``'s."""
-    return _MASK_NAME.sub("", path.stem.casefold())
+    return _MASK_NAME.sub("", slide_key(path.name[: len(path.name) - len(annotation_suffix(path))]))
+
+
+def slide_key(name: str) -> str:
+    """Return what a slide's name is compared by: without capitals, and without what belongs to its suffix."""
+    key = name.casefold()
+    for inner in _INNER_SUFFIXES:
+        key = key.removesuffix(inner)
+    return key
+
+
+def holds_features(path: Path) -> bool:
+    """Return whether a JSON file begins as GeoJSON does: others lie beside results, too."""
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            start = file.read(_SNIFFED_BYTES)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return re.search(rb'"type"\s*:\s*"Feature(Collection)?"', start) is not None
 
 
 def holds_tissue_masks(folder: str) -> bool:
@@ -101,7 +135,7 @@ def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
     AnnotationError
         If it is neither, or cannot be read.
     """
-    suffix = annotation.suffix.lower()
+    suffix = annotation_suffix(annotation)
     if is_mask(annotation):
         return MaskFile(annotation)
     if suffix in _GEOJSON_SUFFIXES:
@@ -111,6 +145,11 @@ def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
     raise AnnotationError(
         f"expected an annotation as ASAP XML, GeoJSON or a mask (TIFF, PNG, JPEG), got {annotation}; export it as one"
     )
+
+
+def doubts(areas: Areas | None, annotation: Path | None) -> str:
+    """Return what has to be said of an annotation beside what was understood; nothing where all was."""
+    return areas.doubts(annotation) if isinstance(areas, AnnotationSet) else ""
 
 
 def open_masks(annotations: Iterable[Path | None]) -> Iterator[MaskFile]:

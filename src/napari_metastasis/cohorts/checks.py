@@ -169,7 +169,7 @@ def _doubts(survey: SlideSurvey, reference: TumourReference) -> Iterator[str]:
                 f"(x {left:.0f} to {right:.0f}, y {top:.0f} to {bottom:.0f}) in {slide.annotation}; choose the slide's "
                 "own annotation, in level-0 pixels"
             )
-    if reference.none and isinstance(survey.areas, AnnotationSet) and len(survey.areas):
+    if reference.none and isinstance(survey.areas, AnnotationSet) and survey.areas.lacks_tumour:
         yield survey.areas.lack_of_tumour(slide.annotation)
     elif reference.none and slide.tumour:
         yield f"expected tumour on a tumour slide, got none in {slide.annotation}; choose the slide's own annotation"

@@ -14,7 +14,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from napari_metastasis.cohorts.annotation_files import annotation_key, holds_tissue_masks, is_called_mask
+from napari_metastasis.cohorts.annotation_files import (
+    annotation_key,
+    annotation_suffix,
+    holds_features,
+    holds_tissue_masks,
+    is_called_mask,
+    slide_key,
+)
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
 from napari_metastasis.cohorts.cohort_slide import Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
 from napari_metastasis.errors import CohortError
@@ -24,7 +31,7 @@ __all__ = ["read_layout"]
 _SLIDES = frozenset({".tif", ".tiff", ".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide", ".qptiff"})
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 #: Annotations, the most exact first: outlines know more than masks, and a pyramid more than a picture.
-_ANNOTATIONS = (".xml", ".geojson", ".json", ".tif", ".tiff", ".png", ".jpg", ".jpeg")
+_ANNOTATIONS = (".xml", ".geojson", ".geojson.gz", ".json", ".json.gz", ".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 _MASK_FOLDERS = frozenset({"mask", "masks", "evaluation_masks", "ground_truth", "groundtruth", "labels"})
 _OUTLINE_FOLDERS = frozenset({"annotations", "lesion_annotations", "outlines", "xml"})
@@ -59,7 +66,7 @@ def read_layout(root: Path) -> Cohort:
         CohortSlide(
             name=path.stem,
             path=path,
-            annotation=_nearest(annotations.get(path.stem.casefold(), []), path),
+            annotation=_nearest(annotations.get(slide_key(path.stem), []), path),
             split=_split(path, root),
         )
         for path in images
@@ -120,14 +127,14 @@ def _is_slide(path: Path, root: Path) -> bool:
 
 
 def _is_annotation(path: Path, root: Path) -> bool:
-    suffix = path.suffix.casefold()
-    if suffix == ".json":
-        return not _OUTLINE_FOLDERS.isdisjoint(_folders(path, root))
-    return suffix in _ANNOTATIONS and (suffix in {".xml", ".geojson"} or _is_mask(path, root))
+    suffix = annotation_suffix(path)
+    if suffix in {".json", ".json.gz"}:
+        return not _OUTLINE_FOLDERS.isdisjoint(_folders(path, root)) and holds_features(path)
+    return suffix in _ANNOTATIONS and (suffix in {".xml", ".geojson", ".geojson.gz"} or _is_mask(path, root))
 
 
 def _layout(images: list[Path], annotations: dict[str, list[Path]], root: Path) -> LayoutName:
-    names = [path.stem.casefold() for path in images]
+    names = [slide_key(path.stem) for path in images]
     of_17 = [name for name in names if _CAMELYON17_NAME.fullmatch(name)]
     of_16 = [name for name in names if _CAMELYON16_NAME.fullmatch(name)]
     if of_16 and of_17:
@@ -162,7 +169,7 @@ def _nearest(candidates: list[Path], slide: Path) -> Path | None:
 
     def rank(path: Path) -> tuple[int, int, str]:
         shared = len(os.path.commonpath([path, slide]))
-        return -shared, _ANNOTATIONS.index(path.suffix.casefold()), str(path)
+        return -shared, _ANNOTATIONS.index(annotation_suffix(path)), str(path)
 
     return min(candidates, key=rank, default=None)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_metastasis.annotations import MaskFile, PointSet, read_points
+from napari_metastasis.annotations import AnnotationSet, MaskFile, PointSet, read_points
 from napari_metastasis.cohorts.annotation_files import Areas, geojson_corner, read_areas
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import TumourReference, reference_of
@@ -65,6 +65,11 @@ class SlideSurvey:
     def mask(self) -> MaskFile | None:
         """Return the mask that it is annotated with, if any."""
         return self.areas if isinstance(self.areas, MaskFile) else None
+
+    @property
+    def doubts(self) -> str:
+        """Return what has to be said of its annotation beside what was understood; nothing where all was."""
+        return self.areas.doubts(self.slide.annotation) if isinstance(self.areas, AnnotationSet) else ""
 
     def opened(self) -> SlideHeader:
         """Return the header, or raise what was raised when it was read."""

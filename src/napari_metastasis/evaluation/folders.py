@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,13 +10,17 @@ from pathlib import Path
 from napari_metastasis.annotations import AnnotationSet
 from napari_metastasis.cohorts.annotation_files import (
     annotation_key,
+    annotation_suffix,
+    doubts,
+    holds_features,
     is_called_mask,
     open_masks,
     read_areas,
+    slide_key,
     tumour_value_in,
 )
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED
-from napari_metastasis.errors import AnnotationError, EvaluationError, MetastasisError
+from napari_metastasis.errors import AnnotationError, AnnotationWarning, EvaluationError, MetastasisError
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
 from napari_metastasis.evaluation.matching import SlideOutcome, match_slide
 from napari_metastasis.evaluation.reference_lesions import SlideReference, reference_from_areas
@@ -26,10 +31,16 @@ from napari_metastasis.settings import EvaluationSettings
 __all__ = ["ReferenceFiles", "find_detections", "find_reference", "read_reference", "score_folders"]
 
 #: Of several files for a slide the first kind is taken.
-_OUTLINES = (".xml", ".geojson")
+_OUTLINES = (".xml", ".geojson", ".geojson.gz", ".json", ".json.gz")
+_MAY_BE_OTHERS = (".json", ".json.gz")
 _MASKS = (".tif", ".tiff", ".png")
 #: The result folder of a scan, and the detections in it.
 _RESULTS, _DETECTIONS = ".metastasis", "detections.csv"
+#: How CAMELYON calls slides whose names say what they are.
+_TUMOUR = ("tumor_", "tumour_")
+_TELLING = ("normal_", *_TUMOUR)
+#: Names that an error lists.
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +89,13 @@ def find_reference(folder: Path) -> dict[str, ReferenceFiles]:
     files = sorted(
         path
         for path in folder.rglob("*")
-        # What a scan found is no reference.
-        if path.suffix.casefold() in _OUTLINES + _MASKS and not any(part.endswith(_RESULTS) for part in path.parts)
+        # What a scan found is no reference, nor are figures of an evaluation.
+        if annotation_suffix(path) in _OUTLINES + _MASKS
+        and not any(part.endswith(_RESULTS) for part in path.parts)
+        and (annotation_suffix(path) not in _MAY_BE_OTHERS or holds_features(path))
     )
-    outlines = _by_name((path for path in files if path.suffix.casefold() in _OUTLINES), _OUTLINES)
-    pictures = [path for path in files if path.suffix.casefold() in _MASKS]
+    outlines = _by_name((path for path in files if annotation_suffix(path) in _OUTLINES), _OUTLINES)
+    pictures = [path for path in files if annotation_suffix(path) in _MASKS]
     named = [path for path in pictures if is_called_mask(path, path.parent.name)]
     masks = _by_name(named if named or outlines else pictures, _MASKS)
     return {name: ReferenceFiles(outlines.get(name), masks.get(name)) for name in sorted({*outlines, *masks})}
@@ -100,18 +113,18 @@ def _listed(folder: Path, what: str) -> list[Path]:
 def _by_name(files: Iterable[Path], suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Return the file of each slide, of the first kind that it has."""
     found: dict[str, Path] = {}
-    for path in sorted(files, key=lambda path: suffixes.index(path.suffix.casefold())):
+    for path in sorted(files, key=lambda path: suffixes.index(annotation_suffix(path))):
         name = annotation_key(path)
         first = found.setdefault(name, path)
-        if first != path and first.suffix.casefold() == path.suffix.casefold():
+        if first != path and annotation_suffix(first) == annotation_suffix(path):
             raise EvaluationError(f"expected one file of truth for {name}, got {first} and {path}; remove one")
     return found
 
 
 def read_reference(
     slide: str, files: ReferenceFiles, settings: EvaluationSettings, *, corner: tuple[float, float] = (0.0, 0.0)
-) -> SlideReference:
-    """Return a slide's lesions.
+) -> tuple[SlideReference, str]:
+    """Return a slide's lesions, and what has to be said of what their file holds beside them.
 
     Parameters
     ----------
@@ -133,9 +146,9 @@ def read_reference(
     """
     chosen = _chosen(files, settings)
     areas = None if chosen is None else read_areas(chosen, corner=corner)
-    if isinstance(areas, AnnotationSet) and areas.unknown_groups and not len(areas.tumour):
+    if isinstance(areas, AnnotationSet) and areas.lacks_tumour:
         raise AnnotationError(areas.lack_of_tumour(chosen))
-    return reference_from_areas(slide, areas, settings)
+    return reference_from_areas(slide, areas, settings), doubts(areas, chosen)
 
 
 def _chosen(files: ReferenceFiles, settings: EvaluationSettings) -> Path | None:
@@ -178,6 +191,9 @@ def score_folders(
     outcomes: list[SlideOutcome] = []
     records: list[ScanRecord] = []
     left_out = list(_without_detections(found, known))
+    if not settings.allow_unpaired:
+        _check_pairs(found, known, [one.slide for one in left_out], settings)
+    notes: list[str] = []
     for done, (slide, path) in enumerate(found.items(), 1):
         flaw = CAMELYON16_FLAWED.get(slide.casefold())
         if flaw is not None and not settings.keep_flawed:
@@ -186,8 +202,10 @@ def score_folders(
         else:
             try:
                 record = read_scan_record(path.parent) if path.parent.name.endswith(_RESULTS) else None
-                files = known.get(slide.casefold(), ReferenceFiles())
-                outcomes.append(_outcome(slide, path, files, settings, record))
+                files = known.get(slide_key(slide), ReferenceFiles())
+                outcome, note = _outcome(slide, path, files, settings, record)
+                outcomes.append(outcome)
+                notes += [note] if note else []
                 records += [] if record is None else [record]
             except MetastasisError as error:
                 left_out.append(LeftOut(slide, str(error), is_failure=True))
@@ -197,19 +215,51 @@ def score_folders(
         last = left_out[-1]
         raise EvaluationError(f"expected slides to score, got none of {len(found)}: {last.slide}, for one: {last.why}")
     without = [
-        one.slide for one in outcomes if _chosen(known.get(one.slide.casefold(), ReferenceFiles()), settings) is None
+        one.slide for one in outcomes if _chosen(known.get(slide_key(one.slide), ReferenceFiles()), settings) is None
     ]
     measured = {**_scanned_with(records), **({"normal_without_truth": without} if without else {})}
-    return score_slides(outcomes, settings, left_out=left_out, measured=measured)
+    for note in notes:
+        warnings.warn(note, AnnotationWarning, stacklevel=2)
+    return score_slides(outcomes, settings, left_out=left_out, measured=measured, notes=notes)
+
+
+def _check_pairs(
+    found: Mapping[str, Path], known: Mapping[str, ReferenceFiles], without: list[str], settings: EvaluationSettings
+) -> None:
+    """Refuse names that do not pair: a tumour slide whose truth is called otherwise would count as normal.
+
+    Raises
+    ------
+    EvaluationError
+        If truth without detections lies beside detections without truth, of slides that are not called normal.
+    """
+    alone = [
+        slide
+        for slide in found
+        if _chosen(known.get(slide_key(slide), ReferenceFiles()), settings) is None
+        # Tumour slides without truth are refused one by one.
+        and not slide.casefold().startswith(_TELLING)
+    ]
+    if alone and without:
+        raise EvaluationError(
+            f"expected detections and truth of the same names, got detections alone of {_few(alone)}, and truth alone "
+            f"of {_few(without)}; rename what belongs together, or add --allow-unpaired where it is meant so"
+        )
+
+
+def _few(names: list[str]) -> str:
+    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + rest
 
 
 def _outcome(
     slide: str, path: Path, files: ReferenceFiles, settings: EvaluationSettings, record: ScanRecord | None
-) -> SlideOutcome:
+) -> tuple[SlideOutcome, str]:
+    """Return what became of a slide, and what has to be said of its reference."""
     found = read_detections_csv(path)
     named = SlideDetections(slide=slide, probabilities=found.probabilities, points=found.points)
-    reference = read_reference(slide, files, settings, corner=(0.0, 0.0) if record is None else record.corner)
-    if not reference.is_tumour and slide.casefold().startswith(("tumor_", "tumour_")):
+    reference, note = read_reference(slide, files, settings, corner=(0.0, 0.0) if record is None else record.corner)
+    if not reference.is_tumour and slide.casefold().startswith(_TUMOUR):
         chosen = _chosen(files, settings)
         raise EvaluationError(
             f"expected outlines or a mask of {slide}, which its name calls a tumour slide, got "
@@ -217,7 +267,7 @@ def _outcome(
         )
     if reference.extent is None and record is not None:
         reference = replace(reference, extent=record.size)
-    return match_slide(named, reference)
+    return match_slide(named, reference), note
 
 
 def _scanned_with(records: list[ScanRecord]) -> dict[str, str]:
@@ -231,12 +281,12 @@ def _scanned_with(records: list[ScanRecord]) -> dict[str, str]:
 
 def _tumour_value(found: Mapping[str, Path], known: Mapping[str, ReferenceFiles], settings: EvaluationSettings) -> int:
     """Return the value of tumour in the masks that are scored."""
-    chosen = (_chosen(known.get(slide.casefold(), ReferenceFiles()), settings) for slide in found)
+    chosen = (_chosen(known.get(slide_key(slide), ReferenceFiles()), settings) for slide in found)
     return tumour_value_in(open_masks(chosen))
 
 
 def _without_detections(found: Mapping[str, Path], known: Mapping[str, ReferenceFiles]) -> Iterator[LeftOut]:
-    scored = {slide.casefold() for slide in found}
+    scored = {slide_key(slide) for slide in found}
     for slide in known:
         if slide not in scored:
             yield LeftOut(slide, "it has truth but no detections; an empty CSV says that nothing was found", False)

@@ -91,6 +91,7 @@ def report_html(report: DetectionReport) -> str:
         ours=report.name,
         source=TABLE_III_SOURCE,
         slides=_slides(report),
+        notes=[(note,) for note in report.notes],
         left_out=[(one.slide, one.why) for one in report.left_out],
         method=_method(report),
         version=__version__,

@@ -62,6 +62,8 @@ class DetectionReport:
         Slides that have no part in it.
     measured
         What made the detections, where that is known: the model, the cohort, how it was scanned.
+    notes
+        What has to be said of the reference: what its files hold that was not understood.
     cells
         How the cells of the heatmaps stand to the reference; ``None`` where only detections are known.
     false_per_mm2
@@ -77,6 +79,7 @@ class DetectionReport:
     sizes: tuple[SizeFigures, ...]
     left_out: tuple[LeftOut, ...]
     measured: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     cells: CellReport | None = None
     false_per_mm2: Estimate | None = None
 
@@ -161,6 +164,7 @@ class DetectionReport:
         if self.is_camelyon16_test:
             values["table_iii"] = {"source": TABLE_III_SOURCE, "rows": [asdict(row) for row in TABLE_III]}
         values["left_out"] = [asdict(one) for one in self.left_out]
+        values["notes"] = list(self.notes)
         values["settings"] = asdict(self.settings)
         if len(self.scales) > 1:
             # Each slide states its own; those of the settings were not used.
@@ -225,6 +229,7 @@ def score_slides(
     left_out: Sequence[LeftOut] = (),
     measured: Mapping[str, Any] | None = None,
     cells: ScoredCells | None = None,
+    notes: Sequence[str] = (),
 ) -> DetectionReport:
     """Return every figure that the slides allow, with intervals over slides.
 
@@ -256,6 +261,7 @@ def score_slides(
         sizes=sensitivity_by_size(outcomes, resamples),
         left_out=tuple(left_out),
         measured=measured or {},
+        notes=tuple(notes),
         cells=None if cells is None else cells.report(settings),
         false_per_mm2=None if cells is None else _false_per_mm2(outcomes, cells, resamples),
     )

@@ -69,6 +69,11 @@ class EvaluationSettings(SettingsGroup):
         minimum=0.0,
         maximum=1.0,
     )
+    allow_unpaired: bool = setting(
+        False,
+        "Score although truth without detections lies beside detections without truth, which may be misspelt names: "
+        "these slides count as normal.",
+    )
     keep_flawed: bool = setting(
         False,
         "Score CAMELYON16's Test_049 (a duplicate), Test_114 (not exhaustively annotated) and Normal_086 (withdrawn) "

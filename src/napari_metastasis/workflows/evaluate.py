@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,7 +18,13 @@ from napari_metastasis.cohorts.checks import check_cohort, check_split
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, Split
 from napari_metastasis.cohorts.reference import reference_of
 from napari_metastasis.cohorts.survey import SlideSurvey, survey_slides
-from napari_metastasis.errors import CohortError, EvaluationError, MetastasisError, ScanCancelledError
+from napari_metastasis.errors import (
+    AnnotationWarning,
+    CohortError,
+    EvaluationError,
+    MetastasisError,
+    ScanCancelledError,
+)
 from napari_metastasis.evaluation import (
     CellCounts,
     DetectionReport,
@@ -162,7 +169,12 @@ def evaluate_cohort(
         why = f": {left_out[-1].slide}, for one: {left_out[-1].why}" if left_out else "; mark some in the cohort"
         raise EvaluationError(f"expected {split} slides to score in {cohort.origin}, got none{why}")
     scored = ScoredCells(cells, how.job.detection.threshold, answering_contract(how.job, models).prior)
-    return score_slides(outcomes, scoring, left_out=left_out, measured=_measured(cohort, models, how), cells=scored)
+    notes = [note for slide in readable if (note := surveys[slide].doubts)]
+    for note in notes:
+        warnings.warn(note, AnnotationWarning, stacklevel=2)
+    return score_slides(
+        outcomes, scoring, left_out=left_out, measured=_measured(cohort, models, how), cells=scored, notes=notes
+    )
 
 
 def _choose(cohort: Cohort, split: Split, scoring: EvaluationSettings) -> tuple[list[CohortSlide], list[LeftOut]]:
