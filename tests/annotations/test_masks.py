@@ -6,9 +6,11 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
-from napari_metastasis.annotations import detect_tumour_value, mask_value, read_mask, tumour_pixels
+from napari_metastasis.annotations import MaskFile, detect_tumour_value, mask_value, read_mask, tumour_pixels
 from napari_metastasis.errors import AnnotationError
+from napari_metastasis.geometry import Region
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_what_is_no_mask_is_named(tmp_path, base):
         with pytest.raises(AnnotationError, match=r"a\.(png|tif), which cannot be read"):
             read_mask(path, downsample=32, stored_downsample=32)
         path.write_bytes(b"not an image")
-        with pytest.raises(AnnotationError, match=r"a\.(png|tif), which cannot be read"):
+        with pytest.raises(AnnotationError, match=r"got no PNG, JPEG or TIFF in .*a\.png|a\.tif, which cannot be read"):
             read_mask(path, downsample=32, stored_downsample=32)
     wide = tmp_path / "wide.tif"
     tifffile.imwrite(wide, base)
@@ -129,3 +131,106 @@ def test_a_pyramid_may_begin_at_another_level(tmp_path, base):
     found = read_mask(path, downsample=16, stored_downsample=1, pyramid_downsample=8)
     np.testing.assert_array_equal(found.values, base[::2, ::2])
     assert found.extent == (512 * 8, 384 * 8)
+
+
+VALUES = np.zeros((300, 420), np.uint8)
+VALUES[40:90, 30:200] = 1
+VALUES[200:290, 250:400] = 2
+
+
+def written(path, values=VALUES, **options):
+    tifffile.imwrite(path, values, **({"compression": "deflate", "tile": (64, 64)} | options))
+    return path
+
+
+def test_the_numbers_of_a_palette_are_the_classes(tmp_path):
+    table = np.zeros((3, 256), np.uint16)
+    table[1, 2] = 65535
+    image = Image.fromarray(VALUES, mode="P")
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    image.save(tmp_path / "a.png")
+    written(tmp_path / "a.tif", photometric="palette", colormap=table)
+    for name in ("a.png", "a.tif"):
+        with MaskFile(tmp_path / name) as mask:
+            assert mask.values() == {0, 1, 2}
+            np.testing.assert_array_equal(mask.read(Region(0, 0, 420, 300)), VALUES)
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+def test_white_is_zero_where_the_file_says_so(tmp_path, bits):
+    tumour = VALUES == 2
+    inverted = ~tumour if bits == 1 else np.where(tumour, 0, 255).astype(np.uint8)
+    options = {"tile": None, "rowsperstrip": 300} if bits == 1 else {}
+    path = written(tmp_path / "a.tif", inverted, photometric="miniswhite", **options)
+    with MaskFile(path) as mask:
+        assert mask.values() == ({0, 1} if bits == 1 else {0, 255})
+        np.testing.assert_array_equal(mask.read(Region(0, 0, 420, 300)) > 0, tumour)
+
+
+BLANK = VALUES * 0
+COLOURED = {
+    "blue": np.dstack([BLANK, BLANK, VALUES * 127]),
+    "green and opaque": np.dstack([BLANK, VALUES * 100, BLANK, BLANK + 255]),
+    "black and transparent": np.dstack([BLANK, BLANK, BLANK, VALUES * 127]),
+    "grey and transparent": np.dstack([BLANK, VALUES * 127]),
+}
+
+
+@pytest.mark.parametrize("name", COLOURED)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_colours_are_refused_with_what_to_do(tmp_path, name, suffix):
+    path, pixels = tmp_path / f"mask{suffix}", COLOURED[name]
+    if suffix == ".png":
+        Image.fromarray(pixels).save(path)
+    else:
+        colours = pixels.shape[2] > 2
+        written(path, pixels, photometric="rgb" if colours else "minisblack", planarconfig="contig")
+    with (
+        pytest.raises(AnnotationError, match=r"expected a grey mask in mask.*; save it as 8-bit grey"),
+        MaskFile(path) as mask,
+    ):
+        mask.values()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_three_equal_samples_are_grey(tmp_path, suffix):
+    path, pixels = tmp_path / f"mask{suffix}", np.repeat(VALUES[..., None] // 2 * 255, 3, axis=2)
+    written(path, pixels, photometric="rgb") if suffix == ".tif" else Image.fromarray(pixels).save(path)
+    with MaskFile(path) as mask:
+        np.testing.assert_array_equal(mask.read(Region(0, 0, 420, 300)) > 127, VALUES == 2)
+
+
+@pytest.mark.parametrize("photometric", ["separated", "cielab"])
+def test_samples_of_other_kinds_are_refused(tmp_path, photometric):
+    samples = 4 if photometric == "separated" else 3
+    path = written(tmp_path / "a.tif", np.repeat(VALUES[..., None], samples, axis=2), photometric=photometric)
+    with pytest.raises(AnnotationError, match=f"samples of the kind {photometric.upper()}"):
+        MaskFile(path)
+
+
+@pytest.mark.parametrize("layout", [{}, {"tile": None, "rowsperstrip": 7}, {"tile": (128, 64)}])
+def test_the_values_of_a_mask_are_those_of_its_pixels(tmp_path, layout):
+    rng = np.random.default_rng(2)
+    speckled = VALUES.copy()
+    speckled[rng.integers(0, 300, 9), rng.integers(0, 420, 9)] = np.arange(100, 109)
+    with MaskFile(written(tmp_path / "a.tif", speckled, **layout)) as mask:
+        assert mask.values() == set(np.unique(speckled).tolist())
+    # Tiles reach past the image, with values that nobody sees.
+    ones = np.ones((70, 70), np.uint8)
+    with MaskFile(written(tmp_path / "b.tif", ones)) as mask:
+        assert mask.values() == {1}
+
+
+def test_a_huge_mask_of_glass_is_looked_through_at_once(tmp_path):
+    tile = np.zeros((256, 256), np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, (tile for _ in range(100 * 100)), shape=(25_600, 25_600), dtype=np.uint8, tile=(256, 256),
+        compression="deflate",
+    )  # fmt: skip
+    decoded = []
+    with MaskFile(path) as mask:
+        own = mask._opened._pages[0].decode
+        mask._opened._pages[0].decode = lambda *args, **more: decoded.append(1) or own(*args, **more)
+        assert mask.values() == {0}
+    assert len(decoded) == 1

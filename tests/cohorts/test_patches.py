@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import pickle
 import shutil
 import zipfile
@@ -179,3 +181,80 @@ def test_the_shared_patches_are_what_their_readme_says(shared_data):
     train, valid = open_patches(shared_data / "pcam_train.zip"), open_patches(shared_data / "pcam_valid.zip")
     assert (len(train), len(valid)) == (20_000, 3_000)
     assert train.read(0).shape == (96, 96, 3)
+
+
+def marked(archive, path, offsets, value):
+    """Write an archive whose entries say otherwise, in both of their headers."""
+    data = bytearray(archive.read_bytes())
+    for signature, offset in offsets.items():
+        at = data.find(signature)
+        while at >= 0:
+            data[at + offset] = value
+            at = data.find(signature, at + 4)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("offsets", "value", "what"),
+    [
+        ({b"PK\3\4": 8, b"PK\1\2": 10}, 9, r"compression method 9 \(Deflate64, as Windows writes it\)"),
+        ({b"PK\3\4": 8, b"PK\1\2": 10}, 98, "compression method 98"),
+        ({b"PK\3\4": 6, b"PK\1\2": 8}, 1, r"got train/0/0\.png encrypted"),
+    ],
+)
+def test_archives_that_python_does_not_unpack_say_what_to_do(archive, tmp_path, offsets, value, what):
+    with pytest.raises(PatchDatasetError, match=rf"{what}.*; unpack it, and give the folder"):
+        open_patches(marked(archive, tmp_path / "other.zip", offsets, value))
+
+
+def test_what_unpacks_to_more_than_a_patch_is_refused(tmp_path):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for label in LABELS[1:3]:
+            file.writestr(f"{label}/0.png", bytes(1 << 28))
+    with pytest.raises(PatchDatasetError, match=r"at most 128 MiB, got 256 MiB of 0/0\.png"):
+        open_patches(path)
+
+
+def test_a_damaged_archive_is_named(archive, tmp_path):
+    data = archive.read_bytes()
+    rng = np.random.default_rng(5)
+    for k in range(60):
+        damaged = bytearray(data)
+        for at in (*rng.integers(0, len(data), 4), *rng.integers(len(data) - 700, len(data), 2)):
+            damaged[at] = rng.integers(256)
+        path = tmp_path / f"{k}.zip"
+        path.write_bytes(damaged)
+        # No other error.
+        with contextlib.suppress(PatchDatasetError):
+            source = open_patches(path)
+            assert {source.read(index).shape[2] for index in range(len(source))} == {3}
+
+
+def test_what_is_gzipped_has_to_be_unpacked(hdf5, tmp_path):
+    packed = tmp_path / "x.h5.gz"
+    packed.write_bytes(gzip.compress(hdf5.read_bytes()))
+    with pytest.raises(PatchDatasetError, match="gzipped; unpack it first"):
+        open_patches(packed)
+
+
+@pytest.mark.parametrize(("shape", "chunks"), [((4, 30_000, 30_000, 3), (1, 500, 500, 3)), ((4, 96, 96, 3), None)])
+def test_hdf5_is_looked_at_before_it_is_read(tmp_path, shape, chunks):
+    path = tmp_path / "a_x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", shape, np.uint8, chunks=chunks)
+    with h5py.File(tmp_path / "a_y.h5", "w") as file:
+        file.create_dataset(
+            "y", (1 << 40,) if chunks is None else (4,), np.uint8, chunks=(1024,) if chunks is None else None
+        )
+    with pytest.raises(
+        PatchDatasetError, match="expected 4 labels, got 1099511627776" if chunks is None else "16,777,216"
+    ):
+        open_patches(path)
+
+
+def test_an_empty_image_is_named(folder):
+    (folder / "0" / "0.png").write_bytes(b"")
+    with pytest.raises(PatchDatasetError, match=r"got an empty file in .*0\.png"):
+        open_patches(folder).read(0)

@@ -185,7 +185,7 @@ def test_damaged_masks_say_so(tmp_path):
     with pytest.raises(AnnotationError, match="cannot be read"):
         MaskFile(tmp_path / "short.tif")
     (tmp_path / "junk.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
-    with pytest.raises(AnnotationError, match="cannot be read"):
+    with pytest.raises(AnnotationError, match="got damaged data in"):
         MaskFile(tmp_path / "junk.png")
 
 

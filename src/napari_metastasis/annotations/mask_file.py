@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +24,7 @@ _PADDED_SHARE = 0.1
 #: What tifffile and imagecodecs raise on damaged files.
 _DECODING_ERRORS = (
     tifffile.TiffFileError, OSError, RuntimeError, ValueError, IndexError, TypeError, KeyError, EOFError,
-    AttributeError, OverflowError, NotImplementedError, struct.error,
+    AttributeError, OverflowError, NotImplementedError, AssertionError, ZeroDivisionError, MemoryError, struct.error,
 )  # fmt: skip
 
 
@@ -35,7 +34,7 @@ class MaskFile:
     Parameters
     ----------
     path
-        TIFF, PNG or JPEG. Of colour images the first channel counts.
+        TIFF, PNG or JPEG: grey, or numbers of a palette; white is 0 where the TIFF says so.
 
     Raises
     ------
@@ -88,9 +87,13 @@ class MaskFile:
         """Return the values that it holds, looked up on a level that is quick to read."""
         if self._values is None:
             level = self.level_within(_SURVEYED_PX)
-            found = np.zeros(256, dtype=bool)
-            for strip in self.strips(level):
-                found[np.unique(self.read(strip, level))] = True
+            try:
+                found = self._reader().values(level)
+            except _DECODING_ERRORS as error:
+                raise AnnotationError(
+                    f"expected mask pixels of {self.path.name}, got damaged data ({first_line(error)}); copy the mask "
+                    "again from its source"
+                ) from error
             self._values = frozenset(int(value) for value in np.flatnonzero(found))
         return self._values
 
@@ -98,13 +101,6 @@ class MaskFile:
         """Return the finest level of at most so many pixels, or the coarsest."""
         fitting = (number for number, size in enumerate(self.levels) if size.area <= pixels)
         return next(fitting, len(self.levels) - 1)
-
-    def strips(self, level: int) -> Iterator[Region]:
-        """Yield strips of a level that fit into memory each."""
-        size = self.levels[level]
-        rows = max(1, _SURVEYED_PX // max(size.width, 1))
-        for y in range(0, size.height, rows):
-            yield Region(0, y, size.width, min(rows, size.height - y))
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""

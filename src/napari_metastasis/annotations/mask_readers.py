@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import struct
 import threading
+from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.pictures import PictureError, decode_picture
 
 __all__ = ["MASK_REMEDY", "MaskReader", "Values", "open_reader"]
 
@@ -25,8 +26,14 @@ _TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".svs"})
 _JPEG_FAMILY = (6, 7, 33007, 34892)
 #: Side of the squares that pictures are kept in; most of them are empty and take no memory.
 _BLOCK_PX = 256
-#: A picture is decoded whole; larger ones do not fit the memory of most machines.
-_MAX_PICTURE_PX = 1 << 30
+#: Decoded tiles that are kept: the one of nothing but glass, that of nothing but tissue, and the last.
+_KEPT_TILES = 4
+#: A picture or a strip is decoded whole; larger ones do not fit the memory of most machines. No slide is wider.
+_MAX_PICTURE_PX, _MAX_SIDE_PX = 1 << 28, 400_000
+#: Grey where black is 0 or white is, RGB, numbers of a palette, and JPEG's colours.
+_PHOTOMETRICS, _MINISWHITE, _PLANAR_SEPARATE = (0, 1, 2, 3, 6), 0, 2
+#: Samples that differ by no more are grey: JPEG is not exact.
+_COLOURLESS = 24
 #: A page is a level of the one before where its sides shrink alike, to within so many pixels of rounding.
 _OFF_PX = 2
 
@@ -38,6 +45,9 @@ class MaskReader(Protocol):
 
     def read(self, level: int, region: Region) -> Values:
         """Return values inside a level, (rows, columns)."""
+
+    def values(self, level: int) -> NDArray[np.bool_]:
+        """Return which of the 256 values a level holds."""
 
     def close(self) -> None:
         """Give the file back."""
@@ -56,18 +66,17 @@ class _TiffReader:
         self._file = tifffile.TiffFile(path)
         self._lock = threading.Lock()
         self._pages = _pyramid(self._file)
-        self._last: tuple[tuple[int, int], Values] | None = None
+        self._kept: OrderedDict[tuple[int, bytes], Values] = OrderedDict()
+        self._name = path.name
         for page in self._pages:
-            if page.dtype is None or page.dtype.kind not in "uib" or getattr(page, "imagedepth", 1) != 1:
+            if (fault := _fault(page)) is not None:
                 self._file.close()
-                raise AnnotationError(f"expected whole numbers in the mask {path}, got {page.dtype}; {MASK_REMEDY}")
+                raise AnnotationError(f"expected whole numbers in the mask {path}, got {fault}; {MASK_REMEDY}")
         self.levels = tuple(Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages)
 
     def read(self, level: int, region: Region) -> Values:
         page, size = self._pages[level], self.levels[level]
-        width, height = (
-            (page.tilewidth, page.tilelength) if page.is_tiled else (size.width, min(page.rowsperstrip, size.height))
-        )
+        width, height = _piece(page)
         columns = -(-size.width // width)
         result = np.zeros(region.size.shape, dtype=np.uint8)
         for row in range(region.y // height, -(-region.bottom // height)):
@@ -85,19 +94,49 @@ class _TiffReader:
         if count == 0:
             return None
         with self._lock:
-            if self._last is not None and self._last[0] == (level, index):
-                return self._last[1]
             data = self._bytes(int(page.dataoffsets[index]), count)
+            # By what is stored, not by where: most tiles of a mask are of one value, and stored alike.
+            if (level, data) in self._kept:
+                self._kept.move_to_end((level, data))
+                return self._kept[level, data]
         tables = (
             {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG_FAMILY else {}
         )
         decoded, _, _ = page.decode(data, index, **tables)
         if decoded is None:
             return None
-        tile = _as_bytes(np.asarray(decoded)[0, :, :, 0])
+        tile = _gray(np.asarray(decoded)[0], self._name)
+        if page.photometric == _MINISWHITE:
+            # Black is the highest value.
+            tile = np.uint8((1 << min(8, int(page.bitspersample))) - 1) - tile
         with self._lock:
-            self._last = (level, index), tile
+            self._kept[level, data] = tile
+            while len(self._kept) > _KEPT_TILES:
+                self._kept.popitem(last=False)
         return tile
+
+    def values(self, level: int) -> NDArray[np.bool_]:
+        page, size = self._pages[level], self.levels[level]
+        found, looked_at = np.zeros(256, dtype=bool), set()
+        for index, part in enumerate(self._grid(level)):
+            inside = part.intersection(Region.of(size)).size
+            count = int(page.databytecounts[index])
+            with self._lock:
+                stored = hash(self._bytes(int(page.dataoffsets[index]), count)) if count else 0
+            if (stored, inside) in looked_at:
+                continue
+            looked_at.add((stored, inside))
+            tile = self._tile(level, page, index)
+            found[0 if tile is None else np.unique(tile[: inside.height, : inside.width])] = True
+        return found
+
+    def _grid(self, level: int) -> Iterator[Region]:
+        """Yield where the pieces of a level lie, in their order; the last ones may reach past it."""
+        page, size = self._pages[level], self.levels[level]
+        width, height = _piece(page)
+        for y in range(0, size.height, height):
+            for x in range(0, size.width, width):
+                yield Region(x, y, width, height)
 
     def _bytes(self, offset: int, count: int) -> bytes:
         handle = self._file.filehandle
@@ -117,9 +156,11 @@ class _PictureReader:
 
     def __init__(self, path: Path) -> None:
         data = path.read_bytes()
-        _check_picture_size(data, path)
-        decoded = imagecodecs.imread(data)
-        pixels = _as_bytes(decoded if decoded.ndim == 2 else decoded[..., 0])
+        try:
+            decoded = decode_picture(data, most_px=_MAX_PICTURE_PX, indexed=True)
+        except PictureError as error:
+            raise AnnotationError(f"expected a mask, got {error} in {path}; {MASK_REMEDY}") from error
+        pixels = _gray(decoded, path.name)
         size = Size(pixels.shape[1], pixels.shape[0])
         self.levels: tuple[Size, ...] = (size,)
         self._constant: dict[tuple[int, int], int] = {}
@@ -144,6 +185,14 @@ class _PictureReader:
                 result[target] = self._blocks[key][part.shifted(-key[1] * _BLOCK_PX, -key[0] * _BLOCK_PX).slices]
         return result
 
+    def values(self, level: int) -> NDArray[np.bool_]:
+        del level
+        found = np.zeros(256, dtype=bool)
+        found[list(self._constant.values())] = True
+        for values in self._blocks.values():
+            found[np.unique(values)] = True
+        return found
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -162,17 +211,53 @@ def _pyramid(file: tifffile.TiffFile) -> list[Any]:
     return pages
 
 
+def _piece(page: Any) -> tuple[int, int]:
+    """Return width and height of the tiles or strips of a page."""
+    if page.is_tiled:
+        return int(page.tilewidth), int(page.tilelength)
+    return int(page.imagewidth), int(min(page.rowsperstrip, page.imagelength))
+
+
+def _fault(page: Any) -> str | None:
+    """Return what is wrong with a page of a mask; ``None`` where nothing is."""
+    if page.dtype is None or page.dtype.kind not in "uib":
+        return str(page.dtype)
+    if getattr(page, "imagedepth", 1) != 1:
+        return "a volume"
+    if page.photometric not in _PHOTOMETRICS:
+        return f"samples of the kind {getattr(page.photometric, 'name', page.photometric)}"
+    if page.photometric == _MINISWHITE and page.dtype.itemsize > 1:
+        return "more than 8 bits, of which the lowest is white"
+    if page.planarconfig == _PLANAR_SEPARATE and page.samplesperpixel > 1:
+        return "colours in planes of their own"
+    width, height = _piece(page)
+    if not 0 < width * height <= _MAX_PICTURE_PX or page.imagewidth < 1 or page.imagelength < 1:
+        return f"pieces of {width} x {height} px"
+    if max(page.imagewidth, page.imagelength) > _MAX_SIDE_PX:
+        return f"{page.imagewidth} x {page.imagelength} px"
+    return None
+
+
+def _gray(pixels: NDArray[Any], name: str) -> Values:
+    """Return the values of a mask, (rows, columns): of grey samples, of which colours are three alike.
+
+    Raises
+    ------
+    AnnotationError
+        If colours differ: which of them is tumour cannot be known. Or if only transparency tells pixels apart.
+    """
+    if pixels.ndim == 2:
+        return _as_bytes(pixels)
+    samples = pixels.shape[2]
+    colours = pixels[..., : samples - 1 if samples in (2, 4) else samples].astype(np.int16, copy=False)
+    apart = int(np.ptp(colours, axis=2).max(initial=0)) if colours.shape[2] > 1 else 0
+    hidden = samples in (2, 4) and np.ptp(colours) == 0 and np.ptp(pixels[..., -1]) > 0
+    if apart > _COLOURLESS or hidden:
+        what = "transparency that tells more than its values" if hidden else "colours"
+        raise AnnotationError(f"expected a grey mask in {name}, got {what}; save it as 8-bit grey, tumour 255")
+    return _as_bytes(pixels[..., 0])
+
+
 def _as_bytes(pixels: NDArray[Any]) -> Values:
     """Return values as uint8; what is larger than a byte is a label above all classes."""
     return pixels if pixels.dtype == np.uint8 else np.clip(pixels, 0, 255).astype(np.uint8)
-
-
-def _check_picture_size(data: bytes, path: Path) -> None:
-    """Refuse pictures that would fill the memory, by the header that PNG begins with."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        width, height = struct.unpack(">II", data[16:24])
-        if width * height > _MAX_PICTURE_PX:
-            raise AnnotationError(
-                f"expected a mask of at most {_MAX_PICTURE_PX:,} pixels, got {width} x {height} in {path}; "
-                "save it as a tiled TIFF, or coarser"
-            )

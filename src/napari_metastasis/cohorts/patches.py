@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.errors import MissingDependencyError, PatchDatasetError
+from napari_metastasis.pictures import PictureError, decode_picture
 
 __all__ = ["PatchSource", "join_patches", "open_patches"]
 
@@ -25,6 +28,11 @@ _SPLITS = {
     for names in (("train", "training"), ("valid", "val", "validation"), ("test", "testing"))
     for name in names
 }
+#: Pixels of a patch, and bytes of its file: more is no patch.
+_MOST_PX, _MOST_BYTES = 1 << 24, 1 << 27
+#: Ways in which a zip's entries are packed that Python unpacks: not at all, Deflate, bzip2, LZMA.
+_UNPACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+_DEFLATE64 = 9
 _REMEDY = "give a folder or zip with class folders 0 and 1, or PCam's HDF5 file of images with its labels beside it"
 
 
@@ -107,6 +115,8 @@ def _open(path: Path) -> PatchSource:
         raise PatchDatasetError(f"expected patches at {path}, got no such file; {_REMEDY}")
     if path.suffix.lower() in {".h5", ".hdf5"}:
         return _Hdf5Patches.open(path)
+    if path.suffix.lower() == ".gz":
+        raise PatchDatasetError(f"expected patches, got {path}, which is gzipped; unpack it first (gunzip)")
     if zipfile.is_zipfile(path):
         return _ZipPatches.open(path)
     raise PatchDatasetError(f"expected patches, got the file {path}; {_REMEDY}")
@@ -139,13 +149,10 @@ def _check_one_split(names: Sequence[str], path: Path, remedy: str) -> None:
 
 
 def _decode(data: bytes, name: str) -> npt.NDArray[np.uint8]:
-    import imagecodecs
-
     try:
-        image = imagecodecs.imread(data)
-    except (ValueError, RuntimeError, OSError) as error:
-        # imagecodecs' own message lists what each of its decoders said.
-        raise PatchDatasetError(f"expected an image, got damaged data in {name}; remove or replace the file") from error
+        image = decode_picture(data, most_px=_MOST_PX)
+    except PictureError as error:
+        raise PatchDatasetError(f"expected an image, got {error} in {name}; remove or replace the file") from error
     if image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8:
         raise PatchDatasetError(f"expected an 8-bit RGB patch, got {image.dtype} {image.shape} in {name}; convert it")
     return np.ascontiguousarray(image[..., :3])
@@ -183,6 +190,33 @@ class _FolderPatches:
         return _decode(data, str(path))
 
 
+def _check_entries(entries: Sequence[zipfile.ZipInfo], path: Path) -> None:
+    """Refuse entries that cannot be unpacked, or unpack to what is no patch.
+
+    Raises
+    ------
+    PatchDatasetError
+        For the first of them.
+    """
+    for entry in entries:
+        if entry.flag_bits & 1:
+            raise PatchDatasetError(
+                f"expected a zip without a password, got {entry.filename} encrypted in {path}; unpack it, and give the "
+                "folder"
+            )
+        if entry.compress_type not in _UNPACKED:
+            what = "Deflate64, as Windows writes it" if entry.compress_type == _DEFLATE64 else "which is not known here"
+            raise PatchDatasetError(
+                f"expected a zip that Python reads, got compression method {entry.compress_type} ({what}) in {path}; "
+                "unpack it, and give the folder"
+            )
+        if entry.file_size > _MOST_BYTES:
+            raise PatchDatasetError(
+                f"expected patches of at most {_MOST_BYTES >> 20} MiB, got {entry.file_size >> 20} MiB of "
+                f"{entry.filename} in {path}; remove it from the archive"
+            )
+
+
 @dataclass
 class _ZipPatches:
     path: Path
@@ -192,8 +226,14 @@ class _ZipPatches:
 
     @classmethod
     def open(cls, path: Path) -> _ZipPatches:
-        with zipfile.ZipFile(path) as archive:
-            names, labels = _named(archive.namelist())
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names, labels = _named(archive.namelist())
+                _check_entries([archive.getinfo(name) for name in names], path)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            if isinstance(error, PatchDatasetError):
+                raise
+            raise PatchDatasetError(f"expected a zip archive, got {error} in {path}; fetch it again") from error
         if not names:
             raise PatchDatasetError(f"expected patches in class folders 0 and 1, got none in {path}; {_REMEDY}")
         _check_one_split(names, path, "unpack it, and give one of these folders")
@@ -211,7 +251,10 @@ class _ZipPatches:
             self._archive = zipfile.ZipFile(self.path)
         try:
             data = self._archive.read(self.names[index])
-        except (zipfile.BadZipFile, zlib.error, OSError) as error:
+        except (
+            zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, KeyError, ValueError, RuntimeError,
+            NotImplementedError,
+        ) as error:  # fmt: skip
             raise PatchDatasetError(
                 f"expected {self.names[index]} in {self.path}, got {error}; fetch the archive again"
             ) from error
@@ -238,17 +281,24 @@ class _Hdf5Patches:
                         f"expected x of n x rows x columns x 3 uint8, "
                         f"got {images['x'].dtype} {images['x'].shape} in {path}; {_REMEDY}"
                     )
+                if math.prod(shape) > 3 * _MOST_PX or math.prod(images["x"].chunks or shape) > _MOST_BYTES:
+                    raise PatchDatasetError(
+                        f"expected patches of at most {_MOST_PX:,} pixels, got {shape} in chunks of "
+                        f"{images['x'].chunks} in {path}; {_REMEDY}"
+                    )
                 inline = "y" in images
             with h5py.File(path if inline else labels_path, "r") as file:
+                if file["y"].size != count:
+                    raise PatchDatasetError(
+                        f"expected {count} labels, got {file['y'].size} in {file.filename}; {_REMEDY}"
+                    )
                 labels = np.asarray(file["y"]).reshape(-1).astype(np.int64)
         except PatchDatasetError:
             raise
-        except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
+        except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError, MemoryError) as error:
             raise PatchDatasetError(
                 f"expected PCam's HDF5 files at {path} and {labels_path}, got {error}; {_REMEDY}"
             ) from error
-        if len(labels) != count:
-            raise PatchDatasetError(f"expected {count} labels, got {len(labels)} in {labels_path}; {_REMEDY}")
         return cls(path, labels)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -264,7 +314,12 @@ class _Hdf5Patches:
     def read(self, index: int) -> npt.NDArray[np.uint8]:
         if self._images is None:
             self._images = _h5py().File(self.path, "r")["x"]
-        patch: npt.NDArray[np.uint8] = self._images[index]
+        try:
+            patch: npt.NDArray[np.uint8] = self._images[index]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise PatchDatasetError(
+                f"expected patch {index} in {self.path}, got damaged data; fetch the file again"
+            ) from error
         return patch
 
 

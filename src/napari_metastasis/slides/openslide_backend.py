@@ -162,7 +162,7 @@ def _pixel_size(path: Path, vendor: str, properties: Mapping[str, str]) -> Pixel
     try:
         with tifffile.TiffFile(path) as tiff:
             root = xml_root(str(tiff.pages[0].aspage().description))
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError, AttributeError):
         return None
     return None if root is None else scn_scan(root, width=int(width), height=int(height))[0]
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
-from napari_metastasis.errors import CorruptSlideError, NotASlideError
+from napari_metastasis.errors import CorruptSlideError, NotASlideError, first_line
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.pictures import PictureError, decode_picture, is_png_or_jpeg
 from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.tiff_tiles import MAX_PIECE_PX, compose_on_white
 
 __all__ = ["PictureBackend", "is_picture"]
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-
 
 def is_picture(path: Path) -> bool:
     """Return whether a file begins as a PNG or a JPEG does. MIRAX slides do too: ask OpenSlide first."""
     with path.open("rb") as file:
-        return file.read(8).startswith((_PNG, _JPEG))
+        return is_png_or_jpeg(file.read(8))
 
 
 class PictureBackend:
@@ -76,13 +73,11 @@ class PictureBackend:
     def _decode(self) -> UInt8Array:
         try:
             data = self._path.read_bytes()
-            _check_size(data, self._path.name)
-            pixels = np.asarray(imagecodecs.imread(data))
-        except (OSError, RuntimeError, ValueError) as error:
-            if isinstance(error, NotASlideError):
-                raise
+            pixels = decode_picture(data, most_px=MAX_PIECE_PX)
+        except (OSError, PictureError) as error:
             raise CorruptSlideError(
-                f"expected a picture, but {self._path.name} does not decode; copy it again from its source"
+                f"expected a picture, got {_cause(error)} in {self._path.name}; copy it again from its source, or save "
+                "it as a pyramidal TIFF"
             ) from error
         if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.dtype != np.uint8:
             raise NotASlideError(
@@ -92,12 +87,5 @@ class PictureBackend:
         return compose_on_white(pixels, premultiplied=False) if pixels.shape[2] == 4 else np.ascontiguousarray(pixels)
 
 
-def _check_size(data: bytes, name: str) -> None:
-    """Refuse a huge PNG by its header; a JPEG has at most 65,535 px a side, and its decoder refuses the largest."""
-    if data.startswith(_PNG) and len(data) >= 24:
-        width, height = struct.unpack(">II", data[16:24])
-        if width * height > MAX_PIECE_PX:
-            raise NotASlideError(
-                f"expected a picture of at most {MAX_PIECE_PX:,} pixels, got {width} x {height} in {name}; "
-                "save it as a pyramidal TIFF"
-            )
+def _cause(error: Exception) -> str:
+    return str(error) if isinstance(error, PictureError) else first_line(error)

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 #: What tifffile raises on damaged headers.
 _PARSING_ERRORS = (
     tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, RuntimeError, NotImplementedError, EOFError,
-    OSError, AttributeError, AssertionError, struct.error, OverflowError, ZeroDivisionError, MemoryError,
+    OSError, AttributeError, AssertionError, struct.error, OverflowError, ZeroDivisionError, MemoryError, ParseError,
 )  # fmt: skip
 
 #: Series of plain pages, whose levels are told by their sizes alone.

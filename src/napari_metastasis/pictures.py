@@ -1,0 +1,133 @@
+"""PNG, JPEG and TIFF in memory, as arrays: looked at before they are decoded.
+
+Decoders end the process on data that they do not expect, or fill the memory with what a header claims. Here the format
+is told by its first bytes, the claimed size is bounded, and no decoder is asked to guess.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+__all__ = ["PictureError", "decode_picture", "is_png_or_jpeg"]
+
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+#: Of a PNG's header: its length and name, width, height, bits and the kind of its colours.
+_PNG_HEADER = struct.Struct(">I4sIIBB")
+_PALETTE = 3
+#: Markers of a JPEG that begin a frame, whose size they state; and those that stand alone.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
+
+#: What the decoders raise on damaged data; an array that cannot be had is one of them.
+_DECODING_ERRORS = (
+    RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, NotImplementedError,
+    OverflowError, ZeroDivisionError, MemoryError, EOFError, OSError, struct.error, tifffile.TiffFileError,
+)  # fmt: skip
+
+
+class PictureError(ValueError):
+    """Data that is no picture, or none that can be decoded; says what came."""
+
+
+def is_png_or_jpeg(start: bytes) -> bool:
+    """Return whether data begin as a PNG or a JPEG does."""
+    return start.startswith((_PNG, _JPEG))
+
+
+def decode_picture(data: bytes, *, most_px: int, indexed: bool = False) -> NDArray[Any]:
+    """Return the pixels of a picture: (rows, columns) or (rows, columns, samples), as they are stored.
+
+    Parameters
+    ----------
+    data
+        The file.
+    most_px
+        Pixels that it may claim to have.
+    indexed
+        Whether a palette is left out, so that the numbers of its colours remain.
+
+    Raises
+    ------
+    PictureError
+        If it is no PNG, JPEG or TIFF, claims too many pixels, or does not decode.
+    """
+    if data.startswith(_TIFFS):
+        return _decoded_tiff(data, most_px)
+    if not is_png_or_jpeg(data):
+        raise PictureError("no PNG, JPEG or TIFF" if data else "an empty file")
+    width, height, palette = _png_header(data) if data.startswith(_PNG) else (*_jpeg_size(data), False)
+    _check_size(width, height, most_px)
+    try:
+        if palette and indexed:
+            return _indices(data)
+        return np.asarray(imagecodecs.png_decode(data) if data.startswith(_PNG) else imagecodecs.jpeg_decode(data))
+    except _DECODING_ERRORS as error:
+        raise PictureError("damaged data") from error
+
+
+def _check_size(width: int, height: int, most_px: int) -> None:
+    if not 0 < width * height <= most_px:
+        raise PictureError(f"{width} x {height} px, where 1 to {most_px:,} are taken")
+
+
+def _png_header(data: bytes) -> tuple[int, int, bool]:
+    """Return width, height, and whether there is a palette."""
+    if len(data) < len(_PNG) + _PNG_HEADER.size:
+        raise PictureError("damaged data")
+    _, name, width, height, _, kind = _PNG_HEADER.unpack_from(data, len(_PNG))
+    if name != b"IHDR":
+        raise PictureError("damaged data")
+    return width, height, kind == _PALETTE
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Return width and height, from the first frame."""
+    at = 2
+    while at + 9 <= len(data):
+        if data[at] != 0xFF:
+            break
+        marker = data[at + 1]
+        if marker == 0xFF:
+            # Padding.
+            at += 1
+        elif marker in _ALONE:
+            at += 2
+        elif marker in _FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        else:
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    raise PictureError("damaged data")
+
+
+def _indices(data: bytes) -> NDArray[np.uint8]:
+    """Return the numbers of a palette's colours, (rows, columns)."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            return np.array(image, dtype=np.uint8)
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise PictureError("damaged data") from error
+
+
+def _decoded_tiff(data: bytes, most_px: int) -> NDArray[Any]:
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+            page = tiff.pages[0].aspage()
+            _check_size(int(page.imagewidth), int(page.imagelength), most_px)
+            if int(page.imagedepth) != 1 or not 1 <= int(page.samplesperpixel) <= 4:
+                raise PictureError("a TIFF of another kind")
+            return np.asarray(page.asarray())
+    except PictureError:
+        raise
+    except _DECODING_ERRORS as error:
+        raise PictureError("damaged data") from error
