@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from napari_metastasis.errors import RegionError, StorageError
-from napari_metastasis.storage import atomic_text, atomic_write, storage_error, storage_errors
+from napari_metastasis.storage import atomic_text, atomic_write, plain_cell, storage_error, storage_errors, text_of_cell
 
 
 def names(folder):
@@ -137,3 +137,10 @@ def test_errors_of_the_package_pass_unchanged():
 
 def test_an_error_without_a_number_is_told_as_it_is():
     assert "got odd {thing}; check" in str(storage_error(OSError("odd {thing}"), "x"))
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+49", "-7", "@SUM(A1)", "\tx", "'=x", "slide 1", "", "'", "''"])
+def test_names_are_no_formulas_and_come_back(text):
+    cell = plain_cell(text)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert text_of_cell(cell) == text

@@ -17,7 +17,10 @@ from typing import BinaryIO, TextIO
 
 from napari_metastasis.errors import MetastasisError, StorageError
 
-__all__ = ["atomic_text", "atomic_write", "storage_error", "storage_errors"]
+__all__ = ["atomic_text", "atomic_write", "plain_cell", "storage_error", "storage_errors", "text_of_cell"]
+
+#: What spreadsheets take for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 #: errno -> (what was expected, what was found, what to do). ``{path}`` and ``{folder}`` are filled in.
 _REMEDIES: dict[int, tuple[str, str, str]] = {
@@ -149,3 +152,13 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def plain_cell(text: str) -> str:
+    """Return a name for a cell of a CSV file, with an apostrophe before what a spreadsheet would compute."""
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+
+
+def text_of_cell(cell: str) -> str:
+    """Return the name that :func:`plain_cell` wrote."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell

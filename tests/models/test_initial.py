@@ -54,7 +54,7 @@ def served(vgg16, tmp_path_factory):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     digest = hashlib.sha256((folder / "vgg16.pth").read_bytes()).hexdigest()
-    yield PublishedWeights(f"http://127.0.0.1:{server.server_port}/vgg16.pth", digest[:8]), asked
+    yield PublishedWeights(f"http://127.0.0.1:{server.server_port}/vgg16.pth", digest), asked
     server.shutdown()
     server.server_close()
     thread.join()
@@ -107,7 +107,7 @@ def test_a_damaged_copy_is_fetched_again(served, tmp_path):
 
 
 def test_without_a_network_the_remedy_is_named(tmp_path):
-    nobody = PublishedWeights("http://127.0.0.1:9/vgg16.pth", "397923af")
+    nobody = PublishedWeights("http://127.0.0.1:9/vgg16.pth", "397923af" * 8)
     with pytest.raises(WeightsError, match="give the file's path instead") as raised:
         fetch_weights(nobody, folder=tmp_path)
     assert "\n" not in str(raised.value)
@@ -126,7 +126,7 @@ def test_a_connection_that_breaks_is_no_disk_that_fails(tmp_path):
 
     thread = threading.Thread(target=answer)
     thread.start()
-    published = PublishedWeights(f"http://127.0.0.1:{listener.getsockname()[1]}/vgg16.pth", "397923af")
+    published = PublishedWeights(f"http://127.0.0.1:{listener.getsockname()[1]}/vgg16.pth", "397923af" * 8)
     with pytest.raises(WeightsError) as raised:
         fetch_weights(published, folder=tmp_path)
     thread.join()

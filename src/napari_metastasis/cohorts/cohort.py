@@ -14,7 +14,7 @@ from napari_metastasis.cohorts.cohort_slide import SPLITS, Cohort, CohortSlide, 
 from napari_metastasis.cohorts.layouts import read_layout
 from napari_metastasis.errors import CohortError
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
-from napari_metastasis.storage import atomic_text
+from napari_metastasis.storage import atomic_text, plain_cell, text_of_cell
 
 __all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_cohort", "write_cohort"]
 
@@ -93,7 +93,9 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
         if target is None:
             return ""
         # Of the folder alone: a slide is called what its link is called, which may point to a file named by its hash.
-        return Path(os.path.relpath(target.parent.resolve() / target.name, folder)).as_posix()
+        path = Path(os.path.relpath(target.parent.resolve() / target.name, folder)).as_posix()
+        # The same path, which no spreadsheet takes for a formula.
+        return path if plain_cell(path) == path else f"./{path}"
 
     with atomic_text(path) as file:
         rows = csv.writer(file, lineterminator="\n")
@@ -102,7 +104,7 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
             tumour = "" if slide.tumour is None else "yes" if slide.tumour else "no"
             mpp = "" if slide.mpp is None else repr(slide.mpp)
             exhaustive = "yes" if slide.exhaustive else "no"
-            known = slide.split, slide.patient or "", slide.node or "", tumour, mpp, exhaustive
+            known = slide.split, plain_cell(slide.patient or ""), plain_cell(slide.node or ""), tumour, mpp, exhaustive
             rows.writerow((beside(slide.path), beside(slide.annotation), *known))
 
 
@@ -162,8 +164,8 @@ def _row(row: dict[str, str | None], line: int, path: Path) -> CohortSlide:
         path=target,
         annotation=path.parent / Path(annotation).expanduser() if annotation else None,
         split=cast("Split", split.casefold()),
-        patient=_cell(row, "patient") or None,
-        node=_cell(row, "node") or None,
+        patient=text_of_cell(_cell(row, "patient")) or None,
+        node=text_of_cell(_cell(row, "node")) or None,
         tumour=_flag(_cell(row, "tumour"), "tumour", where),
         mpp=_mpp(_cell(row, "mpp"), where),
         exhaustive=_flag(_cell(row, "exhaustive"), "exhaustive", where) is not False,

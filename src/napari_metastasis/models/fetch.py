@@ -29,7 +29,7 @@ class PublishedWeights:
     url
         Address of the file.
     sha256
-        Its SHA-256, or as much of the beginning as the publisher states.
+        Its SHA-256, all 64 digits.
     """
 
     url: str
@@ -74,7 +74,7 @@ def fetch_weights(
     if path.exists():
         with storage_errors(path), path.open("rb") as kept:
             found = hashlib.file_digest(kept, "sha256").hexdigest()
-        if found.startswith(published.sha256):
+        if found == published.sha256:
             return path
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,9 +87,9 @@ def fetch_weights(
             if progress is not None:
                 progress(done, total)
         # Raised inside the block, so that the file is discarded.
-        if not digest.hexdigest().startswith(published.sha256):
+        if digest.hexdigest() != published.sha256:
             raise WeightsError(
-                f"expected weights with SHA-256 {published.sha256}…, got {digest.hexdigest()[:12]}… from "
+                f"expected weights with SHA-256 {published.sha256[:12]}…, got {digest.hexdigest()[:12]}… from "
                 f"{published.url}; try again, or {by_hand}"
             )
     return path

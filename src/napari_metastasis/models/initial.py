@@ -34,8 +34,14 @@ __all__ = ["RESNET34_IMAGENET", "VGG16_IMAGENET", "InitialWeights", "begin_with"
 VGG16_IMAGENET, RESNET34_IMAGENET = "vgg16-imagenet", "resnet34-imagenet"
 #: Their publisher writes the hash's beginning into the file's name.
 _PUBLISHED = {
-    VGG16_IMAGENET: PublishedWeights("https://download.pytorch.org/models/vgg16-397923af.pth", sha256="397923af"),
-    RESNET34_IMAGENET: PublishedWeights("https://download.pytorch.org/models/resnet34-b627a593.pth", sha256="b627a593"),
+    VGG16_IMAGENET: PublishedWeights(
+        "https://download.pytorch.org/models/vgg16-397923af.pth",
+        sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    ),
+    RESNET34_IMAGENET: PublishedWeights(
+        "https://download.pytorch.org/models/resnet34-b627a593.pth",
+        sha256="b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
+    ),
 }
 
 #: What torchvision's networks expect of red, green and blue in 0..1.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.storage import atomic_text
+from napari_metastasis.storage import atomic_text, plain_cell, text_of_cell
 
 __all__ = ["HardNegative", "read_hard_negatives", "strongest_first", "write_hard_negatives"]
 
@@ -64,7 +64,7 @@ def write_hard_negatives(path: str | os.PathLike[str], mined: Iterable[HardNegat
         table.writerow(_COLUMNS)
         table.writerows(
             # The shortest decimals that read back the same.
-            (one.slide, repr(one.x), repr(one.y), np.format_float_positional(np.float32(one.probability)))
+            (plain_cell(one.slide), repr(one.x), repr(one.y), np.format_float_positional(np.float32(one.probability)))
             for one in mined
         )
 
@@ -95,7 +95,7 @@ def read_hard_negatives(path: str | os.PathLike[str]) -> tuple[HardNegative, ...
 def _location(path: Path, number: int, row: list[str]) -> HardNegative:
     try:
         slide, x, y, probability = row
-        location = HardNegative(slide, float(x), float(y), float(np.float32(probability)))
+        location = HardNegative(text_of_cell(slide), float(x), float(y), float(np.float32(probability)))
     except ValueError as error:
         raise _damaged(path, number, repr(",".join(row)[:60])) from error
     # Written so that NaN, which compares false with everything, is refused as well.

@@ -59,7 +59,7 @@ class FeatureStore:
         self._made = False
         try:
             with storage_errors(path):
-                group = zarr.open_group(path, mode="r+")
+                group = zarr.open_group(path, mode="r+", zarr_format=3)
                 self._is_kept = bool(group.attrs.get(_KEPT, True))
                 found, present = group["features"], group["present"]
                 assert isinstance(found, zarr.Array)
@@ -120,7 +120,7 @@ class FeatureStore:
         store._made = made
         if keep and not store._is_kept:
             with storage_errors(path):
-                zarr.open_group(path, mode="r+").attrs[_KEPT] = store._is_kept = True
+                zarr.open_group(path, mode="r+", zarr_format=3).attrs[_KEPT] = store._is_kept = True
         return store
 
     def discard(self) -> None:

@@ -233,7 +233,7 @@ def open_answers(path: Path, frame: HeatmapFrame, *, writable: bool) -> zarr.Arr
     damaged = f"expected a readable heatmap, got damaged data in {path}; move it away, then scan again"
     try:
         with storage_errors(path):
-            array: zarr.Array[Any] = zarr.open_array(level_path(path, 0), mode="r+" if writable else "r")
+            array: zarr.Array[Any] = zarr.open_array(level_path(path, 0), mode="r+" if writable else "r", zarr_format=3)
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(damaged) from error
     if array.shape != frame.cells.shape or array.dtype != np.float32:
@@ -257,7 +257,7 @@ def write_pyramid(path: Path, frame: HeatmapFrame, values: npt.NDArray[np.float3
         If the disk refuses.
     """
     with storage_errors(path):
-        group = zarr.open_group(path, mode="r+")
+        group = zarr.open_group(path, mode="r+", zarr_format=3)
         levels = 1
         while max(values.shape) > _COARSEST_CELLS:
             values = _max_pooled(values)
