@@ -31,12 +31,13 @@ MPP = 0.7
 #: Of the centres, the one in whose colours ``metastasis-lite`` tells patches apart least well.
 PALEST = "colours of centre 4"
 RESAMPLES, SEED = 2000, 2016
+IMAGENET = "efficientnet-lite0-imagenet"
 #: The recipe of the first training of ``metastasis-lite``.
 RECIPE = {
-    "architecture": "efficientnet-lite0-enlarged", "initial": "efficientnet-lite0-imagenet", "batch-size": 64,
-    "learning-rate": 0.0007, "weight-decay": 0.02, "label-smoothing": 0, "ema-decay": 0.998, "margin-share": 0.15,
-    "mixup": 0.2, "affine-share": 0.7, "density-share": 0.4, "channel-gain": 0.25, "stain": 0.5, "hue": 0.1,
-    "background": 0.1, "exposure": 0.2,
+    "architecture": "efficientnet-lite0-enlarged", "initial": IMAGENET, "batch-size": 64, "learning-rate": 0.0007,
+    "weight-decay": 0.02, "label-smoothing": 0, "ema-decay": 0.998, "margin-share": 0.15, "mixup": 0.2,
+    "affine-share": 0.7, "density-share": 0.4, "channel-gain": 0.25, "stain": 0.5, "hue": 0.1, "background": 0.1,
+    "exposure": 0.2,
 }  # fmt: skip
 PLAIN_STAIN = {"density-share": 0, "channel-gain": 0, "stain": 0, "hue": 0, "background": 0, "exposure": 0}
 
@@ -75,10 +76,10 @@ VARIANTS = (
 )
 
 
-def train(variant: Variant, data: Path, folder: Path, epochs: int) -> Path:
+def train(variant: Variant, data: Path, folder: Path, *, epochs: int, initial: str) -> Path:
     """Return the weights of a training, which a finished run has already."""
     weights = folder / variant.run / f"{variant.run}.safetensors"
-    options = {**RECIPE, **variant.changes}
+    options = {**RECIPE, "initial": initial, **variant.changes}
     given = [part for name, value in options.items() if value is not None for part in (f"--{name}", value)]
     command = [
         sys.executable, "-m", "napari_metastasis", "train", "detector", "--patches", data / "pcam_train.zip",
@@ -110,6 +111,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--initial", default=IMAGENET, help="ImageNet's weights, or their file")
     parser.add_argument("--only", nargs="+", choices=[variant.run for variant in VARIANTS])
     arguments = parser.parse_args(given)
     keep_freed_memory()
@@ -118,7 +120,8 @@ def main(given: Sequence[str] | None = None) -> None:
     for variant in VARIANTS:
         if arguments.only and variant.run not in arguments.only:
             continue
-        model = load_detector(train(variant, arguments.data, arguments.folder, arguments.epochs))
+        weights = train(variant, arguments.data, arguments.folder, epochs=arguments.epochs, initial=arguments.initial)
+        model = load_detector(weights)
         told = [
             f"{one.value:.3f} ({one.low:.3f}–{one.high:.3f})" for one in figures(model, arguments.data, variant.stain)
         ]

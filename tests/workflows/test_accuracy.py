@@ -48,5 +48,6 @@ def test_the_sample_slides_metastases_are_found(tmp_path, refine):
     assert len(false) <= 2
     if refine:
         # What the threshold leaves in pieces is joined.
-        assert len(points) <= 10
+        assert len(result.lesions) <= 10
+        assert [lesion.size_class for lesion in result.lesions].count("macro") == 1
         assert [lesion.size_class for lesion in result.lesions].count("macro") == 1

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 from dark_model import dark_model
 from scans import prepared_scan, scan_with
 
-from napari_metastasis.errors import MetastasisWarning, ResolutionWarning
+from napari_metastasis.errors import MetastasisWarning, ResolutionWarning, SlideWarning
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.scanning import choose_engine, read_header
 from napari_metastasis.scanning.engines import choose as choice
@@ -136,6 +137,20 @@ def test_a_slide_coarser_than_the_model_is_said_to_be(pixels, tmp_path):
         assert len(told) == 1
     (scan,) = json.loads((result.output / "run.json").read_text(encoding="utf-8"))["scans"]
     assert scan["notes"] == [str(told[0].message)]
+
+
+def test_what_a_slide_does_not_say_rightly_stands_in_its_result(pixels, tmp_path):
+    """A fourth sample that is no transparency."""
+    path, part = tmp_path / "odd.tif", np.ascontiguousarray(pixels[:256, :256])
+    options = {"photometric": "rgb", "tile": (64, 64), "metadata": None, "resolution": (1e4, 1e4), "resolutionunit": 3}
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(np.dstack([part, part[..., 0] * 0]), extrasamples=["unspecified"], **options)
+    with open_slide(path, 0.972) as odd:
+        with pytest.warns(SlideWarning, match="a fourth one") as told:
+            result = run(odd, tmp_path / "out", scan=replace(OPEN, precision="float32"))
+        assert [str(one.message) for one in told] == list(odd.notes)
+    (scan,) = json.loads((result.output / "run.json").read_text(encoding="utf-8"))["scans"]
+    assert scan["notes"] == list(odd.notes)
 
 
 @pytest.mark.parametrize("mpp", [0.25, 0.972, 0.99])
