@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from napari.layers import Image, Labels, Layer, Points
+from napari.utils.notifications import show_info
 from psygnal import Signal
 
 from napari_metastasis._napari import layers
 from napari_metastasis._napari.colors import map_colormap
 from napari_metastasis._napari.compat import draw_now, redraw_image, unrefreshed
 from napari_metastasis._napari.label_painter import LabelPainter
+from napari_metastasis._napari.session import METADATA_KEY
 from napari_metastasis.geometry import Region
 
 if TYPE_CHECKING:
@@ -32,6 +35,14 @@ _WAS_VISIBLE = "was_visible"
 def _is_wanted(layer: Layer) -> bool:
     """Return whether a layer is seen when its slide is: it may be hidden with the slide just now."""
     return bool(layer.metadata.get(_WAS_VISIBLE, layer.visible))
+
+
+#: What decides where a layer lies.
+_PLACE = ("scale", "translate", "rotate", "shear", "affine")
+
+
+def _place_of(layer: Layer) -> dict[str, npt.NDArray[np.float64]]:
+    return {name: np.array(getattr(layer, name), dtype=float) for name in _PLACE}
 
 
 class SlideLayers:
@@ -75,6 +86,9 @@ class SlideLayers:
         )
         for signal, slot in self._slots:
             signal.connect(slot)
+        self._place = _place_of(slide)
+        for name in _PLACE:
+            getattr(slide.events, name).connect(self._put_back)
 
     def __iter__(self) -> Iterator[Layer]:
         present = (self.slide, self.tissue, *self.maps.values(), self.lesions, self.detections, self.mined)
@@ -88,9 +102,23 @@ class SlideLayers:
         for signal, slot in self._slots:
             signal.disconnect(slot)
         self._stop_painting()
-        for layer in reversed([layer for layer in self if layer is not self.slide]):
+        for name in _PLACE:
+            getattr(self.slide.events, name).disconnect(self._put_back)
+        # A copy of the slide's layer shows the same file, which closes.
+        copies = [layer for layer in self._viewer.layers if layer.metadata.get(METADATA_KEY) is self._session]
+        for layer in reversed([layer for layer in (*self, *copies) if layer is not self.slide]):
             if remove and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
+
+    def _put_back(self, _: Any) -> None:
+        """Put the slide's layer back where it was: scans, maps and outlines lie where the slide lies."""
+        layer, place = self.slide, self._place
+        if all(np.allclose(now, then) for now, then in zip(_place_of(layer).values(), place.values(), strict=True)):
+            return
+        for name in _PLACE:
+            with getattr(layer.events, name).blocker(self._put_back):
+                setattr(layer, name, place[name])
+        show_info(f"{layer.name} was moved, and put back: results lie where the slide lies")
 
     def set_visible(self, visible: bool) -> None:
         """Show or hide all layers; those that the user hid stay hidden."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
-from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
@@ -197,9 +197,15 @@ class Workspace(QObject):
             self.controllers.remove(controller)
             controller.close(wait=False)
             if self.current is controller:
-                self.show(self.controllers[-1] if self.controllers else None)
+                self._set_current(self.controllers[-1] if self.controllers else None)
+                # Once all that goes is gone: a viewer that closes takes its slicer away before its layers.
+                QTimer.singleShot(0, self._show_current)
             controller.deleteLater()
             self.controllers_changed.emit()
+
+    def _show_current(self) -> None:
+        if self.current in self.controllers:
+            self.show(self.current)
 
     def _on_active_changed(self, event: Any) -> None:
         for controller in self.controllers:
