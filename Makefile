@@ -55,6 +55,10 @@ test: env system lint typecheck  ## Everything that has to pass: style, layers, 
 quick: env lint  ## The linters and one room's tests (make quick ROOM=lesions), or those of the rooms that git says changed
 	tests=$$(scripts/room-tests.sh $(ROOM)); [ -z "$$tests" ] || $(PYTEST) --quiet $$tests
 
+.PHONY: fuzz
+fuzz: env  ## Damage files of every kind at random, for an hour or so, and read them: other cases each time
+	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest --quiet --numprocesses 2 --timeout 0 tests/fuzz
+
 .PHONY: lint
 lint: env  ## Style, the order of the rooms, napari's manifest
 	$(BIN)/ruff check .

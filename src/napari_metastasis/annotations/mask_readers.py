@@ -64,15 +64,18 @@ class _TiffReader:
     def __init__(self, path: Path) -> None:
         # Held open, so that a read does not parse the pyramid's directories again.
         self._file = tifffile.TiffFile(path)
-        self._lock = threading.Lock()
-        self._pages = _pyramid(self._file)
-        self._kept: OrderedDict[tuple[int, bytes], Values] = OrderedDict()
-        self._name = path.name
-        for page in self._pages:
-            if (fault := _fault(page)) is not None:
-                self._file.close()
+        try:
+            self._pages = _pyramid(self._file)
+            fault = next(filter(None, map(_fault, self._pages)), None)
+            if fault is not None:
                 raise AnnotationError(f"expected whole numbers in the mask {path}, got {fault}; {MASK_REMEDY}")
-        self.levels = tuple(Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages)
+            self.levels = tuple(Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages)
+        except BaseException:
+            self._file.close()
+            raise
+        self._name = path.name
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[int, bytes], Values] = OrderedDict()
 
     def read(self, level: int, region: Region) -> Values:
         page, size = self._pages[level], self.levels[level]
