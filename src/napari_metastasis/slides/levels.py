@@ -24,7 +24,7 @@ __all__ = ["LevelTiles", "resembles", "shrinks_alike"]
 #: Sides shrink alike to within this share or two pixels.
 _ASPECT_TOLERANCE = 0.01
 #: Squares that two images are compared in: how many at most, and their sides, in pixels of the larger image.
-_SQUARES, _SQUARE_PX = 6, 256
+_SQUARES, _SQUARE_PX = 6, 192
 #: A square is averaged to so many blocks along a side: what pixels were sampled or averaged, blocks show alike.
 _BLOCKS = 8
 #: Below this deviation between blocks, in gray levels, a square is blank and tells nothing.
@@ -73,7 +73,8 @@ def _squares(image: TiffTiles, side: int) -> Iterator[Region]:
     if len(counts) > _SQUARES and counts.max() > _FULLER * max(1.0, float(np.median(counts))):
         for index in np.argsort(-counts, kind="stable")[:_SQUARES].tolist():
             tile = image.region(index)
-            places.append((tile.x + tile.width / 2, tile.y + tile.height / 2))
+            # Not its middle, where four tiles of a level twice as large meet.
+            places.append((tile.x + tile.width / 4, tile.y + tile.height / 4))
     steps = (0.5, 0.3, 0.7)
     places += [(whole.width * x, whole.height * y) for y in steps for x in steps]
     wide, high = min(side, whole.width), min(side, whole.height)
