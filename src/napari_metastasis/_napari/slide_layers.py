@@ -83,12 +83,11 @@ class SlideLayers:
             (session.tissue_changed, self._on_tissue_changed),
             (session.activity_changed, self._on_activity_changed),
             (viewer.layers.events.removed, self._on_removed),
+            *((getattr(slide.events, name), self._put_back) for name in _PLACE),
         )
+        self._place = _place_of(slide)
         for signal, slot in self._slots:
             signal.connect(slot)
-        self._place = _place_of(slide)
-        for name in _PLACE:
-            getattr(slide.events, name).connect(self._put_back)
 
     def __iter__(self) -> Iterator[Layer]:
         present = (self.slide, self.tissue, *self.maps.values(), self.lesions, self.detections, self.mined)
@@ -102,8 +101,6 @@ class SlideLayers:
         for signal, slot in self._slots:
             signal.disconnect(slot)
         self._stop_painting()
-        for name in _PLACE:
-            getattr(self.slide.events, name).disconnect(self._put_back)
         # A copy of the slide's layer shows the same file, which closes.
         copies = [layer for layer in self._viewer.layers if layer.metadata.get(METADATA_KEY) is self._session]
         for layer in reversed([layer for layer in (*self, *copies) if layer is not self.slide]):

@@ -93,11 +93,19 @@ class _TiffReader:
 
     def _tile(self, level: int, page: Any, index: int) -> Values | None:
         """Return a decoded piece, ``None`` where the file leaves it out: nothing is marked there."""
+        data = self._stored(page, index)
+        return None if data is None else self._decoded(level, page, index, data)
+
+    def _stored(self, page: Any, index: int) -> bytes | None:
+        """Return a piece as it is stored, ``None`` where the file leaves it out."""
         count = int(page.databytecounts[index])
         if count == 0:
             return None
         with self._lock:
-            data = self._bytes(int(page.dataoffsets[index]), count)
+            return self._bytes(int(page.dataoffsets[index]), count)
+
+    def _decoded(self, level: int, page: Any, index: int, data: bytes) -> Values | None:
+        with self._lock:
             # By what is stored, not by where: most tiles of a mask are of one value, and stored alike.
             if (level, data) in self._kept:
                 self._kept.move_to_end((level, data))
@@ -123,13 +131,11 @@ class _TiffReader:
         found, looked_at = np.zeros(256, dtype=bool), set()
         for index, part in enumerate(self._grid(level)):
             inside = part.intersection(Region.of(size)).size
-            count = int(page.databytecounts[index])
-            with self._lock:
-                stored = hash(self._bytes(int(page.dataoffsets[index]), count)) if count else 0
-            if (stored, inside) in looked_at:
+            data = self._stored(page, index)
+            if (hash(data), inside) in looked_at:
                 continue
-            looked_at.add((stored, inside))
-            tile = self._tile(level, page, index)
+            looked_at.add((hash(data), inside))
+            tile = None if data is None else self._decoded(level, page, index, data)
             found[0 if tile is None else np.unique(tile[: inside.height, : inside.width])] = True
         return found
 

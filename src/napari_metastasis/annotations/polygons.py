@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from typing import Self
 
 import numpy as np
@@ -190,8 +189,7 @@ class AnnotationSet:
     @property
     def unknown_groups(self) -> tuple[str, ...]:
         """Return the groups that mean neither tumour, nor what is cut out of it, nor normal tissue, sorted."""
-        known = TUMOUR_GROUPS | EXCLUSION_GROUPS | NORMAL_GROUPS
-        return tuple(group for group in self.groups if not _means(group, known))
+        return tuple(group for group in self.groups if not means_something(group))
 
     @property
     def lacks_tumour(self) -> bool:
@@ -243,17 +241,12 @@ def _with_holes(annotations: Sequence[Annotation]) -> tuple[Annotation, ...]:
         shapely.make_valid(np.array(outlines, dtype=object), method="structure", keep_collapsed=False)
         for outlines in ([area.outline_px for area in areas], cut_outs)
     )
-    holes: list[list[tuple[int, shapely.LinearRing]]] = [[] for _ in areas]
-    for cut, index in shapely.STRtree(shapes).query(cuts, predicate="intersects").T.tolist():
+    holes: list[list[shapely.LinearRing]] = [[] for _ in areas]
+    # In the order of the file.
+    for cut, index in sorted(shapely.STRtree(shapes).query(cuts, predicate="intersects").T.tolist()):
         if not cuts[cut].contains(shapes[index]):
-            holes[index].append((cut, cut_outs[cut].exterior))
+            holes[index].append(cut_outs[cut].exterior)
     return tuple(
-        replace(
-            area, outline_px=shapely.Polygon(area.outline_px.exterior, [*area.outline_px.interiors, *_in_order(mine)])
-        )
+        replace(area, outline_px=shapely.Polygon(area.outline_px.exterior, [*area.outline_px.interiors, *mine]))
         for area, mine in zip(areas, holes, strict=True)
     )
-
-
-def _in_order(holes: list[tuple[int, shapely.LinearRing]]) -> list[shapely.LinearRing]:
-    return [ring for _, ring in sorted(holes, key=itemgetter(0))]

@@ -147,7 +147,7 @@ def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
     )
 
 
-def doubts(areas: Areas | None, annotation: Path | None) -> str:
+def doubts(areas: Areas | AnnotationError | None, annotation: Path | None) -> str:
     """Return what has to be said of an annotation beside what was understood; nothing where all was."""
     return areas.doubts(annotation) if isinstance(areas, AnnotationSet) else ""
 

@@ -229,11 +229,10 @@ class _ZipPatches:
         try:
             with zipfile.ZipFile(path) as archive:
                 names, labels = _named(archive.namelist())
-                _check_entries([archive.getinfo(name) for name in names], path)
+                entries = [archive.getinfo(name) for name in names]
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            if isinstance(error, PatchDatasetError):
-                raise
             raise PatchDatasetError(f"expected a zip archive, got {error} in {path}; fetch it again") from error
+        _check_entries(entries, path)
         if not names:
             raise PatchDatasetError(f"expected patches in class folders 0 and 1, got none in {path}; {_REMEDY}")
         _check_one_split(names, path, "unpack it, and give one of these folders")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_metastasis.annotations import AnnotationSet, MaskFile, PointSet, read_points
-from napari_metastasis.cohorts.annotation_files import Areas, geojson_corner, read_areas
+from napari_metastasis.annotations import MaskFile, PointSet, read_points
+from napari_metastasis.cohorts.annotation_files import Areas, doubts, geojson_corner, read_areas
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import TumourReference, reference_of
 from napari_metastasis.errors import AnnotationError, MetastasisError
@@ -69,7 +69,7 @@ class SlideSurvey:
     @property
     def doubts(self) -> str:
         """Return what has to be said of its annotation beside what was understood; nothing where all was."""
-        return self.areas.doubts(self.slide.annotation) if isinstance(self.areas, AnnotationSet) else ""
+        return doubts(self.areas, self.slide.annotation)
 
     def opened(self) -> SlideHeader:
         """Return the header, or raise what was raised when it was read."""
