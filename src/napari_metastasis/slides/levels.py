@@ -132,9 +132,6 @@ class LevelTiles:
     def __getitem__(self, level: int) -> TiffTiles:
         return self._levels[level]
 
-    def __len__(self) -> int:
-        return len(self._levels)
-
     def __iter__(self) -> Iterator[TiffTiles]:
         return iter(self._levels)
 
