@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 from napari_metastasis.geometry import LevelFrame, ModelFrame, Region, Size
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides.backend import Backend, UInt8Array
+from napari_metastasis.slides.fingerprints import earlier_fingerprint, files_of, fingerprint
 from napari_metastasis.slides.lifetime import Gate
 from napari_metastasis.slides.overview import is_sampled, sampled_overview
 from napari_metastasis.slides.pyramid import PlannedLevel, plan_pyramid, snapped_downsamples
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import dask.array.core
 
 __all__ = ["Level", "Slide"]
-
-_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +186,13 @@ class Slide:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the file's size and its first and last MiB, which tell slides apart."""
-        digest = hashlib.sha256()
-        with self._file.open("rb") as file:
-            size = file.seek(0, 2)
-            digest.update(str(size).encode())
-            for start in (0, max(0, size - _MIB)):
-                file.seek(start)
-                digest.update(file.read(_MIB))
-        return digest.hexdigest()
+        """Return what tells the slide from others: see :func:`~napari_metastasis.slides.fingerprints.fingerprint`."""
+        return fingerprint(files_of(self.path, self._file))
+
+    @cached_property
+    def earlier_fingerprint(self) -> str:
+        """Return what results of earlier versions know the slide by."""
+        return earlier_fingerprint(self._file)
 
     def frame(self, model_mpp: float) -> ModelFrame:
         """Return the pixels of a model that was trained at ``model_mpp`` µm per pixel."""

@@ -40,6 +40,7 @@ from napari_metastasis.workflows.scan.result_folder import (
     feature_path,
     folder_for,
     heatmap_path,
+    known_identity,
     result_root,
     scan_identity,
     stored_precision,
@@ -238,7 +239,8 @@ def _stain(settled: _Settled, chosen: ChosenEngine, tissue: TissueMask, should_s
 def _open_heatmap(settled: _Settled, chosen: ChosenEngine) -> MapStore:
     """Return the scan's own map, opened for writing."""
     job = settled.job
-    identity = scan_identity(settled.slide, settled.detector, job.scan, precision=chosen.engine.precision)
+    wanted = scan_identity(settled.slide, settled.detector, job.scan, precision=chosen.engine.precision)
+    identity = known_identity(settled.root, settled.slide, wanted)
     header = MapHeader(kind=PROBABILITY, frame=settled.extent.frame, identity=identity)
     try:
         return MapStore.open_or_create(heatmap_path(folder_for(settled.root, identity)), header)

@@ -34,6 +34,7 @@ __all__ = [
     "feature_path",
     "folder_for",
     "heatmap_path",
+    "known_identity",
     "record_of",
     "record_path",
     "result_root",
@@ -135,6 +136,17 @@ def scan_identity(
     }
 
 
+def known_identity(root: Path, slide: Slide, identity: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the identity that a slide's scan has in a result folder: an earlier version's, where one began it."""
+    earlier = _as_earlier(slide, identity)
+    begun = any(digest(stored.identity) == digest(earlier) for stored in stored_scans(root))
+    return earlier if begun else identity
+
+
+def _as_earlier(slide: Slide, identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {**identity, "slide": slide.earlier_fingerprint}
+
+
 def folder_for(root: Path, identity: Mapping[str, Any]) -> Path:
     """Return ``root``, or a folder of its own inside where ``root`` holds the heatmap of another scan."""
     if not heatmap_path(root).exists():
@@ -182,10 +194,11 @@ def stored_precision(slide: Slide, job: ScanJob, detector: Detector) -> str | No
     """
     if job.scan.precision != "auto":
         return None
-    wanted = digest(scan_identity(slide, detector, job.scan))
+    identity = scan_identity(slide, detector, job.scan)
+    wanted = (digest(identity), digest(_as_earlier(slide, identity)))
     for stored in stored_scans(result_root(slide, job)):
         known = stored.identity
-        if "precision" in known and digest({**known, "precision": None}) == wanted:
+        if "precision" in known and digest({**known, "precision": None}) in wanted:
             return str(known["precision"])
     return None
 
@@ -232,7 +245,7 @@ def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | No
     for scan in stored_scans(default_output(slide) if root is None else root):
         known = scan.identity
         # The folder may hold scans of another slide that had this name, or of this one with another pixel size.
-        if (known.get("slide"), known.get("mpp")) == (slide.fingerprint, slide.mpp):
+        if known.get("slide") in (slide.fingerprint, slide.earlier_fingerprint) and known.get("mpp") == slide.mpp:
             try:
                 maps, record = stored_maps(scan), record_of(scan.folder)
                 name = str(known.get("model", ""))

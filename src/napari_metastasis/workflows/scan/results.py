@@ -136,12 +136,11 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
         probabilities=probabilities,
         frame=prepared.frame,
     )
-    slide = prepared.slide
+    # By what the scan knows the slide: an outline keeps its number when an earlier version's scan goes on.
+    slide, known_as = prepared.slide, prepared.heatmap.identity["slide"]
     write_detections_csv(prepared.folder / "detections.csv", found.detections)
     write_lesions_csv(prepared.folder / "lesions.csv", found.lesions)
-    write_lesions_geojson(
-        prepared.folder / "lesions.geojson", found.lesions, slide=slide.fingerprint, bounds=slide.bounds
-    )
+    write_lesions_geojson(prepared.folder / "lesions.geojson", found.lesions, slide=known_as, bounds=slide.bounds)
     record = {**_record(prepared, result), "scans": _scans(prepared, result, model_px=model_px)}
     with atomic_text(record_path(prepared.folder)) as file:
         json.dump(record, file, indent=2, ensure_ascii=False, allow_nan=False)
