@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -375,3 +376,12 @@ def test_validation_leaves_something_to_train_on(tmp_path):
 def test_a_split_that_is_marked_is_kept(tmp_path):
     slides = [*patients(5, True), CohortSlide(name="v", path=Path("/v.tif"), split="validation")]
     assert validation_of(tmp_path, slides, 0.5) == {"v"}
+
+
+def test_slides_with_red_and_blue_exchanged_are_said_in_a_column_of_their_own(tmp_path):
+    plain, swapped = (CohortSlide(name=name, path=tmp_path / f"{name}.tif") for name in ("a", "b"))
+    write_cohort(tmp_path / "cohort.csv", [plain, replace(swapped, swap_red_blue=True)])
+    slides = read_cohort(tmp_path / "cohort.csv", validation_share=0, seed=0).slides
+    assert [slide.swap_red_blue for slide in slides] == [False, True]
+    write_cohort(tmp_path / "plain.csv", [plain])
+    assert "swap" not in (tmp_path / "plain.csv").read_text("utf-8")

@@ -30,7 +30,7 @@ def make_viewer(*, show: bool = True) -> Viewer:
     return viewer
 
 
-def view(paths: Iterable[str | Path], mpp: float | None = None) -> None:
+def view(paths: Iterable[str | Path], mpp: float | None = None, *, swap_red_blue: bool = False) -> None:
     """Open napari with the panel, show slides, and return when the window is closed.
 
     Parameters
@@ -39,9 +39,11 @@ def view(paths: Iterable[str | Path], mpp: float | None = None) -> None:
         Slides to open; there may be none.
     mpp
         Micrometres per level-0 pixel, where the files do not say.
+    swap_red_blue
+        Whether the files hold red and blue in each other's place.
     """
     viewer = make_viewer()
-    Workspace.of(viewer).open(paths, mpp)
+    Workspace.of(viewer).open(paths, mpp, swap_red_blue=swap_red_blue)
     napari.run()
 
 

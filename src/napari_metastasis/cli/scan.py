@@ -49,6 +49,9 @@ def scan(
     mpp: Annotated[
         float | None, typer.Option(metavar="µm", help="µm per level-0 pixel, where the slide does not state it.")
     ] = None,
+    swap_red_blue: Annotated[
+        bool, typer.Option("--swap-red-blue", help="The file holds red and blue in each other's place: put them right.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Result folder; by default '<slide name>.metastasis' beside the slide.")
     ] = None,
@@ -62,6 +65,7 @@ def scan(
         ScanJob(
             slide=slide,
             mpp=mpp,
+            swap_red_blue=swap_red_blue,
             model=model,
             passes=passes,
             region=None if region is None else Region(*region),

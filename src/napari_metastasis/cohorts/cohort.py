@@ -19,7 +19,8 @@ from napari_metastasis.storage import atomic_text, plain_cell, text_of_cell
 __all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_cohort", "write_cohort"]
 
 _FILE = "cohort.csv"
-_NEEDED, _COLUMNS = "slide", ("slide", "annotation", "split", "patient", "node", "tumour", "mpp", "exhaustive")
+_SWAP = "swap_red_blue"
+_NEEDED, _COLUMNS = "slide", ("slide", "annotation", "split", "patient", "node", "tumour", "mpp", "exhaustive", _SWAP)
 _YES, _NO = frozenset({"yes", "true", "1"}), frozenset({"no", "false", "0"})
 
 
@@ -40,8 +41,8 @@ def read_cohort(
     ----------
     path
         A CSV file with the columns ``slide``, ``annotation``, ``split``, ``patient`` and ``node`` (and, if wanted,
-        ``tumour``, ``mpp``, ``exhaustive``), paths relative to it; or a folder that holds such a file as
-        ``cohort.csv``, is laid out as CAMELYON16 and CAMELYON17 are, or has images and masks.
+        ``tumour``, ``mpp``, ``exhaustive``, ``swap_red_blue``), paths relative to it; or a folder that holds such a
+        file as ``cohort.csv``, is laid out as CAMELYON16 and CAMELYON17 are, or has images and masks.
     validation_share
         Share of the training slides that is kept for validation, 0 to 1.
     seed
@@ -97,15 +98,19 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
         # The same path, which no spreadsheet takes for a formula.
         return path if plain_cell(path) == path else f"./{path}"
 
+    slides = tuple(slides)
+    # The last column only where it says something: most files need none, and a run knows its cohort by the text.
+    columns = _COLUMNS if any(slide.swap_red_blue for slide in slides) else _COLUMNS[:-1]
     with atomic_text(path) as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(_COLUMNS)
+        rows.writerow(columns)
         for slide in slides:
             tumour = "" if slide.tumour is None else "yes" if slide.tumour else "no"
             mpp = "" if slide.mpp is None else repr(slide.mpp)
             exhaustive = "yes" if slide.exhaustive else "no"
+            swap = "yes" if slide.swap_red_blue else "no"
             known = slide.split, plain_cell(slide.patient or ""), plain_cell(slide.node or ""), tumour, mpp, exhaustive
-            rows.writerow((beside(slide.path), beside(slide.annotation), *known))
+            rows.writerow((beside(slide.path), beside(slide.annotation), *known, swap)[: len(columns)])
 
 
 def _read_file(path: Path) -> tuple[CohortSlide, ...]:
@@ -168,6 +173,7 @@ def _row(row: dict[str, str | None], line: int, path: Path) -> CohortSlide:
         node=text_of_cell(_cell(row, "node")) or None,
         tumour=_flag(_cell(row, "tumour"), "tumour", where),
         mpp=_mpp(_cell(row, "mpp"), where),
+        swap_red_blue=_flag(_cell(row, _SWAP), _SWAP, where) is True,
         exhaustive=_flag(_cell(row, "exhaustive"), "exhaustive", where) is not False,
     )
 

@@ -128,7 +128,7 @@ def survey_slide(slide: CohortSlide, *, reads: Callable[[Path], bool] | None = N
     """
     header: SlideHeader | MetastasisError
     try:
-        with open_slide(slide.path, slide.mpp) as opened:
+        with open_slide(slide.path, slide.mpp, swap_red_blue=slide.swap_red_blue) as opened:
             header = SlideHeader(opened.fingerprint, opened.size, opened.bounds, opened.mpp)
     except MetastasisError as error:
         header = error

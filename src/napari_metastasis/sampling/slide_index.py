@@ -99,7 +99,8 @@ def open_indexed(slide: CohortSlide) -> Slide:
     SlideError
         If it cannot be opened.
     """
-    return open_slide(slide.path, slide.mpp, replace(SlideSettings(), cache_mib=_CACHE_MIB, threads=1))
+    settings = replace(SlideSettings(), cache_mib=_CACHE_MIB, threads=1)
+    return open_slide(slide.path, slide.mpp, settings, swap_red_blue=slide.swap_red_blue)
 
 
 def index_slide(

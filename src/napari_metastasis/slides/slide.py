@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -106,6 +107,8 @@ class Slide:
         Micrometres per level-0 pixel.
     mpp_supplied
         Whether the caller gave it, and not the file.
+    swapped
+        Whether the file holds red and blue in each other's place, as the caller said; pixels are in their right order.
     objective_power
         Magnification of the objective; ``None`` where the file does not state it.
     bounds
@@ -130,6 +133,7 @@ class Slide:
         file: Path,
         mpp: float,
         mpp_supplied: bool,
+        swapped: bool = False,
         settings: SlideSettings,
         reopen: tuple[Callable[..., Slide], tuple[Any, ...]],
     ) -> None:
@@ -138,6 +142,7 @@ class Slide:
         self._file = file
         self.mpp = mpp
         self.mpp_supplied = mpp_supplied
+        self.swapped = swapped
         self.objective_power = backend.metadata.objective_power
         self.bounds = backend.metadata.bounds
         self.format = backend.metadata.format
@@ -187,12 +192,16 @@ class Slide:
     @cached_property
     def fingerprint(self) -> str:
         """Return what tells the slide from others: see :func:`~napari_metastasis.slides.fingerprints.fingerprint`."""
-        return fingerprint(files_of(self.path, self._file))
+        return self._known_as(fingerprint(files_of(self.path, self._file)))
 
     @cached_property
     def earlier_fingerprint(self) -> str:
         """Return what results of earlier versions know the slide by."""
-        return earlier_fingerprint(self._file)
+        return self._known_as(earlier_fingerprint(self._file))
+
+    def _known_as(self, of_file: str) -> str:
+        """Return what the slide is known by: other colours are another slide."""
+        return hashlib.sha256(f"{of_file} red and blue swapped".encode()).hexdigest() if self.swapped else of_file
 
     def frame(self, model_mpp: float) -> ModelFrame:
         """Return the pixels of a model that was trained at ``model_mpp`` µm per pixel."""

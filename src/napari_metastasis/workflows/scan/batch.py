@@ -107,7 +107,9 @@ def scan_cohort(
                     progress(before * PARTS_OF_A_SLIDE + part, len(slides) * PARTS_OF_A_SLIDE)
 
             try:
-                of_slide = job.on(slide.path, mpp=slide.mpp, output=cohort_output(output, slide))
+                of_slide = job.on(
+                    slide.path, mpp=slide.mpp, swap_red_blue=slide.swap_red_blue, output=cohort_output(output, slide)
+                )
                 result = scan_slide(of_slide, held, progress=report, should_stop=should_stop)
             except (ScanCancelledError, StorageError):
                 raise

@@ -163,6 +163,7 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
             "bounds": None if slide.bounds is None else list(astuple(slide.bounds)),
             "mpp": slide.mpp,
             "mpp_supplied": slide.mpp_supplied,
+            "swapped": slide.swapped,
         },
         "model": _model_record(prepared.models.detector),
         "heatmap": {
