@@ -194,7 +194,7 @@ def _evaluate_cohort(cohort: Cohort, how: CohortEvaluation, output: Path | None,
 
 
 def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_json: bool) -> None:
-    from napari_metastasis.cohorts.patches import open_patches
+    from napari_metastasis.cohorts.patches import colours_note, open_patches
     from napari_metastasis.evaluation import evaluate_patches
     from napari_metastasis.models import load_detector
     from napari_metastasis.scanning import resolve_devices
@@ -204,12 +204,14 @@ def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_j
     device = resolve_devices(settings.device)[0]
     source = open_patches(patches)
     loaded = load_detector(model)
+    if doubt := colours_note(source):
+        note(doubt)
     with show_progress(f"Evaluating {loaded.spec.name}", unit="patches") as progress:
         report = evaluate_patches(
             loaded, source, PatchScoringSettings(), views=settings.augment_views, device=device, progress=progress
         )
     if as_json:
-        say_json(report.to_json())
+        say_json({**report.to_json(), "notes": [doubt] if doubt else []})
         return
     _say_figures(
         f"{loaded.spec.name} on {report.n:,} patches",

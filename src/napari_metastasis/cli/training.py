@@ -101,7 +101,7 @@ def _train_on_slides(task: TrainingTask[Any], run: TrainingRun, chosen: Chosen) 
 
 def _labelled_patches(task: TrainingTask[Any], chosen: Chosen) -> LabelledPatches:
     """Return the labelled patches to train and to measure on."""
-    from napari_metastasis.cohorts.patches import join_patches, open_patches
+    from napari_metastasis.cohorts.patches import colours_note, join_patches, open_patches
     from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
     from napari_metastasis.sampling.soft_labels import read_soft_labels
     from napari_metastasis.workflows.train.plan import LabelledPatches
@@ -112,6 +112,8 @@ def _labelled_patches(task: TrainingTask[Any], chosen: Chosen) -> LabelledPatche
         validation = AllPatches(open_patches(patches.validation), side_px, settings.batch_size)
     if patches.patches:
         source = join_patches([open_patches(path) for path in patches.patches])
+        if doubt := colours_note(source):
+            note(doubt)
         targets = None if patches.soft_labels is None else read_soft_labels(patches.soft_labels, source)
         training = BalancedPatches(source, side_px, chosen.labelled_in_batch, settings.seed, targets)
     return LabelledPatches(training, validation)

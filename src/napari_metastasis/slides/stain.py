@@ -37,6 +37,7 @@ _FEWEST_PX = 2000
 #: Tint of nuclei below which red and blue look exchanged. Of 148 slides and regions and 155 groups of patches none lies
 #: below -0.03; with red and blue exchanged, 99 of 100 of the former and 59 of 100 of the latter lie below this.
 _BROWN = -0.04
+_SWAP_REMEDY = "compare with them swapped (--swap-red-blue, or Swap red and blue under Slide)"
 
 
 class _Slide(Protocol):
@@ -76,19 +77,21 @@ def nuclear_tint(pixels: UInt8Array) -> float | None:
     return float(tint[total >= np.quantile(total, 0.9)].mean() - tint.mean())
 
 
-def swap_note(tint: float | None) -> str:
+def swap_note(tint: float | None, remedy: str = _SWAP_REMEDY) -> str:
     """Return what has to be said where red and blue look exchanged; empty where they do not.
 
     Parameters
     ----------
     tint
         From :func:`nuclear_tint`.
+    remedy
+        What to do.
     """
     if tint is None or tint >= _BROWN:
         return ""
     return (
         "expected nuclei bluer than the rest of the tissue, got browner ones: red and blue look exchanged, or the "
-        "stain is not H&E; compare with them swapped (--swap-red-blue, or Swap red and blue under Slide)"
+        f"stain is not H&E; {remedy}"
     )
 
 
