@@ -227,7 +227,7 @@ def test_red_and_blue_that_look_exchanged_are_said_and_put_right(window, tmp_pat
     window.open(path)
     part = window.panel.slide_part
     window.until(lambda: bool(window.session.colour_note))
-    assert part.colours.text() == "look exchanged"
+    assert part.colours.text() == "⚠ look exchanged"
     assert "Swap red and blue" in part.colours.toolTip()
     assert not part.swap.isChecked()
 

@@ -152,7 +152,7 @@ class SlideWidget(Part):
         self.show_tissue.setChecked(layer is not None and layer.visible)
         self.show_tissue.blockSignals(False)
         note = controller.session.colour_note
-        self.colours.setText("look exchanged" if note else "")
+        self.colours.setText("⚠ look exchanged" if note else "")
         self.colours.setToolTip(note)
         self.swap.blockSignals(True)
         self.swap.setChecked(slide.swapped)
