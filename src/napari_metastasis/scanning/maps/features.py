@@ -7,8 +7,6 @@ counts as absent.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shutil
 import threading
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from zarr.codecs import ZstdCodec
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.partials import partial_folder
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["FEATURES_VERSION", "FeatureStore"]
@@ -240,27 +239,21 @@ class FeatureStore:
 
 def _create(path: Path, shape: tuple[int, int, int, int], attributes: Mapping[str, Any]) -> None:
     """Make an empty store; it appears whole, or not at all."""
-    partial = path.with_name(f".{secrets.token_hex(8)}.part")
-    with storage_errors(path):
-        try:
-            group = zarr.create_group(store=partial, zarr_format=3, attributes=dict(attributes))
-            group.create_array(
-                "features",
-                shape=shape,
-                chunks=(1, _CHUNK_CELLS, _CHUNK_CELLS, shape[3]),
-                dtype="float16",
-                fill_value=np.nan,
-                compressors=ZstdCodec(level=1, checksum=True),
-            )
-            group.create_array(
-                "present",
-                shape=shape[1:3],
-                chunks=(_PRESENT_CHUNK_CELLS, _PRESENT_CHUNK_CELLS),
-                dtype="bool",
-                fill_value=False,
-                compressors=ZstdCodec(level=1, checksum=True),
-            )
-            os.rename(partial, path)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    with storage_errors(path), partial_folder(path) as partial:
+        group = zarr.create_group(store=partial, zarr_format=3, attributes=dict(attributes))
+        group.create_array(
+            "features",
+            shape=shape,
+            chunks=(1, _CHUNK_CELLS, _CHUNK_CELLS, shape[3]),
+            dtype="float16",
+            fill_value=np.nan,
+            compressors=ZstdCodec(level=1, checksum=True),
+        )
+        group.create_array(
+            "present",
+            shape=shape[1:3],
+            chunks=(_PRESENT_CHUNK_CELLS, _PRESENT_CHUNK_CELLS),
+            dtype="bool",
+            fill_value=False,
+            compressors=ZstdCodec(level=1, checksum=True),
+        )
