@@ -30,6 +30,7 @@ __all__ = [
     "SlideError",
     "StainWarning",
     "StorageError",
+    "StorageWarning",
     "TrainingError",
     "UnknownModelError",
     "WeightsError",
@@ -143,6 +144,10 @@ class AnnotationWarning(MetastasisWarning):
 
 class ResolutionWarning(MetastasisWarning):
     """A slide is coarser than what a model was trained on."""
+
+
+class StorageWarning(MetastasisWarning):
+    """What a scan found is shown, but cannot be written."""
 
 
 class PassWarning(MetastasisWarning):

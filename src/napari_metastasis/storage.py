@@ -17,7 +17,19 @@ from typing import BinaryIO, TextIO
 from napari_metastasis.errors import MetastasisError, StorageError
 from napari_metastasis.partials import partial_file
 
-__all__ = ["atomic_text", "atomic_write", "plain_cell", "storage_error", "storage_errors", "text_of_cell"]
+__all__ = [
+    "READ_ONLY",
+    "atomic_text",
+    "atomic_write",
+    "folder_gone",
+    "plain_cell",
+    "storage_error",
+    "storage_errors",
+    "text_of_cell",
+]
+
+#: Numbers of errors that say that nothing may be written, though what is there can be read.
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 #: What spreadsheets take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -59,6 +71,16 @@ def storage_error(error: OSError, path: str | os.PathLike[str]) -> StorageError:
     translated = StorageError(f"expected {expected.format(**names)}, got {received}; {remedy.format(**names)}")
     translated.errno = code
     return translated
+
+
+def folder_gone(folder: str | os.PathLike[str]) -> StorageError:
+    """Return the error for a folder that was there when a job began to write into it, and is not any more."""
+    error = StorageError(
+        f"expected the folder {folder} to stay in its place while results are written into it, got it deleted, "
+        "renamed or unmounted; put it back and start the same again, which goes on from what is there"
+    )
+    error.errno = errno.ENOENT
+    return error
 
 
 @contextmanager

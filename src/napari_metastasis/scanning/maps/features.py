@@ -21,6 +21,7 @@ from zarr.codecs import ZstdCodec
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.partials import partial_folder
+from napari_metastasis.scanning.maps.place import require_place, writing_in_place
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["FEATURES_VERSION", "FeatureStore"]
@@ -169,12 +170,13 @@ class FeatureStore:
             fresh &= ~self._present[cells.slices]
             if not fresh.any():
                 return
-            try:
-                self._add(cells, fresh, features)
-            except _DAMAGED:
-                # Chunks that were cut short can only be written over whole.
-                self._forget_damaged(cells)
-                self._add(cells, ~np.isnan(features[0, ..., 0]) & ~self._present[cells.slices], features)
+            with writing_in_place(self.path, self._is_in_place):
+                try:
+                    self._add(cells, fresh, features)
+                except _DAMAGED:
+                    # Chunks that were cut short can only be written over whole.
+                    self._forget_damaged(cells)
+                    self._add(cells, ~np.isnan(features[0, ..., 0]) & ~self._present[cells.slices], features)
 
     def _add(self, cells: Region, fresh: BoolArray, features: FloatArray) -> None:
         rows, columns = cells.slices
@@ -222,6 +224,8 @@ class FeatureStore:
             present = self._present[inside.slices]
             if not present.any():
                 return answers
+            # Chunks that are gone would read as patches without features.
+            require_place(self.path, self._is_in_place)
             try:
                 values = np.asarray(self._features[:, rows, columns], np.float32)
             except _DAMAGED as error:
@@ -232,6 +236,10 @@ class FeatureStore:
         values[:, ~present] = np.nan
         answers[(slice(None), *inside.shifted(-cells.x, -cells.y).slices)] = values
         return answers
+
+    def _is_in_place(self) -> bool:
+        # Its name says what is in it: the same name is the same store, whoever made it.
+        return (self.path / "zarr.json").exists()
 
     def _damaged(self) -> StorageError:
         return StorageError(f"expected readable features, got damaged data in {self.path}; move it away, then scan")

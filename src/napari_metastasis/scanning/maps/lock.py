@@ -31,8 +31,11 @@ class WriterLock:
     """
 
     def __init__(self, path: Path, what: Path) -> None:
-        with storage_errors(path):
+        self._path = path
+        with storage_errors(what):
             self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # Some network disks number a file anew with every look at it.
+        self._is_numbered = self._is_same()
         try:
             _lock(self._descriptor)
         except OSError as error:
@@ -45,8 +48,19 @@ class WriterLock:
                     f"expected to be the only scan that writes {what}, but another one is at work on it; "
                     "wait until it ends, or choose another folder"
                 ) from error
-            with storage_errors(path):
+            with storage_errors(what):
                 raise
+
+    @property
+    def is_in_place(self) -> bool:
+        """Return whether the file still lies where it was locked: its folder may be deleted, renamed or unmounted."""
+        return self._is_same() if self._is_numbered else os.path.exists(self._path)
+
+    def _is_same(self) -> bool:
+        try:
+            return self._descriptor is not None and os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""

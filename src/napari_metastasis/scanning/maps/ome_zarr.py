@@ -167,10 +167,10 @@ def create(path: Path, header: MapHeader) -> tuple[Path, ...]:
     StorageError
         If the disk refuses. No folder that this call made is left behind.
     """
-    if path.exists():
-        return ()
-    missing = tuple(folder for folder in path.parents if not folder.exists())
     with storage_errors(path):
+        if path.exists():
+            return ()
+        missing = tuple(folder for folder in path.parents if not folder.exists())
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial_folder(path) as partial:
