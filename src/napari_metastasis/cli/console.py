@@ -49,6 +49,8 @@ _SECONDS = {"s": 1.0, "min": 60.0}
 def say(text: str) -> None:
     """Write a result to standard output, as it is: never wrapped, so that a path can be copied."""
     sys.stdout.write(text + "\n")
+    # At once: what is still held back would be lost with a crash while the process shuts down.
+    sys.stdout.flush()
 
 
 def note(text: str) -> None:
