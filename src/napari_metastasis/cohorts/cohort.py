@@ -206,7 +206,7 @@ def _with_validation(slides: list[CohortSlide], share: float, seed: int) -> list
 
     def rank(key: str) -> str:
         # A hash, not a shuffle: a slide more or less in the cohort does not deal out all others anew.
-        return hashlib.sha256(f"{seed} {key}".encode()).hexdigest()
+        return hashlib.sha256(f"{seed} {key}".encode(errors="backslashreplace")).hexdigest()
 
     chosen: set[str] = set()
     for stratum in strata.values():

@@ -127,7 +127,8 @@ def index_slide(
         # Closed, and opened again by whoever reads there: a cohort's masks are more files than a process should hold.
         with closing(reference):
             locations = find(opened, reference)
-        digest = hashlib.sha256(f"{slide.name} {opened.fingerprint} {opened.mpp} {slide.exhaustive}".encode())
+        told = f"{slide.name} {opened.fingerprint} {opened.mpp} {slide.exhaustive}"
+        digest = hashlib.sha256(told.encode(errors="backslashreplace"))
     if slide.annotation is not None:
         digest.update(_annotation_digest(slide.annotation))
     return IndexedSlide(slide, reference, locations, digest.hexdigest())

@@ -97,7 +97,9 @@ def lock_path(path: Path) -> Path:
 
 def digest(identity: Mapping[str, Any]) -> str:
     """Return the SHA-256 of an identity, the same for every order of its keys."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
+    # Names need not be UTF-8.
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
 def _level_um(frame: HeatmapFrame, level: int) -> Affine1D:
