@@ -26,6 +26,7 @@ __all__ = [
     "storage_error",
     "storage_errors",
     "text_of_cell",
+    "with_option",
 ]
 
 #: Numbers of errors that say that nothing may be written, though what is there can be read.
@@ -81,6 +82,13 @@ def folder_gone(folder: str | os.PathLike[str]) -> StorageError:
     )
     error.errno = errno.ENOENT
     return error
+
+
+def with_option(error: StorageError) -> StorageError:
+    """Return an error about a folder that nobody chose, or chose long ago, with the option that chooses another one."""
+    named = StorageError(f"{error} with --output")
+    named.errno = error.errno
+    return named
 
 
 @contextmanager

@@ -95,14 +95,24 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
     """Write a table to standard output; columns of numbers are set flush right."""
     # Without upright lines: it fits a narrow terminal, and reads well in a file.
     table = Table(title=readable(title, sys.stdout) or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    rows = [[readable(cell, sys.stdout) for cell in row] for row in rows]
+    # Made for each table, since standard output may have been redirected.
+    console = Console(highlight=False, markup=False, emoji=False)
+    widths = [max(map(len, column)) + 2 for column in zip(columns, *rows, strict=True)]
+    fits = sum(widths) + 2 <= console.width
     for position, column in enumerate(columns):
         numbers = bool(rows) and all(_is_number(row[position]) for row in rows)
-        # The first column names the row: not wrapped, it can be copied.
-        table.add_column(column, justify="right" if numbers else "left", no_wrap=position == 0)
+        # The first column names the row: not wrapped, it can be copied. Where that leaves no room, figures go before.
+        table.add_column(
+            column,
+            justify="right" if numbers else "left",
+            no_wrap=position == 0 and fits,
+            overflow="ellipsis" if fits else "fold",
+            min_width=None if fits or position == 0 else widths[position] - 2,
+        )
     for row in rows:
-        table.add_row(*(readable(cell, sys.stdout) for cell in row))
-    # Made for each table, since standard output may have been redirected.
-    Console(highlight=False, markup=False, emoji=False).print(table)
+        table.add_row(*row)
+    console.print(table)
     _write("")
 
 

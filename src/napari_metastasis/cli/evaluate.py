@@ -11,7 +11,7 @@ import typer
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, show_slides, stop_on_interrupt
 from napari_metastasis.cli.memory import keep_freed_memory
 from napari_metastasis.cli.options import WrongUsage, refuse_options, with_passes, with_settings
-from napari_metastasis.errors import ScanCancelledError
+from napari_metastasis.errors import ScanCancelledError, StorageError
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
     CohortSettings,
@@ -20,7 +20,7 @@ from napari_metastasis.settings import (
     PatchScoringSettings,
     ScanSettings,
 )
-from napari_metastasis.storage import folder_gone
+from napari_metastasis.storage import folder_gone, with_option
 from napari_metastasis.tasks import pass_tasks
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
@@ -177,7 +177,12 @@ def _evaluate_cohort(cohort: Cohort, how: CohortEvaluation, output: Path | None,
     # Refused before hours are spent.
     check_passes(how.job, models)
     where = report_folder(folder, how.job)
-    lay_there = prepare_report(where, measured_with(cohort, models, how))
+    try:
+        lay_there = prepare_report(where, measured_with(cohort, models, how))
+    except StorageError as error:
+        if output is not None or error.errno is None:
+            raise
+        raise with_option(error) from error
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache(lambda _: models) as engines:
         with stop_on_interrupt() as should_stop:

@@ -31,7 +31,7 @@ from napari_metastasis.scanning import (
 )
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
-from napari_metastasis.storage import READ_ONLY
+from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import ReadyEngine
 from napari_metastasis.workflows.scan.extent import Extent, on_slide
@@ -256,9 +256,7 @@ def _naming_the_option(settled: _Settled) -> Iterator[None]:
         # Whoever chose a folder knows how; but that a scan there cannot go on is met long after it was chosen.
         if settled.job.output is not None and error.errno not in READ_ONLY:
             raise
-        named = StorageError(f"{error} with --output")
-        named.errno = error.errno
-        raise named from error
+        raise with_option(error) from error
 
 
 def _read_only(heatmap: MapStore) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from napari_metastasis.lesions import (
 )
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import FloatArray, MapStore
-from napari_metastasis.storage import READ_ONLY, atomic_text
+from napari_metastasis.storage import READ_ONLY, atomic_text, with_option
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import record_of, record_path
 from napari_metastasis.workflows.scan_job import PassRequest
@@ -147,7 +147,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
     except StorageError as error:
         if prepared.model_px or error.errno not in READ_ONLY:
             raise
-        told = f"{error} with --output; what was found there before is shown, and nothing is written"
+        told = f"{with_option(error)}; what was found there before is shown, and nothing is written"
         warnings.warn(told, StorageWarning, stacklevel=2)
     return result
 
