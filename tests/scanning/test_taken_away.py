@@ -114,3 +114,19 @@ def test_features_whose_folder_is_gone_are_neither_written_nor_read_as_missing(o
     with pytest.raises(StorageError, match=GONE):
         store.write(SECOND, encoded(SECOND)) if job == "write" else store.read(FIRST)
     assert not out.exists()
+
+
+def test_chunks_that_a_killed_scan_did_not_finish_are_swept(heatmap, out):
+    heatmap.close()
+    chunks = heatmap.path / "0" / "c" / "0"
+    left, strange = chunks / f"0.{'0a' * 16}.partial", chunks / "mine.partial"
+    features_in(out).write(FIRST, encoded(FIRST))
+    of_features = out / "features.zarr" / "present" / f"0.{'0a' * 16}.partial"
+    for path in (left, strange, of_features):
+        path.touch()
+    MapStore.open(heatmap.path)
+    assert left.exists()
+    with MapStore.open_or_create(heatmap.path, HEADER) as again:
+        assert again.done[FIRST.slices].all()
+    features_in(out)
+    assert [path.exists() for path in (left, strange, of_features)] == [False, True, False]

@@ -47,6 +47,9 @@ _PACKAGE = __name__.partition(".")[0]
 #: How a logger handles a line.
 _Handle = Callable[[logging.Logger, logging.LogRecord], None]
 
+#: Letters of a column of text that are left beside a name that is not wrapped.
+_LEAST_TEXT = 6
+
 #: Seconds between two lines of progress where standard error is a file.
 _LINE_EVERY_S = 30.0
 #: Seconds of what rates are counted over.
@@ -98,17 +101,18 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
     rows = [[readable(cell, sys.stdout) for cell in row] for row in rows]
     # Made for each table, since standard output may have been redirected.
     console = Console(highlight=False, markup=False, emoji=False)
-    widths = [max(map(len, column)) + 2 for column in zip(columns, *rows, strict=True)]
-    fits = sum(widths) + 2 <= console.width
-    for position, column in enumerate(columns):
-        numbers = bool(rows) and all(_is_number(row[position]) for row in rows)
-        # The first column names the row: not wrapped, it can be copied. Where that leaves no room, figures go before.
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    numbers = [bool(rows) and all(_is_number(row[position]) for row in rows) for position in range(len(columns))]
+    # The first column names the row: not wrapped, it can be copied. Unless that leaves no room for the numbers.
+    text = [position > 0 and not is_number for position, is_number in enumerate(numbers)]
+    needed = sum(3 + (min(width, _LEAST_TEXT) if one else width) for width, one in zip(widths, text, strict=True))
+    whole = needed <= console.width
+    for position, (column, is_number) in enumerate(zip(columns, numbers, strict=True)):
         table.add_column(
             column,
-            justify="right" if numbers else "left",
-            no_wrap=position == 0 and fits,
-            overflow="ellipsis" if fits else "fold",
-            min_width=None if fits or position == 0 else widths[position] - 2,
+            justify="right" if is_number else "left",
+            no_wrap=is_number or (position == 0 and whole),
+            overflow="ellipsis" if whole else "fold",
         )
     for row in rows:
         table.add_row(*row)

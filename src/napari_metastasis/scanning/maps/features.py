@@ -21,7 +21,7 @@ from zarr.codecs import ZstdCodec
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.partials import partial_folder
-from napari_metastasis.scanning.maps.place import require_place, writing_in_place
+from napari_metastasis.scanning.maps.place import require_place, sweep_chunks, writing_in_place
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["FEATURES_VERSION", "FeatureStore"]
@@ -116,6 +116,8 @@ class FeatureStore:
             raise StorageError(f"expected features at {path}, got something else; move it away") from error
         if stored != wanted:
             raise StorageError(f"expected features of this scan at {path}, got those of another; move them away")
+        # The scan that opens them holds the lock of its map.
+        sweep_chunks(path)
         store = cls(path, cells, views=views, features=features)
         store._made = made
         if keep and not store._is_kept:

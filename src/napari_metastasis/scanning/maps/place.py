@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,7 +10,10 @@ from pathlib import Path
 
 from napari_metastasis.storage import folder_gone
 
-__all__ = ["require_place", "writing_in_place"]
+__all__ = ["require_place", "sweep_chunks", "writing_in_place"]
+
+#: How Zarr calls a chunk that it has not finished.
+_UNFINISHED = re.compile(r".*\.[0-9a-f]{32}\.partial")
 
 
 def require_place(store: Path, is_there: Callable[[], bool]) -> None:
@@ -41,6 +45,15 @@ def writing_in_place(store: Path, is_there: Callable[[], bool]) -> Iterator[None
         _remove_new(store, is_there)
         raise
     _remove_new(store, is_there)
+
+
+def sweep_chunks(store: Path) -> None:
+    """Delete the chunks that a killed process did not finish. Nobody else may be writing."""
+    with suppress(OSError):
+        for path in store.rglob("*.partial"):
+            if _UNFINISHED.fullmatch(path.name):
+                with suppress(OSError):
+                    path.unlink()
 
 
 def _remove_new(store: Path, is_there: Callable[[], bool]) -> None:

@@ -22,7 +22,7 @@ from napari_metastasis.scanning.maps import ome_zarr as layout
 from napari_metastasis.scanning.maps.journal import append_region, read_regions
 from napari_metastasis.scanning.maps.lock import WriterLock
 from napari_metastasis.scanning.maps.ome_zarr import MapHeader
-from napari_metastasis.scanning.maps.place import require_place, writing_in_place
+from napari_metastasis.scanning.maps.place import require_place, sweep_chunks, writing_in_place
 from napari_metastasis.storage import READ_ONLY, storage_errors
 
 __all__ = ["FloatArray", "MapStore"]
@@ -61,6 +61,8 @@ class MapStore:
         self._made: tuple[Path, ...] = ()
         self._lock = WriterLock(layout.lock_path(path), path) if writable else None
         self._guard = threading.Lock()
+        if writable:
+            sweep_chunks(path)
         try:
             self._array: zarr.Array[Any] = layout.open_answers(path, self.frame, writable=writable)
             self._done = self._load_done()
