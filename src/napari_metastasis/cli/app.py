@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from types import TracebackType
 
 import typer
@@ -10,7 +11,7 @@ from typer.main import get_command
 
 from napari_metastasis import __version__
 from napari_metastasis.cli import demo, evaluate, models, sample, scan, train, view
-from napari_metastasis.cli.console import note, quiet_libraries, say
+from napari_metastasis.cli.console import note, note_lines, quiet_libraries, say
 from napari_metastasis.errors import MetastasisError
 
 __all__ = ["app", "main"]
@@ -68,10 +69,12 @@ def main(arguments: list[str] | None = None) -> None:
         With status 0: done, 1: failed, 2: wrong usage, 130: stopped by Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given
-    wanted = [argument for argument in given if argument != "--debug"]
-    if arguments is None and not debug:
-        sys.excepthook = _one_line
+    # Behind '--' stand names of files alone.
+    options = given[: given.index("--")] if "--" in given else given
+    debug = "--debug" in options
+    wanted = [option for option in options if option != "--debug"] + given[len(options) :]
+    if arguments is None:
+        sys.excepthook = _whole if debug else _one_line
     with quiet_libraries(quiet=not debug):
         try:
             # Called as an app, typer would print its own tracebacks.
@@ -93,6 +96,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     del trace
     note(f"unexpected {kind.__name__}: {error}; run the same command with --debug and report what it prints")
+
+
+def _whole(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    note_lines("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 def _with_help(error: typer.TyperException) -> str:

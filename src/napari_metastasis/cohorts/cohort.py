@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -87,6 +88,8 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
     ------
     StorageError
         If the file cannot be written.
+    CohortError
+        If the path of a slide or an annotation is no UTF-8, which the file is.
     """
     folder = Path(path).resolve().parent
 
@@ -95,6 +98,10 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
             return ""
         # Of the folder alone: a slide is called what its link is called, which may point to a file named by its hash.
         path = Path(os.path.relpath(target.parent.resolve() / target.name, folder)).as_posix()
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise CohortError(f"expected names in UTF-8 for a cohort file, got {path}; rename it") from error
         # The same path, which no spreadsheet takes for a formula.
         return path if plain_cell(path) == path else f"./{path}"
 
@@ -127,7 +134,8 @@ def _read_file(path: Path) -> tuple[CohortSlide, ...]:
     # Spreadsheets of half the world write semicolons.
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
-    rows = csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True)
+    # Line by line, which a name in quotes may go over.
+    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
         names = [(name or "").strip().casefold() for name in rows.fieldnames or ()]
         _check_columns(names, path)
@@ -212,7 +220,7 @@ def _with_validation(slides: list[CohortSlide], share: float, seed: int) -> list
 
     def rank(key: str) -> str:
         # A hash, not a shuffle: a slide more or less in the cohort does not deal out all others anew.
-        return hashlib.sha256(f"{seed} {key}".encode()).hexdigest()
+        return hashlib.sha256(f"{seed} {key}".encode(errors="backslashreplace")).hexdigest()
 
     chosen: set[str] = set()
     for stratum in strata.values():

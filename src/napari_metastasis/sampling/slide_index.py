@@ -136,7 +136,8 @@ def index_slide(
 
 def _fingerprint_of(slide: CohortSlide, mpp: float, of_slide: str, of_file: Callable[[Path], str]) -> str:
     """Return a SHA-256 of a slide and its annotation."""
-    digest = hashlib.sha256(f"{slide.name} {of_slide} {mpp} {slide.exhaustive}".encode())
+    told = f"{slide.name} {of_slide} {mpp} {slide.exhaustive}"
+    digest = hashlib.sha256(told.encode(errors="backslashreplace"))
     if slide.annotation is not None:
         digest.update(bytes.fromhex(of_file(slide.annotation)))
     return digest.hexdigest()

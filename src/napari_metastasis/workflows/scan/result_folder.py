@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,7 @@ def _as_earlier(slide: Slide, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def folder_for(root: Path, identity: Mapping[str, Any]) -> Path:
     """Return ``root``, or a folder of its own inside where ``root`` holds the heatmap of another scan."""
-    if not heatmap_path(root).exists():
+    if not os.path.exists(heatmap_path(root)):
         return root
     # What cannot be read is left alone: it is not ours, or of another version.
     held = next((stored.identity for stored in _readable([root])), {})
@@ -162,12 +163,14 @@ def stored_scans(root: Path) -> tuple[StoredScan, ...]:
 
     Others are passed over: not ours, of another version, or damaged.
     """
-    return tuple(sorted(_readable([root, *sorted(root.glob("scan-*"))]), key=_last_scanned, reverse=True))
+    # Of a name that is too long, Path asks the disk in vain, and raises.
+    inside = sorted(root.glob("scan-*")) if os.path.isdir(root) else []
+    return tuple(sorted(_readable([root, *inside]), key=_last_scanned, reverse=True))
 
 
 def _readable(folders: list[Path]) -> Iterator[StoredScan]:
     for folder in folders:
-        if heatmap_path(folder).exists():
+        if os.path.exists(heatmap_path(folder)):
             try:
                 yield StoredScan(folder, read_header(heatmap_path(folder)).identity)
             except StorageError:
