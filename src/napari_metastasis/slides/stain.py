@@ -34,8 +34,8 @@ STAINED = 0.15
 _WINDOWS, _WINDOW_PX = 64, 96
 #: Stained pixels from which a tint is that of tissue.
 _FEWEST_PX = 2000
-#: Tint of nuclei below which red and blue look exchanged. None of 145 slides and regions lies below 0.01, and none of 200
-#: groups of patches below -0.034; with red and blue exchanged, 144 and 132 of them lie below this (docs/benchmarks.md).
+#: Tint of nuclei below which red and blue look exchanged. None of 145 slides and regions lies below 0.01, and none of
+#: 200 groups of patches below -0.034; exchanged, 144 and 132 of them lie below this (docs/benchmarks.md).
 _BROWN = -0.04
 _SWAP_REMEDY = "compare with them swapped (--swap-red-blue, or Swap red and blue under Slide)"
 
