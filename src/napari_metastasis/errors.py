@@ -33,8 +33,12 @@ __all__ = [
     "TrainingError",
     "UnknownModelError",
     "WeightsError",
+    "brief",
     "first_line",
 ]
+
+#: Characters of a value that a message quotes.
+_BRIEF = 80
 
 
 class MetastasisError(Exception):
@@ -153,3 +157,10 @@ def first_line(error: BaseException | str) -> str:
     """Return the first line of another library's error, for a message of our own; its kind where it has no text."""
     lines = str(error).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__
+
+
+def brief(value: object) -> str:
+    """Return a value that somebody else wrote as one short line of printable characters, for a message of our own."""
+    # Of a text no more than is shown: a cell may hold megabytes.
+    text = repr(value[: 2 * _BRIEF] if isinstance(value, str) else value)
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}…"

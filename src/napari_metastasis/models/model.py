@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import nn
 
 from napari_metastasis.errors import ModelError
@@ -143,6 +144,11 @@ def read_model(path: Path) -> Model:
     stored = read_weights(path)
     task = find_task(stored.task)
     kind: type[Model] = resolve(task.model)
+    # Without memory first: a card may ask for a network that no file holds the weights of.
+    with torch.device("meta"):
+        spec, outline = kind.blank(stored.spec, path)
+    called = getattr(spec, "architecture", task.noun)
+    stored.check(outline, called)
     spec, network = kind.blank(stored.spec, path)
-    stored.fill(network, getattr(spec, "architecture", task.noun))
+    stored.fill(network, called)
     return kind(spec=spec, network=network, weights_sha256=stored.sha256, card=stored.card)
