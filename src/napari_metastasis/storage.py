@@ -194,9 +194,12 @@ def read_at_most(path: str | os.PathLike[str], most_bytes: int) -> bytes:
         If it is larger; nothing of its size is held then.
     """
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
         # Asked for as much as there is: a buffer for the most that there may be would be as large as that.
-        data = file.read(min(os.fstat(file.fileno()).st_size, most_bytes) + 1)
-        data += file.read(max(0, most_bytes + 1 - len(data)))
+        data = file.read(min(size, most_bytes) + 1)
+        if size < len(data) <= most_bytes:
+            # A pipe says nothing of its size.
+            data += file.read(most_bytes + 1 - len(data))
     if len(data) > most_bytes:
         raise ValueError(f"more than {most_bytes >> 20} MiB, which is no such file")
     return data

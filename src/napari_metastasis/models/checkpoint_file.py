@@ -107,7 +107,7 @@ def _check_claims(data: bytes) -> None:
         Of any kind where it is damaged.
     """
     file = io.BytesIO(data)
-    if not zipfile.is_zipfile(file):
+    if not zipfile.is_zipfile(io.BytesIO(data)):
         if sum(_claims(file, _LEGACY_PICKLES).values()) > len(data):
             raise ValueError("arrays that are larger than the file")
         return
