@@ -18,6 +18,8 @@ REAL_DATA ?= ../shared/data
 # Every process has one torch thread and a screen of its own: tests/conftest.py. Each steals from the other's tests once
 # its own are done, so that both end together.
 PROCESSES ?= 2
+# Of fuzzing, over all kinds of files. What is found is kept in fuzz-findings.
+MINUTES ?= 60
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 
 # Windows of benchmarks open on a virtual screen with OpenGL, not on the developer's own.
@@ -56,8 +58,8 @@ quick: env lint  ## The linters and one room's tests (make quick ROOM=lesions), 
 	tests=$$(scripts/room-tests.sh $(ROOM)); [ -z "$$tests" ] || $(PYTEST) --quiet $$tests
 
 .PHONY: fuzz
-fuzz: env  ## Damage files of every kind at random, for an hour or so, and read them: other cases each time
-	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest --quiet --numprocesses 2 --timeout 0 tests/fuzz
+fuzz: env  ## Damage files of every kind at random, for an hour, and read them: other inputs each time (MINUTES=5 make fuzz)
+	$(BIN)/python tests/fuzz/run.py --minutes $(MINUTES)
 
 .PHONY: lint
 lint: env  ## Style, the order of the rooms, napari's manifest

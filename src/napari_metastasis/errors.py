@@ -37,10 +37,14 @@ __all__ = [
     "TrainingError",
     "UnknownModelError",
     "WeightsError",
+    "brief",
     "first_line",
     "in_one_line",
     "one_of_many",
 ]
+
+#: Characters of a value that a message quotes.
+_BRIEF = 80
 
 
 class MetastasisError(Exception):
@@ -191,3 +195,10 @@ def one_of_many(leave_out: Callable[[str], None]) -> Iterator[None]:
     # Readers of damaged files raise what they like: RuntimeError, MemoryError, struct.error, RecursionError.
     except Exception as error:  # noqa: BLE001
         leave_out(in_one_line(error))
+
+
+def brief(value: object) -> str:
+    """Return a value that somebody else wrote as one short line of printable characters, for a message of our own."""
+    # Of a text no more than is shown: a cell may hold megabytes.
+    text = repr(value[: 2 * _BRIEF] if isinstance(value, str) else value)
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}…"

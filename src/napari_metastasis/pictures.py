@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-__all__ = ["PictureError", "decode_picture", "is_png_or_jpeg"]
+__all__ = ["PictureError", "check_pages", "decode_picture", "is_png_or_jpeg"]
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -25,6 +25,9 @@ _PALETTE = 3
 #: Markers of a JPEG that begin a frame, whose size they state; and those that stand alone.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
+
+#: Pages of a TIFF: stacks of a whole slide have hundreds.
+_MOST_PAGES = 1 << 14
 
 #: What the decoders raise on damaged data; an array that cannot be had is one of them.
 _DECODING_ERRORS = (
@@ -40,6 +43,29 @@ class PictureError(ValueError):
 def is_png_or_jpeg(start: bytes) -> bool:
     """Return whether data begin as a PNG or a JPEG does."""
     return start.startswith((_PNG, _JPEG))
+
+
+def check_pages(tiff: tifffile.TiffFile) -> None:
+    """Refuse an open TIFF whose pages lead back to one before, or never end: tifffile would follow them for hours.
+
+    Raises
+    ------
+    PictureError
+        If they do. A chain that breaks off is left to whoever reads it.
+    """
+    layout, file = tiff.tiff, tiff.filehandle
+    offset, seen = tiff.pages.first.offset, set[int]()
+    while 0 < offset < file.size:
+        if offset in seen or len(seen) == _MOST_PAGES:
+            raise PictureError("pages without an end")
+        seen.add(offset)
+        file.seek(offset)
+        try:
+            (tags,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
+            file.seek(tags * layout.tagsize, 1)
+            (offset,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
+        except (struct.error, OSError):
+            return
 
 
 def decode_picture(data: bytes, *, most_px: int, indexed: bool = False) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and say what to do when the disk fails.
+"""Write files whole or not at all, read no more than can be held, and say what to do when the disk fails.
 
 Every room that writes goes through :func:`atomic_write` (one file) or :func:`storage_errors` (anything else on disk),
 so that a full disk, a read-only medium and missing rights are reported in the same words everywhere.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from napari_metastasis.errors import MetastasisError, StorageError
+from napari_metastasis.errors import MetastasisError, StorageError, brief
 from napari_metastasis.partials import partial_file
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "atomic_text",
     "atomic_write",
     "folder_gone",
+    "holds_control_characters",
+    "home_path",
     "plain_cell",
+    "read_at_most",
     "storage_error",
     "storage_errors",
     "text_of_cell",
@@ -34,6 +38,9 @@ READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 #: What spreadsheets take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+#: Characters that no name has: line ends, NUL and the like, and halves of characters, which no file can hold.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 #: errno -> (what was expected, what was found, what to do). ``{path}`` and ``{folder}`` are filled in.
 _REMEDIES: dict[int, tuple[str, str, str]] = {
@@ -182,3 +189,46 @@ def plain_cell(text: str) -> str:
 def text_of_cell(cell: str) -> str:
     """Return the name that :func:`plain_cell` wrote."""
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell
+
+
+def holds_control_characters(text: str) -> bool:
+    """Return whether a text holds what no name does."""
+    return _CONTROL.search(text) is not None
+
+
+def read_at_most(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """Return what a file holds, if that is no more than a file of its kind can be.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is larger; nothing of its size is held then.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        # Asked for as much as there is: a buffer for the most that there may be would be as large as that.
+        data = file.read(min(size, most_bytes) + 1)
+        if size < len(data) <= most_bytes:
+            # A pipe says nothing of its size.
+            data += file.read(most_bytes + 1 - len(data))
+    if len(data) > most_bytes:
+        raise ValueError(f"more than {most_bytes >> 20} MiB, which is no such file")
+    return data
+
+
+def home_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose ``~`` or ``~name`` is written out.
+
+    Raises
+    ------
+    StorageError
+        If nobody of this name has a home here.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise StorageError(
+            f"expected a path, got {brief(str(path))}, whose user is not known here; write the whole path"
+        ) from error

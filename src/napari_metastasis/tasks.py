@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from napari_metastasis.errors import ModelError
+from napari_metastasis.errors import ModelError, brief
 from napari_metastasis.settings import PassSettings, RefineSettings
 
 __all__ = ["DETECT", "TASKS", "Task", "find_task", "pass_tasks", "resolve"]
@@ -96,7 +96,7 @@ def find_task(name: str) -> Task:
         if task.name == name:
             return task
     raise ModelError(
-        f"expected a model for one of the tasks {', '.join(task.name for task in TASKS)}, got one for {name!r}; "
+        f"expected a model for one of the tasks {', '.join(task.name for task in TASKS)}, got one for {brief(name)}; "
         "update the program"
     )
 

@@ -72,7 +72,10 @@ def test_several_polygons_and_what_encloses_no_area(tmp_path):
         ("17", "TypeError"),
         ("[17]", "another kind"),
         ('{"type": "Topology"}', "another kind"),
-        (json.dumps([feature({"type": "Polygon", "coordinates": [[[1, 2], [3, 4], [5, 10**400]]]})]), "OverflowError"),
+        (
+            json.dumps([feature({"type": "Polygon", "coordinates": [[[1, 2], [3, 4], [5, 10**400]]]})]),
+            "more than 40 digits",
+        ),
         (json.dumps([feature({"type": "Polygon", "coordinates": [[[1, 2], [3, 4], [5, 1e7]]]})]), "within 400,000 px"),
         (json.dumps([feature({"type": "Polygon", "coordinates": [["ab", "cd", "ef"]]})]), "ValueError"),
         (json.dumps([feature({"type": "Polygon"})]), "KeyError"),

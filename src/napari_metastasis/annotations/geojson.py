@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import zlib
 from collections import Counter
@@ -16,6 +15,7 @@ import numpy as np
 
 from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.errors import AnnotationError
+from napari_metastasis.plain_json import parse_json
 
 __all__ = ["feature_class", "read_features", "read_geojson"]
 
@@ -66,13 +66,14 @@ def read_features(
     """
     path = Path(path)
     try:
-        document = json.loads(_text(path))
+        # QuPath writes measurements that it could not make as NaN.
+        document = parse_json(_text(path), nan_as_null=True)
     except (OSError, EOFError, zlib.error) as error:
         raise AnnotationError(
             f"expected a readable GeoJSON file, got {path} ({getattr(error, 'strerror', None) or error}); "
             "check the path, or copy the file again"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise AnnotationError(
             f"expected a GeoJSON file, got {path}, which does not parse ({error}); export the annotations again"
         ) from error
@@ -98,7 +99,7 @@ def _features(document: Any) -> list[dict[str, Any]]:
     return features
 
 
-def _text(path: Path) -> str:
+def _text(path: Path) -> bytes:
     """Return the text of a file, gzipped or not, of a size that can be held."""
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
@@ -109,7 +110,7 @@ def _text(path: Path) -> str:
         raise AnnotationError(
             f"expected at most {_MOST_BYTES >> 20} MiB of GeoJSON, got more in {path}; export fewer annotations"
         )
-    return data.decode("utf-8-sig")
+    return data
 
 
 def _areas(feature: dict[str, Any], shift: tuple[float, float], omitted: Counter[str]) -> Iterator[Annotation]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region, Size
-from napari_metastasis.pictures import PictureError, decode_picture
+from napari_metastasis.pictures import PictureError, check_pages, decode_picture
 
 __all__ = ["MASK_REMEDY", "MaskReader", "Values", "open_reader"]
 
@@ -69,6 +69,7 @@ class _TiffReader:
         # Held open, so that a read does not parse the pyramid's directories again.
         self._file = tifffile.TiffFile(path)
         try:
+            check_pages(self._file)
             self._pages = _pyramid(self._file)
             fault = next(filter(None, map(_fault, self._pages)), None)
             if fault is not None:

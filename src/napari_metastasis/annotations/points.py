@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 
 from napari_metastasis.annotations.asap import asap_coordinates, asap_root
 from napari_metastasis.annotations.geojson import feature_class, read_features
-from napari_metastasis.errors import AnnotationError
+from napari_metastasis.errors import AnnotationError, first_line
+from napari_metastasis.plain_csv import read_csv
 
 __all__ = ["PointSet", "read_points"]
 
@@ -124,20 +124,20 @@ def _of_feature(feature: dict[str, Any], shift: tuple[float, float]) -> Iterator
 def _of_csv(path: Path) -> Iterator[_Point]:
     remedy = "write a first line x,y,class, and a line for each point"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if any(map(str.strip, row))]
+        rows = read_csv(path)
     except OSError as error:
         raise AnnotationError(
             f"expected a readable file of points, got {path} ({error.strerror}); check the path"
         ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except ValueError as error:
         raise AnnotationError(f"expected points as CSV, got {path}, which is no text ({error}); {remedy}") from error
-    header = [name.strip().casefold() for name in rows[0]] if rows else []
-    if "x" not in header or "y" not in header:
-        raise AnnotationError(f"expected columns x and y in {path}, got {', '.join(header) or 'none'}; {remedy}")
+    header = [name.strip().casefold() for name in rows[0].cells] if rows else []
+    if header.count("x") != 1 or header.count("y") != 1:
+        got = first_line(", ".join(header)) if header else "none"
+        raise AnnotationError(f"expected columns x and y in {path}, got {got}; {remedy}")
     x, y = header.index("x"), header.index("y")
     kind = next((header.index(name) for name in _CLASS_COLUMNS if name in header), None)
-    for row in rows[1:]:
+    for row in (each.cells for each in rows[1:]):
         try:
             name = "" if kind is None else row[kind].strip()
             yield (float(row[x]), float(row[y])), name or _NO_CLASS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,15 +12,18 @@ from typing import cast
 
 from napari_metastasis.cohorts.cohort_slide import SPLITS, Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
 from napari_metastasis.cohorts.layouts import read_layout
-from napari_metastasis.errors import CohortError
+from napari_metastasis.errors import CohortError, StorageError, brief, first_line
+from napari_metastasis.plain_csv import CsvRow, read_csv
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
-from napari_metastasis.storage import atomic_text, plain_cell, text_of_cell
+from napari_metastasis.storage import atomic_text, holds_control_characters, home_path, plain_cell, text_of_cell
 
 __all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_cohort", "write_cohort"]
 
 _FILE = "cohort.csv"
 _SWAP = "swap_red_blue"
 _NEEDED, _COLUMNS = "slide", ("slide", "annotation", "split", "patient", "node", "tumour", "mpp", "exhaustive", _SWAP)
+#: Characters of a cell, and bytes of a name in a path, which no file system takes more of.
+_LONGEST, _LONGEST_NAME = 4000, 255
 _YES, _NO = frozenset({"yes", "true", "1"}), frozenset({"no", "false", "0"})
 
 
@@ -59,7 +61,7 @@ def read_cohort(
     CohortError
         If there is no such file or folder, it is laid out otherwise, or the file cannot be understood.
     """
-    origin = Path(path).expanduser()
+    origin = home_path(path)
     if not 0 <= validation_share < 1:
         raise CohortError(
             f"expected a validation share from 0 to below 1, got {validation_share:g}; leave slides to train on"
@@ -123,26 +125,17 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
 def _read_file(path: Path) -> tuple[CohortSlide, ...]:
     """Return the slides of a cohort file."""
     try:
-        # A spreadsheet's CSV begins with a byte-order mark.
-        text = path.read_text(encoding="utf-8-sig")
+        # Spreadsheets of half the world write semicolons.
+        rows = read_csv(path, delimiters=",;\t")
     except OSError as error:
         raise CohortError(f"expected a cohort file or folder, got {path} ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise CohortError(
-            f"expected a cohort as CSV text in UTF-8, got {path}, which is not; save it as CSV (UTF-8)"
+            f"expected a cohort as CSV text in UTF-8, got {path}, {error}; correct it, and save it as CSV (UTF-8)"
         ) from error
-    # Spreadsheets of half the world write semicolons.
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
-    # Line by line, which a name in quotes may go over.
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
-    try:
-        names = [(name or "").strip().casefold() for name in rows.fieldnames or ()]
-        _check_columns(names, path)
-        rows.fieldnames = names
-        slides = [_row(row, rows.line_num, path) for row in rows if any(_cell(row, name) for name in names)]
-    except csv.Error as error:
-        raise CohortError(f"expected a cohort as CSV, got {path}, line {rows.line_num}: {error}; correct it") from error
+    names = [name.strip().casefold() for name in rows[0].cells] if rows else []
+    _check_columns(names, path)
+    slides = [_row(names, row, path) for row in rows[1:]]
     if not slides:
         raise CohortError(f"expected slides in {path}, got none; add a line for each")
     return tuple(slides)
@@ -154,42 +147,56 @@ def _check_columns(names: list[str], path: Path) -> None:
     if _NEEDED not in names or unknown or len(set(names)) < len(names):
         raise CohortError(
             f"expected a first line of {', '.join(_COLUMNS[:5])} (and, if wanted, {', '.join(_COLUMNS[5:])}) "
-            f"in {path}, got {', '.join(names) or 'none'}; correct it"
+            f"in {path}, got {first_line(', '.join(names)) if names else 'none'}; correct it"
         )
 
 
-def _cell(row: dict[str, str | None], name: str) -> str:
-    return (row.get(name) or "").strip()
-
-
-def _row(row: dict[str, str | None], line: int, path: Path) -> CohortSlide:
-    where = f"in line {line} of {path}"
-    if None in row:
+def _row(names: list[str], row: CsvRow, path: Path) -> CohortSlide:
+    where = f"in line {row.line} of {path}"
+    if len(row.cells) > len(names):
         raise CohortError(f"expected as many cells as columns {where}, got more; quote names that hold a comma")
-    slide, annotation, split = _cell(row, "slide"), _cell(row, "annotation"), _cell(row, "split") or "train"
-    if not slide:
+    cells = dict.fromkeys(_COLUMNS, "") | {name: cell.strip() for name, cell in zip(names, row.cells, strict=False)}
+    for name, cell in cells.items():
+        if len(cell) > _LONGEST or holds_control_characters(cell):
+            raise CohortError(f"expected one line of text as {name} {where}, got {brief(cell)}; correct it")
+    split = cells["split"] or "train"
+    if not cells["slide"]:
         raise CohortError(f"expected the path of a slide {where}, got none; add it")
     if split.casefold() not in SPLITS:
-        raise CohortError(f"expected a split of {', '.join(SPLITS)} {where}, got {split!r}; choose one of them")
-    target = path.parent / Path(slide).expanduser()
+        raise CohortError(f"expected a split of {', '.join(SPLITS)} {where}, got {brief(split)}; choose one of them")
+    target = _beside(path, cells["slide"], "slide", where)
     return CohortSlide(
         name=target.stem,
         path=target,
-        annotation=path.parent / Path(annotation).expanduser() if annotation else None,
+        annotation=_beside(path, cells["annotation"], "annotation", where) if cells["annotation"] else None,
         split=cast("Split", split.casefold()),
-        patient=text_of_cell(_cell(row, "patient")) or None,
-        node=text_of_cell(_cell(row, "node")) or None,
-        tumour=_flag(_cell(row, "tumour"), "tumour", where),
-        mpp=_mpp(_cell(row, "mpp"), where),
-        swap_red_blue=_flag(_cell(row, _SWAP), _SWAP, where) is True,
-        exhaustive=_flag(_cell(row, "exhaustive"), "exhaustive", where) is not False,
+        patient=text_of_cell(cells["patient"]) or None,
+        node=text_of_cell(cells["node"]) or None,
+        tumour=_flag(cells["tumour"], "tumour", where),
+        mpp=_mpp(cells["mpp"], where),
+        swap_red_blue=_flag(cells[_SWAP], _SWAP, where) is True,
+        exhaustive=_flag(cells["exhaustive"], "exhaustive", where) is not False,
     )
+
+
+def _beside(path: Path, text: str, what: str, where: str) -> Path:
+    """Return the path that a cell of a cohort file names, relative to it."""
+    try:
+        target = path.parent / home_path(text)
+    except StorageError as error:
+        raise CohortError(f"expected the path of a file as {what} {where}: {error}") from error
+    if target.name in ("", "..") or any(len(os.fsencode(part)) > _LONGEST_NAME for part in target.parts):
+        raise CohortError(
+            f"expected the path of a file, of names of at most {_LONGEST_NAME} bytes, as {what} {where}, got "
+            f"{brief(text)}; correct it"
+        )
+    return target
 
 
 def _flag(text: str, name: str, where: str) -> bool | None:
     word = text.casefold()
     if word and word not in _YES | _NO:
-        raise CohortError(f"expected yes, no or nothing as {name} {where}, got {text!r}; choose one of them")
+        raise CohortError(f"expected yes, no or nothing as {name} {where}, got {brief(text)}; choose one of them")
     return None if not word else word in _YES
 
 
@@ -202,7 +209,8 @@ def _mpp(text: str, where: str) -> float | None:
         mpp = float("nan")
     if not MIN_MPP <= mpp <= MAX_MPP:
         raise CohortError(
-            f"expected {MIN_MPP:g} to {MAX_MPP:g} µm as mpp {where}, got {text!r}; look it up in the scanner's settings"
+            f"expected {MIN_MPP:g} to {MAX_MPP:g} µm as mpp {where}, got {brief(text)}; look it up in the scanner's "
+            "settings"
         )
     return mpp
 

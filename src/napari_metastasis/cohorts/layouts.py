@@ -7,7 +7,6 @@ and annotations are found anywhere below the root, and belong together by name.
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from napari_metastasis.cohorts.annotation_files import (
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
 from napari_metastasis.cohorts.cohort_slide import Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
 from napari_metastasis.errors import CohortError
+from napari_metastasis.plain_csv import read_csv
 
 __all__ = ["read_layout"]
 
@@ -234,9 +234,9 @@ def _table(files: list[Path], name: str) -> dict[str, str]:
         if path.name.casefold() != name:
             continue
         try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                rows = [row for row in csv.reader(file) if len(row) > 1]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise CohortError(f"expected a table of slides in {path}, got {error}; copy it again") from error
+            rows = [row.cells for row in read_csv(path) if len(row.cells) > 1]
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CohortError(f"expected a table of slides in {path}, got {reason}; copy it again") from error
         found.update({Path(row[0].strip()).stem.casefold(): row[1].strip() for row in rows})
     return found

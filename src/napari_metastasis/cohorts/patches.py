@@ -19,6 +19,7 @@ import numpy.typing as npt
 from napari_metastasis.errors import MissingDependencyError, PatchDatasetError
 from napari_metastasis.pictures import PictureError, decode_picture
 from napari_metastasis.slides.stain import nuclear_tint, swap_note
+from napari_metastasis.storage import home_path
 
 __all__ = ["PatchSource", "colours_note", "join_patches", "open_patches"]
 
@@ -70,7 +71,7 @@ def open_patches(path: str | Path) -> PatchSource:
     PatchDatasetError
         If nothing is there, it holds no patches or those of several splits, or a class is empty.
     """
-    path = Path(path).expanduser()
+    path = home_path(path)
     source = _open(path)
     found = set(np.unique(source.labels).tolist())
     for wrong, what in (({0, 1} - found, "none of"), (found - {0, 1}, "also")):

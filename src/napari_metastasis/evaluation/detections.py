@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import EvaluationError
+from napari_metastasis.plain_csv import CsvRow, read_csv
 
 __all__ = ["SlideDetections", "read_detections_csv"]
 
+#: Side of a slide, in level-0 pixels: more than any scanner makes.
+_MOST_PX = 1 << 24
 #: How the probability's column is called, where a file names its columns.
 _PROBABILITY = frozenset({"p", "prob", "probability", "score"})
 
@@ -37,7 +39,8 @@ class SlideDetections:
     Raises
     ------
     EvaluationError
-        If the arrays differ in length, a location is not finite, or a probability lies outside 0 to 1.
+        If the arrays differ in length, a location is not finite or farther than any slide reaches, or a probability
+        lies outside 0 to 1.
     """
 
     slide: str
@@ -54,7 +57,7 @@ class SlideDetections:
                 f"expected a probability for each of the {len(points)} locations on {self.slide}, "
                 f"got {len(probabilities)}; give as many of one as of the other"
             )
-        wrong = ~((probabilities >= 0) & (probabilities <= 1) & np.isfinite(points).all(axis=1))
+        wrong = ~((probabilities >= 0) & (probabilities <= 1) & (np.abs(points) <= _MOST_PX).all(axis=1))
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             x, y = points[first]
@@ -92,20 +95,19 @@ def read_detections_csv(path: str | os.PathLike[str]) -> SlideDetections:
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))]
+        rows = read_csv(path)
     except OSError as error:
         raise EvaluationError(
             f"expected a readable file of detections, got {path} ({error.strerror}); check the path"
         ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except ValueError as error:
         raise EvaluationError(
             f"expected a CSV file of detections, got {path}, which is no text ({error}); write probability,x,y rows"
         ) from error
     columns = (0, 1, 2)
-    if rows and (named := _columns(rows[0][1])) is not None:
+    if rows and (named := _columns(rows[0].cells)) is not None:
         columns, rows = named, rows[1:]
-    values = np.array([_numbers(path, number, row, columns) for number, row in rows]).reshape(-1, 3)
+    values = np.array([_numbers(path, row, columns) for row in rows]).reshape(-1, 3)
     try:
         return SlideDetections(slide=path.stem, probabilities=values[:, 0], points=values[:, 1:])
     except EvaluationError as error:
@@ -116,16 +118,16 @@ def _columns(header: Iterable[str]) -> tuple[int, int, int] | None:
     """Return where probability, x and y stand, or ``None`` where the row is no header."""
     names = [name.strip().casefold() for name in header]
     found = next((names.index(name) for name in names if name in _PROBABILITY), None)
-    if found is None or "x" not in names or "y" not in names:
+    if found is None or names.count("x") != 1 or names.count("y") != 1:
         return None
     return found, names.index("x"), names.index("y")
 
 
-def _numbers(path: Path, number: int, row: list[str], columns: tuple[int, int, int]) -> list[float]:
+def _numbers(path: Path, row: CsvRow, columns: tuple[int, int, int]) -> list[float]:
     try:
-        return [float(row[column]) for column in columns]
+        return [float(row.cells[column]) for column in columns]
     except (ValueError, IndexError) as error:
-        got = ",".join(row)[:60]
+        got = ",".join(row.cells)[:60]
         raise EvaluationError(
-            f"expected probability,x,y as numbers in line {number} of {path}, got {got!r}; correct or remove the line"
+            f"expected probability,x,y as numbers in line {row.line} of {path}, got {got!r}; correct or remove the line"
         ) from error

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_metastasis.errors import EvaluationError
+from napari_metastasis.errors import EvaluationError, first_line
+from napari_metastasis.plain_json import read_json
+from napari_metastasis.storage import holds_control_characters
 
 __all__ = ["ScanRecord", "read_scan_record"]
+
+#: Side of a slide, in level-0 pixels: more than any scanner makes.
+_MOST_PX = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,13 @@ def read_scan_record(folder: Path) -> ScanRecord | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         found = _record(record)
         # A scan of the whole slide may have been made in several goes, and regions may have been scanned after it.
-        whole = any(scan["finished"] and scan["region"] is None for scan in record["scans"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(f"expected the record of a scan, got {path} ({error}); scan the slide again") from error
+        whole = any(scan["finished"] is True and scan["region"] is None for scan in record["scans"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        reason = first_line(error)
+        raise EvaluationError(f"expected the record of a scan, got {path} ({reason}); scan the slide again") from error
     if not whole:
         raise EvaluationError(
             f"expected a finished scan of the whole slide, got one in {folder} that was stopped or is of a region; "
@@ -66,11 +71,22 @@ def read_scan_record(folder: Path) -> ScanRecord | None:
 
 
 def _record(record: dict[str, Any]) -> ScanRecord:
-    width, height = record["slide"]["size"]
-    bounds = record["slide"].get("bounds")
-    return ScanRecord(
-        size=(float(width), float(height)),
-        corner=(0.0, 0.0) if bounds is None else (float(bounds[0]), float(bounds[1])),
-        model=str(record["model"]["name"]),
-        weights_sha256=str(record["model"]["weights_sha256"]),
-    )
+    slide, model = record["slide"], record["model"]
+    width, height = _numbers(slide["size"], 2)
+    x, y, *_ = (0.0, 0.0) if slide.get("bounds") is None else _numbers(slide["bounds"], 4)
+    if not (0 < width <= _MOST_PX and 0 < height <= _MOST_PX and 0 <= x < width and 0 <= y < height):
+        raise ValueError("a size or bounds that no slide has")
+    return ScanRecord((width, height), (x, y), _name(model["name"]), _name(model["weights_sha256"]))
+
+
+def _numbers(values: Any, count: int) -> list[float]:
+    numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    if not numbers or len(values) != count:
+        raise ValueError(f"no {count} numbers")
+    return [float(value) for value in values]
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or holds_control_characters(value):
+        raise ValueError("a name that is no text")
+    return value

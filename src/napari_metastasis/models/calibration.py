@@ -21,6 +21,9 @@ from napari_metastasis.settings import THRESHOLD
 
 __all__ = ["Calibrated", "calibrated_classifier"]
 
+#: What no fit gives: past these, the logarithms of odds run out of numbers.
+_MOST_TEMPERATURE, _MOST_SHIFT, _LEAST_PRIOR, _LEAST_THRESHOLD = 1e6, 1e6, 1e-12, 1e-30
+
 _FIELDS = ("temperature", "shift", "prior", "threshold")
 
 
@@ -54,12 +57,12 @@ class Calibrated:
         ModelError
             If there are any.
         """
-        if not (self.temperature > 0 and math.isfinite(self.temperature) and math.isfinite(self.shift)):
+        if not (1 / _MOST_TEMPERATURE <= self.temperature <= _MOST_TEMPERATURE and abs(self.shift) <= _MOST_SHIFT):
             raise ModelError(
                 f"expected a positive temperature and a finite shift, got {self.temperature} and {self.shift}; "
                 "correct its card"
             )
-        if not (0 <= self.prior < 1 and 0 < self.threshold <= 1):
+        if not ((self.prior == 0 or _LEAST_PRIOR <= self.prior < 1) and _LEAST_THRESHOLD <= self.threshold <= 1):
             raise ModelError(
                 f"expected a prior from 0 to 1 and a threshold over 0, got {self.prior} and {self.threshold}; "
                 "correct its card"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
-from napari_metastasis.errors import ModelError
+from napari_metastasis.errors import ModelError, brief, first_line
 from napari_metastasis.models.calibration import Calibrated
+from napari_metastasis.storage import holds_control_characters
 
 __all__ = ["DENSE_COEFFICIENT", "ModelSpec", "read_contract"]
 
@@ -18,8 +20,14 @@ _TUMOUR_AND_NORMAL = 2
 
 _Contract = TypeVar("_Contract")
 
-#: Kinds of values that cards hold, by the annotation of a contract's field.
-_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float)}
+#: Characters of a name, and sizes: more stands on no card.
+_LONGEST, _LARGEST = 200, 1 << 31
+#: Side of a patch, and of what is read around it, in model pixels.
+_MOST_PX = 1 << 14
+#: What a network of images in 0..1 can have been normalised with: 1/255 where it reads them as 0..255.
+_MOST_MEAN, _DEVIATIONS = 10.0, (1e-4, 10.0)
+#: Of the densest stain: a ten-thousandth of the light comes through.
+_MOST_DENSITY = 10.0
 
 
 def read_contract(kind: type[_Contract], values: Mapping[str, Any], noun: str) -> _Contract:
@@ -43,12 +51,14 @@ def read_contract(kind: type[_Contract], values: Mapping[str, Any], noun: str) -
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ModelError(
-            f"expected a {noun}'s card with {', '.join(known)}, got also {', '.join(unknown)}; correct its card"
+            f"expected a {noun}'s card with {', '.join(known)}, got also {first_line(', '.join(unknown))}; "
+            "correct its card"
         )
     wrong = [
         name
         for name, each in known.items()
-        if (name not in values and each.default is MISSING) or (name in values and not _fits(values[name], each.type))
+        if (name not in values and each.default is MISSING)
+        or (name in values and not _fits(values[name], str(each.type)))
     ]
     if wrong:
         raise ModelError(
@@ -58,9 +68,24 @@ def read_contract(kind: type[_Contract], values: Mapping[str, Any], noun: str) -
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def _fits(value: Any, annotation: Any) -> bool:
-    kinds = _KINDS.get(str(annotation), (list, tuple))
-    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+def _fits(value: Any, annotation: str) -> bool:
+    """Return whether a card's value is of the kind that a field is annotated with, and no value gone wild."""
+    if annotation.startswith("tuple["):
+        kinds = annotation.removeprefix("tuple[").removesuffix("]").split(", ")
+        if not isinstance(value, list | tuple):
+            return False
+        if kinds[-1] == "...":
+            kinds = kinds[:1] * len(value)
+        return len(kinds) == len(value) and all(map(_fits, value, kinds))
+    if annotation == "str":
+        return isinstance(value, str) and 0 < len(value.strip()) <= _LONGEST and not holds_control_characters(value)
+    if annotation == "bool":
+        return isinstance(value, bool)
+    if annotation == "int":
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+    if annotation == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return annotation == "Any"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,27 +146,38 @@ class ModelSpec(Calibrated):
             raise ModelError(
                 f"expected a window of at least the patch's {self.patch_px} px, got {self.field_px}; correct its card"
             )
-        if self.patch_px < 1 or self.stride_px < 1:
+        if not (1 <= self.patch_px <= self.field_px <= _MOST_PX and 1 <= self.stride_px <= _MOST_PX):
             raise ModelError(
-                f"expected a patch and a stride of at least 1 px, got {self.patch_px} and {self.stride_px}; "
-                "correct its card"
+                f"expected a patch, a window and a stride of 1 to {_MOST_PX} px, got {self.patch_px}, {self.field_px} "
+                f"and {self.stride_px}; correct its card"
             )
         if not 0 <= self.tumour_class < len(self.classes):
             raise ModelError(
                 f"expected the tumour class to index {len(self.classes)} classes, got {self.tumour_class}; "
                 "correct its card"
             )
-        if self.stain_density and not (len(self.stain_density) == 3 and min(self.stain_density) > 0):
-            raise ModelError(f"expected three positive stain densities, got {self.stain_density}; correct its card")
+        if self.stain_density and not (
+            len(self.stain_density) == 3 and all(0 < density <= _MOST_DENSITY for density in self.stain_density)
+        ):
+            raise ModelError(
+                f"expected three stain densities over 0, {_MOST_DENSITY:g} at most, got {brief(self.stain_density)}; "
+                "correct its card"
+            )
         if self.dense_coefficient != DENSE_COEFFICIENT:
             self.dense_stride_px(self.dense_coefficient)
         self.check_calibration()
         if self.prior and len(self.classes) != _TUMOUR_AND_NORMAL:
             raise ModelError(f"expected two classes of a calibrated model, got {len(self.classes)}; correct its card")
         numbers = all(isinstance(value, int | float) for value in (*self.mean, *self.std))
-        if [len(values) for values in (self.mean, self.std)] != [3, 3] or not numbers or min(self.std) <= 0:
+        if (
+            [len(values) for values in (self.mean, self.std)] != [3, 3]
+            or not numbers
+            or not all(abs(mean) <= _MOST_MEAN for mean in self.mean)
+            or not all(_DEVIATIONS[0] <= std <= _DEVIATIONS[1] for std in self.std)
+        ):
             raise ModelError(
-                f"expected three means and three positive deviations, got {self.mean} and {self.std}; correct its card"
+                f"expected three means and three positive deviations of red, green and blue in 0 to 1, got "
+                f"{brief(self.mean)} and {brief(self.std)}; correct its card"
             )
 
     def to_json(self) -> dict[str, Any]:

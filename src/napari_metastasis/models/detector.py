@@ -14,7 +14,7 @@ from napari_metastasis.models.card import ModelSpec
 from napari_metastasis.models.dense import DenseNetwork
 from napari_metastasis.models.model import Model
 from napari_metastasis.models.nets.architectures import PatchNetwork, build_network
-from napari_metastasis.models.nets.resnet import ResNet
+from napari_metastasis.models.nets.resnet import CLASSES, ResNet
 from napari_metastasis.models.patchwise import PatchwiseNetwork
 
 __all__ = ["Detector"]
@@ -48,6 +48,11 @@ class Detector(Model):
             raise WeightsError(
                 f"expected patch, stride and window {expected} of a {spec.architecture} network, "
                 f"got {named} on the card of {path}; correct the card"
+            )
+        if len(spec.classes) != CLASSES:
+            raise WeightsError(
+                f"expected {CLASSES} classes of a {spec.architecture} network, got {len(spec.classes)} on the card of "
+                f"{path}; correct the card"
             )
         return spec, network
 

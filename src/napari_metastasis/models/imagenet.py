@@ -24,7 +24,7 @@ LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 _STEM = {"_conv_stem": 0, "_bn0": 1}
 _WIDENED = {"_expand_conv": 0, "_bn0": 1, "_depthwise_conv": 3, "_bn1": 4, "_project_conv": 6, "_bn2": 7}
 _PLAIN = {"_depthwise_conv": 0, "_bn1": 1, "_project_conv": 3, "_bn2": 4}
-_OF_BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(\w+)")
+_OF_BLOCK = re.compile(r"_blocks\.([0-9]{1,3})\.(\w+)\.(\w+)")
 #: Layers of the trunk before its first block.
 _BEFORE_BLOCKS = 3
 
@@ -75,6 +75,6 @@ def of_lite(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if narrow is None or layer not in inner:
                 raise WeightsError(f"expected an EfficientNet-lite's weights, got {name}; choose another file")
             # A block that changes no number of channels has a shortcut, beside which its layers lie.
-            beside = "layers." if wide is not None and wide.shape[1] == narrow.shape[0] else ""
+            beside = "layers." if wide is not None and wide.shape[1:2] == narrow.shape[:1] else ""
             renamed[f"trunk.{int(block) + _BEFORE_BLOCKS}.{beside}{inner[layer]}.{kind}"] = tensor
     return renamed

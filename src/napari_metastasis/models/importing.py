@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import tempfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load
-
-from napari_metastasis.errors import ModelError, WeightsError, first_line
+from napari_metastasis.errors import ModelError, WeightsError, brief, first_line
 from napari_metastasis.models.card import ModelSpec, read_contract
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.nets.resnet import RESNETS, ResNet
-from napari_metastasis.models.weights_file import save_model
+from napari_metastasis.models.weights_file import MOST_BYTES, read_tensors, save_model
 from napari_metastasis.models.zoo import ZooEntry, add_model, check_name
+from napari_metastasis.plain_json import read_json
+from napari_metastasis.storage import read_at_most
 
 __all__ = ["import_model", "read_wsinfer"]
 
@@ -80,7 +78,7 @@ def read_wsinfer(folder: Path, *, name: str, tumour_class: str) -> Detector:
         raise ModelError(f"expected the architecture {known}, got {config.architecture!r}; choose a model of these")
     if config.num_classes != 2 or len(names) != 2:
         raise ModelError(
-            f"expected a model of two classes, got {config.num_classes} ({', '.join(names)}); "
+            f"expected a model of two classes, got {config.num_classes} ({first_line(', '.join(names))}); "
             "choose one that distinguishes tumour from all else"
         )
     if side < _LARGEST_COEFFICIENT:
@@ -113,7 +111,9 @@ def read_wsinfer(folder: Path, *, name: str, tumour_class: str) -> Detector:
 
 def _read_config(path: Path) -> _WSInferConfig:
     try:
-        values = dict(json.loads(path.read_text(encoding="utf-8")))
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise TypeError("no object")
     except (OSError, ValueError, TypeError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise ModelError(f"expected a WSInfer model's config at {path}, got {reason}; choose its folder") from error
@@ -121,7 +121,7 @@ def _read_config(path: Path) -> _WSInferConfig:
     config = read_contract(_WSInferConfig, {name: values[name] for name in known}, "WSInfer model")
     if config.spec_version != "1.0":
         raise ModelError(f"expected spec_version 1.0 in {path}, got {config.spec_version}; update the program")
-    return replace(config, class_names=tuple(map(str, config.class_names)))
+    return config
 
 
 def _normalisation(config: _WSInferConfig) -> tuple[Any, Any]:
@@ -136,12 +136,13 @@ def _normalisation(config: _WSInferConfig) -> tuple[Any, Any]:
             mean, std = arguments.get("mean"), arguments.get("std")
         # To its own size, a patch stays as it is.
         if name != "Resize" or arguments.get("size") not in (side, [side, side]):
-            found.append(str(name) if name != "Resize" else f"Resize to {arguments.get('size')}")
+            found.append(str(name) if name != "Resize" else f"Resize to {brief(arguments.get('size'))}")
     rgb = all(isinstance(values, list) and len(values) == 3 for values in (mean, std))
     if found not in (["ToTensor"], ["ToTensor", "Normalize"]) or not rgb:
         raise ModelError(
             f"expected patches that keep their {side} px, ToTensor, and Normalize with a mean and std for each colour, "
-            f"got {', '.join(found)}; choose another model: this one would answer otherwise than it was trained to"
+            f"got {first_line(', '.join(found))}; choose another model: this one would answer otherwise than it was "
+            "trained to"
         )
     return tuple(mean), tuple(std)
 
@@ -150,7 +151,7 @@ def _tumour_class(names: tuple[str, ...], wanted: str) -> int:
     found = [name for name in names if (name == wanted if wanted else name.lower() in _TUMOUR_NAMES)]
     if len(found) != 1:
         what = repr(wanted) if wanted else "of tumour"
-        raise ModelError(f"expected one class {what}, got {', '.join(names)}; name it with --tumour-class")
+        raise ModelError(f"expected one class {what}, got {first_line(', '.join(names))}; name it with --tumour-class")
     return names.index(found[0])
 
 
@@ -163,15 +164,16 @@ def _fill(network: ResNet, folder: Path) -> str:
             "fetch model.safetensors from where the model was published"
         )
     try:
-        data = path.read_bytes()
-        missing, unknown = network.load_state_dict(load(data), strict=False)
-    except (OSError, SafetensorError, RuntimeError) as error:
+        data = read_at_most(path, MOST_BYTES)
+        missing, unknown = network.load_state_dict(read_tensors(data), strict=False)
+    except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise WeightsError(f"expected weights at {path}, got {first_line(reason)}; fetch the model again") from error
     # Older files lack the counters of batches, which change no answer.
     if wrong := [*unknown, *(f"no {name}" for name in missing if not name.endswith("num_batches_tracked"))]:
         raise WeightsError(
-            f"expected a ResNet's weights under torchvision's names, got {wrong[0]} in {path}; fetch the model again"
+            f"expected a ResNet's weights under torchvision's names, got {first_line(wrong[0])} in {path}; fetch the "
+            "model again"
         )
     network.eval().requires_grad_(requires_grad=False)
     return hashlib.sha256(data).hexdigest()

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 
 from napari_metastasis.errors import UnknownModelError, WeightsError, first_line
+from napari_metastasis.models.checkpoint_file import check_tensors, read_checkpoint
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.fetch import PublishedWeights, fetch_weights, weights_folder
 from napari_metastasis.models.imagenet import (
@@ -26,7 +24,9 @@ from napari_metastasis.models.imagenet import (
 )
 from napari_metastasis.models.nets.architectures import PatchNetwork
 from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLite
+from napari_metastasis.models.weights_file import MOST_BYTES, read_tensors
 from napari_metastasis.models.zoo import load_detector
+from napari_metastasis.storage import home_path, read_at_most
 
 __all__ = ["RESNET34_IMAGENET", "VGG16_IMAGENET", "InitialWeights", "begin_with", "load_initial"]
 
@@ -108,7 +108,7 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
         return _imagenet(installed_weights())
     if str(name) in _PUBLISHED:
         return _imagenet(fetch_weights(_PUBLISHED[str(name)], folder=weights_folder(), progress=progress))
-    path = Path(name).expanduser()
+    path = home_path(name)
     if path.is_file() and not path.with_suffix(".json").exists():
         return _imagenet(path)
     try:
@@ -120,29 +120,27 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
 
 def _imagenet(path: Path) -> InitialWeights:
     """Return the weights in a file of ImageNet's without the classifier, whose classes are ImageNet's."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"expected weights at {path}, got {error.strerror}; fetch the file again") from error
-    try:
-        is_safe = path.suffix == ".safetensors"
-        # Tensors alone: a pickle could run anything.
-        state = load(data) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
-        kept = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
-        raise WeightsError(
-            f"expected a file of tensors, got {first_line(error)} in {path}; fetch the file again"
-        ) from error
+    if path.suffix == ".safetensors":
+        try:
+            data = read_at_most(path, MOST_BYTES)
+            found, sha256 = read_tensors(data), hashlib.sha256(data).hexdigest()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise WeightsError(f"expected a file of tensors, got {reason} in {path}; fetch the file again") from error
+    else:
+        found, sha256 = read_checkpoint(path)
+    state = check_tensors(found, path)
+    kept = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
     if any(key.startswith("head.") for key in state):
         raise WeightsError(f"expected VGG16 weights, got a model without its card in {path}; keep the .json beside it")
     if is_lite(kept):
-        return InitialWeights(path.stem, hashlib.sha256(data).hexdigest(), of_lite(kept), LITE_MEAN, LITE_STD)
+        return InitialWeights(path.stem, sha256, of_lite(kept), LITE_MEAN, LITE_STD)
     if not any(key.startswith((_FEATURES, _RESNET)) for key in kept):
         raise WeightsError(
             f"expected VGG16 weights under torchvision's names ({_FEATURES}0.weight …), a ResNet's or an "
-            f"EfficientNet-lite's, got {', '.join(list(state)[:3])} in {path}; choose another file"
+            f"EfficientNet-lite's, got {first_line(', '.join(list(state)[:3]))} in {path}; choose another file"
         )
-    return InitialWeights(path.stem, hashlib.sha256(data).hexdigest(), kept, _IMAGENET_MEAN, _IMAGENET_STD)
+    return InitialWeights(path.stem, sha256, kept, _IMAGENET_MEAN, _IMAGENET_STD)
 
 
 @torch.no_grad()
@@ -183,4 +181,4 @@ def _is_behind(name: str, network: PatchNetwork) -> bool:
         return False
     part, _, rest = name.partition(".")
     number = rest.partition(".")[0]
-    return part == "trunk" and number.isdigit() and int(number) >= len(network.trunk)
+    return part == "trunk" and number.isdecimal() and int(number) >= len(network.trunk)

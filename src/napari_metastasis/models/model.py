@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models.calibration import Calibrated
@@ -130,6 +132,21 @@ class Model(ABC):
         }
 
 
+class _WithoutMemory(TorchFunctionMode):
+    """Builds networks whose parameters have names, sizes and kinds, but no values."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return a call's result: without memory where it makes a tensor, unchanged where it draws values into one."""
+        del types
+        kwargs = dict(kwargs or {})
+        if func is Tensor.normal_ or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        # torch's own `with torch.device("meta")` takes seconds where a network computes anything.
+        if func in (torch.empty, torch.zeros, torch.ones) and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
 def read_model(path: Path) -> Model:
     """Return the model whose weights are stored at ``path``, with its card beside it.
 
@@ -143,6 +160,11 @@ def read_model(path: Path) -> Model:
     stored = read_weights(path)
     task = find_task(stored.task)
     kind: type[Model] = resolve(task.model)
+    # Without memory first: a card may ask for a network that no file holds the weights of.
+    with _WithoutMemory():
+        spec, outline = kind.blank(stored.spec, path)
+    called = getattr(spec, "architecture", task.noun)
+    stored.check(outline, called)
     spec, network = kind.blank(stored.spec, path)
-    stored.fill(network, getattr(spec, "architecture", task.noun))
+    stored.fill(network, called)
     return kind(spec=spec, network=network, weights_sha256=stored.sha256, card=stored.card)

@@ -13,7 +13,7 @@ from napari_metastasis.errors import ModelError, PassWarning, UnknownModelError,
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.model import Model, read_model
 from napari_metastasis.models.weights_file import correct_card, read_task, save_model
-from napari_metastasis.storage import storage_errors
+from napari_metastasis.storage import home_path, storage_errors
 from napari_metastasis.tasks import DETECT, find_task
 
 __all__ = [
@@ -108,7 +108,7 @@ def model_task(name: str | Path) -> str:
     known = {entry.name: entry.task for entry in list_models()}
     if str(name) in known:
         return known[str(name)] or DETECT
-    path = Path(name).expanduser()
+    path = home_path(name)
     try:
         return read_task(path)[0] if path.suffix == ".safetensors" else DETECT
     except WeightsError:
@@ -137,7 +137,7 @@ def load_model(name: str | Path, task: str | None = None) -> Model:
     noun = "model" if task in (None, DETECT) else find_task(task or "").noun
     entries = {entry.name: entry for entry in list_models()}
     entry = entries.get(str(name))
-    path = Path(name).expanduser() if entry is None else entry.path
+    path = home_path(name) if entry is None else entry.path
     if entry is None and not (path.suffix == ".safetensors" and path.exists()):
         known = ", ".join(one.name for one in entries.values() if task in (None, one.task)) or "none"
         raise UnknownModelError(
@@ -291,7 +291,7 @@ def load_scan_models(
 def _detector_of(model: Model, name: str | Path) -> Detector:
     """Return the detector that a model was trained on: from the zoo, or from the model's own folder."""
     wanted, noun = model.spec.encoder, find_task(model.task).noun
-    beside = Path(name).expanduser().with_name(f"{wanted}.safetensors")
+    beside = home_path(name).with_name(f"{wanted}.safetensors")
     for candidate in (wanted, beside):
         try:
             detector = load_detector(candidate)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_metastasis.plain_json import parse_json
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["JOURNAL", "SlideFailure", "add_failure", "read_failures"]
@@ -59,8 +60,10 @@ def read_failures(journal: Path) -> tuple[SlideFailure, ...]:
     found: dict[str, SlideFailure] = {}
     for line in lines:
         try:
-            values = json.loads(line)
-            found.setdefault(values["slide"], SlideFailure(values["slide"], values["reason"]))
+            values = parse_json(line)
+            slide, reason = values["slide"], values["reason"]
         except (ValueError, KeyError, TypeError):
             continue
+        if isinstance(slide, str) and isinstance(reason, str):
+            found.setdefault(slide, SlideFailure(slide, reason))
     return tuple(found.values())

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.storage import atomic_text, plain_cell, text_of_cell
+from napari_metastasis.plain_csv import CsvRow, read_csv
+from napari_metastasis.storage import atomic_text, holds_control_characters, plain_cell, text_of_cell
 
 __all__ = ["HardNegative", "read_hard_negatives", "strongest_first", "write_hard_negatives"]
 
+#: How far a location lies from a slide's corner, in level-0 pixels: farther than any scanner reaches.
+_MOST_PX = 1 << 24
 _COLUMNS = ["slide", "x", "y", "probability"]
 
 
@@ -79,29 +81,30 @@ def read_hard_negatives(path: str | os.PathLike[str]) -> tuple[HardNegative, ...
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file, strict=True))
+        rows = read_csv(path)
     except OSError as error:
         raise StorageError(
             f"expected mined locations in {path}, got none to read ({error.strerror}); check the path"
         ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _damaged(path, 1, f"no such table ({error})") from error
-    if not rows or rows[0] != _COLUMNS:
-        raise _damaged(path, 1, repr(",".join(rows[0])[:60]) if rows else "an empty file")
-    return tuple(_location(path, number, row) for number, row in enumerate(rows[1:], start=2))
-
-
-def _location(path: Path, number: int, row: list[str]) -> HardNegative:
-    try:
-        slide, x, y, probability = row
-        location = HardNegative(text_of_cell(slide), float(x), float(y), float(np.float32(probability)))
     except ValueError as error:
-        raise _damaged(path, number, repr(",".join(row)[:60])) from error
+        raise _damaged(path, 1, f"no such table ({error})") from error
+    if not rows or rows[0].cells != _COLUMNS:
+        raise _damaged(path, 1, repr(",".join(rows[0].cells)[:60]) if rows else "an empty file")
+    return tuple(_location(path, row) for row in rows[1:])
+
+
+def _location(path: Path, row: CsvRow) -> HardNegative:
+    try:
+        slide, x, y, probability = row.cells
+        location = HardNegative(text_of_cell(slide), float(x), float(y), float(probability))
+    except ValueError as error:
+        raise _damaged(path, row.line, repr(",".join(row.cells)[:60])) from error
     # Written so that NaN, which compares false with everything, is refused as well.
-    if not (slide and math.isfinite(location.x) and math.isfinite(location.y) and 0 <= location.probability <= 1):
-        raise _damaged(path, number, repr(",".join(row)[:60]))
-    return location
+    on_a_slide = abs(location.x) <= _MOST_PX and abs(location.y) <= _MOST_PX
+    if not (slide and not holds_control_characters(slide) and on_a_slide and 0 <= location.probability <= 1):
+        raise _damaged(path, row.line, repr(",".join(row.cells)[:60]))
+    # As it was written: what is drawn follows from its digits.
+    return replace(location, probability=float(np.float32(probability)))
 
 
 def _damaged(path: Path, number: int, got: str) -> StorageError:

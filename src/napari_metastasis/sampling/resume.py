@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from napari_metastasis.plain_json import read_json
 from napari_metastasis.sampling.batches import BatchSource, MixedBatches
 from napari_metastasis.sampling.slide_batches import SlideBatchSource
 from napari_metastasis.sampling.slide_index import SeenSlide
@@ -37,12 +39,19 @@ def resume_slides(path: Path, sources: Mapping[str, BatchSource]) -> None:
     A file that is missing or damaged changes nothing: the fingerprints say whether the batches are the run's.
     """
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
         for name, source in sources.items():
             for part, seen in zip(slide_parts(source), before[name], strict=False):
-                part.resume_with([SeenSlide(one["slide"], one["sha256"], tuple(one["gives"])) for one in seen])
+                part.resume_with([_seen(one) for one in seen])
     except (OSError, ValueError, KeyError, TypeError):
         return
+
+
+def _seen(one: Mapping[str, Any]) -> SeenSlide:
+    slide, sha256, gives = one["slide"], one["sha256"], one["gives"]
+    if not (isinstance(slide, str) and isinstance(sha256, str) and set(gives) <= {0, 1}):
+        raise ValueError("a slide of another kind")
+    return SeenSlide(slide, sha256, tuple(gives))
 
 
 def slide_parts(source: BatchSource) -> Iterator[SlideBatchSource]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.cohorts.patches import PatchSource
-from napari_metastasis.errors import PatchDatasetError
+from napari_metastasis.errors import PatchDatasetError, brief
+from napari_metastasis.plain_csv import read_csv
 
 __all__ = ["read_soft_labels"]
 
@@ -45,24 +45,25 @@ def read_soft_labels(path: Path, patches: PatchSource) -> npt.NDArray[np.float32
     occurring = Counter(patches.names)
     lines: dict[str, int] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream)
-            if not set(_COLUMNS) <= set(rows.fieldnames or ()):
-                raise PatchDatasetError(f"expected the columns {', '.join(_COLUMNS)} in {path}; {_REMEDY}")
-            for row in rows:
-                name, where = row["patch"], f"{path}, line {rows.line_num}"
-                if occurring[name] != 1:
-                    raise PatchDatasetError(
-                        f"expected one patch named {name!r}, got {occurring[name]} ({where}); {_REMEDY}"
-                    )
-                if lines.setdefault(name, rows.line_num) != rows.line_num:
-                    raise PatchDatasetError(
-                        f"expected each patch once, got {name!r} in line {lines[name]} as well ({where}); "
-                        "keep one of the two"
-                    )
-                targets[index_of[name]] = _probability(row["probability"], where)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PatchDatasetError(f"expected soft labels in {path}, got {error}; {_REMEDY}") from error
+        rows = read_csv(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PatchDatasetError(f"expected soft labels in {path}, got {reason}; {_REMEDY}") from error
+    header = rows[0].cells if rows else []
+    if any(header.count(name) != 1 for name in _COLUMNS):
+        raise PatchDatasetError(f"expected the columns {', '.join(_COLUMNS)} in {path}; {_REMEDY}")
+    for row in rows[1:]:
+        name, text = (dict(zip(header, row.cells, strict=False)).get(column) for column in _COLUMNS)
+        where = f"{path}, line {row.line}"
+        if name is None or occurring[name] != 1:
+            raise PatchDatasetError(
+                f"expected one patch named {brief(name)}, got {occurring[name or '']} ({where}); {_REMEDY}"
+            )
+        if lines.setdefault(name, row.line) != row.line:
+            raise PatchDatasetError(
+                f"expected each patch once, got {name!r} in line {lines[name]} as well ({where}); keep one of the two"
+            )
+        targets[index_of[name]] = _probability(text, where)
     if not lines:
         raise PatchDatasetError(f"expected soft labels in {path}, got none; {_REMEDY}")
     return targets
@@ -74,5 +75,5 @@ def _probability(text: str | None, where: str) -> float:
     except ValueError:
         value = np.nan
     if not 0 <= value <= 1:
-        raise PatchDatasetError(f"expected a probability of 0 to 1, got {text!r} ({where}); {_REMEDY}")
+        raise PatchDatasetError(f"expected a probability of 0 to 1, got {brief(text)} ({where}); {_REMEDY}")
     return value

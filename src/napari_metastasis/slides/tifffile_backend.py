@@ -16,6 +16,7 @@ import tifffile
 
 from napari_metastasis.errors import CorruptSlideError, FluorescenceError, NotASlideError
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.pictures import check_pages
 from napari_metastasis.slides import metadata as dialects
 from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
@@ -160,6 +161,7 @@ class TifffileBackend:
 
 def _check_directories(tiff: tifffile.TiffFile, name: str) -> None:
     """Refuse a file whose chain of pages breaks off; tifffile goes on with the pages before that."""
+    check_pages(tiff)
     cut_off = f"expected a complete TIFF file, but {name} is cut off; copy the slide again from its source"
     if not len(tiff.pages):
         raise CorruptSlideError(cut_off)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_metastasis.errors import ScanCancelledError, TrainingError
+from napari_metastasis.plain_json import read_json
 from napari_metastasis.sampling.batches import BatchSource, PatchBatch
 from napari_metastasis.storage import atomic_text, atomic_write, storage_errors
 from napari_metastasis.training.augment import Augmenter
@@ -163,7 +164,7 @@ def encode_batches(encoder: nn.Module, source: BatchSource, batch_size: int, how
 def _recorded(folder: Path) -> str | None:
     """Return of which crops all is encoded in a folder; ``None`` where not all is."""
     try:
-        found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))["fingerprint"]
+        found = read_json(folder / _RECORD)["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return str(found)

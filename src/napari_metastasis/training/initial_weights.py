@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from napari_metastasis.errors import ModelError, WeightsError, first_line
 from napari_metastasis.models import InitialWeights, ModelSpec, ScanNet, build_fully_convolutional, load_initial
+from napari_metastasis.models.checkpoint_file import check_tensors, read_checkpoint
+from napari_metastasis.plain_json import read_json
+from napari_metastasis.storage import home_path
 from napari_metastasis.training.equivariance import tie_orientations, untie_orientations
 from napari_metastasis.training.lightning_setup import SETTINGS
 
@@ -40,7 +37,7 @@ def load_initial_weights(name: str | Path, *, progress: Callable[[int, int], Non
     WeightsError
         If the file is damaged, holds other weights, or cannot be fetched.
     """
-    path = Path(name).expanduser()
+    path = home_path(name)
     return _of_run(path) if path.suffix == ".ckpt" and path.is_file() else load_initial(name, progress=progress)
 
 
@@ -48,30 +45,32 @@ def _of_run(path: Path) -> InitialWeights:
     """Return the averaged weights of a run's last epoch, as those of an ordinary network."""
     beside = path.with_name(SETTINGS)
     try:
-        data = path.read_bytes()
-        run = json.loads(beside.read_text(encoding="utf-8"))
+        run = read_json(beside)
         spec, tied = ModelSpec.from_json(run["spec"]), bool(run["settings"]["tie_orientations"])
     except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
         raise WeightsError(
-            f"expected the checkpoint of a run with its {SETTINGS} beside it, got {error!r} for {path}; give it "
-            "where the run wrote it"
+            f"expected the checkpoint of a run with its {SETTINGS} beside it, got {first_line(repr(error))} for "
+            f"{path}; give it where the run wrote it"
         ) from error
     network = build_fully_convolutional(spec.architecture)
     if tied and isinstance(network, ScanNet):
         tie_orientations(network)
+    checkpoint, sha256 = read_checkpoint(path)
+    stored = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    averaged = {
+        key.removeprefix(_AVERAGED): value
+        for key, value in (stored.items() if isinstance(stored, dict) else ())
+        if isinstance(key, str) and key.startswith(_AVERAGED)
+    }
     try:
-        # Tensors and plain values alone: a pickle could run anything.
-        stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)["state_dict"]
-        averaged = {key.removeprefix(_AVERAGED): value for key, value in stored.items() if key.startswith(_AVERAGED)}
-        network.load_state_dict(averaged)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        network.load_state_dict(check_tensors(averaged, path))
+    except RuntimeError as error:
         raise WeightsError(
             f"expected the checkpoint of a {spec.architecture} network, got {first_line(error)} in {path}; "
             "choose another file"
         ) from error
     if tied and isinstance(network, ScanNet):
         network = untie_orientations(network)
-    sha256 = hashlib.sha256(data).hexdigest()
     return InitialWeights(
         f"{spec.name}, unfinished", sha256, network.state_dict(), spec.mean, spec.std, spec.architecture
     )

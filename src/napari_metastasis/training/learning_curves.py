@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.storage import atomic_text, atomic_write
 
 __all__ = ["Curve", "read_curves", "write_curves"]
@@ -17,14 +18,24 @@ Curve = dict[int, dict[str, float]]
 def read_curves(run: Path, columns: Sequence[str]) -> Curve:
     """Return what each epoch of a run reached; of an epoch that was begun again after a kill, the last time counts."""
     curves: Curve = {}
+    logs = {path: path.parent.name.partition("_")[2] for path in run.glob("log/version_*/metrics.csv")}
     # Numbers, not text: version_10 comes after version_9.
-    logs = sorted(run.glob("log/version_*/metrics.csv"), key=lambda path: int(path.parent.name.partition("_")[2]))
-    for log in logs:
-        with log.open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
-                figures = {name: float(row[name]) for name in columns if row.get(name)}
-                if figures and row.get("epoch"):
-                    curves.setdefault(int(row["epoch"]), {}).update(figures)
+    for log in sorted((log for log, number in logs.items() if number.isdecimal()), key=lambda log: int(logs[log])):
+        try:
+            rows = read_csv(log)
+        except ValueError:
+            # A picture of the run is no reason to lose the run.
+            continue
+        header = rows[0].cells if rows else []
+        for row in rows[1:]:
+            held = dict(zip(header, row.cells, strict=False))
+            try:
+                figures = {name: float(held[name]) for name in columns if held.get(name)}
+                epoch = int(held.get("epoch") or -1)
+            except ValueError:
+                continue
+            if figures and epoch >= 0:
+                curves.setdefault(epoch, {}).update(figures)
     return dict(sorted(curves.items()))
 
 

@@ -41,6 +41,7 @@ from napari_metastasis.evaluation import (
 from napari_metastasis.evaluation.cohort_lesions import slide_reference
 from napari_metastasis.models import ScanModels
 from napari_metastasis.settings import EvaluationSettings, SlideSettings
+from napari_metastasis.storage import home_path
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.batch import FailedSlide, ProgressBar, ScannedSlide, in_parts, scan_cohort
@@ -88,7 +89,7 @@ def split_to_evaluate(cohort: Cohort) -> Split:
 def evaluation_output(cohort: Path, model: str) -> Path:
     """Return where the scans and the report of an evaluation go unless told otherwise: beside the cohort."""
     # Resolved: "." has a name, too.
-    cohort = cohort.expanduser().resolve()
+    cohort = home_path(cohort).resolve()
     name = cohort.name if cohort.is_dir() else cohort.stem
     return cohort.parent / f"{name}-{model}.evaluation"
 

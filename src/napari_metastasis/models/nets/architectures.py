@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from napari_metastasis.errors import ModelError
+from napari_metastasis.errors import ModelError, brief
 from napari_metastasis.models.nets.efficientnet_lite import (
     EFFICIENTNETS,
     EfficientNetLite,
@@ -94,4 +94,6 @@ def _build(architecture: FullyConvolutionalArchitecture) -> FullyConvolutionalNe
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> ModelError:
-    return ModelError(f"expected an architecture among {', '.join(sorted(known))}, got {name!r}; choose one of these")
+    return ModelError(
+        f"expected an architecture among {', '.join(sorted(known))}, got {brief(name)}; choose one of these"
+    )

@@ -7,6 +7,7 @@ these may first be averaged over a patch's neighbours: tumour comes in areas, no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_metastasis.errors import ModelError
+from napari_metastasis.errors import ModelError, brief
 from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.models.card import read_contract
 
@@ -27,6 +28,10 @@ ORDERS = ("raster", "raster-four", "rows-columns")
 
 #: Standard deviations of the initial Gaussian weights from the middle of the square to its side.
 _SIGMAS = 2.0
+
+#: Features of a patch and units of an LSTM, and patches along a grid and cells between them: no network has more.
+_MOST_FEATURES, _MOST_PATCHES = 1 << 14, 256
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +91,23 @@ class RefinerSpec(Calibrated):
         """Refuse values that no grid can have."""
         self.check_calibration()
         if self.order not in ORDERS:
-            raise ModelError(f"expected a scanning order among {', '.join(ORDERS)}, got {self.order!r}; choose one")
-        numbers = (self.encoder_features, self.hidden, self.grid, self.grid_step, self.window_step)
-        if min(numbers) < 1 or self.projected < 0:
-            raise ModelError(f"expected sizes of at least 1, got {numbers} and {self.projected}; correct the card")
+            raise ModelError(
+                f"expected a scanning order among {', '.join(ORDERS)}, got {brief(self.order)}; choose one"
+            )
+        features, patches = (self.encoder_features, self.hidden), (self.grid, self.grid_step, self.window_step)
+        if min(*features, *patches) < 1 or self.projected < 0:
+            raise ModelError(
+                f"expected sizes of at least 1, got {(*features, *patches)} and {self.projected}; correct the card"
+            )
+        if max(*features, self.projected) > _MOST_FEATURES or max(*patches, self.dense_coefficient) > _MOST_PATCHES:
+            raise ModelError(
+                f"expected at most {_MOST_FEATURES} features and units, and {_MOST_PATCHES} patches and steps, got "
+                f"{(*features, self.projected)} and {(*patches, self.dense_coefficient)}; correct the card"
+            )
+        if self.dense_coefficient < 1 or self.dense_coefficient & (self.dense_coefficient - 1):
+            raise ModelError(
+                f"expected a power of 2 as dense coefficient, got {self.dense_coefficient}; correct the card"
+            )
         if self.grid % self.window_step:
             raise ModelError(
                 f"expected a window step that divides the grid of {self.grid}, got {self.window_step}; choose another"
@@ -135,7 +153,14 @@ class RefinerSpec(Calibrated):
         ModelError
             If a field is missing, unknown or of the wrong kind.
         """
-        return read_contract(cls, values, "refiner")
+        spec = read_contract(cls, values, "refiner")
+        # The detector is looked for by its name, as a file beside the refiner too.
+        if not _SHA256.fullmatch(spec.encoder_sha256) or set(spec.encoder) & set("/\\"):
+            raise ModelError(
+                f"expected the name and the SHA-256 of a detector, got {brief(spec.encoder)} and "
+                f"{brief(spec.encoder_sha256)}; correct the card"
+            )
+        return spec
 
 
 class SpatialNetwork(nn.Module):

@@ -24,6 +24,7 @@ from napari_metastasis.errors import (
     MissingDependencyError,
     ScanCancelledError,
 )
+from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array
 from napari_metastasis.scanning.scanner import never
 from napari_metastasis.settings import ScanSettings, TuningSettings
@@ -261,10 +262,12 @@ class TuningCache:
         """Return what was remembered under ``key``."""
         try:
             values = self._load()[key]
+            if type(values["roi_px"]) is not int or not 0 < values["mpx_per_s"] < math.inf:
+                return None
             found = Tuned(
                 engine=str(values["engine"]),
                 precision=str(values["precision"]),
-                roi_px=int(values["roi_px"]),
+                roi_px=values["roi_px"],
                 mpx_per_s=float(values["mpx_per_s"]),
             )
             # Held against the ranges of the settings: a file that was edited or damaged may name anything.
@@ -283,7 +286,7 @@ class TuningCache:
 
     def _load(self) -> dict[str, Any]:
         try:
-            entries = json.loads(self._path.read_bytes())
+            entries = read_json(self._path)
         except (OSError, ValueError):
             return {}
         return entries if isinstance(entries, dict) else {}

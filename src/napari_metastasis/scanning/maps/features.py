@@ -6,7 +6,6 @@ counts as absent.
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Mapping
@@ -21,6 +20,8 @@ from zarr.codecs import ZstdCodec
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.partials import partial_folder
+from napari_metastasis.plain_json import read_json
+from napari_metastasis.scanning.maps.ome_zarr import DAMAGED
 from napari_metastasis.scanning.maps.place import require_place, sweep_chunks, writing_in_place
 from napari_metastasis.storage import storage_errors
 
@@ -36,8 +37,6 @@ _CHUNK_CELLS = 64
 _PRESENT_CHUNK_CELLS = 512
 _OWN, _KEPT = "napari_metastasis", "kept"
 _LARGEST = float(np.finfo(np.float16).max)
-#: What zarr and its codecs raise for a chunk that was cut short or altered.
-_DAMAGED = (ValueError, RuntimeError)
 
 
 class FeatureStore:
@@ -64,16 +63,20 @@ class FeatureStore:
                 found, present = group["features"], group["present"]
                 assert isinstance(found, zarr.Array)
                 assert isinstance(present, zarr.Array)
-        except (*_DAMAGED, KeyError, AssertionError) as error:
+        except DAMAGED as error:
             raise self._damaged() from error
-        if found.shape != self._shape or present.shape != cells.shape:
+        chunks = ((1, _CHUNK_CELLS, _CHUNK_CELLS, features), (_PRESENT_CHUNK_CELLS,) * 2)
+        # Other chunks may be of any size, and are none of ours.
+        if (found.shape, present.shape, found.chunks, present.chunks) != (self._shape, cells.shape, *chunks):
+            raise self._damaged()
+        if found.dtype != np.float16 or present.dtype != np.bool_:
             raise self._damaged()
         self._features: zarr.Array[Any] = found
         self._stored_present: zarr.Array[Any] = present
         try:
             with storage_errors(path):
                 self._present: BoolArray = np.asarray(present[:], np.bool_)
-        except _DAMAGED:
+        except DAMAGED:
             # Nothing tells which features are whole: all patches are encoded again.
             self._present = np.zeros(cells.shape, np.bool_)
             with storage_errors(path):
@@ -111,7 +114,7 @@ class FeatureStore:
             _create(path, (views, *cells.shape, features), {_OWN: wanted, _KEPT: keep})
         try:
             with storage_errors(path):
-                stored = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"][_OWN]
+                stored = read_json(path / "zarr.json")["attributes"][_OWN]
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"expected features at {path}, got something else; move it away") from error
         if stored != wanted:
@@ -175,7 +178,7 @@ class FeatureStore:
             with writing_in_place(self.path, self._is_in_place):
                 try:
                     self._add(cells, fresh, features)
-                except _DAMAGED:
+                except DAMAGED:
                     # Chunks that were cut short can only be written over whole.
                     self._forget_damaged(cells)
                     self._add(cells, ~np.isnan(features[0, ..., 0]) & ~self._present[cells.slices], features)
@@ -199,7 +202,7 @@ class FeatureStore:
             rows, columns = inside.slices
             try:
                 np.asarray(self._features[:, rows, columns])
-            except _DAMAGED:
+            except DAMAGED:
                 self._features[:, rows, columns] = np.float16(np.nan)
                 self._present[inside.slices] = False
                 self._stored_present[inside.slices] = self._present[inside.slices]
@@ -230,7 +233,7 @@ class FeatureStore:
             require_place(self.path, self._is_in_place)
             try:
                 values = np.asarray(self._features[:, rows, columns], np.float32)
-            except _DAMAGED as error:
+            except DAMAGED as error:
                 self._forget_damaged(inside)
                 raise StorageError(
                     f"expected readable features, got damaged data in {self.path}; scan again to repair it"

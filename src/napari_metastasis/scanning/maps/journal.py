@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from napari_metastasis.geometry import Region
+from napari_metastasis.plain_json import parse_json
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["append_region", "read_regions"]
 
 _FIELDS = ("x", "y", "width", "height")
+#: Bytes of a line: several times what one takes.
+_LONGEST = 512
 
 
 def append_region(path: Path, cells: Region) -> None:
@@ -48,12 +51,23 @@ def read_regions(path: Path) -> Iterator[Region]:
     StorageError
         If the file is there but cannot be read.
     """
-    with storage_errors(path):
-        text = path.read_bytes().decode(errors="replace") if path.exists() else ""
-    # A last line without its newline may be a prefix of the true one that still parses: it does not count.
-    for line in text.split("\n")[:-1]:
-        try:
-            values = json.loads(line)
-            yield Region(*(int(values[name]) for name in _FIELDS))
-        except (ValueError, TypeError, KeyError):
-            continue
+    if not path.exists():
+        return
+    begins = True
+    with storage_errors(path), path.open("rb") as file:
+        while line := file.readline(_LONGEST):
+            ends = line.endswith(b"\n")
+            # A last line without its newline may be a prefix of the true one that still parses: it does not count.
+            if begins and ends and (region := _region(line)) is not None:
+                yield region
+            begins = ends
+
+
+def _region(line: bytes) -> Region | None:
+    try:
+        values = parse_json(line)
+        found = Region(*(values[name] for name in _FIELDS))
+    except (ValueError, TypeError, KeyError):
+        return None
+    whole = all(type(value) is int for value in (found.x, found.y, found.width, found.height))
+    return found if whole and not found.is_empty else None

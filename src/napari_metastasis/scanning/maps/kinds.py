@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.storage import holds_control_characters
 
 __all__ = ["PROBABILITY", "MapKind", "MapValues"]
 
@@ -53,8 +54,17 @@ class MapKind:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> MapKind:
-        """Return what :meth:`to_json` wrote."""
-        return cls(**values)
+        """Return what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is anything else.
+        """
+        kind = cls(**values)
+        if not all(isinstance(value, str) and not holds_control_characters(value) for value in asdict(kind).values()):
+            raise ValueError("a kind of map without a name")
+        return kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)

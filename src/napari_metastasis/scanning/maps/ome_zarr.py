@@ -16,14 +16,16 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
-from napari_metastasis.errors import StorageError
+from napari_metastasis.errors import MetastasisError, StorageError, brief
 from napari_metastasis.geometry import Affine1D, HeatmapFrame, ModelFrame, Size
 from napari_metastasis.partials import partial_folder
+from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, MapKind
 from napari_metastasis.storage import storage_errors
 
 __all__ = [
     "CHUNK_CELLS",
+    "DAMAGED",
     "HEATMAP_VERSION",
     "MapHeader",
     "create",
@@ -44,8 +46,14 @@ HEATMAP_VERSION = 1
 #: Side of a chunk in cells: 256 KiB before compression, about one ROI, so that finishing an ROI rewrites little.
 CHUNK_CELLS = 256
 
+#: What zarr and its codecs raise for what was cut short or altered.
+DAMAGED = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, AssertionError, OverflowError)
+
 #: The coarsest level is at most this long: one chunk.
 _COARSEST_CELLS = CHUNK_CELLS
+
+#: Side of a slide, in its own pixels or a model's, and cells of a map: several times those of the largest slides.
+_MOST_PX, _MOST_CELLS = 1 << 24, 1 << 30
 
 #: Name under which the group keeps what OME-Zarr has no place for.
 _OWN = "napari_metastasis"
@@ -211,19 +219,40 @@ def read_header(path: Path) -> MapHeader:
     """
     try:
         with storage_errors(path):
-            own = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"][_OWN]
+            own = read_json(path / "zarr.json")["attributes"][_OWN]
         if own["heatmap_version"] != HEATMAP_VERSION:
             raise StorageError(
-                f"expected a heatmap of version {HEATMAP_VERSION}, got {own['heatmap_version']} at {path}; "
+                f"expected a heatmap of version {HEATMAP_VERSION}, got {brief(own['heatmap_version'])} at {path}; "
                 "update the program, or scan into another folder"
             )
-        stored = own["frame"]
-        model = ModelFrame(**{**stored["model"], "size": Size(**stored["model"]["size"])})
-        frame = HeatmapFrame(model=model, patch_px=stored["patch_px"], stride_px=stored["stride_px"])
         earlier = (_REFINED if _REFINED_KEY in own["identity"] else PROBABILITY).to_json()
-        return MapHeader(MapKind.from_json(own.get("map", earlier)), frame, own["identity"])
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(own["identity"], dict):
+            raise TypeError("the identity is no object")
+        return MapHeader(MapKind.from_json(own.get("map", earlier)), _frame(own["frame"]), own["identity"])
+    except MetastasisError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"expected a heatmap at {path}, got something else; choose another folder") from error
+
+
+def _frame(stored: Mapping[str, Any]) -> HeatmapFrame:
+    """Return a stored frame, if a slide can have it.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        If it is anything else.
+    """
+    model, size = stored["model"], stored["model"]["size"]
+    lengths = (size["width"], size["height"], stored["patch_px"], stored["stride_px"])
+    if not all(type(length) is int and 0 < length <= _MOST_PX for length in lengths):
+        raise ValueError("a size that no slide has")
+    if not all(type(model[name]) in (int, float) and 0 < model[name] <= _MOST_PX for name in ("scale", "mpp")):
+        raise ValueError("a scale that no slide has")
+    frame = HeatmapFrame(ModelFrame(**{**model, "size": Size(**size)}), stored["patch_px"], stored["stride_px"])
+    if frame.cells.area > _MOST_CELLS:
+        raise ValueError("more cells than a slide has")
+    return frame
 
 
 def open_answers(path: Path, frame: HeatmapFrame, *, writable: bool) -> zarr.Array[Any]:
@@ -238,9 +267,10 @@ def open_answers(path: Path, frame: HeatmapFrame, *, writable: bool) -> zarr.Arr
     try:
         with storage_errors(path):
             array: zarr.Array[Any] = zarr.open_array(level_path(path, 0), mode="r+" if writable else "r", zarr_format=3)
-    except (ValueError, KeyError, TypeError) as error:
+    except DAMAGED as error:
         raise StorageError(damaged) from error
-    if array.shape != frame.cells.shape or array.dtype != np.float32:
+    # Other chunks may be of any size, and are none of ours.
+    if (array.shape, array.chunks) != (frame.cells.shape, (CHUNK_CELLS,) * 2) or array.dtype != np.float32:
         raise StorageError(damaged)
     return array
 

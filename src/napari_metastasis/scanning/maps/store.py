@@ -30,9 +30,6 @@ __all__ = ["FloatArray", "MapStore"]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
-#: What zarr and its codecs raise for a chunk that was cut short or altered.
-_DAMAGED = (ValueError, RuntimeError)
-
 
 class MapStore:
     """One map of a slide on disk.
@@ -253,7 +250,7 @@ class MapStore:
     def _load_done(self) -> BoolArray:
         """Return the cells that a journal line covers and that hold a number."""
         done: BoolArray = np.zeros(self.frame.cells.shape, np.bool_)
-        for region in read_regions(layout.journal_path(self.path)):
+        for region in dict.fromkeys(read_regions(layout.journal_path(self.path))):
             done[region.intersection(Region.of(self.frame.cells)).slices] = True
         with storage_errors(self.path):
             # Also without a journal, a power cut may have left chunks, which must be readable to be added to.
@@ -261,7 +258,7 @@ class MapStore:
                 return done
             try:
                 return done & ~np.isnan(self._read(Region.of(self.frame.cells)))
-            except _DAMAGED:
+            except layout.DAMAGED:
                 return done & self._readable_numbers()
 
     def _readable_numbers(self) -> BoolArray:
@@ -272,7 +269,7 @@ class MapStore:
             chunk = Region(x, y, layout.CHUNK_CELLS, layout.CHUNK_CELLS).intersection(Region.of(self.frame.cells))
             try:
                 numbers[chunk.slices] = ~np.isnan(self._read(chunk))
-            except _DAMAGED:
+            except layout.DAMAGED:
                 if self._lock is None:
                     raise StorageError(
                         f"expected a readable heatmap, got damaged data in {self.path}; scan again to repair it"

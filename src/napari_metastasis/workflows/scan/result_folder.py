@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_metastasis.errors import StorageError
+from napari_metastasis.errors import StorageError, first_line
 from napari_metastasis.models import Detector
+from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import (
     FEATURES_VERSION,
     HEATMAP_VERSION,
@@ -266,7 +266,7 @@ def record_path(folder: Path) -> Path:
 def record_of(folder: Path) -> Any:
     """Return the record of a scan; ``None`` where it cannot be read."""
     try:
-        return json.loads(record_path(folder).read_text(encoding="utf-8"))
+        return read_json(record_path(folder))
     except (OSError, ValueError):
         return None
 
@@ -277,14 +277,16 @@ def _recorded_threshold(record: Any) -> float:
         threshold = record["settings"]["detection"]["threshold"]
     except (KeyError, TypeError):
         return THRESHOLD
-    return float(threshold) if isinstance(threshold, int | float) and 0 < threshold <= 1 else THRESHOLD
+    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    return float(threshold) if is_number and 0 < threshold <= 1 else THRESHOLD
 
 
 def _recorded_notes(record: Any) -> tuple[str, ...]:
     """Return what the latest scan on a record told of its results; nothing where earlier versions wrote none."""
     try:
-        return tuple(
-            filter(None, (SlideStain.from_json(record["stain"]).text, *map(str, record["scans"][-1]["notes"])))
-        )
+        notes = record["scans"][-1]["notes"]
+        if not isinstance(notes, list):
+            return ()
+        return tuple(filter(None, (SlideStain.from_json(record["stain"]).text, *map(first_line, map(str, notes)))))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return ()

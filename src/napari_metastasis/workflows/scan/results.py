@@ -254,7 +254,7 @@ def _earlier_scans(folder: Path) -> list[Any]:
         scans = record_of(folder)["scans"]
     except (KeyError, TypeError):
         return []
-    return scans if isinstance(scans, list) else []
+    return [scan for scan in scans if isinstance(scan, dict)] if isinstance(scans, list) else []
 
 
 def _versions() -> dict[str, str]:

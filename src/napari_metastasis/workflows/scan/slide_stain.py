@@ -25,6 +25,8 @@ __all__ = ["SlideStain"]
 
 #: Of the density that a model was trained on: training varies it from 0.3 to 1.3 times, and less is tested.
 _USUAL = (0.4, 1.5)
+#: Of red, green or blue: a ten-thousandth of the light comes through.
+_MOST_DENSITY = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class SlideStain:
     @property
     def ratio(self) -> float | None:
         """Return how many times as dense as in training the slide is; ``None`` where it was not measured."""
-        return None if self.density is None or not any(self.reference) else sum(self.density) / sum(self.reference)
+        return None if not self.density or not any(self.reference) else sum(self.density) / sum(self.reference)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -120,16 +122,22 @@ class SlideStain:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return what :meth:`to_json` wrote."""
+        """Return what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            If it is anything else.
+        """
         density, reference = values["density"], tuple(map(float, values["reference"]))
+        found = None if density is None else tuple(map(float, density))
+        # Of nothing measured, or of a model that does not say, there are none.
+        for stain in (found, reference):
+            if stain and not (len(stain) == 3 and all(0 <= value <= _MOST_DENSITY for value in stain)):
+                raise ValueError("densities that no stain has")
         # Earlier versions did not look at nuclei.
         nuclei = values.get("nuclei")
-        return cls(
-            None if density is None else tuple(map(float, density)),
-            reference,
-            bool(values["normalised"]),
-            None if nuclei is None else float(nuclei),
-        )
+        return cls(found, reference, bool(values["normalised"]), None if nuclei is None else float(nuclei))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the record of a scan."""
