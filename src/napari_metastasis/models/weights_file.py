@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -16,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from napari_metastasis.errors import WeightsError, first_line
+from napari_metastasis.errors import StorageError, WeightsError, first_line
 from napari_metastasis.storage import atomic_text, atomic_write
 
 __all__ = ["Contract", "StoredWeights", "correct_card", "read_task", "read_weights", "save_model"]
@@ -116,9 +117,17 @@ def save_model(path: Path, network: nn.Module, spec: Contract, card: Mapping[str
     """
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
     digest = hashlib.sha256(weights).hexdigest()
+    fresh = not path.exists()
     with atomic_write(path) as stream:
         stream.write(weights)
-    _write_card(path, {"task": spec.task, "spec": spec.to_json(), "weights_sha256": digest, "card": dict(card)})
+    try:
+        _write_card(path, {"task": spec.task, "spec": spec.to_json(), "weights_sha256": digest, "card": dict(card)})
+    except StorageError:
+        if fresh:
+            # Without a card it is no model, but would take the name of one.
+            with suppress(OSError):
+                path.unlink()
+        raise
     return digest
 
 

@@ -22,9 +22,14 @@ def read_curves(run: Path, columns: Sequence[str]) -> Curve:
     for log in logs:
         with log.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
-                figures = {name: float(row[name]) for name in columns if row.get(name)}
-                if figures and row.get("epoch"):
-                    curves.setdefault(int(row["epoch"]), {}).update(figures)
+                try:
+                    figures = {name: float(row[name]) for name in columns if row.get(name)}
+                    epoch = int(row.get("epoch") or -1)
+                except ValueError:
+                    # A kill or a full disk tore the line; the epoch was begun again.
+                    continue
+                if figures and epoch >= 0:
+                    curves.setdefault(epoch, {}).update(figures)
     return dict(sorted(curves.items()))
 
 
