@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from napari_metastasis.errors import MetastasisError, StorageError, brief
+from napari_metastasis.errors import MetastasisError, StorageError, brief, first_line
 from napari_metastasis.partials import partial_file
 
 __all__ = [
@@ -61,6 +61,11 @@ _REMEDIES: dict[int, tuple[str, str, str]] = {
 }
 _REMEDIES[errno.EPERM] = _REMEDIES[errno.EACCES]
 
+#: What torch's writer says of a file that takes no more, where nothing tells why.
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "unexpected pos", "file write failed")
+#: What is always the disk's fault, whatever was being done.
+_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 def storage_error(error: OSError, path: str | os.PathLike[str]) -> StorageError:
     """Return an error met while writing ``path`` as one that names its remedy.
@@ -100,7 +105,7 @@ def with_option(error: StorageError) -> StorageError:
 
 @contextmanager
 def storage_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn every OSError of the block into a StorageError about ``path``.
+    """Turn every OSError of the block into a StorageError about ``path``, also one that a library made another of.
 
     Raises
     ------
@@ -113,6 +118,24 @@ def storage_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except OSError as error:
         raise storage_error(error, path) from error
+    except Exception as error:
+        refused = _refused_by_disk(error)
+        if refused is None:
+            raise
+        raise storage_error(refused, path) from error
+
+
+def _refused_by_disk(error: Exception) -> OSError | None:
+    """Return the OSError behind an error of another kind; ``None`` where there is none.
+
+    torch's writer, told that the disk is full, goes on to its end and then complains about its place in the file.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _TAKES_NO_MORE:
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return OSError(first_line(error)) if any(words in str(error) for words in _TORCH_CANNOT_WRITE) else None
 
 
 @contextmanager

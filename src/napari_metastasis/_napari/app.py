@@ -14,6 +14,7 @@ from napari_metastasis._napari.slide_widget import choose_slides
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.errors import SlideError
+from napari_metastasis.stopping import taken_as_interrupt
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -44,7 +45,9 @@ def view(paths: Iterable[str | Path], mpp: float | None = None, *, swap_red_blue
     """
     viewer = make_viewer()
     Workspace.of(viewer).open(paths, mpp, swap_red_blue=swap_red_blue)
-    napari.run()
+    # At Ctrl-C napari closes its window; Qt's loop would never let another signal's handler run.
+    with taken_as_interrupt():
+        napari.run()
 
 
 def open_slide_command(viewer: napari.Viewer) -> None:

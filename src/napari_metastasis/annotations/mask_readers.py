@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region, Size
-from napari_metastasis.pictures import PictureError, check_pages, decode_picture
+from napari_metastasis.pictures import PictureError, check_pages, check_piece, decode_picture, is_decoded
 
 __all__ = ["MASK_REMEDY", "MaskReader", "Values", "open_reader"]
 
@@ -171,6 +171,7 @@ class _TiffReader:
         tables = (
             {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG_FAMILY else {}
         )
+        check_piece(page, data)
         decoded, _, _ = page.decode(data, index, **tables)
         if decoded is None:
             return None
@@ -299,6 +300,8 @@ def _fault(page: Any) -> str | None:
         return str(page.dtype)
     if getattr(page, "imagedepth", 1) != 1:
         return "a volume"
+    if not is_decoded(page):
+        return f"{getattr(page.compression, 'name', page.compression)} compression"
     if page.photometric not in _PHOTOMETRICS:
         return f"samples of the kind {getattr(page.photometric, 'name', page.photometric)}"
     if page.photometric == _MINISWHITE and page.dtype.itemsize > 1:

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from napari_metastasis.cli.readable import readable, readable_json
 from napari_metastasis.errors import MetastasisWarning, StorageError
+from napari_metastasis.stopping import Stopped, handled, stop_signals
 from napari_metastasis.storage import storage_errors
 
 __all__ = [
@@ -197,21 +198,20 @@ def _lines(title: str, unit: str, scale: float) -> Progress:
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether the process was asked to end; a second Ctrl-C ends it at once."""
-    stopped = False
+    asked = False
+    above = signal.getsignal(signal.SIGINT)
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
-        nonlocal stopped
-        if stopped and number == signal.SIGINT:
+        nonlocal asked
+        if isinstance(above, Stopped):
+            above.hear(number)
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stopped = True
+        asked = True
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with handled(stop_signals(), stop):
+        yield lambda: asked
 
 
 @contextmanager

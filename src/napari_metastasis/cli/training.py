@@ -40,6 +40,7 @@ def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
     # Both refuse what this machine lacks, before anything is written.
     resolve_devices(chosen.settings.device)
     check_devices(chosen.settings)
+    _warn_of_models_folder(chosen.output)
     task = declared.make(chosen)
     run = TrainingRun(chosen.output, chosen.data(), chosen.licence)
     weights = _train_on_patches(task, run, chosen) if chosen.cohort is None else _train_on_slides(task, run, chosen)
@@ -51,6 +52,16 @@ def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
     if not all(kept[-1:]):
         note(f"scan with it by its file: --model {weights}")
     say(str(weights))
+
+
+def _warn_of_models_folder(output: Path) -> None:
+    """Say beforehand that a model cannot be kept by its name. No reason to refuse: it is scanned with by its file."""
+    from napari_metastasis.models import check_own_models_folder
+
+    try:
+        check_own_models_folder()
+    except StorageError as error:
+        note(f"the model will lie in {output} alone: {error}")
 
 
 def _need_training() -> None:
@@ -206,7 +217,7 @@ def _run_to_end(train: Callable[[StepProgress], StagedRun], output: Path) -> Sta
 
 
 def _keep_by_name(weights: Path) -> bool:
-    """Keep weights among the user's own models, unless their name is taken.
+    """Keep weights among the user's own models, unless their name is taken or the folder cannot be written.
 
     Returns
     -------
@@ -219,6 +230,9 @@ def _keep_by_name(weights: Path) -> bool:
         entry = add_model(weights)
     except ModelError as error:
         note(str(error))
+        return False
+    except StorageError as error:
+        note(f"the weights lie at {weights}; keep them with 'napari-metastasis models add {weights}' later: {error}")
         return False
     note(f"scan with it by its name: --model {entry.name}")
     return True
