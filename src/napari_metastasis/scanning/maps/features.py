@@ -21,7 +21,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.geometry import Region, Size
+from napari_metastasis.geometry import Region, Size, sparse_zeros
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["FEATURES_VERSION", "FeatureStore"]
@@ -70,14 +70,16 @@ class FeatureStore:
             raise self._damaged()
         self._features: zarr.Array[Any] = found
         self._stored_present: zarr.Array[Any] = present
+        self._present: BoolArray = sparse_zeros(cells.shape)
         try:
             with storage_errors(path):
-                self._present: BoolArray = np.asarray(present[:], np.bool_)
+                for chunk in Region.of(cells).split(_PRESENT_CHUNK_CELLS):
+                    np.copyto(self._present[chunk.slices], True, where=np.asarray(present[chunk.slices], np.bool_))
         except _DAMAGED:
             # Nothing tells which features are whole: all patches are encoded again.
-            self._present = np.zeros(cells.shape, np.bool_)
+            self._present = sparse_zeros(cells.shape)
             with storage_errors(path):
-                present[:] = self._present
+                present[:] = False
 
     @classmethod
     def open_or_create(
@@ -141,8 +143,10 @@ class FeatureStore:
     @property
     def present(self) -> BoolArray:
         """Return the native cells that have features: bool, (rows, columns), a copy."""
+        present = sparse_zeros(self._present.shape)
         with self._guard:
-            return self._present.copy()
+            np.copyto(present, True, where=self._present)
+        return present
 
     def covers(self, cells: Region, expected: BoolArray) -> bool:
         """Return whether every cell that is expected has features: bool, (rows, columns) of ``cells``."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.geometry import ChunkedCells, HeatmapFrame
 
-__all__ = ["PROBABILITY", "MapKind", "MapValues"]
+__all__ = ["PROBABILITY", "AnsweredMap", "MapKind", "MapValues"]
 
 _PROBABILITY = "probability"
 
@@ -74,6 +74,29 @@ class MapValues:
     kind: MapKind
     frame: HeatmapFrame
     values: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnsweredMap:
+    """A map in memory, of which only chunks with answers are held.
+
+    Attributes
+    ----------
+    kind
+        What it is.
+    frame
+        Where its cells lie.
+    cells
+        Its values.
+    """
+
+    kind: MapKind
+    frame: HeatmapFrame
+    cells: ChunkedCells
+
+    def whole(self) -> MapValues:
+        """Return the map with every cell of the slide, as a window shows it."""
+        return MapValues(self.kind, self.frame, self.cells.whole())
 
 
 #: The map that the scan itself writes.
