@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region, Size
-from napari_metastasis.pictures import PictureError, check_pages, decode_picture
+from napari_metastasis.pictures import PictureError, check_pages, check_piece, decode_picture
 
 __all__ = ["MASK_REMEDY", "MaskReader", "Values", "open_reader"]
 
@@ -114,6 +114,7 @@ class _TiffReader:
         tables = (
             {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG_FAMILY else {}
         )
+        check_piece(page, data)
         decoded, _, _ = page.decode(data, index, **tables)
         if decoded is None:
             return None

@@ -10,6 +10,7 @@ import tifffile
 
 from napari_metastasis.errors import CorruptSlideError, NotASlideError, first_line
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.pictures import check_piece
 from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.grid import TileGrid
@@ -78,6 +79,7 @@ class TiffTiles:
 
     def __init__(self, page: tifffile.TiffPage, file: PositionedFile, cache: TileCache) -> None:
         _check_supported(page, file.name)
+        self._page = page
         self._file = file
         self._cache = cache
         self._key = page.offset
@@ -189,6 +191,7 @@ class TiffTiles:
         try:
             if self._raw:
                 return np.frombuffer(data, np.uint8).reshape(*region.size.shape, channels)
+            check_piece(self._page, data)
             decoded, _, _ = self._page_decode(data, index, **self._jpeg)
             if decoded is None:
                 raise ValueError("nothing was decoded")

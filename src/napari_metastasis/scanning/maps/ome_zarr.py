@@ -18,7 +18,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
-from napari_metastasis.errors import MetastasisError, StorageError, brief
+from napari_metastasis.errors import MetastasisError, StorageError, brief, first_line
 from napari_metastasis.geometry import Affine1D, HeatmapFrame, ModelFrame, Size
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, MapKind
@@ -286,14 +286,20 @@ def write_pyramid(path: Path, frame: HeatmapFrame, values: npt.NDArray[np.float3
     StorageError
         If the disk refuses.
     """
-    with storage_errors(path):
-        group = zarr.open_group(path, mode="r+", zarr_format=3)
-        levels = 1
-        while max(values.shape) > _COARSEST_CELLS:
-            values = _max_pooled(values)
-            _create_level(group, levels, values.shape)[:] = values
-            levels += 1
-        group.update_attributes({"ome": {"version": "0.5", "multiscales": _multiscales(frame, levels)}})
+    try:
+        with storage_errors(path):
+            group = zarr.open_group(path, mode="r+", zarr_format=3)
+            levels = 1
+            while max(values.shape) > _COARSEST_CELLS:
+                values = _max_pooled(values)
+                _create_level(group, levels, values.shape)[:] = values
+                levels += 1
+            group.update_attributes({"ome": {"version": "0.5", "multiscales": _multiscales(frame, levels)}})
+    except DAMAGED as error:
+        raise StorageError(
+            f"expected a heatmap to finish, got damaged data in {path} ({first_line(error)}); move it away, then scan "
+            "again"
+        ) from error
 
 
 def _max_pooled(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
