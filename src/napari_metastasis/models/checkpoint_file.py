@@ -42,7 +42,15 @@ _ITEM_BYTES = {
     "DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8, "IntStorage": 4,
     "ShortStorage": 2, "CharStorage": 1, "ByteStorage": 1, "BoolStorage": 1, "UntypedStorage": 1,
 }  # fmt: skip
-_MADE = frozenset({"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "torch.Size"})
+#: What stands for tensors; the first is of torch before 0.4, which VGG16's published weights were written with.
+_MADE = frozenset(
+    {
+        "torch._utils._rebuild_tensor",
+        "torch._utils._rebuild_tensor_v2",
+        "torch._utils._rebuild_parameter",
+        "torch.Size",
+    }
+)
 #: Of a legacy file: a number, a version, what machine wrote it, the values, and which arrays follow.
 _LEGACY_PICKLES = 5
 _NUMBERS = frozenset(
