@@ -88,12 +88,14 @@ def check_tensors(values: Any, path: Path) -> Mapping[str, Tensor]:
         If they are anything else.
     """
     if not isinstance(values, Mapping) or not values:
-        raise WeightsError(f"expected tensors by name, got {brief(values)} in {path}; choose another file")
+        what = "none" if isinstance(values, Mapping) else type(values).__name__
+        raise WeightsError(f"expected tensors by name, got {what} in {path}; choose another file")
     for name, value in values.items():
         if not isinstance(name, str) or len(name) > _LONGEST or holds_control_characters(name):
             raise WeightsError(f"expected tensors by name, got one called {brief(name)} in {path}; choose another file")
         if not isinstance(value, Tensor):
-            raise WeightsError(f"expected tensors alone, got {brief(value)} as {name} in {path}; choose another file")
+            what = type(value).__name__
+            raise WeightsError(f"expected tensors alone, got {what} as {name} in {path}; choose another file")
         dense = value.layout == torch.strided and value.device.type == "cpu" and value.dtype in _NUMBERS
         # One number can be repeated to any size.
         if not dense or value.numel() * value.element_size() > value.untyped_storage().nbytes():
