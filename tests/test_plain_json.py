@@ -72,3 +72,16 @@ def test_a_file_of_another_size_is_not_held(tmp_path):
     assert read_json(path) == [1]
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "none.json")
+
+
+def test_what_lies_across_the_pieces_of_a_large_text_is_seen(monkeypatch):
+    """A large text is looked at piece by piece."""
+    monkeypatch.setattr("napari_metastasis.plain_json._PIECE_BYTES", 5000)
+    for before in range(4900, 5010):
+        with pytest.raises(PlainJsonError, match="too large"):
+            parse_json(f'["{"x" * before}",1e400]')
+        with pytest.raises(PlainJsonError, match="too large"):
+            parse_json(f'["{"x" * before}",{"1" * 310}.5]')
+    deep = ", ".join(["[" * 60 + f'"{"x" * 4000}"'] * 3) + "]" * 180
+    with pytest.raises(PlainJsonError, match="inside each other"):
+        parse_json(f"[{deep}]")

@@ -6,11 +6,21 @@ import errno
 import os
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 
 from napari_metastasis.errors import RegionError, StorageError
-from napari_metastasis.storage import atomic_text, atomic_write, plain_cell, storage_error, storage_errors, text_of_cell
+from napari_metastasis.storage import (
+    atomic_text,
+    atomic_write,
+    home_path,
+    plain_cell,
+    read_at_most,
+    storage_error,
+    storage_errors,
+    text_of_cell,
+)
 
 
 def names(folder):
@@ -144,3 +154,26 @@ def test_names_are_no_formulas_and_come_back(text):
     cell = plain_cell(text)
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
     assert text_of_cell(cell) == text
+
+
+def test_a_file_is_read_if_it_is_no_larger_than_its_kind(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 100)
+    assert read_at_most(path, 100) == b"x" * 100
+    with pytest.raises(ValueError, match="more than 0 MiB"):
+        read_at_most(path, 99)
+    if sys.platform == "win32":
+        return
+    # Nothing in it says how much comes from a pipe.
+    reading, writing = os.pipe()
+    os.write(writing, b"x" * 100)
+    os.close(writing)
+    assert read_at_most(f"/dev/fd/{reading}", 100) == b"x" * 100
+    os.close(reading)
+
+
+def test_the_home_of_nobody_is_refused():
+    assert home_path("~") == Path.home()
+    assert home_path("a/~b") == Path("a/~b")
+    with pytest.raises(StorageError, match="'~nosuchuser/x', whose user is not known here"):
+        home_path("~nosuchuser/x")

@@ -200,5 +200,5 @@ def one_of_many(leave_out: Callable[[str], None]) -> Iterator[None]:
 def brief(value: object) -> str:
     """Return a value that somebody else wrote as one short line of printable characters, for a message of our own."""
     # Of a text no more than is shown: a cell may hold megabytes.
-    text = repr(value[: 2 * _BRIEF] if isinstance(value, str) else value)
+    text = " ".join(repr(value[: 2 * _BRIEF] if isinstance(value, str) else value).split())
     return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}…"

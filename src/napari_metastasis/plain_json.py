@@ -26,6 +26,9 @@ _MOST_DIGITS = 40
 #: Texts shorter than this are parsed number by number: looking for strange numbers first would take longer.
 _SHORT_BYTES = 1 << 12
 
+#: What is looked at at once: a copy of all would take as much memory again.
+_PIECE_BYTES = 1 << 22
+
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 #: Halves of characters that an escape can name.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -109,14 +112,23 @@ def _depth(data: bytes) -> int:
     """Return how deep brackets lie inside each other; those in strings count too."""
     if data.count(b"[") + data.count(b"{") <= _DEEPEST:
         return 0
-    steps = np.frombuffer(data.translate(_STEPS, _NO_BRACKETS), np.int8)
-    return int(steps.cumsum(dtype=np.int32).max(initial=0))
+    deepest = depth = 0
+    for start in range(0, len(data), _PIECE_BYTES):
+        steps = np.frombuffer(data[start : start + _PIECE_BYTES].translate(_STEPS, _NO_BRACKETS), np.int8)
+        depths = depth + steps.cumsum(dtype=np.int64)
+        if len(depths):
+            deepest, depth = max(deepest, int(depths.max())), int(depths[-1])
+    return deepest
 
 
 def _is_strange(data: bytes) -> bool:
     """Return whether a number may be too large; what stands in strings counts too."""
-    shape = data.translate(_SHAPE)
-    return any(strange in shape for strange in _STRANGE_NUMBERS)
+    for start in range(0, len(data), _PIECE_BYTES):
+        # As far as a strange number may reach into the next piece.
+        shape = data[start : start + _PIECE_BYTES + _MOST_DIGITS].translate(_SHAPE)
+        if any(strange in shape for strange in _STRANGE_NUMBERS):
+            return True
+    return False
 
 
 def _finite(text: str) -> float:

@@ -147,3 +147,13 @@ def test_more_text_than_memory_holds_is_refused(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(b" " * 5000))
     with pytest.raises(AnnotationError, match="export fewer annotations"):
         read_geojson(path)
+
+
+def test_a_little_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    """No outlines pack to a hundredth."""
+    path = tmp_path / "a.geojson.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(80):
+            file.write(b" " * (1 << 20))
+    with pytest.raises(AnnotationError, match="at most 64 MiB"):
+        read_geojson(path)

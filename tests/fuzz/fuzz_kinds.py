@@ -337,9 +337,20 @@ KINDS: dict[str, Kind] = {
         lambda folder: _tiff(folder / "a.tif", PIXELS, photometric="rgb", compression="deflate", rowsperstrip=40),
         _slide("a.tif"),
     ),
+    "jpeg 2000 slide": Kind(
+        lambda folder: _tiff(folder / "a.tif", PIXELS, tile=(64, 64), photometric="rgb", compression="jpeg2000"),
+        _slide("a.tif"),
+    ),
+    "lzw slide": Kind(
+        lambda folder: _tiff(folder / "a.tif", PIXELS // 16 * 16, tile=(64, 64), photometric="rgb", compression="lzw"),
+        _slide("a.tif"),
+    ),
     "picture": Kind(lambda folder: Image.fromarray(PIXELS).save(folder / "a.png"), _slide("a.png")),
     "tiff mask": Kind(
         lambda folder: _tiff(folder / "a.tif", MASK, MASK[::2, ::2], tile=(64, 64), compression="lzw"), _mask("a.tif")
+    ),
+    "packbits mask": Kind(
+        lambda folder: _tiff(folder / "a.tif", MASK, rowsperstrip=16, compression="packbits"), _mask("a.tif")
     ),
     "png mask": Kind(lambda folder: Image.fromarray(MASK).save(folder / "a.png"), _mask("a.png")),
     "zip": Kind(_zip, _patches),

@@ -40,6 +40,17 @@ def test_whole_checkpoints_of_either_format_are_read(tmp_path, legacy):
         assert all(torch.equal(found[name], value) for name, value in tensors.items())
 
 
+def test_tensors_as_the_first_versions_of_torch_wrote_them_are_read(tmp_path):
+    class Old:
+        def __reduce__(self):
+            untyped = torch.arange(12.0).untyped_storage()
+            storage = torch.storage.TypedStorage(wrap_storage=untyped, dtype=torch.float32, _internal=True)
+            return torch._utils._rebuild_tensor, (storage, 0, (3, 4), (4, 1))
+
+    found, _ = read_checkpoint(written(tmp_path, stored(OrderedDict(a=Old()), legacy=True)))
+    assert torch.equal(check_tensors(found, tmp_path)["a"], STATE["a"])
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_checkpoint_that_is_cut_off_anywhere_is_refused(tmp_path, legacy):
     """What torch raises of such files is IndexError, KeyError, AssertionError, struct.error and more."""
@@ -114,7 +125,8 @@ def test_pickles_that_make_anything_else_are_refused(tmp_path):
         ({}, "tensors by name"),
         ([torch.zeros(1)], "tensors by name"),
         (torch.zeros(1), "tensors by name"),
-        ({"a": 3}, "tensors alone, got 3 as a"),
+        ({"a": 3}, "tensors alone, got int as a"),
+        ({"a": (torch.zeros(3, 4),)}, "tensors alone, got tuple as a"),
         ({"state_dict": {"a": torch.zeros(1)}}, "tensors alone"),
         ({3: torch.zeros(1)}, "one called 3"),
         ({"a\nb": torch.zeros(1)}, "one called"),

@@ -23,6 +23,8 @@ _Found = TypeVar("_Found")
 
 #: Text of a file that is read: millions of cells.
 _MOST_BYTES = 1 << 30
+#: How many times its own size a gzipped file is unpacked to, and what any may unpack to: text packs to a tenth.
+_MOST_PACKED, _PLAIN_BYTES = 64, 1 << 26
 _PLURALS = {
     "Point": "points",
     "MultiPoint": "sets of points",
@@ -105,10 +107,11 @@ def _text(path: Path) -> bytes:
         packed = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
         with gzip.open(stream) if packed else nullcontext(stream) as file:
-            data = file.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
+            most = min(_MOST_BYTES, max(_PLAIN_BYTES, _MOST_PACKED * path.stat().st_size)) if packed else _MOST_BYTES
+            data = file.read(most + 1)
+    if len(data) > most:
         raise AnnotationError(
-            f"expected at most {_MOST_BYTES >> 20} MiB of GeoJSON, got more in {path}; export fewer annotations"
+            f"expected at most {most >> 20} MiB of GeoJSON, got more in {path}; export fewer annotations"
         )
     return data
 

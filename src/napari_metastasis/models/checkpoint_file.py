@@ -42,7 +42,15 @@ _ITEM_BYTES = {
     "DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8, "IntStorage": 4,
     "ShortStorage": 2, "CharStorage": 1, "ByteStorage": 1, "BoolStorage": 1, "UntypedStorage": 1,
 }  # fmt: skip
-_MADE = frozenset({"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "torch.Size"})
+#: What stands for tensors; the first is of torch before 0.4, which VGG16's published weights were written with.
+_MADE = frozenset(
+    {
+        "torch._utils._rebuild_tensor",
+        "torch._utils._rebuild_tensor_v2",
+        "torch._utils._rebuild_parameter",
+        "torch.Size",
+    }
+)
 #: Of a legacy file: a number, a version, what machine wrote it, the values, and which arrays follow.
 _LEGACY_PICKLES = 5
 _NUMBERS = frozenset(
@@ -80,12 +88,14 @@ def check_tensors(values: Any, path: Path) -> Mapping[str, Tensor]:
         If they are anything else.
     """
     if not isinstance(values, Mapping) or not values:
-        raise WeightsError(f"expected tensors by name, got {brief(values)} in {path}; choose another file")
+        what = "none" if isinstance(values, Mapping) else type(values).__name__
+        raise WeightsError(f"expected tensors by name, got {what} in {path}; choose another file")
     for name, value in values.items():
         if not isinstance(name, str) or len(name) > _LONGEST or holds_control_characters(name):
             raise WeightsError(f"expected tensors by name, got one called {brief(name)} in {path}; choose another file")
         if not isinstance(value, Tensor):
-            raise WeightsError(f"expected tensors alone, got {brief(value)} as {name} in {path}; choose another file")
+            what = type(value).__name__
+            raise WeightsError(f"expected tensors alone, got {what} as {name} in {path}; choose another file")
         dense = value.layout == torch.strided and value.device.type == "cpu" and value.dtype in _NUMBERS
         # One number can be repeated to any size.
         if not dense or value.numel() * value.element_size() > value.untyped_storage().nbytes():

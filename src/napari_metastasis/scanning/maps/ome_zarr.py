@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from napari_metastasis.errors import MetastasisError, StorageError, brief
+from napari_metastasis.errors import MetastasisError, StorageError, brief, first_line
 from napari_metastasis.geometry import CHUNK_CELLS, Affine1D, ChunkedCells, HeatmapFrame, ModelFrame, Size
 from napari_metastasis.partials import partial_folder
 from napari_metastasis.plain_json import read_json
@@ -285,13 +285,19 @@ def write_pyramid(path: Path, frame: HeatmapFrame, values: ChunkedCells) -> None
     StorageError
         If the disk refuses.
     """
-    with storage_errors(path):
-        group = zarr.open_group(path, mode="r+", zarr_format=3)
-        levels = 1
-        while max(values.shape) > _COARSEST_CELLS:
-            values = values.max_pooled()
-            level = _create_level(group, levels, values.shape)
-            for cells, answers in values:
-                level[cells.slices] = answers
-            levels += 1
-        group.update_attributes({"ome": {"version": "0.5", "multiscales": _multiscales(frame, levels)}})
+    try:
+        with storage_errors(path):
+            group = zarr.open_group(path, mode="r+", zarr_format=3)
+            levels = 1
+            while max(values.shape) > _COARSEST_CELLS:
+                values = values.max_pooled()
+                level = _create_level(group, levels, values.shape)
+                for cells, answers in values:
+                    level[cells.slices] = answers
+                levels += 1
+            group.update_attributes({"ome": {"version": "0.5", "multiscales": _multiscales(frame, levels)}})
+    except DAMAGED as error:
+        raise StorageError(
+            f"expected a heatmap to finish, got damaged data in {path} ({first_line(error)}); move it away, then scan "
+            "again"
+        ) from error

@@ -1,24 +1,20 @@
-"""PNG, JPEG and TIFF in memory, as arrays, and the pieces of TIFF pages: looked at before they are decoded.
-
-Decoders end the process on data that they do not expect, or fill the memory with what a header claims. Here the format
-is told by its first bytes, the claimed size is bounded, and no decoder is asked to guess.
-"""
+"""What images and pieces of TIFF pages claim to be, read before a decoder gets them."""
 
 from __future__ import annotations
 
-import io
 import struct
 from typing import Any
 
-import imagecodecs
-import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
-__all__ = ["PictureError", "check_pages", "check_piece", "decode_picture", "is_decoded", "is_png_or_jpeg"]
+from napari_metastasis.pictures.error import PictureError
+from napari_metastasis.pictures.lzw import check_lzw, is_lzw
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+__all__ = ["PNG", "check_pages", "check_piece", "is_decoded", "is_png_or_jpeg", "jpeg_size", "png_header"]
+
+#: What a PNG begins with.
+PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
 #: Of a PNG's header: its length and name, width, height, bits and the kind of its colours.
 _PNG_HEADER = struct.Struct(">I4sIIBB")
 _PALETTE = 3
@@ -42,20 +38,10 @@ _MOST_COMPONENTS = 4
 #: Bytes until a WebP has told its size, whichever kind it is of.
 _WEBP_HEADER = 30
 
-#: What the decoders raise on damaged data; an array that cannot be had is one of them.
-_DECODING_ERRORS = (
-    RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, NotImplementedError,
-    OverflowError, ZeroDivisionError, MemoryError, EOFError, OSError, struct.error, tifffile.TiffFileError,
-)  # fmt: skip
-
-
-class PictureError(ValueError):
-    """Data that is no picture, or none that can be decoded; says what came."""
-
 
 def is_png_or_jpeg(start: bytes) -> bool:
     """Return whether data begin as a PNG or a JPEG does."""
-    return start.startswith((_PNG, _JPEG))
+    return start.startswith((PNG, _JPEG))
 
 
 def check_pages(tiff: tifffile.TiffFile) -> None:
@@ -87,13 +73,23 @@ def is_decoded(page: Any) -> bool:
 
 
 def check_piece(page: Any, data: bytes) -> None:
-    """Refuse a tile or strip of a TIFF page before it is decoded, if it claims to be much larger than the page says.
+    """Refuse a stored tile or strip that its decoder would fill the memory with, or end the process on.
+
+    Parameters
+    ----------
+    page
+        tifffile's page.
+    data
+        The tile or strip as it is stored.
 
     Raises
     ------
     PictureError
-        If it does.
+        If it claims to be much larger than the page says, or is damaged LZW.
     """
+    if is_lzw(page):
+        check_lzw(page, data)
+        return
     rows = int(page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength))
     stated = rows * int(page.tilewidth if page.is_tiled else page.imagewidth)
     claimed = _claimed_px(data)
@@ -104,10 +100,10 @@ def check_piece(page: Any, data: bytes) -> None:
 def _claimed_px(data: bytes) -> int:
     """Return how many pixels data claim to hold, or more where components are too many; 0 where nothing is claimed."""
     try:
-        if data.startswith(_PNG):
-            width, height, _ = _png_header(data)
+        if data.startswith(PNG):
+            width, height, _ = png_header(data)
         elif data.startswith(_JPEG):
-            width, height = _jpeg_size(data)
+            width, height = jpeg_size(data)
         elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             width, height = _webp_size(data)
         elif (at := data[:4096].find(_CODESTREAM)) >= 0:
@@ -134,53 +130,17 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return width & low, height & low
 
 
-def decode_picture(data: bytes, *, most_px: int, indexed: bool = False) -> NDArray[Any]:
-    """Return the pixels of a picture: (rows, columns) or (rows, columns, samples), as they are stored.
-
-    Parameters
-    ----------
-    data
-        The file.
-    most_px
-        Pixels that it may claim to have.
-    indexed
-        Whether a palette is left out, so that the numbers of its colours remain.
-
-    Raises
-    ------
-    PictureError
-        If it is no PNG, JPEG or TIFF, claims too many pixels, or does not decode.
-    """
-    if data.startswith(_TIFFS):
-        return _decoded_tiff(data, most_px)
-    if not is_png_or_jpeg(data):
-        raise PictureError("no PNG, JPEG or TIFF" if data else "an empty file")
-    width, height, palette = _png_header(data) if data.startswith(_PNG) else (*_jpeg_size(data), False)
-    _check_size(width, height, most_px)
-    try:
-        if palette and indexed:
-            return _indices(data)
-        return np.asarray(imagecodecs.png_decode(data) if data.startswith(_PNG) else imagecodecs.jpeg_decode(data))
-    except _DECODING_ERRORS as error:
-        raise PictureError("damaged data") from error
-
-
-def _check_size(width: int, height: int, most_px: int) -> None:
-    if not 0 < width * height <= most_px:
-        raise PictureError(f"{width} x {height} px, where 1 to {most_px:,} are taken")
-
-
-def _png_header(data: bytes) -> tuple[int, int, bool]:
+def png_header(data: bytes) -> tuple[int, int, bool]:
     """Return width, height, and whether there is a palette."""
-    if len(data) < len(_PNG) + _PNG_HEADER.size:
+    if len(data) < len(PNG) + _PNG_HEADER.size:
         raise PictureError("damaged data")
-    _, name, width, height, _, kind = _PNG_HEADER.unpack_from(data, len(_PNG))
+    _, name, width, height, _, kind = _PNG_HEADER.unpack_from(data, len(PNG))
     if name != b"IHDR":
         raise PictureError("damaged data")
     return width, height, kind == _PALETTE
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
+def jpeg_size(data: bytes) -> tuple[int, int]:
     """Return width and height, from the first frame."""
     at = 2
     while at + 9 <= len(data):
@@ -198,32 +158,3 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         else:
             at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     raise PictureError("damaged data")
-
-
-def _indices(data: bytes) -> NDArray[np.uint8]:
-    """Return the numbers of a palette's colours, (rows, columns)."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            return np.array(image, dtype=np.uint8)
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise PictureError("damaged data") from error
-
-
-def _decoded_tiff(data: bytes, most_px: int) -> NDArray[Any]:
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-            page = tiff.pages[0].aspage()
-            _check_size(int(page.imagewidth), int(page.imagelength), most_px)
-            if int(page.imagedepth) != 1 or not 1 <= int(page.samplesperpixel) <= 4:
-                raise PictureError("a TIFF of another kind")
-            if not is_decoded(page):
-                raise PictureError(f"a TIFF with {getattr(page.compression, 'name', page.compression)} compression")
-            for piece, _ in tiff.filehandle.read_segments(page.dataoffsets, page.databytecounts):
-                check_piece(page, piece or b"")
-            return np.asarray(page.asarray())
-    except PictureError:
-        raise
-    except _DECODING_ERRORS as error:
-        raise PictureError("damaged data") from error

@@ -1,0 +1,93 @@
+"""What a result folder says of itself is checked before it is believed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from napari_metastasis.errors import EvaluationError
+from napari_metastasis.evaluation import read_detections_csv
+from napari_metastasis.evaluation.scan_records import read_scan_record
+from napari_metastasis.settings import THRESHOLD
+from napari_metastasis.workflows.scan.result_folder import _recorded_notes, _recorded_threshold, record_of
+from napari_metastasis.workflows.scan.results import _earlier_scans
+
+RECORD = {
+    "slide": {"size": [600, 400], "bounds": [10, 20, 300, 200]},
+    "model": {"name": "mine", "weights_sha256": "0" * 64},
+    "stain": {"density": [0.3, 0.5, 0.2], "reference": [0.4, 0.6, 0.3], "normalised": False},
+    "scans": [{"region": None, "finished": True, "notes": ["a note"]}],
+}
+
+
+def test_a_whole_record_is_read(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(RECORD))
+    found = read_scan_record(tmp_path)
+    assert (found.size, found.corner, found.model) == ((600.0, 400.0), (10.0, 20.0), "mine")
+    assert _recorded_notes(record_of(tmp_path)) == ("Stain 0.77 × as dense as in training", "a note")
+    assert len(_earlier_scans(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("slide", [None, [], {}, {"size": None}, {"size": [600]}, {"size": "ab"}, {"size": [0, 400]}]),
+        ("slide", [{"size": [10**400, 1]}, {"size": [1e300, 1]}, {"size": [float("nan"), 1]}, {"size": [True, 1]}]),
+        ("slide", [{"size": [600, 400], "bounds": bounds} for bounds in ([], [1], "ab", {}, [-1, 0, 1, 1])]),
+        ("slide", [{"size": [600, 400], "bounds": [700, 0, 1, 1]}]),
+        ("model", [None, [], {"name": "a"}, {"name": 3, "weights_sha256": ""}, {"name": "a\nb", "weights_sha256": ""}]),
+        ("model", [{"name": "\ud800", "weights_sha256": ""}]),
+        ("scans", [None, {}, [], [None], ["ab"], [{"finished": True}], [{"finished": "no", "region": None}], "ab"]),
+    ],
+)  # fmt: skip
+def test_a_record_that_cannot_be_so_is_refused_in_one_line(tmp_path, part, values):
+    for value in values:
+        (tmp_path / "run.json").write_text(json.dumps({**RECORD, part: value}))
+        with pytest.raises(EvaluationError) as caught:
+            read_scan_record(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '"ab"', "[" * 5000, '{"a": 1e400}', r'"\ud800"', "\0"])
+def test_what_is_no_record_is_refused_or_taken_for_none(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(EvaluationError):
+        read_scan_record(tmp_path)
+    record = record_of(tmp_path)
+    assert (_recorded_threshold(record), _recorded_notes(record), _earlier_scans(tmp_path)) == (THRESHOLD, (), [])
+
+
+@pytest.mark.parametrize(
+    "stain",
+    [
+        {"density": [], "reference": [1, -1, 0], "normalised": False},
+        {"density": [0.1, 0.2, 0.3], "reference": [1, -1, 0], "normalised": False},
+        {"density": [1e308, 1e308, 1e308], "reference": [0.1, 0.2, 0.3], "normalised": False},
+        {"density": "abc", "reference": [0.1, 0.2, 0.3], "normalised": False},
+        {"density": [0.1], "reference": [0.1, 0.2, 0.3], "normalised": False},
+    ],
+)
+def test_a_stain_that_no_slide_has_is_not_told(stain):
+    assert _recorded_notes({**RECORD, "stain": stain}) == ()
+
+
+def test_thresholds_and_notes_of_another_kind_are_not_believed():
+    for threshold in (True, "0.5", None, [0.5], 0, 1.5, -1):
+        assert _recorded_threshold({"settings": {"detection": {"threshold": threshold}}}) == THRESHOLD
+    assert _recorded_notes({**RECORD, "scans": [{"notes": "abc"}]}) == ()
+
+
+@pytest.mark.parametrize("row", ["0.5,1e300,2", "0.5,1,-1e9", "0.5,nan,2", "0.5,1,inf", "1e400,1,2", "nan,1,2"])
+def test_detections_that_lie_on_no_slide_are_refused(tmp_path, row):
+    (tmp_path / "a.csv").write_text(f"{row}\n")
+    with pytest.raises(EvaluationError, match="expected probabilities of 0 to 1"):
+        read_detections_csv(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("text", ["p,x,x,y\n0.5,1,2,3\n", '0.5,1,2\n0.5,"1,2\n0.6,3,4\n', "0.5,1,2\n0.5,1\0,2\n"])
+def test_tables_that_could_be_read_two_ways_are_refused(tmp_path, text):
+    """An open quote would take all detections behind it for one cell."""
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(EvaluationError, match="line"):
+        read_detections_csv(tmp_path / "a.csv")
