@@ -239,6 +239,7 @@ class _OpenSlide:
     """As much of a slide as is asked for when its earlier result is looked for."""
 
     fingerprint, mpp = IDENTITY["slide"], IDENTITY["mpp"]
+    earlier_fingerprint = "of an earlier version"
 
 
 def _read_map(folder: Path) -> None:

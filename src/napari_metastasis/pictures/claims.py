@@ -10,7 +10,7 @@ import tifffile
 from napari_metastasis.pictures.error import PictureError
 from napari_metastasis.pictures.lzw import check_lzw, is_lzw
 
-__all__ = ["PNG", "check_pages", "check_piece", "is_decoded", "is_png_or_jpeg", "jpeg_size", "png_header"]
+__all__ = ["PNG", "check_pages", "check_piece", "claimed_px", "is_decoded", "is_png_or_jpeg", "jpeg_size", "png_header"]
 
 #: What a PNG begins with.
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -53,7 +53,10 @@ def check_pages(tiff: tifffile.TiffFile) -> None:
         If they do. A chain that breaks off is left to whoever reads it.
     """
     layout, file = tiff.tiff, tiff.filehandle
-    offset, seen = tiff.pages.first.offset, set[int]()
+    try:
+        offset, seen = tiff.pages.first.offset, set[int]()
+    except IndexError:
+        return
     while 0 < offset < file.size:
         if offset in seen or len(seen) == _MOST_PAGES:
             raise PictureError("pages without an end")
@@ -92,12 +95,12 @@ def check_piece(page: Any, data: bytes) -> None:
         return
     rows = int(page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength))
     stated = rows * int(page.tilewidth if page.is_tiled else page.imagewidth)
-    claimed = _claimed_px(data)
+    claimed = claimed_px(data)
     if claimed > max(_PIECE_SLACK * stated, _SMALL_PX):
         raise PictureError(f"a piece that claims {claimed:,} px, where the page says {stated:,}")
 
 
-def _claimed_px(data: bytes) -> int:
+def claimed_px(data: bytes) -> int:
     """Return how many pixels data claim to hold, or more where components are too many; 0 where nothing is claimed."""
     try:
         if data.startswith(PNG):
