@@ -157,3 +157,13 @@ def test_a_little_that_unpacks_to_gigabytes_is_refused(tmp_path):
             file.write(b" " * (1 << 20))
     with pytest.raises(AnnotationError, match="at most 64 MiB"):
         read_geojson(path)
+
+
+def test_a_ring_of_two_corners_is_counted_however_often_they_are_said(tmp_path):
+    there_and_back = [[0, 0], [5, 5], [0, 0], [5, 5], [0, 0]]
+    path = tmp_path / "a.geojson"
+    geometry = {"type": "Polygon", "coordinates": [there_and_back]}
+    path.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": geometry}))
+    found = read_geojson(path)
+    assert len(found) == 0
+    assert found.omitted == {"outlines of fewer than three corners": 1}

@@ -269,3 +269,15 @@ def test_a_page_of_a_levels_size_that_shows_something_else_is_refused(tmp_path, 
         tiff.write(page, tile=(64, 64), metadata=None, subfiletype=1)
     with pytest.raises(AnnotationError, match=r"the levels of one mask.*shows something else"):
         MaskFile(path)
+
+
+@pytest.mark.parametrize("as_stack", [True, False])
+def test_several_images_of_one_size_are_no_mask(tmp_path, lesions, as_stack):
+    """Such as a page for each lesion."""
+    path = tmp_path / "mask.tif"
+    pages = np.stack([lesions, lesions[::-1]])
+    with tifffile.TiffWriter(path) as tiff:
+        for page in [pages] if as_stack else pages:
+            tiff.write(page, photometric="minisblack", metadata=None)
+    with pytest.raises(AnnotationError, match=r"expected one mask .* got 2 images of 512 x 384 px; save them as one"):
+        MaskFile(path)

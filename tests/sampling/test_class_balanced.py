@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import shutil
+import struct
 from collections import Counter
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from napari_metastasis.cohorts.reference import tumour_value_of
 from napari_metastasis.errors import TrainingError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
 from napari_metastasis.models import ModelSpec
+from napari_metastasis.sampling import slide_index
 from napari_metastasis.sampling.class_balanced import SlideBatches
 from napari_metastasis.sampling.failures import SlideFailure, read_failures
 from napari_metastasis.sampling.locations import CellSet, PatchShape
@@ -264,6 +266,23 @@ def test_a_slide_that_fails_is_named_once_and_passed_over(slides, tmp_path, capl
     assert same(other.batch(2), batches[2])
     assert pickle.loads(fresh).failures == source.failures
     assert len(journal.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd"), MemoryError(), RecursionError("deep"), struct.error("short")])
+def test_whatever_a_slide_raises_it_is_left_out_and_named(slides, monkeypatch, error):
+    opened = slide_index.open_indexed
+
+    def fail(slide):
+        if slide.name == slides[2].name:
+            raise error
+        return opened(slide)
+
+    monkeypatch.setattr(slide_index, "open_indexed", fail)
+    source = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 24, seed=4))
+    source.batch(0)
+    (failure,) = source.failures
+    assert failure.slide == slides[2].name
+    assert type(error).__name__ in failure.reason
 
 
 def away(slide, tmp_path):

@@ -52,7 +52,7 @@ def read_asap_xml(path: str | os.PathLike[str]) -> AnnotationSet:
         kind, ring = element.get("Type", "Polygon"), asap_coordinates(element, path)
         if kind not in _AREAS:
             omitted[_PLURALS.get(kind, f"annotations of type {kind!r}")] += 1
-        elif len(ring) < 3:
+        elif len(np.unique(ring, axis=0)) < 3:
             omitted["outlines of fewer than three corners"] += 1
         else:
             areas.append(_area(element, groups.of(element.get("PartOfGroup", "None")), ring, path))

@@ -123,7 +123,7 @@ def _areas(feature: dict[str, Any], shift: tuple[float, float], omitted: Counter
     for rings in _polygons(feature.get("geometry") or {}, omitted):
         # Coordinates may carry a height.
         corners = [np.array([corner[:2] for corner in ring], dtype=np.float64).reshape(-1, 2) for ring in rings]
-        if not corners or len(corners[0]) < 3:
+        if not corners or len(np.unique(corners[0], axis=0)) < 3:
             omitted["outlines of fewer than three corners"] += 1
             continue
         exterior, *holes = (ring + shift for ring in corners)

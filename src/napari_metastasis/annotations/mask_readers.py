@@ -68,20 +68,17 @@ class _TiffReader:
     def __init__(self, path: Path) -> None:
         # Held open, so that a read does not parse the pyramid's directories again.
         self._file = tifffile.TiffFile(path)
-        try:
-            check_pages(self._file)
-            self._pages = _pyramid(self._file)
-            fault = next(filter(None, map(_fault, self._pages)), None)
-            if fault is not None:
-                raise AnnotationError(f"expected whole numbers in the mask {path}, got {fault}; {MASK_REMEDY}")
-            self.levels = tuple(Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages)
-        except BaseException:
-            self._file.close()
-            raise
         self._name = path.name
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, bytes], Values] = OrderedDict()
         try:
+            check_pages(self._file)
+            self._pages = _pyramid(self._file)
+            _check_alone(self._file, path)
+            fault = next(filter(None, map(_fault, self._pages)), None)
+            if fault is not None:
+                raise AnnotationError(f"expected whole numbers in the mask {path}, got {fault}; {MASK_REMEDY}")
+            self.levels = tuple(Size(int(page.imagewidth), int(page.imagelength)) for page in self._pages)
             self._check_levels(path)
         except BaseException:
             self._file.close()
@@ -271,6 +268,19 @@ def _block_means(values: Values) -> NDArray[np.float64]:
     sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0, dtype=np.float64), columns, axis=1)
     counts = np.outer(np.diff([*rows, values.shape[0]]), np.diff([*columns, values.shape[1]]))
     return np.asarray(sums / counts)
+
+
+def _check_alone(file: tifffile.TiffFile, path: Path) -> None:
+    """Refuse several images of the mask's size: which of them is the mask, or whether all are, is not known."""
+    first = file.series[0].levels[0].keyframe
+    size = (first.imagewidth, first.imagelength)
+    alike = [series for series in file.series if (series.keyframe.imagewidth, series.keyframe.imagelength) == size]
+    count = sum(len(series.levels[0].pages) for series in alike)
+    if count > 1:
+        raise AnnotationError(
+            f"expected one mask in {path}, got {count} images of {size[0]} x {size[1]} px; save them as one image, "
+            "tumour 255"
+        )
 
 
 def _pyramid(file: tifffile.TiffFile) -> list[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.cohorts.cohort import CohortSlide
-from napari_metastasis.errors import MetastasisError, TrainingError
+from napari_metastasis.errors import TrainingError, in_one_line
 from napari_metastasis.sampling.batches import PatchBatch
 from napari_metastasis.sampling.crops import Crop
 from napari_metastasis.sampling.failures import SlideFailure, add_failure, read_failures
@@ -126,8 +126,9 @@ class SlideReader:
                 return None
             try:
                 return look(slide)
-            except (MetastasisError, OSError) as error:
-                return SlideFailure(slide.name, str(error))
+            # Readers of damaged files raise what they like.
+            except Exception as error:  # noqa: BLE001
+                return SlideFailure(slide.name, in_one_line(error))
 
         with ThreadPoolExecutor(threads) as pool:
             for done, result in enumerate(pool.map(attempt, slides), start=1):
@@ -211,10 +212,10 @@ class SlideReader:
                 continue
             try:
                 slide = self._slide(index, indexed)
-            except (MetastasisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 # Remembered: a file that is gone would be looked for again at every turn.
                 self._unopened.add(index)
-                self._report(SlideFailure(indexed.slide.name, str(error)))
+                self._report(SlideFailure(indexed.slide.name, in_one_line(error)))
                 continue
             try:
                 # A generator for each slide: what is drawn on one does not depend on what failed on another.
@@ -222,8 +223,8 @@ class SlideReader:
                 location = indexed.locations.draw(label, indexed.reference, generator)
                 if location is not None:
                     return self._crop.take(slide, indexed, location, label, generator)
-            except (MetastasisError, OSError) as error:
-                self._report(SlideFailure(indexed.slide.name, str(error)))
+            except Exception as error:  # noqa: BLE001 - as above
+                self._report(SlideFailure(indexed.slide.name, in_one_line(error)))
         names = ", ".join(sorted(failure.slide for failure in self.failures)) or "none"
         raise TrainingError(
             f"expected a slide that gives {_CLASSES[label]} patches, but none of {len(self._of_class[label])} can be "

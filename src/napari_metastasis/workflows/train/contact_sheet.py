@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.cohorts.cohort import CohortSlide
-from napari_metastasis.errors import MetastasisError, MissingDependencyError
+from napari_metastasis.errors import MissingDependencyError, in_one_line
 from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.hard_negative_locations import hard_negative_patch
 from napari_metastasis.sampling.hard_negatives import HardNegative, strongest_first
@@ -112,8 +112,9 @@ def draw_hard_negatives(
             try:
                 for number, patch in zip(numbers, _read(slide, [shown[k] for k in numbers], spec), strict=True):
                     patches[number] = patch
-            except (MetastasisError, OSError) as error:
-                _LOG.warning("%s: not all mined patches can be drawn: %s", slide.name, error)
+            # Readers of damaged files raise what they like.
+            except Exception as error:  # noqa: BLE001
+                _LOG.warning("%s: not all mined patches can be drawn: %s", slide.name, in_one_line(error))
     return contact_sheet(path, patches, [f"{location.probability:.3f}\n{location.slide}" for location in shown])
 
 

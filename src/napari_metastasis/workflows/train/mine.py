@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from napari_metastasis.cohorts.cohort import CohortSlide
-from napari_metastasis.errors import MetastasisError, TrainingError
+from napari_metastasis.errors import TrainingError, one_of_many
 from napari_metastasis.models import Model, read_model
 from napari_metastasis.sampling.hard_negatives import (
     HardNegative,
@@ -121,13 +122,11 @@ def _mined(
                 failed += 1
                 continue
             heatmap, frame = entry.result.probabilities, entry.result.frame
-            try:
+            with one_of_many(partial(steps.pass_over, entry.slide)):
                 mined += mine_slide(
                     entry.slide, heatmap, frame, how.mining, how.sampling,
                     tumour_value=how.sampling.tumour_value, patch_px=model.spec.patch_px,
                 )  # fmt: skip
-            except MetastasisError as error:
-                steps.pass_over(entry.slide, str(error))
             # Or it would be held while the next slide is scanned.
             del entry, heatmap, frame
     if slides and failed == len(slides):
