@@ -6,6 +6,9 @@ Every error of this package is a :class:`MetastasisError` and also the builtin t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "AnnotationError",
     "CohortError",
@@ -30,11 +33,14 @@ __all__ = [
     "SlideError",
     "StainWarning",
     "StorageError",
+    "StorageWarning",
     "TrainingError",
     "UnknownModelError",
     "WeightsError",
     "brief",
     "first_line",
+    "in_one_line",
+    "one_of_many",
 ]
 
 #: Characters of a value that a message quotes.
@@ -149,6 +155,10 @@ class ResolutionWarning(MetastasisWarning):
     """A slide is coarser than what a model was trained on."""
 
 
+class StorageWarning(MetastasisWarning):
+    """What a scan found is shown, but cannot be written."""
+
+
 class PassWarning(MetastasisWarning):
     """A pass of a scan is left out, or made otherwise than asked for."""
 
@@ -157,6 +167,34 @@ def first_line(error: BaseException | str) -> str:
     """Return the first line of another library's error, for a message of our own; its kind where it has no text."""
     lines = str(error).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an error for a list: one of this package as it is, any other one with its class, which says what it is."""
+    if isinstance(error, MetastasisError):
+        return str(error)
+    kind, text = type(error).__name__, first_line(error)
+    return f"unexpected {kind}" if text == kind else f"unexpected {kind}: {text}"
+
+
+@contextmanager
+def one_of_many(leave_out: Callable[[str], None]) -> Iterator[None]:
+    """Let one slide of many fail without the others, whatever it raises.
+
+    A stop passes, and so does a disk that takes no results: neither is the slide's own fault.
+
+    Parameters
+    ----------
+    leave_out
+        Told why, in one line.
+    """
+    try:
+        yield
+    except (ScanCancelledError, StorageError):
+        raise
+    # Readers of damaged files raise what they like: RuntimeError, MemoryError, struct.error, RecursionError.
+    except Exception as error:  # noqa: BLE001
+        leave_out(in_one_line(error))
 
 
 def brief(value: object) -> str:

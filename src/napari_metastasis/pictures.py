@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF, as arrays: looked at before they are decoded.
+"""PNG, JPEG and TIFF in memory, as arrays, and the pieces of TIFF pages: looked at before they are decoded.
 
 Decoders end the process on data that they do not expect, or fill the memory with what a header claims. Here the format
 is told by its first bytes, the claimed size is bounded, and no decoder is asked to guess.
@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-__all__ = ["PictureError", "check_pages", "check_piece", "decode_picture", "is_png_or_jpeg"]
+__all__ = ["PictureError", "check_pages", "check_piece", "decode_picture", "is_decoded", "is_png_or_jpeg"]
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -28,6 +28,19 @@ _ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
 
 #: Pages of a TIFF: stacks of a whole slide have hundreds.
 _MOST_PAGES = 1 << 14
+#: Compressions of TIFF whose decoders refuse what is damaged: none, CCITT, LZW, JPEG, Deflate, PackBits, JPEG 2000,
+#: LZMA, Zstandard, WebP, PNG, JPEG XL. JPEG XR's ends the process, LERC's fills the memory, others are rarely there.
+_DECODED = frozenset({
+    1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 33003, 33004, 33005, 33007, 34712, 34892, 34925, 34926, 34927, 34933, 50000,
+    50001, 50002, 52546,
+})  # fmt: skip
+#: Pixels that a piece may claim beyond what its page says; a few more cost nothing, and some writers pad.
+_PIECE_SLACK, _SMALL_PX = 4, 1 << 22
+#: Of JPEG 2000: where a codestream begins, then its size and the corner that is left out, and the number of components.
+_CODESTREAM, _JPEG2000_SIZE = b"\xff\x4f\xff\x51", struct.Struct(">HHIIIIIIIIH")
+_MOST_COMPONENTS = 4
+#: Bytes until a WebP has told its size, whichever kind it is of.
+_WEBP_HEADER = 30
 
 _LZW, _REVERSED = 5, 2
 #: Codes of LZW that forget all strings, and that end the data; strings have the numbers after these.
@@ -75,28 +88,74 @@ def check_pages(tiff: tifffile.TiffFile) -> None:
             return
 
 
+def is_decoded(page: Any) -> bool:
+    """Return whether the pieces of a TIFF page may be handed to a decoder."""
+    return int(page.compression) in _DECODED
+
+
 def check_piece(page: Any, data: bytes) -> None:
-    """Refuse a stored tile or strip that its decoder would end the process on.
+    """Refuse a tile or strip of a TIFF page before it is decoded, if its decoder would not refuse it.
 
-    imagecodecs takes the first code of LZW for a byte, and where it is damaged follows it into memory that is not its
-    own. Its place depends on how many codes there were since strings were forgotten, not on what they say.
-
-    Parameters
-    ----------
-    page
-        tifffile's page.
-    data
-        The tile or strip as it is stored.
+    It may claim to be much larger than the page says, or lead the decoder of LZW into memory that is not its own.
 
     Raises
     ------
     PictureError
-        If it is one.
+        If it does either.
     """
-    if page.compression != _LZW or len(data) < 2:
-        return
-    if page.fillorder == _REVERSED:
-        data = bytes(imagecodecs.bitorder_decode(data))
+    rows = int(page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength))
+    stated = rows * int(page.tilewidth if page.is_tiled else page.imagewidth)
+    claimed = _claimed_px(data)
+    if claimed > max(_PIECE_SLACK * stated, _SMALL_PX):
+        raise PictureError(f"a piece that claims {claimed:,} px, where the page says {stated:,}")
+    if page.compression == _LZW and len(data) > 1:
+        _check_lzw(bytes(imagecodecs.bitorder_decode(data)) if page.fillorder == _REVERSED else data)
+
+
+def _claimed_px(data: bytes) -> int:
+    """Return how many pixels data claim to hold, or more where components are too many; 0 where nothing is claimed."""
+    try:
+        if data.startswith(_PNG):
+            width, height, _ = _png_header(data)
+        elif data.startswith(_JPEG):
+            width, height = _jpeg_size(data)
+        elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            width, height = _webp_size(data)
+        elif (at := data[:4096].find(_CODESTREAM)) >= 0:
+            _, _, right, bottom, left, top, *_, components = _JPEG2000_SIZE.unpack_from(data, at + len(_CODESTREAM))
+            width, height = max(0, right - left), max(0, bottom - top)
+            width *= -(-components // _MOST_COMPONENTS)
+        else:
+            return 0
+    except (PictureError, struct.error, IndexError):
+        return 0  # the decoder refuses it
+    return width * height
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    kind, low = data[12:16], 0x3FFF
+    if len(data) < _WEBP_HEADER or kind not in (b"VP8 ", b"VP8L", b"VP8X"):
+        raise PictureError("damaged data")
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & low), 1 + (bits >> 14 & low)
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & low, height & low
+
+
+def _check_lzw(data: bytes) -> None:
+    """Refuse LZW whose first code, after strings were forgotten, is none of a byte.
+
+    imagecodecs follows it into memory that is not its own. Where codes lie depends on how many there were since strings
+    were forgotten, not on what they say.
+
+    Raises
+    ------
+    PictureError
+        If there is one.
+    """
     # The lowest bits come first in files of the time before TIFF 5.
     lowest_first = data[0] == 0 and bool(data[1] & 1)
     packed = np.frombuffer(data + bytes(4), np.uint8).astype(np.uint32)
@@ -226,8 +285,10 @@ def _decoded_tiff(data: bytes, most_px: int) -> NDArray[Any]:
             _check_size(int(page.imagewidth), int(page.imagelength), most_px)
             if int(page.imagedepth) != 1 or not 1 <= int(page.samplesperpixel) <= 4:
                 raise PictureError("a TIFF of another kind")
-            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-                check_piece(page, data[int(offset) : int(offset) + int(count)])
+            if not is_decoded(page):
+                raise PictureError(f"a TIFF with {getattr(page.compression, 'name', page.compression)} compression")
+            for piece, _ in tiff.filehandle.read_segments(page.dataoffsets, page.databytecounts):
+                check_piece(page, piece or b"")
             return np.asarray(page.asarray())
     except PictureError:
         raise

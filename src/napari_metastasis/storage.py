@@ -10,17 +10,19 @@ import errno
 import io
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from napari_metastasis.errors import MetastasisError, StorageError, brief
+from napari_metastasis.errors import MetastasisError, StorageError, brief, first_line
+from napari_metastasis.partials import partial_file
 
 __all__ = [
+    "READ_ONLY",
     "atomic_text",
     "atomic_write",
+    "folder_gone",
     "holds_control_characters",
     "home_path",
     "plain_cell",
@@ -28,7 +30,11 @@ __all__ = [
     "storage_error",
     "storage_errors",
     "text_of_cell",
+    "with_option",
 ]
+
+#: Numbers of errors that say that nothing may be written, though what is there can be read.
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 #: What spreadsheets take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -55,6 +61,11 @@ _REMEDIES: dict[int, tuple[str, str, str]] = {
 }
 _REMEDIES[errno.EPERM] = _REMEDIES[errno.EACCES]
 
+#: What torch's writer says of a file that takes no more, where nothing tells why.
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "unexpected pos", "file write failed")
+#: What is always the disk's fault, whatever was being done.
+_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 def storage_error(error: OSError, path: str | os.PathLike[str]) -> StorageError:
     """Return an error met while writing ``path`` as one that names its remedy.
@@ -75,9 +86,26 @@ def storage_error(error: OSError, path: str | os.PathLike[str]) -> StorageError:
     return translated
 
 
+def folder_gone(folder: str | os.PathLike[str]) -> StorageError:
+    """Return the error for a folder that was there when a job began to write into it, and is not any more."""
+    error = StorageError(
+        f"expected the folder {folder} to stay in its place while results are written into it, got it deleted, "
+        "renamed or unmounted; put it back and start the same again, which goes on from what is there"
+    )
+    error.errno = errno.ENOENT
+    return error
+
+
+def with_option(error: StorageError) -> StorageError:
+    """Return an error about a folder that nobody chose, or chose long ago, with the option that chooses another one."""
+    named = StorageError(f"{error} with --output")
+    named.errno = error.errno
+    return named
+
+
 @contextmanager
 def storage_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn every OSError of the block into a StorageError about ``path``.
+    """Turn every OSError of the block into a StorageError about ``path``, also one that a library made another of.
 
     Raises
     ------
@@ -90,6 +118,24 @@ def storage_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except OSError as error:
         raise storage_error(error, path) from error
+    except Exception as error:
+        refused = _refused_by_disk(error)
+        if refused is None:
+            raise
+        raise storage_error(refused, path) from error
+
+
+def _refused_by_disk(error: Exception) -> OSError | None:
+    """Return the OSError behind an error of another kind; ``None`` where there is none.
+
+    torch's writer, told that the disk is full, goes on to its end and then complains about its place in the file.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _TAKES_NO_MORE:
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return OSError(first_line(error)) if any(words in str(error) for words in _TORCH_CANNOT_WRITE) else None
 
 
 @contextmanager
@@ -97,7 +143,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file that appears under ``path`` whole, or not at all.
 
     The bytes go to a temporary file in the same folder, reach the disk, and are then renamed over ``path``. If the
-    block raises, a file that was there before is untouched and nothing is left behind.
+    block raises, a file that was there before is untouched and nothing is left behind. What a killed process left
+    there is swept away (:mod:`napari_metastasis.partials`).
 
     Parameters
     ----------
@@ -114,31 +161,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         If the folder is missing or cannot be written, or the disk is full; also for an OSError raised inside the block.
     """
     target = Path(os.path.realpath(path))
-    # Short and without the target's name, which may fill the file system's limit on its own.
-    partial = target.with_name(f".{secrets.token_hex(8)}.part")
     with storage_errors(path):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
-        try:
-            # 0o666 less the umask, as open() would; tempfile's 0o600 would lock colleagues out of shared results.
-            descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-            with os.fdopen(descriptor, "w+b") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileNotFoundError):
-                partial.chmod(target.stat().st_mode & 0o777)
-            os.replace(partial, target)
-        finally:
-            # Gone already where the rename was reached.
-            with suppress(OSError):
-                partial.unlink()
+        with partial_file(target) as file:
+            yield file
         _sync_folder(target.parent)
 
 
 @contextmanager
 def atomic_text(path: str | os.PathLike[str], *, newline: str = "\n") -> Iterator[TextIO]:
-    """Open a UTF-8 text file that appears whole, or not at all; see :func:`atomic_write`.
+    r"""Open a UTF-8 text file that appears whole, or not at all; see :func:`atomic_write`.
+
+    Names of files need not be UTF-8. What of them is not is written as Python's escape, ``\udcff`` for the byte 255:
+    plain text, which a string of JSON reads back as the same name.
 
     Parameters
     ----------
@@ -148,7 +184,7 @@ def atomic_text(path: str | os.PathLike[str], *, newline: str = "\n") -> Iterato
         As ``open`` takes it; the default writes the same bytes on every system.
     """
     with atomic_write(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline=newline)
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline=newline)
         try:
             yield text
             text.flush()

@@ -119,10 +119,10 @@ def test_window_closed_while_a_slide_is_opened(window, make_disc: Callable, monk
     path, _ = make_disc(0.5)
     asked, may_open, opened = threading.Event(), threading.Event(), []
 
-    def open_late(path: Path, mpp: float | None = None) -> slides.Slide:
+    def open_late(path: Path, mpp: float | None = None, **options: bool) -> slides.Slide:
         asked.set()
         may_open.wait(30)
-        opened.append(open_slide(path, mpp))
+        opened.append(open_slide(path, mpp, **options))
         return opened[0]
 
     open_slide = slides.open_slide

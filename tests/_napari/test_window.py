@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from napari.layers import Labels, Points
 
-from napari_metastasis.geometry import Point, Region
+from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.models import load_detector, save_model
+from napari_metastasis.slides import write_pyramid
 
 pytestmark = pytest.mark.gui
 
@@ -212,3 +213,29 @@ def test_keys(window, make_disc: Callable, darkness_model: Path) -> None:
     window.until(lambda: not window.controller.busy)
     assert not window.session.activity.error
     assert "stopped" in window.panel.scan_part.status.text()
+
+
+def test_red_and_blue_that_look_exchanged_are_said_and_put_right(window, tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    amounts = np.zeros((800, 800, 2))
+    amounts[100:700, 100:700, 1] = rng.uniform(0.3, 0.7, (600, 600))
+    nuclei = np.kron(rng.random((100, 100)) < 0.2, np.ones((6, 6)))
+    amounts[100:700, 100:700, 0] = nuclei * rng.uniform(0.9, 1.4, (600, 600))
+    pixels = np.rint(250 * np.exp(-amounts @ np.array([(0.65, 0.7, 0.29), (0.12, 0.95, 0.28)]))).astype(np.uint8)
+    path = tmp_path / "bgr.tif"
+    write_pyramid(path, np.ascontiguousarray(pixels[..., ::-1]), mpp=1.0, size=Size(800, 800), compression="deflate")
+    window.open(path)
+    part = window.panel.slide_part
+    window.until(lambda: bool(window.session.colour_note))
+    assert part.colours.text() == "⚠ look exchanged"
+    assert "Swap red and blue" in part.colours.toolTip()
+    assert not part.swap.isChecked()
+
+    part.swap.click()
+    window.until(lambda: window.workspace.current is not None and window.session.slide.swapped)
+    assert len(window.workspace.controllers) == 1
+    assert part.swap.isChecked()
+    shown = window.controller.layers.slide.data[0][300:310, 300:310]
+    np.testing.assert_array_equal(np.asarray(shown), pixels[300:310, 300:310])
+    window.until(lambda: window.session.tissue is not None)
+    assert part.colours.text() == ""

@@ -234,3 +234,38 @@ def test_a_huge_mask_of_glass_is_looked_through_at_once(tmp_path):
         mask._opened._pages[0].decode = lambda *args, **more: decoded.append(1) or own(*args, **more)
         assert mask.values() == {0}
     assert len(decoded) == 1
+
+
+@pytest.fixture
+def lesions():
+    """A mask of two lesions, 512 x 384."""
+    rows, columns = np.mgrid[:384, :512]
+    found = (np.hypot(rows - 90, columns - 120) < 60) | (np.hypot(rows - 200, columns - 430) < 9)
+    return found.astype(np.uint8) * 255
+
+
+@pytest.mark.parametrize("reduced", ["sampled", "averaged"])
+def test_levels_that_show_the_same_are_read(tmp_path, lesions, reduced):
+    path, base = tmp_path / "mask.tif", lesions
+    coarse = base[::2, ::2]
+    if reduced == "averaged":
+        coarse = base.reshape(192, 2, 256, 2).mean(axis=(1, 3)).astype(np.uint8)
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(base, tile=(64, 64), metadata=None)
+        tiff.write(coarse, tile=(64, 64), metadata=None, subfiletype=1)
+    with MaskFile(path) as mask:
+        assert len(mask.levels) == 2
+
+
+@pytest.mark.parametrize("other", ["upside down", "everything", "nothing"])
+def test_a_page_of_a_levels_size_that_shows_something_else_is_refused(tmp_path, lesions, other):
+    """Such as a tissue mask behind the tumour mask."""
+    path, base = tmp_path / "mask.tif", lesions
+    page = {"upside down": base[::-2, ::2], "everything": base[::2, ::2] * 0 + 255, "nothing": base[::2, ::2] * 0}[
+        other
+    ]
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(base, tile=(64, 64), metadata=None)
+        tiff.write(page, tile=(64, 64), metadata=None, subfiletype=1)
+    with pytest.raises(AnnotationError, match=r"the levels of one mask.*shows something else"):
+        MaskFile(path)

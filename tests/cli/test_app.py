@@ -99,7 +99,7 @@ def test_fault_of_the_program_is_one_line_too() -> None:
     code = """
 import sys
 from napari_metastasis.cli import main, view
-def broken(slides, mpp): raise KeyError('two\\nlines')
+def broken(*_, **__): raise KeyError('two\\nlines')
 view.open_window = broken
 sys.argv = ['napari-metastasis', 'view', 'x']
 main()

@@ -187,14 +187,14 @@ def test_view_without_napari_names_what_to_install(here: Run, monkeypatch: pytes
 
 def test_view_opens_the_one_window_there_is(here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[object, ...]] = []
-    app = SimpleNamespace(view=lambda slides, mpp: done.append((slides, mpp)))
+    app = SimpleNamespace(view=lambda slides, mpp, *, swap_red_blue: done.append((slides, mpp, swap_red_blue)))
     monkeypatch.setitem(sys.modules, "napari", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "napari_metastasis._napari.app", app)
     monkeypatch.setattr("napari_metastasis._napari.display.can_open", lambda: True)
     monkeypatch.setattr("napari_metastasis.slides.open_slide", _stub_slide)
     assert here("view", "a.svs", "b.svs", "--mpp", 0.25).status == 0
-    assert here("view").status == 0
-    assert done == [([Path("a.svs"), Path("b.svs")], 0.25), ([], None)]
+    assert here("view", "--swap-red-blue").status == 0
+    assert done == [([Path("a.svs"), Path("b.svs")], 0.25, False), ([], None, True)]
 
 
 def test_view_without_a_screen_is_one_line(process: Run, monkeypatch: pytest.MonkeyPatch) -> None:

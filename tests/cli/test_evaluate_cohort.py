@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +15,12 @@ from dark_model import dark_model
 
 from cli.conftest import FIXED_ENGINE, Run
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.cli import main
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import ScanModels
 from napari_metastasis.slides import write_pyramid
 from napari_metastasis.workflows import scan as scan_room
+from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan import batch as cohort_room
 
 
@@ -48,7 +52,9 @@ def test_tables_report_and_nothing_overwritten(here: Run, painted: Path) -> None
     assert written["measured"]["layout"] == "camelyon16"
     assert f"Report: {output / 'report' / 'report.html'}" in answer.out
     assert "Fast ScanNet-16" not in answer.out
-    here(*command).fails_with("without an earlier report", "choose another folder")
+    # Refused before anything is scanned again.
+    here(*command, "--detection-threshold", "0.7").fails_with("without an earlier report", "choose another folder")
+    assert json.loads((output / "report" / "evaluation.json").read_text()) == written
 
 
 def test_the_challenge_is_told_beside_its_table(here: Run, painted: Path, tmp_path: Path) -> None:
@@ -89,6 +95,45 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(
     answer = here(*command)
     assert answer.status == 0, answer.err
     assert set(answer.json["slides"]) == {"test_001", "test_002"}
+
+
+def test_everything_is_said_before_the_engine_is_closed(
+    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CrashError(BaseException):
+        pass
+
+    def crash(_: EngineCache) -> None:
+        raise CrashError
+
+    monkeypatch.setattr(EngineCache, "close", crash)
+    command = ["evaluate", "--cohort", str(painted), "--output", str(tmp_path / "out"), *FIXED_ENGINE, "--json"]
+    with pytest.MonkeyPatch.context() as patch:
+        written: list[str] = []
+        patch.setattr(sys, "stdout", SimpleNamespace(write=written.append, flush=lambda: written.append("flushed")))
+        with pytest.raises(CrashError):
+            main(command)
+    assert set(json.loads(written[0])["slides"]) == {"test_001", "test_002"}
+    assert written[1] == "flushed"
+    assert (tmp_path / "out" / "report" / "report.html").exists()
+
+
+@pytest.mark.parametrize("at", ["test_001", "test_002"])
+def test_an_output_folder_that_is_taken_away_is_named(
+    here: Run, painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    whole, output = cohort_room.scan_slide, tmp_path / "out"
+
+    def taken_away(job, *arguments, **options):  # type: ignore[no-untyped-def]
+        result = whole(job, *arguments, **options)
+        if job.slide.stem == at:
+            output.rename(tmp_path / "elsewhere")
+        return result
+
+    monkeypatch.setattr(cohort_room, "scan_slide", taken_away)
+    answer = here("evaluate", "--cohort", painted, "--output", output, *FIXED_ENGINE, "--json")
+    answer.fails_with("deleted, renamed or unmounted", "put it back")
+    assert not output.exists()
 
 
 def test_a_model_is_calibrated_on_slides(here: Run, painted: Path, tmp_path: Path, monkeypatch) -> None:

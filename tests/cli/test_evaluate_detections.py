@@ -54,7 +54,16 @@ def test_tables_report_and_nothing_overwritten(here: Run, cohort: Path, tmp_path
     assert f"Report: {tmp_path / 'out' / 'report.html'}" in answer.out
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert written == here("evaluate", "--detections", cohort, "--truth", cohort, "--json").json
-    here(*command).fails_with("without an earlier report", "choose another folder")
+    # Other figures than those that lie there.
+    (cohort / "b.csv").write_text("0.4,5,5\n")
+    changed = here(*command)
+    assert changed.status == 1
+    assert changed.out == ""
+    assert changed.err.splitlines()[1:] == [
+        "napari-metastasis: expected the same report or a folder without an earlier report, got "
+        f"{tmp_path / 'out' / 'report.html'}; choose another folder, or move it away"
+    ]
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == written
 
 
 def test_bad_files_are_named_at_the_end_and_the_rest_is_scored(here: Run, cohort: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -375,3 +376,32 @@ def test_validation_leaves_something_to_train_on(tmp_path):
 def test_a_split_that_is_marked_is_kept(tmp_path):
     slides = [*patients(5, True), CohortSlide(name="v", path=Path("/v.tif"), split="validation")]
     assert validation_of(tmp_path, slides, 0.5) == {"v"}
+
+
+def test_slides_with_red_and_blue_exchanged_are_said_in_a_column_of_their_own(tmp_path):
+    plain, swapped = (CohortSlide(name=name, path=tmp_path / f"{name}.tif") for name in ("a", "b"))
+    write_cohort(tmp_path / "cohort.csv", [plain, replace(swapped, swap_red_blue=True)])
+    slides = read_cohort(tmp_path / "cohort.csv", validation_share=0, seed=0).slides
+    assert [slide.swap_red_blue for slide in slides] == [False, True]
+    write_cohort(tmp_path / "plain.csv", [plain])
+    assert "swap" not in (tmp_path / "plain.csv").read_text("utf-8")
+
+
+def test_names_over_two_lines_come_back_and_those_that_are_no_utf8_are_refused(tmp_path):
+    names = ["two\nlines.tif", "a\u2028b.tif", "a\x0bb.tif", "=x,y.tif"]
+    slides = [CohortSlide(name=Path(name).stem, path=tmp_path / name) for name in names]
+    write_cohort(tmp_path / "cohort.csv", slides)
+    read = read_cohort(tmp_path / "cohort.csv", validation_share=0, seed=1)
+    assert [slide.path.resolve() for slide in read.slides] == [slide.path.resolve() for slide in slides]
+    no_utf8 = [CohortSlide(name="a\udcff", path=tmp_path / "a\udcff.tif")]
+    with pytest.raises(CohortError, match=r"UTF-8 .*rename it"):
+        write_cohort(tmp_path / "other.csv", no_utf8)
+    assert not (tmp_path / "other.csv").exists()
+
+
+def test_slides_of_any_name_can_be_dealt_out(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            (tmp_path / folder / f"{number}\udcff.tif").touch()
+    assert len(read_cohort(tmp_path, validation_share=0.5, seed=1).of("validation")) == 2

@@ -12,8 +12,9 @@ import h5py
 import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image
 
-from napari_metastasis.cohorts.patches import join_patches, open_patches
+from napari_metastasis.cohorts.patches import colours_note, join_patches, open_patches
 from napari_metastasis.errors import PatchDatasetError
 
 LABELS = [0, 0, 1, 0, 1]
@@ -258,3 +259,20 @@ def test_an_empty_image_is_named(folder):
     (folder / "0" / "0.png").write_bytes(b"")
     with pytest.raises(PatchDatasetError, match=r"got an empty file in .*0\.png"):
         open_patches(folder).read(0)
+
+
+def test_patches_whose_red_and_blue_look_exchanged_are_said(tmp_path):
+    rng = np.random.default_rng(4)
+    stains = np.array([(0.65, 0.70, 0.29), (0.12, 0.95, 0.28)])
+    for name, order in (("rgb", 1), ("bgr", -1)):
+        for number in range(8):
+            amounts = np.stack([rng.uniform(0.8, 1.6, (40, 40)) * (rng.random((40, 40)) < 0.2), rng.random((40, 40))])
+            pixels = np.rint(255 * np.exp(-np.moveaxis(amounts, 0, -1) @ stains)).astype(np.uint8)
+            folder = tmp_path / name / str(number % 2)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(pixels[..., ::order])).save(folder / f"{number}.png")
+    assert colours_note(open_patches(tmp_path / "rgb")) == ""
+    assert "OpenCV" in colours_note(open_patches(tmp_path / "bgr"))
+    # A damaged patch is told by whoever uses it.
+    (tmp_path / "rgb" / "1" / "1.png").write_bytes(b"")
+    assert colours_note(open_patches(tmp_path / "rgb")) == ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 
 import numpy as np
 import pytest
 from cohort_files import write_mask, write_outline, write_slide
 
+from napari_metastasis.cohorts import survey as survey_module
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import MaskReference, NoTumour, OutlineReference
 from napari_metastasis.cohorts.survey import survey_slide, survey_slides
@@ -87,3 +89,15 @@ def test_what_fails_is_kept_and_raised_when_it_is_needed(annotated, tmp_path):
     for slide, error in ((gone, SlideError), (bad, AnnotationError)):
         with pytest.raises(error):
             surveys[slide].reference(1)
+
+
+@pytest.mark.parametrize(("module", "reads"), [("open_slide", "header"), ("read_areas", "areas")])
+def test_whatever_a_damaged_file_raises_is_kept(annotated, monkeypatch, module, reads):
+    def fail(*_args, **_kwargs):
+        raise struct.error("unpack requires a buffer")
+
+    monkeypatch.setattr(survey_module, module, fail)
+    survey = survey_slide(annotated["outlines"])
+    assert str(getattr(survey, reads)) == "unexpected error: unpack requires a buffer"
+    with pytest.raises((SlideError, AnnotationError)):
+        survey.reference(1)

@@ -13,7 +13,15 @@ import pytest
 from evaluation_cohorts import outcome, random_outcomes
 
 from napari_metastasis.errors import MissingDependencyError, StorageError
-from napari_metastasis.evaluation import LeftOut, ScoredCells, count_cells, report_html, score_slides, write_report
+from napari_metastasis.evaluation import (
+    LeftOut,
+    ScoredCells,
+    count_cells,
+    prepare_report,
+    report_html,
+    score_slides,
+    write_report,
+)
 from napari_metastasis.settings import EvaluationSettings
 
 QUICK = EvaluationSettings(resamples=100)
@@ -113,9 +121,47 @@ def test_nothing_is_overwritten(tmp_path):
     assert sorted(one.name for one in folder.iterdir()) == ["evaluation.json", "report.html"]
     assert json.loads((folder / "evaluation.json").read_text()) == json.loads(json.dumps(report.to_json()))
     before = path.read_bytes()
+    other = score_slides(random_outcomes(3), QUICK)
     with pytest.raises(StorageError, match=r"without an earlier report, got .*report\.html; choose"):
-        write_report(report, folder)
+        write_report(other, folder)
     assert path.read_bytes() == before
+
+
+def test_the_same_report_may_lie_there(tmp_path):
+    report = score_slides(random_outcomes(2), QUICK)
+    assert not prepare_report(tmp_path)
+    write_report(report, tmp_path)
+    before = {path: (path.read_bytes(), path.stat().st_ino) for path in tmp_path.iterdir()}
+    assert prepare_report(tmp_path)
+    write_report(report, tmp_path)
+    assert {path: (path.read_bytes(), path.stat().st_ino) for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("left", [["evaluation.json"], ["report.html"]])
+def test_half_a_report_is_completed_and_half_of_another_one_is_kept(tmp_path, left):
+    report, other = (score_slides(random_outcomes(seed), QUICK) for seed in (2, 3))
+    write_report(report, tmp_path / "whole")
+    (tmp_path / "half").mkdir()
+    for name in left:
+        (tmp_path / "half" / name).write_bytes((tmp_path / "whole" / name).read_bytes())
+    assert not prepare_report(tmp_path / "half")
+    with pytest.raises(StorageError, match="without an earlier report"):
+        write_report(other, tmp_path / "half")
+    assert [path.name for path in (tmp_path / "half").iterdir()] == left
+    write_report(report, tmp_path / "half")
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "half" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_report_of_something_else_is_met_before_anything_is_computed(tmp_path):
+    report = score_slides(random_outcomes(2), QUICK, measured={"model": "a", "interval": (1, 2)})
+    write_report(report, tmp_path)
+    assert prepare_report(tmp_path, {"model": "a", "interval": (1, 2)})
+    with pytest.raises(StorageError, match="without an earlier report"):
+        prepare_report(tmp_path, {"model": "b", "interval": (1, 2)})
+    (tmp_path / "evaluation.json").write_text("[" * 100_000)
+    with pytest.raises(StorageError, match="without an earlier report"):
+        prepare_report(tmp_path, {"model": "a"})
 
 
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])

@@ -13,6 +13,7 @@ import tifffile
 from evaluation_cohorts import outcome, random_outcomes
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
+from napari_metastasis.cohorts import annotation_files
 from napari_metastasis.errors import AnnotationError, AnnotationWarning, EvaluationError
 from napari_metastasis.evaluation import (
     LeftOut,
@@ -22,6 +23,7 @@ from napari_metastasis.evaluation import (
     score_folders,
     score_slides,
 )
+from napari_metastasis.evaluation import folders as folders_module
 from napari_metastasis.settings import EvaluationSettings
 
 QUICK = EvaluationSettings(resamples=100)
@@ -405,3 +407,33 @@ def test_folders_that_are_wrong_are_named(folders, tmp_path):
         path.write_text("nonsense\n")
     with pytest.raises(EvaluationError, match=r"got none of 3: .*, for one: expected probability"):
         score_folders(found, reference, QUICK)
+
+
+@pytest.mark.parametrize("step", ["_outcome", "read_scan_record"])
+def test_whatever_a_file_raises_the_others_are_scored(folders, monkeypatch, step):
+    found, _ = folders
+    if step == "read_scan_record":
+        (found / "normal_001.metastasis").mkdir()
+        (found / "normal_001.csv").rename(found / "normal_001.metastasis" / "detections.csv")
+    whole = getattr(folders_module, step)
+
+    def fail(slide, *rest):
+        if "normal_001" in str(slide):
+            raise RecursionError("maximum recursion depth exceeded")
+        return whole(slide, *rest)
+
+    monkeypatch.setattr(folders_module, step, fail)
+    report = score_folders(*folders, QUICK)
+    (left,) = report.left_out
+    assert (left.slide, left.is_failure) == ("normal_001", True)
+    assert left.why == "unexpected RecursionError: maximum recursion depth exceeded"
+    assert len(report.outcomes) == 2
+
+
+def test_a_mask_that_its_reader_cannot_bear_is_its_slides_fault_alone(folders, monkeypatch):
+    def fail(_path):
+        raise MemoryError
+
+    monkeypatch.setattr(annotation_files, "MaskFile", fail)
+    report = score_folders(*folders, QUICK)
+    assert [(one.slide, one.why) for one in report.left_out] == [("tumor_002", "unexpected MemoryError")]

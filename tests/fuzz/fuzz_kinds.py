@@ -238,7 +238,8 @@ def _map(folder: Path) -> None:
 class _OpenSlide:
     """As much of a slide as is asked for when its earlier result is looked for."""
 
-    fingerprint, mpp = IDENTITY["slide"], IDENTITY["mpp"]
+    fingerprint = earlier_fingerprint = IDENTITY["slide"]
+    mpp = IDENTITY["mpp"]
 
 
 def _read_map(folder: Path) -> None:

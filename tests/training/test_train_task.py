@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import multiprocessing
 import os
 import shutil
+import signal
+import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +29,7 @@ from napari_metastasis.models import build_network, load_initial, load_model
 from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.slides.stain import mean_density
+from napari_metastasis.stopping import stoppable
 from napari_metastasis.training.equivariance import orientations_are_tied
 from napari_metastasis.training.initial_weights import load_initial_weights
 from napari_metastasis.training.mosaic import Surroundings, in_gray, mosaic_logits, with_gap
@@ -315,6 +321,44 @@ def test_killed_training_resumes_to_the_same_weights(finished, tmp_path, monkeyp
     resumed = load_model(train(tmp_path)).network.state_dict()
     for name, tensor in load_model(finished).network.state_dict().items():
         assert torch.equal(resumed[name], tensor), name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM from another process")
+def test_training_that_is_told_to_end_leaves_no_process_and_goes_on(finished, tmp_path, monkeypatch):
+    def tell_in_the_second_epoch(self, batch, batch_index):
+        if self.current_epoch == 1 and batch_index == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_index)
+
+    original = DetectorModule.training_step
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectorModule, "training_step", tell_in_the_second_epoch)
+        with stoppable("") as stopped, pytest.raises(KeyboardInterrupt):
+            train(tmp_path, workers=2)
+    assert stopped.number == signal.SIGTERM
+    assert not multiprocessing.active_children()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert load_model(train(tmp_path)).weights_sha256 == load_model(finished).weights_sha256
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM from another process")
+def test_the_devices_of_a_run_end_with_it(tmp_path):
+    def tell():
+        until = time.monotonic() + 100
+        while not (tmp_path / "last.ckpt").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    teller = threading.Thread(target=tell)
+    with stoppable("") as stopped:
+        teller.start()
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, devices=2, epochs=1000)
+    teller.join()
+    assert stopped.number == signal.SIGTERM
+    assert not multiprocessing.active_children()
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] >= 0
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on(finished, tmp_path, monkeypatch):

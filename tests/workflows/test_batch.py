@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 from dark_model import dark_model
 from scans import SCAN
 
 from napari_metastasis.cohorts.cohort import CohortSlide
-from napari_metastasis.errors import CohortError, ScanCancelledError
+from napari_metastasis.errors import CohortError, ScanCancelledError, StorageError
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import ScanModels
 from napari_metastasis.slides import write_pyramid
-from napari_metastasis.workflows.scan import EngineCache, FailedSlide, ScanJob, ScannedSlide, cohort_output, scan_cohort
+from napari_metastasis.workflows.scan import (
+    EngineCache,
+    FailedSlide,
+    ScanJob,
+    ScannedSlide,
+    batch,
+    cohort_output,
+    scan_cohort,
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +89,56 @@ def test_a_stop_is_told_from_a_failure(slides, tmp_path):
 def test_slides_of_one_name_would_share_their_results(slides, tmp_path):
     with pytest.raises(CohortError, match="got first twice"):
         scan([slides[0], slides[0]], tmp_path)
+
+
+def failing(monkeypatch, error):
+    """Let the scan of the first slide raise."""
+    whole = batch.scan_slide
+
+    def fail(job, *arguments, **options):
+        if job.slide.stem == "first":
+            raise error
+        return whole(job, *arguments, **options)
+
+    monkeypatch.setattr(batch, "scan_slide", fail)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("odd"), MemoryError("odd"), RecursionError("odd"), struct.error("odd"), KeyError("odd")]
+)
+def test_whatever_a_slide_raises_the_others_are_scanned(slides, tmp_path, monkeypatch, error):
+    failing(monkeypatch, error)
+    first, _, last = scan(slides, tmp_path)
+    assert isinstance(first, FailedSlide)
+    assert first.reason.startswith(f"unexpected {type(error).__name__}: ")
+    assert isinstance(last, ScannedSlide)
+
+
+@pytest.mark.parametrize(
+    "error", [StorageError("expected room, got none"), KeyboardInterrupt(), ScanCancelledError("x")]
+)
+def test_the_disk_and_a_stop_end_all(slides, tmp_path, monkeypatch, error):
+    failing(monkeypatch, error)
+    with pytest.raises(type(error)):
+        scan(slides, tmp_path)
+
+
+def test_a_name_that_is_too_long_for_its_folder_is_the_slides_own_fault(slides, tmp_path):
+    long = tmp_path / f"{'x' * 246}.tif"
+    long.symlink_to(slides[0].path)
+    failed, scanned = scan([CohortSlide(name=long.stem, path=long), slides[2]], tmp_path / "out")
+    assert "too long" in failed.reason
+    assert failed.reason.endswith("rename the slide")
+    assert isinstance(scanned, ScannedSlide)
+
+
+def test_an_output_folder_that_goes_between_two_slides_is_not_made_again(slides, tmp_path):
+    output = tmp_path / "out"
+    with EngineCache(lambda _: ScanModels(dark_model())) as engines:
+        job = ScanJob(slide=output, model="in memory", scan=SCAN)
+        scans = scan_cohort(slides, job, output=output, engines=engines)
+        next(scans)
+        output.rename(tmp_path / "elsewhere")
+        with pytest.raises(StorageError, match="deleted, renamed or unmounted"):
+            list(scans)
+    assert not output.exists()

@@ -23,6 +23,7 @@ from napari_metastasis.geometry import Size
 from napari_metastasis.models import ScanModels
 from napari_metastasis.settings import DetectionSettings, EvaluationSettings, ScanSettings
 from napari_metastasis.slides import open_slide, write_pyramid
+from napari_metastasis.workflows import evaluate as evaluate_module
 from napari_metastasis.workflows.evaluate import (
     CohortEvaluation,
     evaluate_cohort,
@@ -342,3 +343,29 @@ def test_split_and_folder_unless_told_otherwise(painted, tmp_path):
     assert evaluation_output(painted, "dark") == painted.parent / f"{painted.name}-dark.evaluation"
     assert evaluation_output(tmp_path / "mine.csv", "dark") == tmp_path / "mine-dark.evaluation"
     assert cohort_output(tmp_path, cohort.slides[0]).name == "test_001.metastasis"
+
+
+@pytest.mark.parametrize("step", ["slide_reference", "match_slide", "_cells"])
+def test_whatever_one_slide_raises_the_others_are_scored(painted, tmp_path, monkeypatch, step):
+    whole, asked = getattr(evaluate_module, step), []
+
+    def fail(*arguments, **options):
+        asked.append(True)
+        if len(asked) == 1:
+            raise RuntimeError("odd")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(evaluate_module, step, fail)
+    report = measure(painted, tmp_path)
+    (failed,) = [one for one in report.left_out if one.is_failure and one.slide != "test_005"]
+    assert failed.why == "unexpected RuntimeError: odd"
+    assert {one.slide for one in report.outcomes} == set(PAINTED) - {failed.slide}
+
+
+def test_a_slide_that_is_a_link_to_itself_is_left_out(tmp_path):
+    write_square(tmp_path / "good.tif", [])
+    (tmp_path / "loop.tif").symlink_to(tmp_path / "loop.tif")
+    (tmp_path / "cohort.csv").write_text("slide,split\ngood.tif,test\nloop.tif,test\n")
+    report = measure(tmp_path / "cohort.csv", tmp_path / "out")
+    assert [one.slide for one in report.outcomes] == ["good"]
+    assert [(one.slide, one.is_failure) for one in report.left_out] == [("loop", True)]

@@ -105,8 +105,8 @@ def test_refining_an_earlier_scan_does_not_repeat_it(slide, model, refiner, once
     read = type(slide).read
 
     def refuse(self, frame, region):
-        # At low power the tissue is looked for; at the model's resolution there is nothing left to see.
-        assert frame.effective_mpp > 10, "the slide was read again"
+        # At low power the tissue is looked for, and its colours in small windows; there is nothing left to scan.
+        assert frame.effective_mpp > 10 or max(region.width, region.height) <= 96, "the slide was read again"
         return read(self, frame, region)
 
     monkeypatch.setattr(type(slide), "read", refuse)

@@ -18,8 +18,8 @@ from napari_metastasis.scanning import choose_engine, read_header
 from napari_metastasis.scanning.engines import choose as choice
 from napari_metastasis.scanning.engines.tuning import Tuned
 from napari_metastasis.settings import ScanSettings
-from napari_metastasis.slides import open_slide, write_pyramid
-from napari_metastasis.workflows.scan import heatmap_path
+from napari_metastasis.slides import Slide, open_slide, write_pyramid
+from napari_metastasis.workflows.scan import earlier_result, heatmap_path
 
 OPEN = ScanSettings(device="cpu", engine="torch", roi_px=160, tissue_only=False)
 PART = Region(0, 0, 300, 300)
@@ -94,6 +94,30 @@ def test_a_scan_of_something_else_is_nothing_to_go_on_with(slide, tmp_path):
     run(slide, tmp_path / "out", scan=replace(OPEN, precision="float32", dense_coefficient=1), region=PART)
     (tmp_path / "out" / "scan-notes").mkdir()
     assert precision_of(run(slide, tmp_path / "out", region=PART).output) == "bfloat16"
+
+
+def test_another_slide_of_one_size_with_the_same_margins_is_scanned_itself(slide, pixels, tmp_path, monkeypatch):
+    """Earlier versions knew both by the same fingerprint, and gave one the result of the other."""
+    path, other = tmp_path / "other.tif", pixels.copy()
+    other[200:300, 300:400] = 255 - other[200:300, 300:400]
+    write_pyramid(path, other, mpp=0.972, size=Size(700, 500), compression="deflate")
+    monkeypatch.setattr(Slide, "earlier_fingerprint", "the same")
+    first = run(slide, tmp_path / "out", region=PART)
+    with open_slide(path) as exchanged:
+        assert earlier_result(exchanged, tmp_path / "out") is None
+        second = run(exchanged, tmp_path / "out", region=PART)
+    assert second.output.parent == first.output
+    assert second.mpx_per_s > 0
+
+
+def test_a_scan_that_an_earlier_version_began_goes_on(slide, tmp_path, monkeypatch):
+    with monkeypatch.context() as then:
+        then.setattr(Slide, "fingerprint", slide.earlier_fingerprint)
+        begun = run(slide, tmp_path / "out", region=PART)
+    result = run(slide, tmp_path / "out")
+    assert result.output == begun.output
+    assert read_header(heatmap_path(result.output)).identity["slide"] == slide.earlier_fingerprint
+    assert earlier_result(slide, tmp_path / "out").folder == begun.output
 
 
 def test_a_precision_that_this_machine_would_only_imitate_is_not_taken(slide, tmp_path, monkeypatch):

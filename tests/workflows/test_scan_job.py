@@ -52,7 +52,7 @@ def test_needs_the_model_of_a_pass_that_may_be_made_later(job):
 
 
 def test_of_another_slide_keeps_no_place(job):
-    other = job.on(Path("other.tif"), mpp=None, output=Path("elsewhere"))
+    other = job.on(Path("other.tif"), mpp=None, swap_red_blue=True, output=Path("elsewhere"))
     assert (other.slide, other.mpp, other.output) == (Path("other.tif"), None, Path("elsewhere"))
     assert other.region is None
     assert other.focus is None

@@ -13,7 +13,7 @@ from scans import SCAN, scan_with
 from napari_metastasis.errors import ModelError, StainWarning
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides import open_slide, tissue_mask, write_pyramid
-from napari_metastasis.slides.stain import tissue_density
+from napari_metastasis.slides.stain import mean_density, tissue_pixels
 from napari_metastasis.workflows.scan.result_folder import earlier_result, stored_maps, stored_scans
 
 SIDE = 900
@@ -39,7 +39,8 @@ def pictures(tmp_path_factory):
 def model(pictures):
     """One that was trained on the dense slide's stain."""
     with open_slide(pictures[0]) as slide:
-        density = tissue_density(slide, slide.frame(0.972), tissue_mask(slide))
+        pixels = tissue_pixels(slide, slide.frame(0.972), tissue_mask(slide))
+        density = tuple(mean_density(pixels).tolist())
     plain = dark_model()
     return replace(plain, spec=replace(plain.spec, stain_density=density))
 
@@ -79,4 +80,41 @@ def test_a_model_of_unknown_stain_cannot_be_normalised_to(pictures, tmp_path):
     with pytest.raises(ModelError, match="--stain as-is"):
         scanned(pictures[0], dark_model(), tmp_path, "normalise")
     _, record = scanned(pictures[0], dark_model(), tmp_path, "as-is")
+    measured = record["stain"].pop("nuclei")
+    assert abs(measured) < 0.04, "of tissue without nuclei"
     assert record["stain"] == {"density": None, "reference": [], "normalised": False}
+
+
+@pytest.fixture(scope="module")
+def exchanged(tmp_path_factory):
+    """Two files of one tissue with nuclei, the second written with red and blue in each other's place."""
+    folder = tmp_path_factory.mktemp("exchanged")
+    rng = np.random.default_rng(8)
+    amounts = np.zeros((SIDE, SIDE, 2))
+    amounts[100:800, 100:800, 1] = rng.uniform(0.3, 0.7, (700, 700))
+    nuclei = np.kron(rng.random((100, 100)) < 0.2, np.ones((7, 7)))
+    amounts[100:800, 100:800, 0] = nuclei * rng.uniform(0.9, 1.4, (700, 700))
+    pixels = np.rint(250 * np.exp(-amounts @ np.array([(0.65, 0.7, 0.29), (0.12, 0.95, 0.28)]))).astype(np.uint8)
+    for name, order in (("right", 1), ("wrong", -1)):
+        wrong = np.ascontiguousarray(pixels[..., ::order])
+        write_pyramid(folder / f"{name}.tif", wrong, mpp=0.972, size=Size(SIDE, SIDE), compression="deflate")
+    return folder / "right.tif", folder / "wrong.tif"
+
+
+def test_red_and_blue_that_look_exchanged_are_said_and_put_right(exchanged, tmp_path):
+    right, wrong = exchanged
+    with open_slide(right) as slide:
+        expected = scan_with(slide, dark_model(), tmp_path / "right", scan=SCAN)
+    with open_slide(wrong) as slide:
+        with pytest.warns(StainWarning, match=r"red and blue look exchanged.*--swap-red-blue"):
+            result = scan_with(slide, dark_model(), tmp_path / "wrong", scan=SCAN)
+        assert not np.array_equal(result.probabilities, expected.probabilities, equal_nan=True)
+    record = json.loads((result.output / "run.json").read_text("utf-8"))
+    assert any("look exchanged" in note for note in record["scans"][-1]["notes"])
+    assert record["stain"]["nuclei"] < 0
+    with open_slide(wrong, swap_red_blue=True) as slide:
+        swapped = scan_with(slide, dark_model(), tmp_path / "wrong", scan=SCAN)
+        assert earlier_result(slide, tmp_path / "wrong").folder == swapped.output
+    assert swapped.output != result.output, "another slide, as far as results go"
+    np.testing.assert_array_equal(swapped.probabilities, expected.probabilities)
+    assert json.loads((swapped.output / "run.json").read_text("utf-8"))["scans"][-1]["notes"] == []

@@ -14,6 +14,7 @@ from napari_metastasis._napari.slide_widget import choose_slides
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.errors import SlideError
+from napari_metastasis.stopping import taken_as_interrupt
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -30,7 +31,7 @@ def make_viewer(*, show: bool = True) -> Viewer:
     return viewer
 
 
-def view(paths: Iterable[str | Path], mpp: float | None = None) -> None:
+def view(paths: Iterable[str | Path], mpp: float | None = None, *, swap_red_blue: bool = False) -> None:
     """Open napari with the panel, show slides, and return when the window is closed.
 
     Parameters
@@ -39,10 +40,14 @@ def view(paths: Iterable[str | Path], mpp: float | None = None) -> None:
         Slides to open; there may be none.
     mpp
         Micrometres per level-0 pixel, where the files do not say.
+    swap_red_blue
+        Whether the files hold red and blue in each other's place.
     """
     viewer = make_viewer()
-    Workspace.of(viewer).open(paths, mpp)
-    napari.run()
+    Workspace.of(viewer).open(paths, mpp, swap_red_blue=swap_red_blue)
+    # At Ctrl-C napari closes its window; Qt's loop would never let another signal's handler run.
+    with taken_as_interrupt():
+        napari.run()
 
 
 def open_slide_command(viewer: napari.Viewer) -> None:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -30,6 +31,7 @@ __all__ = [
     "show_scale_bar",
     "slice_at_once",
     "tiles_under_way",
+    "um_per_unit",
     "unrefreshed",
     "window_of",
 ]
@@ -46,8 +48,14 @@ def window_of(viewer: Viewer) -> QMainWindow:
 
 
 def canvas_size(viewer: Viewer) -> tuple[float, float]:
-    """Return the (width, height) of the part of the window that shows images, in the pixels that the zoom counts."""
-    height, width = real_viewer(viewer).window._qt_viewer.canvas.size
+    """Return the (width, height) of the part of the window that shows an image, in the pixels that the zoom counts."""
+    canvas = real_viewer(viewer).window._qt_viewer.canvas
+    cells = getattr(canvas, "grid_views", ())
+    if cells and getattr(viewer, "canvas", viewer).grid.enabled:
+        # Side by side, each layer has a cell of its own, and all cells show the same place.
+        width, height = cells[0].size
+    else:
+        height, width = canvas.size
     return float(width), float(height)
 
 
@@ -55,6 +63,18 @@ def camera_of(viewer: Viewer) -> Camera:
     """Return the camera; its home is the scene from napari 0.9 on."""
     scene = getattr(viewer, "scene", None)
     return viewer.camera if scene is None else scene.camera
+
+
+def um_per_unit(viewer: Viewer, layer: Layer | None = None) -> npt.NDArray[np.float64]:
+    """Return the µm in a unit of the window's coordinates, or of a layer's, along the last two axes.
+
+    napari draws all layers in the smallest unit that one of them has; where their units do not go together, as pixels
+    and µm do not, it takes the numbers as they are. So does napari before 0.9.
+    """
+    units = getattr(viewer.layers, "units", None)
+    if units is not None and layer is not None:
+        units = layer.units
+    return np.ones(2) if units is None else np.array([float((1 * unit).to("um").magnitude) for unit in units[-2:]])
 
 
 #: Reads well on glass and on tissue, and on napari's own dark background.
@@ -95,8 +115,11 @@ def redraw_image(viewer: Viewer, layer: Image, parts: Iterable[Region]) -> bool:
     texture, drawn = getattr(node, "_texture", None), getattr(node, "_data", None)
     if node is None or texture is None or drawn is None or not layer.loaded:
         return False
-    # What is drawn must be the very array that was written to, value by value: neither cut into tiles nor rescaled.
-    if drawn.shape != layer.data.shape or not np.may_share_memory(drawn, layer.data):
+    # What is drawn must be the very array that was written to, value by value: neither cut into tiles, rescaled nor
+    # transposed.
+    if (drawn.shape, drawn.strides) != (layer.data.shape, layer.data.strides):
+        return False
+    if not np.may_share_memory(drawn, layer.data):
         return False
     if texture.shape[:2] != drawn.shape or texture.internalformat != "r32f":
         return False

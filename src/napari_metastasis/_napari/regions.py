@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Shapes
 
-from napari_metastasis._napari.compat import camera_of, canvas_size
+from napari_metastasis._napari.compat import camera_of, canvas_size, um_per_unit
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import Point, Region
 
@@ -18,15 +18,38 @@ if TYPE_CHECKING:
 
     from napari_metastasis.slides import Slide
 
-__all__ = ["WHERE", "view_focus", "view_region", "wanted_region"]
+__all__ = ["WHERE", "center_on", "view_axes", "view_focus", "view_region", "wanted_region"]
 
 #: The form's choices: values and their texts.
 WHERE = {"view": "Current view", "slide": "Whole slide", "shape": "Selected shape"}
 
 
+def view_axes(viewer: Viewer) -> tuple[int, int] | None:
+    """Return which of a slide's axes, 0 for rows and 1 for columns, runs down the window and which across.
+
+    ``None`` where the window does not show both: the slide lies along the last two axes, which may be exchanged, and
+    others may be shown instead.
+    """
+    down, across = (axis - viewer.dims.ndim + 2 for axis in viewer.dims.displayed[-2:])
+    return (down, across) if {down, across} == {0, 1} else None
+
+
+def center_on(viewer: Viewer, point: Point, slide: Slide) -> tuple[float, float]:
+    """Return the camera's center that shows a level-0 location in the middle of the window."""
+    at = point.to_um(slide.mpp)
+    place = np.array([at.y, at.x]) / um_per_unit(viewer)
+    down, across = view_axes(viewer) or (0, 1)
+    return float(place[down]), float(place[across])
+
+
 def view_focus(viewer: Viewer, slide: Slide) -> Point:
-    """Return the level-0 location in the middle of the window."""
-    y, x = camera_of(viewer).center[-2:]
+    """Return the level-0 location in the middle of the window; the slide's middle where it is not shown as a plane."""
+    axes = view_axes(viewer)
+    if axes is None:
+        return Region.of(slide.size).center
+    place = np.zeros(2)
+    place[list(axes)] = camera_of(viewer).center[-2:]
+    y, x = place * um_per_unit(viewer)
     return Point.from_um(x, y, mpp=slide.mpp)
 
 
@@ -36,13 +59,20 @@ def view_region(viewer: Viewer, slide: Slide) -> Region:
     Raises
     ------
     RegionError
-        If the window shows no part of it.
+        If the window shows no part of it, or not as a plane.
     """
+    axes = view_axes(viewer)
+    if axes is None or viewer.dims.ndisplay != 2:
+        raise RegionError(
+            "expected a window that shows the slide flat, got other axes or three dimensions; put the axes back, or "
+            "scan the whole slide"
+        )
     width, height = canvas_size(viewer)
+    half = np.zeros(2)
+    half[list(axes)] = height, width
+    half *= um_per_unit(viewer) / camera_of(viewer).zoom / slide.mpp / 2
     focus = view_focus(viewer, slide)
-    half_width = width / camera_of(viewer).zoom / slide.mpp / 2
-    half_height = height / camera_of(viewer).zoom / slide.mpp / 2
-    corners = np.array([[focus.y - half_height, focus.x - half_width], [focus.y + half_height, focus.x + half_width]])
+    corners = np.array([focus.y, focus.x]) + np.array([-half, half])
     return _on_slide(corners, slide, "the window shows no part of it; zoom out, or scan the whole slide")
 
 
@@ -62,20 +92,23 @@ def wanted_region(where: str, viewer: Viewer, slide: Slide) -> Region | None:
 def _shape_region(viewer: Viewer, slide: Slide) -> Region:
     """Return the rectangle around the selected shapes."""
     layers = [layer for layer in viewer.layers if isinstance(layer, Shapes) and len(layer.data)]
-    chosen = [layer for layer in layers if layer.selected_data]
-    corners: list[npt.NDArray[np.float64]] = []
-    for layer in chosen:
-        picked = [layer.data[index] for index in layer.selected_data]
-        corners += [np.asarray(layer.data_to_world(vertex))[-2:] for shape in picked for vertex in shape]
+    corners = [_corners_um(viewer, layer, index) for layer in layers for index in layer.selected_data]
     # A single shape need not be selected: another tool may have taken its selection.
     if not corners and len(layers) == 1 and len(layers[0].data) == 1:
-        corners = [np.asarray(layers[0].data_to_world(vertex))[-2:] for vertex in layers[0].data[0]]
+        corners = [_corners_um(viewer, layers[0], 0)]
     if not corners:
         raise RegionError(
             "expected a selected shape, got none; draw one in a Shapes layer and select it, or scan the current view"
         )
-    pixels = np.array([[point.y, point.x] for point in (Point.from_um(x, y, mpp=slide.mpp) for y, x in corners)])
+    points = [Point.from_um(x, y, mpp=slide.mpp) for y, x in np.concatenate(corners)]
+    pixels = np.array([[point.y, point.x] for point in points])
     return _on_slide(pixels, slide, "the shape lies beside it; draw it on the tissue")
+
+
+def _corners_um(viewer: Viewer, layer: Shapes, index: int) -> npt.NDArray[np.float64]:
+    """Return the corners of a shape where the window draws them, (n, 2) as (y, x) in µm."""
+    world = np.array([np.asarray(layer.data_to_world(vertex))[-2:] for vertex in layer.data[index]])
+    return world * um_per_unit(viewer, layer)
 
 
 def _on_slide(corners: npt.NDArray[np.float64], slide: Slide, otherwise: str) -> Region:

@@ -11,10 +11,11 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout
 from superqt import QLabeledDoubleSlider
 
-from napari_metastasis._napari.compat import camera_of, canvas_size
+from napari_metastasis._napari.compat import camera_of, canvas_size, um_per_unit
 from napari_metastasis._napari.lesion_table import LesionTable
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import form_layout
+from napari_metastasis._napari.regions import center_on
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.geometry import Point
 from napari_metastasis.settings import THRESHOLD, DetectionSettings
@@ -163,9 +164,9 @@ class ResultsWidget(Part):
         """Fly the camera to a lesion."""
         if self._session is None:
             return
-        target = Point(lesion.x, lesion.y).to_um(self._session.slide.mpp)
-        side = max(lesion.length_mm * 1000 / _FILL, _MIN_VIEW_UM)
-        self._fly((target.y, target.x), min(canvas_size(self._viewer)) / side)
+        center = center_on(self._viewer, Point(lesion.x, lesion.y), self._session.slide)
+        side = max(lesion.length_mm * 1000 / _FILL, _MIN_VIEW_UM) / float(um_per_unit(self._viewer).max())
+        self._fly(center, min(canvas_size(self._viewer)) / side)
 
     def _fly(self, center: tuple[float, float], zoom: float) -> None:
         camera = camera_of(self._viewer)

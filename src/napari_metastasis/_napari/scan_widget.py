@@ -247,6 +247,7 @@ class ScanWidget(Part):
         return ScanJob(
             slide=slide.path,
             mpp=slide.mpp if slide.mpp_supplied else None,
+            swap_red_blue=slide.swapped,
             model=self.model.name,
             passes=tuple(requests),
             scan=ScanSettings(**self.main.values, **self.advanced.values),

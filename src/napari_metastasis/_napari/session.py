@@ -77,6 +77,8 @@ class SlideSession:
         Lesions and detections at the threshold; ``None`` before they were looked for.
     tissue
         Where the tissue lies; ``None`` before it was looked for.
+    colour_note
+        What has to be said of the slide's colours; empty where nothing has, or before they were looked at.
     folder
         Where the results lie; ``None`` where there are none.
     model_name
@@ -99,6 +101,7 @@ class SlideSession:
     found_changed = Signal()
     threshold_changed = Signal(float)
     tissue_changed = Signal()
+    colour_note_changed = Signal()
     activity_changed = Signal(object)  # Activity
 
     def __init__(self, slide: Slide) -> None:
@@ -107,6 +110,7 @@ class SlideSession:
         self.shares: dict[str, float] = {}
         self.found: Findings | None = None
         self.tissue: TissueMask | None = None
+        self.colour_note = ""
         self.folder: Path | None = None
         self.model_name = ""
         self.told: tuple[str, ...] = ()
@@ -241,6 +245,11 @@ class SlideSession:
         """Show the tissue mask."""
         self.tissue = tissue
         self.tissue_changed.emit()
+
+    def show_colour_note(self, note: str) -> None:
+        """Show what has to be said of the slide's colours."""
+        self.colour_note = note
+        self.colour_note_changed.emit()
 
     def report(self, activity: Activity) -> None:
         """Show what is being done."""

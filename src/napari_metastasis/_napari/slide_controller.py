@@ -15,7 +15,7 @@ from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
-from napari_metastasis._napari.slide_work import load_earlier_work, mined_work, scan_work, tissue_work
+from napari_metastasis._napari.slide_work import load_earlier_work, mined_work, scan_work, swap_work, tissue_work
 from napari_metastasis._napari.worker import Work, Worker, tell
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import TissueSettings
@@ -183,8 +183,18 @@ class SlideController(QObject):
         def show(tissue: Any) -> None:
             if tissue is not None and not self.session.closed:
                 self.session.show_tissue(tissue)
+                self._look_at_colours(tissue)
 
         self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue")
+
+    def _look_at_colours(self, tissue: TissueMask) -> None:
+        """Say where red and blue look exchanged, before anything is scanned."""
+
+        def show(note: Any) -> None:
+            if not self.session.closed:
+                self.session.show_colour_note(note)
+
+        self._run(partial(swap_work, self.session.slide, tissue), show, name="colours")
 
     def load_earlier(self) -> None:
         """Show what an earlier scan of this slide left beside it."""

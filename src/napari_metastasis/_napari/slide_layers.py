@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from napari.layers import Image, Labels, Layer, Points
 from napari.utils.notifications import show_info
 from psygnal import Signal
@@ -38,11 +37,47 @@ def _is_wanted(layer: Layer) -> bool:
 
 
 #: What decides where a layer lies.
-_PLACE = ("scale", "translate", "rotate", "shear", "affine")
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
-def _place_of(layer: Layer) -> dict[str, npt.NDArray[np.float64]]:
-    return {name: np.array(getattr(layer, name), dtype=float) for name in _PLACE}
+def _place_of(layer: Layer) -> dict[str, Any]:
+    place = {name: np.array(getattr(layer, name), dtype=float) for name in _PLACE[:-1]}
+    return {**place, "units": tuple(str(unit) for unit in layer.units)}
+
+
+def _is_there(layer: Layer, place: Mapping[str, Any]) -> bool:
+    now = _place_of(layer)
+    return now["units"] == place["units"] and all(np.allclose(now[name], place[name]) for name in _PLACE[:-1])
+
+
+class _Pinned:
+    """Keeps a layer where it was put: scans, maps, lesions and outlines lie where the slide lies.
+
+    Parameters
+    ----------
+    layer
+        The layer, in its place.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._place = _place_of(layer)
+        for name in _PLACE:
+            getattr(layer.events, name).connect(self._put_back)
+
+    def release(self) -> None:
+        """Let the layer be moved."""
+        for name in _PLACE:
+            getattr(self._layer.events, name).disconnect(self._put_back)
+
+    def _put_back(self, _: Any) -> None:
+        layer, place = self._layer, self._place
+        if _is_there(layer, place):
+            return
+        for name in _PLACE:
+            with getattr(layer.events, name).blocker(self._put_back):
+                setattr(layer, name, place[name])
+        show_info(f"{layer.name} was moved, and put back: results lie where the slide lies")
 
 
 class SlideLayers:
@@ -83,9 +118,8 @@ class SlideLayers:
             (session.tissue_changed, self._on_tissue_changed),
             (session.activity_changed, self._on_activity_changed),
             (viewer.layers.events.removed, self._on_removed),
-            *((getattr(slide.events, name), self._put_back) for name in _PLACE),
         )
-        self._place = _place_of(slide)
+        self._pinned = {slide: _Pinned(slide)}
         for signal, slot in self._slots:
             signal.connect(slot)
 
@@ -100,22 +134,15 @@ class SlideLayers:
         """Stop listening, and take every layer but the slide's own out of the viewer where ``remove`` says so."""
         for signal, slot in self._slots:
             signal.disconnect(slot)
+        for pinned in self._pinned.values():
+            pinned.release()
+        self._pinned.clear()
         self._stop_painting()
         # A copy of the slide's layer shows the same file, which closes.
         copies = [layer for layer in self._viewer.layers if layer.metadata.get(METADATA_KEY) is self._session]
         for layer in reversed([layer for layer in (*self, *copies) if layer is not self.slide]):
             if remove and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-
-    def _put_back(self, _: Any) -> None:
-        """Put the slide's layer back where it was: scans, maps and outlines lie where the slide lies."""
-        layer, place = self.slide, self._place
-        if all(np.allclose(now, then) for now, then in zip(_place_of(layer).values(), place.values(), strict=True)):
-            return
-        for name in _PLACE:
-            with getattr(layer.events, name).blocker(self._put_back):
-                setattr(layer, name, place[name])
-        show_info(f"{layer.name} was moved, and put back: results lie where the slide lies")
 
     def set_visible(self, visible: bool) -> None:
         """Show or hide all layers; those that the user hid stay hidden."""
@@ -140,12 +167,15 @@ class SlideLayers:
         if under is not None and under in self._viewer.layers:
             at = self._viewer.layers.index(under)
         self._viewer.layers.insert(at, layer)
+        self._pinned[layer] = _Pinned(layer)
         if active is not None:
             self._viewer.layers.selection.active = active
         return layer
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
+        if layer in self._pinned:
+            self._pinned.pop(layer).release()
         shown = next((name for name, own in self.maps.items() if own is layer), None)
         if shown is not None:
             was_heatmap = layer is self.heatmap

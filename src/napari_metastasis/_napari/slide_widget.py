@@ -85,8 +85,9 @@ class SlideWidget(Part):
         self.slides.setToolTip("The open slides; the one chosen is shown, the others are hidden")
         self.slides.activated.connect(lambda index: self._workspace.show(self._workspace.controllers[index]))
         layout.addWidget(self.slides)
-        self.name, self.kind, self.size, self.resolution, self.tissue = (QLabel() for _ in range(5))
-        for label in (self.name, self.kind, self.size, self.resolution, self.tissue):
+        labels = (QLabel() for _ in range(6))
+        self.name, self.kind, self.size, self.resolution, self.tissue, self.colours = labels
+        for label in (self.name, self.kind, self.size, self.resolution, self.tissue, self.colours):
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.facts = QWidget()
@@ -102,12 +103,21 @@ class SlideWidget(Part):
         self.pixel_button.setStyleSheet("QPushButton { text-decoration: underline; background: transparent; }")
         self.pixel_button.setToolTip("Where the file does not state the size of its pixels, or states a wrong one")
         self.pixel_button.clicked.connect(self._ask_pixel_size)
-        for label, widget in ((self.resolution, self.pixel_button), (self.tissue, self.show_tissue)):
+        self.swap = QCheckBox("Swap red and blue")
+        self.swap.setToolTip(
+            "Where nuclei are brown and eosin is violet: the file holds red and blue in each other's place"
+        )
+        self.swap.toggled.connect(self._on_swap)
+        for title, label, widget in (
+            ("Pixel", self.resolution, self.pixel_button),
+            ("Tissue", self.tissue, self.show_tissue),
+            ("Colours", self.colours, self.swap),
+        ):
             row = QHBoxLayout()
             row.setContentsMargins(0, 0, 0, 0)
             row.addWidget(label, 1)
             row.addWidget(widget)
-            form.addRow("Pixel" if label is self.resolution else "Tissue", row)
+            form.addRow(title, row)
         layout.addWidget(self.facts)
         self.empty = QLabel("No slide is open. Open one, or drop its file onto the window.")
         self.empty.setWordWrap(True)
@@ -116,7 +126,7 @@ class SlideWidget(Part):
         layout.addWidget(self.error)
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
-        return ((session.tissue_changed, self._show_facts),)
+        return ((session.tissue_changed, self._show_facts), (session.colour_note_changed, self._show_facts))
 
     def _show_current(self) -> None:
         if self._controller is not None:
@@ -141,6 +151,12 @@ class SlideWidget(Part):
         self.show_tissue.blockSignals(True)
         self.show_tissue.setChecked(layer is not None and layer.visible)
         self.show_tissue.blockSignals(False)
+        note = controller.session.colour_note
+        self.colours.setText("⚠ look exchanged" if note else "")
+        self.colours.setToolTip(note)
+        self.swap.blockSignals(True)
+        self.swap.setChecked(slide.swapped)
+        self.swap.blockSignals(False)
         if controller in self._workspace.controllers:
             self.slides.setCurrentIndex(self._workspace.controllers.index(controller))
 
@@ -160,6 +176,12 @@ class SlideWidget(Part):
             self._controller.session.tissue_changed.emit()
         if self._controller.layers.tissue is not None:
             self._controller.layers.tissue.visible = shown
+
+    def _on_swap(self, swapped: bool) -> None:
+        if self._controller is not None:
+            slide = self._controller.session.slide
+            mpp = slide.mpp if slide.mpp_supplied else None
+            self._workspace.reopen(slide.path, mpp, swap_red_blue=swapped)
 
     def _on_opening_changed(self, count: int) -> None:
         self.open_button.setText("Opening…" if count else "Open slide…")

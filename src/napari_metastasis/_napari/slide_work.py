@@ -31,9 +31,13 @@ __all__ = [
     "load_earlier_work",
     "mined_work",
     "scan_work",
+    "swap_work",
     "tissue_work",
     "warm_up_work",
 ]
+
+#: µm per pixel that colours are looked at with: nuclei are some pixels wide, as for the models.
+_TINT_MPP = 1.0
 
 ShouldStop = Callable[[], bool]
 
@@ -52,6 +56,14 @@ def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:
     from napari_metastasis.slides import tissue_mask
 
     return tissue_mask(slide, TissueSettings(), should_stop=should_stop)
+
+
+def swap_work(slide: Slide, tissue: TissueMask, _: ShouldStop) -> str:
+    """Return what has to be said where red and blue look exchanged on a slide; empty where they do not."""
+    from napari_metastasis.slides.stain import nuclear_tint, swap_note, tissue_pixels
+
+    pixels = tissue_pixels(slide, slide.frame(max(slide.mpp, _TINT_MPP)), tissue)
+    return "" if pixels is None else swap_note(nuclear_tint(pixels))
 
 
 def index_work(

@@ -94,7 +94,7 @@ class Workspace(QObject):
 
     # -- slides come and go --------------------------------------------------------------------------------------
 
-    def open(self, paths: Iterable[str | Path], mpp: float | None = None) -> None:
+    def open(self, paths: Iterable[str | Path], mpp: float | None = None, *, swap_red_blue: bool = False) -> None:
         """Open slides beside the window; each appears when it is ready.
 
         Parameters
@@ -103,9 +103,11 @@ class Workspace(QObject):
             Slide files.
         mpp
             Micrometres per level-0 pixel, where the files do not say.
+        swap_red_blue
+            Whether the files hold red and blue in each other's place.
         """
         for path in map(Path, paths):
-            self._open(partial(Path, path), mpp)
+            self._open(partial(Path, path), mpp, swap_red_blue=swap_red_blue)
 
     def open_sample(self) -> None:
         """Open the sample slide beside the window; it is drawn first if it is missing."""
@@ -117,15 +119,15 @@ class Workspace(QObject):
 
         self._open(sample, None)
 
-    def _open(self, find: Callable[[], Path], mpp: float | None) -> None:
+    def _open(self, find: Callable[[], Path], mpp: float | None, *, swap_red_blue: bool = False) -> None:
         found: list[Path] = []
 
         def work(_: ShouldStop) -> Any:
             from napari_metastasis.slides import open_slide
 
             found.append(find())
-            slide = open_slide(found[0], mpp)
-            # Made here: the levels are named after both ends of the file, which takes the GUI thread too long to read.
+            slide = open_slide(found[0], mpp, swap_red_blue=swap_red_blue)
+            # Made here: the levels are named after the file's fingerprint, which takes the GUI thread too long to read.
             assert slide.levels
             return slide
 
@@ -162,15 +164,16 @@ class Workspace(QObject):
             Micrometres per pixel so far; ``None`` where the file does not say.
         """
         dialog = PixelSizeDialog(path.name, known=known, parent=self.parent())
-        dialog.accepted.connect(lambda: self._reopen(path, dialog.mpp))
+        dialog.accepted.connect(lambda: self.reopen(path, dialog.mpp))
         dialog.finished.connect(lambda _: dialog.deleteLater())
         self._dialog = dialog
         dialog.open()  # not exec(): the window goes on
 
-    def _reopen(self, path: Path, mpp: float) -> None:
+    def reopen(self, path: Path, mpp: float | None, *, swap_red_blue: bool = False) -> None:
+        """Open a slide otherwise than it is open now; see :meth:`open`."""
         for controller in [controller for controller in self.controllers if controller.session.slide.path == path]:
             self.viewer.layers.remove(controller.layers.slide)
-        self.open([path], mpp)
+        self.open([path], mpp, swap_red_blue=swap_red_blue)
 
     def _on_inserted(self, event: Any) -> None:
         self._adopt(event.value)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region, Size
-from napari_metastasis.pictures import PictureError, check_pages, check_piece, decode_picture
+from napari_metastasis.pictures import PictureError, check_pages, check_piece, decode_picture, is_decoded
 
 __all__ = ["MASK_REMEDY", "MaskReader", "Values", "open_reader"]
 
@@ -36,6 +36,10 @@ _PHOTOMETRICS, _MINISWHITE, _PLANAR_SEPARATE = (0, 1, 2, 3, 6), 0, 2
 _COLOURLESS = 24
 #: A page is a level of the one before where its sides shrink alike, to within so many pixels of rounding.
 _OFF_PX = 2
+#: Levels are compared in so many squares around pieces of either that are not of one value, of so many pixels of the
+#: coarser one, or of the finer one; each in so many blocks along a side, which differ by at most such a share of both
+#: together. So many pieces are looked at to find them.
+_SQUARES, _SQUARE_PX, _FINE_PX, _BLOCKS, _APART, _PIECES_SEEN = 4, 256, 2048, 4, 0.5, 256
 
 
 class MaskReader(Protocol):
@@ -77,6 +81,59 @@ class _TiffReader:
         self._name = path.name
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, bytes], Values] = OrderedDict()
+        try:
+            self._check_levels(path)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _check_levels(self, path: Path) -> None:
+        """Refuse a page that has the size of a level and shows something else: which one is the mask is not known."""
+        for level in range(1, len(self.levels)):
+            squares = [*self._marked(level, level), *self._marked(level - 1, level)]
+            unlike = [square for square in squares if not self._is_alike(level, square)]
+            if len(unlike) > len(squares) // 2:
+                size = self.levels[level]
+                raise AnnotationError(
+                    f"expected the levels of one mask in {path}, got a page of {size.width} x {size.height} px that "
+                    "shows something else than the one before; save the mask alone, with its own levels or without"
+                )
+
+    def _marked(self, level: int, shown_at: int) -> Iterator[Region]:
+        """Yield squares of the level ``shown_at`` around pieces of a level that are not of one value."""
+        grid, size = list(self._grid(level)), self.levels[shown_at]
+        counts = np.asarray(self._pages[level].databytecounts)[: len(grid)]
+        # The longest first; where all are as long as they are large, pieces from all over.
+        stored_alike = counts.size > 0 and counts.min() == counts.max()
+        order = np.random.default_rng(0).permutation(len(grid)) if stored_alike else np.argsort(-counts, kind="stable")
+        scale = self.levels[level].width / size.width
+        side = max(_BLOCKS, min(_SQUARE_PX, int(_FINE_PX * size.width / self.levels[shown_at - 1].width)))
+        found = 0
+        for index in order[:_PIECES_SEEN].tolist():
+            piece = grid[index].intersection(Region.of(self.levels[level]))
+            values = self.read(level, piece)
+            if values.min() == values.max():
+                continue
+            x, y = int(piece.center.x / scale) - side // 2, int(piece.center.y / scale) - side // 2
+            yield Region(max(0, x), max(0, y), side, side).intersection(Region.of(size))
+            found += 1
+            if found == _SQUARES:
+                return
+
+    def _is_alike(self, level: int, square: Region) -> bool:
+        """Return whether a square of a level shows what the next finer one shows there."""
+        x_scale, y_scale = (
+            self.levels[level - 1].width / self.levels[level].width,
+            self.levels[level - 1].height / self.levels[level].height,
+        )
+        left, top = round(square.x * x_scale), round(square.y * y_scale)
+        there = Region(left, top, round(square.right * x_scale) - left, round(square.bottom * y_scale) - top)
+        coarse = self.read(level, square)
+        fine = self.read(level - 1, there.intersection(Region.of(self.levels[level - 1])))
+        # What lies around is often not 0, and says nothing.
+        ground = min(int(coarse.min()), int(fine.min()))
+        one, other = _block_means(coarse) - ground, _block_means(fine) - ground
+        return float(np.abs(one - other).sum()) <= _APART * float((one + other).sum())
 
     def read(self, level: int, region: Region) -> Values:
         page, size = self._pages[level], self.levels[level]
@@ -208,6 +265,14 @@ class _PictureReader:
         """Nothing is open."""
 
 
+def _block_means(values: Values) -> NDArray[np.float64]:
+    """Return the means of an image's blocks, (4, 4): what was sampled or averaged, blocks show alike."""
+    rows, columns = (np.linspace(0, length, _BLOCKS + 1).astype(int)[:-1] for length in values.shape)
+    sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0, dtype=np.float64), columns, axis=1)
+    counts = np.outer(np.diff([*rows, values.shape[0]]), np.diff([*columns, values.shape[1]]))
+    return np.asarray(sums / counts)
+
+
 def _pyramid(file: tifffile.TiffFile) -> list[Any]:
     """Return the pages of a pyramid, the finest first; some writers do not mark further pages as its levels."""
     pages = [level.keyframe for level in file.series[0].levels]
@@ -235,6 +300,8 @@ def _fault(page: Any) -> str | None:
         return str(page.dtype)
     if getattr(page, "imagedepth", 1) != 1:
         return "a volume"
+    if not is_decoded(page):
+        return f"{getattr(page.compression, 'name', page.compression)} compression"
     if page.photometric not in _PHOTOMETRICS:
         return f"samples of the kind {getattr(page.photometric, 'name', page.photometric)}"
     if page.photometric == _MINISWHITE and page.dtype.itemsize > 1:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from contextlib import suppress
 from types import TracebackType
 
 import typer
@@ -10,14 +12,15 @@ from typer.main import get_command
 
 from napari_metastasis import __version__
 from napari_metastasis.cli import demo, evaluate, models, sample, scan, train, view
-from napari_metastasis.cli.console import note, quiet_libraries, say
+from napari_metastasis.cli.console import note, note_lines, quiet_libraries, say
 from napari_metastasis.errors import MetastasisError
+from napari_metastasis.stopping import stoppable
 
-__all__ = ["app", "main"]
+__all__ = ["app", "run"]
 
 _NAME = "napari-metastasis"
 
-#: Exit status after Ctrl-C, as shells know it.
+#: Exit status after Ctrl-C, as shells know it; typer's, too.
 _INTERRUPTED = 130
 #: Commands, and options of other commands, that go on where they were stopped.
 _RESUMABLE = {"demo", "scan", "train", "--cohort", "--camelyon16"}
@@ -54,45 +57,63 @@ def _common(
     del debug, version  # one is taken out of the arguments by main(), the other is answered before this is reached
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit.
+def run(arguments: list[str] | None) -> int:
+    """Run one command; see :func:`napari_metastasis.cli.main`.
 
-    Parameters
-    ----------
-    arguments
-        The command line; by default this process's own. Then even a fault of the program ends in one line.
-
-    Raises
-    ------
-    SystemExit
-        With status 0: done, 1: failed, 2: wrong usage, 130: stopped by Ctrl-C.
+    Returns
+    -------
+    int
+        The exit status.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given
-    wanted = [argument for argument in given if argument != "--debug"]
-    if arguments is None and not debug:
-        sys.excepthook = _one_line
-    with quiet_libraries(quiet=not debug):
+    # Behind '--' stand names of files alone.
+    options = given[: given.index("--")] if "--" in given else given
+    debug = "--debug" in options
+    wanted = [option for option in options if option != "--debug"] + given[len(options) :]
+    if arguments is None:
+        sys.excepthook = _whole if debug else _one_line
+    with stoppable("napari-metastasis: stopped\n") as stopped, quiet_libraries(quiet=not debug):
         try:
-            # Called as an app, typer would print its own tracebacks.
-            status = get_command(app)(wanted or ["--help"], prog_name=_NAME, standalone_mode=False)
-        except typer.TyperException as error:
-            note(_with_help(error))
-            raise SystemExit(2) from None
-        except (MetastasisError, MemoryError) as error:
-            if debug:
+            status = _run(wanted, debug=debug)
+        except KeyboardInterrupt:
+            status = _INTERRUPTED
+        except Exception:
+            # What breaks once it was asked to stop, as a terminal that has closed does, broke for that.
+            if not stopped.number or debug:
                 raise
-            note(str(error) or "expected enough free memory, got too little; close other programs and try again")
-            raise SystemExit(1) from None
+            status = _INTERRUPTED
     if status == _INTERRUPTED:
         goes_on = "; what was finished is kept, and the same command goes on from there"
-        note("stopped" + (goes_on if _RESUMABLE & {argument.partition("=")[0] for argument in wanted} else ""))
-    raise SystemExit(status or 0)
+        with suppress(OSError):
+            note("stopped" + (goes_on if _RESUMABLE & {argument.partition("=")[0] for argument in wanted} else ""))
+        return stopped.status
+    return status
+
+
+def _run(wanted: list[str], *, debug: bool) -> int:
+    """Return the exit status of a command; :data:`_INTERRUPTED` where it was interrupted."""
+    try:
+        # Called as an app, typer would print its own tracebacks.
+        return get_command(app)(wanted or ["--help"], prog_name=_NAME, standalone_mode=False) or 0
+    except typer.TyperException as error:
+        note(_with_help(error))
+        return 2
+    except (MetastasisError, MemoryError) as error:
+        if debug:
+            raise
+        note(str(error) or "expected enough free memory, got too little; close other programs and try again")
+        return 1
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     del trace
-    note(f"unexpected {kind.__name__}: {error}; run the same command with --debug and report what it prints")
+    # That of an interrupt comes from C code that cannot hand it on; it is told where it ends the command.
+    if not issubclass(kind, KeyboardInterrupt):
+        note(f"unexpected {kind.__name__}: {error}; run the same command with --debug and report what it prints")
+
+
+def _whole(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    note_lines("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 def _with_help(error: typer.TyperException) -> str:

@@ -1,7 +1,11 @@
-"""Output of the commands: results on standard output, everything else on standard error."""
+"""Output of the commands: results on standard output, everything else on standard error.
+
+All text passes here on its way out, and what a terminal would obey, or no encoding holds, leaves as an escape.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -10,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any, Literal
@@ -19,11 +23,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from napari_metastasis.errors import MetastasisWarning
+from napari_metastasis.cli.readable import readable, readable_json
+from napari_metastasis.errors import MetastasisWarning, StorageError
+from napari_metastasis.stopping import Stopped, handled, stop_signals
+from napari_metastasis.storage import storage_errors
 
 __all__ = [
     "Progress",
     "note",
+    "note_lines",
     "quiet_libraries",
     "say",
     "say_json",
@@ -40,6 +48,9 @@ _PACKAGE = __name__.partition(".")[0]
 #: How a logger handles a line.
 _Handle = Callable[[logging.Logger, logging.LogRecord], None]
 
+#: Letters of a column of text that are left beside a name that is not wrapped.
+_LEAST_TEXT = 6
+
 #: Seconds between two lines of progress where standard error is a file.
 _LINE_EVERY_S = 30.0
 #: Seconds of what rates are counted over.
@@ -47,33 +58,67 @@ _SECONDS = {"s": 1.0, "min": 60.0}
 
 
 def say(text: str) -> None:
-    """Write a result to standard output, as it is: never wrapped, so that a path can be copied."""
-    sys.stdout.write(text + "\n")
+    """Write a result to standard output, in one line: never wrapped, so that a path can be copied."""
+    _write(readable(text, sys.stdout) + "\n")
 
 
 def note(text: str) -> None:
     """Write one line to standard error, under the program's name."""
     # A message that quotes a library's own may hold line breaks; a failure is one line all the same.
-    sys.stderr.write(f"napari-metastasis: {' '.join(text.split())}\n")
+    sys.stderr.write(f"napari-metastasis: {readable(' '.join(text.split()), sys.stderr)}\n")
+
+
+def note_lines(text: str) -> None:
+    """Write many lines to standard error, such as a traceback."""
+    sys.stderr.writelines(f"{readable(line, sys.stderr)}\n" for line in text.split("\n"))
 
 
 def say_json(values: Mapping[str, Any]) -> None:
-    """Write one JSON object to standard output."""
-    say(json.dumps(values, ensure_ascii=False, allow_nan=False))
+    """Write one JSON object to standard output; whatever would be escaped in a line is, as JSON escapes it."""
+    text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+    _write(readable_json(text, sys.stdout) + "\n")
+
+
+def _write(text: str) -> None:
+    """Write to standard output at once: what is held back would be lost with a crash while the process shuts down."""
+    try:
+        with storage_errors("standard output"):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except StorageError as error:
+        # What Python still holds back goes nowhere: at its end, it would complain once more.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
+            # Whoever read it, such as 'head', has seen enough.
+            raise SystemExit(1) from None
+        raise
 
 
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """Write a table to standard output; columns of numbers are set flush right."""
     # Without upright lines: it fits a narrow terminal, and reads well in a file.
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    for position, column in enumerate(columns):
-        numbers = bool(rows) and all(_is_number(row[position]) for row in rows)
-        # The first column names the row: not wrapped, it can be copied.
-        table.add_column(column, justify="right" if numbers else "left", no_wrap=position == 0)
+    table = Table(title=readable(title, sys.stdout) or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    rows = [[readable(cell, sys.stdout) for cell in row] for row in rows]
+    # Made for each table, since standard output may have been redirected.
+    console = Console(highlight=False, markup=False, emoji=False)
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    numbers = [bool(rows) and all(_is_number(row[position]) for row in rows) for position in range(len(columns))]
+    # The first column names the row: not wrapped, it can be copied. Unless that leaves no room for the numbers.
+    text = [position > 0 and not is_number for position, is_number in enumerate(numbers)]
+    needed = sum(3 + (min(width, _LEAST_TEXT) if one else width) for width, one in zip(widths, text, strict=True))
+    whole = needed <= console.width
+    for position, (column, is_number) in enumerate(zip(columns, numbers, strict=True)):
+        table.add_column(
+            column,
+            justify="right" if is_number else "left",
+            no_wrap=is_number or (position == 0 and whole),
+            overflow="ellipsis" if whole else "fold",
+        )
     for row in rows:
         table.add_row(*row)
-    # Made for each table, since standard output may have been redirected.
-    Console(highlight=False, markup=False).print(table)
+    console.print(table)
+    _write("")
 
 
 def _is_number(text: str) -> bool:
@@ -97,7 +142,8 @@ def show_progress(title: str, *, unit: str, scale: float = 1.0, per: Literal["s"
     per
         Whether the rate is per second, or per minute where steps are slow.
     """
-    console = Console(stderr=True, highlight=False, markup=False)
+    title = readable(title, sys.stderr)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         yield _lines(title, f"{unit}/{per}", scale * _SECONDS[per])
         return
@@ -106,7 +152,9 @@ def show_progress(title: str, *, unit: str, scale: float = 1.0, per: Literal["s"
 
     unit, scale = f"{unit}/{per}", scale * _SECONDS[per]
     rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), rate, TimeRemainingColumn())
+    # A column does not ask the console whether brackets are markup.
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), TaskProgressColumn(), rate, TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=None, rate="")
         started = time.monotonic()
@@ -150,21 +198,20 @@ def _lines(title: str, unit: str, scale: float) -> Progress:
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether the process was asked to end; a second Ctrl-C ends it at once."""
-    stopped = False
+    asked = False
+    above = signal.getsignal(signal.SIGINT)
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
-        nonlocal stopped
-        if stopped and number == signal.SIGINT:
+        nonlocal asked
+        if isinstance(above, Stopped):
+            above.hear(number)
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stopped = True
+        asked = True
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with handled(stop_signals(), stop):
+        yield lambda: asked
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import typer
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, show_slides, stop_on_interrupt
 from napari_metastasis.cli.memory import keep_freed_memory
 from napari_metastasis.cli.options import WrongUsage, refuse_options, with_passes, with_settings
-from napari_metastasis.errors import ScanCancelledError
+from napari_metastasis.errors import ScanCancelledError, StorageError
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
     CohortSettings,
@@ -20,6 +20,7 @@ from napari_metastasis.settings import (
     PatchScoringSettings,
     ScanSettings,
 )
+from napari_metastasis.storage import folder_gone, with_option
 from napari_metastasis.tasks import pass_tasks
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
@@ -167,34 +168,57 @@ def _read_cohort(
 
 
 def _evaluate_cohort(cohort: Cohort, how: CohortEvaluation, output: Path | None, *, as_json: bool) -> None:
-    from napari_metastasis.evaluation import prepare_report, write_report
-    from napari_metastasis.workflows.evaluate import evaluate_cohort, evaluation_output, report_folder
-    from napari_metastasis.workflows.scan import check_passes, load_job_models
+    from napari_metastasis.evaluation import prepare_report
+    from napari_metastasis.workflows.evaluate import evaluate_cohort, evaluation_output, measured_with, report_folder
+    from napari_metastasis.workflows.scan import EngineCache, check_passes, load_job_models
 
     models = load_job_models(how.job)
     folder = evaluation_output(cohort.origin, models.detector.name) if output is None else output
     # Refused before hours are spent.
     check_passes(how.job, models)
     where = report_folder(folder, how.job)
-    prepare_report(where)
-    with stop_on_interrupt() as should_stop:
-        try:
-            report = evaluate_cohort(cohort, models, how, output=folder, bar=show_slides, should_stop=should_stop)
-        except ScanCancelledError:
-            raise KeyboardInterrupt from None
-    written = write_report(report, where)
+    try:
+        lay_there = prepare_report(where, measured_with(cohort, models, how))
+    except StorageError as error:
+        if output is not None or error.errno is None:
+            raise
+        raise with_option(error) from error
+    # The engine is closed when everything is written and said: nothing is lost with a crash in there.
+    with EngineCache(lambda _: models) as engines:
+        with stop_on_interrupt() as should_stop:
+            try:
+                report = evaluate_cohort(
+                    cohort, models, how, output=folder, bar=show_slides, should_stop=should_stop, engines=engines
+                )
+            except ScanCancelledError:
+                raise KeyboardInterrupt from None
+        _finish(report, where, lay_there=lay_there, published=not how.own_mpp, as_json=as_json)
+
+
+def _finish(
+    report: DetectionReport, where: Path | None, *, lay_there: bool, published: bool = False, as_json: bool
+) -> None:
+    """Write a report where that was asked for, print it, and name the slides that were left out."""
+    from napari_metastasis.evaluation import write_report
+
+    if where is not None and not where.is_dir():
+        raise folder_gone(where)
+    written = None if where is None else write_report(report, where)
     if as_json:
         say_json(report.to_json())
     else:
         _say_report(report)
-        if not how.own_mpp:
+        if published:
             _say_published(report)
-        say(f"Report: {written}")
+        if written is not None:
+            say(f"Report: {written}")
+    if lay_there:
+        note(f"the same report lies in {where} already; nothing was written")
     _say_left_out(report)
 
 
 def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_json: bool) -> None:
-    from napari_metastasis.cohorts.patches import open_patches
+    from napari_metastasis.cohorts.patches import colours_note, open_patches
     from napari_metastasis.evaluation import evaluate_patches
     from napari_metastasis.models import load_detector
     from napari_metastasis.scanning import resolve_devices
@@ -204,12 +228,14 @@ def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_j
     device = resolve_devices(settings.device)[0]
     source = open_patches(patches)
     loaded = load_detector(model)
+    if doubt := colours_note(source):
+        note(doubt)
     with show_progress(f"Evaluating {loaded.spec.name}", unit="patches") as progress:
         report = evaluate_patches(
             loaded, source, PatchScoringSettings(), views=settings.augment_views, device=device, progress=progress
         )
     if as_json:
-        say_json(report.to_json())
+        say_json({**report.to_json(), "notes": [doubt] if doubt else []})
         return
     _say_figures(
         f"{loaded.spec.name} on {report.n:,} patches",
@@ -230,24 +256,16 @@ def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_j
 def _evaluate_detections(
     detections: Path, truth: Path, scoring: EvaluationSettings, output: Path | None, *, as_json: bool
 ) -> None:
-    from napari_metastasis.evaluation import prepare_report, score_folders, write_report
+    from napari_metastasis.evaluation import prepare_report, score_folders
 
-    if output is not None:
-        prepare_report(output)
+    lay_there = output is not None and prepare_report(output)
     with show_progress("Scoring", unit="slides") as progress:
         report = score_folders(detections, truth, scoring, progress=progress)
     normal = report.measured.get("normal_without_truth", [])
     if normal:
         rest = f" and {len(normal) - _NAMED} more" if len(normal) > _NAMED else ""
         note(f"taken as normal, for want of truth: {', '.join(normal[:_NAMED])}{rest}")
-    written = write_report(report, output) if output is not None else None
-    if as_json:
-        say_json(report.to_json())
-    else:
-        _say_report(report)
-        if written is not None:
-            say(f"Report: {written}")
-    _say_left_out(report)
+    _finish(report, output, lay_there=lay_there, as_json=as_json)
 
 
 def _say_left_out(report: DetectionReport) -> None:

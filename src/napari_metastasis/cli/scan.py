@@ -49,6 +49,9 @@ def scan(
     mpp: Annotated[
         float | None, typer.Option(metavar="µm", help="µm per level-0 pixel, where the slide does not state it.")
     ] = None,
+    swap_red_blue: Annotated[
+        bool, typer.Option("--swap-red-blue", help="The file holds red and blue in each other's place: put them right.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Result folder; by default '<slide name>.metastasis' beside the slide.")
     ] = None,
@@ -58,23 +61,27 @@ def scan(
 
     A scan that was stopped goes on when the same command is run again.
     """
-    result = scan_to_end(
-        ScanJob(
-            slide=slide,
-            mpp=mpp,
-            model=model,
-            passes=passes,
-            region=None if region is None else Region(*region),
-            scan=settings,
-            tissue=tissue,
-            detection=detection,
-            output=output,
-        )
+    from napari_metastasis.workflows.scan import EngineCache
+
+    job = ScanJob(
+        slide=slide,
+        mpp=mpp,
+        swap_red_blue=swap_red_blue,
+        model=model,
+        passes=passes,
+        region=None if region is None else Region(*region),
+        scan=settings,
+        tissue=tissue,
+        detection=detection,
+        output=output,
     )
-    if as_json:
-        say_json(result.summary())
-    else:
-        say_result(result)
+    # The engine is closed when everything is written and said: nothing is lost with a crash in there.
+    with EngineCache() as engines:
+        result = scan_to_end(job, AtHand(engines=engines))
+        if as_json:
+            say_json(result.summary())
+        else:
+            say_result(result)
 
 
 def scan_to_end(job: ScanJob, at_hand: AtHand | None = None) -> ScanResult:

@@ -40,6 +40,7 @@ def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
     # Both refuse what this machine lacks, before anything is written.
     resolve_devices(chosen.settings.device)
     check_devices(chosen.settings)
+    _warn_of_models_folder(chosen.output)
     task = declared.make(chosen)
     run = TrainingRun(chosen.output, chosen.data(), chosen.licence)
     weights = _train_on_patches(task, run, chosen) if chosen.cohort is None else _train_on_slides(task, run, chosen)
@@ -51,6 +52,16 @@ def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
     if not all(kept[-1:]):
         note(f"scan with it by its file: --model {weights}")
     say(str(weights))
+
+
+def _warn_of_models_folder(output: Path) -> None:
+    """Say beforehand that a model cannot be kept by its name. No reason to refuse: it is scanned with by its file."""
+    from napari_metastasis.models import check_own_models_folder
+
+    try:
+        check_own_models_folder()
+    except StorageError as error:
+        note(f"the model will lie in {output} alone: {error}")
 
 
 def _need_training() -> None:
@@ -101,7 +112,7 @@ def _train_on_slides(task: TrainingTask[Any], run: TrainingRun, chosen: Chosen) 
 
 def _labelled_patches(task: TrainingTask[Any], chosen: Chosen) -> LabelledPatches:
     """Return the labelled patches to train and to measure on."""
-    from napari_metastasis.cohorts.patches import join_patches, open_patches
+    from napari_metastasis.cohorts.patches import colours_note, join_patches, open_patches
     from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
     from napari_metastasis.sampling.soft_labels import read_soft_labels
     from napari_metastasis.workflows.train.plan import LabelledPatches
@@ -112,6 +123,8 @@ def _labelled_patches(task: TrainingTask[Any], chosen: Chosen) -> LabelledPatche
         validation = AllPatches(open_patches(patches.validation), side_px, settings.batch_size)
     if patches.patches:
         source = join_patches([open_patches(path) for path in patches.patches])
+        if doubt := colours_note(source):
+            note(doubt)
         targets = None if patches.soft_labels is None else read_soft_labels(patches.soft_labels, source)
         training = BalancedPatches(source, side_px, chosen.labelled_in_batch, settings.seed, targets)
     return LabelledPatches(training, validation)
@@ -204,7 +217,7 @@ def _run_to_end(train: Callable[[StepProgress], StagedRun], output: Path) -> Sta
 
 
 def _keep_by_name(weights: Path) -> bool:
-    """Keep weights among the user's own models, unless their name is taken.
+    """Keep weights among the user's own models, unless their name is taken or the folder cannot be written.
 
     Returns
     -------
@@ -217,6 +230,9 @@ def _keep_by_name(weights: Path) -> bool:
         entry = add_model(weights)
     except ModelError as error:
         note(str(error))
+        return False
+    except StorageError as error:
+        note(f"the weights lie at {weights}; keep them with 'napari-metastasis models add {weights}' later: {error}")
         return False
     note(f"scan with it by its name: --model {entry.name}")
     return True

@@ -17,12 +17,15 @@ def view(
     mpp: Annotated[
         float | None, typer.Option(metavar="µm", help="µm per level-0 pixel, where a slide does not state it.")
     ] = None,
+    swap_red_blue: Annotated[
+        bool, typer.Option("--swap-red-blue", help="The files hold red and blue in each other's place: put them right.")
+    ] = False,
 ) -> None:
     """Open napari with the Metastasis panel, on slides if any are given."""
-    open_window(slides or [], mpp)
+    open_window(slides or [], mpp, swap_red_blue=swap_red_blue)
 
 
-def open_window(slides: list[Path], mpp: float | None = None) -> None:
+def open_window(slides: list[Path], mpp: float | None = None, *, swap_red_blue: bool = False) -> None:
     """Show slides in the program's window until it is closed.
 
     Raises
@@ -58,4 +61,4 @@ def open_window(slides: list[Path], mpp: float | None = None) -> None:
         )
     from napari_metastasis._napari.app import view as show
 
-    show(slides, mpp)
+    show(slides, mpp, swap_red_blue=swap_red_blue)

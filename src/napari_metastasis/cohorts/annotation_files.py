@@ -6,7 +6,6 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from napari_metastasis.annotations import (
@@ -16,7 +15,7 @@ from napari_metastasis.annotations import (
     read_asap_xml,
     read_geojson,
 )
-from napari_metastasis.errors import AnnotationError
+from napari_metastasis.errors import AnnotationError, one_of_many
 from napari_metastasis.geometry import Region
 
 __all__ = [
@@ -157,11 +156,15 @@ def open_masks(annotations: Iterable[Path | None]) -> Iterator[MaskFile]:
     for path in annotations:
         if path is None or not is_mask(path):
             continue
-        try:
-            mask = MaskFile(path)
-        except AnnotationError:
-            continue
-        yield mask
+        found: list[MaskFile] = []
+        with one_of_many(_pass_over):
+            found.append(MaskFile(path))
+        yield from found
+
+
+def _pass_over(why: str) -> None:
+    """Say nothing of a mask that cannot be read: whoever needs it meets the error again."""
+    del why
 
 
 def tumour_value_in(masks: Iterable[MaskFile | None]) -> int:
@@ -176,6 +179,6 @@ def tumour_value_in(masks: Iterable[MaskFile | None]) -> int:
     """
     values: dict[str, frozenset[int]] = {}
     for mask in filter(None, masks):
-        with suppress(AnnotationError), mask:
+        with one_of_many(_pass_over), mask:
             values[str(mask.path)] = mask.values()
     return detect_tumour_value(values)

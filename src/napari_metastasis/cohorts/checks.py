@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from napari_metastasis.cohorts.annotation_files import tumour_value_in
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, Split
 from napari_metastasis.cohorts.reference import OutlineReference, TumourReference
 from napari_metastasis.cohorts.survey import SlideHeader, SlideSurvey
-from napari_metastasis.errors import AnnotationError, MetastasisError, MissingPixelSizeError
+from napari_metastasis.errors import AnnotationError, MetastasisError, MissingPixelSizeError, one_of_many
 
 __all__ = ["CohortProblem", "check_cohort", "check_split"]
 
@@ -114,7 +115,7 @@ def check_split(cohort: Cohort, split: Split, surveys: Mapping[CohortSlide, Slid
 def _identity(survey: SlideSurvey) -> str:
     """Return what no other slide has: its fingerprint, or its path where it cannot be opened."""
     header = survey.header
-    return header.fingerprint if isinstance(header, SlideHeader) else str(survey.slide.path.resolve())
+    return header.fingerprint if isinstance(header, SlideHeader) else os.path.realpath(survey.slide.path)
 
 
 def _unclear(survey: SlideSurvey) -> str:
@@ -148,11 +149,11 @@ def _check_slide(survey: SlideSurvey, cohort: Cohort, tumour_value: int, unclear
         messages.append(str(survey.header))
     if messages or slide.annotation is None:
         return _Report(slide, opened, tuple(messages))
-    try:
+    faults: list[str] = []
+    with one_of_many(faults.append):
         reference = survey.reference(tumour_value)
-    except MetastasisError as error:
-        return _Report(slide, opened, (str(error),))
-    return _Report(slide, opened, tuple(_doubts(survey, reference)), tumour=not reference.none)
+        return _Report(slide, opened, tuple(_doubts(survey, reference)), tumour=not reference.none)
+    return _Report(slide, opened, tuple(faults))
 
 
 def _doubts(survey: SlideSurvey, reference: TumourReference) -> Iterator[str]:
@@ -189,7 +190,7 @@ def _repeated(surveys: Sequence[SlideSurvey]) -> Iterator[CohortProblem]:
             listing = ", ".join(f"{slide.path} ({slide.split})" for slide in slides)
             yield CohortProblem(slides[0].name, f"expected every slide once, got the same one as {listing}; keep one")
     for name, slides in names.items():
-        paths = {slide.path.resolve() for slide in slides}
+        paths = {os.path.realpath(slide.path) for slide in slides}
         if len(paths) > 1:
             listing = ", ".join(str(slide.path) for slide in slides)
             yield CohortProblem(name, f"expected every slide to have its own name, got {listing}; rename all but one")

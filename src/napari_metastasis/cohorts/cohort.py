@@ -15,12 +15,13 @@ from napari_metastasis.cohorts.layouts import read_layout
 from napari_metastasis.errors import CohortError, StorageError, brief, first_line
 from napari_metastasis.plain_csv import CsvRow, read_csv
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
-from napari_metastasis.storage import atomic_text, holds_control_characters, home_path, plain_cell, text_of_cell
+from napari_metastasis.storage import atomic_text, home_path, plain_cell, text_of_cell
 
 __all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_cohort", "write_cohort"]
 
 _FILE = "cohort.csv"
-_NEEDED, _COLUMNS = "slide", ("slide", "annotation", "split", "patient", "node", "tumour", "mpp", "exhaustive")
+_SWAP = "swap_red_blue"
+_NEEDED, _COLUMNS = "slide", ("slide", "annotation", "split", "patient", "node", "tumour", "mpp", "exhaustive", _SWAP)
 #: Characters of a cell, and bytes of a name in a path, which no file system takes more of.
 _LONGEST, _LONGEST_NAME = 4000, 255
 _YES, _NO = frozenset({"yes", "true", "1"}), frozenset({"no", "false", "0"})
@@ -43,8 +44,8 @@ def read_cohort(
     ----------
     path
         A CSV file with the columns ``slide``, ``annotation``, ``split``, ``patient`` and ``node`` (and, if wanted,
-        ``tumour``, ``mpp``, ``exhaustive``), paths relative to it; or a folder that holds such a file as
-        ``cohort.csv``, is laid out as CAMELYON16 and CAMELYON17 are, or has images and masks.
+        ``tumour``, ``mpp``, ``exhaustive``, ``swap_red_blue``), paths relative to it; or a folder that holds such a
+        file as ``cohort.csv``, is laid out as CAMELYON16 and CAMELYON17 are, or has images and masks.
     validation_share
         Share of the training slides that is kept for validation, 0 to 1.
     seed
@@ -89,6 +90,8 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
     ------
     StorageError
         If the file cannot be written.
+    CohortError
+        If the path of a slide or an annotation is no UTF-8, which the file is.
     """
     folder = Path(path).resolve().parent
 
@@ -97,18 +100,26 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
             return ""
         # Of the folder alone: a slide is called what its link is called, which may point to a file named by its hash.
         path = Path(os.path.relpath(target.parent.resolve() / target.name, folder)).as_posix()
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise CohortError(f"expected names in UTF-8 for a cohort file, got {path}; rename it") from error
         # The same path, which no spreadsheet takes for a formula.
         return path if plain_cell(path) == path else f"./{path}"
 
+    slides = tuple(slides)
+    # The last column only where it says something: most files need none, and a run knows its cohort by the text.
+    columns = _COLUMNS if any(slide.swap_red_blue for slide in slides) else _COLUMNS[:-1]
     with atomic_text(path) as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(_COLUMNS)
+        rows.writerow(columns)
         for slide in slides:
             tumour = "" if slide.tumour is None else "yes" if slide.tumour else "no"
             mpp = "" if slide.mpp is None else repr(slide.mpp)
             exhaustive = "yes" if slide.exhaustive else "no"
+            swap = "yes" if slide.swap_red_blue else "no"
             known = slide.split, plain_cell(slide.patient or ""), plain_cell(slide.node or ""), tumour, mpp, exhaustive
-            rows.writerow((beside(slide.path), beside(slide.annotation), *known))
+            rows.writerow((beside(slide.path), beside(slide.annotation), *known, swap)[: len(columns)])
 
 
 def _read_file(path: Path) -> tuple[CohortSlide, ...]:
@@ -146,8 +157,8 @@ def _row(names: list[str], row: CsvRow, path: Path) -> CohortSlide:
         raise CohortError(f"expected as many cells as columns {where}, got more; quote names that hold a comma")
     cells = dict.fromkeys(_COLUMNS, "") | {name: cell.strip() for name, cell in zip(names, row.cells, strict=False)}
     for name, cell in cells.items():
-        if len(cell) > _LONGEST or holds_control_characters(cell):
-            raise CohortError(f"expected one line of text as {name} {where}, got {brief(cell)}; correct it")
+        if len(cell) > _LONGEST:
+            raise CohortError(f"expected a name or a number as {name} {where}, got {brief(cell)}; correct it")
     split = cells["split"] or "train"
     if not cells["slide"]:
         raise CohortError(f"expected the path of a slide {where}, got none; add it")
@@ -163,6 +174,7 @@ def _row(names: list[str], row: CsvRow, path: Path) -> CohortSlide:
         node=text_of_cell(cells["node"]) or None,
         tumour=_flag(cells["tumour"], "tumour", where),
         mpp=_mpp(cells["mpp"], where),
+        swap_red_blue=_flag(cells[_SWAP], _SWAP, where) is True,
         exhaustive=_flag(cells["exhaustive"], "exhaustive", where) is not False,
     )
 
@@ -216,7 +228,7 @@ def _with_validation(slides: list[CohortSlide], share: float, seed: int) -> list
 
     def rank(key: str) -> str:
         # A hash, not a shuffle: a slide more or less in the cohort does not deal out all others anew.
-        return hashlib.sha256(f"{seed} {key}".encode()).hexdigest()
+        return hashlib.sha256(f"{seed} {key}".encode(errors="backslashreplace")).hexdigest()
 
     chosen: set[str] = set()
     for stratum in strata.values():

@@ -34,6 +34,8 @@ class CohortSlide:
         Whether the slide holds tumour. ``None``: the annotation decides, and without one the slide is normal.
     mpp
         µm per level-0 pixel where the file does not state it, or states it wrongly.
+    swap_red_blue
+        Whether the file holds red and blue in each other's place.
     exhaustive
         Whether all its tumour is annotated. Where it is not, what lies outside the outlines is not known to be normal.
     """
@@ -46,6 +48,7 @@ class CohortSlide:
     node: str | None = None
     tumour: bool | None = None
     mpp: float | None = None
+    swap_red_blue: bool = False
     exhaustive: bool = True
 
     @property

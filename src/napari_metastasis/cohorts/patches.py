@@ -7,6 +7,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -17,9 +18,10 @@ import numpy.typing as npt
 
 from napari_metastasis.errors import MissingDependencyError, PatchDatasetError
 from napari_metastasis.pictures import PictureError, decode_picture
+from napari_metastasis.slides.stain import nuclear_tint, swap_note
 from napari_metastasis.storage import home_path
 
-__all__ = ["PatchSource", "join_patches", "open_patches"]
+__all__ = ["PatchSource", "colours_note", "join_patches", "open_patches"]
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 _CLASS_FOLDERS = {"0": 0, "1": 1}
@@ -34,6 +36,8 @@ _MOST_PX, _MOST_BYTES = 1 << 24, 1 << 27
 #: Ways in which a zip's entries are packed that Python unpacks: not at all, Deflate, bzip2, LZMA.
 _UNPACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _DEFLATE64 = 9
+#: Patches, spread over all, and about how many pixels of each tell the stains.
+_PATCHES_SEEN, _PIXELS_SEEN = 128, 10_000
 _REMEDY = "give a folder or zip with class folders 0 and 1, or PCam's HDF5 file of images with its labels beside it"
 
 
@@ -76,6 +80,18 @@ def open_patches(path: str | Path) -> PatchSource:
                 f"expected patches of class 0 and 1, got {what} class {min(wrong)} in {path}; {_REMEDY}"
             )
     return source
+
+
+def colours_note(source: PatchSource) -> str:
+    """Return what has to be said where red and blue of patches look exchanged; empty where they do not."""
+    seen = []
+    for index in np.unique(np.linspace(0, len(source) - 1, _PATCHES_SEEN).astype(int)):
+        # Whoever uses a damaged patch says so.
+        with suppress(PatchDatasetError):
+            pixels = source.read(int(index)).reshape(-1, 3)
+            seen.append(pixels[:: max(1, len(pixels) // _PIXELS_SEEN)])
+    remedy = "write the patches as RGB: OpenCV's imwrite expects BGR"
+    return swap_note(nuclear_tint(np.concatenate(seen)), remedy) if seen else ""
 
 
 def join_patches(sources: Sequence[PatchSource]) -> PatchSource:

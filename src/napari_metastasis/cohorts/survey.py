@@ -13,7 +13,7 @@ from napari_metastasis.annotations import MaskFile, PointSet, read_points
 from napari_metastasis.cohorts.annotation_files import Areas, doubts, geojson_corner, read_areas
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import TumourReference, reference_of
-from napari_metastasis.errors import AnnotationError, MetastasisError
+from napari_metastasis.errors import AnnotationError, MetastasisError, SlideError, in_one_line
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides import open_slide
 
@@ -128,10 +128,12 @@ def survey_slide(slide: CohortSlide, *, reads: Callable[[Path], bool] | None = N
     """
     header: SlideHeader | MetastasisError
     try:
-        with open_slide(slide.path, slide.mpp) as opened:
+        with open_slide(slide.path, slide.mpp, swap_red_blue=slide.swap_red_blue) as opened:
             header = SlideHeader(opened.fingerprint, opened.size, opened.bounds, opened.mpp)
     except MetastasisError as error:
         header = error
+    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes its reader raise
+        header = SlideError(in_one_line(error))
     if slide.annotation is None or (reads is not None and not reads(slide.annotation)):
         return SlideSurvey(slide, header)
     corner = geojson_corner(header.bounds if isinstance(header, SlideHeader) else None)
@@ -143,6 +145,8 @@ def survey_slide(slide: CohortSlide, *, reads: Callable[[Path], bool] | None = N
                 areas.values()
     except AnnotationError as error:
         return SlideSurvey(slide, header, error)
+    except Exception as error:  # noqa: BLE001 - as above
+        return SlideSurvey(slide, header, AnnotationError(in_one_line(error)))
     return SlideSurvey(slide, header, areas)
 
 

@@ -20,7 +20,7 @@ from napari_metastasis.cohorts.annotation_files import (
     tumour_value_in,
 )
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED
-from napari_metastasis.errors import AnnotationError, AnnotationWarning, EvaluationError, MetastasisError
+from napari_metastasis.errors import AnnotationError, AnnotationWarning, EvaluationError, one_of_many
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
 from napari_metastasis.evaluation.matching import SlideOutcome, match_slide
 from napari_metastasis.evaluation.reference_lesions import SlideReference, reference_from_areas
@@ -200,15 +200,15 @@ def score_folders(
             why = f"{flaw}; it is not scored, unless with --keep-flawed"
             left_out.append(LeftOut(slide, why, is_failure=False))
         else:
-            try:
+            faults: list[str] = []
+            with one_of_many(faults.append):
                 record = read_scan_record(path.parent) if path.parent.name.endswith(_RESULTS) else None
                 files = known.get(slide_key(slide), ReferenceFiles())
                 outcome, note = _outcome(slide, path, files, settings, record)
                 outcomes.append(outcome)
                 notes += [note] if note else []
                 records += [] if record is None else [record]
-            except MetastasisError as error:
-                left_out.append(LeftOut(slide, str(error), is_failure=True))
+            left_out += [LeftOut(slide, why, is_failure=True) for why in faults]
         if progress is not None:
             progress(done, len(found))
     if not outcomes:

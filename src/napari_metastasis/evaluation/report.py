@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError
@@ -20,45 +21,94 @@ __all__ = ["prepare_report", "report_html", "write_report"]
 _HTML, _JSON, _TEMPLATE = "report.html", "evaluation.json", "report.html.j2"
 
 
-def prepare_report(folder: Path) -> None:
+def prepare_report(folder: Path, measured: Mapping[str, Any] | None = None) -> bool:
     """Check, before anything is computed, that a report can be written to a folder, which is created.
+
+    Parameters
+    ----------
+    folder
+        Where the report goes.
+    measured
+        What the figures will be of, as in :attr:`DetectionReport.measured`; ``None`` where that is not known yet.
+
+    Returns
+    -------
+    Whether a report lies there already. Whether it is the same is known once the figures are.
 
     Raises
     ------
     StorageError
-        If a report is there already, or the folder cannot be made.
+        If the report there is of something else, or the folder cannot be made.
     MissingDependencyError
         If what draws and lays out the page is not installed.
     """
     require_report_extra()
-    for name in (_HTML, _JSON):
-        if (folder / name).exists():
-            raise StorageError(
-                f"expected a folder without an earlier report, got {folder / name}; "
-                "choose another folder, or move it away"
-            )
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        lies_there = [path for path in (folder / _JSON, folder / _HTML) if path.exists()]
+    if measured is not None and folder / _JSON in lies_there and _measured_of(folder / _JSON) != _plain(measured):
+        raise _earlier(folder / _JSON)
+    return len(lies_there) == len((_JSON, _HTML))
+
+
+def _measured_of(path: Path) -> Any:
+    """Return what the figures in a file are of; ``None`` where it does not say."""
+    try:
+        with storage_errors(path):
+            return json.loads(path.read_bytes())["measured"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _plain(values: Mapping[str, Any]) -> Any:
+    """Return values as they come back from a file."""
+    return json.loads(json.dumps(values))
+
+
+def _earlier(path: Path) -> StorageError:
+    return StorageError(
+        f"expected the same report or a folder without an earlier report, got {path}; choose another folder, or move "
+        "it away"
+    )
 
 
 def write_report(report: DetectionReport, folder: Path) -> Path:
     """Write ``report.html`` and ``evaluation.json``, and return where the first one lies.
 
+    What lies there already must be the same to the last byte, and is left as it is: the same evaluation can be
+    repeated, also after one that was killed between the two files.
+
     Raises
     ------
     StorageError
-        If a report is there already, or the folder cannot be written.
+        If another report is there already, or the folder cannot be written.
     MissingDependencyError
         If what draws and lays out the page is not installed.
     """
     prepare_report(folder)
-    page = report_html(report)
-    with atomic_text(folder / _JSON) as file:
-        json.dump(report.to_json(), file, ensure_ascii=False, allow_nan=False, indent=1)
-        file.write("\n")
-    with atomic_text(folder / _HTML) as file:
-        file.write(page)
+    figures = json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    files = {folder / _HTML: report_html(report), folder / _JSON: figures}
+    missing = {path: text for path, text in files.items() if not _lies_there(path, text)}
+    for path, text in missing.items():
+        with atomic_text(path) as file:
+            file.write(text)
     return folder / _HTML
+
+
+def _lies_there(path: Path, text: str) -> bool:
+    """Return whether a file holds a text already.
+
+    Raises
+    ------
+    StorageError
+        If it holds another one, or cannot be read.
+    """
+    with storage_errors(path):
+        if not path.exists():
+            return False
+        if path.read_bytes() == text.encode(errors="backslashreplace"):
+            return True
+    raise _earlier(path)
 
 
 def report_html(report: DetectionReport) -> str:

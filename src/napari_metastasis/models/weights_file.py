@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from napari_metastasis.errors import WeightsError, brief, first_line
+from napari_metastasis.errors import StorageError, WeightsError, brief, first_line
 from napari_metastasis.plain_json import parse_json, read_json
 from napari_metastasis.storage import atomic_text, atomic_write, holds_control_characters, read_at_most
 
@@ -205,9 +206,17 @@ def save_model(path: Path, network: nn.Module, spec: Contract, card: Mapping[str
     """
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
     digest = hashlib.sha256(weights).hexdigest()
+    fresh = not path.exists()
     with atomic_write(path) as stream:
         stream.write(weights)
-    _write_card(path, {"task": spec.task, "spec": spec.to_json(), "weights_sha256": digest, "card": dict(card)})
+    try:
+        _write_card(path, {"task": spec.task, "spec": spec.to_json(), "weights_sha256": digest, "card": dict(card)})
+    except StorageError:
+        if fresh:
+            # Without a card it is no model, but would take the name of one.
+            with suppress(OSError):
+                path.unlink()
+        raise
     return digest
 
 

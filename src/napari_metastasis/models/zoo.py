@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ __all__ = [
     "ZooEntry",
     "add_model",
     "check_name",
+    "check_own_models_folder",
     "list_models",
     "load_detector",
     "load_model",
@@ -63,6 +65,22 @@ class ZooEntry:
 def own_models_folder() -> Path:
     """Return where this user's own models are kept."""
     return Path(platformdirs.user_data_dir("napari-metastasis", appauthor=False)) / "models"
+
+
+def check_own_models_folder() -> None:
+    """See that models can be kept, without making the folder.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written, or made.
+    """
+    folder = own_models_folder()
+    with storage_errors(folder / "model.safetensors"):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        # Tried out: rights say nothing of read-only disks.
+        with tempfile.TemporaryFile(dir=there):
+            pass
 
 
 def check_name(name: str) -> None:

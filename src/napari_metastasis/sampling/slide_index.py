@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,13 +16,12 @@ from napari_metastasis.cohorts.reference import TumourReference, open_reference
 from napari_metastasis.geometry import ModelFrame, Region
 from napari_metastasis.sampling.locations import PatchShape
 from napari_metastasis.settings import SlideSettings
-from napari_metastasis.slides import Slide, open_slide
+from napari_metastasis.slides import Slide, earlier_fingerprint, fingerprint, open_slide
 
 __all__ = ["IndexedSlide", "Locations", "SeenSlide", "index_slide", "open_indexed"]
 
 #: Random locations share no tiles, so that little is kept of each slide; enough for a picture that is decoded whole.
 _CACHE_MIB = 4
-_MIB = 1 << 20
 
 
 class Locations(Protocol):
@@ -58,12 +56,15 @@ class IndexedSlide:
         The slide, where its tumour is, and where its patches lie.
     fingerprint
         SHA-256 of the slide and its annotation.
+    earlier_fingerprint
+        What runs of earlier versions know them by.
     """
 
     slide: CohortSlide
     reference: TumourReference
     locations: Locations
     fingerprint: str
+    earlier_fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ def open_indexed(slide: CohortSlide) -> Slide:
     SlideError
         If it cannot be opened.
     """
-    return open_slide(slide.path, slide.mpp, replace(SlideSettings(), cache_mib=_CACHE_MIB, threads=1))
+    settings = replace(SlideSettings(), cache_mib=_CACHE_MIB, threads=1)
+    return open_slide(slide.path, slide.mpp, settings, swap_red_blue=slide.swap_red_blue)
 
 
 def index_slide(
@@ -127,19 +129,15 @@ def index_slide(
         # Closed, and opened again by whoever reads there: a cohort's masks are more files than a process should hold.
         with closing(reference):
             locations = find(opened, reference)
-        digest = hashlib.sha256(f"{slide.name} {opened.fingerprint} {opened.mpp} {slide.exhaustive}".encode())
+        known_as = _fingerprint_of(slide, opened.mpp, opened.fingerprint, lambda path: fingerprint([path]))
+        earlier = _fingerprint_of(slide, opened.mpp, opened.earlier_fingerprint, earlier_fingerprint)
+    return IndexedSlide(slide, reference, locations, known_as, earlier)
+
+
+def _fingerprint_of(slide: CohortSlide, mpp: float, of_slide: str, of_file: Callable[[Path], str]) -> str:
+    """Return a SHA-256 of a slide and its annotation."""
+    told = f"{slide.name} {of_slide} {mpp} {slide.exhaustive}"
+    digest = hashlib.sha256(told.encode(errors="backslashreplace"))
     if slide.annotation is not None:
-        digest.update(_annotation_digest(slide.annotation))
-    return IndexedSlide(slide, reference, locations, digest.hexdigest())
-
-
-def _annotation_digest(path: Path) -> bytes:
-    """Return a hash of a file's size and of its first and last MiB: masks may be large."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        digest.update(str(size).encode())
-        for start in (0, max(0, size - _MIB)):
-            file.seek(start)
-            digest.update(file.read(_MIB))
-    return digest.digest()
+        digest.update(bytes.fromhex(of_file(slide.annotation)))
+    return digest.hexdigest()

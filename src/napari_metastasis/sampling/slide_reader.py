@@ -173,8 +173,9 @@ class SlideReader:
         seen, indexed = [], []
         for was, now in zip(before, self.seen, strict=True):
             slide = next(read) if now.sha256 else None
+            known = slide is not None and was.sha256 == slide.earlier_fingerprint
             # A slide that was exchanged since shows in the fingerprint.
-            seen.append(was if not was.sha256 or slide is None else now)
+            seen.append(was if known or not was.sha256 or slide is None else now)
             if was.sha256:
                 indexed.append(slide)
         self._take(tuple(seen), tuple(indexed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_metastasis.slides.fingerprints import earlier_fingerprint, fingerprint
 from napari_metastasis.slides.opening import open_slide
 from napari_metastasis.slides.slide import Slide
 from napari_metastasis.slides.threads import reading_threads
@@ -11,6 +12,8 @@ from napari_metastasis.slides.writer import write_pyramid
 __all__ = [
     "Slide",
     "TissueMask",
+    "earlier_fingerprint",
+    "fingerprint",
     "open_slide",
     "reading_threads",
     "tissue_mask",

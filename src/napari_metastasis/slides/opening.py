@@ -22,6 +22,7 @@ from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.slides.openslide_backend import OpenSlideBackend, openslide_format
 from napari_metastasis.slides.picture_backend import PictureBackend, is_picture
 from napari_metastasis.slides.slide import Slide
+from napari_metastasis.slides.swapped import SwappedBackend
 from napari_metastasis.slides.tiff_tiles import UnsupportedTiffError
 from napari_metastasis.slides.tifffile_backend import TifffileBackend
 
@@ -55,6 +56,7 @@ def open_slide(
     settings: SlideSettings = _DEFAULTS,
     *,
     backend: BackendName = "auto",
+    swap_red_blue: bool = False,
 ) -> Slide:
     """Open a whole-slide image.
 
@@ -68,6 +70,8 @@ def open_slide(
         Size of cache, chunks and thumbnail.
     backend
         Library that reads; ``auto`` takes tifffile for TIFF in its dialects, and OpenSlide for the rest.
+    swap_red_blue
+        Whether the file holds red and blue in each other's place, and they are put right.
 
     Returns
     -------
@@ -97,6 +101,8 @@ def open_slide(
         )
     file = _file_of(path)
     reader = _open_backend(file, backend, settings)
+    if swap_red_blue:
+        reader = SwappedBackend(reader)
     try:
         _check_brightfield(reader, path.name)
         return Slide(
@@ -105,16 +111,17 @@ def open_slide(
             file=file,
             mpp=_pixel_size(reader, path.name) if mpp is None else float(mpp),
             mpp_supplied=mpp is not None,
+            swapped=swap_red_blue,
             settings=settings,
-            reopen=(_reopen, (path, mpp, settings, backend)),
+            reopen=(_reopen, (path, mpp, settings, backend, swap_red_blue)),
         )
     except BaseException:
         reader.close()
         raise
 
 
-def _reopen(path: Path, mpp: float | None, settings: SlideSettings, backend: BackendName) -> Slide:
-    return open_slide(path, mpp, settings, backend=backend)
+def _reopen(path: Path, mpp: float | None, settings: SlideSettings, backend: BackendName, swapped: bool) -> Slide:
+    return open_slide(path, mpp, settings, backend=backend, swap_red_blue=swapped)
 
 
 def _file_of(path: Path) -> Path:

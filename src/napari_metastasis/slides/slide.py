@@ -17,6 +17,7 @@ import numpy as np
 from napari_metastasis.geometry import LevelFrame, ModelFrame, Region, Size
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides.backend import Backend, UInt8Array
+from napari_metastasis.slides.fingerprints import earlier_fingerprint, files_of, fingerprint
 from napari_metastasis.slides.lifetime import Gate
 from napari_metastasis.slides.overview import is_sampled, sampled_overview
 from napari_metastasis.slides.pyramid import PlannedLevel, plan_pyramid, snapped_downsamples
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     import dask.array.core
 
 __all__ = ["Level", "Slide"]
-
-_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +107,8 @@ class Slide:
         Micrometres per level-0 pixel.
     mpp_supplied
         Whether the caller gave it, and not the file.
+    swapped
+        Whether the file holds red and blue in each other's place, as the caller said; pixels are in their right order.
     objective_power
         Magnification of the objective; ``None`` where the file does not state it.
     bounds
@@ -132,6 +133,7 @@ class Slide:
         file: Path,
         mpp: float,
         mpp_supplied: bool,
+        swapped: bool = False,
         settings: SlideSettings,
         reopen: tuple[Callable[..., Slide], tuple[Any, ...]],
     ) -> None:
@@ -140,6 +142,7 @@ class Slide:
         self._file = file
         self.mpp = mpp
         self.mpp_supplied = mpp_supplied
+        self.swapped = swapped
         self.objective_power = backend.metadata.objective_power
         self.bounds = backend.metadata.bounds
         self.format = backend.metadata.format
@@ -188,15 +191,17 @@ class Slide:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the file's size and its first and last MiB, which tell slides apart."""
-        digest = hashlib.sha256()
-        with self._file.open("rb") as file:
-            size = file.seek(0, 2)
-            digest.update(str(size).encode())
-            for start in (0, max(0, size - _MIB)):
-                file.seek(start)
-                digest.update(file.read(_MIB))
-        return digest.hexdigest()
+        """Return what tells the slide from others: see :func:`~napari_metastasis.slides.fingerprints.fingerprint`."""
+        return self._known_as(fingerprint(files_of(self.path, self._file)))
+
+    @cached_property
+    def earlier_fingerprint(self) -> str:
+        """Return what results of earlier versions know the slide by."""
+        return self._known_as(earlier_fingerprint(self._file))
+
+    def _known_as(self, of_file: str) -> str:
+        """Return what the slide is known by: other colours are another slide."""
+        return hashlib.sha256(f"{of_file} red and blue swapped".encode()).hexdigest() if self.swapped else of_file
 
     def frame(self, model_mpp: float) -> ModelFrame:
         """Return the pixels of a model that was trained at ``model_mpp`` µm per pixel."""

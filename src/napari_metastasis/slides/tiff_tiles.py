@@ -10,7 +10,7 @@ import tifffile
 
 from napari_metastasis.errors import CorruptSlideError, NotASlideError, first_line
 from napari_metastasis.geometry import Region, Size
-from napari_metastasis.pictures import check_piece
+from napari_metastasis.pictures import check_piece, is_decoded
 from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.grid import TileGrid
@@ -19,7 +19,9 @@ from napari_metastasis.slides.lifetime import PositionedFile
 __all__ = ["MAX_PIECE_PX", "TiffTiles", "UnsupportedTiffError", "compose_on_white"]
 
 #: What decoders raise on damaged data: imagecodecs' own errors are RuntimeErrors, NumPy's and zlib's are the others.
-_DECODING_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, EOFError, OverflowError, tifffile.TiffFileError)
+_DECODING_ERRORS = (
+    RuntimeError, ValueError, IndexError, TypeError, EOFError, OverflowError, MemoryError, tifffile.TiffFileError,
+)  # fmt: skip
 
 #: Rows of an uncompressed strip that are read at once. Such a strip may be the whole image; it needs no decoding, so
 #: any part of it can be read on its own.
@@ -79,10 +81,10 @@ class TiffTiles:
 
     def __init__(self, page: tifffile.TiffPage, file: PositionedFile, cache: TileCache) -> None:
         _check_supported(page, file.name)
-        self._page = page
         self._file = file
         self._cache = cache
         self._key = page.offset
+        self._page = page
         self._page_decode: Callable[..., tuple[npt.NDArray[np.uint8] | None, object, object]] = page.decode
         self._jpeg = (
             {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG_FAMILY else {}
@@ -232,6 +234,11 @@ def _check_supported(page: tifffile.TiffPage, name: str) -> None:
         raise kind(
             f"expected an RGB image in {name}, got {page.samplesperpixel} channels "
             f"({getattr(page.photometric, 'name', page.photometric)}); export the slide as RGB"
+        )
+    if not is_decoded(page):
+        raise UnsupportedTiffError(
+            f"expected a compression that can be read in {name}, got "
+            f"{getattr(page.compression, 'name', page.compression)}; export the slide again as JPEG"
         )
     ycbcr = page.photometric == _YCBCR and page.compression not in _JPEG_FAMILY
     # tifffile returns the YCbCr of Aperio's older JPEG 2000 as if it were RGB.

@@ -1,8 +1,11 @@
-"""What is watched while Lightning trains: broken weights, the best epoch, and waiting for patches."""
+"""What is watched while Lightning trains: broken weights, the best epoch, signals, and waiting for patches."""
 
 from __future__ import annotations
 
 import math
+import multiprocessing
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from napari_metastasis.errors import TrainingError
 
-__all__ = ["KeepBest", "StopOnNaN", "WaitShare"]
+__all__ = ["EndSoon", "KeepBest", "StopOnNaN", "WaitShare"]
 
 
 class StopOnNaN(lightning.Callback):
@@ -81,6 +84,31 @@ class KeepBest(lightning.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what a checkpoint kept."""
         self.best, self.weights = state_dict["best_auc"], state_dict["weights"]
+
+
+class EndSoon(lightning.Callback):
+    """End soon once the program was told to, or has failed: signals are handled as outside, and nothing is awaited."""
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+        self._others = set(multiprocessing.active_children())
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Put the handler of SIGTERM back: Lightning's, just put there, waits for devices that may not answer."""
+        del trainer, pl_module
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """End the processes that read: torch waits for each until it has finished what it is at."""
+        del trainer, pl_module, exception
+        if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+            # Torch raises an error when one of them dies, wherever the program is by then.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for worker in set(multiprocessing.active_children()) - self._others:
+            worker.terminate()
 
 
 class WaitShare(lightning.Callback):

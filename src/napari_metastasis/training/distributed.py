@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import ProcessException, spawn
 
 from napari_metastasis.errors import MetastasisError, TrainingError
+from napari_metastasis.stopping import held_back, let_through, stoppable
 
 __all__ = ["run_distributed"]
 
-#: Seconds that a process may take to end once it was asked to.
+#: Seconds that the processes may take to end once they were asked to.
 _GRACE_S = 10.0
 
 
@@ -40,10 +42,12 @@ def run_distributed(work: Callable[..., None], arguments: tuple[Any, ...], ranks
     TrainingError
         If a process ended otherwise.
     KeyboardInterrupt
-        On Ctrl-C.
+        On Ctrl-C, and where the caller makes one of other signals.
     """
     failures = get_context("spawn").SimpleQueue()
-    context = spawn(_rank, (work, arguments, ranks, _free_port(), failures), nprocs=ranks, join=False)  # type: ignore[no-untyped-call]
+    # Until they know what to do about it, Ctrl-C, which reaches all processes of a terminal, must wait.
+    with held_back():
+        context = spawn(_rank, (work, arguments, ranks, _free_port(), failures), nprocs=ranks, join=False)  # type: ignore[no-untyped-call]
     try:
         while not context.join():
             pass
@@ -57,8 +61,9 @@ def run_distributed(work: Callable[..., None], arguments: tuple[Any, ...], ranks
     finally:
         for process in context.processes:
             process.terminate()
+        until = time.monotonic() + _GRACE_S
         for process in context.processes:
-            process.join(_GRACE_S)
+            process.join(max(0.0, until - time.monotonic()))
             if process.is_alive():
                 # It waits for another one that is gone. Checkpoints are whole or not there.
                 process.kill()
@@ -71,11 +76,13 @@ def _rank(
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(ranks), NODE_RANK="0", LOCAL_RANK=str(rank)
     )
-    try:
-        work(*arguments)
-    except MetastasisError as error:
-        failures.put(error)
-        raise
+    with stoppable(""):
+        let_through()
+        try:
+            work(*arguments)
+        except MetastasisError as error:
+            failures.put(error)
+            raise
 
 
 def _free_port() -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from napari_metastasis.errors import TrainingError, first_line
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import storage_errors
@@ -57,7 +59,7 @@ def fit(
     Raises
     ------
     TrainingError
-        If the loss or the weights are no longer finite; a checkpoint found there stays what it was.
+        If the loss or the weights are no longer finite, or a checkpoint found there is damaged; it stays what it was.
     StorageError
         If the folder cannot be written.
     """
@@ -66,7 +68,7 @@ def fit(
     # The logger writes as well, and knows nothing of remedies.
     with quiet_lightning(), plain_errors(), storage_errors(output):
         # To the processor: it may have been stored on a GPU that is not there, and all ranks would take the first.
-        found = torch.load(last, weights_only=True, map_location="cpu") if last.exists() else None
+        found = _read_checkpoint(last) if last.exists() else None
         # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
         begun = 0 if found is None else found["epoch"] + 1
         trainer = make_trainer(output, settings, figures[0], progress=progress)
@@ -93,3 +95,16 @@ def fit(
             trainer.loggers = []
             trainer.validate(module, validating, verbose=False)
     return {name: round(float(trainer.callback_metrics[name]), 4) for name in figures}
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        found = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+        raise TrainingError(
+            f"expected the checkpoint of a run, got {first_line(error)} in {path}; copy it again, or move it away to "
+            "begin the run anew"
+        ) from error
+    if not isinstance(found, dict) or not {"epoch", "state_dict", "callbacks"} <= found.keys():
+        raise TrainingError(f"expected the checkpoint of a run, got something else in {path}; choose another --output")
+    return found

@@ -33,6 +33,7 @@ def read_curves(run: Path, columns: Sequence[str]) -> Curve:
                 figures = {name: float(held[name]) for name in columns if held.get(name)}
                 epoch = int(held.get("epoch") or -1)
             except ValueError:
+                # A kill or a full disk tore the line; the epoch was begun again.
                 continue
             if figures and epoch >= 0:
                 curves.setdefault(epoch, {}).update(figures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.scanning import computes_bfloat16, resolve_devices
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import atomic_write
-from napari_metastasis.training.callbacks import KeepBest, StopOnNaN, WaitShare
+from napari_metastasis.training.callbacks import EndSoon, KeepBest, StopOnNaN, WaitShare
 
 __all__ = [
     "LAST",
@@ -120,6 +121,8 @@ def check_devices(settings: TrainSettings) -> None:
 def make_trainer(output: Path, settings: TrainSettings, figure: str, *, progress: bool) -> lightning.Trainer:
     """Return a trainer that stores every epoch in ``output``; with patience, it stops when ``figure`` rises no more."""
     accelerator, devices = _accelerator(settings)
+    # In a file, rich would write the bar once, at the end, beside the line of what ended it.
+    progress = progress and sys.stderr.isatty()
     # Saved when the epoch is over, not at its validation: else the counters of a resumed run lag one epoch.
     callbacks: list[lightning.Callback] = [
         ModelCheckpoint(
@@ -130,6 +133,7 @@ def make_trainer(output: Path, settings: TrainSettings, figure: str, *, progress
             enable_version_counter=False,
         ),
         StopOnNaN(output / LAST),
+        EndSoon(),
         WaitShare(),
     ]
     if settings.patience:
@@ -182,9 +186,10 @@ def batch_loader(
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Keep Lightning's advice to developers away from users; its errors still come through."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             # The number of workers is a setting; the run folder is meant to hold an earlier run, and may have been
@@ -200,7 +205,8 @@ def quiet_lightning() -> Iterator[None]:
             warnings.simplefilter("ignore", PossibleUserWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from napari_metastasis.errors import (
     AnnotationWarning,
     CohortError,
     EvaluationError,
-    MetastasisError,
     ScanCancelledError,
+    one_of_many,
 )
 from napari_metastasis.evaluation import (
     CellCounts,
@@ -47,7 +48,14 @@ from napari_metastasis.workflows.scan.batch import FailedSlide, ProgressBar, Sca
 from napari_metastasis.workflows.scan.job_models import answering_contract, with_own_settings
 from napari_metastasis.workflows.scan_job import ScanJob
 
-__all__ = ["CohortEvaluation", "evaluate_cohort", "evaluation_output", "report_folder", "split_to_evaluate"]
+__all__ = [
+    "CohortEvaluation",
+    "evaluate_cohort",
+    "evaluation_output",
+    "measured_with",
+    "report_folder",
+    "split_to_evaluate",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +108,7 @@ def evaluate_cohort(
     output: Path,
     bar: ProgressBar,
     should_stop: Callable[[], bool],
+    engines: EngineCache | None = None,
 ) -> DetectionReport:
     """Scan the slides of a split that are not scanned yet, and score all of them.
 
@@ -116,6 +125,9 @@ def evaluate_cohort(
         Shows the steps.
     should_stop
         Asked several times a second.
+    engines
+        Holds the engine of ``models``, and is closed by the caller: the report is safe then. By default one that is
+        closed here.
 
     Raises
     ------
@@ -141,29 +153,31 @@ def evaluate_cohort(
     with bar("Reading the reference") as progress:
         for done, slide in enumerate(slides, 1):
             _stop_if(should_stop)
-            try:
-                if slide.name not in faults:
+            if slide.name not in faults:
+                with one_of_many(partial(faults.__setitem__, slide.name)):
                     references[slide.name] = slide_reference(surveys[slide], scoring, own_mpp=how.own_mpp)
-            except MetastasisError as error:
-                faults[slide.name] = str(error)
             in_parts(progress)(done, len(slides))
     left_out += [LeftOut(name, why, is_failure=True) for name, why in faults.items()]
     readable = [slide for slide in slides if slide.name in references]
     outcomes: list[SlideOutcome] = []
     cells: dict[str, CellCounts] = {}
-    with (
-        bar(f"Scanning {len(readable)} slides") as progress,
-        EngineCache(lambda _: models) as engines,
-        closing(
-            scan_cohort(readable, how.job, output=output, engines=engines, progress=progress, should_stop=should_stop)
-        ) as entries,
-    ):
-        for entry in entries:
+
+    def leave_out(name: str, why: str) -> None:
+        left_out.append(LeftOut(name, why, is_failure=True))
+
+    with ExitStack() as opened:
+        progress = opened.enter_context(bar(f"Scanning {len(readable)} slides"))
+        held = opened.enter_context(EngineCache(lambda _: models)) if engines is None else engines
+        scans = scan_cohort(readable, how.job, output=output, engines=held, progress=progress, should_stop=should_stop)
+        for entry in opened.enter_context(closing(scans)):
+            name = entry.slide.name
             if isinstance(entry, FailedSlide):
-                left_out.append(LeftOut(entry.slide.name, entry.reason, is_failure=True))
+                leave_out(name, entry.reason)
             else:
-                outcomes.append(match_slide(_detections(entry), references[entry.slide.name]))
-                cells[entry.slide.name] = _cells(entry, surveys[entry.slide], value)
+                with one_of_many(partial(leave_out, name)):
+                    outcome = match_slide(_detections(entry), references[name])
+                    cells[name] = _cells(entry, surveys[entry.slide], value)
+                    outcomes.append(outcome)
             # Its heatmap is not held while the next slide is scanned.
             del entry
     if not outcomes:
@@ -174,7 +188,7 @@ def evaluate_cohort(
     for note in notes:
         warnings.warn(note, AnnotationWarning, stacklevel=2)
     return score_slides(
-        outcomes, scoring, left_out=left_out, measured=_measured(cohort, models, how), cells=scored, notes=notes
+        outcomes, scoring, left_out=left_out, measured=measured_with(cohort, models, how), cells=scored, notes=notes
     )
 
 
@@ -266,9 +280,9 @@ def _detections(scanned: ScannedSlide) -> SlideDetections:
     )
 
 
-def _measured(cohort: Cohort, models: ScanModels, how: CohortEvaluation) -> dict[str, Any]:
-    """Return what the report says about the origin of its figures."""
-    job, detector = how.job, models.detector
+def measured_with(cohort: Cohort, models: ScanModels, how: CohortEvaluation) -> dict[str, Any]:
+    """Return what the report of :func:`evaluate_cohort` says about the origin of its figures, as plain values."""
+    job, detector = with_own_settings(how.job, models), models.detector
     return {
         "model": detector.name,
         "weights_sha256": detector.weights_sha256,

@@ -55,6 +55,8 @@ class ScanJob:
         The file, or the folder with the DICOM files of one.
     mpp
         µm per level-0 pixel; ``None`` takes what the slide states.
+    swap_red_blue
+        Whether the file holds red and blue in each other's place.
     model
         Name or path of the detector, or of a model that reads a detector's features and stands for both.
     passes
@@ -72,6 +74,7 @@ class ScanJob:
 
     slide: Path
     mpp: float | None = None
+    swap_red_blue: bool = False
     model: str = DEFAULT_MODEL
     passes: tuple[PassRequest, ...] = ()
     region: Region | None = None
@@ -96,9 +99,9 @@ class ScanJob:
         """Return the names of models that were given, by task."""
         return {one.task: one.model for one in self.passes if one.model}
 
-    def on(self, slide: Path, *, mpp: float | None, output: Path) -> ScanJob:
+    def on(self, slide: Path, *, mpp: float | None, swap_red_blue: bool, output: Path) -> ScanJob:
         """Return the same scan of another slide."""
-        return replace(self, slide=slide, mpp=mpp, output=output, region=None, focus=None)
+        return replace(self, slide=slide, mpp=mpp, swap_red_blue=swap_red_blue, output=output, region=None, focus=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,6 @@ counts as absent.
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 import threading
 from collections.abc import Mapping
@@ -21,8 +19,10 @@ from zarr.codecs import ZstdCodec
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.partials import partial_folder
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning.maps.ome_zarr import DAMAGED
+from napari_metastasis.scanning.maps.place import require_place, sweep_chunks, writing_in_place
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["FEATURES_VERSION", "FeatureStore"]
@@ -119,6 +119,8 @@ class FeatureStore:
             raise StorageError(f"expected features at {path}, got something else; move it away") from error
         if stored != wanted:
             raise StorageError(f"expected features of this scan at {path}, got those of another; move them away")
+        # The scan that opens them holds the lock of its map.
+        sweep_chunks(path)
         store = cls(path, cells, views=views, features=features)
         store._made = made
         if keep and not store._is_kept:
@@ -173,12 +175,13 @@ class FeatureStore:
             fresh &= ~self._present[cells.slices]
             if not fresh.any():
                 return
-            try:
-                self._add(cells, fresh, features)
-            except DAMAGED:
-                # Chunks that were cut short can only be written over whole.
-                self._forget_damaged(cells)
-                self._add(cells, ~np.isnan(features[0, ..., 0]) & ~self._present[cells.slices], features)
+            with writing_in_place(self.path, self._is_in_place):
+                try:
+                    self._add(cells, fresh, features)
+                except DAMAGED:
+                    # Chunks that were cut short can only be written over whole.
+                    self._forget_damaged(cells)
+                    self._add(cells, ~np.isnan(features[0, ..., 0]) & ~self._present[cells.slices], features)
 
     def _add(self, cells: Region, fresh: BoolArray, features: FloatArray) -> None:
         rows, columns = cells.slices
@@ -226,6 +229,8 @@ class FeatureStore:
             present = self._present[inside.slices]
             if not present.any():
                 return answers
+            # Chunks that are gone would read as patches without features.
+            require_place(self.path, self._is_in_place)
             try:
                 values = np.asarray(self._features[:, rows, columns], np.float32)
             except DAMAGED as error:
@@ -237,33 +242,31 @@ class FeatureStore:
         answers[(slice(None), *inside.shifted(-cells.x, -cells.y).slices)] = values
         return answers
 
+    def _is_in_place(self) -> bool:
+        # Its name says what is in it: the same name is the same store, whoever made it.
+        return (self.path / "zarr.json").exists()
+
     def _damaged(self) -> StorageError:
         return StorageError(f"expected readable features, got damaged data in {self.path}; move it away, then scan")
 
 
 def _create(path: Path, shape: tuple[int, int, int, int], attributes: Mapping[str, Any]) -> None:
     """Make an empty store; it appears whole, or not at all."""
-    partial = path.with_name(f".{secrets.token_hex(8)}.part")
-    with storage_errors(path):
-        try:
-            group = zarr.create_group(store=partial, zarr_format=3, attributes=dict(attributes))
-            group.create_array(
-                "features",
-                shape=shape,
-                chunks=(1, _CHUNK_CELLS, _CHUNK_CELLS, shape[3]),
-                dtype="float16",
-                fill_value=np.nan,
-                compressors=ZstdCodec(level=1, checksum=True),
-            )
-            group.create_array(
-                "present",
-                shape=shape[1:3],
-                chunks=(_PRESENT_CHUNK_CELLS, _PRESENT_CHUNK_CELLS),
-                dtype="bool",
-                fill_value=False,
-                compressors=ZstdCodec(level=1, checksum=True),
-            )
-            os.rename(partial, path)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    with storage_errors(path), partial_folder(path) as partial:
+        group = zarr.create_group(store=partial, zarr_format=3, attributes=dict(attributes))
+        group.create_array(
+            "features",
+            shape=shape,
+            chunks=(1, _CHUNK_CELLS, _CHUNK_CELLS, shape[3]),
+            dtype="float16",
+            fill_value=np.nan,
+            compressors=ZstdCodec(level=1, checksum=True),
+        )
+        group.create_array(
+            "present",
+            shape=shape[1:3],
+            chunks=(_PRESENT_CHUNK_CELLS, _PRESENT_CHUNK_CELLS),
+            dtype="bool",
+            fill_value=False,
+            compressors=ZstdCodec(level=1, checksum=True),
+        )

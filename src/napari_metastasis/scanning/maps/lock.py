@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import importlib
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from napari_metastasis.errors import StorageError
+from napari_metastasis.partials import LOCK_HELD, LOCK_UNKNOWN
+from napari_metastasis.partials import lock as _lock
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["WriterLock"]
-
-#: What the system says where another process (or this one, through another file) holds the lock.
-_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-
-#: What it says on a network share that knows no locks. Going on unlocked is better than not scanning at all.
-_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class WriterLock:
@@ -37,21 +31,36 @@ class WriterLock:
     """
 
     def __init__(self, path: Path, what: Path) -> None:
-        with storage_errors(path):
+        self._path = path
+        with storage_errors(what):
             self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # Some network disks number a file anew with every look at it.
+        self._is_numbered = self._is_same()
         try:
             _lock(self._descriptor)
         except OSError as error:
-            if error.errno in _UNSUPPORTED:
+            if error.errno in LOCK_UNKNOWN:
+                # Going on unlocked is better than not scanning at all.
                 return
             self.release()
-            if error.errno in _HELD:
+            if error.errno in LOCK_HELD:
                 raise StorageError(
                     f"expected to be the only scan that writes {what}, but another one is at work on it; "
                     "wait until it ends, or choose another folder"
                 ) from error
-            with storage_errors(path):
+            with storage_errors(what):
                 raise
+
+    @property
+    def is_in_place(self) -> bool:
+        """Return whether the file still lies where it was locked: its folder may be deleted, renamed or unmounted."""
+        return self._is_same() if self._is_numbered else os.path.exists(self._path)
+
+    def _is_same(self) -> bool:
+        try:
+            return self._descriptor is not None and os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
@@ -64,14 +73,3 @@ class WriterLock:
         """Give the lock back where the holder was forgotten."""
         if hasattr(self, "_descriptor"):
             self.release()
-
-
-def _lock(descriptor: int) -> None:
-    """Lock an open file without waiting; both ways end with the file descriptor."""
-    if os.name == "nt":
-        # Through importlib, because each module exists on its own systems only and type checkers look at one.
-        msvcrt = importlib.import_module("msvcrt")
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl = importlib.import_module("fcntl")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

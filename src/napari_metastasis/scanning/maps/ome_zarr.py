@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,6 +18,7 @@ from zarr.codecs import ZstdCodec
 
 from napari_metastasis.errors import MetastasisError, StorageError, brief, first_line
 from napari_metastasis.geometry import Affine1D, HeatmapFrame, ModelFrame, Size
+from napari_metastasis.partials import partial_folder
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, MapKind
 from napari_metastasis.storage import storage_errors
@@ -106,7 +105,9 @@ def lock_path(path: Path) -> Path:
 
 def digest(identity: Mapping[str, Any]) -> str:
     """Return the SHA-256 of an identity, the same for every order of its keys."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
+    # Names need not be UTF-8.
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
 def _level_um(frame: HeatmapFrame, level: int) -> Affine1D:
@@ -176,20 +177,19 @@ def create(path: Path, header: MapHeader) -> tuple[Path, ...]:
     StorageError
         If the disk refuses. No folder that this call made is left behind.
     """
-    if path.exists():
-        return ()
-    missing = tuple(folder for folder in path.parents if not folder.exists())
-    partial = path.with_name(f".{secrets.token_hex(8)}.part")
     with storage_errors(path):
+        if path.exists():
+            return ()
+        missing = tuple(folder for folder in path.parents if not folder.exists())
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            group = zarr.create_group(store=partial, zarr_format=3, attributes=_attributes(header))
-            _create_level(group, 0, header.frame.cells.shape)
-            os.rename(partial, path)
+            with partial_folder(path) as partial:
+                group = zarr.create_group(store=partial, zarr_format=3, attributes=_attributes(header))
+                _create_level(group, 0, header.frame.cells.shape)
         except BaseException as error:
             # Another scan may have been faster; the caller then meets its lock.
             was_made = isinstance(error, OSError) and path.exists()
-            remove((partial, *missing))
+            _remove_empty(missing)
             if not was_made:
                 raise
             return ()
@@ -200,7 +200,11 @@ def remove(made: tuple[Path, ...]) -> None:
     """Delete what :func:`create` made: the map, and the folders around it that hold nothing else."""
     if made:
         shutil.rmtree(made[0], ignore_errors=True)
-    for folder in made[1:]:
+    _remove_empty(made[1:])
+
+
+def _remove_empty(folders: tuple[Path, ...]) -> None:
+    for folder in folders:
         with suppress(OSError):
             folder.rmdir()
 

@@ -22,7 +22,8 @@ from napari_metastasis.scanning.maps import ome_zarr as layout
 from napari_metastasis.scanning.maps.journal import append_region, read_regions
 from napari_metastasis.scanning.maps.lock import WriterLock
 from napari_metastasis.scanning.maps.ome_zarr import MapHeader
-from napari_metastasis.storage import storage_errors
+from napari_metastasis.scanning.maps.place import require_place, sweep_chunks, writing_in_place
+from napari_metastasis.storage import READ_ONLY, storage_errors
 
 __all__ = ["FloatArray", "MapStore"]
 
@@ -45,15 +46,20 @@ class MapStore:
         Where the cells lie on the slide.
     identity
         Everything that decides the answers: slide, model, density, precision, … as plain values.
+    refusal
+        Why the disk does not take answers, though it was opened to write them; ``None`` where it does.
     """
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         self.path = path
         header = layout.read_header(path)
         self.kind, self.frame, self.identity = header.kind, header.frame, header.identity
+        self.refusal: StorageError | None = None
         self._made: tuple[Path, ...] = ()
         self._lock = WriterLock(layout.lock_path(path), path) if writable else None
         self._guard = threading.Lock()
+        if writable:
+            sweep_chunks(path)
         try:
             self._array: zarr.Array[Any] = layout.open_answers(path, self.frame, writable=writable)
             self._done = self._load_done()
@@ -76,6 +82,8 @@ class MapStore:
     def open_or_create(cls, path: Path, header: MapHeader) -> MapStore:
         """Return a map to write: the one found at ``path``, or a new one.
 
+        One that lies on a read-only disk can be read all the same, and says so in :attr:`refusal`.
+
         Parameters
         ----------
         path
@@ -89,7 +97,13 @@ class MapStore:
             If another scan is writing it, the one found there answers something else, or the disk refuses.
         """
         made = layout.create(path, header)
-        store = cls(path, writable=True)
+        try:
+            store = cls(path, writable=True)
+        except StorageError as error:
+            if error.errno not in READ_ONLY:
+                raise
+            store = cls(path, writable=False)
+            store.refusal = error
         store._made = made
         if layout.digest(store.identity) != layout.digest(header.identity) or store.frame != header.frame:
             store.close()
@@ -122,6 +136,9 @@ class MapStore:
         """
         cells = self._checked(Region.of(self.frame.cells) if cells is None else cells)
         with self._guard, storage_errors(self.path):
+            if self._lock is not None:
+                # Chunks that are gone would read as cells without an answer.
+                require_place(self.path, self._is_in_place)
             if not self._done[cells.slices].any():
                 # A scan that begins waits for this: there is nothing to decode.
                 return np.full(cells.size.shape, np.nan, np.float32)
@@ -162,16 +179,16 @@ class MapStore:
         self._checked(cells)
         if answers.shape != cells.size.shape:
             raise RegionError(f"expected answers of shape {cells.size.shape}, got {answers.shape}; cut them to fit")
-        if self._lock is None:
-            raise StorageError(f"expected a heatmap opened for writing, got {self.path} to read; open it again to scan")
+        self._check_opened_for_writing()
         answered = ~np.isnan(answers)
         with self._guard, storage_errors(self.path):
             # An ROI may cover cells that were answered before: what is stored stays, to the last digit.
             answered &= ~self._done[cells.slices]
-            if not answered.all():
-                answers = np.where(answered, answers, self._read(cells))
-            self._array[cells.slices] = answers
-            append_region(layout.journal_path(self.path), cells)
+            with writing_in_place(self.path, self._is_in_place):
+                if not answered.all():
+                    answers = np.where(answered, answers, self._read(cells))
+                self._array[cells.slices] = answers
+                append_region(layout.journal_path(self.path), cells)
             self._made = ()
             self._done[cells.slices] |= answered
 
@@ -183,17 +200,20 @@ class MapStore:
         StorageError
             If the disk refuses; the answers themselves are not touched.
         """
+        self._check_opened_for_writing()
         values = self.values()
         with self._guard:
             self._made = ()
-            layout.write_pyramid(self.path, self.frame, values)
+            with writing_in_place(self.path, self._is_in_place):
+                layout.write_pyramid(self.path, self.frame, values)
 
     def close(self) -> None:
         """Let others write; a second call does nothing.
 
         A new store that was neither written nor finished is deleted: a scan that failed at once leaves no trace.
         """
-        layout.remove(self._made)
+        if self._made and self._is_in_place():
+            layout.remove(self._made)
         self._made = ()
         if self._lock is not None:
             self._lock.release()
@@ -206,6 +226,15 @@ class MapStore:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_opened_for_writing(self) -> None:
+        if self._lock is None:
+            raise self.refusal or StorageError(
+                f"expected a heatmap opened for writing, got {self.path} to read; open it again to scan"
+            )
+
+    def _is_in_place(self) -> bool:
+        return self._lock is not None and self._lock.is_in_place
 
     def _checked(self, cells: Region) -> Region:
         if cells.is_empty or not Region.of(self.frame.cells).contains(cells):

@@ -156,9 +156,9 @@ class FollowingPass(Pass):
     def prepare(self, context: PassContext) -> PreparedFollowingPass:
         """Return the pass ready to run; see :meth:`Pass.prepare`."""
         self.begin(context.device)
-        source: Source
+        source: Source | None
         if self.reads == FEATURES:
-            assert context.features is not None
+            # None on a read-only disk, where only a finished scan is read again.
             source, frame = context.features, context.native
         else:
             read = context.maps[self.reads]
@@ -185,7 +185,7 @@ class PreparedFollowingPass:
     plan
         What is left to answer.
     source
-        What is read.
+        What is read; ``None`` where nothing is left to answer, and what would be read is not there.
     store
         The map, opened for writing.
     block
@@ -194,7 +194,7 @@ class PreparedFollowingPass:
 
     made_by: FollowingPass
     plan: BlockPlan
-    source: Source
+    source: Source | None
     store: MapStore
     block: int
 
@@ -252,6 +252,7 @@ class PreparedFollowingPass:
 
     def _answered(self, block: Region) -> FinishedPiece | None:
         """Answer and store a block; ``None`` while it waits."""
+        assert self.source is not None
         around, expected = self.plan.waits_for(block)
         if not self.source.covers(around, expected):
             return None

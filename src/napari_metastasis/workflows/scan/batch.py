@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_metastasis.cohorts.cohort import CohortSlide
-from napari_metastasis.errors import CohortError, MetastasisError, ScanCancelledError, StorageError
+from napari_metastasis.errors import CohortError, ScanCancelledError, StorageError, one_of_many
 from napari_metastasis.scanning import never
+from napari_metastasis.storage import folder_gone
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.job_models import settle_job
 from napari_metastasis.workflows.scan.results import ScanResult
@@ -88,7 +90,7 @@ def scan_cohort(
     ScanCancelledError
         If ``should_stop`` said so; what was answered until then is stored.
     StorageError
-        If the disk refuses: that is no slide's own fault.
+        If the disk refuses, or the folder is taken away in the meantime: that is no slide's own fault.
     """
     twice = [name for name, count in Counter(slide.name for slide in slides).items() if count > 1]
     if twice:
@@ -99,6 +101,7 @@ def scan_cohort(
         # Before any slide: a model or an engine that cannot be had is no slide's fault.
         assert held.engines is not None
         opened.enter_context(held.engines.use(job, should_stop))
+        was_there = output.is_dir()
         for number, slide in enumerate(slides):
 
             def report(done: int, total: int, before: int = number) -> None:
@@ -106,14 +109,23 @@ def scan_cohort(
                     part = PARTS_OF_A_SLIDE if total == 0 else PARTS_OF_A_SLIDE * done // total
                     progress(before * PARTS_OF_A_SLIDE + part, len(slides) * PARTS_OF_A_SLIDE)
 
+            if was_there and not output.is_dir():
+                raise folder_gone(output)
+            faults: list[str] = []
             try:
-                of_slide = job.on(slide.path, mpp=slide.mpp, output=cohort_output(output, slide))
-                result = scan_slide(of_slide, held, progress=report, should_stop=should_stop)
-            except (ScanCancelledError, StorageError):
-                raise
-            except (MetastasisError, OSError) as error:
-                yield FailedSlide(slide, str(error))
+                with one_of_many(faults.append):
+                    own = cohort_output(output, slide)
+                    of_slide = job.on(slide.path, mpp=slide.mpp, swap_red_blue=slide.swap_red_blue, output=own)
+                    result = scan_slide(of_slide, held, progress=report, should_stop=should_stop)
+            except StorageError as error:
+                # The name of its folder is the slide's own.
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                faults.append(f"{error}: rename the slide")
+            if faults:
+                yield FailedSlide(slide, faults[0])
                 continue
+            was_there = True
             if should_stop() and not result.finished:
                 raise ScanCancelledError(
                     f"expected to scan {len(slides)} slides, but was stopped in {slide.name}; "

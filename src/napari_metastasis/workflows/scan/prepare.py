@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from napari_metastasis.scanning import (
 )
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
+from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import ReadyEngine
 from napari_metastasis.workflows.scan.extent import Extent, on_slide
@@ -40,6 +41,7 @@ from napari_metastasis.workflows.scan.result_folder import (
     feature_path,
     folder_for,
     heatmap_path,
+    known_identity,
     result_root,
     scan_identity,
     stored_precision,
@@ -114,8 +116,10 @@ def prepare_scan(
         if features is not None:
             on_error.callback(features.close)
         context = _context(settled, chosen, tissue, heatmap, features)
-        prepared = _prepare_passes(settled.passes, context, on_error)
-        plan = _plan(settled, chosen, context, prepared)
+        with _naming_the_option(settled):
+            prepared = _prepare_passes(settled.passes, context, on_error)
+            plan = _plan(settled, chosen, context, prepared)
+            _refuse_what_cannot_be_stored(plan, heatmap, prepared)
         on_error.pop_all()
     return PreparedScan(
         job=job,
@@ -129,7 +133,7 @@ def prepare_scan(
         features=features,
         passes=prepared,
         stain=stain,
-        notes=(*settled.notes, *stain.notes),
+        notes=(*settled.notes, *stain.notes, *_read_only(heatmap)),
     )
 
 
@@ -238,23 +242,47 @@ def _stain(settled: _Settled, chosen: ChosenEngine, tissue: TissueMask, should_s
 def _open_heatmap(settled: _Settled, chosen: ChosenEngine) -> MapStore:
     """Return the scan's own map, opened for writing."""
     job = settled.job
-    identity = scan_identity(settled.slide, settled.detector, job.scan, precision=chosen.engine.precision)
+    wanted = scan_identity(settled.slide, settled.detector, job.scan, precision=chosen.engine.precision)
+    identity = known_identity(settled.root, settled.slide, wanted)
     header = MapHeader(kind=PROBABILITY, frame=settled.extent.frame, identity=identity)
-    try:
+    with _naming_the_option(settled):
         return MapStore.open_or_create(heatmap_path(folder_for(settled.root, identity)), header)
+
+
+@contextmanager
+def _naming_the_option(settled: _Settled) -> Iterator[None]:
+    """Let an error of the result folder say how another one is chosen."""
+    try:
+        yield
     except StorageError as error:
-        if job.output is not None:
+        # Whoever chose a folder knows how; but that a scan there cannot go on is met long after it was chosen.
+        if settled.job.output is not None and error.errno not in READ_ONLY:
             raise
-        # Nobody chose the folder beside the slide: say how to choose another one.
-        named = StorageError(f"{error} with --output")
-        named.errno = error.errno
-        raise named from error
+        raise with_option(error) from error
+
+
+def _read_only(heatmap: MapStore) -> tuple[str, ...]:
+    """Return what has to be said of a finished scan on a disk that takes no results."""
+    if heatmap.refusal is None:
+        return ()
+    return (
+        f"expected to write results to {heatmap.path.parent}, got a read-only disk; nothing is written, what was "
+        "found there before is shown",
+    )
+
+
+def _refuse_what_cannot_be_stored(plan: ScanPlan, heatmap: MapStore, prepared: tuple[PreparedPass, ...]) -> None:
+    """Refuse to go on with a scan on a read-only disk; one that is finished can be read all the same."""
+    unfinished = [one.store for one in prepared if not one.finished]
+    for store in (*([heatmap] if plan.rois else []), *unfinished):
+        if store.refusal is not None:
+            raise store.refusal
 
 
 def _open_features(settled: _Settled, heatmap: MapStore) -> FeatureStore | None:
     """Return the store of what a model reads of this scan; ``None`` where it is damaged and nobody reads it now."""
     reader, extent, job = settled.reader, settled.extent, settled.job
-    if reader is None:
+    if reader is None or heatmap.refusal is not None:
         return None
     # The key is as old as the first model that read features.
     identity = {**heatmap.identity, "refiner_sha256": reader.weights_sha256}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
     "feature_path",
     "folder_for",
     "heatmap_path",
+    "known_identity",
     "record_of",
     "record_path",
     "result_root",
@@ -135,9 +137,20 @@ def scan_identity(
     }
 
 
+def known_identity(root: Path, slide: Slide, identity: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the identity that a slide's scan has in a result folder: an earlier version's, where one began it."""
+    earlier = _as_earlier(slide, identity)
+    begun = any(digest(stored.identity) == digest(earlier) for stored in stored_scans(root))
+    return earlier if begun else identity
+
+
+def _as_earlier(slide: Slide, identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {**identity, "slide": slide.earlier_fingerprint}
+
+
 def folder_for(root: Path, identity: Mapping[str, Any]) -> Path:
     """Return ``root``, or a folder of its own inside where ``root`` holds the heatmap of another scan."""
-    if not heatmap_path(root).exists():
+    if not os.path.exists(heatmap_path(root)):
         return root
     # What cannot be read is left alone: it is not ours, or of another version.
     held = next((stored.identity for stored in _readable([root])), {})
@@ -150,12 +163,14 @@ def stored_scans(root: Path) -> tuple[StoredScan, ...]:
 
     Others are passed over: not ours, of another version, or damaged.
     """
-    return tuple(sorted(_readable([root, *sorted(root.glob("scan-*"))]), key=_last_scanned, reverse=True))
+    # Of a name that is too long, Path asks the disk in vain, and raises.
+    inside = sorted(root.glob("scan-*")) if os.path.isdir(root) else []
+    return tuple(sorted(_readable([root, *inside]), key=_last_scanned, reverse=True))
 
 
 def _readable(folders: list[Path]) -> Iterator[StoredScan]:
     for folder in folders:
-        if heatmap_path(folder).exists():
+        if os.path.exists(heatmap_path(folder)):
             try:
                 yield StoredScan(folder, read_header(heatmap_path(folder)).identity)
             except StorageError:
@@ -182,10 +197,11 @@ def stored_precision(slide: Slide, job: ScanJob, detector: Detector) -> str | No
     """
     if job.scan.precision != "auto":
         return None
-    wanted = digest(scan_identity(slide, detector, job.scan))
+    identity = scan_identity(slide, detector, job.scan)
+    wanted = (digest(identity), digest(_as_earlier(slide, identity)))
     for stored in stored_scans(result_root(slide, job)):
         known = stored.identity
-        if "precision" in known and digest({**known, "precision": None}) == wanted:
+        if "precision" in known and digest({**known, "precision": None}) in wanted:
             return str(known["precision"])
     return None
 
@@ -232,7 +248,7 @@ def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | No
     for scan in stored_scans(default_output(slide) if root is None else root):
         known = scan.identity
         # The folder may hold scans of another slide that had this name, or of this one with another pixel size.
-        if (known.get("slide"), known.get("mpp")) == (slide.fingerprint, slide.mpp):
+        if known.get("slide") in (slide.fingerprint, slide.earlier_fingerprint) and known.get("mpp") == slide.mpp:
             try:
                 maps, record = stored_maps(scan), record_of(scan.folder)
                 name = str(known.get("model", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from napari_metastasis import __version__
+from napari_metastasis.errors import StorageError, StorageWarning
 from napari_metastasis.geometry import HeatmapFrame
 from napari_metastasis.lesions import (
     Detections,
@@ -26,7 +28,7 @@ from napari_metastasis.lesions import (
 )
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import FloatArray, MapStore
-from napari_metastasis.storage import atomic_text
+from napari_metastasis.storage import READ_ONLY, atomic_text, with_option
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import record_of, record_path
 from napari_metastasis.workflows.scan_job import PassRequest
@@ -118,8 +120,12 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
     ------
     StorageError
         If the disk refuses; each file is whole or as it was.
+
+    Warns
+    -----
+    StorageWarning
+        If the disk is read-only, and there was nothing left to scan: what an earlier scan found is returned.
     """
-    prepared.finish()
     probabilities, read_from = prepared.probabilities(prepared.maps())
     detection = prepared.job.detection
     found = LesionIndex(probabilities, prepared.frame, detection, map=read_from).at(detection.threshold)
@@ -136,17 +142,27 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
         probabilities=probabilities,
         frame=prepared.frame,
     )
-    slide = prepared.slide
-    write_detections_csv(prepared.folder / "detections.csv", found.detections)
-    write_lesions_csv(prepared.folder / "lesions.csv", found.lesions)
-    write_lesions_geojson(
-        prepared.folder / "lesions.geojson", found.lesions, slide=slide.fingerprint, bounds=slide.bounds
-    )
+    try:
+        _write_files(prepared, result, model_px=model_px)
+    except StorageError as error:
+        if prepared.model_px or error.errno not in READ_ONLY:
+            raise
+        told = f"{with_option(error)}; what was found there before is shown, and nothing is written"
+        warnings.warn(told, StorageWarning, stacklevel=2)
+    return result
+
+
+def _write_files(prepared: PreparedScan, result: ScanResult, *, model_px: int) -> None:
+    prepared.finish()
+    # By what the scan knows the slide: an outline keeps its number when an earlier version's scan goes on.
+    slide, known_as = prepared.slide, prepared.heatmap.identity["slide"]
+    write_detections_csv(prepared.folder / "detections.csv", result.detections)
+    write_lesions_csv(prepared.folder / "lesions.csv", result.lesions)
+    write_lesions_geojson(prepared.folder / "lesions.geojson", result.lesions, slide=known_as, bounds=slide.bounds)
     record = {**_record(prepared, result), "scans": _scans(prepared, result, model_px=model_px)}
     with atomic_text(record_path(prepared.folder)) as file:
         json.dump(record, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
-    return result
 
 
 def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
@@ -164,6 +180,7 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
             "bounds": None if slide.bounds is None else list(astuple(slide.bounds)),
             "mpp": slide.mpp,
             "mpp_supplied": slide.mpp_supplied,
+            "swapped": slide.swapped,
         },
         "model": _model_record(prepared.models.detector),
         "heatmap": {

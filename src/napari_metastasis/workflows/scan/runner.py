@@ -53,7 +53,9 @@ def run_scan(
     """
     held, job = AtHand() if at_hand is None else at_hand, settle_job(job)
     with ExitStack() as opened:
-        slide = opened.enter_context(open_slide(job.slide, job.mpp)) if held.slide is None else held.slide
+        slide = held.slide
+        if slide is None:
+            slide = opened.enter_context(open_slide(job.slide, job.mpp, swap_red_blue=job.swap_red_blue))
         engines = opened.enter_context(EngineCache()) if held.engines is None else held.engines
         yield Stage("Preparing the network…")
         ready = opened.enter_context(

@@ -1,4 +1,4 @@
-"""How dense a slide's stain is beside what its detector was trained on, and whether it is brought there."""
+"""What a slide's stain looks like beside what its detector was trained on, and whether it is brought there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from napari_metastasis.models import ModelSpec
 from napari_metastasis.scanning.scanner import Reader
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import Slide, TissueMask
-from napari_metastasis.slides.stain import StainedReader, stain_tables, tissue_density
+from napari_metastasis.slides.stain import (
+    StainedReader,
+    mean_density,
+    nuclear_tint,
+    stain_tables,
+    swap_note,
+    tissue_pixels,
+)
 
 __all__ = ["SlideStain"]
 
@@ -35,11 +42,15 @@ class SlideStain:
         Of what the detector was trained on.
     normalised
         Whether the scan sees the slide at that density.
+    nuclei
+        How much bluer nuclei are than the rest, see :func:`~napari_metastasis.slides.stain.nuclear_tint`; ``None``
+        where it was not measured.
     """
 
     density: tuple[float, ...] | None
     reference: tuple[float, ...]
     normalised: bool
+    nuclei: float | None = None
 
     @classmethod
     def of(cls, slide: Slide, tissue: TissueMask, spec: ModelSpec, settings: ScanSettings) -> Self:
@@ -55,7 +66,8 @@ class SlideStain:
         Warns
         -----
         StainWarning
-            If it is much paler or denser than what the detector was trained on, and seen as it is.
+            If it is much paler or denser than what the detector was trained on, and seen as it is; or if its red and
+            blue look exchanged.
         """
         wanted = settings.stain == "normalise"
         if wanted and not spec.stain_density:
@@ -63,10 +75,13 @@ class SlideStain:
                 f"expected a model whose card has the density of its stains for --stain normalise, got {spec.name}; "
                 "scan with --stain as-is"
             )
-        found = tissue_density(slide, slide.frame(spec.mpp), tissue) if spec.stain_density else None
+        pixels = tissue_pixels(slide, slide.frame(spec.mpp), tissue)
+        found = None if pixels is None or not spec.stain_density else mean_density(pixels)
+        tint = None if pixels is None else nuclear_tint(pixels)
         # As it is recorded, so that an earlier result tells the same.
-        density = None if found is None else tuple(round(value, 3) for value in found)
-        stain = cls(density, spec.stain_density, wanted and density is not None)
+        density = None if found is None else tuple(round(float(value), 3) for value in found)
+        nuclei = None if tint is None else round(tint, 3)
+        stain = cls(density, spec.stain_density, wanted and density is not None, nuclei)
         for note in stain.notes:
             warnings.warn(note, StainWarning, stacklevel=3)
         return stain
@@ -79,11 +94,15 @@ class SlideStain:
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what has to be said of the results."""
+        return tuple(filter(None, (swap_note(self.nuclei), self._unusual_density)))
+
+    @property
+    def _unusual_density(self) -> str:
         if self.ratio is None or self.normalised or _USUAL[0] <= self.ratio <= _USUAL[1]:
-            return ()
+            return ""
         return (
             f"expected stains about as dense as in training, got {self.ratio:.2g} times as dense: answers are less "
-            "sure; compare with the stain normalised (--stain normalise, or Stain under Advanced)",
+            "sure; compare with the stain normalised (--stain normalise, or Stain under Advanced)"
         )
 
     @property
@@ -116,9 +135,16 @@ class SlideStain:
         for stain in (found, reference):
             if stain and not (len(stain) == 3 and all(0 <= value <= _MOST_DENSITY for value in stain)):
                 raise ValueError("densities that no stain has")
-        return cls(found, reference, bool(values["normalised"]))
+        # Earlier versions did not look at nuclei.
+        nuclei = values.get("nuclei")
+        return cls(found, reference, bool(values["normalised"]), None if nuclei is None else float(nuclei))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the record of a scan."""
         density = None if self.density is None else list(self.density)
-        return {"density": density, "reference": list(self.reference), "normalised": self.normalised}
+        return {
+            "density": density,
+            "reference": list(self.reference),
+            "normalised": self.normalised,
+            "nuclei": self.nuclei,
+        }

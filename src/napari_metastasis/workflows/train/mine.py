@@ -147,6 +147,7 @@ def listing(slides: Sequence[CohortSlide]) -> list[tuple[str, ...]]:
             slide.annotation.name if slide.annotation else "",
             str(slide.exhaustive),
             str(slide.mpp),
+            *(("red and blue swapped",) if slide.swap_red_blue else ()),
         )
         for slide in slides
     ]

@@ -1,0 +1,110 @@
+"""``evaluate`` again, after it was killed or the disk was full at any moment: what an undisturbed run leaves."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from cli.conftest import Answer, Run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tumour slide with its mask, and a normal slide."""
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    mask = np.zeros((60, 70), np.uint8)
+    mask[20:40, 20:50] = 255
+    (folder / "a_mask.png").write_bytes(imagecodecs.png_encode(mask))
+    (folder / "a.csv").write_text("0.9,1000,1000\n0.2,10,10\n")
+    (folder / "b.csv").write_text("0.3,5,5\n")
+    (folder / "b_mask.png").write_bytes(imagecodecs.png_encode(np.zeros((60, 70), np.uint8)))
+    return folder
+
+
+def command(folder: Path, output: Path) -> list[object]:
+    return ["evaluate", "--detections", folder, "--truth", folder, "--output", output, "--json"]
+
+
+def files(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in output.iterdir()}
+
+
+@pytest.fixture
+def undisturbed(here: Run, folder: Path, tmp_path: Path) -> tuple[Answer, dict[str, bytes]]:
+    answer = here(*command(folder, tmp_path / "undisturbed"))
+    assert answer.status == 0
+    assert answer.err == ""
+    return answer, files(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+def test_a_disk_that_is_full_at_any_write_is_no_obstacle_afterwards(
+    here: Run, folder: Path, tmp_path: Path, undisturbed: tuple[Answer, dict[str, bytes]], call: str
+) -> None:
+    output, whole, failed = tmp_path / "out", getattr(os, call), 0
+    for number in range(20):
+        count = 0
+
+        def full(path: Any, *rest: Any, until: int = number, **more: Any) -> Any:
+            nonlocal count
+            if call != "open" or str(path).startswith(str(output)):
+                count += 1
+                if count > until:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return whole(path, *rest, **more)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, call, full)
+            answer = here(*command(folder, output))
+        if answer.status == 0:
+            break
+        answer.fails_with("a full disk; free some space")
+        failed += 1
+    assert failed >= 2
+    again = here(*command(folder, output))
+    assert (again.status, again.out, files(output)) == (0, *said_and_written(undisturbed))
+    assert again.err == f"napari-metastasis: the same report lies in {output} already; nothing was written\n"
+
+
+def said_and_written(undisturbed: tuple[Answer, dict[str, bytes]]) -> tuple[str, dict[str, bytes]]:
+    answer, written = undisturbed
+    return answer.out, written
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+@pytest.mark.parametrize("moment", ["fsync 1", "replace 1", "replace 2", "after replace 1"])
+def test_a_process_that_was_killed_at_any_moment_is_no_obstacle(
+    here: Run, folder: Path, tmp_path: Path, undisturbed: tuple[Answer, dict[str, bytes]], moment: str
+) -> None:
+    output = tmp_path / "out"
+    *after, call, number = moment.split()
+    script = (
+        "import os, signal, sys\n"
+        "whole, count = getattr(os, sys.argv[1]), 0\n"
+        "def dying(*arguments):\n"
+        "    global count\n"
+        "    count += 1\n"
+        "    if count == int(sys.argv[2]) and not sys.argv[3]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    whole(*arguments)\n"
+        "    if count == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from napari_metastasis.cli import main\n"
+        "setattr(os, sys.argv[1], dying)\n"
+        "main(sys.argv[4:])\n"
+    )
+    arguments = [call, number, "".join(after), *map(str, command(folder, output))]
+    killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, timeout=240, check=False)
+    assert killed.returncode == -9, killed.stderr
+    assert any(output.iterdir())
+    again = here(*command(folder, output))
+    assert (again.status, again.err) == (0, "")
+    # Nor is anything of it left behind.
+    assert (again.out, files(output)) == said_and_written(undisturbed)
