@@ -73,7 +73,8 @@ def answers(
                 for _ in prepared.run():
                     pass
                 raw, refined = (
-                    pixel_probabilities(one.values, one.frame, Region.of(slide.size)).ravel() for one in prepared.maps()
+                    pixel_probabilities(one.cells.whole(), one.frame, Region.of(slide.size)).ravel()
+                    for one in prepared.maps()
                 )
                 found.append((raw, refined))
     return found

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_metastasis import pictures
 from napari_metastasis.annotations import MaskFile
 from napari_metastasis.errors import AnnotationError, CorruptSlideError, NotASlideError
 from napari_metastasis.geometry import Region
 from napari_metastasis.pictures import PictureError, decode_picture
+from napari_metastasis.pictures.claims import claimed_px
 from napari_metastasis.slides import open_slide
 from napari_metastasis.slides.tiff_tiles import UnsupportedTiffError
 
@@ -37,9 +37,9 @@ ENCODERS = {
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_a_piece_claims_its_size(kind) -> None:
     data = bytes(ENCODERS[kind](np.ascontiguousarray(PIXELS[:48, :80])))
-    assert pictures._claimed_px(data) == 48 * 80
+    assert claimed_px(data) == 48 * 80
     # Cut off anywhere in its header, it claims nothing more, and is the decoder's to refuse.
-    assert all(pictures._claimed_px(data[:length]) in (0, 48 * 80) for length in range(len(data)))
+    assert all(claimed_px(data[:length]) in (0, 48 * 80) for length in range(len(data)))
 
 
 def claiming(data: bytes) -> bytes:
@@ -88,7 +88,7 @@ def test_components_count_as_well() -> None:
     at = data.find(b"\xff\x4f\xff\x51") + 4 + 36
     assert data[at : at + 2] == b"\0\3"
     data[at : at + 2] = b"\x40\0"
-    assert pictures._claimed_px(bytes(data)) == 64 * 64 * 4096
+    assert claimed_px(bytes(data)) == 64 * 64 * 4096
 
 
 @pytest.mark.parametrize("compression", ["jpegxr", "lerc"])

@@ -29,7 +29,7 @@ def test_what_separates_cells_is_told_by_the_first_line(tmp_path):
     ("data", "reason"),
     [
         (b"a,b\n1,\xff\n", "line 2, which is no text in UTF-8"),
-        (b"a,b\n\n1,\0\n", "line 3, which holds the control character NUL"),
+        (b"a,b\n\n1,\0\n", r"line 3, which holds the control character '\\x00'"),
         (b'a,b\n1,"open\n2,3\n', "line 3: unexpected end of data"),
         (b'a,b\n"x"y,2\n', "line 2: "),
         (b"a,b\n1," + b"x" * 200_000, "line 2: field larger"),

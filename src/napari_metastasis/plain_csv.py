@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from dataclasses import dataclass
 
 from napari_metastasis.storage import read_at_most
 
-__all__ = ["CsvRow", "PlainCsvError", "read_csv"]
+__all__ = ["CsvRow", "PlainCsvError", "fits_a_table", "read_csv"]
 
 #: Bytes of a table: a million rows. Read, a byte can become twenty-five.
 _MOST_BYTES = 1 << 25
+#: Characters that no table has: those that neither end lines nor separate cells.
+_NEVER = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class PlainCsvError(ValueError):
@@ -33,6 +36,15 @@ class CsvRow:
 
     line: int
     cells: list[str]
+
+
+def fits_a_table(text: str) -> bool:
+    """Return whether :func:`read_csv` would read a text that stands in a cell."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return _NEVER.search(text) is None
 
 
 def read_csv(path: str | os.PathLike[str], *, delimiters: str = ",") -> list[CsvRow]:
@@ -63,9 +75,9 @@ def read_csv(path: str | os.PathLike[str], *, delimiters: str = ",") -> list[Csv
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise PlainCsvError(f"line {line}, which is no text in UTF-8") from error
-    # Names of files may hold whatever else there is.
-    if (nul := text.find("\0")) >= 0:
-        raise PlainCsvError(f"line {text.count(chr(10), 0, nul) + 1}, which holds the control character NUL")
+    if found := _NEVER.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise PlainCsvError(f"line {line}, which holds the control character {found.group()!r}")
     # As csv wants it: line ends are its own to find, also in quoted cells.
     lines = io.StringIO(text, newline="")
     rows = csv.reader(lines, delimiter=max(delimiters, key=text.partition("\n")[0].count), strict=True)

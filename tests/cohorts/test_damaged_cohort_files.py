@@ -36,6 +36,8 @@ def refusal(tmp_path, data: str | bytes) -> str:
         f"b.tif,{'é' * 200}.xml,train",
         f"{'ab/' * 2000}c.tif,,train",
         "a\0b.tif,,train",
+        '"a\nb.tif",,train',
+        "a.tif,,train,p\x1bq",
         "a.tif,,sideways",
         "a.tif,,train,,,perhaps",
         *(f"a.tif,,train,,,no,{mpp}" for mpp in ("1e400", "nan", "-1", "0", "inf", "half", "1" * 5000)),

@@ -238,8 +238,8 @@ def _map(folder: Path) -> None:
 class _OpenSlide:
     """As much of a slide as is asked for when its earlier result is looked for."""
 
-    fingerprint = earlier_fingerprint = IDENTITY["slide"]
-    mpp = IDENTITY["mpp"]
+    fingerprint, mpp = IDENTITY["slide"], IDENTITY["mpp"]
+    earlier_fingerprint = "of an earlier version"
 
 
 def _read_map(folder: Path) -> None:

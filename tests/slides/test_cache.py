@@ -80,3 +80,17 @@ def test_clear():
     cache.get(1, lambda: tile(1))
     cache.clear()
     assert cache.get(1, lambda: tile(2))[0, 0, 0] == 2
+
+
+def test_what_is_forgotten_is_decoded_again_but_what_lies_on_the_disk():
+    cache, decoded = TileCache(60_000), []
+
+    def get(key, side):
+        return cache.get(key, lambda: decoded.append(key) or np.zeros((side, side, 3), np.uint8))
+
+    get("small", 20)
+    get("large", 100)
+    cache.forget()
+    get("small", 20)
+    get("large", 100)
+    assert decoded == ["small", "large", "small"]

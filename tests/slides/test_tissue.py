@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from skimage.io import imread
 
 from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Size
 from napari_metastasis.settings import TissueSettings
-from napari_metastasis.slides import TissueMask, open_slide, tissue_mask
+from napari_metastasis.slides import TissueMask, open_slide, tissue, tissue_mask
 from napari_metastasis.slides.tissue import _any_in_spans, classify_tissue
 
 PINK, PURPLE, PALE = (222, 150, 190), (120, 80, 140), (234, 212, 226)
@@ -74,6 +76,40 @@ def test_a_slide_that_is_red_all_over_is_stained_so():
     picture = glass()
     picture[40:260, 40:360] = (215, 60, 75)
     assert classify_tissue(picture)[50:250, 50:350].all()
+
+
+@pytest.mark.parametrize("strip", [1, 7, 64])
+def test_where_a_strip_ends_changes_nothing(monkeypatch, strip):
+    picture, _ = painted(pink=PINK, pale=PALE, red=RED_PEN, purple=PURPLE, blue=BLUE_PEN)
+    picture[60:80, 40:70] = BLACK_PEN
+    frame = LevelFrame(downsample=16.0, mpp=0.5)
+    cells = HeatmapFrame(ModelFrame(scale=2.0, mpp=0.5, size=Size(4960, 1280)), patch_px=96, stride_px=12)
+
+    def found():
+        mask = tissue._cleaned(classify_tissue(picture), frame, TissueSettings(margin_um=100.0))
+        return mask.mask, mask.over(cells)
+
+    monkeypatch.setattr(tissue, "_STRIP", 10_000)
+    whole = found()
+    monkeypatch.setattr(tissue, "_STRIP", strip)
+    for expected, got in zip(whole, found(), strict=True):
+        assert expected.any()
+        assert not expected.all()
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_no_colours_of_the_whole_image_are_held():
+    picture = glass(1200, 1200)
+    picture[300:900, 300:900] = PINK
+    classify_tissue(picture[:100, :100])
+    tracemalloc.start()
+    try:
+        classify_tissue(picture)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # As float32, the colours alone would take twelve bytes a pixel, and their densities as many.
+    assert peak < 24 * picture.shape[0] * picture.shape[1]
 
 
 @pytest.mark.shared

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import sys
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +25,7 @@ from napari_metastasis.errors import SettingsError, StorageError
 from napari_metastasis.geometry import LevelFrame, Region
 from napari_metastasis.settings import CohortSampleSettings
 from napari_metastasis.slides import open_slide
+from napari_metastasis.stopping import stoppable
 from napari_metastasis.synthetic import SyntheticSlide, make_cohort, plan_cohort
 from napari_metastasis.synthetic import _cohort as room
 from napari_metastasis.synthetic._optics import Stain
@@ -239,3 +246,28 @@ def test_the_command_goes_on_and_prints_one_json_object(tiny):
     told = json.loads(result.stdout)
     assert told["slides"] == 6
     assert told["splits"]["test"] == {"normal": 1, "itc": 1, "micro": 0, "macro": 0}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM from another process")
+def test_processes_that_draw_end_when_the_drawing_is_stopped(tmp_path) -> None:
+    """Slides of minutes: half drawn, they are cleared away."""
+
+    def stop() -> None:
+        until = time.monotonic() + 100
+        while not list(tmp_path.rglob(".*.part")) and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = set(multiprocessing.active_children())
+    settings = replace(TINY, width_px=8000, height_px=8000, processes=2)
+    stopper = threading.Thread(target=stop)
+    with stoppable("") as stopped:
+        stopper.start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            make_cohort(tmp_path, settings)
+    stopper.join()
+    assert stopped.number == signal.SIGTERM
+    assert time.monotonic() - began < 100
+    assert set(multiprocessing.active_children()) == before
+    assert not list(tmp_path.rglob(".*"))

@@ -129,7 +129,7 @@ class SlideController(QObject):
 
     def _on_scan_started(self, started: ScanStarted) -> None:
         session = self.session
-        own, *later = started.maps
+        own, *later = (one.whole() for one in started.maps)
         shown = session.heatmap
         if (
             shown is not None

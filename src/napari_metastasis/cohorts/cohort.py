@@ -13,9 +13,9 @@ from typing import cast
 from napari_metastasis.cohorts.cohort_slide import SPLITS, Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
 from napari_metastasis.cohorts.layouts import read_layout
 from napari_metastasis.errors import CohortError, StorageError, brief, first_line
-from napari_metastasis.plain_csv import CsvRow, read_csv
+from napari_metastasis.plain_csv import CsvRow, fits_a_table, read_csv
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
-from napari_metastasis.storage import atomic_text, home_path, plain_cell, text_of_cell
+from napari_metastasis.storage import atomic_text, holds_control_characters, home_path, plain_cell, text_of_cell
 
 __all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_cohort", "write_cohort"]
 
@@ -91,7 +91,7 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
     StorageError
         If the file cannot be written.
     CohortError
-        If the path of a slide or an annotation is no UTF-8, which the file is.
+        If the path of a slide or an annotation is no UTF-8, or holds control characters: no table does.
     """
     folder = Path(path).resolve().parent
 
@@ -100,10 +100,8 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
             return ""
         # Of the folder alone: a slide is called what its link is called, which may point to a file named by its hash.
         path = Path(os.path.relpath(target.parent.resolve() / target.name, folder)).as_posix()
-        try:
-            path.encode()
-        except UnicodeEncodeError as error:
-            raise CohortError(f"expected names in UTF-8 for a cohort file, got {path}; rename it") from error
+        if not fits_a_table(path):
+            raise CohortError(f"expected names in UTF-8 without control characters, got {path}; rename it")
         # The same path, which no spreadsheet takes for a formula.
         return path if plain_cell(path) == path else f"./{path}"
 
@@ -157,8 +155,8 @@ def _row(names: list[str], row: CsvRow, path: Path) -> CohortSlide:
         raise CohortError(f"expected as many cells as columns {where}, got more; quote names that hold a comma")
     cells = dict.fromkeys(_COLUMNS, "") | {name: cell.strip() for name, cell in zip(names, row.cells, strict=False)}
     for name, cell in cells.items():
-        if len(cell) > _LONGEST:
-            raise CohortError(f"expected a name or a number as {name} {where}, got {brief(cell)}; correct it")
+        if len(cell) > _LONGEST or holds_control_characters(cell):
+            raise CohortError(f"expected one line of text as {name} {where}, got {brief(cell)}; correct it")
     split = cells["split"] or "train"
     if not cells["slide"]:
         raise CohortError(f"expected the path of a slide {where}, got none; add it")

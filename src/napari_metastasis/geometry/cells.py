@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import math
+import mmap
+import sys
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.geometry.plane import Region
 
-__all__ = ["any_of_blocks", "repeat_blocks"]
+__all__ = ["any_of_blocks", "repeat_blocks", "sparse_zeros"]
 
 BoolArray = npt.NDArray[np.bool_]
 _Number = TypeVar("_Number", bound=np.generic)
 
 
+def sparse_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike = np.bool_) -> npt.NDArray[Any]:
+    """Return zeros that take memory only where something is written: a map of which glass costs nothing.
+
+    Reading takes none, but writing zeros does: set what is true with ``np.copyto(…, True, where=…)``.
+
+    Parameters
+    ----------
+    shape
+        Of the array.
+    dtype
+        Of its elements.
+    """
+    count, kind = math.prod(shape), np.dtype(dtype)
+    if count == 0:
+        return np.zeros(shape, kind)
+    # Not np.zeros, which may get memory that was freed before, and then has to clear it.
+    private = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    return np.frombuffer(mmap.mmap(-1, count * kind.itemsize, **private), kind).reshape(shape)
+
+
 def any_of_blocks(cells: BoolArray, block: int) -> BoolArray:
     """Return which blocks, ``block`` cells a side, hold a true cell: (rows / block, columns / block) rounded up."""
     rows, columns = (-(-side // block) for side in cells.shape)
-    held = np.zeros((rows, columns), np.bool_)
+    held = sparse_zeros((rows, columns))
     # One position within the blocks at a time: many times faster than reducing over two axes.
     for y in range(block):
         for x in range(block):
             part = cells[y::block, x::block]
-            held[: part.shape[0], : part.shape[1]] |= part
+            np.copyto(held[: part.shape[0], : part.shape[1]], True, where=part)
     return held
 
 

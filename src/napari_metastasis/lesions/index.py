@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from napari_metastasis.errors import ModelError, RegionError, SettingsError
-from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, sparse_zeros
 from napari_metastasis.lesions import measure
 from napari_metastasis.lesions.component_tree import build_tree
 from napari_metastasis.lesions.labelling import Labelling
@@ -56,7 +55,7 @@ class LesionIndex:
     Parameters
     ----------
     probabilities
-        (rows, columns) float32 in 0..1, NaN where nothing was scanned. Neither kept nor changed.
+        (rows, columns) float32 in 0..1, NaN where nothing was scanned; or its chunks. Neither kept nor changed.
     frame
         Where the cells lie.
     settings
@@ -81,7 +80,7 @@ class LesionIndex:
 
     def __init__(
         self,
-        probabilities: NDArray[np.float32],
+        probabilities: NDArray[np.float32] | ChunkedCells,
         frame: HeatmapFrame,
         settings: DetectionSettings,
         *,
@@ -96,12 +95,13 @@ class LesionIndex:
                 f"expected a heatmap of {shape[0]} rows and {shape[1]} columns, got an array of shape "
                 f"{probabilities.shape}; pass the frame it was scanned with"
             )
+        probabilities = ChunkedCells.of(probabilities)
         self.slide_score = _highest(probabilities)
         stride = shape[1] + 2
-        # The scratch space of the nodes becomes the labels: calloc'd, so that glass costs no memory.
-        numbers = np.zeros((shape[0] + 2) * stride, dtype=np.int32)
+        # The scratch space of the nodes becomes the labels.
+        numbers = sparse_zeros(((shape[0] + 2) * stride,), np.int32)
         side = max(1, round(settings.opening_um / frame.cell_um))
-        surface = floor_cells(np.asarray(probabilities, dtype=np.float32), floor=self.settings.floor, side=side)
+        surface = floor_cells(probabilities, floor=self.settings.floor, side=side)
         self._tree = build_tree(surface, numbers, stride)
         self._radius = settings.nms_radius_um / frame.cell_um
         self._peaks = find_peaks(surface, self._tree, shape=shape, radius=self._radius)
@@ -238,13 +238,13 @@ class LesionIndex:
         return outline(rows, columns, self.frame)
 
 
-def _highest(probabilities: NDArray[Any]) -> float:
+def _highest(probabilities: ChunkedCells) -> float:
     """Return the highest value, NaN if there is none, and refuse what is no probability."""
-    if not probabilities.size:
+    if not probabilities.chunks:
         return float("nan")
     # fmax and fmin pass over NaN, without a copy and without nanmax's warning.
-    highest = float(np.fmax.reduce(probabilities, axis=None))
-    lowest = float(np.fmin.reduce(probabilities, axis=None))
+    highest = float(np.fmax.reduce([np.fmax.reduce(values, axis=None) for _, values in probabilities]))
+    lowest = float(np.fmin.reduce([np.fmin.reduce(values, axis=None) for _, values in probabilities]))
     if highest > 1 + _ROUNDING or lowest < -_ROUNDING:
         raise ModelError(
             f"expected probabilities between 0 and 1, got {lowest:g} to {highest:g}; "

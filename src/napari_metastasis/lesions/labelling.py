@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from napari_metastasis.geometry import Region
+from napari_metastasis.geometry import Region, sparse_zeros
 from napari_metastasis.lesions.component_tree import ComponentTree
 from napari_metastasis.lesions.surface import FloorCells
 
@@ -100,7 +100,7 @@ class Labelling:
 
     def _map_nodes(self, shape: tuple[int, int]) -> None:
         """Draw each cell's node on a map, counted from 1, and note the rectangle around each node."""
-        flat = np.zeros((shape[0] + 2) * self.stride, dtype=np.int32)
+        flat = sparse_zeros(((shape[0] + 2) * self.stride,), np.int32)
         flat[self.cell] = self.node + 1
         self._node_map = flat.reshape(shape[0] + 2, self.stride)[1:-1, 1:-1]
         self._boxes = np.zeros((4, len(self.node_area)), dtype=np.int32)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_metastasis.geometry import sparse_zeros
 from napari_metastasis.lesions.component_tree import ComponentTree, follow
 from napari_metastasis.lesions.surface import FloorCells
 
@@ -115,7 +116,7 @@ def suppress(
     offsets = np.arange(-reach, reach + 1)
     disc = np.hypot(offsets[:, None], offsets[None, :]) < radius
     side = 2 * reach + 1
-    painted = np.zeros((shape[0] + 2 * reach, shape[1] + 2 * reach), dtype=bool)
+    painted = sparse_zeros((shape[0] + 2 * reach, shape[1] + 2 * reach))
     row, column = rows.astype(np.intp), columns.astype(np.intp)
     kept: list[int] = []
     for start in range(0, len(row), 4096):

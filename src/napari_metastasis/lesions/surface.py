@@ -7,7 +7,6 @@ opening serves every threshold. Cells below the floor never matter and never lea
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_metastasis.geometry import CHUNK_CELLS, ChunkedCells, Region
+
 __all__ = ["FloorCells", "floor_cells", "opened"]
 
 #: Side of the squares that the map is worked through in: a float32 tile and its copies stay in a processor's cache.
-_TILE = 256
+_TILE = CHUNK_CELLS
 #: More threads than this wait for memory.
 _THREADS = 4
 
@@ -93,19 +94,11 @@ def opened(window: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     return window
 
 
-def _window(
-    probabilities: NDArray[np.float32], row: int, column: int, *, shape: tuple[int, int], halo: int, floor: np.float32
-) -> NDArray[np.float32]:
-    """Return a tile and its surroundings, ``-inf`` where the map ends, was not scanned, or stays below the floor."""
-    rows, columns = probabilities.shape
-    height, width = shape
-    window = np.full((height + 2 * halo, width + 2 * halo), -np.inf, dtype=np.float32)
-    top, left = max(0, row - halo), max(0, column - halo)
-    source = probabilities[top : min(rows, row + height + halo), left : min(columns, column + width + halo)]
-    y, x = top - row + halo, left - column + halo
-    target = window[y : y + source.shape[0], x : x + source.shape[1]]
-    # NaN compares false, and so stays out.
-    np.copyto(target, source, where=source >= floor)
+def _window(probabilities: ChunkedCells, cells: Region, *, floor: np.float32) -> NDArray[np.float32]:
+    """Return some cells, ``-inf`` where the map ends, was not scanned, or stays below the floor."""
+    window = probabilities.read(cells)
+    # NaN compares false, and so is left out.
+    np.copyto(window, -np.inf, where=~(window >= floor))
     return window
 
 
@@ -135,20 +128,18 @@ def _corner(surface: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(across, along)
 
 
-def _tile(
-    probabilities: NDArray[np.float32], row: int, column: int, *, floor: np.float32, side: int
-) -> FloorCells | None:
+def _tile(probabilities: ChunkedCells, cells: Region, *, floor: np.float32, side: int) -> FloorCells | None:
     """Return the cells of one tile that reach the floor, or None where there is none."""
-    tile = probabilities[row : row + _TILE, column : column + _TILE]
+    tile = probabilities.read(cells)
     # An opening never raises a value, so a tile without a cell at the floor stays without one.
     if not (tile >= floor).any():
         return None
-    surface = opened(_window(probabilities, row, column, shape=tile.shape, halo=side, floor=floor), side)
+    surface = opened(_window(probabilities, cells.grown(side), floor=floor), side)
     core = surface[1:-1, 1:-1]
     y, x = np.nonzero(core >= floor)
     stride = probabilities.shape[1] + 2
-    number = np.int32 if (probabilities.shape[0] + 2) * stride < 2**31 else np.int64
-    cell = ((y + (row + 1)) * stride + (x + (column + 1))).astype(number)
+    number: Any = np.int32 if (probabilities.shape[0] + 2) * stride < 2**31 else np.int64
+    cell = ((y + (cells.y + 1)) * stride + (x + (cells.x + 1))).astype(number)
     return FloorCells(
         cell=cell,
         value=core[y, x],
@@ -158,24 +149,25 @@ def _tile(
     )
 
 
-def floor_cells(probabilities: NDArray[np.float32], *, floor: float, side: int) -> FloorCells:
+def floor_cells(probabilities: NDArray[np.float32] | ChunkedCells, *, floor: float, side: int) -> FloorCells:
     """Return the cells of the opened map that reach ``floor``.
 
     Parameters
     ----------
     probabilities
-        (rows, columns) float32, NaN where nothing was scanned.
+        (rows, columns) float32, NaN where nothing was scanned; or its chunks.
     floor
         Lowest threshold that will ever be asked for.
     side
         Side of the opening's square, in cells; 1 switches it off.
     """
-    rows, columns = probabilities.shape
-    corners = list(itertools.product(range(0, rows, _TILE), range(0, columns, _TILE)))
-    work = functools.partial(_tile, probabilities, floor=np.float32(floor), side=side)
+    chunks = ChunkedCells.of(probabilities)
+    tiles = [tile for cells, _ in chunks for tile in cells.split(_TILE)]
+    work = functools.partial(_tile, chunks, floor=np.float32(floor), side=side)
+
     # numpy lets go of the interpreter on arrays of this size; map keeps the order, so that threads change nothing.
     with ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1)) as pool:
-        found = [tile for tile in pool.map(lambda corner: work(*corner), corners) if tile is not None]
+        found = [tile for tile in pool.map(work, tiles) if tile is not None]
     if not found:
         none, nothing = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
         found = [FloorCells(cell=none, value=nothing, probability=nothing, uphill=none, corner=nothing)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.plain_csv import CsvRow, read_csv
-from napari_metastasis.storage import atomic_text, plain_cell, text_of_cell
+from napari_metastasis.storage import atomic_text, holds_control_characters, plain_cell, text_of_cell
 
 __all__ = ["HardNegative", "read_hard_negatives", "strongest_first", "write_hard_negatives"]
 
@@ -101,7 +101,7 @@ def _location(path: Path, row: CsvRow) -> HardNegative:
         raise _damaged(path, row.line, repr(",".join(row.cells)[:60])) from error
     # Written so that NaN, which compares false with everything, is refused as well.
     on_a_slide = abs(location.x) <= _MOST_PX and abs(location.y) <= _MOST_PX
-    if not (slide and on_a_slide and 0 <= location.probability <= 1):
+    if not (slide and not holds_control_characters(slide) and on_a_slide and 0 <= location.probability <= 1):
         raise _damaged(path, row.line, repr(",".join(row.cells)[:60]))
     # As it was written: what is drawn follows from its digits.
     return replace(location, probability=float(np.float32(probability)))

@@ -6,9 +6,9 @@ from napari_metastasis.scanning.engines.base import Engine, FloatArray, computes
 from napari_metastasis.scanning.engines.choose import ChosenEngine, choose_engine
 from napari_metastasis.scanning.engines.openvino import OpenVinoEngine
 from napari_metastasis.scanning.engines.torch import TorchEngine
-from napari_metastasis.scanning.maps.blend import blend, blend_all, read_from
+from napari_metastasis.scanning.maps.blend import blend, blend_all, blend_answered, read_from
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
-from napari_metastasis.scanning.maps.kinds import PROBABILITY, MapKind, MapValues
+from napari_metastasis.scanning.maps.kinds import PROBABILITY, AnsweredMap, MapKind, MapValues
 from napari_metastasis.scanning.maps.ome_zarr import HEATMAP_VERSION, MapHeader, digest, journal_path, read_header
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.passes.base import FEATURES, Pass, PassContext, PreparedPass, cells_around, run_passes
@@ -22,6 +22,7 @@ __all__ = [
     "FEATURES_VERSION",
     "HEATMAP_VERSION",
     "PROBABILITY",
+    "AnsweredMap",
     "BoolArray",
     "ChosenEngine",
     "DenseScan",
@@ -44,6 +45,7 @@ __all__ = [
     "Wanted",
     "blend",
     "blend_all",
+    "blend_answered",
     "cells_around",
     "choose_engine",
     "computes_bfloat16",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.errors import RegionError, SettingsError
-from napari_metastasis.geometry import HeatmapFrame, Point, Region
+from napari_metastasis.geometry import HeatmapFrame, Point, Region, sparse_zeros
 
 __all__ = ["BoolArray", "Roi", "ScanPlan", "Wanted", "nearest_first", "plan_scan", "roi_cells"]
 
@@ -149,6 +149,18 @@ class Wanted:
                     f"expected a {name} mask of {frame.cells.shape} cells, got {mask.shape}; make it for this heatmap"
                 )
 
+    def showing(self, frame: HeatmapFrame, cells: Region) -> BoolArray:
+        """Return which cells of a region show tissue: bool, (rows, columns) of the whole map."""
+        shows = sparse_zeros(frame.cells.shape)
+        np.copyto(shows[cells.slices], True, where=True if self.tissue is None else self.tissue[cells.slices])
+        return shows
+
+    def left(self, shows: BoolArray) -> BoolArray:
+        """Return which of some cells, bool (rows, columns), are not answered yet; the array is changed."""
+        if self.done is not None:
+            np.copyto(shows, False, where=self.done)
+        return shows
+
     def center(self, frame: HeatmapFrame) -> Point:
         """Return where to begin, in the coordinates of :attr:`Region.center`, where a cell spans ``c .. c + 1``."""
         if self.focus is None:
@@ -185,16 +197,12 @@ def plan_scan(frame: HeatmapFrame, wanted: Wanted, *, roi_px: int, block: int = 
         As :meth:`Wanted.check` does.
     """
     wanted.check(frame)
-    needed = np.zeros(frame.cells.shape, np.bool_)
-    needed[wanted.cells.slices] = True
-    if wanted.tissue is not None:
-        needed &= wanted.tissue
+    needed = wanted.showing(frame, wanted.cells)
     asked = wanted.cells if wanted.keep is None else wanted.keep
     cells_with_tissue = int(np.count_nonzero(needed[asked.slices]))
-    if wanted.done is not None:
-        needed &= ~wanted.done
-    kept = np.zeros_like(needed)
-    kept[asked.slices] = needed[asked.slices]
+    needed = wanted.left(needed)
+    kept = sparse_zeros(needed.shape)
+    np.copyto(kept[asked.slices], True, where=needed[asked.slices])
     by_distance = nearest_first(wanted.center(frame))
     parts = wanted.cells.split(roi_cells(frame, roi_px, block))
     trimmed = (_bounding(needed, part, block) for part in parts)

@@ -91,5 +91,8 @@ class Backend(Protocol):
     def tile_bytes(self, level: int) -> npt.NDArray[np.int64] | None:
         """Return the compressed size of every tile of a stored level in reading order, or ``None`` where unknown."""
 
+    def forget(self) -> None:
+        """Drop decoded tiles from memory."""
+
     def close(self) -> None:
         """Close the file, once nobody reads it any more."""

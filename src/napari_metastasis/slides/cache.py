@@ -56,6 +56,11 @@ class TileCache:
             tile = self._held(key)
             return self._kept(key, decode()) if tile is None else tile
 
+    def forget(self) -> None:
+        """Drop the tiles in memory; those on the disk, which took long to decode, stay."""
+        with self._lock:
+            self._memory.clear()
+
     def clear(self) -> None:
         """Drop every tile."""
         with self._lock:

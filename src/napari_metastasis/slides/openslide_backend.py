@@ -137,6 +137,10 @@ class OpenSlideBackend:
     def tile_bytes(self, level: int) -> None:
         """Return ``None``: OpenSlide does not tell."""
 
+    def forget(self) -> None:
+        """Drop decoded tiles from memory."""
+        self._cache.forget()
+
     def close(self) -> None:
         """Close the slide."""
         self._cache.clear()

@@ -63,6 +63,9 @@ class PictureBackend:
         del level
         return None
 
+    def forget(self) -> None:
+        """Keep the picture: it is one tile."""
+
     def close(self) -> None:
         """Drop the decoded picture."""
         self._cache.clear()

@@ -273,6 +273,11 @@ class Slide:
                 return self._read_stored(stored, region)
             return resample(lambda source: self._read_stored(stored, source), region, ratio)
 
+    def forget(self) -> None:
+        """Drop decoded tiles from memory, after much was read that nobody will read again soon."""
+        with self._gate.reading():
+            self._backend.forget()
+
     def close(self) -> None:
         """Close the file, after the reads that are under way."""
         if self._gate.close():

@@ -41,6 +41,10 @@ class SwappedBackend:
         """Return the compressed size of every tile of a stored level; see :class:`Backend`."""
         return self._backend.tile_bytes(level)
 
+    def forget(self) -> None:
+        """Let go of decoded tiles; see :class:`Backend`."""
+        self._backend.forget()
+
     def close(self) -> None:
         """Close the file."""
         self._backend.close()

@@ -81,6 +81,7 @@ class TiffTiles:
 
     def __init__(self, page: tifffile.TiffPage, file: PositionedFile, cache: TileCache) -> None:
         _check_supported(page, file.name)
+        self._page = page
         self._file = file
         self._cache = cache
         self._key = page.offset

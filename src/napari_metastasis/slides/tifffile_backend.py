@@ -153,6 +153,10 @@ class TifffileBackend:
         """Return the compressed size of every tile of a stored level in reading order."""
         return self._levels[level].tile_bytes
 
+    def forget(self) -> None:
+        """Drop decoded tiles from memory."""
+        self._cache.forget()
+
     def close(self) -> None:
         """Close the file."""
         self._cache.clear()

@@ -7,7 +7,7 @@ hues that haematoxylin and eosin have not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import overload
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Region
+from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Region, sparse_zeros
 from napari_metastasis.settings import SlideSettings, TissueSettings
 from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.slide import Slide
@@ -32,6 +32,10 @@ _SLIDES = SlideSettings()
 
 #: Side of the pieces in which the low-power image is read, in its pixels.
 _PIECE_PX = 128
+#: Rows of the low-power image, or of cells, that are worked through at once: of the whole image only bytes are held.
+_STRIP = 256
+#: How far the low-pass before classifying reaches, in pixels: where SciPy cuts off a Gaussian of 1 px.
+_REACH_PX = 4
 
 # Grey levels of 255. A pixel whose every channel is above _GLASS may be glass; one whose every channel is below _BLACK
 # holds no light at all, and its hue is noise.
@@ -75,10 +79,17 @@ class TissueMask:
 
     def over(self, frame: HeatmapFrame) -> BoolArray:
         """Return which cells of a heatmap hold any tissue: bool of shape (rows, columns)."""
-        # A rectangle holds tissue if any of its rows does: one axis after the other, in bytes. An integral image takes
-        # 24 bytes a cell, and a second for the ten million cells of a large slide.
-        rows = _any_in_spans(self.mask, *self._spans(frame, along_x=False))
-        return np.ascontiguousarray(_any_in_spans(rows.T, *self._spans(frame, along_x=True)).T)
+        top, bottom = self._spans(frame, along_x=False)
+        left, right = self._spans(frame, along_x=True)
+        found = sparse_zeros(frame.cells.shape)
+        for strip in _strips(len(top)):
+            first, last = top[strip], bottom[strip]
+            if self.mask[first[0] : last[-1]].any():
+                # A rectangle holds tissue if any of its rows does: one axis after the other, in bytes. An integral
+                # image takes 24 bytes a cell, and a second for the ten million cells of a large slide.
+                rows = _any_in_spans(self.mask, first, last)
+                np.copyto(found[strip], True, where=_any_in_spans(rows.T, left, right).T)
+        return found
 
     def _spans(self, frame: HeatmapFrame, *, along_x: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the first and the past-the-last mask index of every cell along one axis."""
@@ -156,65 +167,156 @@ def classify_tissue(pixels: UInt8Array) -> BoolArray:
     pixels
         uint8 of shape (rows, columns, 3), at about 16 µm per pixel.
     """
-    rgb = ndimage.gaussian_filter(pixels.astype(np.float32), sigma=(1, 1, 0))
-    density = _optical_density(rgb)
+    light = np.empty(pixels.shape[:2], np.bool_)
+    for rows in _strips(len(pixels)):
+        light[rows] = _smoothed(pixels, rows).min(axis=2) > _GLASS
+    glass = _glass(pixels, light)
+    stain = np.empty(light.shape, np.float32)
+    reddish, core = np.empty_like(light), np.empty_like(light)
+    dyed = 0
+    for rows in _strips(len(pixels)):
+        rgb = _smoothed(pixels, rows)
+        density = -np.log((rgb + 1) / (glass + 1))
+        stain[rows] = _stain(rgb, density)
+        reddish[rows], core[rows] = _red_ink(density)
+        dyed += int(np.count_nonzero(density[..., 1] > _MIN_STAIN))
+    stain[_red_pen(reddish, core, dyed)] = 0
+    otsu = float(threshold_otsu(stain)) if np.ptp(stain) > 0 else 0.0
+    return _with_covered_tissue(stain > max(otsu, _MIN_STAIN), light)
+
+
+def _strips(count: int) -> Iterator[slice]:
+    """Yield the slices of strips of rows."""
+    return (slice(first, min(first + _STRIP, count)) for first in range(0, count, _STRIP))
+
+
+def _smoothed(pixels: UInt8Array, rows: slice) -> FloatArray:
+    """Return some rows of an image without its noise, the same wherever they are cut."""
+    first = max(0, rows.start - _REACH_PX)
+    near = pixels[first : rows.stop + _REACH_PX].astype(np.float32)
+    smoothed: FloatArray = ndimage.gaussian_filter(near, sigma=(1, 1, 0)[: near.ndim], radius=_REACH_PX)
+    return smoothed[rows.start - first : rows.stop - first]
+
+
+def _glass(pixels: UInt8Array, light: BoolArray) -> FloatArray:
+    """Return the colour of the slide's own glass, which may be tinted or grey: the median of the light pixels."""
+    count = int(np.count_nonzero(light))
+    if count < _MIN_GLASS_SHARE * light.size:
+        return np.asarray(_WHITE, np.float32)
+    medians = []
+    for channel in range(3):
+        values, filled = np.empty(count, np.float32), 0
+        for rows in _strips(len(pixels)):
+            found = _smoothed(pixels[..., channel], rows)[light[rows]]
+            values[filled : filled + len(found)] = found
+            filled += len(found)
+        medians.append(np.median(values, overwrite_input=True))
+    return np.asarray(medians, np.float32)
+
+
+def _stain(rgb: FloatArray, density: FloatArray) -> FloatArray:
+    """Return the density of green less the mean of the other two, 0 where it is no stain of tissue."""
     stain = density[..., 1] - (density[..., 0] + density[..., 2]) / 2
     # A few grey levels are noise, however dense: in black borders a difference of one already looks stained.
     contrast = (rgb[..., 0] + rgb[..., 2]) / 2 - rgb[..., 1]
     stain[(contrast < _MIN_CONTRAST) | (rgb.max(axis=2) < _BLACK)] = 0
     stain[density[..., 0] > _BLUE_INK * density[..., 1]] = 0
-    stain[_red_pen(density)] = 0
     # Clipped, so that dark nuclei do not draw the threshold above pale tissue.
-    clipped = np.clip(stain, 0, _STRONG_STAIN)
-    otsu = float(threshold_otsu(clipped)) if np.ptp(clipped) > 0 else 0.0
-    return _with_covered_tissue(stain > max(otsu, _MIN_STAIN), rgb)
+    return np.clip(stain, 0, _STRONG_STAIN)
 
 
-def _optical_density(rgb: FloatArray) -> FloatArray:
-    """Return the density of each channel against the slide's own glass, which may be tinted or grey."""
-    light = rgb[rgb.min(axis=2) > _GLASS]
-    glass = np.median(light, axis=0) if len(light) >= _MIN_GLASS_SHARE * rgb.shape[0] * rgb.shape[1] else _WHITE
-    return -np.log((rgb + 1) / (np.asarray(glass, np.float32) + 1))
-
-
-def _red_pen(density: FloatArray) -> BoolArray:
-    """Return the strokes of a red pen: pixels connected to ink that is redder and denser than eosin."""
+def _red_ink(density: FloatArray) -> tuple[BoolArray, BoolArray]:
+    """Return where the colour is redder than eosin, and where it is denser as well."""
     red, green, blue = np.moveaxis(density, 2, 0)
     reddish = (blue > _INK_BLUE * green) & (red < _INK_RED * green) & (green > _MIN_STAIN)
-    core = reddish & (green > _INK_DENSITY)
-    labels, count = ndimage.label(reddish)
-    total = np.bincount(labels.ravel(), minlength=count + 1)
-    dense = np.bincount(labels[core], minlength=count + 1)
+    return reddish, reddish & (green > _INK_DENSITY)
+
+
+def _red_pen(reddish: BoolArray, core: BoolArray, dyed: int) -> BoolArray:
+    """Return the strokes of a red pen: pixels connected to ink that is redder and denser than eosin.
+
+    Parameters
+    ----------
+    reddish, core
+        From :func:`_red_ink`.
+    dyed
+        Pixels that look stained.
+    """
+    found = np.zeros_like(reddish)
+    box = _box(reddish)
+    labels, count = ndimage.label(reddish[box])
+    total = np.bincount(labels[reddish[box]], minlength=count + 1)
+    dense = np.bincount(labels[core[box]], minlength=count + 1)
     stroke = dense >= _INK_CORE_SHARE * total
     stroke[0] = False
-    found: BoolArray = stroke[labels]
+    found[box] = stroke[labels]
     # Where most stained pixels look like ink, they are this laboratory's stain.
-    return found if found.sum() < (green > _MIN_STAIN).sum() / 2 else np.zeros_like(found)
+    return found if np.count_nonzero(found) < dyed / 2 else np.zeros_like(found)
 
 
-def _with_covered_tissue(tissue: BoolArray, rgb: FloatArray) -> BoolArray:
-    """Return tissue with the holes that are not glass: black ink on tissue, blood, folds, pigment."""
-    labels, count = ndimage.label(ndimage.binary_fill_holes(tissue) & ~tissue)
-    if count == 0:
-        return tissue
-    light = ndimage.mean(rgb.min(axis=2) > _GLASS, labels, np.arange(count + 1))
-    covered = np.nan_to_num(light, nan=1.0) < 0.5
-    covered[0] = False
-    return tissue | covered[labels]
+def _with_covered_tissue(tissue: BoolArray, light: BoolArray) -> BoolArray:
+    """Return tissue with the holes that are not glass: black ink on tissue, blood, folds, pigment.
+
+    Parameters
+    ----------
+    tissue
+        Where there is tissue.
+    light
+        Where there may be glass.
+    """
+    # With a border, through which what is outside is connected.
+    box = _box(tissue, margin=1)
+    inside = tissue[box]
+    holes = ndimage.binary_fill_holes(inside) & ~inside
+    labels, count = ndimage.label(holes)
+    total = np.bincount(labels[holes], minlength=count + 1)
+    glass = np.bincount(labels[holes & light[box]], minlength=count + 1)
+    covered = 2 * glass < total
+    whole = tissue.copy()
+    whole[box] |= covered[labels]
+    return whole
+
+
+def _box(mask: BoolArray, *, margin: int = 0) -> tuple[slice, slice]:
+    """Return the smallest box that holds every true pixel, and a margin of so many; empty where there is none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return slice(0, 0), slice(0, 0)
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    return slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin)
 
 
 def _cleaned(tissue: BoolArray, frame: LevelFrame, settings: TissueSettings) -> TissueMask:
     """Drop specks, and add the margin."""
     um = frame.downsample * frame.mpp
-    labels, count = ndimage.label(tissue, structure=np.ones((3, 3)))
-    areas = np.bincount(labels.ravel(), minlength=count + 1) * um**2
+    box = _box(tissue)
+    labels, count = ndimage.label(tissue[box], structure=np.ones((3, 3)))
+    areas = np.bincount(labels[tissue[box]], minlength=count + 1) * um**2
     keep = areas >= math.pi / 4 * settings.min_object_um**2
     keep[0] = False
-    kept: BoolArray = keep[labels]
+    kept = np.zeros_like(tissue)
+    kept[box] = keep[labels]
     fraction = float(kept.mean())
-    if kept.any() and settings.margin_um > 0:
-        kept = ndimage.distance_transform_edt(~kept) * um <= settings.margin_um
+    if settings.margin_um > 0:
+        kept = _grown(kept, um=um, margin_um=settings.margin_um)
     return TissueMask(mask=kept, frame=frame, fraction=fraction)
+
+
+def _grown(mask: BoolArray, *, um: float, margin_um: float) -> BoolArray:
+    """Return every pixel within a margin of a mask whose pixels are ``um`` wide."""
+    grown = np.zeros_like(mask)
+    reach = math.ceil(margin_um / um)
+    rows, columns = _box(mask, margin=reach)
+    rows = slice(*rows.indices(len(mask))[:2])
+    # What lies further than the margin decides nothing, so that strips see enough.
+    step = max(_STRIP, reach)
+    for first in range(rows.start, rows.stop, step):
+        last, above = min(first + step, rows.stop), max(0, first - reach)
+        near = mask[above : last + reach, columns]
+        if near.any():
+            distance = ndimage.distance_transform_edt(~near)[first - above : last - above]
+            grown[first:last, columns] = distance * um <= margin_um
+    return grown
 
 
 def _read(
@@ -231,4 +333,7 @@ def _read(
         return True
 
     with ThreadPoolExecutor(threads) as pool:
-        return result if all(pool.map(read, pieces)) else None
+        found = all(pool.map(read, pieces))
+    # What is read next lies on other levels: what is held here would only take room.
+    slide.forget()
+    return result if found else None

@@ -6,6 +6,7 @@ import csv
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from napari_metastasis.errors import StorageError
 from napari_metastasis.lesions import SizeClass
 from napari_metastasis.settings import CohortSampleSettings, SyntheticSettings
 from napari_metastasis.slides import write_pyramid
+from napari_metastasis.stopping import held_back, let_through, stop_signals
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.synthetic._layout import plan_layout
 from napari_metastasis.synthetic._slide import CHUNK_PX, DRAWING, SyntheticSlide
@@ -261,15 +263,40 @@ def _drawn(root: Path, slides: list[PlannedSlide], processes: int) -> Iterator[N
             yield
         return
     # Forked processes would inherit locks of threads that they do not have.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(slides)), mp_context=context) as pool:
-        jobs = [pool.submit(_draw, root, slide) for slide in slides]
+    context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
+    with ProcessPoolExecutor(min(processes, len(slides)), mp_context=context, initializer=_obey) as pool:
+        # Ctrl-C reaches all processes of a terminal, also those that do not know yet what to do about it.
+        with held_back():
+            jobs = [pool.submit(_draw_in_process, root, slide) for slide in slides]
         try:
             for job in as_completed(jobs):
                 job.result()
                 yield
+        except BaseException:
+            # Or the slides that were begun would be drawn to their end, for minutes.
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _obey() -> None:
+    """Let the process that began this one decide when it ends."""
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    let_through()
+
+
+def _draw_in_process(root: Path, planned: PlannedSlide) -> None:
+    """Draw one slide in a process that may be told to end: what is half drawn is cleared away first."""
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _draw(root, planned)
+    except KeyboardInterrupt:
+        os._exit(128 + signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _draw(root: Path, planned: PlannedSlide) -> None:

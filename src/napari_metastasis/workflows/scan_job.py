@@ -14,7 +14,7 @@ from napari_metastasis.geometry import Point, Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, PassSettings, ScanSettings, TissueSettings
 
 if TYPE_CHECKING:
-    from napari_metastasis.scanning import MapValues
+    from napari_metastasis.scanning import AnsweredMap
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.engine_cache import EngineCache
 
@@ -154,7 +154,7 @@ class ScanStarted:
         What a person has to know of the results, a line each.
     """
 
-    maps: tuple[MapValues, ...]
+    maps: tuple[AnsweredMap, ...]
     folder: Path
     model_name: str
     engine: str

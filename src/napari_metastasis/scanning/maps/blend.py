@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from napari_metastasis.geometry import HeatmapFrame, Region, repeat_blocks
-from napari_metastasis.scanning.maps.kinds import MapValues
+from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, Region, repeat_blocks
+from napari_metastasis.scanning.maps.kinds import AnsweredMap, MapValues
 
-__all__ = ["blend", "blend_all", "read_from"]
+__all__ = ["blend", "blend_all", "blend_answered", "read_from"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -65,7 +65,30 @@ def blend_all(scanned: FloatArray, frame: HeatmapFrame, others: Sequence[tuple[M
     return scanned
 
 
-def read_from(own: MapValues, others: Sequence[tuple[MapValues, float]]) -> str:
+def blend_answered(own: AnsweredMap, others: Sequence[tuple[AnsweredMap, float]]) -> ChunkedCells:
+    """Return what :func:`blend_all` does, chunk by chunk of the scan's own map: nothing is blended where it has none.
+
+    Parameters
+    ----------
+    own
+        The scan's own map.
+    others
+        The maps of the passes after it, in their order, each with its share.
+    """
+    blended = {}
+    probabilities = [(other, share) for other, share in others if other.kind.is_probability]
+    for key, (cells, scanned) in zip(own.cells.chunks, own.cells, strict=True):
+        seen = scanned
+        for other, share in probabilities:
+            # A chunk is made of whole blocks, so that both parts begin at the same corner.
+            near = other.cells.read(cells.coarse(own.frame.block_in(other.frame)))
+            part = MapValues(other.kind, other.frame, near)
+            seen = blend(seen, own.frame, part, share, Region.of(cells.size))
+        blended[key] = seen
+    return ChunkedCells(own.cells.size, blended)
+
+
+def read_from(own: MapValues | AnsweredMap, others: Sequence[tuple[MapValues | AnsweredMap, float]]) -> str:
     """Return the map that lesions of a blend are said to be read from: the name of the latest that has a share."""
     read = (other.kind for other, share in reversed(others) if share > 0)
     return next((kind.name for kind in read if kind.is_probability), own.kind.name)

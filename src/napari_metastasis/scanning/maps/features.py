@@ -18,7 +18,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.geometry import Region, Size
+from napari_metastasis.geometry import Region, Size, sparse_zeros
 from napari_metastasis.partials import partial_folder
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning.maps.ome_zarr import DAMAGED
@@ -73,14 +73,16 @@ class FeatureStore:
             raise self._damaged()
         self._features: zarr.Array[Any] = found
         self._stored_present: zarr.Array[Any] = present
+        self._present: BoolArray = sparse_zeros(cells.shape)
         try:
             with storage_errors(path):
-                self._present: BoolArray = np.asarray(present[:], np.bool_)
+                for chunk in Region.of(cells).split(_PRESENT_CHUNK_CELLS):
+                    np.copyto(self._present[chunk.slices], True, where=np.asarray(present[chunk.slices], np.bool_))
         except DAMAGED:
             # Nothing tells which features are whole: all patches are encoded again.
-            self._present = np.zeros(cells.shape, np.bool_)
+            self._present = sparse_zeros(cells.shape)
             with storage_errors(path):
-                present[:] = self._present
+                present[:] = False
 
     @classmethod
     def open_or_create(
@@ -146,8 +148,10 @@ class FeatureStore:
     @property
     def present(self) -> BoolArray:
         """Return the native cells that have features: bool, (rows, columns), a copy."""
+        present = sparse_zeros(self._present.shape)
         with self._guard:
-            return self._present.copy()
+            np.copyto(present, True, where=self._present)
+        return present
 
     def covers(self, cells: Region, expected: BoolArray) -> bool:
         """Return whether every cell that is expected has features: bool, (rows, columns) of ``cells``."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.geometry import ChunkedCells, HeatmapFrame
 from napari_metastasis.storage import holds_control_characters
 
-__all__ = ["PROBABILITY", "MapKind", "MapValues"]
+__all__ = ["PROBABILITY", "AnsweredMap", "MapKind", "MapValues"]
 
 _PROBABILITY = "probability"
 
@@ -84,6 +84,29 @@ class MapValues:
     kind: MapKind
     frame: HeatmapFrame
     values: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnsweredMap:
+    """A map in memory, of which only chunks with answers are held.
+
+    Attributes
+    ----------
+    kind
+        What it is.
+    frame
+        Where its cells lie.
+    cells
+        Its values.
+    """
+
+    kind: MapKind
+    frame: HeatmapFrame
+    cells: ChunkedCells
+
+    def whole(self) -> MapValues:
+        """Return the map with every cell of the slide, as a window shows it."""
+        return MapValues(self.kind, self.frame, self.cells.whole())
 
 
 #: The map that the scan itself writes.

@@ -12,25 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
 from napari_metastasis.errors import MetastasisError, StorageError, brief, first_line
-from napari_metastasis.geometry import Affine1D, HeatmapFrame, ModelFrame, Size
+from napari_metastasis.geometry import CHUNK_CELLS, Affine1D, ChunkedCells, HeatmapFrame, ModelFrame, Size
 from napari_metastasis.partials import partial_folder
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, MapKind
 from napari_metastasis.storage import storage_errors
 
 __all__ = [
-    "CHUNK_CELLS",
     "DAMAGED",
     "HEATMAP_VERSION",
     "MapHeader",
     "create",
     "digest",
-    "holds_chunks",
+    "holds_chunk",
     "journal_path",
     "level_path",
     "lock_path",
@@ -42,9 +40,6 @@ __all__ = [
 
 #: Version of the answers: to be raised when a change of this program changes a probability by more than rounding.
 HEATMAP_VERSION = 1
-
-#: Side of a chunk in cells: 256 KiB before compression, about one ROI, so that finishing an ROI rewrites little.
-CHUNK_CELLS = 256
 
 #: What zarr and its codecs raise for what was cut short or altered.
 DAMAGED = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, AssertionError, OverflowError)
@@ -87,9 +82,9 @@ def level_path(path: Path, level: int) -> Path:
     return path / str(level)
 
 
-def holds_chunks(path: Path) -> bool:
-    """Return whether anything was ever written into the finest level."""
-    return (level_path(path, 0) / "c").exists()
+def holds_chunk(path: Path, row: int, column: int) -> bool:
+    """Return whether anything was written into a chunk of the finest level."""
+    return (level_path(path, 0) / "c" / str(row) / str(column)).exists()
 
 
 # Both files lie inside the finest array, because zarr warns of strange files in a group but not in an array.
@@ -275,7 +270,7 @@ def open_answers(path: Path, frame: HeatmapFrame, *, writable: bool) -> zarr.Arr
     return array
 
 
-def write_pyramid(path: Path, frame: HeatmapFrame, values: npt.NDArray[np.float32]) -> None:
+def write_pyramid(path: Path, frame: HeatmapFrame, values: ChunkedCells) -> None:
     """Write every level above the finest and say so in the group's attributes.
 
     Parameters
@@ -283,7 +278,7 @@ def write_pyramid(path: Path, frame: HeatmapFrame, values: npt.NDArray[np.float3
     path, frame
         The heatmap.
     values
-        float32, (rows, columns) of the finest level, NaN where there is no answer.
+        Of the finest level.
 
     Raises
     ------
@@ -295,8 +290,10 @@ def write_pyramid(path: Path, frame: HeatmapFrame, values: npt.NDArray[np.float3
             group = zarr.open_group(path, mode="r+", zarr_format=3)
             levels = 1
             while max(values.shape) > _COARSEST_CELLS:
-                values = _max_pooled(values)
-                _create_level(group, levels, values.shape)[:] = values
+                values = values.max_pooled()
+                level = _create_level(group, levels, values.shape)
+                for cells, answers in values:
+                    level[cells.slices] = answers
                 levels += 1
             group.update_attributes({"ome": {"version": "0.5", "multiscales": _multiscales(frame, levels)}})
     except DAMAGED as error:
@@ -304,13 +301,3 @@ def write_pyramid(path: Path, frame: HeatmapFrame, values: npt.NDArray[np.float3
             f"expected a heatmap to finish, got damaged data in {path} ({first_line(error)}); move it away, then scan "
             "again"
         ) from error
-
-
-def _max_pooled(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the highest of every 2 x 2 cells; NaN only where all four are."""
-    rows, columns = values.shape
-    padded = np.pad(values, ((0, rows % 2), (0, columns % 2)), constant_values=np.nan)
-    # fmax passes over NaN where the other operand is a number.
-    pairs = np.fmax(padded[0::2], padded[1::2])
-    pooled: npt.NDArray[np.float32] = np.fmax(pairs[:, 0::2], pairs[:, 1::2])
-    return pooled

@@ -6,7 +6,6 @@ journal line covers it and its chunk holds a number; everything else is computed
 
 from __future__ import annotations
 
-import itertools
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ import numpy.typing as npt
 import zarr
 
 from napari_metastasis.errors import RegionError, StorageError
-from napari_metastasis.geometry import Region
+from napari_metastasis.geometry import ChunkedCells, Region, chunks_over, sparse_zeros
 from napari_metastasis.scanning.maps import ome_zarr as layout
 from napari_metastasis.scanning.maps.journal import append_region, read_regions
 from napari_metastasis.scanning.maps.lock import WriterLock
@@ -116,8 +115,23 @@ class MapStore:
     @property
     def done(self) -> BoolArray:
         """Return the cells that are answered: bool, (rows, columns), a copy."""
+        done = sparse_zeros(self._done.shape)
         with self._guard:
-            return self._done.copy()
+            np.copyto(done, True, where=self._done)
+        return done
+
+    def answered(self) -> ChunkedCells:
+        """Return all values, of which only chunks with answers are held.
+
+        Raises
+        ------
+        StorageError
+            If the store cannot be read.
+        """
+        size = self.frame.cells
+        with self._guard:
+            held = [(key, cells) for key, cells in chunks_over(Region.of(size), size) if self._done[cells.slices].any()]
+        return ChunkedCells(size, {key: self.values(cells) for key, cells in held})
 
     def values(self, cells: Region | None = None) -> FloatArray:
         """Return float32 values, (rows, columns), NaN where a cell is not answered.
@@ -201,7 +215,7 @@ class MapStore:
             If the disk refuses; the answers themselves are not touched.
         """
         self._check_opened_for_writing()
-        values = self.values()
+        values = self.answered()
         with self._guard:
             self._made = ()
             with writing_in_place(self.path, self._is_in_place):
@@ -249,31 +263,26 @@ class MapStore:
 
     def _load_done(self) -> BoolArray:
         """Return the cells that a journal line covers and that hold a number."""
-        done: BoolArray = np.zeros(self.frame.cells.shape, np.bool_)
+        covered: BoolArray = sparse_zeros(self.frame.cells.shape)
         for region in dict.fromkeys(read_regions(layout.journal_path(self.path))):
-            done[region.intersection(Region.of(self.frame.cells)).slices] = True
+            covered[region.intersection(Region.of(self.frame.cells)).slices] = True
+        done: BoolArray = sparse_zeros(self.frame.cells.shape)
         with storage_errors(self.path):
-            # Also without a journal, a power cut may have left chunks, which must be readable to be added to.
-            if not done.any() and not layout.holds_chunks(self.path):
-                return done
-            try:
-                return done & ~np.isnan(self._read(Region.of(self.frame.cells)))
-            except layout.DAMAGED:
-                return done & self._readable_numbers()
+            # Also those without a journal line, which a power cut may have left: they must be readable to be added to.
+            for key, chunk in chunks_over(Region.of(self.frame.cells), self.frame.cells):
+                if layout.holds_chunk(self.path, *key):
+                    np.copyto(done[chunk.slices], True, where=covered[chunk.slices] & self._numbers(chunk))
+        return done
 
-    def _readable_numbers(self) -> BoolArray:
-        """Return the cells that hold a number, chunk by chunk; chunks that cannot be decoded hold none."""
-        numbers: BoolArray = np.zeros(self.frame.cells.shape, np.bool_)
-        rows, columns = (range(0, side, layout.CHUNK_CELLS) for side in self.frame.cells.shape)
-        for y, x in itertools.product(rows, columns):
-            chunk = Region(x, y, layout.CHUNK_CELLS, layout.CHUNK_CELLS).intersection(Region.of(self.frame.cells))
-            try:
-                numbers[chunk.slices] = ~np.isnan(self._read(chunk))
-            except layout.DAMAGED:
-                if self._lock is None:
-                    raise StorageError(
-                        f"expected a readable heatmap, got damaged data in {self.path}; scan again to repair it"
-                    ) from None
-                # Written over whole, so that the ROIs computed again find a chunk that they can add to.
-                self._array[chunk.slices] = np.nan
-        return numbers
+    def _numbers(self, chunk: Region) -> BoolArray:
+        """Return which cells of a chunk hold a number; one that cannot be decoded holds none."""
+        try:
+            return ~np.isnan(self._read(chunk))
+        except layout.DAMAGED:
+            if self._lock is None:
+                raise StorageError(
+                    f"expected a readable heatmap, got damaged data in {self.path}; scan again to repair it"
+                ) from None
+            # Written over whole, so that the ROIs computed again find a chunk that they can add to.
+            self._array[chunk.slices] = np.nan
+            return np.zeros(chunk.size.shape, np.bool_)

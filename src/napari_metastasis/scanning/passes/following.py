@@ -106,19 +106,14 @@ def plan_blocks(frame: HeatmapFrame, wanted: Wanted, shape: BlockShape) -> Block
     shape
         How the pass splits its map.
     """
-    shows = np.ones(frame.cells.shape, np.bool_) if wanted.tissue is None else wanted.tissue
-    cells, needed = wanted.cells, np.zeros(frame.cells.shape, np.bool_)
-    needed[cells.slices] = shows[cells.slices]
-    if wanted.done is not None:
-        needed &= ~wanted.done
+    cells = wanted.cells
+    needed = wanted.left(wanted.showing(frame, cells))
     side = max(1, round(_BLOCK_CELLS / shape.span_cells)) * shape.span_cells
     # Whole squares of the lattice, also where the region cuts them: grids must not begin elsewhere for it.
     squares = (part.coarse(side).fine(side) for part in cells.split(side) if needed[part.slices].any())
     blocks = sorted(squares, key=nearest_first(wanted.center(frame)))
     # Beyond the reach of what is wanted nothing is waited for: the scan may never answer there.
-    expected = np.zeros(frame.cells.shape, np.bool_)
-    near = cells.grown(shape.reach_cells).intersection(Region.of(frame.cells))
-    expected[near.slices] = shows[near.slices]
+    expected = wanted.showing(frame, cells.grown(shape.reach_cells).intersection(Region.of(frame.cells)))
     return BlockPlan(frame, tuple(blocks), needed, expected, shape.halo_cells)
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from napari_metastasis.errors import RegionError
-from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.geometry import CHUNK_CELLS, HeatmapFrame, Region, repeat_blocks, sparse_zeros
 from napari_metastasis.scanning import FEATURES, PROBABILITY, BoolArray, FeatureStore
 from napari_metastasis.slides import Slide
 
@@ -87,8 +85,10 @@ class Extent:
         features
             What is encoded already.
         """
-        beside = np.ones(self.frame.cells.shape, np.bool_)
-        beside[self.kept.slices] = False
-        repeated = features.present.repeat(self.block, axis=0).repeat(self.block, axis=1)
-        rows, columns = self.frame.cells.shape
-        return (done | beside) & repeated[:rows, :columns]
+        present, encoded = features.present, sparse_zeros(self.frame.cells.shape)
+        for part in self.scanned.split(CHUNK_CELLS):
+            if present[part.coarse(self.block).slices].any():
+                encoded[part.slices] = repeat_blocks(present, self.block, part)
+                inside = part.intersection(self.kept).slices
+                encoded[inside] &= done[inside]
+        return encoded

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.geometry import ChunkedCells, HeatmapFrame
 from napari_metastasis.models import ScanModels
 from napari_metastasis.scanning import (
+    AnsweredMap,
     ChosenEngine,
     DenseScan,
     FeatureStore,
     FinishedPiece,
-    FloatArray,
     MapStore,
-    MapValues,
     PreparedPass,
     ScanPlan,
-    blend_all,
+    blend_answered,
     never,
     read_from,
     run_passes,
@@ -113,11 +112,11 @@ class PreparedScan:
         """Scan, and yield each finished piece of every map after it was stored."""
         return run_passes(self.scan.run(should_stop), self.passes, self.model_px, should_stop)
 
-    def maps(self) -> tuple[MapValues, ...]:
+    def maps(self) -> tuple[AnsweredMap, ...]:
         """Return every map as it is now: the scan's own first."""
-        return tuple(MapValues(store.kind, store.frame, store.values()) for store in self.stores)
+        return tuple(AnsweredMap(store.kind, store.frame, store.answered()) for store in self.stores)
 
-    def probabilities(self, maps: tuple[MapValues, ...]) -> tuple[FloatArray, str]:
+    def probabilities(self, maps: tuple[AnsweredMap, ...]) -> tuple[ChunkedCells, str]:
         """Return what detections are read from: the maps, blended by the shares of the job.
 
         Parameters
@@ -127,12 +126,12 @@ class PreparedScan:
 
         Returns
         -------
-        float32 (rows, columns) of ``frame``, and the name of the map that detections are said to be read from
+        cells of ``frame``, and the name of the map that detections are said to be read from
         """
         own, *others = maps
         shares = [request.settings.share for request in self.job.wanted_passes]
         blended = list(zip(others, shares, strict=True))
-        return blend_all(own.values, own.frame, blended), read_from(own, blended)
+        return blend_answered(own, blended), read_from(own, blended)
 
     def finish(self) -> None:
         """Write the coarser levels of every map."""

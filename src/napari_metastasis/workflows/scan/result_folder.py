@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_metastasis.errors import StorageError, first_line
+from napari_metastasis.errors import StorageError
 from napari_metastasis.models import Detector
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import (
@@ -46,6 +46,8 @@ __all__ = [
 ]
 
 _MAPS = "*.ome.zarr"
+#: Characters of a note that are shown.
+_LONGEST_NOTE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +289,7 @@ def _recorded_notes(record: Any) -> tuple[str, ...]:
         notes = record["scans"][-1]["notes"]
         if not isinstance(notes, list):
             return ()
-        return tuple(filter(None, (SlideStain.from_json(record["stain"]).text, *map(first_line, map(str, notes)))))
+        told = (" ".join(str(note).split())[:_LONGEST_NOTE] for note in notes)
+        return tuple(filter(None, (SlideStain.from_json(record["stain"]).text, *told)))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return ()

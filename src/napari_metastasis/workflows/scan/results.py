@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError, StorageWarning
-from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.geometry import ChunkedCells, HeatmapFrame
 from napari_metastasis.lesions import (
     Detections,
     Lesion,
@@ -62,10 +62,10 @@ class ScanResult:
         Model pixels answered per second, in millions; 0 where nothing was left to scan.
     finished
         Whether every cell that was asked for is answered, by every pass.
-    probabilities
-        float32, (rows, columns) of the heatmap, NaN where nothing was scanned: what detections are read from.
+    answered
+        What detections are read from: the cells of the heatmap, of which only chunks with answers are held.
     frame
-        Where its cells lie.
+        Where they lie.
     """
 
     output: Path
@@ -76,8 +76,16 @@ class ScanResult:
     seconds: float
     mpx_per_s: float
     finished: bool
-    probabilities: FloatArray = field(repr=False, compare=False)
+    answered: ChunkedCells = field(repr=False, compare=False)
     frame: HeatmapFrame = field(repr=False)
+
+    @property
+    def probabilities(self) -> FloatArray:
+        """Return what detections are read from, of every cell of the slide.
+
+        float32, (rows, columns) of the heatmap, NaN where nothing was scanned; made anew at each call.
+        """
+        return self.answered.whole()
 
     def summary(self) -> dict[str, Any]:
         """Return what ``scan --json`` prints: plain values."""
@@ -129,7 +137,8 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
     probabilities, read_from = prepared.probabilities(prepared.maps())
     detection = prepared.job.detection
     found = LesionIndex(probabilities, prepared.frame, detection, map=read_from).at(detection.threshold)
-    answered = not bool(np.isnan(probabilities[prepared.plan.kept]).any())
+    kept = prepared.plan.kept
+    answered = sum(int(np.count_nonzero(kept[cells.slices] & ~np.isnan(values))) for cells, values in probabilities)
     result = ScanResult(
         output=prepared.folder,
         slide_score=float(found.slide_score) if math.isfinite(found.slide_score) else None,
@@ -138,8 +147,8 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
         tissue_fraction=prepared.tissue.fraction,
         seconds=seconds,
         mpx_per_s=model_px / 1e6 / seconds if seconds > 0 else 0.0,
-        finished=prepared.passes_finished and answered,
-        probabilities=probabilities,
+        finished=prepared.passes_finished and answered == int(np.count_nonzero(kept)),
+        answered=probabilities,
         frame=prepared.frame,
     )
     try:
@@ -201,7 +210,7 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
         "stain": prepared.stain.to_json(),
         "coverage": {
             "tissue_fraction": round(result.tissue_fraction, 6),
-            "cells_answered": int(np.count_nonzero(~np.isnan(result.probabilities))),
+            "cells_answered": sum(int(np.count_nonzero(~np.isnan(values))) for _, values in result.answered),
         },
         "slide_score": result.slide_score,
         "lesions": len(result.lesions),
