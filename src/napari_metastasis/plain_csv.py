@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from napari_metastasis.storage import read_at_most
 
-__all__ = ["CsvRow", "PlainCsvError", "fits_a_table", "read_csv"]
+__all__ = ["CsvRow", "PlainCsvError", "read_csv"]
 
 #: Bytes of a table: a million rows. Read, a byte can become twenty-five.
 _MOST_BYTES = 1 << 25
@@ -36,15 +36,6 @@ class CsvRow:
 
     line: int
     cells: list[str]
-
-
-def fits_a_table(text: str) -> bool:
-    """Return whether :func:`read_csv` would read a text that stands in a cell."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return _NEVER.search(text) is None
 
 
 def read_csv(path: str | os.PathLike[str], *, delimiters: str = ",") -> list[CsvRow]:

@@ -387,13 +387,13 @@ def test_slides_with_red_and_blue_exchanged_are_said_in_a_column_of_their_own(tm
     assert "swap" not in (tmp_path / "plain.csv").read_text("utf-8")
 
 
-def test_names_over_two_lines_come_back_and_those_that_are_no_utf8_are_refused(tmp_path):
-    names = ["two\nlines.tif", "a\u2028b.tif", "=x,y.tif"]
+def test_odd_names_come_back_and_those_over_two_lines_or_no_utf8_are_refused(tmp_path):
+    names = ["a\u2028b.tif", "=x,y.tif"]
     slides = [CohortSlide(name=Path(name).stem, path=tmp_path / name) for name in names]
     write_cohort(tmp_path / "cohort.csv", slides)
     read = read_cohort(tmp_path / "cohort.csv", validation_share=0, seed=1)
     assert [slide.path.resolve() for slide in read.slides] == [slide.path.resolve() for slide in slides]
-    for name in ("a\udcff.tif", "a\x0bb.tif"):
+    for name in ("a\udcff.tif", "a\x0bb.tif", "two\nlines.tif"):
         with pytest.raises(CohortError, match=r"UTF-8 .*rename it"):
             write_cohort(tmp_path / "other.csv", [CohortSlide(name="a", path=tmp_path / name)])
     assert not (tmp_path / "other.csv").exists()

@@ -13,7 +13,7 @@ from typing import cast
 from napari_metastasis.cohorts.cohort_slide import SPLITS, Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
 from napari_metastasis.cohorts.layouts import read_layout
 from napari_metastasis.errors import CohortError, StorageError, brief, first_line
-from napari_metastasis.plain_csv import CsvRow, fits_a_table, read_csv
+from napari_metastasis.plain_csv import CsvRow, read_csv
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.storage import atomic_text, holds_control_characters, home_path, plain_cell, text_of_cell
 
@@ -100,7 +100,7 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
             return ""
         # Of the folder alone: a slide is called what its link is called, which may point to a file named by its hash.
         path = Path(os.path.relpath(target.parent.resolve() / target.name, folder)).as_posix()
-        if not fits_a_table(path):
+        if holds_control_characters(path):
             raise CohortError(f"expected names in UTF-8 without control characters, got {path}; rename it")
         # The same path, which no spreadsheet takes for a formula.
         return path if plain_cell(path) == path else f"./{path}"
