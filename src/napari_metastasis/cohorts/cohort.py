@@ -101,7 +101,7 @@ def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) ->
         # Of the folder alone: a slide is called what its link is called, which may point to a file named by its hash.
         path = Path(os.path.relpath(target.parent.resolve() / target.name, folder)).as_posix()
         if holds_control_characters(path):
-            raise CohortError(f"expected names in UTF-8 without control characters, got {path}; rename it")
+            raise CohortError(f"expected names in UTF-8 without control characters, got {brief(path)}; rename it")
         # The same path, which no spreadsheet takes for a formula.
         return path if plain_cell(path) == path else f"./{path}"
 
