@@ -191,4 +191,4 @@ class SlideWidget(Part):
     def _ask_pixel_size(self) -> None:
         if self._controller is not None:
             slide = self._controller.session.slide
-            self._workspace.ask_pixel_size(slide.path, known=slide.mpp)
+            self._workspace.ask_pixel_size(slide.path, known=slide.mpp, swap_red_blue=slide.swapped)

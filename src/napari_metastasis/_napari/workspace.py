@@ -133,7 +133,7 @@ class Workspace(QObject):
 
         worker = Worker(work, name="open-slide", parent=self, urgent=True)
         worker.succeeded.connect(self.add)
-        worker.failed.connect(lambda error: self._on_open_failed(error, found))
+        worker.failed.connect(lambda error: self._on_open_failed(error, found, swap_red_blue=swap_red_blue))
         worker.ended.connect(lambda: self._on_opening_ended(worker))
         self._opening[worker] = worker.start()
         self.opening_changed.emit(len(self._opening))
@@ -142,9 +142,9 @@ class Workspace(QObject):
         del self._opening[worker]
         self.opening_changed.emit(len(self._opening))
 
-    def _on_open_failed(self, error: BaseException, found: list[Path]) -> None:
+    def _on_open_failed(self, error: BaseException, found: list[Path], *, swap_red_blue: bool) -> None:
         if isinstance(error, MissingPixelSizeError) and found:
-            self.ask_pixel_size(found[0])
+            self.ask_pixel_size(found[0], swap_red_blue=swap_red_blue)
             return
         self.failed.emit(tell(error))
 
@@ -153,7 +153,7 @@ class Workspace(QObject):
         data, arguments, kind = slide_layer_data(slide, SlideSession(slide))
         return self.viewer.add_layer(Layer.create(data, arguments, kind))
 
-    def ask_pixel_size(self, path: Path, *, known: float | None = None) -> None:
+    def ask_pixel_size(self, path: Path, *, known: float | None = None, swap_red_blue: bool = False) -> None:
         """Ask for the size of a slide's pixels, then open it with that.
 
         Parameters
@@ -162,14 +162,16 @@ class Workspace(QObject):
             The slide.
         known
             Micrometres per pixel so far; ``None`` where the file does not say.
+        swap_red_blue
+            As :meth:`open` takes it.
         """
         dialog = PixelSizeDialog(path.name, known=known, parent=self.parent())
-        dialog.accepted.connect(lambda: self.reopen(path, dialog.mpp))
+        dialog.accepted.connect(lambda: self.reopen(path, dialog.mpp, swap_red_blue=swap_red_blue))
         dialog.finished.connect(lambda _: dialog.deleteLater())
         self._dialog = dialog
         dialog.open()  # not exec(): the window goes on
 
-    def reopen(self, path: Path, mpp: float | None, *, swap_red_blue: bool = False) -> None:
+    def reopen(self, path: Path, mpp: float | None, *, swap_red_blue: bool) -> None:
         """Open a slide otherwise than it is open now; see :meth:`open`."""
         for controller in [controller for controller in self.controllers if controller.session.slide.path == path]:
             self.viewer.layers.remove(controller.layers.slide)
