@@ -9,6 +9,7 @@ __all__ = [
     "SCANNED_TINT",
     "lesion_colormap",
     "map_colormap",
+    "shown_limits",
     "tissue_colormap",
 ]
 
@@ -16,8 +17,10 @@ __all__ = [
 SCANNED_TINT = (0.0, 0.35, 0.55, 0.10)
 
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
+#: A map is drawn from this value at the latest; and how many colours are told apart.
+_HIGHEST_LIMIT, _STEPS = 0.999, 64
 
-#: Colours of maps, by the name that their kind gives.
+#: Colours of maps from 0 to 1, by the name that their kind gives.
 _MAP_COLORS = {
     "probability": np.array(
         [
@@ -33,8 +36,13 @@ _MAP_COLORS = {
 }
 
 
-def map_colormap(colors: str, *, scanning: bool) -> Colormap:
-    """Return the colours of a map from the threshold up to 1.
+def shown_limits(threshold: float) -> tuple[float, float]:
+    """Return the values that a map is drawn between; napari wants the first one to be lower."""
+    return min(threshold, _HIGHEST_LIMIT), 1.0
+
+
+def map_colormap(colors: str, threshold: float, *, scanning: bool) -> Colormap:
+    """Return the colours of a map between its :func:`shown_limits`: a probability has one colour at every threshold.
 
     Nothing is drawn below the threshold and where nothing was scanned. While ``scanning``, cells below the threshold
     carry a faint tint.
@@ -43,11 +51,16 @@ def map_colormap(colors: str, *, scanning: bool) -> Colormap:
     ----------
     colors
         Their name, from the kind of map; an unknown name gives the colours of probabilities.
+    threshold
+        Probability from which cells are drawn.
     scanning
         Whether a scan is running.
     """
+    fixed = _MAP_COLORS.get(colors, _MAP_COLORS["probability"])
+    at = np.linspace(*shown_limits(threshold), _STEPS)
+    places = np.linspace(0, 1, len(fixed))
     return Colormap(
-        _MAP_COLORS.get(colors, _MAP_COLORS["probability"]),
+        np.column_stack([np.interp(at, places, channel) for channel in fixed.T]).astype(np.float32),
         name=f"tumour {colors}" + (" (scanning)" if scanning else ""),
         nan_color=_TRANSPARENT,
         low_color=SCANNED_TINT if scanning else _TRANSPARENT,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Points
 
-from napari_metastasis._napari.colors import lesion_colormap, map_colormap, tissue_colormap
+from napari_metastasis._napari.colors import lesion_colormap, map_colormap, shown_limits, tissue_colormap
 from napari_metastasis._napari.compat import slice_at_once
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis.geometry import Affine1D, locations_um
@@ -89,8 +89,8 @@ def map_layer(shown: MapValues, threshold: float, *, name: str) -> Image:
     return Image(
         shown.values,
         name=name,
-        contrast_limits=(threshold, 1.0),
-        colormap=map_colormap(shown.kind.colors, scanning=False),
+        contrast_limits=shown_limits(threshold),
+        colormap=map_colormap(shown.kind.colors, threshold, scanning=False),
         opacity=_HEATMAP_OPACITY,
         blending="translucent_no_depth",
         interpolation2d="nearest",

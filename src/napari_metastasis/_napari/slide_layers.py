@@ -11,7 +11,7 @@ from napari.utils.notifications import show_info
 from psygnal import Signal
 
 from napari_metastasis._napari import layers
-from napari_metastasis._napari.colors import map_colormap
+from napari_metastasis._napari.colors import map_colormap, shown_limits
 from napari_metastasis._napari.compat import draw_now, redraw_image, unrefreshed
 from napari_metastasis._napari.label_painter import LabelPainter
 from napari_metastasis._napari.session import METADATA_KEY
@@ -246,15 +246,21 @@ class SlideLayers:
 
     def _tint(self, *, scanning: bool) -> None:
         """Show what was scanned while a scan is running, and only tumour afterwards."""
-        heatmap, layer = self._session.heatmap, self.heatmap
-        if heatmap is not None and layer is not None and scanning != self._tinted:
-            layer.colormap = map_colormap(heatmap.kind.colors, scanning=scanning)
-        self._tinted = scanning
+        if scanning != self._tinted:
+            self._tinted = scanning
+            self._color_maps()
+
+    def _color_maps(self) -> None:
+        """Draw the maps from the threshold on, each probability in its own colour."""
+        threshold = self._session.threshold
+        for name, layer in self.maps.items():
+            scanning = self._tinted and layer is self.heatmap
+            layer.colormap = map_colormap(self._session.maps[name].kind.colors, threshold, scanning=scanning)
+            layer.contrast_limits = shown_limits(threshold)
 
     def _on_threshold_changed(self, threshold: float) -> None:
         # Both are cheap and follow the slider at once; labels and missing points follow when it rests.
-        for layer in self.maps.values():
-            layer.contrast_limits = (threshold, 1.0)
+        self._color_maps()
         if self.detections is not None and len(self.detections.data):
             with unrefreshed(self.detections):
                 self.detections.shown = self.detections.features["probability"].to_numpy() >= threshold
