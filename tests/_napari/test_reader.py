@@ -135,3 +135,13 @@ def test_settings_file_stays_as_it_is(tmp_path: Path) -> None:
     saved = tmp_path / "settings.yaml"
     settings.save(saved)
     assert "async_: true" not in saved.read_text().lower()
+
+
+@pytest.mark.gui
+def test_the_palettes_entry_asks_for_slides(window, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It calls the reader without a path."""
+    asked = []
+    monkeypatch.setattr("napari_metastasis._napari.app.choose_slides", asked.append)
+    monkeypatch.setattr("napari_metastasis._napari.reader._viewer_here", lambda: window.viewer)
+    assert napari_get_reader() is None
+    assert asked == [window.viewer]

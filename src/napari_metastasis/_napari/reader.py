@@ -25,12 +25,28 @@ SUFFIXES = frozenset(
 )
 
 
-def napari_get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """Return the reader where every path may be a slide, else ``None``. Looks at names only, opens nothing."""
+def napari_get_reader(
+    path: str | Sequence[str] | None = None,
+) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
+    """Return the reader where every path may be a slide, else ``None``. Looks at names only, opens nothing.
+
+    The command palette lists it as a command, without a path: then it asks for slides.
+    """
+    if path is None:
+        _ask_for_slides()
+        return None
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
     if paths and all(_may_be_slide(each) for each in paths):
         return read_slides
     return None
+
+
+def _ask_for_slides() -> None:
+    viewer = _viewer_here()
+    if viewer is not None:
+        from napari_metastasis._napari.app import open_slide_command
+
+        open_slide_command(viewer)
 
 
 def _may_be_slide(path: Path) -> bool:
