@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
-from qtpy.QtGui import QColor, QPixmap
+from qtpy.QtGui import QColor, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
-from napari_metastasis._napari.parts import length_text
+from napari_metastasis._napari.parts import area_text, length_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ class LesionTableModel(QAbstractTableModel):
             return (
                 style.short,
                 length_text(lesion.length_mm),
-                length_text(lesion.area_mm2),
+                area_text(lesion.area_mm2),
                 "–" if lesion.probability is None else f"{lesion.probability:.2f}",
             )[column]
         if role == Qt.ItemDataRole.ToolTipRole:
@@ -90,7 +90,7 @@ class LesionTableModel(QAbstractTableModel):
 
 
 class LesionTable(QTableView):
-    """Shows lesions; a click on a row emits ``clicked`` of the view."""
+    """Shows lesions; a click on a row, or a key that goes to another one, emits ``clicked`` of the view."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,3 +111,13 @@ class LesionTable(QTableView):
             self.setColumnWidth(column, 58)
         columns.setHighlightSections(False)
         self.setMinimumHeight(120)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802
+        """Go to the lesion that the keys choose; Enter goes to the chosen one again."""
+        if event is None:
+            return
+        before = self.currentIndex().row()
+        super().keyPressEvent(event)
+        chosen, again = self.currentIndex(), event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+        if chosen.isValid() and (chosen.row() != before or again):
+            self.clicked.emit(chosen)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-__all__ = ["ErrorLine", "Heading", "align_fields", "form_layout", "length_text", "part_layout", "time_text"]
+__all__ = [
+    "ErrorLine",
+    "Heading",
+    "align_fields",
+    "area_text",
+    "form_layout",
+    "length_text",
+    "part_layout",
+    "time_text",
+]
 
 #: The design's only measures, in pixels.
 MARGIN, SPACING = 10, 8
@@ -79,6 +88,12 @@ def time_text(seconds: float) -> str:
     whole = max(0, round(seconds))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+
+
+def area_text(mm2: float) -> str:
+    """Return an area in mm² with two digits that mean something: isolated tumour cells have thousandths."""
+    digits = next((count for count, least in ((1, 10), (2, 0.1), (3, 0.01)) if mm2 >= least), 4)
+    return f"{mm2:.{digits}f}"
 
 
 def length_text(mm: float) -> str:

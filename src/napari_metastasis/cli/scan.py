@@ -122,7 +122,7 @@ def say_result(result: ScanResult) -> None:
                     f"{lesion.x:.0f}",
                     f"{lesion.y:.0f}",
                     f"{lesion.probability:.3f}",
-                    f"{lesion.area_mm2:.3f}",
+                    f"{lesion.area_mm2:.4f}",
                     f"{lesion.length_mm:.2f}",
                     lesion.size_class,
                     str(lesion.detections),
@@ -135,4 +135,7 @@ def say_result(result: ScanResult) -> None:
     score = "none, nothing was scanned" if result.slide_score is None else f"{result.slide_score:.3f}"
     say(f"Slide score: {score}; tissue: {result.tissue_fraction:.0%} of the slide")
     say(f"Results: {result.output}")
-    note(f"scanned in {result.seconds:.1f} s, {result.mpx_per_s:.1f} Mpx/s")
+    if result.mpx_per_s:
+        note(f"scanned in {result.seconds:.1f} s, {result.mpx_per_s:.1f} Mpx/s")
+    else:
+        note("nothing was left to scan: this is what earlier scans found")
