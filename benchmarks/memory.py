@@ -78,7 +78,7 @@ def _measured(what: str, path: Path, arguments: argparse.Namespace, results: mul
 
 def _repeated(arguments: argparse.Namespace) -> list[dict[str, object]]:
     """Open a slide of tissue from edge to edge, find its tissue, and scan a region."""
-    path = arguments.slides / f"large-{arguments.side_px}.tif"
+    path = arguments.slides / f"repeated-{arguments.side_px}.tif"
     write_repeated_slide(path, arguments.side_px, mpp=arguments.mpp)
     # A fresh interpreter for each, since a peak never falls.
     context = multiprocessing.get_context("spawn")

@@ -72,7 +72,7 @@ def measure(arguments: argparse.Namespace, work: Path) -> dict[str, object]:
     """Return one table row."""
     model = _model(arguments.model)
     side_px = round((arguments.tissue_mpx * 1e6) ** 0.5 * model.spec.mpp / arguments.mpp)
-    path = arguments.slides / f"tissue-{side_px}-{arguments.mpp}.tif"
+    path = arguments.slides / f"repeated-{side_px}-{arguments.mpp}.tif"
     arguments.slides.mkdir(parents=True, exist_ok=True)
     write_repeated_slide(path, side_px, mpp=arguments.mpp)
     settings = ScanSettings(

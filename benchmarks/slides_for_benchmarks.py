@@ -19,7 +19,8 @@ from napari_metastasis.synthetic import SyntheticSlide
 __all__ = ["write_piece_on_glass", "write_repeated_slide"]
 
 _TILE_PX = 512
-_KINDS = 8
+#: Tiles along a side until the picture of a repeated slide begins anew: a power of two, so that it does on every level.
+_PERIOD = 4
 _UM_PER_CM = 10_000
 #: Resolution that pieces of tissue are drawn at, in µm per pixel.
 _DRAWN_MPP = 0.5
@@ -27,13 +28,6 @@ _DRAWN_MPP = 0.5
 
 def _encoded(tile: npt.NDArray[np.uint8]) -> bytes:
     return bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(tile), level=85))
-
-
-def _tiles() -> list[bytes]:
-    """Return JPEG tiles that decode as slowly as tissue does."""
-    texture = phantom(_TILE_PX * 3)[0]
-    offsets = itertools.product((0, 300, 700, 1000), repeat=2)
-    return [_encoded(texture[y : y + _TILE_PX, x : x + _TILE_PX]) for x, y in itertools.islice(offsets, _KINDS)]
 
 
 def write_repeated_slide(path: Path, side_px: int, *, mpp: float) -> None:
@@ -50,13 +44,23 @@ def write_repeated_slide(path: Path, side_px: int, *, mpp: float) -> None:
     """
     if path.exists():
         return
-    kinds = _tiles()
+    # One picture, again and again: every level is the same of its smaller copy.
+    pictures = [phantom(_TILE_PX * _PERIOD)[0]]
+    encoded: dict[tuple[int, int, int], bytes] = {}
 
-    def repeated(side: int) -> Iterator[bytes]:
-        for number in range((-(-side // _TILE_PX)) ** 2):
-            yield kinds[(number * 5 + number // 7) % _KINDS]
+    def tiles(level: int, side: int) -> Iterator[bytes]:
+        while len(pictures) <= level:
+            pictures.append(_halved(pictures[-1]))
+        picture = pictures[level]
+        period = len(picture)
+        for row, column in itertools.product(range(-(-side // _TILE_PX)), repeat=2):
+            y, x = row * _TILE_PX % period, column * _TILE_PX % period
+            if (level, y, x) not in encoded:
+                rows, columns = ((start + np.arange(_TILE_PX)) % period for start in (y, x))
+                encoded[level, y, x] = _encoded(picture[np.ix_(rows, columns)])
+            yield encoded[level, y, x]
 
-    _write_levels(path, side_px, lambda _, side: repeated(side), mpp=mpp)
+    _write_levels(path, side_px, tiles, mpp=mpp)
 
 
 def write_piece_on_glass(path: Path, side_px: int, *, piece_px: int, mpp: float) -> None:
