@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,9 +76,10 @@ def test_each_needed_cell_has_one_owner(width, height, roi_px, patch_stride, see
         assert inside[-1].any()
         assert inside[:, 0].any()
         assert inside[:, -1].any()
-        # Within one square of the grid that is anchored at cell (0, 0).
-        assert roi.write.x // side == (roi.write.right - 1) // side
-        assert roi.write.y // side == (roi.write.bottom - 1) // side
+        # Within one square of the grid that begins where the tissue does, also where some of it is done.
+        left, top = (int(np.flatnonzero((asked & tissue).any(axis=axis))[0]) for axis in (0, 1))
+        assert (roi.write.x - left) // side == (roi.write.right - 1 - left) // side
+        assert (roi.write.y - top) // side == (roi.write.bottom - 1 - top) // side
 
 
 def test_squares_are_whole_where_everything_is_needed():
@@ -176,3 +179,21 @@ def test_cells_that_are_not_on_the_map(wanted):
 def test_masks_of_another_map(name):
     with pytest.raises(SettingsError, match=f"expected a {name} mask of"):
         whole(frame_of(2000, 2000), **{name: np.ones((3, 3), bool)})
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (13, 7), (40, 33)])
+def test_windows_do_not_depend_on_the_glass_around_the_tissue(x, y):
+    frame = frame_of(2000, 1800)
+    tissue = np.zeros(frame.cells.shape, bool)
+    tissue[y : y + 50, x : x + 60] = True
+    # Towards the slide's corner, wherever the tissue lies.
+    plan = plan_scan(frame, Wanted(cells=Region.of(frame.cells), tissue=tissue, focus=Point(0.0, 0.0)), roi_px=256)
+    assert Counter(roi.write.size for roi in plan.rois) == expected_windows(frame)
+
+
+def expected_windows(frame):
+    """Return the windows of the same tissue in the slide's corner."""
+    tissue = np.zeros(frame.cells.shape, bool)
+    tissue[:50, :60] = True
+    plan = plan_scan(frame, Wanted(cells=Region.of(frame.cells), tissue=tissue, focus=Point(0.0, 0.0)), roi_px=256)
+    return Counter(roi.write.size for roi in plan.rois)

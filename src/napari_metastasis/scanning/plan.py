@@ -177,8 +177,9 @@ def nearest_first(center: Point) -> Callable[[Region], tuple[float, int, int]]:
 def plan_scan(frame: HeatmapFrame, wanted: Wanted, *, roi_px: int, block: int = 1) -> ScanPlan:
     """Return the ROIs that answer for every wanted cell that shows tissue and is not answered yet.
 
-    The ROIs lie on a grid anchored at cell (0, 0), each trimmed to the cells of its square that are needed. The first
-    is split around the focus, so that its first piece is answered soon.
+    The ROIs lie on a grid that begins where the tissue does, so that windows, and the memory that they take, do not
+    depend on the glass around it; each is trimmed to the cells of its square that are needed. The first is split around
+    the focus, so that its first piece is answered soon.
 
     Parameters
     ----------
@@ -198,13 +199,16 @@ def plan_scan(frame: HeatmapFrame, wanted: Wanted, *, roi_px: int, block: int = 
     """
     wanted.check(frame)
     needed = wanted.showing(frame, wanted.cells)
+    # Before what is answered is left out: a scan that goes on has the grid that it began with.
+    extent = _bounding(needed, wanted.cells, block)
     asked = wanted.cells if wanted.keep is None else wanted.keep
     cells_with_tissue = int(np.count_nonzero(needed[asked.slices]))
     needed = wanted.left(needed)
     kept = sparse_zeros(needed.shape)
     np.copyto(kept[asked.slices], True, where=needed[asked.slices])
     by_distance = nearest_first(wanted.center(frame))
-    parts = wanted.cells.split(roi_cells(frame, roi_px, block))
+    side = roi_cells(frame, roi_px, block)
+    parts = (part.shifted(extent.x, extent.y) for part in Region.of(extent.size).split(side))
     trimmed = (_bounding(needed, part, block) for part in parts)
     rois = [Roi.of(frame, cells, block) for cells in trimmed if not cells.is_empty]
 
