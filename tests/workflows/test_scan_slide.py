@@ -22,6 +22,7 @@ from napari_metastasis.errors import (
     SettingsError,
     StorageError,
 )
+from napari_metastasis.evaluation.detections import read_detections_csv
 from napari_metastasis.geometry import Point, Region
 from napari_metastasis.models import Detector
 from napari_metastasis.scanning import MapStore
@@ -75,6 +76,15 @@ def test_the_disc_is_found_in_every_file(slide, model, tmp_path):
     assert progress[0][0] == 0
     assert progress[-1][0] == progress[-1][1] > 0
     assert [done for done, _ in progress] == sorted(done for done, _ in progress)
+
+
+def test_detections_have_a_header_where_one_is_asked_for(slide, model, tmp_path):
+    plain = run(slide, model, tmp_path / "a").output / "detections.csv"
+    headed = run(slide, model, tmp_path / "b", csv_header=True).output / "detections.csv"
+    first, rows = headed.read_text().split("\n", 1)
+    assert first == "p,x,y"
+    assert rows == plain.read_text()
+    assert read_detections_csv(headed).points.tolist() == read_detections_csv(plain).points.tolist()
 
 
 def test_glass_is_not_scanned_unless_asked(slide, model, tmp_path):

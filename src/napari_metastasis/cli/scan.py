@@ -55,6 +55,14 @@ def scan(
     output: Annotated[
         Path | None, typer.Option(help="Result folder; by default '<slide name>.metastasis' beside the slide.")
     ] = None,
+    csv_header: Annotated[
+        bool,
+        typer.Option(
+            "--csv-header",
+            help="Begin detections.csv with the names of its columns, as tables are usually read; CAMELYON16's own "
+            "scripts expect none.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Scan a slide: write its heatmap, detections and lesions, and print the lesions.
@@ -74,6 +82,7 @@ def scan(
         tissue=tissue,
         detection=detection,
         output=output,
+        csv_header=csv_header,
     )
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache() as engines:

@@ -70,6 +70,8 @@ class ScanJob:
     output
         Result folder; ``None`` for the one beside the slide. Where that holds a heatmap of other settings, the results
         go to a folder inside.
+    csv_header
+        Whether ``detections.csv`` begins with the names of its columns, which CAMELYON16's own scripts do not expect.
     """
 
     slide: Path
@@ -83,6 +85,7 @@ class ScanJob:
     tissue: TissueSettings = field(default_factory=TissueSettings)
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     output: Path | None = None
+    csv_header: bool = False
 
     @property
     def wanted_passes(self) -> tuple[PassRequest, ...]:

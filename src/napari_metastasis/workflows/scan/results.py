@@ -165,7 +165,7 @@ def _write_files(prepared: PreparedScan, result: ScanResult, *, model_px: int) -
     prepared.finish()
     # By what the scan knows the slide: an outline keeps its number when an earlier version's scan goes on.
     slide, known_as = prepared.slide, prepared.heatmap.identity["slide"]
-    write_detections_csv(prepared.folder / "detections.csv", result.detections)
+    write_detections_csv(prepared.folder / "detections.csv", result.detections, header=prepared.job.csv_header)
     write_lesions_csv(prepared.folder / "lesions.csv", result.lesions)
     write_lesions_geojson(prepared.folder / "lesions.geojson", result.lesions, slide=known_as, bounds=slide.bounds)
     record = {**_record(prepared, result), "scans": _scans(prepared, result, model_px=model_px)}
