@@ -12,6 +12,8 @@ import pytest
 import tifffile
 import yaml
 from npe2 import PluginManifest
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import Qt
 
 from napari_metastasis import slides
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
@@ -98,7 +100,7 @@ def test_opened_through_napari(window, make_disc: Callable) -> None:
 
 
 @pytest.mark.gui
-def test_missing_pixel_size_is_asked_for(window, without_mpp: Path) -> None:
+def test_missing_pixel_size_is_asked_for(window, without_mpp: Path, qtbot: QtBot) -> None:
     assert window.viewer.open(str(without_mpp), plugin="napari-metastasis") == []
 
     def dialogs() -> list[PixelSizeDialog]:
@@ -106,8 +108,12 @@ def test_missing_pixel_size_is_asked_for(window, without_mpp: Path) -> None:
 
     window.until(lambda: bool(dialogs()))
     assert not window.workspace.controllers
-    dialogs()[0]._value.setValue(0.5)
-    dialogs()[0].accept()
+    dialog = dialogs()[0]
+    # Nothing is chosen, and a habitual Enter decides nothing.
+    qtbot.keyClick(dialog, Qt.Key.Key_Return)
+    assert dialog.isVisible()
+    dialog._value.setValue(0.5)
+    qtbot.keyClick(dialog, Qt.Key.Key_Return)
     window.until(lambda: bool(window.workspace.controllers))
     assert window.session.slide.mpp == 0.5
     assert "set by you" in window.panel.slide_part.resolution.text()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels, Points
 
+from napari_metastasis._napari import results_widget
 from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.models import load_detector, save_model
 from napari_metastasis.slides import write_pyramid
@@ -17,7 +18,9 @@ from napari_metastasis.slides import write_pyramid
 pytestmark = pytest.mark.gui
 
 
-def test_open_scan_threshold_cancel_close(window, make_disc: Callable, darkness_model: Path) -> None:
+def test_open_scan_threshold_cancel_close(
+    window, make_disc: Callable, darkness_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
     window.use(darkness_model)
@@ -36,7 +39,12 @@ def test_open_scan_threshold_cancel_close(window, make_disc: Callable, darkness_
     assert panel.results_part.score.text() == "1.000"
     assert isinstance(layers.lesions, Labels)
     assert isinstance(layers.detections, Points)
+    told = []
+    monkeypatch.setattr(results_widget.QDesktopServices, "openUrl", lambda _: False)
+    monkeypatch.setattr(results_widget, "show_info", told.append)
+    panel.results_part._open_folder()
     results = path.parent / "disc.metastasis"
+    assert str(results) in told[0]
     assert (results / "lesions.csv").exists()
     assert session.folder == results
 

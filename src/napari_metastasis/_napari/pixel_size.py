@@ -17,6 +17,7 @@ __all__ = ["PixelSizeDialog"]
 
 #: What scanners usually have, in µm per pixel.
 _USUAL = {"40×": 0.25, "20×": 0.5, "10×": 1.0}
+_SMALLEST_MPP = 0.05
 
 
 class PixelSizeDialog(QDialog):
@@ -38,16 +39,18 @@ class PixelSizeDialog(QDialog):
         states = "The file does not state it." if known is None else f"It is {known:g} µm so far."
         text = QLabel(
             f"<p>What is the size of a pixel of <b>{name}</b> at full resolution?<br>{states}</p>"
-            "<p>The scanner's settings say so. The magnification of the objective gives a hint; a wrong size makes "
-            "every length and every probability wrong.</p>"
+            "<p>You find it in the scanner's settings. The magnification of the objective gives a hint; a wrong size "
+            "makes every length and every probability wrong.</p>"
         )
         text.setWordWrap(True)
         self._value = QDoubleSpinBox()
         self._value.setDecimals(4)
-        self._value.setRange(0.05, 20.0)
+        # Below the smallest there is none yet: a habitual Enter must not decide it.
+        self._value.setRange(0.0, 20.0)
+        self._value.setSpecialValueText("type it, or choose")
         self._value.setSingleStep(0.01)
         self._value.setSuffix(" µm per pixel")
-        self._value.setValue(known or _USUAL["40×"])
+        self._value.setValue(known or 0.0)
         row = QHBoxLayout()
         row.addWidget(self._value, 1)
         for label, value in _USUAL.items():
@@ -57,6 +60,10 @@ class PixelSizeDialog(QDialog):
             button.clicked.connect(lambda _=False, value=value: self._value.setValue(value))
             row.addWidget(button)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Open | QDialogButtonBox.StandardButton.Cancel)
+        opens = buttons.button(QDialogButtonBox.StandardButton.Open)
+        assert opens is not None
+        opens.setEnabled(self.mpp >= _SMALLEST_MPP)
+        self._value.valueChanged.connect(lambda value: opens.setEnabled(value >= _SMALLEST_MPP))
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)

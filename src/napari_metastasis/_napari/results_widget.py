@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QEasingCurve, QModelIndex, Qt, QUrl, QVariantAnimation
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout
@@ -192,4 +193,6 @@ class ResultsWidget(Part):
 
     def _open_folder(self) -> None:
         if self._session is not None and self._session.folder is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._session.folder)))
+            folder = self._session.folder
+            if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder))):
+                show_info(f"No program here opens folders. The results lie in {folder}")
