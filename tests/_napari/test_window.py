@@ -229,6 +229,25 @@ def test_keys(window, make_disc: Callable, darkness_model: Path) -> None:
     assert "stopped" in window.panel.scan_part.status.text()
 
 
+def test_one_key_hides_what_lies_over_the_tissue(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    window.scan("view")
+    window.finish()
+    from app_model.types import KeyBinding
+
+    press = lambda: window.viewer.keymap[KeyBinding.from_str("H")](window.viewer)  # noqa: E731
+    layers = window.controller.layers
+    # What the user hid stays hidden.
+    layers.detections.visible = False
+    press()
+    assert [one.visible for one in (layers.heatmap, layers.lesions, layers.detections)] == [False, False, False]
+    assert layers.slide.visible
+    press()
+    assert [one.visible for one in (layers.heatmap, layers.lesions, layers.detections)] == [True, True, False]
+
+
 def test_red_and_blue_that_look_exchanged_are_said_and_put_right(window, tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     amounts = np.zeros((800, 800, 2))

@@ -63,7 +63,7 @@ class ResultsWidget(Part):
         self.threshold.setValue(defaults.threshold)
         self.threshold.setToolTip(
             f"Probability from which tissue counts as tumour ({KEYS['lower']} and {KEYS['raise']});\n"
-            "heatmap, points, labels and table follow"
+            f"heatmap, points, labels and table follow; {KEYS['overlay']} hides what lies over the tissue"
         )
         self.threshold.valueChanged.connect(self._on_slider)
         #: By the name of the map whose share each of them is.

@@ -110,6 +110,7 @@ class SlideLayers:
         self.mined: Points | None = None
         self._painter: LabelPainter | None = None
         self._tinted = False
+        self._hidden_overlay: list[Layer] = []
         self._slots = (
             (session.maps_replaced, self._on_maps_replaced),
             (session.cells_written, self._on_cells_written),
@@ -152,6 +153,14 @@ class SlideLayers:
             elif layer.visible:
                 layer.metadata[_WAS_VISIBLE] = True
                 layer.visible = False
+
+    def toggle_overlay(self) -> None:
+        """Hide all that lies over the tissue; or show it again, without what was hidden before."""
+        over = [one for one in (*self.maps.values(), self.lesions, self.detections, self.mined) if one is not None]
+        seen = [layer for layer in over if layer.visible]
+        for layer in seen or [layer for layer in over if layer in self._hidden_overlay]:
+            layer.visible = not seen
+        self._hidden_overlay = seen
 
     def _name(self, what: str) -> str:
         return f"{what} · {self._session.slide.name}"

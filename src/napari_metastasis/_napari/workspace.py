@@ -32,7 +32,7 @@ __all__ = ["KEYS", "Workspace"]
 _NAME = "napari-metastasis-workspace"
 
 #: The keys: those that napari's own layers leave free while panning.
-KEYS = {"scan": "Shift-S", "cancel": "Escape", "lower": "[", "raise": "]"}
+KEYS = {"scan": "Shift-S", "cancel": "Escape", "lower": "[", "raise": "]", "overlay": "H"}
 _THRESHOLD_STEP = 0.05
 
 
@@ -238,12 +238,17 @@ class Workspace(QObject):
             ("cancel", self._cancel),
             ("lower", partial(self._move_threshold, -_THRESHOLD_STEP)),
             ("raise", partial(self._move_threshold, _THRESHOLD_STEP)),
+            ("overlay", self._toggle_overlay),
         ):
             self.viewer.bind_key(KEYS[name], lambda _, act=act: act(), overwrite=True)
 
     def _cancel(self) -> None:
         if self.current is not None:
             self.current.cancel()
+
+    def _toggle_overlay(self) -> None:
+        if self.current is not None:
+            self.current.layers.toggle_overlay()
 
     def _move_threshold(self, step: float) -> None:
         if self.current is not None:
