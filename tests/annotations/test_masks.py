@@ -281,3 +281,30 @@ def test_several_images_of_one_size_are_no_mask(tmp_path, lesions, as_stack):
             tiff.write(page, photometric="minisblack", metadata=None)
     with pytest.raises(AnnotationError, match=r"expected one mask .* got 2 images of 512 x 384 px; save them as one"):
         MaskFile(path)
+
+
+@pytest.mark.parametrize("side", [3, 6, 13, 40])
+@pytest.mark.parametrize("corner", [(5, 9), (100, 101), (203, 350)])
+def test_a_mark_too_small_for_coarse_levels_refuses_no_mask(tmp_path, side, corner):
+    """An isolated tumour cell is gone from the levels that are sampled coarser than it is wide."""
+    path, base = tmp_path / "mask.tif", np.zeros((384, 512), np.uint8)
+    base[corner[0] : corner[0] + side, corner[1] : corner[1] + side] = 255
+    pyramid(path, base, (1, 2, 4, 8, 16, 32))
+    with MaskFile(path) as mask:
+        assert len(mask.levels) == 6
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_levels_that_keep_the_highest_value_are_levels_too(tmp_path, step):
+    """Small lesions grow with every level that is pooled so."""
+    path, base = tmp_path / "mask.tif", np.zeros((768, 1024), np.uint8)
+    for row, column in np.random.default_rng(1).integers(0, 750, (30, 2)):
+        base[row : row + 5, column : column + 5] = 255
+    with tifffile.TiffWriter(path) as tiff:
+        level = base
+        while min(level.shape) >= 8 * step:
+            tiff.write(level, tile=(64, 64), metadata=None, subfiletype=int(level is not base))
+            rows, columns = (side // step for side in level.shape)
+            level = level[: rows * step, : columns * step].reshape(rows, step, columns, step).max(axis=(1, 3))
+    with MaskFile(path) as mask:
+        assert len(mask.levels) > 2

@@ -40,6 +40,10 @@ _OFF_PX = 2
 #: coarser one, or of the finer one; each in so many blocks along a side, which differ by at most such a share of both
 #: together. So many pieces are looked at to find them.
 _SQUARES, _SQUARE_PX, _FINE_PX, _BLOCKS, _APART, _PIECES_SEEN = 4, 256, 2048, 4, 0.5, 256
+#: Fewer marked pixels of the coarser level tell nothing: a level that is sampled may hold all of them, or none.
+_TELLING_PX = 16
+#: Levels of a shorter side show no shapes, and what was pooled to the highest value has grown many times.
+_COARSEST_PX = 64
 
 
 class MaskReader(Protocol):
@@ -86,11 +90,12 @@ class _TiffReader:
 
     def _check_levels(self, path: Path) -> None:
         """Refuse a page that has the size of a level and shows something else: which one is the mask is not known."""
-        for level in range(1, len(self.levels)):
+        for level, size in enumerate(self.levels[1:], start=1):
+            if min(size.width, size.height) < _COARSEST_PX:
+                return
             squares = [*self._marked(level, level), *self._marked(level - 1, level)]
             unlike = [square for square in squares if not self._is_alike(level, square)]
             if len(unlike) > len(squares) // 2:
-                size = self.levels[level]
                 raise AnnotationError(
                     f"expected the levels of one mask in {path}, got a page of {size.width} x {size.height} px that "
                     "shows something else than the one before; save the mask alone, with its own levels or without"
@@ -118,17 +123,18 @@ class _TiffReader:
                 return
 
     def _is_alike(self, level: int, square: Region) -> bool:
-        """Return whether a square of a level shows what the next finer one shows there."""
-        x_scale, y_scale = (
-            self.levels[level - 1].width / self.levels[level].width,
-            self.levels[level - 1].height / self.levels[level].height,
-        )
+        """Return whether a square of a level shows what the next finer one shows there, or too little to tell."""
+        size, finer = self.levels[level], self.levels[level - 1]
+        x_scale, y_scale = finer.width / size.width, finer.height / size.height
         left, top = round(square.x * x_scale), round(square.y * y_scale)
         there = Region(left, top, round(square.right * x_scale) - left, round(square.bottom * y_scale) - top)
         coarse = self.read(level, square)
-        fine = self.read(level - 1, there.intersection(Region.of(self.levels[level - 1])))
+        fine = self.read(level - 1, there.intersection(Region.of(finer)))
         # What lies around is often not 0, and says nothing.
         ground = min(int(coarse.min()), int(fine.min()))
+        marked = max(np.count_nonzero(coarse > ground), np.count_nonzero(fine > ground) / (x_scale * y_scale))
+        if marked < _TELLING_PX:
+            return True
         one, other = _block_means(coarse) - ground, _block_means(fine) - ground
         return float(np.abs(one - other).sum()) <= _APART * float((one + other).sum())
 
