@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import imagecodecs
@@ -71,6 +72,7 @@ def check_lzw(page: Any, data: bytes) -> None:
         at += int(ends[special[0]])
 
 
+@cache
 def _lzw_codes(lowest_first: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return where codes end after strings were forgotten, in bits, and how many bits each has."""
     strings = _END + np.maximum(np.arange(_ALL_CODES), 1)
