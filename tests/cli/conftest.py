@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
+import numpy as np
 import pytest
 
 from napari_metastasis.cli import main
@@ -115,3 +117,16 @@ def cmu_scan(cmu: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -
     """The small slide's scan, undisturbed, as a process of its own."""
     output = tmp_path_factory.mktemp("cmu") / "output"
     return _process("scan", cmu, "--model", model, *FIXED_ENGINE, "--output", output, "--json", cwd=output.parent)
+
+
+@pytest.fixture
+def detections(tmp_path: Path) -> Path:
+    """Detections of a tumour slide with its mask, and of a normal slide, all in one folder."""
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    mask = np.zeros((60, 70), np.uint8)
+    mask[20:40, 20:50] = 255
+    (folder / "a_mask.png").write_bytes(imagecodecs.png_encode(mask))
+    (folder / "a.csv").write_text("0.9,1000,1000\n0.2,10,10\n")
+    (folder / "b.csv").write_text("0.3,5,5\n")
+    return folder

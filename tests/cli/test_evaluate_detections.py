@@ -7,24 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import imagecodecs
-import numpy as np
 import pytest
 
 from cli.conftest import Run
-
-
-@pytest.fixture
-def cohort(tmp_path: Path) -> Path:
-    """A tumour slide with its mask, and a normal slide, all in one folder."""
-    folder = tmp_path / "cohort"
-    folder.mkdir()
-    mask = np.zeros((60, 70), np.uint8)
-    mask[20:40, 20:50] = 255
-    (folder / "a_mask.png").write_bytes(imagecodecs.png_encode(mask))
-    (folder / "a.csv").write_text("0.9,1000,1000\n0.2,10,10\n")
-    (folder / "b.csv").write_text("0.3,5,5\n")
-    return folder
 
 
 @pytest.mark.shared
@@ -45,17 +30,17 @@ def test_the_organisers_own_object(process: Run, shared_data: Path, kind: str) -
         assert low <= answer.json[name] <= high
 
 
-def test_tables_report_and_nothing_overwritten(here: Run, cohort: Path, tmp_path: Path) -> None:
-    command = ("evaluate", "--detections", cohort, "--truth", cohort, "--output", tmp_path / "out")
+def test_tables_report_and_nothing_overwritten(here: Run, detections: Path, tmp_path: Path) -> None:
+    command = ("evaluate", "--detections", detections, "--truth", detections, "--output", tmp_path / "out")
     answer = here(*command)
     assert answer.status == 0
     assert answer.err == "napari-metastasis: taken as normal, for want of truth: b\n"
     assert "FROC score (linear)" in answer.out
     assert f"Report: {tmp_path / 'out' / 'report.html'}" in answer.out
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert written == here("evaluate", "--detections", cohort, "--truth", cohort, "--json").json
+    assert written == here("evaluate", "--detections", detections, "--truth", detections, "--json").json
     # Other figures than those that lie there.
-    (cohort / "b.csv").write_text("0.4,5,5\n")
+    (detections / "b.csv").write_text("0.4,5,5\n")
     changed = here(*command)
     assert changed.status == 1
     assert changed.out == ""
@@ -66,11 +51,11 @@ def test_tables_report_and_nothing_overwritten(here: Run, cohort: Path, tmp_path
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == written
 
 
-def test_bad_files_are_named_at_the_end_and_the_rest_is_scored(here: Run, cohort: Path) -> None:
-    (cohort / "c.csv").write_text("0.9;1;1\n")
-    (cohort / "d.csv").write_text("")
-    (cohort / "d.xml").write_text("not xml")
-    answer = here("evaluate", "--detections", cohort, "--truth", cohort, "--json")
+def test_bad_files_are_named_at_the_end_and_the_rest_is_scored(here: Run, detections: Path) -> None:
+    (detections / "c.csv").write_text("0.9;1;1\n")
+    (detections / "d.csv").write_text("")
+    (detections / "d.xml").write_text("not xml")
+    answer = here("evaluate", "--detections", detections, "--truth", detections, "--json")
     assert answer.status == 1
     assert set(answer.json["slides"]) == {"a", "b"}
     assert [one["slide"] for one in answer.json["left_out"]] == ["c", "d"]
@@ -82,9 +67,9 @@ def test_bad_files_are_named_at_the_end_and_the_rest_is_scored(here: Run, cohort
     assert "got 2 that cannot be read" in lines[2]
 
 
-def test_slides_that_are_not_scored_are_a_note(here: Run, cohort: Path) -> None:
-    (cohort / "Test_114.csv").write_text("")
-    command = ("evaluate", "--detections", cohort, "--truth", cohort, "--json")
+def test_slides_that_are_not_scored_are_a_note(here: Run, detections: Path) -> None:
+    (detections / "Test_114.csv").write_text("")
+    command = ("evaluate", "--detections", detections, "--truth", detections, "--json")
     answer = here(*command)
     assert answer.status == 0
     assert "Test_114" in answer.err
@@ -94,8 +79,8 @@ def test_slides_that_are_not_scored_are_a_note(here: Run, cohort: Path) -> None:
     assert "Test_114" in kept.json["slides"]
 
 
-def test_the_pixel_size_decides_what_is_a_target(here: Run, cohort: Path) -> None:
-    command = ("evaluate", "--detections", cohort, "--truth", cohort, "--json")
+def test_the_pixel_size_decides_what_is_a_target(here: Run, detections: Path) -> None:
+    command = ("evaluate", "--detections", detections, "--truth", detections, "--json")
     assert here(*command).json["slides"]["a"]["targets"] == 1
     smaller = here(*command, "--mpp", "0.1").json
     assert smaller["slides"]["a"]["targets"] == 0
@@ -129,10 +114,10 @@ def test_wrong_usage(here: Run, arguments: tuple[str, ...], words: tuple[str, ..
     here("evaluate", *arguments).fails_with(*words, status=2)
 
 
-def test_missing_folders_are_one_line(here: Run, cohort: Path, tmp_path: Path) -> None:
+def test_missing_folders_are_one_line(here: Run, detections: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
-    here("evaluate", "--detections", gone, "--truth", cohort).fails_with("detections", "gone", "check the path")
-    here("evaluate", "--detections", cohort, "--truth", gone).fails_with("truth", "gone", "check the path")
+    here("evaluate", "--detections", gone, "--truth", detections).fails_with("detections", "gone", "check the path")
+    here("evaluate", "--detections", detections, "--truth", gone).fails_with("truth", "gone", "check the path")
 
 
 def test_help_lists_the_choices(here: Run) -> None:
@@ -140,14 +125,14 @@ def test_help_lists_the_choices(here: Run) -> None:
     assert "[auto | masks | outlines]" in text
 
 
-def test_detections_are_scored_without_torch(cohort: Path, tmp_path: Path) -> None:
+def test_detections_are_scored_without_torch(detections: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from napari_metastasis.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as end: assert not end.code\n"
         "assert 'torch' not in sys.modules"
     )
-    command = ["evaluate", "--detections", str(cohort), "--truth", str(cohort), "--json"]
+    command = ["evaluate", "--detections", str(detections), "--truth", str(detections), "--json"]
     done = subprocess.run(
         [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
     )

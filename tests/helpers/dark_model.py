@@ -1,12 +1,21 @@
-"""A network of known weights: it answers with how dark the middle of its patch is."""
+"""A network of known weights, which answers with how dark the middle of its patch is, and a refiner behind it."""
 
 from __future__ import annotations
 
 import torch
 
-from napari_metastasis.models import Block, Detector, ModelSpec, ScanNet, ScanNetArchitecture
+from napari_metastasis.models import (
+    Block,
+    Detector,
+    ModelSpec,
+    Refiner,
+    RefinerSpec,
+    ScanNet,
+    ScanNetArchitecture,
+    SpatialNetwork,
+)
 
-__all__ = ["dark_model"]
+__all__ = ["dark_model", "mover"]
 
 
 def dark_model() -> Detector:
@@ -33,3 +42,17 @@ def dark_model() -> Detector:
         std=(1.0, 1.0, 1.0),
     )
     return Detector(spec=spec, network=network, weights_sha256="d" * 64, card={})
+
+
+def mover(model: Detector) -> Refiner:
+    """Return a refiner that moves a model's answers a little, with weights of its own."""
+    spec = RefinerSpec(
+        name="mover", encoder=model.spec.name, encoder_sha256=model.weights_sha256,
+        encoder_features=model.network.architecture.feature_channels,
+        projected=3, hidden=4, grid=4, grid_step=2, window_step=2,
+        order="raster-four", residual=True, smoothing=3, dense_coefficient=2,
+    )  # fmt: skip
+    torch.manual_seed(4)
+    network = SpatialNetwork(spec).eval().requires_grad_(requires_grad=False)
+    torch.nn.init.normal_(network.answer.weight)
+    return Refiner(spec=spec, network=network, weights_sha256="b" * 64, card={})

@@ -6,14 +6,12 @@ import os
 
 import numpy as np
 import pytest
-import torch
-from dark_model import dark_model
+from dark_model import dark_model, mover
 from read_only import make_read_only
 from scans import SCAN, scan_with
 
 from napari_metastasis.errors import StorageError, StorageWarning
 from napari_metastasis.geometry import Region
-from napari_metastasis.models import Refiner, RefinerSpec, SpatialNetwork
 from napari_metastasis.settings import DetectionSettings, RefineSettings
 from napari_metastasis.workflows.scan import earlier_result
 
@@ -25,15 +23,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def refiner(model):
-    spec = RefinerSpec(
-        name="mover", encoder=model.spec.name, encoder_sha256=model.weights_sha256,
-        encoder_features=model.network.architecture.feature_channels,
-        projected=3, hidden=4, grid=4, grid_step=2, window_step=2,
-        order="raster-four", residual=True, smoothing=3, dense_coefficient=2,
-    )  # fmt: skip
-    torch.manual_seed(4)
-    network = SpatialNetwork(spec).eval().requires_grad_(requires_grad=False)
-    return Refiner(spec=spec, network=network, weights_sha256="b" * 64, card={})
+    return mover(model)
 
 
 def run(slide, model, output, **changes):

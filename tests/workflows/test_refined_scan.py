@@ -9,14 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from dark_model import dark_model
+from dark_model import dark_model, mover
 from disc_slide import DISC_CENTER
 from scans import NOT_REFINED, SCAN, prepared_scan, scan_with
 
 from napari_metastasis.errors import ModelError, PassWarning, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region, Size
-from napari_metastasis.models import Detector, Refiner, RefinerSpec, SpatialNetwork, load_model
+from napari_metastasis.models import Detector, Refiner, SpatialNetwork, load_model
 from napari_metastasis.scanning import ChosenEngine, FeatureStore, MapStore, MapValues, blend, choose_engine
 from napari_metastasis.scanning.passes.refine import REFINED
 from napari_metastasis.settings import RefineSettings, TissueSettings
@@ -32,17 +31,7 @@ def model() -> Detector:
 
 @pytest.fixture(scope="module")
 def refiner(model) -> Refiner:
-    """Return one that moves the encoder's answers a little, with weights of its own."""
-    spec = RefinerSpec(
-        name="mover", encoder=model.spec.name, encoder_sha256=model.weights_sha256,
-        encoder_features=model.network.architecture.feature_channels,
-        projected=3, hidden=4, grid=4, grid_step=2, window_step=2,
-        order="raster-four", residual=True, smoothing=3, dense_coefficient=2,
-    )  # fmt: skip
-    torch.manual_seed(4)
-    network = SpatialNetwork(spec).eval().requires_grad_(requires_grad=False)
-    torch.nn.init.normal_(network.answer.weight)
-    return Refiner(spec=spec, network=network, weights_sha256="b" * 64, card={})
+    return mover(model)
 
 
 def run(slide, model, output, **changes):
