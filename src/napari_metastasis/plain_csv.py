@@ -57,8 +57,6 @@ def read_csv(path: str | os.PathLike[str], *, delimiters: str = ",") -> list[Csv
     """
     try:
         data = read_at_most(path, _MOST_BYTES)
-    except OSError:
-        raise
     except ValueError as error:
         raise PlainCsvError(str(error)) from error
     try:

@@ -57,8 +57,6 @@ def read_json(path: str | os.PathLike[str], *, nan_as_null: bool = False, most_b
     """
     try:
         data = read_at_most(path, most_bytes)
-    except OSError:
-        raise
     except ValueError as error:
         raise PlainJsonError(str(error)) from error
     return parse_json(data, nan_as_null=nan_as_null)
