@@ -82,7 +82,7 @@ class LesionTableModel(QAbstractTableModel):
             return f"Lesion {lesion.id}: {style.label}; click to go there"
         if role == Qt.ItemDataRole.DecorationRole and column == 0:
             swatch = QPixmap(10, 10)
-            swatch.fill(QColor(style.screen_color))
+            swatch.fill(QColor(style.color))
             return swatch
         if role == Qt.ItemDataRole.TextAlignmentRole and column:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter

@@ -125,7 +125,7 @@ def _feature(lesion: Lesion, *, slide: str, bounds: Region | None) -> dict[str, 
         "properties": {
             "objectType": "annotation",
             "name": f"Lesion {lesion.id}",
-            "classification": {"name": style.label, "color": list(style.qupath_color)},
+            "classification": {"name": style.label, "color": list(style.rgb)},
             "isLocked": False,
             "measurements": {
                 **({} if lesion.probability is None else {"Probability": round(lesion.probability, 6)}),

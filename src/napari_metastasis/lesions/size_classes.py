@@ -23,31 +23,29 @@ class SizeClassStyle:
         Its name, and the same where there is little room.
     one, many
         What stands behind the number of its lesions.
-    screen_color
-        On the dark window, over H&E: told apart by people with any colour vision, and by lightness alone.
-    qupath_color
-        Red, green and blue in QuPath, which shows slides on white.
+    rgb
+        Its colour in table, slide, pictures, report and files: red, green and blue, 0 to 255.
     """
 
     label: str
     short: str
     one: str
     many: str
-    screen_color: str
-    qupath_color: tuple[int, int, int]
+    rgb: tuple[int, int, int]
+
+    @property
+    def color(self) -> str:
+        """Return its colour as ``#rrggbb``."""
+        return "#{:02x}{:02x}{:02x}".format(*self.rgb)
 
 
 _CELLS = "× isolated tumour cells"
 #: The smallest first.
 SIZE_CLASSES: Mapping[SizeClass, SizeClassStyle] = MappingProxyType(
     {
-        "itc": SizeClassStyle("Isolated tumour cells", "ITC", _CELLS, _CELLS, "#ffffff", (230, 200, 0)),
-        "micro": SizeClassStyle(
-            "Micro-metastasis", "Micro", "micro-metastasis", "micro-metastases", "#00e5ff", (230, 120, 0)
-        ),
-        "macro": SizeClassStyle(
-            "Macro-metastasis", "Macro", "macro-metastasis", "macro-metastases", "#ffd400", (200, 0, 0)
-        ),
+        "itc": SizeClassStyle("Isolated tumour cells", "ITC", _CELLS, _CELLS, (0, 158, 115)),
+        "micro": SizeClassStyle("Micro-metastasis", "Micro", "micro-metastasis", "micro-metastases", (0, 90, 220)),
+        "macro": SizeClassStyle("Macro-metastasis", "Macro", "macro-metastasis", "macro-metastases", (213, 60, 0)),
     }
 )
 
