@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, cohort_output, scan_cohort
+from napari_metastasis.workflows.scan.earlier import (
+    EarlierResult,
+    EarlierScan,
+    earlier_result,
+    earlier_results,
+    load_result,
+)
 from napari_metastasis.workflows.scan.job_models import answering_task, check_passes, load_job_models, settle_job
 from napari_metastasis.workflows.scan.overlay import overlay_picture
 from napari_metastasis.workflows.scan.prepare import prepare_scan
 from napari_metastasis.workflows.scan.prepared import PreparedScan
-from napari_metastasis.workflows.scan.result_folder import (
-    EarlierResult,
-    default_output,
-    earlier_result,
-    heatmap_path,
-)
+from napari_metastasis.workflows.scan.result_folder import default_output, heatmap_path, journals_of
 from napari_metastasis.workflows.scan.results import ScanResult
 from napari_metastasis.workflows.scan.runner import run_scan, scan_slide
+from napari_metastasis.workflows.scan.shown import Shown, read_shown, write_shown
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
 __all__ = [
     "AtHand",
     "EarlierResult",
+    "EarlierScan",
     "EngineCache",
     "FailedSlide",
     "PassRequest",
@@ -28,17 +32,23 @@ __all__ = [
     "ScanJob",
     "ScanResult",
     "ScannedSlide",
+    "Shown",
     "answering_task",
     "check_passes",
     "cohort_output",
     "default_output",
     "earlier_result",
+    "earlier_results",
     "heatmap_path",
+    "journals_of",
     "load_job_models",
+    "load_result",
     "overlay_picture",
     "prepare_scan",
+    "read_shown",
     "run_scan",
     "scan_cohort",
     "scan_slide",
     "settle_job",
+    "write_shown",
 ]
