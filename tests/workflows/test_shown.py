@@ -136,10 +136,10 @@ def test_findings_of_nothing_are_written_too(slide, model, tmp_path):
 def test_a_result_opens_as_it_was_left(slide, model, refiner, tmp_path):
     run(slide, model, tmp_path, refiner=refiner, refine=RefineSettings(refine=True))
     earlier = earlier_result(slide, tmp_path)
-    assert (earlier.shown, earlier.threshold_moved) == (Shown(THRESHOLD, {"refined": 1.0}, "refined"), False)
+    assert (earlier.shown, earlier.own_threshold) == (Shown(THRESHOLD, {"refined": 1.0}, "refined"), THRESHOLD)
     show(slide, tmp_path, 0.3, share=0.0)
     earlier = earlier_result(slide, tmp_path)
-    assert (earlier.shown, earlier.threshold_moved) == (Shown(0.3, {"refined": 0.0}, "probability"), True)
+    assert (earlier.shown, earlier.own_threshold) == (Shown(0.3, {"refined": 0.0}, "probability"), THRESHOLD)
     assert [one.kind.name for one in earlier.maps] == ["probability", "refined"]
 
 
@@ -158,7 +158,7 @@ def test_records_of_earlier_versions_say_it_in_their_settings(slide, model, refi
     older = {key: value for key, value in record_in(tmp_path).items() if key not in ("files", "shown")}
     (tmp_path / "run.json").write_text(json.dumps(older))
     earlier = earlier_result(slide, tmp_path)
-    assert (earlier.shown, earlier.threshold_moved) == (Shown(0.4, {"refined": 0.5}, "refined"), False)
+    assert (earlier.shown, earlier.own_threshold) == (Shown(0.4, {"refined": 0.5}, "refined"), 0.4)
     assert len(earlier.maps) == 2
 
 

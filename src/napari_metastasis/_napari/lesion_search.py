@@ -35,6 +35,11 @@ class LesionSearch(QObject):
         The slide's session.
     parent
         Qt parent.
+
+    Attributes
+    ----------
+    shares
+        Share of each later map in the lesions that are shown, by its name.
     """
 
     #: The exception that ended a search.
@@ -43,6 +48,7 @@ class LesionSearch(QObject):
     def __init__(self, session: SlideSession, parent: QObject) -> None:
         super().__init__(parent)
         self._session = session
+        self.shares: dict[str, float] = {}
         self._worker: Worker | None = None
         self._again = False
         self._next = 0.0
@@ -81,13 +87,13 @@ class LesionSearch(QObject):
             self._again = True
             return
         began, frame = time.monotonic(), session.frame
-        shares = [session.share_of(later.kind.name) for later in session.later_maps]
-        worker = Worker(
-            partial(index_work, tuple(session.maps.values()), shares, session.detection), name="lesions", parent=self
-        )
+        shares = {later.kind.name: session.share_of(later.kind.name) for later in session.later_maps}
+        work = partial(index_work, tuple(session.maps.values()), tuple(shares.values()), session.detection)
+        worker = Worker(work, name="lesions", parent=self)
 
         def show(index: Any) -> None:
             if session.frame == frame and not session.closed:
+                self.shares = shares
                 session.show_lesions(index)
             # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
             self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))

@@ -16,24 +16,28 @@ from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_metastasis.lesions import LesionIndex
+    from napari_metastasis.lesions import Findings, LesionIndex
     from napari_metastasis.models import ModelSpec
     from napari_metastasis.sampling.hard_negatives import HardNegative
     from napari_metastasis.scanning import MapValues
     from napari_metastasis.slides import Slide, TissueMask
-    from napari_metastasis.workflows.scan import EarlierResult
+    from napari_metastasis.workflows.scan import EarlierResult, EarlierScan, Shown
 
 __all__ = [
     "AvailableModel",
     "AvailableModels",
+    "OnDisk",
     "available_models_work",
+    "earlier_results_work",
     "index_work",
     "load_earlier_work",
+    "load_result_work",
     "mined_work",
     "scan_work",
     "swap_work",
     "tissue_work",
     "warm_up_work",
+    "write_shown_work",
 ]
 
 #: µm per pixel that colours are looked at with: nuclei are some pixels wide, as for the models.
@@ -42,13 +46,44 @@ _TINT_MPP = 1.0
 ShouldStop = Callable[[], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """A result folder as it is known.
+
+    Attributes
+    ----------
+    folder
+        The result folder.
+    journals
+        How long the journals of its maps are when these are as they are shown.
+    shown
+        What its files were written with; ``None`` where that is not known.
+    """
+
+    folder: Path
+    journals: Mapping[str, int]
+    shown: Shown | None = None
+
+
 def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generator[Any, None, Any]:
-    """Scan a slide: yield and return what :func:`~napari_metastasis.workflows.scan.run_scan` does."""
+    """Scan a slide: yield and return what :func:`~napari_metastasis.workflows.scan.run_scan` does.
+
+    The last that is yielded is an :class:`OnDisk`.
+    """
     yield Stage("Preparing the network…")
     # Imported here, beside the window: torch takes seconds to load.
-    from napari_metastasis.workflows.scan import run_scan
+    from napari_metastasis.workflows.scan import journals_of, read_shown, record_of, run_scan
 
-    return (yield from run_scan(job, at_hand, should_stop))
+    result = yield from run_scan(job, at_hand, should_stop)
+    yield OnDisk(result.output, journals_of(result.output), read_shown(record_of(result.output)))
+    return result
+
+
+def write_shown_work(slide: Slide, found: Findings, shown: Shown, on_disk: OnDisk, should_stop: ShouldStop) -> bool:
+    """Write the files of a result as it is shown; return whether anything was written."""
+    from napari_metastasis.workflows.scan import write_shown
+
+    return write_shown(on_disk.folder, slide, found, shown, journals=on_disk.journals, should_stop=should_stop)
 
 
 def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:
@@ -109,6 +144,20 @@ def load_earlier_work(slide: Slide, _: ShouldStop) -> EarlierResult | None:
     from napari_metastasis.workflows.scan import earlier_result
 
     return earlier_result(slide)
+
+
+def load_result_work(slide: Slide, scan: EarlierScan, _: ShouldStop) -> EarlierResult:
+    """Return what one of the earlier scans of a slide left."""
+    from napari_metastasis.workflows.scan import load_result
+
+    return load_result(slide, scan)
+
+
+def earlier_results_work(slide: Slide, _: ShouldStop) -> tuple[EarlierScan, ...]:
+    """Return every earlier scan of a slide, the last written first."""
+    from napari_metastasis.workflows.scan import earlier_results
+
+    return earlier_results(slide)
 
 
 def mined_work(path: Path, slide: str, _: ShouldStop) -> tuple[HardNegative, ...]:

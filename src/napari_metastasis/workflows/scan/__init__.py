@@ -15,7 +15,7 @@ from napari_metastasis.workflows.scan.job_models import answering_task, check_pa
 from napari_metastasis.workflows.scan.overlay import overlay_picture
 from napari_metastasis.workflows.scan.prepare import prepare_scan
 from napari_metastasis.workflows.scan.prepared import PreparedScan
-from napari_metastasis.workflows.scan.result_folder import default_output, heatmap_path, journals_of
+from napari_metastasis.workflows.scan.result_folder import default_output, heatmap_path, journals_of, record_of
 from napari_metastasis.workflows.scan.results import ScanResult
 from napari_metastasis.workflows.scan.runner import run_scan, scan_slide
 from napari_metastasis.workflows.scan.shown import Shown, read_shown, write_shown
@@ -46,6 +46,7 @@ __all__ = [
     "overlay_picture",
     "prepare_scan",
     "read_shown",
+    "record_of",
     "run_scan",
     "scan_cohort",
     "scan_slide",

@@ -23,7 +23,7 @@ from napari_metastasis.workflows.scan.result_folder import (
     stored_maps,
     stored_scans,
 )
-from napari_metastasis.workflows.scan.shown import Shown, is_left_as_scanned, read_shown, recorded_journals
+from napari_metastasis.workflows.scan.shown import Shown, read_shown, recorded_journals, scanned_with
 from napari_metastasis.workflows.scan.slide_stain import SlideStain
 
 __all__ = ["EarlierResult", "EarlierScan", "earlier_result", "earlier_results", "load_result"]
@@ -106,8 +106,8 @@ class EarlierResult:
         Which one it is.
     maps
         The scan's own map, then those of the passes after it that belong to the result.
-    threshold_moved
-        Whether the threshold is not the scan's own: somebody chose it since.
+    own_threshold
+        Threshold that the scan wrote its files with; where it is not that of ``shown``, somebody moved it since.
     told
         What a person has to know of the results, a line each.
     journals
@@ -116,7 +116,7 @@ class EarlierResult:
 
     scan: EarlierScan
     maps: tuple[MapValues, ...]
-    threshold_moved: bool
+    own_threshold: float
     told: tuple[str, ...]
     journals: Mapping[str, int]
 
@@ -187,7 +187,7 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
     return EarlierResult(
         scan=described,
         maps=stored_maps(StoredScan(described.folder, described.identity), belongs),
-        threshold_moved=not is_left_as_scanned(record),
+        own_threshold=scanned_with(record).threshold,
         told=_recorded_notes(record),
         journals=journals,
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_metastasis.lesions import Findings
     from napari_metastasis.slides import Slide
 
-__all__ = ["Shown", "is_left_as_scanned", "read_shown", "recorded_journals", "write_shown"]
+__all__ = ["Shown", "read_shown", "recorded_journals", "scanned_with", "write_shown"]
 
 #: How ``detections.csv`` begins where it has a header.
 _HEADER = b"p,x,y"
@@ -56,7 +56,7 @@ def read_shown(record: Any) -> Shown:
     Records of earlier versions say it in the settings of their scan. What is missing or damaged is as a scan without
     any option has it.
     """
-    scanned = _scanned(record)
+    scanned = scanned_with(record)
     try:
         stored = record["shown"]
         shares = {str(name): share for name, share in stored["shares"].items()}
@@ -70,12 +70,7 @@ def read_shown(record: Any) -> Shown:
     return Shown(float(stored["threshold"]), {name: float(share) for name, share in shares.items()}, read_from)
 
 
-def is_left_as_scanned(record: Any) -> bool:
-    """Return whether the threshold of a result is its scan's own: nobody moved it since."""
-    return read_shown(record).threshold == _scanned(record).threshold
-
-
-def _scanned(record: Any) -> Shown:
+def scanned_with(record: Any) -> Shown:
     """Return what a scan wrote its results with, from the settings on its record."""
     threshold, shares = THRESHOLD, {}
     try:
