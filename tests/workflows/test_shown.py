@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from datetime import datetime
@@ -13,12 +15,14 @@ from dark_model import dark_model, mover
 from read_only import make_read_only
 from scans import SCAN, scan_with
 
+from napari_metastasis import scanning
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region
 from napari_metastasis.lesions import LesionIndex
 from napari_metastasis.scanning import blend_all
 from napari_metastasis.settings import THRESHOLD, DetectionSettings, RefineSettings
 from napari_metastasis.slides import open_slide
+from napari_metastasis.workflows import scan as workflows_scan
 from napari_metastasis.workflows.scan import (
     Shown,
     default_output,
@@ -342,3 +346,23 @@ def test_journals_tell_what_was_answered(slide, model, tmp_path):
 def test_results_lie_beside_the_slide_unless_told_otherwise(slide):
     assert earlier_results(slide) == ()
     assert not default_output(slide).exists()
+
+
+def test_results_are_read_and_written_without_torch(slide, slide_path, model, tmp_path):
+    """It takes seconds to load, in which a window that is opened would show nothing."""
+    run(slide, model, tmp_path)
+    script = (
+        "import sys; from pathlib import Path; from napari_metastasis.slides import open_slide; "
+        "from napari_metastasis.workflows.scan import earlier_result, write_shown; "
+        "slide = open_slide(Path(sys.argv[1])); earlier = earlier_result(slide, Path(sys.argv[2])); "
+        "assert earlier.maps[0].values.size; assert 'torch' not in sys.modules; slide.close()"
+    )
+    subprocess.run([sys.executable, "-c", script, str(slide_path), str(tmp_path)], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("room", [scanning, workflows_scan])
+def test_what_is_imported_on_first_use_is_there(room):
+    for name in room.__all__:
+        assert getattr(room, name) is not None
+    with pytest.raises(AttributeError, match="no attribute"):
+        room.another  # noqa: B018

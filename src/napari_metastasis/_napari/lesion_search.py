@@ -89,7 +89,8 @@ class LesionSearch(QObject):
         began, frame = time.monotonic(), session.frame
         shares = {later.kind.name: session.share_of(later.kind.name) for later in session.later_maps}
         work = partial(index_work, tuple(session.maps.values()), tuple(shares.values()), session.detection)
-        worker = Worker(work, name="lesions", parent=self)
+        # Without a scan beside it, a person waits for it.
+        worker = Worker(work, name="lesions", parent=self, urgent=not session.activity.busy)
 
         def show(index: Any) -> None:
             if session.frame == frame and not session.closed:

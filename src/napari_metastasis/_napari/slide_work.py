@@ -130,7 +130,7 @@ def index_work(
 
 def warm_up_work(_: ShouldStop) -> None:
     """Import what the first slide and the first scan need, while the window is empty and nobody waits."""
-    for name in ("slides", "lesions", "workflows.scan"):
+    for name in ("slides", "lesions", "workflows.scan", "workflows.scan.runner"):
         importlib.import_module(f"napari_metastasis.{name}")
     # What napari would import on the GUI thread for its first labels and points. By name: to make layers here would be
     # simpler, but their units come from a registry of pint's that two threads must not fill at once.

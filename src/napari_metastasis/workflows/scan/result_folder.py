@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.models import Detector
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import (
     FEATURES_VERSION,
@@ -25,6 +24,9 @@ from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.tasks import pass_tasks
 from napari_metastasis.workflows.scan_job import ScanJob
+
+if TYPE_CHECKING:
+    from napari_metastasis.models import Detector
 
 __all__ = [
     "StoredScan",
