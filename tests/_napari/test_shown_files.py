@@ -15,9 +15,12 @@ import pytest
 import torch
 from read_only import make_read_only
 
-from napari_metastasis._napari import slide_controller
+from napari_metastasis._napari import shown_files, slide_controller
+from napari_metastasis.lesions import LesionIndex
 from napari_metastasis.models import RefinerSpec, SpatialNetwork, add_model, load_model, save_model
+from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import THRESHOLD
+from napari_metastasis.workflows.scan import heatmap_path
 
 pytestmark = pytest.mark.gui
 
@@ -125,6 +128,43 @@ def test_a_threshold_moved_during_a_scan_is_written_after_it(window, make_disc: 
     window.until(lambda: shown_in(folder)["threshold"] == 0.97)
     window.until(lambda: not window.controller._files.pending)
     assert written_ids(folder) == shown_ids(window.session)
+
+
+def test_a_window_closed_during_a_scan_keeps_the_threshold_that_it_showed(
+    window, make_disc: Callable, darkness_model: Path
+) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model, roi_px=128)
+    window.panel.scan_part.advanced.widgets["tissue_only"].value = False
+    window.scan("slide")
+    window.until(lambda: window.session.activity.done > 0)
+    window.panel.results_part.threshold.setValue(0.97)
+    window.workspace.close()
+    folder = path.parent / "disc.metastasis"
+    assert shown_in(folder)["threshold"] == 0.97
+    assert window.session.slide.closed
+    with MapStore.open(heatmap_path(folder)) as store:
+        index = LesionIndex(store.values(), store.frame, window.session.detection)
+    assert written_ids(folder) == [(row.id, f"{row.area_mm2:.6f}") for row in index.at(0.97).rows]
+
+
+def test_files_that_are_being_written_when_the_window_closes_are_written(scanned, monkeypatch) -> None:
+    window, folder = scanned
+    whole = shown_files.write_shown_work
+    begun = []
+
+    def slow(*arguments):
+        begun.append(True)
+        time.sleep(0.3)
+        return whole(*arguments)
+
+    monkeypatch.setattr(shown_files, "write_shown_work", slow)
+    window.panel.results_part.threshold.setValue(0.97)
+    window.until(lambda: bool(begun))
+    window.workspace.close()
+    assert shown_in(folder)["threshold"] == 0.97
+    assert begun == [True], "once is enough"
 
 
 def test_a_disk_that_refuses_is_told_once(scanned, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_metastasis._napari.slide_work import OnDisk, index_work, write_shown_work
+from napari_metastasis._napari.slide_work import OnDisk, index_work, write_left_work, write_shown_work
 from napari_metastasis._napari.worker import ShouldStop, Work, Worker, explain
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class ShownFiles(QObject):
         self._worker: Worker | None = None
         self._writing: Shown | None = None
         self._told = ""
+        self._scanning = False
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
@@ -60,8 +61,7 @@ class ShownFiles(QObject):
 
     def follow(self, on_disk: OnDisk) -> None:
         """Keep the files of a result as its findings are shown from now on."""
-        self._on_disk = on_disk
-        self._told = ""
+        self._on_disk, self._told, self._scanning = on_disk, "", False
         self._on_changed()
 
     def follow_from_here(self, on_disk: OnDisk) -> None:
@@ -80,10 +80,11 @@ class ShownFiles(QObject):
     def forget(self) -> None:
         """Write nothing until :meth:`follow`: the maps are changing."""
         self.hold()
-        self._on_disk = None
+        self._on_disk, self._scanning = None, True
 
     def resume(self) -> None:
-        """Go on where :meth:`hold` stopped."""
+        """Go on where :meth:`hold` stopped: the scan failed."""
+        self._scanning = False
         self._on_changed()
 
     def _on_changed(self, *_: object) -> None:
@@ -157,15 +158,19 @@ class ShownFiles(QObject):
             self._on_changed()
 
     def close(self) -> tuple[Worker | None, Work | None]:
-        """Write no more; return the worker that is still at it, and the work that is left after it, if any."""
+        """Write no more; return the worker that is still at it, and the work that is left after it and the scan."""
         self._rest.stop()
         worker, self._worker = self._worker, None
-        on_disk, shown = self._on_disk, self._unwritten()
+        if worker is not None:
+            worker.let_go()
+        session, on_disk, shown = self._session, self._on_disk, self._unwritten()
+        if self._scanning and session.folder is not None and (left := self._shown()) is not None:
+            # The scan writes the files at its end, which is now, as they were shown when it began.
+            return worker, partial(write_left_work, session.slide, session.folder, left, session.detection)
         if on_disk is None or shown is None or self._told or (worker is not None and shown == self._writing):
             return worker, None
         if self._is_found(shown):
             return worker, self._work(on_disk, shown)
-        session = self._session
         search = partial(index_work, tuple(session.maps.values()), tuple(shown.shares.values()), session.detection)
 
         def search_and_write(should_stop: ShouldStop) -> object:

@@ -352,19 +352,19 @@ class SlideController(QObject):
         self._scan, self._others = None, []
         for worker in workers:
             worker.abandon()
+        if writer is not None:
+            workers.append(writer)
         self.layers.close(remove=not wait)
         tiles = tiles_under_way(self._viewer)
         slide = self.session.slide
 
         def close_slide() -> None:
+            for worker in workers:
+                worker.wait(None)
             # What is shown is kept; nobody is left to be told that a disk refuses.
-            if writer is not None:
-                writer.wait(None)
             if unwritten is not None:
                 with suppress(MetastasisError):
                     unwritten(_never)
-            for worker in workers:
-                worker.wait(None)
             futures.wait(tiles)
             slide.close()
 

@@ -37,6 +37,7 @@ __all__ = [
     "swap_work",
     "tissue_work",
     "warm_up_work",
+    "write_left_work",
     "write_shown_work",
 ]
 
@@ -84,6 +85,24 @@ def write_shown_work(slide: Slide, found: Findings, shown: Shown, on_disk: OnDis
     from napari_metastasis.workflows.scan import write_shown
 
     return write_shown(on_disk.folder, slide, found, shown, journals=on_disk.journals, should_stop=should_stop)
+
+
+def write_left_work(slide: Slide, folder: Path, shown: Shown, detection: DetectionSettings, stop: ShouldStop) -> bool:
+    """Write the files of a scan that ended when its window closed as that showed them; return whether it was needed.
+
+    The window had not shown all of its answers: they are read again.
+    """
+    from napari_metastasis.workflows.scan import earlier_results, load_result
+
+    scan = next((one for one in earlier_results(slide, folder) if one.folder == folder), None)
+    if scan is None or scan.shown.shares.keys() != shown.shares.keys():
+        return False
+    earlier = load_result(slide, scan)
+    if earlier.shown == shown or len(earlier.maps) != len(shown.shares) + 1:
+        return False
+    shares = [shown.shares[one.kind.name] for one in earlier.maps[1:]]
+    found = index_work(earlier.maps, shares, detection, stop).at(shown.threshold)
+    return write_shown_work(slide, found, shown, OnDisk(folder, earlier.journals), stop)
 
 
 def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:
