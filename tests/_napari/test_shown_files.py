@@ -349,3 +349,21 @@ def test_a_refined_result_opens_refined_with_its_share(
     close_slide(window)
     reopen(window, path)
     assert window.session.passes == frozenset()
+
+
+def test_results_in_another_folder_are_found_again(
+    window, make_disc: Callable, darkness_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    window.panel.scan_part._results = tmp_path / "elsewhere"
+    window.scan("slide")
+    window.finish()
+    folder = tmp_path / "elsewhere" / "disc.metastasis"
+    assert window.session.folder == folder
+    window.until(lambda: len(window.controller.earlier) == 1)
+    close_slide(window)
+    reopen(window, path)
+    assert window.session.folder == folder

@@ -31,10 +31,13 @@ from napari_metastasis.workflows.scan import (
     heatmap_path,
     journals_of,
     load_result,
+    places,
     read_shown,
+    remember_place,
     result_files,
     write_shown,
 )
+from napari_metastasis.workflows.scan.places import places_path, remembered_places
 from napari_metastasis.workflows.scan.result_files import one_writer
 
 TABLES = ("detections.csv", "lesions.csv", "lesions.geojson")
@@ -366,3 +369,46 @@ def test_what_is_imported_on_first_use_is_there(room):
         assert getattr(room, name) is not None
     with pytest.raises(AttributeError, match="no attribute"):
         room.another  # noqa: B018
+
+
+@pytest.fixture
+def no_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
+
+
+@pytest.mark.usefixtures("no_places")
+def test_results_in_a_folder_that_was_chosen_are_found_again(slide, model, tmp_path):
+    output = tmp_path / "chosen" / "node.metastasis"
+    run(slide, model, output)
+    assert earlier_result(slide) is None
+    remember_place(slide, tmp_path / "gone")
+    remember_place(slide, output)
+    remember_place(slide, output)
+    assert remembered_places(slide) == (output, tmp_path / "gone")
+    assert earlier_result(slide).folder == output
+    assert len(earlier_results(slide)) == 1
+
+
+@pytest.mark.usefixtures("no_places")
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"a": 3}', '{"a": [3, null]}', "{", "[" * 5000])
+def test_a_damaged_list_of_folders_is_begun_anew(slide, tmp_path, text):
+    places_path().parent.mkdir(parents=True)
+    places_path().write_text(text)
+    assert remembered_places(slide) == ()
+    remember_place(slide, tmp_path)
+    assert remembered_places(slide) == (tmp_path,)
+
+
+@pytest.mark.usefixtures("no_places")
+def test_what_is_remembered_stays_small_and_a_disk_that_refuses_is_no_obstacle(slide, tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "_MOST_SLIDES", 3)
+    places_path().parent.mkdir(parents=True)
+    places_path().write_text(json.dumps({name: ["/a"] for name in "abcde"}))
+    for number in range(12):
+        remember_place(slide, tmp_path / str(number))
+    assert list(json.loads(places_path().read_text())) == ["d", "e", slide.fingerprint]
+    assert remembered_places(slide) == tuple(tmp_path / str(number) for number in range(11, 3, -1))
+    with monkeypatch.context() as patched:
+        make_read_only(patched, tmp_path / "user")
+        remember_place(slide, tmp_path / "another")
+    assert tmp_path / "another" not in remembered_places(slide)

@@ -73,8 +73,11 @@ def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generat
     """
     yield Stage("Preparing the network…")
     # Imported here, beside the window: torch takes seconds to load.
-    from napari_metastasis.workflows.scan import journals_of, read_shown, record_of, run_scan
+    from napari_metastasis.workflows.scan import journals_of, read_shown, record_of, remember_place, run_scan
 
+    if job.output is not None and at_hand.slide is not None:
+        # Before anything is stored there: also what is killed is found again.
+        remember_place(at_hand.slide, job.output)
     result = yield from run_scan(job, at_hand, should_stop)
     yield OnDisk(result.output, journals_of(result.output), read_shown(record_of(result.output)))
     return result

@@ -15,6 +15,7 @@ from napari_metastasis.workflows.scan.earlier import (
     earlier_results,
     load_result,
 )
+from napari_metastasis.workflows.scan.places import remember_place
 from napari_metastasis.workflows.scan.result_folder import default_output, heatmap_path, journals_of, record_of
 from napari_metastasis.workflows.scan.shown import Shown, read_shown, write_shown
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
@@ -55,6 +56,7 @@ __all__ = [
     "prepare_scan",
     "read_shown",
     "record_of",
+    "remember_place",
     "run_scan",
     "scan_cohort",
     "scan_slide",

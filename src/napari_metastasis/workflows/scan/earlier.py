@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.scanning import MapValues
 from napari_metastasis.slides import Slide
+from napari_metastasis.workflows.scan.places import remembered_places
 from napari_metastasis.workflows.scan.result_folder import (
     StoredScan,
     default_output,
@@ -149,10 +151,11 @@ def earlier_results(slide: Slide, root: Path | None = None) -> tuple[EarlierScan
     slide
         The open slide.
     root
-        Result folder; ``None`` for the one beside the slide.
+        Result folder; ``None`` for the one beside the slide, and those that were chosen for it in a window.
     """
+    roots = (default_output(slide), *remembered_places(slide)) if root is None else (root,)
     found = []
-    for stored in stored_scans(default_output(slide) if root is None else root):
+    for stored in chain.from_iterable(map(stored_scans, {one.absolute(): one for one in roots}.values())):
         # The folder may hold scans of another slide that had this name, or of this one with another pixel size.
         known = stored.identity
         if known.get("slide") in (slide.fingerprint, slide.earlier_fingerprint) and known.get("mpp") == slide.mpp:
@@ -201,7 +204,7 @@ def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | No
     slide
         The open slide.
     root
-        Result folder; ``None`` for the one beside the slide.
+        As :func:`earlier_results` takes it.
     """
     for scan in earlier_results(slide, root):
         try:
