@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.components import Camera
     from napari.layers import Image, Labels, Layer, Points
-    from qtpy.QtWidgets import QMainWindow
+    from qtpy.QtWidgets import QMainWindow, QWidget
 
     from napari_metastasis.geometry import Region
 
@@ -25,6 +25,7 @@ __all__ = [
     "camera_of",
     "canvas_size",
     "draw_now",
+    "drop_targets",
     "real_viewer",
     "redraw_image",
     "redraw_labels",
@@ -45,6 +46,13 @@ def real_viewer(viewer: Viewer) -> Viewer:
 def window_of(viewer: Viewer) -> QMainWindow:
     """Return the Qt window of a viewer. There is no public way to it, and the plugin needs it."""
     return real_viewer(viewer).window._qt_window
+
+
+def drop_targets(viewer: Viewer) -> tuple[QWidget, ...]:
+    """Return the widgets that files are dropped on: the canvas' own, and what covers it while it is empty."""
+    qt_viewer = real_viewer(viewer).window._qt_viewer
+    welcome = getattr(qt_viewer, "_welcome_widget", None)
+    return (qt_viewer,) if welcome is None else (qt_viewer, welcome)
 
 
 def canvas_size(viewer: Viewer) -> tuple[float, float]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
 
+    from napari_metastasis._napari.view_state import ViewState
     from napari_metastasis.scanning import FinishedPiece
     from napari_metastasis.slides import TissueMask
     from napari_metastasis.workflows.engine_cache import EngineCache
@@ -59,6 +60,8 @@ class SlideController(QObject):
     ) -> None:
         super().__init__(parent)
         self.session = session
+        #: Where the window looked on this slide last; ``None`` before it was shown.
+        self.view: ViewState | None = None
         self._engines = engines
         self._tissue: Future[TissueMask | None] | None = None
         self.layers = SlideLayers(viewer, session, layer)
