@@ -16,7 +16,7 @@ from napari_metastasis.settings import THRESHOLD, DetectionSettings
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import Findings, LesionIndex
-    from napari_metastasis.scanning import MapValues
+    from napari_metastasis.scanning import BoolArray, Coverage, MapValues
     from napari_metastasis.slides import Slide, TissueMask
 
 __all__ = ["METADATA_KEY", "Activity", "SlideSession"]
@@ -77,6 +77,10 @@ class SlideSession:
         Lesions and detections at the threshold; ``None`` before they were looked for.
     tissue
         Where the tissue lies; ``None`` before it was looked for.
+    coverage
+        How much of the tissue is answered by what lesions are read from; ``None`` before both are known.
+    tissue_cells
+        Cells of the heatmap that it counts: bool, (rows, columns); ``None`` with it.
     colour_note
         What has to be said of the slide's colours; empty where nothing has, or before they were looked at.
     folder
@@ -101,6 +105,7 @@ class SlideSession:
     found_changed = Signal()
     threshold_changed = Signal(float)
     tissue_changed = Signal()
+    coverage_changed = Signal()
     colour_note_changed = Signal()
     activity_changed = Signal(object)  # Activity
 
@@ -110,6 +115,8 @@ class SlideSession:
         self.shares: dict[str, float] = {}
         self.found: Findings | None = None
         self.tissue: TissueMask | None = None
+        self.coverage: Coverage | None = None
+        self.tissue_cells: BoolArray | None = None
         self.colour_note = ""
         self.folder: Path | None = None
         self.model_name = ""
@@ -240,6 +247,12 @@ class SlideSession:
         """Bring lesions and detections to the threshold."""
         if self._index is not None and (self.found is None or self.found.threshold != self.threshold):
             self.show_lesions(self._index)
+
+    def show_coverage(self, coverage: Coverage | None, tissue_cells: BoolArray | None) -> None:
+        """Show how much of the tissue is answered, and which cells hold it; ``None`` where that is not known."""
+        if coverage != self.coverage or tissue_cells is not self.tissue_cells:
+            self.coverage, self.tissue_cells = coverage, tissue_cells
+            self.coverage_changed.emit()
 
     def show_tissue(self, tissue: TissueMask) -> None:
         """Show the tissue mask."""
