@@ -154,6 +154,11 @@ class SlideLayers:
                 layer.metadata[_WAS_VISIBLE] = True
                 layer.visible = False
 
+    strength = 0.65
+
+    def show_veil(self, shown: bool) -> None:
+        """."""
+
     def toggle_overlay(self) -> None:
         """Hide all that lies over the tissue; or show it again, without what was hidden before."""
         over = [one for one in (*self.maps.values(), self.lesions, self.detections, self.mined) if one is not None]
