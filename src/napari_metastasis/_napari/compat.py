@@ -29,6 +29,7 @@ __all__ = [
     "copy_picture",
     "draw_now",
     "drop_targets",
+    "hatch",
     "napari_docks",
     "open_actions",
     "paint_glass_white",
@@ -150,6 +151,10 @@ def draw_now(layer: Layer) -> None:
         layer.events.set_data()
 
 
+#: What an array's values are on the graphics card where they are not rescaled on the way.
+_VALUE_BY_VALUE = {np.dtype(np.float32): "r32f", np.dtype(np.uint8): "r8"}
+
+
 def redraw_image(viewer: Viewer, layer: Image, parts: Iterable[Region]) -> bool:
     """Draw parts of an image layer whose data changed in place; return whether that was possible.
 
@@ -166,13 +171,51 @@ def redraw_image(viewer: Viewer, layer: Image, parts: Iterable[Region]) -> bool:
         return False
     if not np.may_share_memory(drawn, layer.data):
         return False
-    if texture.shape[:2] != drawn.shape or texture.internalformat != "r32f":
+    if texture.shape[:2] != drawn.shape or texture.internalformat != _VALUE_BY_VALUE.get(drawn.dtype):
         return False
     if not getattr(node, "_need_texture_upload", True):  # else all of it is about to be handed over anyway
         for part in parts:
             texture.set_data(np.array(drawn[part.slices]), offset=(part.y, part.x))
     node.update()
     return True
+
+
+#: Diagonal stripes of the window's pixels: as wide at every zoom, so that they never look like a part of the tissue.
+_HATCH = """
+void hatch() {
+    float at = mod(gl_FragCoord.x + gl_FragCoord.y, $period);
+    float stripe = clamp(min(at, $width - at) + 0.5, 0.0, 1.0);
+    vec4 here = mix($between, gl_FragColor, stripe);
+    gl_FragColor = vec4(here.rgb, gl_FragColor.a > 0.0 ? here.a : 0.0);
+}
+"""
+_HATCH_PX = {"period": 16.0, "width": 5.0}
+
+
+def hatch(viewer: Viewer, layer: Image, *, between: tuple[float, float, float, float]) -> None:
+    """Draw an image layer as diagonal stripes in its own colour, with another one between them.
+
+    Without that, the layer is drawn in its colour throughout.
+
+    Parameters
+    ----------
+    viewer
+        The viewer that shows it.
+    layer
+        Transparent wherever nothing is to be drawn.
+    between
+        Red, green, blue and opacity between the stripes, 0 to 1.
+    """
+    visuals = getattr(real_viewer(viewer).window._qt_viewer.canvas, "layer_to_visual", {})
+    attach = getattr(getattr(visuals.get(layer), "node", None), "attach", None)
+    if attach is None:
+        return
+    from vispy.visuals.filters import Filter
+
+    stripes = Filter(fcode=_HATCH, fpos=9)
+    for name, value in {**_HATCH_PX, "between": between}.items():
+        stripes.fshader[name] = value
+    attach(stripes)
 
 
 def slice_at_once(layer: Points) -> None:

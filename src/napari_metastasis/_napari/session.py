@@ -80,7 +80,7 @@ class SlideSession:
     coverage
         How much of the tissue is answered by what lesions are read from; ``None`` before both are known.
     tissue_cells
-        Cells of the heatmap that it counts: bool, (rows, columns); ``None`` with it.
+        Cells of the heatmap that it counts: bool, (rows, columns); ``None`` before they are known.
     colour_note
         What has to be said of the slide's colours; empty where nothing has, or before they were looked at.
     folder
@@ -193,8 +193,13 @@ class SlideSession:
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
         self.model_name, self.folder, self.told = model_name, folder, told
+        own = self.heatmap
+        others = before is None or own is None or before.values is not own.values
+        if others:
+            same_cells = before is not None and own is not None and before.frame == own.frame
+            self.show_coverage(None, self.tissue_cells if same_cells else None)
         self.maps_replaced.emit()
-        if before is None or self.heatmap is None or before.values is not self.heatmap.values:
+        if others:
             self.show_lesions(None)
 
     def write_cells(self, name: str, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
@@ -265,6 +270,8 @@ class SlideSession:
 
     def show_tissue(self, tissue: TissueMask) -> None:
         """Show the tissue mask."""
+        if tissue is not self.tissue:
+            self.show_coverage(None, None)
         self.tissue = tissue
         self.tissue_changed.emit()
 

@@ -80,6 +80,8 @@ class SlideController(QObject):
         self._mpx = 0.0
         self._lesions = LesionSearch(session, self)
         self._lesions.failed.connect(self._on_other_failed)
+        self._shows_earlier = False
+        session.coverage_changed.connect(self._tell_of_earlier)
 
     @property
     def busy(self) -> bool:
@@ -98,6 +100,7 @@ class SlideController(QObject):
         if self.busy or self.session.closed:
             return
         self._mpx = 0.0
+        self._shows_earlier = False
         self.session.report(Activity(stage="Starting…", busy=True))
         known = self._tissue if job.tissue == TissueSettings() else None
         at_hand = AtHand(slide=self.session.slide, engines=self._engines, tissue=known)
@@ -152,7 +155,7 @@ class SlideController(QObject):
         # Maps of passes that this scan does not make go away: what is shown is what its results are read from.
         session.show_maps([own, *later], model_name=started.model_name, folder=started.folder, told=started.told)
         session.suggest_threshold(started.threshold)
-        if session.tissue is None:
+        if session.tissue is not started.tissue:
             session.show_tissue(started.tissue)
         self._began = time.monotonic()
         self._lesions.on_scan_started()
@@ -174,8 +177,10 @@ class SlideController(QObject):
 
     def _on_scan_succeeded(self, result: Any) -> None:
         self._scan = None
-        stage = "Scan finished" if result.finished else "Scan stopped; the same scan goes on from here"
-        self.session.report(Activity(stage=stage))
+        # Lesions are searched again below, but nobody shall read the coverage of a while ago until then.
+        self.session.show_coverage(result.coverage, self.session.tissue_cells)
+        stopped = "" if result.finished else ". Stopped: the same scan goes on from here"
+        self.session.report(Activity(stage=f"{result.coverage.sentence}{stopped}"))
         self.layers.prefer_latest()
         self._lesions.start()
 
@@ -225,11 +230,18 @@ class SlideController(QObject):
             session.show_maps(earlier.maps, model_name=earlier.model_name, folder=earlier.folder, told=earlier.told)
             session.suggest_threshold(earlier.threshold)
             self.layers.prefer_latest()
-            if not self.busy:
-                session.report(Activity(stage="This slide was scanned before: its result is shown"))
+            self._shows_earlier = not self.busy
+            self._tell_of_earlier()
             self._lesions.start()
 
         self._run(partial(load_earlier_work, self.session.slide), show, name="earlier")
+
+    def _tell_of_earlier(self) -> None:
+        """Say that an earlier result is shown, and of how much of the tissue, once that is known."""
+        session = self.session
+        if self._shows_earlier and not session.activity.error:
+            worth = "" if session.coverage is None else f". {session.coverage.sentence}"
+            session.report(Activity(stage=f"Earlier result{worth}"))
 
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import StorageError
+from napari_metastasis.geometry import ChunkedCells
 from napari_metastasis.settings import DetectionSettings, TissueSettings
 from napari_metastasis.tasks import DETECT, pass_tasks
 from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from napari_metastasis.lesions import LesionIndex
     from napari_metastasis.models import ModelSpec
     from napari_metastasis.sampling.hard_negatives import HardNegative
-    from napari_metastasis.scanning import MapValues
+    from napari_metastasis.scanning import BoolArray, Coverage, MapValues
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.scan import EarlierResult
 
 __all__ = [
     "AvailableModel",
     "AvailableModels",
+    "Looked",
     "available_models_work",
     "index_work",
     "load_earlier_work",
@@ -81,10 +83,34 @@ def swap_work(slide: Slide, tissue: TissueMask, _: ShouldStop) -> str:
     return "" if pixels is None else swap_note(nuclear_tint(pixels))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """What a look at the maps of a slide found.
+
+    Attributes
+    ----------
+    index
+        Lesions, prepared for every threshold.
+    coverage
+        How much of the tissue is answered; ``None`` where the tissue is not known.
+    tissue_cells
+        Cells that it counts: bool, (rows, columns); ``None`` with it.
+    """
+
+    index: LesionIndex
+    coverage: Coverage | None
+    tissue_cells: BoolArray | None
+
+
 def index_work(
-    maps: Sequence[MapValues], shares: Sequence[float], settings: DetectionSettings, _: ShouldStop
-) -> LesionIndex:
-    """Return lesions, prepared for every threshold. The maps may be written meanwhile.
+    maps: Sequence[MapValues],
+    shares: Sequence[float],
+    settings: DetectionSettings,
+    tissue: TissueMask | None,
+    tissue_cells: BoolArray | None,
+    _: ShouldStop,
+) -> Looked:
+    """Return lesions, prepared for every threshold, and coverage. The maps may be written meanwhile.
 
     Parameters
     ----------
@@ -94,18 +120,30 @@ def index_work(
         Of each of the latter in what lesions are read from.
     settings
         How lesions are read off them.
+    tissue
+        Where the slide holds tissue; ``None`` while that is not known.
+    tissue_cells
+        What :func:`~napari_metastasis.scanning.answerable_cells` found for it before; ``None`` where it was not asked.
     """
     from napari_metastasis.lesions import LesionIndex
-    from napari_metastasis.scanning import blend_all, read_from
+    from napari_metastasis.scanning import Coverage, answerable_cells, blend_all, read_from, unanswered_cells
 
     # Copies, because the window goes on writing; a piece that is half written is whole the next time.
     own, *later = [replace(one, values=one.values.copy()) for one in maps]
     others = list(zip(later, shares, strict=True))
-    seen = blend_all(own.values, own.frame, others)
-    index = LesionIndex(seen, own.frame, settings, map=read_from(own, others))
+    seen = ChunkedCells.of(blend_all(own.values, own.frame, others))
+    coverage, unanswered = None, None
+    if tissue is None:
+        tissue_cells = None
+    else:
+        # On a slide without tissue they change once something is scanned all the same.
+        if tissue_cells is None or not tissue_cells.any():
+            tissue_cells = answerable_cells(tissue, own.frame, seen)
+        coverage, unanswered = Coverage.of(seen, tissue_cells), unanswered_cells(tissue_cells, seen)
+    index = LesionIndex(seen, own.frame, settings, map=read_from(own, others), unanswered=unanswered)
     # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
     index.at(settings.threshold)
-    return index
+    return Looked(index, coverage, tissue_cells)
 
 
 def warm_up_work(_: ShouldStop) -> None:

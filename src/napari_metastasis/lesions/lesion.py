@@ -131,6 +131,11 @@ class LesionRow:
         return f"{short} or larger" if self._may_be_larger else short
 
     @property
+    def name(self) -> str:
+        """Return its name in files for other programs: "Lesion 3"; where it is cut by the edge, that is part of it."""
+        return f"Lesion {self.id}: {self.class_text}" if self.cut_by_edge else f"Lesion {self.id}"
+
+    @property
     def _may_be_larger(self) -> bool:
         *_, largest = SIZE_CLASSES
         return self.cut_by_edge and self.size_class != largest
