@@ -99,7 +99,7 @@ class Window:
         _, self.panel = viewer.window.add_plugin_dock_widget("napari-metastasis", "Metastasis")
         self.workspace = Workspace.of(viewer)
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
         """Let the window live until something is so."""
         self.qtbot.waitUntil(condition, timeout=round(timeout_s * 1000))
 

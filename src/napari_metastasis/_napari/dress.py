@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction, QKeySequence
+from qtpy.QtWidgets import QDockWidget
 
 from napari_metastasis._napari.compat import napari_docks, open_actions, paint_glass_white, window_of
+from napari_metastasis._napari.panel import MetastasisPanel
 from napari_metastasis._napari.slide_list import SlideList, fill_recent
 from napari_metastasis._napari.slide_widget import choose_slides
 from napari_metastasis._napari.workspace import Workspace
@@ -31,6 +34,13 @@ def dress(viewer: Viewer) -> None:
         SlideList(viewer), name="Slides", area="left", add_vertical_stretch=False, menu=viewer.window.window_menu
     )
     slides.setTitleBarWidget(None)
+    panel = window_of(viewer).findChild(MetastasisPanel)
+    if panel is not None and isinstance(panel.parent(), QDockWidget):
+        window_of(viewer).resizeDocks(
+            [slides, panel.parent()],
+            [slides.sizeHint().width(), panel.sizeHint().width()],
+            Qt.Orientation.Horizontal,
+        )
     paint_glass_white(viewer)
     _add_actions(viewer, workspace)
     workspace.current_changed.connect(lambda controller: _entitle(viewer, controller))

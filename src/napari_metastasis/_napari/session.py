@@ -111,7 +111,7 @@ class SlideSession:
     colour_note_changed = Signal()
     activity_changed = Signal(object)  # Activity
     thumbnail_changed = Signal()
-    looking_changed = Signal()
+    looking_changed = Signal(bool)
     selected_changed = Signal()
 
     def __init__(self, slide: Slide) -> None:

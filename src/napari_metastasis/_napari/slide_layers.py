@@ -148,6 +148,11 @@ class SlideLayers:
             if remove and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
+    def keep_back(self) -> None:
+        """Hide a slide that was not shown yet, to be seen once it is."""
+        self.slide.metadata[_WAS_VISIBLE] = True
+        self.slide.visible = False
+
     def set_visible(self, visible: bool) -> None:
         """Show or hide all layers; those that the user hid stay hidden."""
         for layer in self:

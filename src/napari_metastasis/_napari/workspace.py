@@ -212,10 +212,14 @@ class Workspace(QObject):
         """Add an open slide, whose session closes it; where another one is shown, ``show`` says whether it stays."""
         session = SlideSession(slide)
         data, arguments, kind = slide_layer_data(slide, session)
-        if not show and self.current is not None:
-            self._kept_back.add(session)
-            arguments["visible"] = False
-        return self.viewer.add_layer(Layer.create(data, arguments, kind))
+        if show or self.current is None:
+            return self.viewer.add_layer(Layer.create(data, arguments, kind))
+        self._kept_back.add(session)
+        layer = self.viewer.add_layer(Layer.create(data, {**arguments, "visible": False}, kind))
+        # napari chooses what is added; the slide that is shown stays chosen.
+        self.viewer.layers.selection.active = self.current.layers.slide
+        self._kept_back.discard(session)
+        return layer
 
     def close_slide(self, controller: SlideController) -> None:
         """Close one slide: its scan stops, and what was scanned is kept."""
@@ -260,11 +264,7 @@ class Workspace(QObject):
         self.controllers.append(controller)
         self.controllers_changed.emit()
         if session in self._kept_back:
-            self._kept_back.discard(session)
-            layer.visible = True
-            controller.layers.set_visible(False)
-            assert self.current is not None
-            self.viewer.layers.selection.active = self.current.layers.slide
+            controller.layers.keep_back()
         else:
             self.show(controller)
         controller.make_thumbnail()
@@ -295,7 +295,8 @@ class Workspace(QObject):
 
     def _on_active_changed(self, event: Any) -> None:
         for controller in self.controllers:
-            if controller is not self.current and event.value in controller.layers:
+            kept_back = controller.session in self._kept_back
+            if controller is not self.current and not kept_back and event.value in controller.layers:
                 self.show(controller)
 
     def _set_current(self, controller: SlideController | None) -> None:
