@@ -129,10 +129,9 @@ class Window:
         part.main.widgets["device"].value = "cpu"
 
     def scan(self, where: str = "view") -> None:
-        """Start a scan as the button does."""
+        """Start a scan as the button for it does."""
         part = self.panel.scan_part
-        part.where.setCurrentIndex(part.where.findData(where))
-        part.scan_button.click()
+        {"slide": part.slide_button, "view": part.view_button, "shape": part.shape_button}[where].click()
 
     def finish(self) -> None:
         """Wait for a scan, and for its lesions."""

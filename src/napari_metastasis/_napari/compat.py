@@ -12,21 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from qtpy.QtGui import QGuiApplication, QImage, QKeySequence
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.components import Camera
     from napari.layers import Image, Labels, Layer, Points
-    from qtpy.QtWidgets import QMainWindow, QWidget
+    from qtpy.QtGui import QAction
+    from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
     from napari_metastasis.geometry import Region
 
 __all__ = [
     "camera_of",
     "canvas_size",
+    "copy_picture",
     "draw_now",
     "drop_targets",
     "hatch",
+    "napari_docks",
+    "open_actions",
+    "paint_glass_white",
     "real_viewer",
     "redraw_image",
     "redraw_labels",
@@ -49,11 +55,42 @@ def window_of(viewer: Viewer) -> QMainWindow:
     return real_viewer(viewer).window._qt_window
 
 
+def copy_picture(viewer: Viewer) -> None:
+    """Put what the window shows of the slide on the clipboard."""
+    pixels = np.ascontiguousarray(viewer.screenshot(canvas_only=True, flash=False))
+    height, width = pixels.shape[:2]
+    image = QImage(pixels.data, width, height, 4 * width, QImage.Format.Format_RGBA8888)
+    clipboard = QGuiApplication.clipboard()
+    assert clipboard is not None
+    clipboard.setImage(image.copy())  # QImage itself keeps no pixels
+
+
 def drop_targets(viewer: Viewer) -> tuple[QWidget, ...]:
     """Return the widgets that files are dropped on: the canvas' own, and what covers it while it is empty."""
     qt_viewer = real_viewer(viewer).window._qt_viewer
     welcome = getattr(qt_viewer, "_welcome_widget", None)
     return (qt_viewer,) if welcome is None else (qt_viewer, welcome)
+
+
+def napari_docks(viewer: Viewer) -> tuple[QDockWidget, ...]:
+    """Return the docks with napari's own tools: layers, their controls, and the buttons below them."""
+    qt_viewer = real_viewer(viewer).window._qt_viewer
+    docks = (getattr(qt_viewer, name, None) for name in ("dockLayerControls", "dockLayerList"))
+    return tuple(dock for dock in docks if dock is not None)
+
+
+def open_actions(viewer: Viewer) -> tuple[QAction, ...]:
+    """Return napari's own menu entries that share the key for opening a slide."""
+    wanted = QKeySequence(QKeySequence.StandardKey.Open)
+    actions = real_viewer(viewer).window.file_menu.actions()
+    return tuple(action for action in actions if action.shortcut() == wanted)
+
+
+def paint_glass_white(viewer: Viewer) -> None:
+    """Paint what lies around a slide in the white of glass, in every theme."""
+    canvas = getattr(viewer, "canvas", None)
+    if canvas is not None and hasattr(canvas, "background_color_override"):
+        canvas.background_color_override = "white"
 
 
 def canvas_size(viewer: Viewer) -> tuple[float, float]:

@@ -95,6 +95,8 @@ class SlideSession:
         Whether the user moved the threshold, so that no model's own takes its place.
     activity
         What is being done.
+    thumbnail
+        uint8 (rows, columns, 3), the whole slide in a small picture; ``None`` before it was made.
     closed
         Whether the slide was closed; nothing may be started any more.
     """
@@ -108,6 +110,9 @@ class SlideSession:
     coverage_changed = Signal()
     colour_note_changed = Signal()
     activity_changed = Signal(object)  # Activity
+    thumbnail_changed = Signal()
+    looking_changed = Signal()
+    selected_changed = Signal()
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
@@ -124,6 +129,10 @@ class SlideSession:
         self.detection = DetectionSettings().for_model(THRESHOLD)
         self.threshold_chosen = False
         self.activity = Activity()
+        self.looking = False
+        self.origin = ""
+        self.selected: int | None = None
+        self.thumbnail: npt.NDArray[np.uint8] | None = None
         self.closed = False
         self._index: LesionIndex | None = None
 
@@ -265,6 +274,17 @@ class SlideSession:
             self.show_coverage(None, None)
         self.tissue = tissue
         self.tissue_changed.emit()
+
+    def select(self, number: int | None) -> None:
+        """Choose a lesion by its id."""
+        if number != self.selected:
+            self.selected = number
+            self.selected_changed.emit()
+
+    def show_thumbnail(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Show the small picture of the whole slide."""
+        self.thumbnail = picture
+        self.thumbnail_changed.emit()
 
     def show_colour_note(self, note: str) -> None:
         """Show what has to be said of the slide's colours."""

@@ -15,7 +15,14 @@ from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
-from napari_metastasis._napari.slide_work import load_earlier_work, mined_work, scan_work, swap_work, tissue_work
+from napari_metastasis._napari.slide_work import (
+    load_earlier_work,
+    mined_work,
+    scan_work,
+    swap_work,
+    thumbnail_work,
+    tissue_work,
+)
 from napari_metastasis._napari.worker import Work, Worker, tell
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import TissueSettings
@@ -203,6 +210,15 @@ class SlideController(QObject):
                 self.session.show_colour_note(note)
 
         self._run(partial(swap_work, self.session.slide, tissue), show, name="colours")
+
+    def make_thumbnail(self) -> None:
+        """Make the small picture of the slide beside the window; the session takes it."""
+
+        def show(picture: Any) -> None:
+            if not self.session.closed:
+                self.session.show_thumbnail(picture)
+
+        self._run(partial(thumbnail_work, self.session.slide), show, name="thumbnail")
 
     def load_earlier(self) -> None:
         """Show what an earlier scan of this slide left beside it."""

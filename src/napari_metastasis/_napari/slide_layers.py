@@ -158,6 +158,8 @@ class SlideLayers:
                 layer.metadata[_WAS_VISIBLE] = True
                 layer.visible = False
 
+    strength = 0.65
+
     def toggle_overlay(self) -> None:
         """Hide all that lies over the tissue; or show it again, without what was hidden before."""
         marks = (self.veil, *self.maps.values(), self.lesions, self.detections, self.mined)

@@ -17,6 +17,9 @@ from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
+
     from napari_metastasis.lesions import LesionIndex
     from napari_metastasis.models import ModelSpec
     from napari_metastasis.sampling.hard_negatives import HardNegative
@@ -34,12 +37,15 @@ __all__ = [
     "mined_work",
     "scan_work",
     "swap_work",
+    "thumbnail_work",
     "tissue_work",
     "warm_up_work",
 ]
 
 #: µm per pixel that colours are looked at with: nuclei are some pixels wide, as for the models.
 _TINT_MPP = 1.0
+#: Longer side of a slide's small picture.
+_THUMBNAIL_PX = 320
 
 ShouldStop = Callable[[], bool]
 
@@ -58,6 +64,15 @@ def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:
     from napari_metastasis.slides import tissue_mask
 
     return tissue_mask(slide, TissueSettings(), should_stop=should_stop)
+
+
+def thumbnail_work(slide: Slide, _: ShouldStop) -> npt.NDArray[np.uint8]:
+    """Return the whole slide in a small picture, uint8 (rows, columns, 3): its coarsest level, which the window has."""
+    import numpy as np
+
+    coarsest = np.asarray(slide.levels[-1].array)
+    step = -(-max(coarsest.shape[:2]) // _THUMBNAIL_PX)
+    return np.ascontiguousarray(coarsest[::step, ::step])
 
 
 def swap_work(slide: Slide, tissue: TissueMask, _: ShouldStop) -> str:

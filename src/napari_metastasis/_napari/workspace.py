@@ -71,6 +71,8 @@ class Workspace(QObject):
     opening_changed = Signal(int)
     #: The key for a scan was pressed.
     scan_wanted = Signal()
+    #: The tissue that is left is to be scanned.
+    rest_wanted = Signal()
     #: The next finding is asked for, 1, or the one before, -1.
     finding_wanted = Signal(int)
     #: The list of slides that were opened last is another one.
@@ -265,8 +267,14 @@ class Workspace(QObject):
             self.viewer.layers.selection.active = self.current.layers.slide
         else:
             self.show(controller)
+        controller.make_thumbnail()
         controller.load_earlier()
         controller.find_tissue()
+
+    def close_current(self) -> None:
+        """Close the slide that is shown."""
+        if self.current is not None:
+            self.close_slide(self.current)
 
     def _on_removed(self, event: Any) -> None:
         for controller in [controller for controller in self.controllers if controller.layers.slide is event.value]:
