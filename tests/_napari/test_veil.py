@@ -15,7 +15,9 @@ from napari_metastasis._napari.slide_layers import SlideLayers
 from napari_metastasis._napari.slide_work import index_work
 from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Region, Size
 from napari_metastasis.scanning import PROBABILITY, Coverage, MapKind, MapValues
+from napari_metastasis.settings import ScanSettings, TissueSettings
 from napari_metastasis.slides import TissueMask
+from napari_metastasis.workflows.scan import ScanJob, scan_slide
 
 pytestmark = pytest.mark.gui
 
@@ -254,3 +256,28 @@ def test_a_part_of_a_slide_says_so_at_its_end_and_when_it_is_opened_again(
     assert session.coverage.whole
     assert window.controller.layers.veil is None
     assert [row.class_text for row in session.found.rows] == ["Micro-metastasis"]
+
+
+def test_an_earlier_result_is_measured_by_the_tissue_that_it_was_scanned_with(
+    window, make_disc: Callable, darkness_model: Path
+) -> None:
+    path, _ = make_disc(0.5)
+    job = ScanJob(
+        slide=path, model=str(darkness_model), tissue=TissueSettings(margin_um=0.0),
+        scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=512),
+    )  # fmt: skip
+    result = scan_slide(job)
+    assert result.coverage.whole
+    window.open(path)
+    session = window.session
+    window.until(lambda: session.coverage == result.coverage)
+    window.until(lambda: not window.controller.looking_for_lesions)
+    assert session.coverage.whole
+    assert window.controller.layers.veil is None
+    assert session.activity.stage == "Earlier result. Whole slide scanned"
+    # A scan with the usual settings has more to look at.
+    window.use(darkness_model)
+    window.scan("slide")
+    window.finish()
+    assert session.coverage.whole
+    assert session.coverage.tissue_cells > result.coverage.tissue_cells
