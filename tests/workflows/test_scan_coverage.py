@@ -15,8 +15,9 @@ from scans import SCAN, scan_with
 from napari_metastasis.cli.scan import say_result
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.scanning import Coverage
-from napari_metastasis.settings import RefineSettings
+from napari_metastasis.settings import RefineSettings, TissueSettings
 from napari_metastasis.slides import open_slide, tissue_mask, write_pyramid
+from napari_metastasis.workflows.scan import recorded_tissue
 
 #: The left half of the disc, and tissue and glass around it.
 HALF = Region(300, 300, round(DISC_CENTER.x) - 300, 700)
@@ -124,3 +125,23 @@ def test_a_slide_without_tissue_says_that_nothing_was_scanned(model, tmp_path):
         }  # fmt: skip
         everything = run(glass, model, tmp_path / "out", scan=replace(SCAN, tissue_only=False))
         assert everything.coverage.whole
+
+
+def test_the_tissue_that_a_stored_scan_counted_is_found_again(slide, model, tmp_path):
+    settings = TissueSettings(margin_um=200.0, min_object_um=50)
+    result = run(slide, model, tmp_path / "out", tissue=settings)
+    assert result.coverage.whole
+    assert recorded_tissue(result.output) == settings
+    assert result.coverage.tissue_cells > np.count_nonzero(tissue_mask(slide).over(result.frame))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, [], {}, {"margin_um": None}, {"margin_um": "64"}, {"margin_um": True}, {"margin_um": -1.0}, {"mpp": 1e9}],
+)
+def test_tissue_settings_that_cannot_be_so_are_not_believed(tmp_path, told):
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {"tissue": told}}))
+    assert recorded_tissue(tmp_path) is None
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {"tissue": {"margin_um": 10}}}))
+    assert recorded_tissue(tmp_path) == TissueSettings(margin_um=10)
+    assert recorded_tissue(tmp_path / "nowhere") is None

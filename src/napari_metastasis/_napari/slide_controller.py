@@ -16,6 +16,7 @@ from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
 from napari_metastasis._napari.slide_work import (
+    earlier_tissue_work,
     load_earlier_work,
     mined_work,
     scan_work,
@@ -197,7 +198,8 @@ class SlideController(QObject):
 
         def show(tissue: Any) -> None:
             if tissue is not None and not self.session.closed:
-                self.session.show_tissue(tissue)
+                if self.session.tissue is None:  # else it is that of an earlier result, or of a scan
+                    self.session.show_tissue(tissue)
                 self._look_at_colours(tissue)
 
         self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue")
@@ -233,6 +235,11 @@ class SlideController(QObject):
             self._shows_earlier = not self.busy
             self._tell_of_earlier()
             self._lesions.start()
+            self._run(partial(earlier_tissue_work, session.slide, earlier.folder), show_tissue, name="earlier-tissue")
+
+        def show_tissue(tissue: Any) -> None:
+            if tissue is not None and self._shows_earlier and not self.session.closed:
+                self.session.show_tissue(tissue)
 
         self._run(partial(load_earlier_work, self.session.slide), show, name="earlier")
 

@@ -122,7 +122,8 @@ class SlideLayers:
             (viewer.layers.events.removed, self._on_removed),
         )
         self._pinned = {slide: _Pinned(slide)}
-        self._veil = Veil(viewer, session, name=self._name("Not scanned"), add=self._add_under_maps)
+        name = self._name("Not scanned")
+        self._veil = Veil(viewer, session, name=name, add=self._add_under_maps, is_wanted=_is_wanted)
         for signal, slot in self._slots:
             signal.connect(slot)
 

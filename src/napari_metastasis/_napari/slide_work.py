@@ -32,6 +32,7 @@ __all__ = [
     "AvailableModels",
     "Looked",
     "available_models_work",
+    "earlier_tissue_work",
     "index_work",
     "load_earlier_work",
     "mined_work",
@@ -73,6 +74,17 @@ def thumbnail_work(slide: Slide, _: ShouldStop) -> npt.NDArray[np.uint8]:
     coarsest = np.asarray(slide.levels[-1].array)
     step = -(-max(coarsest.shape[:2]) // _THUMBNAIL_PX)
     return np.ascontiguousarray(coarsest[::step, ::step])
+
+
+def earlier_tissue_work(slide: Slide, folder: Path, should_stop: ShouldStop) -> TissueMask | None:
+    """Return a slide's tissue as a stored scan found it, which its coverage counts; ``None`` where that is as usual."""
+    from napari_metastasis.slides import tissue_mask
+    from napari_metastasis.workflows.scan import recorded_tissue
+
+    settings = recorded_tissue(folder)
+    if settings in (None, TissueSettings()):
+        return None
+    return tissue_mask(slide, settings, should_stop=should_stop)
 
 
 def swap_work(slide: Slide, tissue: TissueMask, _: ShouldStop) -> str:

@@ -42,6 +42,8 @@ class Veil:
         Of the layer.
     add
         Puts a layer into the viewer, under the maps.
+    is_wanted
+        Whether a layer is seen when its slide is.
 
     Attributes
     ----------
@@ -49,9 +51,18 @@ class Veil:
         The layer; ``None`` while there is none.
     """
 
-    def __init__(self, viewer: Viewer, session: SlideSession, *, name: str, add: Callable[[Layer], Layer]) -> None:
+    def __init__(
+        self,
+        viewer: Viewer,
+        session: SlideSession,
+        *,
+        name: str,
+        add: Callable[[Layer], Layer],
+        is_wanted: Callable[[Layer], bool],
+    ) -> None:
         self.layer: Image | None = None
         self._viewer, self._session, self._name, self._add = viewer, session, name, add
+        self._is_wanted = is_wanted
         self._shown = True
         self._taken_away = False
         self._of: tuple[object, object] = (None, None)
@@ -74,8 +85,9 @@ class Veil:
         """Show the layer, or hide it; one that is made later is as well."""
         self._shown, self._taken_away = shown, False
         self._follow()
-        if self.layer is not None:
-            self.layer.visible = shown
+        layer = self.layer
+        if layer is not None:
+            layer.visible = shown
 
     def on_removed(self, layer: Layer) -> None:
         """Stay away, where the user took the layer away, until other maps are shown."""
@@ -108,11 +120,10 @@ class Veil:
             if before:
                 covered &= np.isnan(shown.values[part.slices])
                 self._left -= before - int(np.count_nonzero(covered))
-        layer = self.layer
         self._follow()
         # Hidden, it is drawn as a whole when it is shown again.
-        if layer is not None and layer is self.layer and layer.visible and not redraw_image(self._viewer, layer, parts):
-            draw_now(layer)
+        if self.layer is not None and self.layer.visible and not redraw_image(self._viewer, self.layer, parts):
+            draw_now(self.layer)
 
     def _follow(self) -> None:
         """Have a layer where some of the tissue was scanned, and some not."""
@@ -142,5 +153,6 @@ class Veil:
 
     def _remove(self) -> None:
         layer, self.layer = self.layer, None
-        if layer is not None and layer in self._viewer.layers:
+        if layer is not None:
+            self._shown = self._is_wanted(layer)
             self._viewer.layers.remove(layer)

@@ -113,7 +113,8 @@ class LesionIndex:
         self._peaks = find_peaks(surface, self._tree, shape=shape, radius=self._radius)
         # Of each node, the highest threshold at which a cell of it is cut: all that a move of the threshold looks at.
         self._cut = np.full(len(self._tree.peak), -np.inf, np.float32)
-        np.maximum.at(self._cut, self._tree.of_cell, surface.cut)
+        at_edge = np.flatnonzero(surface.cut > -np.inf)
+        np.maximum.at(self._cut, self._tree.of_cell[at_edge], surface.cut[at_edge])
         self._labelling = Labelling(surface, self._tree, numbers=numbers, shape=shape)
         self._lock = threading.Lock()
 

@@ -8,6 +8,7 @@ from napari_metastasis.workflows.scan.job_models import answering_task, check_pa
 from napari_metastasis.workflows.scan.overlay import overlay_picture
 from napari_metastasis.workflows.scan.prepare import prepare_scan
 from napari_metastasis.workflows.scan.prepared import PreparedScan
+from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
 from napari_metastasis.workflows.scan.result_folder import (
     EarlierResult,
     default_output,
@@ -37,6 +38,7 @@ __all__ = [
     "load_job_models",
     "overlay_picture",
     "prepare_scan",
+    "recorded_tissue",
     "run_scan",
     "scan_cohort",
     "scan_slide",
