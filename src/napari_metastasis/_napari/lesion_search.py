@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_metastasis._napari.slide_work import index_work
+from napari_metastasis._napari.slide_work import Looked, index_work
 from napari_metastasis._napari.worker import Worker
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class LesionSearch(QObject):
         self._rest = self._timer(_REST_MS, self.start)
         session.threshold_changed.connect(self._on_threshold_changed)
         session.share_changed.connect(self._on_share_changed)
+        session.tissue_changed.connect(self.start)
 
     def _timer(self, milliseconds: int, then: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
@@ -86,16 +87,20 @@ class LesionSearch(QObject):
         if self._worker is not None:
             self._again = True
             return
-        began, frame = time.monotonic(), session.frame
+        began, heatmap, tissue = time.monotonic(), session.heatmap, session.tissue
         shares = {later.kind.name: session.share_of(later.kind.name) for later in session.later_maps}
-        work = partial(index_work, tuple(session.maps.values()), tuple(shares.values()), session.detection)
+        maps, known = tuple(session.maps.values()), session.tissue_cells
+        work = partial(index_work, maps, tuple(shares.values()), session.detection, tissue, known)
         # Without a scan beside it, a person waits for it.
         worker = Worker(work, name="lesions", parent=self, urgent=not session.activity.busy)
 
-        def show(index: Any) -> None:
-            if session.frame == frame and not session.closed:
+        def show(looked: Looked) -> None:
+            now = session.heatmap
+            if now is not None and now.values is heatmap.values and not session.closed:
                 self.shares = shares
-                session.show_lesions(index)
+                if session.tissue is tissue:
+                    session.show_coverage(looked.coverage, looked.tissue_cells)
+                session.show_lesions(looked.index)
             # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
             self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))
 

@@ -21,11 +21,13 @@ from napari_metastasis._napari.slide_layers import SlideLayers
 from napari_metastasis._napari.slide_work import (
     OnDisk,
     earlier_results_work,
+    earlier_tissue_work,
     load_earlier_work,
     load_result_work,
     mined_work,
     scan_work,
     swap_work,
+    thumbnail_work,
     tissue_work,
 )
 from napari_metastasis._napari.worker import Work, Worker, tell
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
 
+    from napari_metastasis._napari.view_state import ViewState
     from napari_metastasis.scanning import FinishedPiece
     from napari_metastasis.slides import TissueMask
     from napari_metastasis.workflows.engine_cache import EngineCache
@@ -89,6 +92,8 @@ class SlideController(QObject):
     ) -> None:
         super().__init__(parent)
         self.session = session
+        #: Where the window looked on this slide last; ``None`` before it was shown.
+        self.view: ViewState | None = None
         self._engines = engines
         self._tissue: Future[TissueMask | None] | None = None
         self.layers = SlideLayers(viewer, session, layer)
@@ -100,6 +105,9 @@ class SlideController(QObject):
         self._mpx = 0.0
         self._lesions = LesionSearch(session, self)
         self._lesions.failed.connect(self._on_other_failed)
+        self._shown_earlier: EarlierScan | None = None
+        self._usual_tissue: TissueMask | None = None
+        session.coverage_changed.connect(self._tell_of_earlier)
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
         self.earlier: tuple[EarlierScan, ...] = ()
@@ -122,6 +130,7 @@ class SlideController(QObject):
         if self.busy or self.session.closed:
             return
         self._mpx = 0.0
+        self._shown_earlier = None
         self._files.hold()
         self.session.report(Activity(stage="Starting…", busy=True))
         known = self._tissue if job.tissue == TissueSettings() else None
@@ -166,6 +175,7 @@ class SlideController(QObject):
 
     def _on_scan_started(self, started: ScanStarted) -> None:
         session = self.session
+        session.origin = ""
         self._files.forget()
         own, *later = (one.whole() for one in started.maps)
         shown = session.heatmap
@@ -182,7 +192,7 @@ class SlideController(QObject):
         # Maps of passes that this scan does not make go away: what is shown is what its results are read from.
         session.show_maps([own, *later], model_name=started.model_name, folder=started.folder, told=started.told)
         session.suggest_threshold(started.threshold)
-        if session.tissue is None:
+        if session.tissue is not started.tissue:
             session.show_tissue(started.tissue)
         self._began = time.monotonic()
         self._lesions.on_scan_started()
@@ -204,8 +214,10 @@ class SlideController(QObject):
 
     def _on_scan_succeeded(self, result: Any) -> None:
         self._scan = None
-        stage = "Scan finished" if result.finished else "Scan stopped; the same scan goes on from here"
-        self.session.report(Activity(stage=stage))
+        # Lesions are searched again below, but nobody shall read the coverage of a while ago until then.
+        self.session.show_coverage(result.coverage, self.session.tissue_cells)
+        stopped = "" if result.finished else ". Stopped: the same scan goes on from here"
+        self.session.report(Activity(stage=f"{result.coverage.sentence}{stopped}"))
         self.layers.prefer_latest()
         self._lesions.start()
         self._list_earlier()
@@ -224,7 +236,9 @@ class SlideController(QObject):
 
         def show(tissue: Any) -> None:
             if tissue is not None and not self.session.closed:
-                self.session.show_tissue(tissue)
+                self._usual_tissue = tissue
+                if self.session.tissue is None:  # else it is that of an earlier result, or of a scan
+                    self.session.show_tissue(tissue)
                 self._look_at_colours(tissue)
 
         self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue")
@@ -237,6 +251,15 @@ class SlideController(QObject):
                 self.session.show_colour_note(note)
 
         self._run(partial(swap_work, self.session.slide, tissue), show, name="colours")
+
+    def make_thumbnail(self) -> None:
+        """Make the small picture of the slide beside the window; the session takes it."""
+
+        def show(picture: Any) -> None:
+            if not self.session.closed:
+                self.session.show_thumbnail(picture)
+
+        self._run(partial(thumbnail_work, self.session.slide), show, name="thumbnail")
 
     def load_earlier(self) -> None:
         """Show what the latest scan of this slide left beside it, and list the others."""
@@ -285,6 +308,8 @@ class SlideController(QObject):
 
     def _show_result(self, earlier: EarlierResult) -> None:
         session = self.session
+        self._files.leave()
+        session.origin = earlier.scan.origin
         session.show_maps(
             earlier.maps,
             model_name=earlier.model_name,
@@ -293,11 +318,29 @@ class SlideController(QObject):
             shares=earlier.shown.shares,
         )
         session.restore_threshold(earlier.threshold, own=earlier.own_threshold)
-        self._files.follow_from_here(OnDisk(earlier.folder, earlier.journals))
+        left = self._files.as_shown(OnDisk(earlier.folder, earlier.journals))
         self.layers.prefer_latest()
-        if not self.busy:
-            session.report(Activity(stage=earlier.scan.summary))
+        self._shown_earlier = None if self.busy else earlier.scan
+        self._tell_of_earlier()
         self._lesions.start()
+
+        def show_tissue(tissue: Any) -> None:
+            if session.closed or self._shown_earlier is not earlier.scan:
+                return
+            tissue = self._usual_tissue if tissue is None else tissue
+            if tissue is not None and tissue is not session.tissue:
+                session.show_tissue(tissue)
+            # What the edge of what was scanned cuts is written too: before, it would be that of other tissue.
+            self._files.follow(left)
+
+        self._run(partial(earlier_tissue_work, session.slide, earlier.folder), show_tissue, name="earlier-tissue")
+
+    def _tell_of_earlier(self) -> None:
+        """Say that an earlier result is shown, and of how much of the tissue, as soon as that is known."""
+        session, scan = self.session, self._shown_earlier
+        if scan is not None and not session.activity.error:
+            told = scan.summary if session.coverage is None else f"{scan.origin}. {session.coverage.sentence}"
+            session.report(Activity(stage=told))
 
     def _list_earlier(self) -> None:
         """Look for every stored scan of the slide."""

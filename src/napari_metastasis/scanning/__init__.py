@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from napari_metastasis.scanning.coverage import Coverage, answerable_cells, unanswered_cells
 from napari_metastasis.scanning.maps.blend import blend, blend_all, blend_answered, read_from
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, AnsweredMap, MapKind, MapValues
@@ -40,6 +41,7 @@ __all__ = [
     "AnsweredMap",
     "BoolArray",
     "ChosenEngine",
+    "Coverage",
     "DenseScan",
     "Engine",
     "FeatureStore",
@@ -58,6 +60,7 @@ __all__ = [
     "ScanPlan",
     "TorchEngine",
     "Wanted",
+    "answerable_cells",
     "blend",
     "blend_all",
     "blend_answered",
@@ -76,6 +79,7 @@ __all__ = [
     "resolve_devices",
     "roi_cells",
     "run_passes",
+    "unanswered_cells",
 ]
 
 #: Where what needs torch is at home.

@@ -16,6 +16,7 @@ from napari_metastasis.workflows.scan.earlier import (
     load_result,
 )
 from napari_metastasis.workflows.scan.places import remember_place
+from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
 from napari_metastasis.workflows.scan.result_folder import default_output, heatmap_path, journals_of, record_of
 from napari_metastasis.workflows.scan.shown import Shown, read_shown, write_shown
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
@@ -56,6 +57,7 @@ __all__ = [
     "prepare_scan",
     "read_shown",
     "record_of",
+    "recorded_tissue",
     "remember_place",
     "run_scan",
     "scan_cohort",
