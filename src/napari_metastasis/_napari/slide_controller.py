@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
 from functools import partial
@@ -202,7 +203,13 @@ class SlideController(QObject):
                     self.session.show_tissue(tissue)
                 self._look_at_colours(tissue)
 
-        self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue")
+        def end() -> None:
+            self._lesions.awaits_tissue = False
+            if self.session.tissue is None:
+                self._lesions.start()
+
+        self._lesions.awaits_tissue = True
+        self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue", end=end)
 
     def _look_at_colours(self, tissue: TissueMask) -> None:
         """Say where red and blue look exchanged, before anything is scanned."""
@@ -259,11 +266,13 @@ class SlideController(QObject):
 
         self._run(partial(mined_work, path, self.session.slide.name), show, name="mined")
 
-    def _run(self, work: Work, show: Any, *, name: str) -> Future[Any]:
+    def _run(self, work: Work, show: Any, *, name: str, end: Callable[[], None] | None = None) -> Future[Any]:
         worker = Worker(work, name=name, parent=self)
         worker.succeeded.connect(show)
         worker.failed.connect(self._on_other_failed)
         worker.ended.connect(lambda: self._others.remove(worker))
+        if end is not None:
+            worker.ended.connect(end)
         self._others.append(worker)
         return worker.start()
 
