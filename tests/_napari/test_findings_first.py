@@ -89,6 +89,7 @@ def test_numbers_stay_while_the_threshold_moves_and_the_chosen_one_stays_chosen(
     before = {one.id: (one.x, one.y) for one in session.found.rows}
     number = part.table.rows.lesions[1].id
     part.go_to(part.table.rows.lesions[1])
+    scanned.until(lambda: flown_to(scanned, number))
     part.threshold.setValue(0.9)
     scanned.until(lambda: session.found.threshold == 0.9)
     after = {one.id: (one.x, one.y) for one in session.found.rows}
