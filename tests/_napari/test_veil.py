@@ -249,7 +249,9 @@ def test_a_part_of_a_slide_says_so_at_its_end_and_when_it_is_opened_again(
     session = window.session
     window.until(lambda: session.coverage is not None)
     assert session.coverage == coverage
-    assert session.activity.stage == f"Earlier result. {stage}"
+    assert session.activity.stage.startswith("Earlier result of ")
+    said = window.panel.results_part.state.text.text()
+    assert said == f"{session.origin}: {stage[:1].lower()}{stage[1:]}"
     window.until(lambda: not window.controller.looking_for_lesions)
     np.testing.assert_array_equal(window.controller.layers.veil.data > 0, veil.data > 0)
 
@@ -277,7 +279,7 @@ def test_an_earlier_result_is_measured_by_the_tissue_that_it_was_scanned_with(
     window.until(lambda: not window.controller.looking_for_lesions)
     assert session.coverage.whole
     assert window.controller.layers.veil is None
-    assert session.activity.stage == "Earlier result. Whole slide scanned"
+    assert window.panel.results_part.state.text.text() == f"{session.origin}: whole slide scanned"
     # A scan with the usual settings has more to look at.
     window.use(darkness_model)
     window.scan("slide")

@@ -38,6 +38,8 @@ class LesionSearch(QObject):
 
     Attributes
     ----------
+    shares
+        Share of each later map in the lesions that are shown, by its name.
     awaits_tissue
         Whether tissue is being looked for. Lesions wait for it: which of them are cut by the edge of what was scanned
         is part of what a table and files say of them.
@@ -49,6 +51,7 @@ class LesionSearch(QObject):
     def __init__(self, session: SlideSession, parent: QObject) -> None:
         super().__init__(parent)
         self._session = session
+        self.shares: dict[str, float] = {}
         self._worker: Worker | None = None
         self._again = False
         self._next = 0.0
@@ -89,17 +92,18 @@ class LesionSearch(QObject):
             self._again = True
             return
         began, heatmap, tissue = time.monotonic(), session.heatmap, session.tissue
-        shares = [session.share_of(later.kind.name) for later in session.later_maps]
+        shares = {later.kind.name: session.share_of(later.kind.name) for later in session.later_maps}
         maps, known = tuple(session.maps.values()), session.tissue_cells
-        worker = Worker(
-            partial(index_work, maps, shares, session.detection, tissue, known), name="lesions", parent=self
-        )
+        work = partial(index_work, maps, tuple(shares.values()), session.detection, tissue, known)
+        # Without a scan beside it, a person waits for it.
+        worker = Worker(work, name="lesions", parent=self, urgent=not session.activity.busy)
 
         def show(looked: Looked) -> None:
             now = session.heatmap
             if now is not None and now.values is heatmap.values and not session.closed:
                 if session.tissue is tissue:
                     session.show_coverage(looked.coverage, looked.tissue_cells)
+                self.shares = shares
                 session.show_lesions(looked.index)
             # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
             self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))
