@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,8 @@ class SlideSession:
         Whether the user moved the threshold, so that no model's own takes its place.
     origin
         Where a result comes from that was not scanned now, as "Earlier result of 28 Nov"; else empty.
+    made_with
+        Everything that decided the heatmap of an earlier result that is shown; else empty.
     selected
         Id of the lesion that a person chose; ``None`` where none is.
     looking
@@ -138,6 +140,7 @@ class SlideSession:
         self.looking = False
         self.activity = Activity()
         self.origin = ""
+        self.made_with: Mapping[str, Any] = {}
         self.selected: int | None = None
         self.thumbnail: npt.NDArray[np.uint8] | None = None
         self.closed = False

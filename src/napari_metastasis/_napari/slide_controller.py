@@ -128,7 +128,7 @@ class SlideController(QObject):
         if self.busy or self.session.closed:
             return
         self._mpx = 0.0
-        self.session.origin = ""
+        self.session.origin, self.session.made_with = "", {}
         self._files.hold()
         self.session.report(Activity(stage="Starting…", busy=True))
         known = self._tissue if job.tissue == TissueSettings() else None
@@ -310,6 +310,7 @@ class SlideController(QObject):
 
     def _show_result(self, earlier: EarlierResult) -> None:
         session = self.session
+        session.made_with = earlier.scan.identity
         session.show_maps(
             earlier.maps,
             model_name=earlier.model_name,
