@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.components import Camera
     from napari.layers import Image, Labels, Layer, Points
-    from qtpy.QtWidgets import QMainWindow
+    from qtpy.QtWidgets import QMainWindow, QWidget
 
     from napari_metastasis.geometry import Region
 
 __all__ = [
     "camera_of",
     "canvas_size",
+    "canvas_widget",
     "draw_now",
     "real_viewer",
     "redraw_image",
@@ -57,6 +58,11 @@ def canvas_size(viewer: Viewer) -> tuple[float, float]:
     else:
         height, width = canvas.size
     return float(width), float(height)
+
+
+def canvas_widget(viewer: Viewer) -> QWidget:
+    """Return the Qt widget that napari draws in, and that gets the mouse and the keys. There is no public way to it."""
+    return real_viewer(viewer).window._qt_viewer.canvas.native
 
 
 def camera_of(viewer: Viewer) -> Camera:

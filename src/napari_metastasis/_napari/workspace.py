@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
 from napari_metastasis._napari.compat import real_viewer, show_scale_bar, window_of
 from napari_metastasis._napari.layers import slide_layer_data
+from napari_metastasis._napari.microscope import Microscope
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
@@ -81,6 +82,7 @@ class Workspace(QObject):
         assert application is not None
         application.aboutToQuit.connect(self.close)
         self._bind_keys()
+        self.microscope = Microscope(self)
         self._warm_up = [Worker(warm_up_work, name="warm-up", parent=self)]
         self._warm_up[0].start()
 
@@ -270,6 +272,7 @@ class Workspace(QObject):
 
     def close(self) -> None:
         """End everything: scans are stopped and waited for, slides are closed."""
+        self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
         opening, self._opening = self._opening, {}
         for worker in workers:
