@@ -17,6 +17,8 @@ from napari_metastasis._napari.magnification import (
     set_magnification,
 )
 from napari_metastasis._napari.microscope_bar import MicroscopeBar
+from napari_metastasis._napari.overview_control import OverviewControl
+from napari_metastasis._napari.regions import center_on
 from napari_metastasis._napari.rotation import rotate
 from napari_metastasis._napari.ruler import Measured, RulerTool
 from napari_metastasis._napari.view_transform import ViewTransform, view_transform
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from napari_metastasis._napari.session import SlideSession
     from napari_metastasis._napari.slide_controller import SlideController
     from napari_metastasis._napari.workspace import Workspace
+    from napari_metastasis.geometry import Point
 
 __all__ = ["Microscope"]
 
@@ -51,6 +54,8 @@ class Microscope(QObject):
         Draws lines on the slide.
     cursor
         Says what lies under the mouse.
+    overview
+        The whole slide in the corner.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -65,6 +70,7 @@ class Microscope(QObject):
         window.addToolBar(Qt.ToolBarArea.TopToolBarArea, self.bar)
         self.cursor = CursorLabel(canvas, self._view, lambda: self._session)
         self.ruler = RulerTool(canvas, self._view_and_mpp)
+        self.overview = OverviewControl(canvas, partial(magnification_of, viewer))
         self._connect_bar()
         self._keys = WindowKeys(viewer)
         self._bind_keys()
@@ -73,14 +79,14 @@ class Microscope(QObject):
         self._moved.setSingleShot(True)
         self._moved.setInterval(0)
         self._moved.timeout.connect(self._follow_view)
-        self._slots: tuple[tuple[Any, Callable[..., Any]], ...] = (
+        self._slots: list[tuple[Any, Callable[..., Any]]] = [
             (camera_of(viewer).events.center, self._on_moved),
             (camera_of(viewer).events.zoom, self._on_moved),
             (camera_of(viewer).events.orientation, self._on_moved),
             (viewer.dims.events.order, self._on_moved),
             (viewer.dims.events.ndisplay, self._on_moved),
             (viewer.layers.events.units, self._on_moved),
-        )
+        ]
         for signal, slot in self._slots:
             signal.connect(slot)
         canvas.installEventFilter(self)
@@ -98,6 +104,7 @@ class Microscope(QObject):
         self._show(None)
         self._keys.close()
         self.ruler.close()
+        self.overview.close()
 
     # -- the slide -----------------------------------------------------------------------------------------------
 
@@ -115,21 +122,22 @@ class Microscope(QObject):
                 signal.connect(slot)
             has_images = bool(session.slide.associated_images)
         self.ruler.show_lines([] if session is None else self._lines.setdefault(session, []))
+        self.overview.show(session)
         self.bar.show_slide(has_slide=session is not None, has_images=has_images)
         self._follow_view()
 
     def _heard(self, session: SlideSession) -> tuple[tuple[Any, Callable[..., Any]], ...]:
         return (
-            (session.maps_replaced, self.cursor.follow),
-            (session.cells_written, self._on_cells_written),
-            (session.share_changed, self._on_share_changed),
+            (session.maps_replaced, self._on_maps_changed),
+            (session.cells_written, self._on_maps_changed),
+            (session.share_changed, self._on_maps_changed),
+            (session.tissue_changed, self._on_maps_changed),
+            (session.threshold_changed, self.overview.follow_threshold),
         )
 
-    def _on_cells_written(self, *_: object) -> None:
+    def _on_maps_changed(self, *_: object) -> None:
         self.cursor.follow()
-
-    def _on_share_changed(self, *_: object) -> None:
-        self.cursor.follow()
+        self.overview.follow_maps()
 
     # -- the view ------------------------------------------------------------------------------------------------
 
@@ -155,6 +163,7 @@ class Microscope(QObject):
         self.bar.show_magnification(None if view is None else magnification_of(self._viewer))
         self.ruler.follow()
         self.cursor.follow()
+        self.overview.follow_view(view)
 
     # -- buttons and keys ----------------------------------------------------------------------------------------
 
@@ -163,6 +172,8 @@ class Microscope(QObject):
         self.bar.home_wanted.connect(self.show_all)
         self.bar.rotation_wanted.connect(self.turn)
         self.bar.ruler_toggled.connect(self.ruler.take_up)
+        self.bar.overview_toggled.connect(self.overview.switch)
+        self.overview.widget.wanted.connect(self._go_to)
 
     def _bind_keys(self) -> None:
         for step, value in enumerate(MAGNIFICATIONS):
@@ -189,6 +200,10 @@ class Microscope(QObject):
         fit_slide(self._viewer, self._session.slide)
         self._follow_view()
         return True
+
+    def _go_to(self, point: Point) -> None:
+        if self._session is not None:
+            camera_of(self._viewer).center = center_on(self._viewer, point, self._session.slide)
 
     def turn(self, quarters: int) -> None:
         """Turn the view by quarters, clockwise."""

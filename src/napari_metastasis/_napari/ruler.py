@@ -136,13 +136,18 @@ class RulerOverlay(QWidget):
         return QPointF(*self._view.to_canvas(line.start)), QPointF(*self._view.to_canvas(line.end))
 
     def _label_rect(self, line: Measured) -> QRectF:
-        """Return the label's place: beside the end that lies further right."""
+        """Return the label's place: beside the end that lies further right, inside the canvas while the line is."""
         start, end = self._ends(line)
         at = max(start, end, key=lambda point: point.x())
         metrics = QFontMetricsF(self.font())
         width = metrics.horizontalAdvance(line.text) + 2 * _PADDING_PX + _CROSS_PX
         height = metrics.height() + _PADDING_PX
-        return QRectF(at.x() + _END_PX + 2, at.y() - height / 2, width, height)
+        label = QRectF(at.x() + _END_PX + 2, at.y() - height / 2, width, height)
+        canvas = QRectF(self.rect())
+        if QRectF(start, end).normalized().adjusted(-1, -1, 1, 1).intersects(canvas):
+            label.moveLeft(max(canvas.left(), min(label.left(), canvas.right() - width)))
+            label.moveTop(max(canvas.top(), min(label.top(), canvas.bottom() - height)))
+        return label
 
     def _bounds(self) -> QRect:
         """Return the rectangle around all that is painted."""
@@ -186,11 +191,16 @@ class RulerOverlay(QWidget):
             if not 6 < circle.width() < 4 * canvas:
                 continue  # too small to be seen, or too far out
             color = _color(limit)
-            for pen in (QPen(QColor(255, 255, 255, 170), 3), QPen(color, 1.2, Qt.PenStyle.DashLine)):
+            for pen in (QPen(QColor(255, 255, 255, 200), 3.5), QPen(color, 1.6, Qt.PenStyle.DashLine)):
                 painter.setPen(pen)
                 painter.drawEllipse(circle)
-            painter.setPen(color)
-            painter.drawText(QPointF(circle.center().x() + 4, circle.top() - 4), f"{limit:g} mm")
+            caption = f"{limit:g} mm"
+            metrics = QFontMetricsF(self.font())
+            width = metrics.horizontalAdvance(caption) + 2 * _PADDING_PX
+            box = QRectF(circle.center().x() - width / 2, circle.top() - metrics.height() / 2, width, metrics.height())
+            _paint_box(painter, box)
+            painter.setPen(QColor(*TEXT))
+            painter.drawText(box, Qt.AlignmentFlag.AlignCenter, caption)
 
     def _paint(self, painter: QPainter, line: Measured, *, closes: bool) -> None:
         start, end = self._ends(line)
@@ -203,17 +213,21 @@ class RulerOverlay(QWidget):
                 for at in (start, end):
                     painter.drawLine(at - across, at + across)
         label = self._label_rect(line)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(*BACKGROUND))
-        painter.drawRoundedRect(label, 3, 3)
-        painter.setBrush(line.color)
-        painter.drawRect(QRectF(label.left(), label.top() + 2, 3, label.height() - 4))
-        painter.setBrush(Qt.BrushStyle.NoBrush)
+        _paint_box(painter, label)
+        painter.fillRect(QRectF(label.left(), label.top() + 2, 3, label.height() - 4), line.color)
         painter.setPen(QColor(*TEXT))
         inside = label.adjusted(_PADDING_PX + 2, 0, -_CROSS_PX, 0)
         painter.drawText(inside, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, line.text)
         if closes:
             painter.drawText(self.cross_rect(line), Qt.AlignmentFlag.AlignCenter, "×")
+
+
+def _paint_box(painter: QPainter, box: QRectF) -> None:
+    """Paint what text is read on."""
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(*BACKGROUND))
+    painter.drawRoundedRect(box, 3, 3)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
 
 
 class RulerTool(QObject):
