@@ -8,6 +8,8 @@ from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 
+from napari_metastasis._napari.associated_images import AssociatedImages, shown_names
+from napari_metastasis._napari.color_bar import ColorBar
 from napari_metastasis._napari.compat import camera_of, canvas_widget, window_of
 from napari_metastasis._napari.cursor import CursorLabel
 from napari_metastasis._napari.magnification import (
@@ -56,6 +58,8 @@ class Microscope(QObject):
         Says what lies under the mouse.
     overview
         The whole slide in the corner.
+    color_bar
+        Says what the colours over the slide mean.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -65,12 +69,14 @@ class Microscope(QObject):
         self._viewer = viewer
         self._session: SlideSession | None = None
         self._closed = False
+        self._images: AssociatedImages | None = None
         self._lines: WeakKeyDictionary[SlideSession, list[Measured]] = WeakKeyDictionary()
         self.bar = MicroscopeBar(window)
         window.addToolBar(Qt.ToolBarArea.TopToolBarArea, self.bar)
         self.cursor = CursorLabel(canvas, self._view, lambda: self._session)
         self.ruler = RulerTool(canvas, self._view_and_mpp)
         self.overview = OverviewControl(canvas, partial(magnification_of, viewer))
+        self.color_bar = ColorBar(canvas)
         self._connect_bar()
         self._keys = WindowKeys(viewer)
         self._bind_keys()
@@ -116,13 +122,16 @@ class Microscope(QObject):
             for signal, slot in self._heard(self._session):
                 signal.disconnect(slot, missing_ok=True)
         self._session = session
+        # Another slide's label would be taken for this one's.
+        self._close_images()
         has_images = False
         if session is not None:
             for signal, slot in self._heard(session):
                 signal.connect(slot)
-            has_images = bool(session.slide.associated_images)
+            has_images = bool(shown_names(session.slide))
         self.ruler.show_lines([] if session is None else self._lines.setdefault(session, []))
         self.overview.show(session)
+        self.color_bar.follow(session)
         self.bar.show_slide(has_slide=session is not None, has_images=has_images)
         self._follow_view()
 
@@ -132,12 +141,17 @@ class Microscope(QObject):
             (session.cells_written, self._on_maps_changed),
             (session.share_changed, self._on_maps_changed),
             (session.tissue_changed, self._on_maps_changed),
-            (session.threshold_changed, self.overview.follow_threshold),
+            (session.threshold_changed, self._on_threshold_changed),
         )
+
+    def _on_threshold_changed(self, _: float) -> None:
+        self.overview.follow_threshold()
+        self.color_bar.follow(self._session)
 
     def _on_maps_changed(self, *_: object) -> None:
         self.cursor.follow()
         self.overview.follow_maps()
+        self.color_bar.follow(self._session)
 
     # -- the view ------------------------------------------------------------------------------------------------
 
@@ -149,7 +163,7 @@ class Microscope(QObject):
         return None if view is None or self._session is None else (view, self._session.slide.mpp)
 
     def _on_moved(self, *_: object) -> None:
-        if not self._moved.isActive():
+        if not self._closed and not self._moved.isActive():
             self._moved.start()
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: ARG002, N802
@@ -172,6 +186,7 @@ class Microscope(QObject):
         self.bar.home_wanted.connect(self.show_all)
         self.bar.rotation_wanted.connect(self.turn)
         self.bar.ruler_toggled.connect(self.ruler.take_up)
+        self.bar.label_wanted.connect(self._show_images)
         self.bar.overview_toggled.connect(self.overview.switch)
         self.overview.widget.wanted.connect(self._go_to)
 
@@ -184,6 +199,10 @@ class Microscope(QObject):
         self._keys.bind(Qt.Key.Key_Escape, self._put_ruler_away)
         self._keys.bind(Qt.Key.Key_Delete, lambda: self._remove(self.ruler.remove_last))
         self._keys.bind(Qt.Key.Key_Delete, lambda: self._remove(self.ruler.remove_all), shift=True)
+
+    def show_color_bar(self, wanted: bool) -> None:
+        """Show the legend of the colours wherever there is heat, or hide it."""
+        self.color_bar.switch(wanted, self._session)
 
     def magnify(self, value: float) -> bool:
         """Show a magnification; return whether a slide is shown."""
@@ -200,6 +219,20 @@ class Microscope(QObject):
         fit_slide(self._viewer, self._session.slide)
         self._follow_view()
         return True
+
+    def _show_images(self) -> None:
+        if self._session is not None:
+            self._close_images()
+            self._images = AssociatedImages(self._session.slide, window_of(self._viewer))
+            self._images.finished.connect(self._forget_images)
+            self._images.show()
+
+    def _close_images(self) -> None:
+        if self._images is not None:
+            self._images.close()
+
+    def _forget_images(self) -> None:
+        self._images = None
 
     def _go_to(self, point: Point) -> None:
         if self._session is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_metastasis._napari.view_transform import ViewTransform
     from napari_metastasis.geometry import Size
 
-__all__ = ["Overview", "thumbnail_image"]
+__all__ = ["Overview", "image_of", "thumbnail_image"]
 
 #: Longer side of the slide in the overview, and what is left around it.
 _SIDE_PX, _BORDER_PX = 210, 4
@@ -106,7 +106,7 @@ class Overview(QWidget):
         alpha = np.where(mask, np.where(inner, _LOOKED_AT_ALPHA, _LOOKED_AT_EDGE), 0).astype(np.uint8)
         pixels = np.zeros((*mask.shape, 4), np.uint8)
         pixels[..., :3], pixels[..., 3] = _LOOKED_AT, alpha
-        self._looked_at = _image(pixels)
+        self._looked_at = image_of(pixels)
         self._looked_at_px = looked_at.cell_px
         self.update()
 
@@ -166,11 +166,11 @@ class Overview(QWidget):
             pixels = np.zeros((rows, columns, 4), np.uint8)
             pixels[..., 3] = heat.missing * np.uint8(255)
             on_mask = QPainter(mask)
-            on_mask.drawImage(place, _image(pixels))
+            on_mask.drawImage(place, image_of(pixels))
             on_mask.end()
             painter.drawImage(QPointF(0, 0), mask)
             painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_SourceOver)
-        painter.drawImage(place, _image(_heat_pixels(heat.values, colors, threshold)))
+        painter.drawImage(place, image_of(_heat_pixels(heat.values, colors, threshold)))
         painter.end()
         return drawn
 
@@ -243,7 +243,7 @@ def _heat_pixels(values: npt.NDArray[np.float32], colors: str, threshold: float)
     return pixels
 
 
-def _image(pixels: npt.NDArray[np.uint8]) -> QImage:
+def image_of(pixels: npt.NDArray[np.uint8]) -> QImage:
     """Return pixels, (rows, columns, 3 or 4) uint8, as an image of Qt's that owns them."""
     rows, columns, channels = pixels.shape
     kind = QImage.Format.Format_RGB888 if channels == 3 else QImage.Format.Format_RGBA8888
@@ -254,6 +254,6 @@ def _image(pixels: npt.NDArray[np.uint8]) -> QImage:
 def thumbnail_image(pixels: npt.NDArray[np.uint8], ratio: float) -> QImage:
     """Return a slide's coarsest level, as large as the overview shows it on a screen of so many pixels to a point."""
     side = round(_SIDE_PX * ratio)
-    return _image(pixels).scaled(
+    return image_of(pixels).scaled(
         side, side, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
     )

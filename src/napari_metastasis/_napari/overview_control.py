@@ -101,7 +101,7 @@ class OverviewControl(QObject):
         if view is not None and self._magnification() >= CLOSE * _NEARLY and not self._look.isActive():
             self._look.start()
 
-    def follow_maps(self, *_: object) -> None:
+    def follow_maps(self) -> None:
         """Show the heat soon: the maps, their shares or the tissue changed."""
         if self._session is None:
             return
@@ -111,7 +111,7 @@ class OverviewControl(QObject):
         elif not self._due.isActive():
             self._due.start(_FIRST_HEAT_MS if self._heat is None else _HEAT_MS)
 
-    def follow_threshold(self, *_: object) -> None:
+    def follow_threshold(self) -> None:
         """Show the heat from the threshold on."""
         self._draw_heat()
 
