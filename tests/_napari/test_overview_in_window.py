@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtGui import QImage
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QEnterEvent, QImage
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.compat import camera_of, canvas_widget
 from napari_metastasis._napari.overview_work import heat_work
@@ -247,6 +248,13 @@ def test_another_slide_has_its_own_overview(opened, make_disc) -> None:
     window.workspace.show(window.workspace.controllers[0])
     assert overview.widget._thumbnail is first
     assert overview.looked_at(window.session) is looked_at
+    # Over it, nothing is said of the slide below.
+    cursor, canvas = window.workspace.microscope.cursor, canvas_widget(window.viewer)
+    window.workspace.microscope.show_all()
+    QTest.mouseMove(canvas, canvas.rect().center())
+    window.until(cursor.isVisible)
+    QApplication.sendEvent(overview.widget, QEnterEvent(*[QPointF(5, 5)] * 3))
+    assert not cursor.isVisible()
     # Beside it, the mouse is the slide's.
     at = overview.widget.geometry().topLeft() - QPoint(5, -5)
     assert canvas_widget(window.viewer).childAt(at) is not overview.widget

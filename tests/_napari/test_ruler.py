@@ -64,6 +64,8 @@ def test_a_drag_over_a_known_distance_measures_it(measuring) -> None:
             assert line.length_um == pytest.approx(300.0, abs=view.px * slide.mpp)
             assert line.start.distance(ends[0]) <= view.px
             assert line.end.distance(ends[1]) <= view.px
+            # The readout followed the mouse all the while.
+            assert microscope.cursor.text().startswith(f"x {line.end.x * 0.0005:.2f} mm, y {line.end.y * 0.0005:.2f}")
     assert len(ruler.lines) == 12
     # They stay where they lie on the slide, whatever the view does.
     kept = ruler.lines

@@ -96,9 +96,13 @@ class CursorLabel(QLabel):
             self._at = event.position().x(), event.position().y()
             self.follow()
         elif event is not None and event.type() == QEvent.Type.Leave:
-            self._at = None
-            self.follow()
+            self.leave()
         return False
+
+    def leave(self) -> None:
+        """Show nothing: the mouse is not over the slide."""
+        self._at = None
+        self.follow()
 
     def follow(self) -> None:
         """Show what lies under the mouse now: the view or the map may have moved or grown under it."""

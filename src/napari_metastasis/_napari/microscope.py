@@ -73,8 +73,9 @@ class Microscope(QObject):
         self._lines: WeakKeyDictionary[SlideSession, list[Measured]] = WeakKeyDictionary()
         self.bar = MicroscopeBar(window)
         window.addToolBar(Qt.ToolBarArea.TopToolBarArea, self.bar)
-        self.cursor = CursorLabel(canvas, self._view, lambda: self._session)
         self.ruler = RulerTool(canvas, self._view_and_mpp)
+        # After the ruler: it sees the mouse first, also while a line is drawn.
+        self.cursor = CursorLabel(canvas, self._view, lambda: self._session)
         self.overview = OverviewControl(canvas, partial(magnification_of, viewer))
         self.color_bar = ColorBar(canvas)
         self._connect_bar()
@@ -189,6 +190,7 @@ class Microscope(QObject):
         self.bar.label_wanted.connect(self._show_images)
         self.bar.overview_toggled.connect(self.overview.switch)
         self.overview.widget.wanted.connect(self._go_to)
+        self.overview.widget.entered.connect(self.cursor.leave)
 
     def _bind_keys(self) -> None:
         for step, value in enumerate(MAGNIFICATIONS):

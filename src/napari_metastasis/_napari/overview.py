@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtCore import QPointF, QRectF, Qt, Signal
+from qtpy.QtCore import QEvent, QPointF, QRectF, Qt, Signal
 from qtpy.QtGui import QBrush, QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QPolygonF, QWheelEvent
 from qtpy.QtWidgets import QWidget
 
@@ -48,6 +48,8 @@ class Overview(QWidget):
 
     #: A level-0 location is wanted in the middle of the window.
     wanted = Signal(object)
+    #: The mouse came from the slide below, which Qt does not tell.
+    entered = Signal()
 
     def __init__(self, canvas: QWidget) -> None:
         super().__init__(canvas)
@@ -203,6 +205,11 @@ class Overview(QWidget):
                 painter.setPen(pen)
                 painter.drawPolygon(frame)
         painter.end()
+
+    def enterEvent(self, event: QEvent | None) -> None:  # noqa: N802
+        """Say that the mouse left the slide below."""
+        super().enterEvent(event)
+        self.entered.emit()
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
         """Go to where the mouse is pressed."""
