@@ -17,6 +17,7 @@ from napari_metastasis._napari.compat import real_viewer, show_scale_bar, window
 from napari_metastasis._napari.drops import SlideDrops
 from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.layers import slide_layer_data
+from napari_metastasis._napari.microscope import Microscope
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
@@ -106,6 +107,7 @@ class Workspace(QObject):
         application.aboutToQuit.connect(self.close)
         self._bind_keys()
         SlideDrops(self)
+        self.microscope = Microscope(self)
         recent = Worker(lambda _: recent_slides(), name="recent", parent=self)
         recent.succeeded.connect(self._on_recent)
         self._warm_up = [Worker(warm_up_work, name="warm-up", parent=self), recent]
@@ -379,6 +381,7 @@ class Workspace(QObject):
     def close(self) -> None:
         """End everything: scans are stopped and waited for, slides are closed."""
         self.flight.stop()
+        self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
         opening, self._opening = self._opening, {}
         for worker in workers:
