@@ -102,7 +102,7 @@ def test_what_the_edge_of_the_scan_cuts_is_written_so_at_every_threshold(
     reopen(window, path)
     window.until(lambda: window.session.coverage is not None)
     assert window.session.origin.startswith("Earlier result of ")
-    assert "not a result for the slide" in window.panel.scan_part.status.text()
+    assert "not a result for the slide" in window.session.coverage.sentence
     window.panel.results_part.threshold.setValue(0.8)
     window.until(lambda: shown_in(folder)["threshold"] == 0.8)
     window.until(lambda: not window.controller._files.pending)

@@ -40,6 +40,9 @@ class LesionSearch(QObject):
     ----------
     shares
         Share of each later map in the lesions that are shown, by its name.
+    awaits_tissue
+        Whether tissue is being looked for. Lesions wait for it: which of them are cut by the edge of what was scanned
+        is part of what a table and files say of them.
     """
 
     #: The exception that ended a search.
@@ -52,6 +55,7 @@ class LesionSearch(QObject):
         self._worker: Worker | None = None
         self._again = False
         self._next = 0.0
+        self.awaits_tissue = False
         self._follow = self._timer(_FOLLOW_MS, session.follow_threshold)
         self._rest = self._timer(_REST_MS, self.start)
         session.threshold_changed.connect(self._on_threshold_changed)
@@ -82,7 +86,7 @@ class LesionSearch(QObject):
     def start(self) -> None:
         """Search the maps as they are now; a search that is running is followed by another one."""
         session = self._session
-        if session.closed or session.heatmap is None:
+        if session.closed or session.heatmap is None or (session.tissue is None and self.awaits_tissue):
             return
         if self._worker is not None:
             self._again = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +94,12 @@ class SlideSession:
         How lesions are read off the heatmap; its threshold is the slider's.
     threshold_chosen
         Whether the user moved the threshold, so that no model's own takes its place.
+    origin
+        Where a result comes from that was not scanned now, as "Earlier result of 28 Nov"; else empty.
+    made_with
+        Everything that decided the heatmap of an earlier result that is shown; else empty.
+    selected
+        Id of the lesion that a person chose; ``None`` where none is.
     looking
         Whether results of an earlier scan are being looked for, so that nothing can be said of them yet.
     activity
@@ -112,9 +118,9 @@ class SlideSession:
     tissue_changed = Signal()
     coverage_changed = Signal()
     colour_note_changed = Signal()
+    looking_changed = Signal(bool)
     activity_changed = Signal(object)  # Activity
     thumbnail_changed = Signal()
-    looking_changed = Signal(bool)
     selected_changed = Signal()
 
     def __init__(self, slide: Slide) -> None:
@@ -131,9 +137,10 @@ class SlideSession:
         self.told: tuple[str, ...] = ()
         self.detection = DetectionSettings().for_model(THRESHOLD)
         self.threshold_chosen = False
-        self.activity = Activity()
         self.looking = False
+        self.activity = Activity()
         self.origin = ""
+        self.made_with: Mapping[str, Any] = {}
         self.selected: int | None = None
         self.thumbnail: npt.NDArray[np.uint8] | None = None
         self.closed = False
@@ -295,17 +302,17 @@ class SlideSession:
         if self._index is not None and (self.found is None or self.found.threshold != self.threshold):
             self.show_lesions(self._index)
 
-    def look(self, *, looking: bool) -> None:
-        """Say whether results of an earlier scan are being looked for."""
-        if looking != self.looking:
-            self.looking = looking
-            self.looking_changed.emit(looking)
-
     def show_coverage(self, coverage: Coverage | None, tissue_cells: BoolArray | None) -> None:
         """Show how much of the tissue is answered, and which cells hold it; ``None`` where that is not known."""
         if coverage != self.coverage or tissue_cells is not self.tissue_cells:
             self.coverage, self.tissue_cells = coverage, tissue_cells
             self.coverage_changed.emit()
+
+    def look(self, *, looking: bool) -> None:
+        """Say whether results of an earlier scan are being looked for."""
+        if looking != self.looking:
+            self.looking = looking
+            self.looking_changed.emit(looking)
 
     def show_tissue(self, tissue: TissueMask) -> None:
         """Show the tissue mask."""

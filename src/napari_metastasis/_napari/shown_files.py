@@ -85,7 +85,7 @@ class ShownFiles(QObject):
     def forget(self) -> None:
         """Write nothing until :meth:`follow`: the maps are changing."""
         self.hold()
-        self._on_disk, self._scanning = None, True
+        self._on_disk, self._told, self._scanning = None, "", True
 
     def resume(self) -> None:
         """Go on where :meth:`hold` stopped: the scan failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
@@ -105,9 +106,7 @@ class SlideController(QObject):
         self._mpx = 0.0
         self._lesions = LesionSearch(session, self)
         self._lesions.failed.connect(self._on_other_failed)
-        self._shown_earlier: EarlierScan | None = None
         self._usual_tissue: TissueMask | None = None
-        session.coverage_changed.connect(self._tell_of_earlier)
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
         self.earlier: tuple[EarlierScan, ...] = ()
@@ -130,7 +129,7 @@ class SlideController(QObject):
         if self.busy or self.session.closed:
             return
         self._mpx = 0.0
-        self._shown_earlier = None
+        self.session.origin, self.session.made_with = "", {}
         self._files.hold()
         self.session.report(Activity(stage="Starting…", busy=True))
         known = self._tissue if job.tissue == TissueSettings() else None
@@ -175,7 +174,6 @@ class SlideController(QObject):
 
     def _on_scan_started(self, started: ScanStarted) -> None:
         session = self.session
-        session.origin = ""
         self._files.forget()
         own, *later = (one.whole() for one in started.maps)
         shown = session.heatmap
@@ -241,7 +239,13 @@ class SlideController(QObject):
                     self.session.show_tissue(tissue)
                 self._look_at_colours(tissue)
 
-        self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue")
+        def end() -> None:
+            self._lesions.awaits_tissue = False
+            if self.session.tissue is None:
+                self._lesions.start()
+
+        self._lesions.awaits_tissue = True
+        self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue", end=end)
 
     def _look_at_colours(self, tissue: TissueMask) -> None:
         """Say where red and blue look exchanged, before anything is scanned."""
@@ -309,7 +313,7 @@ class SlideController(QObject):
     def _show_result(self, earlier: EarlierResult) -> None:
         session = self.session
         self._files.leave()
-        session.origin = earlier.scan.origin
+        session.made_with = earlier.scan.identity
         session.show_maps(
             earlier.maps,
             model_name=earlier.model_name,
@@ -320,12 +324,13 @@ class SlideController(QObject):
         session.restore_threshold(earlier.threshold, own=earlier.own_threshold)
         left = self._files.as_shown(OnDisk(earlier.folder, earlier.journals))
         self.layers.prefer_latest()
-        self._shown_earlier = None if self.busy else earlier.scan
-        self._tell_of_earlier()
+        if not self.busy:
+            session.origin = earlier.scan.origin
+            session.report(Activity(stage=earlier.scan.summary))
         self._lesions.start()
 
         def show_tissue(tissue: Any) -> None:
-            if session.closed or self._shown_earlier is not earlier.scan:
+            if session.folder != earlier.folder or self.busy or session.closed:
                 return
             tissue = self._usual_tissue if tissue is None else tissue
             if tissue is not None and tissue is not session.tissue:
@@ -334,13 +339,6 @@ class SlideController(QObject):
             self._files.follow(left)
 
         self._run(partial(earlier_tissue_work, session.slide, earlier.folder), show_tissue, name="earlier-tissue")
-
-    def _tell_of_earlier(self) -> None:
-        """Say that an earlier result is shown, and of how much of the tissue, as soon as that is known."""
-        session, scan = self.session, self._shown_earlier
-        if scan is not None and not session.activity.error:
-            told = scan.summary if session.coverage is None else f"{scan.origin}. {session.coverage.sentence}"
-            session.report(Activity(stage=told))
 
     def _list_earlier(self) -> None:
         """Look for every stored scan of the slide."""
@@ -361,8 +359,13 @@ class SlideController(QObject):
 
         self._run(partial(mined_work, path, self.session.slide.name), show, name="mined")
 
-    def _run(self, work: Work, show: Any, *, name: str, urgent: bool = False) -> Future[Any]:
-        return self._worker(work, show, name=name, urgent=urgent).start()
+    def _run(
+        self, work: Work, show: Any, *, name: str, urgent: bool = False, end: Callable[[], None] | None = None
+    ) -> Future[Any]:
+        worker = self._worker(work, show, name=name, urgent=urgent)
+        if end is not None:
+            worker.ended.connect(end)
+        return worker.start()
 
     def _worker(self, work: Work, show: Any, *, name: str, urgent: bool = False) -> Worker:
         worker = Worker(work, name=name, parent=self, urgent=urgent)

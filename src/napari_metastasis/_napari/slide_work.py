@@ -254,6 +254,8 @@ def index_work(
     tissue_cells
         What :func:`~napari_metastasis.scanning.answerable_cells` found for it before; ``None`` where it was not asked.
     """
+    import numpy as np
+
     from napari_metastasis.lesions import LesionIndex
     from napari_metastasis.scanning import Coverage, answerable_cells, blend_all, read_from, unanswered_cells
 
@@ -261,9 +263,10 @@ def index_work(
     own, *later = [replace(one, values=one.values.copy()) for one in maps]
     others = list(zip(later, shares, strict=True))
     seen = ChunkedCells.of(blend_all(own.values, own.frame, others))
-    coverage, unanswered = None, None
+    coverage = None
     if tissue is None:
-        tissue_cells = None
+        # Whatever was not scanned may be tissue: a lesion beside it is not said to be smaller than it may be.
+        tissue_cells, unanswered = None, np.isnan(own.values)
     else:
         # On a slide without tissue they change once something is scanned all the same.
         if tissue_cells is None or not tissue_cells.any():
