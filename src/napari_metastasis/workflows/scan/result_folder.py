@@ -38,6 +38,7 @@ __all__ = [
     "known_identity",
     "record_of",
     "record_path",
+    "recorded_notes",
     "result_root",
     "scan_identity",
     "stored_maps",
@@ -254,7 +255,7 @@ def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | No
             try:
                 maps, record = stored_maps(scan), record_of(scan.folder)
                 name = str(known.get("model", ""))
-                return EarlierResult(scan.folder, name, maps, _recorded_threshold(record), _recorded_notes(record))
+                return EarlierResult(scan.folder, name, maps, _recorded_threshold(record), recorded_notes(record))
             except StorageError:
                 continue
     return None
@@ -283,7 +284,7 @@ def _recorded_threshold(record: Any) -> float:
     return float(threshold) if is_number and 0 < threshold <= 1 else THRESHOLD
 
 
-def _recorded_notes(record: Any) -> tuple[str, ...]:
+def recorded_notes(record: Any) -> tuple[str, ...]:
     """Return what the latest scan on a record told of its results; nothing where earlier versions wrote none."""
     try:
         notes = record["scans"][-1]["notes"]
