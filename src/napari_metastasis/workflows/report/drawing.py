@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -27,6 +27,7 @@ __all__ = [
     "scale_text",
     "with_footer",
     "with_scale_bar",
+    "without_footer",
 ]
 
 Picture = npt.NDArray[np.uint8]
@@ -43,15 +44,16 @@ _WHITE, _BLACK, _GREY = (255, 255, 255), (30, 30, 30), (95, 95, 95)
 _VEIL, _HATCH_OPACITY, _HATCH_STEP, _HATCH_WIDTH = 0.45, 0.6, 14, 2
 #: How much white stands on either side of a line, and how much of it covers.
 _HALO_PX, _HALO_OPACITY = 1.0, 0.7
-_FONT_PX, _MARGIN_PX = 20, 14
+_FONT_PX, _LABEL_PX, _MARGIN_PX = 20, 26, 14
+_FOOTER_PX = _FONT_PX + 2 * _MARGIN_PX
 #: 1, 2 and 5 of a power of ten: what scale bars are long.
 _STEPS = (1.0, 2.0, 5.0)
-_QUALITY = 84
+_QUALITIES = (84, 70, 50, 25, 10)
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A short text at a place: (x, y) of its lower left corner, in pixels of the picture."""
+    """A short text above a place (x, y), in pixels of the picture."""
 
     text: str
     x: float
@@ -82,13 +84,13 @@ def draw_lines(picture: Picture, lines: Iterable[Line], *, rgb: RGB, width_px: f
     if height <= 0 or width <= 0:
         return picture.copy()
     result = picture.copy()
-    part = result[box].astype(np.float32)
+    part: npt.NDArray[np.floating] = result[box].astype(np.float32)
     for colour, opacity, wide in ((_WHITE, _HALO_OPACITY, width_px + 2 * _HALO_PX), (rgb, 1.0, width_px)):
         mask = Image.new("L", (width * _FINER, height * _FINER))
         pen = ImageDraw.Draw(mask)
         for line in lines:
             corners = (line - (columns.start, rows.start)) * _FINER
-            pen.line([*map(tuple, corners.tolist())], fill=255, width=max(1, round(wide * _FINER)), joint="curve")
+            pen.line([*map(tuple, corners.tolist())], fill=255, width=max(1, round(wide * _FINER)))
         cover = np.asarray(mask.resize((width, height), Image.Resampling.BOX), np.float32)[..., None] / 255 * opacity
         part = part * (1 - cover) + np.asarray(colour, np.float32) * cover
     result[box] = (part + 0.5).astype(np.uint8)
@@ -97,7 +99,7 @@ def draw_lines(picture: Picture, lines: Iterable[Line], *, rgb: RGB, width_px: f
 
 def draw_rings(picture: Picture, centers: Iterable[tuple[float, float]], *, radius_px: float, rgb: RGB) -> Picture:
     """Draw circles around what is too small to be seen."""
-    turn = np.linspace(0, 2 * np.pi, 33)
+    turn = np.linspace(0, 2 * np.pi, 17)
     ring = radius_px * np.column_stack((np.cos(turn), np.sin(turn)))
     return draw_lines(picture, [ring + center for center in centers], rgb=rgb, width_px=2)
 
@@ -114,12 +116,12 @@ def _box(picture: Picture, lines: Sequence[Line], *, margin: int) -> tuple[slice
 def draw_labels(picture: Picture, labels: Iterable[Label]) -> Picture:
     """Write labels, in their order; one that would cover an earlier one is left out."""
     image = Image.fromarray(picture)
-    pen, font = ImageDraw.Draw(image), _font()
+    pen, font = ImageDraw.Draw(image), _font(_LABEL_PX)
     taken: list[tuple[float, float, float, float]] = []
     for label in labels:
         left, top, right, bottom = pen.textbbox((0, 0), label.text, font=font, stroke_width=3)
         width, height = right - left, bottom - top
-        x = min(max(label.x, 0), max(0, image.width - width))
+        x = min(max(label.x - width / 2, 0), max(0, image.width - width))
         y = min(max(label.y - height, 0), max(0, image.height - height))
         box = (x, y, x + width, y + height)
         if any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
@@ -155,8 +157,8 @@ def nice_length(um: float) -> float:
 
 
 def scale_text(um: float) -> str:
-    """Return a length for a person: in mm from 1 mm on, below in µm."""
-    return f"{um / 1000:g} mm" if um >= 1000 else f"{um:g} µm"
+    """Return a length for a person: in mm, since Pillow's own letters lack the µ."""
+    return f"{um / 1000:g} mm"
 
 
 def with_footer(picture: Picture, *, um_per_px: float, legend: Iterable[Legend]) -> Picture:
@@ -171,7 +173,7 @@ def with_footer(picture: Picture, *, um_per_px: float, legend: Iterable[Legend])
     legend
         What colours and hatching mean.
     """
-    font, high = _font(), _FONT_PX + 2 * _MARGIN_PX
+    font, high = _font(), _FOOTER_PX
     length_um = nice_length(max(picture.shape[1], 4 * high) * um_per_px / 5)
     entries = [(entry, round(font.getlength(entry.text))) for entry in legend]
     bar_px = round(length_um / um_per_px)
@@ -196,6 +198,11 @@ def with_footer(picture: Picture, *, um_per_px: float, legend: Iterable[Legend])
     return np.asarray(canvas)
 
 
+def without_footer(picture: Picture) -> Picture:
+    """Return a picture of :func:`with_footer` without what stands below it."""
+    return picture[:-_FOOTER_PX]
+
+
 def with_scale_bar(picture: Picture, *, um_per_px: float) -> Picture:
     """Return a picture with a scale bar in its lower left corner."""
     length_um = nice_length(picture.shape[1] * um_per_px / 3)
@@ -214,9 +221,21 @@ def _bar(pen: ImageDraw.ImageDraw, x: int, y: int, wide: int, rgb: RGB) -> None:
         pen.line((end, y - 5, end, y + 5), fill=rgb, width=2)
 
 
-def as_jpeg(picture: Picture) -> bytes:
-    """Return a picture as JPEG, in which thin coloured lines keep their colours."""
-    stream = BytesIO()
-    # Colours at full resolution: halved, as usual, thin lines turn grey.
-    Image.fromarray(picture).save(stream, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
-    return stream.getvalue()
+def as_jpeg(picture: Picture, *, most_bytes: int) -> bytes:
+    """Return a picture as JPEG, in which thin coloured lines keep their colours.
+
+    Parameters
+    ----------
+    picture
+        The picture.
+    most_bytes
+        What it may take: noise, which does not compress, loses quality first.
+    """
+    whole = np.ascontiguousarray(picture)
+    data = b""
+    for quality in _QUALITIES:
+        # Colours at full resolution: halved, as usual, thin lines turn grey.
+        data = bytes(imagecodecs.jpeg8_encode(whole, level=quality, subsampling="444"))
+        if len(data) <= most_bytes:
+            break
+    return data

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from napari_metastasis import __version__
 from napari_metastasis.errors import ModelError
 from napari_metastasis.lesions import SIZE_CLASSES, count_text, size_class_rule
-from napari_metastasis.models import load_model
+from napari_metastasis.models import list_models
+from napari_metastasis.models.weights_file import read_weights
 from napari_metastasis.pages import page
 from napari_metastasis.scanning import PROBABILITY
 from napari_metastasis.workflows.report.drawing import as_jpeg
@@ -21,8 +22,8 @@ from napari_metastasis.workflows.report.result import ReportedLesion, ReportedMo
 
 __all__ = ["MOST_FINDINGS", "ReportPictures", "date_text", "length_text", "picture_data", "report_html"]
 
-#: Findings that are shown in pictures: of 60 KB each, so that the page can be sent by mail.
-MOST_FINDINGS = 24
+#: Findings that are shown in pictures, and bytes of these and of the slide's: the page can be sent by mail.
+MOST_FINDINGS, _FINDING_BYTES, _OVERVIEW_BYTES = 24, 100_000, 1_600_000
 #: Rows of the table: more are read in a spreadsheet.
 _MOST_ROWS = 500
 #: What of a model's card a reader of the page has to know, and what it is called here.
@@ -98,15 +99,14 @@ def report_html(
         largest=_bounded(longest[0], length_text(longest[0].length_mm)) if longest else "",
         score="–" if result.slide_score is None else _probability(result.slide_score),
         threshold=f"{result.threshold:.2g}" if result.threshold < 0.1 else f"{result.threshold:.2f}",
-        overview="" if pictures is None else picture_data(pictures.overview),
+        overview="" if pictures is None else picture_data(pictures.overview, most_bytes=_OVERVIEW_BYTES),
         without_pictures=without_pictures,
-        hatched=not result.coverage.whole,
         rule=size_class_rule(),
         classes=[(style.label, style.color) for style in SIZE_CLASSES.values()],
         rows=[_row(lesion, result.mpp) for lesion in shown],
         rows_left_out=len(result.lesions) - len(shown),
         gallery=[
-            (picture_data(picture), _row(lesion, result.mpp), _fits(lesion, picture, um))
+            (picture_data(picture, most_bytes=_FINDING_BYTES), _row(lesion, result.mpp), _fits(lesion, picture, um))
             for lesion, (picture, um) in zip(longest, drawn, strict=False)
         ],
         magnification=_magnification(drawn),
@@ -167,9 +167,9 @@ def _magnification(findings: Sequence[tuple[Picture, float]]) -> str:
     return f"{10 / um:.2g}x ({um:.2g} µm per pixel)"
 
 
-def picture_data(picture: Picture) -> str:
-    """Return a picture as an address that holds it."""
-    return f"data:image/jpeg;base64,{base64.b64encode(as_jpeg(picture)).decode('ascii')}"
+def picture_data(picture: Picture, *, most_bytes: int) -> str:
+    """Return a picture as an address that holds it, as :func:`~.drawing.as_jpeg` compresses it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(as_jpeg(picture, most_bytes=most_bytes)).decode('ascii')}"
 
 
 def date_text(at: datetime) -> str:
@@ -190,23 +190,29 @@ def _facts(result: ReportedResult) -> list[tuple[str, str]]:
     return [
         ("Slide", result.slide_path),
         ("Format", result.format),
-        ("Size", f"{width:,} × {height:,} pixels, {width * result.mpp / 1000:.1f} × {height * result.mpp / 1000:.1f} mm"),
+        (
+            "Size",
+            f"{width:,} × {height:,} pixels, {width * result.mpp / 1000:.1f} × {height * result.mpp / 1000:.1f} mm",
+        ),
         ("Pixel size", f"{result.mpp:g} µm{supplied}"),
         *([("Colours", "red and blue of the file exchanged, as the user said")] if result.swapped else []),
         ("Findings from probability", f"{result.threshold:.4g}"),
         ("Read from", f"{shown}{f'; share of later maps: {shares}' if shares else ''}"),
         ("Scanned", f"{_when(result.scanned)}, with napari-metastasis {result.version or 'of unknown version'}"),
-        ("Results", str(result.folder)),
+        ("Results", str(result.folder.absolute())),
     ]
 
 
 def _card(model: ReportedModel) -> list[tuple[str, str]]:
     """Return what the card of a model says, a line each; one line where it is not at hand."""
-    try:
-        known = load_model(model.name)
-    except ModelError:
+    path = next((entry.path for entry in list_models() if entry.name == model.name), None)
+    if path is None:
         return [("Card", "not at hand: the model is not installed here")]
-    if known.weights_sha256 != model.weights_sha256:
+    try:
+        known = read_weights(path)
+    except ModelError as error:
+        return [("Card", f"not at hand: {error}")]
+    if known.sha256 != model.weights_sha256:
         return [("Card", "not at hand: the model of this name that is installed here has other weights")]
     told = [(name, str(known.card[key])[:_LONGEST]) for key, name in _CARD.items() if known.card.get(key)]
     return [*told, ("Weights (SHA-256)", model.weights_sha256)]

@@ -49,8 +49,12 @@ _OPACITIES = np.array([0.0, 0.15, 0.45, 0.6, 0.65])
 #: Findings smaller than this, in pixels of an overview, have a circle around them.
 _SMALL_PX, _RING_PX = 10.0, 12.0
 _OVERVIEW_LINE_PX, _FINDING_LINE_PX = 2.0, 1.5
+#: Of a square's side: steps of one square lie within it of their slope, by its half diagonal.
+_STEP = 0.71
 #: Numbers on an overview: of the longest findings.
 _MOST_NUMBERS = 150
+#: Circles of one class: among more, none leads the eye anywhere.
+_MOST_RINGS = 300
 
 
 class Outlined(Protocol):
@@ -128,14 +132,18 @@ class _View:
     def middles(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the level-0 x of every column's middle, and the y of every row's."""
         across, down = self.scale
-        return (
-            self.x + (np.arange(self.size.width) + 0.5) * across,
-            self.y + (np.arange(self.size.height) + 0.5) * down,
-        )
+        columns = np.arange(self.size.width, dtype=np.float64) + 0.5
+        rows = np.arange(self.size.height, dtype=np.float64) + 0.5
+        return self.x + columns * across, self.y + rows * down
 
 
 def overview_image(
-    slide: Slide, lesions: Iterable[Outlined], found: Found | None = None, *, heat: bool = False, side_px: int = _SIDE_PX
+    slide: Slide,
+    lesions: Iterable[Outlined],
+    found: Found | None = None,
+    *,
+    heat: bool = False,
+    side_px: int = _SIDE_PX,
 ) -> Picture:
     """Return the whole slide with the outlines of its lesions, their numbers, a scale bar and a legend.
 
@@ -268,13 +276,15 @@ def _outlined(picture: Picture, view: _View, lesions: Sequence[Outlined]) -> Pic
         own = [lesion for lesion in lesions if lesion.size_class == name and not lesion.outline_px.is_empty]
         lines = [view.places(ring) for lesion in own for ring in _rings(lesion, tolerance)]
         picture = draw_lines(picture, lines, rgb=style.rgb, width_px=_OVERVIEW_LINE_PX)
-        small = [_center(view, lesion) for lesion in own if max(_extent(view, lesion)) < _SMALL_PX]
+        small = [_center(view, lesion) for lesion in own if max(_extent(view, lesion)) < _SMALL_PX][:_MOST_RINGS]
         picture = draw_rings(picture, small, radius_px=_RING_PX, rgb=style.rgb)
     for lesion in lesions[:_MOST_NUMBERS]:
         if not lesion.outline_px.is_empty:
-            (x, y), (width, height) = _center(view, lesion), _extent(view, lesion)
-            aside, above = max(width / 2, _RING_PX * 0.7), max(height / 2, _RING_PX * 0.7)
-            labels.append(Label(str(lesion.id), x + aside + 2, y - above, SIZE_CLASSES[lesion.size_class].rgb))
+            corners = view.places(shapely.get_coordinates(lesion.outline_px))
+            x, y = corners[corners[:, 1].argmin()]
+            if max(_extent(view, lesion)) < _SMALL_PX:
+                y -= _RING_PX
+            labels.append(Label(str(lesion.id), x, y - 2, SIZE_CLASSES[lesion.size_class].rgb))
     return draw_labels(picture, labels)
 
 
@@ -291,8 +301,25 @@ def _extent(view: _View, lesion: Outlined) -> tuple[float, float]:
 
 
 def _rings(lesion: Outlined, tolerance_px: float) -> list[npt.NDArray[np.float64]]:
-    """Return the rings of an outline, (n, 2) each, without corners that nobody would see."""
+    """Return the rings of an outline, (n, 2) each, smooth, and without corners that nobody would see."""
     rings = [
         ring for polygon in shapely.get_parts(lesion.outline_px) for ring in (polygon.exterior, *polygon.interiors)
     ]
-    return [shapely.get_coordinates(ring.simplify(tolerance_px, preserve_topology=True)) for ring in rings]
+    return [_smooth(ring, tolerance_px) for ring in rings]
+
+
+def _smooth(ring: shapely.LinearRing, tolerance_px: float) -> npt.NDArray[np.float64]:
+    """Return a ring of squares as a line that cuts their corners, by no more than a square.
+
+    Steps of one square become slopes (Douglas and Peucker 1973), whose corners are cut twice (Chaikin 1974).
+    """
+    corners = shapely.get_coordinates(ring)
+    steps = np.abs(np.diff(corners, axis=0)).max(axis=1)
+    square = float(steps[steps > 0].min(initial=np.inf))
+    reach = max(tolerance_px, min(_STEP * square, 1e6))
+    slopes = shapely.segmentize(ring.simplify(reach, preserve_topology=True), 3 * reach)
+    corners = shapely.get_coordinates(slopes)[:-1]
+    for _ in range(2):
+        following = np.roll(corners, -1, axis=0)
+        corners = np.stack((0.75 * corners + 0.25 * following, 0.25 * corners + 0.75 * following), 1).reshape(-1, 2)
+    return np.concatenate((corners, corners[:1]))

@@ -22,14 +22,11 @@ from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.workflows.scan.result_folder import record_path, recorded_notes
 
-__all__ = ["ReportedCoverage", "ReportedLesion", "ReportedModel", "ReportedResult", "is_result", "read_result"]
+__all__ = ["ReportedCoverage", "ReportedLesion", "ReportedModel", "ReportedResult", "find_results", "read_result"]
 
 #: What a lesion's outlines are called in GeoJSON; more may stand behind its number.
 _NUMBER = re.compile(r"Lesion (\d+)\b")
-_NOT_RECORDED = (
-    "How much of the tissue was scanned is not recorded, because an earlier version of the program wrote this result: "
-    "scan the slide again to know"
-)
+_NOT_RECORDED = "How much of the tissue was scanned is not recorded: scan the slide again to know"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,13 @@ class ReportedCoverage:
     whole: bool
     share: float | None
     state: str
+
+    @property
+    def short(self) -> str:
+        """Return the same in a word or two, for a narrow column."""
+        if self.whole:
+            return "whole"
+        return self.text.partition(" of the tissue")[0] if self.share is not None else "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +110,8 @@ class ReportedLesion:
         style = SIZE_CLASSES[self.size_class]
         if not self.cut_by_edge:
             return style.label
-        largest = self.size_class == next(reversed(SIZE_CLASSES))
-        return f"{style.label if largest else f'{style.short} or larger'}, cut by the scanned area"
+        *_, largest = SIZE_CLASSES
+        return f"{style.label if self.size_class == largest else f'{style.short} or larger'}, cut by the scanned area"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -190,9 +194,11 @@ class ReportedResult:
         return sorted(self.lesions, key=lambda lesion: -lesion.length_mm)
 
 
-def is_result(folder: Path) -> bool:
-    """Return whether a folder holds the record of a scan."""
-    return record_path(folder).is_file()
+def find_results(place: Path) -> list[Path]:
+    """Return the result folders at a place: itself, or those in it that are called ``*.metastasis``."""
+    if record_path(place).is_file():
+        return [place]
+    return sorted(path for path in place.glob("*.metastasis") if path.is_dir())
 
 
 def read_result(folder: Path) -> ReportedResult:

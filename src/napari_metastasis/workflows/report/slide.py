@@ -20,26 +20,38 @@ def open_reported_slide(result: ReportedResult, moved_to: Path | None = None) ->
     result
         The result.
     moved_to
-        Where the slide lies now, or the folder that it lies in under its name; ``None`` where it was scanned.
+        Where the slide lies now, or the folder that it lies in under its name; ``None`` to look where it was scanned,
+        and beside the result.
 
     Raises
     ------
     SlideError
         If there is no slide, or another one than was scanned.
     """
-    path = Path(result.slide_path) if moved_to is None else _in(moved_to, result)
+    if moved_to is not None:
+        return _opened(_in(moved_to, result), result)
+    recorded, beside = Path(result.slide_path), result.folder.absolute().parent / result.file_name
+    try:
+        return _opened(recorded, result)
+    except SlideError:
+        # Slides are moved together with the results beside them.
+        if not beside.exists() or beside == recorded:
+            raise
+        return _opened(beside, result)
+
+
+def _opened(path: Path, result: ReportedResult) -> Slide:
     slide = open_slide(path, result.mpp, swap_red_blue=result.swapped)
     try:
-        if result.fingerprint not in (slide.fingerprint, slide.earlier_fingerprint):
-            raise NotASlideError(
-                f"expected the slide that was scanned, got another one at {path}; give the slide's new place with --slide"
-            )
+        known_as = (slide.fingerprint, slide.earlier_fingerprint)
     except OSError as error:
         slide.close()
         raise SlideError(f"expected the slide that was scanned, got {path}, which cannot be read ({error})") from error
-    except SlideError:
+    if result.fingerprint not in known_as:
         slide.close()
-        raise
+        raise NotASlideError(
+            f"expected the slide that was scanned, got another one at {path}; give its new place with --slide"
+        )
     return slide
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from napari_metastasis.workflows.engine_cache import EngineCache
-from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, cohort_output, scan_cohort
+from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, check_outputs, cohort_output, scan_cohort
 from napari_metastasis.workflows.scan.job_models import answering_task, check_passes, load_job_models, settle_job
-from napari_metastasis.workflows.scan.overlay import overlay_picture
 from napari_metastasis.workflows.scan.prepare import prepare_scan
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import (
@@ -29,13 +28,13 @@ __all__ = [
     "ScanResult",
     "ScannedSlide",
     "answering_task",
+    "check_outputs",
     "check_passes",
     "cohort_output",
     "default_output",
     "earlier_result",
     "heatmap_path",
     "load_job_models",
-    "overlay_picture",
     "prepare_scan",
     "run_scan",
     "scan_cohort",

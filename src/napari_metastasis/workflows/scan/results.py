@@ -180,7 +180,7 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
     settings = {request.task: request.settings.to_json() for request in job.passes}
     return {
         "slide": {
-            "path": str(slide.path),
+            "path": str(slide.path.absolute()),
             "fingerprint": slide.fingerprint,
             "format": slide.format,
             "backend": slide.backend,
