@@ -77,9 +77,11 @@ def write_report(folder: Path, *, slide: Path | None = None, now: datetime | Non
     pictures, why = None, ""
     try:
         with open_reported_slide(result, slide) as opened:
+            found = found_in(result, opened)
+            cell_px, shown = found.frame.cell_px, result.largest_first[:MOST_FINDINGS]
             pictures = ReportPictures(
-                overview=overview_image(opened, result.lesions, found_in(result, opened)),
-                findings=tuple(finding_image(opened, lesion) for lesion in result.largest_first[:MOST_FINDINGS]),
+                overview=overview_image(opened, result.lesions, found),
+                findings=tuple(finding_image(opened, lesion, cell_px=cell_px) for lesion in shown),
             )
     except SlideError as error:
         if slide is not None:
