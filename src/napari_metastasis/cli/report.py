@@ -17,9 +17,7 @@ __all__ = ["report"]
 def report(
     results: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RESULT...", help="Result folders that 'scan' wrote, or folders that hold such ('*.metastasis')."
-        ),
+        typer.Argument(help="Result folders that 'scan' wrote, or folders that hold such ('*.metastasis')."),
     ],
     slide: Annotated[
         Path | None,

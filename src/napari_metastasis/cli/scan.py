@@ -34,7 +34,6 @@ def scan(
     slides: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SLIDE...",
             help="The slide: a file, or a folder with the DICOM files of one. Or many: several of them, folders of "
             "slides (masks are left out), CSV files that list slides (columns: slide or path, mpp, swap_red_blue).",
         ),

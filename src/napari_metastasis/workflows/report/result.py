@@ -240,6 +240,9 @@ def _result(folder: Path, record: Any) -> ReportedResult:
     known_bounds = None if bounds is None else Region(*map(int, bounds))
     ended = scans[-1].get("ended") if scans else None
     path = str(slide["path"])
+    if slide.get("folder"):
+        # The path is as it was given, in whatever folder that was.
+        path = str(Path(str(slide["folder"])) / _file_name(path))
     mpp = _number(slide["mpp"])
     if not mpp > 0:
         raise ValueError("a pixel size that is none")

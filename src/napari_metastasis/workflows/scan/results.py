@@ -180,7 +180,9 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
     settings = {request.task: request.settings.to_json() for request in job.passes}
     return {
         "slide": {
-            "path": str(slide.path.absolute()),
+            "path": str(slide.path),
+            # A report is written from wherever somebody is.
+            "folder": str(slide.path.absolute().parent),
             "fingerprint": slide.fingerprint,
             "format": slide.format,
             "backend": slide.backend,
