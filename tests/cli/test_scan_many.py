@@ -155,6 +155,7 @@ def test_the_slide_of_a_report_is_found_from_any_folder(
 ) -> None:
     here("scan", "slides/a.tif", "--output", tmp_path / "out", "--model", model, *FIXED_ENGINE)
     assert json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))["slide"]["path"] == "slides/a.tif"
+    assert (folder / "a.tif").exists()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     answer = here("report", tmp_path / "out")
