@@ -127,7 +127,7 @@ def measure(folder: Path, *, side: int, seconds: float, model: Path | None) -> d
 
     # What the graphics cost alone: with software rendering, most of every gap.
     figures |= turns("panning", beat, lambda: pan(workspace, controller, seconds / 2))
-    panel.scan_part.where.setCurrentIndex(panel.scan_part.where.findData("slide"))
+    panel.scan_part.scan("slide")
     begun = time.perf_counter()
     panel.scan_part.scan()
     until(lambda: controller.session.activity.done > 0 or not controller.busy)

@@ -99,7 +99,7 @@ class Window:
         _, self.panel = viewer.window.add_plugin_dock_widget("napari-metastasis", "Metastasis")
         self.workspace = Workspace.of(viewer)
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
         """Let the window live until something is so."""
         self.qtbot.waitUntil(condition, timeout=round(timeout_s * 1000))
 
@@ -129,10 +129,9 @@ class Window:
         part.main.widgets["device"].value = "cpu"
 
     def scan(self, where: str = "view") -> None:
-        """Start a scan as the button does."""
+        """Start a scan as the button for it does."""
         part = self.panel.scan_part
-        part.where.setCurrentIndex(part.where.findData(where))
-        part.scan_button.click()
+        {"slide": part.slide_button, "view": part.view_button, "shape": part.shape_button}[where].click()
 
     def finish(self) -> None:
         """Wait for a scan, and for its lesions."""

@@ -64,7 +64,7 @@ def test_slide_removed_mid_scan(scanning) -> None:
     window.viewer.layers.remove(window.controller.layers.slide)
     assert len(window.viewer.layers) == 0
     assert window.workspace.current is None
-    assert not window.panel.scan_part.scan_button.isEnabled()
+    assert not window.panel.scan_part.slide_button.isEnabled()
     window.until(lambda: slide.closed)
     window.until(lambda: not our_threads())
     before = answered(folder)

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 
 from napari_metastasis._napari.lesion_table import LesionTable
 from napari_metastasis._napari.parts import area_text
+from napari_metastasis.lesions import LesionRow
 
 pytestmark = pytest.mark.gui
+
+
+def lesion(number: int, *, length_mm: float, cut_by_edge: bool = False) -> LesionRow:
+    return LesionRow(
+        id=number,
+        x=0,
+        y=0,
+        probability=1 - length_mm / 10,
+        area_mm2=0.02 * length_mm,
+        length_mm=length_mm,
+        detections=1,
+        map="probability",
+        cut_by_edge=cut_by_edge,
+    )
+
+
+def shown(table: LesionTable, column: int) -> list[str]:
+    return [table.rows.data(table.rows.index(row, column)) for row in range(table.rows.rowCount())]
 
 
 @pytest.fixture
 def table(qtbot: QtBot) -> LesionTable:
     made = LesionTable()
     qtbot.addWidget(made)
-    lesion = {"size_class": "itc", "length_mm": 0.1, "probability": 0.9}
-    made.rows.show([SimpleNamespace(id=number, area_mm2=0.002 * number, **lesion) for number in (1, 2, 3)])
+    made.rows.show([lesion(number, length_mm=length) for number, length in ((4, 0.1), (1, 2.5), (7, 0.7))])
     made.show()
     made.setFocus()
     return made
@@ -36,5 +52,32 @@ def test_arrow_keys_and_enter_go_to_a_lesion(table: LesionTable, qtbot: QtBot) -
 
 
 def test_small_areas_are_not_nothing(table: LesionTable) -> None:
-    assert table.rows.data(table.rows.index(0, 2)) == "0.0020"
+    assert shown(table, 3)[0] == "0.0020"
     assert [area_text(area) for area in (0.0014, 0.014, 0.37, 4.2, 41.0)] == ["0.0014", "0.014", "0.37", "4.20", "41.0"]
+
+
+def test_a_click_on_a_heading_sorts_and_the_third_one_brings_the_order_of_the_files_back(
+    table: LesionTable, qtbot: QtBot
+) -> None:
+    heading = table.horizontalHeader()
+    assert shown(table, 0) == ["4", "1", "7"]
+
+    def click(column: int) -> list[str]:
+        at = QPoint(heading.sectionViewportPosition(column) + heading.sectionSize(column) // 2, heading.height() // 2)
+        qtbot.mouseClick(heading.viewport(), Qt.MouseButton.LeftButton, pos=at)
+        return shown(table, 0)
+
+    assert click(2) in (["4", "7", "1"], ["1", "7", "4"])
+    other = click(2)
+    assert other in (["4", "7", "1"], ["1", "7", "4"])
+    assert click(2) == ["4", "1", "7"]
+    # Another threshold shows other findings in the order that a person chose.
+    by_number = click(0)
+    table.rows.show([lesion(number, length_mm=0.1) for number in (5, 2, 9)])
+    assert shown(table, 0) == sorted(shown(table, 0), reverse=by_number[0] == "7")
+
+
+def test_a_lesion_that_the_edge_cuts_may_be_larger(table: LesionTable) -> None:
+    table.rows.show([lesion(1, length_mm=0.7, cut_by_edge=True), lesion(2, length_mm=0.7)])
+    assert shown(table, 1) == ["Micro or larger", "Micro"]
+    assert "cut by the scanned area" in table.rows.data(table.rows.index(0, 0), Qt.ItemDataRole.ToolTipRole)

@@ -124,7 +124,7 @@ def test_failure_is_one_line_in_the_panel(window, tmp_path: Path) -> None:
     path = tmp_path / "empty.svs"
     path.touch()
     window.workspace.open([path])
-    error = window.panel.slide_part.error
+    error = window.panel.results_part.error
     window.until(error.isVisible)
     assert "empty.svs is empty" in error.text()
     assert "\n" not in error.text()

@@ -48,7 +48,8 @@ def test_both_layers_show_the_disc_in_its_place(
     window.open(path)
     window.use(darkness_model)
     part, layers = window.panel.scan_part, window.controller.layers
-    part.main.widgets["dense_coefficient"].value = density
+    # The model's own is the normal one.
+    part.main.widgets["dense_coefficient"].value = 0 if density == 2 else density
     assert part.switches["refine"].widgets["refine"].enabled
     part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
@@ -72,13 +73,13 @@ def test_the_share_decides_what_is_read(window, make_disc: Callable, darkness_mo
     window.open(path)
     window.use(darkness_model)
     panel, session = window.panel, window.session
-    assert not panel.results_part.shares["refined"].isEnabled()
+    assert not panel.scan_part.shares["refined"].isEnabled()
     panel.scan_part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
     window.finish()
-    assert panel.results_part.shares["refined"].isEnabled()
+    assert panel.scan_part.shares["refined"].isEnabled()
     refined = session.slide_score
-    panel.results_part.shares["refined"].setValue(0.0)
+    panel.scan_part.shares["refined"].setValue(0.0)
     window.until(lambda: session.found is not None and session.slide_score != refined)
     assert session.slide_score == pytest.approx(float(np.nanmax(session.probabilities)))
     assert refined < session.slide_score, "the refiner answers less than its encoder"

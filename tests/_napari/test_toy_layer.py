@@ -42,6 +42,6 @@ def test_a_toy_pass_has_switch_layer_and_share(
     expected = phantom.center.to_um(0.5)
     middle = layer.data_to_world((rows.mean(), columns.mean()))[-2:]
     assert middle == pytest.approx((expected.y, expected.x), abs=window.session.maps["averaged"].frame.cell_um / 2)
-    assert window.panel.results_part.shares["averaged"].isEnabled()
+    assert window.panel.scan_part.shares["averaged"].isEnabled()
     assert {lesion.map for lesion in window.session.found.lesions} == {"averaged"}
     window.workspace.close()

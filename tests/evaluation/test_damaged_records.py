@@ -29,6 +29,28 @@ def test_a_whole_record_is_read(tmp_path):
     assert len(_earlier_scans(tmp_path)) == 1
 
 
+PART = {**RECORD, "scans": [{"region": {"x": 0}, "finished": True}]}
+
+
+def test_a_part_of_a_slide_is_refused_by_its_share_and_views_that_cover_one_are_taken(tmp_path):
+    coverage = {"tissue_cells": 1000, "answered_cells": 362, "whole": False}
+    (tmp_path / "run.json").write_text(json.dumps({**PART, "coverage": coverage}))
+    with pytest.raises(EvaluationError, match="expected a finished scan of the whole slide, got one of 36 % of the"):
+        read_scan_record(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({**PART, "coverage": {**coverage, "whole": True}}))
+    assert read_scan_record(tmp_path).model == "mine"
+
+
+@pytest.mark.parametrize(
+    "coverage",
+    [None, [], "ab", {}, {"whole": 1}, {"tissue_cells": 5, "answered_cells": 9}, {"tissue_cells": 0, "whole": "yes"}],
+)
+def test_a_coverage_that_cannot_be_so_makes_no_slide_whole(tmp_path, coverage):
+    (tmp_path / "run.json").write_text(json.dumps({**PART, "coverage": coverage}))
+    with pytest.raises(EvaluationError):
+        read_scan_record(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("part", "values"),
     [

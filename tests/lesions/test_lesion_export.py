@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import uuid
+from dataclasses import replace
 
 import lesion_oracle as oracle
 import numpy as np
@@ -62,7 +63,8 @@ def test_no_detection_is_an_empty_file(tmp_path):
     write_lesions_csv(tmp_path / "b.csv", [])
     write_lesions_geojson(tmp_path / "c.geojson", [], slide="s")
     assert (tmp_path / "a.csv").read_text() == ""
-    assert (tmp_path / "b.csv").read_text() == "id,x,y,probability,area_mm2,length_mm,size_class,detections\n"
+    header = (tmp_path / "b.csv").read_text()
+    assert header == "id,x,y,probability,area_mm2,length_mm,size_class,detections,cut_by_edge\n"
     assert json.loads((tmp_path / "c.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
 
 
@@ -76,6 +78,20 @@ def test_the_table_of_lesions(tmp_path, found):
     assert float(small["length_mm"]) == pytest.approx(3 * 2**0.5 * frame.cell_um / 1000, abs=1e-4)
     assert (small["size_class"], small["detections"], small["id"]) == ("itc", "1", "2")
     assert (large["size_class"], large["id"], large["probability"]) == ("micro", "1", "0.875")
+    assert (large["cut_by_edge"], small["cut_by_edge"]) == ("0", "0")
+
+
+def test_a_lesion_that_is_cut_by_the_edge_says_so_in_every_file(tmp_path, found):
+    lesion = replace(found[1].lesions[0], cut_by_edge=True)
+    write_lesions_csv(tmp_path / "lesions.csv", [lesion])
+    (row,) = csv.DictReader((tmp_path / "lesions.csv").read_text().splitlines())
+    assert (row["size_class"], row["cut_by_edge"]) == ("micro", "1")
+    write_lesions_geojson(tmp_path / "lesions.geojson", [lesion, found[1].lesions[1]], slide="slide")
+    cut, whole = (each["properties"] for each in json.loads((tmp_path / "lesions.geojson").read_text())["features"])
+    assert cut["name"] == "Lesion 1: Micro or larger, cut by the scanned area"
+    assert whole["name"] == "Lesion 2"
+    assert cut["classification"]["name"] == "Micro-metastasis"
+    assert (cut["measurements"]["Cut by edge"], whole["measurements"]["Cut by edge"]) == (1, 0)
 
 
 @pytest.mark.parametrize("bounds", [None, Region(300, 150, 5000, 4000)])

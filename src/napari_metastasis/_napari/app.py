@@ -10,6 +10,7 @@ import napari
 from qtpy.QtWidgets import QFileDialog
 
 from napari_metastasis._napari.compat import window_of
+from napari_metastasis._napari.dress import dress
 from napari_metastasis._napari.slide_widget import choose_slides
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import Workspace
@@ -25,9 +26,12 @@ _PLUGIN, _PANEL = "napari-metastasis", "Metastasis"
 
 
 def make_viewer(*, show: bool = True) -> Viewer:
-    """Return a napari window with the panel docked."""
-    viewer = napari.Viewer(title="Metastasis", show=show)
+    """Return the program's window: a napari window with the panel and the list of slides, maximised."""
+    viewer = napari.Viewer(title="Metastasis", show=False)
     viewer.window.add_plugin_dock_widget(_PLUGIN, _PANEL)
+    dress(viewer)
+    if show:
+        window_of(viewer).showMaximized()
     return viewer
 
 

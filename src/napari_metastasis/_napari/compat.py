@@ -12,19 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from qtpy.QtGui import QGuiApplication, QImage, QKeySequence
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.components import Camera
     from napari.layers import Image, Labels, Layer, Points
-    from qtpy.QtWidgets import QMainWindow
+    from qtpy.QtGui import QAction
+    from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
     from napari_metastasis.geometry import Region
 
 __all__ = [
     "camera_of",
     "canvas_size",
+    "copy_picture",
     "draw_now",
+    "drop_targets",
+    "hatch",
+    "napari_docks",
+    "open_actions",
+    "paint_glass_white",
     "real_viewer",
     "redraw_image",
     "redraw_labels",
@@ -45,6 +53,44 @@ def real_viewer(viewer: Viewer) -> Viewer:
 def window_of(viewer: Viewer) -> QMainWindow:
     """Return the Qt window of a viewer. There is no public way to it, and the plugin needs it."""
     return real_viewer(viewer).window._qt_window
+
+
+def copy_picture(viewer: Viewer) -> None:
+    """Put what the window shows of the slide on the clipboard."""
+    pixels = np.ascontiguousarray(viewer.screenshot(canvas_only=True, flash=False))
+    height, width = pixels.shape[:2]
+    image = QImage(pixels.data, width, height, 4 * width, QImage.Format.Format_RGBA8888)
+    clipboard = QGuiApplication.clipboard()
+    assert clipboard is not None
+    clipboard.setImage(image.copy())  # QImage itself keeps no pixels
+
+
+def drop_targets(viewer: Viewer) -> tuple[QWidget, ...]:
+    """Return the widgets that files are dropped on: the canvas' own, and what covers it while it is empty."""
+    qt_viewer = real_viewer(viewer).window._qt_viewer
+    welcome = getattr(qt_viewer, "_welcome_widget", None)
+    return (qt_viewer,) if welcome is None else (qt_viewer, welcome)
+
+
+def napari_docks(viewer: Viewer) -> tuple[QDockWidget, ...]:
+    """Return the docks with napari's own tools: layers, their controls, and the buttons below them."""
+    qt_viewer = real_viewer(viewer).window._qt_viewer
+    docks = (getattr(qt_viewer, name, None) for name in ("dockLayerControls", "dockLayerList"))
+    return tuple(dock for dock in docks if dock is not None)
+
+
+def open_actions(viewer: Viewer) -> tuple[QAction, ...]:
+    """Return napari's own menu entries that share the key for opening a slide."""
+    wanted = QKeySequence(QKeySequence.StandardKey.Open)
+    actions = real_viewer(viewer).window.file_menu.actions()
+    return tuple(action for action in actions if action.shortcut() == wanted)
+
+
+def paint_glass_white(viewer: Viewer) -> None:
+    """Paint what lies around a slide in the white of glass, in every theme."""
+    canvas = getattr(viewer, "canvas", None)
+    if canvas is not None and hasattr(canvas, "background_color_override"):
+        canvas.background_color_override = "white"
 
 
 def canvas_size(viewer: Viewer) -> tuple[float, float]:
@@ -105,6 +151,10 @@ def draw_now(layer: Layer) -> None:
         layer.events.set_data()
 
 
+#: What an array's values are on the graphics card where they are not rescaled on the way.
+_VALUE_BY_VALUE = {np.dtype(np.float32): "r32f", np.dtype(np.uint8): "r8"}
+
+
 def redraw_image(viewer: Viewer, layer: Image, parts: Iterable[Region]) -> bool:
     """Draw parts of an image layer whose data changed in place; return whether that was possible.
 
@@ -121,13 +171,51 @@ def redraw_image(viewer: Viewer, layer: Image, parts: Iterable[Region]) -> bool:
         return False
     if not np.may_share_memory(drawn, layer.data):
         return False
-    if texture.shape[:2] != drawn.shape or texture.internalformat != "r32f":
+    if texture.shape[:2] != drawn.shape or texture.internalformat != _VALUE_BY_VALUE.get(drawn.dtype):
         return False
     if not getattr(node, "_need_texture_upload", True):  # else all of it is about to be handed over anyway
         for part in parts:
             texture.set_data(np.array(drawn[part.slices]), offset=(part.y, part.x))
     node.update()
     return True
+
+
+#: Diagonal stripes of the window's pixels: as wide at every zoom, so that they never look like a part of the tissue.
+_HATCH = """
+void hatch() {
+    float at = mod(gl_FragCoord.x + gl_FragCoord.y, $period);
+    float stripe = clamp(min(at, $width - at) + 0.5, 0.0, 1.0);
+    vec4 here = mix($between, gl_FragColor, stripe);
+    gl_FragColor = vec4(here.rgb, gl_FragColor.a > 0.0 ? here.a : 0.0);
+}
+"""
+_HATCH_PX = {"period": 16.0, "width": 5.0}
+
+
+def hatch(viewer: Viewer, layer: Image, *, between: tuple[float, float, float, float]) -> None:
+    """Draw an image layer as diagonal stripes in its own colour, with another one between them.
+
+    Without that, the layer is drawn in its colour throughout.
+
+    Parameters
+    ----------
+    viewer
+        The viewer that shows it.
+    layer
+        Transparent wherever nothing is to be drawn.
+    between
+        Red, green, blue and opacity between the stripes, 0 to 1.
+    """
+    visuals = getattr(real_viewer(viewer).window._qt_viewer.canvas, "layer_to_visual", {})
+    attach = getattr(getattr(visuals.get(layer), "node", None), "attach", None)
+    if attach is None:
+        return
+    from vispy.visuals.filters import Filter
+
+    stripes = Filter(fcode=_HATCH, fpos=9)
+    for name, value in {**_HATCH_PX, "between": between}.items():
+        stripes.fshader[name] = value
+    attach(stripes)
 
 
 def slice_at_once(layer: Points) -> None:

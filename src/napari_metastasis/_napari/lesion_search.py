@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_metastasis._napari.slide_work import index_work
+from napari_metastasis._napari.slide_work import Looked, index_work
 from napari_metastasis._napari.worker import Worker
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class LesionSearch(QObject):
         self._rest = self._timer(_REST_MS, self.start)
         session.threshold_changed.connect(self._on_threshold_changed)
         session.share_changed.connect(self._on_share_changed)
+        session.tissue_changed.connect(self.start)
 
     def _timer(self, milliseconds: int, then: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
@@ -80,15 +81,19 @@ class LesionSearch(QObject):
         if self._worker is not None:
             self._again = True
             return
-        began, frame = time.monotonic(), session.frame
+        began, heatmap, tissue = time.monotonic(), session.heatmap, session.tissue
         shares = [session.share_of(later.kind.name) for later in session.later_maps]
+        maps, known = tuple(session.maps.values()), session.tissue_cells
         worker = Worker(
-            partial(index_work, tuple(session.maps.values()), shares, session.detection), name="lesions", parent=self
+            partial(index_work, maps, shares, session.detection, tissue, known), name="lesions", parent=self
         )
 
-        def show(index: Any) -> None:
-            if session.frame == frame and not session.closed:
-                session.show_lesions(index)
+        def show(looked: Looked) -> None:
+            now = session.heatmap
+            if now is not None and now.values is heatmap.values and not session.closed:
+                if session.tissue is tissue:
+                    session.show_coverage(looked.coverage, looked.tissue_cells)
+                session.show_lesions(looked.index)
             # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
             self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))
 

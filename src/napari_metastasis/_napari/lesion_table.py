@@ -11,33 +11,65 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 from napari_metastasis._napari.parts import area_text, length_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_metastasis.lesions import LesionRow
 
 __all__ = ["LesionTable", "LesionTableModel"]
 
-_HEADERS = ("Size class", "mm", "mm²", "Prob.")
-#: Explanations of the columns after the first.
+_HEADERS = ("No.", "Size class", "mm", "mm²", "Prob.")
+_CLASS = 1
+_WIDTHS = {0: 34, 2: 52, 3: 58, 4: 48}
+#: Explanations of the columns; ``None`` stands for the rule of the size classes.
 _HINTS = (
+    "Number of the finding, in the files, too; it stays while the threshold moves",
+    None,
     "Longest diameter in mm",
     "Area in mm²",
     "Highest tumour probability in it",
 )
+#: By column: what its rows are sorted by.
+_KEYS: tuple[Callable[[LesionRow], Any], ...] = (
+    lambda lesion: lesion.id,
+    lambda lesion: (lesion.length_mm, lesion.cut_by_edge),
+    lambda lesion: lesion.length_mm,
+    lambda lesion: lesion.area_mm2,
+    lambda lesion: -1.0 if lesion.probability is None else lesion.probability,
+)
 
 
 class LesionTableModel(QAbstractTableModel):
-    """Lesions as rows, the largest first."""
+    """Lesions as rows: in the order of the files, until a person sorts them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lesions: list[LesionRow] = []
+        self._in_files: Sequence[LesionRow] = ()
+        self._column, self._descending = -1, False
 
     def show(self, lesions: Sequence[LesionRow]) -> None:
-        """Take other lesions."""
+        """Take other lesions, in the order of the files."""
         self.beginResetModel()
-        self.lesions = sorted(lesions, key=lambda lesion: (-lesion.length_mm, lesion.id))
+        self._in_files = lesions
+        self._arrange()
         self.endResetModel()
+
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        """Sort by a column; a column below 0 brings the order of the files back."""
+        self.beginResetModel()
+        self._column, self._descending = column, order == Qt.SortOrder.DescendingOrder
+        self._arrange()
+        self.endResetModel()
+
+    def _arrange(self) -> None:
+        self.lesions = list(self._in_files)
+        if self._column >= 0:
+            # Stable: equals stay in the order of the files.
+            self.lesions.sort(key=_KEYS[self._column], reverse=self._descending)
+
+    def row_of(self, number: int | None) -> int:
+        """Return the row of the lesion with this number; -1 where it is not shown."""
+        return next((row for row, lesion in enumerate(self.lesions) if lesion.id == number), -1)
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
         """Return how many lesions there are."""
@@ -57,11 +89,9 @@ class LesionTableModel(QAbstractTableModel):
             return _HEADERS[section]
         if role != Qt.ItemDataRole.ToolTipRole:
             return None
-        if section:
-            return _HINTS[section - 1]
         from napari_metastasis.lesions import size_class_rule
 
-        return size_class_rule()
+        return f"{_HINTS[section] or size_class_rule()}; click to sort"
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return what a cell shows."""
@@ -69,22 +99,22 @@ class LesionTableModel(QAbstractTableModel):
         from napari_metastasis.lesions import SIZE_CLASSES
 
         lesion = self.lesions[index.row()]
-        style = SIZE_CLASSES[lesion.size_class]
         column = index.column()
         if role == Qt.ItemDataRole.DisplayRole:
             return (
-                style.short,
+                str(lesion.id),
+                lesion.class_short,
                 length_text(lesion.length_mm),
                 area_text(lesion.area_mm2),
                 "–" if lesion.probability is None else f"{lesion.probability:.2f}",
             )[column]
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"Lesion {lesion.id}: {style.label}; click to go there"
-        if role == Qt.ItemDataRole.DecorationRole and column == 0:
+            return f"Finding {lesion.id}: {lesion.class_text}; click to go there"
+        if role == Qt.ItemDataRole.DecorationRole and column == _CLASS:
             swatch = QPixmap(10, 10)
-            swatch.fill(QColor(style.color))
+            swatch.fill(QColor(SIZE_CLASSES[lesion.size_class].color))
             return swatch
-        if role == Qt.ItemDataRole.TextAlignmentRole and column:
+        if role == Qt.ItemDataRole.TextAlignmentRole and column != _CLASS:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
 
@@ -105,11 +135,16 @@ class LesionTable(QTableView):
         rows.hide()
         rows.setDefaultSectionSize(24)
         columns = self.horizontalHeader()
-        columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column in range(1, len(_HEADERS)):
+        columns.setSectionResizeMode(_CLASS, QHeaderView.ResizeMode.Stretch)
+        for column, width in _WIDTHS.items():
             columns.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
-            self.setColumnWidth(column, 58)
+            self.setColumnWidth(column, width)
         columns.setHighlightSections(False)
+        columns.setSectionsClickable(True)
+        # No column at first: the order of the files. The third click on a heading brings it back.
+        columns.setSortIndicator(-1, Qt.SortOrder.DescendingOrder)
+        columns.setSortIndicatorClearable(True)
+        self.setSortingEnabled(True)
         self.setMinimumHeight(120)
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802

@@ -1,4 +1,4 @@
-"""The panel "Metastasis": the work in its order, Slide, Scan, Review."""
+"""The panel "Metastasis": findings first, then the scan, and what is known of the slide."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["MetastasisPanel"]
 
 #: Wide enough for the longest choice of the forms, narrow enough to leave the slide the window.
-_WIDTH = 370
+_WIDTH = 340
 
 
 def _line() -> QFrame:
@@ -46,11 +46,11 @@ class MetastasisPanel(QScrollArea):
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
-        layout.addWidget(self.slide_part)
+        layout.addWidget(self.results_part, 1)
         layout.addWidget(_line())
         layout.addWidget(self.scan_part)
         layout.addWidget(_line())
-        layout.addWidget(self.results_part, 1)
+        layout.addWidget(self.slide_part)
         notice = QLabel("For research only: not a medical device.")
         notice.setAlignment(Qt.AlignmentFlag.AlignCenter)
         notice.setContentsMargins(MARGIN, 0, MARGIN, MARGIN)

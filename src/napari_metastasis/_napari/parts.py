@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from superqt import QLabeledDoubleSlider
 
 __all__ = [
     "ErrorLine",
@@ -13,12 +14,13 @@ __all__ = [
     "form_layout",
     "length_text",
     "part_layout",
+    "probability_slider",
     "time_text",
 ]
 
 #: The design's only measures, in pixels.
 MARGIN, SPACING = 10, 8
-#: Width of the longest label, "Slide score", in pixels: fields begin at one edge, in whichever part they are.
+#: Width of the longest label, "Show from", in pixels: fields begin at one edge, in whichever part they are.
 _LABEL_WIDTH = 78
 #: Lists may be narrower than their longest choice, which shows in full once they are opened.
 _LIST_WIDTH = 120
@@ -81,6 +83,15 @@ class ErrorLine(QLabel):
         """Show a line; an empty one takes the last away."""
         self.setText(line)
         self.setVisible(bool(line))
+
+
+def probability_slider(low: float, high: float, *, step: float) -> QLabeledDoubleSlider:
+    """Return a slider with its value beside it, in hundredths."""
+    slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+    slider.setRange(low, high)
+    slider.setSingleStep(step)
+    slider.setDecimals(2)
+    return slider
 
 
 def time_text(seconds: float) -> str:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QThread, QTimer
 
-from napari_metastasis.errors import MissingPixelSizeError, SlideError
+from napari_metastasis.errors import MetastasisError, MissingPixelSizeError, SlideError
 
 if TYPE_CHECKING:
     from napari import Viewer
 
-__all__ = ["SUFFIXES", "napari_get_reader", "open_sample", "read_slides"]
+__all__ = ["SUFFIXES", "is_picture", "may_be_slide", "napari_get_reader", "open_sample", "read_slides"]
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -24,11 +24,14 @@ SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".qptiff", ".dcm"}
 )
 
+#: Suffixes that other images have, too.
+_SHARED = frozenset({".tif", ".tiff"})
+
 
 def napari_get_reader(
     path: str | Sequence[str] | None = None,
 ) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """Return the reader where every path may be a slide, else ``None``. Looks at names only, opens nothing.
+    """Return the reader where every path is a slide, else ``None``: a TIFF is looked into, of others the name says it.
 
     The command palette lists it as a command, without a path: then it asks for slides.
     """
@@ -36,7 +39,7 @@ def napari_get_reader(
         _ask_for_slides()
         return None
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
-    if paths and all(_may_be_slide(each) for each in paths):
+    if paths and all(may_be_slide(each) and not is_picture(each) for each in paths):
         return read_slides
     return None
 
@@ -49,7 +52,25 @@ def _ask_for_slides() -> None:
         open_slide_command(viewer)
 
 
-def _may_be_slide(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Return whether a file whose suffix slides share with other images is such an image: for other readers."""
+    from napari_metastasis.errors import FluorescenceError, NotASlideError
+    from napari_metastasis.slides import open_slide
+
+    if path.suffix.lower() not in _SHARED or not path.is_file():
+        return False
+    try:
+        open_slide(path).close()
+    except (FluorescenceError, NotASlideError):
+        return True
+    except MetastasisError:
+        # It is one, and damaged, or it does not say its pixel size: whoever opens it is told.
+        return False
+    return False
+
+
+def may_be_slide(path: Path) -> bool:
+    """Return whether a path may be a slide, by its name."""
     if path.is_dir():
         return any(path.glob("*.dcm"))
     return path.suffix.lower() in SUFFIXES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from napari_metastasis.slides import Slide
 
-__all__ = ["WHERE", "center_on", "view_axes", "view_focus", "view_region", "wanted_region"]
+__all__ = ["Where", "center_on", "view_axes", "view_focus", "view_region", "wanted_region"]
 
-#: The form's choices: values and their texts.
-WHERE = {"view": "Current view", "slide": "Whole slide", "shape": "Selected shape"}
+#: What can be scanned.
+Where = Literal["slide", "view", "shape"]
 
 
 def view_axes(viewer: Viewer) -> tuple[int, int] | None:
@@ -76,8 +76,8 @@ def view_region(viewer: Viewer, slide: Slide) -> Region:
     return _on_slide(corners, slide, "the window shows no part of it; zoom out, or scan the whole slide")
 
 
-def wanted_region(where: str, viewer: Viewer, slide: Slide) -> Region | None:
-    """Return the region that the form names, one of :data:`WHERE`; ``None`` for the whole slide.
+def wanted_region(where: Where, viewer: Viewer, slide: Slide) -> Region | None:
+    """Return the region that is asked for; ``None`` for the whole slide.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def _shape_region(viewer: Viewer, slide: Slide) -> Region:
         corners = [_corners_um(viewer, layers[0], 0)]
     if not corners:
         raise RegionError(
-            "expected a selected shape, got none; draw one in a Shapes layer and select it, or scan the current view"
+            "expected a selected shape, got none; draw one in a Shapes layer and select it, or scan this view"
         )
     points = [Point.from_um(x, y, mpp=slide.mpp) for y, x in np.concatenate(corners)]
     pixels = np.array([[point.y, point.x] for point in points])

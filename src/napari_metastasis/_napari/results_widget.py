@@ -1,26 +1,25 @@
-"""The "Review" part: the threshold, and the lesions above it."""
+"""The "Findings" part: what was found, how much of the slide that answers for, and from which probability."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QEasingCurve, QModelIndex, Qt, QUrl, QVariantAnimation
+from qtpy.QtCore import QModelIndex, Qt, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout
-from superqt import QLabeledDoubleSlider
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout
 
-from napari_metastasis._napari.compat import camera_of, canvas_size, um_per_unit
+from napari_metastasis._napari.compat import copy_picture
+from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.lesion_table import LesionTable
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import form_layout
-from napari_metastasis._napari.regions import center_on
+from napari_metastasis._napari.parts import ErrorLine, form_layout, probability_slider
+from napari_metastasis._napari.slide_state import slide_state
+from napari_metastasis._napari.state_line import StateLine
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.geometry import Point
 from napari_metastasis.settings import THRESHOLD, DetectionSettings
-from napari_metastasis.tasks import pass_tasks
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -33,19 +32,10 @@ __all__ = ["ResultsWidget"]
 
 #: A click shows a lesion on this share of the window, which then spans at least this many µm.
 _FILL, _MIN_VIEW_UM = 0.4, 400.0
-_FLIGHT_MS = 350
-
-
-def _slider(low: float, high: float, *, step: float) -> QLabeledDoubleSlider:
-    slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-    slider.setRange(low, high)
-    slider.setSingleStep(step)
-    slider.setDecimals(2)
-    return slider
 
 
 class ResultsWidget(Part):
-    """Moves the threshold and lists the lesions of the current slide.
+    """Lists the findings of the current slide, flies to them, and moves the threshold.
 
     Parameters
     ----------
@@ -54,76 +44,117 @@ class ResultsWidget(Part):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__(napari_viewer, "Review")
-        self._flight: QVariantAnimation | None = None
+        super().__init__(napari_viewer, "Findings")
+        self._flight = Flight(self._viewer, self)
+        self._workspace.finding_wanted.connect(self.go_on)
+        self._workspace.failed.connect(self.error.show_error)
+        self._workspace.opening_changed.connect(self._on_opening_changed)
 
     def _build(self, layout: QVBoxLayout) -> None:
-        defaults = DetectionSettings().for_model(THRESHOLD)
-        self.threshold = _slider(defaults.floor, 0.99, step=0.01)
-        self.threshold.setValue(defaults.threshold)
-        self.threshold.setToolTip(
-            f"Probability from which tissue counts as tumour ({KEYS['lower']} and {KEYS['raise']});\n"
-            f"heatmap, points, labels and table follow; {KEYS['overlay']} hides what lies over the tissue"
-        )
-        self.threshold.valueChanged.connect(self._on_slider)
-        #: By the name of the map whose share each of them is.
-        self.shares: dict[str, QLabeledDoubleSlider] = {}
-        for task in pass_tasks():
-            share = self.shares[task.writes] = _slider(0.0, 1.0, step=0.05)
-            share.setToolTip(
-                f"Share of the {task.writes} map in points, labels and table; the rest is read from the maps before.\n"
-                "Grey where the slide has no such map of probabilities"
-            )
-            share.valueChanged.connect(partial(self._on_share, task.writes))
-        self.score, self.summary, self.told = QLabel(), QLabel(), QLabel()
+        self.error = ErrorLine()
+        layout.addWidget(self.error)
+        self.state = StateLine()
+        self.state.continue_button.clicked.connect(lambda _: self._workspace.rest_wanted.emit())
+        layout.addWidget(self.state)
+        self.summary, self.score, self.told = QLabel(), QLabel(), QLabel()
         for label in (self.summary, self.told):
             label.setWordWrap(True)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.score.setToolTip("Highest tumour probability anywhere on what was scanned")
-        form = form_layout()
-        form.addRow("Threshold", self.threshold)
-        for name, share in self.shares.items():
-            form.addRow(f"{name.capitalize()} share", share)
-        form.addRow("Slide score", self.score)
-        form.addRow("Found", self.summary)
-        layout.addLayout(form)
-        layout.addWidget(self.told)
+        layout.addWidget(self.summary)
         self.table = LesionTable()
         self.table.clicked.connect(self._on_row)
+        self.table.rows.modelReset.connect(self._show_selected)
         layout.addWidget(self.table, 1)
-        self.folder_button = QPushButton("Open result folder")
-        self.folder_button.clicked.connect(self._open_folder)
-        layout.addWidget(self.folder_button)
+        layout.addLayout(self._steps())
+        defaults = DetectionSettings().for_model(THRESHOLD)
+        self.threshold = probability_slider(defaults.floor, 1.0, step=0.01)
+        self.threshold.setValue(defaults.threshold)
+        self.threshold.setToolTip(
+            f"Probability from which tissue counts as tumour ({KEYS['lower']} and {KEYS['raise']}): outlines, colours, "
+            "points, table\nand files follow"
+        )
+        self.threshold.valueChanged.connect(self._on_slider)
+        self.strength = probability_slider(0.0, 1.0, step=0.05)
+        self.strength.setToolTip(
+            f"How strongly the colours of the probability cover the tissue; {KEYS['overlay']} hides all that lies over "
+            "it, and shows it again"
+        )
+        self.strength.valueChanged.connect(self._on_strength)
+        form = form_layout()
+        form.addRow(QLabel("Show findings from probability"))
+        form.addRow(self.threshold)
+        form.addRow("Colours", self.strength)
+        self.score.setToolTip("Highest tumour probability anywhere on what was scanned")
+        form.addRow("Highest", self.score)
+        layout.addLayout(form)
+        layout.addWidget(self.told)
+        layout.addLayout(self._exits())
+
+    def _steps(self) -> QHBoxLayout:
+        """Return the row that goes from one finding to the next."""
+        self.back_button, self.on_button = QToolButton(), QToolButton()
+        self.position = QLabel()
+        self.position.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        row = QHBoxLayout()
+        for button, text, step, key in (
+            (self.back_button, "◀", -1, KEYS["previous"]),
+            (self.on_button, "▶", 1, KEYS["next"]),
+        ):
+            button.setText(text)
+            button.setToolTip(f"{'Next' if step > 0 else 'Previous'} finding ({key})")
+            button.clicked.connect(lambda _=False, step=step: self.go_on(step))
+        row.addWidget(self.back_button)
+        row.addWidget(self.position, 1)
+        row.addWidget(self.on_button)
+        return row
+
+    def _exits(self) -> QHBoxLayout:
+        """Return the row of what is done with a result."""
+        self.report_button, self.picture_button, self.folder_button = (
+            QPushButton(text) for text in ("Report", "Copy picture", "Folder")
+        )
+        self.report_button.setToolTip("Write a page with the findings, their sizes and pictures, and open it")
+        self.picture_button.setToolTip("Copy what the window shows of the slide, to paste it elsewhere")
+        self.report_button.clicked.connect(lambda _: self._controller and self._controller.write_report())
+        self.picture_button.clicked.connect(lambda _: copy_picture(self._viewer))
+        self.folder_button.clicked.connect(lambda _: self._open_folder())
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        for button in (self.report_button, self.picture_button, self.folder_button):
+            row.addWidget(button, 1)
+        return row
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
         return (
             (session.found_changed, self._show_found),
             (session.maps_replaced, self._show_found),
             (session.threshold_changed, self._show_threshold),
-            (session.maps_replaced, self._show_shares),
-            (session.share_changed, self._show_shares),
+            (session.activity_changed, self._show_state),
+            (session.coverage_changed, self._show_state),
+            (session.looking_changed, self._show_state),
+            (session.selected_changed, self._show_selected),
         )
 
     def _show_current(self) -> None:
-        self._show_shares()
+        if self._controller is not None:
+            self.strength.blockSignals(True)
+            self.strength.setValue(self._controller.layers.strength)
+            self.strength.blockSignals(False)
         self._show_found()
+
+    def _on_opening_changed(self, count: int) -> None:
+        if count:
+            self.error.show_error("")
+
+    # -- threshold and colours -----------------------------------------------------------------------------------
 
     def _on_slider(self, value: float) -> None:
         if self._session is not None:
             self._session.set_threshold(round(value, 2))
 
-    def _on_share(self, name: str, value: float) -> None:
-        if self._session is not None:
-            self._session.set_share(name, round(value, 2))
-
-    def _show_shares(self, *_: object) -> None:
-        session = self._session
-        for name, share in self.shares.items():
-            shown = None if session is None else session.maps.get(name)
-            share.setEnabled(shown is not None and shown.kind.is_probability)
-            share.blockSignals(True)
-            share.setValue(1.0 if session is None else session.share_of(name))
-            share.blockSignals(False)
+    def _on_strength(self, value: float) -> None:
+        for controller in self._workspace.controllers:
+            controller.layers.strength = value
 
     def _show_threshold(self, threshold: float) -> None:
         self.threshold.blockSignals(True)
@@ -132,14 +163,23 @@ class ResultsWidget(Part):
         self.threshold.setValue(threshold)
         self.threshold.blockSignals(False)
 
+    # -- what was found ------------------------------------------------------------------------------------------
+
+    def _show_state(self, *_: object) -> None:
+        session = self._session
+        self.state.setVisible(session is not None)
+        if session is not None:
+            self.state.show_state(slide_state(session), note=session.origin)
+
     def _show_found(self) -> None:
         session = self._session
         found = None if session is None else session.found
-        for widget in (self.threshold, self.table):
+        for widget in (self.threshold, self.strength, self.table, self.picture_button):
             widget.setEnabled(session is not None and session.probabilities is not None)
         folder = None if session is None else session.folder
-        self.folder_button.setEnabled(folder is not None)
-        self.folder_button.setToolTip(str(folder or "There is no result yet"))
+        for button in (self.folder_button, self.report_button):
+            button.setEnabled(folder is not None)
+        self.folder_button.setToolTip(f"Open the folder with the results: {folder}" if folder else "No result yet")
         told = () if session is None else session.told
         self.told.setText("\n".join(told))
         self.told.setVisible(bool(told))
@@ -147,49 +187,52 @@ class ResultsWidget(Part):
         self.table.rows.show(lesions)
         if session is not None:
             self._show_threshold(session.threshold)
+        self._show_state()
+        self._show_selected()
         if found is None:
             self.score.setText("–")
-            self.summary.setText("Nothing scanned yet" if session is None or session.probabilities is None else "…")
+            self.summary.setText("" if session is None or session.probabilities is None else "Looking for findings…")
+            self.summary.setVisible(bool(self.summary.text()))
             return
         from napari_metastasis.lesions import count_text
 
         self.score.setText("–" if found.slide_score != found.slide_score else f"{found.slide_score:.3f}")
-        self.summary.setText(count_text(row.size_class for row in lesions) or "No lesion above the threshold")
+        self.summary.setText(count_text(row.size_class for row in lesions) or "Nothing at this probability")
+        self.summary.setVisible(True)
 
-    # -- going to a lesion ---------------------------------------------------------------------------------------
+    # -- going to a finding --------------------------------------------------------------------------------------
+
+    def _show_selected(self, *_: object) -> None:
+        """Mark the chosen finding in the table, and say which of how many it is."""
+        rows = self.table.rows
+        row = -1 if self._session is None else rows.row_of(self._session.selected)
+        if row < 0:
+            self.table.clearSelection()
+        elif row != self.table.currentIndex().row() or not self.table.selectionModel().hasSelection():
+            self.table.selectRow(row)
+        count = len(rows.lesions)
+        place = f"{row + 1} of {count}" if row >= 0 else f"{count} finding{'' if count == 1 else 's'}"
+        self.position.setText(place if count else "No findings")
+        self.back_button.setEnabled(row > 0)
+        self.on_button.setEnabled(row + 1 < count)
 
     def _on_row(self, index: QModelIndex) -> None:
         self.go_to(self.table.rows.lesions[index.row()])
 
+    def go_on(self, step: int) -> None:
+        """Go to the next finding of the table, or to the one before."""
+        lesions = self.table.rows.lesions
+        row = -1 if self._session is None else self.table.rows.row_of(self._session.selected)
+        if 0 <= row + step < len(lesions):
+            self.go_to(lesions[row + step])
+
     def go_to(self, lesion: LesionRow) -> None:
-        """Fly the camera to a lesion."""
+        """Choose a finding, and fly there."""
         if self._session is None:
             return
-        center = center_on(self._viewer, Point(lesion.x, lesion.y), self._session.slide)
-        side = max(lesion.length_mm * 1000 / _FILL, _MIN_VIEW_UM) / float(um_per_unit(self._viewer).max())
-        self._fly(center, min(canvas_size(self._viewer)) / side)
-
-    def _fly(self, center: tuple[float, float], zoom: float) -> None:
-        camera = camera_of(self._viewer)
-        y0, x0 = camera.center[-2:]
-        y1, x1 = center
-        zoom0 = camera.zoom
-
-        def step(t: float) -> None:
-            camera.zoom = zoom0 * (zoom / zoom0) ** t
-            camera.center = (y0 + (y1 - y0) * t, x0 + (x1 - x0) * t)
-
-        if self._flight is not None:
-            self._flight.stop()
-        flight = QVariantAnimation(self)
-        flight.setStartValue(0.0)
-        flight.setEndValue(1.0)
-        flight.setDuration(_FLIGHT_MS)
-        flight.setEasingCurve(QEasingCurve.Type.InOutCubic)
-        flight.valueChanged.connect(step)
-        flight.finished.connect(lambda: step(1.0))
-        flight.start()
-        self._flight = flight
+        self._session.select(lesion.id)
+        across = max(lesion.length_mm * 1000 / _FILL, _MIN_VIEW_UM)
+        self._flight.to(Point(lesion.x, lesion.y), self._session.slide, across_um=across)
 
     def _open_folder(self) -> None:
         if self._session is not None and self._session.folder is not None:

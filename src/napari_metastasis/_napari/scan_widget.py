@@ -1,10 +1,11 @@
-"""The "Scan" part: what is scanned, how, and how far it is."""
+"""The "Scan" part: two buttons, how far a scan is, and under "Advanced" how it is made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
+    QFormLayout,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -20,13 +22,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
+from superqt import QCollapsible, QLabeledDoubleSlider
 
 from napari_metastasis._napari.forms import SettingsForm
 from napari_metastasis._napari.model_choice import ModelChoice
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import ErrorLine, form_layout, time_text
-from napari_metastasis._napari.regions import WHERE, view_focus, wanted_region
+from napari_metastasis._napari.parts import ErrorLine, form_layout, probability_slider, time_text
+from napari_metastasis._napari.regions import Where, view_focus, wanted_region
 from napari_metastasis._napari.session import Activity
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import KEYS
@@ -50,7 +52,7 @@ _WARM_UP_MS = 300
 
 _MAIN = ("dense_coefficient", "augment_views", "device")
 _ADVANCED = ("stain", "tissue_only", "precision", "engine", "roi_px", "threads", "queue_rois")
-_VIEWS = {1: "1 (fast)", 8: "8 (most accurate, 8 times slower)"}
+_VIEWS = {1: "fast", 8: "thorough (8 times slower)"}
 _DEVICES = {"auto": "Automatic", "cpu": "Processor", "cuda": "Graphics card", "mps": "Apple graphics"}
 _PRECISIONS = {"auto": "Automatic", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
 _STAINS = {"auto": "Automatic", "as-is": "As it is", "normalise": "As dense as in training"}
@@ -68,7 +70,8 @@ class ScanWidget(Part):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "Scan")
-        self._workspace.scan_wanted.connect(self.scan)
+        self._workspace.scan_wanted.connect(lambda: self.scan("slide"))
+        self._workspace.rest_wanted.connect(lambda: self.scan("slide"))
         self.model.fill()
         for form in (self.main, self.advanced, *self.switches.values(), *self.keeping.values()):
             for widget in form.widgets.values():
@@ -81,18 +84,90 @@ class ScanWidget(Part):
         self._warm_up.setSingleShot(True)
         self._warm_up.setInterval(_WARM_UP_MS)
         self._warm_up.timeout.connect(self._on_warm_up)
-        self._build_form(layout)
-        self._build_advanced(layout)
         self._build_buttons(layout)
         self._build_progress(layout)
+        self._build_advanced(layout)
 
-    # -- the form ------------------------------------------------------------------------------------------------
+    def _build_buttons(self, layout: QVBoxLayout) -> None:
+        self.slide_button, self.view_button = QPushButton("Scan whole slide"), QPushButton("Scan this view")
+        self.slide_button.setToolTip(
+            f"Scan all tissue of the slide, from the middle of the window outwards ({KEYS['scan']})"
+        )
+        self.view_button.setToolTip("Scan only what the window shows: no result for the slide")
+        self.slide_button.setStyleSheet("QPushButton:enabled { font-weight: bold; background: #2f6fb3; color: white; }")
+        self.slide_button.clicked.connect(lambda _: self.scan("slide"))
+        self.view_button.clicked.connect(lambda _: self.scan("view"))
+        row = QHBoxLayout()
+        row.addWidget(self.slide_button, 1)
+        row.addWidget(self.view_button, 1)
+        layout.addLayout(row)
 
-    def _build_form(self, layout: QVBoxLayout) -> None:
+    def _build_progress(self, layout: QVBoxLayout) -> None:
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip(
+            f"Stop; what was scanned is kept, and a new scan goes on from there ({KEYS['cancel']})"
+        )
+        self.cancel_button.clicked.connect(self._cancel)
+        row = QHBoxLayout()
+        row.addWidget(self.status, 1)
+        row.addWidget(self.cancel_button)
+        layout.addLayout(row)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.progress.setFixedHeight(8)
+        layout.addWidget(self.progress)
+        self.error = ErrorLine()
+        layout.addWidget(self.error)
+
+    def _build_advanced(self, layout: QVBoxLayout) -> None:
+        inside = QWidget()
         form = form_layout()
+        inside.setLayout(form)
+        self.earlier = QComboBox()
+        self.earlier.setToolTip("Results beside the slide, of these and of other settings; choose one to see it")
+        self.earlier.activated.connect(self._on_earlier)
+        form.addRow("Results", self.earlier)
+        self._add_model(form)
+        self.main = SettingsForm(
+            ScanSettings, _MAIN, choices={"augment_views": _VIEWS, "device": {"auto": _DEVICES["auto"]}}
+        )
+        self.switches, self.keeping = {}, {}
+        for task in pass_tasks():
+            assert task.settings is not None
+            self.switches[task.name] = SettingsForm(task.settings, (task.settings.SWITCH,))
+            self.switches[task.name].add_to(form)
+            self.keeping[task.name] = SettingsForm(task.settings, (task.settings.KEEP,))
+        self._add_shares(form)
+        self.main.add_to(form)
+        self.shape_button = QPushButton("Scan selected shape")
+        self.shape_button.setToolTip("Scan the rectangle around the shape that is selected in a Shapes layer")
+        self.shape_button.clicked.connect(lambda _: self.scan("shape"))
+        form.addRow("", self.shape_button)
+        self.advanced = SettingsForm(
+            ScanSettings, _ADVANCED, choices={"stain": _STAINS, "precision": _PRECISIONS, "engine": _ENGINES}
+        )
+        self.advanced.add_to(form)
+        for kept in self.keeping.values():
+            kept.add_to(form)
+        self.results_button = QPushButton("beside the slide")
+        self.results_button.setToolTip("Folder for the results; choose one where the slides' folder is read-only")
+        self.results_button.clicked.connect(self._choose_results_folder)
+        form.addRow("Folder", self.results_button)
+        self.more = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
+        self.more.setDuration(0)
+        self.more.content().layout().setContentsMargins(12, 0, 0, 0)
+        self.more.layout().setContentsMargins(0, 0, 0, 0)
+        self.more.addWidget(inside)
+        layout.addWidget(self.more)
+
+    def _add_model(self, form: QFormLayout) -> None:
         self.model = ModelChoice()
         self.model.currentIndexChanged.connect(self._on_model_changed)
         self.model.filled.connect(self._on_models)
+        self.model.failed.connect(self.error.show_error)
         more = QPushButton("…")
         more.setFixedWidth(32)
         more.setToolTip("Take a model from a .safetensors file")
@@ -102,76 +177,19 @@ class ScanWidget(Part):
         row.addWidget(self.model, 1)
         row.addWidget(more)
         form.addRow("Model", row)
-        self.where = QComboBox()
-        for value, text in WHERE.items():
-            self.where.addItem(text, value)
-        self.where.setToolTip(
-            "What to scan: what the window shows, the whole slide, or the rectangle\n"
-            "around the shape that is selected in a Shapes layer. It grows from the\nmiddle of the window outwards."
-        )
-        form.addRow("Region", self.where)
-        self.main = SettingsForm(
-            ScanSettings, _MAIN, choices={"augment_views": _VIEWS, "device": {"auto": _DEVICES["auto"]}}
-        )
-        self.main.add_to(form)
-        self.switches, self.keeping = {}, {}
+
+    def _add_shares(self, form: QFormLayout) -> None:
+        """Add a slider for the share of each later map in the findings."""
+        #: By the name of the map whose share each of them is.
+        self.shares: dict[str, QLabeledDoubleSlider] = {}
         for task in pass_tasks():
-            assert task.settings is not None
-            self.switches[task.name] = SettingsForm(task.settings, (task.settings.SWITCH,))
-            self.switches[task.name].add_to(form)
-            self.keeping[task.name] = SettingsForm(task.settings, (task.settings.KEEP,))
-        layout.addLayout(form)
-
-    def _build_advanced(self, layout: QVBoxLayout) -> None:
-        self.advanced = SettingsForm(
-            ScanSettings, _ADVANCED, choices={"stain": _STAINS, "precision": _PRECISIONS, "engine": _ENGINES}
-        )
-        inside = QWidget()
-        inner = form_layout()
-        inside.setLayout(inner)
-        self.advanced.add_to(inner)
-        for kept in self.keeping.values():
-            kept.add_to(inner)
-        self.results_button = QPushButton("beside the slide")
-        self.results_button.setToolTip(
-            "Folder for heatmap, detections and lesions; choose another one where the slides' folder is read-only"
-        )
-        self.results_button.clicked.connect(self._choose_results_folder)
-        inner.addRow("Results", self.results_button)
-        self.more = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
-        self.more.setDuration(0)
-        self.more.content().layout().setContentsMargins(12, 0, 0, 0)
-        self.more.layout().setContentsMargins(0, 0, 0, 0)
-        self.more.addWidget(inside)
-        layout.addWidget(self.more)
-
-    def _build_buttons(self, layout: QVBoxLayout) -> None:
-        self.scan_button = QPushButton("Scan")
-        self.scan_button.setToolTip(f"Scan the region ({KEYS['scan']})")
-        self.scan_button.setStyleSheet("QPushButton:enabled { font-weight: bold; background: #2f6fb3; color: white; }")
-        self.scan_button.clicked.connect(self.scan)
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip(
-            f"Stop; what was scanned is kept, and a new scan goes on from there ({KEYS['cancel']})"
-        )
-        self.cancel_button.clicked.connect(self._cancel)
-        row = QHBoxLayout()
-        row.addWidget(self.scan_button, 2)
-        row.addWidget(self.cancel_button, 1)
-        layout.addLayout(row)
-
-    def _build_progress(self, layout: QVBoxLayout) -> None:
-        self.progress = QProgressBar()
-        self.progress.setTextVisible(False)
-        self.progress.setFixedHeight(8)
-        layout.addWidget(self.progress)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        layout.addWidget(self.status)
-        self.error = ErrorLine()
-        self.model.failed.connect(self.error.show_error)
-        layout.addWidget(self.error)
+            share = self.shares[task.writes] = probability_slider(0.0, 1.0, step=0.05)
+            share.setToolTip(
+                "How much of the findings is read from this map; the rest is read from the one before.\n"
+                "Grey where the slide has no such map"
+            )
+            share.valueChanged.connect(partial(self._on_share, task.writes))
+            form.addRow(f"{task.writes.capitalize()} share", share)
 
     # -- models --------------------------------------------------------------------------------------------------
 
@@ -183,13 +201,17 @@ class ScanWidget(Part):
         model = self.model.chosen
         if model is not None:
             spec = model.spec
+            own = spec.dense_coefficient
+            densities = [
+                1 << power for power in range(spec.stride_px.bit_length()) if not spec.stride_px % (1 << power)
+            ]
             offered = {
-                1 << power: f"{1 << power}× (one answer per {_cell_um(spec, 1 << power)})"
-                for power in range(spec.stride_px.bit_length())
-                if spec.stride_px % (1 << power) == 0
+                each: f"{'coarse' if each < own else 'fine'} (an answer for every {_cell_um(spec, each)})"
+                for each in densities
+                if each != own
             }
-            own = f"Automatic ({_cell_um(spec, spec.dense_coefficient)})"
-            self.main.offer("dense_coefficient", {0: own, **offered})
+            normal = f"normal (an answer for every {_cell_um(spec, own)})"
+            self.main.offer("dense_coefficient", {0: normal, **offered})
         for name, form in self.switches.items():
             (switch,) = form.widgets.values()
             # Grey where there is no choice: no model makes the pass, or the file that was chosen is a model for it.
@@ -214,10 +236,30 @@ class ScanWidget(Part):
         self._results = Path(name) if name else None
         self.results_button.setText(Path(name).name if name else "beside the slide")
 
+    # -- results of other settings -------------------------------------------------------------------------------
+
+    def _on_share(self, name: str, value: float) -> None:
+        if self._session is not None:
+            self._session.set_share(name, round(value, 2))
+
+    def _show_shares(self, *_: object) -> None:
+        session = self._session
+        for name, share in self.shares.items():
+            shown = None if session is None else session.maps.get(name)
+            share.setEnabled(shown is not None and shown.kind.is_probability)
+            share.blockSignals(True)
+            share.setValue(1.0 if session is None else session.share_of(name))
+            share.blockSignals(False)
+
+    def _on_earlier(self, index: int) -> None:
+        scan = self.earlier.itemData(index)
+        if self._controller is not None and scan is not None:
+            self._controller.show_earlier(scan)
+
     # -- scanning ------------------------------------------------------------------------------------------------
 
-    def scan(self) -> None:
-        """Start the scan that the form asks for."""
+    def scan(self, where: Where) -> None:
+        """Start a scan, as the form says, of the whole slide, of what the window shows, or of the selected shape."""
         controller = self._controller
         if controller is None or controller.busy or not self.model.name:
             return
@@ -225,7 +267,7 @@ class ScanWidget(Part):
         try:
             job = replace(
                 self._job(controller.session),
-                region=wanted_region(self.where.currentData(), self._viewer, slide),
+                region=wanted_region(where, self._viewer, slide),
                 focus=view_focus(self._viewer, slide),
                 detection=controller.session.chosen_detection,
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
@@ -265,19 +307,24 @@ class ScanWidget(Part):
             self._controller.cancel()
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
-        return ((session.activity_changed, self._show_activity),)
+        return (
+            (session.activity_changed, self._show_activity),
+            (session.maps_replaced, self._show_shares),
+            (session.share_changed, self._show_shares),
+        )
 
     def _show_current(self) -> None:
         if self._controller is not None:
             self._warm_up.start()
+        self._show_shares()
         self._show_activity()
 
     def _show_activity(self, *_: object) -> None:
         activity = Activity() if self._session is None else self._session.activity
-        self.scan_button.setEnabled(
-            self._controller is not None and not activity.busy and self.model.currentIndex() >= 0
-        )
-        self.cancel_button.setEnabled(activity.busy)
+        ready = self._controller is not None and not activity.busy and self.model.currentIndex() >= 0
+        for button in (self.slide_button, self.view_button, self.shape_button):
+            button.setEnabled(ready)
+        self.cancel_button.setVisible(activity.busy)
         self.error.show_error(activity.error)
         self.progress.setVisible(activity.busy)
         # A range of 0 to 0 shows that something is going on, not how far it is. Thousandths, because pixels overflow.

@@ -16,7 +16,7 @@ from napari_metastasis.settings import THRESHOLD, DetectionSettings
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import Findings, LesionIndex
-    from napari_metastasis.scanning import MapValues
+    from napari_metastasis.scanning import BoolArray, Coverage, MapValues
     from napari_metastasis.slides import Slide, TissueMask
 
 __all__ = ["METADATA_KEY", "Activity", "SlideSession"]
@@ -77,6 +77,10 @@ class SlideSession:
         Lesions and detections at the threshold; ``None`` before they were looked for.
     tissue
         Where the tissue lies; ``None`` before it was looked for.
+    coverage
+        How much of the tissue is answered by what lesions are read from; ``None`` before both are known.
+    tissue_cells
+        Cells of the heatmap that it counts: bool, (rows, columns); ``None`` before they are known.
     colour_note
         What has to be said of the slide's colours; empty where nothing has, or before they were looked at.
     folder
@@ -91,6 +95,8 @@ class SlideSession:
         Whether the user moved the threshold, so that no model's own takes its place.
     activity
         What is being done.
+    thumbnail
+        uint8 (rows, columns, 3), the whole slide in a small picture; ``None`` before it was made.
     closed
         Whether the slide was closed; nothing may be started any more.
     """
@@ -101,8 +107,12 @@ class SlideSession:
     found_changed = Signal()
     threshold_changed = Signal(float)
     tissue_changed = Signal()
+    coverage_changed = Signal()
     colour_note_changed = Signal()
     activity_changed = Signal(object)  # Activity
+    thumbnail_changed = Signal()
+    looking_changed = Signal(bool)
+    selected_changed = Signal()
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
@@ -110,6 +120,8 @@ class SlideSession:
         self.shares: dict[str, float] = {}
         self.found: Findings | None = None
         self.tissue: TissueMask | None = None
+        self.coverage: Coverage | None = None
+        self.tissue_cells: BoolArray | None = None
         self.colour_note = ""
         self.folder: Path | None = None
         self.model_name = ""
@@ -117,6 +129,10 @@ class SlideSession:
         self.detection = DetectionSettings().for_model(THRESHOLD)
         self.threshold_chosen = False
         self.activity = Activity()
+        self.looking = False
+        self.origin = ""
+        self.selected: int | None = None
+        self.thumbnail: npt.NDArray[np.uint8] | None = None
         self.closed = False
         self._index: LesionIndex | None = None
 
@@ -177,8 +193,13 @@ class SlideSession:
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
         self.model_name, self.folder, self.told = model_name, folder, told
+        own = self.heatmap
+        others = before is None or own is None or before.values is not own.values
+        if others:
+            same_cells = before is not None and own is not None and before.frame == own.frame
+            self.show_coverage(None, self.tissue_cells if same_cells else None)
         self.maps_replaced.emit()
-        if before is None or self.heatmap is None or before.values is not self.heatmap.values:
+        if others:
             self.show_lesions(None)
 
     def write_cells(self, name: str, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
@@ -241,10 +262,29 @@ class SlideSession:
         if self._index is not None and (self.found is None or self.found.threshold != self.threshold):
             self.show_lesions(self._index)
 
+    def show_coverage(self, coverage: Coverage | None, tissue_cells: BoolArray | None) -> None:
+        """Show how much of the tissue is answered, and which cells hold it; ``None`` where that is not known."""
+        if coverage != self.coverage or tissue_cells is not self.tissue_cells:
+            self.coverage, self.tissue_cells = coverage, tissue_cells
+            self.coverage_changed.emit()
+
     def show_tissue(self, tissue: TissueMask) -> None:
         """Show the tissue mask."""
+        if tissue is not self.tissue:
+            self.show_coverage(None, None)
         self.tissue = tissue
         self.tissue_changed.emit()
+
+    def select(self, number: int | None) -> None:
+        """Choose a lesion by its id."""
+        if number != self.selected:
+            self.selected = number
+            self.selected_changed.emit()
+
+    def show_thumbnail(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Show the small picture of the whole slide."""
+        self.thumbnail = picture
+        self.thumbnail_changed.emit()
 
     def show_colour_note(self, note: str) -> None:
         """Show what has to be said of the slide's colours."""

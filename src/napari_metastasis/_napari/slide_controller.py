@@ -15,7 +15,15 @@ from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
-from napari_metastasis._napari.slide_work import load_earlier_work, mined_work, scan_work, swap_work, tissue_work
+from napari_metastasis._napari.slide_work import (
+    earlier_tissue_work,
+    load_earlier_work,
+    mined_work,
+    scan_work,
+    swap_work,
+    thumbnail_work,
+    tissue_work,
+)
 from napari_metastasis._napari.worker import Work, Worker, tell
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.settings import TissueSettings
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
 
+    from napari_metastasis._napari.view_state import ViewState
     from napari_metastasis.scanning import FinishedPiece
     from napari_metastasis.slides import TissueMask
     from napari_metastasis.workflows.engine_cache import EngineCache
@@ -59,6 +68,8 @@ class SlideController(QObject):
     ) -> None:
         super().__init__(parent)
         self.session = session
+        #: Where the window looked on this slide last; ``None`` before it was shown.
+        self.view: ViewState | None = None
         self._engines = engines
         self._tissue: Future[TissueMask | None] | None = None
         self.layers = SlideLayers(viewer, session, layer)
@@ -70,6 +81,8 @@ class SlideController(QObject):
         self._mpx = 0.0
         self._lesions = LesionSearch(session, self)
         self._lesions.failed.connect(self._on_other_failed)
+        self._shows_earlier = False
+        session.coverage_changed.connect(self._tell_of_earlier)
 
     @property
     def busy(self) -> bool:
@@ -88,6 +101,7 @@ class SlideController(QObject):
         if self.busy or self.session.closed:
             return
         self._mpx = 0.0
+        self._shows_earlier = False
         self.session.report(Activity(stage="Starting…", busy=True))
         known = self._tissue if job.tissue == TissueSettings() else None
         at_hand = AtHand(slide=self.session.slide, engines=self._engines, tissue=known)
@@ -142,7 +156,7 @@ class SlideController(QObject):
         # Maps of passes that this scan does not make go away: what is shown is what its results are read from.
         session.show_maps([own, *later], model_name=started.model_name, folder=started.folder, told=started.told)
         session.suggest_threshold(started.threshold)
-        if session.tissue is None:
+        if session.tissue is not started.tissue:
             session.show_tissue(started.tissue)
         self._began = time.monotonic()
         self._lesions.on_scan_started()
@@ -164,8 +178,10 @@ class SlideController(QObject):
 
     def _on_scan_succeeded(self, result: Any) -> None:
         self._scan = None
-        stage = "Scan finished" if result.finished else "Scan stopped; the same scan goes on from here"
-        self.session.report(Activity(stage=stage))
+        # Lesions are searched again below, but nobody shall read the coverage of a while ago until then.
+        self.session.show_coverage(result.coverage, self.session.tissue_cells)
+        stopped = "" if result.finished else ". Stopped: the same scan goes on from here"
+        self.session.report(Activity(stage=f"{result.coverage.sentence}{stopped}"))
         self.layers.prefer_latest()
         self._lesions.start()
 
@@ -182,7 +198,8 @@ class SlideController(QObject):
 
         def show(tissue: Any) -> None:
             if tissue is not None and not self.session.closed:
-                self.session.show_tissue(tissue)
+                if self.session.tissue is None:  # else it is that of an earlier result, or of a scan
+                    self.session.show_tissue(tissue)
                 self._look_at_colours(tissue)
 
         self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue")
@@ -196,6 +213,15 @@ class SlideController(QObject):
 
         self._run(partial(swap_work, self.session.slide, tissue), show, name="colours")
 
+    def make_thumbnail(self) -> None:
+        """Make the small picture of the slide beside the window; the session takes it."""
+
+        def show(picture: Any) -> None:
+            if not self.session.closed:
+                self.session.show_thumbnail(picture)
+
+        self._run(partial(thumbnail_work, self.session.slide), show, name="thumbnail")
+
     def load_earlier(self) -> None:
         """Show what an earlier scan of this slide left beside it."""
 
@@ -206,11 +232,23 @@ class SlideController(QObject):
             session.show_maps(earlier.maps, model_name=earlier.model_name, folder=earlier.folder, told=earlier.told)
             session.suggest_threshold(earlier.threshold)
             self.layers.prefer_latest()
-            if not self.busy:
-                session.report(Activity(stage="This slide was scanned before: its result is shown"))
+            self._shows_earlier = not self.busy
+            self._tell_of_earlier()
             self._lesions.start()
+            self._run(partial(earlier_tissue_work, session.slide, earlier.folder), show_tissue, name="earlier-tissue")
+
+        def show_tissue(tissue: Any) -> None:
+            if tissue is not None and self._shows_earlier and not self.session.closed:
+                self.session.show_tissue(tissue)
 
         self._run(partial(load_earlier_work, self.session.slide), show, name="earlier")
+
+    def _tell_of_earlier(self) -> None:
+        """Say that an earlier result is shown, and of how much of the tissue, once that is known."""
+        session = self.session
+        if self._shows_earlier and not session.activity.error:
+            worth = "" if session.coverage is None else f". {session.coverage.sentence}"
+            session.report(Activity(stage=f"Earlier result{worth}"))
 
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""

@@ -15,6 +15,7 @@ from napari_metastasis._napari.colors import map_colormap, shown_limits
 from napari_metastasis._napari.compat import draw_now, redraw_image, unrefreshed
 from napari_metastasis._napari.label_painter import LabelPainter
 from napari_metastasis._napari.session import METADATA_KEY
+from napari_metastasis._napari.veil import Veil
 from napari_metastasis.geometry import Region
 
 if TYPE_CHECKING:
@@ -121,11 +122,13 @@ class SlideLayers:
             (viewer.layers.events.removed, self._on_removed),
         )
         self._pinned = {slide: _Pinned(slide)}
+        name = self._name("Not scanned")
+        self._veil = Veil(viewer, session, name=name, add=self._add_under_maps, is_wanted=_is_wanted)
         for signal, slot in self._slots:
             signal.connect(slot)
 
     def __iter__(self) -> Iterator[Layer]:
-        present = (self.slide, self.tissue, *self.maps.values(), self.lesions, self.detections, self.mined)
+        present = (self.slide, self.tissue, self.veil, *self.maps.values(), self.lesions, self.detections, self.mined)
         return iter([layer for layer in present if layer is not None])
 
     def __contains__(self, layer: object) -> bool:
@@ -135,6 +138,7 @@ class SlideLayers:
         """Stop listening, and take every layer but the slide's own out of the viewer where ``remove`` says so."""
         for signal, slot in self._slots:
             signal.disconnect(slot)
+        self._veil.close()
         for pinned in self._pinned.values():
             pinned.release()
         self._pinned.clear()
@@ -145,6 +149,11 @@ class SlideLayers:
             if remove and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
+    def keep_back(self) -> None:
+        """Hide a slide that was not shown yet, to be seen once it is."""
+        self.slide.metadata[_WAS_VISIBLE] = True
+        self.slide.visible = False
+
     def set_visible(self, visible: bool) -> None:
         """Show or hide all layers; those that the user hid stay hidden."""
         for layer in self:
@@ -154,13 +163,29 @@ class SlideLayers:
                 layer.metadata[_WAS_VISIBLE] = True
                 layer.visible = False
 
+    strength = 0.65
+
     def toggle_overlay(self) -> None:
         """Hide all that lies over the tissue; or show it again, without what was hidden before."""
-        over = [one for one in (*self.maps.values(), self.lesions, self.detections, self.mined) if one is not None]
+        marks = (self.veil, *self.maps.values(), self.lesions, self.detections, self.mined)
+        over = [one for one in marks if one is not None]
         seen = [layer for layer in over if layer.visible]
         for layer in seen or [layer for layer in over if layer in self._hidden_overlay]:
             layer.visible = not seen
         self._hidden_overlay = seen
+
+    @property
+    def veil(self) -> Image | None:
+        """Return the layer that marks tissue that was not scanned; ``None`` where there is none to mark."""
+        return self._veil.layer
+
+    def show_veil(self, shown: bool) -> None:
+        """Mark tissue that was not scanned, or do not; it is marked at first."""
+        self._veil.show(shown)
+        layer = self.veil
+        if layer is not None and not self.slide.visible:
+            layer.metadata[_WAS_VISIBLE] = shown
+            layer.visible = False
 
     def _name(self, what: str) -> str:
         return f"{what} · {self._session.slide.name}"
@@ -193,6 +218,7 @@ class SlideLayers:
                 self.heatmap_removed.emit()
         elif layer is self.lesions:
             self._stop_painting()
+        self._veil.on_removed(layer)
         for name in ("tissue", "lesions", "detections", "mined"):
             if getattr(self, name) is layer:
                 setattr(self, name, None)
@@ -326,5 +352,9 @@ class SlideLayers:
             self._viewer.layers.remove(self.tissue)
         layer = layers.tissue_layer(tissue, name=self._name("Tissue"))
         layer.visible = visible
+        self.tissue = layer
+        self._add_under_maps(layer)
+
+    def _add_under_maps(self, layer: Layer) -> Layer:
         above = (*self.maps.values(), self.lesions, self.detections, self.mined)
-        self.tissue = self._add(layer, under=next((each for each in above if each is not None), None))
+        return self._add(layer, under=next((each for each in above if each is not None), None))

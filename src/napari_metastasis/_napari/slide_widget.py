@@ -1,4 +1,4 @@
-"""The "Slide" part: opens slides, says what is open, and shows its tissue."""
+"""The "Slide" part: opens the first slide, and says what is known of the one that is shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
@@ -17,10 +16,11 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_metastasis._napari.compat import window_of
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import ErrorLine, form_layout, length_text
+from napari_metastasis._napari.parts import form_layout, length_text
 from napari_metastasis._napari.reader import SUFFIXES
 from napari_metastasis._napari.workspace import Workspace
 
@@ -65,10 +65,7 @@ class SlideWidget(Part):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "Slide")
-        self._workspace.controllers_changed.connect(self._list_slides)
-        self._workspace.failed.connect(self.error.show_error)
         self._workspace.opening_changed.connect(self._on_opening_changed)
-        self._list_slides()
 
     def _build(self, layout: QVBoxLayout) -> None:
         self.open_button = QPushButton("Open slide…")
@@ -81,13 +78,9 @@ class SlideWidget(Part):
         row.addWidget(self.open_button, 1)
         row.addWidget(self.sample_button)
         layout.addLayout(row)
-        self.slides = QComboBox()
-        self.slides.setToolTip("The open slides; the one chosen is shown, the others are hidden")
-        self.slides.activated.connect(lambda index: self._workspace.show(self._workspace.controllers[index]))
-        layout.addWidget(self.slides)
-        labels = (QLabel() for _ in range(6))
-        self.name, self.kind, self.size, self.resolution, self.tissue, self.colours = labels
-        for label in (self.name, self.kind, self.size, self.resolution, self.tissue, self.colours):
+        labels = tuple(QLabel() for _ in range(7))
+        self.name, self.kind, self.size, self.resolution, self.tissue, self.left, self.colours = labels
+        for label in labels:
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.facts = QWidget()
@@ -108,9 +101,14 @@ class SlideWidget(Part):
             "Where nuclei are brown and eosin is violet: the file holds red and blue in each other's place"
         )
         self.swap.toggled.connect(self._on_swap)
+        self.show_veil = QCheckBox("Mark")
+        self.show_veil.setChecked(True)
+        self.show_veil.setToolTip("Hatch tissue that was not scanned: it must not look like tissue without findings")
+        self.show_veil.toggled.connect(self._on_show_veil)
         for title, label, widget in (
             ("Pixel", self.resolution, self.pixel_button),
             ("Tissue", self.tissue, self.show_tissue),
+            ("Not scanned", self.left, self.show_veil),
             ("Colours", self.colours, self.swap),
         ):
             row = QHBoxLayout()
@@ -118,26 +116,31 @@ class SlideWidget(Part):
             row.addWidget(label, 1)
             row.addWidget(widget)
             form.addRow(title, row)
-        layout.addWidget(self.facts)
+        self.more = QCollapsible("About the slide", expandedIcon="▾", collapsedIcon="▸")
+        self.more.setDuration(0)
+        self.more.content().layout().setContentsMargins(12, 0, 0, 0)
+        self.more.layout().setContentsMargins(0, 0, 0, 0)
+        self.more.addWidget(self.facts)
+        layout.addWidget(self.more)
         self.empty = QLabel("No slide is open. Open one, or drop its file onto the window.")
         self.empty.setWordWrap(True)
         layout.addWidget(self.empty)
-        self.error = ErrorLine()
-        layout.addWidget(self.error)
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
-        return ((session.tissue_changed, self._show_facts), (session.colour_note_changed, self._show_facts))
+        return (
+            (session.tissue_changed, self._show_facts),
+            (session.coverage_changed, self._show_facts),
+            (session.colour_note_changed, self._show_facts),
+        )
 
     def _show_current(self) -> None:
-        if self._controller is not None:
-            self.error.show_error("")
         self._show_facts()
 
     def _show_facts(self) -> None:
         controller = self._controller
-        for widget in (self.facts, self.show_tissue, self.pixel_button):
-            widget.setVisible(controller is not None)
-        self.empty.setVisible(controller is None)
+        self.more.setVisible(controller is not None)
+        for widget in (self.empty, self.open_button, self.sample_button):
+            widget.setVisible(controller is None)
         if controller is None:
             return
         slide, tissue = controller.session.slide, controller.session.tissue
@@ -146,6 +149,11 @@ class SlideWidget(Part):
             label.setText(text)
             label.setToolTip(text)
         self.tissue.setText("looking for it…" if tissue is None else f"{tissue.fraction:.0%} of the slide")
+        coverage = controller.session.coverage
+        left = 0 if coverage is None else coverage.tissue_cells - coverage.answered_cells
+        self.left.setText(
+            "" if coverage is None or not coverage.tissue_cells else f"{left / coverage.tissue_cells:.0%}"
+        )
         self.show_tissue.setEnabled(tissue is not None)
         layer = controller.layers.tissue
         self.show_tissue.blockSignals(True)
@@ -157,16 +165,6 @@ class SlideWidget(Part):
         self.swap.blockSignals(True)
         self.swap.setChecked(slide.swapped)
         self.swap.blockSignals(False)
-        if controller in self._workspace.controllers:
-            self.slides.setCurrentIndex(self._workspace.controllers.index(controller))
-
-    def _list_slides(self) -> None:
-        controllers = self._workspace.controllers
-        self.slides.clear()
-        self.slides.addItems([controller.session.slide.name for controller in controllers])
-        self.slides.setVisible(len(controllers) > 1)
-        if self._controller in controllers:
-            self.slides.setCurrentIndex(controllers.index(self._controller))
 
     def _on_show_tissue(self, shown: bool) -> None:
         if self._controller is None:
@@ -177,6 +175,10 @@ class SlideWidget(Part):
         if self._controller.layers.tissue is not None:
             self._controller.layers.tissue.visible = shown
 
+    def _on_show_veil(self, shown: bool) -> None:
+        for controller in self._workspace.controllers:
+            controller.layers.show_veil(shown)
+
     def _on_swap(self, swapped: bool) -> None:
         if self._controller is not None:
             slide = self._controller.session.slide
@@ -185,8 +187,6 @@ class SlideWidget(Part):
 
     def _on_opening_changed(self, count: int) -> None:
         self.open_button.setText("Opening…" if count else "Open slide…")
-        if count:
-            self.error.show_error("")
 
     def _ask_pixel_size(self) -> None:
         if self._controller is not None:

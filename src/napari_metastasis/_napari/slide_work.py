@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import StorageError
+from napari_metastasis.geometry import ChunkedCells
 from napari_metastasis.settings import DetectionSettings, TissueSettings
 from napari_metastasis.tasks import DETECT, pass_tasks
 from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
@@ -16,28 +17,36 @@ from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
+
     from napari_metastasis.lesions import LesionIndex
     from napari_metastasis.models import ModelSpec
     from napari_metastasis.sampling.hard_negatives import HardNegative
-    from napari_metastasis.scanning import MapValues
+    from napari_metastasis.scanning import BoolArray, Coverage, MapValues
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.scan import EarlierResult
 
 __all__ = [
     "AvailableModel",
     "AvailableModels",
+    "Looked",
     "available_models_work",
+    "earlier_tissue_work",
     "index_work",
     "load_earlier_work",
     "mined_work",
     "scan_work",
     "swap_work",
+    "thumbnail_work",
     "tissue_work",
     "warm_up_work",
 ]
 
 #: µm per pixel that colours are looked at with: nuclei are some pixels wide, as for the models.
 _TINT_MPP = 1.0
+#: Longer side of a slide's small picture.
+_THUMBNAIL_PX = 320
 
 ShouldStop = Callable[[], bool]
 
@@ -58,6 +67,26 @@ def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:
     return tissue_mask(slide, TissueSettings(), should_stop=should_stop)
 
 
+def thumbnail_work(slide: Slide, _: ShouldStop) -> npt.NDArray[np.uint8]:
+    """Return the whole slide in a small picture, uint8 (rows, columns, 3): its coarsest level, which the window has."""
+    import numpy as np
+
+    coarsest = np.asarray(slide.levels[-1].array)
+    step = -(-max(coarsest.shape[:2]) // _THUMBNAIL_PX)
+    return np.ascontiguousarray(coarsest[::step, ::step])
+
+
+def earlier_tissue_work(slide: Slide, folder: Path, should_stop: ShouldStop) -> TissueMask | None:
+    """Return a slide's tissue as a stored scan found it, which its coverage counts; ``None`` where that is as usual."""
+    from napari_metastasis.slides import tissue_mask
+    from napari_metastasis.workflows.scan import recorded_tissue
+
+    settings = recorded_tissue(folder)
+    if settings in (None, TissueSettings()):
+        return None
+    return tissue_mask(slide, settings, should_stop=should_stop)
+
+
 def swap_work(slide: Slide, tissue: TissueMask, _: ShouldStop) -> str:
     """Return what has to be said where red and blue look exchanged on a slide; empty where they do not."""
     from napari_metastasis.slides.stain import nuclear_tint, swap_note, tissue_pixels
@@ -66,10 +95,34 @@ def swap_work(slide: Slide, tissue: TissueMask, _: ShouldStop) -> str:
     return "" if pixels is None else swap_note(nuclear_tint(pixels))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """What a look at the maps of a slide found.
+
+    Attributes
+    ----------
+    index
+        Lesions, prepared for every threshold.
+    coverage
+        How much of the tissue is answered; ``None`` where the tissue is not known.
+    tissue_cells
+        Cells that it counts: bool, (rows, columns); ``None`` with it.
+    """
+
+    index: LesionIndex
+    coverage: Coverage | None
+    tissue_cells: BoolArray | None
+
+
 def index_work(
-    maps: Sequence[MapValues], shares: Sequence[float], settings: DetectionSettings, _: ShouldStop
-) -> LesionIndex:
-    """Return lesions, prepared for every threshold. The maps may be written meanwhile.
+    maps: Sequence[MapValues],
+    shares: Sequence[float],
+    settings: DetectionSettings,
+    tissue: TissueMask | None,
+    tissue_cells: BoolArray | None,
+    _: ShouldStop,
+) -> Looked:
+    """Return lesions, prepared for every threshold, and coverage. The maps may be written meanwhile.
 
     Parameters
     ----------
@@ -79,18 +132,30 @@ def index_work(
         Of each of the latter in what lesions are read from.
     settings
         How lesions are read off them.
+    tissue
+        Where the slide holds tissue; ``None`` while that is not known.
+    tissue_cells
+        What :func:`~napari_metastasis.scanning.answerable_cells` found for it before; ``None`` where it was not asked.
     """
     from napari_metastasis.lesions import LesionIndex
-    from napari_metastasis.scanning import blend_all, read_from
+    from napari_metastasis.scanning import Coverage, answerable_cells, blend_all, read_from, unanswered_cells
 
     # Copies, because the window goes on writing; a piece that is half written is whole the next time.
     own, *later = [replace(one, values=one.values.copy()) for one in maps]
     others = list(zip(later, shares, strict=True))
-    seen = blend_all(own.values, own.frame, others)
-    index = LesionIndex(seen, own.frame, settings, map=read_from(own, others))
+    seen = ChunkedCells.of(blend_all(own.values, own.frame, others))
+    coverage, unanswered = None, None
+    if tissue is None:
+        tissue_cells = None
+    else:
+        # On a slide without tissue they change once something is scanned all the same.
+        if tissue_cells is None or not tissue_cells.any():
+            tissue_cells = answerable_cells(tissue, own.frame, seen)
+        coverage, unanswered = Coverage.of(seen, tissue_cells), unanswered_cells(tissue_cells, seen)
+    index = LesionIndex(seen, own.frame, settings, map=read_from(own, others), unanswered=unanswered)
     # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
     index.at(settings.threshold)
-    return index
+    return Looked(index, coverage, tissue_cells)
 
 
 def warm_up_work(_: ShouldStop) -> None:

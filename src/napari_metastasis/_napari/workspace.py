@@ -14,12 +14,16 @@ from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
 from napari_metastasis._napari.compat import real_viewer, show_scale_bar, window_of
+from napari_metastasis._napari.drops import SlideDrops
 from napari_metastasis._napari.layers import slide_layer_data
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
+from napari_metastasis._napari.reader import is_picture
+from napari_metastasis._napari.recent import recent_slides, remember_slide
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.slide_work import warm_up_work
+from napari_metastasis._napari.view_state import ViewState, fit_slide
 from napari_metastasis._napari.worker import ShouldStop, Worker, tell
 from napari_metastasis.errors import MissingPixelSizeError
 from napari_metastasis.workflows.engine_cache import EngineCache
@@ -32,7 +36,16 @@ __all__ = ["KEYS", "Workspace"]
 _NAME = "napari-metastasis-workspace"
 
 #: The keys: those that napari's own layers leave free while panning.
-KEYS = {"scan": "Shift-S", "cancel": "Escape", "lower": "[", "raise": "]", "overlay": "H"}
+KEYS = {
+    "scan": "Shift-S",
+    "cancel": "Escape",
+    "lower": "[",
+    "raise": "]",
+    "overlay": "H",
+    "next": "N",
+    "previous": "Shift-N",
+    "home": "Home",
+}
 _THRESHOLD_STEP = 0.05
 
 
@@ -58,6 +71,12 @@ class Workspace(QObject):
     opening_changed = Signal(int)
     #: The key for a scan was pressed.
     scan_wanted = Signal()
+    #: The tissue that is left is to be scanned.
+    rest_wanted = Signal()
+    #: The next finding is asked for, 1, or the one before, -1.
+    finding_wanted = Signal(int)
+    #: The list of slides that were opened last is another one.
+    recent_changed = Signal()
 
     def __init__(self, viewer: Viewer, window: QObject) -> None:
         super().__init__(window)
@@ -65,7 +84,10 @@ class Workspace(QObject):
         self.viewer = viewer
         self.controllers: list[SlideController] = []
         self.current: SlideController | None = None
+        self._shown: SlideController | None = None
+        self.recent: tuple[Path, ...] = ()
         self.engines = EngineCache(begin_thread=give_way)
+        self._kept_back: set[SlideSession] = set()
         self._opening: dict[Worker, Future[Any]] = {}
         self._dialog: PixelSizeDialog | None = None
         self._window_closing = False
@@ -81,8 +103,12 @@ class Workspace(QObject):
         assert application is not None
         application.aboutToQuit.connect(self.close)
         self._bind_keys()
-        self._warm_up = [Worker(warm_up_work, name="warm-up", parent=self)]
-        self._warm_up[0].start()
+        SlideDrops(self)
+        recent = Worker(lambda _: recent_slides(), name="recent", parent=self)
+        recent.succeeded.connect(self._on_recent)
+        self._warm_up = [Worker(warm_up_work, name="warm-up", parent=self), recent]
+        for worker in self._warm_up:
+            worker.start()
 
     @classmethod
     def of(cls, viewer: Viewer) -> Workspace:
@@ -94,8 +120,15 @@ class Workspace(QObject):
 
     # -- slides come and go --------------------------------------------------------------------------------------
 
-    def open(self, paths: Iterable[str | Path], mpp: float | None = None, *, swap_red_blue: bool = False) -> None:
-        """Open slides beside the window; each appears when it is ready.
+    def open(
+        self,
+        paths: Iterable[str | Path],
+        mpp: float | None = None,
+        *,
+        swap_red_blue: bool = False,
+        or_picture: bool = False,
+    ) -> None:
+        """Open slides beside the window: the first that is ready is shown, the others join the list.
 
         Parameters
         ----------
@@ -105,9 +138,12 @@ class Workspace(QObject):
             Micrometres per level-0 pixel, where the files do not say.
         swap_red_blue
             Whether the files hold red and blue in each other's place.
+        or_picture
+            Whether a TIFF that is no slide is shown by napari itself, as any other image.
         """
+        batch: list[Path] = []
         for path in map(Path, paths):
-            self._open(partial(Path, path), mpp, swap_red_blue=swap_red_blue)
+            self._open(partial(Path, path), mpp, swap_red_blue=swap_red_blue, batch=batch, or_picture=or_picture)
 
     def open_sample(self) -> None:
         """Open the sample slide beside the window; it is drawn first if it is missing."""
@@ -117,22 +153,42 @@ class Workspace(QObject):
 
             return sample_slide_path()
 
-        self._open(sample, None)
+        self._open(sample, None, batch=[])
 
-    def _open(self, find: Callable[[], Path], mpp: float | None, *, swap_red_blue: bool = False) -> None:
+    def _open(
+        self,
+        find: Callable[[], Path],
+        mpp: float | None,
+        *,
+        batch: list[Path],
+        swap_red_blue: bool = False,
+        or_picture: bool = False,
+    ) -> None:
         found: list[Path] = []
+        listed: list[Path] = []
+
+        def show(slide: Any) -> None:
+            if slide is None:
+                self.viewer.open(found[0], plugin="napari")
+                return
+            self._on_recent(tuple(listed))
+            self.add(slide, show=not batch)
+            batch.append(found[0])
 
         def work(_: ShouldStop) -> Any:
             from napari_metastasis.slides import open_slide
 
             found.append(find())
+            if or_picture and is_picture(found[0]):
+                return None
             slide = open_slide(found[0], mpp, swap_red_blue=swap_red_blue)
+            listed.extend(remember_slide(found[0]))
             # Made here: the levels are named after the file's fingerprint, which takes the GUI thread too long to read.
             assert slide.levels
             return slide
 
         worker = Worker(work, name="open-slide", parent=self, urgent=True)
-        worker.succeeded.connect(self.add)
+        worker.succeeded.connect(show)
         worker.failed.connect(lambda error: self._on_open_failed(error, found, swap_red_blue=swap_red_blue))
         worker.ended.connect(lambda: self._on_opening_ended(worker))
         self._opening[worker] = worker.start()
@@ -148,10 +204,27 @@ class Workspace(QObject):
             return
         self.failed.emit(tell(error))
 
-    def add(self, slide: Any) -> Layer:
-        """Show an open slide; its session closes it."""
-        data, arguments, kind = slide_layer_data(slide, SlideSession(slide))
-        return self.viewer.add_layer(Layer.create(data, arguments, kind))
+    def _on_recent(self, listed: tuple[Path, ...]) -> None:
+        self.recent = listed
+        self.recent_changed.emit()
+
+    def add(self, slide: Any, *, show: bool = True) -> Layer:
+        """Add an open slide, whose session closes it; where another one is shown, ``show`` says whether it stays."""
+        session = SlideSession(slide)
+        data, arguments, kind = slide_layer_data(slide, session)
+        if show or self.current is None:
+            return self.viewer.add_layer(Layer.create(data, arguments, kind))
+        self._kept_back.add(session)
+        layer = self.viewer.add_layer(Layer.create(data, {**arguments, "visible": False}, kind))
+        # napari chooses what is added; the slide that is shown stays chosen.
+        self.viewer.layers.selection.active = self.current.layers.slide
+        self._kept_back.discard(session)
+        return layer
+
+    def close_slide(self, controller: SlideController) -> None:
+        """Close one slide: its scan stops, and what was scanned is kept."""
+        if controller.layers.slide in self.viewer.layers:
+            self.viewer.layers.remove(controller.layers.slide)
 
     def ask_pixel_size(self, path: Path, *, known: float | None = None, swap_red_blue: bool = False) -> None:
         """Ask for the size of a slide's pixels, then open it with that.
@@ -187,19 +260,27 @@ class Workspace(QObject):
             return
         if any(controller.session is session for controller in self.controllers):
             return
-        # All slides begin at 0 µm: two at once would only hide each other.
-        for controller in self.controllers:
-            controller.layers.set_visible(False)
         controller = SlideController(self.viewer, session, layer, self.engines, self)
         self.controllers.append(controller)
         self.controllers_changed.emit()
-        self._set_current(controller)
+        if session in self._kept_back:
+            controller.layers.keep_back()
+        else:
+            self.show(controller)
+        controller.make_thumbnail()
         controller.load_earlier()
         controller.find_tissue()
+
+    def close_current(self) -> None:
+        """Close the slide that is shown."""
+        if self.current is not None:
+            self.close_slide(self.current)
 
     def _on_removed(self, event: Any) -> None:
         for controller in [controller for controller in self.controllers if controller.layers.slide is event.value]:
             self.controllers.remove(controller)
+            if self._shown is controller:
+                self._shown = None
             controller.close(wait=False)
             if self.current is controller:
                 self._set_current(self.controllers[-1] if self.controllers else None)
@@ -214,8 +295,9 @@ class Workspace(QObject):
 
     def _on_active_changed(self, event: Any) -> None:
         for controller in self.controllers:
-            if event.value in controller.layers:
-                self._set_current(controller)
+            kept_back = controller.session in self._kept_back
+            if controller is not self.current and not kept_back and event.value in controller.layers:
+                self.show(controller)
 
     def _set_current(self, controller: SlideController | None) -> None:
         if controller is not self.current:
@@ -223,12 +305,31 @@ class Workspace(QObject):
             self.current_changed.emit(controller)
 
     def show(self, controller: SlideController | None) -> None:
-        """Show one open slide, and hide the others."""
+        """Show one open slide alone: as a whole the first time, and later where it was left."""
+        before, self._shown = self._shown, controller
+        if before is not None and before is not controller:
+            before.view = ViewState.of(self.viewer)
+        # All slides begin at 0 µm: two at once would only hide each other.
         for other in self.controllers:
-            other.layers.set_visible(other is controller)
-        if controller is not None:
-            self.viewer.layers.selection.active = controller.layers.slide
+            if other is not controller:
+                other.layers.set_visible(False)
         self._set_current(controller)
+        if controller is None:
+            return
+        # Before it is seen: no tile is read that is not wanted.
+        if controller.view is None:
+            fit_slide(self.viewer, controller.session.slide)
+            controller.view = ViewState.of(self.viewer)
+        elif before is not controller:
+            controller.view.show(self.viewer)
+        controller.layers.set_visible(True)
+        if self.viewer.layers.selection.active not in controller.layers:
+            self.viewer.layers.selection.active = controller.layers.slide
+
+    def home(self) -> None:
+        """Show the whole of the current slide."""
+        if self.current is not None:
+            fit_slide(self.viewer, self.current.session.slide)
 
     # -- keys ----------------------------------------------------------------------------------------------------
 
@@ -239,6 +340,9 @@ class Workspace(QObject):
             ("lower", partial(self._move_threshold, -_THRESHOLD_STEP)),
             ("raise", partial(self._move_threshold, _THRESHOLD_STEP)),
             ("overlay", self._toggle_overlay),
+            ("next", partial(self.finding_wanted.emit, 1)),
+            ("previous", partial(self.finding_wanted.emit, -1)),
+            ("home", self.home),
         ):
             self.viewer.bind_key(KEYS[name], lambda _, act=act: act(), overwrite=True)
 

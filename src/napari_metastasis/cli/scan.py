@@ -160,7 +160,7 @@ def say_result(result: ScanResult) -> None:
                     f"{lesion.probability:.3f}",
                     f"{lesion.area_mm2:.4f}",
                     f"{lesion.length_mm:.2f}",
-                    lesion.size_class,
+                    lesion.class_short.lower(),
                     str(lesion.detections),
                 )
                 for lesion in result.lesions
@@ -168,6 +168,7 @@ def say_result(result: ScanResult) -> None:
         )
     else:
         say("No lesions at this threshold.")
+    say(result.coverage.sentence)
     score = "none, nothing was scanned" if result.slide_score is None else f"{result.slide_score:.3f}"
     say(f"Slide score: {score}; tissue: {result.tissue_fraction:.0%} of the slide")
     say(f"Results: {result.output}")

@@ -58,16 +58,30 @@ def read_scan_record(folder: Path) -> ScanRecord | None:
         record = read_json(path)
         found = _record(record)
         # A scan of the whole slide may have been made in several goes, and regions may have been scanned after it.
-        whole = any(scan["finished"] is True and scan["region"] is None for scan in record["scans"])
+        finished = any(scan["finished"] is True and scan["region"] is None for scan in record["scans"])
+        coverage = record.get("coverage", {})
+        # Views may cover a slide as well. Earlier versions did not count the tissue that was scanned.
+        whole = finished or coverage.get("whole") is True
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         reason = first_line(error)
         raise EvaluationError(f"expected the record of a scan, got {path} ({reason}); scan the slide again") from error
     if not whole:
         raise EvaluationError(
-            f"expected a finished scan of the whole slide, got one in {folder} that was stopped or is of a region; "
-            "run 'scan' again without --region, which goes on"
+            f"expected a finished scan of the whole slide, got {_part(coverage)} in {folder}; run 'scan' again without "
+            "--region, which goes on"
         )
     return found
+
+
+def _part(coverage: dict[str, Any]) -> str:
+    """Return what a scan that does not cover its slide is, from its record."""
+    answered, tissue = (coverage.get(name) for name in ("answered_cells", "tissue_cells"))
+    if not (type(answered) is type(tissue) is int and 0 <= answered <= tissue > 0):
+        return "one that was stopped or is of a region"
+    # Imported here: it brings torch, which figures of detections need not.
+    from napari_metastasis.scanning import Coverage
+
+    return f"one of {Coverage(tissue, answered).percent} of the tissue"
 
 
 def _record(record: dict[str, Any]) -> ScanRecord:

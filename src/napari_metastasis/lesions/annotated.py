@@ -15,9 +15,7 @@ __all__ = ["annotations_of", "lesion_of"]
 def annotations_of(lesion: Lesion) -> tuple[Annotation, ...]:
     """Return a lesion as annotations of its size class, one for each of its polygons, as our GeoJSON is read back."""
     group = SIZE_CLASSES[lesion.size_class].label
-    return tuple(
-        Annotation(f"Lesion {lesion.id}", group, polygon) for polygon in shapely.get_parts(lesion.outline_px).tolist()
-    )
+    return tuple(Annotation(lesion.name, group, polygon) for polygon in shapely.get_parts(lesion.outline_px).tolist())
 
 
 def lesion_of(annotation: Annotation, *, number: int, mpp: float) -> Lesion:

@@ -22,7 +22,7 @@ __all__ = ["write_detections_csv", "write_lesions_csv", "write_lesions_geojson"]
 #: Root of the deterministic ids of features. Never change it: QuPath tells objects apart by them.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "lesions.napari-metastasis")
 
-_COLUMNS = ("id", "x", "y", "probability", "area_mm2", "length_mm", "size_class", "detections")
+_COLUMNS = ("id", "x", "y", "probability", "area_mm2", "length_mm", "size_class", "detections", "cut_by_edge")
 
 
 def _probability(value: float | None) -> str:
@@ -62,6 +62,9 @@ def write_detections_csv(
 def write_lesions_csv(path: str | os.PathLike[str], lesions: Iterable[LesionRow]) -> None:
     """Write one row a lesion: id, location in level-0 pixels, probability, area, length, class, number of detections.
 
+    The last column is 1 where the lesion is cut by the edge of what was scanned: its area, length and class are then
+    the smallest that they can be.
+
     Raises
     ------
     StorageError
@@ -80,6 +83,7 @@ def write_lesions_csv(path: str | os.PathLike[str], lesions: Iterable[LesionRow]
                 f"{lesion.length_mm:.4f}",
                 lesion.size_class,
                 lesion.detections,
+                int(lesion.cut_by_edge),
             )
             for lesion in lesions
         )
@@ -124,7 +128,7 @@ def _feature(lesion: Lesion, *, slide: str, bounds: Region | None) -> dict[str, 
         "geometry": shapely.geometry.mapping(outline),
         "properties": {
             "objectType": "annotation",
-            "name": f"Lesion {lesion.id}",
+            "name": lesion.name,
             "classification": {"name": style.label, "color": list(style.rgb)},
             "isLocked": False,
             "measurements": {
@@ -132,6 +136,7 @@ def _feature(lesion: Lesion, *, slide: str, bounds: Region | None) -> dict[str, 
                 "Area mm^2": round(lesion.area_mm2, 6),
                 "Length mm": round(lesion.length_mm, 4),
                 "Detections": lesion.detections,
+                "Cut by edge": int(lesion.cut_by_edge),
             },
         },
     }

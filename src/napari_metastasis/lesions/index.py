@@ -50,7 +50,7 @@ class LesionIndex:
     peak, in its lesion, gives way. Thresholds are compared in float32, as the probabilities are stored.
 
     Memory: 8 bytes a cell of the map, of which only parts with lesions are ever touched, and 20 bytes a cell at the
-    floor; about 70 bytes a cell at the floor while it is built. Safe to use from several threads.
+    floor; about 74 bytes a cell at the floor while it is built. Safe to use from several threads.
 
     Parameters
     ----------
@@ -62,6 +62,10 @@ class LesionIndex:
         Floor, opening and radius. A threshold below the floor lowers it.
     map
         Name of the map, which its lesions carry; the scan's own by default.
+    unanswered
+        bool, (rows, columns): cells that hold tissue and were not scanned. A lesion that touches one of them, or would
+        grow into them if they were tumour, is cut by the edge of what was scanned. ``None`` where that is not known or
+        there is none. Not kept.
 
     Attributes
     ----------
@@ -85,26 +89,32 @@ class LesionIndex:
         settings: DetectionSettings,
         *,
         map: str = "probability",
+        unanswered: NDArray[np.bool_] | None = None,
     ) -> None:
         self.frame = frame
         self.settings = settings.with_reachable_threshold()
         self.map = map
         shape = frame.cells.shape
-        if probabilities.shape != shape:
-            raise RegionError(
-                f"expected a heatmap of {shape[0]} rows and {shape[1]} columns, got an array of shape "
-                f"{probabilities.shape}; pass the frame it was scanned with"
-            )
+        for cells in (probabilities, unanswered):
+            if cells is not None and cells.shape != shape:
+                raise RegionError(
+                    f"expected a heatmap of {shape[0]} rows and {shape[1]} columns, got an array of shape "
+                    f"{cells.shape}; pass the frame it was scanned with"
+                )
         probabilities = ChunkedCells.of(probabilities)
         self.slide_score = _highest(probabilities)
         stride = shape[1] + 2
         # The scratch space of the nodes becomes the labels.
         numbers = sparse_zeros(((shape[0] + 2) * stride,), np.int32)
         side = max(1, round(settings.opening_um / frame.cell_um))
-        surface = floor_cells(probabilities, floor=self.settings.floor, side=side)
+        surface = floor_cells(probabilities, floor=self.settings.floor, side=side, unanswered=unanswered)
         self._tree = build_tree(surface, numbers, stride)
         self._radius = settings.nms_radius_um / frame.cell_um
         self._peaks = find_peaks(surface, self._tree, shape=shape, radius=self._radius)
+        # Of each node, the highest threshold at which a cell of it is cut: all that a move of the threshold looks at.
+        self._cut = np.full(len(self._tree.peak), -np.inf, np.float32)
+        at_edge = np.flatnonzero(surface.cut > -np.inf)
+        np.maximum.at(self._cut, self._tree.of_cell[at_edge], surface.cut[at_edge])
         self._labelling = Labelling(surface, self._tree, numbers=numbers, shape=shape)
         self._lock = threading.Lock()
 
@@ -215,6 +225,8 @@ class LesionIndex:
         ids, first, number = np.unique(detections.lesion, return_index=True, return_counts=True)
         at = np.searchsorted(ids, labelling.ids[roots])
         probability = level.probability[roots]
+        cut = np.zeros(len(roots), np.bool_)
+        cut[rank[level.lesion_of[self._cut[: len(level.lesion_of)] >= level.threshold]]] = True
         return tuple(
             LesionRow(
                 id=int(ids[at[index]]),
@@ -225,6 +237,7 @@ class LesionIndex:
                 length_mm=float(length[index]),
                 detections=int(number[at[index]]),
                 map=self.map,
+                cut_by_edge=bool(cut[index]),
             )
             # Stable: equals stay in the order of their peaks.
             for index in np.argsort(-probability, kind="stable").tolist()

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from napari_metastasis.geometry import Region
-from napari_metastasis.lesions.size_classes import SizeClass, size_class
+from napari_metastasis.lesions.size_classes import SIZE_CLASSES, SizeClass, size_class
 
 __all__ = ["Detection", "Detections", "Findings", "Lesion", "LesionRow"]
 
@@ -94,6 +94,8 @@ class LesionRow:
         How many detections lie in it; at least one where it was read from a map.
     map
         Name of the map that it was read from; ``None`` for an outline that a person drew.
+    cut_by_edge
+        Whether it may go on where tissue was not scanned: it is at least as large as it is said to be.
     """
 
     id: int
@@ -104,11 +106,39 @@ class LesionRow:
     length_mm: float
     detections: int
     map: str | None
+    cut_by_edge: bool = False
 
     @property
     def size_class(self) -> SizeClass:
-        """Return its class by length (AJCC): "itc" up to 0.2 mm, "micro" up to 2 mm, "macro" above."""
+        """Return its class by length (AJCC): "itc" up to 0.2 mm, "micro" up to 2 mm, "macro" above.
+
+        A lesion that is cut by the edge of what was scanned may be of a larger one: see :attr:`class_text`.
+        """
         return size_class(self.length_mm)
+
+    @property
+    def class_text(self) -> str:
+        """Return its class for a person: "Micro-metastasis", or "Micro or larger, cut by the scanned area"."""
+        style = SIZE_CLASSES[self.size_class]
+        if not self.cut_by_edge:
+            return style.label
+        return f"{self.class_short if self._may_be_larger else style.label}, cut by the scanned area"
+
+    @property
+    def class_short(self) -> str:
+        """Return its class where there is little room: "Micro", or "Micro or larger"."""
+        short = SIZE_CLASSES[self.size_class].short
+        return f"{short} or larger" if self._may_be_larger else short
+
+    @property
+    def name(self) -> str:
+        """Return its name in files for other programs: "Lesion 3"; where it is cut by the edge, that is part of it."""
+        return f"Lesion {self.id}: {self.class_text}" if self.cut_by_edge else f"Lesion {self.id}"
+
+    @property
+    def _may_be_larger(self) -> bool:
+        *_, largest = SIZE_CLASSES
+        return self.cut_by_edge and self.size_class != largest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

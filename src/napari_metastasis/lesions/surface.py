@@ -21,6 +21,8 @@ from napari_metastasis.geometry import CHUNK_CELLS, ChunkedCells, Region
 
 __all__ = ["FloorCells", "floor_cells", "opened"]
 
+BoolArray = NDArray[np.bool_]
+
 #: Side of the squares that the map is worked through in: a float32 tile and its copies stay in a processor's cache.
 _TILE = CHUNK_CELLS
 #: More threads than this wait for memory.
@@ -51,6 +53,9 @@ class FloorCells:
     corner
         (n,) float32. A cell can only be a corner of its lesion's convex hull at thresholds above this: where a
         neighbour to the left or right, and one above or below, is missing.
+    cut
+        (n,) float32. At thresholds up to this a lesion with this cell is cut by the edge of what was scanned; ``-inf``
+        where it never is.
     """
 
     cell: NDArray[Any]
@@ -58,11 +63,10 @@ class FloorCells:
     probability: NDArray[np.float32]
     uphill: NDArray[Any]
     corner: NDArray[np.float32]
+    cut: NDArray[np.float32]
 
 
-def _slide(
-    combine: Callable[..., NDArray[np.float32]], array: NDArray[np.float32], side: int, axis: int
-) -> NDArray[np.float32]:
+def _slide(combine: Callable[..., NDArray[Any]], array: NDArray[Any], side: int, axis: int) -> NDArray[Any]:
     """Return ``combine`` over every run of ``side`` elements along an axis, by doubling."""
     array = array.swapaxes(0, axis)
     done = 1
@@ -102,6 +106,46 @@ def _window(probabilities: ChunkedCells, cells: Region, *, floor: np.float32) ->
     return window
 
 
+def _held(mask: BoolArray, cells: Region) -> BoolArray:
+    """Return some cells of a mask, false past its edge."""
+    held = np.zeros(cells.size.shape, np.bool_)
+    inside = cells.intersection(Region(0, 0, mask.shape[1], mask.shape[0]))
+    held[inside.shifted(-cells.x, -cells.y).slices] = mask[inside.slices]
+    return held
+
+
+def _edge(window: NDArray[np.float32], unanswered: BoolArray, side: int) -> NDArray[np.float32]:
+    """Return up to which threshold a lesion goes on from each cell where unanswered cells are taken for tumour.
+
+    What survives an opening is a union of squares. A lesion is therefore cut where a square of cells that reach the
+    threshold or have no answer, some of the latter among them, overlaps or touches it. It also is wherever one of its
+    cells touches a cell without an answer.
+
+    Parameters
+    ----------
+    window
+        (rows, columns) float32, ``-inf`` where there is nothing.
+    unanswered
+        bool, of the same shape: tissue without an answer.
+    side
+        Side of the opening's square, in cells.
+
+    Returns
+    -------
+    (rows - 2 side, columns - 2 side): the cells whose answer the window decides; ``-inf`` where it never does.
+    """
+    lowest, holds = np.where(unanswered, np.float32(np.inf), window), unanswered
+    for axis in (0, 1):
+        lowest, holds = _slide(np.minimum, lowest, side, axis), _slide(np.logical_or, holds, side, axis)
+    reached = np.where(holds, lowest, np.float32(-np.inf))
+    margin = side - 1
+    touched = unanswered[margin : unanswered.shape[0] - margin, margin : unanswered.shape[1] - margin]
+    for axis in (0, 1):
+        # Squares that begin up to a cell after this one, or end up to a cell before it.
+        reached, touched = _slide(np.maximum, reached, side + 2, axis), _slide(np.logical_or, touched, 3, axis)
+    return np.where(touched, np.float32(np.inf), reached)
+
+
 def _shifted(surface: NDArray[np.float32], step: tuple[int, int]) -> NDArray[np.float32]:
     """Return the neighbour at ``step`` of every inner cell of a surface with a border of one cell."""
     rows, columns = surface.shape
@@ -128,15 +172,21 @@ def _corner(surface: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(across, along)
 
 
-def _tile(probabilities: ChunkedCells, cells: Region, *, floor: np.float32, side: int) -> FloorCells | None:
+def _tile(
+    probabilities: ChunkedCells, cells: Region, *, unanswered: BoolArray | None, floor: np.float32, side: int
+) -> FloorCells | None:
     """Return the cells of one tile that reach the floor, or None where there is none."""
     tile = probabilities.read(cells)
     # An opening never raises a value, so a tile without a cell at the floor stays without one.
     if not (tile >= floor).any():
         return None
-    surface = opened(_window(probabilities, cells.grown(side), floor=floor), side)
+    window = _window(probabilities, cells.grown(side), floor=floor)
+    surface = opened(window, side)
     core = surface[1:-1, 1:-1]
     y, x = np.nonzero(core >= floor)
+    cut = np.full(len(y), -np.inf, np.float32)
+    if unanswered is not None and (missing := _held(unanswered, cells.grown(side))).any():
+        cut = np.minimum(core, _edge(window, missing, side))[y, x]
     stride = probabilities.shape[1] + 2
     number: Any = np.int32 if (probabilities.shape[0] + 2) * stride < 2**31 else np.int64
     cell = ((y + (cells.y + 1)) * stride + (x + (cells.x + 1))).astype(number)
@@ -146,10 +196,17 @@ def _tile(probabilities: ChunkedCells, cells: Region, *, floor: np.float32, side
         probability=tile[y, x],
         uphill=cell + _uphill(surface, stride)[y, x],
         corner=_corner(surface)[y, x],
+        cut=cut,
     )
 
 
-def floor_cells(probabilities: NDArray[np.float32] | ChunkedCells, *, floor: float, side: int) -> FloorCells:
+def floor_cells(
+    probabilities: NDArray[np.float32] | ChunkedCells,
+    *,
+    floor: float,
+    side: int,
+    unanswered: BoolArray | None = None,
+) -> FloorCells:
     """Return the cells of the opened map that reach ``floor``.
 
     Parameters
@@ -160,16 +217,18 @@ def floor_cells(probabilities: NDArray[np.float32] | ChunkedCells, *, floor: flo
         Lowest threshold that will ever be asked for.
     side
         Side of the opening's square, in cells; 1 switches it off.
+    unanswered
+        bool, (rows, columns): cells without an answer that hold tissue; ``None`` where there is none.
     """
     chunks = ChunkedCells.of(probabilities)
     tiles = [tile for cells, _ in chunks for tile in cells.split(_TILE)]
-    work = functools.partial(_tile, chunks, floor=np.float32(floor), side=side)
+    work = functools.partial(_tile, chunks, unanswered=unanswered, floor=np.float32(floor), side=side)
 
     # numpy lets go of the interpreter on arrays of this size; map keeps the order, so that threads change nothing.
     with ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1)) as pool:
         found = [tile for tile in pool.map(work, tiles) if tile is not None]
     if not found:
         none, nothing = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
-        found = [FloorCells(cell=none, value=nothing, probability=nothing, uphill=none, corner=nothing)]
+        found = [FloorCells(cell=none, value=nothing, probability=nothing, uphill=none, corner=nothing, cut=nothing)]
     columns = zip(*map(attrgetter(*(column.name for column in fields(FloorCells))), found), strict=True)
     return FloorCells(*map(np.concatenate, columns))

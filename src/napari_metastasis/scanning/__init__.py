@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_metastasis.scanning.coverage import Coverage, answerable_cells, unanswered_cells
 from napari_metastasis.scanning.engines.base import Engine, FloatArray, computes_bfloat16, resolve_devices
 from napari_metastasis.scanning.engines.choose import ChosenEngine, choose_engine
 from napari_metastasis.scanning.engines.openvino import OpenVinoEngine
@@ -25,6 +26,7 @@ __all__ = [
     "AnsweredMap",
     "BoolArray",
     "ChosenEngine",
+    "Coverage",
     "DenseScan",
     "Engine",
     "FeatureStore",
@@ -43,6 +45,7 @@ __all__ = [
     "ScanPlan",
     "TorchEngine",
     "Wanted",
+    "answerable_cells",
     "blend",
     "blend_all",
     "blend_answered",
@@ -61,4 +64,5 @@ __all__ = [
     "resolve_devices",
     "roi_cells",
     "run_passes",
+    "unanswered_cells",
 ]

@@ -7,6 +7,7 @@ from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, ch
 from napari_metastasis.workflows.scan.job_models import answering_task, check_passes, load_job_models, settle_job
 from napari_metastasis.workflows.scan.prepare import prepare_scan
 from napari_metastasis.workflows.scan.prepared import PreparedScan
+from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
 from napari_metastasis.workflows.scan.result_folder import (
     EarlierResult,
     default_output,
@@ -36,6 +37,7 @@ __all__ = [
     "heatmap_path",
     "load_job_models",
     "prepare_scan",
+    "recorded_tissue",
     "run_scan",
     "scan_cohort",
     "scan_slide",

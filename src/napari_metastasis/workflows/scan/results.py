@@ -19,6 +19,7 @@ from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError, StorageWarning
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame
 from napari_metastasis.lesions import (
+    SIZE_CLASSES,
     Detections,
     Lesion,
     LesionIndex,
@@ -27,7 +28,7 @@ from napari_metastasis.lesions import (
     write_lesions_geojson,
 )
 from napari_metastasis.models import Model
-from napari_metastasis.scanning import FloatArray, MapStore
+from napari_metastasis.scanning import Coverage, FloatArray, MapStore, answerable_cells, unanswered_cells
 from napari_metastasis.storage import READ_ONLY, atomic_text, with_option
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import record_of, record_path
@@ -52,8 +53,12 @@ class ScanResult:
         The result folder.
     slide_score
         Highest probability that detections are read from; ``None`` where nothing was scanned.
+    coverage
+        How much of the tissue it answers for: everything that the heatmap holds, also from earlier scans.
+    threshold
+        Probability from which cells count as tumour.
     lesions, detections
-        At the threshold of the detection settings, on everything that the heatmap holds.
+        At the threshold, on everything that the heatmap holds.
     tissue_fraction
         Share of the slide that is tissue.
     seconds
@@ -70,6 +75,8 @@ class ScanResult:
 
     output: Path
     slide_score: float | None
+    coverage: Coverage
+    threshold: float
     lesions: tuple[Lesion, ...]
     detections: Detections
     tissue_fraction: float
@@ -78,6 +85,11 @@ class ScanResult:
     finished: bool
     answered: ChunkedCells = field(repr=False, compare=False)
     frame: HeatmapFrame = field(repr=False)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many lesions there are of each size class, the smallest first."""
+        return {name: sum(lesion.size_class == name for lesion in self.lesions) for name in SIZE_CLASSES}
 
     @property
     def probabilities(self) -> FloatArray:
@@ -92,6 +104,9 @@ class ScanResult:
         return {
             "output": str(self.output),
             "slide_score": None if self.slide_score is None else round(self.slide_score, 6),
+            "threshold": self.threshold,
+            "coverage": _coverage_json(self),
+            "counts": self.counts,
             "lesions": [_lesion_json(lesion) for lesion in self.lesions],
             "tissue_fraction": round(self.tissue_fraction, 6),
             "seconds": round(self.seconds, 3),
@@ -109,6 +124,16 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "area_mm2": round(lesion.area_mm2, 6),
         "length_mm": round(lesion.length_mm, 4),
         "size_class": lesion.size_class,
+        "cut_by_edge": lesion.cut_by_edge,
+    }
+
+
+def _coverage_json(result: ScanResult) -> dict[str, Any]:
+    """Return how much of the slide is tissue, and how much of that is answered, also by how many cells in all."""
+    return {
+        "tissue_fraction": round(result.tissue_fraction, 6),
+        "cells_answered": sum(int(np.count_nonzero(~np.isnan(values))) for _, values in result.answered),
+        **result.coverage.to_json(),
     }
 
 
@@ -136,12 +161,22 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
     """
     probabilities, read_from = prepared.probabilities(prepared.maps())
     detection = prepared.job.detection
-    found = LesionIndex(probabilities, prepared.frame, detection, map=read_from).at(detection.threshold)
+    tissue = answerable_cells(prepared.tissue, prepared.frame, probabilities)
+    index = LesionIndex(
+        probabilities,
+        prepared.frame,
+        detection,
+        map=read_from,
+        unanswered=unanswered_cells(tissue, probabilities),
+    )
+    found = index.at(detection.threshold)
     kept = prepared.plan.kept
     answered = sum(int(np.count_nonzero(kept[cells.slices] & ~np.isnan(values))) for cells, values in probabilities)
     result = ScanResult(
         output=prepared.folder,
         slide_score=float(found.slide_score) if math.isfinite(found.slide_score) else None,
+        coverage=Coverage.of(probabilities, tissue),
+        threshold=detection.threshold,
         lesions=found.lesions,
         detections=found.detections,
         tissue_fraction=prepared.tissue.fraction,
@@ -210,10 +245,7 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
             "detection": asdict(job.detection),
         },
         "stain": prepared.stain.to_json(),
-        "coverage": {
-            "tissue_fraction": round(result.tissue_fraction, 6),
-            "cells_answered": sum(int(np.count_nonzero(~np.isnan(values))) for _, values in result.answered),
-        },
+        "coverage": _coverage_json(result),
         "slide_score": result.slide_score,
         "lesions": len(result.lesions),
         "versions": {"napari-metastasis": __version__, "python": platform.python_version(), **_versions()},

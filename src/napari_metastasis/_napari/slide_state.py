@@ -1,0 +1,48 @@
+"""What is said of a slide in a few words: how much of it was scanned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from napari_metastasis._napari.session import SlideSession
+
+__all__ = ["SlideState", "slide_state"]
+
+
+@dataclass(frozen=True, slots=True)
+class SlideState:
+    """How far a slide is, for a person.
+
+    Attributes
+    ----------
+    short
+        For a list: "not scanned", "36 % scanned", "scanned".
+    long
+        For the panel, one sentence; with what a result does not answer for.
+    kind
+        "none" before anything was scanned, "working" while something is being done, "part" where the result does not
+        answer for the slide, "whole" where it does.
+    """
+
+    short: str
+    long: str
+    kind: Literal["none", "working", "part", "whole"]
+
+
+def slide_state(session: SlideSession) -> SlideState:
+    """Return how far a slide is."""
+    activity, coverage = session.activity, session.coverage
+    if activity.busy:
+        share = f" {activity.done / activity.total:.0%}" if activity.total else "…"
+        return SlideState(f"scanning{share.replace('%', ' %')}", activity.stage or "Scanning…", "working")
+    if session.heatmap is None:
+        if session.looking:
+            return SlideState("…", "Looking for an earlier result…", "working")
+        return SlideState("not scanned", "Not scanned yet", "none")
+    if coverage is None:
+        return SlideState("…", "Finding out how much of the tissue was scanned…", "working")
+    if coverage.whole:
+        return SlideState("scanned", coverage.sentence, "whole")
+    return SlideState(f"{coverage.percent} scanned" if coverage.percent else "no tissue", coverage.sentence, "part")

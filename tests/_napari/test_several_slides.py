@@ -1,0 +1,216 @@
+"""Two slides in the program's window, as a person goes from one to the other: with clicks, keys and drops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari import Viewer
+from napari.settings import get_settings
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_metastasis._napari.compat import canvas_size, napari_docks, window_of
+from napari_metastasis._napari.dress import TOOLS, dress
+from napari_metastasis._napari.recent import recent_slides, remember_slide
+from napari_metastasis._napari.slide_list import SlideList
+from napari_metastasis.geometry import Size
+from napari_metastasis.slides import write_pyramid
+
+pytestmark = pytest.mark.gui
+
+SIZES = {"a large screen": (1600, 1000), "a small screen": (1280, 800)}
+
+
+@pytest.fixture(params=[("a large screen", "dark"), ("a small screen", "light")], ids=" ".join)
+def house(
+    request: pytest.FixtureRequest, make_napari_viewer: Callable[..., Viewer], qtbot: QtBot, window_class: type
+) -> Iterator:
+    """The program's window, on a large screen in the dark theme and on a small one in the light theme."""
+    size, theme = request.param
+    settings = get_settings()
+    before, settings.appearance.theme = settings.appearance.theme, theme
+    window = window_class(make_napari_viewer(show=True), qtbot)
+    dress(window.viewer)
+    qt_window = window_of(window.viewer)
+    qt_window.resize(*SIZES[size])
+    qtbot.waitUntil(lambda: qt_window.width() == SIZES[size][0])
+    window.slides = qt_window.findChild(SlideList)
+    yield window
+    window.workspace.close()
+    settings.appearance.theme = before
+
+
+def click_slide(window, row: int) -> None:
+    slides = window.slides.list
+    window.qtbot.mouseClick(
+        slides.viewport(), Qt.MouseButton.LeftButton, pos=slides.visualItemRect(slides.item(row)).center()
+    )
+
+
+def seen(window) -> list[str]:
+    """Return the names of the slides whose tissue is seen."""
+    return [one.session.slide.name for one in window.workspace.controllers if one.layers.slide.visible]
+
+
+def test_slides_are_shown_alone_fitted_at_first_and_where_they_were_left(
+    house, make_disc: Callable, darkness_model: Path
+) -> None:
+    first, _ = make_disc(0.5, "first")
+    second, _ = make_disc(0.5, "second")
+    house.workspace.open([first, second])
+    house.until(lambda: len(house.workspace.controllers) == 2)
+    house.until(lambda: all(one.session.tissue is not None for one in house.workspace.controllers))
+    names = [one.session.slide.name for one in house.workspace.controllers]
+    assert house.slides.list.count() == 2
+    # The first that was ready is shown, and stays: the other one waits in the list.
+    assert seen(house) == [names[0]]
+    assert names[0] in house.viewer.title
+    assert "not scanned" in house.slides.list.item(0).text()
+    camera, slide = house.viewer.scene.camera, house.session.slide
+    width, height = canvas_size(house.viewer)
+    fitted = min(width / (slide.size.width * 0.5), height / (slide.size.height * 0.5))
+    assert 0.9 * fitted < camera.zoom < fitted
+
+    at, zoom = (321.0, 654.0), 2 * camera.zoom
+    camera.center, camera.zoom = at, zoom
+    click_slide(house, 1)
+    assert seen(house) == [names[1]]
+    assert names[1] in house.viewer.title
+    assert 0.9 * fitted < camera.zoom < fitted
+    click_slide(house, 0)
+    assert seen(house) == [names[0]]
+    np.testing.assert_allclose(camera.center[-2:], at)
+    assert camera.zoom == pytest.approx(zoom)
+    house.workspace.home()
+    assert 0.9 * fitted < camera.zoom < fitted
+
+    # What is scanned of one is said of it alone, and hidden with it.
+    house.use(darkness_model)
+    house.scan("slide")
+    house.finish()
+    house.until(lambda: house.slides.list.item(0).text().endswith("scanned"))
+    assert house.slides.list.item(0).text() == f"{names[0]}\nscanned"
+    assert house.slides.list.item(1).text() == f"{names[1]}\nnot scanned"
+    heatmap = house.controller.layers.heatmap
+    click_slide(house, 1)
+    assert not heatmap.visible
+    click_slide(house, 0)
+    assert heatmap.visible
+
+    house.slides.close_button.click()
+    assert house.slides.list.count() == 1
+    assert len([layer for layer in house.viewer.layers if layer.visible]) == 0 or seen(house) == [names[1]]
+    house.until(lambda: seen(house) == [names[1]])
+    assert names[1] in house.viewer.title
+    house.slides.close_button.click()
+    assert house.slides.list.count() == 0
+    assert len(house.viewer.layers) == 0
+    assert house.viewer.title == "Metastasis"
+
+
+def drop(window, *paths: Path) -> None:
+    """Drop files on the canvas, as a file manager does."""
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    target = window.viewer.window._qt_viewer
+    held = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    # Qt drops on what the mouse was dragged over.
+    QApplication.sendEvent(target, QDragEnterEvent(QPoint(50, 50), Qt.DropAction.CopyAction, mime, *held))
+    event = QDropEvent(QPointF(50, 50), Qt.DropAction.CopyAction, mime, *held)
+    assert event.type() == QEvent.Type.Drop
+    QApplication.sendEvent(target, event)
+
+
+def test_slides_are_dropped_without_a_question(house, make_disc: Callable, tmp_path: Path) -> None:
+    first, _ = make_disc(0.5, "first")
+    second, _ = make_disc(0.5, "second")
+    drop(house, first, second)
+    house.until(lambda: len(house.workspace.controllers) == 2)
+    assert QApplication.activeModalWidget() is None
+    assert {path.name for path in house.workspace.recent} >= {"first.tif", "second.tif"}
+    # A TIFF that is no slide is an image like any other: napari shows it.
+    other = tmp_path / "ratios.tif"
+    import tifffile
+
+    tifffile.imwrite(other, np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64))
+    drop(house, other)
+    house.until(lambda: any(layer.name == "ratios" for layer in house.viewer.layers))
+    assert len(house.workspace.controllers) == 2
+
+
+def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
+    path, _ = make_disc(0.5)
+    house.open(path)
+    house.qtbot.wait(100)
+    width, _ = canvas_size(house.viewer)
+    window = window_of(house.viewer)
+    assert width >= 0.6 * window.width()
+    panel = house.panel
+    for needed in (
+        panel.results_part.state,
+        panel.results_part.table,
+        panel.results_part.on_button,
+        panel.results_part.threshold,
+        panel.results_part.report_button,
+        panel.scan_part.slide_button,
+        panel.scan_part.view_button,
+    ):
+        assert needed.isVisible()
+        top = needed.mapTo(window, needed.rect().topLeft()).y()
+        assert top > 0
+        assert top + needed.height() <= window.height()
+    # The whole slide is the first choice.
+    assert panel.scan_part.slide_button.x() < panel.scan_part.view_button.x()
+    assert panel.results_part.y() < panel.scan_part.y() < panel.slide_part.y()
+
+    # napari's own tools are one menu entry away.
+    docks = napari_docks(house.viewer)
+    assert docks
+    assert not any(dock.isVisible() for dock in docks)
+    (tools,) = (action for action in house.viewer.window.window_menu.actions() if action.text() == TOOLS)
+    tools.trigger()
+    assert all(dock.isVisible() for dock in docks)
+    tools.trigger()
+    assert not any(dock.isVisible() for dock in docks)
+    np.testing.assert_allclose(house.viewer.canvas.background_color[:3], 1)
+
+
+def test_the_slides_opened_last_come_first(tmp_path: Path) -> None:
+    for number in range(15):
+        remember_slide(tmp_path / f"{number}.svs")
+    remember_slide(tmp_path / "9.svs")
+    listed = recent_slides()
+    assert [path.name for path in listed[:3]] == ["9.svs", "14.svs", "13.svs"]
+    assert len(listed) == len(set(listed)) == 12
+
+
+def test_a_list_of_recent_slides_that_cannot_be_read_is_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "recent.json"
+    monkeypatch.setattr("napari_metastasis._napari.recent.recent_path", lambda: broken)
+    for text in ("", "{", "[1, null, []]", '{"a": 1}', "[" * 500):
+        broken.write_text(text)
+        assert recent_slides() == ()
+    broken.unlink()
+    broken.mkdir()
+    assert remember_slide(tmp_path / "one.svs") == (tmp_path / "one.svs",)
+
+
+def test_a_slide_with_a_stated_size_is_claimed_and_a_picture_is_not(tmp_path: Path) -> None:
+    import tifffile
+
+    from napari_metastasis._napari.reader import napari_get_reader
+
+    pixels = np.full((600, 600, 3), 240, np.uint8)
+    slide, picture, broken = tmp_path / "slide.tif", tmp_path / "picture.tif", tmp_path / "broken.svs"
+    write_pyramid(slide, pixels, mpp=0.5, size=Size(600, 600))
+    tifffile.imwrite(picture, np.zeros((32, 32), np.uint16))
+    broken.write_bytes(b"not a slide")
+    assert napari_get_reader(str(slide)) is not None
+    assert napari_get_reader(str(picture)) is None
+    # Its name says that it should be one: whoever opens it is told what is wrong.
+    assert napari_get_reader(str(broken)) is not None
