@@ -210,10 +210,10 @@ def test_a_result_without_its_heatmap_is_one_error(slide, tmp_path):
 
 def test_labels_never_cover_each_other():
     white = np.full((100, 200, 3), 255, np.uint8)
-    one = draw_labels(white, [Label("12", 50, 50, (200, 0, 0))])
-    two = draw_labels(white, [Label("12", 50, 50, (200, 0, 0)), Label("13", 55, 52, (0, 0, 200))])
+    one = draw_labels(white, [Label("12", 50, 50)])
+    two = draw_labels(white, [Label("12", 50, 50), Label("13", 55, 52)])
     np.testing.assert_array_equal(one, two)
-    apart = draw_labels(white, [Label("12", 50, 50, (200, 0, 0)), Label("13", 150, 52, (0, 0, 200))])
+    apart = draw_labels(white, [Label("12", 50, 50), Label("13", 150, 52)])
     assert (apart[:, 120:] != 255).any()
 
 

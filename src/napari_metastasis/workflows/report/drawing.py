@@ -42,8 +42,8 @@ _FINER = 2
 _WHITE, _BLACK, _GREY = (255, 255, 255), (30, 30, 30), (95, 95, 95)
 #: A veil of white over what was not scanned, and grey lines upon it.
 _VEIL, _HATCH_OPACITY, _HATCH_STEP, _HATCH_WIDTH = 0.45, 0.6, 14, 2
-#: How much white stands on either side of a line, and how much of it covers.
-_HALO_PX, _HALO_OPACITY = 1.0, 0.7
+#: How much white or black stands on either side of a line, and how much of it covers; black beside light colours.
+_HALO_PX, _HALO_OPACITY, _LIGHT = 1.0, 0.6, 400
 _FONT_PX, _LABEL_PX, _MARGIN_PX = 20, 26, 14
 _FOOTER_PX = _FONT_PX + 2 * _MARGIN_PX
 #: 1, 2 and 5 of a power of ten: what scale bars are long.
@@ -58,7 +58,6 @@ class Label:
     text: str
     x: float
     y: float
-    rgb: RGB
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def _font(size: int = _FONT_PX) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def draw_lines(picture: Picture, lines: Iterable[Line], *, rgb: RGB, width_px: float) -> Picture:
-    """Draw lines of one colour, with a little white beside them, so that they are seen on any tissue."""
+    """Draw lines of one colour, with a little white or black beside them, so that they are seen on any tissue."""
     lines = [line for line in lines if len(line) > 1]
     if not lines:
         return picture.copy()
@@ -85,7 +84,8 @@ def draw_lines(picture: Picture, lines: Iterable[Line], *, rgb: RGB, width_px: f
         return picture.copy()
     result = picture.copy()
     part: npt.NDArray[np.floating] = result[box].astype(np.float32)
-    for colour, opacity, wide in ((_WHITE, _HALO_OPACITY, width_px + 2 * _HALO_PX), (rgb, 1.0, width_px)):
+    halo = _BLACK if sum(rgb) > _LIGHT else _WHITE
+    for colour, opacity, wide in ((halo, _HALO_OPACITY, width_px + 2 * _HALO_PX), (rgb, 1.0, width_px)):
         mask = Image.new("L", (width * _FINER, height * _FINER))
         pen = ImageDraw.Draw(mask)
         for line in lines:
@@ -127,7 +127,7 @@ def draw_labels(picture: Picture, labels: Iterable[Label]) -> Picture:
         if any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
             continue
         taken.append(box)
-        pen.text((x - left, y - top), label.text, font=font, fill=label.rgb, stroke_width=3, stroke_fill=_WHITE)
+        pen.text((x - left, y - top), label.text, font=font, fill=_BLACK, stroke_width=3, stroke_fill=_WHITE)
     return np.asarray(image)
 
 

@@ -121,7 +121,7 @@ def report_html(
 
 
 def _row(lesion: ReportedLesion, mpp: float) -> _Row:
-    told = {None: "not recorded", True: "cut, may go on", False: "all of it"}
+    scanned = "cut, may go on" if lesion.cut_by_edge else "all of it"
     return _Row(
         id=lesion.id,
         color=SIZE_CLASSES[lesion.size_class].color,
@@ -131,7 +131,7 @@ def _row(lesion: ReportedLesion, mpp: float) -> _Row:
         probability="–" if lesion.probability is None else _probability(lesion.probability),
         place_mm=f"{lesion.x * mpp / 1000:.2f}, {lesion.y * mpp / 1000:.2f}",
         place_px=f"{lesion.x:.0f}, {lesion.y:.0f}",
-        scanned=told[lesion.cut_by_edge],
+        scanned=scanned if lesion.cut_recorded else "not recorded",
     )
 
 

@@ -296,7 +296,7 @@ def _outlined(picture: Picture, view: _View, lesions: Sequence[Outlined], cell_p
             x, y = corners[corners[:, 1] < corners[:, 1].min() + 1].mean(axis=0)
             if max(_extent(view, lesion)) < _SMALL_PX:
                 y -= _RING_PX
-            labels.append(Label(str(lesion.id), x, y - 2, SIZE_CLASSES[lesion.size_class].rgb))
+            labels.append(Label(str(lesion.id), x, y - 2))
     return draw_labels(picture, labels)
 
 

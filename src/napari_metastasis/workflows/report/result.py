@@ -17,7 +17,7 @@ import shapely
 from napari_metastasis.annotations import read_geojson
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
-from napari_metastasis.lesions import SIZE_CLASSES, SizeClass
+from napari_metastasis.lesions import SIZE_CLASSES, Lesion, SizeClass
 from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.workflows.scan.result_folder import record_path, recorded_notes
@@ -81,37 +81,24 @@ class ReportedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedLesion:
-    """A lesion as ``lesions.csv`` and ``lesions.geojson`` have it.
+class ReportedLesion(Lesion):
+    """A lesion as ``lesions.csv`` and ``lesions.geojson`` have it; of one without an outline there, that is empty.
 
     Attributes
     ----------
-    id, x, y, probability, area_mm2, length_mm, size_class
-        See :class:`~napari_metastasis.lesions.LesionRow`.
-    cut_by_edge
-        Whether the edge of what was scanned cuts it; ``None`` where that was not recorded.
-    outline_px
-        Its border in level-0 pixels; empty where the file has none.
+    stated_class
+        Its class in the table: lengths are rounded there, and one at a limit would change its class.
+    cut_recorded
+        Whether the table says which lesions are cut by the edge of what was scanned.
     """
 
-    id: int
-    x: float
-    y: float
-    probability: float | None
-    area_mm2: float
-    length_mm: float
-    size_class: SizeClass
-    cut_by_edge: bool | None
-    outline_px: shapely.Polygon | shapely.MultiPolygon = field(repr=False)
+    stated_class: SizeClass
+    cut_recorded: bool
 
     @property
-    def class_text(self) -> str:
-        """Return its class for a person; of one that is cut, that it may be a larger one."""
-        style = SIZE_CLASSES[self.size_class]
-        if not self.cut_by_edge:
-            return style.label
-        *_, largest = SIZE_CLASSES
-        return f"{style.label if self.size_class == largest else f'{style.short} or larger'}, cut by the scanned area"
+    def size_class(self) -> SizeClass:
+        """Return its class."""
+        return self.stated_class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -338,8 +325,11 @@ def _lesion(cells: Mapping[str, str], outlines: Mapping[int, shapely.MultiPolygo
         probability=_number(float(cells["probability"])) if cells["probability"] else None,
         area_mm2=area,
         length_mm=length,
-        size_class=cast("SizeClass", known),
-        cut_by_edge=cells["cut_by_edge"] == "1" if "cut_by_edge" in cells else None,
+        detections=int(cells["detections"]),
+        map=None,
+        cut_by_edge=cells.get("cut_by_edge") == "1",
+        cut_recorded="cut_by_edge" in cells,
+        stated_class=cast("SizeClass", known),
         outline_px=outlines.get(number, shapely.MultiPolygon()),
     )
 

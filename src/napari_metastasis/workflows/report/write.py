@@ -19,6 +19,7 @@ from napari_metastasis.workflows.report.page import MOST_FINDINGS, ReportPicture
 from napari_metastasis.workflows.report.pictures import Found, finding_image, overview_image, write_overview
 from napari_metastasis.workflows.report.result import ReportedResult, read_result
 from napari_metastasis.workflows.report.slide import open_reported_slide
+from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
 from napari_metastasis.workflows.scan.result_folder import heatmap_path, stored_maps, stored_scans
 
 __all__ = ["WrittenReport", "report_path", "write_picture", "write_report"]
@@ -137,13 +138,4 @@ def found_in(result: ReportedResult, slide: Slide) -> Found:
     own, *others = stored_maps(scan)
     shares = result.shares
     blended = blend_all(own.values, own.frame, [(one, shares.get(one.kind.name, 0.0)) for one in others])
-    return Found(blended, own.frame, tissue_mask(slide, _tissue_settings(result)))
-
-
-def _tissue_settings(result: ReportedResult) -> TissueSettings:
-    """Return how the scan told tissue from glass."""
-    try:
-        return TissueSettings(**result.record["settings"]["tissue"])
-    except (KeyError, TypeError, ValueError):
-        # Of another version, which knew other settings.
-        return TissueSettings()
+    return Found(blended, own.frame, tissue_mask(slide, recorded_tissue(result.folder) or TissueSettings()))
