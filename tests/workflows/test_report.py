@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from dark_model import dark_model
 from disc_slide import write_disc_slide
+from legacy_files import unpack_legacy
 from PIL import Image
 from results import PARTIAL, change_record, write_lesions
 from scans import SCAN, scan_with
@@ -147,6 +148,7 @@ def test_a_finding_that_is_cut_may_be_larger(result, size_class, mm, words):
     page = Text(html_of(result))
     assert words in page.text
     assert f"≥ {mm:.3f}" in page.text or f"≥ {mm:.2f}" in page.text
+    assert "1 of them is cut by the scanned area, and may be larger" in page.text
     assert page.text.count("or larger, cut by") == 2 * (size_class != "macro")  # in the table and below the picture
 
 
@@ -337,3 +339,13 @@ def test_results_are_found_in_a_folder(result, tmp_path):
 
 def test_public_names_are_sorted():
     assert report_room.__all__ == sorted(report_room.__all__)
+
+
+def test_results_of_the_first_version_have_a_report(tmp_path):
+    unpack_legacy(tmp_path)
+    for name in ("finished", "stopped"):
+        written = write_report(tmp_path / f"{name}.metastasis", now=NOW)
+        page = Text(written.path.read_text("utf-8"))
+        assert "How much of the tissue was scanned is not recorded" in page.text
+        assert written.without_pictures == ""
+        assert len(written.result.lesions) > 0

@@ -83,7 +83,7 @@ def _say_slides(rows: list[SlideSummary]) -> None:
                 row.slide.name,
                 row.state if row.result is None else row.result.coverage.short,
                 *("" if row.counts is None else str(row.counts[key]) for key in SIZE_CLASSES),
-                "" if row.largest_mm is None else f"{row.largest_mm:.2f}",
+                "" if row.largest is None else f"{row.largest.length_mm:.2f}",
                 "" if row.result is None or row.result.slide_score is None else f"{row.result.slide_score:.3f}",
             )
             for row in rows

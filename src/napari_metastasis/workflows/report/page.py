@@ -20,7 +20,7 @@ from napari_metastasis.scanning import PROBABILITY
 from napari_metastasis.workflows.report.drawing import as_jpeg
 from napari_metastasis.workflows.report.result import ReportedLesion, ReportedModel, ReportedResult
 
-__all__ = ["MOST_FINDINGS", "ReportPictures", "date_text", "length_text", "picture_data", "report_html"]
+__all__ = ["MOST_FINDINGS", "ReportPictures", "bounded", "date_text", "length_text", "picture_data", "report_html"]
 
 #: Findings that are shown in pictures, and bytes of these and of the slide's: the page can be sent by mail.
 MOST_FINDINGS, _FINDING_BYTES, _OVERVIEW_BYTES = 24, 100_000, 1_600_000
@@ -96,7 +96,8 @@ def report_html(
         title=result.slide_name,
         coverage=result.coverage,
         counts=count_text(lesion.size_class for lesion in result.lesions),
-        largest=_bounded(longest[0], length_text(longest[0].length_mm)) if longest else "",
+        cut=_cut_text(result),
+        largest=bounded(longest[0], length_text(longest[0].length_mm)) if longest else "",
         score="–" if result.slide_score is None else _probability(result.slide_score),
         threshold=f"{result.threshold:.2g}" if result.threshold < 0.1 else f"{result.threshold:.2f}",
         overview="" if pictures is None else picture_data(pictures.overview, most_bytes=_OVERVIEW_BYTES),
@@ -111,11 +112,11 @@ def report_html(
         ],
         magnification=_magnification(drawn),
         not_shown=len(result.lesions) - len(drawn),
-        facts=_facts(result),
+        facts=_facts(result, now),
         models=[(model.name, _card(model)) for model in result.models if model.share is None or model.share > 0],
         notes=result.notes,
-        scanned=_when(result.scanned),
-        reported=_when(now),
+        scanned=_when(result.scanned, now),
+        reported=_when(now, now),
         version=__version__,
     )
 
@@ -126,8 +127,8 @@ def _row(lesion: ReportedLesion, mpp: float) -> _Row:
         id=lesion.id,
         color=SIZE_CLASSES[lesion.size_class].color,
         class_text=lesion.class_text,
-        length=_bounded(lesion, length_text(lesion.length_mm)),
-        area=_bounded(lesion, _area(lesion.area_mm2)),
+        length=bounded(lesion, length_text(lesion.length_mm)),
+        area=bounded(lesion, _area(lesion.area_mm2)),
         probability="–" if lesion.probability is None else _probability(lesion.probability),
         place_mm=f"{lesion.x * mpp / 1000:.2f}, {lesion.y * mpp / 1000:.2f}",
         place_px=f"{lesion.x:.0f}, {lesion.y:.0f}",
@@ -135,7 +136,15 @@ def _row(lesion: ReportedLesion, mpp: float) -> _Row:
     )
 
 
-def _bounded(lesion: ReportedLesion, text: str) -> str:
+def _cut_text(result: ReportedResult) -> str:
+    """Return how many lesions are counted in a class that may be too small for them; empty where none is."""
+    cut = sum(lesion.cut_by_edge for lesion in result.lesions)
+    if not cut:
+        return ""
+    return f"{cut} of them {'is' if cut == 1 else 'are'} cut by the scanned area, and may be larger"
+
+
+def bounded(lesion: ReportedLesion, text: str) -> str:
     """Return a measure; of a finding that is cut, as what it is at least."""
     return f"≥ {text}" if lesion.cut_by_edge else text
 
@@ -177,11 +186,15 @@ def date_text(at: datetime) -> str:
     return at.strftime("%d %b %Y, %H:%M").lstrip("0")
 
 
-def _when(at: datetime | None) -> str:
-    return "not recorded" if at is None else f"{date_text(at)} {at.tzname() or ''}".rstrip()
+def _when(at: datetime | None, now: datetime) -> str:
+    """Return a time by the clock of the report; records have the time of Greenwich."""
+    if at is None:
+        return "not recorded"
+    here = at.astimezone(now.tzinfo)
+    return f"{date_text(here)} {here.tzname()}"
 
 
-def _facts(result: ReportedResult) -> list[tuple[str, str]]:
+def _facts(result: ReportedResult, now: datetime) -> list[tuple[str, str]]:
     """Return how the result was made, a line each."""
     width, height = result.size
     supplied = ", as given by the user" if result.mpp_supplied else ""
@@ -198,7 +211,7 @@ def _facts(result: ReportedResult) -> list[tuple[str, str]]:
         *([("Colours", "red and blue of the file exchanged, as the user said")] if result.swapped else []),
         ("Findings from probability", f"{result.threshold:.4g}"),
         ("Read from", f"{shown}{f'; share of later maps: {shares}' if shares else ''}"),
-        ("Scanned", f"{_when(result.scanned)}, with napari-metastasis {result.version or 'of unknown version'}"),
+        ("Scanned", f"{_when(result.scanned, now)}, with napari-metastasis {result.version or 'of unknown version'}"),
         ("Results", str(result.folder.absolute())),
     ]
 

@@ -20,8 +20,8 @@ from napari_metastasis.lesions import SIZE_CLASSES, SizeClass
 from napari_metastasis.pages import page
 from napari_metastasis.storage import atomic_text, plain_cell, storage_errors
 from napari_metastasis.workflows.report.drawing import without_footer
-from napari_metastasis.workflows.report.page import date_text, length_text, picture_data
-from napari_metastasis.workflows.report.result import ReportedResult
+from napari_metastasis.workflows.report.page import bounded, date_text, length_text, picture_data
+from napari_metastasis.workflows.report.result import ReportedLesion, ReportedResult
 from napari_metastasis.workflows.report.write import WrittenReport
 
 __all__ = ["SlideSummary", "SummaryFiles"]
@@ -81,11 +81,9 @@ class SlideSummary:
         return None if self.result is None else self.result.counts
 
     @property
-    def largest_mm(self) -> float | None:
-        """Return the longest diameter of its lesions; ``None`` where there is none."""
-        if self.result is None or not self.result.lesions:
-            return None
-        return self.result.largest_first[0].length_mm
+    def largest(self) -> ReportedLesion | None:
+        """Return the longest of its lesions; ``None`` where there is none."""
+        return None if self.result is None else next(iter(self.result.largest_first), None)
 
     def cells(self) -> tuple[object, ...]:
         """Return its row of the table."""
@@ -97,7 +95,7 @@ class SlideSummary:
             self.state,
             "" if share is None else f"{share:.6f}",
             *(counts.get(key, "") for key in SIZE_CLASSES),
-            "" if self.largest_mm is None else f"{self.largest_mm:.4f}",
+            "" if self.largest is None else f"{self.largest.length_mm:.4f}",
             "" if score is None else f"{score:.6f}",
             "" if found is None else f"{found.seconds:.1f}",
             "" if found is None else plain_cell(", ".join(one.name for one in found.models if one.share != 0)),
@@ -204,7 +202,7 @@ class SummaryFiles:
             "kind": "whole" if found is not None and found.coverage.whole else kind,
             "error": row.error,
             "counts": ["" if counts is None else counts[key] for key in SIZE_CLASSES],
-            "largest": "" if row.largest_mm is None else length_text(row.largest_mm),
+            "largest": "" if row.largest is None else bounded(row.largest, length_text(row.largest.length_mm)),
             "score": "" if found is None or found.slide_score is None else f"{found.slide_score:.3f}",
         }
 
