@@ -17,6 +17,7 @@ from napari_metastasis._napari.compat import real_viewer, show_scale_bar, window
 from napari_metastasis._napari.drops import SlideDrops
 from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.layers import slide_layer_data
+from napari_metastasis._napari.magnification import fit_slide
 from napari_metastasis._napari.microscope import Microscope
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
@@ -25,7 +26,7 @@ from napari_metastasis._napari.recent import recent_slides, remember_slide
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.slide_work import warm_up_work
-from napari_metastasis._napari.view_state import ViewState, fit_slide
+from napari_metastasis._napari.view_state import ViewState
 from napari_metastasis._napari.worker import ShouldStop, Worker, tell
 from napari_metastasis.errors import MissingPixelSizeError
 from napari_metastasis.workflows.engine_cache import EngineCache
@@ -46,7 +47,6 @@ KEYS = {
     "overlay": "H",
     "next": "N",
     "previous": "Shift-N",
-    "home": "Home",
 }
 _THRESHOLD_STEP = 0.05
 
@@ -348,7 +348,6 @@ class Workspace(QObject):
             ("overlay", self._toggle_overlay),
             ("next", partial(self.finding_wanted.emit, 1)),
             ("previous", partial(self.finding_wanted.emit, -1)),
-            ("home", self.home),
         ):
             self.viewer.bind_key(KEYS[name], lambda _, act=act: act(), overwrite=True)
 
