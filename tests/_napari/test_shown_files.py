@@ -29,13 +29,13 @@ def shown_in(folder: Path) -> dict:
     return json.loads((folder / "run.json").read_text())["shown"]
 
 
-def written_ids(folder: Path) -> list[tuple[int, str]]:
+def written_ids(folder: Path) -> list[tuple[int, str, bool]]:
     rows = csv.DictReader((folder / "lesions.csv").read_text().splitlines())
-    return [(int(row["id"]), row["area_mm2"]) for row in rows]
+    return [(int(row["id"]), row["area_mm2"], row["cut_by_edge"] == "1") for row in rows]
 
 
-def shown_ids(session) -> list[tuple[int, str]]:
-    return [(row.id, f"{row.area_mm2:.6f}") for row in session.found.rows]
+def shown_ids(session) -> list[tuple[int, str, bool]]:
+    return [(row.id, f"{row.area_mm2:.6f}", row.cut_by_edge) for row in session.found.rows]
 
 
 @pytest.fixture
@@ -75,6 +75,39 @@ def test_files_follow_the_slider_once_it_rests(scanned) -> None:
     record = json.loads((folder / "run.json").read_text())
     assert record["lesions"] == len(session.found.rows)
     assert record["settings"]["detection"]["threshold"] == THRESHOLD
+
+
+def test_what_the_edge_of_the_scan_cuts_is_written_so_at_every_threshold(
+    window, make_disc: Callable, darkness_model: Path
+) -> None:
+    path, phantom = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    center = phantom.center.to_um(0.5)
+    window.viewer.add_shapes([[[center.y, center.x], [center.y + 300, center.x + 300]]], shape_type="rectangle")
+    window.viewer.layers.selection.active.selected_data = {0}
+    window.scan("shape")
+    window.finish()
+    folder = path.parent / "disc.metastasis"
+    window.panel.results_part.threshold.setValue(0.9)
+    window.until(lambda: shown_in(folder)["threshold"] == 0.9)
+    window.until(lambda: not window.controller._files.pending)
+    assert written_ids(folder) == shown_ids(window.session)
+    assert any(cut for _, _, cut in written_ids(folder))
+    recorded = json.loads((folder / "run.json").read_text())["coverage"]
+    assert recorded["answered_cells"] == window.session.coverage.answered_cells
+    assert not recorded["whole"]
+    # Opened again it says so at once, and moving the slider does not forget it.
+    close_slide(window)
+    reopen(window, path)
+    window.until(lambda: window.session.coverage is not None)
+    assert window.session.origin.startswith("Earlier result of ")
+    assert "not a result for the slide" in window.panel.scan_part.status.text()
+    window.panel.results_part.threshold.setValue(0.8)
+    window.until(lambda: shown_in(folder)["threshold"] == 0.8)
+    window.until(lambda: not window.controller._files.pending)
+    assert written_ids(folder) == shown_ids(window.session)
+    assert any(cut for _, _, cut in written_ids(folder))
 
 
 def test_a_slide_that_is_closed_at_once_opens_as_it_was_left(scanned) -> None:
@@ -146,7 +179,8 @@ def test_a_window_closed_during_a_scan_keeps_the_threshold_that_it_showed(
     assert window.session.slide.closed
     with MapStore.open(heatmap_path(folder)) as store:
         index = LesionIndex(store.values(), store.frame, window.session.detection)
-    assert written_ids(folder) == [(row.id, f"{row.area_mm2:.6f}") for row in index.at(0.97).rows]
+    areas = [(row.id, f"{row.area_mm2:.6f}") for row in index.at(0.97).rows]
+    assert [(number, area) for number, area, _ in written_ids(folder)] == areas
 
 
 def test_files_that_are_being_written_when_the_window_closes_are_written(scanned, monkeypatch) -> None:
@@ -316,7 +350,6 @@ def test_a_refined_result_opens_refined_with_its_share(
     path, _ = make_disc(0.5)
     window.open(path)
     window.use(darkness_model)
-    window.panel.scan_part.main.widgets["dense_coefficient"].value = 2
     window.panel.scan_part.switches["refine"].widgets["refine"].value = True
     assert window.session.passes == frozenset()
     window.scan("slide")
@@ -324,16 +357,16 @@ def test_a_refined_result_opens_refined_with_its_share(
     assert window.session.passes == {"refine"}
     folder = window.session.folder
     assert shown_in(folder)["map"] == "refined"
-    window.panel.results_part.shares["refined"].setValue(0.25)
+    window.panel.scan_part.shares["refined"].setValue(0.25)
     window.until(lambda: shown_in(folder)["shares"] == {"refined": 0.25})
     close_slide(window)
     reopen(window, path)
     assert window.session.passes == {"refine"}
     assert window.session.share_of("refined") == 0.25
-    assert window.panel.results_part.shares["refined"].value() == 0.25
+    assert window.panel.scan_part.shares["refined"].value() == 0.25
     assert written_ids(folder) == shown_ids(window.session)
     # A share of nothing, closed before its lesions were searched.
-    window.panel.results_part.shares["refined"].setValue(0.0)
+    window.panel.scan_part.shares["refined"].setValue(0.0)
     left = window.session
     close_slide(window)
     window.until(lambda: left.slide.closed)

@@ -19,7 +19,7 @@ from napari_metastasis import scanning
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region
 from napari_metastasis.lesions import LesionIndex
-from napari_metastasis.scanning import blend_all
+from napari_metastasis.scanning import Coverage, blend_all
 from napari_metastasis.settings import THRESHOLD, DetectionSettings, RefineSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows import scan as workflows_scan
@@ -84,7 +84,7 @@ def show(slide, folder, threshold, **how):
     """Write the files of a result at another threshold, as the window does."""
     earlier = load_result(slide, earlier_results(slide, folder)[0])
     found, shown = found_at(earlier, threshold, **how)
-    return write_shown(earlier.folder, slide, found, shown, journals=earlier.journals, should_stop=never)
+    return write_shown(earlier.folder, slide, found, shown, coverage={}, journals=earlier.journals, should_stop=never)
 
 
 def test_a_scan_says_what_its_files_show(slide, model, refiner, tmp_path):
@@ -182,7 +182,7 @@ def test_a_scan_that_was_killed_shows_all_that_there_is(slide, model, refiner, t
     assert earlier.threshold == THRESHOLD
     # It has no files yet; those of what is shown are written, and the record says at least what of.
     found, shown = found_at(earlier, 0.3)
-    assert write_shown(tmp_path, slide, found, shown, journals=earlier.journals, should_stop=never)
+    assert write_shown(tmp_path, slide, found, shown, coverage={}, journals=earlier.journals, should_stop=never)
     assert earlier_result(slide, tmp_path).shown == Shown(0.3, {"refined": 1.0}, "refined")
 
 
@@ -193,7 +193,7 @@ def test_findings_of_maps_that_another_scan_went_on_with_are_not_written(slide, 
     before = tables(tmp_path), record_in(tmp_path)
     found, shown = found_at(earlier, 0.3)
     with pytest.raises(StorageError, match=r"another scan went on with; open the slide again"):
-        write_shown(tmp_path, slide, found, shown, journals=earlier.journals, should_stop=never)
+        write_shown(tmp_path, slide, found, shown, coverage={}, journals=earlier.journals, should_stop=never)
     assert (tables(tmp_path), record_in(tmp_path)) == before
 
 
@@ -201,7 +201,9 @@ def test_nothing_is_written_once_it_is_not_wanted(slide, model, tmp_path):
     run(slide, model, tmp_path)
     earlier, before = earlier_result(slide, tmp_path), tables(tmp_path)
     found, shown = found_at(earlier, LOW)
-    assert not write_shown(tmp_path, slide, found, shown, journals=earlier.journals, should_stop=lambda: True)
+    assert not write_shown(
+        tmp_path, slide, found, shown, coverage={}, journals=earlier.journals, should_stop=lambda: True
+    )
     assert tables(tmp_path) == before
 
 
@@ -223,7 +225,7 @@ def test_a_folder_that_is_gone_is_said_and_not_made_again(slide, model, tmp_path
     found, shown = found_at(earlier, LOW)
     output.rename(tmp_path / "elsewhere")
     with pytest.raises(StorageError, match=r"got it deleted, renamed or unmounted"):
-        write_shown(output, slide, found, shown, journals=earlier.journals, should_stop=never)
+        write_shown(output, slide, found, shown, coverage={}, journals=earlier.journals, should_stop=never)
     assert not output.exists()
 
 
@@ -236,7 +238,7 @@ def test_results_of_another_slide_are_left_alone(slide, slide_path, model, tmp_p
         open_slide(slide_path, swap_red_blue=True) as other,
         pytest.raises(StorageError, match="got those of another slide"),
     ):
-        write_shown(tmp_path, other, found, shown, journals=earlier.journals, should_stop=never)
+        write_shown(tmp_path, other, found, shown, coverage={}, journals=earlier.journals, should_stop=never)
     assert tables(tmp_path) == before
 
 
@@ -282,7 +284,7 @@ def test_every_result_of_a_slide_is_listed(slide, model, refiner, tmp_path):
     assert loaded.threshold == 0.4
     # The one that was shown last comes first.
     found, shown = found_at(loaded, 0.3)
-    write_shown(loaded.folder, slide, found, shown, journals=loaded.journals, should_stop=never)
+    write_shown(loaded.folder, slide, found, shown, coverage={}, journals=loaded.journals, should_stop=never)
     assert earlier_results(slide, tmp_path)[0].folder == first.output
     assert earlier_result(slide, tmp_path).shown == Shown(0.3)
 
@@ -290,13 +292,14 @@ def test_every_result_of_a_slide_is_listed(slide, model, refiner, tmp_path):
 @pytest.mark.parametrize(
     ("coverage", "text"),
     [
-        ({"share": 0.3649, "whole": False}, "36 % of the tissue"),
-        ({"share": 0.99999, "whole": False}, "99 % of the tissue"),
-        ({"share": 1.0, "whole": False}, "99 % of the tissue"),
-        ({"share": 0.004, "whole": False}, "less than 1 % of the tissue"),
-        ({"share": 0, "whole": False}, "nothing of the tissue"),
-        ({"share": 1.0, "whole": True}, "whole slide"),
-        ({"share": None, "whole": False}, ""),
+        ({"tissue_cells": 1000, "answered_cells": 364}, "36 % of the tissue"),
+        ({"tissue_cells": 1000, "answered_cells": 999}, "99 % of the tissue"),
+        ({"tissue_cells": 1000, "answered_cells": 4}, "less than 1 % of the tissue"),
+        ({"tissue_cells": 1000, "answered_cells": 1000}, "whole slide"),
+        ({"tissue_cells": 0, "answered_cells": 0}, "no tissue found"),
+        ({"tissue_cells": 10, "answered_cells": 11}, ""),
+        ({"tissue_cells": "10", "answered_cells": 10}, ""),
+        ({"tissue_cells": None}, ""),
         ({}, ""),
     ],
 )
@@ -307,13 +310,13 @@ def test_a_list_says_how_much_a_result_answers_for(slide, model, tmp_path, cover
     (scan,) = earlier_results(slide, tmp_path)
     assert scan.coverage_text == text
     assert scan.label.endswith(f"{model.name}, {text}" if text else model.name)
-    assert scan.summary == f"Earlier result of {scan._day}" + (f", {text}" if text else "")
+    assert scan.summary == scan.origin + (f", {text}" if text else "")
 
 
 def test_a_record_does_not_speak_for_what_was_scanned_after_it(slide, model, tmp_path):
     run(slide, model, tmp_path, region=Region(400, 300, 200, 200))
     record = record_in(tmp_path)
-    record["coverage"] = {"share": 0.1, "whole": False}
+    record["coverage"] = {"tissue_cells": 100, "answered_cells": 10}
     record["scans"][-1]["ended"] = "2020-02-03T12:00:00+00:00"
     (tmp_path / "run.json").write_text(json.dumps(record))
     (scan,) = earlier_results(slide, tmp_path)
@@ -333,6 +336,17 @@ def test_a_result_that_is_another_one_by_now_is_not_loaded(slide, model, tmp_pat
     with pytest.raises(StorageError, match="got none or another one"):
         load_result(slide, scan)
     assert earlier_result(slide, tmp_path / "out") is None
+
+
+def test_the_record_says_what_the_files_answer_for(slide, model, tmp_path):
+    run(slide, model, tmp_path, region=Region(400, 300, 200, 200))
+    before = record_in(tmp_path)["coverage"]
+    earlier = earlier_result(slide, tmp_path)
+    found, shown = found_at(earlier, 0.3)
+    coverage = Coverage(1000, 10).to_json()
+    write_shown(tmp_path, slide, found, shown, coverage=coverage, journals=earlier.journals, should_stop=never)
+    assert record_in(tmp_path)["coverage"] == {**before, **coverage}
+    assert earlier_result(slide, tmp_path).scan.coverage == Coverage(1000, 10)
 
 
 def test_journals_tell_what_was_answered(slide, model, tmp_path):

@@ -118,9 +118,9 @@ class SlideSession:
     tissue_changed = Signal()
     coverage_changed = Signal()
     colour_note_changed = Signal()
-    looking_changed = Signal(bool)
     activity_changed = Signal(object)  # Activity
     thumbnail_changed = Signal()
+    looking_changed = Signal(bool)
     selected_changed = Signal()
 
     def __init__(self, slide: Slide) -> None:
@@ -137,8 +137,8 @@ class SlideSession:
         self.told: tuple[str, ...] = ()
         self.detection = DetectionSettings().for_model(THRESHOLD)
         self.threshold_chosen = False
-        self.looking = False
         self.activity = Activity()
+        self.looking = False
         self.origin = ""
         self.made_with: Mapping[str, Any] = {}
         self.selected: int | None = None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_metastasis._napari.slide_work import OnDisk, index_work, write_left_work, write_shown_work
-from napari_metastasis._napari.worker import ShouldStop, Work, Worker, explain
+from napari_metastasis._napari.slide_work import OnDisk, Seen, search_and_write_work, write_left_work, write_shown_work
+from napari_metastasis._napari.worker import Work, Worker, explain
 
 if TYPE_CHECKING:
     from napari_metastasis._napari.lesion_search import LesionSearch
@@ -64,9 +64,9 @@ class ShownFiles(QObject):
         self._on_disk, self._told, self._scanning = on_disk, "", False
         self._on_changed()
 
-    def follow_from_here(self, on_disk: OnDisk) -> None:
-        """Do so once what is shown changes: a result that was only opened stays as it is."""
-        self._on_disk, self._told = replace(on_disk, shown=self._shown()), ""
+    def as_shown(self, on_disk: OnDisk) -> OnDisk:
+        """Return a folder as if its files showed what the window does: what is only opened stays as it is."""
+        return replace(on_disk, shown=self._shown())
 
     def hold(self) -> None:
         """Write nothing for now: a scan begins, and will write the files itself."""
@@ -76,6 +76,11 @@ class ShownFiles(QObject):
             self._worker = None
             # It may have written them or not.
             self._on_disk = None if self._on_disk is None else replace(self._on_disk, shown=None)
+
+    def leave(self) -> None:
+        """Write nothing until :meth:`follow`: another result is shown. What is being written is finished."""
+        self._rest.stop()
+        self._on_disk = None
 
     def forget(self) -> None:
         """Write nothing until :meth:`follow`: the maps are changing."""
@@ -116,6 +121,7 @@ class ShownFiles(QObject):
         found = self._session.found
         return (
             found is not None
+            and self._session.coverage is not None
             and found.threshold == shown.threshold
             and self._lesions.shares == shown.shares
             and not self._lesions.running
@@ -142,8 +148,13 @@ class ShownFiles(QObject):
         worker.start()
 
     def _work(self, on_disk: OnDisk, shown: Shown) -> Work:
-        assert self._session.found is not None
-        return partial(write_shown_work, self._session.slide, self._session.found, shown, on_disk)
+        session = self._session
+        assert session.found is not None
+        assert session.coverage is not None
+        assert session.tissue is not None
+        assert session.heatmap is not None
+        seen = Seen(session.found, shown, session.coverage, session.tissue.fraction, session.heatmap)
+        return partial(write_shown_work, session.slide, seen, on_disk)
 
     def _on_failed(self, error: BaseException) -> None:
         line = explain(error)
@@ -164,20 +175,15 @@ class ShownFiles(QObject):
         if worker is not None:
             worker.let_go()
         session, on_disk, shown = self._session, self._on_disk, self._unwritten()
-        if self._scanning and session.folder is not None and (left := self._shown()) is not None:
+        folder, tissue = session.folder, session.tissue
+        if folder is None or tissue is None or self._told:
+            return worker, None
+        if self._scanning and (left := self._shown()) is not None:
             # The scan writes the files at its end, which is now, as they were shown when it began.
-            return worker, partial(
-                write_left_work, session.slide, session.folder, left, session.detection, session.tissue
-            )
-        if on_disk is None or shown is None or self._told or (worker is not None and shown == self._writing):
+            return worker, partial(write_left_work, session.slide, folder, left, session.detection, tissue)
+        if on_disk is None or shown is None or (worker is not None and shown == self._writing):
             return worker, None
         if self._is_found(shown):
             return worker, self._work(on_disk, shown)
-        maps, shares = tuple(session.maps.values()), tuple(shown.shares.values())
-        search = partial(index_work, maps, shares, session.detection, session.tissue, session.tissue_cells)
-
-        def search_and_write(should_stop: ShouldStop) -> object:
-            found = search(should_stop).index.at(shown.threshold)
-            return write_shown_work(session.slide, found, shown, on_disk, should_stop)
-
-        return worker, search_and_write
+        maps = tuple(session.maps.values())
+        return worker, partial(search_and_write_work, session.slide, maps, shown, session.detection, tissue, on_disk)

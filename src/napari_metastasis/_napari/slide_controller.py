@@ -106,6 +106,9 @@ class SlideController(QObject):
         self._mpx = 0.0
         self._lesions = LesionSearch(session, self)
         self._lesions.failed.connect(self._on_other_failed)
+        self._shown_earlier: EarlierScan | None = None
+        self._usual_tissue: TissueMask | None = None
+        session.coverage_changed.connect(self._tell_of_earlier)
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
         self.earlier: tuple[EarlierScan, ...] = ()
@@ -128,6 +131,7 @@ class SlideController(QObject):
         if self.busy or self.session.closed:
             return
         self._mpx = 0.0
+        self._shown_earlier = None
         self.session.origin, self.session.made_with = "", {}
         self._files.hold()
         self.session.report(Activity(stage="Starting…", busy=True))
@@ -173,6 +177,7 @@ class SlideController(QObject):
 
     def _on_scan_started(self, started: ScanStarted) -> None:
         session = self.session
+        session.origin = ""
         self._files.forget()
         own, *later = (one.whole() for one in started.maps)
         shown = session.heatmap
@@ -233,6 +238,7 @@ class SlideController(QObject):
 
         def show(tissue: Any) -> None:
             if tissue is not None and not self.session.closed:
+                self._usual_tissue = tissue
                 if self.session.tissue is None:  # else it is that of an earlier result, or of a scan
                     self.session.show_tissue(tissue)
                 self._look_at_colours(tissue)
@@ -310,6 +316,8 @@ class SlideController(QObject):
 
     def _show_result(self, earlier: EarlierResult) -> None:
         session = self.session
+        self._files.leave()
+        session.origin = earlier.scan.origin
         session.made_with = earlier.scan.identity
         session.show_maps(
             earlier.maps,
@@ -319,18 +327,29 @@ class SlideController(QObject):
             shares=earlier.shown.shares,
         )
         session.restore_threshold(earlier.threshold, own=earlier.own_threshold)
-        self._files.follow_from_here(OnDisk(earlier.folder, earlier.journals))
+        left = self._files.as_shown(OnDisk(earlier.folder, earlier.journals))
         self.layers.prefer_latest()
-        if not self.busy:
-            session.origin = earlier.scan.origin
-            session.report(Activity(stage=earlier.scan.summary))
+        self._shown_earlier = None if self.busy else earlier.scan
+        self._tell_of_earlier()
         self._lesions.start()
 
         def show_tissue(tissue: Any) -> None:
-            if tissue is not None and session.folder == earlier.folder and not self.busy and not session.closed:
+            if session.closed or self._shown_earlier is not earlier.scan:
+                return
+            tissue = self._usual_tissue if tissue is None else tissue
+            if tissue is not None and tissue is not session.tissue:
                 session.show_tissue(tissue)
+            # What the edge of what was scanned cuts is written too: before, it would be that of other tissue.
+            self._files.follow(left)
 
         self._run(partial(earlier_tissue_work, session.slide, earlier.folder), show_tissue, name="earlier-tissue")
+
+    def _tell_of_earlier(self) -> None:
+        """Say that an earlier result is shown, and of how much of the tissue, as soon as that is known."""
+        session, scan = self.session, self._shown_earlier
+        if scan is not None and not session.activity.error:
+            told = scan.summary if session.coverage is None else f"{scan.origin}. {session.coverage.sentence}"
+            session.report(Activity(stage=told))
 
     def _list_earlier(self) -> None:
         """Look for every stored scan of the slide."""

@@ -32,6 +32,7 @@ __all__ = [
     "AvailableModels",
     "Looked",
     "OnDisk",
+    "Seen",
     "available_models_work",
     "earlier_results_work",
     "earlier_tissue_work",
@@ -40,6 +41,7 @@ __all__ = [
     "load_result_work",
     "mined_work",
     "scan_work",
+    "search_and_write_work",
     "swap_work",
     "thumbnail_work",
     "tissue_work",
@@ -92,20 +94,72 @@ def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generat
     return result
 
 
-def write_shown_work(slide: Slide, found: Findings, shown: Shown, on_disk: OnDisk, should_stop: ShouldStop) -> bool:
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What a window shows of a result.
+
+    Attributes
+    ----------
+    found
+        Its findings.
+    shown
+        What they are read with.
+    coverage
+        How much of the tissue is answered.
+    tissue_fraction
+        Share of the slide that is tissue.
+    heatmap
+        The scan's own map.
+    """
+
+    found: Findings
+    shown: Shown
+    coverage: Coverage
+    tissue_fraction: float
+    heatmap: MapValues
+
+
+def write_shown_work(slide: Slide, seen: Seen, on_disk: OnDisk, should_stop: ShouldStop) -> bool:
     """Write the files of a result as it is shown; return whether anything was written."""
+    import numpy as np
+
     from napari_metastasis.workflows.scan import write_shown
 
-    return write_shown(on_disk.folder, slide, found, shown, journals=on_disk.journals, should_stop=should_stop)
+    coverage = {
+        "tissue_fraction": round(seen.tissue_fraction, 6),
+        "cells_answered": int(np.count_nonzero(~np.isnan(seen.heatmap.values))),
+        **seen.coverage.to_json(),
+    }
+    return write_shown(
+        on_disk.folder,
+        slide,
+        seen.found,
+        seen.shown,
+        coverage=coverage,
+        journals=on_disk.journals,
+        should_stop=should_stop,
+    )
+
+
+def search_and_write_work(
+    slide: Slide,
+    maps: Sequence[MapValues],
+    shown: Shown,
+    detection: DetectionSettings,
+    tissue: TissueMask,
+    on_disk: OnDisk,
+    should_stop: ShouldStop,
+) -> bool:
+    """Look for what was to be shown of a result when its window closed, and write its files."""
+    shares = [shown.shares[one.kind.name] for one in maps[1:]]
+    looked = index_work(maps, shares, detection, tissue, None, should_stop)
+    assert looked.coverage is not None
+    seen = Seen(looked.index.at(shown.threshold), shown, looked.coverage, tissue.fraction, maps[0])
+    return write_shown_work(slide, seen, on_disk, should_stop)
 
 
 def write_left_work(
-    slide: Slide,
-    folder: Path,
-    shown: Shown,
-    detection: DetectionSettings,
-    tissue: TissueMask | None,
-    should_stop: ShouldStop,
+    slide: Slide, folder: Path, shown: Shown, detection: DetectionSettings, tissue: TissueMask, should_stop: ShouldStop
 ) -> bool:
     """Write the files of a scan that ended when its window closed as that showed them; return whether it was needed.
 
@@ -119,9 +173,8 @@ def write_left_work(
     earlier = load_result(slide, scan)
     if earlier.shown == shown or len(earlier.maps) != len(shown.shares) + 1:
         return False
-    shares = [shown.shares[one.kind.name] for one in earlier.maps[1:]]
-    found = index_work(earlier.maps, shares, detection, tissue, None, should_stop).index.at(shown.threshold)
-    return write_shown_work(slide, found, shown, OnDisk(folder, earlier.journals), should_stop)
+    on_disk = OnDisk(folder, earlier.journals)
+    return search_and_write_work(slide, earlier.maps, shown, detection, tissue, on_disk, should_stop)
 
 
 def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.scanning import MapValues
+from napari_metastasis.scanning import Coverage, MapValues
 from napari_metastasis.slides import Slide
 from napari_metastasis.workflows.scan.places import remembered_places
 from napari_metastasis.workflows.scan.result_folder import (
@@ -52,8 +51,8 @@ class EarlierScan:
         When it was last scanned, in local time.
     shown
         What its findings were last shown with.
-    coverage_share
-        Share of the tissue that it answers for, 0 to 1; ``None`` where its record does not say so.
+    coverage
+        How much of the tissue it answers for; ``None`` where its record does not say so.
     """
 
     folder: Path
@@ -61,20 +60,16 @@ class EarlierScan:
     model_name: str
     when: datetime
     shown: Shown
-    coverage_share: float | None
+    coverage: Coverage | None
 
     @property
     def coverage_text(self) -> str:
         """Return how much it answers for, as "36 % of the tissue"; empty where its record does not say so."""
-        share = self.coverage_share
-        if share is None:
+        if self.coverage is None:
             return ""
-        if share == 1:
+        if self.coverage.whole:
             return "whole slide"
-        if share < 0.01:
-            return "less than 1 % of the tissue" if share else "nothing of the tissue"
-        # Rounded down: what is not whole never reads 100 %.
-        return f"{math.floor(share * 100)} % of the tissue"
+        return f"{self.coverage.percent} of the tissue" if self.coverage.percent else "no tissue found"
 
     @property
     def origin(self) -> str:
@@ -90,12 +85,8 @@ class EarlierScan:
     def label(self) -> str:
         """Return a line for a list: "Earlier result of 28 Nov 14:03, metastasis-lite, refined, 36 % of the tissue"."""
         time = f"{self.when.hour:02}:{self.when.minute:02}"
-        return ", ".join(
-            filter(
-                None,
-                (f"Earlier result of {self._day} {time}", self.model_name, *self.shown.shares, self.coverage_text),
-            )
-        )
+        parts = (f"{self.origin} {time}", self.model_name, *self.shown.shares, self.coverage_text)
+        return ", ".join(filter(None, parts))
 
     @property
     def _day(self) -> str:
@@ -240,7 +231,7 @@ def _described(stored: StoredScan) -> EarlierScan:
         model_name=str(stored.identity.get("model", "")),
         when=_local_time(last_written(heatmap_path(folder))) if ended is None else ended,
         shown=read_shown(record),
-        coverage_share=_recorded_share(record) if is_current else None,
+        coverage=_recorded_coverage(record) if is_current else None,
     )
 
 
@@ -257,17 +248,15 @@ def _recorded_end(record: Any) -> datetime | None:
         return None
 
 
-def _recorded_share(record: Any) -> float | None:
-    """Return the share of the tissue that a result answers for; ``None`` where its record does not say so."""
+def _recorded_coverage(record: Any) -> Coverage | None:
+    """Return how much of the tissue a result answers for; ``None`` where its record does not say so."""
     try:
-        coverage = record["coverage"]
-        share, whole = float(coverage["share"]), coverage["whole"] is True
-    except (KeyError, TypeError, ValueError):
+        tissue, answered = record["coverage"]["tissue_cells"], record["coverage"]["answered_cells"]
+    except (KeyError, TypeError):
         return None
-    if whole:
-        return 1.0
-    # Less than whole, however it was rounded.
-    return min(share, math.nextafter(1.0, 0.0)) if 0 <= share <= 1 else None
+    if type(tissue) is not int or type(answered) is not int or not 0 <= answered <= tissue:
+        return None
+    return Coverage(tissue, answered)
 
 
 def _recorded_files(record: Any) -> dict[str, str] | None:

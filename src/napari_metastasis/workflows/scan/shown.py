@@ -108,6 +108,7 @@ def write_shown(
     found: Findings,
     shown: Shown,
     *,
+    coverage: Mapping[str, Any],
     journals: Mapping[str, int],
     should_stop: Callable[[], bool],
 ) -> bool:
@@ -126,6 +127,8 @@ def write_shown(
         What is shown.
     shown
         What it was read with; its threshold is that of ``found``.
+    coverage
+        How much of the tissue they answer for, as the record has it; what is missing stays.
     journals
         How long the journals of the folder's maps were when these were read, from
         :func:`~napari_metastasis.workflows.scan.result_folder.journals_of`.
@@ -170,7 +173,9 @@ def write_shown(
             known_as=str(known_as),
             bounds=slide.bounds,
         )
+        known = record.get("coverage")
         changed = {
+            "coverage": {**(known if isinstance(known, dict) else {}), **coverage},
             "slide_score": float(found.slide_score) if math.isfinite(found.slide_score) else None,
             "lesions": len(lesions),
             "shown": shown.to_json(),
