@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
-from napari_metastasis.geometry import HeatmapFrame, Region, any_of_blocks
+from napari_metastasis.geometry import HeatmapFrame, Point, Region, any_of_blocks
 from napari_metastasis.settings import THRESHOLD, DetectionSettings
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class SlideSession:
         Where the tissue lies; ``None`` before it was looked for.
     colour_note
         What has to be said of the slide's colours; empty where nothing has, or before they were looked at.
+    selected
+        Id of the lesion that was chosen; ``None`` where none is. It follows the lesion as the threshold moves.
     folder
         Where the results lie; ``None`` where there are none.
     model_name
@@ -100,6 +102,7 @@ class SlideSession:
     share_changed = Signal(str, float)  # name of the map
     found_changed = Signal()
     threshold_changed = Signal(float)
+    selected_changed = Signal()
     tissue_changed = Signal()
     colour_note_changed = Signal()
     activity_changed = Signal(object)  # Activity
@@ -118,6 +121,8 @@ class SlideSession:
         self.threshold_chosen = False
         self.activity = Activity()
         self.closed = False
+        self.selected: int | None = None
+        self._selected_at: tuple[int, int] | None = None
         self._index: LesionIndex | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> SlideSession:
@@ -209,9 +214,38 @@ class SlideSession:
 
     def show_lesions(self, index: LesionIndex | None) -> None:
         """Show lesions, prepared for every threshold; ``None`` where they are not known."""
+        same = index is self._index
         self._index = index
         self.found = None if index is None else index.at(self.threshold)
         self.found_changed.emit()
+        self._follow_selected(same_ids=same)
+
+    def select(self, lesion: int | None) -> None:
+        """Choose a lesion by its id; ``None``, or an id that no lesion has, for none."""
+        self._selected_at = None
+        if lesion is not None and self.found is not None and self.frame is not None:
+            detections = self.found.detections
+            own = np.flatnonzero(detections.lesion == lesion)
+            if len(own):
+                cell = self.frame.cell_at(Point(float(detections.x[own[0]]), float(detections.y[own[0]])))
+                self._selected_at = round(cell.y), round(cell.x)
+        self._take_selected(lesion if self._selected_at is not None else None)
+
+    def _follow_selected(self, *, same_ids: bool) -> None:
+        """Keep the chosen lesion while it is shown; other ids are found by what lies where it lay."""
+        if self._selected_at is None or self.found is None:
+            self._selected_at = None
+            self._take_selected(None)
+        elif not (same_ids and (self.found.detections.lesion == self.selected).any()):
+            labels = self.found.labels
+            row, column = self._selected_at
+            inside = 0 <= row < labels.shape[0] and 0 <= column < labels.shape[1]
+            self._take_selected(int(labels[row, column]) or None if inside else None)
+
+    def _take_selected(self, lesion: int | None) -> None:
+        if lesion != self.selected:
+            self.selected = lesion
+            self.selected_changed.emit()
 
     def set_threshold(self, threshold: float) -> None:
         """Move the threshold, as the user chose. Lesions follow with :meth:`follow_threshold`."""

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
 from napari_metastasis._napari.compat import real_viewer, show_scale_bar, window_of
 from napari_metastasis._napari.layers import slide_layer_data
+from napari_metastasis._napari.overlay import bind_overlay_keys
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
@@ -238,17 +239,17 @@ class Workspace(QObject):
             ("cancel", self._cancel),
             ("lower", partial(self._move_threshold, -_THRESHOLD_STEP)),
             ("raise", partial(self._move_threshold, _THRESHOLD_STEP)),
-            ("overlay", self._toggle_overlay),
         ):
             self.viewer.bind_key(KEYS[name], lambda _, act=act: act(), overwrite=True)
+
+        # V hides napari's selected layer, which is mostly the slide.
+        bind_overlay_keys(
+            self.viewer, lambda: None if self.current is None else self.current.layers, KEYS["overlay"], "V"
+        )
 
     def _cancel(self) -> None:
         if self.current is not None:
             self.current.cancel()
-
-    def _toggle_overlay(self) -> None:
-        if self.current is not None:
-            self.current.layers.toggle_overlay()
 
     def _move_threshold(self, step: float) -> None:
         if self.current is not None:
