@@ -30,7 +30,6 @@ __all__ = [
     "redraw_image",
     "redraw_labels",
     "scene_of",
-    "sharpen_after_3d",
     "show_scale_bar",
     "slice_at_once",
     "smooth_to_gaps",
@@ -195,10 +194,6 @@ def scene_of(viewer: Viewer, layer: Layer) -> Any:
 def _visual_of(viewer: Viewer, layer: Layer) -> Any:
     canvas = getattr(getattr(real_viewer(viewer).window, "_qt_viewer", None), "canvas", None)
     return getattr(canvas, "layer_to_visual", {}).get(layer)
-
-
-def sharpen_after_3d(viewer: Viewer, layer: Image) -> None:
-    pass
 
 
 #: Interpolates between four texels as far as they hold numbers. What holds none is drawn to the edge of its texel: the

@@ -122,7 +122,7 @@ class SlideSession:
         self.activity = Activity()
         self.closed = False
         self.selected: int | None = None
-        self._selected_at: tuple[int, int] | None = None
+        self._selected_at: Point | None = None
         self._index: LesionIndex | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> SlideSession:
@@ -223,22 +223,20 @@ class SlideSession:
     def select(self, lesion: int | None) -> None:
         """Choose a lesion by its id; ``None``, or an id that no lesion has, for none."""
         self._selected_at = None
-        if lesion is not None and self.found is not None and self.frame is not None:
+        if lesion is not None and self.found is not None:
             detections = self.found.detections
             own = np.flatnonzero(detections.lesion == lesion)
             if len(own):
-                cell = self.frame.cell_at(Point(float(detections.x[own[0]]), float(detections.y[own[0]])))
-                self._selected_at = round(cell.y), round(cell.x)
+                self._selected_at = Point(float(detections.x[own[0]]), float(detections.y[own[0]]))
         self._take_selected(lesion if self._selected_at is not None else None)
 
     def _follow_selected(self, *, same_ids: bool) -> None:
         """Keep the chosen lesion while it is shown; other ids are found by what lies where it lay."""
-        if self._selected_at is None or self.found is None:
-            self._selected_at = None
+        if self._selected_at is None or self.found is None or self.frame is None:
             self._take_selected(None)
         elif not (same_ids and (self.found.detections.lesion == self.selected).any()):
-            labels = self.found.labels
-            row, column = self._selected_at
+            cell, labels = self.frame.cell_at(self._selected_at), self.found.labels
+            row, column = round(cell.y), round(cell.x)
             inside = 0 <= row < labels.shape[0] and 0 <= column < labels.shape[1]
             self._take_selected(int(labels[row, column]) or None if inside else None)
 

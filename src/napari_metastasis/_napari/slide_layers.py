@@ -11,7 +11,7 @@ from psygnal import Signal
 
 from napari_metastasis._napari import layers
 from napari_metastasis._napari.colors import map_colormap, shown_limits
-from napari_metastasis._napari.compat import draw_now, redraw_image, sharpen_after_3d, smooth_to_gaps, unrefreshed
+from napari_metastasis._napari.compat import draw_now, redraw_image, smooth_to_gaps, unrefreshed
 from napari_metastasis._napari.label_painter import LabelPainter
 from napari_metastasis._napari.lesion_click import LesionClick
 from napari_metastasis._napari.outline_painter import OutlinePainter
@@ -84,7 +84,6 @@ class SlideLayers:
             (session.activity_changed, self._on_activity_changed),
             (viewer.layers.events.removed, self._on_removed),
             (viewer.layers.events.inserted, self._on_inserted),
-            (viewer.dims.events.ndisplay, self._on_ndisplay_changed),
             (self._strength.changed, self._on_strength_changed),
         )
         self._pinned = {slide: Pinned(slide)}
@@ -198,9 +197,6 @@ class SlideLayers:
         """Let shapes that are added over this slide belong to it."""
         if self._shown and is_free(event.value):
             take_shapes(self._viewer, event.value, self._session)
-
-    def _on_ndisplay_changed(self, _: Any) -> None:
-        sharpen_after_3d(self._viewer, self.slide)
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
