@@ -42,8 +42,8 @@ class Shown:
         self.viewer, self.qtbot = viewer, qtbot
         self.session = SlideSession(SimpleNamespace(name="slide", mpp=MPP, size=SIZE))
         slide = viewer.add_image(
-            np.full((SIZE.height, SIZE.width), 255, np.uint8), contrast_limits=(0, 255), scale=(MPP, MPP),
-            units=("um", "um"),
+            [np.full((SIZE.height // side, SIZE.width // side), 255, np.uint8) for side in (1, 4, 16)],
+            multiscale=True, contrast_limits=(0, 255), scale=(MPP, MPP), units=("um", "um"),
         )  # fmt: skip
         self.layers = SlideLayers(viewer, self.session, slide)
         self.show(probabilities())
@@ -280,4 +280,3 @@ def test_cells_beside_a_gap_are_drawn_up_to_it(shown: Shown) -> None:
     height, width = dark.shape
     area = dark[height // 2 - 30 : height // 2 + 30, width // 2 - 30 : width // 2 + 30].sum()
     assert area == pytest.approx(screen_px**2, rel=0.15)
-

@@ -1,4 +1,4 @@
-"""What lies over the tissue: keys that hide it, results that no tool edits, clicks, names, and the user's own shapes."""
+"""What lies over the tissue: keys that hide it, results that no tool edits, clicks, names, the user's own shapes."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def found_layers(viewer, name: str = "slide") -> SlideLayers:
     """Return the layers of a slide with one lesion."""
     session = SlideSession(SimpleNamespace(name=name, mpp=MPP, size=Size(3200, 2400)))
     slide = viewer.add_image(
-        np.full((2400, 3200), 255, np.uint8), name=made.layer_name(name), contrast_limits=(0, 255), scale=(MPP, MPP),
-        units=("um", "um"),
+        [np.full((2400 // side, 3200 // side), 255, np.uint8) for side in (1, 4, 16)], multiscale=True,
+        name=made.layer_name(name), contrast_limits=(0, 255), scale=(MPP, MPP), units=("um", "um"),
     )  # fmt: skip
     layers = SlideLayers(viewer, session, slide)
     values = np.zeros(FRAME.cells.shape, np.float32)
@@ -233,3 +233,15 @@ def test_shapes_belong_to_the_slide_they_are_drawn_over_and_are_seen_through(sli
     first.set_visible(True)
     assert (mine.visible, theirs.visible) == (False, True)
     second.close(remove=False)
+
+
+def test_a_slide_is_sharp_again_after_3d(slide: Slide) -> None:
+    camera_of(slide.viewer).zoom = 4.0
+    layer = slide.layers.slide
+    slide.qtbot.waitUntil(lambda: layer.data_level == 0, timeout=20_000)
+    slide.viewer.dims.ndisplay = 3
+    slide.qtbot.wait(50)
+    assert layer.data_level == 2
+    slide.viewer.dims.ndisplay = 2
+    slide.qtbot.waitUntil(lambda: layer.data_level == 0 and layer.loaded, timeout=20_000)
+    assert layer._slice_input.ndisplay == 2

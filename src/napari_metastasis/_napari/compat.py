@@ -230,9 +230,9 @@ def smooth_to_gaps(viewer: Viewer, layer: Image) -> None:
 
     Without it every cell beside a gap is drawn by half, and one alone not at all.
     """
-    node = getattr(_visual_of(viewer, layer), "node", None)
+    node: Any = getattr(_visual_of(viewer, layer), "node", None)
     original = getattr(node, "_build_interpolation", None)
-    if original is None or not hasattr(node, "_need_interpolation_update"):
+    if node is None or original is None or not hasattr(node, "_need_interpolation_update"):
         return
 
     def build() -> None:

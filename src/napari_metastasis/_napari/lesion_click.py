@@ -76,9 +76,8 @@ class LesionClick:
         if not len(rows):
             return None
         # From the edge of each cell's square: 0 within it.
-        away = np.hypot(
-            np.maximum(np.abs(rows + cells.y - place.y) - 0.5, 0), np.maximum(np.abs(columns + cells.x - place.x) - 0.5, 0)
-        )
+        down, across = np.abs(rows + cells.y - place.y), np.abs(columns + cells.x - place.x)
+        away = np.hypot(np.maximum(down - 0.5, 0), np.maximum(across - 0.5, 0))
         nearest = int(np.argmin(away))
         if away[nearest] > reach:
             return None
