@@ -19,6 +19,7 @@ from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.layers import slide_layer_data
 from napari_metastasis._napari.magnification import fit_slide
 from napari_metastasis._napari.microscope import Microscope
+from napari_metastasis._napari.overlay import bind_overlay_keys
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
@@ -345,19 +346,19 @@ class Workspace(QObject):
             ("cancel", self._cancel),
             ("lower", partial(self._move_threshold, -_THRESHOLD_STEP)),
             ("raise", partial(self._move_threshold, _THRESHOLD_STEP)),
-            ("overlay", self._toggle_overlay),
             ("next", partial(self.finding_wanted.emit, 1)),
             ("previous", partial(self.finding_wanted.emit, -1)),
         ):
             self.viewer.bind_key(KEYS[name], lambda _, act=act: act(), overwrite=True)
 
+        # V hides napari's selected layer, which is mostly the slide.
+        bind_overlay_keys(
+            self.viewer, lambda: None if self.current is None else self.current.layers, KEYS["overlay"], "V"
+        )
+
     def _cancel(self) -> None:
         if self.current is not None:
             self.current.cancel()
-
-    def _toggle_overlay(self) -> None:
-        if self.current is not None:
-            self.current.layers.toggle_overlay()
 
     def _move_threshold(self, step: float) -> None:
         if self.current is not None:
