@@ -236,6 +236,12 @@ class SlideController(QObject):
 
     # -- the end -------------------------------------------------------------------------------------------------
 
+    def stop_work(self) -> None:
+        """Ask all work to end soon, and to report nothing more; :meth:`close` follows."""
+        for worker in (self._scan, *self._others):
+            if worker is not None:
+                worker.abandon()
+
     def close(self, *, wait: bool) -> None:
         """End all work, take the layers away, and close the slide once nobody reads it.
 
