@@ -13,8 +13,9 @@ from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
-from napari_metastasis._napari.compat import real_viewer, show_scale_bar, window_of
+from napari_metastasis._napari.compat import real_viewer, show_scale_bar, slice_nothing_once_closed, window_of
 from napari_metastasis._napari.layers import slide_layer_data
+from napari_metastasis._napari.pixel_memory import open_remembered
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
@@ -70,6 +71,7 @@ class Workspace(QObject):
         self._dialog: PixelSizeDialog | None = None
         self._window_closing = False
         slice_off_the_gui_thread()
+        slice_nothing_once_closed(viewer)
         show_scale_bar(viewer)
         for layer in viewer.layers:
             self._adopt(layer)
@@ -94,7 +96,14 @@ class Workspace(QObject):
 
     # -- slides come and go --------------------------------------------------------------------------------------
 
-    def open(self, paths: Iterable[str | Path], mpp: float | None = None, *, swap_red_blue: bool = False) -> None:
+    def open(
+        self,
+        paths: Iterable[str | Path],
+        mpp: float | None = None,
+        *,
+        swap_red_blue: bool = False,
+        entered: bool = False,
+    ) -> None:
         """Open slides beside the window; each appears when it is ready.
 
         Parameters
@@ -105,9 +114,11 @@ class Workspace(QObject):
             Micrometres per level-0 pixel, where the files do not say.
         swap_red_blue
             Whether the files hold red and blue in each other's place.
+        entered
+            Whether ``mpp`` was entered for these very slides: then it is remembered.
         """
         for path in map(Path, paths):
-            self._open(partial(Path, path), mpp, swap_red_blue=swap_red_blue)
+            self._open(partial(Path, path), mpp, swap_red_blue=swap_red_blue, entered=entered)
 
     def open_sample(self) -> None:
         """Open the sample slide beside the window; it is drawn first if it is missing."""
@@ -119,14 +130,14 @@ class Workspace(QObject):
 
         self._open(sample, None)
 
-    def _open(self, find: Callable[[], Path], mpp: float | None, *, swap_red_blue: bool = False) -> None:
+    def _open(
+        self, find: Callable[[], Path], mpp: float | None, *, swap_red_blue: bool = False, entered: bool = False
+    ) -> None:
         found: list[Path] = []
 
         def work(_: ShouldStop) -> Any:
-            from napari_metastasis.slides import open_slide
-
             found.append(find())
-            slide = open_slide(found[0], mpp, swap_red_blue=swap_red_blue)
+            slide = open_remembered(found[0], mpp, entered=entered, swap_red_blue=swap_red_blue)
             # Made here: the levels are named after the file's fingerprint, which takes the GUI thread too long to read.
             assert slide.levels
             return slide
@@ -166,16 +177,16 @@ class Workspace(QObject):
             As :meth:`open` takes it.
         """
         dialog = PixelSizeDialog(path.name, known=known, parent=self.parent())
-        dialog.accepted.connect(lambda: self.reopen(path, dialog.mpp, swap_red_blue=swap_red_blue))
+        dialog.accepted.connect(lambda: self.reopen(path, dialog.mpp, swap_red_blue=swap_red_blue, entered=True))
         dialog.finished.connect(lambda _: dialog.deleteLater())
         self._dialog = dialog
         dialog.open()  # not exec(): the window goes on
 
-    def reopen(self, path: Path, mpp: float | None, *, swap_red_blue: bool) -> None:
+    def reopen(self, path: Path, mpp: float | None, *, swap_red_blue: bool, entered: bool = False) -> None:
         """Open a slide otherwise than it is open now; see :meth:`open`."""
         for controller in [controller for controller in self.controllers if controller.session.slide.path == path]:
             self.viewer.layers.remove(controller.layers.slide)
-        self.open([path], mpp, swap_red_blue=swap_red_blue)
+        self.open([path], mpp, swap_red_blue=swap_red_blue, entered=entered)
 
     def _on_inserted(self, event: Any) -> None:
         self._adopt(event.value)
@@ -277,6 +288,9 @@ class Workspace(QObject):
         for future in opening.values():
             future.add_done_callback(_close_slide)
         controllers, self.controllers = self.controllers, []
+        # All are asked before the first is waited for.
+        for controller in controllers:
+            controller.stop_work()
         for controller in controllers:
             controller.close(wait=True)
         self.engines.close()
