@@ -39,11 +39,11 @@ class SizeClassStyle:
         return "#{:02x}{:02x}{:02x}".format(*self.rgb)
 
 
-_CELLS = "× isolated tumour cells"
+_CLUSTERS = ("cluster of isolated tumour cells", "clusters of isolated tumour cells")
 #: The smallest first.
 SIZE_CLASSES: Mapping[SizeClass, SizeClassStyle] = MappingProxyType(
     {
-        "itc": SizeClassStyle("Isolated tumour cells", "ITC", _CELLS, _CELLS, (0, 158, 115)),
+        "itc": SizeClassStyle("Isolated tumour cells", "ITC", *_CLUSTERS, (0, 158, 115)),
         "micro": SizeClassStyle("Micro-metastasis", "Micro", "micro-metastasis", "micro-metastases", (0, 90, 220)),
         "macro": SizeClassStyle("Macro-metastasis", "Macro", "macro-metastasis", "macro-metastases", (213, 60, 0)),
     }
