@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
+from napari_metastasis._napari.words import for_window
 from napari_metastasis.geometry import HeatmapFrame, Region, any_of_blocks
 from napari_metastasis.settings import THRESHOLD, DetectionSettings
 
@@ -176,7 +177,8 @@ class SlideSession:
         before = self.heatmap
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
-        self.model_name, self.folder, self.told = model_name, folder, told
+        self.model_name, self.folder = model_name, folder
+        self.told = tuple(map(for_window, told))
         self.maps_replaced.emit()
         if before is None or self.heatmap is None or before.values is not self.heatmap.values:
             self.show_lesions(None)
@@ -248,7 +250,7 @@ class SlideSession:
 
     def show_colour_note(self, note: str) -> None:
         """Show what has to be said of the slide's colours."""
-        self.colour_note = note
+        self.colour_note = for_window(note) if note else ""
         self.colour_note_changed.emit()
 
     def report(self, activity: Activity) -> None:

@@ -66,7 +66,7 @@ class SlideWidget(Part):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "Slide")
         self._workspace.controllers_changed.connect(self._list_slides)
-        self._workspace.failed.connect(self.error.show_error)
+        self._workspace.failed.connect(self.error.show_failure)
         self._workspace.opening_changed.connect(self._on_opening_changed)
         self._list_slides()
 
