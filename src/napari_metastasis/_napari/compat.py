@@ -41,6 +41,7 @@ __all__ = [
     "scene_of",
     "show_scale_bar",
     "slice_at_once",
+    "slice_nothing_once_closed",
     "smooth_to_gaps",
     "tiles_under_way",
     "um_per_unit",
@@ -252,6 +253,30 @@ def slice_at_once(layer: Points) -> None:
             slicing = False
 
     state._update_slice_response = take_fresh
+
+
+def slice_nothing_once_closed(viewer: Viewer) -> None:
+    """Let a viewer that closes show no more.
+
+    napari 0.9 ends the thread that reads tiles before it takes the layers away one by one. Whatever a layer that is
+    still there is asked to show then, by whoever listens to the others' leaving, would raise "cannot schedule new
+    futures after shutdown".
+    """
+    slicer = getattr(real_viewer(viewer), "_layer_slicer", None)
+    submit, shutdown = getattr(slicer, "submit", None), getattr(slicer, "shutdown", None)
+    if slicer is None or submit is None or shutdown is None:
+        return
+    closed = False
+
+    def submit_while_open(**request: Any) -> Future[Any] | None:
+        return None if closed else submit(**request)
+
+    def close() -> None:
+        nonlocal closed
+        closed = True
+        shutdown()
+
+    slicer.submit, slicer.shutdown = submit_while_open, close
 
 
 def unrefreshed(layer: Layer) -> AbstractContextManager[None]:

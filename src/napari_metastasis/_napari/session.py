@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
+from napari_metastasis._napari.words import for_window
 from napari_metastasis.geometry import HeatmapFrame, Point, Region, any_of_blocks
 from napari_metastasis.settings import THRESHOLD, DetectionSettings
 from napari_metastasis.tasks import pass_tasks
@@ -218,7 +219,7 @@ class SlideSession:
         self.shares = self.shares if shares is None else dict(shares)
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
-        self.model_name, self.folder, self.told = model_name, folder, told
+        self.model_name, self.folder, self.told = model_name, folder, tuple(map(for_window, told))
         own = self.heatmap
         others = before is None or own is None or before.values is not own.values
         if others:
@@ -356,7 +357,7 @@ class SlideSession:
 
     def show_colour_note(self, note: str) -> None:
         """Show what has to be said of the slide's colours."""
-        self.colour_note = note
+        self.colour_note = for_window(note) if note else ""
         self.colour_note_changed.emit()
 
     def report(self, activity: Activity) -> None:
