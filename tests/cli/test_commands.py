@@ -217,8 +217,8 @@ def test_demo_scans_draws_and_shows_nothing_without_a_display(
     monkeypatch.setenv("CI", "true")
     answer = here("demo", "--model", model, "--output", tmp_path / "out")
     assert answer.status == 0
-    picture = imagecodecs.png_decode((tmp_path / "out" / "overlay.png").read_bytes())
+    picture = imagecodecs.png_decode((tmp_path / "out" / "overview.png").read_bytes())
     assert picture.ndim == 3
     assert picture.std() > 10
-    assert str(tmp_path / "out" / "overlay.png") in answer.out
+    assert str(tmp_path / "out" / "overview.png") in answer.out
     assert "Slide score" in answer.out

@@ -10,7 +10,7 @@ from napari_metastasis.errors import EvaluationError
 from napari_metastasis.evaluation import read_detections_csv
 from napari_metastasis.evaluation.scan_records import read_scan_record
 from napari_metastasis.settings import THRESHOLD
-from napari_metastasis.workflows.scan.earlier import _recorded_notes
+from napari_metastasis.workflows.scan.earlier import recorded_notes
 from napari_metastasis.workflows.scan.result_folder import record_of
 from napari_metastasis.workflows.scan.results import _earlier_scans
 from napari_metastasis.workflows.scan.shown import Shown, read_shown
@@ -27,7 +27,7 @@ def test_a_whole_record_is_read(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(RECORD))
     found = read_scan_record(tmp_path)
     assert (found.size, found.corner, found.model) == ((600.0, 400.0), (10.0, 20.0), "mine")
-    assert _recorded_notes(record_of(tmp_path)) == ("Stain 0.77 × as dense as in training", "a note")
+    assert recorded_notes(record_of(tmp_path)) == ("Stain 0.77 × as dense as in training", "a note")
     assert len(_earlier_scans(tmp_path)) == 1
 
 
@@ -79,7 +79,7 @@ def test_what_is_no_record_is_refused_or_taken_for_none(tmp_path, text):
     with pytest.raises(EvaluationError):
         read_scan_record(tmp_path)
     record = record_of(tmp_path)
-    assert (read_shown(record), _recorded_notes(record), _earlier_scans(tmp_path)) == (Shown(THRESHOLD), (), [])
+    assert (read_shown(record), recorded_notes(record), _earlier_scans(tmp_path)) == (Shown(THRESHOLD), (), [])
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ def test_what_is_no_record_is_refused_or_taken_for_none(tmp_path, text):
     ],
 )
 def test_a_stain_that_no_slide_has_is_not_told(stain):
-    assert _recorded_notes({**RECORD, "stain": stain}) == ()
+    assert recorded_notes({**RECORD, "stain": stain}) == ()
 
 
 def test_thresholds_and_notes_of_another_kind_are_not_believed():
     for threshold in (True, "0.5", None, [0.5], 0, 1.5, -1):
         assert read_shown({"settings": {"detection": {"threshold": threshold}}}) == Shown(THRESHOLD)
         assert read_shown({"shown": {"threshold": threshold, "shares": {}, "map": "probability"}}) == Shown(THRESHOLD)
-    assert _recorded_notes({**RECORD, "scans": [{"notes": "abc"}]}) == ()
+    assert recorded_notes({**RECORD, "scans": [{"notes": "abc"}]}) == ()
 
 
 @pytest.mark.parametrize("row", ["0.5,1e300,2", "0.5,1,-1e9", "0.5,nan,2", "0.5,1,inf", "1e400,1,2", "nan,1,2"])

@@ -28,7 +28,7 @@ from napari_metastasis.models import Detector
 from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.workflows import scan as scan_room
-from napari_metastasis.workflows.scan import default_output, heatmap_path, overlay_picture
+from napari_metastasis.workflows.scan import default_output, heatmap_path
 
 
 @pytest.fixture(scope="module")
@@ -274,21 +274,6 @@ def test_the_engine_of_an_earlier_scan_can_be_used_again(slide, model, tmp_path)
             assert prepared.chosen.engine is chosen.engine
             assert sum(1 for _ in prepared.run()) == len(prepared.plan.rois)
     chosen.engine.close()
-
-
-def test_the_picture_shows_slide_heatmap_and_outline(slide, model, tmp_path):
-    import imagecodecs
-
-    result = run(slide, model, tmp_path / "out")
-    overlay_picture(slide, result, tmp_path / "overlay.png")
-    picture = imagecodecs.png_decode((tmp_path / "overlay.png").read_bytes()).astype(int)
-    scale = slide.size.width / picture.shape[1]
-    middle = picture[int(DISC_CENTER.y / scale), int(DISC_CENTER.x / scale)]
-    assert middle[0] > middle[2]  # red over what was purple
-    np.testing.assert_allclose(picture[5, 5], 245, atol=3)
-    blue = (picture == (0, 70, 200)).all(axis=-1)
-    rows, columns = np.nonzero(blue)
-    assert Point(columns.mean() * scale, rows.mean() * scale).distance(DISC_CENTER) < 2 * result.frame.cell_px
 
 
 def test_public_names_are_sorted():

@@ -17,9 +17,12 @@ __all__ = ["SettingsForm"]
 
 #: Labels of fields whose names do not explain them.
 _LABELS = {
-    "augment_views": "Views",
-    "dense_coefficient": "Density",
+    "augment_views": "Accuracy",
+    "dense_coefficient": "Detail",
+    "keep_features": "Keep what fewer false alarms need later",
     "queue_rois": "Pieces waiting",
+    "refine": "Fewer false alarms (may miss single cells)",
+    "refined_share": "Share of fewer false alarms",
     "roi_px": "Piece size",
     "threads": "Reading threads",
     "tissue_only": "Tissue only",

@@ -60,12 +60,12 @@ def magnification_text(magnification: float) -> str:
 
 
 def fit_slide(viewer: Viewer, slide: Slide) -> None:
-    """Show all of a slide, in the middle of the window, with a small margin."""
+    """Show all of a slide that holds an image, in the middle of the window, with a small margin."""
+    whole = Region.of(slide.size) if slide.bounds is None else slide.bounds
     canvas = canvas_size(viewer)
-    transposed = view_axes(viewer) == (1, 0)
-    width, height = (slide.size.height, slide.size.width) if transposed else (slide.size.width, slide.size.height)
+    width, height = (whole.height, whole.width) if view_axes(viewer) == (1, 0) else (whole.width, whole.height)
     um = float(um_per_unit(viewer)[0])
     camera = camera_of(viewer)
     sides = ((canvas[0], width), (canvas[1], height))
-    camera.zoom = min(side / (pixels * slide.mpp / um) for side, pixels in sides) * (1 - 2 * _MARGIN)
-    camera.center = center_on(viewer, Region.of(slide.size).center, slide)
+    camera.zoom = min(side / (max(pixels, 1) * slide.mpp / um) for side, pixels in sides) * (1 - 2 * _MARGIN)
+    camera.center = center_on(viewer, whole.center, slide)

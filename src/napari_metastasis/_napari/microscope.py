@@ -14,7 +14,6 @@ from napari_metastasis._napari.compat import camera_of, canvas_widget, window_of
 from napari_metastasis._napari.cursor import CursorLabel
 from napari_metastasis._napari.magnification import (
     MAGNIFICATIONS,
-    fit_slide,
     magnification_of,
     set_magnification,
 )
@@ -66,7 +65,7 @@ class Microscope(QObject):
         viewer = workspace.viewer
         window, canvas = window_of(viewer), canvas_widget(viewer)
         super().__init__(window)
-        self._viewer = viewer
+        self._workspace, self._viewer = workspace, viewer
         self._session: SlideSession | None = None
         self._closed = False
         self._images: AssociatedImages | None = None
@@ -210,6 +209,7 @@ class Microscope(QObject):
         """Show a magnification; return whether a slide is shown."""
         if self._view() is None:
             return False
+        self._workspace.flight.stop()
         set_magnification(self._viewer, value)
         self._follow_view()
         return True
@@ -218,7 +218,7 @@ class Microscope(QObject):
         """Show all of the current slide; return whether there is one."""
         if self._session is None or self._view() is None:
             return False
-        fit_slide(self._viewer, self._session.slide)
+        self._workspace.home()
         self._follow_view()
         return True
 
@@ -238,6 +238,7 @@ class Microscope(QObject):
 
     def _go_to(self, point: Point) -> None:
         if self._session is not None:
+            self._workspace.flight.stop()
             camera_of(self._viewer).center = center_on(self._viewer, point, self._session.slide)
 
     def turn(self, quarters: int) -> None:

@@ -31,6 +31,7 @@ from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, form_layout, probability_slider, time_text
 from napari_metastasis._napari.regions import Where, view_focus, wanted_region
 from napari_metastasis._napari.session import Activity
+from napari_metastasis._napari.slide_state import told_above
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
@@ -385,9 +386,8 @@ class ScanWidget(Part):
             parts.append(f"{time_text(activity.seconds_left)} left")
         self.status.setText(" · ".join(part for part in parts if part))
         # The line above the findings says how much was scanned.
-        coverage = None if self._session is None else self._session.coverage
-        said = activity.stage if coverage is None else coverage.sentence
-        self.status.setVisible(activity.busy or bool(activity.stage and activity.stage != said))
+        said = () if self._session is None else told_above(self._session)
+        self.status.setVisible(activity.busy or bool(activity.stage and activity.stage not in said))
 
 
 def _cell_um(spec: ModelSpec, dense_coefficient: int) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.lesion_search import LesionSearch
@@ -26,6 +26,7 @@ from napari_metastasis._napari.slide_work import (
     load_earlier_work,
     load_result_work,
     mined_work,
+    report_work,
     scan_work,
     swap_work,
     thumbnail_work,
@@ -53,6 +54,8 @@ __all__ = ["SlideController"]
 
 #: How long closing the window waits for a scan: one piece of it, and the results.
 _CLOSE_S = 20.0
+#: How often a report that was asked for looks whether the files are those of what is shown.
+_REPORT_POLL_MS = 50
 
 
 def _never() -> bool:
@@ -106,9 +109,15 @@ class SlideController(QObject):
         self._mpx = 0.0
         self._lesions = LesionSearch(session, self)
         self._lesions.failed.connect(self._on_other_failed)
+        self._shown_earlier: EarlierScan | None = None
         self._usual_tissue: TissueMask | None = None
+        session.coverage_changed.connect(self._tell_of_earlier)
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
+        self._then_report: Callable[[Path], None] | None = None
+        self._report_soon = QTimer(self)
+        self._report_soon.setInterval(_REPORT_POLL_MS)
+        self._report_soon.timeout.connect(self._on_report_soon)
         self.earlier: tuple[EarlierScan, ...] = ()
         self._wanted: EarlierScan | None = None
 
@@ -129,6 +138,7 @@ class SlideController(QObject):
         if self.busy or self.session.closed:
             return
         self._mpx = 0.0
+        self._shown_earlier = None
         self.session.origin, self.session.made_with = "", {}
         self._files.hold()
         self.session.report(Activity(stage="Starting…", busy=True))
@@ -174,6 +184,7 @@ class SlideController(QObject):
 
     def _on_scan_started(self, started: ScanStarted) -> None:
         session = self.session
+        session.origin = ""
         self._files.forget()
         own, *later = (one.whole() for one in started.maps)
         shown = session.heatmap
@@ -313,6 +324,7 @@ class SlideController(QObject):
     def _show_result(self, earlier: EarlierResult) -> None:
         session = self.session
         self._files.leave()
+        session.origin = earlier.scan.origin
         session.made_with = earlier.scan.identity
         session.show_maps(
             earlier.maps,
@@ -324,13 +336,12 @@ class SlideController(QObject):
         session.restore_threshold(earlier.threshold, own=earlier.own_threshold)
         left = self._files.as_shown(OnDisk(earlier.folder, earlier.journals))
         self.layers.prefer_latest()
-        if not self.busy:
-            session.origin = earlier.scan.origin
-            session.report(Activity(stage=earlier.scan.summary))
+        self._shown_earlier = None if self.busy else earlier.scan
+        self._tell_of_earlier()
         self._lesions.start()
 
         def show_tissue(tissue: Any) -> None:
-            if session.folder != earlier.folder or self.busy or session.closed:
+            if session.closed or self._shown_earlier is not earlier.scan:
                 return
             tissue = self._usual_tissue if tissue is None else tissue
             if tissue is not None and tissue is not session.tissue:
@@ -339,6 +350,13 @@ class SlideController(QObject):
             self._files.follow(left)
 
         self._run(partial(earlier_tissue_work, session.slide, earlier.folder), show_tissue, name="earlier-tissue")
+
+    def _tell_of_earlier(self) -> None:
+        """Say that an earlier result is shown, and of how much of the tissue, as soon as that is known."""
+        session, scan = self.session, self._shown_earlier
+        if scan is not None and not session.activity.error:
+            told = scan.summary if session.coverage is None else f"{scan.origin}. {session.coverage.sentence}"
+            session.report(Activity(stage=told))
 
     def _list_earlier(self) -> None:
         """Look for every stored scan of the slide."""
@@ -349,6 +367,37 @@ class SlideController(QObject):
                 self.earlier_changed.emit()
 
         self._run(partial(earlier_results_work, self.session.slide), show, name="earlier")
+
+    def write_report(self, then: Callable[[Path], None]) -> None:
+        """Write the report of what is shown beside the window; nothing happens while a scan is running.
+
+        Parameters
+        ----------
+        then
+            Takes where it lies.
+        """
+        if self.session.folder is None or self.busy or self.session.closed:
+            return
+        self.session.report(Activity(stage="Writing the report…"))
+        # It is made from the files, which follow the screen.
+        self._files.write()
+        self._then_report = then
+        self._report_soon.start()
+
+    def _on_report_soon(self) -> None:
+        folder, then = self.session.folder, self._then_report
+        if not self._files.settled and not self.busy and not self.session.closed:
+            return
+        self._report_soon.stop()
+        if folder is None or then is None or self.busy or self.session.closed:
+            return
+
+        def show(path: Path) -> None:
+            if not self.session.closed:
+                self.session.report(Activity(stage=f"The report lies in {path}"))
+                then(path)
+
+        self._run(partial(report_work, self.session.slide, folder), show, name="report")
 
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
@@ -381,6 +430,12 @@ class SlideController(QObject):
             self.session.report(Activity(error=line))
 
     # -- the end -------------------------------------------------------------------------------------------------
+
+    def stop_work(self) -> None:
+        """Ask all work to end soon, and to report nothing more; :meth:`close` follows."""
+        for worker in (self._scan, *self._others):
+            if worker is not None:
+                worker.abandon()
 
     def close(self, *, wait: bool) -> None:
         """End all work, take the layers away, and close the slide once nobody reads it.

@@ -30,7 +30,8 @@ def demo(
     from napari_metastasis.models import load_scan_models
     from napari_metastasis.slides import open_slide
     from napari_metastasis.synthetic import sample_slide_path
-    from napari_metastasis.workflows.scan import AtHand, PassRequest, ScanJob, overlay_picture
+    from napari_metastasis.workflows.report import write_picture
+    from napari_metastasis.workflows.scan import AtHand, PassRequest, ScanJob
 
     with show_progress("Drawing the sample slide", unit="squares") as progress:
         path = sample_slide_path(progress=progress)
@@ -43,8 +44,7 @@ def demo(
             passes.append(PassRequest(task=task.name, settings=task.settings().wanting().not_keeping()))
     with open_slide(path) as slide:
         result = scan_to_end(ScanJob(slide=path, model=model, passes=tuple(passes), output=output), AtHand(slide=slide))
-        picture = result.output / "overlay.png"
-        overlay_picture(slide, result, picture)
+        picture = write_picture(result.output, slide)
     say_result(result)
     say(f"Picture: {picture}")
     if _has_display() if show is None else show:

@@ -1,4 +1,4 @@
-"""``scan``: a slide in, its heatmap, detections and lesions out."""
+"""``scan``: slides in, their heatmaps, detections and lesions out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, stop_on_interrupt
-from napari_metastasis.cli.options import with_passes, with_settings
+from napari_metastasis.cli.options import WrongUsage, with_passes, with_settings
+from napari_metastasis.cli.scan_many import scan_many
 from napari_metastasis.errors import ScanCancelledError
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
@@ -30,7 +31,13 @@ __all__ = ["say_result", "scan", "scan_to_end"]
 @with_passes("passes")
 @with_settings("settings", ScanSettings, panel="Scan", flags={"tissue_only": "--tissue-only/--no-tissue"})
 def scan(
-    slide: Annotated[Path, typer.Argument(help="The slide: a file, or a folder with the DICOM files of one.")],
+    slides: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The slide: a file, or a folder with the DICOM files of one. Or many: several of them, folders of "
+            "slides (masks are left out), CSV files that list slides (columns: slide or path, mpp, swap_red_blue).",
+        ),
+    ],
     settings: ScanSettings,
     tissue: TissueSettings,
     detection: DetectionSettings,
@@ -53,8 +60,16 @@ def scan(
         bool, typer.Option("--swap-red-blue", help="The file holds red and blue in each other's place: put them right.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Result folder; by default '<slide name>.metastasis' beside the slide.")
+        Path | None,
+        typer.Option(
+            help="Result folder; by default '<slide name>.metastasis' beside the slide. Of many slides the folder that "
+            "holds theirs, summary.csv and index.html, which else go to the current folder; an earlier summary is "
+            "written anew."
+        ),
     ] = None,
+    picture: Annotated[
+        bool, typer.Option("--picture", help="Draw the slide with probabilities and outlines: overview.png.")
+    ] = False,
     csv_header: Annotated[
         bool,
         typer.Option(
@@ -65,14 +80,20 @@ def scan(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Scan a slide: write its heatmap, detections and lesions, and print the lesions.
+    """Scan slides: write their heatmaps, detections and lesions, and print the lesions.
 
-    A scan that was stopped goes on when the same command is run again.
+    A scan that was stopped goes on when the same command is run again. Many slides get a report each, a summary and an
+    index; those that cannot be scanned are named at the end, and the exit status is 1.
     """
+    from napari_metastasis.workflows.report import is_one_slide, write_picture
     from napari_metastasis.workflows.scan import EngineCache
 
+    one = len(slides) == 1 and is_one_slide(slides[0])
+    if region is not None and not one:
+        raise WrongUsage("expected one slide for --region, got many; scan that slide alone")
+
     job = ScanJob(
-        slide=slide,
+        slide=slides[0],
         mpp=mpp,
         swap_red_blue=swap_red_blue,
         model=model,
@@ -86,11 +107,17 @@ def scan(
     )
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache() as engines:
+        if not one:
+            scan_many(slides, job, engines, picture=picture, as_json=as_json)
+            return
         result = scan_to_end(job, AtHand(engines=engines))
+        drawn = write_picture(result.output) if picture else None
         if as_json:
             say_json(result.summary())
         else:
             say_result(result)
+            if drawn is not None:
+                say(f"Picture: {drawn}")
 
 
 def scan_to_end(job: ScanJob, at_hand: AtHand | None = None) -> ScanResult:

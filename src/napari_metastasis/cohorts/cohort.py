@@ -17,11 +17,13 @@ from napari_metastasis.plain_csv import CsvRow, read_csv
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.storage import atomic_text, holds_control_characters, home_path, plain_cell, text_of_cell
 
-__all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_cohort", "write_cohort"]
+__all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_cohort", "read_slides", "write_cohort"]
 
 _FILE = "cohort.csv"
 _SWAP = "swap_red_blue"
 _NEEDED, _COLUMNS = "slide", ("slide", "annotation", "split", "patient", "node", "tumour", "mpp", "exhaustive", _SWAP)
+#: What lists of slides call that column as well.
+_ALSO_CALLED = "path"
 #: Characters of a cell, and bytes of a name in a path, which no file system takes more of.
 _LONGEST, _LONGEST_NAME = 4000, 255
 _YES, _NO = frozenset({"yes", "true", "1"}), frozenset({"no", "false", "0"})
@@ -83,6 +85,17 @@ def read_cohort(
     return replace(cohort, slides=tuple(slides))
 
 
+def read_slides(path: str | os.PathLike[str]) -> tuple[CohortSlide, ...]:
+    """Return the slides that a CSV file lists, to be scanned: a cohort file, whose first column may be called ``path``.
+
+    Raises
+    ------
+    CohortError
+        If there is no such file, or it cannot be understood.
+    """
+    return _read_file(home_path(path))
+
+
 def write_cohort(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) -> None:
     """Write a cohort file that :func:`read_cohort` reads, paths relative to it, in one step.
 
@@ -132,6 +145,8 @@ def _read_file(path: Path) -> tuple[CohortSlide, ...]:
             f"expected a cohort as CSV text in UTF-8, got {path}, {error}; correct it, and save it as CSV (UTF-8)"
         ) from error
     names = [name.strip().casefold() for name in rows[0].cells] if rows else []
+    if _NEEDED not in names:
+        names = [_NEEDED if name == _ALSO_CALLED else name for name in names]
     _check_columns(names, path)
     slides = [_row(names, row, path) for row in rows[1:]]
     if not slides:
@@ -164,7 +179,8 @@ def _row(names: list[str], row: CsvRow, path: Path) -> CohortSlide:
         raise CohortError(f"expected a split of {', '.join(SPLITS)} {where}, got {brief(split)}; choose one of them")
     target = _beside(path, cells["slide"], "slide", where)
     return CohortSlide(
-        name=target.stem,
+        # A folder is that of the DICOM files of one slide.
+        name=target.name if os.path.isdir(target) else target.stem,
         path=target,
         annotation=_beside(path, cells["annotation"], "annotation", where) if cells["annotation"] else None,
         split=cast("Split", split.casefold()),

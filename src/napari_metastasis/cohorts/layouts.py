@@ -23,10 +23,11 @@ from napari_metastasis.cohorts.annotation_files import (
 )
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_NOT_EXHAUSTIVE
 from napari_metastasis.cohorts.cohort_slide import Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
-from napari_metastasis.errors import CohortError
+from napari_metastasis.errors import CohortError, NotASlideError
 from napari_metastasis.plain_csv import read_csv
+from napari_metastasis.slides.dicom_folder import dicom_files
 
-__all__ = ["read_layout"]
+__all__ = ["read_layout", "slides_below"]
 
 _SLIDES = frozenset({".tif", ".tiff", ".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide", ".qptiff"})
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
@@ -105,6 +106,36 @@ def _files(root: Path) -> Iterator[Path]:
             if not name.startswith(".") and not name.endswith((".metastasis", ".zarr")) and not holds_tissue_masks(name)
         )
         yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def slides_below(root: Path) -> list[Path]:
+    """Return the slides in a folder and in the folders inside, sorted: files, and folders with the DICOM files of one.
+
+    Masks are left out, and so are results and hidden folders.
+
+    Raises
+    ------
+    OSError
+        If a file that may be DICOM cannot be read.
+    """
+    files = sorted(_files(root))
+    slides = [path for path in files if path.suffix.casefold() in _SLIDES and not _is_mask(path, root)]
+    folders = {path.parent for path in files if _may_be_dicom(path)}
+    return sorted([*slides, *(folder for folder in folders if _holds_dicom(folder))])
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """Return whether a file is called as DICOM files are: ``.dcm``, nothing, or a UID."""
+    suffix = path.suffix.casefold()
+    return suffix in ("", ".dcm") or suffix[1:].isdigit()
+
+
+def _holds_dicom(folder: Path) -> bool:
+    try:
+        return bool(dicom_files(folder))
+    except NotASlideError:
+        # Of several slides: whoever opens it says so.
+        return True
 
 
 def _folders(path: Path, root: Path) -> tuple[str, ...]:

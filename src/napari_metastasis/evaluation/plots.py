@@ -23,15 +23,14 @@ _SIZE_INCHES = (5.0, 4.2)
 
 
 def require_report_extra() -> None:
-    """Check that there is something to draw and to lay out a report with.
+    """Check that there is something to draw a report with.
 
     Raises
     ------
     MissingDependencyError
-        If matplotlib or jinja2 is not installed.
+        If matplotlib is not installed.
     """
     try:
-        import jinja2  # noqa: F401
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(

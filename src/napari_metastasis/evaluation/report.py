@@ -14,6 +14,7 @@ from napari_metastasis.evaluation.plots import draw_curves, require_report_extra
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE
 from napari_metastasis.evaluation.resampling import Estimate
 from napari_metastasis.evaluation.scoring import DetectionReport
+from napari_metastasis.pages import page
 from napari_metastasis.storage import atomic_text, storage_errors
 
 __all__ = ["prepare_report", "report_html", "write_report"]
@@ -40,7 +41,7 @@ def prepare_report(folder: Path, measured: Mapping[str, Any] | None = None) -> b
     StorageError
         If the report there is of something else, or the folder cannot be made.
     MissingDependencyError
-        If what draws and lays out the page is not installed.
+        If what draws its plots is not installed.
     """
     require_report_extra()
     with storage_errors(folder):
@@ -83,7 +84,7 @@ def write_report(report: DetectionReport, folder: Path) -> Path:
     StorageError
         If another report is there already, or the folder cannot be written.
     MissingDependencyError
-        If what draws and lays out the page is not installed.
+        If what draws its plots is not installed.
     """
     prepare_report(folder)
     figures = json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
@@ -117,20 +118,13 @@ def report_html(report: DetectionReport) -> str:
     Raises
     ------
     MissingDependencyError
-        If what draws and lays out the page is not installed.
+        If what draws its plots is not installed.
     """
     pictures = draw_curves(report)
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=PackageLoader("napari_metastasis.evaluation", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
     published, compares = _published(report)
-    return pages.get_template(_TEMPLATE).render(
+    return page(
+        "napari_metastasis.evaluation",
+        _TEMPLATE,
         title=f"Detections on {len(report.outcomes)} slides",
         figures=[(name, *_shown(one)) for name, one in report.figures().items()],
         pictures=[(name, base64.b64encode(picture).decode("ascii")) for name, picture in pictures.items()],

@@ -23,9 +23,14 @@ from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
 if TYPE_CHECKING:
     from napari_metastasis.workflows.engine_cache import EngineCache
-    from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, cohort_output, scan_cohort
+    from napari_metastasis.workflows.scan.batch import (
+        FailedSlide,
+        ScannedSlide,
+        check_outputs,
+        cohort_output,
+        scan_cohort,
+    )
     from napari_metastasis.workflows.scan.job_models import answering_task, check_passes, load_job_models, settle_job
-    from napari_metastasis.workflows.scan.overlay import overlay_picture
     from napari_metastasis.workflows.scan.prepare import prepare_scan
     from napari_metastasis.workflows.scan.prepared import PreparedScan
     from napari_metastasis.workflows.scan.results import ScanResult
@@ -44,6 +49,7 @@ __all__ = [
     "ScannedSlide",
     "Shown",
     "answering_task",
+    "check_outputs",
     "check_passes",
     "cohort_output",
     "default_output",
@@ -53,7 +59,6 @@ __all__ = [
     "journals_of",
     "load_job_models",
     "load_result",
-    "overlay_picture",
     "prepare_scan",
     "read_shown",
     "record_of",
@@ -75,9 +80,9 @@ _HOMES = {
     "ScannedSlide": "scan.batch",
     "answering_task": "scan.job_models",
     "check_passes": "scan.job_models",
+    "check_outputs": "scan.batch",
     "cohort_output": "scan.batch",
     "load_job_models": "scan.job_models",
-    "overlay_picture": "scan.overlay",
     "prepare_scan": "scan.prepare",
     "run_scan": "scan.runner",
     "scan_cohort": "scan.batch",

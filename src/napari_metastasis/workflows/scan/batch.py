@@ -12,14 +12,23 @@ from pathlib import Path
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import CohortError, ScanCancelledError, StorageError, one_of_many
 from napari_metastasis.scanning import never
-from napari_metastasis.storage import folder_gone
+from napari_metastasis.storage import READ_ONLY, folder_gone
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.job_models import settle_job
 from napari_metastasis.workflows.scan.results import ScanResult
 from napari_metastasis.workflows.scan.runner import scan_slide
 from napari_metastasis.workflows.scan_job import AtHand, ScanJob
 
-__all__ = ["PARTS_OF_A_SLIDE", "FailedSlide", "ProgressBar", "ScannedSlide", "cohort_output", "in_parts", "scan_cohort"]
+__all__ = [
+    "PARTS_OF_A_SLIDE",
+    "FailedSlide",
+    "ProgressBar",
+    "ScannedSlide",
+    "check_outputs",
+    "cohort_output",
+    "in_parts",
+    "scan_cohort",
+]
 
 #: Steps of a cohort's progress in one slide, whose pixels are known only once its tissue was found.
 PARTS_OF_A_SLIDE = 1000
@@ -44,9 +53,26 @@ class FailedSlide:
     reason: str
 
 
-def cohort_output(folder: Path, slide: CohortSlide) -> Path:
-    """Return where the results of one slide lie in the result folder of a cohort."""
-    return folder / f"{slide.name}.metastasis"
+def cohort_output(folder: Path | None, slide: CohortSlide) -> Path:
+    """Return where the results of one slide lie: in the result folder of a cohort, or without one beside the slide."""
+    return (slide.path.parent if folder is None else folder) / f"{slide.name}.metastasis"
+
+
+def check_outputs(slides: Sequence[CohortSlide], output: Path | None) -> None:
+    """Refuse slides that would share their results, because they share a name.
+
+    Raises
+    ------
+    CohortError
+        If two do.
+    """
+    twice = [path for path, count in Counter(cohort_output(output, slide) for slide in slides).items() if count > 1]
+    if twice:
+        shared = [slide for slide in slides if cohort_output(output, slide) == twice[0]]
+        raise CohortError(
+            f"expected slides of different names, got {shared[0].name} twice ({shared[0].path} and {shared[1].path}); "
+            "rename one of them, or scan them one after the other, each into a folder of its own"
+        )
 
 
 def in_parts(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
@@ -58,7 +84,7 @@ def scan_cohort(
     slides: Sequence[CohortSlide],
     job: ScanJob,
     *,
-    output: Path,
+    output: Path | None,
     engines: EngineCache | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = never,
@@ -75,7 +101,7 @@ def scan_cohort(
     job
         How they are scanned; its slide, region and output are not used.
     output
-        Folder that each slide gets its result folder in.
+        Folder that each slide gets its result folder in; ``None`` for a result folder beside each slide.
     engines
         Models and engines of earlier scans, if there are any.
     progress
@@ -86,22 +112,21 @@ def scan_cohort(
     Raises
     ------
     CohortError
-        If two slides share a name, and so would share their results.
+        If two slides would share their results, because they share a name.
     ScanCancelledError
         If ``should_stop`` said so; what was answered until then is stored.
     StorageError
-        If the disk refuses, or the folder is taken away in the meantime: that is no slide's own fault.
+        If the disk refuses, or the folder is taken away in the meantime: that is no slide's own fault. Where results
+        lie beside the slides, a folder that may not be written is that of its slides.
     """
-    twice = [name for name, count in Counter(slide.name for slide in slides).items() if count > 1]
-    if twice:
-        raise CohortError(f"expected slides of different names, got {twice[0]} twice; rename one of them")
+    check_outputs(slides, output)
     job = settle_job(job)
     with ExitStack() as opened:
         held = AtHand(engines=opened.enter_context(EngineCache()) if engines is None else engines)
         # Before any slide: a model or an engine that cannot be had is no slide's fault.
         assert held.engines is not None
         opened.enter_context(held.engines.use(job, should_stop))
-        was_there = output.is_dir()
+        was_there = output is not None and output.is_dir()
         for number, slide in enumerate(slides):
 
             def report(done: int, total: int, before: int = number) -> None:
@@ -109,7 +134,7 @@ def scan_cohort(
                     part = PARTS_OF_A_SLIDE if total == 0 else PARTS_OF_A_SLIDE * done // total
                     progress(before * PARTS_OF_A_SLIDE + part, len(slides) * PARTS_OF_A_SLIDE)
 
-            if was_there and not output.is_dir():
+            if output is not None and was_there and not output.is_dir():
                 raise folder_gone(output)
             faults: list[str] = []
             try:
@@ -118,10 +143,13 @@ def scan_cohort(
                     of_slide = job.on(slide.path, mpp=slide.mpp, swap_red_blue=slide.swap_red_blue, output=own)
                     result = scan_slide(of_slide, held, progress=report, should_stop=should_stop)
             except StorageError as error:
-                # The name of its folder is the slide's own.
-                if error.errno != errno.ENAMETOOLONG:
+                # The name of its folder is the slide's own, and so is the folder that it lies in.
+                if error.errno == errno.ENAMETOOLONG:
+                    faults.append(f"{error}: rename the slide")
+                elif output is None and error.errno in READ_ONLY:
+                    faults.append(str(error))
+                else:
                     raise
-                faults.append(f"{error}: rename the slide")
             if faults:
                 yield FailedSlide(slide, faults[0])
                 continue

@@ -27,7 +27,7 @@ from napari_metastasis.workflows.scan.result_folder import (
 from napari_metastasis.workflows.scan.shown import Shown, read_shown, recorded_journals, scanned_with
 from napari_metastasis.workflows.scan.slide_stain import SlideStain
 
-__all__ = ["EarlierResult", "EarlierScan", "earlier_result", "earlier_results", "load_result"]
+__all__ = ["EarlierResult", "EarlierScan", "earlier_result", "earlier_results", "load_result", "recorded_notes"]
 
 #: Characters of a note that are shown.
 _LONGEST_NOTE = 1000
@@ -187,7 +187,7 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
         scan=described,
         maps=stored_maps(StoredScan(described.folder, described.identity), belongs),
         own_threshold=scanned_with(record).threshold,
-        told=_recorded_notes(record),
+        told=recorded_notes(record),
         journals=journals,
     )
 
@@ -267,7 +267,7 @@ def _recorded_files(record: Any) -> dict[str, str] | None:
         return None
 
 
-def _recorded_notes(record: Any) -> tuple[str, ...]:
+def recorded_notes(record: Any) -> tuple[str, ...]:
     """Return what the latest scan on a record told of its results; nothing where earlier versions wrote none."""
     try:
         notes = record["scans"][-1]["notes"]

@@ -213,6 +213,8 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
     return {
         "slide": {
             "path": str(slide.path),
+            # A report is written from wherever somebody is.
+            "folder": str(slide.path.absolute().parent),
             "fingerprint": slide.fingerprint,
             "format": slide.format,
             "backend": slide.backend,

@@ -1,0 +1,91 @@
+"""``scan`` of many slides: one progress for all, what became of each, and those that failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from napari_metastasis.cli.console import note, say, say_json, say_table, show_slides, stop_on_interrupt
+from napari_metastasis.errors import ScanCancelledError
+from napari_metastasis.workflows.scan_job import ScanJob
+
+if TYPE_CHECKING:
+    from napari_metastasis.workflows.engine_cache import EngineCache
+    from napari_metastasis.workflows.report import SlideSummary
+
+__all__ = ["scan_many"]
+
+
+def scan_many(paths: list[Path], job: ScanJob, engines: EngineCache, *, picture: bool, as_json: bool) -> None:
+    """Scan all slides that paths stand for, and print a table of them, or one JSON object.
+
+    Parameters
+    ----------
+    paths
+        Slides, folders of slides, and lists of slides.
+    job
+        How they are scanned. Its output is the folder of their results; without one, results lie beside the slides.
+    engines
+        Of the command; closed when everything is said.
+    picture
+        Whether to draw each slide.
+    as_json
+        Whether to print ``slides`` and ``failed`` as JSON, and nothing else.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If Ctrl-C stopped it; what was answered until then is stored.
+    typer.Exit
+        With status 1, if a slide failed.
+    """
+    from napari_metastasis.workflows.report import SummaryFiles, find_slides, scan_slides
+
+    slides = find_slides(paths, mpp=job.mpp, swap_red_blue=job.swap_red_blue)
+    summary = SummaryFiles(Path.cwd() if job.output is None else job.output)
+    done: list[SlideSummary] = []
+    found: list[dict[str, Any]] = []
+    count = f"{len(slides)} {'slide' if len(slides) == 1 else 'slides'}"
+    with stop_on_interrupt() as should_stop, show_slides(f"Scanning {count}") as progress:
+        scans = scan_slides(
+            slides, job, output=job.output, summary=summary, picture=picture,
+            engines=engines, progress=progress, should_stop=should_stop,
+        )  # fmt: skip
+        try:
+            for row, values in scans:
+                done.append(row)
+                if not row.error:
+                    found.append({"slide": str(row.slide), **values})
+        except ScanCancelledError:
+            raise KeyboardInterrupt from None
+    failed = [row for row in done if row.error]
+    if as_json:
+        say_json({"slides": found, "failed": [{"slide": str(row.slide), "error": row.error} for row in failed]})
+    else:
+        _say_slides(done)
+        say(f"Summary: {summary.table}")
+        say(f"Index: {summary.index}")
+    for row in failed:
+        note(f"{row.slide} failed: {row.error}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _say_slides(rows: list[SlideSummary]) -> None:
+    from napari_metastasis.lesions import SIZE_CLASSES
+
+    say_table(
+        ("slide", "scanned", *SIZE_CLASSES, "largest mm", "score"),
+        [
+            (
+                row.slide.name,
+                row.state if row.result is None else row.result.coverage.short,
+                *("" if row.counts is None else str(row.counts[key]) for key in SIZE_CLASSES),
+                "" if row.largest is None else f"{row.largest.length_mm:.2f}",
+                "" if row.result is None or row.result.slide_score is None else f"{row.result.slide_score:.3f}",
+            )
+            for row in rows
+        ],
+    )

@@ -1,0 +1,28 @@
+"""Reports: a page for each slide, pictures of what was found, and a summary over many slides."""
+
+from __future__ import annotations
+
+from napari_metastasis.workflows.report.many import find_slides, is_one_slide, scan_slides
+from napari_metastasis.workflows.report.pictures import Found, finding_image, overview_image, write_overview
+from napari_metastasis.workflows.report.result import ReportedResult, find_results, read_result
+from napari_metastasis.workflows.report.summary import SlideSummary, SummaryFiles
+from napari_metastasis.workflows.report.write import WrittenReport, report_path, write_picture, write_report
+
+__all__ = [
+    "Found",
+    "ReportedResult",
+    "SlideSummary",
+    "SummaryFiles",
+    "WrittenReport",
+    "find_results",
+    "find_slides",
+    "finding_image",
+    "is_one_slide",
+    "overview_image",
+    "read_result",
+    "report_path",
+    "scan_slides",
+    "write_overview",
+    "write_picture",
+    "write_report",
+]

@@ -1,0 +1,133 @@
+"""Scans many slides, each with its report, and keeps a summary of them that grows as it goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from napari_metastasis.cohorts.cohort import CohortSlide, read_slides
+from napari_metastasis.cohorts.layouts import slides_below
+from napari_metastasis.errors import NotASlideError, one_of_many
+from napari_metastasis.scanning import never
+from napari_metastasis.slides.dicom_folder import dicom_files
+from napari_metastasis.workflows.engine_cache import EngineCache
+from napari_metastasis.workflows.report.summary import SlideSummary, SummaryFiles
+from napari_metastasis.workflows.report.write import write_picture, write_report
+from napari_metastasis.workflows.scan import FailedSlide, ScannedSlide, check_outputs, scan_cohort
+from napari_metastasis.workflows.scan_job import ScanJob
+
+__all__ = ["find_slides", "is_one_slide", "scan_slides"]
+
+_LIST = ".csv"
+
+
+def is_one_slide(path: Path) -> bool:
+    """Return whether a path stands for one slide, and not for a list or a folder of slides.
+
+    What is neither is taken for a slide: whoever opens it says why it is none.
+    """
+    if not os.path.isdir(path):
+        return path.suffix.lower() != _LIST
+    beside = [slide for slide in slides_below(path) if slide != path]
+    return not beside or (_is_dicom(path) and all(slide.parent != path or os.path.isdir(slide) for slide in beside))
+
+
+def _is_dicom(folder: Path) -> bool:
+    try:
+        return bool(dicom_files(folder))
+    except NotASlideError:
+        # Of several slides: whoever opens it says so.
+        return True
+
+
+def find_slides(
+    paths: Iterable[Path], *, mpp: float | None = None, swap_red_blue: bool = False
+) -> tuple[CohortSlide, ...]:
+    """Return the slides that paths stand for, each once: files, folders of slides, and CSV files that list slides.
+
+    Parameters
+    ----------
+    paths
+        In the order in which slides are scanned.
+    mpp
+        µm per level-0 pixel of every slide that no list states it for; ``None`` takes what the slides state.
+    swap_red_blue
+        Whether red and blue of all of them stand in each other's place.
+
+    Raises
+    ------
+    CohortError
+        If a list cannot be understood.
+    """
+    found: dict[str, CohortSlide] = {}
+    for path in paths:
+        for slide in _slides_of(path):
+            found.setdefault(os.path.abspath(slide.path), slide)
+    return tuple(
+        replace(slide, mpp=mpp if slide.mpp is None else slide.mpp, swap_red_blue=slide.swap_red_blue or swap_red_blue)
+        for slide in found.values()
+    )
+
+
+def _slides_of(path: Path) -> Iterable[CohortSlide]:
+    if path.suffix.lower() == _LIST and not os.path.isdir(path):
+        return read_slides(path)
+    inside = [path] if is_one_slide(path) else slides_below(path)
+    return [CohortSlide(name=one.name if os.path.isdir(one) else one.stem, path=one) for one in inside]
+
+
+def scan_slides(
+    slides: Sequence[CohortSlide],
+    job: ScanJob,
+    *,
+    output: Path | None,
+    summary: SummaryFiles,
+    picture: bool = False,
+    engines: EngineCache | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> Generator[tuple[SlideSummary, dict[str, Any]]]:
+    """Scan slides, write the report of each, and yield what became of it; the summary is written after each.
+
+    Beside the summary of each slide, what ``scan --json`` prints of it is yielded; nothing where it failed.
+
+    Parameters
+    ----------
+    slides
+        From :func:`find_slides`.
+    job, output, engines, progress, should_stop
+        As :func:`~napari_metastasis.workflows.scan.scan_cohort` takes them.
+    summary
+        Where the summary goes.
+    picture
+        Whether to write a picture of each slide, too.
+
+    Raises
+    ------
+    CohortError, ScanCancelledError
+        As scanning a cohort does.
+    StorageError
+        If the disk refuses, or a file of somebody else's has the name of one of the summary's; then before any scan.
+    """
+    check_outputs(slides, output)
+    summary.check()
+    rows = [SlideSummary(slide=slide.path) for slide in slides]
+    scans = scan_cohort(slides, job, output=output, engines=engines, progress=progress, should_stop=should_stop)
+    for number, scanned in enumerate(scans):
+        values: dict[str, Any] = {}
+        faults = [scanned.reason] if isinstance(scanned, FailedSlide) else []
+        if isinstance(scanned, ScannedSlide):
+            with one_of_many(faults.append):
+                folder, values = scanned.result.output, scanned.result.summary()
+                rows[number] = SlideSummary.of(scanned.slide.path, write_report(folder))
+                if picture:
+                    write_picture(folder)
+        # Its heatmap is not held while the next slide is scanned.
+        del scanned
+        if faults:
+            rows[number], values = replace(rows[number], error=faults[0]), {}
+        summary.write(rows)
+        yield rows[number], values

@@ -1,0 +1,349 @@
+"""Reads a result folder back: what a report says, as the files there say it."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import shapely
+
+from napari_metastasis.annotations import read_geojson
+from napari_metastasis.errors import AnnotationError, StorageError
+from napari_metastasis.geometry import Region
+from napari_metastasis.lesions import SIZE_CLASSES, Lesion, SizeClass
+from napari_metastasis.plain_csv import read_csv
+from napari_metastasis.plain_json import read_json
+from napari_metastasis.workflows.scan.earlier import recorded_notes
+from napari_metastasis.workflows.scan.result_folder import record_path
+
+__all__ = ["ReportedCoverage", "ReportedLesion", "ReportedModel", "ReportedResult", "find_results", "read_result"]
+
+#: What a lesion's outlines are called in GeoJSON; more may stand behind its number.
+_NUMBER = re.compile(r"Lesion (\d+)\b")
+_NOT_RECORDED = "How much of the tissue was scanned is not recorded: scan the slide again to know"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedCoverage:
+    """How much of the tissue a result answers for.
+
+    Attributes
+    ----------
+    text
+        One sentence for a person.
+    whole
+        Whether it is all of the tissue; not where that was not recorded.
+    share
+        0 to 1; ``None`` where it is not recorded, or there is no tissue.
+    state
+        The same in a few words, for a list of slides.
+    """
+
+    text: str
+    whole: bool
+    share: float | None
+    state: str
+
+    @property
+    def short(self) -> str:
+        """Return the same in a word or two, for a narrow column."""
+        if self.whole:
+            return "whole"
+        return self.text.partition(" of the tissue")[0] if self.share is not None else "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedModel:
+    """A model that had a share in a result.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    weights_sha256
+        What tells its weights from others of this name.
+    share
+        Of the map of a later pass in what lesions are read from; ``None`` of the detector.
+    map
+        Name of the map that it wrote.
+    """
+
+    name: str
+    weights_sha256: str
+    share: float | None
+    map: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedLesion(Lesion):
+    """A lesion as ``lesions.csv`` and ``lesions.geojson`` have it; of one without an outline there, that is empty.
+
+    Attributes
+    ----------
+    stated_class
+        Its class in the table: lengths are rounded there, and one at a limit would change its class.
+    cut_recorded
+        Whether the table says which lesions are cut by the edge of what was scanned.
+    """
+
+    stated_class: SizeClass
+    cut_recorded: bool
+
+    @property
+    def size_class(self) -> SizeClass:
+        """Return its class."""
+        return self.stated_class
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReportedResult:
+    """What a result folder holds, but for its maps.
+
+    Attributes
+    ----------
+    folder
+        Where it lies.
+    slide_path, slide_name
+        The slide as it was scanned, and its name.
+    fingerprint, mpp, mpp_supplied, swapped, size, bounds, format
+        What is known of it; see :class:`~napari_metastasis.slides.Slide`.
+    lesions
+        In the order of the files.
+    coverage
+        How much of the tissue they speak for.
+    slide_score
+        Highest probability; ``None`` where nothing was scanned.
+    threshold
+        Probability from which tissue counts as tumour.
+    shown_map
+        Name of the map that is shown.
+    models
+        The detector, and the models of the passes after it.
+    notes
+        What a person has to know of the results, a line each.
+    scanned
+        When the last scan ended; ``None`` where that is not recorded.
+    seconds
+        Time that all its scans took together.
+    version
+        Of the program that wrote it.
+    record
+        All of ``run.json``.
+    """
+
+    folder: Path
+    slide_path: str
+    slide_name: str
+    fingerprint: str
+    mpp: float
+    mpp_supplied: bool
+    swapped: bool
+    size: tuple[int, int]
+    bounds: Region | None
+    format: str
+    lesions: tuple[ReportedLesion, ...]
+    coverage: ReportedCoverage
+    slide_score: float | None
+    threshold: float
+    shown_map: str
+    models: tuple[ReportedModel, ...]
+    notes: tuple[str, ...]
+    scanned: datetime | None
+    seconds: float
+    version: str
+    record: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def file_name(self) -> str:
+        """Return the name of the slide's file, or of the folder of its files."""
+        return _file_name(self.slide_path)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return the share of each later map in what lesions are read from, by its name."""
+        return {one.map: one.share for one in self.models if one.share is not None}
+
+    @property
+    def counts(self) -> dict[SizeClass, int]:
+        """Return the number of lesions of each class, the smallest class first."""
+        found = Counter(lesion.size_class for lesion in self.lesions)
+        return {key: found[key] for key in SIZE_CLASSES}
+
+    @property
+    def largest_first(self) -> list[ReportedLesion]:
+        """Return the lesions by their length; of one length, in the order of the files."""
+        return sorted(self.lesions, key=lambda lesion: -lesion.length_mm)
+
+
+def find_results(place: Path) -> list[Path]:
+    """Return the result folders at a place: itself, or those in it that are called ``*.metastasis``."""
+    if record_path(place).is_file():
+        return [place]
+    return sorted(path for path in place.glob("*.metastasis") if path.is_dir())
+
+
+def read_result(folder: Path) -> ReportedResult:
+    """Return what a result folder holds.
+
+    Raises
+    ------
+    StorageError
+        If it is none, or a file in it is damaged.
+    """
+    path = record_path(folder)
+    try:
+        record = read_json(path)
+    except OSError as error:
+        raise StorageError(
+            f"expected a result folder, got {folder}, which holds no {path.name} ({error.strerror}); "
+            "give the folder that 'scan' wrote"
+        ) from error
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    try:
+        return _result(folder, record)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> StorageError:
+    return StorageError(
+        f"expected the result of a scan, got damaged data in {path} ({type(error).__name__}: {error}); scan the slide "
+        "again, which goes on from what is there"
+    )
+
+
+def _result(folder: Path, record: Any) -> ReportedResult:
+    slide = record["slide"]
+    bounds = slide.get("bounds")
+    shown = record.get("shown") or {}
+    scans = record["scans"]
+    known_bounds = None if bounds is None else Region(*map(int, bounds))
+    ended = scans[-1].get("ended") if scans else None
+    path = str(slide["path"])
+    if slide.get("folder"):
+        # The path is as it was given, in whatever folder that was.
+        path = str(Path(str(slide["folder"])) / _file_name(path))
+    mpp = _number(slide["mpp"])
+    if not mpp > 0:
+        raise ValueError("a pixel size that is none")
+    return ReportedResult(
+        folder=folder,
+        slide_path=path,
+        slide_name=Path(_file_name(path)).stem,
+        fingerprint=str(slide["fingerprint"]),
+        mpp=mpp,
+        mpp_supplied=bool(slide.get("mpp_supplied", False)),
+        swapped=bool(slide.get("swapped", False)),
+        size=(int(slide["size"][0]), int(slide["size"][1])),
+        bounds=known_bounds,
+        format=str(slide.get("format", "")),
+        lesions=_lesions(folder, known_bounds),
+        coverage=_coverage(record.get("coverage") or {}),
+        slide_score=None if record.get("slide_score") is None else _number(record["slide_score"]),
+        threshold=_number(shown.get("threshold", record["settings"]["detection"]["threshold"])),
+        shown_map=str(shown.get("map") or _read_from(record)),
+        models=_models(record, shown.get("shares") or {}),
+        notes=recorded_notes(record),
+        scanned=None if ended is None else datetime.fromisoformat(str(ended)),
+        seconds=sum(_number(scan.get("seconds", 0)) for scan in scans),
+        version=str(record.get("versions", {}).get("napari-metastasis", "")),
+        record=record,
+    )
+
+
+def _file_name(path: str) -> str:
+    """Return the last part of a path, which may have been written on another system."""
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} where a number should be")
+    return float(value)
+
+
+def _coverage(record: Mapping[str, Any]) -> ReportedCoverage:
+    text, whole, share = record.get("text"), record.get("whole"), record.get("share")
+    if not isinstance(text, str) or not isinstance(whole, bool):
+        return ReportedCoverage(_NOT_RECORDED, whole=False, share=None, state="Coverage not recorded")
+    return ReportedCoverage(text, whole, None if share is None else _number(share), text.partition(":")[0])
+
+
+def _read_from(record: Mapping[str, Any]) -> str:
+    """Return the map that lesions are said to be read from: the latest that has a share."""
+    later = (one["map"] for one in reversed(record.get("passes", ())) if _number(one["share"]) > 0)
+    return str(next(later, "probability"))
+
+
+def _models(record: Mapping[str, Any], shares: Mapping[str, Any]) -> tuple[ReportedModel, ...]:
+    detector = record["model"]
+    found = [
+        ReportedModel(name=detector["name"], weights_sha256=detector["weights_sha256"], share=None, map="probability")
+    ]
+    for one in record.get("passes", ()):
+        model, share = one["model"], _number(shares.get(one["map"], one["share"]))
+        found.append(
+            ReportedModel(name=model["name"], weights_sha256=model["weights_sha256"], share=share, map=one["map"])
+        )
+    return tuple(found)
+
+
+def _lesions(folder: Path, bounds: Region | None) -> tuple[ReportedLesion, ...]:
+    """Return the lesions of the table, with their outlines."""
+    table, outlines = folder / "lesions.csv", _outlines(folder / "lesions.geojson", bounds)
+    try:
+        columns, *rows = (row.cells for row in read_csv(table))
+    except OSError as error:
+        raise StorageError(
+            f"expected the lesions of a scan in {table}, got none ({error.strerror}); scan the slide again, which goes "
+            "on from what is there"
+        ) from error
+    except (ValueError, csv.Error) as error:
+        raise _damaged(table, error) from error
+    try:
+        return tuple(_lesion(dict(zip(columns, row, strict=True)), outlines) for row in rows)
+    except (KeyError, ValueError) as error:
+        raise _damaged(table, error) from error
+
+
+def _lesion(cells: Mapping[str, str], outlines: Mapping[int, shapely.MultiPolygon]) -> ReportedLesion:
+    number, known = int(cells["id"]), cells["size_class"]
+    if known not in SIZE_CLASSES:
+        raise ValueError(f"a size class {known!r}")
+    x, y, area, length = (_number(float(cells[name])) for name in ("x", "y", "area_mm2", "length_mm"))
+    return ReportedLesion(
+        id=number,
+        x=x,
+        y=y,
+        probability=_number(float(cells["probability"])) if cells["probability"] else None,
+        area_mm2=area,
+        length_mm=length,
+        detections=int(cells["detections"]),
+        map=None,
+        cut_by_edge=cells.get("cut_by_edge") == "1",
+        cut_recorded="cut_by_edge" in cells,
+        stated_class=cast("SizeClass", known),
+        outline_px=outlines.get(number, shapely.MultiPolygon()),
+    )
+
+
+def _outlines(path: Path, bounds: Region | None) -> dict[int, shapely.MultiPolygon]:
+    """Return the outlines of a result by the lesions' numbers."""
+    corner = (0.0, 0.0) if bounds is None else (float(bounds.x), float(bounds.y))
+    try:
+        areas = read_geojson(path, shift=corner)
+    except AnnotationError as error:
+        raise StorageError(str(error)) from error
+    found: dict[int, list[shapely.Polygon]] = {}
+    for area in areas.annotations:
+        if (match := _NUMBER.match(area.name)) is not None:
+            found.setdefault(int(match[1]), []).append(area.outline_px)
+    return {number: shapely.MultiPolygon(polygons) for number, polygons in found.items()}

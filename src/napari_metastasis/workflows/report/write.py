@@ -1,0 +1,141 @@
+"""Writes ``report.html`` into a result folder, and the picture of the whole slide beside it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_metastasis.errors import SlideError, StorageError
+from napari_metastasis.scanning import blend_all
+from napari_metastasis.settings import TissueSettings
+from napari_metastasis.slides import Slide, tissue_mask
+from napari_metastasis.storage import atomic_text
+from napari_metastasis.workflows.report.page import MOST_FINDINGS, ReportPictures, report_html
+from napari_metastasis.workflows.report.pictures import Found, finding_image, overview_image, write_overview
+from napari_metastasis.workflows.report.result import ReportedResult, read_result
+from napari_metastasis.workflows.report.slide import open_reported_slide
+from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
+from napari_metastasis.workflows.scan.result_folder import heatmap_path, stored_maps, stored_scans
+
+__all__ = ["WrittenReport", "report_path", "write_picture", "write_report"]
+
+_PICTURE = "overview.png"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WrittenReport:
+    """A report that was written.
+
+    Attributes
+    ----------
+    path
+        Where it lies.
+    result
+        What it tells.
+    overview
+        uint8, (rows, columns, 3): its picture of the slide; ``None`` where it has none.
+    without_pictures
+        Why it has no pictures, in one line; empty where it has.
+    """
+
+    path: Path
+    result: ReportedResult
+    overview: npt.NDArray[np.uint8] | None = field(repr=False)
+    without_pictures: str
+
+
+def report_path(folder: Path) -> Path:
+    """Return where the report of a result folder lies."""
+    return folder / "report.html"
+
+
+def write_report(folder: Path, *, slide: Path | None = None, now: datetime | None = None) -> WrittenReport:
+    """Write the report of a result folder, from the files in it and the slide.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    slide
+        Where the slide lies now, or the folder that it lies in; ``None`` where it was scanned. A slide that is not
+        found there leaves the report without pictures; one that is named here has to be found.
+    now
+        The date on the report; today's by default.
+
+    Raises
+    ------
+    StorageError
+        If the folder holds no result, a damaged one, or cannot be written.
+    SlideError
+        If ``slide`` is not the slide that was scanned.
+    """
+    result = read_result(folder)
+    pictures, why = None, ""
+    try:
+        with open_reported_slide(result, slide) as opened:
+            found = found_in(result, opened)
+            cell_px, shown = found.frame.cell_px, result.largest_first[:MOST_FINDINGS]
+            pictures = ReportPictures(
+                overview=overview_image(opened, result.lesions, found),
+                findings=tuple(finding_image(opened, lesion, cell_px=cell_px) for lesion in shown),
+            )
+    except SlideError as error:
+        if slide is not None:
+            raise
+        why = str(error)
+    html = report_html(result, pictures, without_pictures=why, now=now or datetime.now().astimezone())
+    with atomic_text(report_path(folder)) as file:
+        file.write(html)
+    return WrittenReport(report_path(folder), result, None if pictures is None else pictures.overview, why)
+
+
+def write_picture(folder: Path, slide: Slide | None = None) -> Path:
+    """Write ``overview.png`` into a result folder: the slide with probabilities and outlines; return where it lies.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    slide
+        The open slide; ``None`` to open it where it was scanned.
+
+    Raises
+    ------
+    StorageError
+        If the folder holds no result, a damaged one, or cannot be written.
+    SlideError
+        If the slide is not there any more, or cannot be read.
+    """
+    result = read_result(folder)
+    with ExitStack() as opened:
+        shown = opened.enter_context(open_reported_slide(result)) if slide is None else slide
+        picture = overview_image(shown, result.lesions, found_in(result, shown), heat=True)
+    write_overview(picture, folder / _PICTURE)
+    return folder / _PICTURE
+
+
+def found_in(result: ReportedResult, slide: Slide) -> Found:
+    """Return what the maps of a result hold, blended as they are shown, and the tissue that was to be scanned.
+
+    Raises
+    ------
+    StorageError
+        If a map cannot be read.
+    SlideError
+        If the slide cannot be read.
+    """
+    scan = next((one for one in stored_scans(result.folder) if one.folder == result.folder), None)
+    if scan is None:
+        raise StorageError(
+            f"expected the heatmap of the result in {heatmap_path(result.folder)}, got none that can be read; scan the "
+            "slide again"
+        )
+    own, *others = stored_maps(scan)
+    shares = result.shares
+    blended = blend_all(own.values, own.frame, [(one, shares.get(one.kind.name, 0.0)) for one in others])
+    return Found(blended, own.frame, tissue_mask(slide, recorded_tissue(result.folder) or TissueSettings()))
