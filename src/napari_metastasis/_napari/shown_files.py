@@ -61,7 +61,7 @@ class ShownFiles(QObject):
 
     @property
     def settled(self) -> bool:
-        """Return whether the files are as they will stay: those of what is shown, or those that could not be written."""
+        """Return whether the files are as they will stay: as shown, or as they were where they cannot be written."""
         return bool(self._told) or not self.pending
 
     def follow(self, on_disk: OnDisk) -> None:
