@@ -9,7 +9,7 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, create_widget
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtWidgets import QFormLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QSizePolicy, QWidget
 
 from napari_metastasis.settings import Setting, setting_of
 
@@ -92,7 +92,9 @@ class SettingsForm:
                 layout.addRow(f"{widget.label}{unit}", native)
                 layout.labelForField(native).setToolTip(_wrapped(setting.help))
             else:
-                layout.addRow("", native)
+                # Over the whole width: its words are its label.
+                layout.addRow(native)
+                native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def offer(self, name: str, choices: dict[Any, str]) -> None:
         """Offer other values for a field; the chosen one stays if it is among them."""

@@ -96,6 +96,7 @@ class Workspace(QObject):
         self._opening: dict[Worker, Future[Any]] = {}
         self._dialog: PixelSizeDialog | None = None
         self._window_closing = False
+        self._closed = False
         slice_off_the_gui_thread()
         slice_nothing_once_closed(viewer)
         show_scale_bar(viewer)
@@ -391,6 +392,9 @@ class Workspace(QObject):
 
     def close(self) -> None:
         """End everything: scans are stopped and waited for, slides are closed."""
+        if self._closed:
+            return
+        self._closed = True
         self.flight.stop()
         self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
