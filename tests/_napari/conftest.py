@@ -11,10 +11,14 @@ import pytest
 import torch
 from disc_phantom import DiscPhantom, disc_slide
 from napari import Viewer
+from napari.settings import get_settings
 from pytestqt.qtbot import QtBot
 
+from napari_metastasis._napari.compat import window_of
+from napari_metastasis._napari.dress import dress
 from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
+from napari_metastasis._napari.slide_list import SlideList
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.geometry import Point, Size
 from napari_metastasis.models import ModelSpec, build_network, save_model
@@ -98,8 +102,9 @@ class Window:
         self.qtbot = qtbot
         _, self.panel = viewer.window.add_plugin_dock_widget("napari-metastasis", "Metastasis")
         self.workspace = Workspace.of(viewer)
+        self.slides: SlideList | None = None
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 120) -> None:
         """Let the window live until something is so."""
         self.qtbot.waitUntil(condition, timeout=round(timeout_s * 1000))
 
@@ -152,3 +157,24 @@ def window(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[
     window = Window(make_napari_viewer(show=True), qtbot)
     yield window
     window.workspace.close()
+
+
+#: A large and a small screen, in either theme.
+_HOUSES = {"large screen, dark": ((1600, 1000), "dark"), "small screen, light": ((1280, 800), "light")}
+
+
+@pytest.fixture(params=list(_HOUSES))
+def house(request: pytest.FixtureRequest, make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[Window]:
+    """The program's own window: with the list of slides, and without napari's tools."""
+    size, theme = _HOUSES[request.param]
+    settings = get_settings()
+    before, settings.appearance.theme = settings.appearance.theme, theme
+    window = Window(make_napari_viewer(show=True), qtbot)
+    dress(window.viewer)
+    qt_window = window_of(window.viewer)
+    qt_window.resize(*size)
+    window.until(lambda: (qt_window.width(), qt_window.height()) == size)
+    window.slides = qt_window.findChild(SlideList)
+    yield window
+    window.workspace.close()
+    settings.appearance.theme = before

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from napari import Viewer
-from napari.settings import get_settings
-from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.compat import canvas_size, napari_docks, window_of
-from napari_metastasis._napari.dress import TOOLS, dress
+from napari_metastasis._napari.dress import TOOLS
 from napari_metastasis._napari.recent import recent_slides, remember_slide
-from napari_metastasis._napari.slide_list import SlideList
 from napari_metastasis.geometry import Size
 from napari_metastasis.slides import write_pyramid
 
 pytestmark = pytest.mark.gui
-
-SIZES = {"a large screen": (1600, 1000), "a small screen": (1280, 800)}
-
-
-@pytest.fixture(params=[("a large screen", "dark"), ("a small screen", "light")], ids=" ".join)
-def house(
-    request: pytest.FixtureRequest, make_napari_viewer: Callable[..., Viewer], qtbot: QtBot, window_class: type
-) -> Iterator:
-    """The program's window, on a large screen in the dark theme and on a small one in the light theme."""
-    size, theme = request.param
-    settings = get_settings()
-    before, settings.appearance.theme = settings.appearance.theme, theme
-    window = window_class(make_napari_viewer(show=True), qtbot)
-    dress(window.viewer)
-    qt_window = window_of(window.viewer)
-    qt_window.resize(*SIZES[size])
-    qtbot.waitUntil(lambda: qt_window.width() == SIZES[size][0])
-    window.slides = qt_window.findChild(SlideList)
-    yield window
-    window.workspace.close()
-    settings.appearance.theme = before
 
 
 def click_slide(window, row: int) -> None:

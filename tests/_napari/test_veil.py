@@ -9,10 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from napari_metastasis._napari import slide_controller
 from napari_metastasis._napari.compat import camera_of, redraw_image
+from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
 from napari_metastasis._napari.slide_work import index_work
+from napari_metastasis.errors import SlideError
 from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Region, Size
 from napari_metastasis.scanning import PROBABILITY, Coverage, MapKind, MapValues
 from napari_metastasis.settings import ScanSettings, TissueSettings
@@ -246,7 +249,9 @@ def test_a_part_of_a_slide_says_so_at_its_end_and_when_it_is_opened_again(
     session = window.session
     window.until(lambda: session.coverage is not None)
     assert session.coverage == coverage
-    assert session.activity.stage == f"Earlier result. {stage}"
+    assert session.activity.stage.startswith("Earlier result of ")
+    said = window.panel.results_part.state.text.text()
+    assert said == f"{session.origin}: {stage[:1].lower()}{stage[1:]}"
     window.until(lambda: not window.controller.looking_for_lesions)
     np.testing.assert_array_equal(window.controller.layers.veil.data > 0, veil.data > 0)
 
@@ -274,10 +279,47 @@ def test_an_earlier_result_is_measured_by_the_tissue_that_it_was_scanned_with(
     window.until(lambda: not window.controller.looking_for_lesions)
     assert session.coverage.whole
     assert window.controller.layers.veil is None
-    assert session.activity.stage == "Earlier result. Whole slide scanned"
+    assert window.panel.results_part.state.text.text() == f"{session.origin}: whole slide scanned"
     # A scan with the usual settings has more to look at.
     window.use(darkness_model)
     window.scan("slide")
     window.finish()
     assert session.coverage.whole
     assert session.coverage.tissue_cells > result.coverage.tissue_cells
+
+
+def test_lesions_wait_for_the_tissue_that_says_which_of_them_are_cut(layers, session, qtbot):
+    search = LesionSearch(session, layers._viewer.window._qt_window)
+    session.tissue = None
+    search.awaits_tissue = True
+    scan(session, LEFT)
+    search.start()
+    assert not search.running
+    session.show_tissue(tissue())
+    assert search.running
+    qtbot.waitUntil(lambda: session.found is not None)
+    assert session.coverage is not None
+    assert [row.cut_by_edge for row in session.found.rows] == [True]
+    qtbot.waitUntil(lambda: not search.running)
+
+
+def test_where_tissue_cannot_be_found_lesions_are_not_said_to_end_at_what_was_not_scanned(
+    window, make_disc: Callable, darkness_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = make_disc(0.5)
+    scan_slide(
+        ScanJob(
+            slide=path, model=str(darkness_model), region=Region(0, 0, 1100, 2000),
+            scan=ScanSettings(device="cpu", engine="torch", precision="float32", roi_px=512),
+        )
+    )  # fmt: skip
+
+    def fail(*_: object) -> None:
+        raise SlideError("expected a level that can be read, got none; copy the slide again")
+
+    monkeypatch.setattr(slide_controller, "tissue_work", fail)
+    window.workspace.open([path])
+    window.until(lambda: bool(window.workspace.controllers) and window.session.found is not None)
+    assert window.session.coverage is None
+    assert [row.cut_by_edge for row in window.session.found.rows] == [True]
+    assert window.controller.layers.veil is None

@@ -10,8 +10,10 @@ from napari_metastasis.errors import EvaluationError
 from napari_metastasis.evaluation import read_detections_csv
 from napari_metastasis.evaluation.scan_records import read_scan_record
 from napari_metastasis.settings import THRESHOLD
-from napari_metastasis.workflows.scan.result_folder import _recorded_notes, _recorded_threshold, record_of
+from napari_metastasis.workflows.scan.earlier import _recorded_notes
+from napari_metastasis.workflows.scan.result_folder import record_of
 from napari_metastasis.workflows.scan.results import _earlier_scans
+from napari_metastasis.workflows.scan.shown import Shown, read_shown
 
 RECORD = {
     "slide": {"size": [600, 400], "bounds": [10, 20, 300, 200]},
@@ -77,7 +79,7 @@ def test_what_is_no_record_is_refused_or_taken_for_none(tmp_path, text):
     with pytest.raises(EvaluationError):
         read_scan_record(tmp_path)
     record = record_of(tmp_path)
-    assert (_recorded_threshold(record), _recorded_notes(record), _earlier_scans(tmp_path)) == (THRESHOLD, (), [])
+    assert (read_shown(record), _recorded_notes(record), _earlier_scans(tmp_path)) == (Shown(THRESHOLD), (), [])
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,8 @@ def test_a_stain_that_no_slide_has_is_not_told(stain):
 
 def test_thresholds_and_notes_of_another_kind_are_not_believed():
     for threshold in (True, "0.5", None, [0.5], 0, 1.5, -1):
-        assert _recorded_threshold({"settings": {"detection": {"threshold": threshold}}}) == THRESHOLD
+        assert read_shown({"settings": {"detection": {"threshold": threshold}}}) == Shown(THRESHOLD)
+        assert read_shown({"shown": {"threshold": threshold, "shares": {}, "map": "probability"}}) == Shown(THRESHOLD)
     assert _recorded_notes({**RECORD, "scans": [{"notes": "abc"}]}) == ()
 
 

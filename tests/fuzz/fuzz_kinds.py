@@ -47,7 +47,8 @@ from napari_metastasis.scanning.maps.kinds import PROBABILITY
 from napari_metastasis.scanning.maps.ome_zarr import MapHeader
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.slides import open_slide
-from napari_metastasis.workflows.scan.result_folder import earlier_result, record_of
+from napari_metastasis.workflows.scan.earlier import earlier_result
+from napari_metastasis.workflows.scan.result_folder import record_of
 
 __all__ = ["KINDS", "Kind", "Whole", "damage", "lay_out", "read_or_refuse", "write_whole"]
 

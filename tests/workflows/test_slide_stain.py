@@ -14,7 +14,8 @@ from napari_metastasis.errors import ModelError, StainWarning
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides import open_slide, tissue_mask, write_pyramid
 from napari_metastasis.slides.stain import mean_density, tissue_pixels
-from napari_metastasis.workflows.scan.result_folder import earlier_result, stored_maps, stored_scans
+from napari_metastasis.workflows.scan.earlier import earlier_result
+from napari_metastasis.workflows.scan.result_folder import stored_maps, stored_scans
 
 SIDE = 900
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "camera_of",
     "canvas_size",
+    "canvas_widget",
     "copy_picture",
     "draw_now",
     "drop_targets",
@@ -103,6 +104,11 @@ def canvas_size(viewer: Viewer) -> tuple[float, float]:
     else:
         height, width = canvas.size
     return float(width), float(height)
+
+
+def canvas_widget(viewer: Viewer) -> QWidget:
+    """Return the Qt widget that napari draws in, and that gets the mouse and the keys. There is no public way to it."""
+    return real_viewer(viewer).window._qt_viewer.canvas.native
 
 
 def camera_of(viewer: Viewer) -> Camera:

@@ -34,36 +34,30 @@ class Flight(QObject):
     def __init__(self, viewer: Viewer, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._animation: QVariantAnimation | None = None
+        self._from = self._to = ((0.0, 0.0), 1.0)
+        self._animation = QVariantAnimation(self)
+        self._animation.setStartValue(0.0)
+        self._animation.setEndValue(1.0)
+        self._animation.setDuration(_FLIGHT_MS)
+        self._animation.setEasingCurve(QEasingCurve.Type.InOutCubic)
+        self._animation.valueChanged.connect(self._step)
 
     def to(self, place: Point, slide: Slide, *, across_um: float) -> None:
         """Show a level-0 location in the middle of the window, whose shorter side then spans ``across_um``."""
+        self.stop()
         side = across_um / float(um_per_unit(self._viewer).max())
-        self._fly(center_on(self._viewer, place, slide), min(canvas_size(self._viewer)) / side)
+        camera = camera_of(self._viewer)
+        y, x = camera.center[-2:]
+        self._from = (float(y), float(x)), float(camera.zoom)
+        self._to = center_on(self._viewer, place, slide), min(canvas_size(self._viewer)) / side
+        self._animation.start()
 
     def stop(self) -> None:
         """Stay where the camera is."""
-        if self._animation is not None:
-            self._animation.stop()
-            self._animation = None
+        self._animation.stop()
 
-    def _fly(self, center: tuple[float, float], zoom: float) -> None:
+    def _step(self, share: float) -> None:
         camera = camera_of(self._viewer)
-        y0, x0 = camera.center[-2:]
-        y1, x1 = center
-        zoom0 = camera.zoom
-
-        def step(t: float) -> None:
-            camera.zoom = zoom0 * (zoom / zoom0) ** t
-            camera.center = (y0 + (y1 - y0) * t, x0 + (x1 - x0) * t)
-
-        self.stop()
-        flight = QVariantAnimation(self)
-        flight.setStartValue(0.0)
-        flight.setEndValue(1.0)
-        flight.setDuration(_FLIGHT_MS)
-        flight.setEasingCurve(QEasingCurve.Type.InOutCubic)
-        flight.valueChanged.connect(step)
-        flight.finished.connect(lambda: step(1.0))
-        flight.start()
-        self._animation = flight
+        ((y0, x0), zoom0), ((y1, x1), zoom1) = self._from, self._to
+        camera.zoom = zoom0 * (zoom1 / zoom0) ** share
+        camera.center = (y0 + (y1 - y0) * share, x0 + (x1 - x0) * share)

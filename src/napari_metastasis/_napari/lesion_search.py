@@ -35,6 +35,14 @@ class LesionSearch(QObject):
         The slide's session.
     parent
         Qt parent.
+
+    Attributes
+    ----------
+    shares
+        Share of each later map in the lesions that are shown, by its name.
+    awaits_tissue
+        Whether tissue is being looked for. Lesions wait for it: which of them are cut by the edge of what was scanned
+        is part of what a table and files say of them.
     """
 
     #: The exception that ended a search.
@@ -43,9 +51,11 @@ class LesionSearch(QObject):
     def __init__(self, session: SlideSession, parent: QObject) -> None:
         super().__init__(parent)
         self._session = session
+        self.shares: dict[str, float] = {}
         self._worker: Worker | None = None
         self._again = False
         self._next = 0.0
+        self.awaits_tissue = False
         self._follow = self._timer(_FOLLOW_MS, session.follow_threshold)
         self._rest = self._timer(_REST_MS, self.start)
         session.threshold_changed.connect(self._on_threshold_changed)
@@ -76,21 +86,22 @@ class LesionSearch(QObject):
     def start(self) -> None:
         """Search the maps as they are now; a search that is running is followed by another one."""
         session = self._session
-        if session.closed or session.heatmap is None:
+        if session.closed or session.heatmap is None or (session.tissue is None and self.awaits_tissue):
             return
         if self._worker is not None:
             self._again = True
             return
         began, heatmap, tissue = time.monotonic(), session.heatmap, session.tissue
-        shares = [session.share_of(later.kind.name) for later in session.later_maps]
+        shares = {later.kind.name: session.share_of(later.kind.name) for later in session.later_maps}
         maps, known = tuple(session.maps.values()), session.tissue_cells
-        worker = Worker(
-            partial(index_work, maps, shares, session.detection, tissue, known), name="lesions", parent=self
-        )
+        work = partial(index_work, maps, tuple(shares.values()), session.detection, tissue, known)
+        # Without a scan beside it, a person waits for it.
+        worker = Worker(work, name="lesions", parent=self, urgent=not session.activity.busy)
 
         def show(looked: Looked) -> None:
             now = session.heatmap
             if now is not None and now.values is heatmap.values and not session.closed:
+                self.shares = shares
                 if session.tissue is tissue:
                     session.show_coverage(looked.coverage, looked.tissue_cells)
                 session.show_lesions(looked.index)

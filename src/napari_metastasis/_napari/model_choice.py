@@ -40,6 +40,13 @@ class ModelChoice(QComboBox):
         """Return what is known of the chosen model; ``None`` where there is none."""
         return self._known.get(self.name)
 
+    def choose(self, name: str) -> bool:
+        """Choose the model with this name on its card; return whether it is there."""
+        found = next((key for key, model in self._known.items() if model.spec.name == name), None)
+        if found is not None:
+            self.setCurrentIndex(self.findData(found))
+        return found is not None
+
     def fill(self) -> None:
         """Look for models and devices beside the window."""
         self.setPlaceholderText("looking for models…")

@@ -11,7 +11,6 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout
 
 from napari_metastasis._napari.compat import copy_picture
-from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.lesion_table import LesionTable
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, form_layout, probability_slider
@@ -45,7 +44,6 @@ class ResultsWidget(Part):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "Findings")
-        self._flight = Flight(self._viewer, self)
         self._workspace.finding_wanted.connect(self.go_on)
         self._workspace.failed.connect(self.error.show_error)
         self._workspace.opening_changed.connect(self._on_opening_changed)
@@ -232,7 +230,7 @@ class ResultsWidget(Part):
             return
         self._session.select(lesion.id)
         across = max(lesion.length_mm * 1000 / _FILL, _MIN_VIEW_UM)
-        self._flight.to(Point(lesion.x, lesion.y), self._session.slide, across_um=across)
+        self._workspace.flight.to(Point(lesion.x, lesion.y), self._session.slide, across_um=across)
 
     def _open_folder(self) -> None:
         if self._session is not None and self._session.folder is not None:

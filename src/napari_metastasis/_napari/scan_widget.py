@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from magicgui.widgets import ComboBox
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
@@ -30,6 +31,7 @@ from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, form_layout, probability_slider, time_text
 from napari_metastasis._napari.regions import Where, view_focus, wanted_region
 from napari_metastasis._napari.session import Activity
+from napari_metastasis._napari.slide_state import told_above
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from psygnal import SignalInstance
 
     from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis._napari.slide_controller import SlideController
     from napari_metastasis._napari.slide_work import AvailableModels
     from napari_metastasis.models import ModelSpec
 
@@ -196,6 +199,7 @@ class ScanWidget(Part):
     def _on_models(self, found: AvailableModels) -> None:
         self.main.offer("device", {device: _DEVICES[device] for device in found.devices})
         self._on_model_changed()
+        self._follow_result()
 
     def _on_model_changed(self) -> None:
         model = self.model.chosen
@@ -250,6 +254,40 @@ class ScanWidget(Part):
             share.blockSignals(True)
             share.setValue(1.0 if session is None else session.share_of(name))
             share.blockSignals(False)
+
+    def _follow_result(self) -> None:
+        """Set the form as the earlier result that is shown was made, so that going on goes on with that."""
+        session = self._session
+        made = {} if session is None else session.made_with
+        if session is None or not made or session.activity.busy or not self.model.choose(str(made.get("model"))):
+            return
+        own = self.model.chosen.spec.dense_coefficient if self.model.chosen is not None else 0
+        dense = made.get("dense_coefficient")
+        for name, value in (
+            ("dense_coefficient", 0 if dense == own else dense),
+            ("augment_views", made.get("augment_views")),
+        ):
+            widget = self.main.widgets[name]
+            assert isinstance(widget, ComboBox)
+            if value in widget.choices:
+                widget.value = value
+        for task in pass_tasks():
+            (switch,) = self.switches[task.name].widgets.values()
+            if switch.enabled:
+                switch.value = task.name in session.passes
+
+    def _list_earlier(self, *_: object) -> None:
+        """List the results that lie beside the slide; the one that is shown is chosen."""
+        controller = self._controller
+        self.earlier.clear()
+        scans = () if controller is None else controller.earlier
+        for scan in scans:
+            self.earlier.addItem(scan.label, scan)
+        folders = [scan.folder for scan in scans]
+        folder = None if self._session is None else self._session.folder
+        self.earlier.setCurrentIndex(folders.index(folder) if folder in folders else -1)
+        self.earlier.setEnabled(bool(scans))
+        self.earlier.setPlaceholderText("other results" if scans else "none yet")
 
     def _on_earlier(self, index: int) -> None:
         scan = self.earlier.itemData(index)
@@ -310,13 +348,23 @@ class ScanWidget(Part):
         return (
             (session.activity_changed, self._show_activity),
             (session.maps_replaced, self._show_shares),
+            (session.maps_replaced, self._follow_result),
             (session.share_changed, self._show_shares),
         )
+
+    def _on_current_changed(self, controller: SlideController | None) -> None:
+        if self._controller is not None:
+            self._controller.earlier_changed.disconnect(self._list_earlier)
+        super()._on_current_changed(controller)
+        if controller is not None:
+            controller.earlier_changed.connect(self._list_earlier)
 
     def _show_current(self) -> None:
         if self._controller is not None:
             self._warm_up.start()
         self._show_shares()
+        self._follow_result()
+        self._list_earlier()
         self._show_activity()
 
     def _show_activity(self, *_: object) -> None:
@@ -337,7 +385,9 @@ class ScanWidget(Part):
         if activity.seconds_left is not None:
             parts.append(f"{time_text(activity.seconds_left)} left")
         self.status.setText(" · ".join(part for part in parts if part))
-        self.status.setVisible(bool(self.status.text()))
+        # The line above the findings says how much was scanned.
+        said = () if self._session is None else told_above(self._session)
+        self.status.setVisible(activity.busy or bool(activity.stage and activity.stage not in said))
 
 
 def _cell_um(spec: ModelSpec, dense_coefficient: int) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from psygnal import Signal
 
 from napari_metastasis.geometry import HeatmapFrame, Region, any_of_blocks
 from napari_metastasis.settings import THRESHOLD, DetectionSettings
+from napari_metastasis.tasks import pass_tasks
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import Findings, LesionIndex
@@ -93,6 +94,14 @@ class SlideSession:
         How lesions are read off the heatmap; its threshold is the slider's.
     threshold_chosen
         Whether the user moved the threshold, so that no model's own takes its place.
+    origin
+        Where a result comes from that was not scanned now, as "Earlier result of 28 Nov"; else empty.
+    made_with
+        Everything that decided the heatmap of an earlier result that is shown; else empty.
+    selected
+        Id of the lesion that a person chose; ``None`` where none is.
+    looking
+        Whether results of an earlier scan are being looked for, so that nothing can be said of them yet.
     activity
         What is being done.
     thumbnail
@@ -131,6 +140,7 @@ class SlideSession:
         self.activity = Activity()
         self.looking = False
         self.origin = ""
+        self.made_with: Mapping[str, Any] = {}
         self.selected: int | None = None
         self.thumbnail: npt.NDArray[np.uint8] | None = None
         self.closed = False
@@ -181,15 +191,30 @@ class SlideSession:
         """Return the maps of the passes after the scan."""
         return tuple(self.maps.values())[1:]
 
+    @property
+    def passes(self) -> frozenset[str]:
+        """Return the tasks of the passes whose maps are shown."""
+        return frozenset(task.name for task in pass_tasks() if task.writes in self.maps)
+
     def share_of(self, name: str) -> float:
         """Return the share of a later map in what lesions are read from."""
         return self.shares.get(name, 1.0)
 
     def show_maps(
-        self, maps: Iterable[MapValues], *, model_name: str, folder: Path | None, told: tuple[str, ...] = ()
+        self,
+        maps: Iterable[MapValues],
+        *,
+        model_name: str,
+        folder: Path | None,
+        told: tuple[str, ...] = (),
+        shares: Mapping[str, float] | None = None,
     ) -> None:
-        """Show other maps, the scan's own first; the lesions stay only where that one is the same array."""
+        """Show other maps, the scan's own first; the lesions stay only where that one is the same array.
+
+        Shares stay as they are where none are given.
+        """
         before = self.heatmap
+        self.shares = self.shares if shares is None else dict(shares)
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
         self.model_name, self.folder, self.told = model_name, folder, told
@@ -251,6 +276,21 @@ class SlideSession:
             self.detection = detection
             self.threshold_changed.emit(threshold)
 
+    def restore_threshold(self, threshold: float, *, own: float) -> None:
+        """Move the threshold to where it was left, also where the user has chosen another one.
+
+        Parameters
+        ----------
+        threshold
+            Where it was left.
+        own
+            That of the scan. Where it is the same, nobody chose it; both can be shown.
+        """
+        self.threshold_chosen = False
+        self.suggest_threshold(min(threshold, own))
+        if threshold != own:
+            self.set_threshold(threshold)
+
     def _move_threshold(self, threshold: float) -> None:
         threshold = min(max(threshold, self.floor), 1.0)
         if threshold != self.threshold:
@@ -267,6 +307,12 @@ class SlideSession:
         if coverage != self.coverage or tissue_cells is not self.tissue_cells:
             self.coverage, self.tissue_cells = coverage, tissue_cells
             self.coverage_changed.emit()
+
+    def look(self, *, looking: bool) -> None:
+        """Say whether results of an earlier scan are being looked for."""
+        if looking != self.looking:
+            self.looking = looking
+            self.looking_changed.emit(looking)
 
     def show_tissue(self, tissue: TissueMask) -> None:
         """Show the tissue mask."""

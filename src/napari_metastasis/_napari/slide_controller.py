@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject
+import numpy as np
+from qtpy.QtCore import QObject, Signal
 
 from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.session import Activity, SlideSession
+from napari_metastasis._napari.shown_files import ShownFiles
 from napari_metastasis._napari.slide_layers import SlideLayers
 from napari_metastasis._napari.slide_work import (
+    OnDisk,
+    earlier_results_work,
     earlier_tissue_work,
     load_earlier_work,
+    load_result_work,
     mined_work,
     scan_work,
     swap_work,
@@ -25,7 +32,8 @@ from napari_metastasis._napari.slide_work import (
     tissue_work,
 )
 from napari_metastasis._napari.worker import Work, Worker, tell
-from napari_metastasis.errors import ScanCancelledError
+from napari_metastasis.errors import MetastasisError, ScanCancelledError
+from napari_metastasis.geometry import Region
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.workflows.scan_job import AtHand, ScanJob, ScanStarted, Stage
 
@@ -39,11 +47,16 @@ if TYPE_CHECKING:
     from napari_metastasis.scanning import FinishedPiece
     from napari_metastasis.slides import TissueMask
     from napari_metastasis.workflows.engine_cache import EngineCache
+    from napari_metastasis.workflows.scan import EarlierResult, EarlierScan
 
 __all__ = ["SlideController"]
 
 #: How long closing the window waits for a scan: one piece of it, and the results.
 _CLOSE_S = 20.0
+
+
+def _never() -> bool:
+    return False
 
 
 class SlideController(QObject):
@@ -61,7 +74,19 @@ class SlideController(QObject):
         Makes and keeps the engines of scans.
     parent
         Qt parent.
+
+    Attributes
+    ----------
+    session
+        The slide's session.
+    layers
+        Its layers.
+    earlier
+        Every stored scan of the slide, the last written first, as far as they are known.
     """
+
+    #: The list of earlier scans is another one.
+    earlier_changed = Signal()
 
     def __init__(
         self, viewer: Viewer, session: SlideSession, layer: Layer, engines: EngineCache, parent: QObject
@@ -81,8 +106,13 @@ class SlideController(QObject):
         self._mpx = 0.0
         self._lesions = LesionSearch(session, self)
         self._lesions.failed.connect(self._on_other_failed)
-        self._shows_earlier = False
+        self._shown_earlier: EarlierScan | None = None
+        self._usual_tissue: TissueMask | None = None
         session.coverage_changed.connect(self._tell_of_earlier)
+        self._files = ShownFiles(session, self._lesions, self)
+        self._files.failed.connect(self._on_other_failed)
+        self.earlier: tuple[EarlierScan, ...] = ()
+        self._wanted: EarlierScan | None = None
 
     @property
     def busy(self) -> bool:
@@ -101,7 +131,9 @@ class SlideController(QObject):
         if self.busy or self.session.closed:
             return
         self._mpx = 0.0
-        self._shows_earlier = False
+        self._shown_earlier = None
+        self.session.origin, self.session.made_with = "", {}
+        self._files.hold()
         self.session.report(Activity(stage="Starting…", busy=True))
         known = self._tissue if job.tissue == TissueSettings() else None
         at_hand = AtHand(slide=self.session.slide, engines=self._engines, tissue=known)
@@ -130,6 +162,8 @@ class SlideController(QObject):
                 session.report(Activity(stage=self._stage(item.text), busy=True))
             elif isinstance(item, ScanStarted):
                 self._on_scan_started(item)
+            elif isinstance(item, OnDisk):
+                self._files.follow(item)
             else:
                 pieces.append(item)
         if not pieces:
@@ -143,6 +177,8 @@ class SlideController(QObject):
 
     def _on_scan_started(self, started: ScanStarted) -> None:
         session = self.session
+        session.origin = ""
+        self._files.forget()
         own, *later = (one.whole() for one in started.maps)
         shown = session.heatmap
         if (
@@ -151,7 +187,9 @@ class SlideController(QObject):
             and session.folder == started.folder
             and self.layers.heatmap is not None
         ):
-            # The same map goes on: what is shown of it stays, with its lesions.
+            # The same map goes on: what is shown of it stays, with its lesions; another window may have added to it.
+            if np.count_nonzero(~np.isnan(own.values)) > np.count_nonzero(~np.isnan(shown.values)):
+                session.write_cells(own.kind.name, [(Region.of(own.frame.cells), own.values)])
             own = shown
         # Maps of passes that this scan does not make go away: what is shown is what its results are read from.
         session.show_maps([own, *later], model_name=started.model_name, folder=started.folder, told=started.told)
@@ -184,12 +222,14 @@ class SlideController(QObject):
         self.session.report(Activity(stage=f"{result.coverage.sentence}{stopped}"))
         self.layers.prefer_latest()
         self._lesions.start()
+        self._list_earlier()
 
     def _on_scan_failed(self, error: BaseException) -> None:
         self._scan = None
         stopped = isinstance(error, ScanCancelledError)
         self.session.report(Activity(stage="Scan stopped before it began") if stopped else Activity(error=tell(error)))
         self._lesions.start()
+        self._files.resume()
 
     # -- tissue and earlier results ------------------------------------------------------------------------------
 
@@ -198,11 +238,18 @@ class SlideController(QObject):
 
         def show(tissue: Any) -> None:
             if tissue is not None and not self.session.closed:
+                self._usual_tissue = tissue
                 if self.session.tissue is None:  # else it is that of an earlier result, or of a scan
                     self.session.show_tissue(tissue)
                 self._look_at_colours(tissue)
 
-        self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue")
+        def end() -> None:
+            self._lesions.awaits_tissue = False
+            if self.session.tissue is None:
+                self._lesions.start()
+
+        self._lesions.awaits_tissue = True
+        self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue", end=end)
 
     def _look_at_colours(self, tissue: TissueMask) -> None:
         """Say where red and blue look exchanged, before anything is scanned."""
@@ -223,32 +270,96 @@ class SlideController(QObject):
         self._run(partial(thumbnail_work, self.session.slide), show, name="thumbnail")
 
     def load_earlier(self) -> None:
-        """Show what an earlier scan of this slide left beside it."""
+        """Show what the latest scan of this slide left beside it, and list the others."""
+        session = self.session
 
         def show(earlier: Any) -> None:
-            session = self.session
-            if earlier is None or session.closed or session.probabilities is not None:
+            if session.closed:
                 return
-            session.show_maps(earlier.maps, model_name=earlier.model_name, folder=earlier.folder, told=earlier.told)
-            session.suggest_threshold(earlier.threshold)
-            self.layers.prefer_latest()
-            self._shows_earlier = not self.busy
-            self._tell_of_earlier()
-            self._lesions.start()
-            self._run(partial(earlier_tissue_work, session.slide, earlier.folder), show_tissue, name="earlier-tissue")
+            if earlier is not None and session.probabilities is None:
+                chosen = session.threshold if session.threshold_chosen else None
+                self._show_result(earlier)
+                if chosen is not None:
+                    session.set_threshold(chosen)
+            elif not self.busy:
+                session.report(Activity())
+            self._list_earlier()
+
+        session.look(looking=True)
+        session.report(Activity(stage="Looking for an earlier result…"))
+        # A person waits for it: nothing else can be said of the slide before.
+        worker = self._worker(partial(load_earlier_work, session.slide), show, name="earlier", urgent=True)
+        worker.ended.connect(partial(session.look, looking=False))
+        worker.start()
+
+    def show_earlier(self, scan: EarlierScan) -> None:
+        """Show one of the earlier scans as it was left; nothing happens while a scan is running.
+
+        Parameters
+        ----------
+        scan
+            One of :attr:`earlier`.
+        """
+        if self.busy or self.session.closed:
+            return
+
+        def show(earlier: Any) -> None:
+            if self._wanted is scan and not self.busy and not self.session.closed:
+                self._show_result(earlier)
+
+        # What is shown of the other one is kept first.
+        self.session.follow_threshold()
+        self._files.write()
+        self._wanted = scan
+        self.session.report(Activity(stage="Reading the earlier result…"))
+        self._run(partial(load_result_work, self.session.slide, scan), show, name="earlier", urgent=True)
+
+    def _show_result(self, earlier: EarlierResult) -> None:
+        session = self.session
+        self._files.leave()
+        session.origin = earlier.scan.origin
+        session.made_with = earlier.scan.identity
+        session.show_maps(
+            earlier.maps,
+            model_name=earlier.model_name,
+            folder=earlier.folder,
+            told=earlier.told,
+            shares=earlier.shown.shares,
+        )
+        session.restore_threshold(earlier.threshold, own=earlier.own_threshold)
+        left = self._files.as_shown(OnDisk(earlier.folder, earlier.journals))
+        self.layers.prefer_latest()
+        self._shown_earlier = None if self.busy else earlier.scan
+        self._tell_of_earlier()
+        self._lesions.start()
 
         def show_tissue(tissue: Any) -> None:
-            if tissue is not None and self._shows_earlier and not self.session.closed:
-                self.session.show_tissue(tissue)
+            if session.closed or self._shown_earlier is not earlier.scan:
+                return
+            tissue = self._usual_tissue if tissue is None else tissue
+            if tissue is not None and tissue is not session.tissue:
+                session.show_tissue(tissue)
+            # What the edge of what was scanned cuts is written too: before, it would be that of other tissue.
+            self._files.follow(left)
 
-        self._run(partial(load_earlier_work, self.session.slide), show, name="earlier")
+        self._run(partial(earlier_tissue_work, session.slide, earlier.folder), show_tissue, name="earlier-tissue")
 
     def _tell_of_earlier(self) -> None:
-        """Say that an earlier result is shown, and of how much of the tissue, once that is known."""
-        session = self.session
-        if self._shows_earlier and not session.activity.error:
-            worth = "" if session.coverage is None else f". {session.coverage.sentence}"
-            session.report(Activity(stage=f"Earlier result{worth}"))
+        """Say that an earlier result is shown, and of how much of the tissue, as soon as that is known."""
+        session, scan = self.session, self._shown_earlier
+        if scan is not None and not session.activity.error:
+            told = scan.summary if session.coverage is None else f"{scan.origin}. {session.coverage.sentence}"
+            session.report(Activity(stage=told))
+
+    def _list_earlier(self) -> None:
+        """Look for every stored scan of the slide."""
+
+        def show(scans: Any) -> None:
+            if scans != self.earlier and not self.session.closed:
+                self.earlier = scans
+                self.earlier_changed.emit()
+
+        self._run(partial(earlier_results_work, self.session.slide), show, name="earlier")
 
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
@@ -259,13 +370,21 @@ class SlideController(QObject):
 
         self._run(partial(mined_work, path, self.session.slide.name), show, name="mined")
 
-    def _run(self, work: Work, show: Any, *, name: str) -> Future[Any]:
-        worker = Worker(work, name=name, parent=self)
+    def _run(
+        self, work: Work, show: Any, *, name: str, urgent: bool = False, end: Callable[[], None] | None = None
+    ) -> Future[Any]:
+        worker = self._worker(work, show, name=name, urgent=urgent)
+        if end is not None:
+            worker.ended.connect(end)
+        return worker.start()
+
+    def _worker(self, work: Work, show: Any, *, name: str, urgent: bool = False) -> Worker:
+        worker = Worker(work, name=name, parent=self, urgent=urgent)
         worker.succeeded.connect(show)
         worker.failed.connect(self._on_other_failed)
         worker.ended.connect(lambda: self._others.remove(worker))
         self._others.append(worker)
-        return worker.start()
+        return worker
 
     def _on_other_failed(self, error: BaseException) -> None:
         line = tell(error)
@@ -284,11 +403,14 @@ class SlideController(QObject):
         """
         if self.session.closed:
             return
+        writer, unwritten = self._files.close()
         self.session.closed = True
         workers = [one for one in (self._scan, self._lesions.stop(), *self._others) if one is not None]
         self._scan, self._others = None, []
         for worker in workers:
             worker.abandon()
+        if writer is not None:
+            workers.append(writer)
         self.layers.close(remove=not wait)
         tiles = tiles_under_way(self._viewer)
         slide = self.session.slide
@@ -296,6 +418,10 @@ class SlideController(QObject):
         def close_slide() -> None:
             for worker in workers:
                 worker.wait(None)
+            # What is shown is kept; nobody is left to be told that a disk refuses.
+            if unwritten is not None:
+                with suppress(MetastasisError):
+                    unwritten(_never)
             futures.wait(tiles)
             slide.close()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from napari_metastasis._napari.session import SlideSession
 
-__all__ = ["SlideState", "slide_state"]
+__all__ = ["SlideState", "slide_state", "told_above"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +46,9 @@ def slide_state(session: SlideSession) -> SlideState:
     if coverage.whole:
         return SlideState("scanned", coverage.sentence, "whole")
     return SlideState(f"{coverage.percent} scanned" if coverage.percent else "no tissue", coverage.sentence, "part")
+
+
+def told_above(session: SlideSession) -> tuple[str, ...]:
+    """Return what the line above the findings says already, as a session's activity would say it."""
+    coverage = session.coverage
+    return () if coverage is None else (coverage.sentence, f"{session.origin}. {coverage.sentence}")

@@ -20,27 +20,34 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from napari_metastasis.lesions import LesionIndex
+    from napari_metastasis.lesions import Findings, LesionIndex
     from napari_metastasis.models import ModelSpec
     from napari_metastasis.sampling.hard_negatives import HardNegative
     from napari_metastasis.scanning import BoolArray, Coverage, MapValues
     from napari_metastasis.slides import Slide, TissueMask
-    from napari_metastasis.workflows.scan import EarlierResult
+    from napari_metastasis.workflows.scan import EarlierResult, EarlierScan, Shown
 
 __all__ = [
     "AvailableModel",
     "AvailableModels",
     "Looked",
+    "OnDisk",
+    "Seen",
     "available_models_work",
+    "earlier_results_work",
     "earlier_tissue_work",
     "index_work",
     "load_earlier_work",
+    "load_result_work",
     "mined_work",
     "scan_work",
+    "search_and_write_work",
     "swap_work",
     "thumbnail_work",
     "tissue_work",
     "warm_up_work",
+    "write_left_work",
+    "write_shown_work",
 ]
 
 #: µm per pixel that colours are looked at with: nuclei are some pixels wide, as for the models.
@@ -51,13 +58,123 @@ _THUMBNAIL_PX = 320
 ShouldStop = Callable[[], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """A result folder as it is known.
+
+    Attributes
+    ----------
+    folder
+        The result folder.
+    journals
+        How long the journals of its maps are when these are as they are shown.
+    shown
+        What its files were written with; ``None`` where that is not known.
+    """
+
+    folder: Path
+    journals: Mapping[str, int]
+    shown: Shown | None = None
+
+
 def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generator[Any, None, Any]:
-    """Scan a slide: yield and return what :func:`~napari_metastasis.workflows.scan.run_scan` does."""
+    """Scan a slide: yield and return what :func:`~napari_metastasis.workflows.scan.run_scan` does.
+
+    The last that is yielded is an :class:`OnDisk`.
+    """
     yield Stage("Preparing the network…")
     # Imported here, beside the window: torch takes seconds to load.
-    from napari_metastasis.workflows.scan import run_scan
+    from napari_metastasis.workflows.scan import journals_of, read_shown, record_of, remember_place, run_scan
 
-    return (yield from run_scan(job, at_hand, should_stop))
+    if job.output is not None and at_hand.slide is not None:
+        # Before anything is stored there: also what is killed is found again.
+        remember_place(at_hand.slide, job.output)
+    result = yield from run_scan(job, at_hand, should_stop)
+    yield OnDisk(result.output, journals_of(result.output), read_shown(record_of(result.output)))
+    return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What a window shows of a result.
+
+    Attributes
+    ----------
+    found
+        Its findings.
+    shown
+        What they are read with.
+    coverage
+        How much of the tissue is answered.
+    tissue_fraction
+        Share of the slide that is tissue.
+    heatmap
+        The scan's own map.
+    """
+
+    found: Findings
+    shown: Shown
+    coverage: Coverage
+    tissue_fraction: float
+    heatmap: MapValues
+
+
+def write_shown_work(slide: Slide, seen: Seen, on_disk: OnDisk, should_stop: ShouldStop) -> bool:
+    """Write the files of a result as it is shown; return whether anything was written."""
+    import numpy as np
+
+    from napari_metastasis.workflows.scan import write_shown
+
+    coverage = {
+        "tissue_fraction": round(seen.tissue_fraction, 6),
+        "cells_answered": int(np.count_nonzero(~np.isnan(seen.heatmap.values))),
+        **seen.coverage.to_json(),
+    }
+    return write_shown(
+        on_disk.folder,
+        slide,
+        seen.found,
+        seen.shown,
+        coverage=coverage,
+        journals=on_disk.journals,
+        should_stop=should_stop,
+    )
+
+
+def search_and_write_work(
+    slide: Slide,
+    maps: Sequence[MapValues],
+    shown: Shown,
+    detection: DetectionSettings,
+    tissue: TissueMask,
+    on_disk: OnDisk,
+    should_stop: ShouldStop,
+) -> bool:
+    """Look for what was to be shown of a result when its window closed, and write its files."""
+    shares = [shown.shares[one.kind.name] for one in maps[1:]]
+    looked = index_work(maps, shares, detection, tissue, None, should_stop)
+    assert looked.coverage is not None
+    seen = Seen(looked.index.at(shown.threshold), shown, looked.coverage, tissue.fraction, maps[0])
+    return write_shown_work(slide, seen, on_disk, should_stop)
+
+
+def write_left_work(
+    slide: Slide, folder: Path, shown: Shown, detection: DetectionSettings, tissue: TissueMask, should_stop: ShouldStop
+) -> bool:
+    """Write the files of a scan that ended when its window closed as that showed them; return whether it was needed.
+
+    The window had not shown all of its answers: they are read again.
+    """
+    from napari_metastasis.workflows.scan import earlier_results, load_result
+
+    scan = next((one for one in earlier_results(slide, folder) if one.folder == folder), None)
+    if scan is None or scan.shown.shares.keys() != shown.shares.keys():
+        return False
+    earlier = load_result(slide, scan)
+    if earlier.shown == shown or len(earlier.maps) != len(shown.shares) + 1:
+        return False
+    on_disk = OnDisk(folder, earlier.journals)
+    return search_and_write_work(slide, earlier.maps, shown, detection, tissue, on_disk, should_stop)
 
 
 def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:
@@ -137,6 +254,8 @@ def index_work(
     tissue_cells
         What :func:`~napari_metastasis.scanning.answerable_cells` found for it before; ``None`` where it was not asked.
     """
+    import numpy as np
+
     from napari_metastasis.lesions import LesionIndex
     from napari_metastasis.scanning import Coverage, answerable_cells, blend_all, read_from, unanswered_cells
 
@@ -144,9 +263,10 @@ def index_work(
     own, *later = [replace(one, values=one.values.copy()) for one in maps]
     others = list(zip(later, shares, strict=True))
     seen = ChunkedCells.of(blend_all(own.values, own.frame, others))
-    coverage, unanswered = None, None
+    coverage = None
     if tissue is None:
-        tissue_cells = None
+        # Whatever was not scanned may be tissue: a lesion beside it is not said to be smaller than it may be.
+        tissue_cells, unanswered = None, np.isnan(own.values)
     else:
         # On a slide without tissue they change once something is scanned all the same.
         if tissue_cells is None or not tissue_cells.any():
@@ -160,7 +280,7 @@ def index_work(
 
 def warm_up_work(_: ShouldStop) -> None:
     """Import what the first slide and the first scan need, while the window is empty and nobody waits."""
-    for name in ("slides", "lesions", "workflows.scan"):
+    for name in ("slides", "lesions", "workflows.scan", "workflows.scan.runner"):
         importlib.import_module(f"napari_metastasis.{name}")
     # What napari would import on the GUI thread for its first labels and points. By name: to make layers here would be
     # simpler, but their units come from a registry of pint's that two threads must not fill at once.
@@ -174,6 +294,20 @@ def load_earlier_work(slide: Slide, _: ShouldStop) -> EarlierResult | None:
     from napari_metastasis.workflows.scan import earlier_result
 
     return earlier_result(slide)
+
+
+def load_result_work(slide: Slide, scan: EarlierScan, _: ShouldStop) -> EarlierResult:
+    """Return what one of the earlier scans of a slide left."""
+    from napari_metastasis.workflows.scan import load_result
+
+    return load_result(slide, scan)
+
+
+def earlier_results_work(slide: Slide, _: ShouldStop) -> tuple[EarlierScan, ...]:
+    """Return every earlier scan of a slide, the last written first."""
+    from napari_metastasis.workflows.scan import earlier_results
+
+    return earlier_results(slide)
 
 
 def mined_work(path: Path, slide: str, _: ShouldStop) -> tuple[HardNegative, ...]:

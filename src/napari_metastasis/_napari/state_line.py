@@ -8,13 +8,9 @@ from napari_metastasis._napari.slide_state import SlideState
 
 __all__ = ["StateLine"]
 
-#: Text and background, readable in both themes; nothing where there is nothing to warn of or to rely on.
-_STYLES = {
-    "none": "",
-    "working": "",
-    "part": "QFrame { background: #ffd75e; border-radius: 4px; } QLabel { color: #2b2000; font-weight: bold; }",
-    "whole": "QFrame { background: #cfe8d2; border-radius: 4px; } QLabel { color: #10351a; font-weight: bold; }",
-}
+#: Ground and letters, readable in both themes; none where there is nothing to warn of or to rely on.
+_COLORS = {"part": ("#ffd75e", "#2b2000"), "whole": ("#cfe8d2", "#10351a")}
+_STYLE = "StateLine, StateLine > QLabel {{ background: {}; color: {}; font-weight: bold; border-radius: 4px; }}"
 
 
 class StateLine(QFrame):
@@ -43,5 +39,5 @@ class StateLine(QFrame):
             Where the result comes from, such as "Earlier result of 28 Nov"; said before it.
         """
         self.text.setText(f"{note}: {state.long[:1].lower()}{state.long[1:]}" if note else state.long)
-        self.setStyleSheet(_STYLES[state.kind])
+        self.setStyleSheet(_STYLE.format(*_COLORS[state.kind]) if state.kind in _COLORS else "")
         self.continue_button.setVisible(state.kind == "part")

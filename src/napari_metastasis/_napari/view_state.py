@@ -5,19 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_metastasis._napari.compat import camera_of, canvas_size, um_per_unit
-from napari_metastasis._napari.regions import center_on, view_axes
-from napari_metastasis.geometry import Region
+from napari_metastasis._napari.compat import camera_of
 
 if TYPE_CHECKING:
     from napari import Viewer
 
-    from napari_metastasis.slides import Slide
-
-__all__ = ["ViewState", "fit_slide"]
-
-#: A slide that is fitted leaves this share of the window to glass around it.
-_AROUND = 0.04
+__all__ = ["ViewState"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +49,3 @@ class ViewState:
         if self.orientation is not None:
             camera.orientation2d = self.orientation
         camera.center, camera.zoom = self.center, self.zoom
-
-
-def fit_slide(viewer: Viewer, slide: Slide) -> None:
-    """Show a slide as a whole, as far as it holds an image, in the middle of the window; it stays turned as it is."""
-    whole = Region.of(slide.size) if slide.bounds is None else slide.bounds
-    camera = camera_of(viewer)
-    camera.center = center_on(viewer, whole.center, slide)
-    sides = (whole.height, whole.width)
-    down, across = view_axes(viewer) or (0, 1)
-    width, height = canvas_size(viewer)
-    unit = float(um_per_unit(viewer).max())
-    um = (max(sides[across], 1) * slide.mpp / unit, max(sides[down], 1) * slide.mpp / unit)
-    camera.zoom = (1 - _AROUND) * min(width / um[0], height / um[1])

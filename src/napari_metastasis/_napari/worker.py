@@ -94,6 +94,10 @@ class Worker(QObject):
     def abandon(self) -> None:
         """Ask the work to end, and report nothing more."""
         self._stop.set()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Report nothing more; the work goes on to its end."""
         self._timer.stop()
 
     def wait(self, seconds: float | None) -> bool:

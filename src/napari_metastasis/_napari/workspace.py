@@ -15,7 +15,10 @@ from qtpy.QtWidgets import QApplication
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
 from napari_metastasis._napari.compat import real_viewer, show_scale_bar, window_of
 from napari_metastasis._napari.drops import SlideDrops
+from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.layers import slide_layer_data
+from napari_metastasis._napari.magnification import fit_slide
+from napari_metastasis._napari.microscope import Microscope
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
@@ -23,7 +26,7 @@ from napari_metastasis._napari.recent import recent_slides, remember_slide
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.slide_work import warm_up_work
-from napari_metastasis._napari.view_state import ViewState, fit_slide
+from napari_metastasis._napari.view_state import ViewState
 from napari_metastasis._napari.worker import ShouldStop, Worker, tell
 from napari_metastasis.errors import MissingPixelSizeError
 from napari_metastasis.workflows.engine_cache import EngineCache
@@ -44,7 +47,6 @@ KEYS = {
     "overlay": "H",
     "next": "N",
     "previous": "Shift-N",
-    "home": "Home",
 }
 _THRESHOLD_STEP = 0.05
 
@@ -86,6 +88,7 @@ class Workspace(QObject):
         self.current: SlideController | None = None
         self._shown: SlideController | None = None
         self.recent: tuple[Path, ...] = ()
+        self.flight = Flight(viewer, self)
         self.engines = EngineCache(begin_thread=give_way)
         self._kept_back: set[SlideSession] = set()
         self._opening: dict[Worker, Future[Any]] = {}
@@ -104,6 +107,7 @@ class Workspace(QObject):
         application.aboutToQuit.connect(self.close)
         self._bind_keys()
         SlideDrops(self)
+        self.microscope = Microscope(self)
         recent = Worker(lambda _: recent_slides(), name="recent", parent=self)
         recent.succeeded.connect(self._on_recent)
         self._warm_up = [Worker(warm_up_work, name="warm-up", parent=self), recent]
@@ -306,6 +310,7 @@ class Workspace(QObject):
 
     def show(self, controller: SlideController | None) -> None:
         """Show one open slide alone: as a whole the first time, and later where it was left."""
+        self.flight.stop()
         before, self._shown = self._shown, controller
         if before is not None and before is not controller:
             before.view = ViewState.of(self.viewer)
@@ -329,6 +334,7 @@ class Workspace(QObject):
     def home(self) -> None:
         """Show the whole of the current slide."""
         if self.current is not None:
+            self.flight.stop()
             fit_slide(self.viewer, self.current.session.slide)
 
     # -- keys ----------------------------------------------------------------------------------------------------
@@ -342,7 +348,6 @@ class Workspace(QObject):
             ("overlay", self._toggle_overlay),
             ("next", partial(self.finding_wanted.emit, 1)),
             ("previous", partial(self.finding_wanted.emit, -1)),
-            ("home", self.home),
         ):
             self.viewer.bind_key(KEYS[name], lambda _, act=act: act(), overwrite=True)
 
@@ -374,6 +379,8 @@ class Workspace(QObject):
 
     def close(self) -> None:
         """End everything: scans are stopped and waited for, slides are closed."""
+        self.flight.stop()
+        self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
         opening, self._opening = self._opening, {}
         for worker in workers:

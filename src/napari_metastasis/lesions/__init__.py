@@ -5,9 +5,17 @@ from napari_metastasis.lesions.export import write_detections_csv, write_lesions
 from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
 from napari_metastasis.lesions.measure import longest_diameter
-from napari_metastasis.lesions.size_classes import SIZE_CLASSES, SizeClass, count_text, size_class, size_class_rule
+from napari_metastasis.lesions.size_classes import (
+    LIMITS_MM,
+    SIZE_CLASSES,
+    SizeClass,
+    count_text,
+    size_class,
+    size_class_rule,
+)
 
 __all__ = [
+    "LIMITS_MM",
     "SIZE_CLASSES",
     "Detection",
     "Detections",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["SIZE_CLASSES", "SizeClass", "SizeClassStyle", "count_text", "size_class", "size_class_rule"]
+__all__ = ["LIMITS_MM", "SIZE_CLASSES", "SizeClass", "SizeClassStyle", "count_text", "size_class", "size_class_rule"]
 
 SizeClass = Literal["itc", "micro", "macro"]
 
@@ -51,7 +51,7 @@ SIZE_CLASSES: Mapping[SizeClass, SizeClassStyle] = MappingProxyType(
 )
 
 #: Longest diameters in mm, inclusive, of isolated tumour cells and of micro-metastases (AJCC).
-_ITC_MM, _MICRO_MM = 0.2, 2.0
+LIMITS_MM = _ITC_MM, _MICRO_MM = 0.2, 2.0
 
 
 def size_class(length_mm: float) -> SizeClass:

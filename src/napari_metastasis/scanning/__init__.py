@@ -1,22 +1,37 @@
-"""Scanning: passes in order, on engines, into maps."""
+"""Scanning: passes in order, on engines, into maps.
+
+What needs torch is imported on first use: maps are read without it, which takes seconds to load.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from napari_metastasis.scanning.coverage import Coverage, answerable_cells, unanswered_cells
-from napari_metastasis.scanning.engines.base import Engine, FloatArray, computes_bfloat16, resolve_devices
-from napari_metastasis.scanning.engines.choose import ChosenEngine, choose_engine
-from napari_metastasis.scanning.engines.openvino import OpenVinoEngine
-from napari_metastasis.scanning.engines.torch import TorchEngine
 from napari_metastasis.scanning.maps.blend import blend, blend_all, blend_answered, read_from
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, AnsweredMap, MapKind, MapValues
 from napari_metastasis.scanning.maps.ome_zarr import HEATMAP_VERSION, MapHeader, digest, journal_path, read_header
 from napari_metastasis.scanning.maps.store import MapStore
-from napari_metastasis.scanning.passes.base import FEATURES, Pass, PassContext, PreparedPass, cells_around, run_passes
-from napari_metastasis.scanning.passes.following import FollowingPass, plan_blocks
 from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, Wanted, plan_scan, roi_cells
-from napari_metastasis.scanning.scanner import DenseScan, FinishedPiece, never
-from napari_metastasis.scanning.views import encode_views, predict_views
+
+if TYPE_CHECKING:
+    from napari_metastasis.scanning.engines.base import Engine, FloatArray, computes_bfloat16, resolve_devices
+    from napari_metastasis.scanning.engines.choose import ChosenEngine, choose_engine
+    from napari_metastasis.scanning.engines.openvino import OpenVinoEngine
+    from napari_metastasis.scanning.engines.torch import TorchEngine
+    from napari_metastasis.scanning.passes.base import (
+        FEATURES,
+        Pass,
+        PassContext,
+        PreparedPass,
+        cells_around,
+        run_passes,
+    )
+    from napari_metastasis.scanning.passes.following import FollowingPass, plan_blocks
+    from napari_metastasis.scanning.scanner import DenseScan, FinishedPiece, never
+    from napari_metastasis.scanning.views import encode_views, predict_views
 
 __all__ = [
     "FEATURES",
@@ -66,3 +81,35 @@ __all__ = [
     "run_passes",
     "unanswered_cells",
 ]
+
+#: Where what needs torch is at home.
+_HOMES = {
+    "ChosenEngine": "engines.choose",
+    "DenseScan": "scanner",
+    "Engine": "engines.base",
+    "FEATURES": "passes.base",
+    "FinishedPiece": "scanner",
+    "FloatArray": "engines.base",
+    "FollowingPass": "passes.following",
+    "OpenVinoEngine": "engines.openvino",
+    "Pass": "passes.base",
+    "PassContext": "passes.base",
+    "PreparedPass": "passes.base",
+    "TorchEngine": "engines.torch",
+    "cells_around": "passes.base",
+    "choose_engine": "engines.choose",
+    "computes_bfloat16": "engines.base",
+    "encode_views": "views",
+    "never": "scanner",
+    "plan_blocks": "passes.following",
+    "predict_views": "views",
+    "resolve_devices": "engines.base",
+    "run_passes": "passes.base",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -11,6 +11,7 @@ import tifffile
 
 from napari_metastasis.errors import CorruptSlideError, NotASlideError
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.slides.associated import check_associated
 from napari_metastasis.slides.backend import Metadata, PixelSize, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.grid import TileGrid
@@ -32,6 +33,9 @@ _FORMAT_NAMES = {
     "ventana": "Ventana",
     "zeiss": "Zeiss CZI",
 }
+
+#: Of an image beside the slide, as its properties are called.
+_SIDES = ("width", "height")
 
 #: Side of the blocks that are read at once: a few tiles, so that calls are few.
 _BLOCK_PX = 512
@@ -147,6 +151,8 @@ class OpenSlideBackend:
         self._slide.close()
 
     def _associated(self, name: str) -> UInt8Array:
+        stated = (number(self._slide.properties.get(f"openslide.associated.{name}.{side}")) for side in _SIDES)
+        check_associated(name, Size(*(int(side or 0) for side in stated)), self._path.name)
         try:
             image = self._slide.associated_images[name]
         except openslide.OpenSlideError as error:

@@ -84,6 +84,10 @@ class _AssociatedImages(Mapping[str, UInt8Array]):
         with self._gate.reading():
             return self._images[name]()
 
+    def __contains__(self, name: object) -> bool:
+        # Else Mapping would decode the image to know whether it is there.
+        return name in self._images
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._images)
 

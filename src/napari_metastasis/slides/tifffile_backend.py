@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
@@ -18,6 +19,7 @@ from napari_metastasis.errors import CorruptSlideError, FluorescenceError, NotAS
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.pictures import check_pages
 from napari_metastasis.slides import metadata as dialects
+from napari_metastasis.slides.associated import check_associated
 from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.levels import LevelTiles, resembles, shrinks_alike
@@ -142,8 +144,12 @@ class TifffileBackend:
                 image = TiffTiles(page, self._file, self._cache)
             except (NotASlideError, *_PARSING_ERRORS):
                 continue  # a focus map, or a label that was blanked badly: the slide itself is whole
-            found[name] = lambda image=image: image.read(Region.of(image.size))  # type: ignore[misc]
+            found[name] = partial(self._associated, name, image)
         return found
+
+    def _associated(self, name: str, image: TiffTiles) -> UInt8Array:
+        check_associated(name, image.size, self._file.name)
+        return image.read(Region.of(image.size))
 
     def read(self, level: int, region: Region) -> UInt8Array:
         """Return pixels of a stored level; see :class:`~napari_metastasis.slides.backend.Backend`."""

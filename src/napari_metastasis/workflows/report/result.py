@@ -20,7 +20,8 @@ from napari_metastasis.geometry import Region
 from napari_metastasis.lesions import SIZE_CLASSES, Lesion, SizeClass
 from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.plain_json import read_json
-from napari_metastasis.workflows.scan.result_folder import record_path, recorded_notes
+from napari_metastasis.workflows.scan.earlier import recorded_notes
+from napari_metastasis.workflows.scan.result_folder import record_path
 
 __all__ = ["ReportedCoverage", "ReportedLesion", "ReportedModel", "ReportedResult", "find_results", "read_result"]
 

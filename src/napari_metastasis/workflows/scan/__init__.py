@@ -1,26 +1,45 @@
-"""Scanning slides, from the job to the result folder."""
+"""Scanning slides, from the job to the result folder.
+
+What needs torch is imported on first use: earlier results are read without it, which takes seconds to load.
+"""
 
 from __future__ import annotations
 
-from napari_metastasis.workflows.engine_cache import EngineCache
-from napari_metastasis.workflows.scan.batch import FailedSlide, ScannedSlide, check_outputs, cohort_output, scan_cohort
-from napari_metastasis.workflows.scan.job_models import answering_task, check_passes, load_job_models, settle_job
-from napari_metastasis.workflows.scan.prepare import prepare_scan
-from napari_metastasis.workflows.scan.prepared import PreparedScan
-from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
-from napari_metastasis.workflows.scan.result_folder import (
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from napari_metastasis.workflows.scan.earlier import (
     EarlierResult,
-    default_output,
+    EarlierScan,
     earlier_result,
-    heatmap_path,
+    earlier_results,
+    load_result,
 )
-from napari_metastasis.workflows.scan.results import ScanResult
-from napari_metastasis.workflows.scan.runner import run_scan, scan_slide
+from napari_metastasis.workflows.scan.places import remember_place
+from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
+from napari_metastasis.workflows.scan.result_folder import default_output, heatmap_path, journals_of, record_of
+from napari_metastasis.workflows.scan.shown import Shown, read_shown, write_shown
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
+
+if TYPE_CHECKING:
+    from napari_metastasis.workflows.engine_cache import EngineCache
+    from napari_metastasis.workflows.scan.batch import (
+        FailedSlide,
+        ScannedSlide,
+        check_outputs,
+        cohort_output,
+        scan_cohort,
+    )
+    from napari_metastasis.workflows.scan.job_models import answering_task, check_passes, load_job_models, settle_job
+    from napari_metastasis.workflows.scan.prepare import prepare_scan
+    from napari_metastasis.workflows.scan.prepared import PreparedScan
+    from napari_metastasis.workflows.scan.results import ScanResult
+    from napari_metastasis.workflows.scan.runner import run_scan, scan_slide
 
 __all__ = [
     "AtHand",
     "EarlierResult",
+    "EarlierScan",
     "EngineCache",
     "FailedSlide",
     "PassRequest",
@@ -28,18 +47,52 @@ __all__ = [
     "ScanJob",
     "ScanResult",
     "ScannedSlide",
+    "Shown",
     "answering_task",
     "check_outputs",
     "check_passes",
     "cohort_output",
     "default_output",
     "earlier_result",
+    "earlier_results",
     "heatmap_path",
+    "journals_of",
     "load_job_models",
+    "load_result",
     "prepare_scan",
+    "read_shown",
+    "record_of",
     "recorded_tissue",
+    "remember_place",
     "run_scan",
     "scan_cohort",
     "scan_slide",
     "settle_job",
+    "write_shown",
 ]
+
+#: Where what needs torch is at home.
+_HOMES = {
+    "EngineCache": "engine_cache",
+    "FailedSlide": "scan.batch",
+    "PreparedScan": "scan.prepared",
+    "ScanResult": "scan.results",
+    "ScannedSlide": "scan.batch",
+    "answering_task": "scan.job_models",
+    "check_passes": "scan.job_models",
+    "check_outputs": "scan.batch",
+    "cohort_output": "scan.batch",
+    "load_job_models": "scan.job_models",
+    "prepare_scan": "scan.prepare",
+    "run_scan": "scan.runner",
+    "scan_cohort": "scan.batch",
+    "scan_slide": "scan.runner",
+    "settle_job": "scan.job_models",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"napari_metastasis.workflows.{_HOMES[name]}"), name)

@@ -108,6 +108,12 @@ class PreparedScan:
         """Return whether every pass that follows has answered all that was asked for."""
         return all(one.finished for one in self.passes)
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return the share of each later map in what detections are read from, by its name."""
+        requests = zip(self.job.wanted_passes, self.passes, strict=True)
+        return {made.store.kind.name: request.settings.share for request, made in requests}
+
     def run(self, should_stop: Callable[[], bool] = never) -> Generator[FinishedPiece]:
         """Scan, and yield each finished piece of every map after it was stored."""
         return run_passes(self.scan.run(should_stop), self.passes, self.model_px, should_stop)
@@ -129,8 +135,7 @@ class PreparedScan:
         cells of ``frame``, and the name of the map that detections are said to be read from
         """
         own, *others = maps
-        shares = [request.settings.share for request in self.job.wanted_passes]
-        blended = list(zip(others, shares, strict=True))
+        blended = list(zip(others, self.shares.values(), strict=True))
         return blend_answered(own, blended), read_from(own, blended)
 
     def finish(self) -> None:

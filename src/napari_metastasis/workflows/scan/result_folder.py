@@ -1,15 +1,14 @@
-"""Where the results of a scan lie, and what earlier scans left there."""
+"""Where the results of a scan lie, and the scans and maps that are stored there."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.models import Detector
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import (
     FEATURES_VERSION,
@@ -21,24 +20,25 @@ from napari_metastasis.scanning import (
     journal_path,
     read_header,
 )
-from napari_metastasis.settings import THRESHOLD, ScanSettings
+from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.tasks import pass_tasks
-from napari_metastasis.workflows.scan.slide_stain import SlideStain
 from napari_metastasis.workflows.scan_job import ScanJob
 
+if TYPE_CHECKING:
+    from napari_metastasis.models import Detector
+
 __all__ = [
-    "EarlierResult",
     "StoredScan",
     "default_output",
-    "earlier_result",
     "feature_path",
     "folder_for",
     "heatmap_path",
+    "journals_of",
     "known_identity",
+    "last_written",
     "record_of",
     "record_path",
-    "recorded_notes",
     "result_root",
     "scan_identity",
     "stored_maps",
@@ -47,8 +47,6 @@ __all__ = [
 ]
 
 _MAPS = "*.ome.zarr"
-#: Characters of a note that are shown.
-_LONGEST_NOTE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +63,6 @@ class StoredScan:
 
     folder: Path
     identity: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EarlierResult:
-    """What an earlier scan of a slide left.
-
-    Attributes
-    ----------
-    folder
-        Where its results lie.
-    model_name
-        Of the detector.
-    maps
-        The scan's own map, then those of the passes after it.
-    threshold
-        Probability from which cells counted as tumour.
-    told
-        What a person has to know of the results, a line each.
-    """
-
-    folder: Path
-    model_name: str
-    maps: tuple[MapValues, ...]
-    threshold: float
-    told: tuple[str, ...]
 
 
 def default_output(slide: Slide) -> Path:
@@ -181,15 +154,30 @@ def _readable(folders: list[Path]) -> Iterator[StoredScan]:
 
 
 def _last_scanned(scan: StoredScan) -> float:
-    return _last_written(heatmap_path(scan.folder))
+    return last_written(heatmap_path(scan.folder))
 
 
-def _last_written(path: Path) -> float:
+def last_written(path: Path) -> float:
     """Return when the last answers were added to a map, in seconds; 0 where there are none."""
     try:
         return journal_path(path).stat().st_mtime
     except OSError:
         return 0.0
+
+
+def journals_of(folder: Path) -> dict[str, int]:
+    """Return how long the journal of each map of a result folder is, in bytes, by the map's file name.
+
+    Journals only grow, with every answer: where they are as before, so are the maps.
+    """
+    return {path.name: _journal_bytes(path) for path in sorted(folder.glob(_MAPS))}
+
+
+def _journal_bytes(path: Path) -> int:
+    try:
+        return journal_path(path).stat().st_size
+    except OSError:
+        return 0
 
 
 def stored_precision(slide: Slide, job: ScanJob, detector: Detector) -> str | None:
@@ -209,10 +197,19 @@ def stored_precision(slide: Slide, job: ScanJob, detector: Detector) -> str | No
     return None
 
 
-def stored_maps(scan: StoredScan) -> tuple[MapValues, ...]:
+def stored_maps(
+    scan: StoredScan, belongs: Callable[[Path, str], bool] = lambda _path, _name: True
+) -> tuple[MapValues, ...]:
     """Return the maps of a stored scan: its own, then those of the passes after it, in the order of the passes.
 
     Of several maps of one kind the one that was written last is returned.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    belongs
+        Says of another map's file and name whether it is wanted.
 
     Raises
     ------
@@ -222,12 +219,12 @@ def stored_maps(scan: StoredScan) -> tuple[MapValues, ...]:
     own = heatmap_path(scan.folder)
     with MapStore.open(own) as store:
         found = {store.kind.name: MapValues(store.kind, store.frame, store.values())}
-    paths = sorted((path for path in scan.folder.glob(_MAPS) if path != own), key=_last_written, reverse=True)
+    paths = sorted((path for path in scan.folder.glob(_MAPS) if path != own), key=last_written, reverse=True)
     for path in paths:
         try:
             header = read_header(path)
-            belongs = {key: header.identity.get(key) for key in scan.identity} == dict(scan.identity)
-            if belongs and header.kind.name not in found:
+            of_scan = {key: header.identity.get(key) for key in scan.identity} == dict(scan.identity)
+            if of_scan and header.kind.name not in found and belongs(path, header.kind.name):
                 with MapStore.open(path) as store:
                     found[store.kind.name] = MapValues(store.kind, store.frame, store.values())
         except StorageError:
@@ -236,29 +233,6 @@ def stored_maps(scan: StoredScan) -> tuple[MapValues, ...]:
     order = [task.writes for task in pass_tasks()]
     others.sort(key=lambda name: order.index(name) if name in order else len(order))
     return tuple(found[name] for name in (scanned, *others))
-
-
-def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | None:
-    """Return what the latest scan of a slide left; ``None`` where there is none.
-
-    Parameters
-    ----------
-    slide
-        The open slide.
-    root
-        Result folder; ``None`` for :func:`default_output`.
-    """
-    for scan in stored_scans(default_output(slide) if root is None else root):
-        known = scan.identity
-        # The folder may hold scans of another slide that had this name, or of this one with another pixel size.
-        if known.get("slide") in (slide.fingerprint, slide.earlier_fingerprint) and known.get("mpp") == slide.mpp:
-            try:
-                maps, record = stored_maps(scan), record_of(scan.folder)
-                name = str(known.get("model", ""))
-                return EarlierResult(scan.folder, name, maps, _recorded_threshold(record), recorded_notes(record))
-            except StorageError:
-                continue
-    return None
 
 
 def record_path(folder: Path) -> Path:
@@ -272,25 +246,3 @@ def record_of(folder: Path) -> Any:
         return read_json(record_path(folder))
     except (OSError, ValueError):
         return None
-
-
-def _recorded_threshold(record: Any) -> float:
-    """Return the threshold on a record; the usual one where there is none."""
-    try:
-        threshold = record["settings"]["detection"]["threshold"]
-    except (KeyError, TypeError):
-        return THRESHOLD
-    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-    return float(threshold) if is_number and 0 < threshold <= 1 else THRESHOLD
-
-
-def recorded_notes(record: Any) -> tuple[str, ...]:
-    """Return what the latest scan on a record told of its results; nothing where earlier versions wrote none."""
-    try:
-        notes = record["scans"][-1]["notes"]
-        if not isinstance(notes, list):
-            return ()
-        told = (" ".join(str(note).split())[:_LONGEST_NOTE] for note in notes)
-        return tuple(filter(None, (SlideStain.from_json(record["stain"]).text, *told)))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        return ()

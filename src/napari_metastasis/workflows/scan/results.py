@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import warnings
@@ -18,20 +17,14 @@ import numpy as np
 from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError, StorageWarning
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame
-from napari_metastasis.lesions import (
-    SIZE_CLASSES,
-    Detections,
-    Lesion,
-    LesionIndex,
-    write_detections_csv,
-    write_lesions_csv,
-    write_lesions_geojson,
-)
+from napari_metastasis.lesions import SIZE_CLASSES, Detections, Lesion, LesionIndex
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import Coverage, FloatArray, MapStore, answerable_cells, unanswered_cells
-from napari_metastasis.storage import READ_ONLY, atomic_text, with_option
+from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.workflows.scan.prepared import PreparedScan
-from napari_metastasis.workflows.scan.result_folder import record_of, record_path
+from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
+from napari_metastasis.workflows.scan.result_folder import journals_of, record_of
+from napari_metastasis.workflows.scan.shown import Shown
 from napari_metastasis.workflows.scan_job import PassRequest
 
 __all__ = ["ScanResult", "write_results"]
@@ -187,7 +180,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
         frame=prepared.frame,
     )
     try:
-        _write_files(prepared, result, model_px=model_px)
+        _write_files(prepared, result, Shown(detection.threshold, prepared.shares, read_from), model_px=model_px)
     except StorageError as error:
         if prepared.model_px or error.errno not in READ_ONLY:
             raise
@@ -196,17 +189,21 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
     return result
 
 
-def _write_files(prepared: PreparedScan, result: ScanResult, *, model_px: int) -> None:
+def _write_files(prepared: PreparedScan, result: ScanResult, shown: Shown, *, model_px: int) -> None:
     prepared.finish()
-    # By what the scan knows the slide: an outline keeps its number when an earlier version's scan goes on.
-    slide, known_as = prepared.slide, prepared.heatmap.identity["slide"]
-    write_detections_csv(prepared.folder / "detections.csv", result.detections, header=prepared.job.csv_header)
-    write_lesions_csv(prepared.folder / "lesions.csv", result.lesions)
-    write_lesions_geojson(prepared.folder / "lesions.geojson", result.lesions, slide=known_as, bounds=slide.bounds)
-    record = {**_record(prepared, result), "scans": _scans(prepared, result, model_px=model_px)}
-    with atomic_text(record_path(prepared.folder)) as file:
-        json.dump(record, file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+    folder, csv_header = prepared.folder, prepared.job.csv_header
+    with one_writer(folder):
+        write_findings(
+            folder,
+            detections=result.detections,
+            lesions=result.lesions,
+            csv_header=csv_header,
+            known_as=prepared.heatmap.identity["slide"],
+            bounds=prepared.slide.bounds,
+        )
+        files = {"csv_header": csv_header, "journals": journals_of(folder)}
+        record = {**_record(prepared, result), "shown": shown.to_json(), "files": files}
+        write_record(folder, {**record, "scans": _scans(prepared, result, model_px=model_px)})
 
 
 def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from napari_metastasis.errors import ModelError, StainWarning
-from napari_metastasis.models import ModelSpec
-from napari_metastasis.scanning.scanner import Reader
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import Slide, TissueMask
 from napari_metastasis.slides.stain import (
@@ -20,6 +18,10 @@ from napari_metastasis.slides.stain import (
     swap_note,
     tissue_pixels,
 )
+
+if TYPE_CHECKING:
+    from napari_metastasis.models import ModelSpec
+    from napari_metastasis.scanning.scanner import Reader
 
 __all__ = ["SlideStain"]
 

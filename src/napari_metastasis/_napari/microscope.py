@@ -1,0 +1,267 @@
+"""All that makes the window a microscope: the bar, and what is laid over the slide that it shows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+
+from napari_metastasis._napari.associated_images import AssociatedImages, shown_names
+from napari_metastasis._napari.color_bar import ColorBar
+from napari_metastasis._napari.compat import camera_of, canvas_widget, window_of
+from napari_metastasis._napari.cursor import CursorLabel
+from napari_metastasis._napari.magnification import (
+    MAGNIFICATIONS,
+    magnification_of,
+    set_magnification,
+)
+from napari_metastasis._napari.microscope_bar import MicroscopeBar
+from napari_metastasis._napari.overview_control import OverviewControl
+from napari_metastasis._napari.regions import center_on
+from napari_metastasis._napari.rotation import rotate
+from napari_metastasis._napari.ruler import Measured, RulerTool
+from napari_metastasis._napari.view_transform import ViewTransform, view_transform
+from napari_metastasis._napari.window_keys import WindowKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis._napari.slide_controller import SlideController
+    from napari_metastasis._napari.workspace import Workspace
+    from napari_metastasis.geometry import Point
+
+__all__ = ["Microscope"]
+
+_FIRST_MAGNIFICATION_KEY = Qt.Key.Key_1
+
+
+class Microscope(QObject):
+    """The bar over the slide, and the ruler, the readout and the keys that go with it, for one window.
+
+    Parameters
+    ----------
+    workspace
+        Whose current slide is shown.
+
+    Attributes
+    ----------
+    bar
+        The bar; further buttons go to its end.
+    ruler
+        Draws lines on the slide.
+    cursor
+        Says what lies under the mouse.
+    overview
+        The whole slide in the corner.
+    color_bar
+        Says what the colours over the slide mean.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        viewer = workspace.viewer
+        window, canvas = window_of(viewer), canvas_widget(viewer)
+        super().__init__(window)
+        self._workspace, self._viewer = workspace, viewer
+        self._session: SlideSession | None = None
+        self._closed = False
+        self._images: AssociatedImages | None = None
+        self._lines: WeakKeyDictionary[SlideSession, list[Measured]] = WeakKeyDictionary()
+        self.bar = MicroscopeBar(window)
+        window.addToolBar(Qt.ToolBarArea.TopToolBarArea, self.bar)
+        self.ruler = RulerTool(canvas, self._view_and_mpp)
+        # After the ruler: it sees the mouse first, also while a line is drawn.
+        self.cursor = CursorLabel(canvas, self._view, lambda: self._session)
+        self.overview = OverviewControl(canvas, partial(magnification_of, viewer))
+        self.color_bar = ColorBar(canvas)
+        self._connect_bar()
+        self._keys = WindowKeys(viewer)
+        self._bind_keys()
+        # Several events tell of one move of the camera, and mostly while the canvas is being painted.
+        self._moved = QTimer(self)
+        self._moved.setSingleShot(True)
+        self._moved.setInterval(0)
+        self._moved.timeout.connect(self._follow_view)
+        self._slots: list[tuple[Any, Callable[..., Any]]] = [
+            (camera_of(viewer).events.center, self._on_moved),
+            (camera_of(viewer).events.zoom, self._on_moved),
+            (camera_of(viewer).events.orientation, self._on_moved),
+            (viewer.dims.events.order, self._on_moved),
+            (viewer.dims.events.ndisplay, self._on_moved),
+            (viewer.layers.events.units, self._on_moved),
+        ]
+        for signal, slot in self._slots:
+            signal.connect(slot)
+        canvas.installEventFilter(self)
+        workspace.current_changed.connect(self._on_current_changed)
+        self._on_current_changed(workspace.current)
+
+    def close(self) -> None:
+        """Leave the window as it was without a microscope."""
+        if self._closed:
+            return
+        self._closed = True
+        for signal, slot in self._slots:
+            signal.disconnect(slot)
+        self._moved.stop()
+        self._show(None)
+        self._keys.close()
+        self.ruler.close()
+        self.overview.close()
+
+    # -- the slide -----------------------------------------------------------------------------------------------
+
+    def _on_current_changed(self, controller: SlideController | None) -> None:
+        self._show(None if controller is None else controller.session)
+
+    def _show(self, session: SlideSession | None) -> None:
+        if self._session is not None:
+            for signal, slot in self._heard(self._session):
+                signal.disconnect(slot, missing_ok=True)
+        self._session = session
+        # Another slide's label would be taken for this one's.
+        self._close_images()
+        has_images = False
+        if session is not None:
+            for signal, slot in self._heard(session):
+                signal.connect(slot)
+            has_images = bool(shown_names(session.slide))
+        self.ruler.show_lines([] if session is None else self._lines.setdefault(session, []))
+        self.overview.show(session)
+        self.color_bar.follow(session)
+        self.bar.show_slide(has_slide=session is not None, has_images=has_images)
+        self._follow_view()
+
+    def _heard(self, session: SlideSession) -> tuple[tuple[Any, Callable[..., Any]], ...]:
+        return (
+            (session.maps_replaced, self._on_maps_changed),
+            (session.cells_written, self._on_maps_changed),
+            (session.share_changed, self._on_maps_changed),
+            (session.tissue_changed, self._on_maps_changed),
+            (session.threshold_changed, self._on_threshold_changed),
+        )
+
+    def _on_threshold_changed(self, _: float) -> None:
+        self.overview.follow_threshold()
+        self.color_bar.follow(self._session)
+
+    def _on_maps_changed(self, *_: object) -> None:
+        self.cursor.follow()
+        self.overview.follow_maps()
+        self.color_bar.follow(self._session)
+
+    # -- the view ------------------------------------------------------------------------------------------------
+
+    def _view(self) -> ViewTransform | None:
+        return None if self._session is None else view_transform(self._viewer, self._session.slide)
+
+    def _view_and_mpp(self) -> tuple[ViewTransform, float] | None:
+        view = self._view()
+        return None if view is None or self._session is None else (view, self._session.slide.mpp)
+
+    def _on_moved(self, *_: object) -> None:
+        if not self._closed and not self._moved.isActive():
+            self._moved.start()
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: ARG002, N802
+        """Follow the size of the canvas."""
+        if event is not None and event.type() == QEvent.Type.Resize:
+            self._on_moved()
+        return False
+
+    def _follow_view(self) -> None:
+        view = self._view()
+        self.bar.show_magnification(None if view is None else magnification_of(self._viewer))
+        self.ruler.follow()
+        self.cursor.follow()
+        self.overview.follow_view(view)
+
+    # -- buttons and keys ----------------------------------------------------------------------------------------
+
+    def _connect_bar(self) -> None:
+        self.bar.magnification_wanted.connect(self.magnify)
+        self.bar.home_wanted.connect(self.show_all)
+        self.bar.rotation_wanted.connect(self.turn)
+        self.bar.ruler_toggled.connect(self.ruler.take_up)
+        self.bar.label_wanted.connect(self._show_images)
+        self.bar.overview_toggled.connect(self.overview.switch)
+        self.overview.widget.wanted.connect(self._go_to)
+        self.overview.widget.entered.connect(self.cursor.leave)
+
+    def _bind_keys(self) -> None:
+        for step, value in enumerate(MAGNIFICATIONS):
+            self._keys.bind(Qt.Key(_FIRST_MAGNIFICATION_KEY + step), partial(self.magnify, value))
+        self._keys.bind(Qt.Key.Key_Home, self.show_all)
+        self._keys.bind(Qt.Key.Key_M, self._toggle_ruler)
+        self._keys.bind(Qt.Key.Key_O, self.bar.overview.toggle)
+        self._keys.bind(Qt.Key.Key_Escape, self._put_ruler_away)
+        self._keys.bind(Qt.Key.Key_Delete, lambda: self._remove(self.ruler.remove_last))
+        self._keys.bind(Qt.Key.Key_Delete, lambda: self._remove(self.ruler.remove_all), shift=True)
+
+    def show_color_bar(self, wanted: bool) -> None:
+        """Show the legend of the colours wherever there is heat, or hide it."""
+        self.color_bar.switch(wanted, self._session)
+
+    def magnify(self, value: float) -> bool:
+        """Show a magnification; return whether a slide is shown."""
+        if self._view() is None:
+            return False
+        self._workspace.flight.stop()
+        set_magnification(self._viewer, value)
+        self._follow_view()
+        return True
+
+    def show_all(self) -> bool:
+        """Show all of the current slide; return whether there is one."""
+        if self._session is None or self._view() is None:
+            return False
+        self._workspace.home()
+        self._follow_view()
+        return True
+
+    def _show_images(self) -> None:
+        if self._session is not None:
+            self._close_images()
+            self._images = AssociatedImages(self._session.slide, window_of(self._viewer))
+            self._images.finished.connect(self._forget_images)
+            self._images.show()
+
+    def _close_images(self) -> None:
+        if self._images is not None:
+            self._images.close()
+
+    def _forget_images(self) -> None:
+        self._images = None
+
+    def _go_to(self, point: Point) -> None:
+        if self._session is not None:
+            self._workspace.flight.stop()
+            camera_of(self._viewer).center = center_on(self._viewer, point, self._session.slide)
+
+    def turn(self, quarters: int) -> None:
+        """Turn the view by quarters, clockwise."""
+        if self._view() is not None:
+            rotate(self._viewer, quarters)
+            self._follow_view()
+
+    def _toggle_ruler(self) -> bool:
+        if not self.bar.ruler.isEnabled():
+            return False
+        self.bar.ruler.toggle()
+        return True
+
+    def _put_ruler_away(self) -> bool:
+        # Escape also stops a scan, which the ruler's user does not mean.
+        taken = self.bar.ruler.isChecked()
+        self.bar.ruler.setChecked(False)
+        return taken
+
+    def _remove(self, remove: Callable[[], None]) -> bool:
+        # With the ruler put away, the key deletes what napari's own tools drew.
+        if not self.bar.ruler.isChecked():
+            return False
+        remove()
+        return True
