@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 __all__ = [
     "AnnotationError",
@@ -48,7 +49,21 @@ _BRIEF = 80
 
 
 class MetastasisError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Attributes
+    ----------
+    for_window
+        What a window says instead of the command line's "expected A, got B; remedy"; empty where that can be put into
+        plain sentences as it is.
+    """
+
+    for_window: str = ""
+
+    def in_window(self, text: str) -> Self:
+        """Say how a window puts it, in plain sentences and without command-line options; return the error itself."""
+        self.for_window = text
+        return self
 
 
 class SettingsError(MetastasisError, ValueError):

@@ -92,6 +92,10 @@ def folder_gone(folder: str | os.PathLike[str]) -> StorageError:
         f"expected the folder {folder} to stay in its place while results are written into it, got it deleted, "
         "renamed or unmounted; put it back and start the same again, which goes on from what is there"
     )
+    error.for_window = (
+        f"The folder {folder} was deleted, renamed or unmounted while results were written into it. Put it back and "
+        "scan again, which goes on from what is there."
+    )
     error.errno = errno.ENOENT
     return error
 
@@ -99,6 +103,7 @@ def folder_gone(folder: str | os.PathLike[str]) -> StorageError:
 def with_option(error: StorageError) -> StorageError:
     """Return an error about a folder that nobody chose, or chose long ago, with the option that chooses another one."""
     named = StorageError(f"{error} with --output")
+    named.for_window = error.for_window
     named.errno = error.errno
     return named
 

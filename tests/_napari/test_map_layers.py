@@ -41,9 +41,7 @@ def layers(make_napari_viewer, session: SlideSession) -> SlideLayers:
 def test_a_map_that_is_replaced_keeps_its_place(layers: SlideLayers, session: SlideSession) -> None:
     own, _, last = session.maps.values()
     session.show_maps([own, map_of(KINDS[1]), last], model_name="m", folder=None)
-    assert [layer.name for layer in layers._viewer.layers][1:] == [
-        "Tumour probability · slide", "refined · slide", "averaged · slide",
-    ]  # fmt: skip
+    assert [layer.name for layer in layers._viewer.layers][1:] == ["Tumour probability", "refined", "averaged"]
     assert list(layers.maps) == ["probability", "refined", "averaged"]
 
 

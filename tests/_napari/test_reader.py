@@ -72,8 +72,8 @@ def test_a_failure_leaves_no_slide_open(make_disc: Callable, tmp_path: Path, mon
     empty.touch()
     opened = []
 
-    def open_noted(path: str) -> slides.Slide:
-        opened.append(open_slide(path))
+    def open_noted(path: Path, *given: object, **options: bool) -> slides.Slide:
+        opened.append(open_slide(path, *given, **options))
         return opened[-1]
 
     open_slide = slides.open_slide
@@ -129,6 +129,21 @@ def test_failure_is_one_line_in_the_panel(window, tmp_path: Path) -> None:
     assert "empty.svs is empty" in error.text()
     assert "\n" not in error.text()
     assert not window.workspace.controllers
+
+
+@pytest.mark.gui
+def test_a_dropped_file_that_is_no_slide_is_told_in_the_panel_and_the_others_open(
+    window, make_disc: Callable, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.svs"
+    broken.write_text("no slide at all")
+    path, _ = make_disc(0.5)
+    (layer,) = window.viewer.open([str(broken), str(path)], plugin="napari-metastasis")
+    assert layer.name == "disc"
+    assert window.viewer.open(str(broken), plugin="napari-metastasis") == []
+    error = window.panel.slide_part.error
+    assert "broken.svs" in error.text()
+    assert "expected" not in error.text().lower()
 
 
 @pytest.mark.gui

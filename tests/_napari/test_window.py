@@ -237,15 +237,15 @@ def test_one_key_hides_what_lies_over_the_tissue(window, make_disc: Callable, da
     window.finish()
     from app_model.types import KeyBinding
 
-    press = lambda: window.viewer.keymap[KeyBinding.from_str("H")](window.viewer)  # noqa: E731
+    press = lambda: [*window.viewer.keymap[KeyBinding.from_str("H")](window.viewer)]  # noqa: E731
     layers = window.controller.layers
     # What the user hid stays hidden.
     layers.detections.visible = False
     press()
-    assert [one.visible for one in (layers.heatmap, layers.lesions, layers.detections)] == [False, False, False]
+    assert [one.visible for one in (layers.heatmap, layers.outlines, layers.detections)] == [False, False, False]
     assert layers.slide.visible
     press()
-    assert [one.visible for one in (layers.heatmap, layers.lesions, layers.detections)] == [True, True, False]
+    assert [one.visible for one in (layers.heatmap, layers.outlines, layers.detections)] == [True, True, False]
 
 
 def test_red_and_blue_that_look_exchanged_are_said_and_put_right(window, tmp_path: Path) -> None:

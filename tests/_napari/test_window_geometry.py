@@ -28,7 +28,7 @@ pytestmark = pytest.mark.gui
 )
 def test_a_slide_that_is_moved_is_put_back(window, make_disc, monkeypatch, name, value) -> None:
     told: list[str] = []
-    monkeypatch.setattr("napari_metastasis._napari.slide_layers.show_info", told.append)
+    monkeypatch.setattr("napari_metastasis._napari.pinned.show_info", told.append)
     path, _ = make_disc(0.5)
     window.open(path)
     layer = window.controller.layers.slide
@@ -94,7 +94,7 @@ def scanned(window, make_disc, darkness_model):
 def test_layers_of_a_slide_that_are_moved_are_put_back(scanned, monkeypatch) -> None:
     window, _ = scanned
     told: list[str] = []
-    monkeypatch.setattr("napari_metastasis._napari.slide_layers.show_info", told.append)
+    monkeypatch.setattr("napari_metastasis._napari.pinned.show_info", told.append)
     layers = window.controller.layers
     own = [layers.tissue, layers.heatmap, layers.lesions, layers.detections, layers.mined]
     for layer in own:

@@ -36,7 +36,7 @@ def test_failure_is_handed_over(qtbot) -> None:
     worker = Worker(work, name="failing")
     with qtbot.waitSignal(worker.failed) as caught:
         worker.start()
-    assert explain(caught.args[0]) == "Expected a region on the slide, got none; choose one"
+    assert explain(caught.args[0]) == "There is no region on the slide. Choose one."
     assert "report" in explain(KeyError("x"))
 
 
@@ -64,4 +64,4 @@ def test_stop_and_abandon(qtbot) -> None:
 
 def test_remedies_name_what_the_panel_has() -> None:
     error = StorageError("expected to write /slides/a, got no permission; choose another folder with --output")
-    assert explain(error).endswith("choose another folder under Advanced › Results")
+    assert explain(error).endswith("Choose another folder under Advanced › Results.")

@@ -74,9 +74,9 @@ def test_lesions_that_come_back_from_qupath_mean_tumour():
         (["micro"], "1 micro-metastasis"),
         (
             ["itc", "macro", "micro", "itc", "micro"],
-            "1 macro-metastasis, 2 micro-metastases, 2 × isolated tumour cells",
+            "1 macro-metastasis, 2 micro-metastases, 2 clusters of isolated tumour cells",
         ),
-        (["itc"], "1 × isolated tumour cells"),
+        (["itc"], "1 cluster of isolated tumour cells"),
     ],
 )
 def test_lesions_are_counted_in_words(classes, text):

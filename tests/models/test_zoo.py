@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from napari_metastasis.errors import ModelError, UnknownModelError
-from napari_metastasis.models import add_model, build_network, list_models, load_model, save_model, zoo
+from napari_metastasis.models import add_model, build_network, display_name, list_models, load_model, save_model, zoo
 from napari_metastasis.training.tasks.detect import patch_spec
 
 
@@ -75,3 +75,8 @@ def test_an_unknown_name_lists_ones_own_as_well(tmp_path):
 def test_entries_compare_by_value(tmp_path):
     entry = add_model(store(tmp_path / "model.safetensors", "mine"))
     assert dataclasses.replace(entry) == entry
+
+
+def test_a_list_says_what_a_shipped_model_is_for():
+    assert display_name("scannet-pcam", shipped=True) == "Breast metastasis, H&E (scannet-pcam)"
+    assert display_name("/models/own.safetensors", shipped=False) == "own.safetensors"

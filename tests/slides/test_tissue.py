@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import binary_dilation, gaussian_filter
 from skimage.io import imread
 
-from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Size
+from napari_metastasis.geometry import HeatmapFrame, LevelFrame, ModelFrame, Region, Size
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides import TissueMask, open_slide, tissue, tissue_mask
 from napari_metastasis.slides.tissue import _any_in_spans, classify_tissue
 
+SAMPLE = Path(__file__).parents[2] / "sample_data" / "lymph-node.tif"
 PINK, PURPLE, PALE = (222, 150, 190), (120, 80, 140), (234, 212, 226)
 GREEN_PEN, BLUE_PEN, RED_PEN, BLACK_PEN = (30, 130, 100), (60, 90, 200), (200, 20, 25), (25, 20, 25)
 
@@ -70,6 +73,63 @@ def test_black_ink_on_tissue_hides_none_of_it():
     picture, places = painted(pink=PINK)
     picture[60:80, 50:90] = BLACK_PEN
     assert classify_tissue(picture)[places["pink"]].all()
+
+
+INKS = {"red": (185, 40, 45), "bright red": (215, 45, 30), "dark red": (150, 25, 30), "blue": (40, 90, 190),
+        "clear blue": (30, 40, 150), "green": (30, 120, 70), "black": (35, 35, 40)}  # fmt: skip
+
+
+def stroke(ink, *, over, width=9, blur=0.8):
+    """Return glass with a round piece of tissue and a pen's stroke, and where ink on glass and clear tissue lie.
+
+    Ink absorbs as dyes do, is darker along its edges, and is blurred together with what it is drawn on: its rim has
+    colours that neither ink nor glass has.
+    """
+    rng = np.random.default_rng(2)
+    rows, columns = np.indices((220, 300))
+    picture = np.full((220, 300, 3), (242.0, 240, 241))
+    tissue = (rows - 110) ** 2 + (columns - 90) ** 2 < 70**2
+    picture[tissue] *= np.exp(-np.array((0.25, 0.75, 0.4)) * rng.normal(1, 0.1, (tissue.sum(), 1)))
+    center = {"glass": 230, "the border": 160}[over]
+    distance = np.abs(columns - center - 8 * np.sin(rows / 30))
+    distance[(rows < 40) | (rows > 180)] = 99
+    amount = np.clip(width / 2 - distance + 0.5, 0, 1) * np.where(distance > width / 2 - 2.5, 1.0, 0.8)
+    picture *= (np.array(ink) / 255) ** amount[..., None]
+    picture = gaussian_filter(picture, (blur, blur, 0)) + rng.normal(0, 1.5, picture.shape)
+    near = distance < width / 2 + 3
+    on_glass = near & ~binary_dilation(tissue, iterations=4)
+    return np.clip(picture, 0, 255).astype(np.uint8), on_glass, tissue & ~binary_dilation(near, iterations=3)
+
+
+@pytest.mark.parametrize("over", ["glass", "the border"])
+@pytest.mark.parametrize("blur", [0.0, 0.8, 1.5])
+@pytest.mark.parametrize("ink", INKS)
+def test_no_stroke_of_a_pen_is_tissue_whatever_its_rim(ink, blur, over):
+    picture, on_glass, clear = stroke(INKS[ink], over=over, blur=blur)
+    found = classify_tissue(picture)
+    assert found[on_glass].mean() < 0.07
+    assert found[clear].mean() > 0.99
+
+
+def test_the_pens_of_the_sample_slide_are_no_tissue():
+    with open_slide(SAMPLE) as slide:
+        pixels = slide.read(slide.frame(16.0), Region.of(slide.frame(16.0).size))
+    found = classify_tissue(pixels)
+    assert found[294:320, 160:245].mean() < 0.02  # red, under the node
+    assert found[105:190, 54:78].mean() < 0.05  # blue, beside it
+    assert found[150:230, 120:230].mean() > 0.9
+
+
+@pytest.mark.parametrize("blood", [(182, 78, 105), (167, 80, 120), (150, 57, 94), (214, 130, 150), (205, 110, 110)])
+def test_blood_is_tissue(blood):
+    rng = np.random.default_rng(3)
+    picture = glass()
+    picture[40:160, 30:130] = np.clip(rng.normal(PINK, 8, (120, 100, 3)), 0, 255)
+    picture[80:120, 60:110] = np.clip(rng.normal(blood, 6, (40, 50, 3)), 0, 255)
+    picture[60:140, 180:260] = np.clip(rng.normal(blood, 6, (80, 80, 3)), 0, 255)
+    found = classify_tissue(picture)
+    assert found[44:156, 34:126].mean() > 0.99, "in a vessel"
+    assert found[64:136, 184:256].mean() > 0.99, "beside tissue"
 
 
 def test_a_slide_that_is_red_all_over_is_stained_so():

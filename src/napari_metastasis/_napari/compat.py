@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtGui import QGuiApplication, QImage, QKeySequence
+from vispy.visuals.shaders import Function
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -37,8 +38,11 @@ __all__ = [
     "real_viewer",
     "redraw_image",
     "redraw_labels",
+    "scene_of",
     "show_scale_bar",
     "slice_at_once",
+    "slice_nothing_once_closed",
+    "smooth_to_gaps",
     "tiles_under_way",
     "um_per_unit",
     "unrefreshed",
@@ -251,6 +255,30 @@ def slice_at_once(layer: Points) -> None:
     state._update_slice_response = take_fresh
 
 
+def slice_nothing_once_closed(viewer: Viewer) -> None:
+    """Let a viewer that closes show no more.
+
+    napari 0.9 ends the thread that reads tiles before it takes the layers away one by one. Whatever a layer that is
+    still there is asked to show then, by whoever listens to the others' leaving, would raise "cannot schedule new
+    futures after shutdown".
+    """
+    slicer = getattr(real_viewer(viewer), "_layer_slicer", None)
+    submit, shutdown = getattr(slicer, "submit", None), getattr(slicer, "shutdown", None)
+    if slicer is None or submit is None or shutdown is None:
+        return
+    closed = False
+
+    def submit_while_open(**request: Any) -> Future[Any] | None:
+        return None if closed else submit(**request)
+
+    def close() -> None:
+        nonlocal closed
+        closed = True
+        shutdown()
+
+    slicer.submit, slicer.shutdown = submit_while_open, close
+
+
 def unrefreshed(layer: Layer) -> AbstractContextManager[None]:
     """Keep changes in the block from being refreshed one by one; :func:`draw_now` follows.
 
@@ -275,3 +303,70 @@ def redraw_labels(layer: Labels, part: Region) -> bool:
     layer._updated_slice = part.slices
     partly()
     return True
+
+
+def scene_of(viewer: Viewer, layer: Layer) -> Any:
+    """Return the node of vispy's scene that a layer is drawn in; ``None`` where napari does not tell."""
+    return getattr(getattr(_visual_of(viewer, layer), "node", None), "parent", None)
+
+
+def _visual_of(viewer: Viewer, layer: Layer) -> Any:
+    canvas = getattr(getattr(real_viewer(viewer).window, "_qt_viewer", None), "canvas", None)
+    return getattr(canvas, "layer_to_visual", {}).get(layer)
+
+
+#: Interpolates between four texels as far as they hold numbers. What holds none is drawn to the edge of its texel: the
+#: graphics card's own interpolation would make gaps of all that lies beside one.
+_LINEAR_TO_GAPS = """
+    vec4 lookup_to_gaps(vec2 texcoord) {
+        if (texcoord.x < 0.0 || texcoord.x > 1.0 || texcoord.y < 0.0 || texcoord.y > 1.0) {
+            discard;
+        }
+        vec2 size = $shape;
+        vec2 place = texcoord * size;
+        float own = texture2D($texture, (floor(place) + 0.5) / size).r;
+        vec2 first = floor(place - 0.5);
+        vec2 share = place - 0.5 - first;
+        float sum = 0.0;
+        float weight = 0.0;
+        for (int i = 0; i < 4; i++) {
+            vec2 corner = vec2(mod(float(i), 2.0), floor(float(i) / 2.0));
+            vec2 weights = mix(1.0 - share, share, corner);
+            vec2 texel = clamp(first + corner, vec2(0.0), size - 1.0);
+            float value = texture2D($texture, (texel + 0.5) / size).r;
+            if (value <= 0.0 || 0.0 <= value) {
+                sum += weights.x * weights.y * value;
+                weight += weights.x * weights.y;
+            }
+        }
+        // NaN is handed on, and drawn as the colormap says.
+        return vec4(own <= 0.0 || 0.0 <= own ? sum / weight : own);
+    }"""
+
+
+def smooth_to_gaps(viewer: Viewer, layer: Image) -> None:
+    """Let a map's linear interpolation reach up to its gaps, which are NaN.
+
+    Without it every cell beside a gap is drawn by half, and one alone not at all.
+    """
+    node: Any = getattr(_visual_of(viewer, layer), "node", None)
+    original = getattr(node, "_build_interpolation", None)
+    if node is None or original is None or not hasattr(node, "_need_interpolation_update"):
+        return
+
+    def build() -> None:
+        original()
+        if node._interpolation != "linear":
+            return
+        lookup = Function(_LINEAR_TO_GAPS)
+        lookup["shape"] = node._data.shape[:2][::-1]
+        lookup["texture"] = node._texture
+        node._texture.interpolation = "nearest"
+        node._data_lookup_fn = lookup
+        node.shared_program.frag["get_data"] = lookup
+
+    node.unfreeze()
+    node._build_interpolation = build
+    node.freeze()
+    node._need_interpolation_update = True
+    node.update()

@@ -9,7 +9,7 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, create_widget
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtWidgets import QFormLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QSizePolicy, QWidget
 
 from napari_metastasis.settings import Setting, setting_of
 
@@ -17,9 +17,12 @@ __all__ = ["SettingsForm"]
 
 #: Labels of fields whose names do not explain them.
 _LABELS = {
-    "augment_views": "Views",
-    "dense_coefficient": "Density",
+    "augment_views": "Accuracy",
+    "dense_coefficient": "Detail",
+    "keep_features": "Keep what fewer false alarms need later",
     "queue_rois": "Pieces waiting",
+    "refine": "Fewer false alarms (may miss single cells)",
+    "refined_share": "Share of fewer false alarms",
     "roi_px": "Piece size",
     "threads": "Reading threads",
     "tissue_only": "Tissue only",
@@ -89,7 +92,9 @@ class SettingsForm:
                 layout.addRow(f"{widget.label}{unit}", native)
                 layout.labelForField(native).setToolTip(_wrapped(setting.help))
             else:
-                layout.addRow("", native)
+                # Over the whole width: its words are its label.
+                layout.addRow(native)
+                native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def offer(self, name: str, choices: dict[Any, str]) -> None:
         """Offer other values for a field; the chosen one stays if it is among them."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from qtpy.QtCore import QObject, QTimer
 
 from napari_metastasis._napari.compat import draw_now, redraw_labels, unrefreshed
-from napari_metastasis.geometry import Point, Region
+from napari_metastasis.geometry import Point, Region, sparse_zeros
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -52,6 +52,7 @@ class LabelPainter(QObject):
         self._outlined = False
         self._waiting: list[Region] = []
         self._undrawn: list[Region] = []
+        layer.events.visible.connect(self._on_visible)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PAUSE_MS)
@@ -63,7 +64,7 @@ class LabelPainter(QObject):
         return not self._waiting and not self._undrawn
 
     def show(self, labels: LabelArray, changed: Iterable[Region]) -> None:
-        """Show ``labels`` on the layer.
+        """Show ``labels`` on the layer. While that is hidden it holds ``labels`` themselves, which costs nothing.
 
         Parameters
         ----------
@@ -72,6 +73,10 @@ class LabelPainter(QObject):
         changed
             Where ``labels`` changed since the last call, in cells. Ignored where it is another array.
         """
+        if not self.layer.visible:
+            self._source = labels
+            self._hold(labels)
+            return
         if labels is not self._source:
             self._source = labels
             changed = (self._whole,)
@@ -79,8 +84,34 @@ class LabelPainter(QObject):
         if self._waiting:
             self._turn()
 
+    def _hold(self, labels: LabelArray) -> None:
+        """Let the layer have labels, which it does not draw yet."""
+        self._waiting.clear()
+        self._undrawn.clear()
+        self._timer.stop()
+        if self.layer.data is not labels:
+            with unrefreshed(self.layer):
+                self.layer.data = labels
+        self._shown = labels
+
+    def _on_visible(self, _: object) -> None:
+        if self.layer.visible and self._shown is self._source:
+            # From here on what is drawn is a copy, which changes square by square while the labels move on.
+            drawn = sparse_zeros(self._source.shape, np.int32)
+            for square in self._whole.split(_SQUARE):
+                labels = self._source[square.slices]
+                np.copyto(drawn[square.slices], labels, where=labels != 0)
+            self._hold(drawn)
+            with unrefreshed(self.layer):
+                self.layer.contour = self._contour
+            self._outlined = True
+            draw_now(self.layer)
+        elif not self.layer.visible:
+            self._hold(self._source)
+
     def stop(self) -> None:
         """Draw no more: the layer is going away."""
+        self.layer.events.visible.disconnect(self._on_visible)
         self._timer.stop()
         self._waiting.clear()
         self._undrawn.clear()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "detections_layer",
     "detections_of",
+    "layer_name",
     "lesions_layer",
     "map_layer",
     "mined_layer",
@@ -43,8 +44,14 @@ _RING_UM = 38.0
 _RING_COLOR = "#ffd400"
 #: Mined locations differ from detections by their colour, and are squares, as patches are.
 _MINED_COLOR = "#00c8ff"
-#: The tissue under the heatmap stays readable: that is what a pathologist judges it by.
-_HEATMAP_OPACITY = 0.65
+#: Longer names widen napari's list of layers, which moves the picture.
+_NAME_LENGTH = 24
+
+
+def layer_name(what: str, slide: str = "") -> str:
+    """Return the name of a layer in napari's list: short, and with the slide's name where one is given."""
+    name = f"{what} · {slide}" if slide else what
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 
 def place(um: Affine1D) -> dict[str, Any]:
@@ -56,11 +63,12 @@ def slide_layer_data(slide: Slide, session: SlideSession) -> tuple[list[Any], di
     """Return a slide as the (data, arguments, type) that a napari reader hands over. Reads no pixel."""
     data = [level.array for level in slide.levels]
     arguments = {
-        "name": slide.name,
+        "name": layer_name(slide.name),
         "rgb": True,
         "multiscale": True,
         # Without limits napari computes them, on the data.
         "contrast_limits": (0, 255),
+        "interpolation2d": "linear",
         "metadata": {METADATA_KEY: session},
         **place(slide.level_frame(0).um),
     }
@@ -81,7 +89,7 @@ def tissue_layer(tissue: TissueMask, *, name: str) -> Image:
     )
 
 
-def map_layer(shown: MapValues, threshold: float, *, name: str) -> Image:
+def map_layer(shown: MapValues, threshold: float, *, name: str, opacity: float) -> Image:
     """Return the layer of a map, transparent below the threshold and where nothing was answered.
 
     It shares the map's array.
@@ -91,15 +99,15 @@ def map_layer(shown: MapValues, threshold: float, *, name: str) -> Image:
         name=name,
         contrast_limits=shown_limits(threshold),
         colormap=map_colormap(shown.kind.colors, threshold, scanning=False),
-        opacity=_HEATMAP_OPACITY,
+        opacity=opacity,
         blending="translucent_no_depth",
-        interpolation2d="nearest",
+        interpolation2d="linear",
         **place(shown.frame.um),
     )
 
 
-def lesions_layer(session: SlideSession, *, name: str) -> Labels:
-    """Return an empty layer for lesions: a LabelPainter fills it, and draws their outlines."""
+def lesions_layer(session: SlideSession, *, name: str, visible: bool) -> Labels:
+    """Return an empty layer for lesions: a LabelPainter fills it, and draws their outlines where it is visible."""
     assert session.frame is not None
     layer = Labels(
         # calloc'd: glass costs no memory.
@@ -107,6 +115,7 @@ def lesions_layer(session: SlideSession, *, name: str) -> Labels:
         name=name,
         colormap=lesion_colormap(),
         opacity=0.9,
+        visible=visible,
         blending="translucent_no_depth",
         **place(session.frame.um),
     )

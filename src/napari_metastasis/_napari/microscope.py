@@ -188,6 +188,7 @@ class Microscope(QObject):
         self.bar.ruler_toggled.connect(self.ruler.take_up)
         self.bar.label_wanted.connect(self._show_images)
         self.bar.overview_toggled.connect(self.overview.switch)
+        self.bar.legend_toggled.connect(self.show_color_bar)
         self.overview.widget.wanted.connect(self._go_to)
         self.overview.widget.entered.connect(self.cursor.leave)
 

@@ -44,6 +44,8 @@ class MicroscopeBar(QToolBar):
     ruler_toggled = Signal(bool)
     #: The overview was switched on or off.
     overview_toggled = Signal(bool)
+    #: The legend was switched on or off.
+    legend_toggled = Signal(bool)
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__("Microscope", parent)
@@ -84,6 +86,9 @@ class MicroscopeBar(QToolBar):
         )
         self.overview.setChecked(True)
         self.overview.toggled.connect(self.overview_toggled)
+        self.legend = self._button("Legend", "Show what the colours over the slide mean", None, checkable=True)
+        self.legend.setChecked(True)
+        self.legend.toggled.connect(self.legend_toggled)
         space = QWidget(self)
         space.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self.addWidget(space)

@@ -68,14 +68,18 @@ class ModelChoice(QComboBox):
             self.add_file(name)
 
     def _on_found(self, found: AvailableModels) -> None:
+        # Loaded by now, beside the window.
+        from napari_metastasis.models import display_name
+
         wanted = self._files[-1] if self._files else self.name
         self._known = dict(found.models)
         self.blockSignals(True)
         self.clear()
         for name, model in self._known.items():
             spec = model.spec
-            self.addItem(Path(name).name, name)
-            about = f"{spec.architecture}, {spec.mpp:g} µm per pixel, looks at {spec.field_px} × {spec.field_px} px"
+            self.addItem(display_name(name, shipped=model.ships), name)
+            looks = f"looks at {spec.field_px} × {spec.field_px} px"
+            about = f"{name}: {spec.architecture}, {spec.mpp:g} µm per pixel, {looks}"
             self.setItemData(self.count() - 1, about, Qt.ItemDataRole.ToolTipRole)
         self.setCurrentIndex(max(0, self.findData(wanted or DEFAULT_MODEL)))
         self.setPlaceholderText("no model: choose a file with “…”")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
 __all__ = [
@@ -68,21 +68,62 @@ class Heading(QLabel):
         self.setFont(font)
 
 
-class ErrorLine(QLabel):
-    """One line of failure, wrapped; takes no room while there is none."""
+class ErrorLine(QWidget):
+    """One line of failure, wrapped, which can be closed; takes no room while there is none.
+
+    Dark on light, with its own border, it reads on light and dark themes alike. It stays until it is closed, or until
+    the next line, or none, is shown.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.setWordWrap(True)
-        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-        self.setStyleSheet("color: #ffd9d6; background: #7a2020; border-radius: 4px; padding: 6px;")
+        #: Lines are shown again with whatever else changes: what was closed stays closed until another follows.
+        self._dismissed = ""
+        self._label = QLabel()
+        self._label.setWordWrap(True)
+        self._label.setTextFormat(Qt.TextFormat.PlainText)
+        self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.close_button = QToolButton()
+        self.close_button.setText("×")
+        self.close_button.setToolTip("Close this message")
+        self.close_button.setAccessibleName("Close this message")
+        self.close_button.setAutoRaise(True)
+        self.close_button.clicked.connect(self._dismiss)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(6, 4, 2, 4)
+        layout.setSpacing(4)
+        layout.addWidget(self._label, 1)
+        layout.addWidget(self.close_button, 0, Qt.AlignmentFlag.AlignTop)
+        self.setObjectName("metastasis-error")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.setStyleSheet(
+            "#metastasis-error { background: #fde3e1; border: 1px solid #b3261e; border-radius: 4px; }"
+            "#metastasis-error QLabel, #metastasis-error QToolButton { color: #5c0f0a; background: transparent; }"
+            "#metastasis-error QToolButton { border: none; font-weight: bold; }"
+        )
         self.hide()
 
+    def text(self) -> str:
+        """Return what is shown; empty where there is nothing."""
+        return self._label.text()
+
     def show_error(self, line: str) -> None:
-        """Show a line; an empty one takes the last away."""
-        self.setText(line)
+        """Show the line that holds now; an empty one takes the last away, and one that was closed stays closed."""
+        if line and line == self._dismissed:
+            return
+        self.show_failure(line)
+
+    def show_failure(self, line: str) -> None:
+        """Show what has just failed, although the same may have been closed before."""
+        self._dismissed = ""
+        self._label.setText(line)
         self.setVisible(bool(line))
+
+    def _dismiss(self) -> None:
+        self._dismissed = self.text()
+        self._label.clear()
+        self.hide()
 
 
 def probability_slider(low: float, high: float, *, step: float) -> QLabeledDoubleSlider:

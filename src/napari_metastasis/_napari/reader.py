@@ -84,16 +84,18 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
     warm-up has imported its modules; pixels are read later, beside the window.
 
     Where a slide does not state its pixel size and there is a window, a dialog asks for it, and opens the slide then.
+    A window tells itself of a slide that cannot be opened, and shows the others.
 
     Raises
     ------
     SlideError
-        Naming what was expected, what came, and what to do.
+        Naming what was expected, what came, and what to do; only where there is no window.
     """
     from napari_metastasis._napari.layers import slide_layer_data
+    from napari_metastasis._napari.pixel_memory import open_remembered
     from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis._napari.worker import tell
     from napari_metastasis._napari.workspace import Workspace
-    from napari_metastasis.slides import open_slide
 
     viewer = _viewer_here()
     if viewer is not None:
@@ -104,12 +106,17 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
     with ExitStack() as on_error:
         for each in paths:
             try:
-                slide = open_slide(each)
-            except MissingPixelSizeError:
+                slide = open_remembered(Path(each))
+            except MetastasisError as error:
                 if viewer is None:
                     raise
-                # As soon as the window is idle.
-                QTimer.singleShot(0, partial(Workspace.of(viewer).ask_pixel_size, Path(each)))
+                workspace = Workspace.of(viewer)
+                if isinstance(error, MissingPixelSizeError):
+                    # As soon as the window is idle.
+                    QTimer.singleShot(0, partial(workspace.ask_pixel_size, Path(each)))
+                else:
+                    # napari would offer a traceback of what is no defect of the program.
+                    workspace.failed.emit(tell(error))
                 continue
             on_error.callback(slide.close)
             found.append(slide_layer_data(slide, SlideSession(slide)))

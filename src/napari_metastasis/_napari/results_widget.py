@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
@@ -45,7 +46,7 @@ class ResultsWidget(Part):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "Findings")
         self._workspace.finding_wanted.connect(self.go_on)
-        self._workspace.failed.connect(self.error.show_error)
+        self._workspace.failed.connect(self.error.show_failure)
         self._workspace.opening_changed.connect(self._on_opening_changed)
 
     def _build(self, layout: QVBoxLayout) -> None:
@@ -113,7 +114,7 @@ class ResultsWidget(Part):
         )
         self.report_button.setToolTip("Write a page with the findings, their sizes and pictures, and open it")
         self.picture_button.setToolTip("Copy what the window shows of the slide, to paste it elsewhere")
-        self.report_button.clicked.connect(lambda _: self._controller and self._controller.write_report())
+        self.report_button.clicked.connect(lambda _: self._write_report())
         self.picture_button.clicked.connect(lambda _: copy_picture(self._viewer))
         self.folder_button.clicked.connect(lambda _: self._open_folder())
         row = QHBoxLayout()
@@ -232,8 +233,17 @@ class ResultsWidget(Part):
         across = max(lesion.length_mm * 1000 / _FILL, _MIN_VIEW_UM)
         self._workspace.flight.to(Point(lesion.x, lesion.y), self._session.slide, across_um=across)
 
+    def _write_report(self) -> None:
+        if self._controller is not None:
+            self._controller.write_report(_open_report)
+
     def _open_folder(self) -> None:
         if self._session is not None and self._session.folder is not None:
             folder = self._session.folder
             if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder))):
                 show_info(f"No program here opens folders. The results lie in {folder}")
+
+
+def _open_report(path: Path) -> None:
+    if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(path))):
+        show_info(f"No program here opens pages. The report lies in {path}")

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
-from napari_metastasis.geometry import HeatmapFrame, Region, any_of_blocks
+from napari_metastasis._napari.words import for_window
+from napari_metastasis.geometry import HeatmapFrame, Point, Region, any_of_blocks
 from napari_metastasis.settings import THRESHOLD, DetectionSettings
 from napari_metastasis.tasks import pass_tasks
 
@@ -84,6 +85,8 @@ class SlideSession:
         Cells of the heatmap that it counts: bool, (rows, columns); ``None`` before they are known.
     colour_note
         What has to be said of the slide's colours; empty where nothing has, or before they were looked at.
+    selected
+        Id of the lesion that was chosen; ``None`` where none is. It follows the lesion as the threshold moves.
     folder
         Where the results lie; ``None`` where there are none.
     model_name
@@ -98,8 +101,6 @@ class SlideSession:
         Where a result comes from that was not scanned now, as "Earlier result of 28 Nov"; else empty.
     made_with
         Everything that decided the heatmap of an earlier result that is shown; else empty.
-    selected
-        Id of the lesion that a person chose; ``None`` where none is.
     looking
         Whether results of an earlier scan are being looked for, so that nothing can be said of them yet.
     activity
@@ -115,13 +116,13 @@ class SlideSession:
     share_changed = Signal(str, float)  # name of the map
     found_changed = Signal()
     threshold_changed = Signal(float)
+    selected_changed = Signal()
     tissue_changed = Signal()
     coverage_changed = Signal()
     colour_note_changed = Signal()
     activity_changed = Signal(object)  # Activity
     thumbnail_changed = Signal()
     looking_changed = Signal(bool)
-    selected_changed = Signal()
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
@@ -144,6 +145,7 @@ class SlideSession:
         self.selected: int | None = None
         self.thumbnail: npt.NDArray[np.uint8] | None = None
         self.closed = False
+        self._selected_at: Point | None = None
         self._index: LesionIndex | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> SlideSession:
@@ -217,7 +219,7 @@ class SlideSession:
         self.shares = self.shares if shares is None else dict(shares)
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
-        self.model_name, self.folder, self.told = model_name, folder, told
+        self.model_name, self.folder, self.told = model_name, folder, tuple(map(for_window, told))
         own = self.heatmap
         others = before is None or own is None or before.values is not own.values
         if others:
@@ -255,9 +257,36 @@ class SlideSession:
 
     def show_lesions(self, index: LesionIndex | None) -> None:
         """Show lesions, prepared for every threshold; ``None`` where they are not known."""
+        same = index is self._index
         self._index = index
         self.found = None if index is None else index.at(self.threshold)
         self.found_changed.emit()
+        self._follow_selected(same_ids=same)
+
+    def select(self, lesion: int | None) -> None:
+        """Choose a lesion by its id; ``None``, or an id that no lesion has, for none."""
+        self._selected_at = None
+        if lesion is not None and self.found is not None:
+            detections = self.found.detections
+            own = np.flatnonzero(detections.lesion == lesion)
+            if len(own):
+                self._selected_at = Point(float(detections.x[own[0]]), float(detections.y[own[0]]))
+        self._take_selected(lesion if self._selected_at is not None else None)
+
+    def _follow_selected(self, *, same_ids: bool) -> None:
+        """Keep the chosen lesion while it is shown; other ids are found by what lies where it lay."""
+        if self._selected_at is None or self.found is None or self.frame is None:
+            self._take_selected(None)
+        elif not (same_ids and (self.found.detections.lesion == self.selected).any()):
+            cell, labels = self.frame.cell_at(self._selected_at), self.found.labels
+            row, column = round(cell.y), round(cell.x)
+            inside = 0 <= row < labels.shape[0] and 0 <= column < labels.shape[1]
+            self._take_selected(int(labels[row, column]) or None if inside else None)
+
+    def _take_selected(self, lesion: int | None) -> None:
+        if lesion != self.selected:
+            self.selected = lesion
+            self.selected_changed.emit()
 
     def set_threshold(self, threshold: float) -> None:
         """Move the threshold, as the user chose. Lesions follow with :meth:`follow_threshold`."""
@@ -321,12 +350,6 @@ class SlideSession:
         self.tissue = tissue
         self.tissue_changed.emit()
 
-    def select(self, number: int | None) -> None:
-        """Choose a lesion by its id."""
-        if number != self.selected:
-            self.selected = number
-            self.selected_changed.emit()
-
     def show_thumbnail(self, picture: npt.NDArray[np.uint8]) -> None:
         """Show the small picture of the whole slide."""
         self.thumbnail = picture
@@ -334,7 +357,7 @@ class SlideSession:
 
     def show_colour_note(self, note: str) -> None:
         """Show what has to be said of the slide's colours."""
-        self.colour_note = note
+        self.colour_note = for_window(note) if note else ""
         self.colour_note_changed.emit()
 
     def report(self, activity: Activity) -> None:

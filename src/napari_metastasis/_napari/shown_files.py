@@ -59,6 +59,11 @@ class ShownFiles(QObject):
         """Return whether what is shown is still to be written, or being written."""
         return self._worker is not None or self._unwritten() is not None
 
+    @property
+    def settled(self) -> bool:
+        """Return whether the files are as they will stay: as shown, or as they were where they cannot be written."""
+        return bool(self._told) or not self.pending
+
     def follow(self, on_disk: OnDisk) -> None:
         """Keep the files of a result as its findings are shown from now on."""
         self._on_disk, self._told, self._scanning = on_disk, "", False

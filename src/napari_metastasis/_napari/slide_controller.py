@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.lesion_search import LesionSearch
@@ -26,6 +26,7 @@ from napari_metastasis._napari.slide_work import (
     load_earlier_work,
     load_result_work,
     mined_work,
+    report_work,
     scan_work,
     swap_work,
     thumbnail_work,
@@ -53,6 +54,8 @@ __all__ = ["SlideController"]
 
 #: How long closing the window waits for a scan: one piece of it, and the results.
 _CLOSE_S = 20.0
+#: How often a report that was asked for looks whether the files are those of what is shown.
+_REPORT_POLL_MS = 50
 
 
 def _never() -> bool:
@@ -111,6 +114,10 @@ class SlideController(QObject):
         session.coverage_changed.connect(self._tell_of_earlier)
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
+        self._then_report: Callable[[Path], None] | None = None
+        self._report_soon = QTimer(self)
+        self._report_soon.setInterval(_REPORT_POLL_MS)
+        self._report_soon.timeout.connect(self._on_report_soon)
         self.earlier: tuple[EarlierScan, ...] = ()
         self._wanted: EarlierScan | None = None
 
@@ -361,6 +368,37 @@ class SlideController(QObject):
 
         self._run(partial(earlier_results_work, self.session.slide), show, name="earlier")
 
+    def write_report(self, then: Callable[[Path], None]) -> None:
+        """Write the report of what is shown beside the window; nothing happens while a scan is running.
+
+        Parameters
+        ----------
+        then
+            Takes where it lies.
+        """
+        if self.session.folder is None or self.busy or self.session.closed:
+            return
+        self.session.report(Activity(stage="Writing the report…"))
+        # It is made from the files, which follow the screen.
+        self._files.write()
+        self._then_report = then
+        self._report_soon.start()
+
+    def _on_report_soon(self) -> None:
+        folder, then = self.session.folder, self._then_report
+        if not self._files.settled and not self.busy and not self.session.closed:
+            return
+        self._report_soon.stop()
+        if folder is None or then is None or self.busy or self.session.closed:
+            return
+
+        def show(path: Path) -> None:
+            if not self.session.closed:
+                self.session.report(Activity(stage=f"The report lies in {path}"))
+                then(path)
+
+        self._run(partial(report_work, self.session.slide, folder), show, name="report")
+
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
 
@@ -392,6 +430,12 @@ class SlideController(QObject):
             self.session.report(Activity(error=line))
 
     # -- the end -------------------------------------------------------------------------------------------------
+
+    def stop_work(self) -> None:
+        """Ask all work to end soon, and to report nothing more; :meth:`close` follows."""
+        for worker in (self._scan, *self._others):
+            if worker is not None:
+                worker.abandon()
 
     def close(self, *, wait: bool) -> None:
         """End all work, take the layers away, and close the slide once nobody reads it.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points
-from napari.utils.notifications import show_info
 from psygnal import Signal
 
 from napari_metastasis._napari import layers
 from napari_metastasis._napari.colors import map_colormap, shown_limits
-from napari_metastasis._napari.compat import draw_now, redraw_image, unrefreshed
+from napari_metastasis._napari.compat import draw_now, redraw_image, smooth_to_gaps, unrefreshed
 from napari_metastasis._napari.label_painter import LabelPainter
+from napari_metastasis._napari.lesion_click import LesionClick
+from napari_metastasis._napari.outline_painter import OutlinePainter
+from napari_metastasis._napari.overlay import OverlayStrength
+from napari_metastasis._napari.pinned import Pinned
 from napari_metastasis._napari.session import METADATA_KEY
+from napari_metastasis._napari.user_shapes import is_free, shapes_of, take_shapes
 from napari_metastasis._napari.veil import Veil
 from napari_metastasis.geometry import Region
 
@@ -35,50 +39,6 @@ _WAS_VISIBLE = "was_visible"
 def _is_wanted(layer: Layer) -> bool:
     """Return whether a layer is seen when its slide is: it may be hidden with the slide just now."""
     return bool(layer.metadata.get(_WAS_VISIBLE, layer.visible))
-
-
-#: What decides where a layer lies.
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
-
-
-def _place_of(layer: Layer) -> dict[str, Any]:
-    place = {name: np.array(getattr(layer, name), dtype=float) for name in _PLACE[:-1]}
-    return {**place, "units": tuple(str(unit) for unit in layer.units)}
-
-
-def _is_there(layer: Layer, place: Mapping[str, Any]) -> bool:
-    now = _place_of(layer)
-    return now["units"] == place["units"] and all(np.allclose(now[name], place[name]) for name in _PLACE[:-1])
-
-
-class _Pinned:
-    """Keeps a layer where it was put: scans, maps, lesions and outlines lie where the slide lies.
-
-    Parameters
-    ----------
-    layer
-        The layer, in its place.
-    """
-
-    def __init__(self, layer: Layer) -> None:
-        self._layer = layer
-        self._place = _place_of(layer)
-        for name in _PLACE:
-            getattr(layer.events, name).connect(self._put_back)
-
-    def release(self) -> None:
-        """Let the layer be moved."""
-        for name in _PLACE:
-            getattr(self._layer.events, name).disconnect(self._put_back)
-
-    def _put_back(self, _: Any) -> None:
-        layer, place = self._layer, self._place
-        if _is_there(layer, place):
-            return
-        for name in _PLACE:
-            with getattr(layer.events, name).blocker(self._put_back):
-                setattr(layer, name, place[name])
-        show_info(f"{layer.name} was moved, and put back: results lie where the slide lies")
 
 
 class SlideLayers:
@@ -111,7 +71,11 @@ class SlideLayers:
         self.mined: Points | None = None
         self._painter: LabelPainter | None = None
         self._tinted = False
-        self._hidden_overlay: list[Layer] = []
+        self._hidden_overlay: list[Layer | OutlinePainter] = []
+        self._shown = True
+        self.outlines = OutlinePainter(viewer, session, slide)
+        self._click = LesionClick(viewer, session, slide)
+        self._strength = OverlayStrength.of(viewer)
         self._slots = (
             (session.maps_replaced, self._on_maps_replaced),
             (session.cells_written, self._on_cells_written),
@@ -120,9 +84,11 @@ class SlideLayers:
             (session.tissue_changed, self._on_tissue_changed),
             (session.activity_changed, self._on_activity_changed),
             (viewer.layers.events.removed, self._on_removed),
+            (viewer.layers.events.inserted, self._on_inserted),
+            (self._strength.changed, self._on_strength_changed),
         )
-        self._pinned = {slide: _Pinned(slide)}
-        name = self._name("Not scanned")
+        self._pinned = {slide: Pinned(slide)}
+        name = layers.layer_name("Not scanned")
         self._veil = Veil(viewer, session, name=name, add=self._add_under_maps, is_wanted=_is_wanted)
         for signal, slot in self._slots:
             signal.connect(slot)
@@ -143,6 +109,8 @@ class SlideLayers:
             pinned.release()
         self._pinned.clear()
         self._stop_painting()
+        self.outlines.close()
+        self._click.close()
         # A copy of the slide's layer shows the same file, which closes.
         copies = [layer for layer in self._viewer.layers if layer.metadata.get(METADATA_KEY) is self._session]
         for layer in reversed([layer for layer in (*self, *copies) if layer is not self.slide]):
@@ -153,26 +121,66 @@ class SlideLayers:
         """Hide a slide that was not shown yet, to be seen once it is."""
         self.slide.metadata[_WAS_VISIBLE] = True
         self.slide.visible = False
+        self._shown = False
+        self._show_outlines()
 
     def set_visible(self, visible: bool) -> None:
-        """Show or hide all layers; those that the user hid stay hidden."""
-        for layer in self:
+        """Show or hide all layers, with the shapes drawn over them; those that the user hid stay hidden."""
+        self._shown = visible
+        for layer in (*self, *shapes_of(self._viewer, self._session)):
             if visible:
                 layer.visible = layer.metadata.pop(_WAS_VISIBLE, layer.visible)
             elif layer.visible:
                 layer.metadata[_WAS_VISIBLE] = True
                 layer.visible = False
+        self._show_outlines()
 
-    strength = 0.65
+    def _show_outlines(self) -> None:
+        self.outlines.visible = self._shown and self.outlines not in self._hidden_overlay
+
+    @property
+    def strength(self) -> float:
+        """Return how strongly maps lie over the tissue, 0 to 1, in this window; outlines are always opaque."""
+        return self._strength.value
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self._strength.value = strength
+
+    def _on_strength_changed(self, strength: float) -> None:
+        for layer in self.maps.values():
+            layer.opacity = strength
+
+    def _seen(self) -> list[Layer | OutlinePainter]:
+        """Return what is seen over the tissue."""
+        over = (self.veil, *self.maps.values(), self.lesions, self.detections, self.mined)
+        seen: list[Layer | OutlinePainter] = [layer for layer in over if layer is not None and layer.visible]
+        if self._session.found is not None and self.outlines.visible:
+            seen.append(self.outlines)
+        return seen
+
+    @property
+    def overlay_shown(self) -> bool:
+        """Return whether anything lies over the tissue."""
+        return bool(self._seen())
+
+    def show_overlay(self, shown: bool) -> None:
+        """Hide all that lies over the tissue; or show it again, without what was hidden before."""
+        if shown:
+            hidden, self._hidden_overlay = self._hidden_overlay, []
+            for layer in self:
+                if layer in hidden:
+                    layer.visible = True
+        elif seen := self._seen():
+            self._hidden_overlay = seen
+            for one in seen:
+                if one is not self.outlines:
+                    one.visible = False
+        self._show_outlines()
 
     def toggle_overlay(self) -> None:
-        """Hide all that lies over the tissue; or show it again, without what was hidden before."""
-        marks = (self.veil, *self.maps.values(), self.lesions, self.detections, self.mined)
-        over = [one for one in marks if one is not None]
-        seen = [layer for layer in over if layer.visible]
-        for layer in seen or [layer for layer in over if layer in self._hidden_overlay]:
-            layer.visible = not seen
-        self._hidden_overlay = seen
+        """Hide all that lies over the tissue; or show it again."""
+        self.show_overlay(not self.overlay_shown)
 
     @property
     def veil(self) -> Image | None:
@@ -188,7 +196,10 @@ class SlideLayers:
             layer.visible = False
 
     def _name(self, what: str) -> str:
-        return f"{what} · {self._session.slide.name}"
+        """Return the name of a layer: short, with the slide's where another slide has a layer of that name."""
+        taken = {layer.name for layer in self._viewer.layers if layer not in self}
+        name = layers.layer_name(what)
+        return name if name not in taken else layers.layer_name(what, self._session.slide.name)
 
     def _add(self, layer: Layer, *, under: Layer | None = None) -> Layer:
         """Add a layer on top of the slide's others, or under one of them, and leave the selection as it was."""
@@ -201,10 +212,15 @@ class SlideLayers:
         if under is not None and under in self._viewer.layers:
             at = self._viewer.layers.index(under)
         self._viewer.layers.insert(at, layer)
-        self._pinned[layer] = _Pinned(layer)
+        self._pinned[layer] = Pinned(layer)
         if active is not None:
             self._viewer.layers.selection.active = active
         return layer
+
+    def _on_inserted(self, event: Any) -> None:
+        """Let shapes that are added over this slide belong to it."""
+        if self._shown and is_free(event.value):
+            take_shapes(self._viewer, event.value, self._session)
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
@@ -250,12 +266,16 @@ class SlideLayers:
         for name, shown in wanted.items():
             if name in self.maps:
                 continue
-            layer = layers.map_layer(shown, self._session.threshold, name=self._name(shown.kind.title))
+            layer = layers.map_layer(
+                shown, self._session.threshold, name=self._name(shown.kind.title), opacity=self.strength
+            )
             if name in kept:
                 layer.visible, layer.opacity = _is_wanted(kept[name]), kept[name].opacity
+                self._hidden_overlay = [layer if one is kept[name] else one for one in self._hidden_overlay]
             later = list(wanted)[list(wanted).index(name) + 1 :]
             next_map = next((self.maps[other] for other in later if other in self.maps), None)
             self.maps[name] = self._add(layer, under=next_map or under)
+            smooth_to_gaps(self._viewer, layer)
         self.maps = {name: self.maps[name] for name in wanted if name in self.maps}
         self._tinted = False
         self._tint(scanning=self._session.activity.busy)
@@ -313,7 +333,9 @@ class SlideLayers:
         if found is None:
             return
         if self.lesions is None:
-            layer = layers.lesions_layer(self._session, name=self._name("Lesions"))
+            # Outlines show them; the labels are there for those who compute with them.
+            visible = not self.outlines.can_draw
+            layer = layers.lesions_layer(self._session, name=self._name("Lesion labels"), visible=visible)
             self.lesions = self._add(layer, under=self.detections or self.mined)
         if self._painter is None or self._painter.layer is not self.lesions:
             self._painter = LabelPainter(self.lesions, contour=_CONTOUR)

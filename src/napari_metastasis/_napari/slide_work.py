@@ -40,6 +40,7 @@ __all__ = [
     "load_earlier_work",
     "load_result_work",
     "mined_work",
+    "report_work",
     "scan_work",
     "search_and_write_work",
     "swap_work",
@@ -308,6 +309,13 @@ def earlier_results_work(slide: Slide, _: ShouldStop) -> tuple[EarlierScan, ...]
     from napari_metastasis.workflows.scan import earlier_results
 
     return earlier_results(slide)
+
+
+def report_work(slide: Slide, folder: Path, _: ShouldStop) -> Path:
+    """Write the report of a result, and return where it lies."""
+    from napari_metastasis.workflows.report import write_report
+
+    return write_report(folder, slide=slide.path).path
 
 
 def mined_work(path: Path, slide: str, _: ShouldStop) -> tuple[HardNegative, ...]:

@@ -13,6 +13,7 @@ from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.priority import give_way
+from napari_metastasis._napari.words import for_window
 from napari_metastasis.errors import MetastasisError
 
 __all__ = ["ShouldStop", "Work", "Worker", "explain", "tell"]
@@ -129,29 +130,14 @@ class Worker(QObject):
         self.ended.emit()
 
 
-#: Fields of the panel for the command-line options that the core's messages name.
-_ON_THE_PANEL = {
-    "with --output": "under Advanced › Results",
-    "--device": "Device",
-    "--engine": "Advanced › Engine",
-    "--precision": "Advanced › Precision",
-    "--roi-px": "Advanced › Piece size",
-}
-
-
 def explain(error: BaseException) -> str:
-    """Return one line for a person: what was expected, what came, what to do in the window."""
+    """Return one line for a person: what happened, and what to do in the window."""
     if isinstance(error, MetastasisError):
-        text = str(error)
-        for option, field in _ON_THE_PANEL.items():
-            text = text.replace(option, field)
-    elif isinstance(error, MemoryError):
-        text = "expected enough memory, but there is none left; close other programs, or scan a smaller region"
-    else:
-        last = traceback.format_exception_only(error)[-1].strip()
-        text = f"something unexpected happened ({last}); the notification holds the details to report"
-    text = " ".join(text.split())
-    return text[:1].upper() + text[1:]
+        return error.for_window or for_window(str(error))
+    if isinstance(error, MemoryError):
+        return "There is not enough memory left. Close other programs, or scan a smaller region."
+    last = " ".join(traceback.format_exception_only(error)[-1].split())
+    return f"Something unexpected happened ({last}). The notification holds the details to report."
 
 
 def tell(error: BaseException) -> str:

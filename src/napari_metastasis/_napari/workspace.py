@@ -13,12 +13,14 @@ from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
-from napari_metastasis._napari.compat import real_viewer, show_scale_bar, window_of
+from napari_metastasis._napari.compat import real_viewer, show_scale_bar, slice_nothing_once_closed, window_of
 from napari_metastasis._napari.drops import SlideDrops
 from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.layers import slide_layer_data
 from napari_metastasis._napari.magnification import fit_slide
 from napari_metastasis._napari.microscope import Microscope
+from napari_metastasis._napari.overlay import bind_overlay_keys
+from napari_metastasis._napari.pixel_memory import open_remembered
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
@@ -94,7 +96,9 @@ class Workspace(QObject):
         self._opening: dict[Worker, Future[Any]] = {}
         self._dialog: PixelSizeDialog | None = None
         self._window_closing = False
+        self._closed = False
         slice_off_the_gui_thread()
+        slice_nothing_once_closed(viewer)
         show_scale_bar(viewer)
         for layer in viewer.layers:
             self._adopt(layer)
@@ -130,6 +134,7 @@ class Workspace(QObject):
         mpp: float | None = None,
         *,
         swap_red_blue: bool = False,
+        entered: bool = False,
         or_picture: bool = False,
     ) -> None:
         """Open slides beside the window: the first that is ready is shown, the others join the list.
@@ -142,12 +147,21 @@ class Workspace(QObject):
             Micrometres per level-0 pixel, where the files do not say.
         swap_red_blue
             Whether the files hold red and blue in each other's place.
+        entered
+            Whether ``mpp`` was entered for these very slides: then it is remembered.
         or_picture
             Whether a TIFF that is no slide is shown by napari itself, as any other image.
         """
         batch: list[Path] = []
         for path in map(Path, paths):
-            self._open(partial(Path, path), mpp, swap_red_blue=swap_red_blue, batch=batch, or_picture=or_picture)
+            self._open(
+                partial(Path, path),
+                mpp,
+                swap_red_blue=swap_red_blue,
+                entered=entered,
+                batch=batch,
+                or_picture=or_picture,
+            )
 
     def open_sample(self) -> None:
         """Open the sample slide beside the window; it is drawn first if it is missing."""
@@ -167,6 +181,7 @@ class Workspace(QObject):
         batch: list[Path],
         swap_red_blue: bool = False,
         or_picture: bool = False,
+        entered: bool = False,
     ) -> None:
         found: list[Path] = []
         listed: list[Path] = []
@@ -180,12 +195,10 @@ class Workspace(QObject):
             batch.append(found[0])
 
         def work(_: ShouldStop) -> Any:
-            from napari_metastasis.slides import open_slide
-
             found.append(find())
             if or_picture and is_picture(found[0]):
                 return None
-            slide = open_slide(found[0], mpp, swap_red_blue=swap_red_blue)
+            slide = open_remembered(found[0], mpp, entered=entered, swap_red_blue=swap_red_blue)
             listed.extend(remember_slide(found[0]))
             # Made here: the levels are named after the file's fingerprint, which takes the GUI thread too long to read.
             assert slide.levels
@@ -243,16 +256,16 @@ class Workspace(QObject):
             As :meth:`open` takes it.
         """
         dialog = PixelSizeDialog(path.name, known=known, parent=self.parent())
-        dialog.accepted.connect(lambda: self.reopen(path, dialog.mpp, swap_red_blue=swap_red_blue))
+        dialog.accepted.connect(lambda: self.reopen(path, dialog.mpp, swap_red_blue=swap_red_blue, entered=True))
         dialog.finished.connect(lambda _: dialog.deleteLater())
         self._dialog = dialog
         dialog.open()  # not exec(): the window goes on
 
-    def reopen(self, path: Path, mpp: float | None, *, swap_red_blue: bool) -> None:
+    def reopen(self, path: Path, mpp: float | None, *, swap_red_blue: bool, entered: bool = False) -> None:
         """Open a slide otherwise than it is open now; see :meth:`open`."""
         for controller in [controller for controller in self.controllers if controller.session.slide.path == path]:
             self.viewer.layers.remove(controller.layers.slide)
-        self.open([path], mpp, swap_red_blue=swap_red_blue)
+        self.open([path], mpp, swap_red_blue=swap_red_blue, entered=entered)
 
     def _on_inserted(self, event: Any) -> None:
         self._adopt(event.value)
@@ -345,19 +358,19 @@ class Workspace(QObject):
             ("cancel", self._cancel),
             ("lower", partial(self._move_threshold, -_THRESHOLD_STEP)),
             ("raise", partial(self._move_threshold, _THRESHOLD_STEP)),
-            ("overlay", self._toggle_overlay),
             ("next", partial(self.finding_wanted.emit, 1)),
             ("previous", partial(self.finding_wanted.emit, -1)),
         ):
             self.viewer.bind_key(KEYS[name], lambda _, act=act: act(), overwrite=True)
 
+        # V hides napari's selected layer, which is mostly the slide.
+        bind_overlay_keys(
+            self.viewer, lambda: None if self.current is None else self.current.layers, KEYS["overlay"], "V"
+        )
+
     def _cancel(self) -> None:
         if self.current is not None:
             self.current.cancel()
-
-    def _toggle_overlay(self) -> None:
-        if self.current is not None:
-            self.current.layers.toggle_overlay()
 
     def _move_threshold(self, step: float) -> None:
         if self.current is not None:
@@ -379,6 +392,9 @@ class Workspace(QObject):
 
     def close(self) -> None:
         """End everything: scans are stopped and waited for, slides are closed."""
+        if self._closed:
+            return
+        self._closed = True
         self.flight.stop()
         self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
@@ -388,6 +404,9 @@ class Workspace(QObject):
         for future in opening.values():
             future.add_done_callback(_close_slide)
         controllers, self.controllers = self.controllers, []
+        # All are asked before the first is waited for.
+        for controller in controllers:
+            controller.stop_work()
         for controller in controllers:
             controller.close(wait=True)
         self.engines.close()

@@ -1,6 +1,7 @@
 """Lesions: components of the heatmap with their score and size, and the detections in them."""
 
 from napari_metastasis.lesions.annotated import annotations_of, lesion_of
+from napari_metastasis.lesions.contours import ContourLines, contour_lines
 from napari_metastasis.lesions.export import write_detections_csv, write_lesions_csv, write_lesions_geojson
 from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
@@ -17,6 +18,7 @@ from napari_metastasis.lesions.size_classes import (
 __all__ = [
     "LIMITS_MM",
     "SIZE_CLASSES",
+    "ContourLines",
     "Detection",
     "Detections",
     "Findings",
@@ -25,6 +27,7 @@ __all__ = [
     "LesionRow",
     "SizeClass",
     "annotations_of",
+    "contour_lines",
     "count_text",
     "lesion_of",
     "longest_diameter",

@@ -39,12 +39,12 @@ class SizeClassStyle:
         return "#{:02x}{:02x}{:02x}".format(*self.rgb)
 
 
-_CELLS = "× isolated tumour cells"
+_CLUSTERS = ("cluster of isolated tumour cells", "clusters of isolated tumour cells")
 #: The smallest first; the larger, the darker. Chosen by CIEDE2000: the classes lie 23 apart or more, and 16 from the
 #: colours of H&E, glass, and light and dark tables, for normal eyes and for each kind of colour blindness.
 SIZE_CLASSES: Mapping[SizeClass, SizeClassStyle] = MappingProxyType(
     {
-        "itc": SizeClassStyle("Isolated tumour cells", "ITC", _CELLS, _CELLS, (187, 238, 0)),
+        "itc": SizeClassStyle("Isolated tumour cells", "ITC", *_CLUSTERS, (187, 238, 0)),
         "micro": SizeClassStyle("Micro-metastasis", "Micro", "micro-metastasis", "micro-metastases", (0, 170, 119)),
         "macro": SizeClassStyle("Macro-metastasis", "Macro", "macro-metastasis", "macro-metastases", (170, 34, 17)),
     }

@@ -23,6 +23,7 @@ __all__ = [
     "add_model",
     "check_name",
     "check_own_models_folder",
+    "display_name",
     "list_models",
     "load_detector",
     "load_model",
@@ -34,6 +35,8 @@ __all__ = [
 
 #: Where the weights that ship lie.
 _SHIPPED = Path(__file__).parent / "weights"
+#: What the models that ship are for.
+_PURPOSE = "Breast metastasis, H&E"
 #: Folders of a user's own models; earlier versions kept refiners in one of their own.
 _OWN_FOLDERS = ("", "refiners")
 #: Names of a run folder's other files.
@@ -60,6 +63,19 @@ class ZooEntry:
     path: Path
     shipped: bool
     task: str = DETECT
+
+
+def display_name(name: str, *, shipped: bool) -> str:
+    """Return what a list that a person chooses from calls a model: what it is for, where the program knows that.
+
+    Parameters
+    ----------
+    name
+        As the command line takes it, or the path of its weights.
+    shipped
+        Whether it ships with the program: those all look for the same, in the same stain.
+    """
+    return f"{_PURPOSE} ({name})" if shipped else Path(name).name
 
 
 def own_models_folder() -> Path:

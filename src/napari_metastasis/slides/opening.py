@@ -132,7 +132,9 @@ def _file_of(path: Path) -> Path:
             inside = dicom_files(path)
             if inside:
                 return inside[0]
-            raise NotASlideError(f"expected a slide file, got the folder {path}; {remedy}")
+            raise NotASlideError(f"expected a slide file, got the folder {path}; {remedy}").in_window(
+                f"The folder {path.name} holds no slide that can be read. {remedy[:1].upper()}{remedy[1:]}."
+            )
         if not path.exists():
             raise NotASlideError(f"expected a slide file, but {path} does not exist; check the path")
         if not path.is_file():
@@ -184,7 +186,7 @@ def _pixel_size(reader: Backend, name: str) -> float:
         raise MissingPixelSizeError(
             f"expected {name} to state its pixel size, but it does not; supply it in µm per pixel: --mpp on the "
             "command line, or “Set pixel size…” in napari (0.25 is usual at 40x, 0.5 at 20x)"
-        )
+        ).in_window(f"{name} does not state its pixel size. Enter it with “Set pixel size…”.")
     if abs(stated.x / stated.y - 1) > _MAX_ANISOTROPY:
         raise MissingPixelSizeError(
             f"expected square pixels, but {name} states {stated.x:g} x {stated.y:g} µm; if that is an error of the "

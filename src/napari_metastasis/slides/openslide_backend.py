@@ -80,6 +80,9 @@ class OpenSlideBackend:
             raise NotASlideError(
                 f"expected a whole-slide image, got {path.name}, whose content no reader recognises; "
                 "choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF file"
+            ).in_window(
+                f"{path.name} is not a slide that can be read. Choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF "
+                "file."
             ) from error
         except (openslide.OpenSlideError, OSError) as error:
             raise CorruptSlideError(

@@ -90,7 +90,7 @@ def swap_note(tint: float | None, remedy: str = _SWAP_REMEDY) -> str:
     if tint is None or tint >= _BROWN:
         return ""
     return (
-        "expected nuclei bluer than the rest of the tissue, got browner ones: red and blue look exchanged, or the "
+        "expected nuclei bluer than the rest of the tissue, got browner nuclei: red and blue look exchanged, or the "
         f"stain is not H&E; {remedy}"
     )
 

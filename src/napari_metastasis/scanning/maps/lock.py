@@ -47,6 +47,9 @@ class WriterLock:
                 raise StorageError(
                     f"expected to be the only scan that writes {what}, but another one is at work on it; "
                     "wait until it ends, or choose another folder"
+                ).in_window(
+                    f"Another scan is writing {what}. Wait until it ends, or choose another folder under Advanced › "
+                    "Results."
                 ) from error
             with storage_errors(what):
                 raise

@@ -1,0 +1,374 @@
+"""Draws the outlines of lesions over the slide: those in view, a few milliseconds at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from qtpy.QtCore import QObject, QTimer
+
+from napari_metastasis._napari.compat import camera_of, canvas_size, scene_of, um_per_unit
+from napari_metastasis._napari.outline_source import contours_in
+from napari_metastasis._napari.regions import view_axes
+from napari_metastasis.geometry import HeatmapFrame, Point
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Layer
+
+    from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis.lesions import ContourLines, Findings
+
+__all__ = ["OutlinePainter"]
+
+#: Widths in screen pixels: of a lesion's outline, of the chosen one's, and what a casing adds to them.
+_WIDTH_PX, _SELECTED_PX, _CASING_PX = 2.0, 3.5, 1.6
+_CASING_OPACITY = 0.75
+#: A casing borders lines that are looked at one by one; of more lines than this, none is.
+_CASED = 6000
+#: Light lines are bordered dark and dark ones light; lightness is that of the classes in between, 0 to 1.
+_LIGHT, _DARK, _MIDDLE = (1.0, 1.0, 1.0), (0.08, 0.08, 0.10), 0.55
+#: Side of the squares of cells that are drawn on their own: one takes about a millisecond.
+_SQUARE = 256
+#: How long one turn may work, and how long the window then has for itself.
+_TURN_S, _PAUSE_MS = 0.006, 6
+#: What is drawn so far is shown this often.
+_SHOW_S = 0.2
+#: How long the view must rest before what came into it is drawn; what leaves a margin of half the view comes sooner.
+_REST_MS, _MARGIN = 90, 0.5
+#: Lines may lie this far from the contour, in screen pixels; never finer than this share of a cell.
+_TOLERANCE_PX, _FINEST_CELLS = 0.5, 1 / 16
+#: Drawn over all layers.
+_ORDER = 1_000_000
+
+
+@dataclass(slots=True)
+class _Square:
+    """What is known of one square of cells: its contours, of which findings, and how far they were simplified."""
+
+    findings: object = None
+    exact: ContourLines | None = None
+    octave: int | None = None
+    shown: ContourLines | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The part of a slide that a window shows: in level-0 pixels, and how many screen pixels one of those takes."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    scale: float
+
+    def grown(self, share: float) -> _View:
+        x, y = (self.right - self.left) * share, (self.bottom - self.top) * share
+        return _View(self.left - x, self.top - y, self.right + x, self.bottom + y, self.scale)
+
+    def contains(self, other: _View) -> bool:
+        return (
+            self.left <= other.left
+            and self.top <= other.top
+            and self.right >= other.right
+            and self.bottom >= other.bottom
+        )
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is to be drawn for a view: the squares of cells near it, and how far lines are simplified."""
+
+    area: _View
+    octave: int
+    squares: list[tuple[int, int]] = field(default_factory=list)
+    waiting: list[tuple[int, int]] = field(default_factory=list)
+
+
+class OutlinePainter(QObject):
+    """Keeps the outlines of a session's lesions over its slide.
+
+    They are lines of one width on the screen at every zoom, where the interpolated probability is the threshold, in the
+    colour of the lesion's size class; those of the chosen lesion are wider. Only what is in view is drawn, simplified
+    to what the screen shows.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    session
+        Whose lesions are drawn.
+    slide
+        The slide's layer, already in the viewer: outlines lie where it lies.
+    """
+
+    def __init__(self, viewer: Viewer, session: SlideSession, slide: Layer) -> None:
+        super().__init__()
+        self._viewer, self._session, self._slide = viewer, session, slide
+        self._visible = True
+        self._squares: dict[tuple[int, int], _Square] = {}
+        self._work: _Work | None = None
+        self._nodes: tuple[Any, ...] = ()
+        self._drawn_at = 0.0
+        self._moved_at = 0.0
+        #: Lines on the graphics card.
+        self.count = 0
+        self._look_timer = self._timer(_REST_MS, self._look)
+        self._turn_timer = self._timer(_PAUSE_MS, self._turn)
+        camera = camera_of(viewer)
+        self._slots = (
+            (session.found_changed, self._on_found_changed),
+            (session.selected_changed, self._on_selected_changed),
+            (camera.events.zoom, self._on_view_changed),
+            (camera.events.center, self._on_view_changed),
+            (viewer.dims.events.ndisplay, self._look),
+            (viewer.dims.events.order, self._look),
+            (slide.events.rotate, self._look),
+            (slide.events.affine, self._look),
+        )
+        for signal, slot in self._slots:
+            signal.connect(slot)
+
+    def _timer(self, milliseconds: int, then: Any) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.setInterval(milliseconds)
+        timer.timeout.connect(then)
+        return timer
+
+    @property
+    def can_draw(self) -> bool:
+        """Return whether napari lets the plugin draw on its canvas."""
+        return scene_of(self._viewer, self._slide) is not None
+
+    @property
+    def done(self) -> bool:
+        """Return whether all that is in view is drawn."""
+        return not self._look_timer.isActive() and not self._turn_timer.isActive()
+
+    @property
+    def visible(self) -> bool:
+        """Return whether outlines are shown, where there are any."""
+        return self._visible
+
+    @visible.setter
+    def visible(self, visible: bool) -> None:
+        self._visible = visible
+        self._look()
+
+    def close(self) -> None:
+        """Stop listening, and take the outlines away."""
+        for signal, slot in self._slots:
+            signal.disconnect(slot)
+        self._look_timer.stop()
+        self._turn_timer.stop()
+        self._squares.clear()
+        for node in self._nodes:
+            node.parent = None
+        self._nodes = ()
+
+    # -- what is to be drawn -------------------------------------------------------------------------------------
+
+    def _on_found_changed(self) -> None:
+        found = self._session.found
+        if found is None:
+            self._squares.clear()
+        self._look(again=True)
+
+    def _on_selected_changed(self) -> None:
+        if self._work is not None and not self._work.waiting:
+            self._show()
+
+    def _on_view_changed(self, _: Any = None) -> None:
+        self._moved_at = time.monotonic()
+        if not self._look_timer.isActive():
+            self._look_timer.start()
+
+    def _look(self, _: Any = None, *, again: bool = False) -> None:
+        """Find what of the lesions is in view, and draw what is not drawn yet."""
+        view, found, frame = self._view(), self._session.found, self._session.frame
+        if not self._visible or view is None or found is None or frame is None:
+            self._turn_timer.stop()
+            self._work = None
+            self._hide()
+            return
+        self._place_nodes()
+        resting = time.monotonic() - self._moved_at >= _REST_MS / 1000 * 0.9
+        work = self._work
+        octave = _octave(view.scale, frame)
+        if work is not None and not again and work.area.contains(view) and (not resting or work.octave == octave):
+            if not resting:
+                self._look_timer.start()
+            return
+        area = view.grown(_MARGIN)
+        squares = _squares_over(area, frame, (view.left + view.right) / 2, (view.top + view.bottom) / 2)
+        self._work = _Work(area, octave, squares, squares[::-1])
+        self._turn()
+
+    def _view(self) -> _View | None:
+        """Return what the window shows of the slide; ``None`` where it does not show it flat."""
+        axes = view_axes(self._viewer)
+        if axes is None or self._viewer.dims.ndisplay != 2:
+            return None
+        camera = camera_of(self._viewer)
+        width, height = canvas_size(self._viewer)
+        center = np.array(camera.center[-2:])
+        half = np.array([height, width]) / camera.zoom / 2
+        corners = np.array([center + half * sign for sign in ((-1, -1), (-1, 1), (1, -1), (1, 1))])
+        inverse = np.linalg.inv(self._matrix(axes))
+        there = np.column_stack((corners[:, ::-1], np.ones(4))) @ inverse.T
+        (left, top), (right, bottom) = there[:, :2].min(axis=0), there[:, :2].max(axis=0)
+        scale = camera.zoom * math.sqrt(abs(np.linalg.det(self._matrix(axes)[:2, :2])))
+        return _View(float(left), float(top), float(right), float(bottom), float(scale))
+
+    def _matrix(self, axes: tuple[int, int]) -> npt.NDArray[np.float64]:
+        """Return the 3 x 3 matrix from a level-0 location, (x, y, 1), to the scene's (x, y, 1)."""
+        units = um_per_unit(self._viewer, self._slide) / um_per_unit(self._viewer)
+        # A location on the slide is half a pixel more than its index, where the middle of the first pixel is 0.
+        origin, right, down = (
+            np.asarray(self._slide.data_to_world((y - 0.5, x - 0.5)))[-2:] * units
+            for y, x in ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0))
+        )
+        shown = [axes[1], axes[0]]
+        return np.column_stack(
+            [np.append((right - origin)[shown], 0), np.append((down - origin)[shown], 0), np.append(origin[shown], 1)]
+        )
+
+    # -- drawing -------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Find the contours of the next squares, until the turn is over."""
+        self._turn_timer.stop()
+        work, found = self._work, self._session.found
+        if work is None or found is None:
+            return
+        until = time.perf_counter() + _TURN_S
+        while work.waiting and time.perf_counter() < until:
+            self._draw(work.waiting.pop(), work.octave, found)
+        if work.waiting:
+            self._turn_timer.start()
+        if not work.waiting or time.monotonic() - self._drawn_at > _SHOW_S:
+            self._show()
+
+    def _draw(self, key: tuple[int, int], octave: int, found: Findings) -> None:
+        square = self._squares.setdefault(key, _Square())
+        if square.findings is not found:
+            maps = tuple(self._session.maps.values())
+            shares = [self._session.share_of(one.kind.name) for one in maps[1:]]
+            corner = key[0] * _SQUARE, key[1] * _SQUARE
+            square.exact = contours_in(found, maps, shares, corner, _SQUARE)
+            square.findings, square.octave = found, None
+        if square.octave != octave:
+            assert square.exact is not None
+            square.shown = square.exact.simplified(2.0**octave) if len(square.exact) else square.exact
+            square.octave = octave
+
+    def _show(self) -> None:
+        """Hand the lines over to the graphics card."""
+        from napari_metastasis.lesions import SIZE_CLASSES
+
+        work, found = self._work, self._session.found
+        self._drawn_at = time.monotonic()
+        if work is None or found is None or not self._make_nodes():
+            return
+        drawn = [self._squares[key].shown for key in work.squares if key in self._squares]
+        lines = [one for one in drawn if one is not None and len(one)]
+        if not lines:
+            self._hide()
+            return
+        lesion = np.concatenate([one.lesion for one in lines])
+        ends = np.concatenate([one.ends for one in lines])
+        names = list(SIZE_CLASSES)
+        style_of = np.full(max(int(lesion.max()), *(row.id for row in found.rows), 0) + 1, -1)
+        for row in found.rows:
+            style_of[row.id] = names.index(row.size_class)
+        style = style_of[lesion]
+        kept = style >= 0  # those of lesions that are no more go at once, though their square is drawn later
+        style = style + len(names) * (lesion == self._session.selected)
+        self._upload(ends[kept], style[kept])
+
+    def _upload(self, ends: npt.NDArray[np.float64], style: npt.NDArray[np.intp]) -> None:
+        from vispy.gloo import VertexBuffer
+
+        from napari_metastasis._napari.outline_visual import outline_vertices
+
+        # The chosen lesion's outline lies over the others.
+        order = np.argsort(style, kind="stable")
+        vertices = VertexBuffer(outline_vertices(ends[order], style[order]))
+        self.count = len(ends)
+        casing, line = self._nodes
+        for node in (casing, line):
+            node.show(vertices, self.count)
+            node.visible = True
+        casing.visible = self.count <= _CASED
+
+    def _hide(self) -> None:
+        self.count = 0
+        for node in self._nodes:
+            node.visible = False
+
+    def _make_nodes(self) -> bool:
+        """Put the lines into the scene; return whether that was possible."""
+        if not self._nodes and self.can_draw:
+            from napari_metastasis._napari.outline_visual import OutlineNode
+
+            styles = _styles()
+            casings = [(width, _DARK if _lightness(color) > _MIDDLE else _LIGHT) for width, color in styles]
+            self._nodes = (
+                OutlineNode(styles=casings, wider_px=_CASING_PX, opacity=_CASING_OPACITY),
+                OutlineNode(styles=styles),
+            )
+            self._place_nodes()
+        return bool(self._nodes)
+
+    def _place_nodes(self) -> None:
+        from vispy.visuals.transforms import MatrixTransform
+
+        axes, parent = view_axes(self._viewer), scene_of(self._viewer, self._slide)
+        if axes is None:
+            return
+        flat = self._matrix(axes)
+        matrix = np.eye(4)
+        matrix[:2, :2], matrix[3, :2] = flat[:2, :2].T, flat[:2, 2]
+        for index, node in enumerate(self._nodes):
+            if node.parent is not parent:
+                node.parent = parent
+            node.order = _ORDER + index
+            node.transform = MatrixTransform(matrix)
+
+
+def _styles() -> Sequence[tuple[float, tuple[float, float, float]]]:
+    """Return width and colour of the outlines of each size class, then of chosen lesions."""
+    from napari_metastasis.lesions import SIZE_CLASSES
+
+    colors = [tuple(value / 255 for value in style.rgb) for style in SIZE_CLASSES.values()]
+    return [(width, (red, green, blue)) for width in (_WIDTH_PX, _SELECTED_PX) for red, green, blue in colors]
+
+
+def _lightness(color: tuple[float, float, float]) -> float:
+    """Return about how light a colour is, 0 to 1 (luma, Rec. 601)."""
+    red, green, blue = color
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def _octave(scale: float, frame: HeatmapFrame) -> int:
+    """Return the power of two, in level-0 pixels, of the tolerance that lines are simplified with."""
+    return math.floor(math.log2(max(_TOLERANCE_PX / max(scale, 1e-9), _FINEST_CELLS * frame.cell_px)))
+
+
+def _squares_over(area: _View, frame: HeatmapFrame, x: float, y: float) -> list[tuple[int, int]]:
+    """Return row and column of each square of cells that touches an area, those nearest to a location first."""
+    first, last = frame.cell_at(Point(area.left, area.top)), frame.cell_at(Point(area.right, area.bottom))
+    middle = frame.cell_at(Point(x, y))
+    # A lesion at the map's edge is gone round one cell past it.
+    rows = range(max(0, math.floor(first.y) // _SQUARE), min(frame.cells.height, math.ceil(last.y)) // _SQUARE + 1)
+    columns = range(max(0, math.floor(first.x) // _SQUARE), min(frame.cells.width, math.ceil(last.x)) // _SQUARE + 1)
+    return sorted(
+        ((row, column) for row in rows for column in columns),
+        key=lambda key: math.hypot(key[0] + 0.5 - middle.y / _SQUARE, key[1] + 0.5 - middle.x / _SQUARE),
+    )

@@ -1,0 +1,160 @@
+"""Draws many lines of a width in screen pixels, whatever the zoom: a visual for napari's canvas (vispy).
+
+OpenGL's own lines are a pixel wide on some systems and ragged on most; here each line is two triangles, which the
+graphics card widens to screen pixels and smooths. Nothing is sent anew while the view moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from vispy.gloo import IndexBuffer, VertexBuffer
+from vispy.scene.visuals import create_visual_node
+from vispy.visuals import Visual
+
+__all__ = ["OutlineNode", "outline_vertices"]
+
+RGB = tuple[float, float, float]
+
+_VERTEX_SHADER = """
+attribute vec4 a_line;
+attribute float a_code;
+
+uniform mat2 u_turn;
+uniform vec2 u_shift;
+uniform vec2 u_canvas;
+uniform float u_wider;
+uniform float u_width[6];
+uniform vec3 u_color[6];
+
+varying vec3 v_place;
+varying float v_half;
+varying vec3 v_color;
+
+void main() {
+    int style = int(a_code / 4.0 + 0.01);
+    float corner = a_code - 4.0 * float(style);
+    float side = mod(corner, 2.0) < 0.5 ? 1.0 : -1.0;
+    bool first = corner < 1.5;
+    // A line begins at its first end; seen from the other one, all is turned.
+    vec2 here = u_turn * a_line.xy + u_shift;
+    vec2 way = u_turn * (a_line.zw - a_line.xy);
+    float len = length(way);
+    vec2 along = len > 1e-5 ? way / len : vec2(first ? 1.0 : -1.0, 0.0);
+    v_half = 0.5 * (u_width[style] + u_wider);
+    float reach = v_half + 0.75;
+    vec2 at = here + reach * (side * vec2(-along.y, along.x) - along);
+    gl_Position = vec4(at / u_canvas * 2.0 - 1.0, 0.0, 1.0);
+    v_place = first ? vec3(-reach, side * reach, len) : vec3(len + reach, -side * reach, len);
+    v_color = u_color[style];
+}
+"""
+
+_FRAGMENT_SHADER = """
+uniform float u_opacity;
+
+varying vec3 v_place;
+varying float v_half;
+varying vec3 v_color;
+
+void main() {
+    float past = max(max(-v_place.x, v_place.x - v_place.z), 0.0);
+    float alpha = clamp(v_half + 0.5 - length(vec2(past, v_place.y)), 0.0, 1.0);
+    gl_FragColor = vec4(v_color, alpha * u_opacity);
+}
+"""
+
+_VERTEX = np.dtype([("a_line", np.float32, 4), ("a_code", np.float32)])
+_TRIANGLES = np.array([0, 1, 2, 0, 2, 3], np.uint32)
+
+
+def outline_vertices(ends: npt.NDArray[np.floating[Any]], style: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.void]:
+    """Return the corners of lines, four each, as the graphics card reads them.
+
+    Parameters
+    ----------
+    ends
+        (n, 2, 2), both ends of each line as (x, y).
+    style
+        (n,), which of the styles each line has.
+    """
+    corners = np.empty((len(ends), 4), _VERTEX)
+    corners["a_line"][:, :2] = ends.reshape(-1, 1, 4)
+    corners["a_line"][:, 2:] = ends[:, ::-1].reshape(-1, 1, 4)
+    corners["a_code"] = style[:, None] * 4 + np.arange(4)
+    return corners.ravel()
+
+
+class OutlineVisual(Visual):
+    """Lines whose vertices :meth:`show` takes.
+
+    Parameters
+    ----------
+    styles
+        At most six: width in screen pixels, and red, green and blue, 0 to 1.
+    wider_px
+        Screen pixels that are added to each width.
+    opacity
+        0 to 1.
+    """
+
+    def __init__(self, *, styles: Sequence[tuple[float, RGB]], wider_px: float = 0.0, opacity: float = 1.0) -> None:
+        super().__init__(vcode=_VERTEX_SHADER, fcode=_FRAGMENT_SHADER)
+        self._draw_mode = "triangles"
+        self._count = 0
+        self._wider_px = wider_px
+        self._widths = [width for width, _ in styles]
+        for index, (_, color) in enumerate(styles):
+            self.shared_program[f"u_color[{index}]"] = color
+        self.shared_program["u_opacity"] = float(opacity)
+        self.set_gl_state("translucent", depth_test=False, cull_face=False)
+        self._index_buffer = IndexBuffer()
+
+    def show(self, vertices: VertexBuffer, count: int) -> None:
+        """Show other lines.
+
+        Parameters
+        ----------
+        vertices
+            What :func:`outline_vertices` returned, on the graphics card; several visuals may share it.
+        count
+            How many lines those are.
+        """
+        if count:
+            for name in _VERTEX.names or ():
+                self.shared_program[name] = vertices[name]
+            triangles = np.arange(count, dtype=np.uint32)[:, None] * np.uint32(4) + _TRIANGLES
+            self._index_buffer.set_data(triangles.ravel())
+        self._count = count
+        self.update()
+
+    def _prepare_draw(self, view: Any) -> bool | None:
+        if not self._count:
+            return False
+        program, pixel = view.view_program, float(view.transforms.pixel_scale)
+        for index, width in enumerate(self._widths):
+            program[f"u_width[{index}]"] = width * pixel
+        program["u_wider"] = self._wider_px * pixel
+        # Seen flat, all that comes between is one affine map, which is far cheaper than vispy's chain of them.
+        chain = view.transforms.get_transform("visual", "render")
+        corners = chain.map(np.array([(0, 0), (1, 0), (0, 1)], np.float64))
+        corners = corners[:, :2] / corners[:, 3:]
+        canvas = abs(np.array(view.canvas.physical_size, float))
+        at = (corners + 1) / 2 * canvas
+        program["u_turn"] = np.ascontiguousarray((at[1:] - at[0]).astype(np.float32)).ravel()
+        program["u_shift"] = at[0].astype(np.float32)
+        program["u_canvas"] = canvas.astype(np.float32)
+        return None
+
+    @staticmethod
+    def _prepare_transforms(_: Any) -> None:
+        """Do nothing: the transforms are read when the lines are drawn."""
+
+    def _compute_bounds(self, _axis: int, _view: Any) -> tuple[float, float]:
+        return (0.0, 0.0)
+
+
+OutlineNode = create_visual_node(OutlineVisual)
