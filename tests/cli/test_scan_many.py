@@ -43,7 +43,13 @@ def test_a_folder_is_scanned_and_what_failed_is_named_at_the_end(
     assert answer.status == 1
     assert answer.err.count("\n") == 1
     assert "slides/broken.svs failed: expected a whole-slide image" in answer.err
-    for words in ("a.tif", "b.tif", f"Summary: {tmp_path / 'summary.csv'}", f"Index: {tmp_path / 'index.html'}"):
+    for words in (
+        "a.tif",
+        "b.tif",
+        "Results: beside each slide",
+        f"Summary: {tmp_path / 'summary.csv'}",
+        f"Index: {tmp_path / 'index.html'}",
+    ):
         assert words in answer.out
     rows = rows_in(tmp_path / "summary.csv")
     assert [(Path(row["slide"]).name, bool(row["error"])) for row in rows] == [
@@ -111,6 +117,15 @@ def test_a_list_that_is_none_is_one_line(here: Run, folder: Path, tmp_path: Path
     here("scan", "list.csv").fails_with("list.csv", "slide")
     here("scan", "nothing.csv").fails_with("nothing.csv", "check the path")
     assert not list(folder.glob("*.metastasis"))
+
+
+def test_an_output_that_cannot_hold_results_is_told_before_anything_is_scanned(
+    here: Run, folder: Path, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for output in ("file", "file/inside"):
+        here("scan", folder, "--model", model, *FIXED_ENGINE, "--output", output).fails_with("file", "folder")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_model_that_is_none_is_no_slides_fault(here: Run, folder: Path, tmp_path: Path) -> None:

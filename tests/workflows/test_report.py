@@ -23,6 +23,7 @@ from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides import open_slide, write_pyramid
 from napari_metastasis.workflows import report as report_room
 from napari_metastasis.workflows.report import find_results, read_result, write_report
+from napari_metastasis.workflows.scan.result_files import one_writer
 
 NOW = datetime(2026, 11, 29, 20, 15, tzinfo=UTC)
 
@@ -349,3 +350,19 @@ def test_results_of_the_first_version_have_a_report(tmp_path):
         assert "How much of the tissue was scanned is not recorded" in page.text
         assert written.without_pictures == ""
         assert len(written.result.lesions) > 0
+
+
+def test_files_are_read_while_nobody_writes_them(result, monkeypatch):
+    """Else a table of one threshold would stand beside the outlines of another."""
+    tried = []
+
+    def read_and_try(folder):
+        with pytest.raises(StorageError), one_writer(folder):
+            tried.append("written")
+        tried.append("refused")
+        return read_result(folder)
+
+    monkeypatch.setattr("napari_metastasis.workflows.scan.result_files._PATIENCE_S", 0.0)
+    monkeypatch.setattr("napari_metastasis.workflows.report.write.read_result", read_and_try)
+    write_report(result)
+    assert tried == ["refused"]

@@ -65,6 +65,7 @@ def scan_many(paths: list[Path], job: ScanJob, engines: EngineCache, *, picture:
         say_json({"slides": found, "failed": [{"slide": str(row.slide), "error": row.error} for row in failed]})
     else:
         _say_slides(done)
+        say(f"Results: {'beside each slide' if job.output is None else job.output}")
         say(f"Summary: {summary.table}")
         say(f"Index: {summary.index}")
     for row in failed:

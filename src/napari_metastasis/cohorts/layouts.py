@@ -112,11 +112,6 @@ def slides_below(root: Path) -> list[Path]:
     """Return the slides in a folder and in the folders inside, sorted: files, and folders with the DICOM files of one.
 
     Masks are left out, and so are results and hidden folders.
-
-    Raises
-    ------
-    OSError
-        If a file that may be DICOM cannot be read.
     """
     files = sorted(_files(root))
     slides = [path for path in files if path.suffix.casefold() in _SLIDES and not _is_mask(path, root)]
@@ -133,8 +128,8 @@ def _may_be_dicom(path: Path) -> bool:
 def _holds_dicom(folder: Path) -> bool:
     try:
         return bool(dicom_files(folder))
-    except NotASlideError:
-        # Of several slides: whoever opens it says so.
+    except (NotASlideError, OSError):
+        # Of several slides, or not to be read: whoever opens it says so.
         return True
 
 

@@ -38,8 +38,8 @@ def is_one_slide(path: Path) -> bool:
 def _is_dicom(folder: Path) -> bool:
     try:
         return bool(dicom_files(folder))
-    except NotASlideError:
-        # Of several slides: whoever opens it says so.
+    except (NotASlideError, OSError):
+        # Of several slides, or not to be read: whoever opens it says so.
         return True
 
 

@@ -282,6 +282,8 @@ def _not_scanned(view: _View, values: npt.NDArray[np.float64], tissue: TissueMas
 def _outlined(picture: Picture, view: _View, lesions: Sequence[Outlined], cell_px: float) -> Picture:
     """Draw outlines, circles around small ones, and the numbers of the longest."""
     tolerance, labels = min(view.scale) / 2, []
+    # Steps of a pixel or two are not seen.
+    cell_px = cell_px if cell_px > 2 * min(view.scale) else 0.0
     # The smallest class last, so that nothing covers what is hard to see.
     for name, style in reversed(list(SIZE_CLASSES.items())):
         own = [lesion for lesion in lesions if lesion.size_class == name and not lesion.outline_px.is_empty]

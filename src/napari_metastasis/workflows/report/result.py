@@ -22,6 +22,7 @@ from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.workflows.scan.earlier import recorded_notes
 from napari_metastasis.workflows.scan.result_folder import record_path
+from napari_metastasis.workflows.scan.shown import Shown, read_shown
 
 __all__ = ["ReportedCoverage", "ReportedLesion", "ReportedModel", "ReportedResult", "find_results", "read_result"]
 
@@ -223,7 +224,7 @@ def _damaged(path: Path, error: Exception) -> StorageError:
 def _result(folder: Path, record: Any) -> ReportedResult:
     slide = record["slide"]
     bounds = slide.get("bounds")
-    shown = record.get("shown") or {}
+    shown = read_shown(record)
     scans = record["scans"]
     known_bounds = None if bounds is None else Region(*map(int, bounds))
     ended = scans[-1].get("ended") if scans else None
@@ -248,9 +249,9 @@ def _result(folder: Path, record: Any) -> ReportedResult:
         lesions=_lesions(folder, known_bounds),
         coverage=_coverage(record.get("coverage") or {}),
         slide_score=None if record.get("slide_score") is None else _number(record["slide_score"]),
-        threshold=_number(shown.get("threshold", record["settings"]["detection"]["threshold"])),
-        shown_map=str(shown.get("map") or _read_from(record)),
-        models=_models(record, shown.get("shares") or {}),
+        threshold=shown.threshold,
+        shown_map=shown.map,
+        models=_models(record, shown),
         notes=recorded_notes(record),
         scanned=None if ended is None else datetime.fromisoformat(str(ended)),
         seconds=sum(_number(scan.get("seconds", 0)) for scan in scans),
@@ -277,19 +278,13 @@ def _coverage(record: Mapping[str, Any]) -> ReportedCoverage:
     return ReportedCoverage(text, whole, None if share is None else _number(share), text.partition(":")[0])
 
 
-def _read_from(record: Mapping[str, Any]) -> str:
-    """Return the map that lesions are said to be read from: the latest that has a share."""
-    later = (one["map"] for one in reversed(record.get("passes", ())) if _number(one["share"]) > 0)
-    return str(next(later, "probability"))
-
-
-def _models(record: Mapping[str, Any], shares: Mapping[str, Any]) -> tuple[ReportedModel, ...]:
+def _models(record: Mapping[str, Any], shown: Shown) -> tuple[ReportedModel, ...]:
     detector = record["model"]
     found = [
         ReportedModel(name=detector["name"], weights_sha256=detector["weights_sha256"], share=None, map="probability")
     ]
     for one in record.get("passes", ()):
-        model, share = one["model"], _number(shares.get(one["map"], one["share"]))
+        model, share = one["model"], shown.shares.get(one["map"], 0.0)
         found.append(
             ReportedModel(name=model["name"], weights_sha256=model["weights_sha256"], share=share, map=one["map"])
         )

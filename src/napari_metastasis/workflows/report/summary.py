@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -127,13 +128,18 @@ class SummaryFiles:
         return self.folder / "index.html"
 
     def check(self) -> None:
-        """See, before anything is scanned, that no file of somebody else's would be written over.
+        """See, before anything is scanned, that the summary can be written, and over no file of somebody else's.
 
         Raises
         ------
         StorageError
-            If a file of one of these names is there that this program did not write.
+            If a file of one of these names is there that this program did not write, or the disk takes none.
         """
+        with storage_errors(self.table):
+            there = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+            # Tried out: rights say nothing of read-only disks.
+            with tempfile.TemporaryFile(dir=there):
+                pass
         head = ",".join(_COLUMNS[:3]).encode()
         for path, begins in ((self.table, head), (self.index, _OURS)):
             with storage_errors(path):

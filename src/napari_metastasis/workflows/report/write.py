@@ -20,6 +20,7 @@ from napari_metastasis.workflows.report.pictures import Found, finding_image, ov
 from napari_metastasis.workflows.report.result import ReportedResult, read_result
 from napari_metastasis.workflows.report.slide import open_reported_slide
 from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
+from napari_metastasis.workflows.scan.result_files import one_writer
 from napari_metastasis.workflows.scan.result_folder import heatmap_path, stored_maps, stored_scans
 
 __all__ = ["WrittenReport", "report_path", "write_picture", "write_report"]
@@ -74,7 +75,7 @@ def write_report(folder: Path, *, slide: Path | None = None, now: datetime | Non
     SlideError
         If ``slide`` is not the slide that was scanned.
     """
-    result = read_result(folder)
+    result = _read_whole(folder)
     pictures, why = None, ""
     try:
         with open_reported_slide(result, slide) as opened:
@@ -111,12 +112,21 @@ def write_picture(folder: Path, slide: Slide | None = None) -> Path:
     SlideError
         If the slide is not there any more, or cannot be read.
     """
-    result = read_result(folder)
+    result = _read_whole(folder)
     with ExitStack() as opened:
         shown = opened.enter_context(open_reported_slide(result)) if slide is None else slide
         picture = overview_image(shown, result.lesions, found_in(result, shown), heat=True)
     write_overview(picture, folder / _PICTURE)
     return folder / _PICTURE
+
+
+def _read_whole(folder: Path) -> ReportedResult:
+    """Return what a result folder holds, and not the half of it while a window writes at another threshold."""
+    if not heatmap_path(folder).is_dir():
+        # Nobody writes there.
+        return read_result(folder)
+    with one_writer(folder):
+        return read_result(folder)
 
 
 def found_in(result: ReportedResult, slide: Slide) -> Found:
