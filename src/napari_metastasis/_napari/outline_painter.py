@@ -33,7 +33,7 @@ _CASING_OPACITY = 0.75
 _CASED = 6000
 #: Light lines are bordered dark and dark ones light; lightness is that of the classes in between, 0 to 1.
 _LIGHT, _DARK, _MIDDLE = (1.0, 1.0, 1.0), (0.08, 0.08, 0.10), 0.55
-#: Of more lines than this the tolerance is doubled, at most so often: to two pixels where thousands of lesions are seen.
+#: Of more lines than this the tolerance is doubled, at most so often: software that draws is slow, and lines lie close.
 _MANY, _COARSER = 10_000, 2
 #: Side of the squares of cells that are drawn on their own: one takes about a millisecond.
 _SQUARE = 256
