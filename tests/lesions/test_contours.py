@@ -204,3 +204,16 @@ def test_simplified_parts_still_join():
         ends.append(part.simplified(100.0).ends.reshape(-1, 2))
     joined = {tuple(end) for end in ends[0].round(6).tolist()} & {tuple(end) for end in ends[1].round(6).tolist()}
     assert len(joined) == 2
+
+
+def test_chosen_and_joined_lines_know_what_follows():
+    probabilities = np.zeros((40, 40), np.float32)
+    probabilities[3:8, 3:8] = probabilities[20:30, 20:30] = 0.9
+    lines = drawn(probabilities, 0.5)
+    one, other = (lines.chosen(lines.lesion == lesion) for lesion in (1, 2))
+    for part in (one, other, ContourLines.joined([one, other])):
+        np.testing.assert_allclose(part.ends[:, 1], part.ends[part.following, 0])
+    assert strokes(ContourLines.joined([other, one]).ends) == strokes(lines.ends)
+    cut = one.chosen(np.arange(len(one)) != one.following[0])
+    assert np.count_nonzero(cut.following < 0) == 1
+    assert len(ContourLines.joined([])) == 0

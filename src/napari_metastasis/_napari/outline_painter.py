@@ -33,6 +33,8 @@ _CASING_OPACITY = 0.75
 _CASED = 6000
 #: Light lines are bordered dark and dark ones light; lightness is that of the classes in between, 0 to 1.
 _LIGHT, _DARK, _MIDDLE = (1.0, 1.0, 1.0), (0.08, 0.08, 0.10), 0.55
+#: Of more lines than this the tolerance is doubled, at most so often: software that draws is slow, and lines lie close.
+_MANY, _COARSER = 10_000, 2
 #: Side of the squares of cells that are drawn on their own: one takes about a millisecond.
 _SQUARE = 256
 #: How long one turn may work, and how long the window then has for itself.
@@ -79,6 +81,12 @@ class _View:
             and self.bottom >= other.bottom
         )
 
+    def part_of(self, lines: ContourLines) -> ContourLines:
+        """Return the lines that may touch this part."""
+        low, high = lines.ends.min(axis=1), lines.ends.max(axis=1)
+        outside = (high < (self.left, self.top)) | (low > (self.right, self.bottom))
+        return lines.chosen(~outside.any(axis=1))
+
 
 @dataclass(slots=True)
 class _Work:
@@ -86,6 +94,7 @@ class _Work:
 
     area: _View
     octave: int
+    coarser: int = 0
     squares: list[tuple[int, int]] = field(default_factory=list)
     waiting: list[tuple[int, int]] = field(default_factory=list)
 
@@ -207,7 +216,7 @@ class OutlinePainter(QObject):
             return
         area = view.grown(_MARGIN)
         squares = _squares_over(area, frame, (view.left + view.right) / 2, (view.top + view.bottom) / 2)
-        self._work = _Work(area, octave, squares, squares[::-1])
+        self._work = _Work(area, octave, squares=squares, waiting=squares[::-1])
         self._turn()
 
     def _view(self) -> _View | None:
@@ -249,7 +258,10 @@ class OutlinePainter(QObject):
             return
         until = time.perf_counter() + _TURN_S
         while work.waiting and time.perf_counter() < until:
-            self._draw(work.waiting.pop(), work.octave, found)
+            self._draw(work.waiting.pop(), work.octave + work.coarser, found)
+        if not work.waiting and work.coarser < _COARSER and len(self._lines(work)) > _MANY:
+            work.coarser += 1
+            work.waiting = work.squares[::-1]
         if work.waiting:
             self._turn_timer.start()
         if not work.waiting or time.monotonic() - self._drawn_at > _SHOW_S:
@@ -268,6 +280,13 @@ class OutlinePainter(QObject):
             square.shown = square.exact.simplified(2.0**octave) if len(square.exact) else square.exact
             square.octave = octave
 
+    def _lines(self, work: _Work) -> ContourLines:
+        """Return what is known of the lines in view, and near it."""
+        from napari_metastasis.lesions import ContourLines
+
+        found = [self._squares[key].shown for key in work.squares if key in self._squares]
+        return ContourLines.joined([work.area.part_of(one) for one in found if one is not None and len(one)])
+
     def _show(self) -> None:
         """Hand the lines over to the graphics card."""
         from napari_metastasis.lesions import SIZE_CLASSES
@@ -276,21 +295,18 @@ class OutlinePainter(QObject):
         self._drawn_at = time.monotonic()
         if work is None or found is None or not self._make_nodes():
             return
-        drawn = [self._squares[key].shown for key in work.squares if key in self._squares]
-        lines = [one for one in drawn if one is not None and len(one)]
-        if not lines:
+        lines = self._lines(work)
+        if not len(lines):
             self._hide()
             return
-        lesion = np.concatenate([one.lesion for one in lines])
-        ends = np.concatenate([one.ends for one in lines])
         names = list(SIZE_CLASSES)
-        style_of = np.full(max(int(lesion.max()), *(row.id for row in found.rows), 0) + 1, -1)
+        style_of = np.full(max(int(lines.lesion.max()), *(row.id for row in found.rows), 0) + 1, -1)
         for row in found.rows:
             style_of[row.id] = names.index(row.size_class)
-        style = style_of[lesion]
+        style = style_of[lines.lesion]
         kept = style >= 0  # those of lesions that are no more go at once, though their square is drawn later
-        style = style + len(names) * (lesion == self._session.selected)
-        self._upload(ends[kept], style[kept])
+        style = style + len(names) * (lines.lesion == self._session.selected)
+        self._upload(lines.ends[kept], style[kept])
 
     def _upload(self, ends: npt.NDArray[np.float64], style: npt.NDArray[np.intp]) -> None:
         from vispy.gloo import VertexBuffer

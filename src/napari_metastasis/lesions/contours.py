@@ -7,6 +7,7 @@ so that any part of a map is drawn alone, and joins the part beside it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,25 @@ class ContourLines:
     def none(cls) -> ContourLines:
         """Return no line."""
         return cls(np.zeros((0, 2, 2)), np.zeros(0, np.int32), np.zeros(0, np.intp))
+
+    @classmethod
+    def joined(cls, parts: Sequence[ContourLines]) -> ContourLines:
+        """Return the lines of several parts of a map."""
+        if not parts:
+            return cls.none()
+        before = np.cumsum([0, *map(len, parts[:-1])])
+        following = [np.where(one.following < 0, -1, one.following + n) for one, n in zip(parts, before, strict=True)]
+        return cls(
+            np.concatenate([one.ends for one in parts]),
+            np.concatenate([one.lesion for one in parts]),
+            np.concatenate(following),
+        )
+
+    def chosen(self, which: NDArray[np.bool_]) -> ContourLines:
+        """Return some of the lines; one whose follower is left out ends there."""
+        number = np.full(len(self) + 1, -1)
+        number[:-1][which] = np.arange(np.count_nonzero(which))
+        return ContourLines(self.ends[which], self.lesion[which], number[self.following[which]])
 
     def simplified(self, tolerance_px: float) -> ContourLines:
         """Return fewer lines within ``tolerance_px`` level-0 pixels of these; every ring keeps at least one.
