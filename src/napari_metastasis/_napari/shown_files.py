@@ -62,7 +62,9 @@ class ShownFiles(QObject):
     @property
     def settled(self) -> bool:
         """Return whether the files are as they will stay: as shown, or as they were where they cannot be written."""
-        return bool(self._told) or not self.pending
+        # Where the tissue cannot be found, it is never known what the edge of the scan cuts, and nothing is written.
+        without_tissue = self._session.tissue is None and not self._lesions.awaits_tissue
+        return bool(self._told) or without_tissue or not self.pending
 
     def follow(self, on_disk: OnDisk) -> None:
         """Keep the files of a result as its findings are shown from now on."""

@@ -79,7 +79,7 @@ class SlideWidget(Part):
         row.addWidget(self.sample_button)
         layout.addLayout(row)
         labels = tuple(QLabel() for _ in range(7))
-        self.name, self.kind, self.size, self.resolution, self.tissue, self.left, self.colours = labels
+        self.name, self.kind, self.size, self.resolution, self.tissue, self.scanned, self.colours = labels
         for label in labels:
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
@@ -101,14 +101,14 @@ class SlideWidget(Part):
             "Where nuclei are brown and eosin is violet: the file holds red and blue in each other's place"
         )
         self.swap.toggled.connect(self._on_swap)
-        self.show_veil = QCheckBox("Mark")
+        self.show_veil = QCheckBox("Hatch the rest")
         self.show_veil.setChecked(True)
         self.show_veil.setToolTip("Hatch tissue that was not scanned: it must not look like tissue without findings")
         self.show_veil.toggled.connect(self._on_show_veil)
         for title, label, widget in (
             ("Pixel", self.resolution, self.pixel_button),
             ("Tissue", self.tissue, self.show_tissue),
-            ("Not scanned", self.left, self.show_veil),
+            ("Scanned", self.scanned, self.show_veil),
             ("Colours", self.colours, self.swap),
         ):
             row = QHBoxLayout()
@@ -150,10 +150,7 @@ class SlideWidget(Part):
             label.setToolTip(text)
         self.tissue.setText("looking for it…" if tissue is None else f"{tissue.fraction:.0%} of the slide")
         coverage = controller.session.coverage
-        left = 0 if coverage is None else coverage.tissue_cells - coverage.answered_cells
-        self.left.setText(
-            "" if coverage is None or not coverage.tissue_cells else f"{left / coverage.tissue_cells:.0%}"
-        )
+        self.scanned.setText("" if coverage is None or not coverage.percent else f"{coverage.percent} of the tissue")
         self.show_tissue.setEnabled(tissue is not None)
         layer = controller.layers.tissue
         self.show_tissue.blockSignals(True)
