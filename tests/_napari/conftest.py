@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -134,6 +135,13 @@ class Window:
         part.where.setCurrentIndex(part.where.findData(where))
         part.scan_button.click()
 
+    def settle(self) -> None:
+        """Let reads that napari has under way come in, for a while: until they are handled they hold the window."""
+        end = time.monotonic() + 5
+        while time.monotonic() < end and not all(layer.loaded for layer in self.viewer.layers if layer.visible):
+            self.qtbot.wait(10)
+        self.qtbot.wait(10)
+
     def finish(self) -> None:
         """Wait for a scan, and for its lesions."""
         self.until(lambda: not self.controller.busy)
@@ -152,4 +160,5 @@ def window(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[
     """A window that is shown, with the panel docked."""
     window = Window(make_napari_viewer(show=True), qtbot)
     yield window
+    window.settle()
     window.workspace.close()
