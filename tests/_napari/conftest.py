@@ -13,7 +13,9 @@ import torch
 from disc_phantom import DiscPhantom, disc_slide
 from napari import Viewer
 from pytestqt.qtbot import QtBot
+from superqt.utils._ensure_thread import CallCallable
 
+from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.workspace import Workspace
@@ -138,9 +140,14 @@ class Window:
     def settle(self) -> None:
         """Let reads that napari has under way come in, for a while: until they are handled they hold the window."""
         end = time.monotonic() + 5
-        while time.monotonic() < end and not all(layer.loaded for layer in self.viewer.layers if layer.visible):
+        # Those of layers that were taken away are no layer's any more.
+        while time.monotonic() < end and not (
+            all(task.done() for task in tiles_under_way(self.viewer))
+            and all(layer.loaded for layer in self.viewer.layers if layer.visible)
+            and not CallCallable.instances  # answers of napari's slicer that the GUI thread has not taken yet
+        ):
             self.qtbot.wait(10)
-        self.qtbot.wait(10)
+        self.qtbot.wait(20)
 
     def finish(self) -> None:
         """Wait for a scan, and for its lesions."""
@@ -160,5 +167,5 @@ def window(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[
     """A window that is shown, with the panel docked."""
     window = Window(make_napari_viewer(show=True), qtbot)
     yield window
-    window.settle()
     window.workspace.close()
+    window.settle()
