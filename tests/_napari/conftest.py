@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -13,8 +14,9 @@ from disc_phantom import DiscPhantom, disc_slide
 from napari import Viewer
 from napari.settings import get_settings
 from pytestqt.qtbot import QtBot
+from superqt.utils._ensure_thread import CallCallable
 
-from napari_metastasis._napari.compat import window_of
+from napari_metastasis._napari.compat import tiles_under_way, window_of
 from napari_metastasis._napari.dress import dress
 from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
@@ -138,6 +140,18 @@ class Window:
         part = self.panel.scan_part
         {"slide": part.slide_button, "view": part.view_button, "shape": part.shape_button}[where].click()
 
+    def settle(self) -> None:
+        """Let reads that napari has under way come in, for a while: until they are handled they hold the window."""
+        end = time.monotonic() + 5
+        # Those of layers that were taken away are no layer's any more.
+        while time.monotonic() < end and not (
+            all(task.done() for task in tiles_under_way(self.viewer))
+            and all(layer.loaded for layer in self.viewer.layers if layer.visible)
+            and not CallCallable.instances  # answers of napari's slicer that the GUI thread has not taken yet
+        ):
+            self.qtbot.wait(10)
+        self.qtbot.wait(20)
+
     def finish(self) -> None:
         """Wait for a scan, and for its lesions."""
         self.until(lambda: not self.controller.busy)
@@ -157,6 +171,7 @@ def window(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[
     window = Window(make_napari_viewer(show=True), qtbot)
     yield window
     window.workspace.close()
+    window.settle()
 
 
 #: A large and a small screen, in either theme.
@@ -177,4 +192,5 @@ def house(request: pytest.FixtureRequest, make_napari_viewer: Callable[..., View
     window.slides = qt_window.findChild(SlideList)
     yield window
     window.workspace.close()
+    window.settle()
     settings.appearance.theme = before

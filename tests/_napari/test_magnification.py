@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.layers import Points
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.compat import camera_of, canvas_size, canvas_widget
 from napari_metastasis._napari.magnification import MAGNIFICATIONS, magnification_of, magnification_text
@@ -83,6 +85,31 @@ def test_keys_show_magnifications_whichever_layer_is_selected(opened) -> None:
     # Also from the panel, where no field takes the key.
     QTest.keyClick(viewer.window._qt_window, Qt.Key.Key_2)
     assert magnification_of(viewer) == pytest.approx(2.5)
+
+
+def test_a_key_that_is_held_switches_once(opened) -> None:
+    window, _ = opened
+    bar, canvas = window.workspace.microscope.bar, canvas_widget(window.viewer)
+    QTest.keyPress(canvas, Qt.Key.Key_M)
+    for _ in range(3):
+        nothing = Qt.KeyboardModifier.NoModifier
+        QApplication.sendEvent(canvas, QKeyEvent(QEvent.Type.KeyPress, Qt.Key.Key_M, nothing, "m", True))
+    QTest.keyRelease(canvas, Qt.Key.Key_M)
+    assert bar.ruler.isChecked()
+
+
+def test_layers_side_by_side_have_no_one_place_under_the_mouse(opened) -> None:
+    window, _ = opened
+    viewer, microscope = window.viewer, window.workspace.microscope
+    canvas = canvas_widget(viewer)
+    QTest.mouseMove(canvas, canvas.rect().center())
+    window.until(microscope.cursor.isVisible)
+    viewer.canvas.grid.enabled = True
+    window.until(lambda: not microscope.cursor.isVisible())
+    assert view_transform(viewer, window.session.slide) is None
+    assert not microscope.overview.widget.isVisible()
+    viewer.canvas.grid.enabled = False
+    window.until(microscope.cursor.isVisible)
 
 
 def test_a_layer_that_is_edited_keeps_its_keys(opened) -> None:

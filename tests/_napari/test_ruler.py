@@ -163,6 +163,16 @@ def test_lines_go_by_their_cross_by_delete_and_all_at_once(measuring) -> None:
     assert ruler.lines == ()
 
 
+def test_the_cross_stays_while_the_ruler_is_taken_up_and_goes_with_it(measuring) -> None:
+    window, _ = measuring
+    canvas = canvas_widget(window.viewer)
+    camera_of(window.viewer).zoom *= 1.5
+    window.qtbot.wait(50)
+    assert canvas.cursor().shape() == Qt.CursorShape.CrossCursor
+    QTest.keyClick(canvas, Qt.Key.Key_M)
+    assert canvas.cursor().shape() != Qt.CursorShape.CrossCursor
+
+
 def test_escape_with_the_ruler_stops_no_scan(measuring, monkeypatch) -> None:
     window, _ = measuring
     stopped = []

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication
 from napari_metastasis._napari.compat import canvas_size, napari_docks, window_of
 from napari_metastasis._napari.dress import TOOLS
 from napari_metastasis._napari.recent import recent_slides, remember_slide
+from napari_metastasis._napari.rotation import Orientation, orientation_of
 from napari_metastasis.geometry import Size
 from napari_metastasis.slides import write_pyramid
 
@@ -61,6 +62,14 @@ def test_slides_are_shown_alone_fitted_at_first_and_where_they_were_left(
     assert seen(house) == [names[0]]
     np.testing.assert_allclose(camera.center[-2:], at)
     assert camera.zoom == pytest.approx(zoom)
+    # A slide that is turned is turned alone.
+    house.workspace.microscope.turn(1)
+    turned = orientation_of(house.viewer)
+    click_slide(house, 1)
+    assert orientation_of(house.viewer) == Orientation() != turned
+    click_slide(house, 0)
+    assert orientation_of(house.viewer) == turned
+    house.workspace.microscope.turn(-1)
     house.workspace.home()
     assert 0.9 * fitted < camera.zoom < fitted
 

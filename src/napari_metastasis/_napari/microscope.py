@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Microscope"]
 
 _FIRST_MAGNIFICATION_KEY = Qt.Key.Key_1
+#: The second is told by Qt from 6.6 on.
+_RESIZED = (QEvent.Type.Resize, getattr(QEvent.Type, "DevicePixelRatioChange", QEvent.Type.Resize))
 
 
 class Microscope(QObject):
@@ -92,6 +94,7 @@ class Microscope(QObject):
             (viewer.dims.events.order, self._on_moved),
             (viewer.dims.events.ndisplay, self._on_moved),
             (viewer.layers.events.units, self._on_moved),
+            (getattr(viewer, "canvas", viewer).grid.events.enabled, self._on_moved),
         ]
         for signal, slot in self._slots:
             signal.connect(slot)
@@ -167,8 +170,8 @@ class Microscope(QObject):
             self._moved.start()
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: ARG002, N802
-        """Follow the size of the canvas."""
-        if event is not None and event.type() == QEvent.Type.Resize:
+        """Follow the size of the canvas, and the screen that it lies on."""
+        if event is not None and event.type() in _RESIZED:
             self._on_moved()
         return False
 

@@ -274,7 +274,8 @@ class RulerTool(QObject):
         self._taken, self._start, self._drawn = taken, None, None
         if taken:
             self._cursor = self._overlay.parentWidget().cursor()
-        self._overlay.parentWidget().setCursor(Qt.CursorShape.CrossCursor if taken else self._cursor)
+        else:
+            self._overlay.parentWidget().setCursor(self._cursor)
         self.follow()
 
     def remove_last(self) -> None:
@@ -290,6 +291,9 @@ class RulerTool(QObject):
 
     def follow(self) -> None:
         """Paint the lines where the view shows them now."""
+        if self._taken:
+            # napari shows its own cursor again at every step of a zoom.
+            self._overlay.parentWidget().setCursor(Qt.CursorShape.CrossCursor)
         view = self._view()
         self._overlay.show_lines(None if view is None else view[0], self.lines, self._drawn)
 

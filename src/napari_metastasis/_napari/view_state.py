@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_metastasis._napari.compat import camera_of
+from napari_metastasis._napari.rotation import Orientation, orientation_of, set_orientation
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -20,32 +21,26 @@ class ViewState:
     Attributes
     ----------
     center
-        (y, x) of the camera.
+        Of the camera: down and across the window.
     zoom
         Screen pixels per unit.
-    order, orientation
-        Which axes run down and across, and in which directions: what turning the slide changes.
+    orientation
+        How the slide is turned.
     """
 
-    center: tuple[float, ...]
+    center: tuple[float, float]
     zoom: float
-    order: tuple[int, ...]
-    orientation: tuple[str, str] | None
+    orientation: Orientation
 
     @classmethod
     def of(cls, viewer: Viewer) -> ViewState:
         """Return what a window shows now."""
         camera = camera_of(viewer)
-        center, orientation = camera.center, getattr(camera, "orientation2d", None)
-        return cls(
-            tuple(float(value) for value in center[-2:]), float(camera.zoom), tuple(viewer.dims.order), orientation
-        )
+        y, x = camera.center[-2:]
+        return cls((float(y), float(x)), float(camera.zoom), orientation_of(viewer))
 
     def show(self, viewer: Viewer) -> None:
         """Show it again."""
+        set_orientation(viewer, self.orientation)
         camera = camera_of(viewer)
-        if len(self.order) == viewer.dims.ndim:
-            viewer.dims.order = self.order
-        if self.orientation is not None:
-            camera.orientation2d = self.orientation
         camera.center, camera.zoom = self.center, self.zoom

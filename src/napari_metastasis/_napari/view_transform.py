@@ -68,10 +68,15 @@ class ViewTransform:
 
 
 def view_transform(viewer: Viewer, slide: Slide) -> ViewTransform | None:
-    """Return where the canvas' pixels lie on a slide; ``None`` where the window does not show it flat."""
+    """Return where the canvas' pixels lie on a slide.
+
+    ``None`` where the window does not show it flat, or shows layers side by side: several places of the canvas then
+    show one of the slide.
+    """
     axes = view_axes(viewer)
     camera = camera_of(viewer)
-    if axes is None or viewer.dims.ndisplay != 2 or not camera.zoom > 0:
+    side_by_side = getattr(viewer, "canvas", viewer).grid.enabled
+    if axes is None or viewer.dims.ndisplay != 2 or side_by_side or not camera.zoom > 0:
         return None
     width, height = canvas_size(viewer)
     down, across = (str(side) for side in camera.orientation2d)

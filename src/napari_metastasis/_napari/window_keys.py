@@ -65,7 +65,8 @@ class WindowKeys(QObject):
         act = self._bound.get((_number(pressed.key()), modifiers == Qt.KeyboardModifier.ShiftModifier))
         if act is None or self._is_edited():
             return False
-        return act() is not False
+        # A key that is held switches once, not to and fro.
+        return pressed.isAutoRepeat() or act() is not False
 
     def _is_edited(self) -> bool:
         """Return whether the selected layer takes keys for its own tools."""

@@ -25,6 +25,7 @@ from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
 from napari_metastasis._napari.recent import recent_slides, remember_slide
+from napari_metastasis._napari.rotation import Orientation, set_orientation
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.slide_work import warm_up_work
@@ -336,6 +337,7 @@ class Workspace(QObject):
             return
         # Before it is seen: no tile is read that is not wanted.
         if controller.view is None:
+            set_orientation(self.viewer, Orientation())
             fit_slide(self.viewer, controller.session.slide)
             controller.view = ViewState.of(self.viewer)
         elif before is not controller:
