@@ -20,7 +20,7 @@ def test_size_classes_end_where_ajcc_says(length, expected):
 
 def test_every_class_has_its_names_and_colours_the_smallest_first():
     assert tuple(SIZE_CLASSES) == get_args(SizeClass)
-    for attribute in ("label", "short", "screen_color", "qupath_color"):
+    for attribute in ("label", "short", "color"):
         assert len({getattr(style, attribute) for style in SIZE_CLASSES.values()}) == len(SIZE_CLASSES)
 
 
