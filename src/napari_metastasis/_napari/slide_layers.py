@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points
 from napari.utils.notifications import show_info
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_metastasis._napari import layers
 from napari_metastasis._napari.colors import map_colormap, shown_limits
@@ -143,7 +145,15 @@ class SlideLayers:
         copies = [layer for layer in self._viewer.layers if layer.metadata.get(METADATA_KEY) is self._session]
         for layer in reversed([layer for layer in (*self, *copies) if layer is not self.slide]):
             if remove and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+                if layer in self._viewer.layers.selection:
+                    # napari may be removing all that is selected, and fails where another does it first.
+                    QTimer.singleShot(0, partial(self._remove, layer))
+                else:
+                    self._remove(layer)
+
+    def _remove(self, layer: Layer) -> None:
+        if layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
 
     def set_visible(self, visible: bool) -> None:
         """Show or hide all layers; those that the user hid stay hidden."""
