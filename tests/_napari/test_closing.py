@@ -133,3 +133,12 @@ def test_window_closed_while_a_slide_is_opened(window, make_disc: Callable, monk
     may_open.set()
     window.until(lambda: bool(opened) and opened[0].closed)
     assert not window.workspace.controllers
+
+
+def test_all_layers_selected_and_deleted(window, make_disc: Callable) -> None:
+    window.open(make_disc(0.5)[0])
+    window.open(make_disc(0.972, name="second")[0])
+    window.viewer.layers.select_all()
+    window.viewer.layers.remove_selected()
+    window.until(lambda: not window.viewer.layers)
+    assert not window.workspace.controllers

@@ -120,7 +120,8 @@ def test_a_line_of_the_core_in_the_windows_words(line: str) -> None:
 
 def test_a_line_of_another_form_stays_without_advice_for_the_command_line() -> None:
     assert for_window("nothing is written; start again with --overwrite") == "Nothing is written."
-    assert for_window("The disk is full.") == "The disk is full."
+    for line in ("The disk is full.", "Stain 1.20 × as dense as in training", "two; parts"):
+        assert for_window(line) == line
 
 
 def test_an_error_may_say_itself_how_a_window_puts_it(tmp_path: Path) -> None:

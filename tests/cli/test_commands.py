@@ -197,6 +197,10 @@ def test_view_opens_the_one_window_there_is(here: Run, monkeypatch: pytest.Monke
     assert done == [([Path("a.svs"), Path("b.svs")], 0.25, False), ([], None, True)]
 
 
+def test_view_refuses_a_pixel_size_for_no_slide(here: Run) -> None:
+    here("view", "--mpp", 0.25).fails_with("expected slides for --mpp", "got none", status=2)
+
+
 def test_view_without_a_screen_is_one_line(process: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Qt would end the interpreter."""
     for name in ("WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):

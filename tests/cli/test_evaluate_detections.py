@@ -46,9 +46,26 @@ def test_tables_report_and_nothing_overwritten(here: Run, detections: Path, tmp_
     assert changed.out == ""
     assert changed.err.splitlines()[1:] == [
         "napari-metastasis: expected the same report or a folder without an earlier report, got "
-        f"{tmp_path / 'out' / 'report.html'}; choose another folder, or move it away"
+        f"{tmp_path / 'out' / 'report.html'}; choose another folder, or replace it with --overwrite"
     ]
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == written
+    page = (tmp_path / "out" / "report.html").read_text()
+    replaced = here(*command, "--overwrite")
+    assert replaced.status == 0
+    figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert figures != written
+    assert figures == here("evaluate", "--detections", detections, "--truth", detections, "--json").json
+    assert (tmp_path / "out" / "report.html").read_text() != page
+    # The same again, with it or without.
+    before = (tmp_path / "out" / "report.html").stat().st_mtime_ns
+    assert here(*command, "--overwrite").status == here(*command).status == 0
+    assert (tmp_path / "out" / "report.html").stat().st_mtime_ns == before
+
+
+def test_there_is_nothing_to_overwrite_without_a_report(here: Run, detections: Path) -> None:
+    answer = here("evaluate", "--detections", detections, "--truth", detections, "--overwrite")
+    assert answer.status == 2
+    assert "expected --output with --overwrite" in answer.err
 
 
 def test_bad_files_are_named_at_the_end_and_the_rest_is_scored(here: Run, detections: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_metastasis._napari import layers
 from napari_metastasis._napari.colors import map_colormap, shown_limits
@@ -115,7 +117,15 @@ class SlideLayers:
         copies = [layer for layer in self._viewer.layers if layer.metadata.get(METADATA_KEY) is self._session]
         for layer in reversed([layer for layer in (*self, *copies) if layer is not self.slide]):
             if remove and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+                if layer in self._viewer.layers.selection:
+                    # napari may be removing all that is selected, and fails where another does it first.
+                    QTimer.singleShot(0, partial(self._remove, layer))
+                else:
+                    self._remove(layer)
+
+    def _remove(self, layer: Layer) -> None:
+        if layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
 
     def keep_back(self) -> None:
         """Hide a slide that was not shown yet, to be seen once it is."""

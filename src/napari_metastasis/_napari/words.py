@@ -46,6 +46,8 @@ def for_window(line: str) -> str:
         line = line.replace(option, control)
     line = line.replace(" in napari", "")
     match = _LINE.fullmatch(_OPTION_FIRST.sub("", line))
+    if match is None and not _COMMAND.search(line):
+        return line
     if match is None:
         first, *rest = line.split("; ")
         return _sentences(_without_commands(first) or first, "; ".join(rest))

@@ -64,9 +64,10 @@ _FOLDER = _in(
 )
 _TRUTH = _in(_DETECTIONS, "Folder of outlines (ASAP XML, GeoJSON) or masks (TIFF, PNG); a slide without any is normal.")
 _OUTPUT = typer.Option(
-    help="Folder for report.html and evaluation.json; nothing is overwritten. Of a cohort for its scans, too, with the "
-    "report in 'report', or 'report-refined'; by default '<cohort>-<model>.evaluation' beside it."
+    help="Folder for report.html and evaluation.json; an earlier report is kept. Of a cohort for its scans, too, with "
+    "the report in 'report', or 'report-refined'; by default '<cohort>-<model>.evaluation' beside it."
 )
+_OVERWRITE = typer.Option("--overwrite", help="Replace an earlier report of something else; scans are kept.")
 
 #: Options of the passes.
 _PASSES = tuple(f"{task.name}_" for task in pass_tasks())
@@ -104,6 +105,7 @@ def evaluate(
     detections: Annotated[Path | None, _FOLDER] = None,
     truth: Annotated[Path | None, _TRUTH] = None,
     output: Annotated[Path | None, _OUTPUT] = None,
+    overwrite: Annotated[bool, _OVERWRITE] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Measure a model on labelled patches or on slides, or detections against a reference, with 95 % intervals.
@@ -114,7 +116,7 @@ def evaluate(
     if patches is not None:
         _evaluate_patches(patches, model, settings, as_json=as_json)
     elif detections is not None and truth is not None:
-        _evaluate_detections(detections, truth, scoring, output, as_json=as_json)
+        _evaluate_detections(detections, truth, scoring, output, overwrite=overwrite, as_json=as_json)
     else:
         from napari_metastasis.workflows.evaluate import CohortEvaluation
         from napari_metastasis.workflows.scan import settle_job
@@ -125,7 +127,7 @@ def evaluate(
         job = settle_job(ScanJob(slide=found.origin, model=model, passes=requests, scan=settings, detection=detection))
         # The challenge takes one pixel size for all its slides.
         how = CohortEvaluation(job=job, scoring=scoring, split=chosen, own_mpp=camelyon16 is None)
-        _evaluate_cohort(found, how, output, as_json=as_json)
+        _evaluate_cohort(found, how, output, overwrite=overwrite, as_json=as_json)
 
 
 def _check_usage(context: typer.Context) -> None:
@@ -141,6 +143,8 @@ def _check_usage(context: typer.Context) -> None:
         raise WrongUsage("expected --detections with --truth, got one alone; give both folders, or leave them out")
     if given["patches"] is not None and given["output"] is not None:
         raise WrongUsage("expected --output with slides or detections, got it with --patches; leave it out")
+    if given["overwrite"] and given["cohort"] is None and given["camelyon16"] is None and given["output"] is None:
+        raise WrongUsage("expected --output with --overwrite, got no report to replace; name its folder")
     if split is not None and (given["cohort"] is None or split not in ("train", "validation", "test")):
         raise WrongUsage(f"expected --cohort with a --split of train, validation or test, got {split!r}; correct it")
     mode = next(name for name in _IGNORED if given[name] is not None)
@@ -167,7 +171,9 @@ def _read_cohort(
     return found, split_to_evaluate(found) if split is None else cast("Split", split)
 
 
-def _evaluate_cohort(cohort: Cohort, how: CohortEvaluation, output: Path | None, *, as_json: bool) -> None:
+def _evaluate_cohort(
+    cohort: Cohort, how: CohortEvaluation, output: Path | None, *, overwrite: bool, as_json: bool
+) -> None:
     from napari_metastasis.evaluation import prepare_report
     from napari_metastasis.workflows.evaluate import evaluate_cohort, evaluation_output, measured_with, report_folder
     from napari_metastasis.workflows.scan import EngineCache, check_passes, load_job_models
@@ -178,7 +184,7 @@ def _evaluate_cohort(cohort: Cohort, how: CohortEvaluation, output: Path | None,
     check_passes(how.job, models)
     where = report_folder(folder, how.job)
     try:
-        lay_there = prepare_report(where, measured_with(cohort, models, how))
+        lay_there = prepare_report(where, measured_with(cohort, models, how), overwrite=overwrite)
     except StorageError as error:
         if output is not None or error.errno is None:
             raise
@@ -192,18 +198,24 @@ def _evaluate_cohort(cohort: Cohort, how: CohortEvaluation, output: Path | None,
                 )
             except ScanCancelledError:
                 raise KeyboardInterrupt from None
-        _finish(report, where, lay_there=lay_there, published=not how.own_mpp, as_json=as_json)
+        _finish(report, where, overwrite=overwrite, lay_there=lay_there, published=not how.own_mpp, as_json=as_json)
 
 
 def _finish(
-    report: DetectionReport, where: Path | None, *, lay_there: bool, published: bool = False, as_json: bool
+    report: DetectionReport,
+    where: Path | None,
+    *,
+    overwrite: bool,
+    lay_there: bool,
+    published: bool = False,
+    as_json: bool,
 ) -> None:
     """Write a report where that was asked for, print it, and name the slides that were left out."""
     from napari_metastasis.evaluation import write_report
 
     if where is not None and not where.is_dir():
         raise folder_gone(where)
-    written = None if where is None else write_report(report, where)
+    written = None if where is None else write_report(report, where, overwrite=overwrite)
     if as_json:
         say_json(report.to_json())
     else:
@@ -212,7 +224,7 @@ def _finish(
             _say_published(report)
         if written is not None:
             say(f"Report: {written}")
-    if lay_there:
+    if lay_there and not overwrite:
         note(f"the same report lies in {where} already; nothing was written")
     _say_left_out(report)
 
@@ -254,7 +266,7 @@ def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_j
 
 
 def _evaluate_detections(
-    detections: Path, truth: Path, scoring: EvaluationSettings, output: Path | None, *, as_json: bool
+    detections: Path, truth: Path, scoring: EvaluationSettings, output: Path | None, *, overwrite: bool, as_json: bool
 ) -> None:
     from napari_metastasis.evaluation import prepare_report, score_folders
 
@@ -265,7 +277,7 @@ def _evaluate_detections(
     if normal:
         rest = f" and {len(normal) - _NAMED} more" if len(normal) > _NAMED else ""
         note(f"taken as normal, for want of truth: {', '.join(normal[:_NAMED])}{rest}")
-    _finish(report, output, lay_there=lay_there, as_json=as_json)
+    _finish(report, output, overwrite=overwrite, lay_there=lay_there, as_json=as_json)
 
 
 def _say_left_out(report: DetectionReport) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_metastasis.cli.options import WrongUsage
 from napari_metastasis.errors import DisplayError, MissingDependencyError, MissingPixelSizeError
 
 __all__ = ["open_window", "view"]
@@ -22,6 +23,8 @@ def view(
     ] = False,
 ) -> None:
     """Open napari with the Metastasis panel, on slides if any are given."""
+    if mpp is not None and not slides:
+        raise WrongUsage("expected slides for --mpp, got none; name them, or set the pixel size in the window")
     open_window(slides or [], mpp, swap_red_blue=swap_red_blue)
 
 

@@ -22,7 +22,7 @@ __all__ = ["prepare_report", "report_html", "write_report"]
 _HTML, _JSON, _TEMPLATE = "report.html", "evaluation.json", "report.html.j2"
 
 
-def prepare_report(folder: Path, measured: Mapping[str, Any] | None = None) -> bool:
+def prepare_report(folder: Path, measured: Mapping[str, Any] | None = None, *, overwrite: bool = False) -> bool:
     """Check, before anything is computed, that a report can be written to a folder, which is created.
 
     Parameters
@@ -31,6 +31,8 @@ def prepare_report(folder: Path, measured: Mapping[str, Any] | None = None) -> b
         Where the report goes.
     measured
         What the figures will be of, as in :attr:`DetectionReport.measured`; ``None`` where that is not known yet.
+    overwrite
+        Whether a report of something else will be replaced.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def prepare_report(folder: Path, measured: Mapping[str, Any] | None = None) -> b
     Raises
     ------
     StorageError
-        If the report there is of something else, or the folder cannot be made.
+        If the report there is of something else and is to be kept, or the folder cannot be made.
     MissingDependencyError
         If what draws its plots is not installed.
     """
@@ -47,7 +49,9 @@ def prepare_report(folder: Path, measured: Mapping[str, Any] | None = None) -> b
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lies_there = [path for path in (folder / _JSON, folder / _HTML) if path.exists()]
-    if measured is not None and folder / _JSON in lies_there and _measured_of(folder / _JSON) != _plain(measured):
+    if measured is None or overwrite or folder / _JSON not in lies_there:
+        return len(lies_there) == len((_JSON, _HTML))
+    if _measured_of(folder / _JSON) != _plain(measured):
         raise _earlier(folder / _JSON)
     return len(lies_there) == len((_JSON, _HTML))
 
@@ -68,47 +72,58 @@ def _plain(values: Mapping[str, Any]) -> Any:
 
 def _earlier(path: Path) -> StorageError:
     return StorageError(
-        f"expected the same report or a folder without an earlier report, got {path}; choose another folder, or move "
-        "it away"
+        f"expected the same report or a folder without an earlier report, got {path}; choose another folder, or "
+        "replace it with --overwrite"
     )
 
 
-def write_report(report: DetectionReport, folder: Path) -> Path:
+def write_report(report: DetectionReport, folder: Path, *, overwrite: bool = False) -> Path:
     """Write ``report.html`` and ``evaluation.json``, and return where the first one lies.
 
     What lies there already must be the same to the last byte, and is left as it is: the same evaluation can be
     repeated, also after one that was killed between the two files.
 
+    Parameters
+    ----------
+    report
+        What was measured.
+    folder
+        Where the report goes.
+    overwrite
+        Whether another report there is replaced, file by file.
+
     Raises
     ------
     StorageError
-        If another report is there already, or the folder cannot be written.
+        If another report that is to be kept is there already, or the folder cannot be written.
     MissingDependencyError
         If what draws its plots is not installed.
     """
-    prepare_report(folder)
+    prepare_report(folder, overwrite=overwrite)
     figures = json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
     files = {folder / _HTML: report_html(report), folder / _JSON: figures}
-    missing = {path: text for path, text in files.items() if not _lies_there(path, text)}
+    missing = {path: text for path, text in files.items() if not _lies_there(path, text, overwrite=overwrite)}
     for path, text in missing.items():
         with atomic_text(path) as file:
             file.write(text)
     return folder / _HTML
 
 
-def _lies_there(path: Path, text: str) -> bool:
+def _lies_there(path: Path, text: str, *, overwrite: bool) -> bool:
     """Return whether a file holds a text already.
 
     Raises
     ------
     StorageError
-        If it holds another one, or cannot be read.
+        If it holds another one that is to be kept, or cannot be read.
     """
     with storage_errors(path):
         if not path.exists():
             return False
         if path.read_bytes() == text.encode(errors="backslashreplace"):
             return True
+    if overwrite:
+        return False
     raise _earlier(path)
 
 
