@@ -127,9 +127,8 @@ def measure(folder: Path, *, side: int, seconds: float, model: Path | None) -> d
 
     # What the graphics cost alone: with software rendering, most of every gap.
     figures |= turns("panning", beat, lambda: pan(workspace, controller, seconds / 2))
-    panel.scan_part.scan("slide")
     begun = time.perf_counter()
-    panel.scan_part.scan()
+    panel.scan_part.scan("slide")
     until(lambda: controller.session.activity.done > 0 or not controller.busy)
     figures["first_answer_s"] = time.perf_counter() - begun
     rates: list[float] = []

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_metastasis._napari.looked_at import CLOSE, LookedAt
 from napari_metastasis._napari.overview import Overview, thumbnail_image
-from napari_metastasis._napari.overview_work import OverviewHeat, heat_work, thumbnail_work
+from napari_metastasis._napari.overview_work import OverviewHeat, heat_work
 from napari_metastasis._napari.worker import Worker
 from napari_metastasis.geometry import Region
 
@@ -76,15 +76,13 @@ class OverviewControl(QObject):
         self._due.stop()
         self._look.stop()
         self._seen = Region(0, 0, 0, 0)
+        if self._session is not None:
+            self._session.thumbnail_changed.disconnect(self._show_thumbnail, missing_ok=True)
         self._session = session
         self.widget.show_slide(None if session is None else session.slide.size)
         if session is not None:
-            thumbnail = self._thumbnails.get(session)
-            if thumbnail is None:
-                # What fails here fails in napari too, which says so.
-                self._run(partial(thumbnail_work, session.slide), self._on_thumbnail, urgent=True)
-            else:
-                self.widget.show_thumbnail(thumbnail)
+            session.thumbnail_changed.connect(self._show_thumbnail)
+            self._show_thumbnail()
             self.widget.show_looked_at(self.looked_at(session))
             self.follow_maps()
         self._show_or_hide()
@@ -118,8 +116,8 @@ class OverviewControl(QObject):
     def _show_or_hide(self) -> None:
         self.widget.setVisible(self._wanted and self._session is not None and self._view is not None)
 
-    def _run(self, work: Any, show: Callable[[Any], None], *, urgent: bool = False) -> Worker:
-        worker = Worker(work, name="overview", parent=self, urgent=urgent)
+    def _run(self, work: Any, show: Callable[[Any], None]) -> Worker:
+        worker = Worker(work, name="overview", parent=self)
         worker.succeeded.connect(show)
         worker.ended.connect(lambda: self._workers.remove(worker))
         worker.ended.connect(worker.deleteLater)
@@ -127,10 +125,13 @@ class OverviewControl(QObject):
         worker.start()
         return worker
 
-    def _on_thumbnail(self, pixels: Any) -> None:
-        assert self._session is not None
-        image = thumbnail_image(pixels, self.widget.devicePixelRatioF())
-        self._thumbnails[self._session] = image
+    def _show_thumbnail(self) -> None:
+        session = self._session
+        if session is None or session.thumbnail is None:
+            return
+        image = self._thumbnails.get(session)
+        if image is None:
+            image = self._thumbnails[session] = thumbnail_image(session.thumbnail, self.widget.devicePixelRatioF())
         self.widget.show_thumbnail(image)
 
     def _find_heat(self) -> None:

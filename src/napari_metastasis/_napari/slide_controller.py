@@ -16,6 +16,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.lesion_search import LesionSearch
+from napari_metastasis._napari.overview_work import thumbnail_work
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.shown_files import ShownFiles
 from napari_metastasis._napari.slide_layers import SlideLayers
@@ -29,7 +30,6 @@ from napari_metastasis._napari.slide_work import (
     report_work,
     scan_work,
     swap_work,
-    thumbnail_work,
     tissue_work,
 )
 from napari_metastasis._napari.worker import Work, Worker, tell
@@ -274,7 +274,7 @@ class SlideController(QObject):
             if not self.session.closed:
                 self.session.show_thumbnail(picture)
 
-        self._run(partial(thumbnail_work, self.session.slide), show, name="thumbnail")
+        self._run(partial(thumbnail_work, self.session.slide), show, name="thumbnail", urgent=True)
 
     def load_earlier(self) -> None:
         """Show what the latest scan of this slide left beside it, and list the others."""

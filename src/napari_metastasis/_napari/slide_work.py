@@ -17,9 +17,6 @@ from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-    import numpy.typing as npt
-
     from napari_metastasis.lesions import Findings, LesionIndex
     from napari_metastasis.models import ModelSpec
     from napari_metastasis.sampling.hard_negatives import HardNegative
@@ -44,7 +41,6 @@ __all__ = [
     "scan_work",
     "search_and_write_work",
     "swap_work",
-    "thumbnail_work",
     "tissue_work",
     "warm_up_work",
     "write_left_work",
@@ -53,8 +49,6 @@ __all__ = [
 
 #: µm per pixel that colours are looked at with: nuclei are some pixels wide, as for the models.
 _TINT_MPP = 1.0
-#: Longer side of a slide's small picture.
-_THUMBNAIL_PX = 320
 
 ShouldStop = Callable[[], bool]
 
@@ -183,15 +177,6 @@ def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:
     from napari_metastasis.slides import tissue_mask
 
     return tissue_mask(slide, TissueSettings(), should_stop=should_stop)
-
-
-def thumbnail_work(slide: Slide, _: ShouldStop) -> npt.NDArray[np.uint8]:
-    """Return the whole slide in a small picture, uint8 (rows, columns, 3): its coarsest level, which the window has."""
-    import numpy as np
-
-    coarsest = np.asarray(slide.levels[-1].array)
-    step = -(-max(coarsest.shape[:2]) // _THUMBNAIL_PX)
-    return np.ascontiguousarray(coarsest[::step, ::step])
 
 
 def earlier_tissue_work(slide: Slide, folder: Path, should_stop: ShouldStop) -> TissueMask | None:
