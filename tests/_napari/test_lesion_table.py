@@ -80,4 +80,5 @@ def test_a_click_on_a_heading_sorts_and_the_third_one_brings_the_order_of_the_fi
 def test_a_lesion_that_the_edge_cuts_may_be_larger(table: LesionTable) -> None:
     table.rows.show([lesion(1, length_mm=0.7, cut_by_edge=True), lesion(2, length_mm=0.7)])
     assert shown(table, 1) == ["Micro or larger", "Micro"]
+    assert shown(table, 2) == ["≥ 0.70", "0.70"]
     assert "cut by the scanned area" in table.rows.data(table.rows.index(0, 0), Qt.ItemDataRole.ToolTipRole)

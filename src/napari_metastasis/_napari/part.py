@@ -31,7 +31,7 @@ class Part(QWidget):
     napari_viewer
         The viewer.
     title
-        The part's heading.
+        The part's heading; empty for none.
     """
 
     def __init__(self, napari_viewer: Viewer, title: str) -> None:

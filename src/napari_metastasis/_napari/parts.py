@@ -27,11 +27,12 @@ _LIST_WIDTH = 120
 
 
 def part_layout(part: QWidget, title: str) -> QVBoxLayout:
-    """Give a part its heading and its margins."""
+    """Give a part its margins, and its heading where it has a title."""
     layout = QVBoxLayout(part)
     layout.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
     layout.setSpacing(SPACING)
-    layout.addWidget(Heading(title))
+    if title:
+        layout.addWidget(Heading(title))
     return layout
 
 

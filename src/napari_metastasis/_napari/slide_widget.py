@@ -64,7 +64,7 @@ class SlideWidget(Part):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__(napari_viewer, "Slide")
+        super().__init__(napari_viewer, "")
         self._workspace.opening_changed.connect(self._on_opening_changed)
 
     def _build(self, layout: QVBoxLayout) -> None:

@@ -1,0 +1,152 @@
+"""Make docs/images/*.png: the program's window as it is, on the synthetic sample slide.
+
+Run it where there is a screen, or under ``xvfb-run -a -s "-screen 0 1700x1200x24 +extension GLX"``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from napari import Viewer
+from napari.settings import get_settings
+from qtpy.QtWidgets import QApplication
+
+from napari_metastasis._napari.app import make_viewer
+from napari_metastasis._napari.compat import camera_of, window_of
+from napari_metastasis._napari.panel import MetastasisPanel
+from napari_metastasis._napari.workspace import Workspace
+from napari_metastasis.geometry import Point
+from napari_metastasis.lesions import LesionRow
+from napari_metastasis.synthetic import sample_slide_path
+
+IMAGES = Path(__file__).parent / "images"
+LARGE, SMALL = (1600, 1000), (1280, 800)
+#: Where a part of the slide is scanned alone, as shares of its sides; and how many µm the window's shorter side spans.
+PART, PART_UM = (0.40, 0.30), 2200.0
+
+
+def until(condition: Callable[[], bool], *, timeout_s: float = 600) -> None:
+    """Let the window live until something is so."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        QApplication.processEvents()
+        time.sleep(0.01)
+        if time.monotonic() > end:
+            raise TimeoutError("expected the window to be ready, but it is not; look at its messages")
+
+
+def rest(seconds: float) -> None:
+    """Let the window live for a while: tiles arrive, layouts settle."""
+    end = time.monotonic() + seconds
+    until(lambda: time.monotonic() > end)
+
+
+class Pictures:
+    """The program's window, and what is done in it for a picture.
+
+    Parameters
+    ----------
+    folder
+        Where the pictures go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.viewer: Viewer = make_viewer()
+        self.workspace = Workspace.of(self.viewer)
+        self.panel: MetastasisPanel = window_of(self.viewer).findChild(MetastasisPanel)
+        self.size(LARGE)
+        until(lambda: self.panel.scan_part.model.currentData() is not None)
+
+    def size(self, size: tuple[int, int]) -> None:
+        """Give the window a size."""
+        window = window_of(self.viewer)
+        window.showNormal()
+        window.resize(*size)
+        until(lambda: (window.width(), window.height()) == size)
+
+    def open(self, *slides: Path) -> None:
+        """Open slides, and wait for what is known of them."""
+        count = len(self.workspace.controllers) + len(slides)
+        self.workspace.open(slides)
+        until(lambda: len(self.workspace.controllers) == count)
+        until(lambda: all(one.session.tissue is not None for one in self.workspace.controllers))
+
+    def finish(self) -> None:
+        """Wait for the scan, and for what it found."""
+        controller = self.workspace.current
+        assert controller is not None
+        until(lambda: not controller.busy and not controller.looking_for_lesions)
+        until(lambda: controller.session.found is not None and controller.session.coverage is not None)
+
+    def go(self, row: LesionRow, magnification: float) -> None:
+        """Look at a finding at a magnification."""
+        self.panel.results_part.go_to(row)
+        rest(1)
+        self.workspace.microscope.magnify(magnification)
+
+    def take(self, name: str) -> None:
+        """Take a picture of the whole window."""
+        rest(4)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.viewer.screenshot(str(self.folder / f"{name}.png"), canvas_only=False, flash=False)
+
+
+def main() -> None:
+    """Open, scan, look, and take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=IMAGES)
+    arguments = parser.parse_args()
+    settings = get_settings()
+    settings.appearance.theme = "dark"
+    with tempfile.TemporaryDirectory() as name:
+        # Copies, so that no result folder comes to lie in the source tree.
+        first, second = Path(name) / "node-1.tif", Path(name) / "node-2.tif"
+        for copy in (first, second):
+            shutil.copy(sample_slide_path(), copy)
+        pictures = Pictures(arguments.output)
+        pictures.open(first)
+        pictures.panel.scan_part.slide_button.click()
+        pictures.finish()
+        rows = pictures.panel.results_part.table.rows.lesions
+        largest = sorted(rows, key=lambda row: -row.length_mm)
+        # The second largest: the largest hides the tissue that the others lie in.
+        pictures.go(largest[1], 5)
+        pictures.take("window")
+        pictures.workspace.microscope.magnify(1.25)
+        pictures.take("node")
+        pictures.go(largest[1], 20)
+        pictures.take("lesion")
+        pictures.go(next(row for row in rows if row.size_class == "itc"), 40)
+        pictures.take("isolated-cells")
+
+        pictures.open(second)
+        pictures.workspace.show(pictures.workspace.controllers[1])
+        slide = pictures.workspace.controllers[1].session.slide
+        at = Point(PART[0] * slide.size.width, PART[1] * slide.size.height).to_um(slide.mpp)
+        camera = camera_of(pictures.viewer)
+        camera.center, camera.zoom = (at.y, at.x), min(pictures.viewer.window._qt_viewer.canvas.size) / PART_UM
+        pictures.panel.scan_part.view_button.click()
+        pictures.finish()
+        pictures.workspace.home()
+        pictures.take("part")
+        pictures.workspace.show(pictures.workspace.controllers[0])
+        pictures.workspace.home()
+        pictures.take("two-slides")
+
+        settings.appearance.theme = "light"
+        pictures.take("light")
+        pictures.size(SMALL)
+        pictures.workspace.home()
+        pictures.take("small")
+        pictures.viewer.close()
+        rest(0.5)
+
+
+if __name__ == "__main__":
+    main()
