@@ -142,3 +142,27 @@ def test_colours_follow_their_slider_on_every_slide(house, make_disc: Callable, 
     assert heat.opacity == pytest.approx(0.2)
     house.panel.results_part.strength.setValue(1.0)
     assert heat.opacity == pytest.approx(1.0)
+
+
+def test_a_slide_is_reviewed_until_something_else_is_shown(scanned) -> None:
+    part, slides, session = scanned.panel.results_part, scanned.slides.list, scanned.session
+    assert not part.reviewed.isChecked()
+    scanned.qtbot.mouseClick(part.reviewed, Qt.MouseButton.LeftButton)
+    scanned.until(lambda: slides.item(0).text().endswith("\nreviewed"))
+    assert part.state.text.text() == "Whole slide scanned. Reviewed"
+    # Other findings were not looked through; these were.
+    threshold = session.threshold
+    session.set_threshold(0.9)
+    assert slides.item(0).text().endswith("\nscanned")
+    assert not part.reviewed.isChecked()
+    session.set_threshold(threshold)
+    assert slides.item(0).text().endswith("\nreviewed")
+    # It opens again as it was left.
+    path = session.slide.path
+    scanned.workspace.close_current()
+    scanned.open(path)
+    scanned.until(lambda: slides.count() == 1 and slides.item(0).text().endswith("\nreviewed"))
+    assert part.reviewed.isChecked()
+    scanned.qtbot.mouseClick(part.reviewed, Qt.MouseButton.LeftButton)
+    scanned.until(lambda: slides.item(0).text().endswith("\nscanned"))
+    assert not (session.folder / "review.json").exists()

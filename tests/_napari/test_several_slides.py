@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QMenu
 
+from napari_metastasis._napari import slide_widget
 from napari_metastasis._napari.compat import canvas_size, napari_docks, window_of
 from napari_metastasis._napari.dress import TOOLS
 from napari_metastasis._napari.recent import recent_slides, remember_slide
 from napari_metastasis._napari.rotation import Orientation, orientation_of
+from napari_metastasis._napari.slide_list import fill_recent
 from napari_metastasis.geometry import Size
 from napari_metastasis.slides import write_pyramid
 
@@ -125,6 +127,26 @@ def test_slides_are_dropped_without_a_question(house, make_disc: Callable, tmp_p
     drop(house, other)
     house.until(lambda: any(layer.name == "ratios" for layer in house.viewer.layers))
     assert len(house.workspace.controllers) == 2
+
+
+def test_ctrl_o_opens_slides_and_recent_ones_are_listed(
+    house, make_disc: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = make_disc(0.5, "asked")
+    monkeypatch.setattr(slide_widget.QFileDialog, "getOpenFileNames", lambda *_: ([str(path)], ""))
+    window = window_of(house.viewer)
+    window.activateWindow()
+    house.qtbot.keyClick(window, Qt.Key.Key_O, Qt.KeyboardModifier.ControlModifier)
+    house.until(lambda: len(house.workspace.controllers) == 1)
+    assert seen(house) == ["asked"]
+    house.qtbot.keyClick(window, Qt.Key.Key_W, Qt.KeyboardModifier.ControlModifier)
+    house.until(lambda: not house.workspace.controllers)
+    menu = QMenu()
+    fill_recent(menu, house.workspace)
+    first = menu.actions()[0]
+    assert first.text() == "asked.tif"
+    first.trigger()
+    house.until(lambda: seen(house) == ["asked"])
 
 
 def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:

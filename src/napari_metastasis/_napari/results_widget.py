@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QModelIndex, Qt, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout
 
 from napari_metastasis._napari.compat import copy_picture
 from napari_metastasis._napari.lesion_table import LesionTable
@@ -102,9 +102,16 @@ class ResultsWidget(Part):
             button.setText(text)
             button.setToolTip(f"{'Next' if step > 0 else 'Previous'} finding ({key})")
             button.clicked.connect(lambda _=False, step=step: self.go_on(step))
+        self.reviewed = QCheckBox("Reviewed")
+        self.reviewed.setToolTip(
+            "You have looked through what is shown. Where the probability moves, or more tissue is scanned,\n"
+            "the slide is to be looked through again"
+        )
+        self.reviewed.clicked.connect(self._on_reviewed)
         row.addWidget(self.back_button)
         row.addWidget(self.position, 1)
         row.addWidget(self.on_button)
+        row.addWidget(self.reviewed)
         return row
 
     def _exits(self) -> QHBoxLayout:
@@ -131,6 +138,7 @@ class ResultsWidget(Part):
             (session.activity_changed, self._show_state),
             (session.coverage_changed, self._show_state),
             (session.looking_changed, self._show_state),
+            (session.review_changed, self._show_state),
             (session.selected_changed, self._show_selected),
         )
 
@@ -151,6 +159,10 @@ class ResultsWidget(Part):
         if self._session is not None:
             self._session.set_threshold(round(value, 2))
 
+    def _on_reviewed(self, reviewed: bool) -> None:
+        if self._controller is not None:
+            self._controller.mark_reviewed(reviewed)
+
     def _on_strength(self, value: float) -> None:
         for controller in self._workspace.controllers:
             controller.layers.strength = value
@@ -161,6 +173,7 @@ class ResultsWidget(Part):
             self.threshold.setMinimum(self._session.floor)
         self.threshold.setValue(threshold)
         self.threshold.blockSignals(False)
+        self._show_state()
 
     # -- what was found ------------------------------------------------------------------------------------------
 
@@ -169,6 +182,8 @@ class ResultsWidget(Part):
         self.state.setVisible(session is not None)
         if session is not None:
             self.state.show_state(slide_state(session), note=session.origin)
+        self.reviewed.setEnabled(session is not None and session.found is not None and session.coverage is not None)
+        self.reviewed.setChecked(session is not None and session.is_reviewed)
 
     def _show_found(self) -> None:
         session = self._session

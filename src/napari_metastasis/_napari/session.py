@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_metastasis.lesions import Findings, LesionIndex
     from napari_metastasis.scanning import BoolArray, Coverage, MapValues
     from napari_metastasis.slides import Slide, TissueMask
+    from napari_metastasis.workflows.scan import ReviewMark
 
 __all__ = ["METADATA_KEY", "Activity", "SlideSession"]
 
@@ -99,6 +100,8 @@ class SlideSession:
         Whether the user moved the threshold, so that no model's own takes its place.
     origin
         Where a result comes from that was not scanned now, as "Earlier result of 28 Nov"; else empty.
+    review
+        What of the result a person has looked through; ``None`` where nothing was.
     made_with
         Everything that decided the heatmap of an earlier result that is shown; else empty.
     looking
@@ -123,6 +126,7 @@ class SlideSession:
     activity_changed = Signal(object)  # Activity
     thumbnail_changed = Signal()
     looking_changed = Signal(bool)
+    review_changed = Signal()
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
@@ -140,6 +144,7 @@ class SlideSession:
         self.threshold_chosen = False
         self.activity = Activity()
         self.looking = False
+        self.review: ReviewMark | None = None
         self.origin = ""
         self.made_with: Mapping[str, Any] = {}
         self.selected: int | None = None
@@ -349,6 +354,22 @@ class SlideSession:
             self.show_coverage(None, None)
         self.tissue = tissue
         self.tissue_changed.emit()
+
+    @property
+    def is_reviewed(self) -> bool:
+        """Return whether a person has looked through what is shown: these answers, at this threshold."""
+        mark = self.review
+        return (
+            mark is not None
+            and self.coverage is not None
+            and mark.answered_cells == self.coverage.answered_cells
+            and mark.threshold == self.threshold
+        )
+
+    def show_review(self, mark: ReviewMark | None) -> None:
+        """Show what a person has looked through."""
+        self.review = mark
+        self.review_changed.emit()
 
     def show_thumbnail(self, picture: npt.NDArray[np.uint8]) -> None:
         """Show the small picture of the whole slide."""

@@ -27,10 +27,12 @@ from napari_metastasis._napari.slide_work import (
     load_earlier_work,
     load_result_work,
     mined_work,
+    read_review_work,
     report_work,
     scan_work,
     swap_work,
     tissue_work,
+    write_review_work,
 )
 from napari_metastasis._napari.worker import Work, Worker, tell
 from napari_metastasis.errors import MetastasisError, ScanCancelledError
@@ -229,6 +231,7 @@ class SlideController(QObject):
         self.session.report(Activity(stage=f"{result.coverage.sentence}{stopped}"))
         self.layers.prefer_latest()
         self._lesions.start()
+        self._read_review(result.output)
         self._list_earlier()
 
     def _on_scan_failed(self, error: BaseException) -> None:
@@ -334,6 +337,7 @@ class SlideController(QObject):
             shares=earlier.shown.shares,
         )
         session.restore_threshold(earlier.threshold, own=earlier.own_threshold)
+        self._read_review(earlier.folder)
         left = self._files.as_shown(OnDisk(earlier.folder, earlier.journals))
         self.layers.prefer_latest()
         self._shown_earlier = None if self.busy else earlier.scan
@@ -367,6 +371,33 @@ class SlideController(QObject):
                 self.earlier_changed.emit()
 
         self._run(partial(earlier_results_work, self.session.slide), show, name="earlier")
+
+    def mark_reviewed(self, reviewed: bool) -> None:
+        """Keep beside the result that a person has looked through what is shown, or has not."""
+        session = self.session
+        if session.folder is None or session.found is None or session.coverage is None or session.closed:
+            return
+        mark = None
+        if reviewed:
+            # Imported by now: without the core there is no result.
+            from napari_metastasis.workflows.scan import ReviewMark
+
+            mark = ReviewMark(
+                threshold=session.threshold,
+                answered_cells=session.coverage.answered_cells,
+                findings=len(session.found.rows),
+            )
+        self._run(partial(write_review_work, session.folder, mark), self._show_review(session.folder), name="review")
+
+    def _read_review(self, folder: Path) -> None:
+        self._run(partial(read_review_work, folder), self._show_review(folder), name="review")
+
+    def _show_review(self, folder: Path) -> Callable[[Any], None]:
+        def show(mark: Any) -> None:
+            if not self.session.closed and self.session.folder == folder:
+                self.session.show_review(mark)
+
+        return show
 
     def write_report(self, then: Callable[[Path], None]) -> None:
         """Write the report of what is shown beside the window; nothing happens while a scan is running.

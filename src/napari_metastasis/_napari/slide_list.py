@@ -146,6 +146,8 @@ class SlideList(QWidget):
                     session.coverage_changed,
                     session.maps_replaced,
                     session.looking_changed,
+                    session.review_changed,
+                    session.threshold_changed,
                     session.thumbnail_changed,
                 ):
                     signal.connect(again)

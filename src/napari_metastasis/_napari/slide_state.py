@@ -18,7 +18,7 @@ class SlideState:
     Attributes
     ----------
     short
-        For a list: "not scanned", "36 % scanned", "scanned".
+        For a list: "not scanned", "36 % scanned", "scanned", "reviewed".
     long
         For the panel, one sentence; with what a result does not answer for.
     kind
@@ -43,9 +43,11 @@ def slide_state(session: SlideSession) -> SlideState:
         return SlideState("not scanned", "Not scanned yet", "none")
     if coverage is None:
         return SlideState("…", "Finding out how much of the tissue was scanned…", "working")
+    said = f"{coverage.sentence}. Reviewed" if session.is_reviewed else coverage.sentence
     if coverage.whole:
-        return SlideState("scanned", coverage.sentence, "whole")
-    return SlideState(f"{coverage.percent} scanned" if coverage.percent else "no tissue", coverage.sentence, "part")
+        return SlideState("reviewed" if session.is_reviewed else "scanned", said, "whole")
+    short = f"{coverage.percent} scanned" if coverage.percent else "no tissue"
+    return SlideState(f"{short}, reviewed" if session.is_reviewed else short, said, "part")
 
 
 def told_above(session: SlideSession) -> tuple[str, ...]:

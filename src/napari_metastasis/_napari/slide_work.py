@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_metastasis.sampling.hard_negatives import HardNegative
     from napari_metastasis.scanning import BoolArray, Coverage, MapValues
     from napari_metastasis.slides import Slide, TissueMask
-    from napari_metastasis.workflows.scan import EarlierResult, EarlierScan, Shown
+    from napari_metastasis.workflows.scan import EarlierResult, EarlierScan, ReviewMark, Shown
 
 __all__ = [
     "AvailableModel",
@@ -37,6 +37,7 @@ __all__ = [
     "load_earlier_work",
     "load_result_work",
     "mined_work",
+    "read_review_work",
     "report_work",
     "scan_work",
     "search_and_write_work",
@@ -44,6 +45,7 @@ __all__ = [
     "tissue_work",
     "warm_up_work",
     "write_left_work",
+    "write_review_work",
     "write_shown_work",
 ]
 
@@ -294,6 +296,21 @@ def earlier_results_work(slide: Slide, _: ShouldStop) -> tuple[EarlierScan, ...]
     from napari_metastasis.workflows.scan import earlier_results
 
     return earlier_results(slide)
+
+
+def read_review_work(folder: Path, _: ShouldStop) -> ReviewMark | None:
+    """Return what of a result a person has looked through."""
+    from napari_metastasis.workflows.scan import read_review
+
+    return read_review(folder)
+
+
+def write_review_work(folder: Path, mark: ReviewMark | None, _: ShouldStop) -> ReviewMark | None:
+    """Keep what of a result a person has looked through, and return it."""
+    from napari_metastasis.workflows.scan import write_review
+
+    write_review(folder, mark)
+    return mark
 
 
 def report_work(slide: Slide, folder: Path, _: ShouldStop) -> Path:

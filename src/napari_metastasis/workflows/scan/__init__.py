@@ -18,6 +18,7 @@ from napari_metastasis.workflows.scan.earlier import (
 from napari_metastasis.workflows.scan.places import remember_place
 from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
 from napari_metastasis.workflows.scan.result_folder import default_output, heatmap_path, journals_of, record_of
+from napari_metastasis.workflows.scan.review_mark import ReviewMark, read_review, write_review
 from napari_metastasis.workflows.scan.shown import Shown, read_shown, write_shown
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
@@ -44,6 +45,7 @@ __all__ = [
     "FailedSlide",
     "PassRequest",
     "PreparedScan",
+    "ReviewMark",
     "ScanJob",
     "ScanResult",
     "ScannedSlide",
@@ -60,6 +62,7 @@ __all__ = [
     "load_job_models",
     "load_result",
     "prepare_scan",
+    "read_review",
     "read_shown",
     "record_of",
     "recorded_tissue",
@@ -68,6 +71,7 @@ __all__ = [
     "scan_cohort",
     "scan_slide",
     "settle_job",
+    "write_review",
     "write_shown",
 ]
 
