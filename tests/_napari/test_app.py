@@ -68,7 +68,7 @@ def test_view_of_a_slide_without_a_pixel_size_asks_in_the_window(
     qtbot.waitUntil(lambda: workspace._dialog is not None and workspace._dialog.isVisible(), timeout=60_000)
     assert not workspace.controllers
     workspace._dialog.reject()
-    assert not panel_of(made[0]).slide_part.error.text()
+    assert not panel_of(made[0]).results_part.error.text()
     assert "Traceback" not in capsys.readouterr().err
     workspace.close()
 

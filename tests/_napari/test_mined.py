@@ -92,7 +92,7 @@ def test_mined_places_come_and_go_with_their_slide(
         app.show_mined_command(window.viewer)
         window.until(lambda count=count: first.layers.mined is not None and len(first.layers.mined.data) == count)
     assert window.viewer.layers.selection.active is active
-    assert [layer.name for layer in window.viewer.layers].count("Mined places · disc") == 1
+    assert [layer.name for layer in window.viewer.layers].count("Mined places") == 1
     assert len(told) == 3
     choose("")
     app.show_mined_command(window.viewer)

@@ -141,7 +141,7 @@ def test_a_dropped_file_that_is_no_slide_is_told_in_the_panel_and_the_others_ope
     (layer,) = window.viewer.open([str(broken), str(path)], plugin="napari-metastasis")
     assert layer.name == "disc"
     assert window.viewer.open(str(broken), plugin="napari-metastasis") == []
-    error = window.panel.slide_part.error
+    error = window.panel.results_part.error
     assert "broken.svs" in error.text()
     assert "expected" not in error.text().lower()
 

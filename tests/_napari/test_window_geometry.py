@@ -52,7 +52,7 @@ def test_a_copy_of_a_slides_layer_goes_with_it(window, make_disc) -> None:
     assert len(copies) == 1
     layers.remove(slide)
     window.until(lambda: not window.workspace.controllers)
-    assert not [layer for layer in layers if METADATA_KEY in layer.metadata]
+    window.until(lambda: not [layer for layer in layers if METADATA_KEY in layer.metadata])
 
 
 def test_a_viewer_with_two_slides_closes(window, make_disc) -> None:
