@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtGui import QGuiApplication, QImage, QKeySequence
+from qtpy.QtGui import QGuiApplication, QImage
 from vispy.visuals.shaders import Function
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.components import Camera
     from napari.layers import Image, Labels, Layer, Points
-    from qtpy.QtGui import QAction
+    from qtpy.QtGui import QAction, QKeySequence
     from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
     from napari_metastasis.geometry import Region
 
 __all__ = [
+    "actions_of_key",
     "camera_of",
     "canvas_size",
     "canvas_widget",
@@ -33,7 +34,6 @@ __all__ = [
     "drop_targets",
     "hatch",
     "napari_docks",
-    "open_actions",
     "paint_glass_white",
     "real_viewer",
     "redraw_image",
@@ -84,11 +84,10 @@ def napari_docks(viewer: Viewer) -> tuple[QDockWidget, ...]:
     return tuple(dock for dock in docks if dock is not None)
 
 
-def open_actions(viewer: Viewer) -> tuple[QAction, ...]:
-    """Return napari's own menu entries that share the key for opening a slide."""
-    wanted = QKeySequence(QKeySequence.StandardKey.Open)
+def actions_of_key(viewer: Viewer, key: QKeySequence) -> tuple[QAction, ...]:
+    """Return napari's own entries of the File menu that a key stands for: with two entries it does nothing."""
     actions = real_viewer(viewer).window.file_menu.actions()
-    return tuple(action for action in actions if action.shortcut() == wanted)
+    return tuple(action for action in actions if action.shortcut() == key)
 
 
 def paint_glass_white(viewer: Viewer) -> None:

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction, QKeySequence
 from qtpy.QtWidgets import QDockWidget
 
-from napari_metastasis._napari.compat import napari_docks, open_actions, paint_glass_white, window_of
+from napari_metastasis._napari.compat import actions_of_key, napari_docks, paint_glass_white, window_of
 from napari_metastasis._napari.panel import MetastasisPanel
 from napari_metastasis._napari.slide_list import SlideList, fill_recent
 from napari_metastasis._napari.slide_widget import choose_slides
@@ -54,15 +54,16 @@ def _entitle(viewer: Viewer, controller: SlideController | None) -> None:
 def _add_actions(viewer: Viewer, workspace: Workspace) -> None:
     window = window_of(viewer)
     menus = viewer.window
-    # Ctrl+O opens slides; napari's own entries stay, without the key.
-    for action in open_actions(viewer):
+    opens, closes = QKeySequence(QKeySequence.StandardKey.Open), QKeySequence("Ctrl+W")
+    # These keys are for slides; napari's own entries stay, without them.
+    for action in (*actions_of_key(viewer, opens), *actions_of_key(viewer, closes)):
         action.setShortcut(QKeySequence())
     open_slide = QAction("Open slide…", window)
-    open_slide.setShortcut(QKeySequence(QKeySequence.StandardKey.Open))
+    open_slide.setShortcut(opens)
     open_slide.triggered.connect(lambda: choose_slides(viewer))
     recent: QMenu = _recent_menu(viewer, workspace)
     close = QAction("Close slide", window)
-    close.setShortcut(QKeySequence("Ctrl+W"))
+    close.setShortcut(closes)
     close.triggered.connect(lambda _: workspace.close_current())
     first = menus.file_menu.actions()[0] if menus.file_menu.actions() else None
     menus.file_menu.insertActions(first, [open_slide, recent.menuAction(), close])
