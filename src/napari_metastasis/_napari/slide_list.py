@@ -197,7 +197,7 @@ def fill_recent(menu: QMenu, workspace: Workspace) -> None:
     for path in workspace.recent:
         action = menu.addAction(path.name)
         action.setToolTip(str(path))
-        action.triggered.connect(partial(workspace.open, [path]))
+        action.triggered.connect(lambda _, path=path: workspace.open([path]))
     if workspace.recent:
         menu.addSeparator()
     menu.addAction("Synthetic lymph node (sample)").triggered.connect(lambda _: workspace.open_sample())
