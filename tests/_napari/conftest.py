@@ -106,7 +106,7 @@ class Window:
         self.workspace = Workspace.of(viewer)
         self.slides: SlideList | None = None
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
         """Let the window live until something is so."""
         self.qtbot.waitUntil(condition, timeout=round(timeout_s * 1000))
 

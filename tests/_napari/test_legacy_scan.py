@@ -24,5 +24,5 @@ def test_an_earlier_versions_scan_is_shown_with_its_refined_map(window, tmp_path
     window.until(lambda: "refined" in window.session.maps and window.session.found is not None)
     np.testing.assert_array_equal(window.session.probabilities, stored[0])
     np.testing.assert_array_equal(window.session.maps["refined"].values, stored[1])
-    assert window.panel.scan_part.status.text().startswith("Earlier result of ")
+    assert window.panel.results_part.state.text.text().startswith("Earlier result of ")
     assert window.panel.results_part.table.rows.rowCount() == 1

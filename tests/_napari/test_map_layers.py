@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,7 +26,7 @@ def map_of(kind: MapKind) -> MapValues:
 
 @pytest.fixture
 def session() -> SlideSession:
-    session = SlideSession(SimpleNamespace(name="slide", mpp=0.5))
+    session = SlideSession(SimpleNamespace(name="slide", path=Path("slide.tif"), mpp=0.5))
     session.show_maps(map(map_of, KINDS), model_name="m", folder=None)
     return session
 

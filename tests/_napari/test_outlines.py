@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,7 +41,7 @@ class Shown:
 
     def __init__(self, viewer, qtbot) -> None:
         self.viewer, self.qtbot = viewer, qtbot
-        self.session = SlideSession(SimpleNamespace(name="slide", mpp=MPP, size=SIZE))
+        self.session = SlideSession(SimpleNamespace(name="slide", path=Path("slide.tif"), mpp=MPP, size=SIZE))
         slide = viewer.add_image(
             [np.full((SIZE.height // side, SIZE.width // side), 255, np.uint8) for side in (1, 4, 16)],
             multiscale=True, contrast_limits=(0, 255), scale=(MPP, MPP), units=("um", "um"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,7 @@ LESION = (slice(60, 90), slice(80, 120))
 
 def found_layers(viewer, name: str = "slide") -> SlideLayers:
     """Return the layers of a slide with one lesion."""
-    session = SlideSession(SimpleNamespace(name=name, mpp=MPP, size=Size(3200, 2400)))
+    session = SlideSession(SimpleNamespace(name=name, path=Path(f"{name}.tif"), mpp=MPP, size=Size(3200, 2400)))
     slide = viewer.add_image(
         [np.full((2400 // side, 3200 // side), 255, np.uint8) for side in (1, 4, 16)], multiscale=True,
         name=made.layer_name(name), contrast_limits=(0, 255), scale=(MPP, MPP), units=("um", "um"),

@@ -99,6 +99,43 @@ def test_slides_are_shown_alone_fitted_at_first_and_where_they_were_left(
     assert house.viewer.title == "Metastasis"
 
 
+def test_what_is_drawn_belongs_to_its_slide(house, make_disc: Callable, darkness_model: Path) -> None:
+    first, _ = make_disc(0.5, "first")
+    second, _ = make_disc(0.5, "second")
+    house.open(first)
+    shapes = house.viewer.add_shapes([[[100, 100], [300, 300]]], shape_type="rectangle")
+    points = house.viewer.add_points([[200, 200]])
+    house.open(second)
+    assert not shapes.visible
+    assert not points.visible
+    # It is no part of another slide to scan.
+    house.use(darkness_model)
+    shapes.selected_data = {0}
+    house.scan("shape")
+    assert "selected shape" in house.panel.scan_part.error.text()
+    click_slide(house, 0)
+    assert shapes.visible
+    assert points.visible
+    # Nothing is lost when the slide is closed.
+    house.workspace.close_current()
+    house.until(lambda: seen(house) == ["second"])
+    assert not shapes.visible
+    assert shapes in house.viewer.layers
+    house.open(first)
+    assert shapes.visible
+
+
+def test_an_open_slide_is_not_opened_twice(house, make_disc: Callable) -> None:
+    first, _ = make_disc(0.5, "first")
+    second, _ = make_disc(0.5, "second")
+    house.open(first)
+    house.open(second)
+    house.workspace.open([first])
+    assert seen(house) == ["first"]
+    house.qtbot.wait(200)
+    assert len(house.workspace.controllers) == 2
+
+
 def drop(window, *paths: Path) -> None:
     """Drop files on the canvas, as a file manager does."""
     mime = QMimeData()

@@ -123,7 +123,7 @@ def test_a_slide_that_is_closed_at_once_opens_as_it_was_left(scanned) -> None:
     assert window.session.threshold == 0.97
     assert window.panel.results_part.threshold.value() == 0.97
     assert written_ids(folder) == shown_ids(window.session)
-    assert window.panel.scan_part.status.text().startswith("Earlier result of ")
+    assert window.panel.results_part.state.text.text().startswith("Earlier result of ")
     # It can go below again, and what is only looked at is not written anew.
     assert window.session.floor < THRESHOLD
     window.qtbot.wait(1200)
@@ -319,7 +319,7 @@ def test_the_window_says_that_it_looks_for_results_until_it_knows(scanned, monke
     window.until(lambda: not session.looking)
     assert said == [False]
     assert session.probabilities is not None, "it is known once it is shown"
-    assert window.panel.scan_part.status.text().startswith("Earlier result of")
+    assert window.panel.results_part.state.text.text().startswith("Earlier result of")
 
 
 def test_a_slide_without_results_is_soon_known_to_have_none(window, make_disc: Callable) -> None:

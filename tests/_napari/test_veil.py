@@ -42,7 +42,7 @@ def tissue() -> TissueMask:
 
 @pytest.fixture
 def session() -> SlideSession:
-    return SlideSession(SimpleNamespace(name="slide", mpp=0.5))
+    return SlideSession(SimpleNamespace(name="slide", path=Path("slide.tif"), mpp=0.5))
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ def test_earlier_result_is_shown_at_once(window, make_disc: Callable, darkness_m
     window.open(path)
     window.until(lambda: window.session.found is not None)
     np.testing.assert_array_equal(window.session.probabilities, first)
-    assert window.panel.scan_part.status.text().startswith("Earlier result of ")
+    assert window.panel.results_part.state.text.text().startswith("Earlier result of ")
     assert window.panel.results_part.table.rows.rowCount() == 1
 
 

@@ -217,3 +217,19 @@ def test_chosen_and_joined_lines_know_what_follows():
     cut = one.chosen(np.arange(len(one)) != one.following[0])
     assert np.count_nonzero(cut.following < 0) == 1
     assert len(ContourLines.joined([])) == 0
+
+
+def test_lesions_of_a_few_pixels_are_dots_and_larger_ones_stay_as_they_are():
+    square = np.array([[(0, 0), (4, 0)], [(4, 0), (4, 4)], [(4, 4), (0, 4)], [(0, 4), (0, 0)]], dtype=float)
+    ring = np.array([1, 2, 3, 0])
+    lines = ContourLines.joined(
+        [ContourLines(square + offset, np.full(4, number, np.int32), ring) for number, offset in ((7, 0.0), (9, 100.0))]
+        + [ContourLines(square * 20 + 300, np.full(4, 8, np.int32), ring)]
+    )
+    dotted = lines.dotted(10.0)
+    assert sorted(dotted.lesion.tolist()) == [7, 8, 8, 8, 8, 9]
+    for number, middle in ((7, 2.0), (9, 102.0)):
+        (dot,) = dotted.ends[dotted.lesion == number]
+        np.testing.assert_allclose(dot.mean(axis=0), (middle, middle))
+        assert 0 < np.ptp(dot[:, 0]) <= 4
+    np.testing.assert_array_equal(dotted.ends[dotted.lesion == 8], lines.ends[lines.lesion == 8])

@@ -48,7 +48,8 @@ def _answer(session: SlideSession, point: Point) -> str:
     # A copy: one value, while the scan may go on writing.
     value = own.values[cell.slices].copy()
     if np.isnan(value[0, 0]):
-        return "not scanned"
+        known = session.tissue_cells
+        return "not scanned" if known is None or known[row, column] else "no tissue"
     answering = []
     for other in session.later_maps:
         share = session.share_of(other.kind.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QToolBar, QToolButton, QWidget
+from qtpy.QtWidgets import QLabel, QToolBar, QToolButton, QWidget
 
 from napari_metastasis._napari.magnification import MAGNIFICATIONS, is_at, magnification_text
 
@@ -89,21 +89,7 @@ class MicroscopeBar(QToolBar):
         self.legend = self._button("Legend", "Show what the colours over the slide mean", None, checkable=True)
         self.legend.setChecked(True)
         self.legend.toggled.connect(self.legend_toggled)
-        space = QWidget(self)
-        space.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-        self.addWidget(space)
-        self._end = QHBoxLayout()
-        self._end.setContentsMargins(0, 0, 0, 0)
-        self._end.setSpacing(2)
-        end = QWidget(self)
-        end.setLayout(self._end)
-        self.addWidget(end)
         self.show_slide(has_slide=False, has_images=False)
-
-    def add_at_end(self, widget: QWidget) -> None:
-        """Put a further widget at the right end, after those that were put there before."""
-        widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._end.addWidget(widget)
 
     def show_magnification(self, magnification: float | None) -> None:
         """Show the magnification of the view, and its button pressed; ``None`` where no slide is shown flat."""

@@ -35,18 +35,25 @@ _CASED = 6000
 _LIGHT, _DARK, _MIDDLE = (1.0, 1.0, 1.0), (0.08, 0.08, 0.10), 0.55
 #: Of more lines than this the tolerance is doubled, at most so often: software that draws is slow, and lines lie close.
 _MANY, _COARSER = 10_000, 2
-#: Side of the squares of cells that are drawn on their own: one takes about a millisecond.
-_SQUARE = 256
+#: Side of the squares of cells that are drawn on their own, where no more than so many lie near the view; of a larger
+#: part of the slide they are larger, so that few calls do all of it.
+_SQUARE, _SQUARES = 256, 64
+#: Of more lines than ``_MANY``, lesions below this many screen pixels are dots.
+_DOT_PX = 4.0
 #: How long one turn may work, and how long the window then has for itself.
 _TURN_S, _PAUSE_MS = 0.006, 6
 #: What is drawn so far is shown this often.
-_SHOW_S = 0.2
+_SHOW_S = 0.5
 #: How long the view must rest before what came into it is drawn; what leaves a margin of half the view comes sooner.
 _REST_MS, _MARGIN = 90, 0.5
 #: Lines may lie this far from the contour, in screen pixels; never finer than this share of a cell.
 _TOLERANCE_PX, _FINEST_CELLS = 0.5, 1 / 16
 #: Drawn over all layers.
 _ORDER = 1_000_000
+
+
+#: Side of a square in cells, and its row and column among those of its size.
+_Key = tuple[int, int, int]
 
 
 @dataclass(slots=True)
@@ -94,9 +101,10 @@ class _Work:
 
     area: _View
     octave: int
+    side: int
     coarser: int = 0
-    squares: list[tuple[int, int]] = field(default_factory=list)
-    waiting: list[tuple[int, int]] = field(default_factory=list)
+    squares: list[_Key] = field(default_factory=list)
+    waiting: list[_Key] = field(default_factory=list)
 
 
 class OutlinePainter(QObject):
@@ -120,7 +128,7 @@ class OutlinePainter(QObject):
         super().__init__()
         self._viewer, self._session, self._slide = viewer, session, slide
         self._visible = True
-        self._squares: dict[tuple[int, int], _Square] = {}
+        self._squares: dict[_Key, _Square] = {}
         self._work: _Work | None = None
         self._nodes: tuple[Any, ...] = ()
         self._drawn_at = 0.0
@@ -216,7 +224,11 @@ class OutlinePainter(QObject):
             return
         area = view.grown(_MARGIN)
         squares = _squares_over(area, frame, (view.left + view.right) / 2, (view.top + view.bottom) / 2)
-        self._work = _Work(area, octave, squares=squares, waiting=squares[::-1])
+        side = squares[0][0] if squares else _SQUARE
+        if work is not None and work.side != side:
+            # Of another size, none is drawn again soon.
+            self._squares.clear()
+        self._work = _Work(area, octave, side, squares=squares, waiting=squares[::-1])
         self._turn()
 
     def _view(self) -> _View | None:
@@ -267,13 +279,13 @@ class OutlinePainter(QObject):
         if not work.waiting or time.monotonic() - self._drawn_at > _SHOW_S:
             self._show()
 
-    def _draw(self, key: tuple[int, int], octave: int, found: Findings) -> None:
+    def _draw(self, key: _Key, octave: int, found: Findings) -> None:
         square = self._squares.setdefault(key, _Square())
         if square.findings is not found:
             maps = tuple(self._session.maps.values())
             shares = [self._session.share_of(one.kind.name) for one in maps[1:]]
-            corner = key[0] * _SQUARE, key[1] * _SQUARE
-            square.exact = contours_in(found, maps, shares, corner, _SQUARE)
+            side, row, column = key
+            square.exact = contours_in(found, maps, shares, (row * side, column * side), side)
             square.findings, square.octave = found, None
         if square.octave != octave:
             assert square.exact is not None
@@ -285,7 +297,8 @@ class OutlinePainter(QObject):
         from napari_metastasis.lesions import ContourLines
 
         found = [self._squares[key].shown for key in work.squares if key in self._squares]
-        return ContourLines.joined([work.area.part_of(one) for one in found if one is not None and len(one)])
+        lines = ContourLines.joined([work.area.part_of(one) for one in found if one is not None and len(one)])
+        return lines.dotted(_DOT_PX / work.area.scale) if len(lines) > _MANY else lines
 
     def _show(self) -> None:
         """Hand the lines over to the graphics card."""
@@ -377,14 +390,21 @@ def _octave(scale: float, frame: HeatmapFrame) -> int:
     return math.floor(math.log2(max(_TOLERANCE_PX / max(scale, 1e-9), _FINEST_CELLS * frame.cell_px)))
 
 
-def _squares_over(area: _View, frame: HeatmapFrame, x: float, y: float) -> list[tuple[int, int]]:
-    """Return row and column of each square of cells that touches an area, those nearest to a location first."""
+def _squares_over(area: _View, frame: HeatmapFrame, x: float, y: float) -> list[_Key]:
+    """Return the squares of cells that touch an area, those nearest to a location first: few, and of one size."""
     first, last = frame.cell_at(Point(area.left, area.top)), frame.cell_at(Point(area.right, area.bottom))
     middle = frame.cell_at(Point(x, y))
     # A lesion at the map's edge is gone round one cell past it.
-    rows = range(max(0, math.floor(first.y) // _SQUARE), min(frame.cells.height, math.ceil(last.y)) // _SQUARE + 1)
-    columns = range(max(0, math.floor(first.x) // _SQUARE), min(frame.cells.width, math.ceil(last.x)) // _SQUARE + 1)
+    top, left = max(0, math.floor(first.y)), max(0, math.floor(first.x))
+    bottom, right = min(frame.cells.height, math.ceil(last.y)), min(frame.cells.width, math.ceil(last.x))
+    side = _SQUARE
+    while (bottom // side - top // side + 1) * (right // side - left // side + 1) > _SQUARES:
+        side *= 2
     return sorted(
-        ((row, column) for row in rows for column in columns),
-        key=lambda key: math.hypot(key[0] + 0.5 - middle.y / _SQUARE, key[1] + 0.5 - middle.x / _SQUARE),
+        (
+            (side, row, column)
+            for row in range(top // side, bottom // side + 1)
+            for column in range(left // side, right // side + 1)
+        ),
+        key=lambda key: math.hypot(key[1] + 0.5 - middle.y / side, key[2] + 0.5 - middle.x / side),
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from napari.layers import Shapes
 
 from napari_metastasis._napari.compat import camera_of, canvas_size, um_per_unit
+from napari_metastasis._napari.user_shapes import SHAPES_KEY
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import Point, Region
 
@@ -64,8 +65,7 @@ def view_region(viewer: Viewer, slide: Slide) -> Region:
     axes = view_axes(viewer)
     if axes is None or viewer.dims.ndisplay != 2:
         raise RegionError(
-            "expected a window that shows the slide flat, got other axes or three dimensions; put the axes back, or "
-            "scan the whole slide"
+            "expected the slide shown flat, got three dimensions or other axes; switch 3-D off, or scan the whole slide"
         )
     width, height = canvas_size(viewer)
     half = np.zeros(2)
@@ -90,8 +90,13 @@ def wanted_region(where: Where, viewer: Viewer, slide: Slide) -> Region | None:
 
 
 def _shape_region(viewer: Viewer, slide: Slide) -> Region:
-    """Return the rectangle around the selected shapes."""
-    layers = [layer for layer in viewer.layers if isinstance(layer, Shapes) and len(layer.data)]
+    """Return the rectangle around the selected shapes; those of other slides do not count."""
+    owner = str(slide.path)
+    layers = [
+        layer
+        for layer in viewer.layers
+        if isinstance(layer, Shapes) and len(layer.data) and layer.metadata.get(SHAPES_KEY, owner) == owner
+    ]
     corners = [_corners_um(viewer, layer, index) for layer in layers for index in layer.selected_data]
     # A single shape need not be selected: another tool may have taken its selection.
     if not corners and len(layers) == 1 and len(layers[0].data) == 1:

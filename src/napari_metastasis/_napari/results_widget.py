@@ -211,7 +211,9 @@ class ResultsWidget(Part):
         from napari_metastasis.lesions import count_text
 
         self.score.setText("–" if found.slide_score != found.slide_score else f"{found.slide_score:.3f}")
-        self.summary.setText(count_text(row.size_class for row in lesions) or "Nothing at this probability")
+        cut = sum(row.cut_by_edge for row in lesions)
+        counted = count_text(row.size_class for row in lesions) or "Nothing at this probability"
+        self.summary.setText(f"{counted}; {cut} cut by the scanned area, may be larger" if cut else counted)
         self.summary.setVisible(True)
 
     # -- going to a finding --------------------------------------------------------------------------------------

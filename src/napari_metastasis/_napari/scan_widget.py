@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -31,7 +31,7 @@ from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, form_layout, probability_slider, time_text
 from napari_metastasis._napari.regions import Where, view_focus, wanted_region
 from napari_metastasis._napari.session import Activity
-from napari_metastasis._napari.slide_state import told_above
+from napari_metastasis._napari.slide_state import not_told_above
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
@@ -130,6 +130,8 @@ class ScanWidget(Part):
         form = form_layout()
         inside.setLayout(form)
         self.earlier = QComboBox()
+        # Names are longer than the panel is wide.
+        self.earlier.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.earlier.setToolTip("Results beside the slide, of these and of other settings; choose one to see it")
         self.earlier.activated.connect(self._on_earlier)
         form.addRow("Results", self.earlier)
@@ -282,7 +284,10 @@ class ScanWidget(Part):
         self.earlier.clear()
         scans = () if controller is None else controller.earlier
         for scan in scans:
-            self.earlier.addItem(scan.label, scan)
+            self.earlier.addItem(scan.label.removeprefix("Earlier result of "), scan)
+            self.earlier.setItemData(
+                self.earlier.count() - 1, _settings_text(scan.identity), Qt.ItemDataRole.ToolTipRole
+            )
         folders = [scan.folder for scan in scans]
         folder = None if self._session is None else self._session.folder
         self.earlier.setCurrentIndex(folders.index(folder) if folder in folders else -1)
@@ -379,15 +384,20 @@ class ScanWidget(Part):
         self.progress.setRange(0, 1000 if activity.total else 0)
         if activity.total:
             self.progress.setValue(round(1000 * activity.done / activity.total))
-        parts = [activity.stage]
+        parts = [activity.stage if self._session is None else not_told_above(self._session)]
         if activity.mpx_per_s:
             parts.append(f"{activity.mpx_per_s:.1f} Mpx/s")
         if activity.seconds_left is not None:
             parts.append(f"{time_text(activity.seconds_left)} left")
         self.status.setText(" · ".join(part for part in parts if part))
-        # The line above the findings says how much was scanned.
-        said = () if self._session is None else told_above(self._session)
-        self.status.setVisible(activity.busy or bool(activity.stage and activity.stage not in said))
+        self.status.setVisible(bool(self.status.text()))
+
+
+def _settings_text(identity: Mapping[str, Any]) -> str:
+    """Return what tells a result from others of its model."""
+    views, dense = identity.get("augment_views"), identity.get("dense_coefficient")
+    accuracy = _VIEWS.get(views, f"{views} views") if isinstance(views, int) else views
+    return f"Accuracy: {accuracy} · dense coefficient {dense} · precision {identity.get('precision')}"
 
 
 def _cell_um(spec: ModelSpec, dense_coefficient: int) -> str:

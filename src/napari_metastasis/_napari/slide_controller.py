@@ -211,10 +211,13 @@ class SlideController(QObject):
         session.report(Activity(stage=stage, busy=True, total=started.model_px))
 
     def _report_progress(self, last: FinishedPiece) -> None:
+        if self._scan is not None and self._scan.stopping:
+            self.session.report(Activity(stage=self._stage(""), busy=True, done=last.done, total=last.total))
+            return
         seconds = max(time.monotonic() - self._began, 1e-3)
         self.session.report(
             Activity(
-                stage=self._stage("Scanning"),
+                stage="Scanning",
                 busy=True,
                 done=last.done,
                 total=last.total,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from napari_metastasis._napari.outline_painter import OutlinePainter
 from napari_metastasis._napari.overlay import OverlayStrength
 from napari_metastasis._napari.pinned import Pinned
 from napari_metastasis._napari.session import METADATA_KEY
-from napari_metastasis._napari.user_shapes import is_free, shapes_of, take_shapes
+from napari_metastasis._napari.user_shapes import OWN_KEY, is_free, shapes_of, take_shapes
 from napari_metastasis._napari.veil import Veil
 from napari_metastasis.geometry import Region
 
@@ -90,7 +90,7 @@ class SlideLayers:
             (self._strength.changed, self._on_strength_changed),
         )
         self._pinned = {slide: Pinned(slide)}
-        name = layers.layer_name("Not scanned")
+        name = partial(self._name, "Not scanned")
         self._veil = Veil(viewer, session, name=name, add=self._add_under_maps, is_wanted=_is_wanted)
         for signal, slot in self._slots:
             signal.connect(slot)
@@ -111,6 +111,9 @@ class SlideLayers:
             pinned.release()
         self._pinned.clear()
         self._stop_painting()
+        if remove:
+            # What the user drew is not lost: it waits, unseen, until its slide opens again.
+            self._hide(shapes_of(self._viewer, self._session.slide))
         self.outlines.close()
         self._click.close()
         # A copy of the slide's layer shows the same file, which closes.
@@ -137,13 +140,20 @@ class SlideLayers:
     def set_visible(self, visible: bool) -> None:
         """Show or hide all layers, with the shapes drawn over them; those that the user hid stay hidden."""
         self._shown = visible
-        for layer in (*self, *shapes_of(self._viewer, self._session)):
-            if visible:
+        drawn = (*self, *shapes_of(self._viewer, self._session.slide))
+        if visible:
+            for layer in drawn:
                 layer.visible = layer.metadata.pop(_WAS_VISIBLE, layer.visible)
-            elif layer.visible:
+        else:
+            self._hide(drawn)
+        self._show_outlines()
+
+    @staticmethod
+    def _hide(drawn: Iterable[Layer]) -> None:
+        for layer in drawn:
+            if layer.visible:
                 layer.metadata[_WAS_VISIBLE] = True
                 layer.visible = False
-        self._show_outlines()
 
     def _show_outlines(self) -> None:
         self.outlines.visible = self._shown and self.outlines not in self._hidden_overlay
@@ -214,6 +224,7 @@ class SlideLayers:
     def _add(self, layer: Layer, *, under: Layer | None = None) -> Layer:
         """Add a layer on top of the slide's others, or under one of them, and leave the selection as it was."""
         active = self._viewer.layers.selection.active
+        layer.metadata[OWN_KEY] = True
         if not self.slide.visible:
             layer.metadata[_WAS_VISIBLE] = layer.visible
             layer.visible = False
@@ -230,7 +241,7 @@ class SlideLayers:
     def _on_inserted(self, event: Any) -> None:
         """Let shapes that are added over this slide belong to it."""
         if self._shown and is_free(event.value):
-            take_shapes(self._viewer, event.value, self._session)
+            take_shapes(self._viewer, event.value, self._session.slide)
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value

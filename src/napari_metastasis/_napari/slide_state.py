@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from napari_metastasis._napari.session import SlideSession
 
-__all__ = ["SlideState", "slide_state", "told_above"]
+__all__ = ["SlideState", "not_told_above", "slide_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,10 @@ def slide_state(session: SlideSession) -> SlideState:
     activity, coverage = session.activity, session.coverage
     if activity.busy:
         share = f" {activity.done / activity.total:.0%}" if activity.total else "…"
-        return SlideState(f"scanning{share.replace('%', ' %')}", activity.stage or "Scanning…", "working")
+        stage = activity.stage or "Scanning"
+        known = coverage is not None and coverage.percent and session.heatmap is not None
+        long = f"{stage}: {coverage.percent} of the tissue so far" if coverage is not None and known else stage
+        return SlideState(f"scanning{share.replace('%', ' %')}", long, "working")
     if session.heatmap is None:
         if session.looking:
             return SlideState("…", "Looking for an earlier result…", "working")
@@ -50,7 +53,9 @@ def slide_state(session: SlideSession) -> SlideState:
     return SlideState(f"{short}, reviewed" if session.is_reviewed else short, said, "part")
 
 
-def told_above(session: SlideSession) -> tuple[str, ...]:
-    """Return what the line above the findings says already, as a session's activity would say it."""
-    coverage = session.coverage
-    return () if coverage is None else (coverage.sentence, f"{session.origin}. {coverage.sentence}")
+def not_told_above(session: SlideSession) -> str:
+    """Return what a session's activity says beyond the line above the findings."""
+    stage, coverage = session.activity.stage, session.coverage
+    for said in () if coverage is None else (coverage.sentence, f"{session.origin}. {coverage.sentence}"):
+        stage = stage.removeprefix(said)
+    return stage.removeprefix(". ")

@@ -134,6 +134,8 @@ class SlideWidget(Part):
         )
 
     def _show_current(self) -> None:
+        if self._controller is not None:
+            self._controller.layers.show_veil(self.show_veil.isChecked())
         self._show_facts()
 
     def _show_facts(self) -> None:

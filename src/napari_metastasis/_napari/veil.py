@@ -39,7 +39,7 @@ class Veil:
     session
         Its tissue and its maps are followed.
     name
-        Of the layer.
+        Returns the layer's name.
     add
         Puts a layer into the viewer, under the maps.
     is_wanted
@@ -56,7 +56,7 @@ class Veil:
         viewer: Viewer,
         session: SlideSession,
         *,
-        name: str,
+        name: Callable[[], str],
         add: Callable[[Layer], Layer],
         is_wanted: Callable[[Layer], bool],
     ) -> None:
@@ -139,7 +139,7 @@ class Veil:
         assert shown is not None
         layer = Image(
             self._cells.view(np.uint8),
-            name=self._name,
+            name=self._name(),
             contrast_limits=(0, 1),
             colormap=Colormap(np.array([(*_STRIPE[:3], 0), _STRIPE], np.float32), name="not scanned"),
             blending="translucent_no_depth",

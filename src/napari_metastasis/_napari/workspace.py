@@ -153,16 +153,21 @@ class Workspace(QObject):
         or_picture
             Whether a TIFF that is no slide is shown by napari itself, as any other image.
         """
+        how: dict[str, Any] = {"swap_red_blue": swap_red_blue, "entered": entered, "or_picture": or_picture}
         batch: list[Path] = []
         for path in map(Path, paths):
-            self._open(
-                partial(Path, path),
-                mpp,
-                swap_red_blue=swap_red_blue,
-                entered=entered,
-                batch=batch,
-                or_picture=or_picture,
-            )
+            shown = self._opened(path) if mpp is None and not swap_red_blue else None
+            if shown is None:
+                self._open(partial(Path, path), mpp, batch=batch, **how)
+            else:
+                # Two of one slide would write to one result.
+                batch.append(path)
+                self.show(shown)
+
+    def _opened(self, path: Path) -> SlideController | None:
+        """Return the slide of a file that is open already; ``None`` where it is not."""
+        absolute = path.absolute()
+        return next((one for one in self.controllers if one.session.slide.path.absolute() == absolute), None)
 
     def open_sample(self) -> None:
         """Open the sample slide beside the window; it is drawn first if it is missing."""

@@ -93,6 +93,24 @@ class ContourLines:
         number[:-1][which] = np.arange(np.count_nonzero(which))
         return ContourLines(self.ends[which], self.lesion[which], number[self.following[which]])
 
+    def dotted(self, size_px: float) -> ContourLines:
+        """Return these lines with one short line in place of all of a lesion that is smaller than ``size_px``.
+
+        That is a dot where lesions are a few pixels of the screen: thousands of rings cost more than they show.
+        """
+        ids, of = np.unique(self.lesion, return_inverse=True)
+        low, high = np.full((len(ids), 2), np.inf), np.full((len(ids), 2), -np.inf)
+        np.minimum.at(low, of, self.ends.min(axis=1))
+        np.maximum.at(high, of, self.ends.max(axis=1))
+        size = high - low
+        small = size.max(axis=1) < size_px
+        middle = (low + high)[small] / 2
+        reach = np.zeros_like(middle)
+        reach[:, 0] = np.maximum(size[small, 0] / 2, size_px / 8)
+        ends = np.stack((middle - reach, middle + reach), axis=1)
+        dots = ContourLines(ends, ids[small].astype(np.int32), np.full(len(ends), -1))
+        return ContourLines.joined([self.chosen(~small[of]), dots])
+
     def simplified(self, tolerance_px: float) -> ContourLines:
         """Return fewer lines within ``tolerance_px`` level-0 pixels of these; every ring keeps at least one.
 
