@@ -44,8 +44,9 @@ _DOT_PX = 4.0
 _TURN_S, _PAUSE_MS = 0.006, 6
 #: What is drawn so far is shown this often.
 _SHOW_S = 0.5
-#: How long the view must rest before what came into it is drawn; what leaves a margin of half the view comes sooner.
-_REST_MS, _MARGIN = 90, 0.5
+#: How long the view must rest before what came into it is drawn; what leaves a margin of a fifth of the view comes
+#: sooner. All in the margin is drawn, too: of half a view it would be three times as much as is seen.
+_REST_MS, _MARGIN = 90, 0.2
 #: Lines may lie this far from the contour, in screen pixels; never finer than this share of a cell.
 _TOLERANCE_PX, _FINEST_CELLS = 0.5, 1 / 16
 #: Drawn over all layers.
