@@ -106,6 +106,16 @@ def test_one_slide_has_the_json_of_one_slide_and_nothing_more(
     assert (folder / "a.metastasis" / "overview.png").exists()
 
 
+def test_what_was_found_is_printed_though_its_picture_cannot_be_written(here: Run, folder: Path, model: Path) -> None:
+    command = ("scan", folder / "a.tif", "--picture", "--model", model, *FIXED_ENGINE)
+    (folder / "a.metastasis" / "overview.png").mkdir(parents=True)
+    answer = here(*command)
+    assert answer.status == 1
+    assert f"Results: {folder / 'a.metastasis'}" in answer.out
+    assert "overview.png" in answer.err.splitlines()[-1]
+    assert here(*command, "--json").json["output"] == str(folder / "a.metastasis")
+
+
 @pytest.mark.parametrize("many", [("slides/a.tif", "slides/b.tif"), ("slides",), ("list.csv",)])
 def test_a_region_of_many_slides_is_wrong_usage(here: Run, folder: Path, many: tuple[str, ...]) -> None:
     assert folder.exists()

@@ -28,8 +28,9 @@ def change_record(folder: Path, change: Callable[[dict[str, Any]], object]) -> N
 
 
 def write_lesions(folder: Path, lesions: list[Mapping[str, Any]], *, corner: tuple[float, float] = (0, 0)) -> None:
-    """Write lesions.csv and lesions.geojson of square lesions: ``id``, ``x``, ``y``, ``mm``, ``size_class``, ``cut``.
+    """Write lesions.csv, lesions.geojson and the record's count of square lesions.
 
+    Each has ``id``, ``x``, ``y``, ``mm``, ``size_class``, ``cut``.
     Without ``cut`` in the first one, the files are those of versions that did not record it.
     """
     records_cut = bool(lesions) and "cut" in lesions[0]
@@ -49,3 +50,4 @@ def write_lesions(folder: Path, lesions: list[Mapping[str, Any]], *, corner: tup
         )
     (folder / "lesions.csv").write_text("\n".join(rows) + "\n", "utf-8")
     (folder / "lesions.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}), "utf-8")
+    change_record(folder, lambda record: record.update(lesions=len(lesions)))

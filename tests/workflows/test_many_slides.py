@@ -6,6 +6,7 @@ import csv
 import os
 import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,11 +14,12 @@ from urllib.parse import unquote
 import pytest
 from dark_model import dark_model
 from disc_slide import write_disc_slide
+from read_only import make_read_only
 from results import PARTIAL, change_record
 from scans import SCAN
 
 from napari_metastasis.cohorts.cohort import CohortSlide
-from napari_metastasis.errors import CohortError, ScanCancelledError, StorageError
+from napari_metastasis.errors import CohortError, ScanCancelledError, StorageError, StorageWarning
 from napari_metastasis.models import ScanModels
 from napari_metastasis.workflows.report import (
     SlideSummary,
@@ -251,6 +253,32 @@ class TestScanning:
         monkeypatch.setattr(many, "write_report", odd)
         first, second = (row for row, _ in scan(find_slides([tmp_path]), output=None, summary=tmp_path))
         assert first.error == "unexpected RuntimeError: odd"
+        assert second.error == ""
+
+    @pytest.mark.parametrize("picture", [False, True])
+    def test_a_slide_that_was_scanned_before_and_is_read_only_now_ends_nothing(
+        self, drawn, tmp_path, monkeypatch, picture
+    ):
+        for name in "ab":
+            (tmp_path / name).mkdir()
+            shutil.copy(drawn, tmp_path / name / f"{name}.tif")
+        slides = find_slides([tmp_path])
+        scan(slides[:1], output=None, summary=tmp_path)
+        make_read_only(monkeypatch, tmp_path / "a")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StorageWarning)
+            first, second = (row for row, _ in scan(slides, output=None, summary=tmp_path, picture=picture))
+        assert "report.html" in first.error
+        assert first.error.endswith("; copy the result folder to another disk and report the copy")
+        assert second.error == ""
+
+    @pytest.mark.parametrize("name", ["report.html", "overview.png"])
+    def test_a_file_that_cannot_be_written_is_that_slides_own_fault(self, drawn, tmp_path, name):
+        for slide in "ab":
+            shutil.copy(drawn, tmp_path / f"{slide}.tif")
+        (tmp_path / "a.metastasis" / name).mkdir(parents=True)
+        first, second = (row for row, _ in scan(find_slides([tmp_path]), output=None, summary=tmp_path, picture=True))
+        assert name in first.error
         assert second.error == ""
 
 

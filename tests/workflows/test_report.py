@@ -20,9 +20,10 @@ from scans import SCAN, scan_with
 
 from napari_metastasis.errors import NotASlideError, SlideError, StorageError
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.scanning import journal_path
 from napari_metastasis.slides import open_slide, write_pyramid
 from napari_metastasis.workflows import report as report_room
-from napari_metastasis.workflows.report import find_results, read_result, write_report
+from napari_metastasis.workflows.report import find_results, read_result, write_picture, write_report
 from napari_metastasis.workflows.scan.result_files import one_writer
 
 NOW = datetime(2026, 11, 29, 20, 15, tzinfo=UTC)
@@ -323,6 +324,33 @@ def test_damaged_files_are_one_error_and_no_report(result, file, content):
     assert file in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not (result / "report.html").exists()
+
+
+@pytest.mark.parametrize("grown", ["heatmap.ome.zarr", "refined.ome.zarr"])
+def test_findings_of_before_a_scan_that_was_ended_by_force_are_not_shown(result, grown):
+    """They would stand beside a picture that has more."""
+    journal = journal_path(result / grown)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with journal.open("ab") as file:
+        file.write(b"more answers")
+    for work in (read_result, write_report, write_picture):
+        with pytest.raises(StorageError, match=r"got older ones in .*; scan the slide again") as raised:
+            work(result)
+        assert "\n" not in str(raised.value)
+    assert not (result / "report.html").exists()
+
+
+def test_files_that_do_not_belong_to_the_record_are_not_shown(result):
+    """Those of a scan, or of another threshold, that was ended by force before the record was written."""
+    table = result / "lesions.csv"
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    with pytest.raises(StorageError, match=r"expected 1 lesions as run\.json counts them, got 0 in"):
+        write_report(result)
+
+
+def test_a_result_whose_maps_were_taken_away_is_read(result):
+    shutil.rmtree(result / "heatmap.ome.zarr")
+    assert len(read_result(result).lesions) == 1
 
 
 @pytest.mark.parametrize("file", ["run.json", "lesions.csv", "lesions.geojson"])

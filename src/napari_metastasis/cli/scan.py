@@ -111,12 +111,14 @@ def scan(
             scan_many(slides, job, engines, picture=picture, as_json=as_json)
             return
         result = scan_to_end(job, AtHand(engines=engines))
-        drawn = write_picture(result.output) if picture else None
+        # What was found is said first: a picture that cannot be drawn takes nothing of it.
         if as_json:
             say_json(result.summary())
         else:
             say_result(result)
-            if drawn is not None:
+        if picture:
+            drawn = write_picture(result.output)
+            if not as_json:
                 say(f"Picture: {drawn}")
 
 
@@ -169,10 +171,14 @@ def say_result(result: ScanResult) -> None:
     else:
         say("No lesions at this threshold.")
     say(result.coverage.sentence)
+    for line in result.partly:
+        say(line)
     score = "none, nothing was scanned" if result.slide_score is None else f"{result.slide_score:.3f}"
     say(f"Slide score: {score}; tissue: {result.tissue_fraction:.0%} of the slide")
     say(f"Results: {result.output}")
     if result.mpx_per_s:
         note(f"scanned in {result.seconds:.1f} s, {result.mpx_per_s:.1f} Mpx/s")
+    elif result.work_px:
+        note(f"the later maps were made in {result.seconds:.1f} s from what earlier scans found")
     else:
         note("nothing was left to scan: this is what earlier scans found")

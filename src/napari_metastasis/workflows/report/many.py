@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_metastasis.cohorts.cohort import CohortSlide, read_slides
 from napari_metastasis.cohorts.layouts import slides_below
-from napari_metastasis.errors import NotASlideError, one_of_many
+from napari_metastasis.errors import NotASlideError, StorageError, one_of_many
 from napari_metastasis.scanning import never
 from napari_metastasis.slides.dicom_folder import dicom_files
 from napari_metastasis.workflows.engine_cache import EngineCache
@@ -120,11 +120,15 @@ def scan_slides(
         values: dict[str, Any] = {}
         faults = [scanned.reason] if isinstance(scanned, FailedSlide) else []
         if isinstance(scanned, ScannedSlide):
-            with one_of_many(faults.append):
-                folder, values = scanned.result.output, scanned.result.summary()
-                rows[number] = SlideSummary.of(scanned.slide.path, write_report(folder))
-                if picture:
-                    write_picture(folder)
+            try:
+                with one_of_many(faults.append):
+                    folder, values = scanned.result.output, scanned.result.summary()
+                    rows[number] = SlideSummary.of(scanned.slide.path, write_report(folder))
+                    if picture:
+                        write_picture(folder)
+            except StorageError as error:
+                # Scanned before, and read-only now, or a file in its folder that is in the way: the slide's own fault.
+                faults.append(str(error))
         # Its heatmap is not held while the next slide is scanned.
         del scanned
         if faults:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -21,8 +22,8 @@ from napari_metastasis.lesions import SIZE_CLASSES, Lesion, SizeClass
 from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.workflows.scan.earlier import recorded_notes
-from napari_metastasis.workflows.scan.result_folder import record_path
-from napari_metastasis.workflows.scan.shown import Shown, read_shown
+from napari_metastasis.workflows.scan.result_folder import heatmap_path, journals_of, record_path
+from napari_metastasis.workflows.scan.shown import Shown, read_shown, recorded_journals
 
 __all__ = ["ReportedCoverage", "ReportedLesion", "ReportedModel", "ReportedResult", "find_results", "read_result"]
 
@@ -185,8 +186,11 @@ class ReportedResult:
 
 def find_results(place: Path) -> list[Path]:
     """Return the result folders at a place: itself, or those in it that are called ``*.metastasis``."""
-    if record_path(place).is_file():
+    # Of a name that is too long, Path asks the disk in vain, and raises.
+    if os.path.isfile(record_path(place)):
         return [place]
+    if not os.path.isdir(place):
+        return []
     return sorted(path for path in place.glob("*.metastasis") if path.is_dir())
 
 
@@ -209,9 +213,30 @@ def read_result(folder: Path) -> ReportedResult:
     except ValueError as error:
         raise _damaged(path, error) from error
     try:
-        return _result(folder, record)
+        result = _result(folder, record)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise _damaged(path, error) from error
+    _check_current(result)
+    return result
+
+
+def _check_current(result: ReportedResult) -> None:
+    """Refuse findings that are not those of the maps or of the record: a scan was ended by force as it wrote them.
+
+    Maps that were taken away with their folder are no obstacle: nothing is shown of them.
+    """
+    record, folder = result.record, result.folder
+    known = recorded_journals(record)
+    if known is not None and os.path.isdir(heatmap_path(folder)) and known != journals_of(folder):
+        why = "findings of all that was scanned, got older ones"
+    elif record.get("lesions", len(result.lesions)) != len(result.lesions):
+        why = f"{record['lesions']} lesions as {record_path(folder).name} counts them, got {len(result.lesions)}"
+    else:
+        return
+    raise StorageError(
+        f"expected {why} in {folder}: a scan was ended by force, or is at work; scan the slide again, which goes on "
+        "from what is there"
+    )
 
 
 def _damaged(path: Path, error: Exception) -> StorageError:
