@@ -7,15 +7,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PARTIAL", "change_record", "write_lesions"]
+__all__ = ["NO_TISSUE", "PARTIAL", "WHOLE", "change_record", "write_lesions"]
 
-#: What run.json says of a scan of a part.
+#: What run.json says of a scan of a part, of the whole slide, and of a slide without tissue.
 PARTIAL = {
     "tissue_cells": 100,
     "answered_cells": 36,
     "share": 0.36,
     "whole": False,
     "text": "36 % of the tissue scanned: not a result for the slide",
+}
+WHOLE = {"tissue_cells": 100, "answered_cells": 100, "share": 1.0, "whole": True, "text": "Whole slide scanned"}
+NO_TISSUE = {
+    "tissue_cells": 0,
+    "answered_cells": 0,
+    "share": None,
+    "whole": False,
+    "text": "No tissue found: nothing was scanned",
 }
 
 

@@ -15,9 +15,10 @@ import pytest
 from dark_model import dark_model
 from disc_slide import write_disc_slide
 from read_only import make_read_only
-from results import PARTIAL, change_record
+from results import NO_TISSUE, PARTIAL, WHOLE, change_record, write_lesions
 from scans import SCAN
 
+from napari_metastasis.cli.scan_many import _say_slides
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import CohortError, ScanCancelledError, StorageError, StorageWarning
 from napari_metastasis.models import ScanModels
@@ -290,17 +291,48 @@ class TestSummary:
 
     def test_the_state_is_how_much_was_scanned(self, written, drawn, tmp_path):
         states = []
-        for whole, text in ((True, "Whole slide scanned"), (False, PARTIAL["text"])):
-            change_record(written, lambda record: record["coverage"].update(PARTIAL, whole=whole, text=text))  # noqa: B023
+        for coverage in (WHOLE, PARTIAL, NO_TISSUE):
+            change_record(written, lambda record: record["coverage"].update(coverage))  # noqa: B023
             row = SlideSummary.of(drawn, write_report(written))
             states.append((row.state, row.result.coverage.short))
             SummaryFiles(tmp_path).write([row])
             (cells,) = rows_of(tmp_path)
-            assert (cells["state"], cells["coverage"]) == (row.state, "0.360000")
-        assert states == [("Whole slide scanned", "whole"), ("36 % of the tissue scanned", "36 %")]
+            share = "" if coverage["share"] is None else f"{coverage['share']:.6f}"
+            assert (cells["state"], cells["coverage"]) == (row.state, share)
+        assert states == [
+            ("Whole slide scanned", "whole"),
+            ("36 % of the tissue scanned", "36 %"),
+            ("No tissue found", "no tissue"),
+        ]
         change_record(written, lambda record: record.pop("coverage"))
         row = SlideSummary.of(drawn, write_report(written))
         assert (row.state, row.result.coverage.short) == ("Coverage not recorded", "unknown")
+
+    def test_a_slide_whose_report_failed_is_failed_everywhere_and_counts_once(self, written, tmp_path, capsys):
+        change_record(written, lambda record: record["coverage"].update(WHOLE))
+        row = replace(SlideSummary.of(Path("a.tif"), write_report(written)), error="no report")
+        SummaryFiles(tmp_path).write([row])
+        html = (tmp_path / "index.html").read_text("utf-8")
+        assert '<span class="state failed">Failed</span>' in html
+        assert "0 of 1 slides wholly scanned, 1 failed." in html
+        _say_slides([row])
+        assert re.search(r"a\.tif +failed", capsys.readouterr().out)
+
+    def test_a_lesion_that_is_cut_bounds_the_largest(self, written, tmp_path, capsys):
+        lesion = {"id": 1, "x": 1130, "y": 640, "mm": 0.25, "size_class": "micro", "cut": True}
+        for cut, text in ((True, "≥ 0.250"), (False, "0.250")):
+            write_lesions(written, [{**lesion, "cut": cut}])
+            row = SlideSummary.of(Path("a.tif"), write_report(written))
+            SummaryFiles(tmp_path).write([row])
+            (cells,) = rows_of(tmp_path)
+            assert (cells["largest_mm"], cells["largest_cut_by_edge"]) == ("0.2500", str(int(cut)))
+            assert f'<td class="number">{text}</td>' in (tmp_path / "index.html").read_text("utf-8")
+            _say_slides([row])
+            assert (text in capsys.readouterr().out, cut) == (True, text.startswith("≥"))
+        write_lesions(written, [])
+        SummaryFiles(tmp_path).write([SlideSummary.of(Path("a.tif"), write_report(written))])
+        (cells,) = rows_of(tmp_path)
+        assert (cells["largest_mm"], cells["largest_cut_by_edge"]) == ("", "")
 
     def test_what_a_spreadsheet_would_compute_is_text(self, written, tmp_path):
         row = SlideSummary.of(Path("=1+1.tif"), write_report(written))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import locale
 import re
 import shutil
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, tzinfo
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -15,7 +17,7 @@ from dark_model import dark_model
 from disc_slide import write_disc_slide
 from legacy_files import unpack_legacy
 from PIL import Image
-from results import PARTIAL, change_record, write_lesions
+from results import NO_TISSUE, PARTIAL, WHOLE, change_record, write_lesions
 from scans import SCAN, scan_with
 
 from napari_metastasis.errors import NotASlideError, SlideError, StorageError
@@ -77,9 +79,7 @@ class Text(HTMLParser):
 
 
 def test_the_page_tells_what_was_found_and_how(result):
-    change_record(
-        result, lambda record: record["coverage"].update(PARTIAL, share=1.0, whole=True, text="Whole slide scanned")
-    )
+    change_record(result, lambda record: record["coverage"].update(WHOLE))
     (lesion,) = read_result(result).lesions
     page = Text(html_of(result))
     assert ("title", {}) in page.tags
@@ -91,7 +91,7 @@ def test_the_page_tells_what_was_found_and_how(result):
         f"{lesion.x * 0.486 / 1000:.2f}, {lesion.y * 0.486 / 1000:.2f}",
         "0.486 µm",
         str(result.parent / "node.tif"),
-        "29 Nov 2026, 20:15",
+        "29 Nov 2026, 20:15 UTC",
         read_result(result).models[0].name,
     ):
         assert words in page.text
@@ -151,7 +151,65 @@ def test_a_finding_that_is_cut_may_be_larger(result, size_class, mm, words):
     assert words in page.text
     assert f"≥ {mm:.3f}" in page.text or f"≥ {mm:.2f}" in page.text
     assert "1 of them is cut by the scanned area, and may be larger" in page.text
+    assert f"Largest {read_result(result).largest_text} mm" in page.text
     assert page.text.count("or larger, cut by") == 2 * (size_class != "macro")  # in the table and below the picture
+
+
+def test_the_largest_finding_may_be_one_that_is_cut_and_looks_smaller(result):
+    cut = {"id": 4, "x": 1130, "y": 640, "mm": 0.1, "size_class": "itc", "cut": True}
+    write_lesions(result, [cut, {**cut, "id": 5, "x": 800, "mm": 0.5, "size_class": "micro", "cut": False}])
+    assert read_result(result).largest_text == "≥ 0.500"
+    assert "Largest ≥ 0.500 mm" in Text(html_of(result)).text
+
+
+def test_a_slide_without_tissue_says_so_in_every_width(result):
+    change_record(result, lambda record: record["coverage"].update(NO_TISSUE))
+    found = read_result(result).coverage
+    assert (found.state, found.short, found.share) == ("No tissue found", "no tissue", None)
+    assert "No tissue found: nothing was scanned" in Text(html_of(result)).text
+
+
+@pytest.mark.parametrize("coverage", [{}, {"tissue_cells": 5, "answered_cells": 9}, {"whole": True, "text": "Whole"}])
+def test_a_coverage_that_cannot_be_so_is_not_recorded(result, coverage):
+    change_record(result, lambda record: record.update(coverage=coverage))
+    assert read_result(result).coverage.short == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "text"), [(0.5, "0.5"), (0.999, "0.999"), (0.9996, "0.9996"), (0.0004, "0.0004"), (1.0, "1")]
+)
+def test_a_threshold_is_shown_with_all_its_digits(result, threshold, text):
+    """Rounded to 1, it would say that nothing could be found."""
+    shown = {"threshold": threshold, "shares": {}, "map": "probability"}
+    change_record(result, lambda record: record.update(shown=shown))
+    page = Text(html_of(result)).text
+    assert f"Findings shown from probability {text} " in page
+    assert f"Findings from probability {text} " in page
+
+
+def test_dates_do_not_follow_the_desktops_language(result):
+    class Nowhere(tzinfo):
+        def utcoffset(self, _):
+            return timedelta(hours=-3, minutes=-30)
+
+        def dst(self, _):
+            return timedelta(0)
+
+        def tzname(self, _):
+            return "Neufundland-Normalzeit"
+
+    before = locale.setlocale(locale.LC_TIME)
+    for wanted in ("de_DE.UTF-8", "fr_FR.UTF-8", "C"):
+        with suppress(locale.Error):
+            locale.setlocale(locale.LC_TIME, wanted)
+            break
+    try:
+        written = write_report(result, now=datetime(2026, 5, 3, 4, 5, tzinfo=Nowhere()))
+    finally:
+        locale.setlocale(locale.LC_TIME, before)
+    text = Text(written.path.read_text("utf-8")).text
+    assert "report of 3 May 2026, 04:05 UTC-03:30." in text
+    assert "Neufundland" not in text
 
 
 def test_threshold_shares_and_map_are_those_that_were_shown(result):

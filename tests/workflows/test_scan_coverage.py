@@ -65,6 +65,8 @@ def test_a_part_of_a_slide_says_in_every_file_that_it_is_one(slide, model, tmp_p
     say_result(result)
     said = capsys.readouterr().out
     assert "micro or larger" in said
+    assert f"≥ {lesion.length_mm:.3f}" in said
+    assert f"≥ {lesion.area_mm2:.4f}" in said
     assert f"Only {result.coverage.percent} of the tissue scanned: not a result for the slide\n" in said
 
 

@@ -151,6 +151,8 @@ def scan_to_end(job: ScanJob, at_hand: AtHand | None = None) -> ScanResult:
 
 def say_result(result: ScanResult) -> None:
     """Print the lesions and where the result lies."""
+    from napari_metastasis.lesions.texts import area_text, bounded, length_text, probability_text
+
     if result.lesions:
         say_table(
             ("id", "x", "y", "prob.", "mm²", "mm", "class", "points"),
@@ -159,9 +161,9 @@ def say_result(result: ScanResult) -> None:
                     str(lesion.id),
                     f"{lesion.x:.0f}",
                     f"{lesion.y:.0f}",
-                    f"{lesion.probability:.3f}",
-                    f"{lesion.area_mm2:.4f}",
-                    f"{lesion.length_mm:.2f}",
+                    probability_text(lesion.probability),
+                    bounded(area_text(lesion.area_mm2), cut=lesion.cut_by_edge),
+                    bounded(length_text(lesion.length_mm), cut=lesion.cut_by_edge),
                     lesion.class_short.lower(),
                     str(lesion.detections),
                 )
@@ -173,7 +175,7 @@ def say_result(result: ScanResult) -> None:
     say(result.coverage.sentence)
     for line in result.partly:
         say(line)
-    score = "none, nothing was scanned" if result.slide_score is None else f"{result.slide_score:.3f}"
+    score = "none, nothing was scanned" if result.slide_score is None else probability_text(result.slide_score)
     say(f"Slide score: {score}; tissue: {result.tissue_fraction:.0%} of the slide")
     say(f"Results: {result.output}")
     if result.mpx_per_s:

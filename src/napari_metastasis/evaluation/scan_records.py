@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,13 @@ def _part(coverage: dict[str, Any]) -> str:
     """Return what a scan that does not cover its slide is, from its record."""
     if coverage.get("whole") is True:
         return "one whose later passes left out a part of it"
-    answered, tissue = (coverage.get(name) for name in ("answered_cells", "tissue_cells"))
-    if not (type(answered) is type(tissue) is int and 0 <= answered <= tissue > 0):
-        return "one that was stopped or is of a region"
     # Imported here: it brings torch, which figures of detections need not.
     from napari_metastasis.scanning import Coverage
 
-    return f"one of {Coverage(tissue, answered).percent} of the tissue"
+    with suppress(KeyError, TypeError, ValueError):
+        if percent := Coverage.from_json(coverage).percent:
+            return f"one of {percent} of the tissue"
+    return "one that was stopped or is of a region"
 
 
 def _record(record: dict[str, Any]) -> ScanRecord:

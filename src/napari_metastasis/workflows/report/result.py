@@ -19,9 +19,11 @@ from napari_metastasis.annotations import read_geojson
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
 from napari_metastasis.lesions import SIZE_CLASSES, Lesion, SizeClass
+from napari_metastasis.lesions.texts import bounded, length_text, probability_text
 from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.plain_json import read_json
-from napari_metastasis.workflows.scan.earlier import recorded_notes
+from napari_metastasis.scanning import Coverage
+from napari_metastasis.workflows.scan.earlier import recorded_coverage, recorded_notes
 from napari_metastasis.workflows.scan.result_folder import heatmap_path, journals_of, record_path
 from napari_metastasis.workflows.scan.shown import Shown, read_shown, recorded_journals
 
@@ -44,21 +46,28 @@ class ReportedCoverage:
         Whether it is all of the tissue; not where that was not recorded.
     share
         0 to 1; ``None`` where it is not recorded, or there is no tissue.
-    state
-        The same in a few words, for a list of slides.
+    state, short
+        The same in a few words for a list of slides, and in one or two for a narrow column.
     """
 
     text: str
     whole: bool
     share: float | None
     state: str
+    short: str
 
-    @property
-    def short(self) -> str:
-        """Return the same in a word or two, for a narrow column."""
-        if self.whole:
-            return "whole"
-        return self.text.partition(" of the tissue")[0] if self.share is not None else "unknown"
+    @classmethod
+    def of(cls, coverage: Coverage | None) -> ReportedCoverage:
+        """Return what a report says of a coverage; ``None`` is one that is not recorded."""
+        if coverage is None:
+            return cls(_NOT_RECORDED, whole=False, share=None, state="Coverage not recorded", short="unknown")
+        return cls(
+            text=coverage.text,
+            whole=coverage.whole,
+            share=coverage.share if coverage.tissue_cells else None,
+            state=coverage.text.partition(":")[0],
+            short="whole" if coverage.whole else coverage.percent or "no tissue",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +188,22 @@ class ReportedResult:
         return {key: found[key] for key in SIZE_CLASSES}
 
     @property
+    def is_cut(self) -> bool:
+        """Return whether a lesion is cut by the edge of what was scanned, so that it may be the largest."""
+        return any(lesion.cut_by_edge for lesion in self.lesions)
+
+    @property
+    def largest_text(self) -> str:
+        """Return the length of the longest lesion in mm, or what it is at least; empty where there is none."""
+        longest = max((lesion.length_mm for lesion in self.lesions), default=None)
+        return "" if longest is None else bounded(length_text(longest), cut=self.is_cut)
+
+    @property
+    def score_text(self) -> str:
+        """Return the highest probability; empty where nothing was scanned."""
+        return "" if self.slide_score is None else probability_text(self.slide_score)
+
+    @property
     def largest_first(self) -> list[ReportedLesion]:
         """Return the lesions by their length; of one length, in the order of the files."""
         return sorted(self.lesions, key=lambda lesion: -lesion.length_mm)
@@ -272,7 +297,7 @@ def _result(folder: Path, record: Any) -> ReportedResult:
         bounds=known_bounds,
         format=str(slide.get("format", "")),
         lesions=_lesions(folder, known_bounds),
-        coverage=_coverage(record.get("coverage") or {}),
+        coverage=ReportedCoverage.of(recorded_coverage(record)),
         slide_score=None if record.get("slide_score") is None else _number(record["slide_score"]),
         threshold=shown.threshold,
         shown_map=shown.map,
@@ -294,13 +319,6 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{value!r} where a number should be")
     return float(value)
-
-
-def _coverage(record: Mapping[str, Any]) -> ReportedCoverage:
-    text, whole, share = record.get("text"), record.get("whole"), record.get("share")
-    if not isinstance(text, str) or not isinstance(whole, bool):
-        return ReportedCoverage(_NOT_RECORDED, whole=False, share=None, state="Coverage not recorded")
-    return ReportedCoverage(text, whole, None if share is None else _number(share), text.partition(":")[0])
 
 
 def _models(record: Mapping[str, Any], shown: Shown) -> tuple[ReportedModel, ...]:

@@ -22,9 +22,10 @@ from napari_metastasis.workflows.report.page import MOST_FINDINGS, ReportPicture
 from napari_metastasis.workflows.report.pictures import Found, finding_image, overview_image, write_overview
 from napari_metastasis.workflows.report.result import ReportedResult, read_result
 from napari_metastasis.workflows.report.slide import open_reported_slide
+from napari_metastasis.workflows.scan.earlier import maps_of_result
 from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
 from napari_metastasis.workflows.scan.result_files import one_writer
-from napari_metastasis.workflows.scan.result_folder import heatmap_path, stored_maps, stored_scans
+from napari_metastasis.workflows.scan.result_folder import heatmap_path, journals_of, stored_scans
 
 __all__ = ["WrittenReport", "report_path", "write_picture", "write_report"]
 
@@ -84,7 +85,7 @@ def write_report(folder: Path, *, slide: Path | None = None, now: datetime | Non
     pictures, why = None, ""
     try:
         with open_reported_slide(result, slide) as opened:
-            found = found_in(result, opened)
+            found = _found_in(result, opened)
             cell_px, shown = found.frame.cell_px, result.largest_first[:MOST_FINDINGS]
             pictures = ReportPictures(
                 overview=overview_image(opened, result.lesions, found),
@@ -120,7 +121,7 @@ def write_picture(folder: Path, slide: Slide | None = None) -> Path:
     result = _read_whole(folder)
     with ExitStack() as opened:
         shown = opened.enter_context(open_reported_slide(result)) if slide is None else slide
-        picture = overview_image(shown, result.lesions, found_in(result, shown), heat=True)
+        picture = overview_image(shown, result.lesions, _found_in(result, shown), heat=True)
     with _in_result_folder():
         write_overview(picture, folder / _PICTURE)
     return folder / _PICTURE
@@ -152,7 +153,7 @@ def _in_result_folder() -> Iterator[None]:
         raise named from error
 
 
-def found_in(result: ReportedResult, slide: Slide) -> Found:
+def _found_in(result: ReportedResult, slide: Slide) -> Found:
     """Return what the maps of a result hold, blended as they are shown, and the tissue that was to be scanned.
 
     Raises
@@ -168,7 +169,7 @@ def found_in(result: ReportedResult, slide: Slide) -> Found:
             f"expected the heatmap of the result in {heatmap_path(result.folder)}, got none that can be read; scan the "
             "slide again"
         )
-    own, *others = stored_maps(scan)
+    own, *others = maps_of_result(scan, result.record, journals_of(scan.folder))
     shares = result.shares
     blended = blend_all(own.values, own.frame, [(one, shares.get(one.kind.name, 0.0)) for one in others])
     return Found(blended, own.frame, tissue_mask(slide, recorded_tissue(result.folder) or TissueSettings()))
