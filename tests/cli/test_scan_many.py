@@ -169,6 +169,21 @@ def test_reports_are_written_into_results_and_bad_folders_are_named(
     here("report", folder, "--slide", tmp_path / "moved.tif").fails_with("--slide", status=2)
 
 
+def test_a_report_says_that_results_of_other_settings_lie_inside(here: Run, folder: Path, model: Path) -> None:
+    for more in ((), ("--dense-coefficient", "1")):
+        here("scan", folder / "a.tif", "--model", model, *FIXED_ENGINE, *more)
+    (inside,) = (folder / "a.metastasis").glob("scan-*")
+    answer = here("report", folder)
+    assert answer.status == 0
+    assert answer.err.splitlines() == [
+        f"napari-metastasis: {folder / 'a.metastasis'} holds results of other settings as well, in {inside.name}; give "
+        "one of these folders to report it"
+    ]
+    answer = here("report", inside)
+    assert (answer.status, answer.err) == (0, "")
+    assert (inside / "report.html").exists()
+
+
 def test_a_report_of_another_slide_is_refused(here: Run, folder: Path, model: Path, tmp_path: Path) -> None:
     here("scan", folder / "a.tif", "--model", model, *FIXED_ENGINE)
     here("report", folder / "a.metastasis", "--slide", folder / "broken.svs").fails_with("broken.svs")

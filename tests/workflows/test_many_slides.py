@@ -121,6 +121,27 @@ class TestFinding:
         with pytest.raises(CohortError, match=r"list\.csv"):
             find_slides([tmp_path / "list.csv"])
 
+    @pytest.mark.parametrize(
+        "lines", ["a.tif,0.25,\na.tif,0.5,\n", "a.tif,,yes\n./a.tif,,no\n", "a.tif,0.25,\na.tif,,\n"]
+    )
+    def test_a_slide_that_lists_say_different_things_of_is_one_error(self, tmp_path, lines):
+        first, *rest = lines.splitlines(keepends=True)
+        (tmp_path / "all.csv").write_text(f"slide,mpp,swap_red_blue\n{lines}")
+        (tmp_path / "one.csv").write_text(f"slide,mpp,swap_red_blue\n{first}")
+        (tmp_path / "other.csv").write_text(f"slide,mpp,swap_red_blue\n{''.join(rest)}")
+        for paths in (["all.csv"], ["one.csv", "other.csv"]):
+            with pytest.raises(CohortError, match=r"a\.tif, got it listed twice with different ones") as raised:
+                find_slides([tmp_path / path for path in paths])
+            assert "\n" not in str(raised.value)
+        assert len(find_slides([tmp_path / "one.csv", tmp_path / "one.csv"])) == 1
+
+    def test_a_list_knows_more_than_the_folder_that_a_slide_lies_in(self, tmp_path):
+        touch(tmp_path, "a.tif")
+        (tmp_path / "list.csv").write_text("slide,mpp,swap_red_blue\na.tif,0.25,yes\n")
+        for paths in ([tmp_path, tmp_path / "list.csv"], [tmp_path / "list.csv", tmp_path]):
+            (slide,) = find_slides(paths, mpp=0.5)
+            assert (slide.mpp, slide.swap_red_blue) == (0.25, True)
+
     def test_a_slide_that_is_named_twice_is_scanned_once(self, tmp_path):
         touch(tmp_path, "a.tif", "b.tif")
         found = find_slides([tmp_path / "b.tif", tmp_path, tmp_path / "." / "a.tif"])
@@ -333,6 +354,11 @@ class TestSummary:
         SummaryFiles(tmp_path).write([SlideSummary.of(Path("a.tif"), write_report(written))])
         (cells,) = rows_of(tmp_path)
         assert (cells["largest_mm"], cells["largest_cut_by_edge"]) == ("", "")
+
+    def test_of_a_thousand_slides_no_lesion_is_held(self, written):
+        row = SlideSummary.of(Path("a.tif"), write_report(written))
+        held = [value for name in row.result.__slots__ if isinstance(value := getattr(row.result, name), tuple)]
+        assert held == [("dark",)]
 
     def test_what_a_spreadsheet_would_compute_is_text(self, written, tmp_path):
         row = SlideSummary.of(Path("=1+1.tif"), write_report(written))

@@ -17,15 +17,17 @@ from dark_model import dark_model
 from disc_slide import write_disc_slide
 from legacy_files import unpack_legacy
 from PIL import Image
+from read_only import make_read_only
 from results import NO_TISSUE, PARTIAL, WHOLE, change_record, write_lesions
 from scans import SCAN, scan_with
 
+from napari_metastasis._napari.words import for_window
 from napari_metastasis.errors import NotASlideError, SlideError, StorageError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.scanning import journal_path
 from napari_metastasis.slides import open_slide, write_pyramid
 from napari_metastasis.workflows import report as report_room
-from napari_metastasis.workflows.report import find_results, read_result, write_picture, write_report
+from napari_metastasis.workflows.report import find_results, read_result, results_inside, write_picture, write_report
 from napari_metastasis.workflows.scan.result_files import one_writer
 
 NOW = datetime(2026, 11, 29, 20, 15, tzinfo=UTC)
@@ -278,6 +280,54 @@ def test_slide_and_result_may_be_moved_together(result, tmp_path):
     (tmp_path / "node.tif").rename(tmp_path / "slides" / "node.tif")
     assert write_report(result).without_pictures
     assert write_report(result, slide=tmp_path / "slides").without_pictures == ""
+
+
+def test_a_result_of_other_settings_is_found_and_finds_its_slide(result, tmp_path):
+    """It lies inside the result folder, and was moved with it."""
+    inside = result / "scan-0123abcd"
+    shutil.copytree(result, tmp_path / "copy")
+    shutil.move(tmp_path / "copy", inside)
+    change_record(inside, lambda record: record["slide"].update(path="node.tif", folder="/gone"))
+    assert write_report(inside).without_pictures == ""
+    assert results_inside(result) == [inside]
+    assert find_results(result) == [result]
+    (result / "run.json").unlink()
+    assert find_results(result) == [inside]
+
+
+def test_the_slide_may_be_named_by_the_folder_that_it_is(result, tmp_path):
+    """A folder of DICOM files is a slide itself, unless another one of the slide's name lies in it."""
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "node.tif").rename(tmp_path / "slides" / "node.tif")
+    (tmp_path / "slides" / "other.dcm").write_bytes(bytes(128) + b"DICM")
+    assert write_report(result, slide=tmp_path / "slides").without_pictures == ""
+
+
+def test_a_slide_that_was_moved_is_asked_for(result, tmp_path):
+    (tmp_path / "node.tif").rename(tmp_path / "moved.tif")
+    why = write_report(result).without_pictures
+    assert why == (
+        f"expected the slide where it was scanned, but {tmp_path / 'node.tif'} does not exist; give its new place with "
+        "--slide"
+    )
+    assert "--" not in for_window(why)
+
+
+@pytest.mark.parametrize(("slide", "title"), [({"name": "1.2.3"}, "1.2.3"), ({"name": None}, "1.2")])
+def test_a_folder_keeps_what_stands_behind_its_dots(result, slide, title):
+    change_record(result, lambda record: record["slide"].update(path="1.2.3", **slide))
+    assert read_result(result).slide_name == title
+
+
+def test_a_scan_records_what_the_slide_is_called(result):
+    assert read_result(result).record["slide"]["name"] == "node"
+
+
+def test_a_report_that_cannot_be_written_advises_what_can_be_done(result, monkeypatch):
+    make_read_only(monkeypatch, result)
+    for work in (write_report, write_picture):
+        with pytest.raises(StorageError, match=r"; copy the result folder to another disk and report the copy$"):
+            work(result)
 
 
 def test_another_slide_of_that_name_is_not_shown(result):

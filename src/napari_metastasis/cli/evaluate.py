@@ -143,6 +143,8 @@ def _check_usage(context: typer.Context) -> None:
         raise WrongUsage("expected --detections with --truth, got one alone; give both folders, or leave them out")
     if given["patches"] is not None and given["output"] is not None:
         raise WrongUsage("expected --output with slides or detections, got it with --patches; leave it out")
+    if given["patches"] is not None and given["overwrite"]:
+        raise WrongUsage("expected --overwrite with slides or detections, got it with --patches; leave it out")
     if given["overwrite"] and given["cohort"] is None and given["camelyon16"] is None and given["output"] is None:
         raise WrongUsage("expected --output with --overwrite, got no report to replace; name its folder")
     if split is not None and (given["cohort"] is None or split not in ("train", "validation", "test")):

@@ -43,7 +43,7 @@ def report(
 
 def _write(folder: Path, slide: Path | None) -> bool:
     """Write the report of one result, or say why not; return whether it was written."""
-    from napari_metastasis.workflows.report import write_report
+    from napari_metastasis.workflows.report import results_inside, write_report
 
     faults: list[str] = []
     try:
@@ -57,4 +57,7 @@ def _write(folder: Path, slide: Path | None) -> bool:
     say(str(done.path))
     if done.without_pictures:
         note(f"{done.path} has no pictures: {done.without_pictures}")
+    if others := results_inside(folder):
+        named = ", ".join(other.name for other in others)
+        note(f"{folder} holds results of other settings as well, in {named}; give one of these folders to report it")
     return True

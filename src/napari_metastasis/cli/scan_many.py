@@ -56,7 +56,8 @@ def scan_many(paths: list[Path], job: ScanJob, engines: EngineCache, *, picture:
         try:
             for row, values in scans:
                 done.append(row)
-                if not row.error:
+                # Lesions of a thousand slides are millions.
+                if as_json and not row.error:
                     found.append({"slide": str(row.slide), **values})
         except ScanCancelledError:
             raise KeyboardInterrupt from None

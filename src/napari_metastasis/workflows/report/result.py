@@ -24,10 +24,18 @@ from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import Coverage
 from napari_metastasis.workflows.scan.earlier import recorded_coverage, recorded_notes
-from napari_metastasis.workflows.scan.result_folder import heatmap_path, journals_of, record_path
+from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS, heatmap_path, journals_of, record_path
 from napari_metastasis.workflows.scan.shown import Shown, read_shown, recorded_journals
 
-__all__ = ["ReportedCoverage", "ReportedLesion", "ReportedModel", "ReportedResult", "find_results", "read_result"]
+__all__ = [
+    "ReportedCoverage",
+    "ReportedLesion",
+    "ReportedModel",
+    "ReportedResult",
+    "find_results",
+    "read_result",
+    "results_inside",
+]
 
 #: What a lesion's outlines are called in GeoJSON; more may stand behind its number.
 _NUMBER = re.compile(r"Lesion (\d+)\b")
@@ -193,10 +201,14 @@ class ReportedResult:
         return any(lesion.cut_by_edge for lesion in self.lesions)
 
     @property
+    def largest_mm(self) -> float | None:
+        """Return the length of the longest lesion; ``None`` where there is none."""
+        return max((lesion.length_mm for lesion in self.lesions), default=None)
+
+    @property
     def largest_text(self) -> str:
-        """Return the length of the longest lesion in mm, or what it is at least; empty where there is none."""
-        longest = max((lesion.length_mm for lesion in self.lesions), default=None)
-        return "" if longest is None else bounded(length_text(longest), cut=self.is_cut)
+        """Return that length for a person, or what it is at least; empty where there is none."""
+        return "" if self.largest_mm is None else bounded(length_text(self.largest_mm), cut=self.is_cut)
 
     @property
     def score_text(self) -> str:
@@ -210,13 +222,22 @@ class ReportedResult:
 
 
 def find_results(place: Path) -> list[Path]:
-    """Return the result folders at a place: itself, or those in it that are called ``*.metastasis``."""
+    """Return the result folders at a place: itself, or those in it that are called ``*.metastasis``.
+
+    Results of other settings lie inside their slide's first one, see :func:`results_inside`; they are returned where
+    that one holds none itself.
+    """
     # Of a name that is too long, Path asks the disk in vain, and raises.
     if os.path.isfile(record_path(place)):
         return [place]
     if not os.path.isdir(place):
         return []
-    return sorted(path for path in place.glob("*.metastasis") if path.is_dir())
+    return sorted(path for path in place.glob("*.metastasis") if os.path.isdir(path)) or results_inside(place)
+
+
+def results_inside(folder: Path) -> list[Path]:
+    """Return the results of other settings that lie inside a result folder."""
+    return sorted(path for path in folder.glob(f"{OTHER_SETTINGS}*") if os.path.isfile(record_path(path)))
 
 
 def read_result(folder: Path) -> ReportedResult:
@@ -288,7 +309,8 @@ def _result(folder: Path, record: Any) -> ReportedResult:
     return ReportedResult(
         folder=folder,
         slide_path=path,
-        slide_name=Path(_file_name(path)).stem,
+        # Earlier versions did not record it: of a folder, what stands behind a dot is then lost.
+        slide_name=str(slide.get("name") or Path(_file_name(path)).stem),
         fingerprint=str(slide["fingerprint"]),
         mpp=mpp,
         mpp_supplied=bool(slide.get("mpp_supplied", False)),

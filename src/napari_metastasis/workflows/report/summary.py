@@ -24,10 +24,10 @@ from napari_metastasis.storage import atomic_text, plain_cell, storage_errors
 from napari_metastasis.workflows.dates import moment_text
 from napari_metastasis.workflows.report.drawing import without_footer
 from napari_metastasis.workflows.report.page import picture_data
-from napari_metastasis.workflows.report.result import ReportedResult
+from napari_metastasis.workflows.report.result import ReportedCoverage, ReportedResult
 from napari_metastasis.workflows.report.write import WrittenReport
 
-__all__ = ["SlideSummary", "SummaryFiles"]
+__all__ = ["SlideSummary", "SummaryFiles", "SummedResult"]
 
 _COLUMNS = (
     "slide", "state", "coverage", *SIZE_CLASSES, "largest_mm", "largest_cut_by_edge", "slide_score", "seconds", "model",
@@ -39,6 +39,50 @@ _THUMBNAIL_PX, _THUMBNAIL_BYTES = 160, 12_000
 _OURS = b'<meta name="generator" content="napari-metastasis">'
 _HEAD_BYTES = 1 << 10
 _FAILED, _WAITING = "failed", "not scanned yet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummedResult:
+    """What a summary says of a result: no lesions, of which a thousand slides have millions.
+
+    Attributes
+    ----------
+    folder, slide_name, coverage, counts, slide_score, score_text, largest_text, is_cut, seconds
+        As :class:`~.result.ReportedResult` has them.
+    largest_mm
+        Length of the longest lesion; ``None`` where there is none.
+    models
+        Names of the models that have a share in it.
+    """
+
+    folder: Path
+    slide_name: str
+    coverage: ReportedCoverage
+    counts: Mapping[SizeClass, int]
+    largest_mm: float | None
+    largest_text: str
+    is_cut: bool
+    slide_score: float | None
+    score_text: str
+    seconds: float
+    models: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: ReportedResult) -> SummedResult:
+        """Return what is kept of a result."""
+        return cls(
+            folder=result.folder,
+            slide_name=result.slide_name,
+            coverage=result.coverage,
+            counts=result.counts,
+            largest_mm=result.largest_mm,
+            largest_text=result.largest_text,
+            is_cut=result.is_cut,
+            slide_score=result.slide_score,
+            score_text=result.score_text,
+            seconds=result.seconds,
+            models=tuple(one.name for one in result.models if one.share != 0),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +104,7 @@ class SlideSummary:
     """
 
     slide: Path
-    result: ReportedResult | None = None
+    result: SummedResult | None = None
     report: Path | None = None
     thumbnail: str = ""
     error: str = ""
@@ -70,7 +114,7 @@ class SlideSummary:
         """Return the summary of a slide whose report was written."""
         # Too small for scale bar and legend.
         thumbnail = "" if written.overview is None else _thumbnail(without_footer(written.overview))
-        return cls(slide=slide, result=written.result, report=written.path, thumbnail=thumbnail)
+        return cls(slide=slide, result=SummedResult.of(written.result), report=written.path, thumbnail=thumbnail)
 
     @property
     def state(self) -> str:
@@ -98,7 +142,7 @@ class SlideSummary:
         found, counts = self.result, self.counts or {}
         share = None if found is None else found.coverage.share
         score = None if found is None else found.slide_score
-        largest = None if found is None else max((one.length_mm for one in found.lesions), default=None)
+        largest = None if found is None else found.largest_mm
         return (
             plain_cell(str(self.slide)),
             self.state,
@@ -108,7 +152,7 @@ class SlideSummary:
             "" if largest is None or found is None else int(found.is_cut),
             "" if score is None else f"{score:.6f}",
             "" if found is None else f"{found.seconds:.1f}",
-            "" if found is None else plain_cell(", ".join(one.name for one in found.models if one.share != 0)),
+            "" if found is None else plain_cell(", ".join(found.models)),
             "" if found is None else plain_cell(str(found.folder)),
             plain_cell(self.error),
         )

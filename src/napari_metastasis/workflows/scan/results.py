@@ -262,6 +262,7 @@ def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]
     return {
         "slide": {
             "path": str(slide.path),
+            "name": slide.name,
             # A report is written from wherever somebody is.
             "folder": str(slide.path.absolute().parent),
             "fingerprint": slide.fingerprint,
