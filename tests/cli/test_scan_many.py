@@ -200,3 +200,17 @@ def test_the_slide_of_a_report_is_found_from_any_folder(
     monkeypatch.chdir(tmp_path / "elsewhere")
     answer = here("report", tmp_path / "out")
     assert (answer.status, answer.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("report",), ("report", ".", "--slide"), ("scan",), ("evaluate", "--cohort"), ("evaluate", "--patches")],
+)
+def test_a_name_that_no_disk_takes_is_one_line(here: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    for name in ("a.metastasis", "b.metastasis"):
+        (tmp_path / name).mkdir()
+    answer = here(*(tmp_path if one == "." else one for one in command), "n" * 300)
+    assert answer.status in (1, 2)
+    assert answer.out == ""
+    assert "unexpected" not in answer.err
+    assert "n" * 300 in answer.err or "--slide" in answer.err

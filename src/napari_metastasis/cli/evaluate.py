@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -215,7 +216,7 @@ def _finish(
     """Write a report where that was asked for, print it, and name the slides that were left out."""
     from napari_metastasis.evaluation import write_report
 
-    if where is not None and not where.is_dir():
+    if where is not None and not os.path.isdir(where):
         raise folder_gone(where)
     written = None if where is None else write_report(report, where, overwrite=overwrite)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def report(
 
     # What holds no result says so when it is read.
     found = [one for place in results for one in find_results(place) or [place]]
-    if slide is not None and len(found) > 1 and not slide.is_dir():
+    if slide is not None and len(found) > 1 and not os.path.isdir(slide):
         raise WrongUsage(f"expected the folder of the slides as --slide of {len(found)} results, got {slide}; give it")
     written = [_write(folder, slide) for folder in dict.fromkeys(found)]
     if not all(written):

@@ -69,10 +69,14 @@ def read_cohort(
         raise CohortError(
             f"expected a validation share from 0 to below 1, got {validation_share:g}; leave slides to train on"
         )
-    if layout is None and (origin / _FILE).is_file():
+    if layout is None and os.path.isfile(origin / _FILE):
         # Whoever wrote a list into the folder knows better than its layout.
         origin = origin / _FILE
-    cohort = read_layout(origin) if origin.is_dir() else Cohort(slides=_read_file(origin), origin=origin, layout="file")
+    cohort = (
+        read_layout(origin)
+        if os.path.isdir(origin)
+        else Cohort(slides=_read_file(origin), origin=origin, layout="file")
+    )
     if layout is not None and cohort.layout != layout:
         raise CohortError(
             f"expected a folder laid out as {layout}, got {origin}, which is {cohort.layout}; choose another folder, "

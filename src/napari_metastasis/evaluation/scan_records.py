@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def read_scan_record(folder: Path) -> ScanRecord | None:
             "meant to <slide>.csv in a folder of its own"
         )
     path = folder / "run.json"
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     try:
         record = read_json(path)
