@@ -325,6 +325,9 @@ class TestSummary:
             ("36 % of the tissue scanned", "36 %"),
             ("No tissue found", "no tissue"),
         ]
+        html = (tmp_path / "index.html").read_text("utf-8")
+        assert "0 of 1 slides wholly scanned, 1 without tissue." in html
+        assert '<span class="state empty">No tissue found</span>' in html
         change_record(written, lambda record: record.pop("coverage"))
         row = SlideSummary.of(drawn, write_report(written))
         assert (row.state, row.result.coverage.short) == ("Coverage not recorded", "unknown")

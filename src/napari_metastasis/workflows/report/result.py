@@ -54,6 +54,8 @@ class ReportedCoverage:
         Whether it is all of the tissue; not where that was not recorded.
     share
         0 to 1; ``None`` where it is not recorded, or there is no tissue.
+    without_tissue
+        Whether the slide holds none, as far as the scan saw.
     state, short
         The same in a few words for a list of slides, and in one or two for a narrow column.
     """
@@ -61,6 +63,7 @@ class ReportedCoverage:
     text: str
     whole: bool
     share: float | None
+    without_tissue: bool
     state: str
     short: str
 
@@ -68,11 +71,19 @@ class ReportedCoverage:
     def of(cls, coverage: Coverage | None) -> ReportedCoverage:
         """Return what a report says of a coverage; ``None`` is one that is not recorded."""
         if coverage is None:
-            return cls(_NOT_RECORDED, whole=False, share=None, state="Coverage not recorded", short="unknown")
+            return cls(
+                text=_NOT_RECORDED,
+                whole=False,
+                share=None,
+                without_tissue=False,
+                state="Coverage not recorded",
+                short="unknown",
+            )
         return cls(
             text=coverage.text,
             whole=coverage.whole,
             share=coverage.share if coverage.tissue_cells else None,
+            without_tissue=not coverage.tissue_cells,
             state=coverage.text.partition(":")[0],
             short="whole" if coverage.whole else coverage.percent or "no tissue",
         )

@@ -125,12 +125,13 @@ class SlideSummary:
 
     @property
     def kind(self) -> str:
-        """Return what became of it, in one word: "failed", "waiting", "whole" or "partial"."""
+        """Return what became of it, in one word: "failed", "waiting", "whole", "empty" (no tissue) or "partial"."""
         if self.error:
             return "failed"
         if self.result is None:
             return "waiting"
-        return "whole" if self.result.coverage.whole else "partial"
+        coverage = self.result.coverage
+        return "whole" if coverage.whole else "empty" if coverage.without_tissue else "partial"
 
     @property
     def counts(self) -> Mapping[SizeClass, int] | None:
@@ -234,9 +235,10 @@ class SummaryFiles:
     def _html(self, rows: Sequence[SlideSummary], now: datetime) -> str:
         # Each slide counts once: one whose report failed was scanned, and is looked after first all the same.
         kinds = Counter(row.kind for row in rows)
-        whole, partly, failed = kinds["whole"], kinds["partial"], kinds["failed"]
+        whole, partly, empty, failed = (kinds[kind] for kind in ("whole", "partial", "empty", "failed"))
         told = [f"{whole} of {len(rows)} slides wholly scanned"]
         told += [f"{partly} in part, or not known how far"] if partly else []
+        told += [f"{empty} without tissue"] if empty else []
         told += [f"{failed} failed"] if failed else []
         return page(
             "napari_metastasis.workflows.report",
