@@ -77,6 +77,18 @@ def test_a_slide_that_later_passes_left_out_a_part_of_is_not_whole(tmp_path, sca
         read_scan_record(tmp_path)
 
 
+def test_a_map_of_a_pass_that_was_ended_by_force_makes_no_whole(tmp_path):
+    """A window shows it, and writes its files from it."""
+    coverage = {"tissue_cells": 1000, "answered_cells": 1000, "whole": True}
+    shown = {"threshold": 0.5, "shares": {"refined": 1.0}, "map": "refined"}
+    (tmp_path / "run.json").write_text(json.dumps({**RECORD, "coverage": coverage, "passes": [], "shown": shown}))
+    with pytest.raises(EvaluationError, match="got one whose later passes left out a part of it in"):
+        read_scan_record(tmp_path)
+    shown["shares"]["refined"] = 0.0
+    (tmp_path / "run.json").write_text(json.dumps({**RECORD, "coverage": coverage, "passes": [], "shown": shown}))
+    assert read_scan_record(tmp_path).read_from == "refined"
+
+
 @pytest.mark.parametrize(
     "coverage",
     [None, [], "ab", {}, {"whole": 1}, {"tissue_cells": 5, "answered_cells": 9}, {"tissue_cells": 0, "whole": "yes"}],

@@ -239,6 +239,14 @@ def test_threshold_shares_and_map_are_those_that_were_shown(result):
     assert (found.shares, found.shown_map) == ({"refined": 1.0}, "refined")
 
 
+def test_the_map_of_a_pass_that_was_ended_by_force_has_its_share(result):
+    """A window showed it, and wrote the files from it, though no record says which model made it."""
+    shown = {"threshold": 0.5, "shares": {"refined": 1.0}, "map": "refined"}
+    change_record(result, lambda record: record.update(passes=[], shown=shown))
+    assert read_result(result).shares == {"refined": 1.0}
+    assert "Refined map; share of later maps: refined 100%" in Text(html_of(result)).text
+
+
 def test_names_are_text_and_no_markup(scanned, tmp_path):
     name = "<b>a & 'b'\"</b>"
     slide = tmp_path / "x" / f"{name[:3]}img src=x onerror=alert(1)> & 'q'.tif"

@@ -85,10 +85,13 @@ def read_scan_record(folder: Path) -> ScanRecord | None:
 
 def _partly(record: dict[str, Any]) -> bool | None:
     """Return whether a pass after the scan, which detections are read from, left out tissue; ``None`` if unknown."""
-    shown = record.get("shown", {}).get("shares", {})
-    counts = [
-        one.get("tissue_cells_answered") for one in record.get("passes", []) if shown.get(one["map"], one["share"]) > 0
-    ]
+    passes = {one["map"]: one for one in record.get("passes", [])}
+    shares = record.get("shown", {}).get("shares", {name: one["share"] for name, one in passes.items()})
+    read = [name for name, share in shares.items() if share > 0]
+    if not passes.keys() >= set(read):
+        # It was ended by force before its record was written.
+        return True
+    counts = [passes[name].get("tissue_cells_answered") for name in read]
     if not all(type(count) is int for count in counts):
         return None
     return any(count < record["coverage"]["answered_cells"] for count in counts)
@@ -136,9 +139,12 @@ def _shown(record: dict[str, Any]) -> tuple[float | None, str]:
     }
     shown = record.get("shown", scanned)
     shares = {name: _numbers([share], 1)[0] for name, share in shown["shares"].items()}
-    models = {one["map"]: one["model"] for one in passes}
+    # Of a pass that was ended by force, a window may show the map, though no record was written of its model.
+    models = {
+        one["map"]: f"{_name(one['model']['name'])} ({_name(one['model']['weights_sha256'])[:8]})" for one in passes
+    }
     later = [
-        f"{_name(name)} {share:.0%} by {_name(models[name]['name'])} ({_name(models[name]['weights_sha256'])[:8]})"
+        f"{_name(name)} {share:.0%} by {models.get(name, 'an unknown model')}"
         for name, share in sorted(shares.items())
         # Of one that has no share, nothing was read.
         if share > 0

@@ -152,6 +152,9 @@ class ReportedResult:
         Highest probability; ``None`` where nothing was scanned.
     threshold
         Probability from which tissue counts as tumour.
+    shares
+        Share of each later map in what lesions are read from, by its name; a map may be one of a scan that was ended
+        by force, so that no model is known of it.
     shown_map
         Name of the map that is shown.
     models
@@ -182,6 +185,7 @@ class ReportedResult:
     coverage: ReportedCoverage
     slide_score: float | None
     threshold: float
+    shares: Mapping[str, float]
     shown_map: str
     models: tuple[ReportedModel, ...]
     notes: tuple[str, ...]
@@ -194,11 +198,6 @@ class ReportedResult:
     def file_name(self) -> str:
         """Return the name of the slide's file, or of the folder of its files."""
         return _file_name(self.slide_path)
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Return the share of each later map in what lesions are read from, by its name."""
-        return {one.map: one.share for one in self.models if one.share is not None}
 
     @property
     def counts(self) -> dict[SizeClass, int]:
@@ -333,6 +332,7 @@ def _result(folder: Path, record: Any) -> ReportedResult:
         coverage=ReportedCoverage.of(recorded_coverage(record)),
         slide_score=None if record.get("slide_score") is None else _number(record["slide_score"]),
         threshold=shown.threshold,
+        shares=shown.shares,
         shown_map=shown.map,
         models=_models(record, shown),
         notes=recorded_notes(record),
