@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,3 +213,25 @@ def test_the_switch_says_that_a_refiners_file_refines(
     window.scan("slide")
     window.finish()
     assert "refined" in window.session.maps
+
+
+@pytest.mark.usefixtures("refiner")
+def test_the_panel_says_that_only_the_view_is_refined(window, make_disc: Callable, darkness_model: Path) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    window.use(darkness_model)
+    window.scan("slide")
+    window.finish()
+    window.viewer.scene.camera.zoom *= 4
+    window.qtbot.wait(100)
+    window.panel.scan_part.switches["refine"].widgets["refine"].value = True
+    window.scan("view")
+    window.finish()
+    assert window.session.coverage.whole
+    said = window.panel.results_part.told.text()
+    assert re.search(
+        r"^Refined: (\d+|less than 1) % of the tissue; elsewhere the scan's own answers count$", said, re.M
+    )
+    window.scan("slide")
+    window.finish()
+    assert "elsewhere the scan's own" not in window.panel.results_part.told.text()

@@ -125,6 +125,10 @@ def test_the_pixel_size_decides_what_is_a_target(here: Run, detections: Path) ->
         (("--patches", "p", "--threshold", "0.7"), ("--patches", "--threshold")),
         (("--patches", "p", "--detection-threshold", "0.7"), ("--detection-threshold",)),
         (("--patches", "p", "--engine", "torch"), ("--engine",)),
+        (
+            ("--patches", "p", "--overwrite"),
+            ("expected --overwrite with slides or detections, got it with --patches; leave it out",),
+        ),
     ],
 )
 def test_wrong_usage(here: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -106,6 +106,16 @@ def test_one_slide_has_the_json_of_one_slide_and_nothing_more(
     assert (folder / "a.metastasis" / "overview.png").exists()
 
 
+def test_what_was_found_is_printed_though_its_picture_cannot_be_written(here: Run, folder: Path, model: Path) -> None:
+    command = ("scan", folder / "a.tif", "--picture", "--model", model, *FIXED_ENGINE)
+    (folder / "a.metastasis" / "overview.png").mkdir(parents=True)
+    answer = here(*command)
+    assert answer.status == 1
+    assert f"Results: {folder / 'a.metastasis'}" in answer.out
+    assert "overview.png" in answer.err.splitlines()[-1]
+    assert here(*command, "--json").json["output"] == str(folder / "a.metastasis")
+
+
 @pytest.mark.parametrize("many", [("slides/a.tif", "slides/b.tif"), ("slides",), ("list.csv",)])
 def test_a_region_of_many_slides_is_wrong_usage(here: Run, folder: Path, many: tuple[str, ...]) -> None:
     assert folder.exists()
@@ -159,6 +169,21 @@ def test_reports_are_written_into_results_and_bad_folders_are_named(
     here("report", folder, "--slide", tmp_path / "moved.tif").fails_with("--slide", status=2)
 
 
+def test_a_report_says_that_results_of_other_settings_lie_inside(here: Run, folder: Path, model: Path) -> None:
+    for more in ((), ("--dense-coefficient", "1")):
+        here("scan", folder / "a.tif", "--model", model, *FIXED_ENGINE, *more)
+    (inside,) = (folder / "a.metastasis").glob("scan-*")
+    answer = here("report", folder)
+    assert answer.status == 0
+    assert answer.err.splitlines() == [
+        f"napari-metastasis: {folder / 'a.metastasis'} holds results of other settings as well, in {inside.name}; give "
+        "one of these folders to report it"
+    ]
+    answer = here("report", inside)
+    assert (answer.status, answer.err) == (0, "")
+    assert (inside / "report.html").exists()
+
+
 def test_a_report_of_another_slide_is_refused(here: Run, folder: Path, model: Path, tmp_path: Path) -> None:
     here("scan", folder / "a.tif", "--model", model, *FIXED_ENGINE)
     here("report", folder / "a.metastasis", "--slide", folder / "broken.svs").fails_with("broken.svs")
@@ -175,3 +200,17 @@ def test_the_slide_of_a_report_is_found_from_any_folder(
     monkeypatch.chdir(tmp_path / "elsewhere")
     answer = here("report", tmp_path / "out")
     assert (answer.status, answer.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("report",), ("report", ".", "--slide"), ("scan",), ("evaluate", "--cohort"), ("evaluate", "--patches")],
+)
+def test_a_name_that_no_disk_takes_is_one_line(here: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    for name in ("a.metastasis", "b.metastasis"):
+        (tmp_path / name).mkdir()
+    answer = here(*(tmp_path if one == "." else one for one in command), "n" * 300)
+    assert answer.status in (1, 2)
+    assert answer.out == ""
+    assert "unexpected" not in answer.err
+    assert "n" * 300 in answer.err or "--slide" in answer.err

@@ -43,6 +43,52 @@ def test_a_part_of_a_slide_is_refused_by_its_share_and_views_that_cover_one_are_
     assert read_scan_record(tmp_path).model == "mine"
 
 
+WHOLE, VIEW = {"region": None, "finished": True}, {"region": {"x": 0}, "finished": True}
+STOPPED = {"region": None, "finished": False}
+
+
+@pytest.mark.parametrize(
+    ("scans", "counted", "share", "whole"),
+    [
+        ([WHOLE], None, 1.0, True),
+        # Refined in a second go, which was stopped or was one of a view.
+        ([WHOLE, STOPPED], None, 1.0, False),
+        ([WHOLE, VIEW], None, 1.0, False),
+        ([VIEW], None, 1.0, False),
+        ([WHOLE, STOPPED], 999, 1.0, False),
+        ([WHOLE, VIEW], 999, 1.0, False),
+        ([WHOLE, STOPPED], 1000, 1.0, True),
+        ([VIEW], 1000, 1.0, True),
+        # Nothing is read of what has no share.
+        ([WHOLE, STOPPED], 999, 0.0, True),
+    ],
+)
+def test_a_slide_that_later_passes_left_out_a_part_of_is_not_whole(tmp_path, scans, counted, share, whole):
+    coverage = {"tissue_cells": 1000, "answered_cells": 1000, "whole": True}
+    task = {"task": "refine", "map": "refined", "share": share, "model": RECORD["model"]}
+    task |= {} if counted is None else {"tissue_cells_answered": counted}
+    record = {**RECORD, "scans": scans, "coverage": coverage, "passes": [task]}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    if whole:
+        told = "refined 100% by mine (00000000)" if share else "probability"
+        assert read_scan_record(tmp_path).read_from == told
+        return
+    with pytest.raises(EvaluationError, match="got one whose later passes left out a part of it in"):
+        read_scan_record(tmp_path)
+
+
+def test_a_map_of_a_pass_that_was_ended_by_force_makes_no_whole(tmp_path):
+    """A window shows it, and writes its files from it."""
+    coverage = {"tissue_cells": 1000, "answered_cells": 1000, "whole": True}
+    shown = {"threshold": 0.5, "shares": {"refined": 1.0}, "map": "refined"}
+    (tmp_path / "run.json").write_text(json.dumps({**RECORD, "coverage": coverage, "passes": [], "shown": shown}))
+    with pytest.raises(EvaluationError, match="got one whose later passes left out a part of it in"):
+        read_scan_record(tmp_path)
+    shown["shares"]["refined"] = 0.0
+    (tmp_path / "run.json").write_text(json.dumps({**RECORD, "coverage": coverage, "passes": [], "shown": shown}))
+    assert read_scan_record(tmp_path).read_from == "refined"
+
+
 @pytest.mark.parametrize(
     "coverage",
     [None, [], "ab", {}, {"whole": 1}, {"tissue_cells": 5, "answered_cells": 9}, {"tissue_cells": 0, "whole": "yes"}],
@@ -62,6 +108,9 @@ def test_a_coverage_that_cannot_be_so_makes_no_slide_whole(tmp_path, coverage):
         ("slide", [{"size": [600, 400], "bounds": [700, 0, 1, 1]}]),
         ("model", [None, [], {"name": "a"}, {"name": 3, "weights_sha256": ""}, {"name": "a\nb", "weights_sha256": ""}]),
         ("model", [{"name": "\ud800", "weights_sha256": ""}]),
+        ("shown", [None, [], {}, {"shares": None}, {"shares": {"refined": 1.0}}, {"shares": {}, "threshold": "0.5"}]),
+        ("passes", [None, 3, [None], [{"map": "refined"}], [{"map": [], "share": 1.0}]]),
+        ("settings", [None, 3, {"detection": 3}, {"detection": {"threshold": True}}]),
         ("scans", [None, {}, [], [None], ["ab"], [{"finished": True}], [{"finished": "no", "region": None}], "ab"]),
     ],
 )  # fmt: skip

@@ -210,7 +210,7 @@ def scan(folders):
     """A folder of the results of one scan, of a slide of 2,000 x 1,500 px whose bounds begin at (300, 200)."""
     found, reference = folders
 
-    def write(name="c", *, finished=True, region=None, sha="a", inside="", places="0.9,1300,1200\n"):
+    def write(name="c", *, finished=True, region=None, sha="a", inside="", places="0.9,1300,1200\n", **more):
         folder = found / f"{name}.metastasis" / inside
         folder.mkdir(parents=True)
         (folder / "detections.csv").write_text(places)
@@ -218,6 +218,7 @@ def scan(folders):
             "slide": {"size": [2000, 1500], "bounds": [300, 200, 1600, 1200]},
             "model": {"name": f"model-{sha}", "weights_sha256": sha},
             "scans": [{"finished": finished, "region": region}],
+            **more,
         }
         (folder / "run.json").write_text(json.dumps(record))
         return folder
@@ -274,6 +275,55 @@ def test_scans_are_of_one_model(folders, scan):
     scan("d", sha="b", places="")
     with pytest.raises(EvaluationError, match=r"got those of model-a \(a\), model-b \(b\)"):
         score_folders(*folders, QUICK)
+
+
+def _refined(share, *, sha="r"):
+    model = {"name": "mover", "weights_sha256": sha}
+    return [{"task": "refine", "map": "refined", "model": model, "share": share, "tissue_cells_answered": 0}]
+
+
+def _shown(threshold=0.5, **shares):
+    return {"threshold": threshold, "shares": shares, "map": "refined" if any(shares.values()) else "probability"}
+
+
+EMPTY = {"answered_cells": 0}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ({"shown": _shown(0.5)}, {"shown": _shown(0.9)}, ("from 0.5 and some from 0.9", "at one --threshold")),
+        ({"settings": {"detection": {"threshold": 0.5}}}, {"shown": _shown(0.9)}, ("from 0.5 and some from 0.9",)),
+        (
+            {"shown": _shown()},
+            {"shown": _shown(refined=1.0), "passes": _refined(1.0), "coverage": EMPTY},
+            ("some from probability and some from refined 100% by mover (r)", "with the same options"),
+        ),
+        (
+            {"shown": _shown(refined=1.0), "passes": _refined(1.0), "coverage": EMPTY},
+            {"shown": _shown(refined=0.5), "passes": _refined(1.0), "coverage": EMPTY},
+            ("refined 100% by mover (r) and some from refined 50% by mover (r)",),
+        ),
+        (
+            {"shown": _shown(refined=1.0), "passes": _refined(1.0), "coverage": EMPTY},
+            {"shown": _shown(refined=1.0), "passes": _refined(1.0, sha="s"), "coverage": EMPTY},
+            ("by mover (r) and some from refined 100% by mover (s)",),
+        ),
+    ],
+)
+def test_detections_that_were_written_in_several_ways_are_not_mixed(folders, scan, one, other, words):
+    """A window writes its files as it shows them, slide by slide."""
+    scan(**one)
+    scan("d", places="", **other)
+    with pytest.raises(EvaluationError) as raised:
+        score_folders(*folders, QUICK)
+    assert all(word in str(raised.value) for word in words)
+
+
+def test_detections_that_were_written_in_one_way_are_scored_together(folders, scan):
+    scan(shown=_shown())
+    scan("d", places="", shown=_shown(refined=0.0), passes=_refined(1.0), coverage=EMPTY)
+    assert {"c", "d"} < set(score_folders(*folders, QUICK).to_json()["slides"])
 
 
 def test_two_scans_of_a_slide_are_not_chosen_between(folders, scan):

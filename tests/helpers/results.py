@@ -7,15 +7,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PARTIAL", "change_record", "write_lesions"]
+__all__ = ["NO_TISSUE", "PARTIAL", "WHOLE", "change_record", "write_lesions"]
 
-#: What run.json says of a scan of a part.
+#: What run.json says of a scan of a part, of the whole slide, and of a slide without tissue.
 PARTIAL = {
     "tissue_cells": 100,
     "answered_cells": 36,
     "share": 0.36,
     "whole": False,
     "text": "36 % of the tissue scanned: not a result for the slide",
+}
+WHOLE = {"tissue_cells": 100, "answered_cells": 100, "share": 1.0, "whole": True, "text": "Whole slide scanned"}
+NO_TISSUE = {
+    "tissue_cells": 0,
+    "answered_cells": 0,
+    "share": None,
+    "whole": False,
+    "text": "No tissue found: nothing was scanned",
 }
 
 
@@ -28,8 +36,9 @@ def change_record(folder: Path, change: Callable[[dict[str, Any]], object]) -> N
 
 
 def write_lesions(folder: Path, lesions: list[Mapping[str, Any]], *, corner: tuple[float, float] = (0, 0)) -> None:
-    """Write lesions.csv and lesions.geojson of square lesions: ``id``, ``x``, ``y``, ``mm``, ``size_class``, ``cut``.
+    """Write lesions.csv, lesions.geojson and the record's count of square lesions.
 
+    Each has ``id``, ``x``, ``y``, ``mm``, ``size_class``, ``cut``.
     Without ``cut`` in the first one, the files are those of versions that did not record it.
     """
     records_cut = bool(lesions) and "cut" in lesions[0]
@@ -49,3 +58,4 @@ def write_lesions(folder: Path, lesions: list[Mapping[str, Any]], *, corner: tup
         )
     (folder / "lesions.csv").write_text("\n".join(rows) + "\n", "utf-8")
     (folder / "lesions.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}), "utf-8")
+    change_record(folder, lambda record: record.update(lesions=len(lesions)))

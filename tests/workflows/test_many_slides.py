@@ -6,6 +6,7 @@ import csv
 import os
 import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,11 +14,13 @@ from urllib.parse import unquote
 import pytest
 from dark_model import dark_model
 from disc_slide import write_disc_slide
-from results import PARTIAL, change_record
+from read_only import make_read_only
+from results import NO_TISSUE, PARTIAL, WHOLE, change_record, write_lesions
 from scans import SCAN
 
+from napari_metastasis.cli.scan_many import _say_slides
 from napari_metastasis.cohorts.cohort import CohortSlide
-from napari_metastasis.errors import CohortError, ScanCancelledError, StorageError
+from napari_metastasis.errors import CohortError, ScanCancelledError, StorageError, StorageWarning
 from napari_metastasis.models import ScanModels
 from napari_metastasis.workflows.report import (
     SlideSummary,
@@ -117,6 +120,27 @@ class TestFinding:
         (tmp_path / "list.csv").write_text(text)
         with pytest.raises(CohortError, match=r"list\.csv"):
             find_slides([tmp_path / "list.csv"])
+
+    @pytest.mark.parametrize(
+        "lines", ["a.tif,0.25,\na.tif,0.5,\n", "a.tif,,yes\n./a.tif,,no\n", "a.tif,0.25,\na.tif,,\n"]
+    )
+    def test_a_slide_that_lists_say_different_things_of_is_one_error(self, tmp_path, lines):
+        first, *rest = lines.splitlines(keepends=True)
+        (tmp_path / "all.csv").write_text(f"slide,mpp,swap_red_blue\n{lines}")
+        (tmp_path / "one.csv").write_text(f"slide,mpp,swap_red_blue\n{first}")
+        (tmp_path / "other.csv").write_text(f"slide,mpp,swap_red_blue\n{''.join(rest)}")
+        for paths in (["all.csv"], ["one.csv", "other.csv"]):
+            with pytest.raises(CohortError, match=r"a\.tif, got it listed twice with different ones") as raised:
+                find_slides([tmp_path / path for path in paths])
+            assert "\n" not in str(raised.value)
+        assert len(find_slides([tmp_path / "one.csv", tmp_path / "one.csv"])) == 1
+
+    def test_a_list_knows_more_than_the_folder_that_a_slide_lies_in(self, tmp_path):
+        touch(tmp_path, "a.tif")
+        (tmp_path / "list.csv").write_text("slide,mpp,swap_red_blue\na.tif,0.25,yes\n")
+        for paths in ([tmp_path, tmp_path / "list.csv"], [tmp_path / "list.csv", tmp_path]):
+            (slide,) = find_slides(paths, mpp=0.5)
+            assert (slide.mpp, slide.swap_red_blue) == (0.25, True)
 
     def test_a_slide_that_is_named_twice_is_scanned_once(self, tmp_path):
         touch(tmp_path, "a.tif", "b.tif")
@@ -253,6 +277,32 @@ class TestScanning:
         assert first.error == "unexpected RuntimeError: odd"
         assert second.error == ""
 
+    @pytest.mark.parametrize("picture", [False, True])
+    def test_a_slide_that_was_scanned_before_and_is_read_only_now_ends_nothing(
+        self, drawn, tmp_path, monkeypatch, picture
+    ):
+        for name in "ab":
+            (tmp_path / name).mkdir()
+            shutil.copy(drawn, tmp_path / name / f"{name}.tif")
+        slides = find_slides([tmp_path])
+        scan(slides[:1], output=None, summary=tmp_path)
+        make_read_only(monkeypatch, tmp_path / "a")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StorageWarning)
+            first, second = (row for row, _ in scan(slides, output=None, summary=tmp_path, picture=picture))
+        assert "report.html" in first.error
+        assert first.error.endswith("; copy the result folder to another disk and report the copy")
+        assert second.error == ""
+
+    @pytest.mark.parametrize("name", ["report.html", "overview.png"])
+    def test_a_file_that_cannot_be_written_is_that_slides_own_fault(self, drawn, tmp_path, name):
+        for slide in "ab":
+            shutil.copy(drawn, tmp_path / f"{slide}.tif")
+        (tmp_path / "a.metastasis" / name).mkdir(parents=True)
+        first, second = (row for row, _ in scan(find_slides([tmp_path]), output=None, summary=tmp_path, picture=True))
+        assert name in first.error
+        assert second.error == ""
+
 
 class TestSummary:
     @pytest.fixture
@@ -262,17 +312,56 @@ class TestSummary:
 
     def test_the_state_is_how_much_was_scanned(self, written, drawn, tmp_path):
         states = []
-        for whole, text in ((True, "Whole slide scanned"), (False, PARTIAL["text"])):
-            change_record(written, lambda record: record["coverage"].update(PARTIAL, whole=whole, text=text))  # noqa: B023
+        for coverage in (WHOLE, PARTIAL, NO_TISSUE):
+            change_record(written, lambda record: record["coverage"].update(coverage))  # noqa: B023
             row = SlideSummary.of(drawn, write_report(written))
             states.append((row.state, row.result.coverage.short))
             SummaryFiles(tmp_path).write([row])
             (cells,) = rows_of(tmp_path)
-            assert (cells["state"], cells["coverage"]) == (row.state, "0.360000")
-        assert states == [("Whole slide scanned", "whole"), ("36 % of the tissue scanned", "36 %")]
+            share = "" if coverage["share"] is None else f"{coverage['share']:.6f}"
+            assert (cells["state"], cells["coverage"]) == (row.state, share)
+        assert states == [
+            ("Whole slide scanned", "whole"),
+            ("36 % of the tissue scanned", "36 %"),
+            ("No tissue found", "no tissue"),
+        ]
+        html = (tmp_path / "index.html").read_text("utf-8")
+        assert "0 of 1 slides wholly scanned, 1 without tissue." in html
+        assert '<span class="state empty">No tissue found</span>' in html
         change_record(written, lambda record: record.pop("coverage"))
         row = SlideSummary.of(drawn, write_report(written))
         assert (row.state, row.result.coverage.short) == ("Coverage not recorded", "unknown")
+
+    def test_a_slide_whose_report_failed_is_failed_everywhere_and_counts_once(self, written, tmp_path, capsys):
+        change_record(written, lambda record: record["coverage"].update(WHOLE))
+        row = replace(SlideSummary.of(Path("a.tif"), write_report(written)), error="no report")
+        SummaryFiles(tmp_path).write([row])
+        html = (tmp_path / "index.html").read_text("utf-8")
+        assert '<span class="state failed">Failed</span>' in html
+        assert "0 of 1 slides wholly scanned, 1 failed." in html
+        _say_slides([row])
+        assert re.search(r"a\.tif +failed", capsys.readouterr().out)
+
+    def test_a_lesion_that_is_cut_bounds_the_largest(self, written, tmp_path, capsys):
+        lesion = {"id": 1, "x": 1130, "y": 640, "mm": 0.25, "size_class": "micro", "cut": True}
+        for cut, text in ((True, "≥ 0.250"), (False, "0.250")):
+            write_lesions(written, [{**lesion, "cut": cut}])
+            row = SlideSummary.of(Path("a.tif"), write_report(written))
+            SummaryFiles(tmp_path).write([row])
+            (cells,) = rows_of(tmp_path)
+            assert (cells["largest_mm"], cells["largest_cut_by_edge"]) == ("0.2500", str(int(cut)))
+            assert f'<td class="number">{text}</td>' in (tmp_path / "index.html").read_text("utf-8")
+            _say_slides([row])
+            assert (text in capsys.readouterr().out, cut) == (True, text.startswith("≥"))
+        write_lesions(written, [])
+        SummaryFiles(tmp_path).write([SlideSummary.of(Path("a.tif"), write_report(written))])
+        (cells,) = rows_of(tmp_path)
+        assert (cells["largest_mm"], cells["largest_cut_by_edge"]) == ("", "")
+
+    def test_of_a_thousand_slides_no_lesion_is_held(self, written):
+        row = SlideSummary.of(Path("a.tif"), write_report(written))
+        held = [value for name in row.result.__slots__ if isinstance(value := getattr(row.result, name), tuple)]
+        assert held == [("dark",)]
 
     def test_what_a_spreadsheet_would_compute_is_text(self, written, tmp_path):
         row = SlideSummary.of(Path("=1+1.tif"), write_report(written))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import locale
 import re
 import shutil
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, tzinfo
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -15,14 +17,17 @@ from dark_model import dark_model
 from disc_slide import write_disc_slide
 from legacy_files import unpack_legacy
 from PIL import Image
-from results import PARTIAL, change_record, write_lesions
+from read_only import make_read_only
+from results import NO_TISSUE, PARTIAL, WHOLE, change_record, write_lesions
 from scans import SCAN, scan_with
 
+from napari_metastasis._napari.words import for_window
 from napari_metastasis.errors import NotASlideError, SlideError, StorageError
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.scanning import journal_path
 from napari_metastasis.slides import open_slide, write_pyramid
 from napari_metastasis.workflows import report as report_room
-from napari_metastasis.workflows.report import find_results, read_result, write_report
+from napari_metastasis.workflows.report import find_results, read_result, results_inside, write_picture, write_report
 from napari_metastasis.workflows.scan.result_files import one_writer
 
 NOW = datetime(2026, 11, 29, 20, 15, tzinfo=UTC)
@@ -76,9 +81,7 @@ class Text(HTMLParser):
 
 
 def test_the_page_tells_what_was_found_and_how(result):
-    change_record(
-        result, lambda record: record["coverage"].update(PARTIAL, share=1.0, whole=True, text="Whole slide scanned")
-    )
+    change_record(result, lambda record: record["coverage"].update(WHOLE))
     (lesion,) = read_result(result).lesions
     page = Text(html_of(result))
     assert ("title", {}) in page.tags
@@ -90,7 +93,7 @@ def test_the_page_tells_what_was_found_and_how(result):
         f"{lesion.x * 0.486 / 1000:.2f}, {lesion.y * 0.486 / 1000:.2f}",
         "0.486 µm",
         str(result.parent / "node.tif"),
-        "29 Nov 2026, 20:15",
+        "29 Nov 2026, 20:15 UTC",
         read_result(result).models[0].name,
     ):
         assert words in page.text
@@ -150,7 +153,65 @@ def test_a_finding_that_is_cut_may_be_larger(result, size_class, mm, words):
     assert words in page.text
     assert f"≥ {mm:.3f}" in page.text or f"≥ {mm:.2f}" in page.text
     assert "1 of them is cut by the scanned area, and may be larger" in page.text
+    assert f"Largest {read_result(result).largest_text} mm" in page.text
     assert page.text.count("or larger, cut by") == 2 * (size_class != "macro")  # in the table and below the picture
+
+
+def test_the_largest_finding_may_be_one_that_is_cut_and_looks_smaller(result):
+    cut = {"id": 4, "x": 1130, "y": 640, "mm": 0.1, "size_class": "itc", "cut": True}
+    write_lesions(result, [cut, {**cut, "id": 5, "x": 800, "mm": 0.5, "size_class": "micro", "cut": False}])
+    assert read_result(result).largest_text == "≥ 0.500"
+    assert "Largest ≥ 0.500 mm" in Text(html_of(result)).text
+
+
+def test_a_slide_without_tissue_says_so_in_every_width(result):
+    change_record(result, lambda record: record["coverage"].update(NO_TISSUE))
+    found = read_result(result).coverage
+    assert (found.state, found.short, found.share) == ("No tissue found", "no tissue", None)
+    assert "No tissue found: nothing was scanned" in Text(html_of(result)).text
+
+
+@pytest.mark.parametrize("coverage", [{}, {"tissue_cells": 5, "answered_cells": 9}, {"whole": True, "text": "Whole"}])
+def test_a_coverage_that_cannot_be_so_is_not_recorded(result, coverage):
+    change_record(result, lambda record: record.update(coverage=coverage))
+    assert read_result(result).coverage.short == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "text"), [(0.5, "0.5"), (0.999, "0.999"), (0.9996, "0.9996"), (0.0004, "0.0004"), (1.0, "1")]
+)
+def test_a_threshold_is_shown_with_all_its_digits(result, threshold, text):
+    """Rounded to 1, it would say that nothing could be found."""
+    shown = {"threshold": threshold, "shares": {}, "map": "probability"}
+    change_record(result, lambda record: record.update(shown=shown))
+    page = Text(html_of(result)).text
+    assert f"Findings shown from probability {text} " in page
+    assert f"Findings from probability {text} " in page
+
+
+def test_dates_do_not_follow_the_desktops_language(result):
+    class Nowhere(tzinfo):
+        def utcoffset(self, _):
+            return timedelta(hours=-3, minutes=-30)
+
+        def dst(self, _):
+            return timedelta(0)
+
+        def tzname(self, _):
+            return "Neufundland-Normalzeit"
+
+    before = locale.setlocale(locale.LC_TIME)
+    for wanted in ("de_DE.UTF-8", "fr_FR.UTF-8", "C"):
+        with suppress(locale.Error):
+            locale.setlocale(locale.LC_TIME, wanted)
+            break
+    try:
+        written = write_report(result, now=datetime(2026, 5, 3, 4, 5, tzinfo=Nowhere()))
+    finally:
+        locale.setlocale(locale.LC_TIME, before)
+    text = Text(written.path.read_text("utf-8")).text
+    assert "report of 3 May 2026, 04:05 UTC-03:30." in text
+    assert "Neufundland" not in text
 
 
 def test_threshold_shares_and_map_are_those_that_were_shown(result):
@@ -176,6 +237,14 @@ def test_threshold_shares_and_map_are_those_that_were_shown(result):
     found = read_result(result)
     assert found.threshold != 0.31
     assert (found.shares, found.shown_map) == ({"refined": 1.0}, "refined")
+
+
+def test_the_map_of_a_pass_that_was_ended_by_force_has_its_share(result):
+    """A window showed it, and wrote the files from it, though no record says which model made it."""
+    shown = {"threshold": 0.5, "shares": {"refined": 1.0}, "map": "refined"}
+    change_record(result, lambda record: record.update(passes=[], shown=shown))
+    assert read_result(result).shares == {"refined": 1.0}
+    assert "Refined map; share of later maps: refined 100%" in Text(html_of(result)).text
 
 
 def test_names_are_text_and_no_markup(scanned, tmp_path):
@@ -219,6 +288,54 @@ def test_slide_and_result_may_be_moved_together(result, tmp_path):
     (tmp_path / "node.tif").rename(tmp_path / "slides" / "node.tif")
     assert write_report(result).without_pictures
     assert write_report(result, slide=tmp_path / "slides").without_pictures == ""
+
+
+def test_a_result_of_other_settings_is_found_and_finds_its_slide(result, tmp_path):
+    """It lies inside the result folder, and was moved with it."""
+    inside = result / "scan-0123abcd"
+    shutil.copytree(result, tmp_path / "copy")
+    shutil.move(tmp_path / "copy", inside)
+    change_record(inside, lambda record: record["slide"].update(path="node.tif", folder="/gone"))
+    assert write_report(inside).without_pictures == ""
+    assert results_inside(result) == [inside]
+    assert find_results(result) == [result]
+    (result / "run.json").unlink()
+    assert find_results(result) == [inside]
+
+
+def test_the_slide_may_be_named_by_the_folder_that_it_is(result, tmp_path):
+    """A folder of DICOM files is a slide itself, unless another one of the slide's name lies in it."""
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "node.tif").rename(tmp_path / "slides" / "node.tif")
+    (tmp_path / "slides" / "other.dcm").write_bytes(bytes(128) + b"DICM")
+    assert write_report(result, slide=tmp_path / "slides").without_pictures == ""
+
+
+def test_a_slide_that_was_moved_is_asked_for(result, tmp_path):
+    (tmp_path / "node.tif").rename(tmp_path / "moved.tif")
+    why = write_report(result).without_pictures
+    assert why == (
+        f"expected the slide where it was scanned, but {tmp_path / 'node.tif'} does not exist; give its new place with "
+        "--slide"
+    )
+    assert "--" not in for_window(why)
+
+
+@pytest.mark.parametrize(("slide", "title"), [({"name": "1.2.3"}, "1.2.3"), ({"name": None}, "1.2")])
+def test_a_folder_keeps_what_stands_behind_its_dots(result, slide, title):
+    change_record(result, lambda record: record["slide"].update(path="1.2.3", **slide))
+    assert read_result(result).slide_name == title
+
+
+def test_a_scan_records_what_the_slide_is_called(result):
+    assert read_result(result).record["slide"]["name"] == "node"
+
+
+def test_a_report_that_cannot_be_written_advises_what_can_be_done(result, monkeypatch):
+    make_read_only(monkeypatch, result)
+    for work in (write_report, write_picture):
+        with pytest.raises(StorageError, match=r"; copy the result folder to another disk and report the copy$"):
+            work(result)
 
 
 def test_another_slide_of_that_name_is_not_shown(result):
@@ -323,6 +440,33 @@ def test_damaged_files_are_one_error_and_no_report(result, file, content):
     assert file in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not (result / "report.html").exists()
+
+
+@pytest.mark.parametrize("grown", ["heatmap.ome.zarr", "refined.ome.zarr"])
+def test_findings_of_before_a_scan_that_was_ended_by_force_are_not_shown(result, grown):
+    """They would stand beside a picture that has more."""
+    journal = journal_path(result / grown)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with journal.open("ab") as file:
+        file.write(b"more answers")
+    for work in (read_result, write_report, write_picture):
+        with pytest.raises(StorageError, match=r"got older ones in .*; scan the slide again") as raised:
+            work(result)
+        assert "\n" not in str(raised.value)
+    assert not (result / "report.html").exists()
+
+
+def test_files_that_do_not_belong_to_the_record_are_not_shown(result):
+    """Those of a scan, or of another threshold, that was ended by force before the record was written."""
+    table = result / "lesions.csv"
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    with pytest.raises(StorageError, match=r"expected 1 lesions as run\.json counts them, got 0 in"):
+        write_report(result)
+
+
+def test_a_result_whose_maps_were_taken_away_is_read(result):
+    shutil.rmtree(result / "heatmap.ome.zarr")
+    assert len(read_result(result).lesions) == 1
 
 
 @pytest.mark.parametrize("file", ["run.json", "lesions.csv", "lesions.geojson"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import imagecodecs
 import numpy as np
 import pytest
 import shapely
-from dark_model import dark_model
+from dark_model import dark_model, mover
 from disc_slide import DISC_CENTER, DISC_RADIUS, MPP
 from results import write_lesions
 from scans import SCAN, scan_with
@@ -16,8 +17,9 @@ from scans import SCAN, scan_with
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import HeatmapFrame, LevelFrame, Region, Size
 from napari_metastasis.lesions import SIZE_CLASSES
+from napari_metastasis.settings import RefineSettings
 from napari_metastasis.slides import TissueMask, open_slide, write_pyramid
-from napari_metastasis.workflows.report import Found, finding_image, overview_image, write_picture
+from napari_metastasis.workflows.report import Found, finding_image, overview_image, read_result, write_picture
 from napari_metastasis.workflows.report.drawing import (
     Label,
     as_jpeg,
@@ -29,6 +31,7 @@ from napari_metastasis.workflows.report.drawing import (
     with_footer,
     without_footer,
 )
+from napari_metastasis.workflows.report.write import _found_in
 
 #: Height of the slide's part of an overview of 1,700 x 1,200 px at 1,600 px a side.
 _ROWS = 1129
@@ -199,6 +202,24 @@ def test_the_picture_of_a_result_has_heat_and_the_outlines_of_its_files(slide, t
         imagecodecs.png_decode(write_picture(tmp_path / "out").read_bytes())[:_ROWS], SIZE_CLASSES["micro"].rgb
     )
     assert columns.max() * 1.0625 < 700
+
+
+def test_heat_and_outlines_are_of_one_refiner(slide, tmp_path):
+    """Another one may have been tried later, in the same folder."""
+    model, refine = dark_model(), RefineSettings(refine=True)
+    first = mover(model)
+    network = copy.deepcopy(first.network)
+    network.answer.weight.neg_()
+    other = replace(first, network=network, weights_sha256="c" * 64)
+    results = [
+        scan_with(slide, model, tmp_path / "out", scan=SCAN, refiner=refiner, refine=refine)
+        for refiner in (first, other, first)
+    ]
+    assert len([*(tmp_path / "out").glob("refined*.ome.zarr")]) == 2
+    assert np.nanmax(np.abs(results[1].probabilities - results[0].probabilities)) > 0.01
+    np.testing.assert_array_equal(
+        _found_in(read_result(tmp_path / "out"), slide).probabilities, results[0].probabilities
+    )
 
 
 def test_a_result_without_its_heatmap_is_one_error(slide, tmp_path):

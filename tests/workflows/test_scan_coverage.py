@@ -13,11 +13,13 @@ from disc_slide import DISC_CENTER, DISC_RADIUS
 from scans import SCAN, scan_with
 
 from napari_metastasis.cli.scan import say_result
+from napari_metastasis.evaluation.scan_records import read_scan_record
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.scanning import Coverage
 from napari_metastasis.settings import RefineSettings, TissueSettings
 from napari_metastasis.slides import open_slide, tissue_mask, write_pyramid
-from napari_metastasis.workflows.scan import recorded_tissue
+from napari_metastasis.workflows.report import read_result
+from napari_metastasis.workflows.scan import earlier_result, recorded_tissue
 
 #: The left half of the disc, and tissue and glass around it.
 HALF = Region(300, 300, round(DISC_CENTER.x) - 300, 700)
@@ -63,6 +65,8 @@ def test_a_part_of_a_slide_says_in_every_file_that_it_is_one(slide, model, tmp_p
     say_result(result)
     said = capsys.readouterr().out
     assert "micro or larger" in said
+    assert f"≥ {lesion.length_mm:.3f}" in said
+    assert f"≥ {lesion.area_mm2:.4f}" in said
     assert f"Only {result.coverage.percent} of the tissue scanned: not a result for the slide\n" in said
 
 
@@ -112,6 +116,39 @@ def test_the_scans_own_answers_count_where_a_later_pass_has_none(slide, model, t
     tissue = tissue_mask(slide).over(stopped.frame)
     assert stopped.coverage.answered_cells == np.count_nonzero(tissue & ~np.isnan(stopped.probabilities))
     assert not stopped.coverage.whole
+
+
+def test_a_pass_that_ends_before_the_scan_does_says_so_everywhere(slide, model, tmp_path, capsys):
+    refiner, refine = mover(model), RefineSettings(refine=True)
+    kept = run(slide, model, tmp_path / "out", refiner=refiner, refine=RefineSettings(keep_features=True))
+    assert kept.partly == ()
+    partly = run(slide, model, tmp_path / "out", refiner=refiner, refine=refine, region=HALF)
+    assert partly.finished
+    assert partly.coverage.whole
+    record = record_of(partly)
+    counted = record["passes"][0]["tissue_cells_answered"]
+    assert 0 < counted < record["coverage"]["answered_cells"]
+    (line,) = partly.partly
+    assert line == (
+        f"Refined: {round(100 * counted / partly.coverage.tissue_cells)} % of the tissue; elsewhere the scan's own "
+        "answers count"
+    )
+    assert line in record["scans"][-1]["notes"]
+    assert partly.summary()["notes"] == [line]
+    say_result(partly)
+    said = capsys.readouterr()
+    assert f"Whole slide scanned\n{line}\n" in said.out
+    assert "the later maps were made in" in said.err
+    assert line in read_result(partly.output).notes
+    assert line in earlier_result(slide, tmp_path / "out").told
+    whole = run(slide, model, tmp_path / "out", refiner=refiner, refine=refine)
+    assert whole.partly == ()
+    assert record_of(whole)["passes"][0]["tissue_cells_answered"] == record_of(whole)["coverage"]["answered_cells"]
+    assert read_scan_record(whole.output) is not None
+    say_result(whole)
+    assert "nothing was left to scan" not in capsys.readouterr().err
+    say_result(run(slide, model, tmp_path / "out", refiner=refiner, refine=refine))
+    assert "nothing was left to scan" in capsys.readouterr().err
 
 
 def test_a_slide_without_tissue_says_that_nothing_was_scanned(model, tmp_path):

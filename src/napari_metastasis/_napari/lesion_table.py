@@ -97,6 +97,7 @@ class LesionTableModel(QAbstractTableModel):
         """Return what a cell shows."""
         # Imported where there is a lesion: an empty window starts without it.
         from napari_metastasis.lesions import SIZE_CLASSES
+        from napari_metastasis.lesions.texts import bounded
 
         lesion = self.lesions[index.row()]
         column = index.column()
@@ -104,8 +105,8 @@ class LesionTableModel(QAbstractTableModel):
             return (
                 str(lesion.id),
                 lesion.class_short,
-                _at_least(lesion, length_text(lesion.length_mm)),
-                _at_least(lesion, area_text(lesion.area_mm2)),
+                bounded(length_text(lesion.length_mm), cut=lesion.cut_by_edge),
+                bounded(area_text(lesion.area_mm2), cut=lesion.cut_by_edge),
                 "–" if lesion.probability is None else f"{lesion.probability:.2f}",
             )[column]
         if role == Qt.ItemDataRole.ToolTipRole:
@@ -115,11 +116,6 @@ class LesionTableModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.TextAlignmentRole and column != _CLASS:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
-
-
-def _at_least(lesion: LesionRow, measure: str) -> str:
-    """Return a measure; of a lesion that the edge of the scan cuts, as what it is at least."""
-    return f"≥ {measure}" if lesion.cut_by_edge else measure
 
 
 def _swatch(color: str) -> QIcon:

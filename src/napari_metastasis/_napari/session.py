@@ -234,6 +234,10 @@ class SlideSession:
         if others:
             self.show_lesions(None)
 
+    def tell_more(self, lines: Iterable[str]) -> None:
+        """Tell more of the maps that are shown, once it is known."""
+        self.told = tuple(dict.fromkeys((*self.told, *map(for_window, lines))))
+
     def write_cells(self, name: str, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
         """Write finished parts of a map: their cells, and the values there."""
         if name in self.maps and (written := _written(self.maps[name].values, parts)):

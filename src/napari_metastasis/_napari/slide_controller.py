@@ -229,6 +229,7 @@ class SlideController(QObject):
     def _on_scan_succeeded(self, result: Any) -> None:
         self._scan = None
         # Lesions are searched again below, but nobody shall read the coverage of a while ago until then.
+        self.session.tell_more(result.partly)
         self.session.show_coverage(result.coverage, self.session.tissue_cells)
         stopped = "" if result.finished else ". Stopped: the same scan goes on from here"
         self.session.report(Activity(stage=f"{result.coverage.sentence}{stopped}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -143,6 +144,8 @@ def _check_usage(context: typer.Context) -> None:
         raise WrongUsage("expected --detections with --truth, got one alone; give both folders, or leave them out")
     if given["patches"] is not None and given["output"] is not None:
         raise WrongUsage("expected --output with slides or detections, got it with --patches; leave it out")
+    if given["patches"] is not None and given["overwrite"]:
+        raise WrongUsage("expected --overwrite with slides or detections, got it with --patches; leave it out")
     if given["overwrite"] and given["cohort"] is None and given["camelyon16"] is None and given["output"] is None:
         raise WrongUsage("expected --output with --overwrite, got no report to replace; name its folder")
     if split is not None and (given["cohort"] is None or split not in ("train", "validation", "test")):
@@ -213,7 +216,7 @@ def _finish(
     """Write a report where that was asked for, print it, and name the slides that were left out."""
     from napari_metastasis.evaluation import write_report
 
-    if where is not None and not where.is_dir():
+    if where is not None and not os.path.isdir(where):
         raise folder_gone(where)
     written = None if where is None else write_report(report, where, overwrite=overwrite)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -121,7 +122,7 @@ def calibrate(
 
     if split not in ("train", "validation", "test"):
         raise WrongUsage(f"expected a --split of train, validation or test, got {split!r}; correct it")
-    if output.suffix != ".safetensors" or output.exists():
+    if output.suffix != ".safetensors" or os.path.exists(output):
         raise ModelError(f"expected a new .safetensors file, got {output}; choose another --output")
     # A refiner's name asks for its pass.
     job = settle_job(ScanJob(slide=cohort, model=model, scan=scan))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def report(
 
     # What holds no result says so when it is read.
     found = [one for place in results for one in find_results(place) or [place]]
-    if slide is not None and len(found) > 1 and not slide.is_dir():
+    if slide is not None and len(found) > 1 and not os.path.isdir(slide):
         raise WrongUsage(f"expected the folder of the slides as --slide of {len(found)} results, got {slide}; give it")
     written = [_write(folder, slide) for folder in dict.fromkeys(found)]
     if not all(written):
@@ -43,7 +44,7 @@ def report(
 
 def _write(folder: Path, slide: Path | None) -> bool:
     """Write the report of one result, or say why not; return whether it was written."""
-    from napari_metastasis.workflows.report import write_report
+    from napari_metastasis.workflows.report import results_inside, write_report
 
     faults: list[str] = []
     try:
@@ -57,4 +58,7 @@ def _write(folder: Path, slide: Path | None) -> bool:
     say(str(done.path))
     if done.without_pictures:
         note(f"{done.path} has no pictures: {done.without_pictures}")
+    if others := results_inside(folder):
+        named = ", ".join(other.name for other in others)
+        note(f"{folder} holds results of other settings as well, in {named}; give one of these folders to report it")
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +91,7 @@ def cohort(
 
 def _refuse_existing(*paths: Path, overwrite: bool) -> None:
     for path in paths:
-        if path.exists() and not overwrite:
+        if os.path.exists(path) and not overwrite:
             raise StorageError(
                 f"expected no file at {path}, got one; choose another name, or replace it with --overwrite"
             )

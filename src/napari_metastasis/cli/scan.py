@@ -111,12 +111,14 @@ def scan(
             scan_many(slides, job, engines, picture=picture, as_json=as_json)
             return
         result = scan_to_end(job, AtHand(engines=engines))
-        drawn = write_picture(result.output) if picture else None
+        # What was found is said first: a picture that cannot be drawn takes nothing of it.
         if as_json:
             say_json(result.summary())
         else:
             say_result(result)
-            if drawn is not None:
+        if picture:
+            drawn = write_picture(result.output)
+            if not as_json:
                 say(f"Picture: {drawn}")
 
 
@@ -149,6 +151,8 @@ def scan_to_end(job: ScanJob, at_hand: AtHand | None = None) -> ScanResult:
 
 def say_result(result: ScanResult) -> None:
     """Print the lesions and where the result lies."""
+    from napari_metastasis.lesions.texts import area_text, bounded, length_text, probability_text
+
     if result.lesions:
         say_table(
             ("id", "x", "y", "prob.", "mm²", "mm", "class", "points"),
@@ -157,9 +161,9 @@ def say_result(result: ScanResult) -> None:
                     str(lesion.id),
                     f"{lesion.x:.0f}",
                     f"{lesion.y:.0f}",
-                    f"{lesion.probability:.3f}",
-                    f"{lesion.area_mm2:.4f}",
-                    f"{lesion.length_mm:.2f}",
+                    probability_text(lesion.probability),
+                    bounded(area_text(lesion.area_mm2), cut=lesion.cut_by_edge),
+                    bounded(length_text(lesion.length_mm), cut=lesion.cut_by_edge),
                     lesion.class_short.lower(),
                     str(lesion.detections),
                 )
@@ -169,10 +173,14 @@ def say_result(result: ScanResult) -> None:
     else:
         say("No lesions at this threshold.")
     say(result.coverage.sentence)
-    score = "none, nothing was scanned" if result.slide_score is None else f"{result.slide_score:.3f}"
+    for line in result.partly:
+        say(line)
+    score = "none, nothing was scanned" if result.slide_score is None else probability_text(result.slide_score)
     say(f"Slide score: {score}; tissue: {result.tissue_fraction:.0%} of the slide")
     say(f"Results: {result.output}")
     if result.mpx_per_s:
         note(f"scanned in {result.seconds:.1f} s, {result.mpx_per_s:.1f} Mpx/s")
+    elif result.work_px:
+        note(f"the later maps were made in {result.seconds:.1f} s from what earlier scans found")
     else:
         note("nothing was left to scan: this is what earlier scans found")

@@ -56,7 +56,8 @@ def scan_many(paths: list[Path], job: ScanJob, engines: EngineCache, *, picture:
         try:
             for row, values in scans:
                 done.append(row)
-                if not row.error:
+                # Lesions of a thousand slides are millions.
+                if as_json and not row.error:
                     found.append({"slide": str(row.slide), **values})
         except ScanCancelledError:
             raise KeyboardInterrupt from None
@@ -82,10 +83,10 @@ def _say_slides(rows: list[SlideSummary]) -> None:
         [
             (
                 row.slide.name,
-                row.state if row.result is None else row.result.coverage.short,
+                row.state if row.error or row.result is None else row.result.coverage.short,
                 *("" if row.counts is None else str(row.counts[key]) for key in SIZE_CLASSES),
-                "" if row.largest is None else f"{row.largest.length_mm:.2f}",
-                "" if row.result is None or row.result.slide_score is None else f"{row.result.slide_score:.3f}",
+                "" if row.result is None else row.result.largest_text,
+                "" if row.result is None else row.result.score_text,
             )
             for row in rows
         ],

@@ -136,7 +136,7 @@ def _check_slide(survey: SlideSurvey, cohort: Cohort, tumour_value: int, unclear
         if not cohort.may_lack_outlines and (slide.tumour or cohort.layout == "images-and-masks"):
             what = "an annotation of a tumour slide" if slide.tumour else f"a mask named like {slide.path.name}"
             messages.append(f"expected {what}, got none in {cohort.origin}; add it, or take the slide away")
-    elif not slide.annotation.is_file():
+    elif not os.path.isfile(slide.annotation):
         messages.append(f"expected an annotation at {slide.annotation}, got no such file; correct the path")
     elif unclear:
         messages.append(unclear)

@@ -15,6 +15,7 @@ from napari_metastasis.cohorts.layouts import read_layout
 from napari_metastasis.errors import CohortError, StorageError, brief, first_line
 from napari_metastasis.plain_csv import CsvRow, read_csv
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
+from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.storage import atomic_text, holds_control_characters, home_path, plain_cell, text_of_cell
 
 __all__ = ["SPLITS", "Cohort", "CohortSlide", "LeftOutSlide", "Split", "read_cohort", "read_slides", "write_cohort"]
@@ -68,10 +69,14 @@ def read_cohort(
         raise CohortError(
             f"expected a validation share from 0 to below 1, got {validation_share:g}; leave slides to train on"
         )
-    if layout is None and (origin / _FILE).is_file():
+    if layout is None and os.path.isfile(origin / _FILE):
         # Whoever wrote a list into the folder knows better than its layout.
         origin = origin / _FILE
-    cohort = read_layout(origin) if origin.is_dir() else Cohort(slides=_read_file(origin), origin=origin, layout="file")
+    cohort = (
+        read_layout(origin)
+        if os.path.isdir(origin)
+        else Cohort(slides=_read_file(origin), origin=origin, layout="file")
+    )
     if layout is not None and cohort.layout != layout:
         raise CohortError(
             f"expected a folder laid out as {layout}, got {origin}, which is {cohort.layout}; choose another folder, "
@@ -179,8 +184,7 @@ def _row(names: list[str], row: CsvRow, path: Path) -> CohortSlide:
         raise CohortError(f"expected a split of {', '.join(SPLITS)} {where}, got {brief(split)}; choose one of them")
     target = _beside(path, cells["slide"], "slide", where)
     return CohortSlide(
-        # A folder is that of the DICOM files of one slide.
-        name=target.name if os.path.isdir(target) else target.stem,
+        name=slide_name(target),
         path=target,
         annotation=_beside(path, cells["annotation"], "annotation", where) if cells["annotation"] else None,
         split=cast("Split", split.casefold()),

@@ -27,7 +27,7 @@ from napari_metastasis.errors import CohortError, NotASlideError
 from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.slides.dicom_folder import dicom_files
 
-__all__ = ["read_layout", "slides_below"]
+__all__ = ["holds_dicom", "read_layout", "slides_below"]
 
 _SLIDES = frozenset({".tif", ".tiff", ".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide", ".qptiff"})
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
@@ -116,7 +116,7 @@ def slides_below(root: Path) -> list[Path]:
     files = sorted(_files(root))
     slides = [path for path in files if path.suffix.casefold() in _SLIDES and not _is_mask(path, root)]
     folders = {path.parent for path in files if _may_be_dicom(path)}
-    return sorted([*slides, *(folder for folder in folders if _holds_dicom(folder))])
+    return sorted([*slides, *(folder for folder in folders if holds_dicom(folder))])
 
 
 def _may_be_dicom(path: Path) -> bool:
@@ -125,7 +125,8 @@ def _may_be_dicom(path: Path) -> bool:
     return suffix in ("", ".dcm") or suffix[1:].isdigit()
 
 
-def _holds_dicom(folder: Path) -> bool:
+def holds_dicom(folder: Path) -> bool:
+    """Return whether a folder holds DICOM files."""
     try:
         return bool(dicom_files(folder))
     except (NotASlideError, OSError):

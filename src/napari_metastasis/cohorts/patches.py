@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import math
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -125,10 +126,10 @@ class _JoinedPatches:
 
 
 def _open(path: Path) -> PatchSource:
-    if path.is_dir():
+    if os.path.isdir(path):
         hdf5 = sorted(path.glob("*_x.h5"))
         return _Hdf5Patches.open(hdf5[0]) if len(hdf5) == 1 else _FolderPatches.open(path, beside=hdf5)
-    if not path.exists():
+    if not os.path.exists(path):
         raise PatchDatasetError(f"expected patches at {path}, got no such file; {_REMEDY}")
     if path.suffix.lower() in {".h5", ".hdf5"}:
         return _Hdf5Patches.open(path)

@@ -39,6 +39,8 @@ _RESULTS, _DETECTIONS = ".metastasis", "detections.csv"
 #: How CAMELYON calls slides whose names say what they are.
 _TUMOUR = ("tumor_", "tumour_")
 _TELLING = ("normal_", *_TUMOUR)
+#: What brings files to one way of being shown.
+_AGAIN = "scan all slides again, which takes no time where they are scanned,"
 #: Names that an error lists.
 _NAMED = 3
 
@@ -271,11 +273,29 @@ def _outcome(
 
 
 def _scanned_with(records: list[ScanRecord]) -> dict[str, str]:
-    """Return the model that all slides were scanned with, for the report."""
+    """Return the model that all slides were scanned with, for the report.
+
+    Raises
+    ------
+    EvaluationError
+        If they were scanned with several, or their detections were written in several ways.
+    """
     models = {record.weights_sha256: record.model for record in records}
     if len(models) > 1:
         listing = ", ".join(f"{name} ({sha[:8]})" for sha, name in sorted(models.items(), key=lambda item: item[1]))
         raise EvaluationError(f"expected scans of one model, got those of {listing}; scan all slides with one of them")
+    thresholds = sorted({record.threshold for record in records if record.threshold is not None})
+    if len(thresholds) > 1:
+        raise EvaluationError(
+            f"expected detections from one probability on, got some from {thresholds[0]:g} and some from "
+            f"{thresholds[-1]:g}: a window writes those that it shows; {_AGAIN} at one --threshold"
+        )
+    read_from = sorted({record.read_from for record in records})
+    if len(read_from) > 1:
+        raise EvaluationError(
+            f"expected detections that were all read from the same maps, got some from "
+            f"{' and some from '.join(read_from)}: a window writes those that it shows; {_AGAIN} with the same options"
+        )
     return {key: value for sha, name in models.items() for key, value in (("model", name), ("weights_sha256", sha))}
 
 

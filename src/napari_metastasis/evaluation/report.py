@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def prepare_report(folder: Path, measured: Mapping[str, Any] | None = None, *, o
     require_report_extra()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lies_there = [path for path in (folder / _JSON, folder / _HTML) if path.exists()]
+        lies_there = [path for path in (folder / _JSON, folder / _HTML) if os.path.exists(path)]
     if measured is None or overwrite or folder / _JSON not in lies_there:
         return len(lies_there) == len((_JSON, _HTML))
     if _measured_of(folder / _JSON) != _plain(measured):
@@ -118,7 +119,7 @@ def _lies_there(path: Path, text: str, *, overwrite: bool) -> bool:
         If it holds another one that is to be kept, or cannot be read.
     """
     with storage_errors(path):
-        if not path.exists():
+        if not os.path.exists(path):
             return False
         if path.read_bytes() == text.encode(errors="backslashreplace"):
             return True

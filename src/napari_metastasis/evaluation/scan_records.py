@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,19 @@ class ScanRecord:
         (x, y) that GeoJSON counts from: the corner of the slide's bounds, in level-0 pixels.
     model, weights_sha256
         What scanned it.
+    threshold
+        Probability from which the detections were written: a window writes them as it shows them. ``None`` where that
+        is not recorded.
+    read_from
+        What the detections were read from, for a person: "probability", or later maps with their shares and models.
     """
 
     size: tuple[float, float]
     corner: tuple[float, float]
     model: str
     weights_sha256: str
+    threshold: float | None
+    read_from: str
 
 
 def read_scan_record(folder: Path) -> ScanRecord | None:
@@ -52,16 +61,17 @@ def read_scan_record(folder: Path) -> ScanRecord | None:
             "meant to <slide>.csv in a folder of its own"
         )
     path = folder / "run.json"
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     try:
         record = read_json(path)
         found = _record(record)
         # A scan of the whole slide may have been made in several goes, and regions may have been scanned after it.
-        finished = any(scan["finished"] is True and scan["region"] is None for scan in record["scans"])
-        coverage = record.get("coverage", {})
-        # Views may cover a slide as well. Earlier versions did not count the tissue that was scanned.
-        whole = finished or coverage.get("whole") is True
+        goes = [scan["finished"] is True and scan["region"] is None for scan in record["scans"]]
+        coverage, partly = record.get("coverage", {}), _partly(record)
+        # Views may cover a slide as well. What passes after the scan left out is counted apart; where earlier versions
+        # did not, only the latest scan speaks for them.
+        whole = goes[-1] if partly is None else not partly and (any(goes) or coverage.get("whole") is True)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         reason = first_line(error)
         raise EvaluationError(f"expected the record of a scan, got {path} ({reason}); scan the slide again") from error
@@ -73,15 +83,31 @@ def read_scan_record(folder: Path) -> ScanRecord | None:
     return found
 
 
+def _partly(record: dict[str, Any]) -> bool | None:
+    """Return whether a pass after the scan, which detections are read from, left out tissue; ``None`` if unknown."""
+    passes = {one["map"]: one for one in record.get("passes", [])}
+    shares = record.get("shown", {}).get("shares", {name: one["share"] for name, one in passes.items()})
+    read = [name for name, share in shares.items() if share > 0]
+    if not passes.keys() >= set(read):
+        # It was ended by force before its record was written.
+        return True
+    counts = [passes[name].get("tissue_cells_answered") for name in read]
+    if not all(type(count) is int for count in counts):
+        return None
+    return any(count < record["coverage"]["answered_cells"] for count in counts)
+
+
 def _part(coverage: dict[str, Any]) -> str:
     """Return what a scan that does not cover its slide is, from its record."""
-    answered, tissue = (coverage.get(name) for name in ("answered_cells", "tissue_cells"))
-    if not (type(answered) is type(tissue) is int and 0 <= answered <= tissue > 0):
-        return "one that was stopped or is of a region"
+    if coverage.get("whole") is True:
+        return "one whose later passes left out a part of it"
     # Imported here: it brings torch, which figures of detections need not.
     from napari_metastasis.scanning import Coverage
 
-    return f"one of {Coverage(tissue, answered).percent} of the tissue"
+    with suppress(KeyError, TypeError, ValueError):
+        if percent := Coverage.from_json(coverage).percent:
+            return f"one of {percent} of the tissue"
+    return "one that was stopped or is of a region"
 
 
 def _record(record: dict[str, Any]) -> ScanRecord:
@@ -90,7 +116,41 @@ def _record(record: dict[str, Any]) -> ScanRecord:
     x, y, *_ = (0.0, 0.0) if slide.get("bounds") is None else _numbers(slide["bounds"], 4)
     if not (0 < width <= _MOST_PX and 0 < height <= _MOST_PX and 0 <= x < width and 0 <= y < height):
         raise ValueError("a size or bounds that no slide has")
-    return ScanRecord((width, height), (x, y), _name(model["name"]), _name(model["weights_sha256"]))
+    threshold, read_from = _shown(record)
+    return ScanRecord(
+        size=(width, height),
+        corner=(x, y),
+        model=_name(model["name"]),
+        weights_sha256=_name(model["weights_sha256"]),
+        threshold=threshold,
+        read_from=read_from,
+    )
+
+
+def _shown(record: dict[str, Any]) -> tuple[float | None, str]:
+    """Return from which probability the files of a result were last written, and what was read for them.
+
+    Earlier versions wrote them as the scan had them: what was shown stands in its settings then.
+    """
+    passes = record.get("passes", [])
+    scanned = {
+        "shares": {one["map"]: one["share"] for one in passes},
+        **record.get("settings", {}).get("detection", {}),
+    }
+    shown = record.get("shown", scanned)
+    shares = {name: _numbers([share], 1)[0] for name, share in shown["shares"].items()}
+    # Of a pass that was ended by force, a window may show the map, though no record was written of its model.
+    models = {
+        one["map"]: f"{_name(one['model']['name'])} ({_name(one['model']['weights_sha256'])[:8]})" for one in passes
+    }
+    later = [
+        f"{_name(name)} {share:.0%} by {models.get(name, 'an unknown model')}"
+        for name, share in sorted(shares.items())
+        # Of one that has no share, nothing was read.
+        if share > 0
+    ]
+    threshold = _numbers([shown["threshold"]], 1)[0] if "threshold" in shown else None
+    return threshold, ", ".join(later) or _name(shown.get("map", "probability"))
 
 
 def _numbers(values: Any, count: int) -> list[float]:

@@ -17,8 +17,10 @@ from napari_metastasis.lesions.lesion import Detection, Lesion, LesionRow
 from napari_metastasis.lesions.size_classes import SIZE_CLASSES
 from napari_metastasis.storage import atomic_text
 
-__all__ = ["write_detections_csv", "write_lesions_csv", "write_lesions_geojson"]
+__all__ = ["DETECTIONS_HEADER", "write_detections_csv", "write_lesions_csv", "write_lesions_geojson"]
 
+#: What the columns of ``detections.csv`` are called where it has a header.
+DETECTIONS_HEADER = ("p", "x", "y")
 #: Root of the deterministic ids of features. Never change it: QuPath tells objects apart by them.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "lesions.napari-metastasis")
 
@@ -52,7 +54,7 @@ def write_detections_csv(
     with atomic_text(path) as file:
         table = csv.writer(file, lineterminator="\n")
         if header:
-            table.writerow(("p", "x", "y"))
+            table.writerow(DETECTIONS_HEADER)
         table.writerows(
             (_probability(detection.probability), f"{detection.x:.2f}", f"{detection.y:.2f}")
             for detection in detections

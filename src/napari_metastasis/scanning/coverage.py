@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -49,6 +49,20 @@ class Coverage:
         """
         found = sum(int(np.count_nonzero(tissue[cells.slices] & ~np.isnan(values))) for cells, values in answered)
         return cls(int(np.count_nonzero(tissue)), found)
+
+    @classmethod
+    def from_json(cls, values: Any) -> Self:
+        """Return what :meth:`to_json` wrote; the counts decide all of it.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            If it is anything else.
+        """
+        tissue, answered = values["tissue_cells"], values["answered_cells"]
+        if type(tissue) is not int or type(answered) is not int or not 0 <= answered <= tissue:
+            raise ValueError("counts of cells that cannot be so")
+        return cls(tissue, answered)
 
     @property
     def share(self) -> float:

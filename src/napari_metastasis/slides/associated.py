@@ -31,5 +31,5 @@ def check_associated(name: str, size: Size, file: str) -> None:
     if size.area > _MOST_PX:
         raise CorruptSlideError(
             f"expected a {name} image of at most {_MOST_PX:,} px in {file}, got {size.width} x {size.height} px; "
-            "the slide itself can be used, its label and macro image are to be looked at with the scanner's program"
+            "the slide itself can be used; look at this image with the scanner's program"
         )

@@ -19,6 +19,7 @@ from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides.backend import Backend, UInt8Array
 from napari_metastasis.slides.fingerprints import earlier_fingerprint, files_of, fingerprint
 from napari_metastasis.slides.lifetime import Gate
+from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.slides.overview import is_sampled, sampled_overview
 from napari_metastasis.slides.pyramid import PlannedLevel, plan_pyramid, snapped_downsamples
 from napari_metastasis.slides.resample import resample
@@ -142,7 +143,7 @@ class Slide:
         reopen: tuple[Callable[..., Slide], tuple[Any, ...]],
     ) -> None:
         self.path = path
-        self.name = path.name if path.is_dir() else path.stem
+        self.name = slide_name(path)
         self._file = file
         self.mpp = mpp
         self.mpp_supplied = mpp_supplied

@@ -274,7 +274,6 @@ def _with_covered_tissue(tissue: BoolArray, light: BoolArray) -> BoolArray:
 
     A ring that is nowhere wider than the coloured fringe of a pen's stroke encloses ink, and no tissue.
 
-
     Parameters
     ----------
     tissue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
@@ -90,7 +91,7 @@ def evaluation_output(cohort: Path, model: str) -> Path:
     """Return where the scans and the report of an evaluation go unless told otherwise: beside the cohort."""
     # Resolved: "." has a name, too.
     cohort = home_path(cohort).resolve()
-    name = cohort.name if cohort.is_dir() else cohort.stem
+    name = cohort.name if os.path.isdir(cohort) else cohort.stem
     return cohort.parent / f"{name}-{model}.evaluation"
 
 

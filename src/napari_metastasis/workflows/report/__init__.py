@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari_metastasis.workflows.report.many import find_slides, is_one_slide, scan_slides
 from napari_metastasis.workflows.report.pictures import Found, finding_image, overview_image, write_overview
-from napari_metastasis.workflows.report.result import ReportedResult, find_results, read_result
+from napari_metastasis.workflows.report.result import ReportedResult, find_results, read_result, results_inside
 from napari_metastasis.workflows.report.summary import SlideSummary, SummaryFiles
 from napari_metastasis.workflows.report.write import WrittenReport, report_path, write_picture, write_report
 
@@ -21,6 +21,7 @@ __all__ = [
     "overview_image",
     "read_result",
     "report_path",
+    "results_inside",
     "scan_slides",
     "write_overview",
     "write_picture",

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.cohorts.cohort import CohortSlide, read_slides
-from napari_metastasis.cohorts.layouts import slides_below
-from napari_metastasis.errors import NotASlideError, one_of_many
+from napari_metastasis.cohorts.layouts import holds_dicom, slides_below
+from napari_metastasis.errors import CohortError, StorageError, one_of_many
 from napari_metastasis.scanning import never
-from napari_metastasis.slides.dicom_folder import dicom_files
+from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.report.summary import SlideSummary, SummaryFiles
 from napari_metastasis.workflows.report.write import write_picture, write_report
@@ -32,15 +32,7 @@ def is_one_slide(path: Path) -> bool:
     if not os.path.isdir(path):
         return path.suffix.lower() != _LIST
     beside = [slide for slide in slides_below(path) if slide != path]
-    return not beside or (_is_dicom(path) and all(slide.parent != path or os.path.isdir(slide) for slide in beside))
-
-
-def _is_dicom(folder: Path) -> bool:
-    try:
-        return bool(dicom_files(folder))
-    except (NotASlideError, OSError):
-        # Of several slides, or not to be read: whoever opens it says so.
-        return True
+    return not beside or (holds_dicom(path) and all(slide.parent != path or os.path.isdir(slide) for slide in beside))
 
 
 def find_slides(
@@ -60,23 +52,39 @@ def find_slides(
     Raises
     ------
     CohortError
-        If a list cannot be understood.
+        If a list cannot be understood, or lists say different things of one slide.
     """
     found: dict[str, CohortSlide] = {}
+    listed: dict[str, CohortSlide] = {}
     for path in paths:
-        for slide in _slides_of(path):
-            found.setdefault(os.path.abspath(slide.path), slide)
+        is_list = path.suffix.lower() == _LIST and not os.path.isdir(path)
+        for slide in read_slides(path) if is_list else _slides_of(path):
+            key = os.path.abspath(slide.path)
+            found.setdefault(key, slide)
+            if is_list:
+                _check_alike(listed.setdefault(key, slide), slide)
     return tuple(
-        replace(slide, mpp=mpp if slide.mpp is None else slide.mpp, swap_red_blue=slide.swap_red_blue or swap_red_blue)
-        for slide in found.values()
+        replace(
+            slide,
+            # A list knows more of a slide than the folder that it lies in.
+            mpp=mpp if (said := listed.get(key, slide)).mpp is None else said.mpp,
+            swap_red_blue=said.swap_red_blue or swap_red_blue,
+        )
+        for key, slide in found.items()
     )
 
 
 def _slides_of(path: Path) -> Iterable[CohortSlide]:
-    if path.suffix.lower() == _LIST and not os.path.isdir(path):
-        return read_slides(path)
     inside = [path] if is_one_slide(path) else slides_below(path)
-    return [CohortSlide(name=one.name if os.path.isdir(one) else one.stem, path=one) for one in inside]
+    return [CohortSlide(name=slide_name(one), path=one) for one in inside]
+
+
+def _check_alike(first: CohortSlide, other: CohortSlide) -> None:
+    if (first.mpp, first.swap_red_blue) != (other.mpp, other.swap_red_blue):
+        raise CohortError(
+            f"expected one pixel size (mpp) and one swap_red_blue of {other.path}, got it listed twice with different "
+            "ones; remove one of the lines"
+        )
 
 
 def scan_slides(
@@ -120,11 +128,15 @@ def scan_slides(
         values: dict[str, Any] = {}
         faults = [scanned.reason] if isinstance(scanned, FailedSlide) else []
         if isinstance(scanned, ScannedSlide):
-            with one_of_many(faults.append):
-                folder, values = scanned.result.output, scanned.result.summary()
-                rows[number] = SlideSummary.of(scanned.slide.path, write_report(folder))
-                if picture:
-                    write_picture(folder)
+            try:
+                with one_of_many(faults.append):
+                    folder, values = scanned.result.output, scanned.result.summary()
+                    rows[number] = SlideSummary.of(scanned.slide.path, write_report(folder))
+                    if picture:
+                        write_picture(folder)
+            except StorageError as error:
+                # Scanned before, and read-only now, or a file in its folder that is in the way: the slide's own fault.
+                faults.append(str(error))
         # Its heatmap is not held while the next slide is scanned.
         del scanned
         if faults:

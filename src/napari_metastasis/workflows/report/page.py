@@ -13,14 +13,16 @@ import numpy.typing as npt
 from napari_metastasis import __version__
 from napari_metastasis.errors import ModelError
 from napari_metastasis.lesions import SIZE_CLASSES, count_text, size_class_rule
+from napari_metastasis.lesions.texts import area_text, bounded, length_text, probability_text, threshold_text
 from napari_metastasis.models import list_models
 from napari_metastasis.models.weights_file import read_weights
 from napari_metastasis.pages import page
 from napari_metastasis.scanning import PROBABILITY
+from napari_metastasis.workflows.dates import moment_text
 from napari_metastasis.workflows.report.drawing import as_jpeg
 from napari_metastasis.workflows.report.result import ReportedLesion, ReportedModel, ReportedResult
 
-__all__ = ["MOST_FINDINGS", "ReportPictures", "bounded", "date_text", "length_text", "picture_data", "report_html"]
+__all__ = ["MOST_FINDINGS", "ReportPictures", "picture_data", "report_html"]
 
 #: Findings that are shown in pictures, and bytes of these and of the slide's: the page can be sent by mail.
 MOST_FINDINGS, _FINDING_BYTES, _OVERVIEW_BYTES = 24, 100_000, 1_600_000
@@ -97,9 +99,9 @@ def report_html(
         coverage=result.coverage,
         counts=count_text(lesion.size_class for lesion in result.lesions),
         cut=_cut_text(result),
-        largest=bounded(longest[0], length_text(longest[0].length_mm)) if longest else "",
-        score="–" if result.slide_score is None else _probability(result.slide_score),
-        threshold=f"{result.threshold:.2g}" if result.threshold < 0.1 else f"{result.threshold:.2f}",
+        largest=result.largest_text,
+        score=probability_text(result.slide_score),
+        threshold=threshold_text(result.threshold),
         overview="" if pictures is None else picture_data(pictures.overview, most_bytes=_OVERVIEW_BYTES),
         without_pictures=without_pictures,
         rule=size_class_rule(),
@@ -127,9 +129,9 @@ def _row(lesion: ReportedLesion, mpp: float) -> _Row:
         id=lesion.id,
         color=SIZE_CLASSES[lesion.size_class].color,
         class_text=lesion.class_text,
-        length=bounded(lesion, length_text(lesion.length_mm)),
-        area=bounded(lesion, _area(lesion.area_mm2)),
-        probability="–" if lesion.probability is None else _probability(lesion.probability),
+        length=bounded(length_text(lesion.length_mm), cut=lesion.cut_by_edge),
+        area=bounded(area_text(lesion.area_mm2), cut=lesion.cut_by_edge),
+        probability=probability_text(lesion.probability),
         place_mm=f"{lesion.x * mpp / 1000:.2f}, {lesion.y * mpp / 1000:.2f}",
         place_px=f"{lesion.x:.0f}, {lesion.y:.0f}",
         scanned=scanned if lesion.cut_recorded else "not recorded",
@@ -142,26 +144,6 @@ def _cut_text(result: ReportedResult) -> str:
     if not cut:
         return ""
     return f"{cut} of them {'is' if cut == 1 else 'are'} cut by the scanned area, and may be larger"
-
-
-def bounded(lesion: ReportedLesion, text: str) -> str:
-    """Return a measure; of a finding that is cut, as what it is at least."""
-    return f"≥ {text}" if lesion.cut_by_edge else text
-
-
-def length_text(mm: float) -> str:
-    """Return a length in mm: to 10 µm, and to 1 µm below 1 mm, where the classes' limit is near."""
-    return f"{mm:.2f}" if mm >= 1 else f"{mm:.3f}"
-
-
-def _area(mm2: float) -> str:
-    # No area of a finding reads 0.00.
-    return f"{mm2:.2f}" if mm2 >= 1 else f"{mm2:.4f}"
-
-
-def _probability(value: float) -> str:
-    # Nothing is certain.
-    return "> 0.999" if value > 0.999 else f"{value:.3f}"
 
 
 def _fits(lesion: ReportedLesion, picture: Picture, um_per_px: float) -> bool:
@@ -181,17 +163,11 @@ def picture_data(picture: Picture, *, most_bytes: int) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(as_jpeg(picture, most_bytes=most_bytes)).decode('ascii')}"
 
 
-def date_text(at: datetime) -> str:
-    """Return a date for a person, the same in every country."""
-    return at.strftime("%d %b %Y, %H:%M").lstrip("0")
-
-
 def _when(at: datetime | None, now: datetime) -> str:
     """Return a time by the clock of the report; records have the time of Greenwich."""
     if at is None:
         return "not recorded"
-    here = at.astimezone(now.tzinfo)
-    return f"{date_text(here)} {here.tzname()}"
+    return moment_text(at.astimezone(now.tzinfo))
 
 
 def _facts(result: ReportedResult, now: datetime) -> list[tuple[str, str]]:
@@ -209,7 +185,7 @@ def _facts(result: ReportedResult, now: datetime) -> list[tuple[str, str]]:
         ),
         ("Pixel size", f"{result.mpp:g} µm{supplied}"),
         *([("Colours", "red and blue of the file exchanged, as the user said")] if result.swapped else []),
-        ("Findings from probability", f"{result.threshold:.4g}"),
+        ("Findings from probability", threshold_text(result.threshold)),
         ("Read from", f"{shown}{f'; share of later maps: {shares}' if shares else ''}"),
         ("Scanned", f"{_when(result.scanned, now)}, with napari-metastasis {result.version or 'of unknown version'}"),
         ("Results", str(result.folder.absolute())),

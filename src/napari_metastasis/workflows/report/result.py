@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -18,13 +19,23 @@ from napari_metastasis.annotations import read_geojson
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
 from napari_metastasis.lesions import SIZE_CLASSES, Lesion, SizeClass
+from napari_metastasis.lesions.texts import bounded, length_text, probability_text
 from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.plain_json import read_json
-from napari_metastasis.workflows.scan.earlier import recorded_notes
-from napari_metastasis.workflows.scan.result_folder import record_path
-from napari_metastasis.workflows.scan.shown import Shown, read_shown
+from napari_metastasis.scanning import Coverage
+from napari_metastasis.workflows.scan.earlier import recorded_coverage, recorded_notes
+from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS, heatmap_path, journals_of, record_path
+from napari_metastasis.workflows.scan.shown import Shown, read_shown, recorded_journals
 
-__all__ = ["ReportedCoverage", "ReportedLesion", "ReportedModel", "ReportedResult", "find_results", "read_result"]
+__all__ = [
+    "ReportedCoverage",
+    "ReportedLesion",
+    "ReportedModel",
+    "ReportedResult",
+    "find_results",
+    "read_result",
+    "results_inside",
+]
 
 #: What a lesion's outlines are called in GeoJSON; more may stand behind its number.
 _NUMBER = re.compile(r"Lesion (\d+)\b")
@@ -43,21 +54,39 @@ class ReportedCoverage:
         Whether it is all of the tissue; not where that was not recorded.
     share
         0 to 1; ``None`` where it is not recorded, or there is no tissue.
-    state
-        The same in a few words, for a list of slides.
+    without_tissue
+        Whether the slide holds none, as far as the scan saw.
+    state, short
+        The same in a few words for a list of slides, and in one or two for a narrow column.
     """
 
     text: str
     whole: bool
     share: float | None
+    without_tissue: bool
     state: str
+    short: str
 
-    @property
-    def short(self) -> str:
-        """Return the same in a word or two, for a narrow column."""
-        if self.whole:
-            return "whole"
-        return self.text.partition(" of the tissue")[0] if self.share is not None else "unknown"
+    @classmethod
+    def of(cls, coverage: Coverage | None) -> ReportedCoverage:
+        """Return what a report says of a coverage; ``None`` is one that is not recorded."""
+        if coverage is None:
+            return cls(
+                text=_NOT_RECORDED,
+                whole=False,
+                share=None,
+                without_tissue=False,
+                state="Coverage not recorded",
+                short="unknown",
+            )
+        return cls(
+            text=coverage.text,
+            whole=coverage.whole,
+            share=coverage.share if coverage.tissue_cells else None,
+            without_tissue=not coverage.tissue_cells,
+            state=coverage.text.partition(":")[0],
+            short="whole" if coverage.whole else coverage.percent or "no tissue",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +152,9 @@ class ReportedResult:
         Highest probability; ``None`` where nothing was scanned.
     threshold
         Probability from which tissue counts as tumour.
+    shares
+        Share of each later map in what lesions are read from, by its name; a map may be one of a scan that was ended
+        by force, so that no model is known of it.
     shown_map
         Name of the map that is shown.
     models
@@ -153,6 +185,7 @@ class ReportedResult:
     coverage: ReportedCoverage
     slide_score: float | None
     threshold: float
+    shares: Mapping[str, float]
     shown_map: str
     models: tuple[ReportedModel, ...]
     notes: tuple[str, ...]
@@ -167,15 +200,30 @@ class ReportedResult:
         return _file_name(self.slide_path)
 
     @property
-    def shares(self) -> dict[str, float]:
-        """Return the share of each later map in what lesions are read from, by its name."""
-        return {one.map: one.share for one in self.models if one.share is not None}
-
-    @property
     def counts(self) -> dict[SizeClass, int]:
         """Return the number of lesions of each class, the smallest class first."""
         found = Counter(lesion.size_class for lesion in self.lesions)
         return {key: found[key] for key in SIZE_CLASSES}
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether a lesion is cut by the edge of what was scanned, so that it may be the largest."""
+        return any(lesion.cut_by_edge for lesion in self.lesions)
+
+    @property
+    def largest_mm(self) -> float | None:
+        """Return the length of the longest lesion; ``None`` where there is none."""
+        return max((lesion.length_mm for lesion in self.lesions), default=None)
+
+    @property
+    def largest_text(self) -> str:
+        """Return that length for a person, or what it is at least; empty where there is none."""
+        return "" if self.largest_mm is None else bounded(length_text(self.largest_mm), cut=self.is_cut)
+
+    @property
+    def score_text(self) -> str:
+        """Return the highest probability; empty where nothing was scanned."""
+        return "" if self.slide_score is None else probability_text(self.slide_score)
 
     @property
     def largest_first(self) -> list[ReportedLesion]:
@@ -184,10 +232,22 @@ class ReportedResult:
 
 
 def find_results(place: Path) -> list[Path]:
-    """Return the result folders at a place: itself, or those in it that are called ``*.metastasis``."""
-    if record_path(place).is_file():
+    """Return the result folders at a place: itself, or those in it that are called ``*.metastasis``.
+
+    Results of other settings lie inside their slide's first one, see :func:`results_inside`; they are returned where
+    that one holds none itself.
+    """
+    # Of a name that is too long, Path asks the disk in vain, and raises.
+    if os.path.isfile(record_path(place)):
         return [place]
-    return sorted(path for path in place.glob("*.metastasis") if path.is_dir())
+    if not os.path.isdir(place):
+        return []
+    return sorted(path for path in place.glob("*.metastasis") if os.path.isdir(path)) or results_inside(place)
+
+
+def results_inside(folder: Path) -> list[Path]:
+    """Return the results of other settings that lie inside a result folder."""
+    return sorted(path for path in folder.glob(f"{OTHER_SETTINGS}*") if os.path.isfile(record_path(path)))
 
 
 def read_result(folder: Path) -> ReportedResult:
@@ -209,9 +269,30 @@ def read_result(folder: Path) -> ReportedResult:
     except ValueError as error:
         raise _damaged(path, error) from error
     try:
-        return _result(folder, record)
+        result = _result(folder, record)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise _damaged(path, error) from error
+    _check_current(result)
+    return result
+
+
+def _check_current(result: ReportedResult) -> None:
+    """Refuse findings that are not those of the maps or of the record: a scan was ended by force as it wrote them.
+
+    Maps that were taken away with their folder are no obstacle: nothing is shown of them.
+    """
+    record, folder = result.record, result.folder
+    known = recorded_journals(record)
+    if known is not None and os.path.isdir(heatmap_path(folder)) and known != journals_of(folder):
+        why = "findings of all that was scanned, got older ones"
+    elif record.get("lesions", len(result.lesions)) != len(result.lesions):
+        why = f"{record['lesions']} lesions as {record_path(folder).name} counts them, got {len(result.lesions)}"
+    else:
+        return
+    raise StorageError(
+        f"expected {why} in {folder}: a scan was ended by force, or is at work; scan the slide again, which goes on "
+        "from what is there"
+    )
 
 
 def _damaged(path: Path, error: Exception) -> StorageError:
@@ -238,7 +319,8 @@ def _result(folder: Path, record: Any) -> ReportedResult:
     return ReportedResult(
         folder=folder,
         slide_path=path,
-        slide_name=Path(_file_name(path)).stem,
+        # Earlier versions did not record it: of a folder, what stands behind a dot is then lost.
+        slide_name=str(slide.get("name") or Path(_file_name(path)).stem),
         fingerprint=str(slide["fingerprint"]),
         mpp=mpp,
         mpp_supplied=bool(slide.get("mpp_supplied", False)),
@@ -247,9 +329,10 @@ def _result(folder: Path, record: Any) -> ReportedResult:
         bounds=known_bounds,
         format=str(slide.get("format", "")),
         lesions=_lesions(folder, known_bounds),
-        coverage=_coverage(record.get("coverage") or {}),
+        coverage=ReportedCoverage.of(recorded_coverage(record)),
         slide_score=None if record.get("slide_score") is None else _number(record["slide_score"]),
         threshold=shown.threshold,
+        shares=shown.shares,
         shown_map=shown.map,
         models=_models(record, shown),
         notes=recorded_notes(record),
@@ -269,13 +352,6 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{value!r} where a number should be")
     return float(value)
-
-
-def _coverage(record: Mapping[str, Any]) -> ReportedCoverage:
-    text, whole, share = record.get("text"), record.get("whole"), record.get("share")
-    if not isinstance(text, str) or not isinstance(whole, bool):
-        return ReportedCoverage(_NOT_RECORDED, whole=False, share=None, state="Coverage not recorded")
-    return ReportedCoverage(text, whole, None if share is None else _number(share), text.partition(":")[0])
 
 
 def _models(record: Mapping[str, Any], shown: Shown) -> tuple[ReportedModel, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from napari_metastasis.errors import NotASlideError, SlideError
 from napari_metastasis.slides import Slide, open_slide
-from napari_metastasis.slides.dicom_folder import dicom_files
 from napari_metastasis.workflows.report.result import ReportedResult
+from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS
 
 __all__ = ["open_reported_slide"]
 
@@ -21,7 +23,7 @@ def open_reported_slide(result: ReportedResult, moved_to: Path | None = None) ->
         The result.
     moved_to
         Where the slide lies now, or the folder that it lies in under its name; ``None`` to look where it was scanned,
-        and beside the result.
+        and beside the result folder.
 
     Raises
     ------
@@ -30,14 +32,27 @@ def open_reported_slide(result: ReportedResult, moved_to: Path | None = None) ->
     """
     if moved_to is not None:
         return _opened(_in(moved_to, result), result)
-    recorded, beside = Path(result.slide_path), result.folder.absolute().parent / result.file_name
-    try:
-        return _opened(recorded, result)
-    except SlideError:
-        # Slides are moved together with the results beside them.
-        if not beside.exists() or beside == recorded:
-            raise
-        return _opened(beside, result)
+    recorded = Path(result.slide_path)
+    # Slides are moved together with the results beside them.
+    places = [path for path in dict.fromkeys((recorded, *_beside(result))) if os.path.exists(path)]
+    if not places:
+        raise NotASlideError(
+            f"expected the slide where it was scanned, but {recorded} does not exist; give its new place with --slide"
+        )
+    for path in places[:-1]:
+        with suppress(SlideError):
+            return _opened(path, result)
+    return _opened(places[-1], result)
+
+
+def _beside(result: ReportedResult) -> list[Path]:
+    """Return where a slide lies that was moved with its result."""
+    folder = result.folder.absolute()
+    folders = [folder.parent]
+    if folder.name.startswith(OTHER_SETTINGS):
+        # Inside the result folder.
+        folders.append(folder.parent.parent)
+    return [one / result.file_name for one in folders]
 
 
 def _opened(path: Path, result: ReportedResult) -> Slide:
@@ -56,7 +71,6 @@ def _opened(path: Path, result: ReportedResult) -> Slide:
 
 
 def _in(place: Path, result: ReportedResult) -> Path:
-    """Return where the slide lies: in a folder of slides, the one of its name."""
-    if not place.is_dir() or dicom_files(place):
-        return place
-    return place / result.file_name
+    """Return where the slide lies: in a folder of slides, the one of its name; else what was named itself."""
+    inside = place / result.file_name
+    return inside if os.path.exists(inside) else place

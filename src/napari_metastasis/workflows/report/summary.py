@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,15 +21,17 @@ from napari_metastasis.errors import StorageError
 from napari_metastasis.lesions import SIZE_CLASSES, SizeClass
 from napari_metastasis.pages import page
 from napari_metastasis.storage import atomic_text, plain_cell, storage_errors
+from napari_metastasis.workflows.dates import moment_text
 from napari_metastasis.workflows.report.drawing import without_footer
-from napari_metastasis.workflows.report.page import bounded, date_text, length_text, picture_data
-from napari_metastasis.workflows.report.result import ReportedLesion, ReportedResult
+from napari_metastasis.workflows.report.page import picture_data
+from napari_metastasis.workflows.report.result import ReportedCoverage, ReportedResult
 from napari_metastasis.workflows.report.write import WrittenReport
 
-__all__ = ["SlideSummary", "SummaryFiles"]
+__all__ = ["SlideSummary", "SummaryFiles", "SummedResult"]
 
 _COLUMNS = (
-    "slide", "state", "coverage", *SIZE_CLASSES, "largest_mm", "slide_score", "seconds", "model", "result", "error",
+    "slide", "state", "coverage", *SIZE_CLASSES, "largest_mm", "largest_cut_by_edge", "slide_score", "seconds", "model",
+    "result", "error",
 )  # fmt: skip
 #: Small, since an index may hold a thousand.
 _THUMBNAIL_PX, _THUMBNAIL_BYTES = 160, 12_000
@@ -36,6 +39,50 @@ _THUMBNAIL_PX, _THUMBNAIL_BYTES = 160, 12_000
 _OURS = b'<meta name="generator" content="napari-metastasis">'
 _HEAD_BYTES = 1 << 10
 _FAILED, _WAITING = "failed", "not scanned yet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummedResult:
+    """What a summary says of a result: no lesions, of which a thousand slides have millions.
+
+    Attributes
+    ----------
+    folder, slide_name, coverage, counts, slide_score, score_text, largest_text, is_cut, seconds
+        As :class:`~.result.ReportedResult` has them.
+    largest_mm
+        Length of the longest lesion; ``None`` where there is none.
+    models
+        Names of the models that have a share in it.
+    """
+
+    folder: Path
+    slide_name: str
+    coverage: ReportedCoverage
+    counts: Mapping[SizeClass, int]
+    largest_mm: float | None
+    largest_text: str
+    is_cut: bool
+    slide_score: float | None
+    score_text: str
+    seconds: float
+    models: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: ReportedResult) -> SummedResult:
+        """Return what is kept of a result."""
+        return cls(
+            folder=result.folder,
+            slide_name=result.slide_name,
+            coverage=result.coverage,
+            counts=result.counts,
+            largest_mm=result.largest_mm,
+            largest_text=result.largest_text,
+            is_cut=result.is_cut,
+            slide_score=result.slide_score,
+            score_text=result.score_text,
+            seconds=result.seconds,
+            models=tuple(one.name for one in result.models if one.share != 0),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +104,7 @@ class SlideSummary:
     """
 
     slide: Path
-    result: ReportedResult | None = None
+    result: SummedResult | None = None
     report: Path | None = None
     thumbnail: str = ""
     error: str = ""
@@ -67,7 +114,7 @@ class SlideSummary:
         """Return the summary of a slide whose report was written."""
         # Too small for scale bar and legend.
         thumbnail = "" if written.overview is None else _thumbnail(without_footer(written.overview))
-        return cls(slide=slide, result=written.result, report=written.path, thumbnail=thumbnail)
+        return cls(slide=slide, result=SummedResult.of(written.result), report=written.path, thumbnail=thumbnail)
 
     @property
     def state(self) -> str:
@@ -77,29 +124,36 @@ class SlideSummary:
         return _WAITING if self.result is None else self.result.coverage.state
 
     @property
+    def kind(self) -> str:
+        """Return what became of it, in one word: "failed", "waiting", "whole", "empty" (no tissue) or "partial"."""
+        if self.error:
+            return "failed"
+        if self.result is None:
+            return "waiting"
+        coverage = self.result.coverage
+        return "whole" if coverage.whole else "empty" if coverage.without_tissue else "partial"
+
+    @property
     def counts(self) -> Mapping[SizeClass, int] | None:
         """Return the number of its lesions of each class; ``None`` where it was not scanned."""
         return None if self.result is None else self.result.counts
-
-    @property
-    def largest(self) -> ReportedLesion | None:
-        """Return the longest of its lesions; ``None`` where there is none."""
-        return None if self.result is None else next(iter(self.result.largest_first), None)
 
     def cells(self) -> tuple[object, ...]:
         """Return its row of the table."""
         found, counts = self.result, self.counts or {}
         share = None if found is None else found.coverage.share
         score = None if found is None else found.slide_score
+        largest = None if found is None else found.largest_mm
         return (
             plain_cell(str(self.slide)),
             self.state,
             "" if share is None else f"{share:.6f}",
             *(counts.get(key, "") for key in SIZE_CLASSES),
-            "" if self.largest is None else f"{self.largest.length_mm:.4f}",
+            "" if largest is None else f"{largest:.4f}",
+            "" if largest is None or found is None else int(found.is_cut),
             "" if score is None else f"{score:.6f}",
             "" if found is None else f"{found.seconds:.1f}",
-            "" if found is None else plain_cell(", ".join(one.name for one in found.models if one.share != 0)),
+            "" if found is None else plain_cell(", ".join(found.models)),
             "" if found is None else plain_cell(str(found.folder)),
             plain_cell(self.error),
         )
@@ -179,18 +233,19 @@ class SummaryFiles:
             file.write(html)
 
     def _html(self, rows: Sequence[SlideSummary], now: datetime) -> str:
-        whole = sum(row.result is not None and row.result.coverage.whole for row in rows)
-        partly = sum(row.result is not None and not row.result.coverage.whole for row in rows)
-        failed = sum(bool(row.error) for row in rows)
+        # Each slide counts once: one whose report failed was scanned, and is looked after first all the same.
+        kinds = Counter(row.kind for row in rows)
+        whole, partly, empty, failed = (kinds[kind] for kind in ("whole", "partial", "empty", "failed"))
         told = [f"{whole} of {len(rows)} slides wholly scanned"]
         told += [f"{partly} in part, or not known how far"] if partly else []
+        told += [f"{empty} without tissue"] if empty else []
         told += [f"{failed} failed"] if failed else []
         return page(
             "napari_metastasis.workflows.report",
             "slides.html.j2",
             title=f"{len(rows)} slides",
             told=f"{', '.join(told)}.",
-            written=date_text(now),
+            written=moment_text(now),
             version=__version__,
             classes=[style.short for style in SIZE_CLASSES.values()],
             rows=[self._row(row) for row in rows],
@@ -198,18 +253,17 @@ class SummaryFiles:
 
     def _row(self, row: SlideSummary) -> dict[str, object]:
         found, counts = row.result, row.counts
-        kind = "failed" if row.error else "waiting" if found is None else "partial"
         return {
             "thumbnail": row.thumbnail,
             "name": row.slide.name if found is None else found.slide_name,
             "path": str(row.slide),
             "link": "" if row.report is None else self._link(row.report),
             "state": row.state[:1].upper() + row.state[1:],
-            "kind": "whole" if found is not None and found.coverage.whole else kind,
+            "kind": row.kind,
             "error": row.error,
             "counts": ["" if counts is None else counts[key] for key in SIZE_CLASSES],
-            "largest": "" if row.largest is None else bounded(row.largest, length_text(row.largest.length_mm)),
-            "score": "" if found is None or found.slide_score is None else f"{found.slide_score:.3f}",
+            "largest": "" if found is None else found.largest_text,
+            "score": "" if found is None else found.score_text,
         }
 
     def _link(self, report: Path) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,18 +17,21 @@ from napari_metastasis.errors import SlideError, StorageError
 from napari_metastasis.scanning import blend_all
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides import Slide, tissue_mask
-from napari_metastasis.storage import atomic_text
+from napari_metastasis.storage import READ_ONLY, atomic_text
 from napari_metastasis.workflows.report.page import MOST_FINDINGS, ReportPictures, report_html
 from napari_metastasis.workflows.report.pictures import Found, finding_image, overview_image, write_overview
 from napari_metastasis.workflows.report.result import ReportedResult, read_result
 from napari_metastasis.workflows.report.slide import open_reported_slide
+from napari_metastasis.workflows.scan.earlier import maps_of_result
 from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
 from napari_metastasis.workflows.scan.result_files import one_writer
-from napari_metastasis.workflows.scan.result_folder import heatmap_path, stored_maps, stored_scans
+from napari_metastasis.workflows.scan.result_folder import heatmap_path, journals_of, stored_scans
 
 __all__ = ["WrittenReport", "report_path", "write_picture", "write_report"]
 
 _PICTURE = "overview.png"
+#: How advice ends for files whose place can be chosen.
+_CHOOSE = re.compile(r"choose (?:another folder|another name|a folder on a writable disk)$")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +85,7 @@ def write_report(folder: Path, *, slide: Path | None = None, now: datetime | Non
     pictures, why = None, ""
     try:
         with open_reported_slide(result, slide) as opened:
-            found = found_in(result, opened)
+            found = _found_in(result, opened)
             cell_px, shown = found.frame.cell_px, result.largest_first[:MOST_FINDINGS]
             pictures = ReportPictures(
                 overview=overview_image(opened, result.lesions, found),
@@ -90,7 +96,7 @@ def write_report(folder: Path, *, slide: Path | None = None, now: datetime | Non
             raise
         why = str(error)
     html = report_html(result, pictures, without_pictures=why, now=now or datetime.now().astimezone())
-    with atomic_text(report_path(folder)) as file:
+    with _in_result_folder(), atomic_text(report_path(folder)) as file:
         file.write(html)
     return WrittenReport(report_path(folder), result, None if pictures is None else pictures.overview, why)
 
@@ -115,21 +121,39 @@ def write_picture(folder: Path, slide: Slide | None = None) -> Path:
     result = _read_whole(folder)
     with ExitStack() as opened:
         shown = opened.enter_context(open_reported_slide(result)) if slide is None else slide
-        picture = overview_image(shown, result.lesions, found_in(result, shown), heat=True)
-    write_overview(picture, folder / _PICTURE)
+        picture = overview_image(shown, result.lesions, _found_in(result, shown), heat=True)
+    with _in_result_folder():
+        write_overview(picture, folder / _PICTURE)
     return folder / _PICTURE
 
 
 def _read_whole(folder: Path) -> ReportedResult:
     """Return what a result folder holds, and not the half of it while a window writes at another threshold."""
-    if not heatmap_path(folder).is_dir():
+    if not os.path.isdir(heatmap_path(folder)):
         # Nobody writes there.
         return read_result(folder)
-    with one_writer(folder):
+    with ExitStack() as locked:
+        try:
+            locked.enter_context(one_writer(folder))
+        except StorageError as error:
+            # On a read-only disk nobody writes either.
+            if error.errno not in READ_ONLY:
+                raise
         return read_result(folder)
 
 
-def found_in(result: ReportedResult, slide: Slide) -> Found:
+@contextmanager
+def _in_result_folder() -> Iterator[None]:
+    """Let an error of writing into a result folder advise what can be done: no option chooses another one."""
+    try:
+        yield
+    except StorageError as error:
+        named = StorageError(_CHOOSE.sub("copy the result folder to another disk and report the copy", str(error)))
+        named.errno = error.errno
+        raise named from error
+
+
+def _found_in(result: ReportedResult, slide: Slide) -> Found:
     """Return what the maps of a result hold, blended as they are shown, and the tissue that was to be scanned.
 
     Raises
@@ -145,7 +169,7 @@ def found_in(result: ReportedResult, slide: Slide) -> Found:
             f"expected the heatmap of the result in {heatmap_path(result.folder)}, got none that can be read; scan the "
             "slide again"
         )
-    own, *others = stored_maps(scan)
+    own, *others = maps_of_result(scan, result.record, journals_of(scan.folder))
     shares = result.shares
     blended = blend_all(own.values, own.frame, [(one, shares.get(one.kind.name, 0.0)) for one in others])
     return Found(blended, own.frame, tissue_mask(slide, recorded_tissue(result.folder) or TissueSettings()))

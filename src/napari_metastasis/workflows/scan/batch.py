@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -126,7 +127,7 @@ def scan_cohort(
         # Before any slide: a model or an engine that cannot be had is no slide's fault.
         assert held.engines is not None
         opened.enter_context(held.engines.use(job, should_stop))
-        was_there = output is not None and output.is_dir()
+        was_there = output is not None and os.path.isdir(output)
         for number, slide in enumerate(slides):
 
             def report(done: int, total: int, before: int = number) -> None:
@@ -134,7 +135,7 @@ def scan_cohort(
                     part = PARTS_OF_A_SLIDE if total == 0 else PARTS_OF_A_SLIDE * done // total
                     progress(before * PARTS_OF_A_SLIDE + part, len(slides) * PARTS_OF_A_SLIDE)
 
-            if output is not None and was_there and not output.is_dir():
+            if output is not None and was_there and not os.path.isdir(output):
                 raise folder_gone(output)
             faults: list[str] = []
             try:

@@ -12,6 +12,7 @@ from typing import Any
 from napari_metastasis.errors import StorageError
 from napari_metastasis.scanning import Coverage, MapValues
 from napari_metastasis.slides import Slide
+from napari_metastasis.workflows.dates import day_text
 from napari_metastasis.workflows.scan.places import remembered_places
 from napari_metastasis.workflows.scan.result_folder import (
     StoredScan,
@@ -27,12 +28,19 @@ from napari_metastasis.workflows.scan.result_folder import (
 from napari_metastasis.workflows.scan.shown import Shown, read_shown, recorded_journals, scanned_with
 from napari_metastasis.workflows.scan.slide_stain import SlideStain
 
-__all__ = ["EarlierResult", "EarlierScan", "earlier_result", "earlier_results", "load_result", "recorded_notes"]
+__all__ = [
+    "EarlierResult",
+    "EarlierScan",
+    "earlier_result",
+    "earlier_results",
+    "load_result",
+    "maps_of_result",
+    "recorded_coverage",
+    "recorded_notes",
+]
 
 #: Characters of a note that are shown.
 _LONGEST_NOTE = 1000
-#: In English, whatever language the desktop speaks: so are the words around them.
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +98,7 @@ class EarlierScan:
 
     @property
     def _day(self) -> str:
-        day = f"{self.when.day} {_MONTHS[self.when.month - 1]}"
+        day = day_text(self.when)
         return day if self.when.year == datetime.now().astimezone().year else f"{day} {self.when.year}"
 
 
@@ -176,20 +184,40 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
             f"expected the result that lay in {scan.folder}, got none or another one; scan again, or choose another one"
         )
     record = record_of(scan.folder)
-    known, shares, files = recorded_journals(record), described.shown.shares, _recorded_files(record)
+    return EarlierResult(
+        scan=described,
+        maps=maps_of_result(StoredScan(described.folder, described.identity), record, journals),
+        own_threshold=scanned_with(record).threshold,
+        told=recorded_notes(record),
+        journals=journals,
+    )
+
+
+def maps_of_result(scan: StoredScan, record: Any, journals: Mapping[str, int]) -> tuple[MapValues, ...]:
+    """Return the maps of a stored scan that belong to its result: other passes may have left some beside them.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    record
+        What its folder's record says.
+    journals
+        How long the journals of the folder's maps are.
+
+    Raises
+    ------
+    StorageError
+        If the scan's own map cannot be read.
+    """
+    known, shares, files = recorded_journals(record), read_shown(record).shares, _recorded_files(record)
 
     def belongs(path: Path, name: str) -> bool:
         # What grew since the record was written is of a scan that was ended by force.
         grown = known is not None and known.get(path.name) != journals.get(path.name)
         return files is None or grown or (name in shares and files.get(name, path.name) == path.name)
 
-    return EarlierResult(
-        scan=described,
-        maps=stored_maps(StoredScan(described.folder, described.identity), belongs),
-        own_threshold=scanned_with(record).threshold,
-        told=recorded_notes(record),
-        journals=journals,
-    )
+    return stored_maps(scan, belongs)
 
 
 def earlier_result(slide: Slide, root: Path | None = None) -> EarlierResult | None:
@@ -231,7 +259,7 @@ def _described(stored: StoredScan) -> EarlierScan:
         model_name=str(stored.identity.get("model", "")),
         when=_local_time(last_written(heatmap_path(folder))) if ended is None else ended,
         shown=read_shown(record),
-        coverage=_recorded_coverage(record) if is_current else None,
+        coverage=recorded_coverage(record) if is_current else None,
     )
 
 
@@ -248,15 +276,12 @@ def _recorded_end(record: Any) -> datetime | None:
         return None
 
 
-def _recorded_coverage(record: Any) -> Coverage | None:
+def recorded_coverage(record: Any) -> Coverage | None:
     """Return how much of the tissue a result answers for; ``None`` where its record does not say so."""
     try:
-        tissue, answered = record["coverage"]["tissue_cells"], record["coverage"]["answered_cells"]
-    except (KeyError, TypeError):
+        return Coverage.from_json(record["coverage"])
+    except (KeyError, TypeError, ValueError):
         return None
-    if type(tissue) is not int or type(answered) is not int or not 0 <= answered <= tissue:
-        return None
-    return Coverage(tissue, answered)
 
 
 def _recorded_files(record: Any) -> dict[str, str] | None:

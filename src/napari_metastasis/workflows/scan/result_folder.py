@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_metastasis.models import Detector
 
 __all__ = [
+    "OTHER_SETTINGS",
     "StoredScan",
     "default_output",
     "feature_path",
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 _MAPS = "*.ome.zarr"
+#: What folders of scans with other settings are called by, inside a result folder.
+OTHER_SETTINGS = "scan-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ def folder_for(root: Path, identity: Mapping[str, Any]) -> Path:
     # What cannot be read is left alone: it is not ours, or of another version.
     held = next((stored.identity for stored in _readable([root])), {})
     wanted = digest(identity)
-    return root if digest(held) == wanted else root / f"scan-{wanted[:8]}"
+    return root if digest(held) == wanted else root / f"{OTHER_SETTINGS}{wanted[:8]}"
 
 
 def stored_scans(root: Path) -> tuple[StoredScan, ...]:
@@ -140,7 +143,7 @@ def stored_scans(root: Path) -> tuple[StoredScan, ...]:
     Others are passed over: not ours, of another version, or damaged.
     """
     # Of a name that is too long, Path asks the disk in vain, and raises.
-    inside = sorted(root.glob("scan-*")) if os.path.isdir(root) else []
+    inside = sorted(root.glob(f"{OTHER_SETTINGS}*")) if os.path.isdir(root) else []
     return tuple(sorted(_readable([root, *inside]), key=_last_scanned, reverse=True))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
@@ -16,10 +17,17 @@ import numpy as np
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError, StorageWarning
-from napari_metastasis.geometry import ChunkedCells, HeatmapFrame
+from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, repeat_blocks
 from napari_metastasis.lesions import SIZE_CLASSES, Detections, Lesion, LesionIndex
 from napari_metastasis.models import Model
-from napari_metastasis.scanning import Coverage, FloatArray, MapStore, answerable_cells, unanswered_cells
+from napari_metastasis.scanning import (
+    BoolArray,
+    Coverage,
+    FloatArray,
+    MapStore,
+    answerable_cells,
+    unanswered_cells,
+)
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
@@ -58,8 +66,13 @@ class ScanResult:
         Time spent scanning, without preparing and writing results.
     mpx_per_s
         Model pixels answered per second, in millions; 0 where nothing was left to scan.
+    work_px
+        Work that was left when it began: model pixels to scan, and a share of them for each later pass; 0 where
+        earlier scans had done everything.
     finished
         Whether every cell that was asked for is answered, by every pass.
+    partly
+        What later passes left out of the tissue that the scan answered, a line each.
     answered
         What detections are read from: the cells of the heatmap, of which only chunks with answers are held.
     frame
@@ -75,7 +88,9 @@ class ScanResult:
     tissue_fraction: float
     seconds: float
     mpx_per_s: float
+    work_px: int
     finished: bool
+    partly: tuple[str, ...]
     answered: ChunkedCells = field(repr=False, compare=False)
     frame: HeatmapFrame = field(repr=False)
 
@@ -105,6 +120,7 @@ class ScanResult:
             "seconds": round(self.seconds, 3),
             "mpx_per_s": round(self.mpx_per_s, 3),
             "finished": self.finished,
+            "notes": list(self.partly),
         }
 
 
@@ -130,7 +146,26 @@ def _coverage_json(result: ScanResult) -> dict[str, Any]:
     }
 
 
-def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> ScanResult:
+def _tissue_answered(store: MapStore, scanned: ChunkedCells, frame: HeatmapFrame, tissue: BoolArray) -> int:
+    """Return in how many cells of the scan that hold tissue both the scan and a later map have an answer."""
+    done, block = store.done, frame.block_in(store.frame)
+    return sum(
+        int(np.count_nonzero(tissue[cells.slices] & ~np.isnan(values) & repeat_blocks(done, block, cells)))
+        for cells, values in scanned
+    )
+
+
+def _partly(maps: Mapping[str, int], coverage: Coverage) -> tuple[str, ...]:
+    """Return what has to be said of later maps that end before the scan does."""
+    return tuple(
+        f"{name.capitalize()}: {Coverage(coverage.tissue_cells, cells).percent} of the tissue; elsewhere the scan's "
+        "own answers count"
+        for name, cells in maps.items()
+        if cells < coverage.answered_cells
+    )
+
+
+def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work_px: int) -> ScanResult:
     """Finish the maps and write ``detections.csv``, ``lesions.csv``, ``lesions.geojson`` and ``run.json``.
 
     Parameters
@@ -141,6 +176,8 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
         Time spent scanning.
     model_px
         Model pixels answered in that time.
+    work_px
+        Work that was left when it began; see :class:`ScanResult`.
 
     Raises
     ------
@@ -163,24 +200,33 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
         unanswered=unanswered_cells(tissue, probabilities),
     )
     found = index.at(detection.threshold)
-    kept = prepared.plan.kept
+    kept, coverage = prepared.plan.kept, Coverage.of(probabilities, tissue)
+    # Where later maps have no answer, the blend has the scan's.
+    later = {
+        one.store.kind.name: _tissue_answered(one.store, probabilities, prepared.frame, tissue)
+        for one in prepared.passes
+        if one.store.kind.is_probability
+    }
     answered = sum(int(np.count_nonzero(kept[cells.slices] & ~np.isnan(values))) for cells, values in probabilities)
     result = ScanResult(
         output=prepared.folder,
         slide_score=float(found.slide_score) if math.isfinite(found.slide_score) else None,
-        coverage=Coverage.of(probabilities, tissue),
+        coverage=coverage,
         threshold=detection.threshold,
         lesions=found.lesions,
         detections=found.detections,
         tissue_fraction=prepared.tissue.fraction,
         seconds=seconds,
         mpx_per_s=model_px / 1e6 / seconds if seconds > 0 else 0.0,
+        work_px=work_px,
         finished=prepared.passes_finished and answered == int(np.count_nonzero(kept)),
+        partly=_partly(later, coverage),
         answered=probabilities,
         frame=prepared.frame,
     )
     try:
-        _write_files(prepared, result, Shown(detection.threshold, prepared.shares, read_from), model_px=model_px)
+        shown = Shown(detection.threshold, prepared.shares, read_from)
+        _write_files(prepared, result, shown, later, model_px=model_px)
     except StorageError as error:
         if prepared.model_px or error.errno not in READ_ONLY:
             raise
@@ -189,7 +235,10 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int) -> S
     return result
 
 
-def _write_files(prepared: PreparedScan, result: ScanResult, shown: Shown, *, model_px: int) -> None:
+def _write_files(
+    prepared: PreparedScan, result: ScanResult, shown: Shown, later: Mapping[str, int], *, model_px: int
+) -> None:
+    """Write everything; ``later`` is from :func:`_tissue_answered`, by the names of maps."""
     prepared.finish()
     folder, csv_header = prepared.folder, prepared.job.csv_header
     with one_writer(folder):
@@ -202,17 +251,18 @@ def _write_files(prepared: PreparedScan, result: ScanResult, shown: Shown, *, mo
             bounds=prepared.slide.bounds,
         )
         files = {"csv_header": csv_header, "journals": journals_of(folder)}
-        record = {**_record(prepared, result), "shown": shown.to_json(), "files": files}
+        record = {**_record(prepared, result, later), "shown": shown.to_json(), "files": files}
         write_record(folder, {**record, "scans": _scans(prepared, result, model_px=model_px)})
 
 
-def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
+def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]) -> dict[str, Any]:
     """Return how the results were made: enough to repeat the scan, and to tell it from any other."""
     slide, job = prepared.slide, prepared.job
     settings = {request.task: request.settings.to_json() for request in job.passes}
     return {
         "slide": {
             "path": str(slide.path),
+            "name": slide.name,
             # A report is written from wherever somebody is.
             "folder": str(slide.path.absolute().parent),
             "fingerprint": slide.fingerprint,
@@ -232,7 +282,7 @@ def _record(prepared: PreparedScan, result: ScanResult) -> dict[str, Any]:
             "cell_um": prepared.frame.cell_um,
         },
         "passes": [
-            _pass_record(request, prepared.models.others[request.task], made.store)
+            _pass_record(request, prepared.models.others[request.task], made.store, later)
             for request, made in zip(job.wanted_passes, prepared.passes, strict=True)
         ],
         "settings": {
@@ -254,16 +304,21 @@ def _model_record(model: Model) -> dict[str, Any]:
     return {**model.spec.to_json(), "weights_sha256": model.weights_sha256}
 
 
-def _pass_record(request: PassRequest, model: Model, store: MapStore) -> dict[str, Any]:
-    """Return what a pass after the scan did: its map, its model, and how much of the map is answered."""
+def _pass_record(request: PassRequest, model: Model, store: MapStore, later: Mapping[str, int]) -> dict[str, Any]:
+    """Return what a pass after the scan did: its map, its model, and how much of the map is answered.
+
+    Tissue is counted in cells of the scan, as its coverage counts them.
+    """
+    name = store.kind.name
     return {
         "task": request.task,
-        "map": store.kind.name,
+        "map": name,
         "file": store.path.name,
         "model": _model_record(model),
         "share": request.settings.share,
         "cell_um": store.frame.cell_um,
         "cells_answered": int(np.count_nonzero(store.done)),
+        **({"tissue_cells_answered": later[name]} if name in later else {}),
     }
 
 
@@ -283,7 +338,7 @@ def _scans(prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list
         "cells_without_tissue": plan.cells_without_tissue,
         "cells_answered_before": plan.cells_done,
         "finished": result.finished,
-        "notes": list(prepared.notes),
+        "notes": [*prepared.notes, *result.partly],
     }
     return [*_earlier_scans(prepared.folder), latest][-_REMEMBERED_SCANS:]
 

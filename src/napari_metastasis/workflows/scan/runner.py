@@ -74,7 +74,7 @@ def run_scan(
             threshold=prepared.job.detection.threshold,
             told=prepared.told,
         )
-        began, model_px = time.perf_counter(), 0
+        began, model_px, work_px = time.perf_counter(), 0, prepared.model_px
         with closing(prepared.run(should_stop)) as pieces:
             for piece in pieces:
                 # Rates count the pixels that the detector looked at.
@@ -82,7 +82,7 @@ def run_scan(
                 yield piece
         seconds = time.perf_counter() - began
         yield Stage("Writing the results…")
-        return write_results(prepared, seconds=seconds, model_px=model_px)
+        return write_results(prepared, seconds=seconds, model_px=model_px, work_px=work_px)
 
 
 def scan_slide(

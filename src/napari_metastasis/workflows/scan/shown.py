@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import StorageError
+from napari_metastasis.lesions.export import DETECTIONS_HEADER
 from napari_metastasis.scanning import PROBABILITY, read_header
 from napari_metastasis.settings import THRESHOLD
 from napari_metastasis.storage import folder_gone
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Shown", "read_shown", "recorded_journals", "scanned_with", "write_shown"]
 
 #: How ``detections.csv`` begins where it has a header.
-_HEADER = b"p,x,y"
+_HEADER = ",".join(DETECTIONS_HEADER).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -77,7 +78,7 @@ def mine_cohort(
     listed, record = folder / "hard_negatives.csv", folder / "mining.json"
     model = read_model(weights)
     text = _recorded(slides, model, how)
-    if listed.exists() and record.exists():
+    if os.path.exists(listed) and os.path.exists(record):
         if record.read_text(encoding="utf-8") == text:
             return read_hard_negatives(listed)
         raise TrainingError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -132,7 +133,7 @@ def _begin(
 def _claim(output: Path, cohort: Cohort) -> None:
     """Write the run's slides and splits, or check that the run in the folder has the same."""
     path = output / "cohort.csv"
-    if not path.exists():
+    if not os.path.exists(path):
         write_cohort(path, cohort.slides)
         return
     # By what they are, not by where they lie: run folders are moved.
