@@ -29,9 +29,9 @@ def _is_there(layer: Layer, place: Mapping[str, Any]) -> bool:
 class Pinned:
     """Keeps a layer where it was put, for scans, maps, lesions and outlines lie where the slide lies.
 
-    No tool takes such a layer up: a key of napari's would turn the slide, and with it the mouse, over to one. Points and
-    labels are results too: they are not edited, and no point is selected, so that no key deletes one. napari makes
-    layers editable again when it shows them in 2-D after 3-D.
+    No tool takes such a layer up: with a key of napari's, the mouse would turn the slide instead of moving over it.
+    Points and labels are results too: they are not edited, and no point is selected, so that no key deletes one.
+    napari makes layers editable again when it shows them in 2-D after 3-D.
 
     Parameters
     ----------
