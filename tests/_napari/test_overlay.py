@@ -17,6 +17,7 @@ from napari_metastasis._napari.compat import camera_of
 from napari_metastasis._napari.overlay import HOLD_S, OverlayStrength, bind_overlay_keys
 from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.slide_layers import SlideLayers
+from napari_metastasis._napari.window_keys import WindowKeys
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Size
 from napari_metastasis.lesions import LesionIndex
 from napari_metastasis.scanning import PROBABILITY, MapValues
@@ -52,7 +53,8 @@ class Slide:
         self.viewer, self.qtbot = viewer, qtbot
         self.layers = found_layers(viewer)
         self.session = self.layers._session
-        bind_overlay_keys(viewer, lambda: self.layers, "H", "V")
+        self.keys = WindowKeys(viewer)
+        bind_overlay_keys(self.keys, lambda: self.layers, "H", "V")
         self.canvas = viewer.window._qt_viewer.canvas.native
         viewer.layers.selection.active = self.layers.slide
         viewer.window._qt_window.activateWindow()
@@ -92,6 +94,7 @@ class Slide:
 def slide(make_napari_viewer, qtbot):
     slide = Slide(make_napari_viewer(show=True), qtbot)
     yield slide
+    slide.keys.close()
     slide.layers.close(remove=False)
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.layers import Labels, Points
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_metastasis._napari import results_widget
+from napari_metastasis._napari.compat import canvas_widget
 from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.models import load_detector, save_model
 from napari_metastasis.slides import write_pyramid
@@ -211,18 +214,16 @@ def test_keys(window, make_disc: Callable, darkness_model: Path) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
     window.use(darkness_model)
-    from app_model.types import KeyBinding
-
-    press = lambda key: window.viewer.keymap[KeyBinding.from_str(key)](window.viewer)  # noqa: E731
+    canvas = canvas_widget(window.viewer)
     threshold = window.session.threshold
-    press("]")
+    QTest.keyClick(canvas, Qt.Key.Key_BracketRight)
     assert window.session.threshold == pytest.approx(threshold + 0.05)
     assert window.panel.results_part.threshold.value() == pytest.approx(threshold + 0.05)
-    press("[")
+    QTest.keyClick(canvas, Qt.Key.Key_BracketLeft)
     assert window.session.threshold == pytest.approx(threshold)
-    press("Shift+S")
+    QTest.keyClick(canvas, Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
     assert window.controller.busy
-    press("Escape")
+    QTest.keyClick(canvas, Qt.Key.Key_Escape)
     # At once, whatever the scan was at: nothing had been scanned yet, and that is no failure.
     window.until(lambda: not window.controller.busy)
     assert not window.session.activity.error
@@ -235,16 +236,13 @@ def test_one_key_hides_what_lies_over_the_tissue(window, make_disc: Callable, da
     window.use(darkness_model)
     window.scan("view")
     window.finish()
-    from app_model.types import KeyBinding
-
-    press = lambda: [*window.viewer.keymap[KeyBinding.from_str("H")](window.viewer)]  # noqa: E731
-    layers = window.controller.layers
+    canvas, layers = canvas_widget(window.viewer), window.controller.layers
     # What the user hid stays hidden.
     layers.detections.visible = False
-    press()
+    QTest.keyClick(canvas, Qt.Key.Key_H)
     assert [one.visible for one in (layers.heatmap, layers.outlines, layers.detections)] == [False, False, False]
     assert layers.slide.visible
-    press()
+    QTest.keyClick(canvas, Qt.Key.Key_H)
     assert [one.visible for one in (layers.heatmap, layers.outlines, layers.detections)] == [True, True, False]
 
 

@@ -349,23 +349,32 @@ def smooth_to_gaps(viewer: Viewer, layer: Image) -> None:
     Without it every cell beside a gap is drawn by half, and one alone not at all.
     """
     node: Any = getattr(_visual_of(viewer, layer), "node", None)
-    original = getattr(node, "_build_interpolation", None)
-    if node is None or original is None or not hasattr(node, "_need_interpolation_update"):
+    build_own, set_own = getattr(node, "_build_interpolation", None), getattr(node, "set_data", None)
+    if build_own is None or set_own is None or not hasattr(node, "_need_interpolation_update"):
         return
+    built_for: tuple[int, ...] = ()
 
     def build() -> None:
-        original()
+        nonlocal built_for
+        build_own()
         if node._interpolation != "linear":
             return
+        built_for = node._data.shape[:2]
         lookup = Function(_LINEAR_TO_GAPS)
-        lookup["shape"] = node._data.shape[:2][::-1]
+        lookup["shape"] = built_for[::-1]
         lookup["texture"] = node._texture
         node._texture.interpolation = "nearest"
         node._data_lookup_fn = lookup
         node.shared_program.frag["get_data"] = lookup
 
+    def set_data(*args: Any, **kwargs: Any) -> None:
+        set_own(*args, **kwargs)
+        # Drawn before its values are sliced, a map is a single pixel at first, and would be read as one for good.
+        if node._data.shape[:2] != built_for:
+            node._need_interpolation_update = True
+
     node.unfreeze()
-    node._build_interpolation = build
+    node._build_interpolation, node.set_data = build, set_data
     node.freeze()
     node._need_interpolation_update = True
     node.update()

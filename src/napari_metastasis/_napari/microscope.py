@@ -23,7 +23,6 @@ from napari_metastasis._napari.regions import center_on
 from napari_metastasis._napari.rotation import rotate
 from napari_metastasis._napari.ruler import Measured, RulerTool
 from napari_metastasis._napari.view_transform import ViewTransform, view_transform
-from napari_metastasis._napari.window_keys import WindowKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
 
     from napari_metastasis._napari.session import SlideSession
     from napari_metastasis._napari.slide_controller import SlideController
+    from napari_metastasis._napari.window_keys import WindowKeys
     from napari_metastasis._napari.workspace import Workspace
     from napari_metastasis.geometry import Point
 
 __all__ = ["Microscope"]
 
-_FIRST_MAGNIFICATION_KEY = Qt.Key.Key_1
 #: The second is told by Qt from 6.6 on.
 _RESIZED = (QEvent.Type.Resize, getattr(QEvent.Type, "DevicePixelRatioChange", QEvent.Type.Resize))
 
@@ -80,8 +79,7 @@ class Microscope(QObject):
         self.overview = OverviewControl(canvas, partial(magnification_of, viewer))
         self.color_bar = ColorBar(canvas)
         self._connect_bar()
-        self._keys = WindowKeys(viewer)
-        self._bind_keys()
+        self._bind_keys(workspace.keys)
         # Several events tell of one move of the camera, and mostly while the canvas is being painted.
         self._moved = QTimer(self)
         self._moved.setSingleShot(True)
@@ -111,7 +109,6 @@ class Microscope(QObject):
             signal.disconnect(slot)
         self._moved.stop()
         self._show(None)
-        self._keys.close()
         self.ruler.close()
         self.overview.close()
 
@@ -195,15 +192,15 @@ class Microscope(QObject):
         self.overview.widget.wanted.connect(self._go_to)
         self.overview.widget.entered.connect(self.cursor.leave)
 
-    def _bind_keys(self) -> None:
-        for step, value in enumerate(MAGNIFICATIONS):
-            self._keys.bind(Qt.Key(_FIRST_MAGNIFICATION_KEY + step), partial(self.magnify, value))
-        self._keys.bind(Qt.Key.Key_Home, self.show_all)
-        self._keys.bind(Qt.Key.Key_M, self._toggle_ruler)
-        self._keys.bind(Qt.Key.Key_O, self.bar.overview.toggle)
-        self._keys.bind(Qt.Key.Key_Escape, self._put_ruler_away)
-        self._keys.bind(Qt.Key.Key_Delete, lambda: self._remove(self.ruler.remove_last))
-        self._keys.bind(Qt.Key.Key_Delete, lambda: self._remove(self.ruler.remove_all), shift=True)
+    def _bind_keys(self, keys: WindowKeys) -> None:
+        for number, value in enumerate(MAGNIFICATIONS, start=1):
+            keys.bind(str(number), partial(self.magnify, value))
+        keys.bind("Home", self.show_all)
+        keys.bind("M", self._toggle_ruler)
+        keys.bind("O", self.bar.overview.toggle)
+        keys.bind("Escape", self._put_ruler_away)
+        keys.bind("Delete", partial(self._remove, self.ruler.remove_last))
+        keys.bind("Shift-Delete", partial(self._remove, self.ruler.remove_all))
 
     def show_color_bar(self, wanted: bool) -> None:
         """Show the legend of the colours wherever there is heat, or hide it."""

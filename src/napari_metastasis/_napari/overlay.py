@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from qtpy.QtCore import QObject, Signal
@@ -12,6 +12,8 @@ from napari_metastasis._napari.compat import real_viewer, window_of
 
 if TYPE_CHECKING:
     from napari import Viewer
+
+    from napari_metastasis._napari.window_keys import WindowKeys
 
 __all__ = ["HOLD_S", "OverlayStrength", "bind_overlay_keys"]
 
@@ -59,30 +61,33 @@ class _Overlay(Protocol):
     def show_overlay(self, shown: bool, /) -> None: ...
 
 
-def bind_overlay_keys(viewer: Viewer, overlay: Callable[[], _Overlay | None], *keys: str) -> None:
+def bind_overlay_keys(keys: WindowKeys, overlay: Callable[[], _Overlay | None], *names: str) -> None:
     """Let keys hide what lies over the tissue: pressed shortly they hide it or show it again, held they show it after.
 
     Parameters
     ----------
-    viewer
-        The viewer.
-    overlay
-        Returns what to hide; ``None`` where there is nothing.
     keys
-        The keys.
+        The window's keys.
+    overlay
+        Returns what to hide; ``None`` where there is nothing, and napari gets the keys.
+    names
+        The keys' names.
     """
 
-    def hold(_: Viewer) -> Generator[None]:
+    def press() -> Callable[[], None] | bool:
         over, pressed = overlay(), time.monotonic()
         if over is None:
-            return
+            return False
         was_shown = over.overlay_shown
         if was_shown:
             over.show_overlay(False)
-        yield
-        held = time.monotonic() - pressed > HOLD_S
-        if held == was_shown:
-            over.show_overlay(True)
 
-    for key in keys:
-        viewer.bind_key(key, hold, overwrite=True)
+        def let_go() -> None:
+            held = time.monotonic() - pressed > HOLD_S
+            if held == was_shown:
+                over.show_overlay(True)
+
+        return let_go
+
+    for name in names:
+        keys.bind(name, press)

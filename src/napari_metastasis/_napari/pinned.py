@@ -29,8 +29,9 @@ def _is_there(layer: Layer, place: Mapping[str, Any]) -> bool:
 class Pinned:
     """Keeps a layer where it was put, for scans, maps, lesions and outlines lie where the slide lies.
 
-    Points and labels are results too: no tool edits them, and no point is selected, so that no key deletes one. napari
-    makes layers editable again when it shows them in 2-D after 3-D.
+    No tool takes such a layer up: with a key of napari's, the mouse would turn the slide instead of moving over it.
+    Points and labels are results too: they are not edited, and no point is selected, so that no key deletes one.
+    napari makes layers editable again when it shows them in 2-D after 3-D.
 
     Parameters
     ----------
@@ -42,8 +43,9 @@ class Pinned:
         self._layer = layer
         self._place = _place_of(layer)
         self._slots = [(getattr(layer.events, name), self._put_back) for name in _PLACE]
+        self._slots += [(layer.events.mode, self._lock), (layer.events.help, self._offer_no_tool)]
         if isinstance(layer, (Points, Labels)):
-            self._slots += [(layer.events.editable, self._lock), (layer.events.mode, self._lock)]
+            self._slots.append((layer.events.editable, self._lock))
         if isinstance(layer, Points):
             self._slots += [
                 (layer.events.highlight, self._lock),
@@ -53,6 +55,7 @@ class Pinned:
         for signal, slot in self._slots:
             signal.connect(slot)
         self._lock()
+        self._offer_no_tool()
 
     def release(self) -> None:
         """Let the layer be moved and edited."""
@@ -71,11 +74,14 @@ class Pinned:
 
     def _lock(self, _: Any = None) -> None:
         layer = self._layer
-        if not isinstance(layer, (Points, Labels)):
-            return
         if layer.mode != _PAN_ZOOM:
             layer.mode = _PAN_ZOOM
-        if layer.editable:
+        if isinstance(layer, (Points, Labels)) and layer.editable:
             layer.editable = False
         if isinstance(layer, Points) and layer.selected_data:
             layer.selected_data = set()
+
+    def _offer_no_tool(self, _: Any = None) -> None:
+        """Keep napari from naming keys of tools, which do nothing here."""
+        if self._layer.help:
+            self._layer.help = ""

@@ -30,6 +30,7 @@ from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.slide_work import warm_up_work
 from napari_metastasis._napari.view_state import ViewState
+from napari_metastasis._napari.window_keys import WindowKeys
 from napari_metastasis._napari.worker import ShouldStop, Worker, tell
 from napari_metastasis.errors import MissingPixelSizeError
 from napari_metastasis.workflows.engine_cache import EngineCache
@@ -41,7 +42,7 @@ __all__ = ["KEYS", "Workspace"]
 
 _NAME = "napari-metastasis-workspace"
 
-#: The keys: those that napari's own layers leave free while panning.
+#: The keys that the panel names.
 KEYS = {
     "scan": "Shift-S",
     "cancel": "Escape",
@@ -110,9 +111,11 @@ class Workspace(QObject):
         application = QApplication.instance()
         assert application is not None
         application.aboutToQuit.connect(self.close)
-        self._bind_keys()
         SlideDrops(self)
+        self.keys = WindowKeys(viewer)
         self.microscope = Microscope(self)
+        # After the microscope: Escape puts the ruler away before it stops a scan.
+        self._bind_keys()
         recent = Worker(lambda _: recent_slides(), name="recent", parent=self)
         recent.succeeded.connect(self._on_recent)
         self._warm_up = [Worker(warm_up_work, name="warm-up", parent=self), recent]
@@ -368,21 +371,25 @@ class Workspace(QObject):
             ("next", partial(self.finding_wanted.emit, 1)),
             ("previous", partial(self.finding_wanted.emit, -1)),
         ):
-            self.viewer.bind_key(KEYS[name], lambda _, act=act: act(), overwrite=True)
+            self.keys.bind(KEYS[name], act)
 
         # V hides napari's selected layer, which is mostly the slide.
         bind_overlay_keys(
-            self.viewer, lambda: None if self.current is None else self.current.layers, KEYS["overlay"], "V"
+            self.keys, lambda: None if self.current is None else self.current.layers, KEYS["overlay"], "V"
         )
 
-    def _cancel(self) -> None:
-        if self.current is not None:
-            self.current.cancel()
+    def _cancel(self) -> bool:
+        if self.current is None:
+            return False
+        self.current.cancel()
+        return True
 
-    def _move_threshold(self, step: float) -> None:
-        if self.current is not None:
-            session = self.current.session
-            session.set_threshold(round(session.threshold + step, 2))
+    def _move_threshold(self, step: float) -> bool:
+        if self.current is None:
+            return False
+        session = self.current.session
+        session.set_threshold(round(session.threshold + step, 2))
+        return True
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -403,6 +410,7 @@ class Workspace(QObject):
             return
         self._closed = True
         self.flight.stop()
+        self.keys.close()
         self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
         opening, self._opening = self._opening, {}
