@@ -140,6 +140,26 @@ def test_every_key_works_wherever_the_last_click_was(opened) -> None:
         asked.clear()
 
 
+def test_keys_after_a_click_in_a_list_come_to_the_window_as_the_screen_sends_them(opened) -> None:
+    """From the window's frame on, which hands them to what has the focus."""
+    slides, frame = opened.slides.list, window_of(opened.viewer).windowHandle()
+    spot = slides.visualItemRect(slides.item(0)).center()
+    QTest.mouseClick(slides.viewport(), Qt.MouseButton.LeftButton, pos=spot)
+    assert window_of(opened.viewer).focusWidget() is slides
+    for key, value in ((Qt.Key.Key_2, 2.5), (Qt.Key.Key_3, 5.0)):
+        QTest.keyClick(frame, key)
+        assert magnification_of(opened.viewer) == pytest.approx(value)
+    ruler = opened.workspace.microscope.bar.ruler
+    QTest.keyClick(frame, Qt.Key.Key_M)
+    assert ruler.isChecked()
+    QTest.keyClick(frame, Qt.Key.Key_Escape)
+    assert not ruler.isChecked()
+    QTest.keyPress(frame, Qt.Key.Key_H)
+    assert not opened.controller.layers.overlay_shown
+    QTest.keyRelease(frame, Qt.Key.Key_H)
+    assert not opened.controller.layers.overlay_shown
+
+
 def test_napari_sees_neither_the_press_nor_the_release_of_a_key_that_is_taken(opened) -> None:
     scene = opened.viewer.window._qt_viewer.canvas._scene_canvas
     seen = []
