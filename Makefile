@@ -16,7 +16,8 @@ INSTALLED := $(VENV)/.installed
 REAL_DATA ?= ../shared/data
 
 # Every process has one torch thread and a screen of its own: tests/conftest.py. Each steals from the other's tests once
-# its own are done, so that both end together.
+# its own are done, so that both end together. The windows have processes of their own: with each window that goes,
+# Python looks through all that its process holds.
 PROCESSES ?= 2
 # Of fuzzing, over all kinds of files. What is found is kept in fuzz-findings.
 MINUTES ?= 60
@@ -51,7 +52,8 @@ demo: env  ## Scan the sample slide, print its lesions, draw the overlay, open n
 
 .PHONY: test
 test: env system lint typecheck  ## Everything that has to pass: style, layers, manifest, types, tests
-	$(PYTEST)
+	$(PYTEST) tests/_napari
+	$(PYTEST) --ignore=tests/_napari
 
 .PHONY: quick
 quick: env lint  ## The linters and one room's tests (make quick ROOM=lesions), or those of the rooms that git says changed

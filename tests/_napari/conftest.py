@@ -106,7 +106,7 @@ class Window:
         self.workspace = Workspace.of(viewer)
         self.slides: SlideList | None = None
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 120) -> None:
         """Let the window live until something is so."""
         self.qtbot.waitUntil(condition, timeout=round(timeout_s * 1000))
 
@@ -174,14 +174,23 @@ def window(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[
     window.settle()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Drive the window on both screens where a test says so."""
+    if metafunc.definition.get_closest_marker("both_screens") is not None:
+        metafunc.parametrize("house", list(_HOUSES), indirect=True)
+
+
 #: A large and a small screen, in either theme.
 _HOUSES = {"large screen, dark": ((1600, 1000), "dark"), "small screen, light": ((1280, 800), "light")}
 
 
-@pytest.fixture(params=list(_HOUSES))
+@pytest.fixture
 def house(request: pytest.FixtureRequest, make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[Window]:
-    """The program's own window: with the list of slides, and without napari's tools."""
-    size, theme = _HOUSES[request.param]
+    """The program's own window: with the list of slides, and without napari's tools.
+
+    On a large, dark screen; a test that is marked ``both_screens`` sees a small, light one, too.
+    """
+    size, theme = _HOUSES[getattr(request, "param", next(iter(_HOUSES)))]
     settings = get_settings()
     before, settings.appearance.theme = settings.appearance.theme, theme
     window = Window(make_napari_viewer(show=True), qtbot)

@@ -154,11 +154,11 @@ def test_waiting_for_an_engine_can_be_cancelled(monkeypatch: pytest.MonkeyPatch,
         raise ScanCancelledError("expected nothing")
 
     monkeypatch.setattr("napari_metastasis.scanning.choose_engine", choose)
-    cache = EngineCache()
+    cache, before = EngineCache(), set(threading.enumerate())
     with pytest.raises(ScanCancelledError), cache.use(job(darkness_model, FLOAT32), asked.is_set):
         pass
     # The measurement goes on for the next scan, until the window closes.
-    (making,) = [thread for thread in threading.enumerate() if thread.name.startswith("engine")]
+    (making,) = [one for one in threading.enumerate() if one.name.startswith("engine") and one not in before]
     cache.close()
     making.join(10)
     assert not making.is_alive()

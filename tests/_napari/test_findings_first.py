@@ -43,6 +43,7 @@ def flown_to(window, number: int) -> bool:
     return bool(np.allclose(camera_at(window), (at.x, at.y), atol=1))
 
 
+@pytest.mark.both_screens
 def test_clicks_arrows_buttons_and_keys_go_from_finding_to_finding(scanned) -> None:
     part, table, session = scanned.panel.results_part, scanned.panel.results_part.table, scanned.session
     click = scanned.qtbot.mouseClick
@@ -101,6 +102,7 @@ def test_numbers_stay_while_the_threshold_moves_and_the_chosen_one_stays_chosen(
         assert part.table.rows.row_of(number) == part.table.currentIndex().row()
 
 
+@pytest.mark.both_screens
 def test_what_was_not_scanned_is_said_and_continued(house, tmp_path: Path, darkness_model: Path) -> None:
     path = discs_slide(tmp_path / "discs.tif", width_um=4000, height_um=1900, mpp=0.5, discs=DISCS)
     house.open(path)
@@ -131,6 +133,7 @@ def test_what_was_not_scanned_is_said_and_continued(house, tmp_path: Path, darkn
     assert QColor(ground).lightness() > 150
 
 
+@pytest.mark.both_screens
 def test_colours_follow_their_slider_on_every_slide(house, make_disc: Callable, darkness_model: Path) -> None:
     path, _ = make_disc(0.5)
     house.open(path)

@@ -35,6 +35,7 @@ def seen(window) -> list[str]:
     return [one.session.slide.name for one in window.workspace.controllers if one.layers.slide.visible]
 
 
+@pytest.mark.both_screens
 def test_slides_are_shown_alone_fitted_at_first_and_where_they_were_left(
     house, make_disc: Callable, darkness_model: Path
 ) -> None:
@@ -192,6 +193,7 @@ def test_ctrl_o_opens_slides_and_recent_ones_are_listed(
     house.until(lambda: seen(house) == ["asked"])
 
 
+@pytest.mark.both_screens
 def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
     path, _ = make_disc(0.5)
     house.open(path)

@@ -204,7 +204,7 @@ def test_a_view_that_shows_no_plane_of_the_slide_is_refused(window, make_disc) -
     window.open(path)
     viewer, slide = window.viewer, window.session.slide
     viewer.dims.ndisplay = 3
-    with pytest.raises(RegionError, match="shows the slide flat"):
+    with pytest.raises(RegionError, match="the slide shown flat"):
         wanted_region("view", viewer, slide)
     viewer.dims.ndisplay = 2
     viewer.fit_to_view()
