@@ -142,7 +142,7 @@ class Window:
 
     def settle(self) -> None:
         """Let reads that napari has under way come in, for a while: until they are handled they hold the window."""
-        end = time.monotonic() + 5
+        end = time.monotonic() + 1
         # Those of layers that were taken away are no layer's any more.
         while time.monotonic() < end and not (
             all(task.done() for task in tiles_under_way(self.viewer))
