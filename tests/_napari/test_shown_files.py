@@ -20,6 +20,7 @@ from napari_metastasis.lesions import LesionIndex
 from napari_metastasis.models import RefinerSpec, SpatialNetwork, add_model, load_model, save_model
 from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import THRESHOLD
+from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.scan import heatmap_path
 
 pytestmark = pytest.mark.gui
@@ -245,9 +246,9 @@ def test_a_window_does_not_write_over_what_another_one_scanned(
     window.scan("view")
     window.finish()
     first = window.controller
-    # The same slide again: it shows what the first scan left, and scans the rest.
-    window.open(path)
-    window.until(lambda: window.session.found is not None)
+    # The same slide again, as in another window: it shows what the first scan left, and scans the rest.
+    window.workspace.add(open_slide(path))
+    window.until(lambda: window.session.tissue is not None and window.session.found is not None)
     assert window.controller is not first
     window.scan("slide")
     window.finish()

@@ -213,7 +213,7 @@ def test_a_view_that_shows_no_plane_of_the_slide_is_refused(window, make_disc) -
     viewer.add_image(np.zeros((5, 8, 8), np.uint8), units=("um", "um", "um"))
     assert wanted_region("view", viewer, slide) == Region.of(slide.size)
     viewer.dims.order = (1, 0, 2)
-    with pytest.raises(RegionError, match="put the axes back"):
+    with pytest.raises(RegionError, match="switch 3-D off"):
         wanted_region("view", viewer, slide)
     assert view_focus(viewer, slide) == Region.of(slide.size).center
     assert wanted_region("slide", viewer, slide) is None
