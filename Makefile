@@ -17,7 +17,7 @@ REAL_DATA ?= ../shared/data
 
 # Every process has one torch thread and a screen of its own: tests/conftest.py. Each steals from the other's tests once
 # its own are done, so that both end together. The windows have processes of their own: with each window that goes,
-# Python looks through all that its process holds.
+# Python looks through all that its process holds. They are one more, since a window waits a quarter of its time.
 PROCESSES ?= 2
 # Of fuzzing, over all kinds of files. What is found is kept in fuzz-findings.
 MINUTES ?= 60
@@ -52,7 +52,7 @@ demo: env  ## Scan the sample slide, print its lesions, draw the overlay, open n
 
 .PHONY: test
 test: env system lint typecheck  ## Everything that has to pass: style, layers, manifest, types, tests
-	$(PYTEST) tests/_napari
+	$(PYTEST) -n $$(( $(PROCESSES) + 1 )) tests/_napari
 	$(PYTEST) --ignore=tests/_napari
 
 .PHONY: quick
