@@ -5,15 +5,10 @@ A slide is known by its content, so that a copy elsewhere is known too, and no o
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
-from napari_metastasis.plain_json import read_json
-from napari_metastasis.storage import atomic_write
+from napari_metastasis.memory_file import change_memory, memory_entries, memory_path, read_memory
 
 if TYPE_CHECKING:
     from napari_metastasis.slides import Slide
@@ -25,8 +20,8 @@ _MOST = 1000
 
 
 def default_pixel_sizes() -> Path:
-    """Return where this person's pixel sizes are remembered; unlike a cache, nothing makes them anew."""
-    return Path(platformdirs.user_data_dir("napari-metastasis", appauthor=False)) / "pixel-sizes.json"
+    """Return where this person's pixel sizes are remembered."""
+    return memory_path("pixel-sizes.json")
 
 
 class PixelSizes:
@@ -45,7 +40,7 @@ class PixelSizes:
         """Return the µm per level-0 pixel that were entered for a slide; ``None`` where none were."""
         from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 
-        entries = self._load()
+        entries = memory_entries(read_memory(self._path))
         # Without an entry the slide's content need not be read.
         found = entries.get(_known_as(slide) or "") if entries else None
         if isinstance(found, bool) or not isinstance(found, int | float) or not MIN_MPP <= found <= MAX_MPP:
@@ -57,21 +52,12 @@ class PixelSizes:
         key = _known_as(slide)
         if key is None:
             return
-        entries = self._load()
-        entries.pop(key, None)
-        entries[key] = mpp
-        latest = dict(list(entries.items())[-_MOST:])
-        with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self._path) as file:
-                file.write(json.dumps(latest, indent=1).encode())
 
-    def _load(self) -> dict[str, Any]:
-        try:
-            entries = read_json(self._path)
-        except (OSError, ValueError):
-            return {}
-        return entries if isinstance(entries, dict) else {}
+        def latest(before: Any) -> dict[str, Any]:
+            others = [(other, size) for other, size in memory_entries(before).items() if other != key]
+            return dict([*others, (key, mpp)][-_MOST:])
+
+        change_memory(self._path, latest)
 
 
 def _known_as(slide: Path) -> str | None:

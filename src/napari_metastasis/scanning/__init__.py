@@ -5,9 +5,9 @@ What needs torch is imported on first use: maps are read without it, which takes
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from napari_metastasis.lazy_names import import_on_use
 from napari_metastasis.scanning.coverage import Coverage, answerable_cells, unanswered_cells
 from napari_metastasis.scanning.maps.blend import blend, blend_all, blend_answered, read_from
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
@@ -108,8 +108,4 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    __getattr__ = import_on_use(__name__, _HOMES)

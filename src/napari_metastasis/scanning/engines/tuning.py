@@ -6,14 +6,12 @@ lost or damaged at any time.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,11 +22,10 @@ from napari_metastasis.errors import (
     MissingDependencyError,
     ScanCancelledError,
 )
-from napari_metastasis.plain_json import read_json
+from napari_metastasis.memory_file import change_memory, memory_entries, read_memory
 from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array
 from napari_metastasis.scanning.scanner import never
 from napari_metastasis.settings import ScanSettings, TuningSettings
-from napari_metastasis.storage import atomic_write
 
 __all__ = ["Candidate", "Tuned", "TuningCache", "candidates", "measure", "phantom", "tune"]
 
@@ -261,7 +258,7 @@ class TuningCache:
     def get(self, key: str) -> Tuned | None:
         """Return what was remembered under ``key``."""
         try:
-            values = self._load()[key]
+            values = memory_entries(read_memory(self._path))[key]
             if type(values["roi_px"]) is not int or not 0 < values["mpx_per_s"] < math.inf:
                 return None
             found = Tuned(
@@ -278,15 +275,4 @@ class TuningCache:
 
     def put(self, key: str, tuned: Tuned) -> None:
         """Remember ``tuned``; what cannot be written is forgotten, since it can be measured again."""
-        entries = {**self._load(), key: asdict(tuned)}
-        with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self._path) as file:
-                file.write(json.dumps(entries, indent=2).encode())
-
-    def _load(self) -> dict[str, Any]:
-        try:
-            entries = read_json(self._path)
-        except (OSError, ValueError):
-            return {}
-        return entries if isinstance(entries, dict) else {}
+        change_memory(self._path, lambda before: {**memory_entries(before), key: asdict(tuned)})

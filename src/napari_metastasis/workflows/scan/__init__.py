@@ -5,9 +5,9 @@ What needs torch is imported on first use: earlier results are read without it, 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from napari_metastasis.lazy_names import import_on_use
 from napari_metastasis.workflows.scan.earlier import (
     EarlierResult,
     EarlierScan,
@@ -77,26 +77,22 @@ __all__ = [
 
 #: Where what needs torch is at home.
 _HOMES = {
-    "EngineCache": "engine_cache",
-    "FailedSlide": "scan.batch",
-    "PreparedScan": "scan.prepared",
-    "ScanResult": "scan.results",
-    "ScannedSlide": "scan.batch",
-    "answering_task": "scan.job_models",
-    "check_passes": "scan.job_models",
-    "check_outputs": "scan.batch",
-    "cohort_output": "scan.batch",
-    "load_job_models": "scan.job_models",
-    "prepare_scan": "scan.prepare",
-    "run_scan": "scan.runner",
-    "scan_cohort": "scan.batch",
-    "scan_slide": "scan.runner",
-    "settle_job": "scan.job_models",
+    "EngineCache": ".engine_cache",
+    "FailedSlide": "batch",
+    "PreparedScan": "prepared",
+    "ScanResult": "results",
+    "ScannedSlide": "batch",
+    "answering_task": "job_models",
+    "check_passes": "job_models",
+    "check_outputs": "batch",
+    "cohort_output": "batch",
+    "load_job_models": "job_models",
+    "prepare_scan": "prepare",
+    "run_scan": "runner",
+    "scan_cohort": "batch",
+    "scan_slide": "runner",
+    "settle_job": "job_models",
 }
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"napari_metastasis.workflows.{_HOMES[name]}"), name)
+    __getattr__ = import_on_use(__name__, _HOMES)
