@@ -25,6 +25,7 @@ from slides_for_benchmarks import write_repeated_slide
 
 from napari_metastasis._napari.app import make_viewer
 from napari_metastasis._napari.compat import camera_of
+from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame
@@ -61,6 +62,16 @@ def many_lesions(rows: int, columns: int, count: int, seed: int = 3) -> NDArray[
         part = values[top : top + 2 * reach + 1, left : left + 2 * reach + 1]
         np.maximum(part, bump.astype(np.float32), out=part)
     return values
+
+
+def show_many_lesions(session: SlideSession, count: int) -> None:
+    """Give a slide a map with about so many lesions, as a scan would."""
+    model = ModelFrame.fit(slide=session.slide.size, mpp=MPP, model_mpp=MODEL_MPP, downsamples=(1.0,))
+    frame = HeatmapFrame(model, PATCH_PX, STRIDE_PX)
+    values = many_lesions(*frame.cells.shape, count)
+    session.show_maps([MapValues(PROBABILITY, frame, values)], model_name="made", folder=None)
+    session.set_threshold(0.5)
+    session.show_lesions(LesionIndex(values, frame, session.detection))
 
 
 def move(controller: SlideController, zoom: float, seconds: float) -> float:
@@ -107,13 +118,7 @@ def measure(folder: Path, *, side: int, lesions: int, seconds: float, shapes: bo
     controller = workspace.current
     assert controller is not None
     session, outlines = controller.session, controller.layers.outlines
-    slide = session.slide
-    model = ModelFrame.fit(slide=slide.size, mpp=MPP, model_mpp=MODEL_MPP, downsamples=(1.0,))
-    frame = HeatmapFrame(model, PATCH_PX, STRIDE_PX)
-    values = many_lesions(*frame.cells.shape, lesions)
-    session.show_maps([MapValues(PROBABILITY, frame, values)], model_name="made", folder=None)
-    session.set_threshold(0.5)
-    session.show_lesions(LesionIndex(values, frame, session.detection))
+    show_many_lesions(session, lesions)
     found = session.found
     assert found is not None
     until(lambda: outlines.done)

@@ -16,29 +16,14 @@ import time
 from pathlib import Path
 
 from napari_window import rest, until
-from outlines import MODEL_MPP, MPP, PATCH_PX, STRIDE_PX, many_lesions
+from outlines import MPP, show_many_lesions
 from qtpy.QtWidgets import QApplication
 from slides_for_benchmarks import write_repeated_slide
 
 from napari_metastasis._napari.app import make_viewer
-from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.workspace import Workspace
-from napari_metastasis.geometry import HeatmapFrame, ModelFrame
-from napari_metastasis.lesions import LesionIndex
-from napari_metastasis.scanning import PROBABILITY, MapValues
 
 GOAL_MS, ROUNDS = 300.0, 10
-
-
-def show_map(controller: SlideController, lesions: int) -> None:
-    """Give a slide a map with lesions."""
-    session = controller.session
-    model = ModelFrame.fit(slide=session.slide.size, mpp=MPP, model_mpp=MODEL_MPP, downsamples=(1.0,))
-    frame = HeatmapFrame(model, PATCH_PX, STRIDE_PX)
-    values = many_lesions(*frame.cells.shape, lesions)
-    session.show_maps([MapValues(PROBABILITY, frame, values)], model_name="made", folder=None)
-    session.set_threshold(0.5)
-    session.show_lesions(LesionIndex(values, frame, session.detection))
 
 
 def main() -> None:
@@ -63,7 +48,7 @@ def main() -> None:
         until(lambda: all(one.session.tissue is not None for one in workspace.controllers))
         for controller, magnification in zip(workspace.controllers, (2.5, 10.0), strict=True):
             workspace.show(controller)
-            show_map(controller, arguments.lesions)
+            show_many_lesions(controller.session, arguments.lesions)
             workspace.microscope.magnify(magnification)
             until(lambda one=controller: one.layers.outlines.done and one.layers.slide.loaded)
             rest(1)

@@ -113,11 +113,11 @@ def test_a_short_press_toggles_the_overlay_and_a_long_one_lifts_it_while_held(sl
 def test_what_was_hidden_by_hand_stays_hidden_and_a_new_map_is_shown_with_the_rest(slide: Slide) -> None:
     layers = slide.layers
     layers.detections.visible = False
-    layers.toggle_overlay()
+    layers.show_overlay(not layers.overlay_shown)
     values = slide.session.probabilities.copy()
     slide.session.show_maps([MapValues(PROBABILITY, FRAME, values)], model_name="m", folder=None)
     assert not layers.heatmap.visible
-    layers.toggle_overlay()
+    layers.show_overlay(not layers.overlay_shown)
     assert (layers.heatmap.visible, layers.detections.visible) == (True, False)
 
 

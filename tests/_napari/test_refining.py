@@ -8,30 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from napari_metastasis.models import RefinerSpec, SpatialNetwork, add_model, load_model, save_model
 from napari_metastasis.settings import DEFAULT_MODEL
 
 pytestmark = pytest.mark.gui
-
-
-@pytest.fixture
-def refiner(darkness_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Keep a refiner of the model that answers a little less than its encoder, among the user's own."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    model = load_model(darkness_model)
-    spec = RefinerSpec(
-        name="timid", encoder=model.spec.name, encoder_sha256=model.weights_sha256,
-        encoder_features=model.network.architecture.feature_channels,
-        projected=3, hidden=4, grid=4, grid_step=1, window_step=2,
-        order="raster-four", residual=True, smoothing=3, dense_coefficient=2,
-    )  # fmt: skip
-    network = SpatialNetwork(spec)
-    with torch.no_grad():
-        network.answer.bias.fill_(-1.0)
-    save_model(tmp_path / "timid.safetensors", network, network.spec, {})
-    return add_model(tmp_path / "timid.safetensors").name
 
 
 def centroid(layer, threshold: float = 0.5) -> tuple[float, float]:

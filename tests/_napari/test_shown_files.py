@@ -12,12 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from read_only import make_read_only
 
 from napari_metastasis._napari import shown_files, slide_controller
 from napari_metastasis.lesions import LesionIndex
-from napari_metastasis.models import RefinerSpec, SpatialNetwork, add_model, load_model, save_model
 from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import THRESHOLD
 from napari_metastasis.slides import open_slide
@@ -332,22 +330,8 @@ def test_a_slide_without_results_is_soon_known_to_have_none(window, make_disc: C
     assert window.controller.earlier == ()
 
 
-def test_a_refined_result_opens_refined_with_its_share(
-    window, make_disc: Callable, darkness_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    model = load_model(darkness_model)
-    spec = RefinerSpec(
-        name="timid", encoder=model.spec.name, encoder_sha256=model.weights_sha256,
-        encoder_features=model.network.architecture.feature_channels,
-        projected=3, hidden=4, grid=4, grid_step=1, window_step=2,
-        order="raster-four", residual=True, smoothing=3, dense_coefficient=2,
-    )  # fmt: skip
-    network = SpatialNetwork(spec)
-    with torch.no_grad():
-        network.answer.bias.fill_(-1.0)
-    save_model(tmp_path / "timid.safetensors", network, network.spec, {})
-    add_model(tmp_path / "timid.safetensors")
+@pytest.mark.usefixtures("refiner")
+def test_a_refined_result_opens_refined_with_its_share(window, make_disc: Callable, darkness_model: Path) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
     window.use(darkness_model)

@@ -165,9 +165,9 @@ def test_the_veil_is_switched_and_stays_as_it_was_switched(layers, session):
     layers.set_visible(True)
     assert not layers.veil.visible
     layers.show_veil(True)
-    layers.toggle_overlay()
+    layers.show_overlay(not layers.overlay_shown)
     assert not layers.veil.visible
-    layers.toggle_overlay()
+    layers.show_overlay(not layers.overlay_shown)
     assert layers.veil.visible
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from dark_model import dark_model, mover
 from disc_slide import write_disc_slide
 from training_cohort import write_slide
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide
+from napari_metastasis.models import Detector, Refiner
 from napari_metastasis.slides import open_slide
 
 
@@ -21,6 +23,18 @@ def slide_path(tmp_path_factory):
 def slide(slide_path):
     with open_slide(slide_path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def model() -> Detector:
+    """A detector that answers how dark a patch is."""
+    return dark_model()
+
+
+@pytest.fixture(scope="module")
+def refiner(model: Detector) -> Refiner:
+    """A refiner behind it that moves its answers."""
+    return mover(model)
 
 
 @pytest.fixture(scope="session")

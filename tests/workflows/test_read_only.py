@@ -6,7 +6,6 @@ import os
 
 import numpy as np
 import pytest
-from dark_model import dark_model, mover
 from read_only import make_read_only
 from scans import SCAN, scan_with
 
@@ -14,16 +13,6 @@ from napari_metastasis.errors import StorageError, StorageWarning
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import DetectionSettings, RefineSettings
 from napari_metastasis.workflows.scan import earlier_result
-
-
-@pytest.fixture(scope="module")
-def model():
-    return dark_model()
-
-
-@pytest.fixture(scope="module")
-def refiner(model):
-    return mover(model)
 
 
 def run(slide, model, output, **changes):

@@ -9,29 +9,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dark_model import dark_model, mover
 from disc_slide import DISC_CENTER
 from scans import NOT_REFINED, SCAN, prepared_scan, scan_with
 
 from napari_metastasis.errors import ModelError, PassWarning, StorageError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region, Size
-from napari_metastasis.models import Detector, Refiner, SpatialNetwork, load_model
+from napari_metastasis.models import SpatialNetwork, load_model
 from napari_metastasis.scanning import ChosenEngine, FeatureStore, MapStore, MapValues, blend, choose_engine
 from napari_metastasis.scanning.passes.refine import REFINED
 from napari_metastasis.settings import RefineSettings, TissueSettings
 from napari_metastasis.slides import open_slide
 
 REFINE, KEEP = RefineSettings(refine=True), RefineSettings()
-
-
-@pytest.fixture(scope="module")
-def model() -> Detector:
-    return dark_model()
-
-
-@pytest.fixture(scope="module")
-def refiner(model) -> Refiner:
-    return mover(model)
 
 
 def run(slide, model, output, **changes):

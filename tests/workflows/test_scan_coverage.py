@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dark_model import dark_model, mover
+from dark_model import mover
 from disc_slide import DISC_CENTER, DISC_RADIUS
 from scans import SCAN, scan_with
 
@@ -23,11 +23,6 @@ from napari_metastasis.workflows.scan import earlier_result, recorded_tissue
 
 #: The left half of the disc, and tissue and glass around it.
 HALF = Region(300, 300, round(DISC_CENTER.x) - 300, 700)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return dark_model()
 
 
 def run(slide, model, output, **changes):

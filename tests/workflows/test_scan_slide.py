@@ -10,7 +10,6 @@ import os
 import numpy as np
 import pytest
 import torch
-from dark_model import dark_model
 from disc_slide import DISC_CENTER, DISC_RADIUS, MPP
 from scans import SCAN, prepared_scan, scan_with
 
@@ -24,16 +23,10 @@ from napari_metastasis.errors import (
 )
 from napari_metastasis.evaluation.detections import read_detections_csv
 from napari_metastasis.geometry import Point, Region
-from napari_metastasis.models import Detector
 from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.workflows import scan as scan_room
 from napari_metastasis.workflows.scan import default_output, heatmap_path
-
-
-@pytest.fixture(scope="module")
-def model() -> Detector:
-    return dark_model()
 
 
 def run(slide, model, output, **changes):

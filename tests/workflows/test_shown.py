@@ -11,7 +11,6 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-from dark_model import dark_model, mover
 from read_only import make_read_only
 from scans import SCAN, scan_with
 
@@ -43,16 +42,6 @@ from napari_metastasis.workflows.scan.result_files import one_writer
 TABLES = ("detections.csv", "lesions.csv", "lesions.geojson")
 #: Low enough for cells around the disc that the usual threshold leaves out.
 LOW = 0.05
-
-
-@pytest.fixture(scope="module")
-def model():
-    return dark_model()
-
-
-@pytest.fixture(scope="module")
-def refiner(model):
-    return mover(model)
 
 
 def run(slide, model, output, **changes):

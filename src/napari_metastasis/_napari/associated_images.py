@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QPixmap, QTransform
 from qtpy.QtWidgets import QDialog, QGroupBox, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
-from napari_metastasis._napari.overview import image_of
+from napari_metastasis._napari.qt_image import image_of
 from napari_metastasis._napari.worker import Worker, explain
 
 if TYPE_CHECKING:

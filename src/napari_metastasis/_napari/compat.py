@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtGui import QGuiApplication, QImage
+from qtpy.QtGui import QGuiApplication
 from vispy.visuals.shaders import Function
+
+from napari_metastasis._napari.qt_image import image_of
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -62,12 +64,9 @@ def window_of(viewer: Viewer) -> QMainWindow:
 
 def copy_picture(viewer: Viewer) -> None:
     """Put what the window shows of the slide on the clipboard."""
-    pixels = np.ascontiguousarray(viewer.screenshot(canvas_only=True, flash=False))
-    height, width = pixels.shape[:2]
-    image = QImage(pixels.data, width, height, 4 * width, QImage.Format.Format_RGBA8888)
     clipboard = QGuiApplication.clipboard()
     assert clipboard is not None
-    clipboard.setImage(image.copy())  # QImage itself keeps no pixels
+    clipboard.setImage(image_of(viewer.screenshot(canvas_only=True, flash=False)))
 
 
 def drop_targets(viewer: Viewer) -> tuple[QWidget, ...]:

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_metastasis._napari.canvas_corner import BACKGROUND, keep_in_corner
 from napari_metastasis._napari.colors import map_colormap, shown_limits
+from napari_metastasis._napari.qt_image import image_of
 from napari_metastasis.geometry import Point
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from napari_metastasis._napari.view_transform import ViewTransform
     from napari_metastasis.geometry import Size
 
-__all__ = ["Overview", "image_of", "thumbnail_image"]
+__all__ = ["Overview", "thumbnail_image"]
 
 #: Longer side of the slide in the overview, and what is left around it.
 _SIDE_PX, _BORDER_PX = 210, 4
@@ -248,14 +249,6 @@ def _heat_pixels(values: npt.NDArray[np.float32], colors: str, threshold: float)
     pixels = np.rint(mapped * 255).astype(np.uint8)
     pixels[..., 3] = np.where(found >= threshold, _HEAT_ALPHA, 0)
     return pixels
-
-
-def image_of(pixels: npt.NDArray[np.uint8]) -> QImage:
-    """Return pixels, (rows, columns, 3 or 4) uint8, as an image of Qt's that owns them."""
-    rows, columns, channels = pixels.shape
-    kind = QImage.Format.Format_RGB888 if channels == 3 else QImage.Format.Format_RGBA8888
-    data = np.ascontiguousarray(pixels)
-    return QImage(data.data, columns, rows, channels * columns, kind).copy()
 
 
 def thumbnail_image(pixels: npt.NDArray[np.uint8], ratio: float) -> QImage:

@@ -53,7 +53,7 @@ class ResultsWidget(Part):
         self.error = ErrorLine()
         layout.addWidget(self.error)
         self.state = StateLine()
-        self.state.continue_button.clicked.connect(lambda _: self._workspace.rest_wanted.emit())
+        self.state.continue_button.clicked.connect(lambda _: self._workspace.scan_wanted.emit())
         layout.addWidget(self.state)
         self.summary, self.score, self.told = QLabel(), QLabel(), QLabel()
         for label in (self.summary, self.told):
@@ -135,6 +135,7 @@ class ResultsWidget(Part):
             (session.found_changed, self._show_found),
             (session.maps_replaced, self._show_found),
             (session.threshold_changed, self._show_threshold),
+            (session.threshold_changed, self._show_state),
             (session.activity_changed, self._show_state),
             (session.coverage_changed, self._show_state),
             (session.looking_changed, self._show_state),
@@ -173,7 +174,6 @@ class ResultsWidget(Part):
             self.threshold.setMinimum(self._session.floor)
         self.threshold.setValue(threshold)
         self.threshold.blockSignals(False)
-        self._show_state()
 
     # -- what was found ------------------------------------------------------------------------------------------
 

@@ -74,7 +74,6 @@ class ScanWidget(Part):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "Scan")
         self._workspace.scan_wanted.connect(lambda: self.scan("slide"))
-        self._workspace.rest_wanted.connect(lambda: self.scan("slide"))
         self.model.fill()
         for form in (self.main, self.advanced, *self.switches.values(), *self.keeping.values()):
             for widget in form.widgets.values():

@@ -198,10 +198,6 @@ class SlideLayers:
                     one.visible = False
         self._show_outlines()
 
-    def toggle_overlay(self) -> None:
-        """Hide all that lies over the tissue; or show it again."""
-        self.show_overlay(not self.overlay_shown)
-
     @property
     def veil(self) -> Image | None:
         """Return the layer that marks tissue that was not scanned; ``None`` where there is none to mark."""

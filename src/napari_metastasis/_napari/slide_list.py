@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from qtpy.QtCore import QPoint, QSize, Qt
-from qtpy.QtGui import QIcon, QImage, QPainter, QPixmap
+from qtpy.QtGui import QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QListWidget, QListWidgetItem, QMenu, QToolButton, QVBoxLayout, QWidget
 
+from napari_metastasis._napari.qt_image import image_of
 from napari_metastasis._napari.slide_state import slide_state
 from napari_metastasis._napari.slide_widget import choose_slides
 from napari_metastasis._napari.workspace import Workspace
@@ -32,17 +34,14 @@ def _short(name: str) -> str:
     return name if len(name) <= _NAME else f"{name[: _NAME // 2 - 1]}…{name[-_NAME // 2 :]}"
 
 
-def _icon(picture: np.ndarray[Any, Any] | None) -> QIcon:
+def _icon(picture: npt.NDArray[np.uint8] | None) -> QIcon:
     """Return a slide's picture in the middle of a field of white glass, so that all are of one size."""
     field = QPixmap(_ICON)
     field.fill(Qt.GlobalColor.white)
     if picture is None:
         return QIcon(field)
-    rows, columns, _ = picture.shape
-    pixels = np.ascontiguousarray(picture)
-    image = QImage(pixels.data, columns, rows, 3 * columns, QImage.Format.Format_RGB888)
     mode, smooth = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
-    scaled = image.scaled(_ICON, mode, smooth)
+    scaled = image_of(picture).scaled(_ICON, mode, smooth)
     painter = QPainter(field)
     painter.drawImage((_ICON.width() - scaled.width()) // 2, (_ICON.height() - scaled.height()) // 2, scaled)
     painter.end()

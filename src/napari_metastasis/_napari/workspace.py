@@ -75,14 +75,10 @@ class Workspace(QObject):
     failed = Signal(str)
     #: Slides are being opened: how many.
     opening_changed = Signal(int)
-    #: The key for a scan was pressed.
+    #: The whole slide is to be scanned, or what is left of it.
     scan_wanted = Signal()
-    #: The tissue that is left is to be scanned.
-    rest_wanted = Signal()
     #: The next finding is asked for, 1, or the one before, -1.
     finding_wanted = Signal(int)
-    #: The list of slides that were opened last is another one.
-    recent_changed = Signal()
 
     def __init__(self, viewer: Viewer, window: QObject) -> None:
         super().__init__(window)
@@ -232,7 +228,6 @@ class Workspace(QObject):
 
     def _on_recent(self, listed: tuple[Path, ...]) -> None:
         self.recent = listed
-        self.recent_changed.emit()
 
     def add(self, slide: Any, *, show: bool = True) -> Layer:
         """Add an open slide, whose session closes it; where another one is shown, ``show`` says whether it stays."""
