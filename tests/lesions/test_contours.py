@@ -230,6 +230,24 @@ def test_lesions_of_a_few_pixels_are_dots_and_larger_ones_stay_as_they_are():
     assert sorted(dotted.lesion.tolist()) == [7, 8, 8, 8, 8, 9]
     for number, middle in ((7, 2.0), (9, 102.0)):
         (dot,) = dotted.ends[dotted.lesion == number]
-        np.testing.assert_allclose(dot.mean(axis=0), (middle, middle))
-        assert 0 < np.ptp(dot[:, 0]) <= 4
+        np.testing.assert_array_equal(dot, np.full((2, 2), middle))
+    assert dotted.is_dot.tolist() == (dotted.lesion != 8).tolist()
     np.testing.assert_array_equal(dotted.ends[dotted.lesion == 8], lines.ends[lines.lesion == 8])
+    again = dotted.simplified(1.0)
+    np.testing.assert_array_equal(again.ends[again.is_dot], dotted.ends[dotted.is_dot])
+
+
+def test_a_small_lesion_in_two_parts_is_a_dot_only_where_both_are_there():
+    probabilities = np.zeros((24, 40), np.float32)
+    probabilities[8:12, 18:22] = 0.9
+    frame, labels = frame_of(24, 40), (probabilities > 0).astype(np.int32)
+    parts = [
+        contour_lines(labels[cells.slices], probabilities[cells.slices], 0.5, cells=cells, frame=frame)
+        for cells in (Region(0, 0, 21, 24), Region(20, 0, 20, 24))
+    ]
+    for part in parts:
+        assert len(part)
+        assert not part.dotted(1e6).is_dot.any()
+    (dot,) = ContourLines.joined(parts).dotted(1e6, parts=True).ends
+    middle = frame.cell_center(19.5, 9.5)
+    np.testing.assert_allclose(dot, [(middle.x, middle.y)] * 2)

@@ -38,17 +38,20 @@ _MANY, _COARSER = 10_000, 2
 #: Side of the squares of cells that are drawn on their own, where no more than so many lie near the view; of a larger
 #: part of the slide they are larger, so that few calls do all of it.
 _SQUARE, _SQUARES = 256, 64
-#: Of more lines than ``_MANY``, lesions below this many screen pixels are dots.
-_DOT_PX = 4.0
+#: A lesion below so many screen pixels is a dot of that diameter; that of the chosen one is wider. Among more lines
+#: than are cased, dots are narrower by so much.
+_DOT_PX, _SELECTED_DOT_PX, _NARROWER_PX = 4.0, 6.0, 2.0
 #: How long one turn may work, and how long the window then has for itself.
 _TURN_S, _PAUSE_MS = 0.006, 6
 #: What is drawn so far is shown this often.
-_SHOW_S = 0.5
+_SHOW_S = 1.0
 #: How long the view must rest before what came into it is drawn; what leaves a margin of a fifth of the view comes
 #: sooner. All in the margin is drawn, too: of half a view it would be three times as much as is seen.
 _REST_MS, _MARGIN = 90, 0.2
 #: Lines may lie this far from the contour, in screen pixels; never finer than this share of a cell.
 _TOLERANCE_PX, _FINEST_CELLS = 0.5, 1 / 16
+#: They are simplified anew after so large a part of an octave of zoom: one in so many.
+_STEPS = 2
 #: Drawn over all layers.
 _ORDER = 1_000_000
 
@@ -63,7 +66,7 @@ class _Square:
 
     findings: object = None
     exact: ContourLines | None = None
-    octave: int | None = None
+    detail: tuple[float, int] | None = None
     shown: ContourLines | None = None
 
 
@@ -98,14 +101,29 @@ class _View:
 
 @dataclass(slots=True)
 class _Work:
-    """What is to be drawn for a view: the squares of cells near it, and how far lines are simplified."""
+    """What is to be drawn for a view: the squares of cells near it, and how far lines are simplified.
+
+    The octave is the power of two, in level-0 pixels, of the tolerance: at most that in screen pixels, and more than a
+    step of zoom below it. Lines are simplified as many octaves more as ``coarser`` says, and never to less than
+    ``finest_px``.
+    """
 
     area: _View
-    octave: int
+    octave: float
     side: int
-    coarser: int = 0
+    coarser: int
+    finest_px: float
     squares: list[_Key] = field(default_factory=list)
     waiting: list[_Key] = field(default_factory=list)
+
+    @property
+    def dot_px(self) -> float:
+        """Return the size, in level-0 pixels, below which a lesion is a dot."""
+        return _DOT_PX / _TOLERANCE_PX * 2.0 ** (self.octave + 1 / _STEPS)
+
+    def simplified(self, lines: ContourLines) -> ContourLines:
+        """Return the lines of a square as they are drawn, small lesions as dots."""
+        return lines.dotted(self.dot_px).simplified(max(2.0 ** (self.octave + self.coarser), self.finest_px))
 
 
 class OutlinePainter(QObject):
@@ -218,7 +236,7 @@ class OutlinePainter(QObject):
         self._place_nodes()
         resting = time.monotonic() - self._moved_at >= _REST_MS / 1000 * 0.9
         work = self._work
-        octave = _octave(view.scale, frame)
+        octave = math.floor(_STEPS * math.log2(_TOLERANCE_PX / max(view.scale, 1e-9))) / _STEPS
         if work is not None and not again and work.area.contains(view) and (not resting or work.octave == octave):
             if not resting:
                 self._look_timer.start()
@@ -229,7 +247,10 @@ class OutlinePainter(QObject):
         if work is not None and work.side != side:
             # Of another size, none is drawn again soon.
             self._squares.clear()
-        self._work = _Work(area, octave, side, squares=squares, waiting=squares[::-1])
+        # As coarse as it had to be last time: lines that are simplified in vain take most of the time.
+        finest = _FINEST_CELLS * frame.cell_px
+        coarser = 0 if work is None or work.octave != octave else work.coarser - (2 * self.count < _MANY)
+        self._work = _Work(area, octave, side, max(coarser, 0), finest, squares, squares[::-1])
         self._turn()
 
     def _view(self) -> _View | None:
@@ -271,7 +292,7 @@ class OutlinePainter(QObject):
             return
         until = time.perf_counter() + _TURN_S
         while work.waiting and time.perf_counter() < until:
-            self._draw(work.waiting.pop(), work.octave + work.coarser, found)
+            self._draw(work.waiting.pop(), work, found)
         if not work.waiting and work.coarser < _COARSER and len(self._lines(work)) > _MANY:
             work.coarser += 1
             work.waiting = work.squares[::-1]
@@ -280,26 +301,27 @@ class OutlinePainter(QObject):
         if not work.waiting or time.monotonic() - self._drawn_at > _SHOW_S:
             self._show()
 
-    def _draw(self, key: _Key, octave: int, found: Findings) -> None:
+    def _draw(self, key: _Key, work: _Work, found: Findings) -> None:
         square = self._squares.setdefault(key, _Square())
         if square.findings is not found:
             maps = tuple(self._session.maps.values())
             shares = [self._session.share_of(one.kind.name) for one in maps[1:]]
             side, row, column = key
             square.exact = contours_in(found, maps, shares, (row * side, column * side), side)
-            square.findings, square.octave = found, None
-        if square.octave != octave:
+            square.findings, square.detail = found, None
+        detail = (work.octave, work.coarser)
+        if square.detail != detail:
             assert square.exact is not None
-            square.shown = square.exact.simplified(2.0**octave) if len(square.exact) else square.exact
-            square.octave = octave
+            square.shown = work.simplified(square.exact) if len(square.exact) else square.exact
+            square.detail = detail
 
     def _lines(self, work: _Work) -> ContourLines:
         """Return what is known of the lines in view, and near it."""
         from napari_metastasis.lesions import ContourLines
 
         found = [self._squares[key].shown for key in work.squares if key in self._squares]
-        lines = ContourLines.joined([work.area.part_of(one) for one in found if one is not None and len(one)])
-        return lines.dotted(_DOT_PX / work.area.scale) if len(lines) > _MANY else lines
+        joined = ContourLines.joined([work.area.part_of(one) for one in found if one is not None and len(one)])
+        return joined.dotted(work.dot_px, parts=True)
 
     def _show(self) -> None:
         """Hand the lines over to the graphics card."""
@@ -320,22 +342,28 @@ class OutlinePainter(QObject):
         style = style_of[lines.lesion]
         kept = style >= 0  # those of lesions that are no more go at once, though their square is drawn later
         style = style + len(names) * (lines.lesion == self._session.selected)
-        self._upload(lines.ends[kept], style[kept])
+        self._upload(lines.chosen(kept), style[kept])
 
-    def _upload(self, ends: npt.NDArray[np.float64], style: npt.NDArray[np.intp]) -> None:
+    def _upload(self, lines: ContourLines, style: npt.NDArray[np.intp]) -> None:
         from vispy.gloo import VertexBuffer
 
-        from napari_metastasis._napari.outline_visual import outline_vertices
+        from napari_metastasis._napari.outline_visual import dot_vertices, line_vertices
 
         # The chosen lesion's outline lies over the others.
         order = np.argsort(style, kind="stable")
-        vertices = VertexBuffer(outline_vertices(ends[order], style[order]))
+        ends, style, dots = lines.ends[order], style[order], lines.is_dot[order]
         self.count = len(ends)
-        casing, line = self._nodes
-        for node in (casing, line):
-            node.show(vertices, self.count)
-            node.visible = True
-        casing.visible = self.count <= _CASED
+        casings, drawn = self._nodes[:2], self._nodes[2:]
+        for at, vertices in enumerate(
+            (line_vertices(ends[~dots], style[~dots]), dot_vertices(ends[dots, 0], style[dots]))
+        ):
+            count = np.count_nonzero(dots == bool(at))
+            buffer = VertexBuffer(vertices) if count else None
+            for node in (casings[at], drawn[at]):
+                node.show(buffer, count)
+                node.visible = count > 0
+            casings[at].visible = count > 0 and self.count <= _CASED
+        drawn[1].wider_px = 0.0 if self.count <= _CASED else -_NARROWER_PX
 
     def _hide(self) -> None:
         self.count = 0
@@ -345,13 +373,15 @@ class OutlinePainter(QObject):
     def _make_nodes(self) -> bool:
         """Put the lines into the scene; return whether that was possible."""
         if not self._nodes and self.can_draw:
-            from napari_metastasis._napari.outline_visual import OutlineNode
+            from napari_metastasis._napari.outline_visual import DotNode, LineNode
 
-            styles = _styles()
-            casings = [(width, _DARK if _lightness(color) > _MIDDLE else _LIGHT) for width, color in styles]
+            kinds = ((LineNode, _styles(_WIDTH_PX, _SELECTED_PX)), (DotNode, _styles(_DOT_PX, _SELECTED_DOT_PX)))
             self._nodes = (
-                OutlineNode(styles=casings, wider_px=_CASING_PX, opacity=_CASING_OPACITY),
-                OutlineNode(styles=styles),
+                *(
+                    Node(styles=_casings(styles), wider_px=_CASING_PX, opacity=_CASING_OPACITY)
+                    for Node, styles in kinds
+                ),
+                *(Node(styles=styles) for Node, styles in kinds),
             )
             self._place_nodes()
         return bool(self._nodes)
@@ -372,23 +402,26 @@ class OutlinePainter(QObject):
             node.transform = MatrixTransform(matrix)
 
 
-def _styles() -> Sequence[tuple[float, tuple[float, float, float]]]:
-    """Return width and colour of the outlines of each size class, then of chosen lesions."""
+_Styles = Sequence[tuple[float, tuple[float, float, float]]]
+
+
+def _styles(width: float, selected: float) -> _Styles:
+    """Return width and colour of each size class, then of chosen lesions."""
     from napari_metastasis.lesions import SIZE_CLASSES
 
     colors = [tuple(value / 255 for value in style.rgb) for style in SIZE_CLASSES.values()]
-    return [(width, (red, green, blue)) for width in (_WIDTH_PX, _SELECTED_PX) for red, green, blue in colors]
+    return [(px, (red, green, blue)) for px in (width, selected) for red, green, blue in colors]
+
+
+def _casings(styles: _Styles) -> _Styles:
+    """Return what lies beneath each style: light beneath dark colours, dark beneath light ones."""
+    return [(width, _DARK if _lightness(color) > _MIDDLE else _LIGHT) for width, color in styles]
 
 
 def _lightness(color: tuple[float, float, float]) -> float:
     """Return about how light a colour is, 0 to 1 (luma, Rec. 601)."""
     red, green, blue = color
     return 0.299 * red + 0.587 * green + 0.114 * blue
-
-
-def _octave(scale: float, frame: HeatmapFrame) -> int:
-    """Return the power of two, in level-0 pixels, of the tolerance that lines are simplified with."""
-    return math.floor(math.log2(max(_TOLERANCE_PX / max(scale, 1e-9), _FINEST_CELLS * frame.cell_px)))
 
 
 def _squares_over(area: _View, frame: HeatmapFrame, x: float, y: float) -> list[_Key]:

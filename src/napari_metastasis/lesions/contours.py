@@ -93,22 +93,29 @@ class ContourLines:
         number[:-1][which] = np.arange(np.count_nonzero(which))
         return ContourLines(self.ends[which], self.lesion[which], number[self.following[which]])
 
-    def dotted(self, size_px: float) -> ContourLines:
-        """Return these lines with one short line in place of all of a lesion that is smaller than ``size_px``.
+    @property
+    def is_dot(self) -> NDArray[np.bool_]:
+        """(n,) bool. Return which of the lines are dots: lesions too small to be gone round."""
+        dots: NDArray[np.bool_] = (self.ends[:, 0] == self.ends[:, 1]).all(axis=1)
+        return dots
 
-        That is a dot where lesions are a few pixels of the screen: thousands of rings cost more than they show.
+    def dotted(self, size_px: float, *, parts: bool = False) -> ContourLines:
+        """Return these lines with one dot in place of all of a lesion that is smaller than ``size_px``.
+
+        A dot is a line of no length in the lesion's middle: thousands of rings of a few screen pixels cost more than
+        they show. A lesion that goes on in another part of the map keeps its lines, unless all ``parts`` are here.
         """
         ids, of = np.unique(self.lesion, return_inverse=True)
         low, high = np.full((len(ids), 2), np.inf), np.full((len(ids), 2), -np.inf)
         np.minimum.at(low, of, self.ends.min(axis=1))
         np.maximum.at(high, of, self.ends.max(axis=1))
-        size = high - low
-        small = size.max(axis=1) < size_px
+        small = (high - low).max(axis=1) < size_px
+        if not parts:
+            small[of[self.following < 0]] = False
         middle = (low + high)[small] / 2
-        reach = np.zeros_like(middle)
-        reach[:, 0] = np.maximum(size[small, 0] / 2, size_px / 8)
-        ends = np.stack((middle - reach, middle + reach), axis=1)
-        dots = ContourLines(ends, ids[small].astype(np.int32), np.full(len(ends), -1))
+        dots = ContourLines(
+            np.stack((middle, middle), axis=1), ids[small].astype(np.int32), np.full(len(middle), -1, np.intp)
+        )
         return ContourLines.joined([self.chosen(~small[of]), dots])
 
     def simplified(self, tolerance_px: float) -> ContourLines:
