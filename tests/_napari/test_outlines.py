@@ -97,6 +97,23 @@ def test_outlines_lie_on_the_contour_two_pixels_wide_at_every_zoom(shown: Shown)
         assert abs(row.mean()) <= 1.5, zoom
 
 
+def test_a_lesion_of_a_few_screen_pixels_is_a_dot_in_its_middle(shown: Shown) -> None:
+    shown.layers.strength = 0.0
+    shown.layers.detections.visible = False
+    rows, columns = SMALL
+    middle = FRAME.cell_center((columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2)
+    for selected, widths in ((False, (3, 5)), (True, (5, 7))):
+        if selected:
+            shown.session.select(shown.id_at(SMALL))
+        shown.look(middle.x, middle.y, 0.03)
+        dot = shown.near(shown.picture(), "itc")
+        rows_of, columns_of = np.nonzero(dot)
+        assert widths[0] <= np.ptp(columns_of) + 1 <= widths[1]
+        assert widths[0] <= np.ptp(rows_of) + 1 <= widths[1]
+        assert abs(columns_of.mean() - (dot.shape[1] - 1) / 2) <= 1
+        assert abs(rows_of.mean() - (dot.shape[0] - 1) / 2) <= 1
+
+
 def test_each_lesion_has_the_colour_of_its_class_and_the_chosen_one_a_wider_line(shown: Shown) -> None:
     shown.layers.strength = 0.0
     shown.layers.detections.visible = False
