@@ -81,6 +81,7 @@ TASKS: tuple[Task, ...] = (
         title="Refinement",
         training=f"{_ROOT}.workflows.train.refiner:REFINER",
     ),
+    Task(name="segment", noun="segmenter", model=f"{_ROOT}.models.segmenter:Segmenter"),
 )
 
 

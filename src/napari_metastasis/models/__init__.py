@@ -25,6 +25,7 @@ from napari_metastasis.models.nets.scannet import Block, ScanNet, ScanNetArchite
 from napari_metastasis.models.nets.spatial_lstm import ORDERS, RefinerSpec, SpatialNetwork
 from napari_metastasis.models.patchwise import crop_patches
 from napari_metastasis.models.refiner import Refiner
+from napari_metastasis.models.segmenter import Segmenter, SegmenterSpec, SegmentingNetwork
 from napari_metastasis.models.weights_file import correct_card, save_model
 from napari_metastasis.models.zoo import (
     ScanModels,
@@ -66,6 +67,9 @@ __all__ = [
     "ScanNet",
     "ScanNetArchitecture",
     "ScanningNetwork",
+    "Segmenter",
+    "SegmenterSpec",
+    "SegmentingNetwork",
     "SpatialNetwork",
     "ZooEntry",
     "add_model",

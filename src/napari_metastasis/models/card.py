@@ -11,7 +11,7 @@ from napari_metastasis.errors import ModelError, brief, first_line
 from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.storage import holds_control_characters
 
-__all__ = ["DENSE_COEFFICIENT", "ModelSpec", "read_contract"]
+__all__ = ["DENSE_COEFFICIENT", "ModelSpec", "check_pixels", "read_contract"]
 
 #: Of a model whose card has none: the paper's best, at a tenth more than none.
 DENSE_COEFFICIENT = 2
@@ -88,6 +88,36 @@ def _fits(value: Any, annotation: str) -> bool:
     return annotation == "Any"
 
 
+def check_pixels(mpp: float, mean: tuple[float, ...], std: tuple[float, ...], stain_density: tuple[float, ...]) -> None:
+    """Refuse pixels that no slide has: their size, normalisation and stain on a model's card.
+
+    Raises
+    ------
+    ModelError
+        Naming what is wrong.
+    """
+    if not 0.01 <= mpp <= 100:
+        raise ModelError(f"expected a model resolution of 0.01 to 100 µm/px, got {mpp}; correct its card")
+    if stain_density and not (
+        len(stain_density) == 3 and all(0 < density <= _MOST_DENSITY for density in stain_density)
+    ):
+        raise ModelError(
+            f"expected three stain densities over 0, {_MOST_DENSITY:g} at most, got {brief(stain_density)}; "
+            "correct its card"
+        )
+    numbers = all(isinstance(value, int | float) for value in (*mean, *std))
+    if (
+        [len(values) for values in (mean, std)] != [3, 3]
+        or not numbers
+        or not all(abs(value) <= _MOST_MEAN for value in mean)
+        or not all(_DEVIATIONS[0] <= value <= _DEVIATIONS[1] for value in std)
+    ):
+        raise ModelError(
+            f"expected three means and three positive deviations of red, green and blue in 0 to 1, got "
+            f"{brief(mean)} and {brief(std)}; correct its card"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec(Calibrated):
     """What a patch classifier expects of a slide, and what its answers mean.
@@ -138,8 +168,7 @@ class ModelSpec(Calibrated):
 
     def __post_init__(self) -> None:
         """Refuse values that no scan can use."""
-        if not 0.01 <= self.mpp <= 100:
-            raise ModelError(f"expected a model resolution of 0.01 to 100 µm/px, got {self.mpp}; correct its card")
+        check_pixels(self.mpp, self.mean, self.std, self.stain_density)
         if self.field_px == 0:
             object.__setattr__(self, "field_px", self.patch_px)
         if self.field_px < self.patch_px:
@@ -156,29 +185,11 @@ class ModelSpec(Calibrated):
                 f"expected the tumour class to index {len(self.classes)} classes, got {self.tumour_class}; "
                 "correct its card"
             )
-        if self.stain_density and not (
-            len(self.stain_density) == 3 and all(0 < density <= _MOST_DENSITY for density in self.stain_density)
-        ):
-            raise ModelError(
-                f"expected three stain densities over 0, {_MOST_DENSITY:g} at most, got {brief(self.stain_density)}; "
-                "correct its card"
-            )
         if self.dense_coefficient != DENSE_COEFFICIENT:
             self.dense_stride_px(self.dense_coefficient)
         self.check_calibration()
         if self.prior and len(self.classes) != _TUMOUR_AND_NORMAL:
             raise ModelError(f"expected two classes of a calibrated model, got {len(self.classes)}; correct its card")
-        numbers = all(isinstance(value, int | float) for value in (*self.mean, *self.std))
-        if (
-            [len(values) for values in (self.mean, self.std)] != [3, 3]
-            or not numbers
-            or not all(abs(mean) <= _MOST_MEAN for mean in self.mean)
-            or not all(_DEVIATIONS[0] <= std <= _DEVIATIONS[1] for std in self.std)
-        ):
-            raise ModelError(
-                f"expected three means and three positive deviations of red, green and blue in 0 to 1, got "
-                f"{brief(self.mean)} and {brief(self.std)}; correct its card"
-            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain values that JSON can hold, as earlier versions wrote it where they could."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLiteArch
 if TYPE_CHECKING:
     from napari_metastasis.models.card import ModelSpec
 
-__all__ = ["MIDDLE_GRAY", "DenseNetwork", "dense_layers"]
+__all__ = ["MIDDLE_GRAY", "DenseNetwork", "dense_layers", "fold_normalisation", "folded_layers"]
 
 #: Subtracted from every pixel before the first convolution, exactly in every number format. It keeps that layer's sums
 #: small: in bfloat16, the rounding of a large sum and of the large bias that cancels it would move answers three times
@@ -33,6 +33,18 @@ MIDDLE_GRAY = 128
 
 #: Stride of every layer that has one.
 _HALVES = 2
+#: More than all strides of a network together.
+_EVERY_STRIDE = 1 << 30
+
+
+class _Normalised(Protocol):
+    """A contract that says how images are normalised."""
+
+    @property
+    def mean(self) -> tuple[float, float, float]: ...
+
+    @property
+    def std(self) -> tuple[float, float, float]: ...
 
 
 def dense_layers(network: FullyConvolutionalNetwork, dense_coefficient: int) -> nn.Sequential:
@@ -64,6 +76,11 @@ def dense_layers(network: FullyConvolutionalNetwork, dense_coefficient: int) -> 
         )
     # Every layer with a stride halves its image.
     return _Conversion(_trunk_stride(network) // dense_coefficient).convert(network.layers)
+
+
+def folded_layers(layers: Iterable[nn.Module]) -> nn.Sequential:
+    """Return copies of layers with their own strides, batch normalisation folded into the convolutions before it."""
+    return _Conversion(_EVERY_STRIDE).convert(layers)
 
 
 def _trunk_stride(network: FullyConvolutionalNetwork) -> int:
@@ -124,6 +141,22 @@ class _Conversion:
         return False
 
 
+@torch.no_grad()
+def fold_normalisation(layers: nn.Sequential, spec: _Normalised) -> None:
+    """Let layers that take normalised images take raw ones, 0..255 less :data:`MIDDLE_GRAY`; exact without padding."""
+    # Enlarging, which may come before it, leaves every colour as it is.
+    first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
+    # w · (x / 255 - mean) / std + b  =  (w / (255 std)) · (x - 128) + (b - Σ w (mean - 128 / 255) / std),
+    # summed in float64.
+    weight = first.weight.double()
+    mean = torch.tensor(spec.mean, dtype=torch.float64).view(1, 3, 1, 1)
+    std = torch.tensor(spec.std, dtype=torch.float64).view(1, 3, 1, 1)
+    bias = torch.zeros(weight.shape[0], dtype=torch.float64) if first.bias is None else first.bias.double()
+    bias = bias - (weight * (mean - MIDDLE_GRAY / 255) / std).sum(dim=(1, 2, 3))
+    first.weight = nn.Parameter((weight / (255 * std)).float())
+    first.bias = nn.Parameter(bias.float())
+
+
 class DenseNetwork(nn.Module):
     """A dense network that takes raw pixels and gives the tumour probability.
 
@@ -141,28 +174,13 @@ class DenseNetwork(nn.Module):
         super().__init__()
         self.layers = dense_layers(network, dense_coefficient)
         self.tumour_class = spec.tumour_class
-        # Enlarging, which may come before it, leaves every colour as it is.
-        first = next(layer for layer in self.layers if isinstance(layer, nn.Conv2d))
-        self._fold_normalisation(first, spec)
+        fold_normalisation(self.layers, spec)
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
         weight, bias = calibrated_classifier((last.weight.detach(), last.bias.detach()), spec, spec.tumour_class)
         last.weight, last.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.eval().requires_grad_(requires_grad=False)
-
-    @staticmethod
-    @torch.no_grad()
-    def _fold_normalisation(first: nn.Conv2d, spec: ModelSpec) -> None:
-        # w · (x / 255 - mean) / std + b  =  (w / (255 std)) · (x - 128) + (b - Σ w (mean - 128 / 255) / std),
-        # summed in float64.
-        weight = first.weight.double()
-        mean = torch.tensor(spec.mean, dtype=torch.float64).view(1, 3, 1, 1)
-        std = torch.tensor(spec.std, dtype=torch.float64).view(1, 3, 1, 1)
-        bias = torch.zeros(weight.shape[0], dtype=torch.float64) if first.bias is None else first.bias.double()
-        bias = bias - (weight * (mean - MIDDLE_GRAY / 255) / std).sum(dim=(1, 2, 3))
-        first.weight = nn.Parameter((weight / (255 * std)).float())
-        first.bias = nn.Parameter(bias.float())
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the features, N x C x h x w, that the last layer reads, of raw images, N x 3 x H x W in 0..255."""
