@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from napari_metastasis.errors import ModelError, brief
-from napari_metastasis.settings import PassSettings, RefineSettings
+from napari_metastasis.settings import PassSettings, RefineSettings, SegmentSettings
 
 __all__ = ["DETECT", "TASKS", "Task", "find_task", "pass_tasks", "resolve"]
 
@@ -81,7 +81,15 @@ TASKS: tuple[Task, ...] = (
         title="Refinement",
         training=f"{_ROOT}.workflows.train.refiner:REFINER",
     ),
-    Task(name="segment", noun="segmenter", model=f"{_ROOT}.models.segmenter:Segmenter"),
+    Task(
+        name="segment",
+        noun="segmenter",
+        model=f"{_ROOT}.models.segmenter:Segmenter",
+        scan_pass=f"{_ROOT}.scanning.passes.segment:SegmentPass",
+        writes="segmented",
+        settings=SegmentSettings,
+        title="Segmentation",
+    ),
 )
 
 

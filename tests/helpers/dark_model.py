@@ -1,4 +1,4 @@
-"""A network of known weights, which answers with how dark the middle of its patch is, and a refiner behind it."""
+"""Networks of known weights, which answer with how dark the middle of what they see is, and a refiner behind one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from napari_metastasis.models import (
     RefinerSpec,
     ScanNet,
     ScanNetArchitecture,
+    Segmenter,
+    SegmenterSpec,
     SpatialNetwork,
 )
+from napari_metastasis.models.nets.segmentation import build_segmentation
 
-__all__ = ["dark_model", "mover"]
+__all__ = ["dark_model", "dark_segmenter", "mover"]
 
 
 def dark_model() -> Detector:
@@ -56,3 +59,23 @@ def mover(model: Detector) -> Refiner:
     network = SpatialNetwork(spec).eval().requires_grad_(requires_grad=False)
     torch.nn.init.normal_(network.answer.weight)
     return Refiner(spec=spec, network=network, weights_sha256="b" * 64, card={})
+
+
+def dark_segmenter(mpp: float = 1.944, cell_px: int = 4) -> Segmenter:
+    """Return a segmenter, the paper's network, whose pixels count as tumour near what is darker than 0.4 of white."""
+    spec = SegmenterSpec(
+        name="dark-outlines", encoder="vgg16", decoder="fcn-32s", width=1 / 64, mpp=mpp, cell_px=cell_px,
+        mean=(1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0),
+    )  # fmt: skip
+    network = build_segmentation(spec.built).eval().requires_grad_(requires_grad=False)
+    first, *others, last = (layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d))
+    for layer in (first, *others, last):
+        layer.weight.zero_()
+        layer.bias.zero_()
+    # Darkness, 0 on glass and 1 on black, of the middle pixel is handed on; poolings take the darkest.
+    first.weight[0, :, 1, 1] = -1 / 3
+    for layer in others:
+        layer.weight[0, 0, 1, 1] = 1.0
+    last.weight[:, 0, 0, 0] = torch.tensor([-30.0, 30.0])
+    last.bias.copy_(torch.tensor([18.0, -18.0]))
+    return Segmenter(spec=spec, network=network, weights_sha256="e" * 64, card={})

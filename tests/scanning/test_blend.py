@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Size
-from napari_metastasis.scanning import PROBABILITY, MapKind, MapValues, blend_all, read_from
+from napari_metastasis.scanning import PROBABILITY, SEGMENTED, MapKind, MapValues, read_from, seen_values
 
 COUNT = MapKind(name="mitoses", title="Mitoses", stem="mitoses", unit="1/mm²")
 REFINED = MapKind(name="refined", title="Refined probability", stem="refined")
@@ -22,14 +22,33 @@ def maps():
 
 def test_each_map_takes_its_share_of_those_before(maps):
     own, refined, _ = maps
-    np.testing.assert_allclose(blend_all(own.values, own.frame, [(refined, 0.5)]), 0.5)
+    np.testing.assert_allclose(seen_values(own, [(refined, 0.5)]).values, 0.5)
     assert read_from(own, [(refined, 0.5)]) == "refined"
     assert read_from(own, [(refined, 0.0)]) == "probability"
 
 
 def test_lesions_are_not_read_from_what_is_no_probability(maps):
     own, refined, count = maps
-    np.testing.assert_array_equal(blend_all(own.values, own.frame, [(count, 1.0)]), own.values)
-    np.testing.assert_array_equal(blend_all(own.values, own.frame, [(refined, 1.0), (count, 1.0)]), refined.values)
+    np.testing.assert_array_equal(seen_values(own, [(count, 1.0)]).values, own.values)
+    np.testing.assert_array_equal(seen_values(own, [(refined, 1.0), (count, 1.0)]).values, refined.values)
     assert read_from(own, [(count, 1.0)]) == "probability"
     assert read_from(own, [(refined, 1.0), (count, 1.0)]) == "refined"
+
+
+def test_lesions_are_read_from_a_segmentation_alone_on_its_own_cells(maps):
+    own, refined, _ = maps
+    frame = HeatmapFrame(model=ModelFrame(0.5, 0.972, Size(192, 128)), patch_px=40, stride_px=4)
+    segmented = MapValues(SEGMENTED, frame, np.zeros((32, 48), np.float32))
+    others = [(refined, 0.5), (segmented, 1.0)]
+    assert seen_values(own, others) is segmented
+    assert read_from(own, others) == "segmented"
+    others = [(refined, 0.5), (segmented, 0.0)]
+    seen = seen_values(own, others)
+    np.testing.assert_allclose(seen.values, 0.5)
+    assert (seen.kind.name, seen.frame) == ("refined", own.frame)
+
+
+def test_how_lesions_are_read_is_kept_with_a_map_and_earlier_maps_are_blended():
+    assert MapKind.from_json(SEGMENTED.to_json()) == SEGMENTED
+    assert "reading" not in REFINED.to_json()
+    assert not MapKind.from_json(REFINED.to_json()).stands_alone

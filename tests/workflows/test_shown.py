@@ -18,7 +18,7 @@ from napari_metastasis import scanning
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region
 from napari_metastasis.lesions import LesionIndex
-from napari_metastasis.scanning import Coverage, blend_all
+from napari_metastasis.scanning import Coverage, seen_values
 from napari_metastasis.settings import THRESHOLD, DetectionSettings, RefineSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows import scan as workflows_scan
@@ -63,7 +63,7 @@ def never():
 def found_at(earlier, threshold, share=1.0):
     """Return what a window shows of an earlier result."""
     own, *later = earlier.maps
-    seen = blend_all(own.values, own.frame, [(one, share) for one in later])
+    seen = seen_values(own, [(one, share) for one in later]).values
     read_from = later[-1].kind.name if later and share else own.kind.name
     shown = Shown(threshold, {one.kind.name: share for one in later}, read_from)
     return LesionIndex(seen, own.frame, DetectionSettings(floor=0.01), map=read_from).at(threshold), shown

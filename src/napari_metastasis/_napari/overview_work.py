@@ -71,11 +71,11 @@ def heat_work(
     tissue
         Where the tissue lies; ``None`` where that is not known, and nothing is said to be missing.
     """
-    from napari_metastasis.scanning import blend_all
+    from napari_metastasis.scanning import seen_values
 
     own, *later = maps
-    frame = own.frame
-    seen = blend_all(own.values, frame, list(zip(later, shares, strict=True)))
+    read = seen_values(own, list(zip(later, shares, strict=True)))
+    frame, seen = read.frame, read.values
     block = max(1, -(-max(frame.cells.width, frame.cells.height) // _BLOCKS))
     values = _blocks(seen, block, np.fmax)
     missing = np.zeros(values.shape, np.bool_)

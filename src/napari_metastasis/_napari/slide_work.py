@@ -245,22 +245,22 @@ def index_work(
     import numpy as np
 
     from napari_metastasis.lesions import LesionIndex
-    from napari_metastasis.scanning import Coverage, answerable_cells, blend_all, read_from, unanswered_cells
+    from napari_metastasis.scanning import Coverage, answerable_cells, seen_values, unanswered_cells
 
     # Copies, because the window goes on writing; a piece that is half written is whole the next time.
     own, *later = [replace(one, values=one.values.copy()) for one in maps]
-    others = list(zip(later, shares, strict=True))
-    seen = ChunkedCells.of(blend_all(own.values, own.frame, others))
+    read = seen_values(own, list(zip(later, shares, strict=True)))
+    seen, frame = ChunkedCells.of(read.values), read.frame
     coverage = None
     if tissue is None:
         # Whatever was not scanned may be tissue: a lesion beside it is not said to be smaller than it may be.
-        tissue_cells, unanswered = None, np.isnan(own.values)
+        tissue_cells, unanswered = None, np.isnan(read.values)
     else:
         # On a slide without tissue they change once something is scanned all the same.
-        if tissue_cells is None or not tissue_cells.any():
-            tissue_cells = answerable_cells(tissue, own.frame, seen)
+        if tissue_cells is None or tissue_cells.shape != frame.cells.shape or not tissue_cells.any():
+            tissue_cells = answerable_cells(tissue, frame, seen)
         coverage, unanswered = Coverage.of(seen, tissue_cells), unanswered_cells(tissue_cells, seen)
-    index = LesionIndex(seen, own.frame, settings, map=read_from(own, others), unanswered=unanswered)
+    index = LesionIndex(seen, frame, settings, map=read.kind.name, unanswered=unanswered)
     # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
     index.at(settings.threshold)
     return Looked(index, coverage, tissue_cells)

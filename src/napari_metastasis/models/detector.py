@@ -61,6 +61,11 @@ class Detector(Model):
         """Return the pixels that it reads."""
         return f"pixels of {self.spec.mpp:g} µm"
 
+    @property
+    def block_cells(self) -> int:
+        """Return the side, in cells of its map, of the squares that no piece of a scan splits."""
+        return 1
+
     def columns(self) -> dict[str, str]:
         """Return its row in a list of models, by heading."""
         spec = self.spec

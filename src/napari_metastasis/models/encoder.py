@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models.dense import DenseNetwork
 from napari_metastasis.models.patchwise import PatchwiseNetwork
+from napari_metastasis.models.segmenter import SegmentingNetwork
 
 __all__ = ["Encoder", "ScanningNetwork", "feature_layer", "log_odds_of"]
 
@@ -96,4 +97,4 @@ class Encoder(nn.Module):
 
 
 #: Networks that an engine runs, from raw pixels to probabilities; an encoder returns features too.
-ScanningNetwork = PlainNetwork | Encoder
+ScanningNetwork = PlainNetwork | Encoder | SegmentingNetwork

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from napari_metastasis.lazy_names import import_on_use
 from napari_metastasis.scanning.coverage import Coverage, answerable_cells, unanswered_cells
-from napari_metastasis.scanning.maps.blend import blend, blend_all, blend_answered, read_from
+from napari_metastasis.scanning.maps.blend import blend, read_from, seen_answered, seen_values
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
-from napari_metastasis.scanning.maps.kinds import PROBABILITY, AnsweredMap, MapKind, MapValues
+from napari_metastasis.scanning.maps.kinds import PROBABILITY, SEGMENTED, AnsweredMap, MapKind, MapValues
 from napari_metastasis.scanning.maps.ome_zarr import HEATMAP_VERSION, MapHeader, digest, journal_path, read_header
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, Wanted, plan_scan, roi_cells
@@ -38,6 +38,7 @@ __all__ = [
     "FEATURES_VERSION",
     "HEATMAP_VERSION",
     "PROBABILITY",
+    "SEGMENTED",
     "AnsweredMap",
     "BoolArray",
     "ChosenEngine",
@@ -62,8 +63,6 @@ __all__ = [
     "Wanted",
     "answerable_cells",
     "blend",
-    "blend_all",
-    "blend_answered",
     "cells_around",
     "choose_engine",
     "computes_bfloat16",
@@ -79,6 +78,8 @@ __all__ = [
     "resolve_devices",
     "roi_cells",
     "run_passes",
+    "seen_answered",
+    "seen_values",
     "unanswered_cells",
 ]
 

@@ -91,7 +91,7 @@ def never() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DenseScan:
-    """The first pass of every scan: pixels in, probabilities out, and the features that later passes read.
+    """A pass that reads pixels: probabilities come out, and the features that later passes read.
 
     An ROI that does not fit the device's memory is split, and so is every later one of its size.
 
@@ -110,6 +110,8 @@ class DenseScan:
     features
         Where the encoder's features are stored, each ROI's before its answers; the plan then has blocks of
         ``dense_coefficient`` cells. ``None`` where no pass reads features.
+    map
+        Name of the map that is written.
     """
 
     slide: Reader
@@ -118,6 +120,7 @@ class DenseScan:
     store: AnswerSink
     settings: ScanSettings
     features: FeatureSink | None = None
+    map: str = PROBABILITY.name
 
     @property
     def model_px(self) -> int:
@@ -188,7 +191,7 @@ class DenseScan:
             self._store_features(roi, encoded, needed)
         self.store.write(roi.write, answers)
         model_px = roi.write.size.area * plan.frame.stride_px**2
-        return FinishedPiece(map=PROBABILITY.name, cells=roi.write, values=answers, model_px=model_px)
+        return FinishedPiece(map=self.map, cells=roi.write, values=answers, model_px=model_px)
 
     def _store_features(self, roi: Roi, encoded: FloatArray, needed: BoolArray) -> None:
         """Store the features of the native cells of which any dense cell is needed."""

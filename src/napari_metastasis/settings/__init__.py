@@ -14,6 +14,7 @@ from napari_metastasis.settings.mining import MiningSettings
 from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
+from napari_metastasis.settings.segment import SegmentSettings
 from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
 from napari_metastasis.settings.spatial import (
     EncoderSettings,
@@ -46,6 +47,7 @@ __all__ = [
     "RefineSettings",
     "SamplingSettings",
     "ScanSettings",
+    "SegmentSettings",
     "Setting",
     "SlideSettings",
     "SpatialAugmentSettings",

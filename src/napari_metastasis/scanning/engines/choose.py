@@ -16,7 +16,7 @@ import torch
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import DeviceError, MissingDependencyError, SettingsError
-from napari_metastasis.models import Detector, Encoder, Model
+from napari_metastasis.models import Detector, Encoder, Model, ScanningNetwork, Segmenter, SegmentingNetwork
 from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array, computes_bfloat16, resolve_devices
 from napari_metastasis.scanning.engines.openvino import OpenVinoEngine, has_openvino, openvino_precisions
 from napari_metastasis.scanning.engines.torch import TorchEngine
@@ -58,7 +58,7 @@ def default_cache_path() -> Path:
 
 
 def choose_engine(
-    model: Detector,
+    model: Detector | Segmenter,
     settings: ScanSettings,
     *,
     reader: Model | None = None,
@@ -109,11 +109,14 @@ def choose_engine(
 
     layer = None if reader is None else reader.feature_layer(model)
     encodes = "" if reader is None else reader.weights_sha256
-    block = 1 if reader is None else settings.dense_coefficient
+    block = model.block_cells if reader is None else settings.dense_coefficient
 
     def build(way: Candidate) -> Engine:
         alpha = settings.dense_coefficient
-        network = model.dense(alpha) if layer is None else Encoder(model.dense(alpha), layer, alpha)
+        network: ScanningNetwork = model.dense(alpha)
+        if layer is not None:
+            assert not isinstance(network, SegmentingNetwork | Encoder)
+            network = Encoder(network, layer, alpha)
         if way.engine == "openvino":
             return OpenVinoEngine(network, precision=way.precision)
         return TorchEngine(network, devices=devices, precision=way.precision)
@@ -141,7 +144,7 @@ def choose_engine(
 
 
 def _keeping(
-    precision: str, model: Detector, settings: ScanSettings, devices: tuple[str, ...], cache: TuningCache
+    precision: str, model: Detector | Segmenter, settings: ScanSettings, devices: tuple[str, ...], cache: TuningCache
 ) -> ScanSettings:
     """Return the settings with ``precision``, unless this machine lacks it, or would come to it by itself."""
     tuned = cache.get(_key(model, settings, devices))
@@ -181,7 +184,7 @@ def _windows(settings: ScanSettings, kind: str, field_px: int, stride_px: int, b
     return {field_px + (each - 1) * stride_px: each * stride_px for each in cells}
 
 
-def _reference(model: Detector, settings: ScanSettings, device: str) -> Callable[[UInt8Array], FloatArray]:
+def _reference(model: Detector | Segmenter, settings: ScanSettings, device: str) -> Callable[[UInt8Array], FloatArray]:
     """Return the float32 answers that a reduced precision is compared with."""
 
     def answers(image: UInt8Array) -> FloatArray:
@@ -204,7 +207,7 @@ def _remembered(tuned: Tuned | None, build: Callable[[Candidate], Engine]) -> En
         return None
 
 
-def _key(model: Detector, settings: ScanSettings, devices: tuple[str, ...]) -> str:
+def _key(model: Detector | Segmenter, settings: ScanSettings, devices: tuple[str, ...]) -> str:
     """Return a name for everything that a measurement depends on."""
     conditions = {
         "machine": [platform.node(), platform.machine(), platform.processor(), os.cpu_count()],

@@ -12,8 +12,16 @@ import numpy as np
 from torch import nn
 
 from napari_metastasis.errors import DeviceError
-from napari_metastasis.models import MIDDLE_GRAY, DenseNetwork, Encoder, Residual, ScanningNetwork
+from napari_metastasis.models import (
+    MIDDLE_GRAY,
+    DenseNetwork,
+    Encoder,
+    Residual,
+    ScanningNetwork,
+    SegmentingNetwork,
+)
 from napari_metastasis.models.nets.enlarge import FROM_PX, TO_PX, Enlarge
+from napari_metastasis.models.nets.segmentation import Upsampling
 
 __all__ = ["openvino_graph"]
 
@@ -33,8 +41,10 @@ def openvino_graph(network: ScanningNetwork) -> Any:
     from openvino import opset13 as ops
 
     dense = network.network if isinstance(network, Encoder) else network
-    if not isinstance(dense, DenseNetwork):
-        raise DeviceError("expected a network that scans densely, got one that pads; choose --engine torch")
+    if not isinstance(dense, DenseNetwork | SegmentingNetwork) or dense.layers is None:
+        raise DeviceError(
+            "expected a network of layers that follow each other and do not pad, got another; choose --engine torch"
+        )
     # Open sides cost nothing on a processor, and let ROIs at an edge be as small as they are.
     images = ops.parameter([-1, -1, -1, 3], np.uint8, name="images")
     node = ops.transpose(ops.subtract(ops.convert(images, "f32"), np.float32(MIDDLE_GRAY)), [0, 3, 1, 2])
@@ -42,6 +52,8 @@ def openvino_graph(network: ScanningNetwork) -> Any:
     for layer in hidden:
         node = _layer(ops, node, layer)
     logits = _layer(ops, node, last)
+    if isinstance(dense, SegmentingNetwork):
+        return openvino.Model([_segmented(ops, logits, dense)], [images], "segmenting")
     tumour = ops.gather(ops.softmax(logits, 1), ops.constant(dense.tumour_class, np.int64), ops.constant(1, np.int64))
     outputs = [tumour]
     if isinstance(network, Encoder):
@@ -49,6 +61,17 @@ def openvino_graph(network: ScanningNetwork) -> Any:
         pooled = ops.avg_pool(node, cell, [0, 0], [0, 0], cell, exclude_pad=True, rounding_type="floor")
         outputs.append(_layer(ops, pooled, network.layer))
     return openvino.Model(outputs, [images], "dense")
+
+
+def _segmented(ops: Any, logits: Any, network: SegmentingNetwork) -> Any:
+    """Return probabilities, N x h x w, of logits of pixels."""
+    weights = np.array([-network.scale, network.scale], np.float32).reshape(1, 2, 1, 1)
+    log_odds = ops.add(
+        ops.convolution(logits, ops.constant(weights), [1, 1], [0, 0], [0, 0], [1, 1]), np.float32(network.shift)
+    )
+    cell = [network.cell_px] * 2
+    pooled = ops.avg_pool(ops.sigmoid(log_odds), cell, [0, 0], [0, 0], cell, exclude_pad=True, rounding_type="floor")
+    return ops.squeeze(pooled, ops.constant([1], np.int64))
 
 
 def _layer(ops: Any, node: Any, layer: nn.Module) -> Any:
@@ -67,6 +90,8 @@ def _layer(ops: Any, node: Any, layer: nn.Module) -> Any:
         return pooled.output(0)
     if isinstance(layer, nn.Conv2d) and layer.padding == (0, 0):
         return _convolution(ops, node, layer)
+    if isinstance(layer, Upsampling):
+        return _upsampled(ops, node, layer)
     raise DeviceError(f"expected convolutions, rectifiers and poolings, got {layer}; choose --engine torch")
 
 
@@ -82,6 +107,14 @@ def _convolution(ops: Any, node: Any, layer: nn.Conv2d) -> Any:
     if layer.bias is None:
         return node
     return ops.add(node, ops.constant(layer.bias.detach().cpu().numpy().reshape(1, -1, 1, 1)))
+
+
+def _upsampled(ops: Any, node: Any, layer: Upsampling) -> Any:
+    weight = layer.weight.detach().cpu().numpy()
+    grouped, edge = weight.reshape(layer.groups, 1, *weight.shape[1:]), [layer.factor] * 2
+    return ops.group_convolution_backprop_data(
+        node, ops.constant(grouped), [layer.factor] * 2, pads_begin=edge, pads_end=edge, dilations=[1, 1]
+    )
 
 
 def _enlarged(ops: Any, node: Any, layer: Enlarge) -> Any:

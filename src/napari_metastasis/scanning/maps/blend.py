@@ -1,18 +1,20 @@
-"""Blends the maps of one slide: the scan's own, and those of the passes after it, each with its share."""
+"""What lesions are read from: the scan's own map blended with those of the passes after it, or one of these alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, Region, repeat_blocks
-from napari_metastasis.scanning.maps.kinds import AnsweredMap, MapValues
+from napari_metastasis.scanning.maps.kinds import AnsweredMap, MapKind, MapValues
 
-__all__ = ["blend", "blend_all", "blend_answered", "read_from"]
+__all__ = ["blend", "read_from", "seen_answered", "seen_values"]
 
 FloatArray = npt.NDArray[np.float32]
+_Map = TypeVar("_Map", MapValues, AnsweredMap)
 
 
 def blend(
@@ -49,24 +51,39 @@ def blend(
     return blended
 
 
-def blend_all(scanned: FloatArray, frame: HeatmapFrame, others: Sequence[tuple[MapValues, float]]) -> FloatArray:
-    """Return probabilities on the scan's cells, each further map taking its share of what came before it.
+def _blended_and_alone(others: Sequence[tuple[_Map, float]]) -> tuple[list[tuple[_Map, float]], _Map | None]:
+    """Return the maps that are blended, with their shares, and the one that lesions are read from alone, if any is."""
+    read = [(other, share) for other, share in others if other.kind.is_probability]
+    alone = [other for other, share in read if other.kind.stands_alone and share > 0]
+    return [(other, share) for other, share in read if not other.kind.stands_alone], alone[-1] if alone else None
+
+
+def seen_values(own: MapValues, others: Sequence[tuple[MapValues, float]]) -> MapValues:
+    """Return what lesions are read from: a map of its own where one that stands alone has a share, else the blend.
 
     Parameters
     ----------
-    scanned, frame
-        The scan's own map: (rows, columns) float32, and where its cells lie. Not copied where there is no other.
+    own
+        The scan's own map. Its values are not copied where nothing is blended.
     others
-        The maps of the passes after it, in their order, each with its share. What is no probability has none.
+        The maps of the passes after it, in their order, each with its share: of what came before it, or, of a map that
+        stands alone, 0 or 1. What is no probability has none.
+
+    Returns
+    -------
+    Its kind is that which lesions are said to be read from: the latest that has a share.
     """
-    for other, share in others:
-        if other.kind.is_probability:
-            scanned = blend(scanned, frame, other, share)
-    return scanned
+    blended, alone = _blended_and_alone(others)
+    if alone is not None:
+        return alone
+    values = own.values
+    for other, share in blended:
+        values = blend(values, own.frame, other, share)
+    return MapValues(_latest(own, blended), own.frame, values)
 
 
-def blend_answered(own: AnsweredMap, others: Sequence[tuple[AnsweredMap, float]]) -> ChunkedCells:
-    """Return what :func:`blend_all` does, chunk by chunk of the scan's own map: nothing is blended where it has none.
+def seen_answered(own: AnsweredMap, others: Sequence[tuple[AnsweredMap, float]]) -> AnsweredMap:
+    """Return what :func:`seen_values` does, chunk by chunk: nothing is blended where the scan's own map has none.
 
     Parameters
     ----------
@@ -75,8 +92,10 @@ def blend_answered(own: AnsweredMap, others: Sequence[tuple[AnsweredMap, float]]
     others
         The maps of the passes after it, in their order, each with its share.
     """
+    probabilities, alone = _blended_and_alone(others)
+    if alone is not None:
+        return alone
     blended = {}
-    probabilities = [(other, share) for other, share in others if other.kind.is_probability]
     for key, (cells, scanned) in zip(own.cells.chunks, own.cells, strict=True):
         seen = scanned
         for other, share in probabilities:
@@ -85,10 +104,15 @@ def blend_answered(own: AnsweredMap, others: Sequence[tuple[AnsweredMap, float]]
             part = MapValues(other.kind, other.frame, near)
             seen = blend(seen, own.frame, part, share, Region.of(cells.size))
         blended[key] = seen
-    return ChunkedCells(own.cells.size, blended)
+    return AnsweredMap(_latest(own, probabilities), own.frame, ChunkedCells(own.cells.size, blended))
 
 
-def read_from(own: MapValues | AnsweredMap, others: Sequence[tuple[MapValues | AnsweredMap, float]]) -> str:
-    """Return the map that lesions of a blend are said to be read from: the name of the latest that has a share."""
-    read = (other.kind for other, share in reversed(others) if share > 0)
-    return next((kind.name for kind in read if kind.is_probability), own.kind.name)
+def read_from(own: _Map, others: Sequence[tuple[_Map, float]]) -> str:
+    """Return the name of the map that lesions are said to be read from; see :func:`seen_values`."""
+    blended, alone = _blended_and_alone(others)
+    return alone.kind.name if alone is not None else _latest(own, blended).name
+
+
+def _latest(own: _Map, blended: Sequence[tuple[_Map, float]]) -> MapKind:
+    """Return the kind of the latest map that has a share in a blend."""
+    return next((other.kind for other, share in reversed(blended) if share > 0), own.kind)

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame
 from napari_metastasis.storage import holds_control_characters
 
-__all__ = ["PROBABILITY", "AnsweredMap", "MapKind", "MapValues"]
+__all__ = ["PROBABILITY", "SEGMENTED", "AnsweredMap", "MapKind", "MapValues"]
 
 _PROBABILITY = "probability"
+_BLENDED, _ALONE = "blended", "alone"
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -35,6 +36,9 @@ class MapKind:
         Of its values.
     colors
         Name of the window's colours that it is shown in.
+    reading
+        How lesions are read from it: "blended", on the scan's cells and together with the maps before it, or "alone",
+        on its own cells, which need not fit the scan's.
     """
 
     name: str
@@ -42,15 +46,21 @@ class MapKind:
     stem: str
     unit: str = _PROBABILITY
     colors: str = "probability"
+    reading: str = _BLENDED
 
     @property
     def is_probability(self) -> bool:
         """Return whether lesions may be read from it."""
         return self.unit == _PROBABILITY
 
+    @property
+    def stands_alone(self) -> bool:
+        """Return whether lesions are read from it alone, on its own cells."""
+        return self.reading == _ALONE
+
     def to_json(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        return asdict(self)
+        """Return plain values that JSON can hold, as earlier versions wrote them where they could."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("reading", _BLENDED)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> MapKind:
@@ -108,6 +118,9 @@ class AnsweredMap:
         """Return the map with every cell of the slide, as a window shows it."""
         return MapValues(self.kind, self.frame, self.cells.whole())
 
+
+#: The map that a segmenter writes, whose lesions have outlines of their own.
+SEGMENTED = MapKind(name="segmented", title="Segmented tumour", stem="segmentation", reading=_ALONE)
 
 #: The map that the scan itself writes.
 PROBABILITY = MapKind(name="probability", title="Tumour probability", stem="heatmap")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.geometry import HeatmapFrame, Point, Region
+from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Point, Region
 from napari_metastasis.models import Detector, Model
 from napari_metastasis.scanning.maps.features import FeatureStore
 from napari_metastasis.scanning.maps.kinds import MapKind
@@ -30,6 +30,14 @@ __all__ = ["FEATURES", "Pass", "PassContext", "PreparedPass", "cells_around", "m
 FEATURES = "features"
 
 
+class FramedReader(Reader, Protocol):
+    """A slide whose pixels are read at any resolution."""
+
+    def frame(self, model_mpp: float) -> ModelFrame:
+        """Return where pixels of so many µm lie."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassContext:
     """The scan that a pass belongs to.
@@ -37,7 +45,7 @@ class PassContext:
     Attributes
     ----------
     slide
-        Its pixels.
+        Its pixels, and where those of a resolution lie; as it is.
     detector, settings
         What the slide is scanned with, and how.
     folder
@@ -54,6 +62,8 @@ class PassContext:
         Level-0 location to begin at; ``None`` for the middle.
     tissue
         bool, (rows, columns): the scan's cells that show tissue; ``None`` where glass is scanned as well.
+    tissue_over
+        Returns the same of the cells of another frame.
     tissue_settings
         How tissue was told from glass; ``None`` where it was not.
     device
@@ -64,7 +74,7 @@ class PassContext:
         The detector's features; ``None`` where they are not kept.
     """
 
-    slide: Reader
+    slide: FramedReader
     detector: Detector
     settings: ScanSettings
     folder: Path
@@ -74,6 +84,7 @@ class PassContext:
     around: Mapping[str, int]
     focus: Point | None
     tissue: BoolArray | None = field(repr=False)
+    tissue_over: Callable[[HeatmapFrame], BoolArray] = field(repr=False)
     tissue_settings: TissueSettings | None
     device: str
     maps: Mapping[str, MapStore] = field(repr=False)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.errors import SlideError, StorageError
-from napari_metastasis.scanning import blend_all
+from napari_metastasis.scanning import seen_values
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides import Slide, tissue_mask
 from napari_metastasis.storage import READ_ONLY, atomic_text
@@ -171,5 +171,5 @@ def _found_in(result: ReportedResult, slide: Slide) -> Found:
         )
     own, *others = maps_of_result(scan, result.record, journals_of(scan.folder))
     shares = result.shares
-    blended = blend_all(own.values, own.frame, [(one, shares.get(one.kind.name, 0.0)) for one in others])
-    return Found(blended, own.frame, tissue_mask(slide, recorded_tissue(result.folder) or TissueSettings()))
+    read = seen_values(own, [(one, shares.get(one.kind.name, 0.0)) for one in others])
+    return Found(read.values, read.frame, tissue_mask(slide, recorded_tissue(result.folder) or TissueSettings()))

@@ -319,6 +319,7 @@ def _context(
         around=cells_around(settled.passes),
         focus=job.focus,
         tissue=tissue.over(heatmap.frame) if minds_tissue else None,
+        tissue_over=tissue.over,
         tissue_settings=job.tissue if minds_tissue else None,
         device="cpu" if chosen.engine.name == "openvino" else chosen.engine.device.partition(",")[0],
         maps={PROBABILITY.name: heatmap},

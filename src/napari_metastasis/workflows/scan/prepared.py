@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from napari_metastasis.geometry import ChunkedCells, HeatmapFrame
+from napari_metastasis.geometry import HeatmapFrame
 from napari_metastasis.models import ScanModels
 from napari_metastasis.scanning import (
     AnsweredMap,
@@ -18,10 +18,9 @@ from napari_metastasis.scanning import (
     MapStore,
     PreparedPass,
     ScanPlan,
-    blend_answered,
     never,
-    read_from,
     run_passes,
+    seen_answered,
 )
 from napari_metastasis.slides import Slide, TissueMask
 from napari_metastasis.workflows.scan.slide_stain import SlideStain
@@ -122,21 +121,16 @@ class PreparedScan:
         """Return every map as it is now: the scan's own first."""
         return tuple(AnsweredMap(store.kind, store.frame, store.answered()) for store in self.stores)
 
-    def probabilities(self, maps: tuple[AnsweredMap, ...]) -> tuple[ChunkedCells, str]:
-        """Return what detections are read from: the maps, blended by the shares of the job.
+    def seen(self, maps: tuple[AnsweredMap, ...]) -> AnsweredMap:
+        """Return what detections are read from: the maps, blended by the shares of the job, or one of them alone.
 
         Parameters
         ----------
         maps
             From :meth:`maps`.
-
-        Returns
-        -------
-        cells of ``frame``, and the name of the map that detections are said to be read from
         """
         own, *others = maps
-        blended = list(zip(others, self.shares.values(), strict=True))
-        return blend_answered(own, blended), read_from(own, blended)
+        return seen_answered(own, list(zip(others, self.shares.values(), strict=True)))
 
     def finish(self) -> None:
         """Write the coarser levels of every map."""

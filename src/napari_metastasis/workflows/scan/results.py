@@ -74,9 +74,9 @@ class ScanResult:
     partly
         What later passes left out of the tissue that the scan answered, a line each.
     answered
-        What detections are read from: the cells of the heatmap, of which only chunks with answers are held.
+        What detections are read from, of which only chunks with answers are held.
     frame
-        Where they lie.
+        Where its cells lie.
     """
 
     output: Path
@@ -103,7 +103,7 @@ class ScanResult:
     def probabilities(self) -> FloatArray:
         """Return what detections are read from, of every cell of the slide.
 
-        float32, (rows, columns) of the heatmap, NaN where nothing was scanned; made anew at each call.
+        float32, (rows, columns), NaN where nothing was scanned; made anew at each call.
         """
         return self.answered.whole()
 
@@ -189,25 +189,27 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
     StorageWarning
         If the disk is read-only, and there was nothing left to scan: what an earlier scan found is returned.
     """
-    probabilities, read_from = prepared.probabilities(prepared.maps())
-    detection = prepared.job.detection
-    tissue = answerable_cells(prepared.tissue, prepared.frame, probabilities)
+    maps = prepared.maps()
+    own, seen = maps[0].cells, prepared.seen(maps)
+    probabilities, detection = seen.cells, prepared.job.detection
+    tissue = answerable_cells(prepared.tissue, seen.frame, probabilities)
     index = LesionIndex(
         probabilities,
-        prepared.frame,
+        seen.frame,
         detection,
-        map=read_from,
+        map=seen.kind.name,
         unanswered=unanswered_cells(tissue, probabilities),
     )
     found = index.at(detection.threshold)
     kept, coverage = prepared.plan.kept, Coverage.of(probabilities, tissue)
     # Where later maps have no answer, the blend has the scan's.
+    of_scan = answerable_cells(prepared.tissue, prepared.frame, own)
     later = {
-        one.store.kind.name: _tissue_answered(one.store, probabilities, prepared.frame, tissue)
+        one.store.kind.name: _tissue_answered(one.store, own, prepared.frame, of_scan)
         for one in prepared.passes
-        if one.store.kind.is_probability
+        if one.store.kind.is_probability and not one.store.kind.stands_alone
     }
-    answered = sum(int(np.count_nonzero(kept[cells.slices] & ~np.isnan(values))) for cells, values in probabilities)
+    answered = sum(int(np.count_nonzero(kept[cells.slices] & ~np.isnan(values))) for cells, values in own)
     result = ScanResult(
         output=prepared.folder,
         slide_score=float(found.slide_score) if math.isfinite(found.slide_score) else None,
@@ -220,12 +222,12 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
         mpx_per_s=model_px / 1e6 / seconds if seconds > 0 else 0.0,
         work_px=work_px,
         finished=prepared.passes_finished and answered == int(np.count_nonzero(kept)),
-        partly=_partly(later, coverage),
+        partly=_partly(later, Coverage.of(own, of_scan)),
         answered=probabilities,
-        frame=prepared.frame,
+        frame=seen.frame,
     )
     try:
-        shown = Shown(detection.threshold, prepared.shares, read_from)
+        shown = Shown(detection.threshold, prepared.shares, seen.kind.name)
         _write_files(prepared, result, shown, later, model_px=model_px)
     except StorageError as error:
         if prepared.model_px or error.errno not in READ_ONLY:

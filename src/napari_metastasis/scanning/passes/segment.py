@@ -1,0 +1,202 @@
+"""Segmentation: pixels in, the probability of tumour in each pixel of a finer map out (Khalil et al. 2022).
+
+The scanner reads it as it reads the slide for a detector: pieces overlap by what the network needs, so that the map has
+no seams, and its squares lie on a lattice anchored at the map's first cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from scipy import ndimage
+
+from napari_metastasis.geometry import CHUNK_CELLS, HeatmapFrame, Region, sparse_zeros
+from napari_metastasis.models import Model, Segmenter
+from napari_metastasis.scanning.engines.choose import choose_engine
+from napari_metastasis.scanning.maps.kinds import SEGMENTED
+from napari_metastasis.scanning.maps.store import MapStore
+from napari_metastasis.scanning.passes.base import Pass, PassContext
+from napari_metastasis.scanning.plan import BoolArray, ScanPlan, Wanted, plan_scan
+from napari_metastasis.scanning.scanner import DenseScan, FinishedPiece
+from napari_metastasis.settings import PassSettings, SegmentSettings
+
+__all__ = ["SegmentPass"]
+
+#: Version of segmented answers: to be raised when a change of this program changes one by more than rounding.
+_SEGMENTED_VERSION = 1
+#: How far around a suspicious cell of the map before it is segmented, in µm: a lesion's border lies outside its
+#: probable cells, and half a patch is what the detector cannot see past.
+_AROUND_UM = 50.0
+
+
+class SegmentPass(Pass):
+    """A segmenter's pass over the slide.
+
+    Parameters
+    ----------
+    segmenter
+        The segmenter.
+    settings
+        Where it looks.
+    """
+
+    writes, reads = SEGMENTED, "pixels"
+
+    def __init__(self, segmenter: Segmenter, settings: SegmentSettings) -> None:
+        self.segmenter, self.settings = segmenter, settings
+
+    @classmethod
+    def of(cls, model: Model, settings: PassSettings) -> Self:
+        """Return the pass of a segmenter."""
+        assert isinstance(model, Segmenter)
+        assert isinstance(settings, SegmentSettings)
+        return cls(model, settings)
+
+    @property
+    def decides(self) -> Mapping[str, Any]:
+        """Return the segmenter's name, weights and calibration, and where it looks."""
+        return {
+            "segmented_version": _SEGMENTED_VERSION,
+            "segmenter": self.segmenter.name,
+            "segmenter_sha256": self.segmenter.weights_sha256,
+            "segmenter_calibration": self.segmenter.spec.calibration,
+            "segment_above": self.settings.segment_above,
+        }
+
+    def prepare(self, context: PassContext) -> PreparedSegmentPass:
+        """Return the pass ready to run; see :meth:`Pass.prepare`."""
+        spec = self.segmenter.spec
+        frame = HeatmapFrame(model=context.slide.frame(spec.mpp), patch_px=spec.field_px, stride_px=spec.cell_px)
+        return PreparedSegmentPass(self, context, context.open_map(SEGMENTED, frame, self.decides))
+
+
+class PreparedSegmentPass:
+    """A segmenter's pass, ready to run.
+
+    Parameters
+    ----------
+    made_by
+        The pass.
+    context
+        The scan that it belongs to.
+    store
+        The map, opened for writing.
+    """
+
+    def __init__(self, made_by: SegmentPass, context: PassContext, store: MapStore) -> None:
+        self.store = store
+        self._pass, self._context = made_by, context
+        self._wanted = Wanted(
+            cells=context.cells_of(SEGMENTED.name, store.frame),
+            tissue=None if context.tissue is None else context.tissue_over(store.frame),
+            done=store.done,
+            focus=context.focus,
+        )
+        self._needed = self._wanted.showing(store.frame, self._wanted.cells)
+
+    @property
+    def model_px(self) -> int:
+        """Return the work that is left, at most."""
+        left = np.count_nonzero(self._needed & ~self.store.done)
+        return int(left) * self.store.frame.stride_px**2
+
+    @property
+    def finished(self) -> bool:
+        """Return whether all that was asked for is answered."""
+        return bool(self.store.done[self._needed].all())
+
+    def run(self, pieces: Generator[FinishedPiece], should_stop: Callable[[], bool]) -> Generator[FinishedPiece]:
+        """Yield the pieces of the passes before, then those of the segmentation.
+
+        Raises
+        ------
+        CorruptSlideError
+            If a part of the slide cannot be read.
+        DeviceError
+            If the device does not take the network, or fails.
+        StorageError
+            If an answer cannot be stored.
+        """
+        with closing(pieces):
+            yield from pieces
+        left = self.model_px
+        if not left or should_stop():
+            return
+        yield from self._beneath_notice(should_stop)
+        plan = self._plan()
+        if not plan.rois or should_stop():
+            return
+        settings = replace(self._context.settings, dense_coefficient=1)
+        chosen = choose_engine(self._pass.segmenter, settings, should_stop=should_stop)
+        try:
+            if settings.roi_px == 0 and chosen.roi_px:
+                plan = self._plan(chosen.roi_px)
+            scan = DenseScan(self._context.slide, chosen.engine, plan, self.store, settings, map=SEGMENTED.name)
+            told = done = 0
+            with closing(scan.run(should_stop)) as answered:
+                for piece in answered:
+                    # Pieces are counted as shares of what was said to be left before the plan was known.
+                    done += piece.model_px
+                    now = round(left * done / plan.model_px)
+                    yield replace(piece, model_px=now - told)
+                    told = now
+        finally:
+            chosen.engine.close()
+
+    def close(self) -> None:
+        """Close the map; a second call does nothing."""
+        self.store.close()
+
+    def _plan(self, roi_px: int = 0) -> ScanPlan:
+        """Return the pieces that are left."""
+        return plan_scan(
+            self.store.frame,
+            replace(self._wanted, done=self.store.done),
+            roi_px=roi_px or self._context.settings.roi_px or self._pass.segmenter.spec.field_px,
+            block=self._pass.segmenter.block_cells,
+        )
+
+    def _beneath_notice(self, should_stop: Callable[[], bool]) -> Generator[FinishedPiece]:
+        """Answer 0 where the map before it finds nothing to segment."""
+        floor = self._pass.settings.segment_above
+        if not floor:
+            return
+        suspicious = self._suspicious(floor)
+        for cells in self._wanted.cells.split(CHUNK_CELLS):
+            idle = self._needed[cells.slices] & ~suspicious[cells.slices] & ~self.store.done[cells.slices]
+            if idle.any():
+                answers = np.where(idle, np.float32(0), np.float32(np.nan))
+                self.store.write(cells, answers)
+                yield FinishedPiece(map=SEGMENTED.name, cells=cells, values=answers, model_px=0)
+            if should_stop():
+                return
+
+    def _suspicious(self, floor: float) -> BoolArray:
+        """Return which cells lie in or near a cell of the map before it that is at least so probable.
+
+        So do cells that it has no answer for: nobody knows of them.
+        """
+        before = [one for one in self._context.maps.values() if one.kind.is_probability][-1]
+        coarse = before.frame
+        probable = sparse_zeros(coarse.cells.shape)
+        for part in Region.of(coarse.cells).split(CHUNK_CELLS):
+            values = before.read(part)
+            np.copyto(probable[part.slices], True, where=~(values < floor))
+        reach = max(1, round(_AROUND_UM / coarse.cell_um))
+        probable = ndimage.maximum_filter(probable, size=2 * reach + 1, mode="constant")
+        # The cell of the map before it that holds each cell's middle.
+        fine = self.store.frame
+        first, step = coarse.cell_at(fine.cell_center(0, 0)), fine.cell_px / coarse.cell_px
+        rows, columns = (
+            np.clip(np.floor(begin + 0.5 + step * np.arange(count)), 0, last - 1).astype(np.intp)
+            for begin, count, last in (
+                (first.y, fine.cells.height, coarse.cells.height),
+                (first.x, fine.cells.width, coarse.cells.width),
+            )
+        )
+        found: BoolArray = probable[rows[:, None], columns]
+        return found

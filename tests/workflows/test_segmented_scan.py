@@ -1,0 +1,167 @@
+"""Segmenting in use: beside a scan, after it, again after a stop; where lesions are read from it, and where not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dark_model import dark_segmenter
+from disc_slide import DISC_CENTER, DISC_RADIUS, MPP
+from scans import SCAN, scan_with
+
+from napari_metastasis.geometry import Point, Region, Size
+from napari_metastasis.scanning import MapStore
+from napari_metastasis.settings import SegmentSettings
+from napari_metastasis.slides import open_slide, write_pyramid
+from napari_metastasis.workflows.scan import earlier_result
+
+SEGMENT = SegmentSettings(segment=True)
+AREA_MM2 = np.pi * (DISC_RADIUS * MPP / 1000) ** 2
+
+
+def run(slide, model, output, segment=SEGMENT, **changes):
+    return scan_with(slide, model, output, segmenter=dark_segmenter(), segment=segment, **({"scan": SCAN} | changes))
+
+
+def segmented(folder):
+    (path,) = folder.glob("segmentation*.ome.zarr")
+    with MapStore.open(path) as store:
+        return store.values(), store.frame
+
+
+def centroid(values, frame) -> Point:
+    weights = np.nan_to_num(values)
+    row, column = (float((weights * grid).sum() / weights.sum()) for grid in np.indices(weights.shape))
+    return frame.cell_center(column, row)
+
+
+@pytest.fixture(scope="module")
+def once(slide_path, model, tmp_path_factory):
+    """Scanned and segmented in one go."""
+    folder = tmp_path_factory.mktemp("once") / "out"
+    progress = []
+    with open_slide(slide_path) as slide:
+        return run(slide, model, folder, progress=lambda *done: progress.append(done)), progress
+
+
+def test_lesions_are_read_from_the_segmentation(once):
+    result, progress = once
+    values, frame = segmented(result.output)
+    assert result.finished
+    assert result.coverage.whole
+    assert result.frame == frame
+    # Half the network's block: the test below says more.
+    assert centroid(values, frame).distance(DISC_CENTER) < 4 * frame.cell_px
+    (lesion,) = result.lesions
+    assert lesion.map == "segmented"
+    # The network answers for squares of 32 px, as if their darkest pixel filled them.
+    grown = np.pi * ((DISC_RADIUS + 32) * MPP / 1000) ** 2
+    assert AREA_MM2 < lesion.area_mm2 < 1.6 * grown
+    record = json.loads((result.output / "run.json").read_text())
+    (made,) = record["passes"]
+    assert (made["task"], made["map"], made["file"]) == ("segment", "segmented", "segmentation.ome.zarr")
+    assert record["shown"]["map"] == "segmented"
+    assert record["shown"]["shares"] == {"segmented": 1.0}
+    assert progress[0][0] == 0
+    assert progress[-1][0] == progress[-1][1] > 0
+    assert [done for done, _ in progress] == sorted(done for done, _ in progress)
+
+
+def test_lesions_may_be_read_from_the_scan_all_the_same(slide, model, once, tmp_path):
+    plain = scan_with(slide, model, tmp_path / "plain", scan=SCAN)
+    beside = run(slide, model, tmp_path / "beside", SegmentSettings(segment=True, read_segmentation=False))
+    assert [lesion.map for lesion in beside.lesions] == ["probability"]
+    assert [lesion.area_mm2 for lesion in beside.lesions] == [lesion.area_mm2 for lesion in plain.lesions]
+    np.testing.assert_array_equal(segmented(beside.output)[0], segmented(once[0].output)[0])
+
+
+@pytest.mark.parametrize("roi_px", [250, 300, 1000])
+def test_the_map_is_the_same_for_every_size_of_piece(slide, model, once, tmp_path, roi_px):
+    result = run(slide, model, tmp_path / "out", scan=replace(SCAN, roi_px=roi_px))
+    found, expected = segmented(result.output)[0], segmented(once[0].output)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_openvino_answers_alike(slide, model, once, tmp_path):
+    result = run(slide, model, tmp_path / "out", scan=replace(SCAN, engine="openvino"))
+    np.testing.assert_allclose(segmented(result.output)[0], segmented(once[0].output)[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("pieces", [1, 60])
+def test_a_segmentation_that_was_stopped_goes_on(slide, model, once, tmp_path, pieces):
+    seen = []
+    scan_with(slide, model, tmp_path / "out", scan=SCAN)
+    stopped = run(
+        slide, model, tmp_path / "out",
+        progress=lambda *done: seen.append(done), should_stop=lambda: len(seen) > pieces,
+    )  # fmt: skip
+    assert not stopped.finished
+    assert not stopped.coverage.whole
+    done = run(slide, model, tmp_path / "out")
+    assert done.finished
+    np.testing.assert_allclose(segmented(done.output)[0], segmented(once[0].output)[0], atol=1e-6)
+    assert (done.output / "lesions.csv").read_bytes() == (once[0].output / "lesions.csv").read_bytes()
+
+
+def test_where_the_scan_finds_nothing_nothing_is_looked_at(slide, model, once, tmp_path, monkeypatch):
+    read, looked = type(slide).read, []
+
+    def listen(self, frame, region):
+        if abs(frame.effective_mpp - 1.944) < 0.05:
+            looked.append(region.size.area)
+        return read(self, frame, region)
+
+    monkeypatch.setattr(type(slide), "read", listen)
+    run(slide, model, tmp_path / "all")
+    everywhere, looked[:] = sum(looked), []
+    result = run(slide, model, tmp_path / "out", SegmentSettings(segment=True, segment_above=0.5))
+    assert 0 < sum(looked) < everywhere
+    assert result.finished
+    assert result.coverage.whole
+    values, expected = segmented(result.output)[0], segmented(once[0].output)[0]
+    seen = values > 0
+    np.testing.assert_allclose(values[seen], expected[seen], atol=1e-6)
+    assert np.isnan(values).sum() == np.isnan(expected).sum()
+    # What lies near the disc is all there: the map before it finds the disc.
+    assert [lesion.area_mm2 for lesion in result.lesions] == [lesion.area_mm2 for lesion in once[0].lesions]
+
+
+def test_a_region_is_segmented_as_on_the_whole_slide(slide, model, once, tmp_path):
+    region = Region(900, 500, 400, 300)
+    result = run(slide, model, tmp_path / "out", region=region)
+    values, frame = segmented(result.output)
+    cells = frame.cells_over(region)
+    expected = segmented(once[0].output)[0]
+    np.testing.assert_allclose(values[cells.slices], expected[cells.slices], atol=1e-6)
+    assert np.isfinite(values).sum() == np.isfinite(values[cells.slices]).sum()
+    assert not result.coverage.whole
+
+
+def test_an_earlier_segmentation_is_shown_again(slide, model, once):
+    earlier = earlier_result(slide, once[0].output)
+    assert [one.kind.name for one in earlier.maps] == ["probability", "segmented"]
+    assert earlier.shown.map == "segmented"
+
+
+@pytest.mark.parametrize("mpp", [0.243, 0.25, 0.5, 0.972])
+def test_discs_lie_where_they_were_drawn(model, tmp_path, mpp):
+    """Poolings take the darkest of 32 px: discs on all places of that lattice lie, on average, where they are."""
+    block_um = 32 * 1.944
+    centers = np.array([(180.0, 200.0) + i * np.array([5.25, 0.25]) * block_um for i in range(4)])
+    width, height = round(1350 / mpp), round(440 / mpp)
+    rows, columns = (np.mgrid[:height, :width] + 0.5) * mpp
+    pixels = np.full((height, width, 3), (225, 150, 195), np.uint8)
+    for x, y in centers:
+        pixels[np.hypot(columns - x, rows - y) < 60.0] = (60, 20, 80)
+    write_pyramid(tmp_path / "discs.tif", pixels, mpp=mpp, size=Size(width, height), compression="deflate")
+    with open_slide(tmp_path / "discs.tif") as slide:
+        result = run(slide, model, tmp_path / "out", scan=replace(SCAN, tissue_only=False))
+    frame, apart = result.frame, 5.25 * block_um
+    columns_um = (frame.cell_center(0, 0).x + frame.cell_px * np.arange(frame.cells.width)) * mpp
+    wrong = []
+    for x, y in centers:
+        found = centroid(np.where(np.abs(columns_um - x) < apart / 2, result.probabilities, 0), frame)
+        wrong.append((found.x * mpp - x, found.y * mpp - y))
+    assert np.abs(np.mean(wrong, axis=0)).max() < frame.cell_um / 2
