@@ -165,3 +165,17 @@ def test_discs_lie_where_they_were_drawn(model, tmp_path, mpp):
         found = centroid(np.where(np.abs(columns_um - x) < apart / 2, result.probabilities, 0), frame)
         wrong.append((found.x * mpp - x, found.y * mpp - y))
     assert np.abs(np.mean(wrong, axis=0)).max() < frame.cell_um / 2
+
+
+def test_a_slide_is_segmented_without_its_detector(slide, model, once, tmp_path):
+    result = run(slide, model, tmp_path / "out", detects=False)
+    assert result.finished
+    assert result.coverage.whole
+    np.testing.assert_array_equal(segmented(result.output)[0], segmented(once[0].output)[0])
+    with MapStore.open(result.output / "heatmap.ome.zarr") as scanned:
+        assert np.isnan(scanned.values()).all()
+    assert (result.output / "lesions.csv").read_bytes() == (once[0].output / "lesions.csv").read_bytes()
+    # A scan goes on from there, and does not segment again.
+    both = run(slide, model, tmp_path / "out")
+    assert both.finished
+    assert [lesion.map for lesion in both.lesions] == ["segmented"]

@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from napari_metastasis import __version__
-from napari_metastasis.cli import demo, evaluate, models, report, sample, scan, train, view
+from napari_metastasis.cli import demo, evaluate, models, report, sample, scan, segment, train, view
 from napari_metastasis.cli.console import note, note_lines, quiet_libraries, say
 from napari_metastasis.errors import MetastasisError
 from napari_metastasis.stopping import stoppable
@@ -23,7 +23,7 @@ _NAME = "napari-metastasis"
 #: Exit status after Ctrl-C, as shells know it; typer's, too.
 _INTERRUPTED = 130
 #: Commands, and options of other commands, that go on where they were stopped.
-_RESUMABLE = {"demo", "scan", "train", "--cohort", "--camelyon16"}
+_RESUMABLE = {"demo", "scan", "segment", "train", "--cohort", "--camelyon16"}
 
 app = typer.Typer(
     name=_NAME,
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 app.command("view")(view.view)
 app.command("scan")(scan.scan)
+app.command("segment")(segment.segment)
 app.add_typer(train.app, name="train")
 app.command("report")(report.report)
 app.command("evaluate")(evaluate.evaluate)

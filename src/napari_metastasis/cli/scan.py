@@ -18,7 +18,7 @@ from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 if TYPE_CHECKING:
     from napari_metastasis.workflows.scan import ScanResult
 
-__all__ = ["say_result", "scan", "scan_to_end"]
+__all__ = ["say_result", "scan", "scan_all", "scan_to_end"]
 
 
 @with_settings("detection", DetectionSettings, panel="Lesions", leave_out=("floor",))
@@ -85,13 +85,6 @@ def scan(
     A scan that was stopped goes on when the same command is run again. Many slides get a report each, a summary and an
     index; those that cannot be scanned are named at the end, and the exit status is 1.
     """
-    from napari_metastasis.workflows.report import is_one_slide, write_picture
-    from napari_metastasis.workflows.scan import EngineCache
-
-    one = len(slides) == 1 and is_one_slide(slides[0])
-    if region is not None and not one:
-        raise WrongUsage("expected one slide for --region, got many; scan that slide alone")
-
     job = ScanJob(
         slide=slides[0],
         mpp=mpp,
@@ -105,6 +98,32 @@ def scan(
         output=output,
         csv_header=csv_header,
     )
+    scan_all(slides, job, picture=picture, as_json=as_json)
+
+
+def scan_all(slides: list[Path], job: ScanJob, *, picture: bool, as_json: bool) -> None:
+    """Scan slides as a job says, and print what was found.
+
+    Parameters
+    ----------
+    slides
+        As the command takes them.
+    job
+        Of the first of them.
+    picture, as_json
+        As the command takes them.
+
+    Raises
+    ------
+    WrongUsage
+        If a region is asked for on many slides.
+    """
+    from napari_metastasis.workflows.report import is_one_slide, write_picture
+    from napari_metastasis.workflows.scan import EngineCache
+
+    one = len(slides) == 1 and is_one_slide(slides[0])
+    if job.region is not None and not one:
+        raise WrongUsage("expected one slide for --region, got many; scan that slide alone")
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache() as engines:
         if not one:

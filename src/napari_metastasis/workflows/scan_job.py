@@ -61,6 +61,8 @@ class ScanJob:
         Name or path of the detector, or of a model that reads a detector's features and stands for both.
     passes
         The passes that may follow the scan, in order; none by default.
+    detects
+        Whether the detector answers; without, only the passes are made that read pixels, or what earlier scans left.
     region
         Level-0 pixels; ``None`` for the whole slide. Around it as much is scanned as passes read there.
     focus
@@ -79,6 +81,7 @@ class ScanJob:
     swap_red_blue: bool = False
     model: str = DEFAULT_MODEL
     passes: tuple[PassRequest, ...] = ()
+    detects: bool = True
     region: Region | None = None
     focus: Point | None = None
     scan: ScanSettings = field(default_factory=ScanSettings)

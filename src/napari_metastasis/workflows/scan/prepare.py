@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_metastasis.errors import PassWarning, ResolutionWarning, ScanCancelledError, SlideWarning, StorageError
-from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.geometry import HeatmapFrame, Region, sparse_zeros
 from napari_metastasis.models import Detector, Model, ScanModels
 from napari_metastasis.scanning import (
     FEATURES,
@@ -344,6 +344,10 @@ def _plan(
     """Return which cells the network looks at: those without an answer, and those whose features a pass lacks."""
     extent = settled.extent
     wanted, done = extent.kept, context.maps[PROBABILITY.name].done
+    if not settled.job.detects:
+        # Where nothing shows tissue nothing is looked at.
+        nothing = sparse_zeros(context.frame.cells.shape)
+        return plan_scan(context.frame, Wanted(cells=wanted, tissue=nothing), roi_px=chosen.roi_px)
     lacks = any(each.reads == FEATURES and not one.finished for each, one in zip(settled.passes, prepared, strict=True))
     if lacks and context.features is not None:
         wanted, done = extent.scanned, extent.encoded(done, context.features)
