@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score, roc_auc_score
 
 from napari_metastasis.evaluation.cells import BIN_LOG_ODDS, cell_report, count_cells
 
@@ -101,3 +101,27 @@ def test_slides_without_tumour_have_a_false_area_alone():
 def test_certain_answers_are_counted():
     counts = count_cells(np.array([[0.0, 1.0]], np.float32), np.array([[False, True]]), cell_um=8.0)
     assert (counts.normal[0], counts.tumour[-1]) == (1, 1)
+
+
+def test_overlap_is_that_of_scikit_learn() -> None:
+    """Khalil et al. (2022), eq. 5 to 9, over the cells of all slides together."""
+    generator = np.random.default_rng(6)
+    truths = [generator.random((40, 50)) < share for share in (0.0, 0.3, 0.7)]
+    answers = [np.clip(0.25 + 0.4 * truth + 0.3 * generator.random(truth.shape), 0, 1) for truth in truths]
+    answers[0][:3] = np.nan
+    counts = [
+        count_cells(answer.astype(np.float32), truth, cell_um=4.0)
+        for answer, truth in zip(answers, truths, strict=True)
+    ]
+    report = cell_report(counts, threshold=0.5, prior=0.0, number=200, seed=1)
+    known = ~np.isnan(np.concatenate(answers))
+    truth, marked = np.concatenate(truths)[known], np.concatenate(answers)[known] >= 0.5
+    for found, score in (
+        (report.precision, precision_score(truth, marked)),
+        (report.found_area, recall_score(truth, marked)),
+        (report.f1, f1_score(truth, marked)),
+        (report.miou, jaccard_score(truth, marked, average="macro")),
+    ):
+        assert found.value == pytest.approx(score)
+        assert found.low <= found.value <= found.high
+    assert set(report.to_json()) >= {"cell_precision", "cell_f1", "cell_miou", "cell_miou_ci95"}

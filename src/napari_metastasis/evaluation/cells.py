@@ -7,7 +7,7 @@ resampled. Log-odds, not probabilities, are divided into steps: rates of one in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,13 @@ class CellReport:
     false_positive_area
         Area marked at the threshold in every mm² of normal tissue, in mm².
     found_area
-        Share of tumour cells that are marked at the threshold.
+        Share of tumour cells that are marked at the threshold: recall (Khalil et al. 2022, eq. 8).
+    precision
+        Share of marked cells that are tumour (eq. 7).
+    f1
+        Of precision and recall (eq. 9).
+    miou
+        Intersection over union of marked cells and tumour, and of all others, on average (eq. 5 and 6).
     calibration_error
         Expected calibration error at the prior.
     reliability
@@ -112,6 +118,9 @@ class CellReport:
     sensitivity: tuple[Estimate, ...]
     false_positive_area: Estimate
     found_area: Estimate
+    precision: Estimate
+    f1: Estimate
+    miou: Estimate
     calibration_error: Estimate
     reliability: Floats
     threshold: float
@@ -126,9 +135,25 @@ class CellReport:
         values |= self.auc.to_json("cell_auc")
         values |= self.false_positive_area.to_json("false_positive_mm2_per_mm2")
         values |= self.found_area.to_json("cell_sensitivity")
+        values |= _named({"cell_precision": self.precision, "cell_f1": self.f1, "cell_miou": self.miou})
         values |= self.calibration_error.to_json("cell_calibration_error")
         values["reliability"] = [[None if math.isnan(v) else v for v in row] for row in self.reliability.tolist()]
         return values
+
+    def overlap_json(self, *, alone: bool) -> dict[str, Any]:
+        """Return the mean IoU of marked cells and tumour, and precision, recall and F1 unless slides have them.
+
+        Parameters
+        ----------
+        alone
+            Whether no slides are told apart.
+        """
+        figures = {"precision": self.precision, "recall": self.found_area, "f1": self.f1} if alone else {}
+        return _named({**figures, "miou": self.miou})
+
+
+def _named(figures: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {key: value for name, one in figures.items() for key, value in one.to_json(name).items()}
 
 
 def cell_report(slides: Sequence[CellCounts], *, threshold: float, prior: float, number: int, seed: int) -> CellReport:
@@ -170,12 +195,13 @@ def cell_report(slides: Sequence[CellCounts], *, threshold: float, prior: float,
         auc = (shares[0] * (found - shares[1] / 2)).sum(axis=1)
         at_rates = [_at_rate(false, found, rate) for rate in _FALSE_POSITIVE_RATES]
         marked = [part[:, first] if first < _BINS else np.zeros(len(part)) for part in (false, found)]
+        overlap = _overlap(drawn[0], drawn[1], first)
         of_normal, of_tumour = weights(counts)
         gaps = (of_normal + of_tumour) * answers - of_tumour
         error = np.abs(gaps @ place).sum(axis=1)
-        return np.column_stack((auc, *at_rates, *marked, error))
+        return np.column_stack((auc, *at_rates, *marked, overlap, error))
 
-    auc, *sensitivity, false_area, found_area, error = estimate(measure, resamples, width=_BINS)
+    auc, *sensitivity, false_area, found_area, precision, f1, miou, error = estimate(measure, resamples, width=_BINS)
     of_normal, of_tumour = (part[0] for part in weights(np.ones((1, len(slides)), dtype=np.int64)))
     total = (of_normal + of_tumour) @ place
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -185,12 +211,27 @@ def cell_report(slides: Sequence[CellCounts], *, threshold: float, prior: float,
         sensitivity=tuple(sensitivity),
         false_positive_area=false_area,
         found_area=found_area,
+        precision=precision,
+        f1=f1,
+        miou=miou,
         calibration_error=error,
         reliability=curve,
         threshold=threshold,
         prior=prior,
         counts=CellCounts(normal.sum(axis=0), tumour.sum(axis=0), sum(one.normal_mm2 for one in slides)),
     )
+
+
+def _overlap(normal: Floats, tumour: Floats, first: int) -> Floats:
+    """Return precision, F1 and mean IoU, (k, 3), of cells by their bins, (k, bins), where those from one on are marked.
+
+    Khalil et al. (2022), eq. 5 to 9.
+    """
+    hit, false = (part[:, first:].sum(axis=1) for part in (tumour, normal))
+    missed, right = (part[:, :first].sum(axis=1) for part in (tumour, normal))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        of_tumour, of_normal = hit / (hit + false + missed), right / (right + false + missed)
+        return np.column_stack((hit / (hit + false), 2 * hit / (2 * hit + false + missed), (of_tumour + of_normal) / 2))
 
 
 def _at_rate(false: Floats, found: Floats, rate: float) -> Floats:

@@ -117,6 +117,10 @@ class DetectionReport:
                 "cell AUC": self.cells.auc,
                 "cell sensitivity at 1 % false positives": self.cells.sensitivity[0],
                 "cell sensitivity at 0.1 % false positives": self.cells.sensitivity[1],
+                "cell precision": self.cells.precision,
+                "cell recall": self.cells.found_area,
+                "cell F1": self.cells.f1,
+                "cell mIoU": self.cells.miou,
                 "false-positive area, mm² in a mm² of normal tissue": self.cells.false_positive_area,
                 "calibration error of cells": self.cells.calibration_error,
             }
@@ -154,7 +158,8 @@ class DetectionReport:
         if self.slides is not None:
             values |= self.slides.to_json()
         if self.cells is not None:
-            values |= self.cells.to_json()
+            # Of one kind of slide there is nothing to tell apart but their cells.
+            values |= self.cells.to_json() | self.cells.overlap_json(alone=self.slides is None)
         if self.false_per_mm2 is not None:
             values |= self.false_per_mm2.to_json("false_detections_per_mm2")
         values["sizes"] = {
