@@ -35,7 +35,7 @@ def cursor_text(session: SlideSession, point: Point) -> str:
 
 def _answer(session: SlideSession, point: Point) -> str:
     """Return the probability that lesions are read from, of the cell at a location; empty before there is a map."""
-    own = session.heatmap
+    own = session.read_map
     if own is None:
         return ""
     from napari_metastasis.scanning import blend, read_from
@@ -49,11 +49,15 @@ def _answer(session: SlideSession, point: Point) -> str:
     value = own.values[cell.slices].copy()
     if np.isnan(value[0, 0]):
         known = session.tissue_cells
-        return "not scanned" if known is None or known[row, column] else "no tissue"
+        if known is None or known.shape != own.values.shape:
+            return "not scanned"
+        return "not scanned" if known[row, column] else "no tissue"
+    if own.kind.stands_alone:
+        return f"probability {value[0, 0]:.2f} ({own.kind.name})"
     answering = []
     for other in session.later_maps:
         share = session.share_of(other.kind.name)
-        if other.kind.is_probability and share > 0:
+        if other.kind.is_probability and share > 0 and not other.kind.stands_alone:
             near = cell.coarse(own.frame.block_in(other.frame))
             if not np.isnan(other.values[near.slices]).any():
                 answering.append((other, share))

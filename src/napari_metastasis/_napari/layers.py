@@ -108,16 +108,17 @@ def map_layer(shown: MapValues, threshold: float, *, name: str, opacity: float) 
 
 def lesions_layer(session: SlideSession, *, name: str, visible: bool) -> Labels:
     """Return an empty layer for lesions: a LabelPainter fills it, and draws their outlines where it is visible."""
-    assert session.frame is not None
+    assert session.found is not None
+    frame = session.found.frame
     layer = Labels(
         # calloc'd: glass costs no memory.
-        np.zeros(session.frame.cells.shape, np.int32),
+        np.zeros(frame.cells.shape, np.int32),
         name=name,
         colormap=lesion_colormap(),
         opacity=0.9,
         visible=visible,
         blending="translucent_no_depth",
-        **place(session.frame.um),
+        **place(frame.um),
     )
     # The labels follow the threshold; a stroke of the brush would be lost with the next move of the slider.
     layer.editable = False

@@ -59,11 +59,12 @@ class LesionClick:
 
     def lesion_at(self, position: tuple[float, ...]) -> int | None:
         """Return the lesion at a place in the window's coordinates, or the nearest in reach of a hand."""
-        found, frame = self._session.found, self._session.frame
-        if found is None or frame is None or self._viewer.dims.ndisplay != 2:
+        found = self._session.found
+        if found is None or self._viewer.dims.ndisplay != 2:
             return None
         units = um_per_unit(self._viewer) / um_per_unit(self._viewer, self._slide)
         y, x = np.asarray(self._slide.world_to_data(np.asarray(position[-2:]) * units))[-2:] + 0.5
+        frame = found.frame
         place = frame.cell_at(Point(float(x), float(y)))
         screen_px_per_cell = camera_of(self._viewer).zoom * frame.cell_um / float(um_per_unit(self._viewer).max())
         reach = _REACH_PX / screen_px_per_cell

@@ -227,12 +227,13 @@ class OutlinePainter(QObject):
 
     def _look(self, _: Any = None, *, again: bool = False) -> None:
         """Find what of the lesions is in view, and draw what is not drawn yet."""
-        view, found, frame = self._view(), self._session.found, self._session.frame
-        if not self._visible or view is None or found is None or frame is None:
+        view, found = self._view(), self._session.found
+        if not self._visible or view is None or found is None:
             self._turn_timer.stop()
             self._work = None
             self._hide()
             return
+        frame = found.frame
         self._place_nodes()
         resting = time.monotonic() - self._moved_at >= _REST_MS / 1000 * 0.9
         work = self._work

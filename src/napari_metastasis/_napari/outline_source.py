@@ -49,6 +49,11 @@ def contours_in(
     read = [
         (other, share) for other, share in zip(maps[1:], shares, strict=True) if other.kind.is_probability and share
     ]
+    if alone := [other for other, _ in read if other.kind.name == found.map and other.kind.stands_alone]:
+        return contour_lines(
+            labels, _read(alone[0].values, cells, fill=np.nan), found.threshold, cells=cells, frame=found.frame
+        )
+    read = [(other, share) for other, share in read if not other.kind.stands_alone]
     values = _read(own.values, cells, fill=np.nan)
     if read and read[-1][1] == 1:
         last = read[-1][0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFileDialog,
     QFormLayout,
@@ -143,7 +144,7 @@ class ScanWidget(Part):
             assert task.settings is not None
             self.switches[task.name] = SettingsForm(task.settings, (task.settings.SWITCH,))
             self.switches[task.name].add_to(form)
-            self.keeping[task.name] = SettingsForm(task.settings, (task.settings.KEEP,))
+            self.keeping[task.name] = SettingsForm(task.settings, tuple(filter(None, (task.settings.KEEP,))))
         self._add_shares(form)
         self.main.add_to(form)
         self.shape_button = QPushButton("Scan selected shape")
@@ -183,10 +184,22 @@ class ScanWidget(Part):
         form.addRow("Model", row)
 
     def _add_shares(self, form: QFormLayout) -> None:
-        """Add a slider for the share of each later map in the findings."""
+        """Add a slider for the share of each later map in the findings; a switch for one that is not blended."""
         #: By the name of the map whose share each of them is.
         self.shares: dict[str, QLabeledDoubleSlider] = {}
+        #: By the name of the map that findings are read from.
+        self.alone: dict[str, QCheckBox] = {}
         for task in pass_tasks():
+            assert task.settings is not None
+            if task.settings.stands_alone():
+                switch = self.alone[task.writes] = QCheckBox(f"Findings from the {task.writes} map")
+                switch.setToolTip(
+                    "Read outlines, sizes and the table from this map; else from the map before it.\n"
+                    "Grey where the slide has no such map"
+                )
+                switch.toggled.connect(partial(self._on_share, task.writes))
+                form.addRow("", switch)
+                continue
             share = self.shares[task.writes] = probability_slider(0.0, 1.0, step=0.05)
             share.setToolTip(
                 "How much of the findings is read from this map; the rest is read from the one before.\n"
@@ -225,7 +238,9 @@ class ScanWidget(Part):
             switch.enabled = possible and not certain
             # What the user switched stays for as long as the model.
             ships = model is not None and model.ships
-            wanted = switch.value if self.model.name == self._switched_for else ships
+            usual = next(task.settings for task in pass_tasks() if task.name == name)
+            assert usual is not None
+            wanted = switch.value if self.model.name == self._switched_for else ships and usual.USUAL
             switch.value = certain or (possible and wanted)
         self._switched_for = self.model.name
         self._warm_up.start()
@@ -255,6 +270,11 @@ class ScanWidget(Part):
             share.blockSignals(True)
             share.setValue(1.0 if session is None else session.share_of(name))
             share.blockSignals(False)
+        for name, switch in self.alone.items():
+            switch.setEnabled(session is not None and name in session.maps)
+            switch.blockSignals(True)
+            switch.setChecked(session is None or session.share_of(name) > 0)
+            switch.blockSignals(False)
 
     def _follow_result(self) -> None:
         """Set the form as the earlier result that is shown was made, so that going on goes on with that."""
@@ -325,7 +345,8 @@ class ScanWidget(Part):
         for task in pass_tasks():
             assert task.settings is not None
             values = {**self.switches[task.name].values, **self.keeping[task.name].values}
-            share = {task.settings.SHARE: session.share_of(task.writes)}
+            of_map = session.share_of(task.writes)
+            share = {task.settings.SHARE: of_map > 0 if task.settings.stands_alone() else of_map}
             requests.append(PassRequest(task=task.name, settings=task.settings(**values, **share)))
         slide = session.slide
         return ScanJob(

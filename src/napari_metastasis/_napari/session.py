@@ -83,7 +83,7 @@ class SlideSession:
     coverage
         How much of the tissue is answered by what lesions are read from; ``None`` before both are known.
     tissue_cells
-        Cells of the heatmap that it counts: bool, (rows, columns); ``None`` before they are known.
+        Cells of :attr:`read_map` that it counts: bool, (rows, columns); ``None`` before they are known.
     colour_note
         What has to be said of the slide's colours; empty where nothing has, or before they were looked at.
     selected
@@ -152,6 +152,8 @@ class SlideSession:
         self.closed = False
         self._selected_at: Point | None = None
         self._index: LesionIndex | None = None
+        #: Names of maps that stand alone and hold answers.
+        self._alone: set[str] = set()
 
     def __deepcopy__(self, memo: dict[int, object]) -> SlideSession:
         # Duplicating a layer in napari copies its metadata deeply: a second layer of the same slide shares its session.
@@ -189,6 +191,12 @@ class SlideSession:
         return None if self.heatmap is None else self.heatmap.frame
 
     @property
+    def read_map(self) -> MapValues | None:
+        """Return the map on whose cells lesions are read: the scan's own, unless another one stands alone."""
+        read = [one for one in self.later_maps if one.kind.name in self._alone and self.share_of(one.kind.name)]
+        return read[-1] if read else self.heatmap
+
+    @property
     def probabilities(self) -> ProbabilityArray | None:
         """Return the heatmap, (rows, columns) float32, NaN where nothing was scanned; ``None`` before there is one."""
         return None if self.heatmap is None else self.heatmap.values
@@ -220,15 +228,17 @@ class SlideSession:
 
         Shares stay as they are where none are given.
         """
-        before = self.heatmap
+        before, before_read = self.heatmap, self.read_map
         self.shares = self.shares if shares is None else dict(shares)
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
+        self._alone = {one.kind.name for one in self.later_maps if one.kind.stands_alone and not one.is_blank}
         self.model_name, self.folder, self.told = model_name, folder, tuple(map(for_window, told))
         own = self.heatmap
         others = before is None or own is None or before.values is not own.values
         if others:
-            same_cells = before is not None and own is not None and before.frame == own.frame
+            read = self.read_map
+            same_cells = before_read is not None and read is not None and before_read.frame == read.frame
             self.show_coverage(None, self.tissue_cells if same_cells else None)
         self.maps_replaced.emit()
         if others:
@@ -241,6 +251,8 @@ class SlideSession:
     def write_cells(self, name: str, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
         """Write finished parts of a map: their cells, and the values there."""
         if name in self.maps and (written := _written(self.maps[name].values, parts)):
+            if self.maps[name].kind.stands_alone:
+                self._alone.add(name)
             self.cells_written.emit(name, written)
 
     def is_covered(self, name: str) -> bool:
@@ -254,6 +266,8 @@ class SlideSession:
         own, later = self.heatmap, self.maps.get(name)
         if own is None or later is None:
             return False
+        if later.kind.stands_alone:
+            return self.read_map is later
         answered = any_of_blocks(~np.isnan(own.values), own.frame.block_in(later.frame))
         return not bool((answered & np.isnan(later.values)).any())
 
@@ -284,10 +298,10 @@ class SlideSession:
 
     def _follow_selected(self, *, same_ids: bool) -> None:
         """Keep the chosen lesion while it is shown; other ids are found by what lies where it lay."""
-        if self._selected_at is None or self.found is None or self.frame is None:
+        if self._selected_at is None or self.found is None:
             self._take_selected(None)
         elif not (same_ids and (self.found.detections.lesion == self.selected).any()):
-            cell, labels = self.frame.cell_at(self._selected_at), self.found.labels
+            cell, labels = self.found.frame.cell_at(self._selected_at), self.found.labels
             row, column = round(cell.y), round(cell.x)
             inside = 0 <= row < labels.shape[0] and 0 <= column < labels.shape[1]
             self._take_selected(int(labels[row, column]) or None if inside else None)

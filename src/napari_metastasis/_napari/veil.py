@@ -97,13 +97,14 @@ class Veil:
     def _on_replaced(self) -> None:
         """Take other tissue or another map for what is to be covered."""
         session = self._session
-        tissue, shown = session.tissue_cells, session.heatmap
+        tissue, shown = session.tissue_cells, session.read_map
         of = (tissue, None if shown is None else shown.values)
         if all(now is before for now, before in zip(of, self._of, strict=True)):
             return
         self._of, self._cells, self._taken_away = of, None, False
         self._remove()
-        if tissue is not None and shown is not None:
+        # They are counted anew, where lesions are read on other cells.
+        if tissue is not None and shown is not None and tissue.shape == shown.values.shape:
             from napari_metastasis.scanning import unanswered_cells
 
             self._cells = unanswered_cells(tissue, ChunkedCells.of(shown.values))
@@ -111,8 +112,8 @@ class Veil:
             self._follow()
 
     def _on_cells_written(self, name: str, parts: tuple[Region, ...]) -> None:
-        shown = self._session.heatmap
-        if self._cells is None or shown is None or name != shown.kind.name:
+        shown = self._session.read_map
+        if self._cells is None or shown is None or name != shown.kind.name or shown.values is not self._of[1]:
             return
         for part in parts:
             covered = self._cells[part.slices]
@@ -134,7 +135,7 @@ class Veil:
             self._remove()
 
     def _make(self) -> None:
-        shown = self._session.heatmap
+        shown = self._session.read_map
         assert self._cells is not None
         assert shown is not None
         layer = Image(

@@ -148,6 +148,8 @@ class LesionIndex:
                 threshold=float(threshold),
                 detections=self._detections(level),
                 labels=self.labels,
+                frame=self.frame,
+                map=self.map,
                 changed=changed,
                 slide_score=self.slide_score,
                 measure=partial(self._measure, level),

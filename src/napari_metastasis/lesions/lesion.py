@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from napari_metastasis.geometry import Region
+from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.lesions.size_classes import SIZE_CLASSES, SizeClass, size_class
 
 __all__ = ["Detection", "Detections", "Findings", "Lesion", "LesionRow"]
@@ -166,6 +166,10 @@ class Findings:
         At least one in every lesion, strongest first; within a lesion none closer than the radius to another.
     labels
         (rows, columns) int32, 0 outside lesions. ONE array for all thresholds, rewritten in place by each move.
+    frame
+        Where the cells of ``labels`` lie.
+    map
+        Name of the map that lesions were read from.
     changed
         Parts of ``labels`` that the move to this threshold touched, as cells of ``labels``.
     slide_score
@@ -175,6 +179,8 @@ class Findings:
     threshold: float
     detections: Detections
     labels: NDArray[np.int32] = field(repr=False)
+    frame: HeatmapFrame
+    map: str
     changed: tuple[Region, ...] = field(repr=False)
     slide_score: float
     measure: Callable[[Detections], tuple[LesionRow, ...]] = field(repr=False)

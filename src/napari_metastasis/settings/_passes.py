@@ -19,8 +19,15 @@ class PassSettings(SettingsGroup):
     SWITCH: ClassVar[str]
     #: Field with the share of the pass's map in the map that lesions are read from; the rest is the map before it.
     SHARE: ClassVar[str]
+    #: Whether a window switches the pass on by itself where its model ships.
+    USUAL: ClassVar[bool] = True
     #: Field that keeps what the pass reads, in a scan without the pass; empty where there is none.
     KEEP: ClassVar[str] = ""
+
+    @classmethod
+    def stands_alone(cls) -> bool:
+        """Return whether lesions are read from the pass's map alone, or not at all: its share is a switch."""
+        return isinstance(cls.__dataclass_fields__[cls.SHARE].default, bool)  # type: ignore[attr-defined]
 
     @property
     def wanted(self) -> bool:

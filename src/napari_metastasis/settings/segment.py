@@ -17,6 +17,8 @@ class SegmentSettings(PassSettings):
 
     SWITCH: ClassVar[str] = "segment"
     SHARE: ClassVar[str] = "read_segmentation"
+    #: It takes about as long as the scan.
+    USUAL: ClassVar[bool] = False
 
     segment: bool = setting(False, "Segment the tumour: lesions get outlines of pixels, and are measured by them.")
     segment_above: float = setting(

@@ -54,12 +54,13 @@ def blend(
 def _blended_and_alone(others: Sequence[tuple[_Map, float]]) -> tuple[list[tuple[_Map, float]], _Map | None]:
     """Return the maps that are blended, with their shares, and the one that lesions are read from alone, if any is."""
     read = [(other, share) for other, share in others if other.kind.is_probability]
-    alone = [other for other, share in read if other.kind.stands_alone and share > 0]
+    # One that holds nothing yet takes nothing away.
+    alone = [other for other, share in read if other.kind.stands_alone and share > 0 and not other.is_blank]
     return [(other, share) for other, share in read if not other.kind.stands_alone], alone[-1] if alone else None
 
 
 def seen_values(own: MapValues, others: Sequence[tuple[MapValues, float]]) -> MapValues:
-    """Return what lesions are read from: a map of its own where one that stands alone has a share, else the blend.
+    """Return what lesions are read from: a map that stands alone, where one has a share and answers, else the blend.
 
     Parameters
     ----------

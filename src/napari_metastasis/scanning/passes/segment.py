@@ -127,14 +127,13 @@ class PreparedSegmentPass:
         if not left or should_stop():
             return
         yield from self._beneath_notice(should_stop)
-        plan = self._plan()
-        if not plan.rois or should_stop():
+        if not self.model_px or should_stop():
             return
+        # What is answered has one density: the detector's means nothing here.
         settings = replace(self._context.settings, dense_coefficient=1)
         chosen = choose_engine(self._pass.segmenter, settings, should_stop=should_stop)
         try:
-            if settings.roi_px == 0 and chosen.roi_px:
-                plan = self._plan(chosen.roi_px)
+            plan = self._plan(chosen.roi_px)
             scan = DenseScan(self._context.slide, chosen.engine, plan, self.store, settings, map=SEGMENTED.name)
             told = done = 0
             with closing(scan.run(should_stop)) as answered:
@@ -151,14 +150,10 @@ class PreparedSegmentPass:
         """Close the map; a second call does nothing."""
         self.store.close()
 
-    def _plan(self, roi_px: int = 0) -> ScanPlan:
+    def _plan(self, roi_px: int) -> ScanPlan:
         """Return the pieces that are left."""
-        return plan_scan(
-            self.store.frame,
-            replace(self._wanted, done=self.store.done),
-            roi_px=roi_px or self._context.settings.roi_px or self._pass.segmenter.spec.field_px,
-            block=self._pass.segmenter.block_cells,
-        )
+        wanted = replace(self._wanted, done=self.store.done)
+        return plan_scan(self.store.frame, wanted, roi_px=roi_px, block=self._pass.segmenter.block_cells)
 
     def _beneath_notice(self, should_stop: Callable[[], bool]) -> Generator[FinishedPiece]:
         """Answer 0 where the map before it finds nothing to segment."""
