@@ -13,14 +13,15 @@ pytestmark = pytest.mark.gui
 
 @pytest.fixture
 def segmenter(tmp_path, monkeypatch):
-    """Keep a segmenter that answers how dark a pixel is among the user's own."""
+    """Keep a segmenter that answers how dark a pixel is, among the user's own."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     made = dark_segmenter(mpp=0.972)
     save_model(tmp_path / "outlines.safetensors", made.network, made.spec, {})
-    return add_model(tmp_path / "outlines.safetensors").name
+    add_model(tmp_path / "outlines.safetensors")
 
 
-def test_findings_are_read_from_the_segmentation_or_from_the_scan(window, make_disc, darkness_model, segmenter):
+@pytest.mark.usefixtures("segmenter")
+def test_findings_are_read_from_the_segmentation_or_from_the_scan(window, make_disc, darkness_model):
     path, phantom = make_disc(0.5)
     window.open(path)
     scan = window.panel.scan_part
