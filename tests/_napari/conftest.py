@@ -13,7 +13,9 @@ import torch
 from disc_phantom import DiscPhantom, disc_slide
 from napari import Viewer
 from napari.settings import get_settings
+from napari.settings._base import EventedConfigFileSettings
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import Qt
 from superqt.utils._ensure_thread import CallCallable
 
 from napari_metastasis._napari.compat import tiles_under_way, window_of
@@ -35,6 +37,14 @@ from napari_metastasis.models import (
 
 ARCHITECTURE = "scannet-small"
 MODEL_MPP = 0.972
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unwritten_settings() -> Iterator[None]:
+    """Napari resets its settings for every window, and writes them at each of the changes; no test reads that file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EventedConfigFileSettings, "_maybe_save", lambda _: None, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -151,6 +161,13 @@ class Window:
         self.workspace.open([path], mpp)
         self.until(lambda: len(self.workspace.controllers) > before)
         self.until(lambda: self.session.tissue is not None)
+
+    def choose(self, row: int) -> None:
+        """Click a slide of the list."""
+        assert self.slides is not None
+        slides = self.slides.list
+        spot = slides.visualItemRect(slides.item(row)).center()
+        self.qtbot.mouseClick(slides.viewport(), Qt.MouseButton.LeftButton, pos=spot)
 
     def use(self, model: Path, *, roi_px: int = 0) -> None:
         """Choose a model, and an engine that needs no measuring."""
