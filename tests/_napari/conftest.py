@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -246,3 +247,18 @@ def house(request: pytest.FixtureRequest, make_napari_viewer: Callable[..., View
     window.workspace.close()
     window.settle()
     settings.appearance.theme = before
+
+
+@cache
+def set_aside() -> None:
+    """Take what the first window brought along out of the garbage collection that follows every window."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Look through what a window leaves, and not through all that napari is, from the second one on."""
+    yield
+    if "make_napari_viewer" in getattr(item, "fixturenames", ()):
+        set_aside()
