@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qtpy.QtGui import QImage
+from hands import pixels_of
 
 from napari_metastasis._napari.colors import map_colormap
 from napari_metastasis._napari.compat import canvas_widget
@@ -13,13 +13,6 @@ from napari_metastasis.lesions import SIZE_CLASSES
 from napari_metastasis.scanning import PROBABILITY, MapValues
 
 pytestmark = pytest.mark.gui
-
-
-def pixels_of(widget) -> np.ndarray:
-    image = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGBA8888)
-    bits = image.constBits()
-    bits.setsize(image.sizeInBytes())
-    return np.frombuffer(bits, np.uint8).reshape(image.height(), image.bytesPerLine() // 4, 4)[..., :3].astype(int)
 
 
 def test_the_legend_shows_the_colours_the_threshold_and_the_classes(window, make_disc) -> None:
@@ -42,7 +35,7 @@ def test_the_legend_shows_the_colours_the_threshold_and_the_classes(window, make
     for threshold in (0.3, 0.6):
         session.set_threshold(threshold)
         assert bar.threshold == threshold
-        drawn = pixels_of(bar)
+        drawn = pixels_of(bar)[..., :3]
         for probability in (0.35, 0.7, 0.9):
             shown = drawn[row, round(rect.left() + rect.width() * probability)]
             expected = fixed.map([probability])[0, :3] * 255

@@ -23,13 +23,6 @@ from napari_metastasis.slides import write_pyramid
 pytestmark = pytest.mark.gui
 
 
-def click_slide(window, row: int) -> None:
-    slides = window.slides.list
-    window.qtbot.mouseClick(
-        slides.viewport(), Qt.MouseButton.LeftButton, pos=slides.visualItemRect(slides.item(row)).center()
-    )
-
-
 def seen(window) -> list[str]:
     """Return the names of the slides whose tissue is seen."""
     return [one.session.slide.name for one in window.workspace.controllers if one.layers.slide.visible]
@@ -57,20 +50,20 @@ def test_slides_are_shown_alone_fitted_at_first_and_where_they_were_left(
 
     at, zoom = (321.0, 654.0), 2 * camera.zoom
     camera.center, camera.zoom = at, zoom
-    click_slide(house, 1)
+    house.choose(1)
     assert seen(house) == [names[1]]
     assert names[1] in house.viewer.title
     assert 0.9 * fitted < camera.zoom < fitted
-    click_slide(house, 0)
+    house.choose(0)
     assert seen(house) == [names[0]]
     np.testing.assert_allclose(camera.center[-2:], at)
     assert camera.zoom == pytest.approx(zoom)
     # A slide that is turned is turned alone.
     house.workspace.microscope.turn(1)
     turned = orientation_of(house.viewer)
-    click_slide(house, 1)
+    house.choose(1)
     assert orientation_of(house.viewer) == Orientation() != turned
-    click_slide(house, 0)
+    house.choose(0)
     assert orientation_of(house.viewer) == turned
     house.workspace.microscope.turn(-1)
     house.workspace.home()
@@ -84,9 +77,9 @@ def test_slides_are_shown_alone_fitted_at_first_and_where_they_were_left(
     assert house.slides.list.item(0).text() == f"{names[0]}\nscanned"
     assert house.slides.list.item(1).text() == f"{names[1]}\nnot scanned"
     heatmap = house.controller.layers.heatmap
-    click_slide(house, 1)
+    house.choose(1)
     assert not heatmap.visible
-    click_slide(house, 0)
+    house.choose(0)
     assert heatmap.visible
 
     house.slides.close_button.click()
@@ -114,7 +107,7 @@ def test_what_is_drawn_belongs_to_its_slide(house, make_disc: Callable, darkness
     shapes.selected_data = {0}
     house.scan("shape")
     assert "selected shape" in house.panel.scan_part.error.text()
-    click_slide(house, 0)
+    house.choose(0)
     assert shapes.visible
     assert points.visible
     # Nothing is lost when the slide is closed.
@@ -124,13 +117,9 @@ def test_what_is_drawn_belongs_to_its_slide(house, make_disc: Callable, darkness
     assert shapes in house.viewer.layers
     house.open(first)
     assert shapes.visible
-
-
-def test_an_open_slide_is_not_opened_twice(house, make_disc: Callable) -> None:
-    first, _ = make_disc(0.5, "first")
-    second, _ = make_disc(0.5, "second")
-    house.open(first)
-    house.open(second)
+    # An open slide is not opened twice: it is shown.
+    house.choose(0)
+    assert seen(house) == ["second"]
     house.workspace.open([first])
     assert seen(house) == ["first"]
     house.qtbot.wait(200)

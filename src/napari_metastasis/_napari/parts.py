@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
-from superqt import QLabeledDoubleSlider
+from superqt import QDoubleSlider, QLabeledDoubleSlider
 
 __all__ = [
     "ErrorLine",
@@ -24,6 +25,11 @@ MARGIN, SPACING = 10, 8
 _LABEL_WIDTH = 78
 #: Lists may be narrower than their longest choice, which shows in full once they are opened.
 _LIST_WIDTH = 120
+#: How many steps a key moves a slider that was clicked.
+_STEPS = {
+    Qt.Key.Key_Left: -1, Qt.Key.Key_Down: -1, Qt.Key.Key_PageDown: -5,
+    Qt.Key.Key_Right: 1, Qt.Key.Key_Up: 1, Qt.Key.Key_PageUp: 5,
+}  # fmt: skip
 
 
 def part_layout(part: QWidget, title: str) -> QVBoxLayout:
@@ -133,7 +139,31 @@ def probability_slider(low: float, high: float, *, step: float) -> QLabeledDoubl
     slider.setRange(low, high)
     slider.setSingleStep(step)
     slider.setDecimals(2)
+    slider.findChild(QDoubleSlider).installEventFilter(_StepKeys(slider))
     return slider
+
+
+class _StepKeys(QObject):
+    """Moves a slider by its steps with the keyboard: superqt's take the keys, and do nothing.
+
+    Parameters
+    ----------
+    slider
+        The slider, whose inner one gets the keys.
+    """
+
+    def __init__(self, slider: QLabeledDoubleSlider) -> None:
+        super().__init__(slider)
+        self._slider = slider
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: ARG002, N802
+        """Take the keys that move it."""
+        if not isinstance(event, QKeyEvent) or event.type() != QEvent.Type.KeyPress:
+            return False
+        steps = next((steps for key, steps in _STEPS.items() if key == event.key()), 0)
+        if steps:
+            self._slider.setValue(self._slider.value() + steps * self._slider.singleStep())
+        return steps != 0
 
 
 def time_text(seconds: float) -> str:
