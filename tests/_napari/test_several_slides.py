@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QKeySequence
+from qtpy.QtGui import QAction, QDragEnterEvent, QDropEvent, QKeySequence
 from qtpy.QtWidgets import QApplication, QMenu
 
 from napari_metastasis._napari import slide_widget
@@ -17,6 +17,7 @@ from napari_metastasis._napari.dress import TOOLS
 from napari_metastasis._napari.recent import recent_slides, remember_slide
 from napari_metastasis._napari.rotation import Orientation, orientation_of
 from napari_metastasis._napari.slide_list import fill_recent
+from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Size
 from napari_metastasis.slides import write_pyramid
 
@@ -114,6 +115,10 @@ def test_what_is_drawn_belongs_to_its_slide(house, make_disc: Callable, darkness
     shapes.selected_data = {0}
     house.scan("shape")
     assert "selected shape" in house.panel.scan_part.error.text()
+    # What fails for a slide that is not shown is told all the same, in the panel.
+    house.workspace.controllers[0]._on_other_failed(StorageError("expected a folder, got none; make it"))
+    assert house.panel.results_part.error.text() == "first: There is no folder. Make it."
+    assert "selected shape" in house.panel.scan_part.error.text()
     click_slide(house, 0)
     assert shapes.visible
     assert points.visible
@@ -126,15 +131,38 @@ def test_what_is_drawn_belongs_to_its_slide(house, make_disc: Callable, darkness
     assert shapes.visible
 
 
-def test_an_open_slide_is_not_opened_twice(house, make_disc: Callable) -> None:
+def menu_entry(window, text: str) -> QAction:
+    """Return an entry of napari's File menu."""
+    return next(one for one in window.viewer.window.file_menu.actions() if one.text() == text)
+
+
+def test_an_open_slide_is_not_opened_twice(house, make_disc: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = make_disc(0.5, "first")
     second, _ = make_disc(0.5, "second")
     house.open(first)
     house.open(second)
     house.workspace.open([first])
     assert seen(house) == ["first"]
-    house.qtbot.wait(200)
-    assert len(house.workspace.controllers) == 2
+    # Whichever way leads there, and whoever reads it.
+    elsewhere = second.parent / "folder"
+    elsewhere.mkdir()
+    for path in (second, elsewhere / ".." / "second.tif"):
+        assert house.viewer.open(str(path), plugin="napari-metastasis") == []
+        house.until(lambda: seen(house) == ["second"])
+        house.workspace.open([first])
+        # napari's own "Open File(s)…" asks for no reader.
+        asks = type(house.viewer.window._qt_viewer)
+        monkeypatch.setattr(asks, "_open_file_dialog_uni", lambda *_, path=path: [str(path)])
+        menu_entry(house, "Open File(s)...").trigger()
+        house.until(lambda: seen(house) == ["second"])
+        house.workspace.open([first])
+    third, _ = make_disc(0.5, "third")
+    # Twice before it is open.
+    house.workspace.open([third])
+    house.workspace.open([third])
+    house.until(lambda: not house.workspace._opening)
+    assert seen(house) == ["third"]
+    assert [one.session.slide.name for one in house.workspace.controllers] == ["first", "second", "third"]
 
 
 def drop(window, *paths: Path) -> None:

@@ -5,7 +5,7 @@ What another version lacks costs comfort, not function, unless said otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ __all__ = [
     "slice_at_once",
     "slice_nothing_once_closed",
     "smooth_to_gaps",
+    "take_chosen_files",
     "tiles_under_way",
     "um_per_unit",
     "unrefreshed",
@@ -74,6 +75,29 @@ def drop_targets(viewer: Viewer) -> tuple[QWidget, ...]:
     qt_viewer = real_viewer(viewer).window._qt_viewer
     welcome = getattr(qt_viewer, "_welcome_widget", None)
     return (qt_viewer,) if welcome is None else (qt_viewer, welcome)
+
+
+def take_chosen_files(viewer: Viewer, take: Callable[[list[str]], bool]) -> None:
+    """Let files that are chosen in napari's own File menu be taken: it would ask which reader should read them.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    take
+        Gets their paths; returns ``False`` where napari is to open them after all.
+    """
+    qt_viewer = real_viewer(viewer).window._qt_viewer
+    open_own = getattr(qt_viewer, "_qt_open", None)
+    if open_own is None:
+        return
+
+    def open_files(filenames: list[str], *args: Any, **how: Any) -> None:
+        # Where a person chooses a reader, or makes a stack of files, that is meant.
+        if args or any(how.values()) or not take(filenames):
+            open_own(filenames, *args, **how)
+
+    qt_viewer._qt_open = open_files
 
 
 def napari_docks(viewer: Viewer) -> tuple[QDockWidget, ...]:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 from superqt import QLabeledDoubleSlider
 
 __all__ = [
@@ -103,6 +113,10 @@ class ErrorLine(QWidget):
             "#metastasis-error QLabel, #metastasis-error QToolButton { color: #5c0f0a; background: transparent; }"
             "#metastasis-error QToolButton { border: none; font-weight: bold; }"
         )
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(self._come_into_sight)
         self.hide()
 
     def text(self) -> str:
@@ -118,8 +132,20 @@ class ErrorLine(QWidget):
     def show_failure(self, line: str) -> None:
         """Show what has just failed, although the same may have been closed before."""
         self._dismissed = ""
+        fresh = line != self.text()
         self._label.setText(line)
         self.setVisible(bool(line))
+        if line and fresh:
+            # Once it has its place.
+            self._soon.start()
+
+    def _come_into_sight(self) -> None:
+        """Scroll the panel to the line: nothing else tells of it."""
+        above = self.parentWidget()
+        while above is not None and not isinstance(above, QScrollArea):
+            above = above.parentWidget()
+        if above is not None and self.isVisible():
+            above.ensureWidgetVisible(self)
 
     def _dismiss(self) -> None:
         self._dismissed = self.text()

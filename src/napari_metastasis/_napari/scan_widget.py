@@ -82,6 +82,8 @@ class ScanWidget(Part):
     def _build(self, layout: QVBoxLayout) -> None:
         self._results: Path | None = None
         self._switched_for = ""
+        #: What the activity that was shown last says that failed.
+        self._failed = ""
         self._warm_up = QTimer(self)
         self._warm_up.setSingleShot(True)
         self._warm_up.setInterval(_WARM_UP_MS)
@@ -171,7 +173,7 @@ class ScanWidget(Part):
         self.model = ModelChoice()
         self.model.currentIndexChanged.connect(self._on_model_changed)
         self.model.filled.connect(self._on_models)
-        self.model.failed.connect(self.error.show_error)
+        self.model.failed.connect(self.error.show_failure)
         more = QPushButton("…")
         more.setFixedWidth(32)
         more.setToolTip("Take a model from a .safetensors file")
@@ -315,8 +317,9 @@ class ScanWidget(Part):
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
             )
         except MetastasisError as error:
-            self.error.show_error(tell(error))
+            self.error.show_failure(tell(error))
             return
+        self.error.show_failure("")
         controller.scan(job)
 
     def _job(self, session: SlideSession) -> ScanJob:
@@ -377,7 +380,10 @@ class ScanWidget(Part):
         for button in (self.slide_button, self.view_button, self.shape_button):
             button.setEnabled(ready)
         self.cancel_button.setVisible(activity.busy)
-        self.error.show_error(activity.error)
+        if activity.error != self._failed:
+            # Else what failed in the form stays: a scan reports all the time.
+            self._failed = activity.error
+            self.error.show_error(activity.error)
         self.progress.setVisible(activity.busy)
         # A range of 0 to 0 shows that something is going on, not how far it is. Thousandths, because pixels overflow.
         self.progress.setRange(0, 1000 if activity.total else 0)

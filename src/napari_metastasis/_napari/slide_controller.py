@@ -92,6 +92,8 @@ class SlideController(QObject):
 
     #: The list of earlier scans is another one.
     earlier_changed = Signal()
+    #: Something failed: one line. The session's activity says it as well, unless a scan is running.
+    failed = Signal(str)
 
     def __init__(
         self, viewer: Viewer, session: SlideSession, layer: Layer, engines: EngineCache, parent: QObject
@@ -241,7 +243,10 @@ class SlideController(QObject):
     def _on_scan_failed(self, error: BaseException) -> None:
         self._scan = None
         stopped = isinstance(error, ScanCancelledError)
-        self.session.report(Activity(stage="Scan stopped before it began") if stopped else Activity(error=tell(error)))
+        if stopped:
+            self.session.report(Activity(stage="Scan stopped before it began"))
+        else:
+            self._on_other_failed(error)
         self._lesions.start()
         self._files.resume()
 
@@ -437,10 +442,16 @@ class SlideController(QObject):
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
 
+        def say(stage: str) -> None:
+            if not self.busy:
+                self.session.report(Activity(stage=stage))
+
         def show(mined: Any) -> None:
             if not self.session.closed:
                 self.layers.show_mined(mined)
+                say(f"{len(mined)} mined place{'' if len(mined) == 1 else 's'}, as squares on the slide")
 
+        say("Reading the mined places…")
         self._run(partial(mined_work, path, self.session.slide.name), show, name="mined")
 
     def _run(
@@ -463,6 +474,7 @@ class SlideController(QObject):
         line = tell(error)
         if not self.busy:
             self.session.report(Activity(error=line))
+        self.failed.emit(line)
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from napari.utils.notifications import notification_manager, show_error
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.priority import give_way
@@ -141,11 +141,8 @@ def explain(error: BaseException) -> str:
 
 
 def tell(error: BaseException) -> str:
-    """Show a failure as a napari notification, and return its one line."""
-    line = explain(error)
-    if isinstance(error, MetastasisError | MemoryError):
-        show_error(line)
-    else:
-        # With the traceback behind a button: this is a defect of the program, and whoever reports it needs it.
+    """Return a failure's one line, for the panel; a defect of the program is shown as a napari notification as well."""
+    if not isinstance(error, MetastasisError | MemoryError):
+        # With the traceback behind a button: whoever reports the defect needs it.
         notification_manager.receive_error(type(error), error, error.__traceback__)
-    return line
+    return explain(error)
