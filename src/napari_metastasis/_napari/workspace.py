@@ -14,7 +14,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
-from napari_metastasis._napari.compat import real_viewer, show_scale_bar, slice_nothing_once_closed, window_of
+from napari_metastasis._napari.compat import real_viewer, slice_nothing_once_closed, window_of
 from napari_metastasis._napari.drops import SlideDrops
 from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.layers import slide_layer_data
@@ -28,6 +28,7 @@ from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
 from napari_metastasis._napari.recent import recent_slides, remember_slide
 from napari_metastasis._napari.rotation import Orientation, set_orientation
+from napari_metastasis._napari.scale_bar import show_scale_bar
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.slide_work import warm_up_work
