@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cut_texts import cut_texts
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QAction, QDragEnterEvent, QDropEvent, QKeySequence
 from qtpy.QtWidgets import QApplication, QMenu
@@ -19,6 +20,7 @@ from napari_metastasis._napari.rotation import Orientation, orientation_of
 from napari_metastasis._napari.slide_list import fill_recent
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Size
+from napari_metastasis.lesions import LesionRow
 from napari_metastasis.slides import write_pyramid
 
 pytestmark = pytest.mark.gui
@@ -221,6 +223,11 @@ def test_ctrl_o_opens_slides_and_recent_ones_are_listed(
     house.until(lambda: seen(house) == ["asked"])
 
 
+def cut_lesion() -> LesionRow:
+    size = {"area_mm2": 0.0512, "length_mm": 0.41, "detections": 1, "probability": 1.0}
+    return LesionRow(id=999, x=0, y=0, map="probability", cut_by_edge=True, **size)
+
+
 @pytest.mark.both_screens
 def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
     path, _ = make_disc(0.5)
@@ -243,6 +250,20 @@ def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
         top = needed.mapTo(window, needed.rect().topLeft()).y()
         assert top > 0
         assert top + needed.height() <= window.height()
+    # Nothing that the panel says is cut, as narrow as it may be, with all of it unfolded.
+    house.until(lambda: panel.scan_part.model.chosen is not None)
+    house.session.show_colour_note("look")
+    panel.results_part.table.rows.show([cut_lesion()])
+    for folded in (panel.scan_part.more, panel.slide_part.more):
+        folded.expand(animate=False)
+    for panel_px in (340, panel.minimumWidth()):
+        window.resizeDocks([panel.parent()], [panel_px], Qt.Orientation.Horizontal)
+        house.until(lambda panel_px=panel_px: panel.width() == panel_px)
+        house.qtbot.wait(100)
+        assert panel.verticalScrollBar().isVisible()
+        assert cut_texts(panel) == []
+    for folded in (panel.scan_part.more, panel.slide_part.more):
+        folded.collapse(animate=False)
     # The whole slide is the first choice.
     assert panel.scan_part.slide_button.x() < panel.scan_part.view_button.x()
     assert panel.results_part.y() < panel.scan_part.y() < panel.slide_part.y()

@@ -279,7 +279,13 @@ def test_earlier_results_of_other_settings_are_listed_and_shown_again(scanned) -
     window.until(lambda: len(controller.earlier) == 2)
     fine, coarse = controller.earlier
     assert (coarse.folder, fine.folder) == (folder, session.folder)
-    assert "darkness" in coarse.label
+    # Each says wherein it differs: here, in how far apart the answers are. The threshold is the same.
+    listed = window.panel.scan_part.earlier
+    texts = [listed.itemText(row) for row in range(listed.count())]
+    assert [" ".join(text.split()) for text in texts] == [
+        f"{one.when_text}, {one.coverage_text}, an answer every {one.cell_um:.3g} µm" for one in (fine, coarse)
+    ]
+    assert coarse.cell_um > fine.cell_um
     # The threshold that was chosen goes with the window, and so into the new scan.
     assert shown_in(session.folder)["threshold"] == 0.97
     window.panel.results_part.threshold.setValue(0.9)
@@ -293,6 +299,8 @@ def test_earlier_results_of_other_settings_are_listed_and_shown_again(scanned) -
     window.panel.results_part.threshold.setValue(0.98)
     window.until(lambda: shown_in(folder)["threshold"] == 0.98)
     assert shown_in(fine.folder)["threshold"] == 0.9
+    window.until(lambda: listed.currentText().endswith("from probability 0.98"))
+    assert {listed.itemText(row)[-4:] for row in range(listed.count())} == {"0.90", "0.98"}
 
 
 def test_the_window_says_that_it_looks_for_results_until_it_knows(scanned, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
-    QComboBox,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -32,8 +31,6 @@ __all__ = [
 MARGIN, SPACING = 10, 8
 #: Width of the longest label, "Show from", in pixels: fields begin at one edge, in whichever part they are.
 _LABEL_WIDTH = 78
-#: Lists may be narrower than their longest choice, which shows in full once they are opened.
-_LIST_WIDTH = 120
 
 
 def part_layout(part: QWidget, title: str) -> QVBoxLayout:
@@ -58,14 +55,12 @@ def form_layout() -> QFormLayout:
 
 
 def align_fields(part: QWidget) -> None:
-    """Align the fields of a part's forms with those of the other parts, and let them shrink with the panel."""
+    """Align the fields of a part's forms with those of the other parts."""
     for form in part.findChildren(QFormLayout):
         for row in range(form.rowCount()):
             label = form.itemAt(row, QFormLayout.ItemRole.LabelRole)
             if label is not None and label.widget() is not None:
                 label.widget().setMinimumWidth(_LABEL_WIDTH)
-    for choices in part.findChildren(QComboBox):
-        choices.setMinimumWidth(_LIST_WIDTH)
 
 
 class Heading(QLabel):

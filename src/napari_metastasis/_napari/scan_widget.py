@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible, QLabeledDoubleSlider
 
+from napari_metastasis._napari.earlier_list import earlier_hint, earlier_texts
 from napari_metastasis._napari.forms import SettingsForm
 from napari_metastasis._napari.model_choice import ModelChoice
 from napari_metastasis._napari.part import Part
@@ -131,11 +132,10 @@ class ScanWidget(Part):
         form = form_layout()
         inside.setLayout(form)
         self.earlier = QComboBox()
-        # Names are longer than the panel is wide.
-        self.earlier.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.earlier.setToolTip("Results beside the slide, of these and of other settings; choose one to see it")
         self.earlier.activated.connect(self._on_earlier)
-        form.addRow("Results", self.earlier)
+        form.addRow(QLabel("Results"))
+        form.addRow(self.earlier)
         self._add_model(form)
         self.main = SettingsForm(
             ScanSettings, _MAIN, choices={"augment_views": _VIEWS, "device": {"auto": _DEVICES["auto"]}}
@@ -151,7 +151,7 @@ class ScanWidget(Part):
         self.shape_button = QPushButton("Scan selected shape")
         self.shape_button.setToolTip("Scan the rectangle around the shape that is selected in a Shapes layer")
         self.shape_button.clicked.connect(lambda _: self.scan("shape"))
-        form.addRow("", self.shape_button)
+        form.addRow(self.shape_button)
         self.advanced = SettingsForm(
             ScanSettings, _ADVANCED, choices={"stain": _STAINS, "precision": _PRECISIONS, "engine": _ENGINES}
         )
@@ -182,7 +182,8 @@ class ScanWidget(Part):
         row.setSpacing(4)
         row.addWidget(self.model, 1)
         row.addWidget(more)
-        form.addRow("Model", row)
+        form.addRow(QLabel("Model"))
+        form.addRow(row)
 
     def _add_shares(self, form: QFormLayout) -> None:
         """Add a slider for the share of each later map in the findings."""
@@ -213,11 +214,11 @@ class ScanWidget(Part):
                 1 << power for power in range(spec.stride_px.bit_length()) if not spec.stride_px % (1 << power)
             ]
             offered = {
-                each: f"{'coarse' if each < own else 'fine'} (an answer for every {_cell_um(spec, each)})"
+                each: f"{'coarse' if each < own else 'fine'} (an answer every {_cell_um(spec, each)})"
                 for each in densities
                 if each != own
             }
-            normal = f"normal (an answer for every {_cell_um(spec, own)})"
+            normal = f"normal (an answer every {_cell_um(spec, own)})"
             self.main.offer("dense_coefficient", {0: normal, **offered})
         for name, form in self.switches.items():
             (switch,) = form.widgets.values()
@@ -284,11 +285,9 @@ class ScanWidget(Part):
         controller = self._controller
         self.earlier.clear()
         scans = () if controller is None else controller.earlier
-        for scan in scans:
-            self.earlier.addItem(scan.label.removeprefix("Earlier result of "), scan)
-            self.earlier.setItemData(
-                self.earlier.count() - 1, _settings_text(scan.identity), Qt.ItemDataRole.ToolTipRole
-            )
+        for scan, text in zip(scans, earlier_texts(scans), strict=True):
+            self.earlier.addItem(text, scan)
+            self.earlier.setItemData(self.earlier.count() - 1, earlier_hint(scan), Qt.ItemDataRole.ToolTipRole)
         folders = [scan.folder for scan in scans]
         folder = None if self._session is None else self._session.folder
         self.earlier.setCurrentIndex(folders.index(folder) if folder in folders else -1)
@@ -398,12 +397,5 @@ class ScanWidget(Part):
         self.status.setVisible(bool(self.status.text()))
 
 
-def _settings_text(identity: Mapping[str, Any]) -> str:
-    """Return what tells a result from others of its model."""
-    views, dense = identity.get("augment_views"), identity.get("dense_coefficient")
-    accuracy = _VIEWS.get(views, f"{views} views") if isinstance(views, int) else views
-    return f"Accuracy: {accuracy} · dense coefficient {dense} · precision {identity.get('precision')}"
-
-
 def _cell_um(spec: ModelSpec, dense_coefficient: int) -> str:
-    return f"{spec.dense_stride_px(dense_coefficient) * spec.mpp:.3g} µm"
+    return f"{spec.dense_stride_px(dense_coefficient) * spec.mpp:.3g}\N{NO-BREAK SPACE}µm"

@@ -118,6 +118,8 @@ class SlideController(QObject):
         session.coverage_changed.connect(self._tell_of_earlier)
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
+        # Its list says what each was last shown with.
+        self._files.written.connect(self._list_earlier)
         self._then_report: Callable[[Path], None] | None = None
         self._report_soon = QTimer(self)
         self._report_soon.setInterval(_REPORT_POLL_MS)
