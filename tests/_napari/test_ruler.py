@@ -196,3 +196,16 @@ def test_lines_belong_to_their_slide(measuring, make_disc) -> None:
     window.workspace.show(window.workspace.controllers[0])
     assert microscope.ruler.lines == lines
     assert microscope.ruler.overlay.isVisible()
+    # They are there again when it is closed and opened again.
+    looked_at = microscope.overview.looked_at(window.session)
+    looked_at.mask[1, 2] = True
+    path = window.session.slide.path
+    window.workspace.close_current()
+    window.until(lambda: window.session.slide.name == "other")
+    assert microscope.ruler.lines == ()
+    window.open(path)
+    assert microscope.ruler.lines == lines
+    assert microscope.ruler.overlay.isVisible()
+    again = microscope.overview.looked_at(window.session)
+    assert again is not looked_at
+    np.testing.assert_array_equal(again.mask, looked_at.mask)

@@ -164,8 +164,12 @@ def scale_bar_of(viewer: Viewer) -> Any:
 
 
 def scale_bar_nodes(viewer: Viewer) -> tuple[Any, ...]:
-    """Return the nodes of vispy's scene that scale bars are drawn in, made of several visuals; one for each view."""
-    canvas = real_viewer(viewer).window._qt_viewer.canvas
+    """Return the nodes of vispy's scene that scale bars are drawn in, made of several visuals: one for each view.
+
+    There is none once the window is closed.
+    """
+    window = getattr(real_viewer(viewer).window, "_qt_window", None)
+    canvas = getattr(getattr(window, "_qt_viewer", None), "canvas", None)
     shown = getattr(canvas, "_viewer_overlay_to_visual", {}).get(scale_bar_of(viewer), ())
     nodes = (getattr(one, "node", None) for one in shown)
     return tuple(node for node in nodes if hasattr(node, "_subvisuals") and hasattr(node, "set_data"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 
@@ -21,7 +20,8 @@ from napari_metastasis._napari.microscope_bar import MicroscopeBar
 from napari_metastasis._napari.overview_control import OverviewControl
 from napari_metastasis._napari.regions import center_on
 from napari_metastasis._napari.rotation import rotate
-from napari_metastasis._napari.ruler import Measured, RulerTool
+from napari_metastasis._napari.ruler import RulerTool
+from napari_metastasis._napari.slide_marks import SlideMarks
 from napari_metastasis._napari.view_transform import ViewTransform, view_transform
 
 if TYPE_CHECKING:
@@ -72,13 +72,14 @@ class Microscope(QObject):
         self._layers: SlideLayers | None = None
         self._closed = False
         self._images: AssociatedImages | None = None
-        self._lines: WeakKeyDictionary[SlideSession, list[Measured]] = WeakKeyDictionary()
+        self._marks = SlideMarks(self)
+        self._marks.recalled.connect(self._on_recalled)
         self.bar = MicroscopeBar(window)
         window.addToolBar(Qt.ToolBarArea.TopToolBarArea, self.bar)
         self.ruler = RulerTool(canvas, self._view_and_mpp)
         # After the ruler: it sees the mouse first, also while a line is drawn.
         self.cursor = CursorLabel(canvas, self._view, lambda: self._session)
-        self.overview = OverviewControl(canvas, partial(magnification_of, viewer))
+        self.overview = OverviewControl(canvas, partial(magnification_of, viewer), self._marks.looked_at)
         self.color_bar = ColorBar(canvas)
         self._connect_bar()
         self._bind_keys(workspace.keys)
@@ -111,6 +112,7 @@ class Microscope(QObject):
             signal.disconnect(slot)
         self._moved.stop()
         self._show(None, None)
+        self._marks.close()
         self.ruler.close()
         self.overview.close()
 
@@ -138,11 +140,22 @@ class Microscope(QObject):
             for signal, slot in self._heard(session):
                 signal.connect(slot)
             has_images = bool(shown_names(session.slide))
-        self.ruler.show_lines([] if session is None else self._lines.setdefault(session, []))
+        self.ruler.show_lines([] if session is None else self._marks.lines(session))
         self.overview.show(session)
         self._explain()
         self.bar.show_slide(has_slide=session is not None, has_images=has_images)
         self._follow_view()
+
+    def forget(self, session: SlideSession) -> None:
+        """Keep the marks of a slide that closes until it is opened again."""
+        if session is self._session:
+            self._show(None, None)
+        self._marks.keep(session)
+
+    def _on_recalled(self, session: SlideSession) -> None:
+        if session is self._session:
+            self.ruler.follow()
+            self.overview.follow_looks()
 
     def _heard(self, session: SlideSession) -> tuple[tuple[Any, Callable[..., Any]], ...]:
         return (

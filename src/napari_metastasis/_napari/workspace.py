@@ -337,6 +337,7 @@ class Workspace(QObject):
             self.controllers.remove(controller)
             if self._shown is controller:
                 self._shown = None
+            self.microscope.forget(controller.session)
             controller.close(wait=False)
             if self.current is controller:
                 self._set_current(self.controllers[-1] if self.controllers else None)
