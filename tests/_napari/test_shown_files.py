@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from read_only import make_read_only
 
-from napari_metastasis._napari import shown_files, slide_controller
+from napari_metastasis._napari import shown_files, slide_controller, slide_results
 from napari_metastasis.lesions import LesionIndex
 from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import THRESHOLD
@@ -270,14 +270,14 @@ def test_a_window_does_not_write_over_what_another_one_scanned(
 def test_earlier_results_of_other_settings_are_listed_and_shown_again(scanned) -> None:
     window, folder = scanned
     controller, session = window.controller, window.session
-    window.until(lambda: len(controller.earlier) == 1)
+    window.until(lambda: len(controller.results.earlier) == 1)
     window.panel.results_part.threshold.setValue(0.97)
     window.until(lambda: not controller._files.pending)
     window.panel.scan_part.main.widgets["dense_coefficient"].value = 4
     window.scan("slide")
     window.finish()
-    window.until(lambda: len(controller.earlier) == 2)
-    fine, coarse = controller.earlier
+    window.until(lambda: len(controller.results.earlier) == 2)
+    fine, coarse = controller.results.earlier
     assert (coarse.folder, fine.folder) == (folder, session.folder)
     # Each says wherein it differs: here, in how far apart the answers are. The threshold is the same.
     listed = window.panel.scan_part.earlier
@@ -289,7 +289,7 @@ def test_earlier_results_of_other_settings_are_listed_and_shown_again(scanned) -
     # The threshold that was chosen goes with the window, and so into the new scan.
     assert shown_in(session.folder)["threshold"] == 0.97
     window.panel.results_part.threshold.setValue(0.9)
-    controller.show_earlier(coarse)
+    controller.results.show(coarse)
     window.until(lambda: session.folder == folder and session.found is not None)
     assert session.threshold == 0.97
     assert session.frame.cells.area < fine.identity["dense_coefficient"] ** 2 * session.frame.cells.area
@@ -307,7 +307,7 @@ def test_the_window_says_that_it_looks_for_results_until_it_knows(scanned, monke
     window, _ = scanned
     path = window.session.slide.path
     close_slide(window)
-    whole = slide_controller.load_earlier_work
+    whole = slide_results.load_earlier_work
     go_on = []
 
     def wait(slide, should_stop):
@@ -315,7 +315,7 @@ def test_the_window_says_that_it_looks_for_results_until_it_knows(scanned, monke
             time.sleep(0.01)
         return whole(slide, should_stop)
 
-    monkeypatch.setattr(slide_controller, "load_earlier_work", wait)
+    monkeypatch.setattr(slide_results, "load_earlier_work", wait)
     window.open(path)
     session = window.session
     said: list[bool] = []
@@ -335,7 +335,7 @@ def test_a_slide_without_results_is_soon_known_to_have_none(window, make_disc: C
     window.until(lambda: not window.session.looking)
     assert window.session.probabilities is None
     assert window.panel.scan_part.status.text() == ""
-    assert window.controller.earlier == ()
+    assert window.controller.results.earlier == ()
 
 
 @pytest.mark.usefixtures("refiner")
@@ -389,7 +389,7 @@ def test_results_in_another_folder_are_found_again(
     window.finish()
     folder = tmp_path / "elsewhere" / "disc.metastasis"
     assert window.session.folder == folder
-    window.until(lambda: len(window.controller.earlier) == 1)
+    window.until(lambda: len(window.controller.results.earlier) == 1)
     close_slide(window)
     reopen(window, path)
     assert window.session.folder == folder

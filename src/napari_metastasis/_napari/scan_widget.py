@@ -284,7 +284,7 @@ class ScanWidget(Part):
         """List the results that lie beside the slide; the one that is shown is chosen."""
         controller = self._controller
         self.earlier.clear()
-        scans = () if controller is None else controller.earlier
+        scans = () if controller is None else controller.results.earlier
         for scan, text in zip(scans, earlier_texts(scans), strict=True):
             self.earlier.addItem(text, scan)
             self.earlier.setItemData(self.earlier.count() - 1, earlier_hint(scan), Qt.ItemDataRole.ToolTipRole)
@@ -297,7 +297,7 @@ class ScanWidget(Part):
     def _on_earlier(self, index: int) -> None:
         scan = self.earlier.itemData(index)
         if self._controller is not None and scan is not None:
-            self._controller.show_earlier(scan)
+            self._controller.results.show(scan)
 
     # -- scanning ------------------------------------------------------------------------------------------------
 
@@ -360,10 +360,10 @@ class ScanWidget(Part):
 
     def _on_current_changed(self, controller: SlideController | None) -> None:
         if self._controller is not None:
-            self._controller.earlier_changed.disconnect(self._list_earlier)
+            self._controller.results.earlier_changed.disconnect(self._list_earlier)
         super()._on_current_changed(controller)
         if controller is not None:
-            controller.earlier_changed.connect(self._list_earlier)
+            controller.results.earlier_changed.connect(self._list_earlier)
 
     def _show_current(self) -> None:
         if self._controller is not None:

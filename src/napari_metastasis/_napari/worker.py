@@ -16,7 +16,7 @@ from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.words import for_window
 from napari_metastasis.errors import MetastasisError
 
-__all__ = ["ShouldStop", "Work", "Worker", "explain", "tell"]
+__all__ = ["ShouldStop", "Work", "Worker", "Workers", "explain", "tell"]
 
 ShouldStop = Callable[[], bool]
 #: A function or generator function that returns, and may yield, what it finds; its argument tells it to stop.
@@ -128,6 +128,57 @@ class Worker(QObject):
         else:
             self.failed.emit(error)
         self.ended.emit()
+
+
+class Workers(QObject):
+    """The workers that are at work for one thing, to be ended together.
+
+    Parameters
+    ----------
+    parent
+        Qt parent.
+    """
+
+    #: The exception that ended one of them.
+    failed = Signal(object)
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.running: list[Worker] = []
+
+    def make(self, work: Work, show: Callable[[Any], None], *, name: str, urgent: bool = False) -> Worker:
+        """Return a worker, to be started, whose result is shown; see :class:`Worker`."""
+        worker = Worker(work, name=name, parent=self, urgent=urgent)
+        worker.succeeded.connect(show)
+        worker.failed.connect(self.failed)
+        worker.ended.connect(lambda: self.running.remove(worker))
+        self.running.append(worker)
+        return worker
+
+    def run(
+        self,
+        work: Work,
+        show: Callable[[Any], None],
+        *,
+        name: str,
+        urgent: bool = False,
+        end: Callable[[], None] | None = None,
+    ) -> Future[Any]:
+        """Start a worker, and return what will hold its result.
+
+        Parameters
+        ----------
+        work, name, urgent
+            As :class:`Worker` takes them.
+        show
+            Takes the result, on the GUI thread.
+        end
+            Called at its end, whatever that is.
+        """
+        worker = self.make(work, show, name=name, urgent=urgent)
+        if end is not None:
+            worker.ended.connect(end)
+        return worker.start()
 
 
 def explain(error: BaseException) -> str:

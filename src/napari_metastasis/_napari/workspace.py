@@ -324,7 +324,7 @@ class Workspace(QObject):
         else:
             self.show(controller)
         controller.make_thumbnail()
-        controller.load_earlier()
+        controller.results.load()
         controller.find_tissue()
 
     def close_current(self) -> None:
