@@ -76,4 +76,4 @@ def test_stop_and_abandon(qtbot) -> None:
 
 def test_remedies_name_what_the_panel_has() -> None:
     error = StorageError("expected to write /slides/a, got no permission; choose another folder with --output")
-    assert explain(error).endswith("Choose another folder under Advanced › Results.")
+    assert explain(error).endswith("Choose another folder under Advanced › Folder.")

@@ -22,7 +22,7 @@ _CLASS = 1
 _WIDTHS = {0: 34, 2: 54, 3: 58, 4: 42}
 _ROW_PX = 24
 #: What a cell takes beside its text: the square, and what lies around both.
-_BESIDE_PX = 28
+_BESIDE_PX = 24
 #: Explanations of the columns; ``None`` stands for the rule of the size classes.
 _HINTS = (
     "Number of the finding, in the files, too; it stays while the threshold moves",
@@ -158,12 +158,16 @@ class LesionTable(QTableView):
         columns.setSortIndicatorClearable(True)
         self.setSortingEnabled(True)
         self.setMinimumHeight(120)
-        columns.sectionResized.connect(self._fit_rows)
-        self.rows.modelReset.connect(self._fit_rows)
+        columns.sectionResized.connect(self._on_resized)
+        self.rows.modelReset.connect(lambda: self._fit_rows(self.columnWidth(_CLASS)))
 
-    def _fit_rows(self, *_: object) -> None:
+    def _on_resized(self, column: int, _: int, width: int) -> None:
+        if column == _CLASS:
+            self._fit_rows(width)
+
+    def _fit_rows(self, width: int) -> None:
         """Give the rows two lines where the longest of the classes that are shown does not fit into one."""
-        metrics, room = self.fontMetrics(), self.columnWidth(_CLASS) - _BESIDE_PX
+        metrics, room = self.fontMetrics(), width - _BESIDE_PX
         long = {lesion.class_short for lesion in self.rows.lesions if lesion.cut_by_edge}
         fits = all(metrics.horizontalAdvance(text) <= room for text in long)
         height = _ROW_PX if fits else 2 * metrics.lineSpacing() + _ROW_PX - metrics.height()

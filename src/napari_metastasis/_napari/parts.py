@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
@@ -13,10 +13,11 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QLabeledDoubleSlider
+from superqt import QCollapsible, QLabeledDoubleSlider
 
 __all__ = [
     "ErrorLine",
+    "Folded",
     "Heading",
     "align_fields",
     "area_text",
@@ -72,6 +73,38 @@ class Heading(QLabel):
         font.setBold(True)
         font.setPointSizeF(font.pointSizeF() * 1.15)
         self.setFont(font)
+
+
+#: Qt's own limit: as high as it likes.
+_ANY_HEIGHT = (1 << 24) - 1
+
+
+class Folded(QCollapsible):
+    """A section that is folded until its title is clicked.
+
+    Parameters
+    ----------
+    title
+        Its title.
+    inside
+        What it holds.
+    """
+
+    def __init__(self, title: str, inside: QWidget) -> None:
+        super().__init__(title, expandedIcon="▾", collapsedIcon="▸")
+        self.setDuration(0)
+        self.content().layout().setContentsMargins(12, 0, 0, 0)
+        self.layout().setContentsMargins(0, 0, 0, 0)
+        self.addWidget(inside)
+        self.toggled.connect(self._on_toggled)
+
+    def _on_toggled(self, unfolded: bool) -> None:
+        # Of its own, it would keep to the height that it had at first, and squeeze what is broken into lines later.
+        self.content().setMaximumHeight(_ANY_HEIGHT if unfolded else 0)
+
+    def eventFilter(self, a0: QObject | None, a1: QEvent | None) -> bool:  # noqa: ARG002, N802
+        """Keep the height free."""
+        return False
 
 
 class ErrorLine(QWidget):

@@ -23,13 +23,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible, QLabeledDoubleSlider
+from superqt import QLabeledDoubleSlider
 
 from napari_metastasis._napari.earlier_list import earlier_hint, earlier_texts
 from napari_metastasis._napari.forms import SettingsForm
 from napari_metastasis._napari.model_choice import ModelChoice
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import ErrorLine, form_layout, probability_slider, time_text
+from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout, probability_slider, time_text
 from napari_metastasis._napari.regions import Where, view_focus, wanted_region
 from napari_metastasis._napari.session import Activity
 from napari_metastasis._napari.slide_state import not_told_above
@@ -162,11 +162,7 @@ class ScanWidget(Part):
         self.results_button.setToolTip("Folder for the results; choose one where the slides' folder is read-only")
         self.results_button.clicked.connect(self._choose_results_folder)
         form.addRow("Folder", self.results_button)
-        self.more = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
-        self.more.setDuration(0)
-        self.more.content().layout().setContentsMargins(12, 0, 0, 0)
-        self.more.layout().setContentsMargins(0, 0, 0, 0)
-        self.more.addWidget(inside)
+        self.more = Folded("Advanced", inside)
         layout.addWidget(self.more)
 
     def _add_model(self, form: QFormLayout) -> None:

@@ -16,11 +16,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_metastasis._napari.compat import window_of
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import form_layout, length_text
+from napari_metastasis._napari.parts import Folded, form_layout, length_text
 from napari_metastasis._napari.reader import SUFFIXES
 from napari_metastasis._napari.workspace import Workspace
 
@@ -119,11 +118,7 @@ class SlideWidget(Part):
         # Under what is known: beside it, one or the other would be cut in a narrow panel.
         for switch in (self.show_tissue, self.show_veil, self.swap, self.pixel_button):
             form.addRow(switch)
-        self.more = QCollapsible("About the slide", expandedIcon="▾", collapsedIcon="▸")
-        self.more.setDuration(0)
-        self.more.content().layout().setContentsMargins(12, 0, 0, 0)
-        self.more.layout().setContentsMargins(0, 0, 0, 0)
-        self.more.addWidget(self.facts)
+        self.more = Folded("About the slide", self.facts)
         layout.addWidget(self.more)
         self.empty = QLabel("No slide is open. Open one, or drop its file onto the window.")
         self.empty.setWordWrap(True)
