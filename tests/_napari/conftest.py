@@ -48,6 +48,12 @@ def unwritten_settings() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_marks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let no test find the rulers that another one left on the same slide."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
+
+
 @pytest.fixture(scope="session")
 def darkness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a real architecture that answer how dark a patch's middle is: what they find is known before."""

@@ -87,7 +87,7 @@ def test_files_of_two_slides_follow_the_screen_and_open_again_as_they_were_left(
     house.until(lambda: not house.session.looking)
     assert house.session.probabilities is None
     assert house.panel.scan_part.status.text() == ""
-    assert house.controller.earlier == ()
+    assert house.controller.results.earlier == ()
     house.use(darkness_model)
     desk = Desk(house)
     for row in (1, 0):
@@ -139,16 +139,16 @@ def test_files_of_two_slides_follow_the_screen_and_open_again_as_they_were_left(
 
     # A result of other settings comes beside it; both are listed, and each opens as it was left.
     controller = house.controller
-    house.until(lambda: len(controller.earlier) == 1)
+    house.until(lambda: len(controller.results.earlier) == 1)
     click(desk.form.more.toggleButton())
     detail = desk.form.main.widgets["dense_coefficient"].native
     QTest.keyClick(detail, Qt.Key.Key_Down)
     desk.scan()
     house.until(lambda: desk.form.earlier.count() == 2)
-    fine, coarse = controller.earlier
+    fine, coarse = controller.results.earlier
     assert (coarse.folder, fine.folder) == (folder, session.folder)
     assert fine.identity["dense_coefficient"] != coarse.identity["dense_coefficient"]
-    assert "darkness" in coarse.label
+    assert coarse.model_name == "darkness"
     assert desk.form.earlier.currentIndex() == 0
     # The threshold that was chosen goes with the window, and so into the new scan.
     desk.written(fine.folder, 0.97, scanned_with=0.97)

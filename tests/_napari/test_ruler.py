@@ -151,3 +151,30 @@ def test_lines_go_by_their_cross_by_delete_and_all_at_once(measuring, monkeypatc
     assert not stopped
     QTest.keyClick(canvas, Qt.Key.Key_Escape)
     assert stopped
+
+
+def test_lines_belong_to_their_slide(measuring, make_disc) -> None:
+    window, _ = measuring
+    microscope, canvas = window.workspace.microscope, canvas_widget(window.viewer)
+    drag(canvas, (60, 60), (160, 60))
+    lines = microscope.ruler.lines
+    other, _ = make_disc(0.5, "other")
+    window.open(other)
+    assert microscope.ruler.lines == ()
+    assert not microscope.ruler.overlay.isVisible()
+    window.workspace.show(window.workspace.controllers[0])
+    assert microscope.ruler.lines == lines
+    assert microscope.ruler.overlay.isVisible()
+    # They are there again when it is closed and opened again.
+    looked_at = microscope.overview.looked_at(window.session)
+    looked_at.mask[1, 2] = True
+    path = window.session.slide.path
+    window.workspace.close_current()
+    window.until(lambda: window.session.slide.name == "other")
+    assert microscope.ruler.lines == ()
+    window.open(path)
+    assert microscope.ruler.lines == lines
+    assert microscope.ruler.overlay.isVisible()
+    again = microscope.overview.looked_at(window.session)
+    assert again is not looked_at
+    np.testing.assert_array_equal(again.mask, looked_at.mask)

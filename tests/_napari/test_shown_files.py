@@ -14,7 +14,7 @@ import pytest
 from read_only import make_read_only
 from result_files import shown_ids, shown_in, written_ids
 
-from napari_metastasis._napari import shown_files, slide_controller
+from napari_metastasis._napari import shown_files, slide_controller, slide_results
 from napari_metastasis.lesions import LesionIndex
 from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import THRESHOLD
@@ -203,13 +203,49 @@ def test_a_window_does_not_write_over_what_another_one_scanned(
     np.testing.assert_array_equal(first.session.probabilities, window.workspace.controllers[1].session.probabilities)
 
 
+def test_earlier_results_of_other_settings_are_listed_and_shown_again(scanned) -> None:
+    window, folder = scanned
+    controller, session = window.controller, window.session
+    window.until(lambda: len(controller.results.earlier) == 1)
+    window.panel.results_part.threshold.setValue(0.97)
+    window.until(lambda: not controller._files.pending)
+    window.panel.scan_part.main.widgets["dense_coefficient"].value = 4
+    window.scan("slide")
+    window.finish()
+    window.until(lambda: len(controller.results.earlier) == 2)
+    fine, coarse = controller.results.earlier
+    assert (coarse.folder, fine.folder) == (folder, session.folder)
+    # Each says wherein it differs: here, in how far apart the answers are. The threshold is the same.
+    listed = window.panel.scan_part.earlier
+    texts = [listed.itemText(row) for row in range(listed.count())]
+    assert [" ".join(text.split()) for text in texts] == [
+        f"{one.when_text}, {one.coverage_text}, an answer every {one.cell_um:.3g} µm" for one in (fine, coarse)
+    ]
+    assert coarse.cell_um > fine.cell_um
+    # The threshold that was chosen goes with the window, and so into the new scan.
+    assert shown_in(session.folder)["threshold"] == 0.97
+    window.panel.results_part.threshold.setValue(0.9)
+    controller.results.show(coarse)
+    window.until(lambda: session.folder == folder and session.found is not None)
+    assert session.threshold == 0.97
+    assert session.frame.cells.area < fine.identity["dense_coefficient"] ** 2 * session.frame.cells.area
+    # What was shown of the other one is kept.
+    window.until(lambda: shown_in(fine.folder)["threshold"] == 0.9)
+    assert written_ids(folder) == shown_ids(session)
+    window.panel.results_part.threshold.setValue(0.98)
+    window.until(lambda: shown_in(folder)["threshold"] == 0.98)
+    assert shown_in(fine.folder)["threshold"] == 0.9
+    window.until(lambda: listed.currentText().endswith("from probability 0.98"))
+    assert {listed.itemText(row)[-4:] for row in range(listed.count())} == {"0.90", "0.98"}
+
+
 def test_the_window_says_that_it_looks_for_results_until_it_knows(scanned, monkeypatch: pytest.MonkeyPatch) -> None:
     window, _ = scanned
     path, first = window.session.slide.path, window.session.probabilities.copy()
     close_slide(window)
     assert not window.workspace.controllers
     assert len(window.viewer.layers) == 0
-    whole = slide_controller.load_earlier_work
+    whole = slide_results.load_earlier_work
     go_on = []
 
     def wait(slide, should_stop):
@@ -217,7 +253,7 @@ def test_the_window_says_that_it_looks_for_results_until_it_knows(scanned, monke
             time.sleep(0.01)
         return whole(slide, should_stop)
 
-    monkeypatch.setattr(slide_controller, "load_earlier_work", wait)
+    monkeypatch.setattr(slide_results, "load_earlier_work", wait)
     window.open(path)
     session = window.session
     said: list[bool] = []
@@ -288,7 +324,7 @@ def test_results_in_another_folder_are_found_again(
     window.finish()
     folder = tmp_path / "elsewhere" / "disc.metastasis"
     assert window.session.folder == folder
-    window.until(lambda: len(window.controller.earlier) == 1)
+    window.until(lambda: len(window.controller.results.earlier) == 1)
     close_slide(window)
     reopen(window, path)
     assert window.session.folder == folder
