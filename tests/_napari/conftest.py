@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import torch
 from disc_phantom import DiscPhantom, disc_slide
 from napari import Viewer
 from napari.settings import get_settings
+from napari.settings._base import EventedConfigFileSettings
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import Qt
 from superqt.utils._ensure_thread import CallCallable
 
 from napari_metastasis._napari.compat import tiles_under_way, window_of
@@ -35,6 +38,20 @@ from napari_metastasis.models import (
 
 ARCHITECTURE = "scannet-small"
 MODEL_MPP = 0.972
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unwritten_settings() -> Iterator[None]:
+    """Napari resets its settings for every window, and writes them at each of the changes; no test reads that file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EventedConfigFileSettings, "_maybe_save", lambda _: None, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_marks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let no test find the rulers that another one left on the same slide."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +169,13 @@ class Window:
         self.until(lambda: len(self.workspace.controllers) > before)
         self.until(lambda: self.session.tissue is not None)
 
+    def choose(self, row: int) -> None:
+        """Click a slide of the list."""
+        assert self.slides is not None
+        slides = self.slides.list
+        spot = slides.visualItemRect(slides.item(row)).center()
+        self.qtbot.mouseClick(slides.viewport(), Qt.MouseButton.LeftButton, pos=spot)
+
     def use(self, model: Path, *, roi_px: int = 0) -> None:
         """Choose a model, and an engine that needs no measuring."""
         part = self.panel.scan_part
@@ -229,3 +253,18 @@ def house(request: pytest.FixtureRequest, make_napari_viewer: Callable[..., View
     window.workspace.close()
     window.settle()
     settings.appearance.theme = before
+
+
+@cache
+def set_aside() -> None:
+    """Take what the first window brought along out of the garbage collection that follows every window."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Look through what a window leaves, and not through all that napari is, from the second one on."""
+    yield
+    if "make_napari_viewer" in getattr(item, "fixturenames", ()):
+        set_aside()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_once import made_once
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from several_discs import discs_slide
@@ -19,11 +20,26 @@ pytestmark = pytest.mark.gui
 DISCS = ((700.0, 800.0, 100.0), (1400.0, 500.0, 160.0), (1500.0, 1400.0, 70.0), (3300.0, 900.0, 130.0))
 
 
+@pytest.fixture(scope="session")
+def drawn_discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slide of four discs, which takes seconds to draw."""
+
+    def draw(folder: Path) -> None:
+        discs_slide(folder / "discs.tif", width_um=4000, height_um=1900, mpp=0.5, discs=DISCS)
+
+    return made_once(tmp_path_factory, "four-discs", draw) / "discs.tif"
+
+
 @pytest.fixture
-def scanned(house, tmp_path: Path, darkness_model: Path):
-    """The window with a slide of four discs, scanned as a whole."""
-    path = discs_slide(tmp_path / "discs.tif", width_um=4000, height_um=1900, mpp=0.5, discs=DISCS)
-    house.open(path)
+def discs(drawn_discs: Path, tmp_path: Path) -> Path:
+    """The slide in the test's own folder, where its results will lie beside it."""
+    return Path(shutil.copy(drawn_discs, tmp_path / "discs.tif"))
+
+
+@pytest.fixture
+def scanned(house, discs: Path, darkness_model: Path):
+    """The window with the slide of four discs, scanned as a whole."""
+    house.open(discs)
     house.use(darkness_model)
     house.scan("slide")
     house.finish()
@@ -84,9 +100,7 @@ def test_clicks_arrows_buttons_and_keys_go_from_finding_to_finding(scanned) -> N
     whole = scanned.session.slide.size
     assert np.allclose(camera_at(scanned), (whole.width * 0.5 / 2, whole.height * 0.5 / 2), atol=2)
 
-
-def test_numbers_stay_while_the_threshold_moves_and_the_chosen_one_stays_chosen(scanned) -> None:
-    part, session = scanned.panel.results_part, scanned.session
+    # Numbers stay while the threshold moves, and the chosen one stays chosen.
     before = {one.id: (one.x, one.y) for one in session.found.rows}
     number = part.table.rows.lesions[1].id
     part.go_to(part.table.rows.lesions[1])
@@ -101,11 +115,16 @@ def test_numbers_stay_while_the_threshold_moves_and_the_chosen_one_stays_chosen(
         assert session.selected == number
         assert part.table.rows.row_of(number) == part.table.currentIndex().row()
 
+    # Colours follow their slider.
+    heat = scanned.controller.layers.heatmap
+    for strength in (0.2, 1.0):
+        part.strength.setValue(strength)
+        assert heat.opacity == pytest.approx(strength)
+
 
 @pytest.mark.both_screens
-def test_what_was_not_scanned_is_said_and_continued(house, tmp_path: Path, darkness_model: Path) -> None:
-    path = discs_slide(tmp_path / "discs.tif", width_um=4000, height_um=1900, mpp=0.5, discs=DISCS)
-    house.open(path)
+def test_what_was_not_scanned_is_said_and_continued(house, discs: Path, darkness_model: Path) -> None:
+    house.open(discs)
     house.use(darkness_model)
     part, slides = house.panel.results_part, house.slides.list
     assert part.state.text.text() == "Not scanned yet"
@@ -131,20 +150,6 @@ def test_what_was_not_scanned_is_said_and_continued(house, tmp_path: Path, darkn
     text = part.state.text
     ground = text.grab().toImage().pixelColor(text.width() - 3, 2)
     assert QColor(ground).lightness() > 150
-
-
-@pytest.mark.both_screens
-def test_colours_follow_their_slider_on_every_slide(house, make_disc: Callable, darkness_model: Path) -> None:
-    path, _ = make_disc(0.5)
-    house.open(path)
-    house.use(darkness_model)
-    house.scan("slide")
-    house.finish()
-    heat = house.controller.layers.heatmap
-    house.panel.results_part.strength.setValue(0.2)
-    assert heat.opacity == pytest.approx(0.2)
-    house.panel.results_part.strength.setValue(1.0)
-    assert heat.opacity == pytest.approx(1.0)
 
 
 def test_a_slide_is_reviewed_until_something_else_is_shown(scanned) -> None:

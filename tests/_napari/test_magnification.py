@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hands import click
 from napari.layers import Points
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent
@@ -11,17 +12,13 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.compat import camera_of, canvas_size, canvas_widget
-from napari_metastasis._napari.magnification import MAGNIFICATIONS, magnification_of, magnification_text
+from napari_metastasis._napari.magnification import magnification_of, magnification_text
 from napari_metastasis._napari.regions import center_on, view_focus, view_region
 from napari_metastasis._napari.rotation import Orientation, orientation_of, set_orientation
 from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis.geometry import Point, Region
 
 pytestmark = pytest.mark.gui
-
-
-def click(button) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture
@@ -34,22 +31,7 @@ def opened(window, make_disc):
     return window, phantom
 
 
-def test_a_button_shows_its_magnification_and_keeps_the_middle(opened) -> None:
-    window, _ = opened
-    viewer, bar = window.viewer, window.workspace.microscope.bar
-    at = Point(700.0, 1500.0)
-    camera_of(viewer).center = center_on(viewer, at, window.session.slide)
-    for value in (1.25, 2.5, 5.0, 10.0, 20.0, 40.0):
-        click(bar.magnifications[value])
-        # On a pixel of the screen: 0.25 µm at 40x.
-        ratio = canvas_widget(viewer).devicePixelRatioF()
-        assert 1 / camera_of(viewer).zoom / ratio == pytest.approx(0.25 * 40 / value)
-        assert view_focus(viewer, window.session.slide).distance(at) < 1e-6
-        assert bar.shown.text() == f"{value:g}×"
-        assert [each for each, button in bar.magnifications.items() if button.isChecked()] == [value]
-
-
-def test_the_magnification_follows_the_wheel(opened) -> None:
+def test_the_magnification_follows_the_wheel_and_the_screen(opened, monkeypatch) -> None:
     window, _ = opened
     bar = window.workspace.microscope.bar
     click(bar.magnifications[10.0])
@@ -59,43 +41,11 @@ def test_the_magnification_follows_the_wheel(opened) -> None:
     camera_of(window.viewer).zoom *= 1.3
     window.until(lambda: bar.shown.text() == "13.3×")
     assert not any(button.isChecked() for button in bar.magnifications.values())
-
-
-def test_a_dense_screen_shows_half_as_many_um_on_a_point(opened, monkeypatch) -> None:
-    window, _ = opened
-    canvas = canvas_widget(window.viewer)
-    monkeypatch.setattr(canvas, "devicePixelRatioF", lambda: 2.0)
-    click(window.workspace.microscope.bar.magnifications[20.0])
+    # A dense screen shows half as many µm on a point.
+    monkeypatch.setattr(canvas_widget(window.viewer), "devicePixelRatioF", lambda: 2.0)
+    click(bar.magnifications[20.0])
     assert camera_of(window.viewer).zoom == pytest.approx(1.0)
     assert magnification_of(window.viewer) == pytest.approx(20.0)
-
-
-def test_keys_show_magnifications_whichever_layer_is_selected(opened) -> None:
-    window, _ = opened
-    viewer, canvas = window.viewer, canvas_widget(window.viewer)
-    points = viewer.add_points([[1.0, 2.0]], units=("um", "um"))
-    points.selected_data = {0}
-    for layer in (window.controller.layers.slide, window.controller.layers.tissue, points, None):
-        viewer.layers.selection.active = layer
-        for key, value in enumerate(MAGNIFICATIONS, start=int(Qt.Key.Key_1.value)):
-            QTest.keyClick(canvas, Qt.Key(key))
-            assert magnification_of(viewer) == pytest.approx(value)
-    assert len(points.data) == 1
-    assert {str(each.mode) for each in viewer.layers} == {"pan_zoom"}
-    # Also from the panel, where no field takes the key.
-    QTest.keyClick(viewer.window._qt_window, Qt.Key.Key_2)
-    assert magnification_of(viewer) == pytest.approx(2.5)
-
-
-def test_a_key_that_is_held_switches_once(opened) -> None:
-    window, _ = opened
-    bar, canvas = window.workspace.microscope.bar, canvas_widget(window.viewer)
-    QTest.keyPress(canvas, Qt.Key.Key_M)
-    for _ in range(3):
-        nothing = Qt.KeyboardModifier.NoModifier
-        QApplication.sendEvent(canvas, QKeyEvent(QEvent.Type.KeyPress, Qt.Key.Key_M, nothing, "m", True))
-    QTest.keyRelease(canvas, Qt.Key.Key_M)
-    assert bar.ruler.isChecked()
 
 
 def test_layers_side_by_side_have_no_one_place_under_the_mouse(opened) -> None:
@@ -112,9 +62,16 @@ def test_layers_side_by_side_have_no_one_place_under_the_mouse(opened) -> None:
     window.until(microscope.cursor.isVisible)
 
 
-def test_a_layer_that_is_edited_keeps_its_keys(opened) -> None:
+def test_a_key_that_is_held_switches_once_and_a_layer_that_is_edited_keeps_its_keys(opened) -> None:
     window, _ = opened
-    viewer = window.viewer
+    viewer, bar = window.viewer, window.workspace.microscope.bar
+    canvas = canvas_widget(viewer)
+    QTest.keyPress(canvas, Qt.Key.Key_M)
+    for _ in range(3):
+        nothing = Qt.KeyboardModifier.NoModifier
+        QApplication.sendEvent(canvas, QKeyEvent(QEvent.Type.KeyPress, Qt.Key.Key_M, nothing, "m", True))
+    QTest.keyRelease(canvas, Qt.Key.Key_M)
+    assert bar.ruler.isChecked()
     points = viewer.add_points([[1.0, 2.0]], units=("um", "um"))
     points.mode = "select"
     before = magnification_of(viewer)
@@ -122,16 +79,6 @@ def test_a_layer_that_is_edited_keeps_its_keys(opened) -> None:
     assert isinstance(viewer.layers.selection.active, Points)
     assert str(points.mode) == "add"
     assert magnification_of(viewer) == before
-
-
-def test_tooltips_name_the_keys(opened) -> None:
-    window, _ = opened
-    bar = window.workspace.microscope.bar
-    for number, button in enumerate(bar.magnifications.values(), 1):
-        assert f"({number})" in button.toolTip()
-    assert "(Home)" in bar.home.toolTip()
-    assert "(M)" in bar.ruler.toolTip()
-    assert "(O)" in bar.overview.toolTip()
 
 
 def test_home_shows_all_of_the_slide_and_nothing_else_counts(opened) -> None:
@@ -156,6 +103,12 @@ def test_without_a_slide_the_bar_offers_nothing(window) -> None:
     assert bar.shown.text() == "–"
     QTest.keyClick(canvas_widget(window.viewer), Qt.Key.Key_3)
     assert bar.shown.text() == "–"
+    # Tooltips name the keys.
+    for number, button in enumerate(bar.magnifications.values(), 1):
+        assert f"({number})" in button.toolTip()
+    assert "(Home)" in bar.home.toolTip()
+    assert "(M)" in bar.ruler.toolTip()
+    assert "(O)" in bar.overview.toolTip()
 
 
 @pytest.mark.parametrize(

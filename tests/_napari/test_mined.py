@@ -77,10 +77,16 @@ def test_mined_places_come_and_go_with_their_slide(
     choose(file)
     app.show_mined_command(window.viewer)
     assert told == ["expected a slide to show mined places on, got none that is open; open it first"]
+    assert window.panel.results_part.error.text() == told[0]
     window.open(path)
     app.show_mined_command(window.viewer)
     window.until(lambda: len(told) == 2)
     assert "got none to read (No such file or directory)" in told[1]
+    assert window.panel.scan_part.error.text() == told[1]
+    window.panel.scan_part.error.close_button.click()
+    app.show_mined_command(window.viewer)
+    window.until(window.panel.scan_part.error.isVisible)
+    told.pop()
     write_hard_negatives(file, [HardNegative("other", 1.0, 1.0, 1.0)])
     app.show_mined_command(window.viewer)
     window.until(lambda: len(told) == 3)
@@ -92,6 +98,8 @@ def test_mined_places_come_and_go_with_their_slide(
         app.show_mined_command(window.viewer)
         window.until(lambda count=count: first.layers.mined is not None and len(first.layers.mined.data) == count)
     assert window.viewer.layers.selection.active is active
+    assert window.panel.scan_part.status.text() == "2 mined places, as squares on the slide"
+    assert not window.panel.scan_part.error.isVisible()
     assert [layer.name for layer in window.viewer.layers].count("Mined places") == 1
     assert len(told) == 3
     choose("")

@@ -98,16 +98,17 @@ def slide(make_napari_viewer, qtbot):
     slide.layers.close(remove=False)
 
 
-@pytest.mark.parametrize("key", [Qt.Key.Key_H, Qt.Key.Key_V])
-def test_a_short_press_toggles_the_overlay_and_a_long_one_lifts_it_while_held(slide: Slide, key: Qt.Key) -> None:
-    assert slide.seen()
-    assert slide.press(key) == [False, False]
-    assert slide.layers.slide.visible
-    assert slide.press(key) == [False, True]
-    assert slide.press(key, hold_s=HOLD_S + 0.05) == [False, True]
-    slide.press(key)
-    # Bare already: a long look changes nothing.
-    assert slide.press(key, hold_s=HOLD_S + 0.05) == [False, False]
+def test_a_short_press_toggles_the_overlay_and_a_long_one_lifts_it_while_held(slide: Slide) -> None:
+    for key in (Qt.Key.Key_H, Qt.Key.Key_V):
+        assert slide.seen(), key
+        assert slide.press(key) == [False, False], key
+        assert slide.layers.slide.visible, key
+        assert slide.press(key) == [False, True], key
+        assert slide.press(key, hold_s=HOLD_S + 0.05) == [False, True], key
+        slide.press(key)
+        # Bare already: a long look changes nothing.
+        assert slide.press(key, hold_s=HOLD_S + 0.05) == [False, False], key
+        slide.press(key)
 
 
 def test_what_was_hidden_by_hand_stays_hidden_and_a_new_map_is_shown_with_the_rest(slide: Slide) -> None:
@@ -164,10 +165,8 @@ def test_points_of_results_are_not_edited_by_keys_or_clicks(slide: Slide, which:
     slide.session.set_threshold(0.95)
     slide.session.follow_threshold()
     assert len(slide.layers.detections.data) == 0
-
-
-def test_the_users_own_points_can_be_edited(slide: Slide) -> None:
-    own = slide.viewer.add_points([[1.0, 1.0]])
+    # The user's own points can be edited.
+    own = viewer.add_points([[1.0, 1.0]])
     assert isinstance(own, Points)
     own.selected_data = {0}
     own.remove_selected()

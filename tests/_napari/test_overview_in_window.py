@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hands import click, pixels_of
 from qtpy.QtCore import QPoint, QPointF, Qt
-from qtpy.QtGui import QEnterEvent, QImage
+from qtpy.QtGui import QEnterEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -20,18 +21,6 @@ from napari_metastasis.slides import TissueMask
 pytestmark = pytest.mark.gui
 
 
-def click(button) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def pixels_of(widget) -> np.ndarray:
-    """Return what a widget paints, (rows, columns, 4) as red, green, blue and opacity."""
-    image = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGBA8888)
-    bits = image.constBits()
-    bits.setsize(image.sizeInBytes())
-    return np.frombuffer(bits, np.uint8).reshape(image.height(), image.bytesPerLine() // 4, 4).astype(int)
-
-
 @pytest.fixture
 def opened(window, make_disc):
     window.viewer.window._qt_window.resize(1280, 800)
@@ -42,7 +31,7 @@ def opened(window, make_disc):
     return window, phantom, overview
 
 
-def test_it_shows_the_slide_in_the_corner_of_the_canvas(opened) -> None:
+def test_it_shows_the_slide_in_the_corner_of_the_canvas_and_is_switched(opened) -> None:
     window, phantom, overview = opened
     widget, canvas = overview.widget, canvas_widget(window.viewer)
     assert widget.isVisible()
@@ -60,9 +49,21 @@ def test_it_shows_the_slide_in_the_corner_of_the_canvas(opened) -> None:
     picture = window.viewer.screenshot(canvas_only=False, flash=False)
     place = widget.mapTo(window.viewer.window._qt_window, at.toPoint())
     assert tuple(picture[place.y(), place.x(), :3]) == pytest.approx(drawn[int(at.y()), int(at.x()), :3], abs=12)
+    # It is switched by its button and its key.
+    bar = window.workspace.microscope.bar
+    click(bar.overview)
+    assert not widget.isVisible()
+    QTest.keyClick(canvas_widget(window.viewer), Qt.Key.Key_O)
+    assert widget.isVisible()
+    assert bar.overview.isChecked()
+    # Nothing is shown where the slide is not shown flat.
+    window.viewer.dims.ndisplay = 3
+    window.until(lambda: not widget.isVisible())
+    window.viewer.dims.ndisplay = 2
+    window.until(widget.isVisible)
 
 
-def test_a_click_and_a_drag_go_there_and_the_slide_below_gets_neither(opened) -> None:
+def test_a_click_and_a_drag_go_there_and_the_frame_with_them(opened) -> None:
     window, _, overview = opened
     viewer, slide, widget = window.viewer, window.session.slide, overview.widget
     click(window.workspace.microscope.bar.magnifications[20.0])
@@ -77,11 +78,8 @@ def test_a_click_and_a_drag_go_there_and_the_slide_below_gets_neither(opened) ->
         QTest.mouseRelease(widget, Qt.MouseButton.LeftButton)
         assert view_focus(viewer, slide).distance(Point(300.0, 300.0)) <= 2 * px
         click(window.workspace.microscope.bar.right)
-
-
-def test_the_frame_is_what_the_window_shows_and_turns_with_it(opened) -> None:
-    window, _, overview = opened
-    viewer, slide, bar = window.viewer, window.session.slide, window.workspace.microscope.bar
+    # The frame is what the window shows, and turns with it.
+    bar = window.workspace.microscope.bar
     for _ in range(4):
         click(bar.right)
         click(bar.magnifications[10.0])
@@ -223,21 +221,6 @@ def test_a_flight_looks_at_nothing(opened) -> None:
     assert not looked_at.mask[row, column]
 
 
-def test_it_is_switched_by_its_button_and_its_key(opened) -> None:
-    window, _, overview = opened
-    bar, widget = window.workspace.microscope.bar, overview.widget
-    click(bar.overview)
-    assert not widget.isVisible()
-    QTest.keyClick(canvas_widget(window.viewer), Qt.Key.Key_O)
-    assert widget.isVisible()
-    assert bar.overview.isChecked()
-    # Nothing is shown where the slide is not shown flat.
-    window.viewer.dims.ndisplay = 3
-    window.until(lambda: not widget.isVisible())
-    window.viewer.dims.ndisplay = 2
-    window.until(widget.isVisible)
-
-
 def test_another_slide_has_its_own_overview(opened, make_disc) -> None:
     window, _, overview = opened
     looked_at = overview.looked_at(window.session)
@@ -254,8 +237,14 @@ def test_another_slide_has_its_own_overview(opened, make_disc) -> None:
     # Over it, nothing is said of the slide below.
     cursor, canvas = window.workspace.microscope.cursor, canvas_widget(window.viewer)
     window.workspace.microscope.show_all()
-    QTest.mouseMove(canvas, canvas.rect().center())
-    window.until(cursor.isVisible)
+
+    def move_there() -> bool:
+        # The screen's own mouse may leave the canvas meanwhile.
+        for step in (1, 0):
+            QTest.mouseMove(canvas, canvas.rect().center() + QPoint(step, 0))
+        return cursor.isVisible()
+
+    window.until(move_there)
     QApplication.sendEvent(overview.widget, QEnterEvent(*[QPointF(5, 5)] * 3))
     assert not cursor.isVisible()
     # Beside it, the mouse is the slide's.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import yaml
+from napari.utils.notifications import Notification, notification_manager
 from npe2 import PluginManifest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
@@ -119,8 +120,21 @@ def test_missing_pixel_size_is_asked_for(window, without_mpp: Path, qtbot: QtBot
     assert "set by you" in window.panel.slide_part.resolution.text()
 
 
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """What napari tells in notifications."""
+    lines: list[str] = []
+
+    def tell(notification: Notification) -> None:
+        lines.append(notification.message)
+
+    notification_manager.notification_ready.connect(tell)
+    yield lines
+    notification_manager.notification_ready.disconnect(tell)
+
+
 @pytest.mark.gui
-def test_failure_is_one_line_in_the_panel(window, tmp_path: Path) -> None:
+def test_failure_is_one_line_in_the_panel(window, tmp_path: Path, told: list[str]) -> None:
     path = tmp_path / "empty.svs"
     path.touch()
     window.workspace.open([path])
@@ -129,11 +143,17 @@ def test_failure_is_one_line_in_the_panel(window, tmp_path: Path) -> None:
     assert "empty.svs is empty" in error.text()
     assert "\n" not in error.text()
     assert not window.workspace.controllers
+    # What a person can mend is told once; where no panel is in sight, by napari.
+    assert told == []
+    window.panel.hide()
+    window.workspace.open([path])
+    window.until(lambda: bool(told))
+    assert told == [error.text()]
 
 
 @pytest.mark.gui
 def test_a_dropped_file_that_is_no_slide_is_told_in_the_panel_and_the_others_open(
-    window, make_disc: Callable, tmp_path: Path
+    window, make_disc: Callable, tmp_path: Path, told: list[str]
 ) -> None:
     broken = tmp_path / "broken.svs"
     broken.write_text("no slide at all")
@@ -144,6 +164,7 @@ def test_a_dropped_file_that_is_no_slide_is_told_in_the_panel_and_the_others_ope
     error = window.panel.results_part.error
     assert "broken.svs" in error.text()
     assert "expected" not in error.text().lower()
+    assert told == []
 
 
 @pytest.mark.gui

@@ -49,13 +49,21 @@ def test_both_layers_show_the_disc_in_its_place(
 
 
 @pytest.mark.usefixtures("refiner")
-def test_the_share_decides_what_is_read(window, make_disc: Callable, darkness_model: Path) -> None:
+def test_a_switch_makes_the_network_ready_and_the_share_decides_what_is_read(
+    window, make_disc: Callable, darkness_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
     window.use(darkness_model)
     panel, session = window.panel, window.session
+    warmed: list[tuple[str, ...]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(window.workspace.engines, "warm", lambda job: warmed.append(job.needed_tasks))
+        panel.scan_part.keeping["refine"].widgets["keep_features"].value = False
+        window.until(lambda: warmed[-1:] == [()])
+        panel.scan_part.switches["refine"].widgets["refine"].value = True
+        window.until(lambda: warmed[-1:] == [("refine",)])
     assert not panel.scan_part.shares["refined"].isEnabled()
-    panel.scan_part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
     window.finish()
     assert panel.scan_part.shares["refined"].isEnabled()
@@ -72,7 +80,7 @@ def test_cancelled_and_resumed(window, make_disc: Callable, darkness_model: Path
     window.open(path)
     window.use(darkness_model)
     part, session = window.panel.scan_part, window.session
-    part.advanced.widgets["roi_px"].value = 192
+    part.advanced.widgets["roi_px"].value = 256
     part.advanced.widgets["tissue_only"].value = False
     part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
@@ -135,15 +143,6 @@ def test_a_scan_is_refined_afterwards_and_shown_the_next_time(
     np.testing.assert_array_equal(window.session.maps["refined"].values, refined)
 
 
-def test_without_a_refiner_the_switch_is_off(window, make_disc: Callable, darkness_model: Path) -> None:
-    path, _ = make_disc(0.5)
-    window.open(path)
-    window.use(darkness_model)
-    switch = window.panel.scan_part.switches["refine"].widgets["refine"]
-    assert not switch.enabled
-    assert not switch.value
-
-
 def test_the_model_that_ships_is_refined_unless_switched_off(window, make_disc: Callable, darkness_model: Path) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
@@ -158,23 +157,12 @@ def test_the_model_that_ships_is_refined_unless_switched_off(window, make_disc: 
         part.model.fill()
     assert part.model.currentData() == DEFAULT_MODEL
     assert not switch.value
+    # Without a refiner the switch is off.
     window.use(darkness_model)
+    assert not switch.enabled
     assert not switch.value
     part.model.setCurrentIndex(part.model.findData("scannet-pcam"))
     assert switch.value
-
-
-@pytest.mark.usefixtures("refiner")
-def test_a_switch_makes_the_network_ready(window, make_disc: Callable, darkness_model: Path) -> None:
-    path, _ = make_disc(0.5)
-    window.open(path)
-    window.use(darkness_model)
-    warmed: list[tuple[str, ...]] = []
-    window.workspace.engines.warm = lambda job: warmed.append(job.needed_tasks)
-    window.panel.scan_part.keeping["refine"].widgets["keep_features"].value = False
-    window.until(lambda: warmed[-1:] == [()])
-    window.panel.scan_part.switches["refine"].widgets["refine"].value = True
-    window.until(lambda: warmed[-1:] == [("refine",)])
 
 
 @pytest.mark.usefixtures("refiner")

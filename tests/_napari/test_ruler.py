@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hands import click, drag, painted_by
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
@@ -15,19 +16,6 @@ from napari_metastasis.geometry import Point
 from napari_metastasis.lesions import SIZE_CLASSES
 
 pytestmark = pytest.mark.gui
-
-
-def click(button) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def drag(canvas, start, end) -> None:
-    """Drag the left button from one canvas pixel to another, as a hand does."""
-    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=QPoint(*start))
-    for share in (0.3, 0.7, 1.0):
-        x, y = (round(a + (b - a) * share) for a, b in zip(start, end, strict=True))
-        QTest.mouseMove(canvas, QPoint(x, y))
-    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=QPoint(*end))
 
 
 @pytest.fixture
@@ -104,33 +92,21 @@ def test_lines_are_drawn_thin_where_they_lie_and_the_limits_while_a_line_is_draw
     assert x > 210
     QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=QPoint(x, y))
     QTest.mouseMove(canvas, QPoint(x + 60, y))
-    drawn = np.array(_pixels(overlay))
+    drawn = painted_by(overlay)
     # The circle of 0.2 mm around the start is 200 pixels from it at 10x, at 1 µm a pixel.
     ring = drawn[y - 2 : y + 3, x - 203 : x - 197, 3]
     assert ring.any()
     assert not drawn[y - 60 : y - 50, x - 60 : x + 50, 3].any()
     QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=QPoint(x + 60, y))
     window.qtbot.wait(20)
-    drawn = np.array(_pixels(overlay))
+    drawn = painted_by(overlay)
     assert not drawn[y - 2 : y + 3, x - 203 : x - 197, 3].any()
     column = drawn[y - 10 : y + 10, x + 30]
     assert 2 <= np.count_nonzero(column[:, 3] > 200) <= 6
-    assert tuple(drawn[y, x + 30, 2::-1]) == SIZE_CLASSES["itc"].rgb
+    assert tuple(drawn[y, x + 30, :3]) == SIZE_CLASSES["itc"].rgb
 
 
-def _pixels(widget):
-    """Return what a widget paints, (rows, columns, 4) as blue, green, red and opacity."""
-    from qtpy.QtGui import QImage
-
-    image = QImage(widget.size(), QImage.Format.Format_ARGB32)
-    image.fill(0)
-    widget.render(image, flags=widget.RenderFlag.DrawChildren)
-    bits = image.constBits()
-    bits.setsize(image.sizeInBytes())
-    return np.frombuffer(bits, np.uint8).reshape(image.height(), image.bytesPerLine() // 4, 4).copy()
-
-
-def test_lines_go_by_their_cross_by_delete_and_all_at_once(measuring) -> None:
+def test_lines_go_by_their_cross_by_delete_and_all_at_once(measuring, monkeypatch) -> None:
     window, _ = measuring
     microscope, canvas = window.workspace.microscope, canvas_widget(window.viewer)
     ruler = microscope.ruler
@@ -161,23 +137,16 @@ def test_lines_go_by_their_cross_by_delete_and_all_at_once(measuring) -> None:
     # A click without a drag is no line.
     QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(200, 200))
     assert ruler.lines == ()
-
-
-def test_the_cross_stays_while_the_ruler_is_taken_up_and_goes_with_it(measuring) -> None:
-    window, _ = measuring
-    canvas = canvas_widget(window.viewer)
+    # The mouse is a cross while the ruler is taken up, whatever napari shows at every step of a zoom.
     camera_of(window.viewer).zoom *= 1.5
     window.qtbot.wait(50)
     assert canvas.cursor().shape() == Qt.CursorShape.CrossCursor
     QTest.keyClick(canvas, Qt.Key.Key_M)
     assert canvas.cursor().shape() != Qt.CursorShape.CrossCursor
-
-
-def test_escape_with_the_ruler_stops_no_scan(measuring, monkeypatch) -> None:
-    window, _ = measuring
+    # Escape with the ruler stops no scan.
     stopped = []
     monkeypatch.setattr(window.controller, "cancel", lambda: stopped.append(True))
-    canvas = canvas_widget(window.viewer)
+    QTest.keyClick(canvas, Qt.Key.Key_M)
     QTest.keyClick(canvas, Qt.Key.Key_Escape)
     assert not stopped
     QTest.keyClick(canvas, Qt.Key.Key_Escape)
@@ -196,3 +165,16 @@ def test_lines_belong_to_their_slide(measuring, make_disc) -> None:
     window.workspace.show(window.workspace.controllers[0])
     assert microscope.ruler.lines == lines
     assert microscope.ruler.overlay.isVisible()
+    # They are there again when it is closed and opened again.
+    looked_at = microscope.overview.looked_at(window.session)
+    looked_at.mask[1, 2] = True
+    path = window.session.slide.path
+    window.workspace.close_current()
+    window.until(lambda: window.session.slide.name == "other")
+    assert microscope.ruler.lines == ()
+    window.open(path)
+    assert microscope.ruler.lines == lines
+    assert microscope.ruler.overlay.isVisible()
+    again = microscope.overview.looked_at(window.session)
+    assert again is not looked_at
+    np.testing.assert_array_equal(again.mask, looked_at.mask)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cut_texts import cut_texts
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QKeySequence
+from qtpy.QtGui import QAction, QDragEnterEvent, QDropEvent, QKeySequence
 from qtpy.QtWidgets import QApplication, QMenu
 
 from napari_metastasis._napari import slide_widget
@@ -17,17 +18,12 @@ from napari_metastasis._napari.dress import TOOLS
 from napari_metastasis._napari.recent import recent_slides, remember_slide
 from napari_metastasis._napari.rotation import Orientation, orientation_of
 from napari_metastasis._napari.slide_list import fill_recent
+from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Size
+from napari_metastasis.lesions import LesionRow
 from napari_metastasis.slides import write_pyramid
 
 pytestmark = pytest.mark.gui
-
-
-def click_slide(window, row: int) -> None:
-    slides = window.slides.list
-    window.qtbot.mouseClick(
-        slides.viewport(), Qt.MouseButton.LeftButton, pos=slides.visualItemRect(slides.item(row)).center()
-    )
 
 
 def seen(window) -> list[str]:
@@ -57,20 +53,20 @@ def test_slides_are_shown_alone_fitted_at_first_and_where_they_were_left(
 
     at, zoom = (321.0, 654.0), 2 * camera.zoom
     camera.center, camera.zoom = at, zoom
-    click_slide(house, 1)
+    house.choose(1)
     assert seen(house) == [names[1]]
     assert names[1] in house.viewer.title
     assert 0.9 * fitted < camera.zoom < fitted
-    click_slide(house, 0)
+    house.choose(0)
     assert seen(house) == [names[0]]
     np.testing.assert_allclose(camera.center[-2:], at)
     assert camera.zoom == pytest.approx(zoom)
     # A slide that is turned is turned alone.
     house.workspace.microscope.turn(1)
     turned = orientation_of(house.viewer)
-    click_slide(house, 1)
+    house.choose(1)
     assert orientation_of(house.viewer) == Orientation() != turned
-    click_slide(house, 0)
+    house.choose(0)
     assert orientation_of(house.viewer) == turned
     house.workspace.microscope.turn(-1)
     house.workspace.home()
@@ -84,9 +80,9 @@ def test_slides_are_shown_alone_fitted_at_first_and_where_they_were_left(
     assert house.slides.list.item(0).text() == f"{names[0]}\nscanned"
     assert house.slides.list.item(1).text() == f"{names[1]}\nnot scanned"
     heatmap = house.controller.layers.heatmap
-    click_slide(house, 1)
+    house.choose(1)
     assert not heatmap.visible
-    click_slide(house, 0)
+    house.choose(0)
     assert heatmap.visible
 
     house.slides.close_button.click()
@@ -114,7 +110,11 @@ def test_what_is_drawn_belongs_to_its_slide(house, make_disc: Callable, darkness
     shapes.selected_data = {0}
     house.scan("shape")
     assert "selected shape" in house.panel.scan_part.error.text()
-    click_slide(house, 0)
+    # What fails for a slide that is not shown is told all the same, in the panel.
+    house.workspace.controllers[0]._on_other_failed(StorageError("expected a folder, got none; make it"))
+    assert house.panel.results_part.error.text() == "first: There is no folder. Make it."
+    assert "selected shape" in house.panel.scan_part.error.text()
+    house.choose(0)
     assert shapes.visible
     assert points.visible
     # Nothing is lost when the slide is closed.
@@ -126,15 +126,38 @@ def test_what_is_drawn_belongs_to_its_slide(house, make_disc: Callable, darkness
     assert shapes.visible
 
 
-def test_an_open_slide_is_not_opened_twice(house, make_disc: Callable) -> None:
+def menu_entry(window, text: str) -> QAction:
+    """Return an entry of napari's File menu."""
+    return next(one for one in window.viewer.window.file_menu.actions() if one.text() == text)
+
+
+def test_an_open_slide_is_not_opened_twice(house, make_disc: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = make_disc(0.5, "first")
     second, _ = make_disc(0.5, "second")
     house.open(first)
     house.open(second)
     house.workspace.open([first])
     assert seen(house) == ["first"]
-    house.qtbot.wait(200)
-    assert len(house.workspace.controllers) == 2
+    # Whichever way leads there, and whoever reads it.
+    elsewhere = second.parent / "folder"
+    elsewhere.mkdir()
+    for path in (second, elsewhere / ".." / "second.tif"):
+        assert house.viewer.open(str(path), plugin="napari-metastasis") == []
+        house.until(lambda: seen(house) == ["second"])
+        house.workspace.open([first])
+        # napari's own "Open File(s)…" asks for no reader.
+        asks = type(house.viewer.window._qt_viewer)
+        monkeypatch.setattr(asks, "_open_file_dialog_uni", lambda *_, path=path: [str(path)])
+        menu_entry(house, "Open File(s)...").trigger()
+        house.until(lambda: seen(house) == ["second"])
+        house.workspace.open([first])
+    third, _ = make_disc(0.5, "third")
+    # Twice before it is open.
+    house.workspace.open([third])
+    house.workspace.open([third])
+    house.until(lambda: not house.workspace._opening)
+    assert seen(house) == ["third"]
+    assert [one.session.slide.name for one in house.workspace.controllers] == ["first", "second", "third"]
 
 
 def drop(window, *paths: Path) -> None:
@@ -193,6 +216,11 @@ def test_ctrl_o_opens_slides_and_recent_ones_are_listed(
     house.until(lambda: seen(house) == ["asked"])
 
 
+def cut_lesion() -> LesionRow:
+    size = {"area_mm2": 0.0512, "length_mm": 0.41, "detections": 1, "probability": 1.0}
+    return LesionRow(id=999, x=0, y=0, map="probability", cut_by_edge=True, **size)
+
+
 @pytest.mark.both_screens
 def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
     path, _ = make_disc(0.5)
@@ -215,6 +243,21 @@ def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
         top = needed.mapTo(window, needed.rect().topLeft()).y()
         assert top > 0
         assert top + needed.height() <= window.height()
+    # Nothing that the panel says is cut, as narrow as it may be, with all of it unfolded.
+    house.until(lambda: panel.scan_part.model.chosen is not None)
+    house.session.show_colour_note("look")
+    panel.results_part.table.rows.show([cut_lesion()])
+    for folded in (panel.scan_part.more, panel.slide_part.more):
+        folded.expand(animate=False)
+    for panel_px in (340, panel.minimumWidth()):
+        window.resizeDocks([panel.parent()], [panel_px], Qt.Orientation.Horizontal)
+        house.until(lambda panel_px=panel_px: panel.width() == panel_px)
+        house.until(panel.verticalScrollBar().isVisible)
+        # Lines are broken once the width is given.
+        house.qtbot.wait(300)
+        assert cut_texts(panel) == []
+    for folded in (panel.scan_part.more, panel.slide_part.more):
+        folded.collapse(animate=False)
     # The whole slide is the first choice.
     assert panel.scan_part.slide_button.x() < panel.scan_part.view_button.x()
     assert panel.results_part.y() < panel.scan_part.y() < panel.slide_part.y()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import os
@@ -13,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from read_only import make_read_only
+from result_files import shown_ids, shown_in, written_ids
 
-from napari_metastasis._napari import shown_files, slide_controller
+from napari_metastasis._napari import shown_files, slide_controller, slide_results
 from napari_metastasis.lesions import LesionIndex
 from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import THRESHOLD
@@ -22,19 +22,6 @@ from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.scan import heatmap_path
 
 pytestmark = pytest.mark.gui
-
-
-def shown_in(folder: Path) -> dict:
-    return json.loads((folder / "run.json").read_text())["shown"]
-
-
-def written_ids(folder: Path) -> list[tuple[int, str, bool]]:
-    rows = csv.DictReader((folder / "lesions.csv").read_text().splitlines())
-    return [(int(row["id"]), row["area_mm2"], row["cut_by_edge"] == "1") for row in rows]
-
-
-def shown_ids(session) -> list[tuple[int, str, bool]]:
-    return [(row.id, f"{row.area_mm2:.6f}", row.cut_by_edge) for row in session.found.rows]
 
 
 @pytest.fixture
@@ -55,25 +42,6 @@ def close_slide(window) -> None:
 def reopen(window, path: Path) -> None:
     window.open(path)
     window.until(lambda: window.session.found is not None)
-
-
-def test_files_follow_the_slider_once_it_rests(scanned) -> None:
-    window, folder = scanned
-    session = window.session
-    assert shown_in(folder)["threshold"] == session.threshold == THRESHOLD
-    before = written_ids(folder)
-    assert before == shown_ids(session)
-    window.panel.results_part.threshold.setValue(0.97)
-    window.panel.results_part.threshold.setValue(0.98)
-    window.until(lambda: shown_in(folder)["threshold"] == 0.98)
-    window.until(lambda: not window.controller._files.pending)
-    assert written_ids(folder) == shown_ids(session) != before
-    detections = (folder / "detections.csv").read_text().splitlines()
-    assert len(detections) == len(session.found.detections)
-    assert len(json.loads((folder / "lesions.geojson").read_text())["features"]) == len(session.found.rows)
-    record = json.loads((folder / "run.json").read_text())
-    assert record["lesions"] == len(session.found.rows)
-    assert record["settings"]["detection"]["threshold"] == THRESHOLD
 
 
 def test_what_the_edge_of_the_scan_cuts_is_written_so_at_every_threshold(
@@ -109,28 +77,6 @@ def test_what_the_edge_of_the_scan_cuts_is_written_so_at_every_threshold(
     assert any(cut for _, _, cut in written_ids(folder))
 
 
-def test_a_slide_that_is_closed_at_once_opens_as_it_was_left(scanned) -> None:
-    window, folder = scanned
-    path = window.session.slide.path
-    window.panel.results_part.threshold.setValue(0.97)
-    left = window.session
-    close_slide(window)
-    window.until(lambda: left.slide.closed)
-    assert shown_in(folder)["threshold"] == 0.97
-    stamps = {one: one.stat().st_mtime_ns for one in folder.iterdir()}
-    reopen(window, path)
-    assert window.session.threshold == 0.97
-    assert window.panel.results_part.threshold.value() == 0.97
-    assert written_ids(folder) == shown_ids(window.session)
-    assert window.panel.results_part.state.text.text().startswith("Earlier result of ")
-    # It can go below again, and what is only looked at is not written anew.
-    assert window.session.floor < THRESHOLD
-    window.qtbot.wait(1200)
-    assert {one: one.stat().st_mtime_ns for one in folder.iterdir()} == stamps
-    # The scan goes on with what was chosen.
-    assert window.session.chosen_detection.threshold == 0.97
-
-
 def test_the_window_closed_at_once_keeps_what_it_showed(scanned) -> None:
     window, folder = scanned
     window.panel.results_part.threshold.setValue(0.97)
@@ -139,19 +85,10 @@ def test_the_window_closed_at_once_keeps_what_it_showed(scanned) -> None:
     assert window.session.slide.closed
 
 
-def test_a_scans_own_threshold_is_no_choice_of_the_user(scanned) -> None:
-    window, _ = scanned
-    path = window.session.slide.path
-    close_slide(window)
-    reopen(window, path)
-    assert not window.session.threshold_chosen
-    assert window.session.chosen_detection.threshold == 0
-
-
 def test_a_threshold_moved_during_a_scan_is_written_after_it(window, make_disc: Callable, darkness_model: Path) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
-    window.use(darkness_model, roi_px=160)
+    window.use(darkness_model, roi_px=256)
     window.scan("slide")
     window.until(lambda: window.session.activity.done > 0)
     window.panel.results_part.threshold.setValue(0.97)
@@ -200,10 +137,12 @@ def test_files_that_are_being_written_when_the_window_closes_are_written(scanned
     assert begun == [True], "once is enough"
 
 
-def test_a_disk_that_refuses_is_told_once(scanned, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses_and_a_folder_that_is_gone_are_told_once_and_closing_stays_quiet(
+    scanned, monkeypatch: pytest.MonkeyPatch
+) -> None:
     window, folder = scanned
     told = []
-    monkeypatch.setattr(slide_controller, "tell", lambda error: told.append(str(error)) or str(error))
+    monkeypatch.setattr(slide_controller, "tell", lambda error: told.append(error) or str(error))
     before = {one: one.read_bytes() for one in folder.iterdir() if one.is_file()}
     with monkeypatch.context() as patched:
         make_read_only(patched, folder)
@@ -218,12 +157,9 @@ def test_a_disk_that_refuses_is_told_once(scanned, monkeypatch: pytest.MonkeyPat
     # Once the disk takes it again, so does the window.
     window.panel.results_part.threshold.setValue(0.96)
     window.until(lambda: shown_in(folder)["threshold"] == 0.96)
-
-
-def test_a_folder_that_is_gone_is_told_and_closing_stays_quiet(scanned, monkeypatch: pytest.MonkeyPatch) -> None:
-    window, folder = scanned
-    told = []
-    monkeypatch.setattr(slide_controller, "tell", lambda error: told.append(error) or str(error))
+    window.until(lambda: not window.controller._files.pending)
+    # A folder that is gone is told, and nothing is written in its place.
+    told.clear()
     folder.rename(folder.with_name("elsewhere"))
     window.panel.results_part.threshold.setValue(0.97)
     window.until(lambda: bool(told))
@@ -257,7 +193,7 @@ def test_a_window_does_not_write_over_what_another_one_scanned(
     monkeypatch.setattr(slide_controller, "tell", lambda error: told.append(str(error)) or str(error))
     first.session.set_threshold(0.97)
     window.until(lambda: bool(told))
-    assert "another scan went on" in told[0]
+    assert "another scan went on" in str(told[0])
     assert written_ids(folder) == before
     assert shown_in(folder)["threshold"] == THRESHOLD
     # Where it scans again itself, it shows all that is there.
@@ -270,20 +206,26 @@ def test_a_window_does_not_write_over_what_another_one_scanned(
 def test_earlier_results_of_other_settings_are_listed_and_shown_again(scanned) -> None:
     window, folder = scanned
     controller, session = window.controller, window.session
-    window.until(lambda: len(controller.earlier) == 1)
+    window.until(lambda: len(controller.results.earlier) == 1)
     window.panel.results_part.threshold.setValue(0.97)
     window.until(lambda: not controller._files.pending)
     window.panel.scan_part.main.widgets["dense_coefficient"].value = 4
     window.scan("slide")
     window.finish()
-    window.until(lambda: len(controller.earlier) == 2)
-    fine, coarse = controller.earlier
+    window.until(lambda: len(controller.results.earlier) == 2)
+    fine, coarse = controller.results.earlier
     assert (coarse.folder, fine.folder) == (folder, session.folder)
-    assert "darkness" in coarse.label
+    # Each says wherein it differs: here, in how far apart the answers are. The threshold is the same.
+    listed = window.panel.scan_part.earlier
+    texts = [listed.itemText(row) for row in range(listed.count())]
+    assert [" ".join(text.split()) for text in texts] == [
+        f"{one.when_text}, {one.coverage_text}, an answer every {one.cell_um:.3g} µm" for one in (fine, coarse)
+    ]
+    assert coarse.cell_um > fine.cell_um
     # The threshold that was chosen goes with the window, and so into the new scan.
     assert shown_in(session.folder)["threshold"] == 0.97
     window.panel.results_part.threshold.setValue(0.9)
-    controller.show_earlier(coarse)
+    controller.results.show(coarse)
     window.until(lambda: session.folder == folder and session.found is not None)
     assert session.threshold == 0.97
     assert session.frame.cells.area < fine.identity["dense_coefficient"] ** 2 * session.frame.cells.area
@@ -293,13 +235,17 @@ def test_earlier_results_of_other_settings_are_listed_and_shown_again(scanned) -
     window.panel.results_part.threshold.setValue(0.98)
     window.until(lambda: shown_in(folder)["threshold"] == 0.98)
     assert shown_in(fine.folder)["threshold"] == 0.9
+    window.until(lambda: listed.currentText().endswith("from probability 0.98"))
+    assert {listed.itemText(row)[-4:] for row in range(listed.count())} == {"0.90", "0.98"}
 
 
 def test_the_window_says_that_it_looks_for_results_until_it_knows(scanned, monkeypatch: pytest.MonkeyPatch) -> None:
     window, _ = scanned
-    path = window.session.slide.path
+    path, first = window.session.slide.path, window.session.probabilities.copy()
     close_slide(window)
-    whole = slide_controller.load_earlier_work
+    assert not window.workspace.controllers
+    assert len(window.viewer.layers) == 0
+    whole = slide_results.load_earlier_work
     go_on = []
 
     def wait(slide, should_stop):
@@ -307,7 +253,7 @@ def test_the_window_says_that_it_looks_for_results_until_it_knows(scanned, monke
             time.sleep(0.01)
         return whole(slide, should_stop)
 
-    monkeypatch.setattr(slide_controller, "load_earlier_work", wait)
+    monkeypatch.setattr(slide_results, "load_earlier_work", wait)
     window.open(path)
     session = window.session
     said: list[bool] = []
@@ -318,16 +264,13 @@ def test_the_window_says_that_it_looks_for_results_until_it_knows(scanned, monke
     window.until(lambda: not session.looking)
     assert said == [False]
     assert session.probabilities is not None, "it is known once it is shown"
-    assert window.panel.results_part.state.text.text().startswith("Earlier result of")
-
-
-def test_a_slide_without_results_is_soon_known_to_have_none(window, make_disc: Callable) -> None:
-    path, _ = make_disc(0.5)
-    window.open(path)
-    window.until(lambda: not window.session.looking)
-    assert window.session.probabilities is None
-    assert window.panel.scan_part.status.text() == ""
-    assert window.controller.earlier == ()
+    assert window.panel.results_part.state.text.text().startswith("Earlier result of ")
+    np.testing.assert_array_equal(session.probabilities, first)
+    # The scan's own threshold is no choice of the user.
+    assert not session.threshold_chosen
+    assert session.chosen_detection.threshold == 0
+    window.until(lambda: session.found is not None)
+    assert window.panel.results_part.table.rows.rowCount() == 1
 
 
 @pytest.mark.usefixtures("refiner")
@@ -381,7 +324,7 @@ def test_results_in_another_folder_are_found_again(
     window.finish()
     folder = tmp_path / "elsewhere" / "disc.metastasis"
     assert window.session.folder == folder
-    window.until(lambda: len(window.controller.earlier) == 1)
+    window.until(lambda: len(window.controller.results.earlier) == 1)
     close_slide(window)
     reopen(window, path)
     assert window.session.folder == folder

@@ -21,10 +21,10 @@ from napari_metastasis.slides import write_pyramid
 pytestmark = pytest.mark.gui
 
 
-def test_open_scan_threshold_cancel_close(
+def test_open_scan_threshold_cancel_fly_hide(
     window, make_disc: Callable, darkness_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, _ = make_disc(0.5)
+    path, phantom = make_disc(0.5)
     window.open(path)
     window.use(darkness_model)
     panel, session, layers = window.panel, window.session, window.controller.layers
@@ -71,7 +71,7 @@ def test_open_scan_threshold_cancel_close(
 
     # Another density is another scan; cancelled, it leaves the heatmap of before alone and goes on where it stopped.
     panel.scan_part.main.widgets["dense_coefficient"].value = 4
-    panel.scan_part.advanced.widgets["roi_px"].value = 192
+    panel.scan_part.advanced.widgets["roi_px"].value = 256
     panel.scan_part.advanced.widgets["tissue_only"].value = False
     window.scan("slide")
     window.until(lambda: session.activity.done > 0)
@@ -84,6 +84,23 @@ def test_open_scan_threshold_cancel_close(
     window.scan("slide")
     window.finish()
     assert not np.isnan(session.probabilities).any()
+
+    # A click on a lesion flies there.
+    window.viewer.fit_to_view()
+    zoom, center = window.viewer.scene.camera.zoom, phantom.center.to_um(0.5)
+    table = panel.results_part.table
+    table.clicked.emit(table.rows.index(0, 0))
+    window.until(lambda: window.viewer.scene.camera.zoom > zoom * 1.05)
+    window.until(lambda: np.allclose(window.viewer.scene.camera.center[-2:], (center.y, center.x), atol=10))
+
+    # One key hides what lies over the tissue; what the user hid stays hidden.
+    canvas = canvas_widget(window.viewer)
+    layers.detections.visible = False
+    QTest.keyClick(canvas, Qt.Key.Key_H)
+    assert [one.visible for one in (layers.heatmap, layers.outlines, layers.detections)] == [False, False, False]
+    assert layers.slide.visible
+    QTest.keyClick(canvas, Qt.Key.Key_H)
+    assert [one.visible for one in (layers.heatmap, layers.outlines, layers.detections)] == [True, True, False]
 
 
 def test_heatmap_grows_from_the_middle_of_the_view(window, make_disc: Callable, darkness_model: Path) -> None:
@@ -150,23 +167,6 @@ def test_selected_shape_is_scanned(window, make_disc: Callable, darkness_model: 
     assert len(window.session.found.lesions) == 1
 
 
-def test_earlier_result_is_shown_at_once(window, make_disc: Callable, darkness_model: Path) -> None:
-    path, _ = make_disc(0.5)
-    window.open(path)
-    window.use(darkness_model)
-    window.scan("slide")
-    window.finish()
-    first = window.session.probabilities.copy()
-    window.viewer.layers.remove(window.controller.layers.slide)
-    assert not window.workspace.controllers
-    assert len(window.viewer.layers) == 0
-    window.open(path)
-    window.until(lambda: window.session.found is not None)
-    np.testing.assert_array_equal(window.session.probabilities, first)
-    assert window.panel.results_part.state.text.text().startswith("Earlier result of ")
-    assert window.panel.results_part.table.rows.rowCount() == 1
-
-
 @pytest.mark.filterwarnings("ignore::napari_metastasis.errors.StainWarning")
 def test_the_stain_of_a_slide_is_told(window, make_disc: Callable, darkness_model: Path, tmp_path: Path) -> None:
     path, _ = make_disc(0.5)
@@ -195,21 +195,6 @@ def test_the_stain_of_a_slide_is_told(window, make_disc: Callable, darkness_mode
     assert told.text() == before
 
 
-def test_click_on_a_lesion_flies_there(window, make_disc: Callable, darkness_model: Path) -> None:
-    path, phantom = make_disc(0.5)
-    window.open(path)
-    window.use(darkness_model)
-    window.viewer.fit_to_view()
-    window.scan("view")
-    window.finish()
-    zoom = window.viewer.scene.camera.zoom
-    table = window.panel.results_part.table
-    table.clicked.emit(table.rows.index(0, 0))
-    center = phantom.center.to_um(0.5)
-    window.until(lambda: window.viewer.scene.camera.zoom > zoom * 1.05)
-    window.until(lambda: np.allclose(window.viewer.scene.camera.center[-2:], (center.y, center.x), atol=10))
-
-
 def test_keys(window, make_disc: Callable, darkness_model: Path) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
@@ -228,22 +213,6 @@ def test_keys(window, make_disc: Callable, darkness_model: Path) -> None:
     window.until(lambda: not window.controller.busy)
     assert not window.session.activity.error
     assert "stopped" in window.panel.scan_part.status.text()
-
-
-def test_one_key_hides_what_lies_over_the_tissue(window, make_disc: Callable, darkness_model: Path) -> None:
-    path, _ = make_disc(0.5)
-    window.open(path)
-    window.use(darkness_model)
-    window.scan("view")
-    window.finish()
-    canvas, layers = canvas_widget(window.viewer), window.controller.layers
-    # What the user hid stays hidden.
-    layers.detections.visible = False
-    QTest.keyClick(canvas, Qt.Key.Key_H)
-    assert [one.visible for one in (layers.heatmap, layers.outlines, layers.detections)] == [False, False, False]
-    assert layers.slide.visible
-    QTest.keyClick(canvas, Qt.Key.Key_H)
-    assert [one.visible for one in (layers.heatmap, layers.outlines, layers.detections)] == [True, True, False]
 
 
 def test_red_and_blue_that_look_exchanged_are_said_and_put_right(window, tmp_path: Path) -> None:

@@ -16,30 +16,28 @@ from napari_metastasis.sampling.hard_negatives import HardNegative
 pytestmark = pytest.mark.gui
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("translate", (500, -300)),
-        ("scale", (2.0, 2.0)),
-        ("rotate", 30),
-        ("affine", np.diag([2.0, 1.0, 1.0])),
-        ("units", ("mm", "mm")),
-    ],
-)
-def test_a_slide_that_is_moved_is_put_back(window, make_disc, monkeypatch, name, value) -> None:
+def test_a_slide_that_is_moved_is_put_back(window, make_disc, monkeypatch) -> None:
     told: list[str] = []
     monkeypatch.setattr("napari_metastasis._napari.pinned.show_info", told.append)
     path, _ = make_disc(0.5)
     window.open(path)
     layer = window.controller.layers.slide
     before = np.asarray(layer.data_to_world((100, 200)))
-    setattr(layer, name, value)
-    np.testing.assert_allclose(layer.data_to_world((100, 200)), before)
-    assert len(told) == 1
-    assert "put back" in told[0]
-    # What changes nothing is not remarked on.
-    layer.translate = layer.translate
-    assert len(told) == 1
+    for name, value in (
+        ("translate", (500, -300)),
+        ("scale", (2.0, 2.0)),
+        ("rotate", 30),
+        ("affine", np.diag([2.0, 1.0, 1.0])),
+        ("units", ("mm", "mm")),
+    ):
+        told.clear()
+        setattr(layer, name, value)
+        np.testing.assert_allclose(layer.data_to_world((100, 200)), before, err_msg=name)
+        assert len(told) == 1, name
+        assert "put back" in told[0]
+        # What changes nothing is not remarked on.
+        layer.translate = layer.translate
+        assert len(told) == 1, name
 
 
 def test_a_copy_of_a_slides_layer_goes_with_it(window, make_disc) -> None:
@@ -134,35 +132,36 @@ def drawn_region(window) -> Region:
     return Region(x, y, right - x, bottom - y)
 
 
-@pytest.mark.parametrize("how", AXES)
-def test_the_view_of_a_transposed_slide_is_what_the_window_shows(window, make_disc, how) -> None:
+def test_the_view_of_a_transposed_slide_is_what_the_window_shows(window, make_disc) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
     viewer, slide = window.viewer, window.session.slide
-    AXES[how](viewer)
-    assert tuple(viewer.dims.displayed) == (1, 0)
-    viewer.fit_to_view()
-    window.qtbot.wait(100)
-    assert wanted_region("view", viewer, slide) == Region.of(slide.size)
-    at = Point(700.0, 1500.0)
-    viewer.scene.camera.zoom *= 6
-    um = at.to_um(slide.mpp)
-    viewer.scene.camera.center = (um.x, um.y)
-    window.qtbot.wait(200)
-    assert view_focus(viewer, slide).distance(at) < 1e-6
-    region, drawn = wanted_region("view", viewer, slide), drawn_region(window)
-    assert region.center.distance(at) < 2
-    assert (drawn.x <= region.x, drawn.y <= region.y) == (True, True)
-    assert (drawn.right >= region.right - 1, drawn.bottom >= region.bottom - 1) == (True, True)
-    # What runs across the window runs down the slide.
-    width, height = canvas_size(viewer)
-    assert region.height / region.width == pytest.approx(width / height, rel=0.02)
+    for how, exchange in AXES.items():
+        viewer.dims.order = (0, 1)
+        exchange(viewer)
+        assert tuple(viewer.dims.displayed) == (1, 0), how
+        viewer.fit_to_view()
+        window.qtbot.wait(100)
+        assert wanted_region("view", viewer, slide) == Region.of(slide.size), how
+        at = Point(700.0, 1500.0)
+        viewer.scene.camera.zoom *= 6
+        um = at.to_um(slide.mpp)
+        viewer.scene.camera.center = (um.x, um.y)
+        window.qtbot.wait(200)
+        assert view_focus(viewer, slide).distance(at) < 1e-6, how
+        region, drawn = wanted_region("view", viewer, slide), drawn_region(window)
+        assert region.center.distance(at) < 2, how
+        assert (drawn.x <= region.x, drawn.y <= region.y) == (True, True), how
+        assert (drawn.right >= region.right - 1, drawn.bottom >= region.bottom - 1) == (True, True), how
+        # What runs across the window runs down the slide.
+        width, height = canvas_size(viewer)
+        assert region.height / region.width == pytest.approx(width / height, rel=0.02), how
 
 
 def test_a_transposed_scan_grows_and_is_drawn_in_its_place(window, make_disc, darkness_model) -> None:
     path, phantom = make_disc(0.5)
     window.open(path)
-    window.use(darkness_model, roi_px=160)
+    window.use(darkness_model, roi_px=256)
     window.panel.scan_part.advanced.widgets["tissue_only"].value = False
     window.viewer.dims.transpose()
     focus = Point(500.0, 1500.0)
@@ -235,21 +234,22 @@ def test_side_by_side_the_view_is_what_one_cell_shows(window, make_disc) -> None
     assert region.center.distance(whole.center) < 2
 
 
-@pytest.mark.parametrize("units", [("nm", "nm"), ("mm", "mm")])
-def test_another_layers_unit_does_not_change_what_is_scanned(window, make_disc, units) -> None:
+def test_another_layers_unit_does_not_change_what_is_scanned(window, make_disc) -> None:
     """napari counts in the smallest unit of any layer."""
     path, _ = make_disc(0.5)
     window.open(path)
     viewer, slide = window.viewer, window.session.slide
-    viewer.add_image(np.zeros((8, 8), np.uint8), units=units, scale=(100, 100) if units[0] == "nm" else (0.01, 0.01))
-    viewer.fit_to_view()
-    window.qtbot.wait(200)
-    assert wanted_region("view", viewer, slide).size == slide.size
-    viewer.scene.camera.zoom *= 8
-    window.qtbot.wait(200)
-    region, drawn = wanted_region("view", viewer, slide), drawn_region(window)
-    assert region.width < slide.size.width / 3
-    assert drawn.intersection(region).size.area >= 0.98 * region.size.area
+    for unit, scale in (("nm", 100), ("mm", 0.01)):
+        other = viewer.add_image(np.zeros((8, 8), np.uint8), units=(unit, unit), scale=(scale, scale))
+        viewer.fit_to_view()
+        window.qtbot.wait(200)
+        assert wanted_region("view", viewer, slide).size == slide.size, unit
+        viewer.scene.camera.zoom *= 8
+        window.qtbot.wait(200)
+        region, drawn = wanted_region("view", viewer, slide), drawn_region(window)
+        assert region.width < slide.size.width / 3, unit
+        assert drawn.intersection(region).size.area >= 0.98 * region.size.area, unit
+        viewer.layers.remove(other)
 
 
 #: Transforms of a shapes layer of the user's own.
@@ -265,19 +265,15 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.parametrize("how", TRANSFORMS)
-@pytest.mark.parametrize("transposed", [False, True])
-def test_a_shape_is_read_where_the_window_draws_it(window, make_disc, how, transposed) -> None:
-    path, _ = make_disc(0.5)
-    window.open(path)
-    viewer, slide = window.viewer, window.session.slide
-    corners = np.array([[100.0, 150.0], [100.0, 260.0], [180.0, 260.0], [180.0, 150.0]])
+#: Corners of the shape, (y, x) in the layer's own units.
+CORNERS = np.array([[100.0, 150.0], [100.0, 260.0], [180.0, 260.0], [180.0, 150.0]])
+
+
+def placed(how: str) -> np.ndarray:
+    """Return where the window draws the corners, in µm; worked out by hand."""
     linear, offset = np.eye(2), np.zeros(2)
-    given = {"units": ("um", "um"), **TRANSFORMS[how]}
-    data = corners
+    given = TRANSFORMS[how]
     if how == "of three axes":
-        given["units"] = ("um",) * 3
-        data = np.column_stack((np.zeros(4), corners))
         linear, offset = np.diag([2.0, 0.5]), np.array([40.0, -25.0])
     elif how == "moved":
         offset = np.array(given["translate"])
@@ -291,13 +287,28 @@ def test_a_shape_is_read_where_the_window_draws_it(window, make_disc, how, trans
     elif how == "by a matrix":
         linear, offset = given["affine"][:2, :2], given["affine"][:2, 2]
     # A layer in millimetres with a thousandth of the scale lies where it lies in µm.
-    viewer.add_shapes([data], shape_type="polygon", **given)
-    if transposed:
-        viewer.dims.transpose()
-    placed = corners @ linear.T + offset
-    region = wanted_region("shape", viewer, slide)
-    assert (region.y, region.x) == tuple(np.floor(placed.min(axis=0) / 0.5 + 0.5).clip(0))
-    assert (region.bottom, region.right) == tuple(np.minimum(np.ceil(placed.max(axis=0) / 0.5 + 0.5), slide.size.shape))
+    return CORNERS @ linear.T + offset
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_shape_is_read_where_the_window_draws_it(window, make_disc, transposed) -> None:
+    path, _ = make_disc(0.5)
+    window.open(path)
+    viewer, slide = window.viewer, window.session.slide
+    for how, transform in TRANSFORMS.items():
+        viewer.dims.order = (0, 1)
+        depth = how == "of three axes"
+        data = np.column_stack((np.zeros(4), CORNERS)) if depth else CORNERS
+        given = {"units": ("um",) * data.shape[1], **transform}
+        shapes = viewer.add_shapes([data], shape_type="polygon", **given)
+        if transposed:
+            viewer.dims.transpose()
+        corners = placed(how)
+        region = wanted_region("shape", viewer, slide)
+        assert (region.y, region.x) == tuple(np.floor(corners.min(axis=0) / 0.5 + 0.5).clip(0)), how
+        lower = np.minimum(np.ceil(corners.max(axis=0) / 0.5 + 0.5), slide.size.shape)
+        assert (region.bottom, region.right) == tuple(lower), how
+        viewer.layers.remove(shapes)
 
 
 def test_layers_may_be_renamed_hidden_reordered_and_removed_while_they_are_filled(
@@ -305,7 +316,7 @@ def test_layers_may_be_renamed_hidden_reordered_and_removed_while_they_are_fille
 ) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
-    window.use(darkness_model, roi_px=128)
+    window.use(darkness_model, roi_px=256)
     window.panel.scan_part.advanced.widgets["tissue_only"].value = False
     window.scan("slide")
     window.until(lambda: window.session.activity.done > 0 and window.controller.layers.heatmap is not None)

@@ -56,11 +56,15 @@ def drag(canvas, start: tuple[int, int], end: tuple[int, int]) -> None:
     QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=QPoint(*end))
 
 
-@pytest.mark.parametrize("which", ["slide", "tissue"])
-def test_no_tool_takes_up_a_layer_that_is_pinned(opened, which: str) -> None:
+def test_no_tool_takes_up_a_layer_that_is_pinned(opened) -> None:
     """Whoever asks: a key, a button of napari's, a script."""
+    for layer in (opened.controller.layers.slide, opened.controller.layers.tissue):
+        take_up(opened, layer)
+
+
+def take_up(opened, layer) -> None:
+    """Try every way to take up a tool of a pinned layer."""
     viewer, canvas = opened.viewer, canvas_widget(opened.viewer)
-    layer = getattr(opened.controller.layers, which)
     layer.visible = True
     viewer.layers.selection.active = layer
     # Past the window's own keys: as napari gets them from wherever those do not reach.
@@ -138,10 +142,7 @@ def test_every_key_works_wherever_the_last_click_was(opened) -> None:
         QTest.keyClick(widget, Qt.Key.Key_S, shift)
         assert asked == [1, -1, "scan"], widget
         asked.clear()
-
-
-def test_keys_after_a_click_in_a_list_come_to_the_window_as_the_screen_sends_them(opened) -> None:
-    """From the window's frame on, which hands them to what has the focus."""
+    # From the window's frame on, which hands them to what has the focus.
     slides, frame = opened.slides.list, window_of(opened.viewer).windowHandle()
     spot = slides.visualItemRect(slides.item(0)).center()
     QTest.mouseClick(slides.viewport(), Qt.MouseButton.LeftButton, pos=spot)

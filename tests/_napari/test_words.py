@@ -69,7 +69,7 @@ TABLE = {
     "expected a model card at m.json, got no file; keep it beside the weights":
         "There is no model card at m.json. Keep it beside the weights.",
     "expected to write /r/a, got no permission; choose another folder with --output":
-        "Could not write /r/a: no permission. Choose another folder under Advanced › Results.",
+        "Could not write /r/a: no permission. Choose another folder under Advanced › Folder.",
     "expected to find the tissue first, but the scan was stopped; start it again":
         "The scan was stopped. Start it again.",
     "expected to choose an engine first, but the scan was stopped; start it again":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
+from napari.utils.notifications import notification_manager
 
-from napari_metastasis._napari.worker import Worker, explain
+from napari_metastasis._napari.worker import Worker, explain, tell
 from napari_metastasis.errors import RegionError, StorageError
 
 pytestmark = pytest.mark.gui
@@ -40,6 +41,17 @@ def test_failure_is_handed_over(qtbot) -> None:
     assert "report" in explain(KeyError("x"))
 
 
+def test_only_a_defect_of_the_program_is_a_notification_with_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[BaseException] = []
+    monkeypatch.setattr(notification_manager, "receive_error", lambda _, error, __: got.append(error))
+    for error in (RegionError("expected a region, got none; choose one"), MemoryError()):
+        assert tell(error) == explain(error)
+    assert got == []
+    defect = KeyError("x")
+    assert tell(defect) == explain(defect)
+    assert got == [defect]
+
+
 def test_stop_and_abandon(qtbot) -> None:
     def work(should_stop):
         yield from ()
@@ -64,4 +76,4 @@ def test_stop_and_abandon(qtbot) -> None:
 
 def test_remedies_name_what_the_panel_has() -> None:
     error = StorageError("expected to write /slides/a, got no permission; choose another folder with --output")
-    assert explain(error).endswith("Choose another folder under Advanced › Results.")
+    assert explain(error).endswith("Choose another folder under Advanced › Folder.")

@@ -165,26 +165,28 @@ def same(one, other):
     return np.array_equal(one.images, other.images) and np.array_equal(one.labels, other.labels)
 
 
-def batch_elsewhere(data, number, connection):
-    connection.send(pickle.loads(data).batch(number))
+def batches_elsewhere(streams, number, connection):
+    connection.send([pickle.loads(data).batch(number) for data in streams])
     connection.close()
 
 
-@pytest.mark.parametrize("prepared", [True, False])
-def test_a_batch_is_the_same_in_another_process_and_after_other_batches(slides, prepared):
-    source = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 12, seed=7))
-    if prepared:
-        source.prepare(threads=2)
-    data = pickle.dumps(source)
-    expected = source.batch(5)
-    for number in (0, 9, 1):
-        source.batch(number)
-    assert same(source.batch(5), expected)
-    assert not same(source.batch(6), expected)
+def test_a_batch_is_the_same_in_another_process_and_after_other_batches(slides):
+    streams, expected = [], []
+    for prepared in (True, False):
+        source = SlideBatches(slides, BatchPlan(SPEC, SETTINGS, 12, seed=7))
+        if prepared:
+            source.prepare(threads=2)
+        streams.append(pickle.dumps(source))
+        expected.append(source.batch(5))
+        for number in (0, 9, 1):
+            source.batch(number)
+        assert same(source.batch(5), expected[-1]), prepared
+        assert not same(source.batch(6), expected[-1]), prepared
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=batch_elsewhere, args=(data, 5, there))
+    process = multiprocessing.get_context("spawn").Process(target=batches_elsewhere, args=(streams, 5, there))
     process.start()
-    assert same(here.recv(), expected)
+    for batch, wanted in zip(here.recv(), expected, strict=True):
+        assert same(batch, wanted)
     process.join()
 
 

@@ -265,9 +265,10 @@ def test_every_result_of_a_slide_is_listed(slide, model, refiner, tmp_path):
     assert latest.model_name == model.name
     assert latest.when.tzinfo is not None
     assert abs((datetime.now().astimezone() - latest.when).total_seconds()) < 600
-    assert f"{latest.when.day} " in latest.label
-    assert f" {latest.when:%H:%M}, {model.name}, refined" in latest.label
-    assert "refined" not in earliest.label
+    assert latest.when_text.startswith(f"{latest.when.day} ")
+    assert latest.when_text.endswith(f" {latest.when:%H:%M}")
+    assert latest.cell_um != earliest.cell_um
+    assert earliest.cell_um == record_in(earliest.folder)["heatmap"]["cell_um"]
     loaded = load_result(slide, earliest)
     np.testing.assert_array_equal(loaded.maps[0].values, first.probabilities)
     assert loaded.threshold == 0.4
@@ -298,7 +299,6 @@ def test_a_list_says_how_much_a_result_answers_for(slide, model, tmp_path, cover
     (tmp_path / "run.json").write_text(json.dumps({**record, "coverage": coverage}))
     (scan,) = earlier_results(slide, tmp_path)
     assert scan.coverage_text == text
-    assert scan.label.endswith(f"{model.name}, {text}" if text else model.name)
     assert scan.summary == scan.origin + (f", {text}" if text else "")
 
 
@@ -310,12 +310,12 @@ def test_a_record_does_not_speak_for_what_was_scanned_after_it(slide, model, tmp
     (tmp_path / "run.json").write_text(json.dumps(record))
     (scan,) = earlier_results(slide, tmp_path)
     assert scan.coverage_text == "10 % of the tissue"
-    assert "3 Feb 2020" in scan.label
+    assert "3 Feb 2020" in scan.when_text
     run(slide, model, tmp_path)
     (tmp_path / "run.json").write_text(json.dumps(record))
     (scan,) = earlier_results(slide, tmp_path)
     assert scan.coverage_text == ""
-    assert "2020" not in scan.label
+    assert "2020" not in scan.when_text
 
 
 def test_a_result_that_is_another_one_by_now_is_not_loaded(slide, model, tmp_path):

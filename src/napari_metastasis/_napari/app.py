@@ -61,10 +61,13 @@ def open_slide_command(viewer: napari.Viewer) -> None:
 
 
 def show_mined_command(viewer: napari.Viewer) -> None:
-    """Ask for a training run's ``hard_negatives.csv`` and show its locations on the current slide."""
-    controller = Workspace.of(viewer).current
+    """Ask for a training run's ``hard_negatives.csv`` and show its locations on the current slide, with the panel."""
+    viewer.window.add_plugin_dock_widget(_PLUGIN, _PANEL)
+    workspace = Workspace.of(viewer)
+    controller = workspace.current
     if controller is None:
-        tell(SlideError("expected a slide to show mined places on, got none that is open; open it first"))
+        error = SlideError("expected a slide to show mined places on, got none that is open; open it first")
+        workspace.say_failure(tell(error))
         return
     name, _ = QFileDialog.getOpenFileName(window_of(viewer), "Show mined places", "", "Mined places (*.csv)")
     if name:

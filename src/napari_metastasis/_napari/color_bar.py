@@ -1,4 +1,4 @@
-"""The legend on the canvas: the colours of probabilities from 0 to 1, the threshold, and the size classes."""
+"""The legend on the canvas: the colours of probabilities from 0 to 1, the threshold, the size classes and the marks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from qtpy.QtWidgets import QWidget
 
 from napari_metastasis._napari.canvas_corner import BACKGROUND, TEXT, keep_in_corner
 from napari_metastasis._napari.colors import map_colormap
+from napari_metastasis._napari.layers import MINED_COLOR, RING_COLOR
+from napari_metastasis._napari.veil import STRIPE_COLOR
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_metastasis._napari.session import SlideSession
 
 __all__ = ["ColorBar"]
@@ -21,6 +25,13 @@ _WIDTH_PX, _BAR_PX, _PADDING_PX = 230, 12, 9
 #: Room below for napari's scale bar.
 _SCALE_BAR_PX = 44
 _STOPS = 33
+_SWATCH_PX, _NAME_PX = 16, 21
+#: What lies over a slide beside heat and outlines, by the names of :attr:`SlideLayers.marks`.
+_MARKS = {
+    "veil": "Tissue that was not scanned",
+    "detections": "Where the probability peaks",
+    "mined": "Mined place",
+}
 #: Below the threshold nothing is drawn on the slide.
 _HIDDEN = QColor(28, 30, 34, 190)
 
@@ -32,18 +43,23 @@ class ColorBar(QWidget):
     ----------
     canvas
         What napari draws in.
+
+    Attributes
+    ----------
+    wanted
+        Whether it is shown where there is heat.
     """
 
     def __init__(self, canvas: QWidget) -> None:
         super().__init__(canvas)
         self.setObjectName("metastasis-color-bar")
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self._wanted = True
+        self.wanted = True
         self._colors, self._threshold = "", 0.0
+        self._marks: tuple[str, ...] = ()
         line = QFontMetricsF(self.font()).height()
-        # A title, the bar, its numbers, the classes.
         self._line = line
-        self.setFixedSize(_WIDTH_PX, round(3 * line + _BAR_PX + 2 * _PADDING_PX + 14))
+        self._fit()
         keep_in_corner(self, Qt.Corner.BottomRightCorner, above_px=_SCALE_BAR_PX)
         self.hide()
 
@@ -52,17 +68,26 @@ class ColorBar(QWidget):
         """Return the threshold that is marked."""
         return self._threshold
 
-    def switch(self, wanted: bool, session: SlideSession | None) -> None:
-        """Show the legend where there is heat, or hide it."""
-        self._wanted = wanted
-        self.follow(session)
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Return what is said of the marks, a line each."""
+        return tuple(_MARKS[name] for name in self._marks)
 
-    def follow(self, session: SlideSession | None) -> None:
-        """Show the colours and the threshold of a slide; hide where nothing was scanned."""
+    def _fit(self) -> None:
+        """Take room for a title, the bar, its numbers, the classes, and a line for each mark."""
+        lines = (3 + len(self._marks)) * self._line + 2 * len(self._marks)
+        self.setFixedSize(_WIDTH_PX, round(lines + _BAR_PX + 2 * _PADDING_PX + 14))
+
+    def follow(self, session: SlideSession | None, marks: Sequence[str]) -> None:
+        """Show the colours and the threshold of a slide, and the marks on it; hide where nothing was scanned."""
         shown = None if session is None else session.heatmap
-        if session is None or shown is None or not self._wanted:
+        if session is None or shown is None or not self.wanted:
             self.hide()
             return
+        if tuple(marks) != self._marks:
+            self._marks = tuple(marks)
+            self._fit()
+            self.update()
         now = shown.kind.colors, session.threshold
         if now != (self._colors, self._threshold):
             self._colors, self._threshold = now
@@ -105,6 +130,8 @@ class ColorBar(QWidget):
         painter.drawText(numbers, Qt.AlignmentFlag.AlignLeft, "0")
         painter.drawText(numbers, Qt.AlignmentFlag.AlignRight, "1")
         self._paint_classes(painter, numbers.bottom() + 2)
+        for place, mark in enumerate(self._marks, start=1):
+            self._paint_mark(painter, mark, numbers.bottom() + 2 + place * (self._line + 2))
         painter.end()
 
     def _gradient(self) -> QLinearGradient:
@@ -124,11 +151,36 @@ class ColorBar(QWidget):
         step = (self.width() - 2 * _PADDING_PX) / len(SIZE_CLASSES)
         for place, style in enumerate(SIZE_CLASSES.values()):
             left = _PADDING_PX + place * step
-            line = QRectF(left, top + self._line / 2 - 4, 16, 8)
+            line = QRectF(left, top + self._line / 2 - 4, _SWATCH_PX, 8)
             painter.setPen(QPen(QColor(255, 255, 255), 1))
             painter.setBrush(QColor(*style.rgb))
             painter.drawRect(line)
             painter.setBrush(Qt.BrushStyle.NoBrush)
-            painter.setPen(QColor(*TEXT))
-            name = QRectF(left + 21, top, step - 21, self._line)
-            painter.drawText(name, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, style.short)
+            self._paint_name(painter, QRectF(left, top, step, self._line), style.short)
+
+    def _paint_name(self, painter: QPainter, place: QRectF, name: str) -> None:
+        painter.setPen(QColor(*TEXT))
+        beside = place.adjusted(_NAME_PX, 0, 0, 0)
+        painter.drawText(beside, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, name)
+
+    def _paint_mark(self, painter: QPainter, mark: str, top: float) -> None:
+        """Paint a mark as it lies over the tissue, with its name."""
+        place = QRectF(_PADDING_PX, top, self.width() - 2 * _PADDING_PX, self._line)
+        swatch = QRectF(place.left(), place.center().y() - _SWATCH_PX / 4, _SWATCH_PX, _SWATCH_PX / 2)
+        painter.save()
+        if mark == "veil":
+            painter.setClipRect(swatch)
+            painter.setPen(QPen(QColor.fromRgbF(*STRIPE_COLOR), 2.5))
+            for x in range(round(swatch.left()) - 8, round(swatch.right()), 6):
+                painter.drawLine(QPointF(x, swatch.top()), QPointF(x + swatch.height(), swatch.bottom()))
+        else:
+            square = QRectF(0, 0, 10, 10)
+            square.moveCenter(swatch.center())
+            if mark == "detections":
+                painter.setPen(QPen(QColor(RING_COLOR), 2.5))
+                painter.drawEllipse(square)
+            else:
+                painter.setPen(QPen(QColor(MINED_COLOR), 2.5))
+                painter.drawRect(square)
+        painter.restore()
+        self._paint_name(painter, place, _MARKS[mark])

@@ -5,7 +5,7 @@ What another version lacks costs comfort, not function, unless said otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -34,17 +34,20 @@ __all__ = [
     "copy_picture",
     "draw_now",
     "drop_targets",
+    "grid_of",
     "hatch",
     "napari_docks",
     "paint_glass_white",
     "real_viewer",
     "redraw_image",
     "redraw_labels",
+    "scale_bar_nodes",
+    "scale_bar_of",
     "scene_of",
-    "show_scale_bar",
     "slice_at_once",
     "slice_nothing_once_closed",
     "smooth_to_gaps",
+    "take_chosen_files",
     "tiles_under_way",
     "um_per_unit",
     "unrefreshed",
@@ -74,6 +77,29 @@ def drop_targets(viewer: Viewer) -> tuple[QWidget, ...]:
     qt_viewer = real_viewer(viewer).window._qt_viewer
     welcome = getattr(qt_viewer, "_welcome_widget", None)
     return (qt_viewer,) if welcome is None else (qt_viewer, welcome)
+
+
+def take_chosen_files(viewer: Viewer, take: Callable[[list[str]], bool]) -> None:
+    """Let files that are chosen in napari's own File menu be taken: it would ask which reader should read them.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    take
+        Gets their paths; returns ``False`` where napari is to open them after all.
+    """
+    qt_viewer = real_viewer(viewer).window._qt_viewer
+    open_own = getattr(qt_viewer, "_qt_open", None)
+    if open_own is None:
+        return
+
+    def open_files(filenames: list[str], *args: Any, **how: Any) -> None:
+        # Where a person chooses a reader, or makes a stack of files, that is meant.
+        if args or any(how.values()) or not take(filenames):
+            open_own(filenames, *args, **how)
+
+    qt_viewer._qt_open = open_files
 
 
 def napari_docks(viewer: Viewer) -> tuple[QDockWidget, ...]:
@@ -131,21 +157,27 @@ def um_per_unit(viewer: Viewer, layer: Layer | None = None) -> npt.NDArray[np.fl
     return np.ones(2) if units is None else np.array([float((1 * unit).to("um").magnitude) for unit in units[-2:]])
 
 
-#: Reads well on glass and on tissue: 40 CIEDE2000 or more from glass, stroma, lymphoid tissue and nuclei.
-_SCALE_BAR_COLOR = "#0096a0"
-
-
-def show_scale_bar(viewer: Viewer) -> None:
-    """Switch the scale bar on, without its box.
-
-    napari 0.9 compiles the box's shader anew with every step of a zoom: half of all the time that it takes to draw one.
-    """
+def scale_bar_of(viewer: Viewer) -> Any:
+    """Return the scale bar; its home is the canvas from napari 0.9 on."""
     overlays = getattr(getattr(viewer, "canvas", None), "overlays", None)
-    scale_bar = viewer.scale_bar if overlays is None else overlays.scale_bar  # its home before napari 0.9
-    scale_bar.box = False
-    scale_bar.colored = True
-    scale_bar.color = _SCALE_BAR_COLOR
-    scale_bar.visible = True
+    return viewer.scale_bar if overlays is None else overlays.scale_bar
+
+
+def scale_bar_nodes(viewer: Viewer) -> tuple[Any, ...]:
+    """Return the nodes of vispy's scene that scale bars are drawn in, made of several visuals: one for each view.
+
+    There is none once the window is closed.
+    """
+    window = getattr(real_viewer(viewer).window, "_qt_window", None)
+    canvas = getattr(getattr(window, "_qt_viewer", None), "canvas", None)
+    shown = getattr(canvas, "_viewer_overlay_to_visual", {}).get(scale_bar_of(viewer), ())
+    nodes = (getattr(one, "node", None) for one in shown)
+    return tuple(node for node in nodes if hasattr(node, "_subvisuals") and hasattr(node, "set_data"))
+
+
+def grid_of(viewer: Viewer) -> Any:
+    """Return what lays layers side by side; its home is the canvas from napari 0.9 on."""
+    return getattr(viewer, "canvas", viewer).grid
 
 
 def draw_now(layer: Layer) -> None:

@@ -1,14 +1,18 @@
-"""Slides that are dropped on the window: opened beside it, without a question which plugin should read them."""
+"""Slides that are dropped on the window, or chosen in napari's own File menu: opened beside it.
+
+There is no question which plugin should read them, and what is open already is shown.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtGui import QDropEvent
 
-from napari_metastasis._napari.compat import drop_targets
+from napari_metastasis._napari.compat import drop_targets, take_chosen_files
 from napari_metastasis._napari.reader import may_be_slide
 
 if TYPE_CHECKING:
@@ -18,7 +22,7 @@ __all__ = ["SlideDrops"]
 
 
 class SlideDrops(QObject):
-    """Takes drops that may be slides, and leaves all others to napari.
+    """Takes files that may be slides, and leaves all others to napari.
 
     Parameters
     ----------
@@ -31,6 +35,14 @@ class SlideDrops(QObject):
         self._workspace = workspace
         for target in drop_targets(workspace.viewer):
             target.installEventFilter(self)
+        take_chosen_files(workspace.viewer, self._take)
+
+    def _take(self, paths: Sequence[str | Path]) -> bool:
+        """Open files where every one may be a slide; return whether they are."""
+        taken = bool(paths) and all(may_be_slide(Path(path)) for path in paths)
+        if taken:
+            self._workspace.open(paths, or_picture=True)
+        return taken
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
         """Open what is dropped where every file may be a slide."""
@@ -39,8 +51,7 @@ class SlideDrops(QObject):
         dropped = event.mimeData()
         urls = [] if dropped is None else dropped.urls()
         paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
-        if not paths or len(paths) < len(urls) or not all(map(may_be_slide, paths)):
+        if len(paths) < len(urls) or not self._take(paths):
             return bool(super().eventFilter(watched, event))
         event.acceptProposedAction()
-        self._workspace.open(paths, or_picture=True)
         return True

@@ -9,7 +9,7 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, create_widget
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtWidgets import QFormLayout, QSizePolicy, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QSizePolicy, QWidget
 
 from napari_metastasis.settings import Setting, setting_of
 
@@ -27,6 +27,8 @@ _LABELS = {
     "threads": "Reading threads",
     "tissue_only": "Tissue only",
 }
+#: Fields whose choices are long: their lists lie under their labels.
+_WIDE = frozenset({"augment_views", "dense_coefficient", "stain"})
 
 
 def _wrapped(text: str) -> str:
@@ -88,7 +90,12 @@ class SettingsForm:
             native.setToolTip(_wrapped(setting.help))
             unit = f" ({setting.unit})" if setting.unit else ""
             # A switch has its label beside its box; magicgui would repeat it in front.
-            if not isinstance(default, bool):
+            if name in _WIDE:
+                label = QLabel(f"{widget.label}{unit}")
+                label.setToolTip(_wrapped(setting.help))
+                layout.addRow(label)
+                layout.addRow(native)
+            elif not isinstance(default, bool):
                 layout.addRow(f"{widget.label}{unit}", native)
                 layout.labelForField(native).setToolTip(_wrapped(setting.help))
             else:

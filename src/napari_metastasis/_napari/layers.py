@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from napari_metastasis.slides import Slide, TissueMask
 
 __all__ = [
+    "MINED_COLOR",
+    "RING_COLOR",
     "detections_layer",
     "detections_of",
     "layer_name",
@@ -41,9 +43,9 @@ __all__ = [
 _RING_SCREEN_PX = (5, 24)
 #: Width of a ring on the slide, in µm: half the merging distance, so that neighbours do not touch.
 _RING_UM = 38.0
-_RING_COLOR = "#ffd400"
+RING_COLOR = "#ffd400"
 #: Mined locations differ from detections by their colour, and are squares, as patches are.
-_MINED_COLOR = "#00c8ff"
+MINED_COLOR = "#00c8ff"
 #: Longer names widen napari's list of layers, which moves the picture.
 _NAME_LENGTH = 24
 
@@ -168,7 +170,7 @@ def mined_layer(mined: Sequence[HardNegative], mpp: float, *, name: str) -> Poin
         symbol="square",
         border_width=0.2,
         face_color="transparent",
-        border_color=_MINED_COLOR,
+        border_color=MINED_COLOR,
         canvas_size_limits=_RING_SCREEN_PX,
         blending="translucent_no_depth",
         **place(locations_um(mpp)),
@@ -181,4 +183,4 @@ def mined_layer(mined: Sequence[HardNegative], mpp: float, *, name: str) -> Poin
 def paint_rings(layer: Points) -> None:
     """Colour all points alike; points that were added would have napari's default colours."""
     layer.face_color = "transparent"
-    layer.border_color = _RING_COLOR
+    layer.border_color = RING_COLOR

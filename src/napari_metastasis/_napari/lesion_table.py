@@ -19,7 +19,10 @@ __all__ = ["LesionTable", "LesionTableModel"]
 
 _HEADERS = ("No.", "Size class", "mm", "mm²", "Prob.")
 _CLASS = 1
-_WIDTHS = {0: 34, 2: 58, 3: 62, 4: 48}
+_WIDTHS = {0: 34, 2: 54, 3: 58, 4: 42}
+_ROW_PX = 24
+#: What a cell takes beside its text: the square, and what lies around both.
+_BESIDE_PX = 24
 #: Explanations of the columns; ``None`` stands for the rule of the size classes.
 _HINTS = (
     "Number of the finding, in the files, too; it stays while the threshold moves",
@@ -139,10 +142,10 @@ class LesionTable(QTableView):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setShowGrid(False)
         self.setIconSize(QSize(10, 10))
-        self.setWordWrap(False)
+        self.setWordWrap(True)
         rows = self.verticalHeader()
         rows.hide()
-        rows.setDefaultSectionSize(24)
+        rows.setDefaultSectionSize(_ROW_PX)
         columns = self.horizontalHeader()
         columns.setSectionResizeMode(_CLASS, QHeaderView.ResizeMode.Stretch)
         for column, width in _WIDTHS.items():
@@ -155,6 +158,21 @@ class LesionTable(QTableView):
         columns.setSortIndicatorClearable(True)
         self.setSortingEnabled(True)
         self.setMinimumHeight(120)
+        columns.sectionResized.connect(self._on_resized)
+        self.rows.modelReset.connect(lambda: self._fit_rows(self.columnWidth(_CLASS)))
+
+    def _on_resized(self, column: int, _: int, width: int) -> None:
+        if column == _CLASS:
+            self._fit_rows(width)
+
+    def _fit_rows(self, width: int) -> None:
+        """Give the rows two lines where the longest of the classes that are shown does not fit into one."""
+        metrics, room = self.fontMetrics(), width - _BESIDE_PX
+        long = {lesion.class_short for lesion in self.rows.lesions if lesion.cut_by_edge}
+        fits = all(metrics.horizontalAdvance(text) <= room for text in long)
+        height = _ROW_PX if fits else 2 * metrics.lineSpacing() + _ROW_PX - metrics.height()
+        if height != self.verticalHeader().defaultSectionSize():
+            self.verticalHeader().setDefaultSectionSize(height)
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802
         """Go to the lesion that the keys choose; Enter goes to the chosen one again."""

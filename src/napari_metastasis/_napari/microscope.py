@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 
 from napari_metastasis._napari.associated_images import AssociatedImages, shown_names
 from napari_metastasis._napari.color_bar import ColorBar
-from napari_metastasis._napari.compat import camera_of, canvas_widget, window_of
+from napari_metastasis._napari.compat import camera_of, canvas_widget, grid_of, window_of
 from napari_metastasis._napari.cursor import CursorLabel
 from napari_metastasis._napari.magnification import (
     MAGNIFICATIONS,
@@ -21,7 +20,8 @@ from napari_metastasis._napari.microscope_bar import MicroscopeBar
 from napari_metastasis._napari.overview_control import OverviewControl
 from napari_metastasis._napari.regions import center_on
 from napari_metastasis._napari.rotation import rotate
-from napari_metastasis._napari.ruler import Measured, RulerTool
+from napari_metastasis._napari.ruler import RulerTool
+from napari_metastasis._napari.slide_marks import SlideMarks
 from napari_metastasis._napari.view_transform import ViewTransform, view_transform
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari_metastasis._napari.session import SlideSession
     from napari_metastasis._napari.slide_controller import SlideController
+    from napari_metastasis._napari.slide_layers import SlideLayers
     from napari_metastasis._napari.window_keys import WindowKeys
     from napari_metastasis._napari.workspace import Workspace
     from napari_metastasis.geometry import Point
@@ -68,15 +69,17 @@ class Microscope(QObject):
         super().__init__(window)
         self._workspace, self._viewer = workspace, viewer
         self._session: SlideSession | None = None
+        self._layers: SlideLayers | None = None
         self._closed = False
         self._images: AssociatedImages | None = None
-        self._lines: WeakKeyDictionary[SlideSession, list[Measured]] = WeakKeyDictionary()
+        self._marks = SlideMarks(self)
+        self._marks.recalled.connect(self._on_recalled)
         self.bar = MicroscopeBar(window)
         window.addToolBar(Qt.ToolBarArea.TopToolBarArea, self.bar)
         self.ruler = RulerTool(canvas, self._view_and_mpp)
         # After the ruler: it sees the mouse first, also while a line is drawn.
         self.cursor = CursorLabel(canvas, self._view, lambda: self._session)
-        self.overview = OverviewControl(canvas, partial(magnification_of, viewer))
+        self.overview = OverviewControl(canvas, partial(magnification_of, viewer), self._marks.looked_at)
         self.color_bar = ColorBar(canvas)
         self._connect_bar()
         self._bind_keys(workspace.keys)
@@ -92,7 +95,7 @@ class Microscope(QObject):
             (viewer.dims.events.order, self._on_moved),
             (viewer.dims.events.ndisplay, self._on_moved),
             (viewer.layers.events.units, self._on_moved),
-            (getattr(viewer, "canvas", viewer).grid.events.enabled, self._on_moved),
+            (grid_of(viewer).events.enabled, self._on_moved),
         ]
         for signal, slot in self._slots:
             signal.connect(slot)
@@ -108,20 +111,28 @@ class Microscope(QObject):
         for signal, slot in self._slots:
             signal.disconnect(slot)
         self._moved.stop()
-        self._show(None)
+        self._show(None, None)
+        self._marks.close()
         self.ruler.close()
         self.overview.close()
 
     # -- the slide -----------------------------------------------------------------------------------------------
 
     def _on_current_changed(self, controller: SlideController | None) -> None:
-        self._show(None if controller is None else controller.session)
+        if controller is None:
+            self._show(None, None)
+        else:
+            self._show(controller.session, controller.layers)
 
-    def _show(self, session: SlideSession | None) -> None:
+    def _show(self, session: SlideSession | None, layers: SlideLayers | None) -> None:
         if self._session is not None:
             for signal, slot in self._heard(self._session):
                 signal.disconnect(slot, missing_ok=True)
-        self._session = session
+        if self._layers is not None:
+            self._layers.marks_changed.disconnect(self._explain, missing_ok=True)
+        self._session, self._layers = session, layers
+        if layers is not None:
+            layers.marks_changed.connect(self._explain)
         # Another slide's label would be taken for this one's.
         self._close_images()
         has_images = False
@@ -129,11 +140,22 @@ class Microscope(QObject):
             for signal, slot in self._heard(session):
                 signal.connect(slot)
             has_images = bool(shown_names(session.slide))
-        self.ruler.show_lines([] if session is None else self._lines.setdefault(session, []))
+        self.ruler.show_lines([] if session is None else self._marks.lines(session))
         self.overview.show(session)
-        self.color_bar.follow(session)
+        self._explain()
         self.bar.show_slide(has_slide=session is not None, has_images=has_images)
         self._follow_view()
+
+    def forget(self, session: SlideSession) -> None:
+        """Keep the marks of a slide that closes until it is opened again."""
+        if session is self._session:
+            self._show(None, None)
+        self._marks.keep(session)
+
+    def _on_recalled(self, session: SlideSession) -> None:
+        if session is self._session:
+            self.ruler.follow()
+            self.overview.follow_looks()
 
     def _heard(self, session: SlideSession) -> tuple[tuple[Any, Callable[..., Any]], ...]:
         return (
@@ -146,12 +168,16 @@ class Microscope(QObject):
 
     def _on_threshold_changed(self, _: float) -> None:
         self.overview.follow_threshold()
-        self.color_bar.follow(self._session)
+        self._explain()
 
     def _on_maps_changed(self, *_: object) -> None:
         self.cursor.follow()
         self.overview.follow_maps()
-        self.color_bar.follow(self._session)
+        self._explain()
+
+    def _explain(self) -> None:
+        """Show in the legend what is drawn over the slide."""
+        self.color_bar.follow(self._session, () if self._layers is None else self._layers.marks)
 
     # -- the view ------------------------------------------------------------------------------------------------
 
@@ -204,7 +230,8 @@ class Microscope(QObject):
 
     def show_color_bar(self, wanted: bool) -> None:
         """Show the legend of the colours wherever there is heat, or hide it."""
-        self.color_bar.switch(wanted, self._session)
+        self.color_bar.wanted = wanted
+        self._explain()
 
     def magnify(self, value: float) -> bool:
         """Show a magnification; return whether a slide is shown."""

@@ -11,13 +11,14 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QWidget
 
-from napari_metastasis._napari.looked_at import CLOSE, LookedAt
+from napari_metastasis._napari.looked_at import CLOSE
 from napari_metastasis._napari.overview import Overview, thumbnail_image
 from napari_metastasis._napari.overview_work import OverviewHeat, heat_work
 from napari_metastasis._napari.worker import Worker
 from napari_metastasis.geometry import Region
 
 if TYPE_CHECKING:
+    from napari_metastasis._napari.looked_at import LookedAt
     from napari_metastasis._napari.session import SlideSession
     from napari_metastasis._napari.view_transform import ViewTransform
 
@@ -40,27 +41,26 @@ class OverviewControl(QObject):
         What napari draws in.
     magnification
         Returns the magnification of the view.
+    looked_at
+        Returns what of a slide was looked at at 10x or closer.
     """
 
-    def __init__(self, canvas: QWidget, magnification: Callable[[], float]) -> None:
+    def __init__(
+        self, canvas: QWidget, magnification: Callable[[], float], looked_at: Callable[[SlideSession], LookedAt]
+    ) -> None:
         super().__init__(canvas)
         self.widget = Overview(canvas)
-        self._magnification = magnification
+        self._magnification, self.looked_at = magnification, looked_at
         self._session: SlideSession | None = None
         self._view: ViewTransform | None = None
         self._wanted = True
         self._thumbnails: WeakKeyDictionary[SlideSession, QImage] = WeakKeyDictionary()
-        self._looked_at: WeakKeyDictionary[SlideSession, LookedAt] = WeakKeyDictionary()
         self._heat: OverviewHeat | None = None
         self._workers: list[Worker] = []
         self._heat_worker: Worker | None = None
         self._due = _timer(self, _HEAT_MS, self._find_heat)
         self._look = _timer(self, _LOOK_MS, self._on_look)
         self._seen = Region(0, 0, 0, 0)
-
-    def looked_at(self, session: SlideSession) -> LookedAt:
-        """Return what of a slide was looked at at 10x or closer, as long as it is open."""
-        return self._looked_at.setdefault(session, LookedAt(session.slide.size))
 
     def switch(self, wanted: bool) -> None:
         """Show the overview, or hide it."""
@@ -83,7 +83,7 @@ class OverviewControl(QObject):
         if session is not None:
             session.thumbnail_changed.connect(self._show_thumbnail)
             self._show_thumbnail()
-            self.widget.show_looked_at(self.looked_at(session))
+            self.follow_looks()
             self.follow_maps()
         self._show_or_hide()
 
@@ -108,6 +108,11 @@ class OverviewControl(QObject):
             self._draw_heat()
         elif not self._due.isActive():
             self._due.start(_FIRST_HEAT_MS if self._heat is None else _HEAT_MS)
+
+    def follow_looks(self) -> None:
+        """Show what was looked at."""
+        if self._session is not None:
+            self.widget.show_looked_at(self.looked_at(self._session))
 
     def follow_threshold(self) -> None:
         """Show the heat from the threshold on."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_metastasis._napari.fitting import fit_texts
 from napari_metastasis._napari.parts import align_fields, part_layout
 from napari_metastasis._napari.wheel import guard_from_wheel
 from napari_metastasis._napari.workspace import Workspace
@@ -41,6 +42,7 @@ class Part(QWidget):
         self._controller: SlideController | None = None
         self._build(part_layout(self, title))
         align_fields(self)
+        fit_texts(self)
         guard_from_wheel(self)
         self._workspace.current_changed.connect(self._on_current_changed)
         self._on_current_changed(self._workspace.current)

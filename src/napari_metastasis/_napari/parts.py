@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
-from superqt import QLabeledDoubleSlider
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible, QDoubleSlider, QLabeledDoubleSlider
 
 __all__ = [
     "ErrorLine",
+    "Folded",
     "Heading",
     "align_fields",
     "area_text",
@@ -22,8 +33,11 @@ __all__ = [
 MARGIN, SPACING = 10, 8
 #: Width of the longest label, "Show from", in pixels: fields begin at one edge, in whichever part they are.
 _LABEL_WIDTH = 78
-#: Lists may be narrower than their longest choice, which shows in full once they are opened.
-_LIST_WIDTH = 120
+#: How many steps a key moves a slider that was clicked.
+_STEPS = {
+    Qt.Key.Key_Left: -1, Qt.Key.Key_Down: -1, Qt.Key.Key_PageDown: -5,
+    Qt.Key.Key_Right: 1, Qt.Key.Key_Up: 1, Qt.Key.Key_PageUp: 5,
+}  # fmt: skip
 
 
 def part_layout(part: QWidget, title: str) -> QVBoxLayout:
@@ -48,14 +62,12 @@ def form_layout() -> QFormLayout:
 
 
 def align_fields(part: QWidget) -> None:
-    """Align the fields of a part's forms with those of the other parts, and let them shrink with the panel."""
+    """Align the fields of a part's forms with those of the other parts."""
     for form in part.findChildren(QFormLayout):
         for row in range(form.rowCount()):
             label = form.itemAt(row, QFormLayout.ItemRole.LabelRole)
             if label is not None and label.widget() is not None:
                 label.widget().setMinimumWidth(_LABEL_WIDTH)
-    for choices in part.findChildren(QComboBox):
-        choices.setMinimumWidth(_LIST_WIDTH)
 
 
 class Heading(QLabel):
@@ -67,6 +79,38 @@ class Heading(QLabel):
         font.setBold(True)
         font.setPointSizeF(font.pointSizeF() * 1.15)
         self.setFont(font)
+
+
+#: Qt's own limit: as high as it likes.
+_ANY_HEIGHT = (1 << 24) - 1
+
+
+class Folded(QCollapsible):
+    """A section that is folded until its title is clicked.
+
+    Parameters
+    ----------
+    title
+        Its title.
+    inside
+        What it holds.
+    """
+
+    def __init__(self, title: str, inside: QWidget) -> None:
+        super().__init__(title, expandedIcon="▾", collapsedIcon="▸")
+        self.setDuration(0)
+        self.content().layout().setContentsMargins(12, 0, 0, 0)
+        self.layout().setContentsMargins(0, 0, 0, 0)
+        self.addWidget(inside)
+        self.toggled.connect(self._on_toggled)
+
+    def _on_toggled(self, unfolded: bool) -> None:
+        # Of its own, it would keep to the height that it had at first, and squeeze what is broken into lines later.
+        self.content().setMaximumHeight(_ANY_HEIGHT if unfolded else 0)
+
+    def eventFilter(self, a0: QObject | None, a1: QEvent | None) -> bool:  # noqa: ARG002, N802
+        """Keep the height free."""
+        return False
 
 
 class ErrorLine(QWidget):
@@ -103,6 +147,10 @@ class ErrorLine(QWidget):
             "#metastasis-error QLabel, #metastasis-error QToolButton { color: #5c0f0a; background: transparent; }"
             "#metastasis-error QToolButton { border: none; font-weight: bold; }"
         )
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(self._come_into_sight)
         self.hide()
 
     def text(self) -> str:
@@ -118,8 +166,20 @@ class ErrorLine(QWidget):
     def show_failure(self, line: str) -> None:
         """Show what has just failed, although the same may have been closed before."""
         self._dismissed = ""
+        fresh = line != self.text()
         self._label.setText(line)
         self.setVisible(bool(line))
+        if line and fresh:
+            # Once it has its place.
+            self._soon.start()
+
+    def _come_into_sight(self) -> None:
+        """Scroll the panel to the line: nothing else tells of it."""
+        above = self.parentWidget()
+        while above is not None and not isinstance(above, QScrollArea):
+            above = above.parentWidget()
+        if above is not None and self.isVisible():
+            above.ensureWidgetVisible(self)
 
     def _dismiss(self) -> None:
         self._dismissed = self.text()
@@ -133,7 +193,31 @@ def probability_slider(low: float, high: float, *, step: float) -> QLabeledDoubl
     slider.setRange(low, high)
     slider.setSingleStep(step)
     slider.setDecimals(2)
+    slider.findChild(QDoubleSlider).installEventFilter(_StepKeys(slider))
     return slider
+
+
+class _StepKeys(QObject):
+    """Moves a slider by its steps with the keyboard: superqt's take the keys, and do nothing.
+
+    Parameters
+    ----------
+    slider
+        The slider, whose inner one gets the keys.
+    """
+
+    def __init__(self, slider: QLabeledDoubleSlider) -> None:
+        super().__init__(slider)
+        self._slider = slider
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: ARG002, N802
+        """Take the keys that move it."""
+        if not isinstance(event, QKeyEvent) or event.type() != QEvent.Type.KeyPress:
+            return False
+        steps = next((steps for key, steps in _STEPS.items() if key == event.key()), 0)
+        if steps:
+            self._slider.setValue(self._slider.value() + steps * self._slider.singleStep())
+        return steps != 0
 
 
 def time_text(seconds: float) -> str:

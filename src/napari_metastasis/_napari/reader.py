@@ -15,9 +15,15 @@ from napari_metastasis.errors import MetastasisError, MissingPixelSizeError, Sli
 if TYPE_CHECKING:
     from napari import Viewer
 
+    from napari_metastasis._napari.slide_controller import SlideController
+    from napari_metastasis._napari.workspace import Workspace
+
 __all__ = ["SUFFIXES", "is_picture", "may_be_slide", "napari_get_reader", "open_sample", "read_slides"]
 
 LayerData = tuple[Any, dict[str, Any], str]
+
+#: npe2's way to say that reading went well and there is nothing to add.
+_NOTHING: list[LayerData] = [(None,)]  # type: ignore[list-item]
 
 #: Suffixes of the slide formats that are read; the manifest names the same.
 SUFFIXES = frozenset(
@@ -84,7 +90,8 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
     warm-up has imported its modules; pixels are read later, beside the window.
 
     Where a slide does not state its pixel size and there is a window, a dialog asks for it, and opens the slide then.
-    A window tells itself of a slide that cannot be opened, and shows the others.
+    A window tells itself of a slide that cannot be opened, and shows the others; of a slide that is open in it already,
+    it shows that.
 
     Raises
     ------
@@ -105,6 +112,11 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
     found: list[LayerData] = []
     with ExitStack() as on_error:
         for each in paths:
+            shown = None if viewer is None else Workspace.of(viewer).opened(Path(each))
+            if shown is not None:
+                # As soon as napari has added the others; two of one slide would write to one result.
+                QTimer.singleShot(0, partial(_show, Workspace.of(viewer), shown))
+                continue
             try:
                 slide = open_remembered(Path(each))
             except MetastasisError as error:
@@ -116,13 +128,17 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
                     QTimer.singleShot(0, partial(workspace.ask_pixel_size, Path(each)))
                 else:
                     # napari would offer a traceback of what is no defect of the program.
-                    workspace.failed.emit(tell(error))
+                    workspace.say_failure(tell(error))
                 continue
             on_error.callback(slide.close)
             found.append(slide_layer_data(slide, SlideSession(slide)))
         on_error.pop_all()
-    # npe2's way to say that reading went well and there is nothing to add.
-    return found or [(None,)]  # type: ignore[list-item]
+    return found or _NOTHING
+
+
+def _show(workspace: Workspace, shown: SlideController) -> None:
+    if shown in workspace.controllers:
+        workspace.show(shown)
 
 
 def _viewer_here() -> Viewer | None:
@@ -136,16 +152,26 @@ def _viewer_here() -> Viewer | None:
 
 
 def open_sample() -> list[LayerData]:
-    """Return the synthetic sample slide.
+    """Return the synthetic sample slide. A window tells itself of one that cannot be drawn.
 
     Raises
     ------
     SlideError
-        If it does not lie where it should.
+        If it does not lie where it should; only where there is no window.
     """
+    from napari_metastasis._napari.worker import tell
+    from napari_metastasis._napari.workspace import Workspace
     from napari_metastasis.synthetic import sample_slide_path
 
-    path = Path(sample_slide_path())
-    if not path.exists():
-        raise SlideError(f"expected the sample slide at {path}, got no file; make it with 'napari-metastasis sample'")
+    try:
+        path = Path(sample_slide_path())
+        if not path.exists():
+            remedy = "make it with 'napari-metastasis sample'"
+            raise SlideError(f"expected the sample slide at {path}, got no file; {remedy}")
+    except MetastasisError as error:
+        viewer = _viewer_here()
+        if viewer is None:
+            raise
+        Workspace.of(viewer).say_failure(tell(error))
+        return _NOTHING
     return read_slides(str(path))

@@ -162,7 +162,7 @@ class ResultsWidget(Part):
 
     def _on_reviewed(self, reviewed: bool) -> None:
         if self._controller is not None:
-            self._controller.mark_reviewed(reviewed)
+            self._controller.results.mark_reviewed(reviewed)
 
     def _on_strength(self, value: float) -> None:
         for controller in self._workspace.controllers:
@@ -252,7 +252,7 @@ class ResultsWidget(Part):
 
     def _write_report(self) -> None:
         if self._controller is not None:
-            self._controller.write_report(_open_report)
+            self._controller.results.write_report(_open_report)
 
     def _open_folder(self) -> None:
         if self._session is not None and self._session.folder is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -24,12 +24,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible, QLabeledDoubleSlider
+from superqt import QLabeledDoubleSlider
 
+from napari_metastasis._napari.earlier_list import earlier_hint, earlier_texts
 from napari_metastasis._napari.forms import SettingsForm
 from napari_metastasis._napari.model_choice import ModelChoice
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import ErrorLine, form_layout, probability_slider, time_text
+from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout, probability_slider, time_text
 from napari_metastasis._napari.regions import Where, view_focus, wanted_region
 from napari_metastasis._napari.session import Activity
 from napari_metastasis._napari.slide_state import not_told_above
@@ -83,6 +84,8 @@ class ScanWidget(Part):
     def _build(self, layout: QVBoxLayout) -> None:
         self._results: Path | None = None
         self._switched_for = ""
+        #: What the activity that was shown last says that failed.
+        self._failed = ""
         self._warm_up = QTimer(self)
         self._warm_up.setSingleShot(True)
         self._warm_up.setInterval(_WARM_UP_MS)
@@ -130,11 +133,10 @@ class ScanWidget(Part):
         form = form_layout()
         inside.setLayout(form)
         self.earlier = QComboBox()
-        # Names are longer than the panel is wide.
-        self.earlier.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.earlier.setToolTip("Results beside the slide, of these and of other settings; choose one to see it")
         self.earlier.activated.connect(self._on_earlier)
-        form.addRow("Results", self.earlier)
+        form.addRow(QLabel("Results"))
+        form.addRow(self.earlier)
         self._add_model(form)
         self.main = SettingsForm(
             ScanSettings, _MAIN, choices={"augment_views": _VIEWS, "device": {"auto": _DEVICES["auto"]}}
@@ -150,7 +152,7 @@ class ScanWidget(Part):
         self.shape_button = QPushButton("Scan selected shape")
         self.shape_button.setToolTip("Scan the rectangle around the shape that is selected in a Shapes layer")
         self.shape_button.clicked.connect(lambda _: self.scan("shape"))
-        form.addRow("", self.shape_button)
+        form.addRow(self.shape_button)
         self.advanced = SettingsForm(
             ScanSettings, _ADVANCED, choices={"stain": _STAINS, "precision": _PRECISIONS, "engine": _ENGINES}
         )
@@ -161,18 +163,14 @@ class ScanWidget(Part):
         self.results_button.setToolTip("Folder for the results; choose one where the slides' folder is read-only")
         self.results_button.clicked.connect(self._choose_results_folder)
         form.addRow("Folder", self.results_button)
-        self.more = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
-        self.more.setDuration(0)
-        self.more.content().layout().setContentsMargins(12, 0, 0, 0)
-        self.more.layout().setContentsMargins(0, 0, 0, 0)
-        self.more.addWidget(inside)
+        self.more = Folded("Advanced", inside)
         layout.addWidget(self.more)
 
     def _add_model(self, form: QFormLayout) -> None:
         self.model = ModelChoice()
         self.model.currentIndexChanged.connect(self._on_model_changed)
         self.model.filled.connect(self._on_models)
-        self.model.failed.connect(self.error.show_error)
+        self.model.failed.connect(self.error.show_failure)
         more = QPushButton("…")
         more.setFixedWidth(32)
         more.setToolTip("Take a model from a .safetensors file")
@@ -181,7 +179,8 @@ class ScanWidget(Part):
         row.setSpacing(4)
         row.addWidget(self.model, 1)
         row.addWidget(more)
-        form.addRow("Model", row)
+        form.addRow(QLabel("Model"))
+        form.addRow(row)
 
     def _add_shares(self, form: QFormLayout) -> None:
         """Add a slider for the share of each later map in the findings; a switch for one that is not blended."""
@@ -224,11 +223,11 @@ class ScanWidget(Part):
                 1 << power for power in range(spec.stride_px.bit_length()) if not spec.stride_px % (1 << power)
             ]
             offered = {
-                each: f"{'coarse' if each < own else 'fine'} (an answer for every {_cell_um(spec, each)})"
+                each: f"{'coarse' if each < own else 'fine'} (an answer every {_cell_um(spec, each)})"
                 for each in densities
                 if each != own
             }
-            normal = f"normal (an answer for every {_cell_um(spec, own)})"
+            normal = f"normal (an answer every {_cell_um(spec, own)})"
             self.main.offer("dense_coefficient", {0: normal, **offered})
         for name, form in self.switches.items():
             (switch,) = form.widgets.values()
@@ -301,12 +300,10 @@ class ScanWidget(Part):
         """List the results that lie beside the slide; the one that is shown is chosen."""
         controller = self._controller
         self.earlier.clear()
-        scans = () if controller is None else controller.earlier
-        for scan in scans:
-            self.earlier.addItem(scan.label.removeprefix("Earlier result of "), scan)
-            self.earlier.setItemData(
-                self.earlier.count() - 1, _settings_text(scan.identity), Qt.ItemDataRole.ToolTipRole
-            )
+        scans = () if controller is None else controller.results.earlier
+        for scan, text in zip(scans, earlier_texts(scans), strict=True):
+            self.earlier.addItem(text, scan)
+            self.earlier.setItemData(self.earlier.count() - 1, earlier_hint(scan), Qt.ItemDataRole.ToolTipRole)
         folders = [scan.folder for scan in scans]
         folder = None if self._session is None else self._session.folder
         self.earlier.setCurrentIndex(folders.index(folder) if folder in folders else -1)
@@ -316,7 +313,7 @@ class ScanWidget(Part):
     def _on_earlier(self, index: int) -> None:
         scan = self.earlier.itemData(index)
         if self._controller is not None and scan is not None:
-            self._controller.show_earlier(scan)
+            self._controller.results.show(scan)
 
     # -- scanning ------------------------------------------------------------------------------------------------
 
@@ -335,8 +332,9 @@ class ScanWidget(Part):
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
             )
         except MetastasisError as error:
-            self.error.show_error(tell(error))
+            self.error.show_failure(tell(error))
             return
+        self.error.show_failure("")
         controller.scan(job)
 
     def _job(self, session: SlideSession) -> ScanJob:
@@ -379,10 +377,10 @@ class ScanWidget(Part):
 
     def _on_current_changed(self, controller: SlideController | None) -> None:
         if self._controller is not None:
-            self._controller.earlier_changed.disconnect(self._list_earlier)
+            self._controller.results.earlier_changed.disconnect(self._list_earlier)
         super()._on_current_changed(controller)
         if controller is not None:
-            controller.earlier_changed.connect(self._list_earlier)
+            controller.results.earlier_changed.connect(self._list_earlier)
 
     def _show_current(self) -> None:
         if self._controller is not None:
@@ -398,7 +396,10 @@ class ScanWidget(Part):
         for button in (self.slide_button, self.view_button, self.shape_button):
             button.setEnabled(ready)
         self.cancel_button.setVisible(activity.busy)
-        self.error.show_error(activity.error)
+        if activity.error != self._failed:
+            # Else what failed in the form stays: a scan reports all the time.
+            self._failed = activity.error
+            self.error.show_error(activity.error)
         self.progress.setVisible(activity.busy)
         # A range of 0 to 0 shows that something is going on, not how far it is. Thousandths, because pixels overflow.
         self.progress.setRange(0, 1000 if activity.total else 0)
@@ -413,12 +414,5 @@ class ScanWidget(Part):
         self.status.setVisible(bool(self.status.text()))
 
 
-def _settings_text(identity: Mapping[str, Any]) -> str:
-    """Return what tells a result from others of its model."""
-    views, dense = identity.get("augment_views"), identity.get("dense_coefficient")
-    accuracy = _VIEWS.get(views, f"{views} views") if isinstance(views, int) else views
-    return f"Accuracy: {accuracy} · dense coefficient {dense} · precision {identity.get('precision')}"
-
-
 def _cell_um(spec: ModelSpec, dense_coefficient: int) -> str:
-    return f"{spec.dense_stride_px(dense_coefficient) * spec.mpp:.3g} µm"
+    return f"{spec.dense_stride_px(dense_coefficient) * spec.mpp:.3g}\N{NO-BREAK SPACE}µm"

@@ -37,6 +37,8 @@ class ShownFiles(QObject):
 
     #: The exception that ended writing; told once, until it succeeds again.
     failed = Signal(object)
+    #: The files were written anew.
+    written = Signal()
 
     def __init__(self, session: SlideSession, lesions: LesionSearch, parent: QObject) -> None:
         super().__init__(parent)
@@ -147,6 +149,8 @@ class ShownFiles(QObject):
             self._told = ""
             if written and self._on_disk is on_disk:
                 self._on_disk = replace(on_disk, shown=shown)
+            if written:
+                self.written.emit()
 
         worker.succeeded.connect(on_written)
         worker.failed.connect(self._on_failed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
@@ -12,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.lesion_search import LesionSearch
@@ -20,21 +19,15 @@ from napari_metastasis._napari.overview_work import thumbnail_work
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.shown_files import ShownFiles
 from napari_metastasis._napari.slide_layers import SlideLayers
+from napari_metastasis._napari.slide_results import SlideResults
 from napari_metastasis._napari.slide_work import (
     OnDisk,
-    earlier_results_work,
-    earlier_tissue_work,
-    load_earlier_work,
-    load_result_work,
     mined_work,
-    read_review_work,
-    report_work,
     scan_work,
     swap_work,
     tissue_work,
-    write_review_work,
 )
-from napari_metastasis._napari.worker import Work, Worker, tell
+from napari_metastasis._napari.worker import Worker, Workers, tell
 from napari_metastasis.errors import MetastasisError, ScanCancelledError
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import TissueSettings
@@ -50,14 +43,11 @@ if TYPE_CHECKING:
     from napari_metastasis.scanning import FinishedPiece
     from napari_metastasis.slides import TissueMask
     from napari_metastasis.workflows.engine_cache import EngineCache
-    from napari_metastasis.workflows.scan import EarlierResult, EarlierScan
 
 __all__ = ["SlideController"]
 
 #: How long closing the window waits for a scan: one piece of it, and the results.
 _CLOSE_S = 20.0
-#: How often a report that was asked for looks whether the files are those of what is shown.
-_REPORT_POLL_MS = 50
 
 
 def _never() -> bool:
@@ -86,12 +76,12 @@ class SlideController(QObject):
         The slide's session.
     layers
         Its layers.
-    earlier
-        Every stored scan of the slide, the last written first, as far as they are known.
+    results
+        What is stored of it.
     """
 
-    #: The list of earlier scans is another one.
-    earlier_changed = Signal()
+    #: Something failed: one line. The session's activity says it as well, unless a scan is running.
+    failed = Signal(str)
 
     def __init__(
         self, viewer: Viewer, session: SlideSession, layer: Layer, engines: EngineCache, parent: QObject
@@ -106,22 +96,23 @@ class SlideController(QObject):
         self.layers.heatmap_removed.connect(self.cancel)
         self._viewer = viewer
         self._scan: Worker | None = None
-        self._others: list[Worker] = []
+        self._workers = Workers(self)
+        self._workers.failed.connect(self._on_other_failed)
         self._began = 0.0
         self._mpx = 0.0
         self._lesions = LesionSearch(session, self)
         self._lesions.failed.connect(self._on_other_failed)
-        self._shown_earlier: EarlierScan | None = None
-        self._usual_tissue: TissueMask | None = None
-        session.coverage_changed.connect(self._tell_of_earlier)
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
-        self._then_report: Callable[[Path], None] | None = None
-        self._report_soon = QTimer(self)
-        self._report_soon.setInterval(_REPORT_POLL_MS)
-        self._report_soon.timeout.connect(self._on_report_soon)
-        self.earlier: tuple[EarlierScan, ...] = ()
-        self._wanted: EarlierScan | None = None
+        self.results = SlideResults(
+            session,
+            self.layers,
+            self._lesions,
+            self._files,
+            self._workers,
+            is_busy=lambda: self.busy,
+            parent=self,
+        )
 
     @property
     def busy(self) -> bool:
@@ -140,8 +131,7 @@ class SlideController(QObject):
         if self.busy or self.session.closed:
             return
         self._mpx = 0.0
-        self._shown_earlier = None
-        self.session.origin, self.session.made_with = "", {}
+        self.results.leave()
         self._files.hold()
         self.session.report(Activity(stage="Starting…", busy=True))
         known = self._tissue if job.tissue == TissueSettings() else None
@@ -235,24 +225,27 @@ class SlideController(QObject):
         self.session.report(Activity(stage=f"{result.coverage.sentence}{stopped}"))
         self.layers.prefer_latest()
         self._lesions.start()
-        self._read_review(result.output)
-        self._list_earlier()
+        self.results.read_review(result.output)
+        self.results.list_all()
 
     def _on_scan_failed(self, error: BaseException) -> None:
         self._scan = None
         stopped = isinstance(error, ScanCancelledError)
-        self.session.report(Activity(stage="Scan stopped before it began") if stopped else Activity(error=tell(error)))
+        if stopped:
+            self.session.report(Activity(stage="Scan stopped before it began"))
+        else:
+            self._on_other_failed(error)
         self._lesions.start()
         self._files.resume()
 
-    # -- tissue and earlier results ------------------------------------------------------------------------------
+    # -- what is looked for beside the window --------------------------------------------------------------------
 
     def find_tissue(self) -> None:
         """Look for tissue beside the window; the session takes it."""
 
         def show(tissue: Any) -> None:
             if tissue is not None and not self.session.closed:
-                self._usual_tissue = tissue
+                self.results.usual_tissue = tissue
                 if self.session.tissue is None:  # else it is that of an earlier result, or of a scan
                     self.session.show_tissue(tissue)
                 self._look_at_colours(tissue)
@@ -263,7 +256,7 @@ class SlideController(QObject):
                 self._lesions.start()
 
         self._lesions.awaits_tissue = True
-        self._tissue = self._run(partial(tissue_work, self.session.slide), show, name="tissue", end=end)
+        self._tissue = self._workers.run(partial(tissue_work, self.session.slide), show, name="tissue", end=end)
 
     def _look_at_colours(self, tissue: TissueMask) -> None:
         """Say where red and blue look exchanged, before anything is scanned."""
@@ -272,7 +265,7 @@ class SlideController(QObject):
             if not self.session.closed:
                 self.session.show_colour_note(note)
 
-        self._run(partial(swap_work, self.session.slide, tissue), show, name="colours")
+        self._workers.run(partial(swap_work, self.session.slide, tissue), show, name="colours")
 
     def make_thumbnail(self) -> None:
         """Make the small picture of the slide beside the window; the session takes it."""
@@ -281,194 +274,34 @@ class SlideController(QObject):
             if not self.session.closed:
                 self.session.show_thumbnail(picture)
 
-        self._run(partial(thumbnail_work, self.session.slide), show, name="thumbnail", urgent=True)
-
-    def load_earlier(self) -> None:
-        """Show what the latest scan of this slide left beside it, and list the others."""
-        session = self.session
-
-        def show(earlier: Any) -> None:
-            if session.closed:
-                return
-            if earlier is not None and session.probabilities is None:
-                chosen = session.threshold if session.threshold_chosen else None
-                self._show_result(earlier)
-                if chosen is not None:
-                    session.set_threshold(chosen)
-            elif not self.busy:
-                session.report(Activity())
-            self._list_earlier()
-
-        session.look(looking=True)
-        session.report(Activity(stage="Looking for an earlier result…"))
-        # A person waits for it: nothing else can be said of the slide before.
-        worker = self._worker(partial(load_earlier_work, session.slide), show, name="earlier", urgent=True)
-        worker.ended.connect(partial(session.look, looking=False))
-        worker.start()
-
-    def show_earlier(self, scan: EarlierScan) -> None:
-        """Show one of the earlier scans as it was left; nothing happens while a scan is running.
-
-        Parameters
-        ----------
-        scan
-            One of :attr:`earlier`.
-        """
-        if self.busy or self.session.closed:
-            return
-
-        def show(earlier: Any) -> None:
-            if self._wanted is scan and not self.busy and not self.session.closed:
-                self._show_result(earlier)
-
-        # What is shown of the other one is kept first.
-        self.session.follow_threshold()
-        self._files.write()
-        self._wanted = scan
-        self.session.report(Activity(stage="Reading the earlier result…"))
-        self._run(partial(load_result_work, self.session.slide, scan), show, name="earlier", urgent=True)
-
-    def _show_result(self, earlier: EarlierResult) -> None:
-        session = self.session
-        self._files.leave()
-        session.origin = earlier.scan.origin
-        session.made_with = earlier.scan.identity
-        session.show_maps(
-            earlier.maps,
-            model_name=earlier.model_name,
-            folder=earlier.folder,
-            told=earlier.told,
-            shares=earlier.shown.shares,
-        )
-        session.restore_threshold(earlier.threshold, own=earlier.own_threshold)
-        self._read_review(earlier.folder)
-        left = self._files.as_shown(OnDisk(earlier.folder, earlier.journals))
-        self.layers.prefer_latest()
-        self._shown_earlier = None if self.busy else earlier.scan
-        self._tell_of_earlier()
-        self._lesions.start()
-
-        def show_tissue(tissue: Any) -> None:
-            if session.closed or self._shown_earlier is not earlier.scan:
-                return
-            tissue = self._usual_tissue if tissue is None else tissue
-            if tissue is not None and tissue is not session.tissue:
-                session.show_tissue(tissue)
-            # What the edge of what was scanned cuts is written too: before, it would be that of other tissue.
-            self._files.follow(left)
-
-        self._run(partial(earlier_tissue_work, session.slide, earlier.folder), show_tissue, name="earlier-tissue")
-
-    def _tell_of_earlier(self) -> None:
-        """Say that an earlier result is shown, and of how much of the tissue, as soon as that is known."""
-        session, scan = self.session, self._shown_earlier
-        if scan is not None and not session.activity.error:
-            told = scan.summary if session.coverage is None else f"{scan.origin}. {session.coverage.sentence}"
-            session.report(Activity(stage=told))
-
-    def _list_earlier(self) -> None:
-        """Look for every stored scan of the slide."""
-
-        def show(scans: Any) -> None:
-            if scans != self.earlier and not self.session.closed:
-                self.earlier = scans
-                self.earlier_changed.emit()
-
-        self._run(partial(earlier_results_work, self.session.slide), show, name="earlier")
-
-    def mark_reviewed(self, reviewed: bool) -> None:
-        """Keep beside the result that a person has looked through what is shown, or has not."""
-        session = self.session
-        if session.folder is None or session.found is None or session.coverage is None or session.closed:
-            return
-        mark = None
-        if reviewed:
-            # Imported by now: without the core there is no result.
-            from napari_metastasis.workflows.scan import ReviewMark
-
-            mark = ReviewMark(
-                threshold=session.threshold,
-                answered_cells=session.coverage.answered_cells,
-                findings=len(session.found.rows),
-            )
-        self._run(partial(write_review_work, session.folder, mark), self._show_review(session.folder), name="review")
-
-    def _read_review(self, folder: Path) -> None:
-        self._run(partial(read_review_work, folder), self._show_review(folder), name="review")
-
-    def _show_review(self, folder: Path) -> Callable[[Any], None]:
-        def show(mark: Any) -> None:
-            if not self.session.closed and self.session.folder == folder:
-                self.session.show_review(mark)
-
-        return show
-
-    def write_report(self, then: Callable[[Path], None]) -> None:
-        """Write the report of what is shown beside the window; nothing happens while a scan is running.
-
-        Parameters
-        ----------
-        then
-            Takes where it lies.
-        """
-        if self.session.folder is None or self.busy or self.session.closed:
-            return
-        self.session.report(Activity(stage="Writing the report…"))
-        # It is made from the files, which follow the screen.
-        self._files.write()
-        self._then_report = then
-        self._report_soon.start()
-
-    def _on_report_soon(self) -> None:
-        folder, then = self.session.folder, self._then_report
-        if not self._files.settled and not self.busy and not self.session.closed:
-            return
-        self._report_soon.stop()
-        if folder is None or then is None or self.busy or self.session.closed:
-            return
-
-        def show(path: Path) -> None:
-            if not self.session.closed:
-                self.session.report(Activity(stage=f"The report lies in {path}"))
-                then(path)
-
-        self._run(partial(report_work, self.session.slide, folder), show, name="report")
+        self._workers.run(partial(thumbnail_work, self.session.slide), show, name="thumbnail", urgent=True)
 
     def show_mined(self, path: Path) -> None:
         """Show where a training run mined patches on this slide, from its ``hard_negatives.csv``."""
 
+        def say(stage: str) -> None:
+            if not self.busy:
+                self.session.report(Activity(stage=stage))
+
         def show(mined: Any) -> None:
             if not self.session.closed:
                 self.layers.show_mined(mined)
+                say(f"{len(mined)} mined place{'' if len(mined) == 1 else 's'}, as squares on the slide")
 
-        self._run(partial(mined_work, path, self.session.slide.name), show, name="mined")
-
-    def _run(
-        self, work: Work, show: Any, *, name: str, urgent: bool = False, end: Callable[[], None] | None = None
-    ) -> Future[Any]:
-        worker = self._worker(work, show, name=name, urgent=urgent)
-        if end is not None:
-            worker.ended.connect(end)
-        return worker.start()
-
-    def _worker(self, work: Work, show: Any, *, name: str, urgent: bool = False) -> Worker:
-        worker = Worker(work, name=name, parent=self, urgent=urgent)
-        worker.succeeded.connect(show)
-        worker.failed.connect(self._on_other_failed)
-        worker.ended.connect(lambda: self._others.remove(worker))
-        self._others.append(worker)
-        return worker
+        say("Reading the mined places…")
+        self._workers.run(partial(mined_work, path, self.session.slide.name), show, name="mined")
 
     def _on_other_failed(self, error: BaseException) -> None:
         line = tell(error)
         if not self.busy:
             self.session.report(Activity(error=line))
+        self.failed.emit(line)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def stop_work(self) -> None:
         """Ask all work to end soon, and to report nothing more; :meth:`close` follows."""
-        for worker in (self._scan, *self._others):
+        for worker in (self._scan, *self._workers.running):
             if worker is not None:
                 worker.abandon()
 
@@ -484,8 +317,8 @@ class SlideController(QObject):
             return
         writer, unwritten = self._files.close()
         self.session.closed = True
-        workers = [one for one in (self._scan, self._lesions.stop(), *self._others) if one is not None]
-        self._scan, self._others = None, []
+        workers = [one for one in (self._scan, self._lesions.stop(), *self._workers.running) if one is not None]
+        self._scan = None
         for worker in workers:
             worker.abandon()
         if writer is not None:

@@ -61,6 +61,8 @@ class SlideLayers:
 
     #: The user removed the heatmap.
     heatmap_removed = Signal()
+    #: Marks came into sight or went out of it.
+    marks_changed = Signal()
 
     def __init__(self, viewer: Viewer, session: SlideSession, slide: Layer) -> None:
         self._viewer = viewer
@@ -230,6 +232,8 @@ class SlideLayers:
             at = self._viewer.layers.index(under)
         self._viewer.layers.insert(at, layer)
         self._pinned[layer] = Pinned(layer)
+        layer.events.visible.connect(self._on_visible_changed)
+        self.marks_changed.emit()
         if active is not None:
             self._viewer.layers.selection.active = active
         return layer
@@ -243,6 +247,7 @@ class SlideLayers:
         layer = event.value
         if layer in self._pinned:
             self._pinned.pop(layer).release()
+            layer.events.visible.disconnect(self._on_visible_changed)
         shown = next((name for name, own in self.maps.items() if own is layer), None)
         if shown is not None:
             was_heatmap = layer is self.heatmap
@@ -255,6 +260,17 @@ class SlideLayers:
         for name in ("tissue", "lesions", "detections", "mined"):
             if getattr(self, name) is layer:
                 setattr(self, name, None)
+        self.marks_changed.emit()
+
+    def _on_visible_changed(self, _: Any) -> None:
+        self.marks_changed.emit()
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Return the marks that are seen over the tissue beside heat and outlines: "veil", "detections", "mined"."""
+        points = {"detections": self.detections, "mined": self.mined}
+        seen = [name for name, layer in points.items() if layer is not None and layer.visible and layer.shown.any()]
+        return ("veil", *seen) if self.veil is not None and self.veil.visible else tuple(seen)
 
     def show_mined(self, mined: Sequence[HardNegative]) -> None:
         """Show where patches were mined, instead of what was shown before."""
@@ -262,6 +278,7 @@ class SlideLayers:
             self._viewer.layers.remove(self.mined)
         layer = layers.mined_layer(mined, self._session.slide.mpp, name=self._name("Mined places"))
         self.mined = self._add(layer)
+        self.marks_changed.emit()
 
     @property
     def heatmap(self) -> Image | None:
@@ -337,10 +354,12 @@ class SlideLayers:
             with unrefreshed(self.detections):
                 self.detections.shown = self.detections.features["probability"].to_numpy() >= threshold
             draw_now(self.detections)
+            self.marks_changed.emit()
 
     def _on_found_changed(self) -> None:
         self._show_lesions()
         self._show_detections()
+        self.marks_changed.emit()
 
     def _show_lesions(self) -> None:
         found = self._session.found

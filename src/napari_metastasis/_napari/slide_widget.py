@@ -16,11 +16,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_metastasis._napari.compat import window_of
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import form_layout, length_text
+from napari_metastasis._napari.parts import Folded, form_layout, length_text
 from napari_metastasis._napari.reader import SUFFIXES
 from napari_metastasis._napari.workspace import Workspace
 
@@ -50,6 +49,8 @@ def _facts(slide: Slide) -> tuple[str, str, str]:
     power = f", {slide.objective_power:g}×" if slide.objective_power else ""
     size = f"{width:,} × {height:,} px".replace(",", "\N{THIN SPACE}")
     real = f"{length_text(width * slide.mpp / 1000)} × {length_text(height * slide.mpp / 1000)} mm"
+    # Broken between the two, not within one of them.
+    size, real = size.replace(" ", "\N{NO-BREAK SPACE}"), real.replace(" ", "\N{NO-BREAK SPACE}")
     source = "set by you" if slide.mpp_supplied else "from file"
     return f"{slide.format}{power}", f"{size}, {real}", f"{slide.mpp:.4g} µm, {source}"
 
@@ -82,13 +83,22 @@ class SlideWidget(Part):
         self.name, self.kind, self.size, self.resolution, self.tissue, self.scanned, self.colours = labels
         for label in labels:
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            label.setWordWrap(True)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.facts = QWidget()
         form = form_layout()
         self.facts.setLayout(form)
-        for title, label in (("Name", self.name), ("Format", self.kind), ("Size", self.size)):
+        for title, label in (
+            ("Name", self.name),
+            ("Format", self.kind),
+            ("Size", self.size),
+            ("Pixel", self.resolution),
+            ("Tissue", self.tissue),
+            ("Scanned", self.scanned),
+            ("Colours", self.colours),
+        ):
             form.addRow(title, label)
-        self.show_tissue = QCheckBox("Show")
+        self.show_tissue = QCheckBox("Show the tissue")
         self.show_tissue.setToolTip("Tint the tissue; glass is not scanned")
         self.show_tissue.toggled.connect(self._on_show_tissue)
         self.pixel_button = QPushButton("Set pixel size…")
@@ -101,26 +111,14 @@ class SlideWidget(Part):
             "Where nuclei are brown and eosin is violet: the file holds red and blue in each other's place"
         )
         self.swap.toggled.connect(self._on_swap)
-        self.show_veil = QCheckBox("Hatch the rest")
+        self.show_veil = QCheckBox("Hatch what was not scanned")
         self.show_veil.setChecked(True)
         self.show_veil.setToolTip("Hatch tissue that was not scanned: it must not look like tissue without findings")
         self.show_veil.toggled.connect(self._on_show_veil)
-        for title, label, widget in (
-            ("Pixel", self.resolution, self.pixel_button),
-            ("Tissue", self.tissue, self.show_tissue),
-            ("Scanned", self.scanned, self.show_veil),
-            ("Colours", self.colours, self.swap),
-        ):
-            row = QHBoxLayout()
-            row.setContentsMargins(0, 0, 0, 0)
-            row.addWidget(label, 1)
-            row.addWidget(widget)
-            form.addRow(title, row)
-        self.more = QCollapsible("About the slide", expandedIcon="▾", collapsedIcon="▸")
-        self.more.setDuration(0)
-        self.more.content().layout().setContentsMargins(12, 0, 0, 0)
-        self.more.layout().setContentsMargins(0, 0, 0, 0)
-        self.more.addWidget(self.facts)
+        # Under what is known: beside it, one or the other would be cut in a narrow panel.
+        for switch in (self.show_tissue, self.show_veil, self.swap, self.pixel_button):
+            form.addRow(switch)
+        self.more = Folded("About the slide", self.facts)
         layout.addWidget(self.more)
         self.empty = QLabel("No slide is open. Open one, or drop its file onto the window.")
         self.empty.setWordWrap(True)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from napari_metastasis._napari.session import SlideSession
 
-__all__ = ["Veil"]
+__all__ = ["STRIPE_COLOR", "Veil"]
 
 #: Lighter than any tissue and without a hue, which the heat, the outlines and the stains have.
-_STRIPE = (0.94, 0.94, 0.96, 0.62)
+STRIPE_COLOR = (0.94, 0.94, 0.96, 0.62)
 #: Between the stripes: darkens pale tissue and glass a little, on which light stripes would be lost.
 _BETWEEN = (0.30, 0.30, 0.34, 0.22)
 
@@ -142,7 +142,7 @@ class Veil:
             self._cells.view(np.uint8),
             name=self._name(),
             contrast_limits=(0, 1),
-            colormap=Colormap(np.array([(*_STRIPE[:3], 0), _STRIPE], np.float32), name="not scanned"),
+            colormap=Colormap(np.array([(*STRIPE_COLOR[:3], 0), STRIPE_COLOR], np.float32), name="not scanned"),
             blending="translucent_no_depth",
             interpolation2d="nearest",
             visible=self._shown,

@@ -13,7 +13,7 @@ __all__ = ["for_window"]
 _LINE = re.compile(r"expected (?P<wanted>.+?), (?P<how>got|but) (?P<found>.+?)(?:; (?P<remedy>.+))?")
 #: Controls of the panel for the command-line options that the core's messages name.
 _CONTROLS = {
-    "with --output": "under Advanced › Results",
+    "with --output": "under Advanced › Folder",
     "choose --device": "choose Device",
     "choose --engine": "choose Advanced › Engine",
     "choose --precision": "choose Advanced › Precision",

@@ -9,14 +9,14 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from napari.utils.notifications import notification_manager, show_error
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.words import for_window
 from napari_metastasis.errors import MetastasisError
 
-__all__ = ["ShouldStop", "Work", "Worker", "explain", "tell"]
+__all__ = ["ShouldStop", "Work", "Worker", "Workers", "explain", "tell"]
 
 ShouldStop = Callable[[], bool]
 #: A function or generator function that returns, and may yield, what it finds; its argument tells it to stop.
@@ -130,6 +130,57 @@ class Worker(QObject):
         self.ended.emit()
 
 
+class Workers(QObject):
+    """The workers that are at work for one thing, to be ended together.
+
+    Parameters
+    ----------
+    parent
+        Qt parent.
+    """
+
+    #: The exception that ended one of them.
+    failed = Signal(object)
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.running: list[Worker] = []
+
+    def make(self, work: Work, show: Callable[[Any], None], *, name: str, urgent: bool = False) -> Worker:
+        """Return a worker, to be started, whose result is shown; see :class:`Worker`."""
+        worker = Worker(work, name=name, parent=self, urgent=urgent)
+        worker.succeeded.connect(show)
+        worker.failed.connect(self.failed)
+        worker.ended.connect(lambda: self.running.remove(worker))
+        self.running.append(worker)
+        return worker
+
+    def run(
+        self,
+        work: Work,
+        show: Callable[[Any], None],
+        *,
+        name: str,
+        urgent: bool = False,
+        end: Callable[[], None] | None = None,
+    ) -> Future[Any]:
+        """Start a worker, and return what will hold its result.
+
+        Parameters
+        ----------
+        work, name, urgent
+            As :class:`Worker` takes them.
+        show
+            Takes the result, on the GUI thread.
+        end
+            Called at its end, whatever that is.
+        """
+        worker = self.make(work, show, name=name, urgent=urgent)
+        if end is not None:
+            worker.ended.connect(end)
+        return worker.start()
+
+
 def explain(error: BaseException) -> str:
     """Return one line for a person: what happened, and what to do in the window."""
     if isinstance(error, MetastasisError):
@@ -141,11 +192,8 @@ def explain(error: BaseException) -> str:
 
 
 def tell(error: BaseException) -> str:
-    """Show a failure as a napari notification, and return its one line."""
-    line = explain(error)
-    if isinstance(error, MetastasisError | MemoryError):
-        show_error(line)
-    else:
-        # With the traceback behind a button: this is a defect of the program, and whoever reports it needs it.
+    """Return a failure's one line, for the panel; a defect of the program is shown as a napari notification as well."""
+    if not isinstance(error, MetastasisError | MemoryError):
+        # With the traceback behind a button: whoever reports the defect needs it.
         notification_manager.receive_error(type(error), error, error.__traceback__)
-    return line
+    return explain(error)

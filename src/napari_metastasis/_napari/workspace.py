@@ -9,23 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
-from napari_metastasis._napari.compat import real_viewer, show_scale_bar, slice_nothing_once_closed, window_of
+from napari_metastasis._napari.compat import real_viewer, slice_nothing_once_closed, window_of
 from napari_metastasis._napari.drops import SlideDrops
 from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.layers import slide_layer_data
 from napari_metastasis._napari.magnification import fit_slide
 from napari_metastasis._napari.microscope import Microscope
 from napari_metastasis._napari.overlay import bind_overlay_keys
+from napari_metastasis._napari.parts import ErrorLine
 from napari_metastasis._napari.pixel_memory import open_remembered
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
 from napari_metastasis._napari.recent import recent_slides, remember_slide
 from napari_metastasis._napari.rotation import Orientation, set_orientation
+from napari_metastasis._napari.scale_bar import show_scale_bar
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.slide_work import warm_up_work
@@ -55,6 +58,11 @@ KEYS = {
 _THRESHOLD_STEP = 0.05
 
 
+def _place_of(path: Path) -> Path:
+    """Return a slide's file under its own name, in the folder that its results lie in, whichever way leads there."""
+    return path.parent.resolve() / path.name
+
+
 def _close_slide(opened: Future[Any]) -> None:
     """Close a slide that came too late for its window."""
     if not opened.cancelled() and opened.exception() is None:
@@ -71,7 +79,7 @@ class Workspace(QObject):
     current_changed = Signal(object)
     #: A slide came or went.
     controllers_changed = Signal()
-    #: A slide could not be opened: one line.
+    #: Something failed that the current slide's own activity does not say: one line.
     failed = Signal(str)
     #: Slides are being opened: how many.
     opening_changed = Signal(int)
@@ -155,7 +163,7 @@ class Workspace(QObject):
         how: dict[str, Any] = {"swap_red_blue": swap_red_blue, "entered": entered, "or_picture": or_picture}
         batch: list[Path] = []
         for path in map(Path, paths):
-            shown = self._opened(path) if mpp is None and not swap_red_blue else None
+            shown = self.opened(path) if mpp is None and not swap_red_blue else None
             if shown is None:
                 self._open(partial(Path, path), mpp, batch=batch, **how)
             else:
@@ -163,10 +171,10 @@ class Workspace(QObject):
                 batch.append(path)
                 self.show(shown)
 
-    def _opened(self, path: Path) -> SlideController | None:
+    def opened(self, path: Path) -> SlideController | None:
         """Return the slide of a file that is open already; ``None`` where it is not."""
-        absolute = path.absolute()
-        return next((one for one in self.controllers if one.session.slide.path.absolute() == absolute), None)
+        place = _place_of(path)
+        return next((one for one in self.controllers if _place_of(one.session.slide.path) == place), None)
 
     def open_sample(self) -> None:
         """Open the sample slide beside the window; it is drawn first if it is missing."""
@@ -196,7 +204,14 @@ class Workspace(QObject):
                 self.viewer.open(found[0], plugin="napari")
                 return
             self._on_recent(tuple(listed))
-            self.add(slide, show=not batch)
+            there = self.opened(found[0]) if mpp is None and not swap_red_blue else None
+            if there is None:
+                self.add(slide, show=not batch)
+            else:
+                # It was asked for twice, before it was open.
+                slide.close()
+                if not batch:
+                    self.show(there)
             batch.append(found[0])
 
         def work(_: ShouldStop) -> Any:
@@ -224,7 +239,26 @@ class Workspace(QObject):
         if isinstance(error, MissingPixelSizeError) and found:
             self.ask_pixel_size(found[0], swap_red_blue=swap_red_blue)
             return
-        self.failed.emit(tell(error))
+        self.say_failure(tell(error))
+
+    def say_failure(self, line: str) -> None:
+        """Say in the panel that something failed; where no panel is in sight, as a notification of napari's."""
+        self.failed.emit(line)
+        self._show_unseen(line)
+
+    def _show_unseen(self, line: str) -> None:
+        shown = window_of(self.viewer).findChildren(ErrorLine)
+        if not any(one.isVisible() and one.text() == line for one in shown):
+            show_error(line)
+
+    def _on_controller_failed(self, controller: SlideController, line: str) -> None:
+        """Say what failed for a slide: where it is current, the panel may show its activity already."""
+        if controller is not self.current:
+            self.say_failure(f"{controller.session.slide.name}: {line}")
+        elif controller.session.activity.error == line:
+            self._show_unseen(line)
+        else:
+            self.say_failure(line)
 
     def _on_recent(self, listed: tuple[Path, ...]) -> None:
         self.recent = listed
@@ -282,6 +316,7 @@ class Workspace(QObject):
         if any(controller.session is session for controller in self.controllers):
             return
         controller = SlideController(self.viewer, session, layer, self.engines, self)
+        controller.failed.connect(partial(self._on_controller_failed, controller))
         self.controllers.append(controller)
         self.controllers_changed.emit()
         if session in self._kept_back:
@@ -289,7 +324,7 @@ class Workspace(QObject):
         else:
             self.show(controller)
         controller.make_thumbnail()
-        controller.load_earlier()
+        controller.results.load()
         controller.find_tissue()
 
     def close_current(self) -> None:
@@ -302,6 +337,7 @@ class Workspace(QObject):
             self.controllers.remove(controller)
             if self._shown is controller:
                 self._shown = None
+            self.microscope.forget(controller.session)
             controller.close(wait=False)
             if self.current is controller:
                 self._set_current(self.controllers[-1] if self.controllers else None)

@@ -197,7 +197,12 @@ class Slide:
     @cached_property
     def fingerprint(self) -> str:
         """Return what tells the slide from others: see :func:`~napari_metastasis.slides.fingerprints.fingerprint`."""
-        return self._known_as(fingerprint(files_of(self.path, self._file)))
+        return self._known_as(self.content_fingerprint)
+
+    @cached_property
+    def content_fingerprint(self) -> str:
+        """Return what tells the slide's files from others', whichever way their colours are read."""
+        return fingerprint(files_of(self.path, self._file))
 
     @cached_property
     def earlier_fingerprint(self) -> str:

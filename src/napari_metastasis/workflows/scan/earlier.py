@@ -61,6 +61,8 @@ class EarlierScan:
         What its findings were last shown with.
     coverage
         How much of the tissue it answers for; ``None`` where its record does not say so.
+    cell_um
+        Distance between neighbouring answers of its heatmap.
     """
 
     folder: Path
@@ -69,6 +71,7 @@ class EarlierScan:
     when: datetime
     shown: Shown
     coverage: Coverage | None
+    cell_um: float
 
     @property
     def coverage_text(self) -> str:
@@ -90,11 +93,9 @@ class EarlierScan:
         return ", ".join(filter(None, (self.origin, self.coverage_text)))
 
     @property
-    def label(self) -> str:
-        """Return a line for a list: "Earlier result of 28 Nov 14:03, metastasis-lite, refined, 36 % of the tissue"."""
-        time = f"{self.when.hour:02}:{self.when.minute:02}"
-        parts = (f"{self.origin} {time}", self.model_name, *self.shown.shares, self.coverage_text)
-        return ", ".join(filter(None, parts))
+    def when_text(self) -> str:
+        """Return when it was last scanned: "28 Nov 14:03", with the year where it is not this one."""
+        return f"{self._day} {self.when.hour:02}:{self.when.minute:02}"
 
     @property
     def _day(self) -> str:
@@ -186,7 +187,7 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
     record = record_of(scan.folder)
     return EarlierResult(
         scan=described,
-        maps=maps_of_result(StoredScan(described.folder, described.identity), record, journals),
+        maps=maps_of_result(StoredScan(described.folder, described.identity, described.cell_um), record, journals),
         own_threshold=scanned_with(record).threshold,
         told=recorded_notes(record),
         journals=journals,
@@ -260,6 +261,7 @@ def _described(stored: StoredScan) -> EarlierScan:
         when=_local_time(last_written(heatmap_path(folder))) if ended is None else ended,
         shown=read_shown(record),
         coverage=recorded_coverage(record) if is_current else None,
+        cell_um=stored.cell_um,
     )
 
 

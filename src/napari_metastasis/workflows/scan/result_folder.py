@@ -62,10 +62,13 @@ class StoredScan:
         Where its results lie: the result folder, or one inside.
     identity
         Everything that decides its heatmap.
+    cell_um
+        Distance between neighbouring answers of its heatmap.
     """
 
     folder: Path
     identity: Mapping[str, Any]
+    cell_um: float
 
 
 def default_output(slide: Slide) -> Path:
@@ -151,7 +154,8 @@ def _readable(folders: list[Path]) -> Iterator[StoredScan]:
     for folder in folders:
         if os.path.exists(heatmap_path(folder)):
             try:
-                yield StoredScan(folder, read_header(heatmap_path(folder)).identity)
+                header = read_header(heatmap_path(folder))
+                yield StoredScan(folder, header.identity, header.frame.cell_um)
             except StorageError:
                 continue
 
