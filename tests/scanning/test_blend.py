@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
-from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Size
-from napari_metastasis.scanning import PROBABILITY, SEGMENTED, MapKind, MapValues, read_from, seen_values
+from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, ModelFrame, Size
+from napari_metastasis.scanning import (
+    PROBABILITY,
+    SEGMENTED,
+    AnsweredMap,
+    MapKind,
+    MapValues,
+    read_from,
+    seen_answered,
+    seen_values,
+)
 
 COUNT = MapKind(name="mitoses", title="Mitoses", stem="mitoses", unit="1/mm²")
 REFINED = MapKind(name="refined", title="Refined probability", stem="refined")
@@ -39,13 +48,33 @@ def test_lesions_are_read_from_a_segmentation_alone_on_its_own_cells(maps):
     own, refined, _ = maps
     frame = HeatmapFrame(model=ModelFrame(0.5, 0.972, Size(192, 128)), patch_px=40, stride_px=4)
     segmented = MapValues(SEGMENTED, frame, np.zeros((32, 48), np.float32))
-    others = [(refined, 0.5), (segmented, 1.0)]
-    assert seen_values(own, others) is segmented
-    assert read_from(own, others) == "segmented"
-    others = [(refined, 0.5), (segmented, 0.0)]
-    seen = seen_values(own, others)
+    assert seen_values(own, [(refined, 0.5), (segmented, 1.0)]) is segmented
+    seen = seen_values(own, [(refined, 0.5), (segmented, 0.0)])
     np.testing.assert_allclose(seen.values, 0.5)
     assert (seen.kind.name, seen.frame) == ("refined", own.frame)
+    chunked = [AnsweredMap(one.kind, one.frame, ChunkedCells.of(one.values)) for one in (own, refined, segmented)]
+    assert seen_answered(chunked[0], [(chunked[1], 0.5), (chunked[2], 1.0)]) is chunked[2]
+    assert seen_answered(chunked[0], [(chunked[1], 0.5)]).kind.name == "refined"
+
+
+def test_a_segmentation_of_less_than_was_scanned_takes_nothing_away(maps):
+    own, refined, _ = maps
+    frame = HeatmapFrame(model=ModelFrame(0.5, 0.972, Size(192, 128)), patch_px=40, stride_px=4)
+    values = np.zeros((32, 48), np.float32)
+    values[:, 40:] = np.nan
+    segmented = MapValues(SEGMENTED, frame, values)
+    others = [(refined, 1.0), (segmented, 1.0)]
+    assert seen_values(own, others).kind.name == "refined"
+    # Where there is no tissue it owes no answer; nor where the scan has none either.
+    tissue = np.zeros(values.shape, bool)
+    tissue[:, :40] = True
+    assert seen_values(own, others, lambda _: tissue) is segmented
+    own.values[:, 2:] = np.nan
+    assert seen_values(own, others) is segmented
+    # One without any answer is no result.
+    values[:] = np.nan
+    own.values[:] = np.nan
+    assert seen_values(own, others).kind.name == "refined"
 
 
 def test_how_lesions_are_read_is_kept_with_a_map_and_earlier_maps_are_blended():

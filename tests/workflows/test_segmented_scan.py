@@ -98,7 +98,12 @@ def test_a_segmentation_that_was_stopped_goes_on(slide, model, once, tmp_path, p
         progress=lambda *done: seen.append(done), should_stop=lambda: len(seen) > pieces,
     )  # fmt: skip
     assert not stopped.finished
-    assert not stopped.coverage.whole
+    # The scan is whole: findings are read from it until the segmentation is, too.
+    assert stopped.coverage.whole
+    assert [lesion.map for lesion in stopped.lesions] == ["probability"]
+    (told,) = stopped.partly
+    assert told.startswith("Segmented: ")
+    assert "read from the probability map" in told
     done = run(slide, model, tmp_path / "out")
     assert done.finished
     np.testing.assert_allclose(segmented(done.output)[0], segmented(once[0].output)[0], atol=1e-6)

@@ -103,7 +103,7 @@ class LesionSearch(QObject):
             if now is not None and now.values is heatmap.values and not session.closed:
                 self.shares = shares
                 if session.tissue is tissue:
-                    session.show_coverage(looked.coverage, looked.tissue_cells)
+                    session.show_coverage(looked.coverage, looked.tissue_cells, read_from=looked.index.map)
                 session.show_lesions(looked.index)
             # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
             self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))

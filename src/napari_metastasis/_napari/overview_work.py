@@ -74,7 +74,7 @@ def heat_work(
     from napari_metastasis.scanning import seen_values
 
     own, *later = maps
-    read = seen_values(own, list(zip(later, shares, strict=True)))
+    read = seen_values(own, list(zip(later, shares, strict=True)), None if tissue is None else tissue.over)
     frame, seen = read.frame, read.values
     block = max(1, -(-max(frame.cells.width, frame.cells.height) // _BLOCKS))
     values = _blocks(seen, block, np.fmax)

@@ -152,8 +152,7 @@ class SlideSession:
         self.closed = False
         self._selected_at: Point | None = None
         self._index: LesionIndex | None = None
-        #: Names of maps that stand alone and hold answers.
-        self._alone: set[str] = set()
+        self._read_from = ""
 
     def __deepcopy__(self, memo: dict[int, object]) -> SlideSession:
         # Duplicating a layer in napari copies its metadata deeply: a second layer of the same slide shares its session.
@@ -193,8 +192,8 @@ class SlideSession:
     @property
     def read_map(self) -> MapValues | None:
         """Return the map on whose cells lesions are read: the scan's own, unless another one stands alone."""
-        read = [one for one in self.later_maps if one.kind.name in self._alone and self.share_of(one.kind.name)]
-        return read[-1] if read else self.heatmap
+        read = self.maps.get(self._read_from)
+        return read if read is not None and read.kind.stands_alone else self.heatmap
 
     @property
     def probabilities(self) -> ProbabilityArray | None:
@@ -232,7 +231,6 @@ class SlideSession:
         self.shares = self.shares if shares is None else dict(shares)
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
-        self._alone = {one.kind.name for one in self.later_maps if one.kind.stands_alone and not one.is_blank}
         self.model_name, self.folder, self.told = model_name, folder, tuple(map(for_window, told))
         own = self.heatmap
         others = before is None or own is None or before.values is not own.values
@@ -251,8 +249,6 @@ class SlideSession:
     def write_cells(self, name: str, parts: Iterable[tuple[Region, ProbabilityArray]]) -> None:
         """Write finished parts of a map: their cells, and the values there."""
         if name in self.maps and (written := _written(self.maps[name].values, parts)):
-            if self.maps[name].kind.stands_alone:
-                self._alone.add(name)
             self.cells_written.emit(name, written)
 
     def is_covered(self, name: str) -> bool:
@@ -354,9 +350,20 @@ class SlideSession:
         if self._index is not None and (self.found is None or self.found.threshold != self.threshold):
             self.show_lesions(self._index)
 
-    def show_coverage(self, coverage: Coverage | None, tissue_cells: BoolArray | None) -> None:
-        """Show how much of the tissue is answered, and which cells hold it; ``None`` where that is not known."""
-        if coverage != self.coverage or tissue_cells is not self.tissue_cells:
+    def show_coverage(
+        self, coverage: Coverage | None, tissue_cells: BoolArray | None, *, read_from: str | None = None
+    ) -> None:
+        """Show how much of the tissue is answered, and which cells hold it; ``None`` where that is not known.
+
+        Parameters
+        ----------
+        coverage, tissue_cells
+            See the attributes.
+        read_from
+            Name of the map that lesions are read from; ``None`` for the same as before.
+        """
+        before, self._read_from = self._read_from, self._read_from if read_from is None else read_from
+        if coverage != self.coverage or tissue_cells is not self.tissue_cells or before != self._read_from:
             self.coverage, self.tissue_cells = coverage, tissue_cells
             self.coverage_changed.emit()
 

@@ -116,7 +116,10 @@ class ShownFiles(QObject):
         from napari_metastasis.workflows.scan import Shown
 
         later = [(one, session.share_of(one.kind.name)) for one in session.later_maps]
-        return Shown(session.threshold, {one.kind.name: share for one, share in later}, read_from(own, later))
+        read = session.read_map
+        blended = [(one, share) for one, share in later if not one.kind.stands_alone]
+        name = read.kind.name if read is not None and read.kind.stands_alone else read_from(own, blended)
+        return Shown(session.threshold, {one.kind.name: share for one, share in later}, name)
 
     def _unwritten(self) -> Shown | None:
         """Return what is to be written; ``None`` where the files are as they should be, or nothing is known of them."""

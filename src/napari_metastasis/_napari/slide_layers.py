@@ -76,6 +76,7 @@ class SlideLayers:
         self._painter: LabelPainter | None = None
         self._tinted = False
         self._hidden_overlay: list[Layer | OutlinePainter] = []
+        self._read_map = session.read_map
         self._shown = True
         self.outlines = OutlinePainter(viewer, session, slide)
         self._click = LesionClick(viewer, session, slide)
@@ -322,6 +323,7 @@ class SlideLayers:
 
     def prefer_latest(self) -> None:
         """Hide the scan's own map where the last one covers it: one over the other, neither can be read."""
+        self._show_read_map()
         latest, heatmap = list(self._session.maps)[-1:], self.heatmap
         if heatmap is None or latest == list(self._session.maps)[:1] or latest[0] not in self.maps:
             return
@@ -329,6 +331,18 @@ class SlideLayers:
             if not self.slide.visible:
                 heatmap.metadata[_WAS_VISIBLE] = False
             heatmap.visible = False
+
+    def _show_read_map(self) -> None:
+        """Of a map that stands alone and those before it, show what lesions are read from."""
+        read = self._session.read_map
+        if read is None or not any(one.kind.stands_alone for one in self._session.maps.values()):
+            return
+        for name, layer in self.maps.items():
+            wanted = (self._session.maps[name].kind.stands_alone) == read.kind.stands_alone
+            if self.slide.visible:
+                layer.visible = wanted
+            else:
+                layer.metadata[_WAS_VISIBLE] = wanted
 
     def _on_activity_changed(self, activity: Activity) -> None:
         self._tint(scanning=activity.busy)
@@ -357,6 +371,10 @@ class SlideLayers:
             self.marks_changed.emit()
 
     def _on_found_changed(self) -> None:
+        read = self._session.read_map
+        if read is not self._read_map:
+            self._read_map = read
+            self._show_read_map()
         self._show_lesions()
         self._show_detections()
         self.marks_changed.emit()

@@ -151,6 +151,7 @@ def search_and_write_work(
     shares = [shown.shares[one.kind.name] for one in maps[1:]]
     looked = index_work(maps, shares, detection, tissue, None, should_stop)
     assert looked.coverage is not None
+    shown = replace(shown, map=looked.index.map)
     seen = Seen(looked.index.at(shown.threshold), shown, looked.coverage, tissue.fraction, maps[0])
     return write_shown_work(slide, seen, on_disk, should_stop)
 
@@ -249,7 +250,7 @@ def index_work(
 
     # Copies, because the window goes on writing; a piece that is half written is whole the next time.
     own, *later = [replace(one, values=one.values.copy()) for one in maps]
-    read = seen_values(own, list(zip(later, shares, strict=True)))
+    read = seen_values(own, list(zip(later, shares, strict=True)), None if tissue is None else tissue.over)
     seen, frame = ChunkedCells.of(read.values), read.frame
     coverage = None
     if tissue is None:

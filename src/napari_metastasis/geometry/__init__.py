@@ -6,7 +6,7 @@ column). Micrometres follow napari and OME-Zarr: the CENTRE of level-0 pixel (0,
 
 from __future__ import annotations
 
-from napari_metastasis.geometry.cells import any_of_blocks, repeat_blocks, sparse_zeros
+from napari_metastasis.geometry.cells import any_of_blocks, cells_beneath, repeat_blocks, sparse_zeros
 from napari_metastasis.geometry.chunked import CHUNK_CELLS, ChunkedCells, chunks_over
 from napari_metastasis.geometry.frames import HeatmapFrame, LevelFrame, ModelFrame
 from napari_metastasis.geometry.plane import Affine1D, Point, Region, Size, locations_um
@@ -26,6 +26,7 @@ __all__ = [
     "Size",
     "SummedArea",
     "any_of_blocks",
+    "cells_beneath",
     "chunks_over",
     "locations_um",
     "repeat_blocks",

@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_metastasis.geometry.frames import HeatmapFrame
 from napari_metastasis.geometry.plane import Region
 
-__all__ = ["any_of_blocks", "repeat_blocks", "sparse_zeros"]
+__all__ = ["any_of_blocks", "cells_beneath", "repeat_blocks", "sparse_zeros"]
 
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.intp]
 _Number = TypeVar("_Number", bound=np.generic)
 
 
@@ -48,6 +50,27 @@ def any_of_blocks(cells: BoolArray, block: int) -> BoolArray:
             part = cells[y::block, x::block]
             np.copyto(held[: part.shape[0], : part.shape[1]], True, where=part)
     return held
+
+
+def cells_beneath(fine: HeatmapFrame, coarse: HeatmapFrame) -> tuple[IntArray, IntArray]:
+    """Return which row of one map the middle of each row of another lies in, and so for columns.
+
+    Parameters
+    ----------
+    fine
+        Whose middles are asked for; it need not be of the same model.
+    coarse
+        Of the same slide. Past its edge its outermost cells are taken.
+    """
+    first, step = coarse.cell_at(fine.cell_center(0, 0)), fine.cell_px / coarse.cell_px
+    rows, columns = (
+        np.clip(np.floor(begin + 0.5 + step * np.arange(count)), 0, last - 1).astype(np.intp)
+        for begin, count, last in (
+            (first.y, fine.cells.height, coarse.cells.height),
+            (first.x, fine.cells.width, coarse.cells.width),
+        )
+    )
+    return rows, columns
 
 
 def repeat_blocks(blocks: npt.NDArray[_Number], block: int, cells: Region) -> npt.NDArray[_Number]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, Region, repeat_blocks
+from napari_metastasis.geometry import CHUNK_CELLS, ChunkedCells, HeatmapFrame, Region, cells_beneath, repeat_blocks
 from napari_metastasis.scanning.maps.kinds import AnsweredMap, MapKind, MapValues
 
 __all__ = ["blend", "read_from", "seen_answered", "seen_values"]
 
 FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 _Map = TypeVar("_Map", MapValues, AnsweredMap)
+#: Which cells of a frame hold tissue: bool, (rows, columns).
+Tissue = Callable[[HeatmapFrame], BoolArray]
 
 
 def blend(
@@ -51,16 +54,41 @@ def blend(
     return blended
 
 
-def _blended_and_alone(others: Sequence[tuple[_Map, float]]) -> tuple[list[tuple[_Map, float]], _Map | None]:
+def _blended_and_alone(
+    own: _Map, others: Sequence[tuple[_Map, float]], tissue: Tissue | None
+) -> tuple[list[tuple[_Map, float]], _Map | None]:
     """Return the maps that are blended, with their shares, and the one that lesions are read from alone, if any is."""
     read = [(other, share) for other, share in others if other.kind.is_probability]
-    # One that holds nothing yet takes nothing away.
-    alone = [other for other, share in read if other.kind.stands_alone and share > 0 and not other.is_blank]
-    return [(other, share) for other, share in read if not other.kind.stands_alone], alone[-1] if alone else None
+    alone = [other for other, share in read if other.kind.stands_alone and share > 0]
+    # One that answers for less takes nothing away.
+    used = [other for other in alone if _answers_as_much(other, own, tissue)]
+    return [(other, share) for other, share in read if not other.kind.stands_alone], used[-1] if used else None
 
 
-def seen_values(own: MapValues, others: Sequence[tuple[MapValues, float]]) -> MapValues:
-    """Return what lesions are read from: a map that stands alone, where one has a share and answers, else the blend.
+def _answers_as_much(alone: _Map, own: _Map, tissue: Tissue | None) -> bool:
+    """Return whether a map has an answer for all tissue that another one has one for, and any at all."""
+    asked = None if tissue is None else tissue(alone.frame)
+    rows, columns = cells_beneath(alone.frame, own.frame)
+    answers = False
+    for part in Region.of(alone.frame.cells).split(CHUNK_CELLS):
+        here = ~np.isnan(_read(alone, part))
+        answers = answers or bool(here.any())
+        missing = ~here if asked is None else asked[part.slices] & ~here
+        if missing.any():
+            across, down = columns[part.x : part.right], rows[part.y : part.bottom]
+            first = Region(int(across[0]), int(down[0]), int(across[-1] - across[0]) + 1, int(down[-1] - down[0]) + 1)
+            beneath = _read(own, first)[down[:, None] - first.y, across - first.x]
+            if (missing & ~np.isnan(beneath)).any():
+                return False
+    return answers
+
+
+def _read(one: MapValues | AnsweredMap, cells: Region) -> FloatArray:
+    return one.values[cells.slices] if isinstance(one, MapValues) else one.cells.read(cells)
+
+
+def seen_values(own: MapValues, others: Sequence[tuple[MapValues, float]], tissue: Tissue | None = None) -> MapValues:
+    """Return what lesions are read from: a map that stands alone, where one has a share, else the blend.
 
     Parameters
     ----------
@@ -68,13 +96,16 @@ def seen_values(own: MapValues, others: Sequence[tuple[MapValues, float]]) -> Ma
         The scan's own map. Its values are not copied where nothing is blended.
     others
         The maps of the passes after it, in their order, each with its share: of what came before it, or, of a map that
-        stands alone, 0 or 1. What is no probability has none.
+        stands alone, 0 or 1. What is no probability has none. A map that stands alone counts once it answers for all
+        tissue that the scan's own has answers for: a result does not become one for less of the slide.
+    tissue
+        Returns which cells of a frame hold tissue; ``None`` where that is not known, and all of them do.
 
     Returns
     -------
     Its kind is that which lesions are said to be read from: the latest that has a share.
     """
-    blended, alone = _blended_and_alone(others)
+    blended, alone = _blended_and_alone(own, others, tissue)
     if alone is not None:
         return alone
     values = own.values
@@ -83,17 +114,17 @@ def seen_values(own: MapValues, others: Sequence[tuple[MapValues, float]]) -> Ma
     return MapValues(_latest(own, blended), own.frame, values)
 
 
-def seen_answered(own: AnsweredMap, others: Sequence[tuple[AnsweredMap, float]]) -> AnsweredMap:
+def seen_answered(
+    own: AnsweredMap, others: Sequence[tuple[AnsweredMap, float]], tissue: Tissue | None = None
+) -> AnsweredMap:
     """Return what :func:`seen_values` does, chunk by chunk: nothing is blended where the scan's own map has none.
 
     Parameters
     ----------
-    own
-        The scan's own map.
-    others
-        The maps of the passes after it, in their order, each with its share.
+    own, others, tissue
+        As there.
     """
-    probabilities, alone = _blended_and_alone(others)
+    probabilities, alone = _blended_and_alone(own, others, tissue)
     if alone is not None:
         return alone
     blended = {}
@@ -109,11 +140,17 @@ def seen_answered(own: AnsweredMap, others: Sequence[tuple[AnsweredMap, float]])
 
 
 def read_from(own: _Map, others: Sequence[tuple[_Map, float]]) -> str:
-    """Return the name of the map that lesions are said to be read from; see :func:`seen_values`."""
-    blended, alone = _blended_and_alone(others)
-    return alone.kind.name if alone is not None else _latest(own, blended).name
+    """Return the name of the map that lesions of a blend are said to be read from: the latest that has a share.
+
+    Parameters
+    ----------
+    own, others
+        As :func:`seen_values` takes them, without maps that stand alone.
+    """
+    return _latest(own, others).name
 
 
 def _latest(own: _Map, blended: Sequence[tuple[_Map, float]]) -> MapKind:
     """Return the kind of the latest map that has a share in a blend."""
-    return next((other.kind for other, share in reversed(blended) if share > 0), own.kind)
+    read = (other.kind for other, share in reversed(blended) if share > 0)
+    return next((kind for kind in read if kind.is_probability), own.kind)

@@ -95,11 +95,6 @@ class MapValues:
     frame: HeatmapFrame
     values: FloatArray
 
-    @property
-    def is_blank(self) -> bool:
-        """Return whether nothing is answered."""
-        return bool(np.isnan(self.values).all())
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnsweredMap:
@@ -118,11 +113,6 @@ class AnsweredMap:
     kind: MapKind
     frame: HeatmapFrame
     cells: ChunkedCells
-
-    @property
-    def is_blank(self) -> bool:
-        """Return whether nothing is answered."""
-        return all(bool(np.isnan(values).all()) for _, values in self.cells)
 
     def whole(self) -> MapValues:
         """Return the map with every cell of the slide, as a window shows it."""

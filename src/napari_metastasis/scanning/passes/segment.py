@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import ndimage
 
-from napari_metastasis.geometry import CHUNK_CELLS, HeatmapFrame, Region, sparse_zeros
+from napari_metastasis.geometry import CHUNK_CELLS, HeatmapFrame, Region, cells_beneath, sparse_zeros
 from napari_metastasis.models import Model, Segmenter
 from napari_metastasis.scanning.engines.choose import choose_engine
 from napari_metastasis.scanning.maps.kinds import SEGMENTED
@@ -183,15 +183,6 @@ class PreparedSegmentPass:
             np.copyto(probable[part.slices], True, where=~(values < floor))
         reach = max(1, round(_AROUND_UM / coarse.cell_um))
         probable = ndimage.maximum_filter(probable, size=2 * reach + 1, mode="constant")
-        # The cell of the map before it that holds each cell's middle.
-        fine = self.store.frame
-        first, step = coarse.cell_at(fine.cell_center(0, 0)), fine.cell_px / coarse.cell_px
-        rows, columns = (
-            np.clip(np.floor(begin + 0.5 + step * np.arange(count)), 0, last - 1).astype(np.intp)
-            for begin, count, last in (
-                (first.y, fine.cells.height, coarse.cells.height),
-                (first.x, fine.cells.width, coarse.cells.width),
-            )
-        )
+        rows, columns = cells_beneath(self.store.frame, coarse)
         found: BoolArray = probable[rows[:, None], columns]
         return found

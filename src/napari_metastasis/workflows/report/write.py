@@ -171,5 +171,6 @@ def _found_in(result: ReportedResult, slide: Slide) -> Found:
         )
     own, *others = maps_of_result(scan, result.record, journals_of(scan.folder))
     shares = result.shares
-    read = seen_values(own, [(one, shares.get(one.kind.name, 0.0)) for one in others])
-    return Found(read.values, read.frame, tissue_mask(slide, recorded_tissue(result.folder) or TissueSettings()))
+    tissue = tissue_mask(slide, recorded_tissue(result.folder) or TissueSettings())
+    read = seen_values(own, [(one, shares.get(one.kind.name, 0.0)) for one in others], tissue.over)
+    return Found(read.values, read.frame, tissue)

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from napari_metastasis.geometry import HeatmapFrame
 from napari_metastasis.models import ScanModels
 from napari_metastasis.scanning import (
     AnsweredMap,
+    BoolArray,
     ChosenEngine,
     DenseScan,
     FeatureStore,
@@ -130,7 +133,12 @@ class PreparedScan:
             From :meth:`maps`.
         """
         own, *others = maps
-        return seen_answered(own, list(zip(others, self.shares.values(), strict=True)))
+        return seen_answered(own, list(zip(others, self.shares.values(), strict=True)), self._tissue_of)
+
+    def _tissue_of(self, frame: HeatmapFrame) -> BoolArray:
+        """Return which cells of a map are to be answered."""
+        tissue = self.tissue.over(frame)
+        return tissue if self.job.scan.tissue_only else np.ones_like(tissue)
 
     def finish(self) -> None:
         """Write the coarser levels of every map."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, repeat_blocks
 from napari_metastasis.lesions import SIZE_CLASSES, Detections, Lesion, LesionIndex
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import (
+    AnsweredMap,
     BoolArray,
     Coverage,
     FloatArray,
@@ -165,6 +166,19 @@ def _partly(maps: Mapping[str, int], coverage: Coverage) -> tuple[str, ...]:
     )
 
 
+def _segmented_partly(prepared: PreparedScan, maps: Sequence[AnsweredMap], seen: AnsweredMap) -> tuple[str, ...]:
+    """Return what has to be said of maps that lesions would be read from, if these answered for as much as the scan."""
+    told = []
+    for one in maps:
+        if one.kind.stands_alone and prepared.shares[one.kind.name] > 0 and one.kind.name != seen.kind.name:
+            covered = Coverage.of(one.cells, answerable_cells(prepared.tissue, one.frame, one.cells))
+            told.append(
+                f"{one.kind.name.capitalize()}: {covered.percent or '0 %'} of the tissue; findings are read from the "
+                f"{seen.kind.name} map until it answers for as much as the scan"
+            )
+    return tuple(told)
+
+
 def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work_px: int) -> ScanResult:
     """Finish the maps and write ``detections.csv``, ``lesions.csv``, ``lesions.geojson`` and ``run.json``.
 
@@ -222,7 +236,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
         mpx_per_s=model_px / 1e6 / seconds if seconds > 0 else 0.0,
         work_px=work_px,
         finished=prepared.passes_finished and answered == int(np.count_nonzero(kept)),
-        partly=_partly(later, Coverage.of(own, of_scan)),
+        partly=(*_partly(later, Coverage.of(own, of_scan)), *_segmented_partly(prepared, maps, seen)),
         answered=probabilities,
         frame=seen.frame,
     )
