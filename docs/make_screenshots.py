@@ -6,6 +6,7 @@ Run it where there is a screen, or under ``xvfb-run -a -s "-screen 0 1700x1200x2
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import time
@@ -29,6 +30,11 @@ IMAGES = Path(__file__).parent / "images"
 LARGE, SMALL = (1600, 1000), (1280, 800)
 #: Where a part of the slide is scanned alone, as shares of its sides; and how many µm the window's shorter side spans.
 PART, PART_UM = (0.40, 0.30), 2200.0
+
+
+# Recent slides, rulers and models of whoever makes the pictures are not in them. Read when they are first needed.
+for _place in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+    os.environ[_place] = tempfile.mkdtemp()
 
 
 def until(condition: Callable[[], bool], *, timeout_s: float = 600) -> None:

@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_metastasis._napari import overlay
 from napari_metastasis._napari.compat import camera_of, canvas_widget, window_of
 from napari_metastasis._napari.magnification import MAGNIFICATIONS, magnification_of
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Size
@@ -103,7 +104,9 @@ def receivers(window) -> list[QWidget]:
     ]
 
 
-def test_every_key_works_wherever_the_last_click_was(opened) -> None:
+def test_every_key_works_wherever_the_last_click_was(opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    # However slow the machine is, a key that goes down and up was not held.
+    monkeypatch.setattr(overlay, "HOLD_S", 60.0)
     viewer, workspace = opened.viewer, opened.workspace
     session, layers, microscope = opened.session, opened.controller.layers, workspace.microscope
     workspace.scan_wanted.disconnect()

@@ -87,3 +87,5 @@ def _recent_menu(viewer: Viewer, workspace: Workspace) -> QMenu:
 def _show_tools(viewer: Viewer, shown: bool) -> None:
     for dock in napari_docks(viewer):
         dock.setVisible(shown)
+    # Its coordinates are pixels, y first; the canvas has a line of its own.
+    window_of(viewer).statusBar().setVisible(shown)

@@ -192,12 +192,13 @@ class Overview(QWidget):
         painter.setClipRect(slide)
         if self._thumbnail is not None:
             painter.drawImage(slide, self._thumbnail)
+        if self._heat is not None:
+            painter.drawImage(QPointF(0, 0), self._heat)
+        # Over the heat: what is looked at closely is mostly findings.
         if self._looked_at is not None:
             side = self._looked_at_px * self._scale
             size = QRectF(_BORDER_PX, _BORDER_PX, self._looked_at.width() * side, self._looked_at.height() * side)
             painter.drawImage(size, self._looked_at)
-        if self._heat is not None:
-            painter.drawImage(QPointF(0, 0), self._heat)
         frame = self.frame
         if frame is not None:
             painter.setClipRect(QRectF(self.rect()))

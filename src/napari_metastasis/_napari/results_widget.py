@@ -122,7 +122,7 @@ class ResultsWidget(Part):
         self.report_button.setToolTip("Write a page with the findings, their sizes and pictures, and open it")
         self.picture_button.setToolTip("Copy what the window shows of the slide, to paste it elsewhere")
         self.report_button.clicked.connect(lambda _: self._write_report())
-        self.picture_button.clicked.connect(lambda _: copy_picture(self._viewer))
+        self.picture_button.clicked.connect(self._copy_picture)
         self.folder_button.clicked.connect(lambda _: self._open_folder())
         row = QHBoxLayout()
         row.setSpacing(4)
@@ -253,6 +253,10 @@ class ResultsWidget(Part):
     def _write_report(self) -> None:
         if self._controller is not None:
             self._controller.results.write_report(_open_report)
+
+    def _copy_picture(self, *_: object) -> None:
+        copy_picture(self._viewer)
+        show_info("The picture is on the clipboard")
 
     def _open_folder(self) -> None:
         if self._session is not None and self._session.folder is not None:

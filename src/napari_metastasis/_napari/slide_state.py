@@ -39,7 +39,10 @@ def slide_state(session: SlideSession) -> SlideState:
         stage = activity.stage or "Scanning"
         known = coverage is not None and coverage.percent and session.heatmap is not None
         long = f"{stage}: {coverage.percent} of the tissue so far" if coverage is not None and known else stage
-        return SlideState(f"scanning{share.replace('%', ' %')}", long, "working")
+        # The same share as above the findings: that of the work counts later passes, and not what was scanned before.
+        share = f" {coverage.percent}" if coverage is not None and known else share.replace("%", " %")
+        short = f"scanning{share}"
+        return SlideState(short, long, "working")
     if session.heatmap is None:
         if session.looking:
             return SlideState("…", "Looking for an earlier result…", "working")
