@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -27,7 +28,7 @@ from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
 if TYPE_CHECKING:
     from napari_metastasis.cohorts.cohort import Cohort, Split
-    from napari_metastasis.evaluation import DetectionReport, Estimate
+    from napari_metastasis.evaluation import Agreement, DetectionReport, Estimate
     from napari_metastasis.workflows.evaluate import CohortEvaluation
 
 __all__ = ["evaluate"]
@@ -38,6 +39,7 @@ _SCANNING = ("dense_coefficient", "augment_views", "device", "precision", "engin
 _NAMED = 8
 #: Headings of the options.
 _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scoring of detections"
+_STAGED = "Stages of patients"
 
 
 def _in(heading: str, text: str) -> Any:
@@ -63,7 +65,11 @@ _NAME = _in(_MODEL, "A model's name ('models list'), or a .safetensors file; of 
 _FOLDER = _in(
     _DETECTIONS, "Folder of one CSV of probability,x,y in level-0 pixels for each slide, or of scans' result folders."
 )
-_TRUTH = _in(_DETECTIONS, "Folder of outlines (ASAP XML, GeoJSON) or masks (TIFF, PNG); a slide without any is normal.")
+_TRUTH = _in(
+    _DETECTIONS,
+    "Folder of outlines (ASAP XML, GeoJSON) or masks (TIFF, PNG); a slide without any is normal. Of stages, a table.",
+)
+_STAGES = _in(_STAGED, "Table of stages, as 'stage --output' and CAMELYON17 write it, to measure against --truth.")
 _OUTPUT = typer.Option(
     help="Folder for report.html and evaluation.json; an earlier report is kept. Of a cohort for its scans, too, with "
     "the report in 'report', or 'report-refined'; by default '<cohort>-<model>.evaluation' beside it."
@@ -81,6 +87,7 @@ _IGNORED = {
     "cohort": ("scoring_mpp", "scoring_truth_from", "scoring_mask_downsample"),
     "camelyon16": ("scoring_truth_from", "scoring_mask_downsample"),
     "detections": ("settings_", *_PASSES, "splits_", "detection_", "model"),
+    "stages": ("settings_", *_PASSES, "splits_", "detection_", "model", *(f"scoring_{name}" for name in _SCORING[:-2])),
 }  # fmt: skip
 
 
@@ -105,16 +112,19 @@ def evaluate(
     model: Annotated[str, _NAME] = DEFAULT_MODEL,
     detections: Annotated[Path | None, _FOLDER] = None,
     truth: Annotated[Path | None, _TRUTH] = None,
+    stages: Annotated[Path | None, _STAGES] = None,
     output: Annotated[Path | None, _OUTPUT] = None,
     overwrite: Annotated[bool, _OVERWRITE] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Measure a model on labelled patches or on slides, or detections against a reference, with 95 % intervals.
+    """Measure a model on patches or slides, or detections or stages against a reference, with 95 % intervals.
 
     Slides are scored as CAMELYON16 does. A cohort's scans that were stopped go on when the same command is run again.
     """
     _check_usage(context)
-    if patches is not None:
+    if stages is not None and truth is not None:
+        _evaluate_stages(stages, truth, scoring, as_json=as_json)
+    elif patches is not None:
         _evaluate_patches(patches, model, settings, as_json=as_json)
     elif detections is not None and truth is not None:
         _evaluate_detections(detections, truth, scoring, output, overwrite=overwrite, as_json=as_json)
@@ -137,11 +147,14 @@ def _check_usage(context: typer.Context) -> None:
     split = given["split"]
     if sum(given[name] is not None for name in _IGNORED) != 1:
         raise WrongUsage(
-            "expected one of --patches, --cohort, --camelyon16 and --detections with --truth, got none or several; "
-            "choose one"
+            "expected one of --patches, --cohort, --camelyon16, and --detections or --stages with --truth, got none or "
+            "several; choose one"
         )
-    if (given["detections"] is None) != (given["truth"] is None):
-        raise WrongUsage("expected --detections with --truth, got one alone; give both folders, or leave them out")
+    if (given["detections"] is None and given["stages"] is None) != (given["truth"] is None):
+        what = "--detections with --truth, or --stages with it" if given["stages"] is None else "--stages with --truth"
+        raise WrongUsage(f"expected {what}, got one alone; give both, or leave them out")
+    if given["stages"] is not None and (given["output"] is not None or given["overwrite"]):
+        raise WrongUsage("expected --output with slides or detections, got it with --stages; leave it out")
     if given["patches"] is not None and given["output"] is not None:
         raise WrongUsage("expected --output with slides or detections, got it with --patches; leave it out")
     if given["patches"] is not None and given["overwrite"]:
@@ -278,9 +291,43 @@ def _evaluate_detections(
         report = score_folders(detections, truth, scoring, progress=progress)
     normal = report.measured.get("normal_without_truth", [])
     if normal:
-        rest = f" and {len(normal) - _NAMED} more" if len(normal) > _NAMED else ""
-        note(f"taken as normal, for want of truth: {', '.join(normal[:_NAMED])}{rest}")
+        note(f"taken as normal, for want of truth: {_named(normal)}")
     _finish(report, output, overwrite=overwrite, lay_there=lay_there, as_json=as_json)
+
+
+def _evaluate_stages(stages: Path, truth: Path, scoring: EvaluationSettings, *, as_json: bool) -> None:
+    from napari_metastasis.cohorts.stages import read_stages
+    from napari_metastasis.evaluation import score_stages
+
+    report = score_stages(read_stages(stages), read_stages(truth), resamples=scoring.resamples, seed=scoring.seed)
+    if as_json:
+        say_json(report.to_json())
+    else:
+        _say_confusion(report.patients, "true stage")
+        if report.slides is not None:
+            _say_confusion(report.slides, "true verdict")
+        _say_figures(f"{report.patients.n} patients", report.figures())
+    for what, names in (("stages no", report.missing), ("says nothing of", report.missing_slides)):
+        if names:
+            note(f"{stages} {what} {_named(names)}, which the truth has: left out")
+    if report.unknown:
+        note(f"left out {_named(report.unknown)}: the truth says nothing of them")
+    if report.missing:
+        note(f"expected every patient of {truth} to be staged, got {len(report.missing)} that are not; stage them")
+        raise typer.Exit(1)
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return names in one line, not too many of them."""
+    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + rest
+
+
+def _say_confusion(found: Agreement, what: str) -> None:
+    say_table(
+        (what, *(f"as {name}" for name in found.names)),
+        [(name, *map(str, row)) for name, row in zip(found.names, found.confusion.tolist(), strict=True)],
+    )
 
 
 def _say_left_out(report: DetectionReport) -> None:
