@@ -116,5 +116,5 @@ def test_json_of_dsa_is_told_from_geojson_and_from_what_holds_no_outlines(tmp_pa
     assert [holds_outlines(path) for path in (dsa, other)] == [True, False]
     # DSA counts from the slide's corner, whatever bounds it has.
     assert read_areas(dsa, corner=(100.0, 100.0)).annotations == drawn.annotations
-    with pytest.raises(AnnotationError, match="GeoJSON"):
+    with pytest.raises(AnnotationError, match="expected features"):
         read_areas(other, corner=(0.0, 0.0))
