@@ -97,7 +97,8 @@ class LesionRow:
     cut_by_edge
         Whether it may go on where tissue was not scanned: it is at least as large as it is said to be.
     nuclei
-        About how many it has, estimated from its area; ``None`` where that was not asked for.
+        About how many it has at most, by its area and the density of dense tumour; ``None`` where that was not asked
+        for.
     """
 
     id: int

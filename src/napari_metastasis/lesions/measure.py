@@ -126,12 +126,23 @@ def longest_diameters(
         for part in np.array_split(chosen, max(1, len(chosen) // 4096)):
             step = np.arange(high)
             index = starts[part, None] + np.where(step < sizes[part, None], step, 0)
-            apart = np.abs(corners[index][:, :, None, :] - corners[index][:, None, :, :]) + side
-            result[part] = np.sqrt((apart**2).sum(axis=-1).max(axis=(1, 2)))
+            x, y = (_squares_apart(each[index], side) for each in corners.T)
+            x += y
+            result[part] = np.sqrt(x.max(axis=(1, 2)))
     for large in np.flatnonzero(sizes > _FEW_CORNERS):
         x, y = (pdist(each[:, None]) + side for each in corners[starts[large] : starts[large + 1]].T)
         result[large] = np.sqrt((x**2 + y**2).max())
     return result
+
+
+def _squares_apart(values: NDArray[np.float64], side: float) -> NDArray[np.float64]:
+    """Return the squared difference of any two of each row, in place: these are the largest arrays here."""
+    apart = values[:, :, None] - values[:, None, :]
+    if side:
+        np.abs(apart, out=apart)
+        apart += side
+    apart *= apart
+    return apart
 
 
 def _row_ends(lesion: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -160,8 +171,14 @@ def joined(points: NDArray[np.float64], focus: NDArray[np.intp], *, reach: float
     """
     order = np.argsort(focus, kind="stable")
     shapes = shapely.multipoints(points[order], indices=focus[order])
-    one, other = shapely.STRtree(shapes).query(shapes, predicate="dwithin", distance=reach)
-    near = sparse.coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(shapes), len(shapes)))
-    _, group = csgraph.connected_components(near, directed=False)
+    left, top, right, bottom = shapely.bounds(shapes).T
+    around = shapely.box(left - reach, top - reach, right + reach, bottom + reach)
+    one, other = shapely.STRtree(shapes).query(around)
+    one, other = one[one < other], other[one < other]
+    shapely.prepare(shapes[one])
+    near = shapely.dwithin(shapes[one], shapes[other], reach)
+    one, other = one[near], other[near]
+    pairs = sparse.coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(shapes), len(shapes)))
+    _, group = csgraph.connected_components(pairs, directed=False)
     _, first = np.unique(group, return_index=True)
     return first[group]

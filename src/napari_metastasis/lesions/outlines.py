@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
-from scipy.sparse import csgraph
+from scipy import ndimage
 
 from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.lesions.contours import contour_lines
@@ -65,20 +64,15 @@ def outline(
 
 def _walk(following: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the lines ring by ring, in the order of walking, and where in it each ring begins."""
-    count = len(following)
-    lines = np.arange(count)
-
-    def graph(beginnings: NDArray[np.intp], ends: NDArray[np.intp]) -> sparse.csr_array:
-        return sparse.csr_array((np.ones(len(ends), dtype=np.int8), (beginnings, ends)), shape=(count, count))
-
-    rings, ring = csgraph.connected_components(graph(lines, following), directed=True, connection="weak")
-    heads = np.zeros(rings, dtype=np.intp)
-    heads[ring[::-1]] = lines[::-1]
-    previous = np.empty_like(following)
-    previous[following] = lines
-    # Every ring is cut open and tied to the next, so that one search walks them all.
-    tied = following.copy()
-    tied[previous[heads[:-1]]] = heads[1:]
-    kept = np.delete(lines, previous[heads[-1]])
-    order = csgraph.depth_first_order(graph(kept, tied[kept]), heads[0], return_predecessors=False)
-    return order, np.flatnonzero(np.diff(ring[order], prepend=-1))
+    # As a list, step by step: faster than any search of a graph, for ten lines and for a hundred thousand.
+    after = following.tolist()
+    walked, order, first = bytearray(len(after)), [], []
+    for start in range(len(after)):
+        line = start
+        if not walked[line]:
+            first.append(len(order))
+        while not walked[line]:
+            walked[line] = True
+            order.append(line)
+            line = after[line]
+    return np.array(order, dtype=np.intp), np.array(first, dtype=np.intp)

@@ -61,7 +61,8 @@ class DetectionSettings(SettingsGroup):
     nuclei_per_mm2: float = setting(
         8000.0,
         "Nuclei in a square millimetre of tumour, by which their number is estimated from an area, 0 not to; that of "
-        "dense tumour, so that fewer than 200 are said only of what can hold no more.",
+        "dense tumour (19 of 20 tumour patches of PCam have fewer than 6,100), so that fewer than 200 are said only of "
+        "what can hold no more.",
         unit="1/mm²",
         minimum=0.0,
         maximum=30000.0,
