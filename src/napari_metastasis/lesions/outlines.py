@@ -66,7 +66,9 @@ def _walk(following: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int
     """Return the lines ring by ring, in the order of walking, and where in it each ring begins."""
     # As a list, step by step: faster than any search of a graph, for ten lines and for a hundred thousand.
     after = following.tolist()
-    walked, order, first = bytearray(len(after)), [], []
+    walked = bytearray(len(after))
+    order: list[int] = []
+    first: list[int] = []
     for start in range(len(after)):
         line = start
         if not walked[line]:
