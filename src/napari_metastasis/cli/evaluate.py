@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, show_slides, stop_on_interrupt
+from napari_metastasis.cli.evaluate_stages import evaluate_stages
+from napari_metastasis.cli.figures import named, say_figures
 from napari_metastasis.cli.memory import keep_freed_memory
 from napari_metastasis.cli.options import WrongUsage, refuse_options, with_passes, with_settings
 from napari_metastasis.errors import ScanCancelledError, StorageError
@@ -28,15 +29,13 @@ from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
 if TYPE_CHECKING:
     from napari_metastasis.cohorts.cohort import Cohort, Split
-    from napari_metastasis.evaluation import Agreement, DetectionReport, Estimate
+    from napari_metastasis.evaluation import DetectionReport
     from napari_metastasis.workflows.evaluate import CohortEvaluation
 
 __all__ = ["evaluate"]
 
 _SCORING = ("mpp", "truth_from", "tumour_value", "mask_downsample", "threshold", "keep_flawed", "resamples", "seed")
 _SCANNING = ("dense_coefficient", "augment_views", "device", "precision", "engine", "roi_px", "threads")
-#: Most slides named in one line.
-_NAMED = 8
 #: Headings of the options.
 _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scoring of detections"
 _STAGED = "Stages of patients"
@@ -123,7 +122,7 @@ def evaluate(
     """
     _check_usage(context)
     if stages is not None and truth is not None:
-        _evaluate_stages(stages, truth, scoring, as_json=as_json)
+        evaluate_stages(stages, truth, scoring, as_json=as_json)
     elif patches is not None:
         _evaluate_patches(patches, model, settings, as_json=as_json)
     elif detections is not None and truth is not None:
@@ -265,7 +264,7 @@ def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_j
     if as_json:
         say_json({**report.to_json(), "notes": [doubt] if doubt else []})
         return
-    _say_figures(
+    say_figures(
         f"{loaded.spec.name} on {report.n:,} patches",
         {
             "AUC": report.auc,
@@ -291,43 +290,8 @@ def _evaluate_detections(
         report = score_folders(detections, truth, scoring, progress=progress)
     normal = report.measured.get("normal_without_truth", [])
     if normal:
-        note(f"taken as normal, for want of truth: {_named(normal)}")
+        note(f"taken as normal, for want of truth: {named(normal)}")
     _finish(report, output, overwrite=overwrite, lay_there=lay_there, as_json=as_json)
-
-
-def _evaluate_stages(stages: Path, truth: Path, scoring: EvaluationSettings, *, as_json: bool) -> None:
-    from napari_metastasis.cohorts.stages import read_stages
-    from napari_metastasis.evaluation import score_stages
-
-    report = score_stages(read_stages(stages), read_stages(truth), resamples=scoring.resamples, seed=scoring.seed)
-    if as_json:
-        say_json(report.to_json())
-    else:
-        _say_confusion(report.patients, "true stage")
-        if report.slides is not None:
-            _say_confusion(report.slides, "true verdict")
-        _say_figures(f"{report.patients.n} patients", report.figures())
-    for what, names in (("stages no", report.missing), ("says nothing of", report.missing_slides)):
-        if names:
-            note(f"{stages} {what} {_named(names)}, which the truth has: left out")
-    if report.unknown:
-        note(f"left out {_named(report.unknown)}: the truth says nothing of them")
-    if report.missing:
-        note(f"expected every patient of {truth} to be staged, got {len(report.missing)} that are not; stage them")
-        raise typer.Exit(1)
-
-
-def _named(names: Sequence[str]) -> str:
-    """Return names in one line, not too many of them."""
-    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + rest
-
-
-def _say_confusion(found: Agreement, what: str) -> None:
-    say_table(
-        (what, *(f"as {name}" for name in found.names)),
-        [(name, *map(str, row)) for name, row in zip(found.names, found.confusion.tolist(), strict=True)],
-    )
 
 
 def _say_left_out(report: DetectionReport) -> None:
@@ -370,7 +334,7 @@ def _say_report(report: DetectionReport) -> None:
     say_table(
         ("size", "lesions", "found"), [(one.size_class, str(one.lesions), str(one.found)) for one in report.sizes]
     )
-    _say_figures(f"{len(report.outcomes)} slides", report.figures())
+    say_figures(f"{len(report.outcomes)} slides", report.figures())
 
 
 def _say_published(report: DetectionReport) -> None:
@@ -383,11 +347,3 @@ def _say_published(report: DetectionReport) -> None:
     # Figures on other slides than the challenge's do not compare.
     remark = "" if report.is_camelyon16_test else f" (on {len(report.outcomes)} other slides: does not compare)"
     say_table(("method", "FROC score", "AUC"), [*rows, (report.name + remark, score, auc)], title=TABLE_III_SOURCE)
-
-
-def _say_figures(title: str, figures: dict[str, Estimate]) -> None:
-    say_table(
-        ("measure", "value", "95 % interval"),
-        [(name, f"{one.value:.4f}", f"{one.low:.4f} to {one.high:.4f}") for name, one in figures.items()],
-        title=title,
-    )
