@@ -72,6 +72,15 @@ def test_lengths_are_exact_to_two_percent_whatever_the_shape_the_pixels_and_the_
     assert drawn == pytest.approx(length_mm, rel=0.02)
 
 
+@pytest.mark.parametrize("shape", [disc, ellipse, sickle])
+@pytest.mark.parametrize("turn", [0.0, 0.7, 2.0])
+def test_maps_of_yes_and_no_alone_are_as_exact_from_fifty_cells_on(shape, turn):
+    frame = frame_over(300, 0.25, 3.888)
+    values = np.round(answers(shape, 205, frame, turn=turn, seed=4))
+    (lesion,) = LesionIndex(values, frame, DetectionSettings(opening_um=0)).at(0.5).lesions
+    assert lesion.length_mm == pytest.approx(0.205, rel=0.02)
+
+
 @pytest.mark.parametrize(("limit", "below", "above"), [(0.2, "itc", "micro"), (2.0, "micro", "macro")])
 @pytest.mark.parametrize("cell_um", [3.888, 7.776])
 @pytest.mark.parametrize("shape", [disc, ellipse, sickle])
