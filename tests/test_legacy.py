@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 import torch
 from legacy_files import unpack_legacy
 from training_cohort import no_bar
@@ -78,15 +79,32 @@ def known_as_then(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def as_then(path: Path) -> object:
-    """Return what a table says, without what came after that time: colours of our own, and what the edge cuts."""
+    """Return what a table says, without what came after that time, and without lengths and outlines.
+
+    Those went round the squares of cells then, and follow the contour now; see :func:`shapes_in`.
+    """
     if path.suffix == ".csv":
-        later = ",cut_by_edge" in path.read_text("utf-8")
-        return [row[:-1] if later else row for row in csv.reader(path.read_text("utf-8").splitlines())]
+        rows = list(csv.reader(path.read_text("utf-8").splitlines()))
+        later = {"length_mm", "cut_by_edge", "nuclei"}
+        kept = [column for column, name in enumerate(rows[0]) if name not in later]
+        return [[row[column] for column in kept] for row in rows]
     features = json.loads(path.read_text("utf-8"))["features"]
     for feature in features:
-        del feature["properties"]["classification"]["color"]
-        assert feature["properties"]["measurements"].pop("Cut by edge", 0) == 0
+        del feature["properties"]["classification"]["color"], feature["geometry"]
+        measurements = feature["properties"]["measurements"]
+        assert measurements.pop("Cut by edge", 0) == 0
+        measurements.pop("Nuclei", None)
+        del measurements["Length mm"]
     return features
+
+
+def shapes_in(folder: Path) -> list[tuple[float, shapely.Geometry]]:
+    """Return the length and the outline of each lesion in ``lesions.geojson``."""
+    features = json.loads((folder / "lesions.geojson").read_text("utf-8"))["features"]
+    return [
+        (feature["properties"]["measurements"]["Length mm"], shapely.geometry.shape(feature["geometry"]))
+        for feature in features
+    ]
 
 
 def read_map(path: Path) -> np.ndarray:
@@ -135,6 +153,7 @@ def test_a_users_models_are_listed_and_loaded(legacy):
 def test_a_finished_scan_is_read_and_its_tables_are_written_the_same(legacy):
     folder = legacy / "finished.metastasis"
     before = {name: as_then(folder / name) for name in TABLES}
+    shapes = shapes_in(folder)
     detections = (folder / "detections.csv").read_bytes()
     maps = [read_map(folder / name) for name in MAPS]
     record = json.loads((folder / "run.json").read_text("utf-8"))
@@ -143,6 +162,9 @@ def test_a_finished_scan_is_read_and_its_tables_are_written_the_same(legacy):
     assert result.mpx_per_s == 0, "nothing is scanned again"
     assert result.slide_score == pytest.approx(record["slide_score"])
     assert {name: as_then(folder / name) for name in TABLES} == before
+    for (length, outline), (length_then, then) in zip(shapes_in(folder), shapes, strict=True):
+        assert length == pytest.approx(length_then, rel=0.1)
+        assert outline.intersection(then).area > 0.85 * outline.union(then).area
     assert (folder / "detections.csv").read_bytes() == detections
     for name, stored in zip(MAPS, maps, strict=True):
         np.testing.assert_array_equal(read_map(folder / name), stored)

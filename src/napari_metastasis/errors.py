@@ -32,6 +32,7 @@ __all__ = [
     "ScanCancelledError",
     "SettingsError",
     "SlideError",
+    "StagingError",
     "StainWarning",
     "StorageError",
     "StorageWarning",
@@ -140,6 +141,10 @@ class TrainingError(MetastasisError, RuntimeError):
 
 class EvaluationError(MetastasisError, ValueError):
     """Results cannot be scored against the reference."""
+
+
+class StagingError(MetastasisError, ValueError):
+    """A patient cannot be staged, or a table of stages cannot be understood."""
 
 
 class DisplayError(MetastasisError, RuntimeError):

@@ -222,3 +222,59 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["slide.xml"]
     with pytest.raises(StorageError, match="expected a folder"):
         write_asap_xml(tmp_path / "no" / "folder.xml", AnnotationSet())
+
+
+def test_neighbours_and_islands_keep_their_own_holes(tmp_path):
+    ring, hole = SQUARE * 10, SQUARE * 4 + 100
+    island = SQUARE + 180
+    # The second outline reaches into the first one's hole, and has none itself.
+    beside = SQUARE * 10 + (150, 0)
+    written = AnnotationSet(
+        (
+            Annotation.of_rings(name="Lesion 1", group="_0", exterior=ring, holes=(hole,)),
+            Annotation.of_rings(name="Lesion 2", group="_0", exterior=island),
+            Annotation.of_rings(name="Lesion 3", group="metastases", exterior=beside),
+        )
+    )
+    path = tmp_path / "slide.xml"
+    write_asap_xml(path, written)
+    assert read_asap_xml(path).annotations == written.annotations
+    # Without the names, whatever the cut-out touches has a hole.
+    path.write_text(path.read_text().replace("cut-out 0", "x"))
+    assert [len(one.holes) for one in read_asap_xml(path)] == [1, 0, 1]
+
+
+def test_names_that_xml_cannot_hold_do_not_spoil_the_file(tmp_path):
+    path = tmp_path / "slide.xml"
+    names = Annotation.of_rings(name="a\x00\x1b\nb", group="c\ufffe", exterior=SQUARE)
+    write_asap_xml(path, AnnotationSet((names,)))
+    (found,) = read_asap_xml(path)
+    assert (found.name, found.group) == ("a\ufffd\ufffd\nb", "c\ufffd")
+
+
+def test_files_of_other_programs_are_read_or_refused_in_one_line(tmp_path):
+    path = tmp_path / "a.xml"
+    listing = asap(("_0", SQUARE)).replace(' PartOfGroup="_0"', "").replace("<AnnotationGroups/>", "")
+    path.write_text(listing)
+    (nameless,) = read_asap_xml(path)
+    assert nameless.group == "None", "a group that is missing"
+    path.write_text(listing.replace('Type="Polygon"', 'Type="Brush"'))
+    assert read_asap_xml(path).omitted == {"annotations of type 'Brush'": 1}
+    path.write_text(asap(("nowhere declared", SQUARE)))
+    assert read_asap_xml(path).groups == ("nowhere declared",)
+    path.write_text("<ASAP_Annotations/>")
+    assert len(read_asap_xml(path)) == 0
+    path.write_text(asap(("_0", SQUARE)).replace('Order="1"', 'Order="one"'))
+    with pytest.raises(AnnotationError, match="numbers as the coordinates"):
+        read_asap_xml(path)
+
+
+def test_a_hundred_thousand_corners_take_no_time(tmp_path):
+    angle = np.linspace(0, 2 * np.pi, 100_000, endpoint=False)
+    ring = np.column_stack((np.cos(angle), np.sin(angle))) * 9000 + 20_000
+    path = tmp_path / "a.xml"
+    write_asap_xml(path, AnnotationSet((Annotation.of_rings(name="a", group="_0", exterior=ring),)))
+    begun = time.process_time()
+    (found,) = read_asap_xml(path)
+    assert time.process_time() - begun < 10
+    np.testing.assert_array_equal(found.exterior, ring)

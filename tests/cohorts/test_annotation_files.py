@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from cohort_files import write_mask
 
+from napari_metastasis.annotations import Annotation, AnnotationSet, write_dsa_json
 from napari_metastasis.cohorts.annotation_files import (
     annotation_key,
     geojson_corner,
+    holds_outlines,
     holds_tissue_masks,
     is_called_mask,
     open_masks,
@@ -104,3 +106,15 @@ def test_geojson_counts_from_the_corner_of_the_bounds():
 def test_other_files_are_named(tmp_path):
     with pytest.raises(AnnotationError, match=r"ASAP XML, GeoJSON or a mask .* got .*a\.doc; export it"):
         read_areas(tmp_path / "a.doc", corner=(0.0, 0.0))
+
+
+def test_json_of_dsa_is_told_from_geojson_and_from_what_holds_no_outlines(tmp_path):
+    drawn = AnnotationSet((Annotation.of_rings("a", "_0", [(0, 0), (9, 0), (9, 9)]),))
+    dsa, other = tmp_path / "dsa.json", tmp_path / "other.json"
+    write_dsa_json(dsa, drawn, name="s")
+    other.write_text('{"name": "a", "figures": [1, 2]}')
+    assert [holds_outlines(path) for path in (dsa, other)] == [True, False]
+    # DSA counts from the slide's corner, whatever bounds it has.
+    assert read_areas(dsa, corner=(100.0, 100.0)).annotations == drawn.annotations
+    with pytest.raises(AnnotationError, match="expected features"):
+        read_areas(other, corner=(0.0, 0.0))

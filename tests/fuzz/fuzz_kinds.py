@@ -24,10 +24,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from napari_metastasis.annotations import MaskFile, read_asap_xml, read_geojson, read_points
+from napari_metastasis.annotations import MaskFile, read_asap_xml, read_dsa_json, read_geojson, read_points
 from napari_metastasis.cohorts.cohort import read_cohort
 from napari_metastasis.cohorts.layouts import read_layout
 from napari_metastasis.cohorts.patches import open_patches
+from napari_metastasis.cohorts.stages import read_stages
 from napari_metastasis.cohorts.survey import survey_slides
 from napari_metastasis.errors import MetastasisError
 from napari_metastasis.evaluation import read_detections_csv
@@ -49,6 +50,7 @@ from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.scan.earlier import earlier_result
 from napari_metastasis.workflows.scan.result_folder import record_of
+from napari_metastasis.workflows.stage import stage_patients
 
 __all__ = ["KINDS", "Kind", "Whole", "damage", "lay_out", "read_or_refuse", "write_whole"]
 
@@ -60,6 +62,14 @@ PIXELS = RNG.integers(90, 250, (150, 200, 3), dtype=np.uint8)
 MASK = (PIXELS[..., 0] > 200).astype(np.uint8) * 2
 RESOLUTION = {"resolution": (20000, 20000), "resolutionunit": 3}
 AREA = [[10, 10], [90, 10], [90, 80], [10, 80], [10, 10]]
+ELEMENTS = {
+    "name": "tumor",
+    "elements": [
+        {"type": "polyline", "closed": True, "points": [[1, 2, 0], [9, 2, 0], [9, 9, 0]], "holes": [[[4, 3, 0]]]},
+        {"type": "ellipse", "center": [5, 5, 0], "width": 4, "height": 2, "rotation": 0.5, "label": {"value": "a"}},
+        {"type": "point", "center": [1, 2, 0], "group": "_0"},
+    ],
+}
 ASAP = """<?xml version="1.0"?><ASAP_Annotations><Annotations>
 <Annotation Name="a" Type="Polygon" PartOfGroup="lesion" Color="#F4FA58"><Coordinates>
 <Coordinate Order="0" X="10.5" Y="10"/><Coordinate Order="1" X="90" Y="1e1"/><Coordinate Order="2" X="90" Y="80"/>
@@ -304,6 +314,15 @@ KINDS: dict[str, Kind] = {
     "asap": Kind(_text("a.xml", ASAP), lambda folder: read_asap_xml(folder / "a.xml")),
     "asap points": Kind(_text("a.xml", ASAP), lambda folder: read_points(folder / "a.xml")),
     "geojson": Kind(_text("a.geojson", json.dumps(FEATURES)), lambda folder: read_geojson(folder / "a.geojson")),
+    "dsa": Kind(_text("a.json", json.dumps(ELEMENTS)), lambda folder: read_dsa_json(folder / "a.json")),
+    "stages": Kind(
+        _text("s.csv", "patient,stage\npatient_004.zip,pN1\npatient_004_node_2.tif,macro\n"),
+        lambda folder: (read_stages(folder / "s.csv"), stage_patients([folder / "s.csv"])),
+    ),
+    "nodes": Kind(
+        _text("n.csv", "patient,node,slide,verdict,result\np,1,a,macro,\np,2,b,,x.metastasis\np,3,,,\n"),
+        lambda folder: stage_patients([folder / "n.csv"]),
+    ),
     "geojson points": Kind(_text("a.geojson", json.dumps(FEATURES)), lambda folder: read_points(folder / "a.geojson")),
     "gzipped geojson": Kind(
         lambda folder: (folder / "a.geojson.gz").write_bytes(gzip.compress(json.dumps(FEATURES).encode())),

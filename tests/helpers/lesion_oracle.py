@@ -50,6 +50,29 @@ def first_top(surface, mask):
     return tuple(int(index) for index in np.unravel_index(np.argmax(inside), surface.shape))
 
 
+def contour_points(surface, mask, threshold):
+    """Return the points (row, column) where the contour of a lesion passes between a cell and its four neighbours."""
+    points = []
+    for row, column in np.argwhere(mask).tolist():
+        for down, right in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+            y, x = row + down, column + right
+            held = 0 <= y < surface.shape[0] and 0 <= x < surface.shape[1]
+            if held and mask[y, x]:
+                continue
+            beside = float(surface[y, x]) if held else -math.inf
+            above = max(float(surface[row, column]) - float(np.float32(threshold)), 1 / 64)
+            below = max(float(np.float32(threshold)) - beside, 1 / 64)
+            share = 0.5 if math.isinf(below) else above / (above + below)
+            points.append((row + down * share, column + right * share))
+    return points
+
+
+def length(surface, mask, threshold):
+    """Return the longest distance between any two points of a lesion's contour, in cells."""
+    points = np.array(contour_points(surface, mask, threshold))
+    return float(np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)).max())
+
+
 def diameter(mask):
     """Return the longest distance between any two corners of a mask's cells."""
     corners = {(r + dr, c + dc) for r, c in np.argwhere(mask).tolist() for dr in (0, 1) for dc in (0, 1)}

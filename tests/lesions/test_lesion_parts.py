@@ -95,37 +95,69 @@ def test_noise_finer_than_the_numbers_of_a_network_does_not_move_a_plateau():
         assert abs(column - 28) < 0.2
 
 
-@settings(max_examples=40, deadline=None)
+def outline_of(surface, mask, threshold, frame):
+    """Return the outline of a lesion's cells on a surface."""
+    bordered = np.pad(surface, 1, constant_values=-np.inf).astype(np.float32)
+    row, column = np.nonzero(mask)
+    return outlines.outline((row + 1) * bordered.shape[1] + column + 1, bordered, np.float32(threshold), frame)
+
+
+@settings(max_examples=60, deadline=None)
 @given(values=fields(max_side=14), threshold=st.floats(0.2, 0.9))
-def test_outlines_are_the_union_of_the_squares(values, threshold):
+def test_outlines_are_the_contours_within_an_eighth_of_a_cell_with_every_hole(values, threshold):
     frame = oracle.frame_of(*values.shape, mpp=0.25, scale=3.888)
+    surface = np.where(np.isnan(values), -np.inf, values)
     for mask in oracle.lesions_at(values, threshold, 1):
-        rows, columns = np.nonzero(mask)
-        squares = []
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            one, other = frame.cell_corner(column, row), frame.cell_corner(column + 1, row + 1)
-            squares.append(shapely.box(one.x, one.y, other.x, other.y))
-        outline = outlines.outline(rows, columns, frame)
+        outline = outline_of(surface, mask, threshold, frame)
         assert outline.is_valid
-        expected = shapely.union_all(squares)
-        assert outline.symmetric_difference(expected).area == pytest.approx(0, abs=1e-6)
-        assert sum(len(part.interiors) for part in getattr(outline, "geoms", [outline])) == sum(
-            len(part.interiors) for part in getattr(expected, "geoms", [expected])
-        )
+        assert outline.geom_type == "Polygon"
+        points = np.array(oracle.contour_points(surface, mask, threshold))
+        corners = [frame.cell_center(column, row) for row, column in points.tolist()]
+        rim = shapely.points([(corner.x, corner.y) for corner in corners])
+        assert shapely.distance(rim, outline.boundary).max() <= frame.cell_px / 8 + 1e-6
+        # What cells that touch at a corner enclose is a hole of its own: the outside is joined by sides.
+        outside = ndimage.label(~np.pad(mask, 1))[1] - 1
+        assert len(outline.interiors) == outside
 
 
-def test_outlines_with_holes_islands_and_touching_corners():
+def test_outlines_with_holes_islands_touching_corners_and_foci_apart():
     frame = oracle.frame_of(20, 20)
     mask = np.zeros((20, 20), dtype=bool)
     mask[1:10, 1:10] = True
     mask[3:8, 3:8] = False
     mask[5, 5] = True
     mask[10, 10] = True
-    outline = outlines.outline(*np.nonzero(mask), frame)
+    outline = outline_of(mask.astype(float), mask, 0.5, frame)
     assert outline.is_valid
     assert outline.geom_type == "MultiPolygon"
-    assert outline.area == pytest.approx(mask.sum() * frame.cell_px**2)
-    assert sorted(len(part.interiors) for part in outline.geoms) == [0, 0, 1]
+    # The cell that touches the ring at a corner is part of it; that in its hole lies apart.
+    assert sorted(len(part.interiors) for part in outline.geoms) == [0, 1]
+    assert outline.area == pytest.approx(mask.sum() * frame.cell_px**2, rel=0.05)
+
+
+def test_a_round_outline_has_few_corners_and_keeps_its_length_and_area():
+    frame = oracle.frame_of(80, 80, mpp=0.25, scale=1.0)
+    y, x = np.mgrid[:80, :80]
+    away = np.hypot(y - 40.3, x - 39.6)
+    surface = np.clip(0.5 - (away - 30) / 4, 0, 1)
+    outline = outline_of(surface, surface >= 0.5, 0.5, frame)
+    assert len(outline.exterior.coords) < 70
+    assert measure.longest_diameter(outline.exterior.coords) == pytest.approx(60 * frame.cell_px, rel=0.01)
+    assert outline.area == pytest.approx(np.pi * 30**2 * frame.cell_px**2, rel=0.01)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 40), foci=st.integers(1, 12), reach=st.floats(0, 8))
+def test_foci_are_joined_as_single_linkage_joins_them(seed, count, foci, reach):
+    rng = np.random.default_rng(seed)
+    focus = np.concatenate((np.arange(foci), rng.integers(0, foci, count)))
+    points = rng.integers(0, 25, (len(focus), 2)).astype(float)
+    apart = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
+    near = np.eye(foci, dtype=bool)
+    for one, other in itertools.product(range(foci), repeat=2):
+        near[one, other] |= apart[np.ix_(focus == one, focus == other)].min() <= reach
+    expected = [int(np.flatnonzero(np.linalg.matrix_power(near.astype(float), foci)[one])[0]) for one in range(foci)]
+    assert measure.joined(points, focus, reach=reach).tolist() == expected
 
 
 def test_longest_diameter_is_the_largest_distance_of_any_pair():

@@ -11,6 +11,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from napari_metastasis.annotations import TUMOUR_GROUPS
 from napari_metastasis.lesions import SIZE_CLASSES, SizeClass, count_text, size_class
+from napari_metastasis.lesions.size_classes import estimated_nuclei
+from napari_metastasis.settings import DetectionSettings
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,28 @@ from napari_metastasis.lesions import SIZE_CLASSES, SizeClass, count_text, size_
 )
 def test_size_classes_end_where_ajcc_says(length, expected):
     assert size_class(length) == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "nuclei", "expected"),
+    [
+        (0.15, 5000, "itc"),
+        (0.5, 199, "itc"),
+        (0.5, 200, "micro"),
+        (0.5, None, "micro"),
+        (2.0, 199, "itc"),
+        (2.1, 150, "macro"),
+    ],
+)
+def test_fewer_than_two_hundred_cells_are_isolated_however_they_lie(length, nuclei, expected):
+    assert size_class(length, nuclei) == expected
+
+
+def test_nuclei_are_estimated_from_the_area_unless_that_is_switched_off():
+    assert estimated_nuclei(0.025, 8000) == 200
+    assert estimated_nuclei(0.025, 0) is None
+    # A disc over 0.2 mm is never one of fewer than 200 cells.
+    assert estimated_nuclei(np.pi * 0.1**2, DetectionSettings().nuclei_per_mm2) > 200
 
 
 def test_every_class_has_its_names_and_colours_the_smallest_first():

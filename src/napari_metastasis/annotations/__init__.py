@@ -1,8 +1,9 @@
-"""Outlines that a person drew: polygons and points in level-0 pixels, ASAP's XML in and out, GeoJSON in, masks."""
+"""Outlines that a person drew, in level-0 pixels: ASAP's XML and DSA's JSON in and out, GeoJSON in, masks, points."""
 
 from __future__ import annotations
 
 from napari_metastasis.annotations.asap import read_asap_xml, write_asap_xml
+from napari_metastasis.annotations.dsa import read_dsa_json, write_dsa_json
 from napari_metastasis.annotations.geojson import read_geojson
 from napari_metastasis.annotations.mask_file import MaskFile, mask_downsample
 from napari_metastasis.annotations.masks import MaskImage, read_mask
@@ -26,9 +27,11 @@ __all__ = [
     "mask_value",
     "rasterize",
     "read_asap_xml",
+    "read_dsa_json",
     "read_geojson",
     "read_mask",
     "read_points",
     "tumour_pixels",
     "write_asap_xml",
+    "write_dsa_json",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
@@ -25,6 +26,8 @@ _PLURALS = {"Dot": "dots", "PointSet": "point sets", "Measurement": "measurement
 _CUT_OUT = "_2"
 _TUMOUR_COLOUR = "#F4FA58"
 _CUT_OUT_COLOUR = "#64FE2E"
+#: Characters that no XML file can hold, not even escaped.
+_NEVER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read_asap_xml(path: str | os.PathLike[str]) -> AnnotationSet:
@@ -161,15 +164,22 @@ def _document(annotations: AnnotationSet) -> ET.Element:
     groups = ET.SubElement(root, "AnnotationGroups")
     for name in sorted(used):
         colour = _CUT_OUT_COLOUR if name == _CUT_OUT else _TUMOUR_COLOUR
-        group = ET.SubElement(groups, "Group", Name=name, PartOfGroup="None", Color=colour)
+        group = ET.SubElement(groups, "Group", Name=_plain(name), PartOfGroup="None", Color=colour)
         ET.SubElement(group, "Attributes")
     ET.indent(root, "\t")
     return root
 
 
+def _plain(name: str) -> str:
+    """Return a name without what XML cannot hold."""
+    return _NEVER.sub("\ufffd", name)
+
+
 def _add_polygon(listing: ET.Element, name: str, group: str, ring: np.ndarray, colour: str) -> None:
     """Add one polygon whose ``Order`` counts 0, 1, 2 …: ASAP takes it for an index."""
-    polygon = ET.SubElement(listing, "Annotation", Name=name, Type="Polygon", PartOfGroup=group, Color=colour)
+    polygon = ET.SubElement(
+        listing, "Annotation", Name=_plain(name), Type="Polygon", PartOfGroup=_plain(group), Color=colour
+    )
     coordinates = ET.SubElement(polygon, "Coordinates")
     for order, (x, y) in enumerate(ring.tolist()):
         # repr is the shortest text that reads back as the same float64.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -35,6 +36,9 @@ EXCLUSION_GROUPS = frozenset({"_2", "exclusion"})
 NORMAL_GROUPS = frozenset({"normal"})
 #: Corners lie within so many pixels of the slide's corner: no slide is wider, and areas are drawn as pixels.
 _FARTHEST_PX = 400_000
+
+#: How cut-outs are called whose file has no other way to say whose they are: "Lesion 3 cut-out 0".
+_CUT_OUT_OF = re.compile(r"(.*) cut-out \d+", re.DOTALL)
 
 Ring = NDArray[np.float64]
 
@@ -230,10 +234,14 @@ def _counted(kinds: Mapping[str, int]) -> list[str]:
 def _with_holes(annotations: Sequence[Annotation]) -> tuple[Annotation, ...]:
     """Return the annotations, cut-outs taken away and made holes of the areas that they touch.
 
-    An area that lies within a cut-out is an island of tumour in it and keeps its place.
+    An area that lies within a cut-out is an island of tumour in it and keeps its place. A cut-out that is called after
+    an area, as we write them, is cut out of areas of that name alone.
     """
-    cut_outs = [one.outline_px for one in annotations if one.is_cut_out]
+    drawn = [one for one in annotations if one.is_cut_out]
+    cut_outs = [one.outline_px for one in drawn]
     areas = [one for one in annotations if not one.is_cut_out]
+    names = {area.name for area in areas}
+    owners = [match[1] if (match := _CUT_OUT_OF.fullmatch(one.name)) and match[1] in names else None for one in drawn]
     if not cut_outs or not areas:
         return tuple(areas)
     # Outlines drawn by hand cross themselves; made valid, they can be compared.
@@ -244,7 +252,7 @@ def _with_holes(annotations: Sequence[Annotation]) -> tuple[Annotation, ...]:
     holes: list[list[shapely.LinearRing]] = [[] for _ in areas]
     # In the order of the file.
     for cut, index in sorted(shapely.STRtree(shapes).query(cuts, predicate="intersects").T.tolist()):
-        if not cuts[cut].contains(shapes[index]):
+        if owners[cut] in (None, areas[index].name) and not cuts[cut].contains(shapes[index]):
             holes[index].append(cut_outs[cut].exterior)
     return tuple(
         replace(area, outline_px=shapely.Polygon(area.outline_px.exterior, [*area.outline_px.interiors, *mine]))

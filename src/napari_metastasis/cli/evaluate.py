@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, show_slides, stop_on_interrupt
+from napari_metastasis.cli.evaluate_stages import evaluate_stages
+from napari_metastasis.cli.figures import named, say_figures
 from napari_metastasis.cli.memory import keep_freed_memory
 from napari_metastasis.cli.options import WrongUsage, refuse_options, with_passes, with_settings
 from napari_metastasis.errors import ScanCancelledError, StorageError
@@ -27,17 +29,16 @@ from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
 if TYPE_CHECKING:
     from napari_metastasis.cohorts.cohort import Cohort, Split
-    from napari_metastasis.evaluation import DetectionReport, Estimate
+    from napari_metastasis.evaluation import DetectionReport
     from napari_metastasis.workflows.evaluate import CohortEvaluation
 
 __all__ = ["evaluate"]
 
 _SCORING = ("mpp", "truth_from", "tumour_value", "mask_downsample", "threshold", "keep_flawed", "resamples", "seed")
 _SCANNING = ("dense_coefficient", "augment_views", "device", "precision", "engine", "roi_px", "threads")
-#: Most slides named in one line.
-_NAMED = 8
 #: Headings of the options.
 _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scoring of detections"
+_STAGED = "Stages of patients"
 
 
 def _in(heading: str, text: str) -> Any:
@@ -63,7 +64,11 @@ _NAME = _in(_MODEL, "A model's name ('models list'), or a .safetensors file; of 
 _FOLDER = _in(
     _DETECTIONS, "Folder of one CSV of probability,x,y in level-0 pixels for each slide, or of scans' result folders."
 )
-_TRUTH = _in(_DETECTIONS, "Folder of outlines (ASAP XML, GeoJSON) or masks (TIFF, PNG); a slide without any is normal.")
+_TRUTH = _in(
+    _DETECTIONS,
+    "Folder of outlines (ASAP XML, GeoJSON) or masks (TIFF, PNG); a slide without any is normal. Of stages, a table.",
+)
+_STAGES = _in(_STAGED, "Table of stages, as 'stage --output' and CAMELYON17 write it, to measure against --truth.")
 _OUTPUT = typer.Option(
     help="Folder for report.html and evaluation.json; an earlier report is kept. Of a cohort for its scans, too, with "
     "the report in 'report', or 'report-refined'; by default '<cohort>-<model>.evaluation' beside it."
@@ -81,6 +86,7 @@ _IGNORED = {
     "cohort": ("scoring_mpp", "scoring_truth_from", "scoring_mask_downsample"),
     "camelyon16": ("scoring_truth_from", "scoring_mask_downsample"),
     "detections": ("settings_", *_PASSES, "splits_", "detection_", "model"),
+    "stages": ("settings_", *_PASSES, "splits_", "detection_", "model", *(f"scoring_{name}" for name in _SCORING[:-2])),
 }  # fmt: skip
 
 
@@ -105,16 +111,19 @@ def evaluate(
     model: Annotated[str, _NAME] = DEFAULT_MODEL,
     detections: Annotated[Path | None, _FOLDER] = None,
     truth: Annotated[Path | None, _TRUTH] = None,
+    stages: Annotated[Path | None, _STAGES] = None,
     output: Annotated[Path | None, _OUTPUT] = None,
     overwrite: Annotated[bool, _OVERWRITE] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Measure a model on labelled patches or on slides, or detections against a reference, with 95 % intervals.
+    """Measure a model on patches or slides, or detections or stages against a reference, with 95 % intervals.
 
     Slides are scored as CAMELYON16 does. A cohort's scans that were stopped go on when the same command is run again.
     """
     _check_usage(context)
-    if patches is not None:
+    if stages is not None and truth is not None:
+        evaluate_stages(stages, truth, scoring, as_json=as_json)
+    elif patches is not None:
         _evaluate_patches(patches, model, settings, as_json=as_json)
     elif detections is not None and truth is not None:
         _evaluate_detections(detections, truth, scoring, output, overwrite=overwrite, as_json=as_json)
@@ -137,11 +146,14 @@ def _check_usage(context: typer.Context) -> None:
     split = given["split"]
     if sum(given[name] is not None for name in _IGNORED) != 1:
         raise WrongUsage(
-            "expected one of --patches, --cohort, --camelyon16 and --detections with --truth, got none or several; "
-            "choose one"
+            "expected one of --patches, --cohort, --camelyon16, and --detections or --stages with --truth, got none or "
+            "several; choose one"
         )
-    if (given["detections"] is None) != (given["truth"] is None):
-        raise WrongUsage("expected --detections with --truth, got one alone; give both folders, or leave them out")
+    if (given["detections"] is None and given["stages"] is None) != (given["truth"] is None):
+        what = "--detections with --truth, or --stages with it" if given["stages"] is None else "--stages with --truth"
+        raise WrongUsage(f"expected {what}, got one alone; give both, or leave them out")
+    if given["stages"] is not None and (given["output"] is not None or given["overwrite"]):
+        raise WrongUsage("expected --output with slides or detections, got it with --stages; leave it out")
     if given["patches"] is not None and given["output"] is not None:
         raise WrongUsage("expected --output with slides or detections, got it with --patches; leave it out")
     if given["patches"] is not None and given["overwrite"]:
@@ -252,7 +264,7 @@ def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_j
     if as_json:
         say_json({**report.to_json(), "notes": [doubt] if doubt else []})
         return
-    _say_figures(
+    say_figures(
         f"{loaded.spec.name} on {report.n:,} patches",
         {
             "AUC": report.auc,
@@ -278,8 +290,7 @@ def _evaluate_detections(
         report = score_folders(detections, truth, scoring, progress=progress)
     normal = report.measured.get("normal_without_truth", [])
     if normal:
-        rest = f" and {len(normal) - _NAMED} more" if len(normal) > _NAMED else ""
-        note(f"taken as normal, for want of truth: {', '.join(normal[:_NAMED])}{rest}")
+        note(f"taken as normal, for want of truth: {named(normal)}")
     _finish(report, output, overwrite=overwrite, lay_there=lay_there, as_json=as_json)
 
 
@@ -323,7 +334,7 @@ def _say_report(report: DetectionReport) -> None:
     say_table(
         ("size", "lesions", "found"), [(one.size_class, str(one.lesions), str(one.found)) for one in report.sizes]
     )
-    _say_figures(f"{len(report.outcomes)} slides", report.figures())
+    say_figures(f"{len(report.outcomes)} slides", report.figures())
 
 
 def _say_published(report: DetectionReport) -> None:
@@ -336,11 +347,3 @@ def _say_published(report: DetectionReport) -> None:
     # Figures on other slides than the challenge's do not compare.
     remark = "" if report.is_camelyon16_test else f" (on {len(report.outcomes)} other slides: does not compare)"
     say_table(("method", "FROC score", "AUC"), [*rows, (report.name + remark, score, auc)], title=TABLE_III_SOURCE)
-
-
-def _say_figures(title: str, figures: dict[str, Estimate]) -> None:
-    say_table(
-        ("measure", "value", "95 % interval"),
-        [(name, f"{one.value:.4f}", f"{one.low:.4f} to {one.high:.4f}") for name, one in figures.items()],
-        title=title,
-    )

@@ -13,6 +13,7 @@ from napari_metastasis.annotations import (
     MaskFile,
     detect_tumour_value,
     read_asap_xml,
+    read_dsa_json,
     read_geojson,
 )
 from napari_metastasis.errors import AnnotationError, one_of_many
@@ -24,7 +25,7 @@ __all__ = [
     "annotation_suffix",
     "doubts",
     "geojson_corner",
-    "holds_features",
+    "holds_outlines",
     "holds_tissue_masks",
     "is_called_mask",
     "is_mask",
@@ -43,6 +44,8 @@ _GEOJSON_SUFFIXES = frozenset({".geojson", ".json", ".geojson.gz", ".json.gz"})
 _INNER_SUFFIXES = (".ome",)
 #: How much of a JSON file is looked at for features, which it begins with.
 _SNIFFED_BYTES = 4096
+_FEATURES = re.compile(rb'"type"\s*:\s*"Feature(Collection)?"')
+_ELEMENTS = re.compile(rb'"elements"\s*:\s*\[')
 #: How masks are called: ``Tumor_001_Mask``, ``a-tumor_mask``, ``Test_001_evaluation_mask``, ``Tumor_005_mask_level5``.
 _MASK_NAME = re.compile(r"[_-](?:evaluation[_-])?(?:tumou?r[_-])?mask(?:[_-]level\d+)?$")
 _SLIDE, _SLIDES = {"slide", "image", "wsi"}, {"slides", "images", "wsis"}
@@ -67,14 +70,19 @@ def slide_key(name: str) -> str:
     return key
 
 
-def holds_features(path: Path) -> bool:
-    """Return whether a JSON file begins as GeoJSON does: others lie beside results, too."""
+def holds_outlines(path: Path) -> bool:
+    """Return whether a JSON file begins as GeoJSON or an annotation of DSA does: others lie beside results, too."""
+    start = _start(path)
+    return _FEATURES.search(start) is not None or _ELEMENTS.search(start) is not None
+
+
+def _start(path: Path) -> bytes:
+    """Return what a file begins with; nothing where it cannot be read."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            start = file.read(_SNIFFED_BYTES)
+            return file.read(_SNIFFED_BYTES)
     except (OSError, EOFError, zlib.error):
-        return False
-    return re.search(rb'"type"\s*:\s*"Feature(Collection)?"', start) is not None
+        return b""
 
 
 def holds_tissue_masks(folder: str) -> bool:
@@ -125,7 +133,7 @@ def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
     Parameters
     ----------
     annotation
-        ASAP XML, GeoJSON, or a mask as an image.
+        ASAP XML, GeoJSON, DSA's JSON, or a mask as an image.
     corner
         (x, y) that GeoJSON counts from, from :func:`geojson_corner`.
 
@@ -137,12 +145,15 @@ def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
     suffix = annotation_suffix(annotation)
     if is_mask(annotation):
         return MaskFile(annotation)
+    if suffix == ".json" and _ELEMENTS.search(start := _start(annotation)) and not _FEATURES.search(start):
+        return read_dsa_json(annotation)
     if suffix in _GEOJSON_SUFFIXES:
         return read_geojson(annotation, shift=corner)
     if suffix == ".xml":
         return read_asap_xml(annotation)
     raise AnnotationError(
-        f"expected an annotation as ASAP XML, GeoJSON or a mask (TIFF, PNG, JPEG), got {annotation}; export it as one"
+        f"expected an annotation as ASAP XML, GeoJSON or a mask (TIFF, PNG, JPEG), or DSA's JSON, got {annotation}; "
+        "export it as one"
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from napari_metastasis.cohorts.annotation_files import (
     annotation_key,
     annotation_suffix,
-    holds_features,
+    holds_outlines,
     holds_tissue_masks,
     is_called_mask,
     slide_key,
@@ -156,7 +156,7 @@ def _is_slide(path: Path, root: Path) -> bool:
 def _is_annotation(path: Path, root: Path) -> bool:
     suffix = annotation_suffix(path)
     if suffix in {".json", ".json.gz"}:
-        return not _OUTLINE_FOLDERS.isdisjoint(_folders(path, root)) and holds_features(path)
+        return not _OUTLINE_FOLDERS.isdisjoint(_folders(path, root)) and holds_outlines(path)
     return suffix in _ANNOTATIONS and (suffix in {".xml", ".geojson", ".geojson.gz"} or _is_mask(path, root))
 
 

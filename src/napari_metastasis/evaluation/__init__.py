@@ -35,10 +35,12 @@ from napari_metastasis.evaluation.report import prepare_report, report_html, wri
 from napari_metastasis.evaluation.resampling import Estimate, Resamples
 from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, ScoredCells, score_slides
 from napari_metastasis.evaluation.sizes import SizeFigures, sensitivity_by_size
+from napari_metastasis.evaluation.stages import Agreement, StageReport, agreement, quadratic_kappa, score_stages
 
 __all__ = [
     "TABLE_III",
     "TABLE_III_SOURCE",
+    "Agreement",
     "BinaryReport",
     "Calibration",
     "CellCounts",
@@ -60,6 +62,8 @@ __all__ = [
     "SlideDetections",
     "SlideOutcome",
     "SlideReference",
+    "StageReport",
+    "agreement",
     "binary_report",
     "calibration_error",
     "cell_report",
@@ -73,6 +77,7 @@ __all__ = [
     "match_slide",
     "precision_recall_points",
     "prepare_report",
+    "quadratic_kappa",
     "read_detections_csv",
     "read_reference",
     "reference_from_annotations",
@@ -81,6 +86,7 @@ __all__ = [
     "roc_points",
     "score_folders",
     "score_slides",
+    "score_stages",
     "sensitivity_at",
     "sensitivity_by_size",
     "write_report",

@@ -12,7 +12,7 @@ from napari_metastasis.cohorts.annotation_files import (
     annotation_key,
     annotation_suffix,
     doubts,
-    holds_features,
+    holds_outlines,
     is_called_mask,
     open_masks,
     read_areas,
@@ -94,7 +94,7 @@ def find_reference(folder: Path) -> dict[str, ReferenceFiles]:
         # What a scan found is no reference, nor are figures of an evaluation.
         if annotation_suffix(path) in _OUTLINES + _MASKS
         and not any(part.endswith(_RESULTS) for part in path.parts)
-        and (annotation_suffix(path) not in _MAY_BE_OTHERS or holds_features(path))
+        and (annotation_suffix(path) not in _MAY_BE_OTHERS or holds_outlines(path))
     )
     outlines = _by_name((path for path in files if annotation_suffix(path) in _OUTLINES), _OUTLINES)
     pictures = [path for path in files if annotation_suffix(path) in _MASKS]

@@ -7,6 +7,7 @@ from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
 from napari_metastasis.lesions.measure import longest_diameter
 from napari_metastasis.lesions.size_classes import (
+    ITC_CELLS,
     LIMITS_MM,
     SIZE_CLASSES,
     SizeClass,
@@ -14,10 +15,25 @@ from napari_metastasis.lesions.size_classes import (
     size_class,
     size_class_rule,
 )
+from napari_metastasis.lesions.staging import (
+    STAGES,
+    VERDICTS,
+    NodeFinding,
+    PatientStage,
+    SlideVerdict,
+    Stage,
+    Verdict,
+    slide_verdict,
+    stage_of,
+    stage_patient,
+)
 
 __all__ = [
+    "ITC_CELLS",
     "LIMITS_MM",
     "SIZE_CLASSES",
+    "STAGES",
+    "VERDICTS",
     "ContourLines",
     "Detection",
     "Detections",
@@ -25,7 +41,12 @@ __all__ = [
     "Lesion",
     "LesionIndex",
     "LesionRow",
+    "NodeFinding",
+    "PatientStage",
     "SizeClass",
+    "SlideVerdict",
+    "Stage",
+    "Verdict",
     "annotations_of",
     "contour_lines",
     "count_text",
@@ -33,6 +54,9 @@ __all__ = [
     "longest_diameter",
     "size_class",
     "size_class_rule",
+    "slide_verdict",
+    "stage_of",
+    "stage_patient",
     "write_detections_csv",
     "write_lesions_csv",
     "write_lesions_geojson",

@@ -1,6 +1,6 @@
 """Where the outlines of lesions are drawn: the contour of the interpolated probability at the threshold.
 
-Measured sizes and files keep the squares of the cells (:mod:`napari_metastasis.lesions.outlines`). A contour is made of
+A contour is made of
 the lines that cross single squares between four cell centres (marching squares: Lorensen and Cline 1987, in a plane),
 so that any part of a map is drawn alone, and joins the part beside it.
 """
@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.lesions.measure import LEAST_HEIGHT
 
 __all__ = ["ContourLines", "contour_lines"]
 
-#: A cell at the very threshold is inside, and its line lies beside its centre: no lesion is a point.
-_LEAST = np.float32(1 / 64)
 #: Corners of a square: to the upper left, upper right, lower left, lower right; each with its bit.
 _BITS = np.array([1, 2, 4, 8], np.uint8)
 #: The two corners that each side of a square lies between: top, left, right, bottom.
@@ -212,7 +211,7 @@ def contour_lines(
 
     Between a cell of a lesion and one below the threshold the line lies where the interpolated probability is the
     threshold. Where the neighbour was not scanned, or is above the threshold and yet of no lesion (the opening took it
-    away), the line lies halfway: on the edge of the cell, or closer.
+    away), the line lies halfway: on the edge of the cell.
 
     Parameters
     ----------
@@ -242,8 +241,9 @@ def contour_lines(
     before, after = heights[:, _SIDES[:, 0]], heights[:, _SIDES[:, 1]]
     with np.errstate(divide="ignore", invalid="ignore"):
         # Sides that are not crossed are never asked for.
-        share = (before / (before - after))[..., None]
-        crossings = begin + share * (end - begin) + np.column_stack((row, column))[:, None]
+        share = before / (before - after)
+    share = np.where(np.isfinite(share), share, 0.5)[..., None]
+    crossings = begin + share * (end - begin) + np.column_stack((row, column))[:, None]
     of, first, last = _lines_of(case)
     at = np.stack((crossings[of, first], crossings[of, last]), axis=1)[..., ::-1]
     # Each pair of neighbouring cells has a number, that of the first cell twice: of a pair in a column, plus one.
@@ -264,17 +264,10 @@ def _windows(array: NDArray[np.uint8], weights: NDArray[np.uint8]) -> NDArray[np
 def _heights(
     inside: NDArray[np.bool_], probabilities: NDArray[np.float32], threshold: np.float32
 ) -> NDArray[np.float32]:
-    """Return how far each cell lies above the threshold: positive in lesions, negative everywhere else."""
+    """Return how far each cell lies above the threshold: negative outside lesions, NaN where that is not known."""
     height = probabilities - threshold
-    blank = ~inside & ~(height < 0)
-    height = np.where(inside, np.fmax(height, _LEAST), np.fmin(height, -_LEAST))
-    if blank.any():
-        # As far below as the highest of the lesions around lies above: the line runs halfway.
-        padded = np.pad(np.where(inside, height, _LEAST), 1, constant_values=_LEAST)
-        rows = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
-        highest = np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
-        height[blank] = -highest[blank]
-    return height
+    outside = np.where(height < 0, np.fmin(height, -LEAST_HEIGHT), np.float32(np.nan))
+    return np.where(inside, np.fmax(height, LEAST_HEIGHT), outside)
 
 
 def _lines_of(case: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:

@@ -24,7 +24,7 @@ DETECTIONS_HEADER = ("p", "x", "y")
 #: Root of the deterministic ids of features. Never change it: QuPath tells objects apart by them.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "lesions.napari-metastasis")
 
-_COLUMNS = ("id", "x", "y", "probability", "area_mm2", "length_mm", "size_class", "detections", "cut_by_edge")
+_COLUMNS = ("id", "x", "y", "probability", "area_mm2", "length_mm", "size_class", "detections", "cut_by_edge", "nuclei")
 
 
 def _probability(value: float | None) -> str:
@@ -64,8 +64,8 @@ def write_detections_csv(
 def write_lesions_csv(path: str | os.PathLike[str], lesions: Iterable[LesionRow]) -> None:
     """Write one row a lesion: id, location in level-0 pixels, probability, area, length, class, number of detections.
 
-    The last column is 1 where the lesion is cut by the edge of what was scanned: its area, length and class are then
-    the smallest that they can be.
+    ``cut_by_edge`` is 1 where the lesion is cut by the edge of what was scanned: its area, length, class and nuclei are
+    then the smallest that they can be. ``nuclei`` is empty where they were not estimated.
 
     Raises
     ------
@@ -86,6 +86,7 @@ def write_lesions_csv(path: str | os.PathLike[str], lesions: Iterable[LesionRow]
                 lesion.size_class,
                 lesion.detections,
                 int(lesion.cut_by_edge),
+                "" if lesion.nuclei is None else lesion.nuclei,
             )
             for lesion in lesions
         )
@@ -139,6 +140,7 @@ def _feature(lesion: Lesion, *, slide: str, bounds: Region | None) -> dict[str, 
                 "Length mm": round(lesion.length_mm, 4),
                 "Detections": lesion.detections,
                 "Cut by edge": int(lesion.cut_by_edge),
+                **({} if lesion.nuclei is None else {"Nuclei": lesion.nuclei}),
             },
         },
     }

@@ -58,8 +58,8 @@ class Labelling:
         (nodes,) int64. How many of them each node has.
     node_probability
         (nodes,) float32. Their highest probability before opening, ``-inf`` where there are none.
-    cell, node, corner
-        (cells,) by falling value: number, node, and the threshold above which a cell can be a corner of a convex hull.
+    cell, node, border
+        (cells,) by falling value: number, node, and the threshold above which a cell lies on its lesion's border.
     cell_by_node, node_start
         The cells of node ``i`` by falling value are ``cell_by_node[node_start[i] : node_start[i + 1]]``.
     """
@@ -78,7 +78,7 @@ class Labelling:
         self._lesion_of = np.empty(0, dtype=np.int32)
         order = np.argsort(-cells.value)
         self._value = cells.value[order]
-        self.corner = cells.corner[order]
+        self.border = cells.border[order]
         self.node = tree.of_cell[order]
         self.cell = cells.cell[order]
         self.cell_by_node = self.cell[self._sort_by_node()]
@@ -141,7 +141,7 @@ class Labelling:
         lesion_of
             For each node that reaches it, the node that names its lesion.
         """
-        shown = bisect.bisect_right(self._value, -threshold, key=lambda value: -value)
+        shown = self._shown_at(threshold)
         between = slice(min(shown, self.shown), max(shown, self.shown))
         cells, nodes = self.cell[between], self.node[between]
         rises = slice(*np.searchsorted(self._rise, (between.start, between.stop)))
@@ -194,6 +194,14 @@ class Labelling:
         touched = np.zeros(self._grid, dtype=bool)
         touched[top // _BLOCK : (bottom - 1) // _BLOCK + 1, left // _BLOCK : (right - 1) // _BLOCK + 1] = True
         return touched
+
+    def _shown_at(self, threshold: np.float32) -> int:
+        """Return how many cells reach a threshold: so many first ones."""
+        return bisect.bisect_right(self._value, -threshold, key=lambda value: -value)
+
+    def border_at(self, threshold: np.float32) -> NDArray[np.intp]:
+        """Return which cells lie on the borders of lesions at a threshold, as indices of ``cell``."""
+        return np.flatnonzero(self.border[: self._shown_at(threshold)] < threshold)
 
     def cells_of(self, nodes: NDArray[np.intp], counts: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return the numbers of the ``counts`` highest cells of each node, node after node, and ``counts``."""

@@ -89,13 +89,16 @@ class LesionRow:
     area_mm2
         Its area.
     length_mm
-        Longest diameter, between its outermost corners.
+        Longest diameter of its contour, across what lies between foci that were joined.
     detections
         How many detections lie in it; at least one where it was read from a map.
     map
         Name of the map that it was read from; ``None`` for an outline that a person drew.
     cut_by_edge
         Whether it may go on where tissue was not scanned: it is at least as large as it is said to be.
+    nuclei
+        About how many it has at most, by its area and the density of dense tumour; ``None`` where that was not asked
+        for.
     """
 
     id: int
@@ -107,14 +110,16 @@ class LesionRow:
     detections: int
     map: str | None
     cut_by_edge: bool = False
+    nuclei: int | None = None
 
     @property
     def size_class(self) -> SizeClass:
-        """Return its class by length (AJCC): "itc" up to 0.2 mm, "micro" up to 2 mm, "macro" above.
+        """Return its class (AJCC): "itc" up to 0.2 mm or of fewer than 200 nuclei, "micro" up to 2 mm, "macro" above.
 
         A lesion that is cut by the edge of what was scanned may be of a larger one: see :attr:`class_text`.
         """
-        return size_class(self.length_mm)
+        # Of one that may go on, there are at least so many nuclei: that they are few is not known.
+        return size_class(self.length_mm, None if self.cut_by_edge else self.nuclei)
 
     @property
     def class_text(self) -> str:

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["LIMITS_MM", "SIZE_CLASSES", "SizeClass", "SizeClassStyle", "count_text", "size_class", "size_class_rule"]
+__all__ = [
+    "ITC_CELLS",
+    "LIMITS_MM",
+    "SIZE_CLASSES",
+    "SizeClass",
+    "SizeClassStyle",
+    "count_text",
+    "estimated_nuclei",
+    "size_class",
+    "size_class_rule",
+]
 
 SizeClass = Literal["itc", "micro", "macro"]
 
@@ -52,19 +62,34 @@ SIZE_CLASSES: Mapping[SizeClass, SizeClassStyle] = MappingProxyType(
 
 #: Longest diameters in mm, inclusive, of isolated tumour cells and of micro-metastases (AJCC).
 LIMITS_MM = _ITC_MM, _MICRO_MM = 0.2, 2.0
+#: Fewer cells than these are isolated tumour cells as well, however they lie (AJCC).
+ITC_CELLS = 200
 
 
-def size_class(length_mm: float) -> SizeClass:
-    """Return the AJCC class of a lesion by its longest diameter, in mm."""
+def size_class(length_mm: float, nuclei: int | None = None) -> SizeClass:
+    """Return the AJCC class of a lesion by its longest diameter, in mm, and by its nuclei where their number is known.
+
+    Fewer than 200 cells are isolated ones up to 2 mm; what is longer than that is no cluster of so few.
+    """
     if length_mm <= _ITC_MM:
         return "itc"
-    return "micro" if length_mm <= _MICRO_MM else "macro"
+    if length_mm > _MICRO_MM:
+        return "macro"
+    return "itc" if nuclei is not None and nuclei < ITC_CELLS else "micro"
 
 
 def size_class_rule() -> str:
     """Return the classes and their limits in one line, for a person."""
     itc, micro, macro = (style.label.lower() for style in SIZE_CLASSES.values())
-    return f"By longest diameter (AJCC): {itc} up to {_ITC_MM:g} mm, {micro} up to {_MICRO_MM:g} mm, {macro} above"
+    return (
+        f"By longest diameter (AJCC): {itc} up to {_ITC_MM:g} mm, or of fewer than {ITC_CELLS} nuclei, estimated from "
+        f"the area; {micro} up to {_MICRO_MM:g} mm, {macro} above"
+    )
+
+
+def estimated_nuclei(area_mm2: float, nuclei_per_mm2: float) -> int | None:
+    """Return about how many nuclei an area of tumour holds; ``None`` where the density is 0: not to be estimated."""
+    return round(area_mm2 * nuclei_per_mm2) if nuclei_per_mm2 else None
 
 
 def count_text(classes: Iterable[SizeClass]) -> str:

@@ -50,9 +50,9 @@ class FloorCells:
         (n,) float32. The probability before opening.
     uphill
         (n,) like ``cell``. Number of the highest of the cell and its eight neighbours; of equals, the first.
-    corner
-        (n,) float32. A cell can only be a corner of its lesion's convex hull at thresholds above this: where a
-        neighbour to the left or right, and one above or below, is missing.
+    border
+        (n,) float32. A cell lies on the border of its lesion at thresholds above this: the lowest of the cells to its
+        left and right, above and below; ``-inf`` where one of them has no answer.
     cut
         (n,) float32. At thresholds up to this a lesion with this cell is cut by the edge of what was scanned; ``-inf``
         where it never is.
@@ -62,7 +62,7 @@ class FloorCells:
     value: NDArray[np.float32]
     probability: NDArray[np.float32]
     uphill: NDArray[Any]
-    corner: NDArray[np.float32]
+    border: NDArray[np.float32]
     cut: NDArray[np.float32]
 
 
@@ -98,11 +98,10 @@ def opened(window: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     return window
 
 
-def _window(probabilities: ChunkedCells, cells: Region, *, floor: np.float32) -> NDArray[np.float32]:
-    """Return some cells, ``-inf`` where the map ends, was not scanned, or stays below the floor."""
+def _window(probabilities: ChunkedCells, cells: Region) -> NDArray[np.float32]:
+    """Return some cells, ``-inf`` where the map ends or was not scanned."""
     window = probabilities.read(cells)
-    # NaN compares false, and so is left out.
-    np.copyto(window, -np.inf, where=~(window >= floor))
+    np.copyto(window, -np.inf, where=np.isnan(window))
     return window
 
 
@@ -165,23 +164,32 @@ def _uphill(surface: NDArray[np.float32], stride: int) -> NDArray[np.int32]:
     return steps
 
 
-def _corner(surface: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the threshold up to which each inner cell cannot be a corner of a convex hull."""
+def _border(surface: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the lowest of the four neighbours of each inner cell."""
     across = np.minimum(_shifted(surface, (0, -1)), _shifted(surface, (0, 1)))
     along = np.minimum(_shifted(surface, (-1, 0)), _shifted(surface, (1, 0)))
-    return np.maximum(across, along)
+    return np.minimum(across, along)
 
 
 def _tile(
-    probabilities: ChunkedCells, cells: Region, *, unanswered: BoolArray | None, floor: np.float32, side: int
+    probabilities: ChunkedCells,
+    cells: Region,
+    *,
+    unanswered: BoolArray | None,
+    floor: np.float32,
+    side: int,
+    heights: NDArray[np.float32] | None,
 ) -> FloorCells | None:
-    """Return the cells of one tile that reach the floor, or None where there is none."""
+    """Return the cells of one tile that reach the floor, or None where there is none; note their surroundings."""
     tile = probabilities.read(cells)
     # An opening never raises a value, so a tile without a cell at the floor stays without one.
     if not (tile >= floor).any():
         return None
-    window = _window(probabilities, cells.grown(side), floor=floor)
+    window = _window(probabilities, cells.grown(side))
     surface = opened(window, side)
+    # The map's own border of one cell makes room for the tile's. Tiles beside each other note the same of one cell.
+    if heights is not None:
+        heights[cells.grown(1).shifted(1, 1).slices] = surface
     core = surface[1:-1, 1:-1]
     y, x = np.nonzero(core >= floor)
     cut = np.full(len(y), -np.inf, np.float32)
@@ -195,7 +203,7 @@ def _tile(
         value=core[y, x],
         probability=tile[y, x],
         uphill=cell + _uphill(surface, stride)[y, x],
-        corner=_corner(surface)[y, x],
+        border=_border(surface)[y, x],
         cut=cut,
     )
 
@@ -205,6 +213,7 @@ def floor_cells(
     *,
     floor: float,
     side: int,
+    heights: NDArray[np.float32] | None = None,
     unanswered: BoolArray | None = None,
 ) -> FloorCells:
     """Return the cells of the opened map that reach ``floor``.
@@ -217,18 +226,21 @@ def floor_cells(
         Lowest threshold that will ever be asked for.
     side
         Side of the opening's square, in cells; 1 switches it off.
+    heights
+        float32, (rows + 2, columns + 2): the opened map is written there, ``-inf`` without an answer, wherever a cell
+        at the floor or a neighbour of one lies.
     unanswered
         bool, (rows, columns): cells without an answer that hold tissue; ``None`` where there is none.
     """
     chunks = ChunkedCells.of(probabilities)
     tiles = [tile for cells, _ in chunks for tile in cells.split(_TILE)]
-    work = functools.partial(_tile, chunks, unanswered=unanswered, floor=np.float32(floor), side=side)
+    work = functools.partial(_tile, chunks, unanswered=unanswered, floor=np.float32(floor), side=side, heights=heights)
 
     # numpy lets go of the interpreter on arrays of this size; map keeps the order, so that threads change nothing.
     with ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1)) as pool:
         found = [tile for tile in pool.map(work, tiles) if tile is not None]
     if not found:
         none, nothing = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
-        found = [FloorCells(cell=none, value=nothing, probability=nothing, uphill=none, corner=nothing, cut=nothing)]
+        found = [FloorCells(cell=none, value=nothing, probability=nothing, uphill=none, border=nothing, cut=nothing)]
     columns = zip(*map(attrgetter(*(column.name for column in fields(FloorCells))), found), strict=True)
     return FloorCells(*map(np.concatenate, columns))

@@ -49,6 +49,25 @@ class DetectionSettings(SettingsGroup):
         maximum=1000.0,
     )
 
+    gap_um: float = setting(
+        0.0,
+        "Foci whose borders lie no farther apart than this count as one lesion, 0 for none; CAMELYON16's evaluation "
+        "takes 75 µm.",
+        unit="µm",
+        minimum=0.0,
+        maximum=5000.0,
+        added=True,
+    )
+    nuclei_per_mm2: float = setting(
+        8000.0,
+        "Nuclei in a square millimetre of tumour, by which their number is estimated from an area, 0 not to; that of "
+        "dense tumour (19 of 20 tumour patches of PCam have fewer than 6,100), so that fewer than 200 are said only of "
+        "what can hold no more.",
+        unit="1/mm²",
+        minimum=0.0,
+        maximum=30000.0,
+    )
+
     def with_reachable_threshold(self) -> Self:
         """Return settings with the floor lowered to the threshold, if it was above it."""
         return replace(self, floor=min(self.floor, self.threshold)) if self.threshold else self
