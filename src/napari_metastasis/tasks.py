@@ -81,7 +81,12 @@ TASKS: tuple[Task, ...] = (
         title="Refinement",
         training=f"{_ROOT}.workflows.train.refiner:REFINER",
     ),
-    Task(name="segment", noun="segmenter", model=f"{_ROOT}.models.segmenter:Segmenter"),
+    Task(
+        name="segment",
+        noun="segmenter",
+        model=f"{_ROOT}.models.segmenter:Segmenter",
+        training=f"{_ROOT}.workflows.train.segmenter:SEGMENTER",
+    ),
 )
 
 

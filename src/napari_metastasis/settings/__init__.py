@@ -14,6 +14,13 @@ from napari_metastasis.settings.mining import MiningSettings
 from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
+from napari_metastasis.settings.segmenter import (
+    BoostingSettings,
+    SegmenterSettings,
+    TileAugmentSettings,
+    TileSamplingSettings,
+    TileTrainSettings,
+)
 from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
 from napari_metastasis.settings.spatial import (
     EncoderSettings,
@@ -29,6 +36,7 @@ __all__ = [
     "MOST_READING_THREADS",
     "THRESHOLD",
     "AugmentSettings",
+    "BoostingSettings",
     "CalibrationSettings",
     "CohortSampleSettings",
     "CohortSettings",
@@ -46,11 +54,15 @@ __all__ = [
     "RefineSettings",
     "SamplingSettings",
     "ScanSettings",
+    "SegmenterSettings",
     "Setting",
     "SlideSettings",
     "SpatialAugmentSettings",
     "SpatialTrainSettings",
     "SyntheticSettings",
+    "TileAugmentSettings",
+    "TileSamplingSettings",
+    "TileTrainSettings",
     "TissueSettings",
     "TrainSettings",
     "TuningSettings",

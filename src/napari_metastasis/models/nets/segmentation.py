@@ -94,6 +94,12 @@ class SegmentationArchitecture:
             )
 
     @property
+    def name(self) -> str:
+        """Return its name for a person."""
+        wide = "" if self.width == 1 else f", width {self.width:g}"
+        return f"{self.decoder} on {self.encoder}{wide}"
+
+    @property
     def block_px(self) -> int:
         """Return the side of the squares of pixels that are answered together."""
         if self.encoder == _LITE:
@@ -153,6 +159,20 @@ class SegmentationNetwork(nn.Module):
     def layers(self) -> tuple[nn.Module, ...] | None:
         """Return all layers, from the image upwards; ``None`` where they do not simply follow each other."""
         return None
+
+    def place_of(self, name: str) -> str | None:
+        """Return the name that a tensor of a pretrained encoder has here, a pretrained network's or the encoder's own.
+
+        Parameters
+        ----------
+        name
+            In a detector, in ImageNet's VGG16 as torchvision calls it, or in this network.
+
+        Returns
+        -------
+        ``None`` for what belongs to no encoder.
+        """
+        return name if name.startswith("features.") else None
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, N x classes x b·n x b·n, of normalised images, N x 3 x (field + b·n) squared."""
@@ -347,6 +367,14 @@ class _OnDetector(SegmentationNetwork):
         nn.init.zeros_(self.score.bias)
         self.upsampling.interpolate()
 
+    def place_of(self, name: str) -> str | None:
+        """Return the name of a tensor of trunk or cells; see :meth:`SegmentationNetwork.place_of`."""
+        part, _, rest = name.partition(".")
+        number = rest.partition(".")[0]
+        # The trunk of ImageNet's goes on behind the layer that this one is cut at.
+        inside = part == "trunk" and number.isdecimal() and int(number) < len(self.trunk)
+        return name if inside or part == "cells" else None
+
     @property
     def layers(self) -> tuple[nn.Module, ...]:
         """Return all layers."""
@@ -358,6 +386,24 @@ class _OnDetector(SegmentationNetwork):
         for layer in self.layers:
             image = layer(image)
         return image
+
+
+def _place_in_blocks(name: str, *, batch_norm: bool) -> str | None:
+    """Return where a tensor of VGG16's lies in a network that keeps its blocks apart, ``down.<block>.<layer>``."""
+    part, _, rest = name.partition(".")
+    if part == "down":
+        return name
+    number, _, kind = rest.partition(".")
+    if part != "features" or not number.isdecimal():
+        return None
+    layer = int(number)
+    for block, (_, convolutions) in enumerate(_VGG_BLOCKS):
+        # A pooling follows each block.
+        layers = convolutions * (3 if batch_norm else 2) + 1
+        if layer < layers:
+            return f"down.{block}.{layer}.{kind}"
+        layer -= layers
+    return None
 
 
 class _UNet(SegmentationNetwork):
@@ -379,6 +425,10 @@ class _UNet(SegmentationNetwork):
         self.dropout = nn.Dropout(_DROPOUT)
         self.score = nn.Conv2d(before, CLASSES, 1)
         _initialise(self)
+
+    def place_of(self, name: str) -> str | None:
+        """Return the name of a tensor of VGG16's; see :meth:`SegmentationNetwork.place_of`."""
+        return _place_in_blocks(name, batch_norm=self.architecture.batch_norm)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits; see :meth:`SegmentationNetwork.forward`."""
@@ -427,6 +477,10 @@ class _SegNet(SegmentationNetwork):
         self.dropout = nn.Dropout(_DROPOUT)
         self.score = nn.Conv2d(before, CLASSES, 1)
         _initialise(self)
+
+    def place_of(self, name: str) -> str | None:
+        """Return the name of a tensor of VGG16's; see :meth:`SegmentationNetwork.place_of`."""
+        return _place_in_blocks(name, batch_norm=self.architecture.batch_norm)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits; see :meth:`SegmentationNetwork.forward`."""
