@@ -58,7 +58,7 @@ def test_vgg16_fits_every_decoder(vgg16, decoder):
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in behind.items())
 
 
-def test_a_detector_lends_its_trunk(tmp_path):
+def test_a_detector_lends_its_trunk():
     detector = build_network("scannet-vgg16")
     initial = InitialWeights("d", "ab", detector.state_dict(), architecture="scannet-vgg16")
     network = vgg("fcn-8s")
@@ -135,5 +135,5 @@ def test_the_checkpoint_of_another_run_lends_its_average(segmenter, tmp_path):
     torch.save({"state_dict": state}, tmp_path / "last.ckpt")
     initial = load_initial_weights(tmp_path / "last.ckpt", tasks=BOTH)
     assert begin_with(vgg(width=1 / 16), initial) == set(network.state_dict())
-    with pytest.raises(WeightsError, match="expected the checkpoint of a run with its settings.json"):
+    with pytest.raises(WeightsError, match=r"expected the checkpoint of a run with its settings\.json"):
         load_initial_weights(tmp_path / "last.ckpt")

@@ -1,4 +1,4 @@
-"""Tiles: each pixel's label is that of the slide under it, wherever the tile lies; boosted ones come by their weight."""
+"""Tiles: each pixel has the label of the slide under it, wherever a tile lies; boosted ones come by their weight."""
 
 from __future__ import annotations
 

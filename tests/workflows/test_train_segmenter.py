@@ -17,7 +17,6 @@ from napari_metastasis.models import load_model, read_model
 from napari_metastasis.settings import (
     BoostingSettings,
     MiningSettings,
-    SamplingSettings,
     ScanSettings,
     SegmenterSettings,
     TileAugmentSettings,
@@ -163,6 +162,19 @@ def test_another_run_is_not_overwritten(cohort, finished, change):
         train(cohort, finished.weights.parent, task(replace(NETWORK, **change)))
 
 
+def test_more_rounds_go_on_from_the_last(cohort, finished, tmp_path):
+    again = tmp_path / "again"
+    shutil.copytree(finished.weights.parent, again)
+    run = train(cohort, again, task(boosting=replace(BOOSTING, boosting_rounds=2)))
+    assert run.mined[0] == finished.mined[0]
+    before, after = (tiles(again / f"boosting-{number}") for number in (1, 2))
+    np.testing.assert_array_equal(before[:, 1], after[:, 1])
+    np.testing.assert_array_equal(after[:, 3], before[:, 3] + (after[:, 2] >= 0.05))
+    first = read_model(finished.weights.parent / "stage-1" / "tiny.safetensors").weights_sha256
+    assert read_model(again / "stage-1" / "tiny.safetensors").weights_sha256 == first
+    assert read_model(run.weights).weights_sha256 != first
+
+
 def test_fewer_rounds_than_a_finished_run_has_are_refused(cohort, finished):
     with pytest.raises(TrainingError, match="expected boosting rounds of at least 1"):
         train(cohort, finished.weights.parent, task(boosting=replace(BOOSTING, boosting_rounds=0)))
@@ -184,14 +196,9 @@ def test_a_round_that_is_stopped_begins_anew(cohort, finished, tmp_path):
 
 def test_where_nothing_is_wrong_the_first_stage_is_the_model(cohort, finished, tmp_path, caplog):
     shutil.copytree(finished.weights.parent / "stage-0", tmp_path / "stage-0")
-    # A whole tile is never answered wrongly.
-    run = train(cohort, tmp_path, task(boosting=replace(BOOSTING, gamma=0.05, chi=0.0)))
+    # Errors that raise no weight are as good as none.
+    run = train(cohort, tmp_path, task(boosting=replace(BOOSTING, chi=0.0)))
     first = read_model(tmp_path / "stage-0" / "tiny.safetensors")
     assert read_model(run.weights).weights_sha256 == first.weights_sha256
     assert "nothing was boosted in round 1: the model of the stage before is the run's" in caplog.text
     assert read_model(run.weights).card["boosted"] == [0]
-
-
-def test_settings_of_tiles_are_those_of_slides_with_other_numbers():
-    assert isinstance(TileSamplingSettings(), SamplingSettings)
-    assert TileSamplingSettings().patches_per_epoch < SamplingSettings().patches_per_epoch

@@ -41,7 +41,8 @@ class TrainSettings(SettingsGroup):
     )
     patience: int = setting(
         0,
-        "Epochs without a better validation AUC after which training stops and keeps the best; 0 trains to the end.",
+        "Epochs without a better validation AUC, or mean IoU of a segmenter, after which training stops and keeps the "
+        "best; 0 trains to the end.",
         minimum=0,
         maximum=1000,
     )

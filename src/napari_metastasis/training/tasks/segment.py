@@ -180,12 +180,14 @@ class SegmentTask(StagedTask[SegmentationNetwork]):
             with torch.inference_mode():
                 answers = network(((image - mean) / std).to(device)).argmax(dim=1).cpu()
             wrong = (answers != labels) & (labels >= 0)
-            yield from zip(_shares(labels == _TUMOUR).tolist(), _shares(wrong).tolist(), strict=True)
+            # In the digits that a setting has: a share that is γ must not come out below it.
+            shares = [_shares(marked, torch.float64).tolist() for marked in (labels == _TUMOUR, wrong)]
+            yield from zip(*shares, strict=True)
 
 
-def _shares(marked: Tensor) -> Tensor:
+def _shares(marked: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return which share of each tile, N x H x W, is marked."""
-    return marked.double().mean(dim=(1, 2))
+    return marked.sum(dim=(1, 2)).to(dtype) / marked[0].numel()
 
 
 def _normalisation(spec: SegmenterSpec) -> tuple[Tensor, Tensor]:
@@ -242,7 +244,7 @@ class SegmentModule(TaskModule[SegmentationNetwork]):
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw)
         image, labels = turn_alike(image, labels, generator)
         varied = self.augment(image.float() / 255, draw)
-        first = first_weights(_shares(labels == _TUMOUR), self.task.boosts.gamma).to(varied.dtype)
+        first = first_weights(_shares(labels == _TUMOUR), self.task.boosts.gamma)
         weights = torch.where(attention > 0, torch.ones_like(first), first)
         varied, labels = vary_more(varied, labels, attention / (1 + attention), generator)
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
