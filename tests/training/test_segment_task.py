@@ -14,7 +14,7 @@ from napari_metastasis.models import InitialWeights, Segmenter, build_segmentati
 from napari_metastasis.models.nets.segmentation import SegmentationArchitecture
 from napari_metastasis.sampling.batches import PatchBatch
 from napari_metastasis.settings import BoostingSettings, SegmenterSettings, TileAugmentSettings, TileTrainSettings
-from napari_metastasis.training.augment import vary_more
+from napari_metastasis.training.augment import Augmenter, vary_more
 from napari_metastasis.training.tasks.base import Fitting
 from napari_metastasis.training.tasks.segment import SegmentModule, segment_task
 
@@ -53,6 +53,32 @@ def test_a_tile_with_too_little_tumour_counts_only_once_it_was_drawn_by_its_weig
     assert loss_of(trained, batch(trained.task, [torch.tensor(0), torch.tensor(-1)])) > 0
     lower = module(boosting=BoostingSettings(gamma=0.01))
     assert loss_of(lower, batch(lower.task, [little, torch.tensor(-1)])) > 0
+
+
+class Bright(torch.nn.Module):
+    """Answers tumour where the middle of an image is bright."""
+
+    def forward(self, image):
+        bright = 40 * image[..., 64:-64, 64:-64].mean(dim=1)
+        return torch.stack([-bright, bright], dim=1)
+
+
+@pytest.mark.parametrize("attention", [0.0, 50.0])
+def test_labels_stay_on_what_they_speak_of_however_tiles_are_turned(attention):
+    trained = module()
+    trained.network = Bright()
+    plain = {"stain": 0.0, "hue": 0.0, "background": 0.0, "exposure": 0.0, "gray_share": 0.0, "blur_share": 0.0}
+    trained.augment = Augmenter(TileAugmentSettings(**plain, noise_share=0.0), 0, turn=trained.turns)
+    labels = torch.zeros(32, 32, dtype=torch.int64)
+    labels[:12, 20:] = 1
+    image = torch.full((2, 3, 160, 160), 20, dtype=torch.uint8)
+    image[:, :, 64:76, 84:96] = 235
+    made = (image, labels.expand(2, 32, 32), labels.expand(2, 32, 32).float(), torch.full((2,), attention))
+    losses = [trained.loss(made, draw).item() for draw in range(12)]
+    # Turned by any angle, pixels at the edge are neither bright nor dark.
+    assert max(losses) < (0.5 if attention else 1e-6)
+    wrong = (image, made[1].flip(dims=(2,)), *made[2:])
+    assert min(trained.loss(wrong, draw).item() for draw in range(12)) > 2
 
 
 def test_the_same_step_gives_the_same_loss_and_another_step_another():
