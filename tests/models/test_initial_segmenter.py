@@ -100,6 +100,18 @@ def test_another_segmenter_lends_all_to_its_like_and_its_encoder_to_others(segme
     assert all(torch.equal(a, b) for a, b in zip(convolutions(other), convolutions(stored), strict=True))
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("before", DECODERS)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_any_decoder_begins_with_the_encoder_of_any_other(before, decoder, batch_norm):
+    stored = vgg(before, width=1 / 64, batch_norm=batch_norm)
+    initial = InitialWeights("other", "ab", stored.state_dict(), architecture=stored.architecture.name)
+    network = vgg(decoder, width=1 / 64, batch_norm=batch_norm)
+    copied = begin_with(network, initial)
+    assert {each for each in network.state_dict() if network.place_of(each) == each} <= copied
+    assert all(torch.equal(a, b) for a, b in zip(convolutions(network), convolutions(stored), strict=True))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -112,6 +124,21 @@ def test_what_does_not_fit_is_said_in_one_line(vgg16, changes, words):
     with pytest.raises(WeightsError, match=words) as raised:
         begin_with(build_segmentation(SegmentationArchitecture(**changes)), vgg16)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("decoder", ["fcn-32s", "u-net"])
+@pytest.mark.parametrize("name", ["x", "down.x.y.weight", "down.9.0.weight", "features.99.weight", "features.weight"])
+def test_names_of_no_encoder_are_no_encoder(vgg16, decoder, name):
+    """Passed over, or refused in one line; of a file that anybody may have written."""
+    network, strange = vgg(decoder), dict(vgg16.state)
+    strange[name] = torch.zeros(1)
+    initial = InitialWeights("strange", "ab", strange)
+    if (place := network.place_of(name)) is None:
+        assert len(begin_with(network, initial)) == 26
+    else:
+        assert place == name
+        with pytest.raises(WeightsError, match="no such layer"):
+            begin_with(network, initial)
 
 
 @pytest.mark.parametrize("name", ["scannet-pcam", "metastasis-lite"])

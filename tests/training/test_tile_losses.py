@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_metastasis.training.losses import attention_weights, boosted_weights, tile_cross_entropy
-from napari_metastasis.training.tasks.segment import first_weights
+from napari_metastasis.training.losses import attention_weights, boosted_weights, first_weights, tile_cross_entropy
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

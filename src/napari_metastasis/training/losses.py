@@ -9,6 +9,7 @@ from torch.nn import functional
 __all__ = [
     "attention_weights",
     "boosted_weights",
+    "first_weights",
     "hard_weights",
     "known_cross_entropy",
     "spatial_loss",
@@ -95,6 +96,23 @@ def attention_weights(tumour_share: Tensor, gamma: float) -> Tensor:
         γ, the least share.
     """
     return (tumour_share >= gamma).to(tumour_share.dtype)
+
+
+def first_weights(tumour_share: Tensor, gamma: float) -> Tensor:
+    """Return what tiles weigh before anything is boosted, N.
+
+    Equation 1 gives a tile with less tumour than γ no weight, whatever else it shows. The paper's set also has tiles of
+    benign slides, of which it does not say how they come to weigh anything; here the equation is about tiles with
+    tumour, and a tile without any, which is drawn as often as one with tumour, weighs 1.
+
+    Parameters
+    ----------
+    tumour_share
+        N, of all pixels of a tile.
+    gamma
+        γ.
+    """
+    return torch.where(tumour_share > 0, attention_weights(tumour_share, gamma), torch.ones_like(tumour_share))
 
 
 def boosted_weights(weights: Tensor, error_share: Tensor, gamma: float, chi: float) -> Tensor:

@@ -76,6 +76,8 @@ class TrainingTask(ABC, Generic[Network]):
     #: What comes before later stages, and what a card calls the numbers of what was found.
     round_word: ClassVar[str] = "mining"
     found_word: ClassVar[str] = "mined"
+    #: How crops are boosted between stages; ``None`` where false positives are mined.
+    boosting: BoostingSettings | None = None
     #: Contract of what comes out: it has a name, and can be written as JSON.
     spec: Any
 
@@ -120,11 +122,6 @@ class TrainingTask(ABC, Generic[Network]):
     def encoded(self, source: BatchSource, batch_size: int, how: Encoding) -> BatchSource:
         """Return a source's crops as a finished encoder encodes them, of a task that does so."""
         raise NotImplementedError(f"expected a task with a finished encoder for {source} in {how.folder}, got another")
-
-    @property
-    def boosting(self) -> BoostingSettings | None:
-        """Return how crops are boosted between stages; ``None``, as by default, where false positives are mined."""
-        return None
 
     def shares(self, weights: Path, batches: Iterable[PatchBatch], device: str) -> Iterator[tuple[float, float]]:
         """Yield the share of tumour in each crop, and of what a model answers wrongly; of a task that boosts."""

@@ -33,11 +33,11 @@ from napari_metastasis.settings import (
     TrainSettings,
 )
 from napari_metastasis.training.augment import turn_alike, vary_more
-from napari_metastasis.training.losses import attention_weights, tile_cross_entropy
+from napari_metastasis.training.losses import first_weights, tile_cross_entropy
 from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, one_cycle
 from napari_metastasis.training.tasks.staged import StagedTask, density_of, rounds_after
 
-__all__ = ["SegmentModule", "SegmentTask", "first_weights", "segment_task"]
+__all__ = ["SegmentModule", "SegmentTask", "segment_task"]
 
 _CLASSES = 2
 _TUMOUR = 1
@@ -72,23 +72,6 @@ def segment_task(
     return SegmentTask(spec, initial, settings.tile_px, settings.focusing, boosting, pretrained=initial is not None)
 
 
-def first_weights(tumour_share: Tensor, gamma: float) -> Tensor:
-    """Return what tiles weigh before anything is boosted, N.
-
-    Equation 1 gives a tile with less tumour than γ no weight, whatever else it shows. The paper's set also has tiles of
-    benign slides, of which it does not say how they come to weigh anything; here the equation is about tiles with
-    tumour, and a tile without any, which is drawn as often as one with tumour, weighs 1.
-
-    Parameters
-    ----------
-    tumour_share
-        N, of all pixels of a tile.
-    gamma
-        γ.
-    """
-    return torch.where(tumour_share > 0, attention_weights(tumour_share, gamma), torch.ones_like(tumour_share))
-
-
 @dataclass(frozen=True)
 class SegmentTask(StagedTask[SegmentationNetwork]):
     """Train a segmenter: general training first, then rounds of boosting (Khalil et al. 2022, 3.2).
@@ -103,7 +86,7 @@ class SegmentTask(StagedTask[SegmentationNetwork]):
         Side of a tile, as asked for.
     focusing
         Whether nothing is learnt from unlabelled tissue.
-    boosts
+    boosting
         Which tiles count, and which are drawn more often.
     pretrained
         Whether the encoder knew tissue before the run's first stage: it learns slowly, and its batch normalisation
@@ -118,7 +101,7 @@ class SegmentTask(StagedTask[SegmentationNetwork]):
     initial: InitialWeights | None = None
     tile_px: int = 512
     focusing: bool = True
-    boosts: BoostingSettings = field(default_factory=BoostingSettings)
+    boosting: BoostingSettings = field(default_factory=BoostingSettings)
     pretrained: bool = False
 
     @property
@@ -128,17 +111,12 @@ class SegmentTask(StagedTask[SegmentationNetwork]):
         blocks = max(1, round(self.tile_px / built.block_px))
         return TileCrop(blocks * built.block_px, built.field_px, self.focusing)
 
-    @property
-    def boosting(self) -> BoostingSettings:
-        """Return how tiles are boosted."""
-        return self.boosts
-
     def identity(self) -> dict[str, Any]:
         """Return the contract, what training begins with, and which tiles count."""
         return {
             **super().identity(),
             "initial_sha256": self.began["initial_sha256"],
-            "gamma": self.boosts.gamma,
+            "gamma": self.boosting.gamma,
             "pretrained": self.pretrained,
         }
 
@@ -163,8 +141,8 @@ class SegmentTask(StagedTask[SegmentationNetwork]):
     def stages(self, settings: TrainSettings, mining: MiningSettings) -> tuple[Stage, ...]:
         """Return general training and, after each round of boosting, a shorter and gentler one."""
         del mining
-        boosts = self.boosts
-        return rounds_after(settings, boosts.boosting_rounds, boosts.boosting_epochs, boosts.boosting_rate)
+        rounds = self.boosting
+        return rounds_after(settings, rounds.boosting_rounds, rounds.boosting_epochs, rounds.boosting_rate)
 
     def shares(self, weights: Path, batches: Iterable[PatchBatch], device: str) -> Iterator[tuple[float, float]]:
         """Yield the share of tumour in each tile, and of pixels that a model answers wrongly, of all that a tile has.
@@ -244,7 +222,7 @@ class SegmentModule(TaskModule[SegmentationNetwork]):
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw)
         image, labels = turn_alike(image, labels, generator)
         varied = self.augment(image.float() / 255, draw)
-        first = first_weights(_shares(labels == _TUMOUR), self.task.boosts.gamma)
+        first = first_weights(_shares(labels == _TUMOUR), self.task.boosting.gamma)
         weights = torch.where(attention > 0, torch.ones_like(first), first)
         varied, labels = vary_more(varied, labels, attention / (1 + attention), generator)
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.

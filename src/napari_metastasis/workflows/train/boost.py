@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from napari_metastasis.errors import ScanCancelledError, StorageError, TrainingError
@@ -23,11 +24,12 @@ from napari_metastasis.sampling.class_balanced import SlideBatches
 from napari_metastasis.sampling.resume import resume_slides, write_slides
 from napari_metastasis.settings import BoostingSettings
 from napari_metastasis.storage import atomic_text, storage_errors
-from napari_metastasis.training.losses import boosted_weights
+from napari_metastasis.training.losses import boosted_weights, first_weights
 from napari_metastasis.training.tasks.base import TrainingTask
-from napari_metastasis.training.tasks.segment import first_weights
 
 __all__ = ["BoostingSteps", "boost_pool"]
+
+FloatArray = npt.NDArray[np.float64]
 
 #: File of a round's folder: what was seen of the slides.
 _SLIDES = "slides.json"
@@ -129,7 +131,7 @@ def _one_by_one(crops: SlideBatches, count: int, steps: BoostingSteps) -> Iterat
         steps.progress(tile + 1, count)
 
 
-def _pool(crops: SlideBatches, before: Pool | None, how: BoostingSettings, shares: np.ndarray[Any, Any]) -> Pool:
+def _pool(crops: SlideBatches, before: Pool | None, how: BoostingSettings, shares: FloatArray) -> Pool:
     """Return the pool of a round, by the shares of tumour and of errors, (n, 2), of its tiles."""
     tumour, errors = torch.from_numpy(shares).unbind(dim=1)
     first = first_weights(tumour, how.gamma) if before is None else torch.from_numpy(before.first)
@@ -151,7 +153,7 @@ def _recorded(crops: SlideBatches, before: Pool | None, how: BoostingSettings, w
     return json.dumps(wanted, indent=2) + "\n"
 
 
-def _read(path: Path, count: int) -> np.ndarray[Any, Any]:
+def _read(path: Path, count: int) -> FloatArray:
     """Return the shares of tumour and of errors, (n, 2), that a round wrote down.
 
     Raises
@@ -159,13 +161,13 @@ def _read(path: Path, count: int) -> np.ndarray[Any, Any]:
     StorageError
         If they are damaged.
     """
-    remedy = f"expected the shares of {count} tiles in {path}"
+    wanted = f"expected the shares of {count} tiles in {path}"
     try:
         rows = read_csv(path)
         shares = np.array([[float(cell) for cell in row.cells[1:3]] for row in rows[1:]], np.float64)
     except (OSError, ValueError) as error:
-        raise StorageError(f"{remedy}, got none to read; move the folder away: the same command goes on") from error
+        raise StorageError(f"{wanted}, got none to read; move the folder away: the same command goes on") from error
     # Written so that NaN, which compares false with everything, is refused as well.
     if shares.shape != (count, 2) or not bool(((shares >= 0) & (shares <= 1)).all()):
-        raise StorageError(f"{remedy}, got others; move the folder away: the same command goes on")
+        raise StorageError(f"{wanted}, got others; move the folder away: the same command goes on")
     return shares
