@@ -172,7 +172,7 @@ class _CohortRun:
     def rounds(self) -> Rounds:
         """Return what is found between stages: tiles to boost, or false positives."""
         run = (self.slides, self.task, self.how, self.output, self.steps, self.journal)
-        return BoostingRounds(*run, prepare=self._prepare) if self.task.boosting else MiningRounds(*run)
+        return BoostingRounds(*run, prepare=self._prepare) if self.task.boosting is not None else MiningRounds(*run)
 
     def training(self, settings: TrainSettings, errors: Rounds, patches: BalancedPatches | None) -> BatchSource:
         """Return the stage's batches: of slides, with the errors that were found, and of patches."""
