@@ -89,6 +89,7 @@ TASKS: tuple[Task, ...] = (
         writes="segmented",
         settings=SegmentSettings,
         title="Segmentation",
+        training=f"{_ROOT}.workflows.train.segmenter:SEGMENTER",
     ),
 )
 

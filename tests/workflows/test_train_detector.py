@@ -26,6 +26,7 @@ from napari_metastasis.training.tasks.detect import DetectorTask, patch_spec
 from napari_metastasis.training.train import TrainingRun
 from napari_metastasis.workflows.scan import FailedSlide
 from napari_metastasis.workflows.train import mine as mining_round
+from napari_metastasis.workflows.train import rounds
 from napari_metastasis.workflows.train import run as cohort_run
 from napari_metastasis.workflows.train.plan import CohortTraining, LabelledPatches, StepProgress
 from napari_metastasis.workflows.train.run import train_on_cohort
@@ -191,7 +192,7 @@ def test_a_round_without_hard_negatives_ends_the_run_and_says_so(cohort, finishe
         return ()
 
     shutil.copytree(finished.weights.parent / "stage-0", tmp_path / "stage-0")
-    monkeypatch.setattr(cohort_run, "mine_cohort", mine_nothing)
+    monkeypatch.setattr(rounds, "mine_cohort", mine_nothing)
     run = train(cohort, tmp_path, how(mining_rounds=2))
     assert run.mined == (0,)
     assert (

@@ -204,7 +204,7 @@ def _run_to_end(train: Callable[[StepProgress], StagedRun], output: Path) -> Sta
     try:
         done = train(StepProgress(bars.show, bars.should_stop, partial(bars.show, unit="crops")))
         for number, count in enumerate(done.mined, start=1):
-            note(f"round {number}: {count} hard negatives; see {output / f'mining-{number}'}")
+            note(f"round {number}: {count} {done.noun}; see {output / f'{done.folder}-{number}'}")
     except ScanCancelledError:
         # Only Ctrl-C stops it here.
         raise KeyboardInterrupt from None

@@ -22,6 +22,7 @@ from napari_metastasis.models.nets.architectures import (
 from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLite, Residual
 from napari_metastasis.models.nets.resnet import ResNet
 from napari_metastasis.models.nets.scannet import Block, ScanNet, ScanNetArchitecture
+from napari_metastasis.models.nets.segmentation import SegmentationNetwork, build_segmentation
 from napari_metastasis.models.nets.spatial_lstm import ORDERS, RefinerSpec, SpatialNetwork
 from napari_metastasis.models.patchwise import crop_patches
 from napari_metastasis.models.refiner import Refiner
@@ -67,6 +68,7 @@ __all__ = [
     "ScanNet",
     "ScanNetArchitecture",
     "ScanningNetwork",
+    "SegmentationNetwork",
     "Segmenter",
     "SegmenterSpec",
     "SegmentingNetwork",
@@ -76,6 +78,7 @@ __all__ = [
     "begin_with",
     "build_fully_convolutional",
     "build_network",
+    "build_segmentation",
     "check_fully_convolutional",
     "check_name",
     "check_own_models_folder",

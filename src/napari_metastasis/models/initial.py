@@ -24,9 +24,12 @@ from napari_metastasis.models.imagenet import (
 )
 from napari_metastasis.models.nets.architectures import PatchNetwork
 from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLite
+from napari_metastasis.models.nets.segmentation import SegmentationNetwork
+from napari_metastasis.models.segmenter import Segmenter
 from napari_metastasis.models.weights_file import MOST_BYTES, read_tensors
-from napari_metastasis.models.zoo import load_detector
+from napari_metastasis.models.zoo import load_model, model_task
 from napari_metastasis.storage import home_path, read_at_most
+from napari_metastasis.tasks import DETECT
 
 __all__ = ["RESNET34_IMAGENET", "VGG16_IMAGENET", "InitialWeights", "begin_with", "load_initial"]
 
@@ -78,13 +81,15 @@ class InitialWeights:
     architecture: str | None = None
 
     @classmethod
-    def of(cls, model: Detector) -> InitialWeights:
+    def of(cls, model: Detector | Segmenter) -> InitialWeights:
         """Return a model's weights."""
         spec = model.spec
         return cls(spec.name, model.weights_sha256, model.network.state_dict(), spec.mean, spec.std, spec.architecture)
 
 
-def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | None = None) -> InitialWeights:
+def load_initial(
+    name: str | Path, *, tasks: tuple[str, ...] = (DETECT,), progress: Callable[[int, int], None] | None = None
+) -> InitialWeights:
     """Return initial weights by name or path.
 
     Parameters
@@ -94,6 +99,8 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
         (.pth, .pt or .safetensors), or of an EfficientNet-lite's; :data:`VGG16_IMAGENET` or :data:`RESNET34_IMAGENET`,
         which are fetched once; or :data:`~napari_metastasis.models.imagenet.EFFICIENTNET_LITE0_IMAGENET`, from its
         installed distribution.
+    tasks
+        Of models that may be begun with: detectors and segmenters alone.
     progress
         Of the fetching, in bytes.
 
@@ -103,6 +110,8 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
         If there is no such model or file.
     WeightsError
         If the file is damaged, holds other weights, or cannot be fetched.
+    ModelError
+        If the model is for another task.
     """
     if str(name) == EFFICIENTNET_LITE0_IMAGENET:
         return _imagenet(installed_weights())
@@ -112,7 +121,9 @@ def load_initial(name: str | Path, *, progress: Callable[[int, int], None] | Non
     if path.is_file() and not path.with_suffix(".json").exists():
         return _imagenet(path)
     try:
-        return InitialWeights.of(load_detector(name))
+        model = load_model(name, None if model_task(name) in tasks else tasks[0])
+        assert isinstance(model, Detector | Segmenter)
+        return InitialWeights.of(model)
     except UnknownModelError as error:
         known = " or ".join((*_PUBLISHED, EFFICIENTNET_LITE0_IMAGENET))
         raise UnknownModelError(f"{error}; or {known}, or a file of such weights (.pth)") from error
@@ -144,8 +155,15 @@ def _imagenet(path: Path) -> InitialWeights:
 
 
 @torch.no_grad()
-def begin_with(network: PatchNetwork, initial: InitialWeights) -> None:
+def begin_with(network: PatchNetwork | SegmentationNetwork, initial: InitialWeights) -> frozenset[str]:
     """Copy initial weights into a network; layers that they do not name stay as they are.
+
+    A segmentation network begins with all weights of a segmenter of its own architecture, and else with the encoder of
+    whatever has the same one: another segmenter, a detector, or ImageNet's.
+
+    Returns
+    -------
+    Names of the tensors that were copied.
 
     Raises
     ------
@@ -153,7 +171,7 @@ def begin_with(network: PatchNetwork, initial: InitialWeights) -> None:
         If they do not fit the network.
     """
     own = network.state_dict()
-    state = {name: tensor for name, tensor in initial.state.items() if not _is_behind(name, network)}
+    state = _placed(network, initial)
     for name, tensor in state.items():
         if name not in own or own[name].shape != tensor.shape:
             expected = list(own[name].shape) if name in own else "no such layer"
@@ -161,11 +179,12 @@ def begin_with(network: PatchNetwork, initial: InitialWeights) -> None:
                 f"expected initial weights that fit the network ({name}: {expected}), "
                 f"got {list(tensor.shape)} in {initial.name}; choose another initial model or architecture"
             )
-    if initial.architecture is None:
+    needed = [name for name in own if not isinstance(network, SegmentationNetwork) or network.place_of(name)]
+    if initial.architecture is None or isinstance(network, SegmentationNetwork):
         # Older files lack the counters of batches, which change no answer.
         beside = (*_CLASSIFIERS, "num_batches_tracked")
         missing = sorted(
-            name for name in own if not name.startswith(beside) and not name.endswith(beside) and name not in state
+            name for name in needed if not name.startswith(beside) and not name.endswith(beside) and name not in state
         )
         if missing:
             raise WeightsError(
@@ -173,6 +192,17 @@ def begin_with(network: PatchNetwork, initial: InitialWeights) -> None:
                 "choose another initial model or architecture"
             )
     network.load_state_dict(state, strict=False)
+    return frozenset(state)
+
+
+def _placed(network: PatchNetwork | SegmentationNetwork, initial: InitialWeights) -> dict[str, Tensor]:
+    """Return the tensors that a network may begin with, by the names that they have in it."""
+    if not isinstance(network, SegmentationNetwork):
+        return {name: tensor for name, tensor in initial.state.items() if not _is_behind(name, network)}
+    if initial.architecture == network.architecture.name:
+        return dict(initial.state)
+    places = {name: network.place_of(name) for name in initial.state}
+    return {place: initial.state[name] for name, place in places.items() if place is not None}
 
 
 def _is_behind(name: str, network: PatchNetwork) -> bool:

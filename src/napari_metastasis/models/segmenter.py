@@ -86,13 +86,17 @@ class SegmenterSpec(Calibrated):
     @property
     def architecture(self) -> str:
         """Return its network's name for a person."""
-        wide = "" if self.width == 1 else f", width {self.width:g}"
-        return f"{self.decoder} on {self.encoder}{wide}"
+        return self.built.name
 
     @property
     def field_px(self) -> int:
         """Return the side of the window that a pixel of the map depends on, in model pixels."""
         return self.built.field_px + self.cell_px
+
+    @property
+    def patch_px(self) -> int:
+        """Return the side of the square that an answer speaks of: a pixel of the map, in model pixels."""
+        return self.cell_px
 
     @property
     def block_cells(self) -> int:

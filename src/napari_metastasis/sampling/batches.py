@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
@@ -36,11 +36,19 @@ class PatchBatch:
         (n,) int64: 0 normal, 1 tumour; of crops of many patches, (n, rows, columns), with -1 where it is not known.
     targets
         float32, of the same shape: the probability of tumour that a network is to learn: the label, or a soft one.
+    attention
+        (n,) float32: the weight by which each was drawn; 0 where all of a class were as likely, as by default.
     """
 
     images: npt.NDArray[np.uint8] | npt.NDArray[np.float16]
     labels: npt.NDArray[np.int64]
     targets: npt.NDArray[np.float32]
+    attention: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def __post_init__(self) -> None:
+        """Give every image its attention."""
+        if not len(self.attention):
+            object.__setattr__(self, "attention", np.zeros(len(self.images), np.float32))
 
     @classmethod
     def labelled(
@@ -247,4 +255,5 @@ class MixedBatches:
             np.concatenate([_mirrored_to(batch.images, side) for batch in batches]),
             np.concatenate([batch.labels for batch in batches]),
             np.concatenate([batch.targets for batch in batches]),
+            np.concatenate([batch.attention for batch in batches]),
         )

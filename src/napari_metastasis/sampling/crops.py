@@ -1,4 +1,4 @@
-"""What is cropped from a slide around a drawn location, with its labels: one patch, or a square of many."""
+"""What is cropped from a slide around a drawn location, with its labels: a patch, a square of many, or of pixels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.slide_index import IndexedSlide
 from napari_metastasis.slides import Slide
 
-__all__ = ["ABSENT", "UNKNOWN", "Crop", "GridCrop", "PatchCrop"]
+__all__ = ["ABSENT", "UNKNOWN", "Crop", "GridCrop", "PatchCrop", "TileCrop"]
 
-#: Label of a patch that is neither tumour nor known to be free of it, and of one that is not on the slide at all.
+#: Label of a patch or pixel that is neither tumour nor known to be free of it, and of one that is off the slide.
 UNKNOWN, ABSENT = -1, -2
 
 
@@ -182,3 +182,67 @@ class GridCrop:
         labels[(rows < 0) | (rows >= size.height), :] = ABSENT
         labels[:, (columns < 0) | (columns >= size.width)] = ABSENT
         return labels
+
+
+@dataclass(frozen=True, slots=True)
+class TileCrop:
+    """A square of pixels, each with a label of its own, in as much of the slide as the answers for them depend on.
+
+    Attributes
+    ----------
+    tile_px
+        Side of the square.
+    field_px
+        How much wider the image is; half of it lies on either side.
+    focusing
+        Whether tissue that nobody labelled is no example of anything (Khalil et al. 2022, 3.2.4), or else of normal
+        tissue.
+    """
+
+    tile_px: int
+    field_px: int
+    focusing: bool = True
+
+    @property
+    def side_px(self) -> int:
+        """Return the side of an image."""
+        return self.tile_px + self.field_px
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Return rows and columns of pixels."""
+        return (self.tile_px, self.tile_px)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the square, what lies around it, and what unlabelled tissue counts as."""
+        return {"tile_px": self.tile_px, "field_px": self.field_px, "focusing": self.focusing}
+
+    def take(
+        self, slide: Slide, indexed: IndexedSlide, location: Region, label: int, generator: np.random.Generator
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Return an image whose tile has the drawn location's centre anywhere in it, and the label of each pixel.
+
+        The tile lies on the slide, as far as that is large enough. A pixel is tumour where the reference says so,
+        :data:`ABSENT` where it is off the slide, normal where the slide is known to show normal tissue outside its
+        outlines or focusing is off, and :data:`UNKNOWN` otherwise.
+        """
+        del label  # the reference is asked for every pixel
+        frame = indexed.locations.frame
+        left = self._start(location.x + location.width // 2, frame.size.width, generator)
+        top = self._start(location.y + location.height // 2, frame.size.height, generator)
+        tile = Region(left, top, self.tile_px, self.tile_px)
+        around = self.field_px // 2
+        image = slide.read(frame, Region(left - around, top - around, self.side_px, self.side_px))
+        known = indexed.slide.shows_normal or not self.focusing
+        labels = np.full(self.label_shape, 0 if known else UNKNOWN, np.int64)
+        labels[indexed.reference.over(frame, tile)] = 1
+        rows, columns = top + np.arange(self.tile_px), left + np.arange(self.tile_px)
+        labels[(rows < 0) | (rows >= frame.size.height), :] = ABSENT
+        labels[:, (columns < 0) | (columns >= frame.size.width)] = ABSENT
+        return image, labels
+
+    def _start(self, middle: int, size: int, generator: np.random.Generator) -> int:
+        """Return where a tile that holds a pixel of the slide begins, along one axis."""
+        first = max(middle + 1 - self.tile_px, min(0, size - self.tile_px))
+        last = min(middle, max(0, size - self.tile_px))
+        return int(generator.integers(first, last + 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,10 @@ from scipy import ndimage
 
 from napari_metastasis.cohorts.reference import TumourReference
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
-from napari_metastasis.models import ModelSpec
 from napari_metastasis.settings import SamplingSettings, TissueSettings
 from napari_metastasis.slides import Slide, tissue_mask
 
-__all__ = ["CellSet", "PatchShape", "SlideLocations", "find_locations"]
+__all__ = ["CellSet", "PatchPixels", "PatchShape", "SlideLocations", "find_locations"]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -30,6 +30,20 @@ _CELL_UM = 32.0
 _MAX_DRAWS = 1000
 #: Pictures are regions that somebody cut out of tissue: without glass to compare with, tissue cannot be told.
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
+
+
+class PatchPixels(Protocol):
+    """Resolution and size of the patches that are drawn: of any contract of a model that reads pixels."""
+
+    @property
+    def mpp(self) -> float:
+        """Return micrometres per pixel."""
+        ...
+
+    @property
+    def patch_px(self) -> int:
+        """Return the side of the square that one answer speaks of, in model pixels."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +196,7 @@ class SlideLocations:
 
 
 def find_locations(
-    slide: Slide, reference: TumourReference, spec: ModelSpec, settings: SamplingSettings, *, shows_normal: bool
+    slide: Slide, reference: TumourReference, spec: PatchPixels, settings: SamplingSettings, *, shows_normal: bool
 ) -> SlideLocations:
     """Find where patches can be taken from a slide: from its low-power image, and the reference at low power.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.sampling.batches import BatchSource, MixedBatches
+from napari_metastasis.sampling.boosting import WeightedCrops
 from napari_metastasis.sampling.slide_batches import SlideBatchSource
 from napari_metastasis.sampling.slide_index import SeenSlide
 from napari_metastasis.storage import atomic_text
@@ -59,5 +60,7 @@ def slide_parts(source: BatchSource) -> Iterator[SlideBatchSource]:
     if isinstance(source, MixedBatches):
         for part in source.parts:
             yield from slide_parts(part)
+    elif isinstance(source, WeightedCrops):
+        yield source.pool.crops
     elif isinstance(source, SlideBatchSource):
         yield source

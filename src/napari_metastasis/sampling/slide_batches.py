@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import TumourReference, tumour_value_of
-from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.crops import Crop, PatchCrop
 from napari_metastasis.sampling.failures import SlideFailure
+from napari_metastasis.sampling.locations import PatchPixels
 from napari_metastasis.sampling.slide_index import IndexedSlide, Locations, SeenSlide, index_slide
 from napari_metastasis.sampling.slide_reader import SlideReader
 from napari_metastasis.settings import SamplingSettings
@@ -43,7 +43,7 @@ class BatchPlan:
         What is cropped around each location; the patch alone by default.
     """
 
-    spec: ModelSpec
+    spec: PatchPixels
     settings: SamplingSettings
     batch_size: int
     seed: int

@@ -15,6 +15,13 @@ from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
 from napari_metastasis.settings.segment import SegmentSettings
+from napari_metastasis.settings.segmenter import (
+    BoostingSettings,
+    SegmenterSettings,
+    TileAugmentSettings,
+    TileSamplingSettings,
+    TileTrainSettings,
+)
 from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
 from napari_metastasis.settings.spatial import (
     EncoderSettings,
@@ -30,6 +37,7 @@ __all__ = [
     "MOST_READING_THREADS",
     "THRESHOLD",
     "AugmentSettings",
+    "BoostingSettings",
     "CalibrationSettings",
     "CohortSampleSettings",
     "CohortSettings",
@@ -48,11 +56,15 @@ __all__ = [
     "SamplingSettings",
     "ScanSettings",
     "SegmentSettings",
+    "SegmenterSettings",
     "Setting",
     "SlideSettings",
     "SpatialAugmentSettings",
     "SpatialTrainSettings",
     "SyntheticSettings",
+    "TileAugmentSettings",
+    "TileSamplingSettings",
+    "TileTrainSettings",
     "TissueSettings",
     "TrainSettings",
     "TuningSettings",

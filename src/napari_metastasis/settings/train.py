@@ -16,7 +16,10 @@ class TrainSettings(SettingsGroup):
 
     epochs: int = setting(14, "Passes over the training patches.", minimum=1, maximum=1000)
     batch_size: int = setting(
-        128, "Patches, or crops of a refiner, in one optimiser step, on each device.", minimum=2, maximum=8192
+        128,
+        "Patches, crops of a refiner or tiles of a segmenter in one optimiser step, on each device.",
+        minimum=2,
+        maximum=8192,
     )
     learning_rate: float = setting(4e-3, "Peak of the one-cycle schedule.", minimum=1e-6, maximum=1.0)
     weight_decay: float = setting(
@@ -38,7 +41,8 @@ class TrainSettings(SettingsGroup):
     )
     patience: int = setting(
         0,
-        "Epochs without a better validation AUC after which training stops and keeps the best; 0 trains to the end.",
+        "Epochs without a better validation AUC, or mean IoU of a segmenter, after which training stops and keeps the "
+        "best; 0 trains to the end.",
         minimum=0,
         maximum=1000,
     )

@@ -44,16 +44,16 @@ __all__ = [
 LAST, SETTINGS = "last.ckpt", "settings.json"
 
 
-class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Batches as torch's loaders want them: number to N x 3 x H x W uint8, labels N, and targets, N float32."""
+class _Batches(Dataset[tuple[Tensor, ...]]):
+    """Batches as torch's loaders want them: number to N x 3 x H x W uint8, labels, targets float32, attention N."""
 
     def __init__(self, source: BatchSource) -> None:
         self.source = source
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         batch = self.source.batch(number)
         images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).contiguous()
-        return images, torch.from_numpy(batch.labels), torch.from_numpy(batch.targets)
+        return images, *map(torch.from_numpy, (batch.labels, batch.targets, batch.attention))
 
 
 class BatchNumbers(Sampler[int]):
@@ -170,7 +170,7 @@ def was_stopped_early(checkpoint: dict[str, Any]) -> bool:
 
 def batch_loader(
     source: BatchSource, settings: TrainSettings, numbers: BatchNumbers | range
-) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+) -> DataLoader[tuple[Tensor, ...]]:
     """Return a loader of the batches of these numbers, whose workers make them ahead of the device."""
     return DataLoader(
         _Batches(source),

@@ -9,6 +9,7 @@ see :func:`padded_tile`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,9 @@ TILE_PX, PADDED_TILE_PX = 512, 712
 
 #: VGG16 (Simonyan and Zisserman 2014): channels and 3x3 convolutions of each block, which a 2x2 max pooling ends.
 _VGG_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+#: Names of their tensors: layers in a row, as torchvision has them, or each block's for itself.
+_IN_A_ROW = re.compile(r"features\.([0-9]{1,3})\.(\w+)")
+_IN_BLOCKS = re.compile(r"down\.([0-4])\.([0-9]{1,2})\.(\w+)")
 #: U-Net (Ronneberger et al. 2015) and SegNet stand on the same blocks; U-Net's fifth has no pooling.
 _UNET_JOIN = 2
 _LITE = "efficientnet-lite0-enlarged"
@@ -92,6 +96,12 @@ class SegmentationArchitecture:
                 f"expected {_LITE} with decoder fcn-32s, width 1 and its own normalisation, got decoder "
                 f"{self.decoder} and width {self.width:g}; choose encoder vgg16 for others"
             )
+
+    @property
+    def name(self) -> str:
+        """Return its name for a person."""
+        wide = "" if self.width == 1 else f", width {self.width:g}"
+        return f"{self.decoder} on {self.encoder}{wide}"
 
     @property
     def block_px(self) -> int:
@@ -153,6 +163,20 @@ class SegmentationNetwork(nn.Module):
     def layers(self) -> tuple[nn.Module, ...] | None:
         """Return all layers, from the image upwards; ``None`` where they do not simply follow each other."""
         return None
+
+    def place_of(self, name: str) -> str | None:
+        """Return the name that a tensor of a pretrained encoder has here, a pretrained network's or the encoder's own.
+
+        Parameters
+        ----------
+        name
+            In a detector, in ImageNet's VGG16 as torchvision calls it, or in this network.
+
+        Returns
+        -------
+        ``None`` for what belongs to no encoder.
+        """
+        raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, N x classes x b·n x b·n, of normalised images, N x 3 x (field + b·n) squared."""
@@ -250,6 +274,30 @@ class Upsampling(nn.ConvTranspose2d):
         self.weight.copy_((taps[:, None] * taps).expand_as(self.weight))
 
 
+def _block_starts(*, batch_norm: bool) -> list[int]:
+    """Return at which layer each of VGG16's blocks begins, as torchvision counts them, and behind the last one."""
+    # A pooling follows each block.
+    layers = [convolutions * (3 if batch_norm else 2) + 1 for _, convolutions in _VGG_BLOCKS]
+    return [sum(layers[:block]) for block in range(len(layers) + 1)]
+
+
+def _place_in_row(name: str, *, batch_norm: bool) -> str | None:
+    """Return where a tensor of VGG16's lies in a network that keeps its layers in a row, ``features.<layer>``."""
+    if found := _IN_BLOCKS.fullmatch(name):
+        block, layer, kind = int(found[1]), int(found[2]), found[3]
+        return f"features.{_block_starts(batch_norm=batch_norm)[block] + layer}.{kind}"
+    return name if name.startswith("features.") else None
+
+
+def _place_in_blocks(name: str, *, batch_norm: bool) -> str | None:
+    """Return where a tensor of VGG16's lies in a network that keeps its blocks apart, ``down.<block>.<layer>``."""
+    if found := _IN_A_ROW.fullmatch(name):
+        layer, kind, starts = int(found[1]), found[2], _block_starts(batch_norm=batch_norm)
+        block = next((k for k, end in enumerate(starts[1:]) if layer < end), None)
+        return None if block is None else f"down.{block}.{layer - starts[block]}.{kind}"
+    return name if name.startswith("down.") else None
+
+
 class _Fcn(SegmentationNetwork):
     """VGG16 without padding; its cells are scored, and scores brought back to pixels (Khalil et al. 2022, Figure 2e).
 
@@ -278,6 +326,10 @@ class _Fcn(SegmentationNetwork):
         _initialise(self)
         for score in scores:
             nn.init.normal_(score.weight, std=0.01)
+
+    def place_of(self, name: str) -> str | None:
+        """Return the name of a tensor of VGG16's; see :meth:`SegmentationNetwork.place_of`."""
+        return _place_in_row(name, batch_norm=self.architecture.batch_norm)
 
     def cell_scores(self, image: Tensor) -> Tensor:
         """Return what is brought back to pixels, N x classes x h x w cells, of a network without skips."""
@@ -347,6 +399,14 @@ class _OnDetector(SegmentationNetwork):
         nn.init.zeros_(self.score.bias)
         self.upsampling.interpolate()
 
+    def place_of(self, name: str) -> str | None:
+        """Return the name of a tensor of trunk or cells; see :meth:`SegmentationNetwork.place_of`."""
+        part, _, rest = name.partition(".")
+        number = rest.partition(".")[0]
+        # The trunk of ImageNet's goes on behind the layer that this one is cut at.
+        inside = part == "trunk" and number.isdecimal() and int(number) < len(self.trunk)
+        return name if inside or part == "cells" else None
+
     @property
     def layers(self) -> tuple[nn.Module, ...]:
         """Return all layers."""
@@ -379,6 +439,10 @@ class _UNet(SegmentationNetwork):
         self.dropout = nn.Dropout(_DROPOUT)
         self.score = nn.Conv2d(before, CLASSES, 1)
         _initialise(self)
+
+    def place_of(self, name: str) -> str | None:
+        """Return the name of a tensor of VGG16's; see :meth:`SegmentationNetwork.place_of`."""
+        return _place_in_blocks(name, batch_norm=self.architecture.batch_norm)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits; see :meth:`SegmentationNetwork.forward`."""
@@ -427,6 +491,10 @@ class _SegNet(SegmentationNetwork):
         self.dropout = nn.Dropout(_DROPOUT)
         self.score = nn.Conv2d(before, CLASSES, 1)
         _initialise(self)
+
+    def place_of(self, name: str) -> str | None:
+        """Return the name of a tensor of VGG16's; see :meth:`SegmentationNetwork.place_of`."""
+        return _place_in_blocks(name, batch_norm=self.architecture.batch_norm)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits; see :meth:`SegmentationNetwork.forward`."""

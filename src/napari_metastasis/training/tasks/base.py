@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -15,17 +15,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
-from napari_metastasis.models import ModelSpec
-from napari_metastasis.sampling.batches import BatchSource
+from napari_metastasis.sampling.batches import BatchSource, PatchBatch
 from napari_metastasis.sampling.crops import Crop, PatchCrop
-from napari_metastasis.settings import AugmentSettings, MiningSettings, TrainSettings
+from napari_metastasis.sampling.locations import PatchPixels
+from napari_metastasis.settings import AugmentSettings, BoostingSettings, MiningSettings, TrainSettings
 from napari_metastasis.training.augment import Augmenter
 from napari_metastasis.training.encoded import Encoding
 
 __all__ = ["Batch", "Fitting", "Stage", "TaskModule", "TrainingTask", "one_cycle"]
 
-#: Images N x 3 x H x W uint8, their labels, and the targets that are learnt.
-Batch = tuple[Tensor, Tensor, Tensor]
+#: Images N x 3 x H x W uint8, their labels, the targets that are learnt, and the weights that they were drawn by, N.
+Batch = tuple[Tensor, ...]
 Network = TypeVar("Network", bound=nn.Module)
 
 #: Of the run, until the rate's peak. Not 0.2: torch divides by zero where that comes to one step.
@@ -59,13 +59,13 @@ class Stage:
         Name of its folder within the run folder.
     settings
         How to train.
-    mining_round
-        Number of the round of mining before it; 0 for none.
+    round
+        Number of the round of mining, or of boosting, before it; 0 for none.
     """
 
     folder: str
     settings: TrainSettings
-    mining_round: int = 0
+    round: int = 0
 
 
 class TrainingTask(ABC, Generic[Network]):
@@ -73,6 +73,11 @@ class TrainingTask(ABC, Generic[Network]):
 
     #: What is measured on the validation data after every epoch; the first says which epoch is the best.
     metrics: ClassVar[tuple[str, ...]] = ("auc", "accuracy")
+    #: What comes before later stages, and what a card calls the numbers of what was found.
+    round_word: ClassVar[str] = "mining"
+    found_word: ClassVar[str] = "mined"
+    #: How crops are boosted between stages; ``None`` where false positives are mined.
+    boosting: BoostingSettings | None = None
     #: Contract of what comes out: it has a name, and can be written as JSON.
     spec: Any
 
@@ -82,9 +87,9 @@ class TrainingTask(ABC, Generic[Network]):
         return str(self.spec.name)
 
     @property
-    def patches(self) -> ModelSpec:
+    def patches(self) -> PatchPixels:
         """Return resolution and size of the patches that are drawn; by default those of what comes out."""
-        spec: ModelSpec = self.spec
+        spec: PatchPixels = self.spec
         return spec
 
     @property
@@ -117,6 +122,12 @@ class TrainingTask(ABC, Generic[Network]):
     def encoded(self, source: BatchSource, batch_size: int, how: Encoding) -> BatchSource:
         """Return a source's crops as a finished encoder encodes them, of a task that does so."""
         raise NotImplementedError(f"expected a task with a finished encoder for {source} in {how.folder}, got another")
+
+    def shares(self, weights: Path, batches: Iterable[PatchBatch], device: str) -> Iterator[tuple[float, float]]:
+        """Yield the share of tumour in each crop, and of what a model answers wrongly; of a task that boosts."""
+        raise NotImplementedError(
+            f"expected a task that boosts crops, got another for {weights} on {device}: {batches}"
+        )
 
     def stages(self, settings: TrainSettings, mining: MiningSettings) -> tuple[Stage, ...]:
         """Return the stages of a run on a cohort; by default one, without hard negatives."""

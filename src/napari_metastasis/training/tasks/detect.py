@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_metastasis.errors import ModelError, TrainingError, WeightsError
+from napari_metastasis.errors import ModelError, TrainingError
 from napari_metastasis.models import (
     EfficientNetLite,
     FullyConvolutionalNetwork,
@@ -22,15 +20,12 @@ from napari_metastasis.models import (
     build_fully_convolutional,
     check_name,
     find_architecture,
-    load_initial,
-    read_model,
     save_model,
 )
 from napari_metastasis.models.nets.scannet import ScanNetArchitecture
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.crops import PatchCrop
 from napari_metastasis.settings import MiningSettings, TrainSettings
-from napari_metastasis.slides.stain import mean_density
 from napari_metastasis.training.augment import mixed_up
 from napari_metastasis.training.equivariance import orientations_are_tied, tie_orientations, untie_orientations
 from napari_metastasis.training.losses import hard_weights
@@ -43,15 +38,14 @@ from napari_metastasis.training.mosaic import (
     skip_layers,
     with_gap,
 )
-from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, TrainingTask, one_cycle
+from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, one_cycle
+from napari_metastasis.training.tasks.staged import StagedTask, density_of, rounds_after
 
 __all__ = ["DetectorModule", "DetectorTask", "patch_spec"]
 
 #: Of the learning rate: for layers that begin at random behind a pretrained trunk, and for the weights that gather
 #: cells, which are small, so that equal steps would change them most.
 _HEAD_RATE, _GATHER_RATE = 3.0, 0.1
-#: Batches that the stain is measured on: of a few hundred patches.
-_MEASURED_BATCHES = 4
 
 
 def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
@@ -79,7 +73,7 @@ def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights
 
 
 @dataclass(frozen=True)
-class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
+class DetectorTask(StagedTask[FullyConvolutionalNetwork]):
     """Train a detector: general training first, then rounds of hard-negative mining (Lin et al. 2019, II-C).
 
     Attributes
@@ -136,7 +130,7 @@ class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
         """Return the contract, what training begins with, and the surroundings that patches are given."""
         further = {**asdict(self.surroundings), "stochastic_depth": self.stochastic_depth} if self.sees_further else {}
         hard = {"hard_normals": self.hard_normals} if self.hard_normals else {}
-        return {**super().identity(), "initial_sha256": self._began["initial_sha256"], **further, **hard}
+        return {**super().identity(), "initial_sha256": self.began["initial_sha256"], **further, **hard}
 
     def module(self, fitting: Fitting) -> DetectorModule:
         """Return what Lightning trains.
@@ -153,72 +147,15 @@ class DetectorTask(TrainingTask[FullyConvolutionalNetwork]):
 
         Slides can be brought to that density; nothing is said where nothing is stained.
         """
-        count = min(_MEASURED_BATCHES, training.batches_per_epoch)
-        mean = mean_density(np.concatenate([training.batch(k).images.reshape(-1, 3) for k in range(count)]))
-        density = () if mean is None else tuple(round(float(value), 4) for value in mean)
-        return replace(self, spec=replace(self.spec, stain_density=density))
+        return replace(self, spec=replace(self.spec, stain_density=density_of(training)))
 
     def store(self, network: FullyConvolutionalNetwork, weights: Path, card: dict[str, Any]) -> None:
         """Store the detector."""
-        save_model(weights, network, self.spec, {**card, **self._began})
+        save_model(weights, network, self.spec, {**card, **self.began})
 
     def stages(self, settings: TrainSettings, mining: MiningSettings) -> tuple[Stage, ...]:
         """Return general training and, after each round of mining, a shorter and gentler one: its model is good."""
-        later = replace(
-            settings,
-            epochs=mining.mining_epochs or settings.epochs,
-            learning_rate=settings.learning_rate * mining.mining_rate,
-        )
-        rounds = range(1, mining.mining_rounds + 1)
-        further = (Stage(f"stage-{k}", replace(later, seed=settings.seed + k), mining_round=k) for k in rounds)
-        return (Stage("stage-0", settings), *further)
-
-    def continued(self, weights: Path) -> DetectorTask:
-        """Return the task that begins with the detector of the stage before."""
-        return replace(self, initial=load_initial(weights))
-
-    def check_folder(self, output: Path, rounds: int) -> None:
-        """Refuse fewer rounds than a finished run has behind it.
-
-        Raises
-        ------
-        TrainingError
-            No earlier model takes the place of a finished one.
-        """
-        final = self._final(output)
-        done = len(_card_of(final).get("mined", ()))
-        if done > rounds:
-            raise TrainingError(
-                f"expected mining rounds of at least {done}, which {final} has behind it, got {rounds}; the model "
-                f"after round {rounds} is {output / f'stage-{rounds}' / final.name}"
-            )
-
-    def finish(self, weights: Path, output: Path, mined: Sequence[int]) -> Path:
-        """Store the last stage's detector as that of the run; what a card said of data and licence may be corrected."""
-        final, model = self._final(output), read_model(weights)
-        said = {key: text for key, text in _card_of(final).items() if key in ("data", "licence")}
-        save_model(final, model.network, model.spec, {**model.card, **said, "mined": list(mined)})
-        return final
-
-    def _final(self, output: Path) -> Path:
-        return output / f"{self.name}.safetensors"
-
-    @property
-    def _began(self) -> dict[str, str | None]:
-        """Return what the card says of the initial weights."""
-        initial = self.initial
-        return {
-            "initial": None if initial is None else initial.name,
-            "initial_sha256": None if initial is None else initial.sha256,
-        }
-
-
-def _card_of(weights: Path) -> dict[str, Any]:
-    try:
-        return dict(read_model(weights).card)
-    except WeightsError:
-        # Not there, or not whole: a kill may have come between its weights and its card. The stages hold all of it.
-        return {}
+        return rounds_after(settings, mining.mining_rounds, mining.mining_epochs, mining.mining_rate)
 
 
 class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
@@ -277,7 +214,7 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
 
     def loss(self, batch: Batch, draw: int) -> Tensor:
         """Return the cross-entropy of patches, N x 3 x H x W uint8, with their targets, N."""
-        image, _, targets = batch
+        image, _, targets, *_ = batch
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
         varied = self.augment(image.float() / 255, draw)
@@ -292,7 +229,7 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities of tumour, the labels, and the cross-entropy with these."""
-        image, label, _ = batch
+        image, label, *_ = batch
         tumour = self.task.spec.tumour_class
         averaged = self.averaged_network() if self.task.sees_further else self.average
         logits = self._answer(averaged, self._normalise(image.float() / 255), None).float()

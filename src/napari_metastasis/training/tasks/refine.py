@@ -119,6 +119,11 @@ class _OnGrids(TrainingTask[SpatialModel]):
     spec: RefinerSpec
 
     @property
+    @abstractmethod
+    def patches(self) -> ModelSpec:
+        """Return the encoder's patches."""
+
+    @property
     def crop(self) -> GridCrop:
         """Return crops of whole grids."""
         return GridCrop(self.patches, self.spec.span_cells, self.spec.dense_coefficient)
@@ -175,7 +180,7 @@ class RefinerTask(_OnGrids):
 
     def stages(self, settings: TrainSettings, mining: MiningSettings) -> tuple[Stage, ...]:
         """Return the one stage, with the encoder's false positives where mining is asked for."""
-        return (Stage(_STAGE, settings, mining_round=min(1, mining.mining_rounds)),)
+        return (Stage(_STAGE, settings, round=min(1, mining.mining_rounds)),)
 
     def mined_with(self, output: Path, before: Path | None) -> Path:
         """Return the encoder's weights, stored in the run folder."""
@@ -274,7 +279,7 @@ class RefinerModule(TaskModule[SpatialModel]):
 
     def loss(self, batch: Batch, draw: int) -> Tensor:
         """Return the loss of crops, N x 3 x H x W uint8, or encoded, with labels N x K x K (eq. 6)."""
-        image, labels, _ = batch
+        image, labels, *_ = batch
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw)
         image, labels = turn_alike(image, labels, generator)
         # What was kept was varied before it was encoded.
@@ -291,7 +296,7 @@ class RefinerModule(TaskModule[SpatialModel]):
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the refined probabilities and labels of all patches that are known, and the cross-entropy."""
-        image, labels, _ = batch
+        image, labels, *_ = batch
         nothing = torch.zeros_like(labels, dtype=torch.bool)
         answers = self._answers(self.averaged_network(), image.float(), labels, nothing)
         known = answers.labels >= 0

@@ -77,11 +77,15 @@ class StagedRun:
     weights
         The final model.
     mined
-        Hard negatives found in each round.
+        How much was found in each round.
     failures
         Slides that patches could not be taken from, or that could not be scanned; each is named once.
+    noun, folder
+        What was found, for a person, and how the folders of the rounds begin.
     """
 
     weights: Path
     mined: tuple[int, ...]
     failures: tuple[SlideFailure, ...]
+    noun: str = "hard negatives"
+    folder: str = "mining"

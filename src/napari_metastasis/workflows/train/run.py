@@ -1,10 +1,9 @@
-"""Train a task on the slides of a cohort: its stages one after the other, with rounds of mining in between."""
+"""Train a task on the slides of a cohort: its stages one after the other, with rounds of finding errors in between."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,7 @@ from napari_metastasis.cohorts.reference import tumour_value_of
 from napari_metastasis.errors import CohortError, ScanCancelledError, TrainingError
 from napari_metastasis.sampling.batches import BalancedPatches, BatchSource, MixedBatches
 from napari_metastasis.sampling.class_balanced import SlideBatches
-from napari_metastasis.sampling.failures import JOURNAL, SlideFailure, add_failure, read_failures
-from napari_metastasis.sampling.hard_negative_batches import check_shares, with_hard_negatives
-from napari_metastasis.sampling.hard_negatives import HardNegative, strongest_first
+from napari_metastasis.sampling.failures import JOURNAL, read_failures
 from napari_metastasis.sampling.resume import slide_parts
 from napari_metastasis.sampling.slide_batches import BatchPlan
 from napari_metastasis.scanning import resolve_devices
@@ -29,8 +26,9 @@ from napari_metastasis.training.encoded import Encoding
 from napari_metastasis.training.tasks.base import Stage, TrainingTask
 from napari_metastasis.training.train import TrainingRun, train
 from napari_metastasis.workflows.scan.batch import in_parts
-from napari_metastasis.workflows.train.mine import MiningSteps, listing, mine_cohort
+from napari_metastasis.workflows.train.mine import listing
 from napari_metastasis.workflows.train.plan import CohortTraining, LabelledPatches, StagedRun, StepProgress
+from napari_metastasis.workflows.train.rounds import BoostingRounds, MiningRounds, Rounds
 
 __all__ = ["train_on_cohort"]
 
@@ -48,10 +46,11 @@ def train_on_cohort(
     steps: StepProgress,
     patches: LabelledPatches,
 ) -> StagedRun:
-    """Train a task stage by stage; before a stage that trains on hard negatives, they are mined.
+    """Train a task stage by stage; before a stage that trains on errors of the model so far, they are found.
 
     Everything lies in the run folder: ``cohort.csv`` (the slides with the splits that were used), a folder for each
-    stage, ``mining-1`` … (heatmaps, ``hard_negatives.csv``, contact sheets), ``failures.jsonl``, and the final model.
+    stage, ``mining-1`` … (heatmaps, ``hard_negatives.csv``, contact sheets) or ``boosting-1`` … (``tiles.csv``),
+    ``failures.jsonl``, and the final model.
     Each step that is done is kept: a run that was killed goes on where it stopped.
 
     Parameters
@@ -79,41 +78,36 @@ def train_on_cohort(
         If ``steps`` said so; the same call goes on.
     """
     stages = task.stages(how.train, how.mining)
-    rounds = sum(stage.mining_round > 0 for stage in stages)
+    rounds = sum(stage.round > 0 for stage in stages)
     on = _begin(cohort, task, how, run.output, steps)
+    errors = on.rounds()
     if rounds:
-        # Before hours of general training, not after them.
         labelled = 0 if patches.training is None else patches.training.batch_size
-        check_shares(how.sampling, how.mining, how.train.batch_size - labelled)
+        errors.check(how.train.batch_size - labelled)
     task.check_folder(run.output, rounds)
     validation = on.validation() if patches.validation is None else patches.validation
     # Last, since the checks above may demand a changed cohort.
     _claim(run.output, cohort)
     weights: Path | None = None
-    mined: tuple[HardNegative, ...] = ()
-    found: list[int] = []
     for stage in stages:
-        if stage.mining_round:
-            fresh = on.mine(stage.mining_round, task.mined_with(run.output, weights))
-            found.append(len(fresh))
-            mined = _merged(mined, fresh)
-            if not mined:
-                goes_on = f"{task.name} is trained without hard negatives"
-                what = goes_on if weights is None else "the model of the stage before is the run's"
-                _LOG.warning("nothing was mined in round %d: %s", stage.mining_round, what)
-                if weights is not None:
-                    break
+        if stage.round and not errors.find(stage.round, weights):
+            goes_on = f"{task.name} is trained without {errors.noun}"
+            what = goes_on if weights is None else "the model of the stage before is the run's"
+            _LOG.warning("nothing was %s in round %d: %s", task.found_word, stage.round, what)
+            if weights is not None:
+                break
         weights = train(
             task if weights is None else task.continued(weights),
             replace(run, output=run.output / stage.folder),
-            training=on.training(stage.settings, mined, patches.training),
+            training=on.training(stage.settings, errors, patches.training),
             validation=validation,
             settings=stage.settings,
             augment=how.augment,
             encode=partial(on.encoded, stage) if task.kept_crops(stage.settings) else None,
         )
     assert weights is not None, "a task has at least one stage"
-    return StagedRun(task.finish(weights, run.output, found), tuple(found), read_failures(on.journal))
+    final = task.finish(weights, run.output, errors.found)
+    return StagedRun(final, tuple(errors.found), read_failures(on.journal), errors.noun, errors.folder)
 
 
 def _begin(
@@ -142,12 +136,6 @@ def _claim(output: Path, cohort: Cohort) -> None:
             f"expected an empty folder or a run on the same slides and splits, got another run in {output}; "
             "choose another --output"
         )
-
-
-def _merged(earlier: Sequence[HardNegative], fresh: Sequence[HardNegative]) -> tuple[HardNegative, ...]:
-    """Return the locations of all rounds, each with the probability of the latest model that found it."""
-    locations = {(location.slide, location.x, location.y): location for location in (*earlier, *fresh)}
-    return strongest_first(locations.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +169,15 @@ class _CohortRun:
         self._prepare("Looking at validation slides", batches)
         return batches
 
-    def training(
-        self, settings: TrainSettings, mined: tuple[HardNegative, ...], patches: BalancedPatches | None
-    ) -> BatchSource:
-        """Return the stage's batches: of slides, with mined locations in place of other normal ones, and of patches."""
+    def rounds(self) -> Rounds:
+        """Return what is found between stages: tiles to boost, or false positives."""
+        run = (self.slides, self.task, self.how, self.output, self.steps, self.journal)
+        return BoostingRounds(*run, prepare=self._prepare) if self.task.boosting is not None else MiningRounds(*run)
+
+    def training(self, settings: TrainSettings, errors: Rounds, patches: BalancedPatches | None) -> BatchSource:
+        """Return the stage's batches: of slides, with the errors that were found, and of patches."""
         size = settings.batch_size - (0 if patches is None else patches.batch_size)
-        plan = self._plan(self.how.sampling, size, settings.seed)
-        batches = with_hard_negatives(self.slides, mined, plan, self.how.mining)
+        batches = errors.batches(self._plan(self.how.sampling, size, settings.seed))
         self._prepare("Looking at training slides", batches)
         if patches is None:
             return batches
@@ -211,12 +201,6 @@ class _CohortRun:
             )
             return self.task.encoded(source, size, encoding)
 
-    def mine(self, number: int, weights: Path) -> tuple[HardNegative, ...]:
-        """Return the false positives of a model on the training slides."""
-        with self.steps.bar(f"Mining, round {number}") as progress:
-            steps = MiningSteps(progress, self.steps.should_stop, self._fail)
-            return mine_cohort(self.slides, weights, self.output / f"mining-{number}", self.how, steps)
-
     def _plan(self, sampling: SamplingSettings, batch_size: int, seed: int) -> BatchPlan:
         return BatchPlan(self.task.patches, sampling, batch_size, seed, journal=self.journal, crop=self.task.crop)
 
@@ -228,8 +212,3 @@ class _CohortRun:
                     raise ScanCancelledError(
                         "expected to look at every slide first, but was stopped; the same command goes on"
                     )
-
-    def _fail(self, slide: CohortSlide, reason: str) -> None:
-        if slide.name not in {failure.slide for failure in read_failures(self.journal)}:
-            _LOG.warning("%s is not mined and is passed over: %s", slide.name, reason)
-        add_failure(self.journal, SlideFailure(slide.name, reason))
