@@ -13,7 +13,7 @@ from scans import SCAN, scan_with
 
 from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.scanning import MapStore
-from napari_metastasis.settings import SegmentSettings
+from napari_metastasis.settings import DetectionSettings, SegmentSettings
 from napari_metastasis.slides import open_slide, write_pyramid
 from napari_metastasis.workflows.scan import earlier_result
 
@@ -184,3 +184,30 @@ def test_a_slide_is_segmented_without_its_detector(slide, model, once, tmp_path)
     both = run(slide, model, tmp_path / "out")
     assert both.finished
     assert [lesion.map for lesion in both.lesions] == ["segmented"]
+
+
+def test_each_map_is_read_at_the_threshold_of_its_own_model(slide, model, tmp_path):
+    detector, segmenter = replace(model, spec=replace(model.spec, threshold=0.3)), dark_segmenter()
+    segmenter = replace(segmenter, spec=replace(segmenter.spec, threshold=0.7))
+    read = {True: 0.7, False: 0.3}
+    for from_it, threshold in read.items():
+        segment = SegmentSettings(segment=True, read_segmentation=from_it)
+        result = scan_with(
+            slide, detector, tmp_path / f"{from_it}", scan=SCAN, segmenter=segmenter, segment=segment,
+        )  # fmt: skip
+        record = json.loads((result.output / "run.json").read_text())
+        assert (result.threshold, record["shown"]["threshold"]) == (threshold, threshold)
+        assert record["settings"]["detection"]["threshold"] == threshold
+    # Stopped in the middle of the segmentation, it is that of the scan; asked for, it is that for both.
+    seen = []
+    how = {"scan": SCAN, "segmenter": segmenter, "segment": SegmentSettings(segment=True)}
+    scan_with(slide, detector, tmp_path / "part", scan=SCAN)
+    part = scan_with(
+        slide, detector, tmp_path / "part", **how,
+        progress=lambda *done: seen.append(done), should_stop=lambda: len(seen) > 2,
+    )  # fmt: skip
+    assert part.threshold == 0.3
+    asked = scan_with(slide, detector, tmp_path / "part", **how, detection=DetectionSettings(threshold=0.6))
+    assert asked.threshold == 0.6
+    earlier = earlier_result(slide, tmp_path / "part")
+    assert earlier.own_thresholds.keys() == {"probability", "segmented"}

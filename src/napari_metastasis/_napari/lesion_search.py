@@ -94,7 +94,8 @@ class LesionSearch(QObject):
         began, heatmap, tissue = time.monotonic(), session.heatmap, session.tissue
         shares = {later.kind.name: session.share_of(later.kind.name) for later in session.later_maps}
         maps, known = tuple(session.maps.values()), session.tissue_cells
-        work = partial(index_work, maps, tuple(shares.values()), session.detection, tissue, known)
+        own = {} if session.threshold_chosen else session.own_thresholds
+        work = partial(index_work, maps, tuple(shares.values()), session.detection, tissue, known, own_thresholds=own)
         # Without a scan beside it, a person waits for it.
         worker = Worker(work, name="lesions", parent=self, urgent=not session.activity.busy)
 
@@ -104,7 +105,12 @@ class LesionSearch(QObject):
                 self.shares = shares
                 if session.tissue is tissue:
                     session.show_coverage(looked.coverage, looked.tissue_cells, read_from=looked.index.map)
-                session.show_lesions(looked.index)
+                if looked.index.map in own:
+                    session.suggest_threshold(own[looked.index.map])
+                # Moved meanwhile, the threshold may lie below what was prepared.
+                self._again = self._again or session.threshold < looked.index.settings.floor
+                if session.threshold >= looked.index.settings.floor:
+                    session.show_lesions(looked.index)
             # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
             self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))
 

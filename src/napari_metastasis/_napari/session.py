@@ -76,6 +76,8 @@ class SlideSession:
         written in place as a scan goes on.
     shares
         Share of each later map in what lesions are read from, by its name; 1 where none is set.
+    own_thresholds
+        Of the models of single maps, by the maps' names; empty where the threshold does not depend on the map.
     found
         Lesions and detections at the threshold; ``None`` before they were looked for.
     tissue
@@ -132,6 +134,7 @@ class SlideSession:
         self.slide = slide
         self.maps: dict[str, MapValues] = {}
         self.shares: dict[str, float] = {}
+        self.own_thresholds: Mapping[str, float] = {}
         self.found: Findings | None = None
         self.tissue: TissueMask | None = None
         self.coverage: Coverage | None = None

@@ -192,6 +192,7 @@ class SlideController(QObject):
             own = shown
         # Maps of passes that this scan does not make go away: what is shown is what its results are read from.
         session.show_maps([own, *later], model_name=started.model_name, folder=started.folder, told=started.told)
+        session.own_thresholds = started.own_thresholds
         session.suggest_threshold(started.threshold)
         if session.tissue is not started.tissue:
             session.show_tissue(started.tissue)

@@ -156,6 +156,7 @@ class SlideResults(QObject):
             told=earlier.told,
             shares=earlier.shown.shares,
         )
+        session.own_thresholds = earlier.own_thresholds
         session.restore_threshold(earlier.threshold, own=earlier.own_threshold)
         self.read_review(earlier.folder)
         left = self._files.as_shown(OnDisk(earlier.folder, earlier.journals))

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import StorageError
@@ -227,6 +228,7 @@ def index_work(
     tissue: TissueMask | None,
     tissue_cells: BoolArray | None,
     _: ShouldStop,
+    own_thresholds: Mapping[str, float] = MappingProxyType({}),
 ) -> Looked:
     """Return lesions, prepared for every threshold, and coverage. The maps may be written meanwhile.
 
@@ -242,6 +244,8 @@ def index_work(
         Where the slide holds tissue; ``None`` while that is not known.
     tissue_cells
         What :func:`~napari_metastasis.scanning.answerable_cells` found for it before; ``None`` where it was not asked.
+    own_thresholds
+        Of the maps that lesions may be read from, by their names, where the user chose none.
     """
     import numpy as np
 
@@ -261,6 +265,9 @@ def index_work(
         if tissue_cells is None or tissue_cells.shape != frame.cells.shape or not tissue_cells.any():
             tissue_cells = answerable_cells(tissue, frame, seen)
         coverage, unanswered = Coverage.of(seen, tissue_cells), unanswered_cells(tissue_cells, seen)
+    if read.kind.name in own_thresholds:
+        settings = settings.with_own_threshold(own_thresholds[read.kind.name])
+    settings = settings.on_pixels() if read.kind.stands_alone else settings
     index = LesionIndex(seen, frame, settings, map=read.kind.name, unanswered=unanswered)
     # The first look at a threshold labels every cell; done here, the window only pays for what changes later.
     index.at(settings.threshold)

@@ -49,6 +49,14 @@ class DetectionSettings(SettingsGroup):
         maximum=1000.0,
     )
 
+    pixel_opening_um: float = setting(
+        8.0,
+        "The same of a segmentation, whose pixels answer for themselves: about a nucleus.",
+        unit="µm",
+        minimum=0.0,
+        maximum=1000.0,
+        added=True,
+    )
     gap_um: float = setting(
         0.0,
         "Foci whose borders lie no farther apart than this count as one lesion, 0 for none; CAMELYON16's evaluation "
@@ -67,6 +75,10 @@ class DetectionSettings(SettingsGroup):
         minimum=0.0,
         maximum=30000.0,
     )
+
+    def on_pixels(self) -> Self:
+        """Return settings for the pixels of a segmentation."""
+        return replace(self, opening_um=self.pixel_opening_um)
 
     def with_reachable_threshold(self) -> Self:
         """Return settings with the floor lowered to the threshold, if it was above it."""

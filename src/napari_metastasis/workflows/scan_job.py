@@ -5,6 +5,7 @@ Light: nothing here imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -156,6 +157,8 @@ class ScanStarted:
         Model pixels to be answered.
     threshold
         Probability from which cells will count as tumour.
+    own_thresholds
+        The same of single maps, by their names, where it depends on which one lesions are read from.
     told
         What a person has to know of the results, a line each.
     """
@@ -167,4 +170,5 @@ class ScanStarted:
     tissue: TissueMask
     model_px: int
     threshold: float
+    own_thresholds: Mapping[str, float]
     told: tuple[str, ...]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.scanning import Coverage, MapValues
+from napari_metastasis.scanning import PROBABILITY, Coverage, MapValues
+from napari_metastasis.settings import THRESHOLD
 from napari_metastasis.slides import Slide
 from napari_metastasis.workflows.dates import day_text
 from napari_metastasis.workflows.scan.places import remembered_places
@@ -115,6 +116,8 @@ class EarlierResult:
         The scan's own map, then those of the passes after it that belong to the result.
     own_threshold
         Threshold that the scan wrote its files with; where it is not that of ``shown``, somebody moved it since.
+    own_thresholds
+        Of single maps, by their names, where one of them stands alone: those of the models that made them.
     told
         What a person has to know of the results, a line each.
     journals
@@ -124,6 +127,7 @@ class EarlierResult:
     scan: EarlierScan
     maps: tuple[MapValues, ...]
     own_threshold: float
+    own_thresholds: Mapping[str, float]
     told: tuple[str, ...]
     journals: Mapping[str, int]
 
@@ -185,10 +189,12 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
             f"expected the result that lay in {scan.folder}, got none or another one; scan again, or choose another one"
         )
     record = record_of(scan.folder)
+    maps = maps_of_result(StoredScan(described.folder, described.identity, described.cell_um), record, journals)
     return EarlierResult(
         scan=described,
-        maps=maps_of_result(StoredScan(described.folder, described.identity, described.cell_um), record, journals),
+        maps=maps,
         own_threshold=scanned_with(record).threshold,
+        own_thresholds=_own_thresholds(record) if any(one.kind.stands_alone for one in maps) else {},
         told=recorded_notes(record),
         journals=journals,
     )
@@ -292,6 +298,15 @@ def _recorded_files(record: Any) -> dict[str, str] | None:
         return {str(one["map"]): str(one["file"]) for one in record["passes"]}
     except (KeyError, TypeError):
         return None
+
+
+def _own_thresholds(record: Any) -> dict[str, float]:
+    """Return the thresholds of a result's models, by the maps that they made; of those that its record tells of."""
+    try:
+        made = {PROBABILITY.name: record["model"], **{str(one["map"]): one["model"] for one in record["passes"]}}
+        return {name: float(model.get("threshold", THRESHOLD)) for name, model in made.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 def recorded_notes(record: Any) -> tuple[str, ...]:

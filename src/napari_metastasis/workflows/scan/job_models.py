@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from napari_metastasis.errors import ModelError
@@ -16,6 +17,7 @@ __all__ = [
     "check_passes",
     "feature_reader",
     "load_job_models",
+    "own_thresholds",
     "settle_job",
     "with_own_settings",
 ]
@@ -50,7 +52,26 @@ def answering_task(job: ScanJob, models: ScanModels) -> str:
     found = DETECT
     for request in job.wanted_passes:
         later = models.others.get(request.task)
-        found = found if later is None or later.contract is None else request.task
+        # A blend has the threshold of its last pass at any share; a map that stands alone is read, or is not.
+        unread = request.settings.stands_alone() and not request.settings.share
+        found = found if later is None or later.contract is None or unread else request.task
+    return found
+
+
+def own_thresholds(job: ScanJob, models: ScanModels) -> Mapping[str, float]:
+    """Return the threshold of every map's own model, by the map's name, where a scan has one that stands alone.
+
+    Until that one answers for as much as the scan, lesions are read from another, whose probabilities mean something
+    else. Nothing where a threshold was asked for.
+    """
+    wanted = job.wanted_passes
+    if job.detection.threshold or not any(one.settings.stands_alone() for one in wanted):
+        return {}
+    found = {PROBABILITY.name: models.detector.spec.threshold}
+    for request in wanted:
+        contract = models.others[request.task].contract
+        if contract is not None:
+            found[find_task(request.task).writes] = contract.threshold
     return found
 
 

@@ -35,7 +35,7 @@ from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import ReadyEngine
 from napari_metastasis.workflows.scan.extent import Extent, on_slide
-from napari_metastasis.workflows.scan.job_models import check_passes, feature_reader, with_own_settings
+from napari_metastasis.workflows.scan.job_models import check_passes, feature_reader, own_thresholds, with_own_settings
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import (
     feature_path,
@@ -102,6 +102,7 @@ def prepare_scan(
     PassWarning
         If a pass means less with these settings, or what is kept for it is damaged.
     """
+    thresholds = own_thresholds(job, ready.models)
     job = with_own_settings(job, ready.models)
     settled = _Settled.of(slide, job, ready.models)
     with ExitStack() as on_error:
@@ -132,6 +133,7 @@ def prepare_scan(
         heatmap=heatmap,
         features=features,
         passes=prepared,
+        own_thresholds=thresholds,
         stain=stain,
         notes=(*settled.notes, *stain.notes, *_read_only(heatmap)),
     )

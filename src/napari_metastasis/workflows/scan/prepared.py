@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from napari_metastasis.scanning import (
     DenseScan,
     FeatureStore,
     FinishedPiece,
+    MapKind,
     MapStore,
     PreparedPass,
     ScanPlan,
@@ -25,6 +26,7 @@ from napari_metastasis.scanning import (
     run_passes,
     seen_answered,
 )
+from napari_metastasis.settings import DetectionSettings
 from napari_metastasis.slides import Slide, TissueMask
 from napari_metastasis.workflows.scan.slide_stain import SlideStain
 from napari_metastasis.workflows.scan_job import ScanJob
@@ -56,6 +58,8 @@ class PreparedScan:
         Where features are stored; ``None`` where they are not.
     passes
         That follow the scan, in their order.
+    own_thresholds
+        See :func:`~napari_metastasis.workflows.scan.job_models.own_thresholds`.
     stain
         How dense the slide's stain is, and whether it was brought to the model's.
     notes
@@ -72,6 +76,7 @@ class PreparedScan:
     heatmap: MapStore
     features: FeatureStore | None
     passes: tuple[PreparedPass, ...]
+    own_thresholds: Mapping[str, float]
     stain: SlideStain
     notes: tuple[str, ...]
 
@@ -134,6 +139,13 @@ class PreparedScan:
         """
         own, *others = maps
         return seen_answered(own, list(zip(others, self.shares.values(), strict=True)), self._tissue_of)
+
+    def detection_of(self, kind: MapKind) -> DetectionSettings:
+        """Return how lesions are read from a map."""
+        detection = self.job.detection
+        if kind.name in self.own_thresholds:
+            detection = detection.with_own_threshold(self.own_thresholds[kind.name])
+        return detection.on_pixels() if kind.stands_alone else detection
 
     def _tissue_of(self, frame: HeatmapFrame) -> BoolArray:
         """Return which cells of a map are to be answered."""

@@ -25,6 +25,7 @@ from napari_metastasis.scanning import (
     BoolArray,
     Coverage,
     FloatArray,
+    MapKind,
     MapStore,
     answerable_cells,
     unanswered_cells,
@@ -74,8 +75,10 @@ class ScanResult:
         Whether every cell that was asked for is answered, by every pass.
     partly
         What later passes left out of the tissue that the scan answered, a line each.
+    read
+        The kind of map that they are read from.
     answered
-        What detections are read from, of which only chunks with answers are held.
+        Its values, of which only chunks with answers are held.
     frame
         Where its cells lie.
     """
@@ -92,6 +95,7 @@ class ScanResult:
     work_px: int
     finished: bool
     partly: tuple[str, ...]
+    read: MapKind
     answered: ChunkedCells = field(repr=False, compare=False)
     frame: HeatmapFrame = field(repr=False)
 
@@ -206,7 +210,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
     """
     maps = prepared.maps()
     own, seen = maps[0].cells, prepared.seen(maps)
-    probabilities, detection = seen.cells, prepared.job.detection
+    probabilities, detection = seen.cells, prepared.detection_of(seen.kind)
     tissue = answerable_cells(prepared.tissue, seen.frame, probabilities)
     index = LesionIndex(
         probabilities,
@@ -238,6 +242,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
         work_px=work_px,
         finished=prepared.passes_finished and answered == int(np.count_nonzero(kept)),
         partly=(*_partly(later, Coverage.of(own, of_scan)), *_segmented_partly(prepared, maps, seen)),
+        read=seen.kind,
         answered=probabilities,
         frame=seen.frame,
     )
@@ -306,7 +311,7 @@ def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]
             "scan": asdict(job.scan),
             **settings,
             "tissue": asdict(job.tissue),
-            "detection": asdict(job.detection),
+            "detection": asdict(prepared.detection_of(result.read)),
         },
         "stain": prepared.stain.to_json(),
         "coverage": _coverage_json(result),

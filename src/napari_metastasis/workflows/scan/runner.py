@@ -72,6 +72,7 @@ def run_scan(
             tissue=prepared.tissue,
             model_px=prepared.model_px,
             threshold=prepared.job.detection.threshold,
+            own_thresholds=prepared.own_thresholds,
             told=prepared.told,
         )
         began, model_px, work_px = time.perf_counter(), 0, prepared.model_px
