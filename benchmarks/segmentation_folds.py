@@ -3,10 +3,10 @@
     python benchmarks/segmentation_folds.py DATA FOLDER --initial MODEL [--only NAME …] [--threads 1] [-- OPTIONS]
 
 DATA holds ``regions/`` (``images`` and ``masks``). Five folds of six neighbouring numbers, which may be of one slide: a
-network is trained on twenty of the others and keeps the epoch that is best on the last four of them. MODEL is a
-detector that has not seen the regions; with it the lines "on pretrained features" begin, and its own heatmap, at the
-threshold that is best on the other folds, is the line to beat. What stands behind the dashes is handed to ``train
-segmenter``.
+network is trained on the other 24. The six are its validation slides, which decide nothing: there is no early stop.
+MODEL is a detector that has not seen the regions; with it the lines "on pretrained features" begin, and its own
+heatmap, at the threshold that is best on the other folds, is the line to beat. What stands behind the dashes is handed
+to ``train segmenter``, after ``--tile-px 372 --epochs 20 --patches-per-epoch 24 --validation-patches 4``.
 
 Figures are of the pixels of all regions at 0.972 µm, each answered by the network that did not see it, as a scan
 answers them (nothing is known around a region), at a probability of 0.5; precision, recall, F1 and mean IoU as in
@@ -36,8 +36,10 @@ from napari_metastasis.geometry import Region
 from napari_metastasis.models import Segmenter, list_models, load_detector, read_model
 from napari_metastasis.slides import open_slide
 
-FOLDS, VALIDATION = 5, 4
+FOLDS = 5
 MPP = 0.7
+#: Of every training: a tile is a whole region.
+COMMON = ("--tile-px", "372", "--epochs", "20", "--patches-per-epoch", "24", "--validation-patches", "4")
 RESAMPLES, SEED = 2000, 2016
 LITE = ("--encoder", "efficientnet-lite0-enlarged")
 SMALL = ("--width", "0.25", "--batch-norm")
@@ -55,13 +57,12 @@ TRAININGS: dict[str, tuple[str, ...]] = {
 
 
 def write_fold(path: Path, regions: Path, names: Sequence[str], held_out: Sequence[int]) -> None:
-    """Write the cohort of a fold: the others, the last four of which are for validation."""
-    others = [name for k, name in enumerate(names) if k not in held_out]
+    """Write the cohort of a fold."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream)
         rows.writerow(("slide", "annotation", "split", "mpp"))
-        for k, name in enumerate(others):
-            split = "train" if k < len(others) - VALIDATION else "validation"
+        for k, name in enumerate(names):
+            split = "validation" if k in held_out else "train"
             rows.writerow((regions / "images" / name, regions / "masks" / name, split, MPP))
 
 
@@ -159,7 +160,7 @@ def main() -> None:
             cohort = folder / f"fold-{number}.csv"
             write_fold(cohort, regions, names, held_out.tolist())
             slug = "".join(letter if letter.isalnum() else "-" for letter in name)
-            weights = train([*chosen, *options], cohort, folder / f"{slug}-{number}", arguments.threads)
+            weights = train([*chosen, *COMMON, *options], cohort, folder / f"{slug}-{number}", arguments.threads)
             segmenter = read_model(weights)
             assert isinstance(segmenter, Segmenter)
             counts += [pixels(segmenter, regions, names[k]) for k in held_out]
