@@ -191,13 +191,13 @@ class ScanWidget(Part):
         for task in pass_tasks():
             assert task.settings is not None
             if task.settings.stands_alone():
-                switch = self.alone[task.writes] = QCheckBox(f"Findings from the {task.writes} map")
+                switch = self.alone[task.writes] = QCheckBox(f"from the {task.writes} map")
                 switch.setToolTip(
                     "Read outlines, sizes and the table from this map; else from the map before it.\n"
                     "Grey where the slide has no such map"
                 )
                 switch.toggled.connect(partial(self._on_share, task.writes))
-                form.addRow("", switch)
+                form.addRow("Findings", switch)
                 continue
             share = self.shares[task.writes] = probability_slider(0.0, 1.0, step=0.05)
             share.setToolTip(
