@@ -13,7 +13,7 @@ from scans import SCAN, scan_with
 
 from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.scanning import MapStore
-from napari_metastasis.settings import DetectionSettings, SegmentSettings
+from napari_metastasis.settings import DetectionSettings, RefineSettings, SegmentSettings
 from napari_metastasis.slides import open_slide, write_pyramid
 from napari_metastasis.workflows.scan import earlier_result
 
@@ -133,14 +133,17 @@ def test_where_the_scan_finds_nothing_nothing_is_looked_at(slide, model, once, t
     assert [lesion.area_mm2 for lesion in result.lesions] == [lesion.area_mm2 for lesion in once[0].lesions]
 
 
-def test_a_region_is_segmented_as_on_the_whole_slide(slide, model, once, tmp_path):
-    region = Region(900, 500, 400, 300)
+@pytest.mark.parametrize("region", [Region(900, 500, 400, 300), Region(1001, 333, 211, 127)])
+def test_a_region_is_segmented_as_on_the_whole_slide_and_read_from_that(slide, model, once, tmp_path, region):
     result = run(slide, model, tmp_path / "out", region=region)
     values, frame = segmented(result.output)
     cells = frame.cells_over(region)
-    expected = segmented(once[0].output)[0]
-    np.testing.assert_allclose(values[cells.slices], expected[cells.slices], atol=1e-6)
-    assert np.isfinite(values).sum() == np.isfinite(values[cells.slices]).sum()
+    expected, answered = segmented(once[0].output)[0], np.isfinite(values)
+    np.testing.assert_allclose(values[answered], expected[answered], atol=1e-6)
+    assert answered[cells.slices].sum() == np.isfinite(expected[cells.slices]).sum()
+    # No more than the cells of the scan around it, which are larger.
+    assert answered.sum() == np.isfinite(values[cells.grown(8).intersection(Region.of(frame.cells)).slices]).sum()
+    assert result.read.name == "segmented"
     assert not result.coverage.whole
 
 
@@ -186,6 +189,28 @@ def test_a_slide_is_segmented_without_its_detector(slide, model, once, tmp_path)
     assert [lesion.map for lesion in both.lesions] == ["segmented"]
 
 
+def test_segmenting_alone_takes_nothing_from_a_refined_scan(slide, model, refiner, tmp_path):
+    refine = RefineSettings(refine=True)
+    scanned = scan_with(slide, model, tmp_path / "out", scan=SCAN, refiner=refiner, refine=refine)
+    files = {path.name: path.read_bytes() for path in scanned.output.glob("*.csv")}
+    # Of a part of the slide no findings are read.
+    part = run(slide, model, tmp_path / "out", detects=False, region=Region(900, 500, 200, 150))
+    assert part.output == scanned.output
+    assert {path.name: path.read_bytes() for path in scanned.output.glob("*.csv")} == files
+    whole = run(slide, model, tmp_path / "out", detects=False)
+    assert whole.read.name == "segmented"
+    earlier = earlier_result(slide, tmp_path / "out")
+    assert [one.kind.name for one in earlier.maps] == ["probability", "refined", "segmented"]
+    assert earlier.shown.map == "segmented"
+
+
+def test_tissue_beside_glass_is_no_reason_to_look(slide, model, tmp_path):
+    """Glass has no answer, and is not suspicious for that."""
+    result = run(slide, model, tmp_path / "out", SegmentSettings(segment=True, segment_above=0.999999))
+    values, _ = segmented(result.output)
+    assert np.nanmax(values) == 0
+
+
 def test_each_map_is_read_at_the_threshold_of_its_own_model(slide, model, tmp_path):
     detector, segmenter = replace(model, spec=replace(model.spec, threshold=0.3)), dark_segmenter()
     segmenter = replace(segmenter, spec=replace(segmenter.spec, threshold=0.7))
@@ -207,7 +232,8 @@ def test_each_map_is_read_at_the_threshold_of_its_own_model(slide, model, tmp_pa
         progress=lambda *done: seen.append(done), should_stop=lambda: len(seen) > 2,
     )  # fmt: skip
     assert part.threshold == 0.3
+    assert earlier_result(slide, tmp_path / "part").own_thresholds == {"probability": 0.3, "segmented": 0.7}
     asked = scan_with(slide, detector, tmp_path / "part", **how, detection=DetectionSettings(threshold=0.6))
     assert asked.threshold == 0.6
     earlier = earlier_result(slide, tmp_path / "part")
-    assert earlier.own_thresholds.keys() == {"probability", "segmented"}
+    assert (earlier.threshold, earlier.own_thresholds) == (0.6, {})

@@ -196,6 +196,7 @@ class ScanWidget(Part):
                     "Read outlines, sizes and the table from this map; else from the map before it.\n"
                     "Grey where the slide has no such map"
                 )
+                switch.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
                 switch.toggled.connect(partial(self._on_share, task.writes))
                 form.addRow("Findings", switch)
                 continue

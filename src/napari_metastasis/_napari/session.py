@@ -225,15 +225,17 @@ class SlideSession:
         folder: Path | None,
         told: tuple[str, ...] = (),
         shares: Mapping[str, float] | None = None,
+        read_from: str | None = None,
     ) -> None:
         """Show other maps, the scan's own first; the lesions stay only where that one is the same array.
 
-        Shares stay as they are where none are given.
+        Shares, and the map that lesions are read from, stay as they are where none are given.
         """
         before, before_read = self.heatmap, self.read_map
         self.shares = self.shares if shares is None else dict(shares)
         writable = {one.kind.name: replace(one, values=np.ascontiguousarray(one.values, np.float32)) for one in maps}
         self.maps = writable
+        self._read_from = self._read_from if read_from is None else read_from
         self.model_name, self.folder, self.told = model_name, folder, tuple(map(for_window, told))
         own = self.heatmap
         others = before is None or own is None or before.values is not own.values

@@ -166,8 +166,8 @@ class ShownFiles(QObject):
         assert session.found is not None
         assert session.coverage is not None
         assert session.tissue is not None
-        assert session.heatmap is not None
-        seen = Seen(session.found, shown, session.coverage, session.tissue.fraction, session.heatmap)
+        assert session.read_map is not None
+        seen = Seen(session.found, shown, session.coverage, session.tissue.fraction, session.read_map)
         return partial(write_shown_work, session.slide, seen, on_disk)
 
     def _on_failed(self, error: BaseException) -> None:

@@ -155,6 +155,7 @@ class SlideResults(QObject):
             folder=earlier.folder,
             told=earlier.told,
             shares=earlier.shown.shares,
+            read_from=earlier.shown.map,
         )
         session.own_thresholds = earlier.own_thresholds
         session.restore_threshold(earlier.threshold, own=earlier.own_threshold)

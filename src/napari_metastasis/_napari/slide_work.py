@@ -106,15 +106,15 @@ class Seen:
         How much of the tissue is answered.
     tissue_fraction
         Share of the slide that is tissue.
-    heatmap
-        The scan's own map.
+    read_map
+        The map on whose cells they are read.
     """
 
     found: Findings
     shown: Shown
     coverage: Coverage
     tissue_fraction: float
-    heatmap: MapValues
+    read_map: MapValues
 
 
 def write_shown_work(slide: Slide, seen: Seen, on_disk: OnDisk, should_stop: ShouldStop) -> bool:
@@ -125,7 +125,7 @@ def write_shown_work(slide: Slide, seen: Seen, on_disk: OnDisk, should_stop: Sho
 
     coverage = {
         "tissue_fraction": round(seen.tissue_fraction, 6),
-        "cells_answered": int(np.count_nonzero(~np.isnan(seen.heatmap.values))),
+        "cells_answered": int(np.count_nonzero(~np.isnan(seen.read_map.values))),
         **seen.coverage.to_json(),
     }
     return write_shown(
@@ -153,7 +153,8 @@ def search_and_write_work(
     looked = index_work(maps, shares, detection, tissue, None, should_stop)
     assert looked.coverage is not None
     shown = replace(shown, map=looked.index.map)
-    seen = Seen(looked.index.at(shown.threshold), shown, looked.coverage, tissue.fraction, maps[0])
+    alone = [one for one in maps if one.kind.stands_alone and one.kind.name == shown.map]
+    seen = Seen(looked.index.at(shown.threshold), shown, looked.coverage, tissue.fraction, (*alone, maps[0])[0])
     return write_shown_work(slide, seen, on_disk, should_stop)
 
 

@@ -200,6 +200,6 @@ def say_result(result: ScanResult) -> None:
     if result.mpx_per_s:
         note(f"scanned in {result.seconds:.1f} s, {result.mpx_per_s:.1f} Mpx/s")
     elif result.work_px:
-        note(f"the later maps were made in {result.seconds:.1f} s from what earlier scans found")
+        note(f"the maps beside the scan's own were made in {result.seconds:.1f} s")
     else:
         note("nothing was left to scan: this is what earlier scans found")

@@ -24,8 +24,6 @@ __all__ = ["Calibrated", "calibrated_classifier"]
 #: What no fit gives: past these, the logarithms of odds run out of numbers.
 _MOST_TEMPERATURE, _MOST_SHIFT, _LEAST_PRIOR, _LEAST_THRESHOLD = 1e6, 1e6, 1e-12, 1e-30
 
-_FIELDS = ("temperature", "shift", "prior", "threshold")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
@@ -113,7 +111,8 @@ class Calibrated:
 
     def without_idle_calibration(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return a contract's values for its card: as earlier versions wrote them where there is no calibration."""
-        return {name: value for name, value in values.items() if self.prior or name not in _FIELDS}
+        idle = {"temperature": 1.0, "shift": 0.0, "prior": 0.0, "threshold": THRESHOLD}
+        return {name: value for name, value in values.items() if self.prior or idle.get(name) != value}
 
 
 def calibrated_classifier(

@@ -46,7 +46,7 @@ from napari_metastasis.storage import home_path
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.batch import FailedSlide, ProgressBar, ScannedSlide, in_parts, scan_cohort
-from napari_metastasis.workflows.scan.job_models import answering_contract, with_own_settings
+from napari_metastasis.workflows.scan.job_models import answering_contract, answering_task, with_own_settings
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = [
@@ -295,8 +295,14 @@ def measured_with(cohort: Cohort, models: ScanModels, how: CohortEvaluation) -> 
         "augment_views": job.scan.augment_views,
         "detection_threshold": job.detection.threshold,
         "nms_radius_um": job.detection.nms_radius_um,
-        "opening_um": job.detection.opening_um,
+        "opening_um": (job.detection.on_pixels() if _reads_pixels(job, models) else job.detection).opening_um,
     }
+
+
+def _reads_pixels(job: ScanJob, models: ScanModels) -> bool:
+    """Return whether lesions are read from a map that stands alone."""
+    task = find_task(answering_task(job, models))
+    return task.settings is not None and task.settings.stands_alone()
 
 
 def _passes_made(job: ScanJob, models: ScanModels) -> dict[str, Any]:

@@ -14,10 +14,12 @@ from typing import Any, Self
 import numpy as np
 from scipy import ndimage
 
-from napari_metastasis.geometry import CHUNK_CELLS, HeatmapFrame, Region, cells_beneath, sparse_zeros
+from napari_metastasis.errors import DeviceError, ScanCancelledError
+from napari_metastasis.geometry import CHUNK_CELLS, HeatmapFrame, Region, any_of_blocks, cells_beneath, sparse_zeros
 from napari_metastasis.models import Model, Segmenter
 from napari_metastasis.scanning.engines.choose import choose_engine
-from napari_metastasis.scanning.maps.kinds import SEGMENTED
+from napari_metastasis.scanning.maps.kinds import PROBABILITY, SEGMENTED
+from napari_metastasis.scanning.maps.ome_zarr import digest
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.passes.base import Pass, PassContext
 from napari_metastasis.scanning.plan import BoolArray, ScanPlan, Wanted, plan_scan
@@ -58,20 +60,49 @@ class SegmentPass(Pass):
 
     @property
     def decides(self) -> Mapping[str, Any]:
-        """Return the segmenter's name, weights and calibration, and where it looks."""
+        """Return the segmenter's name, weights, pixels and calibration, and where it looks."""
+        spec = self.segmenter.spec
         return {
             "segmented_version": _SEGMENTED_VERSION,
             "segmenter": self.segmenter.name,
             "segmenter_sha256": self.segmenter.weights_sha256,
-            "segmenter_calibration": self.segmenter.spec.calibration,
+            "segmenter_reads": [spec.mpp, spec.cell_px, *spec.mean, *spec.std],
+            "segmenter_calibration": spec.calibration,
             "segment_above": self.settings.segment_above,
         }
 
     def prepare(self, context: PassContext) -> PreparedSegmentPass:
         """Return the pass ready to run; see :meth:`Pass.prepare`."""
         spec = self.segmenter.spec
+        if context.settings.engine == "openvino" and self.segmenter.network.layers is None:
+            raise DeviceError(
+                f"expected a segmenter whose layers follow each other for engine openvino, got {spec.architecture}; "
+                "choose --engine torch"
+            )
         frame = HeatmapFrame(model=context.slide.frame(spec.mpp), patch_px=spec.field_px, stride_px=spec.cell_px)
-        return PreparedSegmentPass(self, context, context.open_map(SEGMENTED, frame, self.decides))
+        decides = dict(self.decides)
+        if self.settings.segment_above:
+            # Another map before it finds other places.
+            decides["segment_above_map"] = digest(_map_before(context).identity)
+        return PreparedSegmentPass(self, context, context.open_map(SEGMENTED, frame, decides))
+
+
+def _map_before(context: PassContext) -> MapStore:
+    """Return the map that says what is suspicious: the latest before the segmentation."""
+    return [one for one in context.maps.values() if one.kind.is_probability][-1]
+
+
+def _cells_asked(context: PassContext, frame: HeatmapFrame) -> Region:
+    """Return the cells that touch the region, and those beneath the scan's own: no fewer, or none are read there."""
+    if context.region is None:
+        return Region.of(frame.cells)
+    coarse = context.cells_of(PROBABILITY.name, context.frame)
+    rows, columns = cells_beneath(frame, context.frame)
+    down = np.flatnonzero((rows >= coarse.y) & (rows < coarse.bottom))
+    across = np.flatnonzero((columns >= coarse.x) & (columns < coarse.right))
+    own = frame.cells_over(context.region)
+    x, y = min(own.x, int(across[0])), min(own.y, int(down[0]))
+    return Region(x, y, max(own.right, int(across[-1]) + 1) - x, max(own.bottom, int(down[-1]) + 1) - y)
 
 
 class PreparedSegmentPass:
@@ -91,7 +122,7 @@ class PreparedSegmentPass:
         self.store = store
         self._pass, self._context = made_by, context
         self._wanted = Wanted(
-            cells=context.cells_of(SEGMENTED.name, store.frame),
+            cells=_cells_asked(context, store.frame),
             tissue=None if context.tissue is None else context.tissue_over(store.frame),
             done=store.done,
             focus=context.focus,
@@ -131,7 +162,15 @@ class PreparedSegmentPass:
             return
         # What is answered has one density: the detector's means nothing here.
         settings = replace(self._context.settings, dense_coefficient=1)
-        chosen = choose_engine(self._pass.segmenter, settings, should_stop=should_stop)
+        # A map that goes on is not mixed of two precisions.
+        precision = self._context.identity.get("precision")
+        try:
+            chosen = choose_engine(
+                self._pass.segmenter, settings, preferred_precision=precision, should_stop=should_stop
+            )
+        except ScanCancelledError:
+            # While it was measured: what the scan found until now is written all the same.
+            return
         try:
             plan = self._plan(chosen.roi_px)
             scan = DenseScan(self._context.slide, chosen.engine, plan, self.store, settings, map=SEGMENTED.name)
@@ -173,14 +212,16 @@ class PreparedSegmentPass:
     def _suspicious(self, floor: float) -> BoolArray:
         """Return which cells lie in or near a cell of the map before it that is at least so probable.
 
-        So do cells that it has no answer for: nobody knows of them.
+        So do cells of tissue that it has no answer for: nobody knows of them.
         """
-        before = [one for one in self._context.maps.values() if one.kind.is_probability][-1]
+        before, context = _map_before(self._context), self._context
         coarse = before.frame
+        tissue = None if context.tissue is None else any_of_blocks(context.tissue, context.frame.block_in(coarse))
         probable = sparse_zeros(coarse.cells.shape)
         for part in Region.of(coarse.cells).split(CHUNK_CELLS):
             values = before.read(part)
-            np.copyto(probable[part.slices], True, where=~(values < floor))
+            unknown = np.isnan(values) if tissue is None else np.isnan(values) & tissue[part.slices]
+            np.copyto(probable[part.slices], True, where=(values >= floor) | unknown)
         reach = max(1, round(_AROUND_UM / coarse.cell_um))
         probable = ndimage.maximum_filter(probable, size=2 * reach + 1, mode="constant")
         rows, columns = cells_beneath(self.store.frame, coarse)

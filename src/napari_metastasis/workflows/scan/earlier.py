@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.scanning import PROBABILITY, Coverage, MapValues
-from napari_metastasis.settings import THRESHOLD
+from napari_metastasis.scanning import Coverage, MapValues
 from napari_metastasis.slides import Slide
 from napari_metastasis.workflows.dates import day_text
 from napari_metastasis.workflows.scan.places import remembered_places
@@ -117,7 +116,7 @@ class EarlierResult:
     own_threshold
         Threshold that the scan wrote its files with; where it is not that of ``shown``, somebody moved it since.
     own_thresholds
-        Of single maps, by their names, where one of them stands alone: those of the models that made them.
+        Of single maps, by their names, where the scan's threshold depended on which one was read.
     told
         What a person has to know of the results, a line each.
     journals
@@ -189,12 +188,11 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
             f"expected the result that lay in {scan.folder}, got none or another one; scan again, or choose another one"
         )
     record = record_of(scan.folder)
-    maps = maps_of_result(StoredScan(described.folder, described.identity, described.cell_um), record, journals)
     return EarlierResult(
         scan=described,
-        maps=maps,
+        maps=maps_of_result(StoredScan(described.folder, described.identity, described.cell_um), record, journals),
         own_threshold=scanned_with(record).threshold,
-        own_thresholds=_own_thresholds(record) if any(one.kind.stands_alone for one in maps) else {},
+        own_thresholds=_own_thresholds(record),
         told=recorded_notes(record),
         journals=journals,
     )
@@ -301,12 +299,12 @@ def _recorded_files(record: Any) -> dict[str, str] | None:
 
 
 def _own_thresholds(record: Any) -> dict[str, float]:
-    """Return the thresholds of a result's models, by the maps that they made; of those that its record tells of."""
+    """Return the thresholds of single maps that a scan wrote its results with; nothing where one was asked for."""
     try:
-        made = {PROBABILITY.name: record["model"], **{str(one["map"]): one["model"] for one in record["passes"]}}
-        return {name: float(model.get("threshold", THRESHOLD)) for name, model in made.items()}
+        found = {str(name): float(value) for name, value in record["own_thresholds"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
+    return found if all(0 < value <= 1 for value in found.values()) else {}
 
 
 def recorded_notes(record: Any) -> tuple[str, ...]:

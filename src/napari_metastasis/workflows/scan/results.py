@@ -7,7 +7,7 @@ import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -177,6 +177,8 @@ def _segmented_partly(prepared: PreparedScan, maps: Sequence[AnsweredMap], seen:
     for one in maps:
         if one.kind.stands_alone and prepared.shares[one.kind.name] > 0 and one.kind.name != seen.kind.name:
             covered = Coverage.of(one.cells, answerable_cells(prepared.tissue, one.frame, one.cells))
+            if not covered.tissue_cells:
+                continue
             told.append(
                 f"{one.kind.name.capitalize()}: {covered.percent or '0 %'} of the tissue; findings are read from the "
                 f"{seen.kind.name} map until it answers for as much as the scan"
@@ -264,6 +266,12 @@ def _write_files(
     prepared.finish()
     folder, csv_header = prepared.folder, prepared.job.csv_header
     with one_writer(folder):
+        before = record_of(folder)
+        if not prepared.job.detects and isinstance(before, dict) and not result.read.stands_alone:
+            # Nothing new is read: what a scan found there stays.
+            return
+        shares, passes = _passes_kept(prepared, before)
+        shown = replace(shown, shares={**shares, **shown.shares})
         write_findings(
             folder,
             detections=result.detections,
@@ -274,7 +282,22 @@ def _write_files(
         )
         files = {"csv_header": csv_header, "journals": journals_of(folder)}
         record = {**_record(prepared, result, later), "shown": shown.to_json(), "files": files}
+        record["passes"] = [*passes, *record["passes"]]
         write_record(folder, {**record, "scans": _scans(prepared, result, model_px=model_px)})
+
+
+def _passes_kept(prepared: PreparedScan, before: Any) -> tuple[dict[str, float], list[Any]]:
+    """Return the shares and the records of passes that an earlier scan made: to segment without one takes none away."""
+    if prepared.job.detects or not isinstance(before, dict):
+        return {}, []
+    made = {request.task for request in prepared.job.wanted_passes}
+    recorded = before.get("passes")
+    kept = [
+        one
+        for one in (recorded if isinstance(recorded, list) else [])
+        if isinstance(one, dict) and one.get("task") not in made and isinstance(one.get("map"), str)
+    ]
+    return {one["map"]: float(one.get("share", 1.0)) for one in kept}, kept
 
 
 def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]) -> dict[str, Any]:
@@ -313,6 +336,7 @@ def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]
             "tissue": asdict(job.tissue),
             "detection": asdict(prepared.detection_of(result.read)),
         },
+        "own_thresholds": dict(prepared.own_thresholds),
         "stain": prepared.stain.to_json(),
         "coverage": _coverage_json(result),
         "slide_score": result.slide_score,
