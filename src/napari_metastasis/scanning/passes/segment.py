@@ -162,12 +162,9 @@ class PreparedSegmentPass:
             return
         # What is answered has one density: the detector's means nothing here.
         settings = replace(self._context.settings, dense_coefficient=1)
-        # A map that goes on is not mixed of two precisions.
-        precision = self._context.identity.get("precision")
+        # The scan's precision need not do for another network: what is measured is remembered for this machine.
         try:
-            chosen = choose_engine(
-                self._pass.segmenter, settings, preferred_precision=precision, should_stop=should_stop
-            )
+            chosen = choose_engine(self._pass.segmenter, settings, should_stop=should_stop)
         except ScanCancelledError:
             # While it was measured: what the scan found until now is written all the same.
             return
