@@ -134,7 +134,7 @@ def test_a_pass_that_ends_before_the_scan_does_says_so_everywhere(slide, model, 
     say_result(partly)
     said = capsys.readouterr()
     assert f"Whole slide scanned\n{line}\n" in said.out
-    assert "the later maps were made in" in said.err
+    assert "the maps beside the scan's own were made in" in said.err
     assert line in read_result(partly.output).notes
     assert line in earlier_result(slide, tmp_path / "out").told
     whole = run(slide, model, tmp_path / "out", refiner=refiner, refine=refine)
