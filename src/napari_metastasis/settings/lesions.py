@@ -50,8 +50,8 @@ class DetectionSettings(SettingsGroup):
     )
 
     pixel_opening_um: float = setting(
-        8.0,
-        "The same of a segmentation, whose pixels answer for themselves: about a nucleus.",
+        16.0,
+        "The same of a segmentation, whose pixels answer for themselves: about a tumour cell.",
         unit="µm",
         minimum=0.0,
         maximum=1000.0,
