@@ -107,9 +107,10 @@ class LesionSearch(QObject):
                     session.show_coverage(looked.coverage, looked.tissue_cells, read_from=looked.index.map)
                 if looked.index.map in own:
                     session.suggest_threshold(own[looked.index.map])
-                # Moved meanwhile, the threshold may lie below what was prepared.
-                self._again = self._again or session.threshold < looked.index.settings.floor
-                if session.threshold >= looked.index.settings.floor:
+                if session.threshold < looked.index.settings.floor:
+                    # It was moved meanwhile, below what was prepared.
+                    self._again = True
+                else:
                     session.show_lesions(looked.index)
             # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
             self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))

@@ -18,26 +18,52 @@ from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 if TYPE_CHECKING:
     from napari_metastasis.workflows.scan import ScanResult
 
-__all__ = ["say_result", "scan", "scan_all", "scan_to_end"]
+__all__ = [
+    "AsJson",
+    "Picture",
+    "PixelSize",
+    "Slides",
+    "SwapRedBlue",
+    "say_result",
+    "scan",
+    "scan_all",
+    "scan_to_end",
+    "with_tissue",
+]
 
 
-@with_settings("detection", DetectionSettings, panel="Lesions", leave_out=("floor",))
-@with_settings(
+#: What every command that looks at slides takes.
+Slides = Annotated[
+    list[Path],
+    typer.Argument(
+        help="The slide: a file, or a folder with the DICOM files of one. Or many: several of them, folders of "
+        "slides (masks are left out), CSV files that list slides (columns: slide or path, mpp, swap_red_blue).",
+    ),
+]
+PixelSize = Annotated[
+    float | None, typer.Option(metavar="µm", help="µm per level-0 pixel, where the slide does not state it.")
+]
+SwapRedBlue = Annotated[
+    bool, typer.Option("--swap-red-blue", help="The file holds red and blue in each other's place: put them right.")
+]
+Picture = Annotated[
+    bool, typer.Option("--picture", help="Draw the slide with probabilities and outlines: overview.png.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+with_tissue = with_settings(
     "tissue",
     TissueSettings,
     panel="Tissue",
     flags={"mpp": "--tissue-mpp", "margin_um": "--tissue-margin-um", "min_object_um": "--tissue-min-object-um"},
 )
+
+
+@with_settings("detection", DetectionSettings, panel="Lesions", leave_out=("floor",))
+@with_tissue
 @with_passes("passes")
 @with_settings("settings", ScanSettings, panel="Scan", flags={"tissue_only": "--tissue-only/--no-tissue"})
 def scan(
-    slides: Annotated[
-        list[Path],
-        typer.Argument(
-            help="The slide: a file, or a folder with the DICOM files of one. Or many: several of them, folders of "
-            "slides (masks are left out), CSV files that list slides (columns: slide or path, mpp, swap_red_blue).",
-        ),
-    ],
+    slides: Slides,
     settings: ScanSettings,
     tissue: TissueSettings,
     detection: DetectionSettings,
@@ -53,12 +79,8 @@ def scan(
         tuple[int, int, int, int] | None,
         typer.Option(metavar="X Y W H", help="Scan only this rectangle, in level-0 pixels."),
     ] = None,
-    mpp: Annotated[
-        float | None, typer.Option(metavar="µm", help="µm per level-0 pixel, where the slide does not state it.")
-    ] = None,
-    swap_red_blue: Annotated[
-        bool, typer.Option("--swap-red-blue", help="The file holds red and blue in each other's place: put them right.")
-    ] = False,
+    mpp: PixelSize = None,
+    swap_red_blue: SwapRedBlue = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -67,9 +89,7 @@ def scan(
             "written anew."
         ),
     ] = None,
-    picture: Annotated[
-        bool, typer.Option("--picture", help="Draw the slide with probabilities and outlines: overview.png.")
-    ] = False,
+    picture: Picture = False,
     csv_header: Annotated[
         bool,
         typer.Option(
@@ -78,7 +98,7 @@ def scan(
             "scripts expect none.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Scan slides: write their heatmaps, detections and lesions, and print the lesions.
 

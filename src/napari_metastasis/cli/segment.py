@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_metastasis.cli.options import with_settings
-from napari_metastasis.cli.scan import scan_all
+from napari_metastasis.cli.scan import AsJson, Picture, PixelSize, Slides, SwapRedBlue, scan_all, with_tissue
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, SegmentSettings, TissueSettings
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
@@ -17,12 +17,7 @@ __all__ = ["segment"]
 
 
 @with_settings("detection", DetectionSettings, panel="Lesions", leave_out=("floor",))
-@with_settings(
-    "tissue",
-    TissueSettings,
-    panel="Tissue",
-    flags={"mpp": "--tissue-mpp", "margin_um": "--tissue-margin-um", "min_object_um": "--tissue-min-object-um"},
-)
+@with_tissue
 @with_settings(
     "settings",
     ScanSettings,
@@ -31,13 +26,7 @@ __all__ = ["segment"]
     leave_out=("dense_coefficient", "prior", "stain"),
 )
 def segment(
-    slides: Annotated[
-        list[Path],
-        typer.Argument(
-            help="The slide: a file, or a folder with the DICOM files of one. Or many: several of them, folders of "
-            "slides (masks are left out), CSV files that list slides (columns: slide or path, mpp, swap_red_blue).",
-        ),
-    ],
+    slides: Slides,
     settings: ScanSettings,
     tissue: TissueSettings,
     detection: DetectionSettings,
@@ -48,20 +37,14 @@ def segment(
         tuple[int, int, int, int] | None,
         typer.Option(metavar="X Y W H", help="Segment only this rectangle, in level-0 pixels."),
     ] = None,
-    mpp: Annotated[
-        float | None, typer.Option(metavar="µm", help="µm per level-0 pixel, where the slide does not state it.")
-    ] = None,
-    swap_red_blue: Annotated[
-        bool, typer.Option("--swap-red-blue", help="The file holds red and blue in each other's place: put them right.")
-    ] = False,
+    mpp: PixelSize = None,
+    swap_red_blue: SwapRedBlue = False,
     output: Annotated[
         Path | None,
         typer.Option(help="Result folder; by default '<slide name>.metastasis' beside the slide, as of a scan."),
     ] = None,
-    picture: Annotated[
-        bool, typer.Option("--picture", help="Draw the slide with probabilities and outlines: overview.png.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    picture: Picture = False,
+    as_json: AsJson = False,
 ) -> None:
     """Segment slides: write where their tumour is, pixel by pixel, and print the lesions.
 

@@ -196,9 +196,10 @@ class PreparedSegmentPass:
         floor = self._pass.settings.segment_above
         if not floor:
             return
-        suspicious = self._suspicious(floor)
+        # No cell is written twice, so that what was done before is asked for once: it is a copy of the whole map.
+        suspicious, done = self._suspicious(floor), self.store.done
         for cells in self._wanted.cells.split(CHUNK_CELLS):
-            idle = self._needed[cells.slices] & ~suspicious[cells.slices] & ~self.store.done[cells.slices]
+            idle = self._needed[cells.slices] & ~suspicious[cells.slices] & ~done[cells.slices]
             if idle.any():
                 answers = np.where(idle, np.float32(0), np.float32(np.nan))
                 self.store.write(cells, answers)

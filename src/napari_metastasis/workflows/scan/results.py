@@ -224,7 +224,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
     found = index.at(detection.threshold)
     kept, coverage = prepared.plan.kept, Coverage.of(probabilities, tissue)
     # Where later maps have no answer, the blend has the scan's.
-    of_scan = answerable_cells(prepared.tissue, prepared.frame, own)
+    of_scan = answerable_cells(prepared.tissue, prepared.frame, own) if seen.kind.stands_alone else tissue
     later = {
         one.store.kind.name: _tissue_answered(one.store, own, prepared.frame, of_scan)
         for one in prepared.passes
