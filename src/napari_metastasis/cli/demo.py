@@ -35,9 +35,11 @@ def demo(
 
     with show_progress("Drawing the sample slide", unit="squares") as progress:
         path = sample_slide_path(progress=progress)
-    found = load_scan_models(model, tasks=tuple(task.name for task in pass_tasks())).others
+    # What the window switches on by itself, too.
+    usual = [task for task in pass_tasks() if task.settings is not None and task.settings.USUAL]
+    found = load_scan_models(model, tasks=tuple(task.name for task in usual)).others
     passes = []
-    for task in pass_tasks():
+    for task in usual:
         if task.name in found:
             assert task.settings is not None
             # Nothing is kept of it: nobody goes on with a demonstration.

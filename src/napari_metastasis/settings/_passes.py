@@ -19,7 +19,7 @@ class PassSettings(SettingsGroup):
     SWITCH: ClassVar[str]
     #: Field with the share of the pass's map in the map that lesions are read from; the rest is the map before it.
     SHARE: ClassVar[str]
-    #: Whether a window switches the pass on by itself where its model ships.
+    #: Whether a window switches the pass on by itself where its model ships, and the demonstration makes it.
     USUAL: ClassVar[bool] = True
     #: Field that keeps what the pass reads, in a scan without the pass; empty where there is none.
     KEEP: ClassVar[str] = ""
