@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_metastasis.errors import AnnotationError
 
-__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet", "means_something"]
+__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet", "means_something", "means_tumour"]
 
 #: Groups that hold tumour, in lower case: CAMELYON16 (`_0`, `_1`, and `Tumor` of its first release), CAMELYON17
 #: (`metastases`), and the classes of this program's own lesions, which somebody may have corrected.
@@ -106,7 +106,7 @@ class Annotation:
     @property
     def is_tumour(self) -> bool:
         """Return whether the group is one of those that mean tumour, or derived from one (``Tumor: Positive``)."""
-        return _means(self.group, TUMOUR_GROUPS)
+        return means_tumour(self.group)
 
     @property
     def is_cut_out(self) -> bool:
@@ -116,6 +116,11 @@ class Annotation:
     def moved(self, x: float, y: float) -> Self:
         """Return the annotation moved by (x, y) level-0 pixels."""
         return replace(self, outline_px=shapely.transform(self.outline_px, lambda corners: corners + np.array([x, y])))
+
+
+def means_tumour(group: str) -> bool:
+    """Return whether a group means tumour, or is derived from one that does."""
+    return _means(group, TUMOUR_GROUPS)
 
 
 def means_something(group: str) -> bool:
