@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike
 __all__ = ["area_in", "area_of_lasso", "erased", "filled", "joined", "painted", "split", "stroke"]
 
 #: Corners of a round end, for a quarter of a turn.
-_QUARTER = 6
+_QUARTER = 8
 #: A corner may be left out where that moves the border by no more than this share of the brush.
-_COARSE = 0.05
+_COARSE = 0.01
 
 
 def stroke(points_px: ArrayLike, radius_px: float) -> shapely.Geometry:
