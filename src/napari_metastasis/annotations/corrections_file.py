@@ -22,7 +22,13 @@ from napari_metastasis.annotations.corrections import (
 )
 from napari_metastasis.annotations.editing import area_in
 from napari_metastasis.annotations.geojson import feature_class, read_features
-from napari_metastasis.annotations.polygons import NORMAL_GROUPS, Annotation, AnnotationSet, means_tumour
+from napari_metastasis.annotations.polygons import (
+    IGNORED_GROUPS,
+    NORMAL_GROUPS,
+    Annotation,
+    AnnotationSet,
+    means_tumour,
+)
 from napari_metastasis.annotations.rasterizer import covered
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region
@@ -129,7 +135,7 @@ def annotations_of_corrections(corrections: Corrections) -> AnnotationSet:
 def _label_of(group: str) -> Label | None:
     """Return what a group, or class, of another program means; ``None`` where that is not known."""
     name = group.casefold()
-    if name.startswith("ignore"):
+    if name in IGNORED_GROUPS:
         return "ignore"
     if name in NORMAL_GROUPS:
         return "normal"

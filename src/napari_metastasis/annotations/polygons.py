@@ -32,8 +32,10 @@ TUMOUR_GROUPS = frozenset(
 )
 #: Groups whose polygons are cut out of the tumour around them.
 EXCLUSION_GROUPS = frozenset({"_2", "exclusion"})
-#: Groups that say that there is no tumour: nobody has to be told that they are left out.
+#: Groups that say that there is no tumour.
 NORMAL_GROUPS = frozenset({"normal"})
+#: Groups that no model learns from; QuPath marks such classes by a star.
+IGNORED_GROUPS = frozenset({"ignore", "ignore*"})
 #: Corners lie within so many pixels of the slide's corner: no slide is wider, and areas are drawn as pixels.
 _FARTHEST_PX = 400_000
 
@@ -125,7 +127,7 @@ def means_tumour(group: str) -> bool:
 
 def means_something(group: str) -> bool:
     """Return whether a group's own name says what its outlines are."""
-    return _means(group, TUMOUR_GROUPS | EXCLUSION_GROUPS | NORMAL_GROUPS)
+    return _means(group, TUMOUR_GROUPS | EXCLUSION_GROUPS | NORMAL_GROUPS | IGNORED_GROUPS)
 
 
 def _means(group: str, known: frozenset[str]) -> bool:
@@ -197,7 +199,7 @@ class AnnotationSet:
 
     @property
     def unknown_groups(self) -> tuple[str, ...]:
-        """Return the groups that mean neither tumour, nor what is cut out of it, nor normal tissue, sorted."""
+        """Return the groups that mean neither tumour, nor what is cut out of it, nor normal or ignored, sorted."""
         return tuple(group for group in self.groups if not means_something(group))
 
     @property
@@ -229,7 +231,20 @@ class AnnotationSet:
     @property
     def tumour(self) -> AnnotationSet:
         """Return the annotations that mean tumour."""
-        return AnnotationSet(tuple(annotation for annotation in self.annotations if annotation.is_tumour))
+        return self._of(TUMOUR_GROUPS)
+
+    @property
+    def normal(self) -> AnnotationSet:
+        """Return the annotations that say that there is no tumour."""
+        return self._of(NORMAL_GROUPS)
+
+    @property
+    def ignored(self) -> AnnotationSet:
+        """Return the annotations that no model learns from."""
+        return self._of(IGNORED_GROUPS)
+
+    def _of(self, groups: frozenset[str]) -> AnnotationSet:
+        return AnnotationSet(tuple(annotation for annotation in self.annotations if _means(annotation.group, groups)))
 
 
 def _counted(kinds: Mapping[str, int]) -> list[str]:
