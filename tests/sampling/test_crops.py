@@ -13,6 +13,7 @@ from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.models import ModelSpec, RefinerSpec, build_network, load_model
 from napari_metastasis.sampling.crops import ABSENT, UNKNOWN, GridCrop, PatchCrop
+from napari_metastasis.sampling.known_normal import KnownNormal
 from napari_metastasis.sampling.locations import find_locations
 from napari_metastasis.sampling.slide_index import index_slide, open_indexed
 from napari_metastasis.settings import SamplingSettings
@@ -39,7 +40,9 @@ def indexed(tmp_path_factory):
     return index_slide(
         slide,
         1,
-        lambda opened, reference: find_locations(opened, reference, SPEC, SamplingSettings(), shows_normal=True),
+        lambda opened, reference: find_locations(
+            opened, reference, SPEC, SamplingSettings(), KnownNormal.of(slide, reference)
+        ),
     )
 
 

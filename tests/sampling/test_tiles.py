@@ -16,6 +16,7 @@ from napari_metastasis.sampling.batches import MixedBatches
 from napari_metastasis.sampling.boosting import Pool, WeightedCrops, crop_pool, with_boosted
 from napari_metastasis.sampling.class_balanced import SlideBatches
 from napari_metastasis.sampling.crops import ABSENT, UNKNOWN, TileCrop
+from napari_metastasis.sampling.known_normal import KnownNormal
 from napari_metastasis.sampling.locations import find_locations
 from napari_metastasis.sampling.resume import resume_slides, slide_parts, write_slides
 from napari_metastasis.sampling.slide_batches import BatchPlan
@@ -44,7 +45,7 @@ def indexed_as(slide):
         slide,
         1,
         lambda opened, reference: find_locations(
-            opened, reference, SPEC, SamplingSettings(), shows_normal=slide.shows_normal
+            opened, reference, SPEC, SamplingSettings(), KnownNormal.of(slide, reference)
         ),
     )
 

@@ -128,6 +128,26 @@ def test_nothing_is_mined_where_normal_is_not_known_nothing_was_scanned_or_nothi
     assert found_in(np.full(FRAME.cells.shape, 0.49)) == ()
 
 
+def test_on_a_slide_outlined_in_part_they_are_mined_in_outlines_of_normal_tissue_alone():
+    normal = Annotation("n", "normal", shapely.box(20, 20, 120, 80))
+    ignored = Annotation("i", "ignore", shapely.box(60, 20, 80, 80))
+    values = np.full(FRAME.cells.shape, 0.9, np.float32)
+    settings = MiningSettings(mining_threshold=0.5, mined_apart_um=0.0, mined_per_slide=10_000)
+    slide = replace(SLIDE, exhaustive=False)
+    reference = OutlineReference(AnnotationSet((normal, ignored)))
+    found = find_false_positives(values, FRAME, reference, settings, SAMPLING, slide, patch_px=12)
+    border = round(12 * (1 - SAMPLING.label_share) / 2)
+    half = 6 - border
+    expected = set()
+    for row, column in np.ndindex(values.shape):
+        x, y = FRAME.cell_center(column, row).x, FRAME.cell_center(column, row).y
+        square = shapely.box(x - half, y - half, x + half, y + half)
+        if normal.outline_px.covers(square) and not square.intersection(ignored.outline_px).area:
+            expected.add((x, y))
+    assert {(one.x, one.y) for one in found} == expected
+    assert len(expected) > 50
+
+
 def test_the_threshold_itself_counts_and_equals_come_in_reading_order():
     values = np.zeros(FRAME.cells.shape)
     values[3, 5] = values[3, 30] = values[17, 2] = 0.5

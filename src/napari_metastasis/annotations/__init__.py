@@ -1,8 +1,15 @@
-"""Outlines that a person drew, in level-0 pixels: ASAP's XML and DSA's JSON in and out, GeoJSON in, masks, points."""
+"""Outlines that a person drew, in level-0 pixels, in and out of files; masks; points; and the store of corrections."""
 
 from __future__ import annotations
 
 from napari_metastasis.annotations.asap import read_asap_xml, write_asap_xml
+from napari_metastasis.annotations.corrections import Correction, Corrections, Finding, History
+from napari_metastasis.annotations.corrections_file import (
+    annotations_of_corrections,
+    corrections_of,
+    read_corrections,
+    write_corrections,
+)
 from napari_metastasis.annotations.dsa import read_dsa_json, write_dsa_json
 from napari_metastasis.annotations.geojson import read_geojson
 from napari_metastasis.annotations.mask_file import MaskFile, mask_downsample
@@ -10,6 +17,7 @@ from napari_metastasis.annotations.masks import MaskImage, read_mask
 from napari_metastasis.annotations.points import PointSet, read_points
 from napari_metastasis.annotations.polygons import EXCLUSION_GROUPS, TUMOUR_GROUPS, Annotation, AnnotationSet
 from napari_metastasis.annotations.rasterizer import covered, fill_edges, rasterize
+from napari_metastasis.annotations.store import ChangedBeneathError, CorrectionStore
 from napari_metastasis.annotations.tumour_value import detect_tumour_value, mask_value, tumour_pixels
 
 __all__ = [
@@ -17,9 +25,17 @@ __all__ = [
     "TUMOUR_GROUPS",
     "Annotation",
     "AnnotationSet",
+    "ChangedBeneathError",
+    "Correction",
+    "CorrectionStore",
+    "Corrections",
+    "Finding",
+    "History",
     "MaskFile",
     "MaskImage",
     "PointSet",
+    "annotations_of_corrections",
+    "corrections_of",
     "covered",
     "detect_tumour_value",
     "fill_edges",
@@ -27,11 +43,13 @@ __all__ = [
     "mask_value",
     "rasterize",
     "read_asap_xml",
+    "read_corrections",
     "read_dsa_json",
     "read_geojson",
     "read_mask",
     "read_points",
     "tumour_pixels",
     "write_asap_xml",
+    "write_corrections",
     "write_dsa_json",
 ]

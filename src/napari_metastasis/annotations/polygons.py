@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_metastasis.errors import AnnotationError
 
-__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet", "means_something"]
+__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet", "means_something", "means_tumour"]
 
 #: Groups that hold tumour, in lower case: CAMELYON16 (`_0`, `_1`, and `Tumor` of its first release), CAMELYON17
 #: (`metastases`), and the classes of this program's own lesions, which somebody may have corrected.
@@ -32,8 +32,10 @@ TUMOUR_GROUPS = frozenset(
 )
 #: Groups whose polygons are cut out of the tumour around them.
 EXCLUSION_GROUPS = frozenset({"_2", "exclusion"})
-#: Groups that say that there is no tumour: nobody has to be told that they are left out.
+#: Groups that say that there is no tumour.
 NORMAL_GROUPS = frozenset({"normal"})
+#: Groups that no model learns from; QuPath marks such classes by a star.
+IGNORED_GROUPS = frozenset({"ignore", "ignore*"})
 #: Corners lie within so many pixels of the slide's corner: no slide is wider, and areas are drawn as pixels.
 _FARTHEST_PX = 400_000
 
@@ -106,7 +108,7 @@ class Annotation:
     @property
     def is_tumour(self) -> bool:
         """Return whether the group is one of those that mean tumour, or derived from one (``Tumor: Positive``)."""
-        return _means(self.group, TUMOUR_GROUPS)
+        return means_tumour(self.group)
 
     @property
     def is_cut_out(self) -> bool:
@@ -118,9 +120,14 @@ class Annotation:
         return replace(self, outline_px=shapely.transform(self.outline_px, lambda corners: corners + np.array([x, y])))
 
 
+def means_tumour(group: str) -> bool:
+    """Return whether a group means tumour, or is derived from one that does."""
+    return _means(group, TUMOUR_GROUPS)
+
+
 def means_something(group: str) -> bool:
     """Return whether a group's own name says what its outlines are."""
-    return _means(group, TUMOUR_GROUPS | EXCLUSION_GROUPS | NORMAL_GROUPS)
+    return _means(group, TUMOUR_GROUPS | EXCLUSION_GROUPS | NORMAL_GROUPS | IGNORED_GROUPS)
 
 
 def _means(group: str, known: frozenset[str]) -> bool:
@@ -192,7 +199,7 @@ class AnnotationSet:
 
     @property
     def unknown_groups(self) -> tuple[str, ...]:
-        """Return the groups that mean neither tumour, nor what is cut out of it, nor normal tissue, sorted."""
+        """Return the groups that mean neither tumour, nor what is cut out of it, nor normal or ignored, sorted."""
         return tuple(group for group in self.groups if not means_something(group))
 
     @property
@@ -224,7 +231,20 @@ class AnnotationSet:
     @property
     def tumour(self) -> AnnotationSet:
         """Return the annotations that mean tumour."""
-        return AnnotationSet(tuple(annotation for annotation in self.annotations if annotation.is_tumour))
+        return self._of(TUMOUR_GROUPS)
+
+    @property
+    def normal(self) -> AnnotationSet:
+        """Return the annotations that say that there is no tumour."""
+        return self._of(NORMAL_GROUPS)
+
+    @property
+    def ignored(self) -> AnnotationSet:
+        """Return the annotations that no model learns from."""
+        return self._of(IGNORED_GROUPS)
+
+    def _of(self, groups: frozenset[str]) -> AnnotationSet:
+        return AnnotationSet(tuple(annotation for annotation in self.annotations if _means(annotation.group, groups)))
 
 
 def _counted(kinds: Mapping[str, int]) -> list[str]:

@@ -11,7 +11,20 @@ import typer
 from typer.main import get_command
 
 from napari_metastasis import __version__
-from napari_metastasis.cli import demo, evaluate, export, models, report, sample, scan, segment, stage, train, view
+from napari_metastasis.cli import (
+    demo,
+    evaluate,
+    export,
+    models,
+    report,
+    review,
+    sample,
+    scan,
+    segment,
+    stage,
+    train,
+    view,
+)
 from napari_metastasis.cli.console import note, note_lines, quiet_libraries, say
 from napari_metastasis.errors import MetastasisError
 from napari_metastasis.stopping import stoppable
@@ -37,6 +50,7 @@ app.command("segment")(segment.segment)
 app.add_typer(train.app, name="train")
 app.command("report")(report.report)
 app.command("export")(export.export)
+app.add_typer(review.app, name="review")
 app.command("stage")(stage.stage)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")

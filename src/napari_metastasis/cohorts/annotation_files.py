@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from napari_metastasis.annotations import (
     AnnotationSet,
@@ -21,6 +22,7 @@ from napari_metastasis.geometry import Region
 
 __all__ = [
     "Areas",
+    "annotation_format",
     "annotation_key",
     "annotation_suffix",
     "doubts",
@@ -127,6 +129,29 @@ def geojson_corner(bounds: Region | None) -> tuple[float, float]:
     return (0.0, 0.0) if bounds is None else (float(bounds.x), float(bounds.y))
 
 
+def annotation_format(annotation: Path) -> Literal["asap", "dsa", "geojson", "mask"]:
+    """Return how an annotation file is written.
+
+    Raises
+    ------
+    AnnotationError
+        If it is in no way that is read.
+    """
+    suffix = annotation_suffix(annotation)
+    if is_mask(annotation):
+        return "mask"
+    if suffix == ".json" and _ELEMENTS.search(start := _start(annotation)) and not _FEATURES.search(start):
+        return "dsa"
+    if suffix in _GEOJSON_SUFFIXES:
+        return "geojson"
+    if suffix == ".xml":
+        return "asap"
+    raise AnnotationError(
+        f"expected an annotation as ASAP XML, GeoJSON or a mask (TIFF, PNG, JPEG), or DSA's JSON, got {annotation}; "
+        "export it as one"
+    )
+
+
 def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
     """Read outlines, or open a mask.
 
@@ -142,19 +167,12 @@ def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
     AnnotationError
         If it is neither, or cannot be read.
     """
-    suffix = annotation_suffix(annotation)
-    if is_mask(annotation):
+    written_as = annotation_format(annotation)
+    if written_as == "mask":
         return MaskFile(annotation)
-    if suffix == ".json" and _ELEMENTS.search(start := _start(annotation)) and not _FEATURES.search(start):
-        return read_dsa_json(annotation)
-    if suffix in _GEOJSON_SUFFIXES:
+    if written_as == "geojson":
         return read_geojson(annotation, shift=corner)
-    if suffix == ".xml":
-        return read_asap_xml(annotation)
-    raise AnnotationError(
-        f"expected an annotation as ASAP XML, GeoJSON or a mask (TIFF, PNG, JPEG), or DSA's JSON, got {annotation}; "
-        "export it as one"
-    )
+    return read_dsa_json(annotation) if written_as == "dsa" else read_asap_xml(annotation)
 
 
 def doubts(areas: Areas | AnnotationError | None, annotation: Path | None) -> str:

@@ -54,6 +54,7 @@ class _Report:
     opened: bool
     messages: tuple[str, ...]
     tumour: bool = False
+    normal: bool = False
 
 
 def check_cohort(
@@ -152,7 +153,8 @@ def _check_slide(survey: SlideSurvey, cohort: Cohort, tumour_value: int, unclear
     faults: list[str] = []
     with one_of_many(faults.append):
         reference = survey.reference(tumour_value)
-        return _Report(slide, opened, tuple(_doubts(survey, reference)), tumour=not reference.none)
+        doubts = tuple(_doubts(survey, reference))
+        return _Report(slide, opened, doubts, tumour=not reference.none, normal=not reference.normal.empty)
     return _Report(slide, opened, tuple(faults))
 
 
@@ -219,10 +221,11 @@ def _empty_classes(cohort: Cohort, reports: list[_Report]) -> Iterator[CohortPro
         if not of_split and split == "validation":
             continue
         tumour = sum(report.tumour for report in of_split)
-        normal = sum(report.opened and report.slide.shows_normal for report in of_split)
+        normal = sum(report.opened and (report.slide.shows_normal or report.normal) for report in of_split)
+        benign = "add one without tumour, one that is annotated exhaustively, or outlines of a group normal"
         for count, what, remedy in (
             (tumour, "with annotated tumour", "add one with its annotation"),
-            (normal, "with tissue known to be normal", "add one without tumour, or one that is annotated exhaustively"),
+            (normal, "with tissue known to be normal", benign),
         ):
             if not count:
                 yield CohortProblem(

@@ -76,14 +76,28 @@ class TumourReference(Protocol):
         """Return whether there surely is no tumour."""
         ...
 
+    @property
+    def normal(self) -> OutlineIndex:
+        """Return what is outlined as normal tissue."""
+        ...
+
+    @property
+    def ignored(self) -> OutlineIndex:
+        """Return what is outlined as to be ignored."""
+        ...
+
     def close(self) -> None:
         """Close the file that is asked; the next question opens it again."""
+
+
+_NO_OUTLINES = OutlineIndex(())
 
 
 class NoTumour:
     """A normal slide."""
 
     none = True
+    normal = ignored = _NO_OUTLINES
 
     def over(self, frame: ModelFrame, region: Region) -> BoolArray:
         """Return nothing."""
@@ -105,11 +119,12 @@ class OutlineReference:
     Parameters
     ----------
     annotations
-        Of the slide; those that do not mean tumour are left out.
+        Of the slide.
     """
 
     def __init__(self, annotations: AnnotationSet) -> None:
         self.index = OutlineIndex(annotations.tumour)
+        self.normal, self.ignored = OutlineIndex(annotations.normal), OutlineIndex(annotations.ignored)
 
     @property
     def none(self) -> bool:
@@ -145,6 +160,8 @@ class MaskReference:
     AnnotationError
         If the mask is not of the slide's shape.
     """
+
+    normal = ignored = _NO_OUTLINES
 
     def __init__(self, mask: MaskFile, *, slide: Size, tumour_value: int) -> None:
         downsample = mask_downsample(mask.size, slide)

@@ -6,6 +6,7 @@ from napari_metastasis.lesions.export import write_detections_csv, write_lesions
 from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
 from napari_metastasis.lesions.measure import longest_diameter
+from napari_metastasis.lesions.reviewed import CorrectionCells, LesionReview, Reviewed, match_corrections
 from napari_metastasis.lesions.size_classes import (
     ITC_CELLS,
     LIMITS_MM,
@@ -35,14 +36,17 @@ __all__ = [
     "STAGES",
     "VERDICTS",
     "ContourLines",
+    "CorrectionCells",
     "Detection",
     "Detections",
     "Findings",
     "Lesion",
     "LesionIndex",
+    "LesionReview",
     "LesionRow",
     "NodeFinding",
     "PatientStage",
+    "Reviewed",
     "SizeClass",
     "SlideVerdict",
     "Stage",
@@ -52,6 +56,7 @@ __all__ = [
     "count_text",
     "lesion_of",
     "longest_diameter",
+    "match_corrections",
     "size_class",
     "size_class_rule",
     "slide_verdict",

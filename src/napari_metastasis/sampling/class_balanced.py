@@ -14,6 +14,7 @@ import numpy as np
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import TumourReference
 from napari_metastasis.sampling.batches import PatchBatch
+from napari_metastasis.sampling.known_normal import KnownNormal
 from napari_metastasis.sampling.locations import find_locations
 from napari_metastasis.sampling.slide_batches import SlideBatchSource
 from napari_metastasis.sampling.slide_index import Locations
@@ -60,7 +61,8 @@ class SlideBatches(SlideBatchSource):
         return [slide for slide in self.slides if slide.annotation is not None or slide.shows_normal]
 
     def _find(self, opened: Slide, reference: TumourReference, slide: CohortSlide) -> Locations:
-        return find_locations(opened, reference, self.plan.spec, self.plan.settings, shows_normal=slide.shows_normal)
+        known = KnownNormal.of(slide, reference)
+        return find_locations(opened, reference, self.plan.spec, self.plan.settings, known)
 
     def _how(self) -> dict[str, Any]:
         return {

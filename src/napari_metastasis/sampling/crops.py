@@ -144,8 +144,8 @@ class GridCrop:
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Return a crop in which the drawn patch is any of the cells, and the label of each.
 
-        A cell is tumour where its label square holds any, normal where neither that nor its margin does and the slide
-        is known to show normal tissue there, :data:`ABSENT` where its centre is off the slide, and :data:`UNKNOWN`
+        A cell is tumour where its label square holds any, normal where neither that nor its margin does and the square
+        is known to show normal tissue, :data:`ABSENT` where its centre is off the slide, and :data:`UNKNOWN`
         otherwise.
         """
         del label  # the reference is asked for every cell
@@ -163,20 +163,23 @@ class GridCrop:
         first, wider = shape.label_square(corner), shape.label_square(corner, margin_px=shape.margin_px)
         steps = (self.cells - 1) * self.spec.stride_px
         asked = Region(wider.x, wider.y, wider.width + steps, wider.height + steps)
-        tumour = SummedArea(indexed.reference.over(indexed.locations.frame, asked))
+        frame, known = indexed.locations.frame, indexed.known_normal
 
-        def holds(square: Region) -> npt.NDArray[np.bool_]:
-            """Return whether the square, laid around every cell, holds tumour."""
+        def holds(pixels: npt.NDArray[np.bool_], square: Region) -> npt.NDArray[np.bool_]:
+            """Return whether the square, laid around every cell, holds any of the pixels that were asked for."""
             # Squares are as far from the corner that was asked for along x as along y.
             starts = square.x - asked.x + np.arange(self.cells) * self.spec.stride_px
             spans = np.stack([starts, starts + square.width], axis=1)
-            return tumour.count_grid(spans, spans) > 0
+            return SummedArea(pixels).count_grid(spans, spans) > 0
 
+        tumour = indexed.reference.over(frame, asked)
+        normal = ~holds(tumour, wider)
+        if not known.without_limits:
+            normal &= ~holds(~known.over(frame, asked), first)
         labels = np.full(self.label_shape, UNKNOWN, np.int64)
-        if indexed.slide.shows_normal:
-            labels[~holds(wider)] = 0
-        labels[holds(first)] = 1
-        size = indexed.locations.frame.size
+        labels[normal] = 0
+        labels[holds(tumour, first)] = 1
+        size = frame.size
         middles = shape.patch_px // 2 + np.arange(self.cells) * self.spec.stride_px
         rows, columns = corner.y + middles, corner.x + middles
         labels[(rows < 0) | (rows >= size.height), :] = ABSENT
@@ -223,8 +226,8 @@ class TileCrop:
         """Return an image whose tile has the drawn location's centre anywhere in it, and the label of each pixel.
 
         The tile lies on the slide, as far as that is large enough. A pixel is tumour where the reference says so,
-        :data:`ABSENT` where it is off the slide, normal where the slide is known to show normal tissue outside its
-        outlines or focusing is off, and :data:`UNKNOWN` otherwise.
+        :data:`ABSENT` where it is off the slide, normal where the slide is known to show normal tissue or focusing is
+        off, and :data:`UNKNOWN` otherwise, and where it is to be ignored.
         """
         del label  # the reference is asked for every pixel
         frame = indexed.locations.frame
@@ -233,9 +236,13 @@ class TileCrop:
         tile = Region(left, top, self.tile_px, self.tile_px)
         around = self.field_px // 2
         image = slide.read(frame, Region(left - around, top - around, self.side_px, self.side_px))
-        known = indexed.slide.shows_normal or not self.focusing
-        labels = np.full(self.label_shape, 0 if known else UNKNOWN, np.int64)
+        known = indexed.known_normal
+        labels = np.zeros(self.label_shape, np.int64)
+        if self.focusing and not known.everywhere:
+            labels[~known.over(frame, tile)] = UNKNOWN
         labels[indexed.reference.over(frame, tile)] = 1
+        if not known.ignored.empty:
+            labels[known.ignored.over(frame, tile)] = UNKNOWN
         rows, columns = top + np.arange(self.tile_px), left + np.arange(self.tile_px)
         labels[(rows < 0) | (rows >= frame.size.height), :] = ABSENT
         labels[:, (columns < 0) | (columns >= frame.size.width)] = ABSENT

@@ -15,6 +15,7 @@ from napari_metastasis.sampling.batches import BatchSource, MixedBatches, PatchB
 from napari_metastasis.sampling.class_balanced import SlideBatches
 from napari_metastasis.sampling.hard_negative_locations import find_hard_negative_locations
 from napari_metastasis.sampling.hard_negatives import HardNegative
+from napari_metastasis.sampling.known_normal import KnownNormal
 from napari_metastasis.sampling.slide_batches import BatchPlan, SlideBatchSource
 from napari_metastasis.sampling.slide_index import Locations
 from napari_metastasis.settings import MiningSettings, SamplingSettings
@@ -94,7 +95,7 @@ class HardNegativeBatches(SlideBatchSource):
             self._of_slide[slide.name],
             self.plan,
             jitter_um=self.mining.mining_jitter_um,
-            shows_normal=slide.shows_normal,
+            known=KnownNormal.of(slide, reference),
         )
 
     def _how(self) -> dict[str, Any]:

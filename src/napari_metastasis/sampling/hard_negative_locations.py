@@ -13,6 +13,7 @@ from napari_metastasis.cohorts.reference import TumourReference
 from napari_metastasis.errors import TrainingError
 from napari_metastasis.geometry import ModelFrame, Region
 from napari_metastasis.sampling.hard_negatives import HardNegative
+from napari_metastasis.sampling.known_normal import KnownNormal
 from napari_metastasis.sampling.locations import PatchShape
 from napari_metastasis.sampling.slide_batches import BatchPlan
 from napari_metastasis.slides import Slide
@@ -81,7 +82,7 @@ def find_hard_negative_locations(
     plan: BatchPlan,
     *,
     jitter_um: float,
-    shows_normal: bool,
+    known: KnownNormal,
 ) -> HardNegativeLocations:
     """Return the locations of a slide that are still normal, and which of them lie near tumour.
 
@@ -95,8 +96,8 @@ def find_hard_negative_locations(
         The model that is trained, and what makes a patch normal.
     jitter_um
         Largest shift of a patch along each axis.
-    shows_normal
-        Whether what is not tumour is known to be normal.
+    known
+        Where what is not tumour is known to be normal.
 
     Raises
     ------
@@ -112,7 +113,8 @@ def find_hard_negative_locations(
     patches = [hard_negative_patch(location, frame, shape.patch_px) for location in mined]
     near = [_holds_tumour(reference, frame, shape, patch, jitter_px=jitter_px) for patch in patches]
     normal = [
-        shows_normal and not (close and _holds_tumour(reference, frame, shape, patch))
+        bool(known.over(frame, shape.label_square(patch)).all())
+        and not (close and _holds_tumour(reference, frame, shape, patch))
         for patch, close in zip(patches, near, strict=True)
     ]
     if not any(normal):

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from napari_metastasis.cohorts.reference import TumourReference
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
+from napari_metastasis.sampling.known_normal import KnownNormal
 from napari_metastasis.settings import SamplingSettings, TissueSettings
 from napari_metastasis.slides import Slide, tissue_mask
 
@@ -145,6 +146,8 @@ class SlideLocations:
         Cells whose patches may not be free of tumour: the reference has to be asked.
     full
         Cells that are tumour all over: no need to ask.
+    known
+        Where what is not tumour is known to be normal.
     """
 
     frame: ModelFrame
@@ -153,6 +156,7 @@ class SlideLocations:
     centers: tuple[CellSet, CellSet]
     near: CellSet
     full: CellSet
+    known: KnownNormal
 
     def gives(self, label: int) -> bool:
         """Return whether patches of a class can be taken: 0 normal, 1 tumour."""
@@ -189,6 +193,9 @@ class SlideLocations:
         if label:
             inside = self.full.holds(column, row)
             return inside or bool(reference.over(self.frame, self.shape.label_square(patch)).any())
+        square = self.shape.label_square(patch)
+        if not self.known.without_limits and not self.known.over(self.frame, square).all():
+            return False
         if not self.near.holds(column, row):
             return True
         wider = self.shape.label_square(patch, margin_px=self.shape.margin_px)
@@ -196,7 +203,7 @@ class SlideLocations:
 
 
 def find_locations(
-    slide: Slide, reference: TumourReference, spec: PatchPixels, settings: SamplingSettings, *, shows_normal: bool
+    slide: Slide, reference: TumourReference, spec: PatchPixels, settings: SamplingSettings, known: KnownNormal
 ) -> SlideLocations:
     """Find where patches can be taken from a slide: from its low-power image, and the reference at low power.
 
@@ -210,8 +217,8 @@ def find_locations(
         The model that is trained.
     settings
         What makes a patch tumour or normal.
-    shows_normal
-        Whether what is not tumour is known to be normal.
+    known
+        Where what is not tumour is known to be normal.
 
     Raises
     ------
@@ -231,7 +238,7 @@ def find_locations(
     tumour = _grown(coarse.may_hold, reach)
     # Outlines run across fat and folds; where nothing of a lesion is taken for tissue, the outline is believed.
     tumour = tumour & tissue if (tumour & tissue).any() else tumour
-    normal = tissue & ~coarse.full if shows_normal else np.zeros_like(tissue)
+    normal = tissue & ~coarse.full & known.may_hold(grid)
     near = _grown(coarse.may_hold, math.ceil((shape.label_px / 2 + shape.margin_px) / cell_px))
     locations = SlideLocations(
         frame=frame,
@@ -240,6 +247,7 @@ def find_locations(
         centers=(CellSet(normal), CellSet(tumour)),
         near=CellSet(near),
         full=CellSet(coarse.full),
+        known=known,
     )
     return _without_empty(locations, reference)
 

@@ -14,6 +14,7 @@ import numpy as np
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import TumourReference, open_reference
 from napari_metastasis.geometry import ModelFrame, Region
+from napari_metastasis.sampling.known_normal import KnownNormal
 from napari_metastasis.sampling.locations import PatchShape
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides import Slide, earlier_fingerprint, fingerprint, open_slide
@@ -65,6 +66,11 @@ class IndexedSlide:
     locations: Locations
     fingerprint: str
     earlier_fingerprint: str
+
+    @property
+    def known_normal(self) -> KnownNormal:
+        """Return where what is not tumour is known to be normal."""
+        return KnownNormal.of(self.slide, self.reference)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from napari_metastasis.geometry import HeatmapFrame, Region
 from napari_metastasis.geometry.summed_area import SummedArea
 from napari_metastasis.lesions.peaks import suppress
 from napari_metastasis.sampling.hard_negatives import HardNegative
+from napari_metastasis.sampling.known_normal import KnownNormal
 from napari_metastasis.sampling.locations import PatchShape
 from napari_metastasis.sampling.slide_index import open_indexed
 from napari_metastasis.settings import MiningSettings, SamplingSettings
@@ -64,11 +65,10 @@ def find_false_positives(
     AnnotationError
         If its mask cannot be read.
     """
-    if not slide.shows_normal:
-        return ()
+    known = KnownNormal.of(slide, reference)
     rows, columns = np.nonzero(probabilities >= mining.mining_threshold)
     shape = PatchShape.of(patch_px, sampling, frame.model.effective_mpp)
-    free = _free_of_tumour(rows, columns, frame, shape, reference)
+    free = _known_to_be_normal(rows, columns, frame, shape, reference, known)
     rows, columns = rows[free], columns[free]
     found = probabilities[rows, columns]
     order = np.argsort(-found, kind="stable")
@@ -118,7 +118,7 @@ def mine_slide(
     AnnotationError
         If its annotation cannot be read.
     """
-    if not slide.shows_normal:
+    if not slide.shows_normal and slide.annotation is None:
         return ()
     with open_indexed(slide) as opened:
         size, bounds = opened.size, opened.bounds
@@ -126,14 +126,23 @@ def mine_slide(
         return find_false_positives(probabilities, frame, reference, mining, sampling, slide, patch_px=patch_px)
 
 
-def _free_of_tumour(
-    rows: IntArray, columns: IntArray, frame: HeatmapFrame, shape: PatchShape, reference: TumourReference
+def _known_to_be_normal(
+    rows: IntArray,
+    columns: IntArray,
+    frame: HeatmapFrame,
+    shape: PatchShape,
+    reference: TumourReference,
+    known: KnownNormal,
 ) -> BoolArray:
-    """Return which cells' patches hold no tumour in the square that decides their label, with its margin."""
+    """Return which cells' patches could be drawn as normal.
+
+    The square that decides a patch's label is known to be normal, and there is no tumour in it or in its margin.
+    """
     free = np.ones(len(rows), dtype=bool)
-    if reference.none or not len(rows):
+    if (reference.none and known.without_limits) or not len(rows):
         return free
-    square = shape.label_square(shape.patch_in(frame.read_window(Region(0, 0, 1, 1))), margin_px=shape.margin_px)
+    patch = shape.patch_in(frame.read_window(Region(0, 0, 1, 1)))
+    square, margin = shape.label_square(patch, margin_px=shape.margin_px), shape.margin_px
     x, y, side = square.x + columns * frame.stride_px, square.y + rows * frame.stride_px, square.width
     # Neighbouring cells share most of their squares: the reference is read once for a window.
     together = max(1, _WINDOW_PX // frame.stride_px)
@@ -142,8 +151,12 @@ def _free_of_tumour(
     for part in np.split(order, np.flatnonzero(np.diff(window[order])) + 1):
         left, top = int(x[part].min()), int(y[part].min())
         right, bottom = int(x[part].max()) + side, int(y[part].max()) + side
-        tumour = reference.over(frame.model, Region(left, top, right - left, bottom - top))
+        asked, near_x, near_y = Region(left, top, right - left, bottom - top), x[part] - left, y[part] - top
+        tumour = reference.over(frame.model, asked)
         if tumour.any():
-            near_x, near_y = x[part] - left, y[part] - top
             free[part] = SummedArea(tumour).count(near_y, near_x, near_y + side, near_x + side) == 0
+        if not known.without_limits:
+            unknown = SummedArea(~known.over(frame.model, asked))
+            near_y, near_x, inner = near_y + margin, near_x + margin, side - 2 * margin
+            free[part] &= unknown.count(near_y, near_x, near_y + inner, near_x + inner) == 0
     return free

@@ -1,0 +1,252 @@
+"""What a person says of a slide, of findings and of tissue that no model marked: values, and their history."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+import shapely
+
+__all__ = [
+    "LABELS",
+    "STATES",
+    "Correction",
+    "Corrections",
+    "Finding",
+    "History",
+    "Label",
+    "State",
+    "now",
+    "relabelled",
+]
+
+#: What lies in a shape: tumour; tissue without; what no model is to learn from; or what nobody has decided yet.
+Label = Literal["tumour", "normal", "ignore", "undecided"]
+LABELS: tuple[Label, ...] = ("tumour", "normal", "ignore", "undecided")
+#: What became of a model's finding, or what a person drew without one.
+State = Literal["pending", "confirmed", "rejected", "added", "normal", "ignored"]
+STATES: tuple[State, ...] = ("pending", "confirmed", "rejected", "added", "normal", "ignored")
+
+_OF_FINDING: Mapping[Label, State] = {
+    "tumour": "confirmed",
+    "normal": "rejected",
+    "ignore": "ignored",
+    "undecided": "pending",
+}
+_OF_DRAWING: Mapping[Label, State] = {
+    "tumour": "added",
+    "normal": "normal",
+    "ignore": "ignored",
+    "undecided": "pending",
+}
+
+
+def now() -> datetime:
+    """Return the time, to the second, in UTC."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a model found where a person corrects it: kept beside what the person made of it.
+
+    Attributes
+    ----------
+    model, map
+        Names of the model and of the map that it was read from.
+    threshold
+        Probability from which tissue counted as tumour.
+    probability
+        The highest in it; ``None`` where no map says one.
+    outline_px
+        Its border, in level-0 pixels.
+    """
+
+    model: str
+    map: str
+    threshold: float
+    probability: float | None
+    outline_px: shapely.Polygon | shapely.MultiPolygon = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """What a person says of one place.
+
+    Attributes
+    ----------
+    key
+        UUID, the same in every file.
+    label
+        What lies there.
+    shape_px
+        An area, or a point, in level-0 pixels.
+    found
+        What a model found there; ``None`` where the person began with an empty place.
+    reviewer
+        Who said so; may be empty.
+    at
+        When it was said last.
+    comment
+        One line; may be empty.
+    """
+
+    key: str
+    label: Label
+    shape_px: shapely.Polygon | shapely.MultiPolygon | shapely.Point = field(repr=False)
+    found: Finding | None = None
+    reviewer: str = ""
+    at: datetime = field(default_factory=now)
+    comment: str = ""
+
+    @property
+    def state(self) -> State:
+        """Return what became of the finding, or what was drawn without one."""
+        return (_OF_DRAWING if self.found is None else _OF_FINDING)[self.label]
+
+    @property
+    def is_redrawn(self) -> bool:
+        """Return whether a person changed the outline of the finding."""
+        return self.found is not None and not self.found.outline_px.equals(self.shape_px)
+
+    @staticmethod
+    def new_key() -> str:
+        """Return a key that no other correction has."""
+        return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """All that is said of one slide, in the order in which places came up; a value, so that earlier ones can be kept.
+
+    Attributes
+    ----------
+    by_key
+        Not to be changed.
+    """
+
+    by_key: Mapping[str, Correction] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, corrections: Iterable[Correction]) -> Self:
+        """Return corrections by their keys; of several with one key, the last."""
+        return cls({one.key: one for one in corrections})
+
+    def __iter__(self) -> Iterator[Correction]:
+        return iter(self.by_key.values())
+
+    def __len__(self) -> int:
+        return len(self.by_key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.by_key
+
+    def __getitem__(self, key: str) -> Correction:
+        return self.by_key[key]
+
+    def with_(self, *corrections: Correction) -> Corrections:
+        """Return these with others in the place of those of the same keys."""
+        return Corrections({**self.by_key, **{one.key: one for one in corrections}})
+
+    def without(self, *keys: str) -> Corrections:
+        """Return these without some; a key that is not there is passed over."""
+        return Corrections({key: one for key, one in self.by_key.items() if key not in keys})
+
+    def merged(self, theirs: Corrections, base: Corrections) -> tuple[Corrections, tuple[str, ...]]:
+        """Return what two people made of the same corrections, put together.
+
+        Parameters
+        ----------
+        theirs
+            What the other made of them.
+        base
+            What both began with.
+
+        Returns
+        -------
+        All that either changed; of what both changed otherwise, the later one, and before a removal what was kept. Then
+        the keys of these.
+        """
+        together: dict[str, Correction] = {}
+        disputed: list[str] = []
+        for key in dict.fromkeys((*theirs.by_key, *self.by_key)):
+            mine, other, before = self.by_key.get(key), theirs.by_key.get(key), base.by_key.get(key)
+            if mine == other or other == before:
+                chosen = mine
+            elif mine == before:
+                chosen = other
+            else:
+                disputed.append(key)
+                kept = [one for one in (other, mine) if one is not None]
+                chosen = max(kept, key=lambda one: one.at)
+            if chosen is not None:
+                together[key] = chosen
+        return Corrections(together), tuple(disputed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    what: str
+    corrections: Corrections
+
+
+class History:
+    """Corrections as they are, and every step that led to them.
+
+    Parameters
+    ----------
+    corrections
+        To begin with.
+    """
+
+    def __init__(self, corrections: Corrections) -> None:
+        self.present = corrections
+        self._done: list[_Step] = []
+        self._undone: list[_Step] = []
+
+    @property
+    def undo_text(self) -> str:
+        """Return what :meth:`undo` takes back; empty where there is nothing."""
+        return self._done[-1].what if self._done else ""
+
+    @property
+    def redo_text(self) -> str:
+        """Return what :meth:`redo` does again; empty where there is nothing."""
+        return self._undone[-1].what if self._undone else ""
+
+    def do(self, what: str, corrections: Corrections) -> None:
+        """Take a step; what was undone cannot be done again after it."""
+        self._done.append(_Step(what, self.present))
+        self._undone.clear()
+        self.present = corrections
+
+    def undo(self) -> bool:
+        """Take the last step back, and return whether there was one."""
+        return self._move(self._done, self._undone)
+
+    def redo(self) -> bool:
+        """Do a step again that was taken back, and return whether there was one."""
+        return self._move(self._undone, self._done)
+
+    def rebase(self, corrections: Corrections) -> None:
+        """Take over what others made of the corrections; earlier steps would take that back, and are forgotten."""
+        self.present = corrections
+        self._done.clear()
+        self._undone.clear()
+
+    def _move(self, source: list[_Step], target: list[_Step]) -> bool:
+        if not source:
+            return False
+        step = source.pop()
+        target.append(_Step(step.what, self.present))
+        self.present = step.corrections
+        return True
+
+
+def relabelled(correction: Correction, label: Label, *, reviewer: str) -> Correction:
+    """Return what a person says of a place now."""
+    return replace(correction, label=label, reviewer=reviewer, at=now())

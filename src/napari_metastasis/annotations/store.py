@@ -1,0 +1,179 @@
+"""The file of a slide's corrections: saved after every change, with dated backups, and never over somebody else's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+from napari_metastasis.annotations.corrections import Corrections, now
+from napari_metastasis.annotations.corrections_file import read_corrections, write_corrections
+from napari_metastasis.errors import StorageError
+from napari_metastasis.geometry import Region
+from napari_metastasis.partials import LOCK_HELD, LOCK_UNKNOWN, lock
+from napari_metastasis.storage import atomic_write, storage_errors
+
+__all__ = ["BACKUPS", "CORRECTIONS_FILE", "ChangedBeneathError", "CorrectionStore"]
+
+CORRECTIONS_FILE, BACKUPS = "annotations.geojson", "annotations.backups"
+_LOCK = ".annotations.lock"
+#: While somebody works on, a backup is made so often.
+_BETWEEN_BACKUPS = timedelta(minutes=10)
+#: A save takes less; a lock that is held for longer is a disk that hangs.
+_WAIT_S, _PAUSE_S = 5.0, 0.02
+#: Of a file that is not there.
+_NOTHING = ""
+
+
+class ChangedBeneathError(StorageError):
+    """Somebody else changed the file since it was read: it is not overwritten."""
+
+
+class CorrectionStore:
+    """The corrections of one result folder, as they lie on the disk. Used by one thread at a time.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    bounds
+        The slide's bounds, if it states any.
+
+    Attributes
+    ----------
+    path
+        The file.
+    saved
+        What it held when it was last read or written here.
+    """
+
+    def __init__(self, folder: Path, *, bounds: Region | None = None) -> None:
+        self.path = folder / CORRECTIONS_FILE
+        self.saved = Corrections()
+        self._bounds = bounds
+        self._seen = _NOTHING
+        self._backed_up = now() - _BETWEEN_BACKUPS
+
+    def read(self) -> Corrections:
+        """Return what the file holds; nothing where there is none.
+
+        Raises
+        ------
+        AnnotationError
+            If it is damaged. It is left as it is, and :meth:`save` refuses to replace it.
+        StorageError
+            If it cannot be read.
+        """
+        with storage_errors(self.path):
+            seen = self._digest()
+        if seen == _NOTHING:
+            self.saved, self._seen = Corrections(), seen
+            return self.saved
+        found, _ = read_corrections(self.path, bounds=self._bounds)
+        self.saved, self._seen = found, seen
+        return found
+
+    @property
+    def is_changed_beneath(self) -> bool:
+        """Return whether the file holds something else than was last read or written here."""
+        with storage_errors(self.path):
+            return self._digest() != self._seen
+
+    def save(self, corrections: Corrections) -> None:
+        """Write corrections; what was there before is backed up first, if that was not done lately.
+
+        Raises
+        ------
+        ChangedBeneathError
+            If somebody else changed the file: see :meth:`merge`.
+        StorageError
+            If the disk refuses; the file stays as it was.
+        """
+        with self._locked():
+            if self._digest() != self._seen:
+                raise ChangedBeneathError(
+                    f"expected to be the only one who changes {self.path}, got it changed by somebody else; "
+                    "read it again, and put both together"
+                ).in_window("These corrections were changed in another window. Both are being put together.")
+            self._write(corrections)
+
+    def merge(self, mine: Corrections) -> tuple[Corrections, tuple[str, ...]]:
+        """Put corrections together with what somebody else wrote meanwhile, and write that.
+
+        Returns
+        -------
+        What was written, and the keys of what both had changed: there the later one stands. What the other wrote is
+        backed up.
+
+        Raises
+        ------
+        AnnotationError
+            If what the other wrote is damaged.
+        StorageError
+            If the disk refuses; the file stays as it was.
+        """
+        base = self.saved
+        with self._locked():
+            theirs = self.read()
+            together, disputed = mine.merged(theirs, base)
+            self._back_up()
+            self._write(together)
+        return together, disputed
+
+    def _write(self, corrections: Corrections) -> None:
+        if now() - self._backed_up >= _BETWEEN_BACKUPS:
+            self._back_up()
+        write_corrections(self.path, corrections, bounds=self._bounds)
+        self.saved, self._seen = corrections, self._digest()
+
+    def _back_up(self) -> None:
+        """Keep what the file holds under the time of now; a backup of the same second is another one."""
+        with storage_errors(self.path), suppress(FileNotFoundError):
+            held = self.path.read_bytes()
+            folder = self.path.parent / BACKUPS
+            folder.mkdir(exist_ok=True)
+            # A list by name is one by time.
+            name = now().strftime("%Y-%m-%dT%H-%M-%S")
+            copies = (folder / f"{name}{f'_{copy}' if copy else ''}.geojson" for copy in range(1000))
+            with atomic_write(next(path for path in copies if not path.exists())) as file:
+                file.write(held)
+        self._backed_up = now()
+
+    def _digest(self) -> str:
+        try:
+            return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except FileNotFoundError:
+            return _NOTHING
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let nobody else save meanwhile; on a disk that knows no locks, hope so."""
+        path = self.path.parent / _LOCK
+        with storage_errors(self.path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                self._wait_for(descriptor)
+                yield
+            finally:
+                os.close(descriptor)
+
+    def _wait_for(self, descriptor: int) -> None:
+        until = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                return lock(descriptor)
+            except OSError as error:
+                if error.errno in LOCK_UNKNOWN:
+                    return None
+                if error.errno not in LOCK_HELD:
+                    raise
+                if time.monotonic() > until:
+                    raise StorageError(
+                        f"expected to save {self.path}, but somebody else has been saving it for {_WAIT_S:.0f} s; "
+                        "check the disk and try again"
+                    ) from error
+            time.sleep(_PAUSE_S)

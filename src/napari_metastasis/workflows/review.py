@@ -1,0 +1,209 @@
+"""What people said of the findings of a result: counted, written for other programs, and read from their files."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from napari_metastasis.annotations import (
+    AnnotationSet,
+    Corrections,
+    CorrectionStore,
+    annotations_of_corrections,
+    corrections_of,
+    read_corrections,
+    write_asap_xml,
+    write_corrections,
+    write_dsa_json,
+)
+from napari_metastasis.annotations.corrections import STATES, State
+from napari_metastasis.cohorts.annotation_files import annotation_format, geojson_corner, read_areas
+from napari_metastasis.errors import AnnotationError, StorageError
+from napari_metastasis.workflows.report import ReportedResult, read_result
+
+__all__ = [
+    "ExportedCorrections",
+    "ImportedCorrections",
+    "SlideReview",
+    "export_review",
+    "import_review",
+    "read_slide_review",
+]
+
+#: What the file of corrections is called for another program, unless told otherwise.
+_FILES: Mapping[str, str] = {
+    "asap": "annotations.xml",
+    "dsa": "annotations.dsa.json",
+    "geojson": "annotations.export.geojson",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SlideReview:
+    """What was said of one slide.
+
+    Attributes
+    ----------
+    folder
+        The result folder.
+    slide
+        The slide's name.
+    counts
+        How many corrections there are in each state.
+    reviewers
+        Who made them, sorted.
+    """
+
+    folder: Path
+    slide: str
+    counts: Mapping[State, int]
+    reviewers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedCorrections:
+    """Corrections that were written for another program.
+
+    Attributes
+    ----------
+    path
+        The file.
+    written
+        How many areas.
+    omitted
+        What the format has no word for: of each kind, as a plural noun, how many.
+    """
+
+    path: Path
+    written: int
+    omitted: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedCorrections:
+    """Corrections that were read from another program's file.
+
+    Attributes
+    ----------
+    added, changed, same
+        How many were new, how many took the place of one of the same key, and how many were there already.
+    omitted
+        What was not understood: of each kind, as a plural noun, how many.
+    """
+
+    added: int
+    changed: int
+    same: int
+    omitted: Mapping[str, int]
+
+
+def read_slide_review(folder: Path) -> SlideReview:
+    """Return what was said of the slide of a result folder.
+
+    Raises
+    ------
+    StorageError
+        If the folder is no result.
+    AnnotationError
+        If its corrections are damaged.
+    """
+    result = read_result(folder)
+    corrections = _store(result).read()
+    found = Counter(one.state for one in corrections)
+    reviewers = sorted({one.reviewer for one in corrections if one.reviewer})
+    return SlideReview(folder, result.slide_name, {state: found[state] for state in STATES}, tuple(reviewers))
+
+
+def export_review(folder: Path, to: str, *, output: Path | None = None, overwrite: bool = False) -> ExportedCorrections:
+    """Write the corrections of a result for another program.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    to
+        "asap", "dsa" or "geojson".
+    output
+        File to write; by default one in the result folder.
+    overwrite
+        Whether an earlier file is replaced.
+
+    Raises
+    ------
+    StorageError
+        If the folder is no result, the file is there already, or the disk refuses.
+    AnnotationError
+        If the corrections are damaged.
+    """
+    result = read_result(folder)
+    store = _store(result)
+    path = folder / _FILES[to] if output is None else output
+    if os.path.realpath(path) == os.path.realpath(store.path):
+        raise StorageError(f"expected a new file, got {path}, which holds the corrections themselves; choose another")
+    if not overwrite and os.path.lexists(path):
+        raise StorageError(
+            f"expected a new file, got {path}, which is there; choose another with --output, or use --overwrite"
+        )
+    corrections = store.read()
+    if to == "geojson":
+        write_corrections(path, corrections, bounds=result.bounds)
+        return ExportedCorrections(path, len(corrections), {})
+    areas = annotations_of_corrections(corrections)
+    if to == "asap":
+        write_asap_xml(path, areas)
+    else:
+        write_dsa_json(path, areas, name=f"Corrections of {result.slide_name}")
+    return ExportedCorrections(path, len(areas), areas.omitted)
+
+
+def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCorrections:
+    """Add the outlines of a file to the corrections of a result; those of the same key take the place of earlier ones.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    path
+        GeoJSON, as this program or QuPath writes it, ASAP's XML, or JSON of the Digital Slide Archive.
+    reviewer
+        Who drew them, where the file does not say so.
+
+    Raises
+    ------
+    StorageError
+        If the folder is no result, or the disk refuses.
+    AnnotationError
+        If the file or the corrections are damaged.
+    """
+    result = read_result(folder)
+    found, omitted = _read(path, result, reviewer)
+    store = _store(result)
+    held = store.read()
+    together, fresh = held, 0
+    for one in found:
+        before = held.by_key.get(one.key)
+        fresh += before is None
+        # A file that says no time says the time of its reading: what is as it was keeps its own.
+        if before is None or replace(one, at=before.at) != before:
+            together = together.with_(one)
+    same = sum(one.key in held and together[one.key] is held[one.key] for one in found)
+    if together is not held:
+        store.save(together)
+    return ImportedCorrections(fresh, len(found) - fresh - same, same, omitted)
+
+
+def _store(result: ReportedResult) -> CorrectionStore:
+    return CorrectionStore(result.folder, bounds=result.bounds)
+
+
+def _read(path: Path, result: ReportedResult, reviewer: str) -> tuple[Corrections, Mapping[str, int]]:
+    written_as = annotation_format(path)
+    if written_as == "geojson":
+        return read_corrections(path, bounds=result.bounds, reviewer=reviewer)
+    areas = read_areas(path, corner=geojson_corner(result.bounds))
+    if not isinstance(areas, AnnotationSet):
+        raise AnnotationError(f"expected outlines, got the mask {path}; export the outlines that it was drawn from")
+    return corrections_of(areas, reviewer=reviewer)

@@ -1,0 +1,213 @@
+"""The file of corrections: round trips, backups, other writers, damaged files and disks that refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import shapely
+
+from napari_metastasis.annotations import (
+    ChangedBeneathError,
+    Correction,
+    Corrections,
+    CorrectionStore,
+    Finding,
+    annotations_of_corrections,
+    corrections_of,
+    read_asap_xml,
+    read_corrections,
+    read_dsa_json,
+    read_geojson,
+    write_asap_xml,
+    write_corrections,
+    write_dsa_json,
+)
+from napari_metastasis.annotations import store as store_module
+from napari_metastasis.errors import AnnotationError, StorageError
+from napari_metastasis.geometry import Region
+
+AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+HOLED = shapely.box(10.25, 20.5, 100 + 1 / 3, 90).difference(shapely.box(40, 40, 50, 50))
+PARTS = shapely.MultiPolygon([shapely.box(0, 0, 5, 5), shapely.box(10, 10, 15, 15)])
+FOUND = Finding(model="metastasis-lite", map="heatmap", threshold=0.13, probability=0.87, outline_px=PARTS)
+ALL = Corrections.of(
+    [
+        Correction(key="1", label="normal", shape_px=PARTS, found=FOUND, reviewer="Dr. Ä", at=AT, comment="sinus; –"),
+        Correction(key="2", label="tumour", shape_px=HOLED, at=AT),
+        Correction(key="3", label="ignore", shape_px=shapely.Point(7.125, 8), at=AT),
+        Correction(key="4", label="undecided", shape_px=HOLED, found=replace(FOUND, probability=None), at=AT),
+    ]
+)
+
+
+@pytest.mark.parametrize("bounds", [None, Region(100, 200, 5000, 5000)])
+def test_corrections_are_read_back_as_they_were(tmp_path, bounds):
+    path = tmp_path / "a.geojson"
+    write_corrections(path, ALL, bounds=bounds)
+    found, omitted = read_corrections(path, bounds=bounds)
+    assert found == ALL
+    assert not omitted
+    if bounds is not None:
+        # QuPath counts from the corner of the bounds.
+        assert json.loads(path.read_text())["features"][2]["geometry"]["coordinates"] == [7.125 - 100, 8 - 200]
+
+
+def test_other_programs_read_the_areas_with_their_classes(tmp_path):
+    write_corrections(tmp_path / "a.geojson", ALL)
+    drawn = read_geojson(tmp_path / "a.geojson")
+    assert drawn.groups == ("Normal", "Tumor", "Undecided")
+    assert drawn.omitted == {"points": 1}
+    assert [one.outline_px.equals(HOLED) for one in drawn.tumour] == [True]
+
+
+def test_outlines_of_other_programs_become_corrections(tmp_path):
+    square = shapely.geometry.mapping(shapely.box(0, 0, 10, 10))
+    document = {
+        "type": "FeatureCollection",
+        "features": [
+            {"type": "Feature", "id": "x", "geometry": square, "properties": {"classification": {"name": name}}}
+            | {"id": f"{number}"}
+            for number, name in enumerate(("Tumor", "Normal", "Ignore*", "Stroma"))
+        ],
+    }
+    (tmp_path / "q.geojson").write_text(json.dumps(document))
+    found, omitted = read_corrections(tmp_path / "q.geojson", reviewer="B")
+    assert [(one.key, one.state, one.reviewer) for one in found] == [
+        ("0", "added", "B"),
+        ("1", "normal", "B"),
+        ("2", "ignored", "B"),
+    ]
+    assert omitted == {"outlines of class 'Stroma'": 1}
+
+
+@pytest.mark.parametrize("kind", ["asap", "dsa"])
+def test_areas_survive_the_formats_of_other_programs(tmp_path, kind):
+    path = tmp_path / kind
+    areas = annotations_of_corrections(ALL)
+    assert areas.omitted == {"points": 1}
+    if kind == "asap":
+        write_asap_xml(path, areas)
+        back, omitted = corrections_of(read_asap_xml(path), reviewer="C")
+    else:
+        write_dsa_json(path, areas, name="corrections")
+        back, omitted = corrections_of(read_dsa_json(path), reviewer="C")
+    assert not omitted
+    for label in ("tumour", "normal", "undecided"):
+        mine = shapely.union_all([one.shape_px for one in ALL if one.label == label])
+        theirs = shapely.union_all([one.shape_px for one in back if one.label == label])
+        assert mine.symmetric_difference(theirs).area < 1e-6, label
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("label", "tumor"), ("at", "yesterday"), ("reviewer", "a\nb"), ("comment", "x" * 5000), ("found", {"model": "m"})],
+)
+def test_a_damaged_correction_is_refused_in_one_line(tmp_path, member, value):
+    path = tmp_path / "a.geojson"
+    write_corrections(path, ALL)
+    document = json.loads(path.read_text())
+    document["features"][0]["properties"]["metastasis"][member] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(AnnotationError, match=r"expected .* got ") as error:
+        read_corrections(path)
+    assert "\n" not in str(error.value)
+
+
+class TestStore:
+    def test_what_was_saved_is_there_in_another_session(self, tmp_path):
+        store = CorrectionStore(tmp_path)
+        assert store.read() == Corrections()
+        store.save(ALL)
+        assert CorrectionStore(tmp_path).read() == ALL
+        assert not store.is_changed_beneath
+
+    def test_a_file_that_changed_beneath_is_not_overwritten_and_both_are_put_together(self, tmp_path):
+        mine, theirs = CorrectionStore(tmp_path), CorrectionStore(tmp_path)
+        mine.save(ALL)
+        theirs.read()
+        theirs.save(ALL.without("2"))
+        assert mine.is_changed_beneath
+        with pytest.raises(ChangedBeneathError, match="somebody else"):
+            mine.save(ALL.without("3"))
+        assert CorrectionStore(tmp_path).read() == ALL.without("2")
+        together, disputed = mine.merge(ALL.without("3"))
+        assert (together, disputed) == (ALL.without("2", "3"), ())
+        assert CorrectionStore(tmp_path).read() == together
+        backups = sorted((tmp_path / "annotations.backups").iterdir())
+        assert read_corrections(backups[-1])[0] == ALL.without("2")
+
+    def test_the_first_save_of_a_session_backs_up_what_was_there_and_later_ones_do_now_and_then(
+        self, tmp_path, monkeypatch
+    ):
+        CorrectionStore(tmp_path).save(ALL)
+        store = CorrectionStore(tmp_path)
+        store.read()
+        for key in "1234":
+            store.save(store.saved.without(key))
+        backups = list((tmp_path / "annotations.backups").iterdir())
+        assert [read_corrections(one)[0] for one in backups] == [ALL]
+        monkeypatch.setattr(store_module, "_BETWEEN_BACKUPS", store_module._BETWEEN_BACKUPS * 0)
+        store.save(ALL)
+        store.save(ALL.without("1"))
+        assert len(list((tmp_path / "annotations.backups").iterdir())) == 3
+
+    def test_a_damaged_file_is_left_as_it_is(self, tmp_path):
+        (tmp_path / "annotations.geojson").write_text("{")
+        store = CorrectionStore(tmp_path)
+        with pytest.raises(AnnotationError):
+            store.read()
+        with pytest.raises(ChangedBeneathError):
+            store.save(ALL)
+        assert (tmp_path / "annotations.geojson").read_text() == "{"
+
+    def test_a_disk_that_refuses_leaves_the_file_and_the_next_save_succeeds(self, tmp_path, monkeypatch):
+        store = CorrectionStore(tmp_path)
+        store.save(ALL.without("1"))
+
+        def full(*_: object, **__: object):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(StorageError, match="full disk"):
+                store.save(ALL)
+        assert CorrectionStore(tmp_path).read() == ALL.without("1")
+        store.save(ALL)
+        assert CorrectionStore(tmp_path).read() == ALL
+
+    def test_a_killed_writer_leaves_a_whole_file(self, tmp_path):
+        script = (
+            "import sys, itertools, shapely\n"
+            "from pathlib import Path\n"
+            "from napari_metastasis.annotations import *\n"
+            "store = CorrectionStore(Path(sys.argv[1]))\n"
+            "held = store.read()\n"
+            "for number in itertools.count(len(held)):\n"
+            "    square = shapely.box(0, 0, number + 1, 9)\n"
+            "    held = held.with_(Correction(key=str(number), label='tumour', shape_px=square))\n"
+            "    store.save(held)\n"
+            "    print(number, flush=True)\n"
+        )
+        generator, said = np.random.default_rng(0), -1
+        for _ in range(10):
+            process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            said = max(said, int(process.stdout.readline()))
+            time.sleep(float(generator.uniform(0, 0.05)))
+            process.send_signal(signal.SIGKILL)
+            said = max([said, *map(int, process.stdout.read().split())])
+            process.wait()
+            process.stdout.close()
+            # What was said to be saved is there, and at most the change that was being saved besides.
+            held = CorrectionStore(tmp_path).read()
+            assert said + 1 <= len(held) <= said + 2
+            said = len(held) - 1
