@@ -89,6 +89,7 @@ def test_the_page_tells_what_was_found_and_how(result):
         "node",
         "Whole slide scanned",
         "1 micro-metastasis",
+        "Verdict on the slide by the findings Micro-metastasis Found",
         f"{lesion.x:.0f}, {lesion.y:.0f}",
         f"{lesion.x * 0.486 / 1000:.2f}, {lesion.y * 0.486 / 1000:.2f}",
         "0.486 µm",
@@ -119,6 +120,10 @@ def test_a_part_of_the_slide_is_no_result_for_it(result):
     page = Text(html)
     assert page.text.index("36 % of the tissue scanned: not a result for the slide") < page.text.index("Found")
     assert ("div", {"class": "coverage partial"}) in page.tags
+    verdict = "Verdict on the slide by the findings"
+    assert f"{verdict} At least micro-metastasis 36 % of the tissue scanned" in page.text
+    write_lesions(result, [])
+    assert f"{verdict} Negative so far 36 % of the tissue scanned" in Text(html_of(result)).text
 
 
 def test_a_result_of_an_earlier_version_says_that_coverage_is_not_recorded(result):

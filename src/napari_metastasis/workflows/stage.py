@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_metastasis.cohorts.stages import node_of, stages_of_rows
 from napari_metastasis.errors import StagingError, StorageError, brief
-from napari_metastasis.lesions import VERDICTS, PatientStage, SlideVerdict, Verdict, slide_verdict, stage_patient
+from napari_metastasis.lesions import VERDICTS, PatientStage, SlideVerdict, Verdict, stage_patient
 from napari_metastasis.plain_csv import CsvRow, read_csv
 from napari_metastasis.storage import text_of_cell
 from napari_metastasis.workflows.report import find_results, read_result
@@ -122,17 +122,7 @@ def result_verdict(folder: Path, slide: str = "") -> SlideVerdict:
         result = read_result(folder)
     except StorageError as error:
         return SlideVerdict(slide=slide or folder.stem, verdict=None, whole=False, why=str(error))
-    return slide_verdict(
-        slide or result.slide_name,
-        [lesion.size_class for lesion in result.lesions],
-        whole=result.coverage.whole,
-        why=_lacking(result.coverage.state),
-    )
-
-
-def _lacking(state: str) -> str:
-    """Return a state of coverage for the middle of a sentence."""
-    return state[:1].lower() + state[1:]
+    return replace(result.verdict, slide=slide) if slide else result.verdict
 
 
 def _is_table(path: Path) -> bool:
