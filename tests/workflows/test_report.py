@@ -162,6 +162,16 @@ def test_a_finding_that_is_cut_may_be_larger(result, size_class, mm, words):
     assert page.text.count("or larger, cut by") == 2 * (size_class != "macro")  # in the table and below the picture
 
 
+def test_a_finding_that_its_nuclei_class_says_that_they_are_an_estimate(result):
+    write_lesions(result, [{"id": 4, "x": 1130, "y": 640, "mm": 0.4, "size_class": "itc", "cut": False}])
+    table = result / "lesions.csv"
+    head, row = table.read_text("utf-8").split()
+    table.write_text(f"{head},nuclei_estimated,size_class_by\n{row},80,nuclei_estimated\n", "utf-8")
+    (lesion,) = read_result(result).lesions
+    assert (lesion.nuclei, lesion.size_class_by) == (80, "nuclei_estimated")
+    assert "Isolated tumour cells: about 80 nuclei, estimated from the area" in Text(html_of(result)).text
+
+
 def test_the_largest_finding_may_be_one_that_is_cut_and_looks_smaller(result):
     cut = {"id": 4, "x": 1130, "y": 640, "mm": 0.1, "size_class": "itc", "cut": True}
     write_lesions(result, [cut, {**cut, "id": 5, "x": 800, "mm": 0.5, "size_class": "micro", "cut": False}])

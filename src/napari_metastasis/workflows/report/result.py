@@ -407,7 +407,7 @@ def _lesion(cells: Mapping[str, str], outlines: Mapping[int, shapely.MultiPolygo
         map=None,
         cut_by_edge=cells.get("cut_by_edge") == "1",
         cut_recorded="cut_by_edge" in cells,
-        nuclei=int(cells["nuclei"]) if cells.get("nuclei") else None,
+        nuclei=int(cells["nuclei_estimated"]) if cells.get("nuclei_estimated") else None,
         stated_class=cast("SizeClass", known),
         outline_px=outlines.get(number, shapely.MultiPolygon()),
     )

@@ -151,7 +151,8 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "length_mm": round(lesion.length_mm, 4),
         "size_class": lesion.size_class,
         "cut_by_edge": lesion.cut_by_edge,
-        "nuclei": lesion.nuclei,
+        "nuclei_estimated": lesion.nuclei,
+        "size_class_by": lesion.size_class_by,
     }
 
 
