@@ -132,6 +132,12 @@ def test_of_several_slides_of_a_node_the_worst_counts():
     assert stage_patient("p", {str(number): [one] for number, one in enumerate(four)}).stage == "pN2"
 
 
+def test_a_patient_of_whom_nothing_is_known_has_no_stage_in_words():
+    staged = stage_patient("p", {"1": [verdict(None, whole=False)], "2": [verdict(None, whole=False)]})
+    assert (staged.stage, staged.text) == (None, "not known")
+    assert staged.notes[-1] == "p: not known, may be pN1; scan what is open to know"
+
+
 @pytest.mark.parametrize(
     ("known", "open_nodes", "least", "most"),
     [

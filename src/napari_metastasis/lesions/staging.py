@@ -155,6 +155,8 @@ class PatientStage:
         """Return the stage for a person."""
         if self.at_least is None:
             return f"beyond {STAGES[-1]}"
+        if all(node.verdict is None for node in self.nodes):
+            return "not known"
         return self.at_least if self.stage is not None else f"at least {self.at_least}"
 
     @property

@@ -133,9 +133,10 @@ def _from_results(path: Path) -> Iterator[_Listed]:
     """Yield the slides whose results lie at a place, by their names."""
     found = find_results(path)
     if not found:
+        got = f"{path}, which holds no result" if os.path.isdir(path) else f"{path}, which is none"
         raise StagingError(
-            f"expected a table (.csv), a result folder or a folder of such, got {path}, which is none; give the folder "
-            "that 'scan' wrote"
+            f"expected a table (.csv), a result folder or a folder of such, got {got}; give the folder that 'scan' "
+            "wrote"
         )
     for folder in found:
         verdict = result_verdict(folder)
@@ -160,9 +161,10 @@ def _from_table(path: Path, stated: dict[str, str]) -> Iterable[_Listed]:
     if set(_NEEDED) <= set(names) and {"verdict", "result"} & set(names):
         return [_row(dict(zip(names, row.cells, strict=False)), row, names, path) for row in rows[1:]]
     if not rows or set(names) & {"node", "verdict", "result", "slide"}:
+        got = brief(",".join(names)) if rows else "an empty table"
         raise StagingError(
             f"expected a first line of patient,node and verdict or result (and, if wanted, slide) in {path}, got "
-            f"{brief(','.join(names))}; name the columns"
+            f"{got}; name the columns"
         )
     table = stages_of_rows(rows, path)
     stated.update(table.patients)
