@@ -26,7 +26,7 @@ from slides_for_benchmarks import write_repeated_slide
 
 from napari_metastasis.geometry import Region
 from napari_metastasis.models import Segmenter, SegmenterSpec
-from napari_metastasis.models.nets.segmentation import build_segmentation
+from napari_metastasis.models.nets.architectures import build_segmentation
 from napari_metastasis.settings import ScanSettings, SegmentSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.scan import PassRequest, ScanJob

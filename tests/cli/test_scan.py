@@ -55,9 +55,9 @@ def test_table_for_people(here: Run, cmu: Path, model: Path, cmu_scan: Answer) -
     assert answer.status == 0
     assert f"Results: {output}" in answer.out
     assert f"{cmu_scan.json['slide_score']:.3f}" in answer.out
-    assert answer.out.count("micro") + answer.out.count("macro") + answer.out.count("itc") == len(
-        cmu_scan.json["lesions"]
-    )
+    table, _, below = answer.out.partition("Verdict on the slide: ")
+    assert table.count("micro") + table.count("macro") + table.count("itc") == len(cmu_scan.json["lesions"])
+    assert below.startswith(f"{cmu_scan.json['verdict']['verdict']}\n")
 
 
 def test_results_lie_beside_the_slide_unless_told_otherwise(here: Run, cmu: Path, model: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
 def test_a_patient_without_a_stage_is_not_written(tmp_path):
     open_patient = stage_patient("p", {"0": [SlideVerdict(slide="a", verdict=None, whole=False)]})
-    with pytest.raises(StagingError, match=r"whose stage is known for out.csv, got p \(at least pN0\); leave"):
+    with pytest.raises(StagingError, match=r"whose stage is known for out.csv, got p \(not known\); leave"):
         write_stages(tmp_path / "out.csv", [open_patient])
     assert not list(tmp_path.iterdir())
 
@@ -57,6 +57,7 @@ def test_a_patient_without_a_stage_is_not_written(tmp_path):
         ("patient_004.zip,pN9\n", "expected one of pN0, .*macro in line 1 of .*, got 'pN9'; correct"),
         ("a.tif,itc\na.tif,macro\n", "each patient and slide once in line 2 of .*, got 'a a second time'"),
         ("a.tif\n", "a patient or a slide, a comma, and its stage in line 1"),
+        ("patient,node,verdict\np,1,itc\n", "in line 1 of .*, got .*; correct the line, or let 'stage --output' make"),
         ("a.tif,itc,more\n", "in line 1"),
         ("patient,stage\n", "got none; choose a table"),
         ("", "got none; choose a table"),

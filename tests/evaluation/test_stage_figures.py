@@ -84,12 +84,25 @@ def test_what_is_in_one_table_alone_is_named_and_counts_in_no_figure():
     assert report.slides.confusion.tolist() == [[0, 1, 0, 0], [0] * 4, [0] * 4, [0] * 4]
     with pytest.raises(EvaluationError, match=r"expected patients that both tables stage, got 1 of other names than"):
         score_stages(StageTable({"x": "pN0"}, {}), TRUTH, **HOW)
+    for said, true in ((StageTable({}, TRUTH.slides), TRUTH), (TRUTH, StageTable({}, TRUTH.slides))):
+        with pytest.raises(EvaluationError, match=r"stages of patients, .*, got slides alone in "):
+            score_stages(said, true, **HOW)
 
 
 def run(*arguments):
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", *map(str, arguments)])
     return ended.value.code
+
+
+def test_what_one_patient_leaves_undefined_is_said_in_words(tmp_path, capsys):
+    table = tmp_path / "one.csv"
+    table.write_text("patient_001.zip,pN1\n")
+    assert run("--stages", table, "--truth", table) == 0
+    said = capsys.readouterr().out
+    assert "1 patient\n" in said.replace(" ", "").replace("1patient", "1 patient")
+    assert "not defined" in said
+    assert "nan" not in said
 
 
 def test_the_command_prints_kappa_with_its_interval(tmp_path, capsys):

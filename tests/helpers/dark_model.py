@@ -16,7 +16,7 @@ from napari_metastasis.models import (
     SegmenterSpec,
     SpatialNetwork,
 )
-from napari_metastasis.models.nets.segmentation import build_segmentation
+from napari_metastasis.models.nets.architectures import build_segmentation
 
 __all__ = ["dark_model", "dark_segmenter", "mover"]
 

@@ -72,6 +72,6 @@ def test_found_and_drawn_ones_are_written_together(tmp_path, found):
     write_lesions_csv(tmp_path / "a.csv", [found.rows[0], drawn])
     *_, last = (tmp_path / "a.csv").read_text().splitlines()
     assert last.startswith("9,")
-    assert last.endswith(",,0.060000,0.5000,micro,0,0,480")
+    assert last.endswith(",,0.060000,0.5000,micro,0,0,480,length")
     write_lesions_geojson(tmp_path / "a.geojson", [drawn], slide="s")
     assert "Probability" not in (tmp_path / "a.geojson").read_text()

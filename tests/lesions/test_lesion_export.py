@@ -64,7 +64,10 @@ def test_no_detection_is_an_empty_file(tmp_path):
     write_lesions_geojson(tmp_path / "c.geojson", [], slide="s")
     assert (tmp_path / "a.csv").read_text() == ""
     header = (tmp_path / "b.csv").read_text()
-    assert header == "id,x,y,probability,area_mm2,length_mm,size_class,detections,cut_by_edge,nuclei\n"
+    assert (
+        header
+        == "id,x,y,probability,area_mm2,length_mm,size_class,detections,cut_by_edge,nuclei_estimated,size_class_by\n"
+    )
     assert json.loads((tmp_path / "c.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
 
 
@@ -78,8 +81,9 @@ def test_the_table_of_lesions(tmp_path, found):
     # From the first centre to the last, and to both sides 2 of 7 parts of a cell: from 0.7 to 0, 0.5 lies there.
     across = 2 + 2 * 2 / 7
     assert float(small["length_mm"]) == pytest.approx(np.hypot(2, across) * frame.cell_um / 1000, abs=1e-4)
-    assert int(small["nuclei"]) == round(9 * (frame.cell_um / 1000) ** 2 * 8000)
+    assert int(small["nuclei_estimated"]) == round(9 * (frame.cell_um / 1000) ** 2 * 8000)
     assert (small["size_class"], small["detections"], small["id"]) == ("itc", "1", "2")
+    assert small["size_class_by"] == large["size_class_by"] == "length"
     assert (large["size_class"], large["id"], large["probability"]) == ("micro", "1", "0.875")
     assert (large["cut_by_edge"], small["cut_by_edge"]) == ("0", "0")
 

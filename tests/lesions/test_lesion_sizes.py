@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import json
+
 import lesion_oracle as oracle
 import numpy as np
 import pytest
 import shapely
 
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Size
-from napari_metastasis.lesions import LesionIndex, LesionRow, longest_diameter, size_class
+from napari_metastasis.lesions import (
+    LesionIndex,
+    LesionRow,
+    longest_diameter,
+    size_class,
+    write_lesions_csv,
+    write_lesions_geojson,
+)
 from napari_metastasis.settings import DetectionSettings
 
 #: Points along each side of a cell that are asked whether they lie inside.
@@ -104,15 +114,23 @@ def test_a_disc_is_classed_by_its_length_as_detections_are_read(length_mm, expec
     assert found.nuclei == pytest.approx(np.pi * (length_mm / 2) ** 2 * 8000, rel=0.03)
 
 
-def test_a_long_strand_of_few_cells_is_one_of_isolated_cells():
+def test_a_long_strand_of_few_cells_is_one_of_isolated_cells_and_says_that_they_are_estimated(tmp_path):
     frame = frame_over(600, 0.25, 3.888)
     values = answers(lambda x, y, length: (np.abs(x) < length / 2) & (np.abs(y) < 8), 400, frame, turn=0.3, seed=1)
     (lesion,) = LesionIndex(values, frame, DetectionSettings(opening_um=0)).at(0.5).lesions
     assert lesion.length_mm == pytest.approx(0.4, rel=0.02)
     assert lesion.nuclei == pytest.approx(0.4 * 0.016 * 8000, rel=0.05)
-    assert lesion.size_class == "itc"
+    assert (lesion.size_class, lesion.size_class_by) == ("itc", "nuclei_estimated")
+    assert lesion.class_text == f"Isolated tumour cells: about {lesion.nuclei} nuclei, estimated from the area"
+    write_lesions_csv(tmp_path / "lesions.csv", [lesion])
+    (row,) = csv.DictReader((tmp_path / "lesions.csv").read_text().splitlines())
+    assert (row["nuclei_estimated"], row["size_class_by"]) == (str(lesion.nuclei), "nuclei_estimated")
+    write_lesions_geojson(tmp_path / "lesions.geojson", [lesion], slide="s")
+    (feature,) = json.loads((tmp_path / "lesions.geojson").read_text())["features"]
+    measurements = feature["properties"]["measurements"]
+    assert (measurements["Nuclei (estimated)"], measurements["Class by estimated nuclei"]) == (lesion.nuclei, 1)
     (lesion,) = LesionIndex(values, frame, DetectionSettings(opening_um=0, nuclei_per_mm2=0)).at(0.5).lesions
-    assert (lesion.nuclei, lesion.size_class) == (None, "micro")
+    assert (lesion.nuclei, lesion.size_class, lesion.size_class_by) == (None, "micro", "length")
 
 
 def test_what_may_go_on_is_not_said_to_have_few_cells():

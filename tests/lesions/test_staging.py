@@ -96,6 +96,26 @@ def test_a_slide_scanned_in_part_is_never_negative_without_saying_so():
     assert SlideVerdict(slide="s", verdict=None, whole=False, why="no verdict").text == "not known (no verdict)"
 
 
+@pytest.mark.parametrize(
+    ("found", "whole", "short", "label"),
+    [
+        ([], True, "negative", "Negative"),
+        ([], False, "negative so far", "Negative so far"),
+        (["itc"], False, "at least itc", "At least isolated tumour cells"),
+        (["itc", "micro"], True, "micro", "Micro-metastasis"),
+        (["micro"], False, "at least micro", "At least micro-metastasis"),
+        (["macro"], False, "macro", "Macro-metastasis"),
+    ],
+)
+def test_the_verdict_on_a_part_is_a_lower_bound_in_every_wording(found, whole, short, label):
+    slide = slide_verdict("s", found, whole=whole, why="36 % of the tissue scanned")
+    assert (slide.short, slide.label) == (short, label)
+    assert slide.text == (short if whole else f"{short} (36 % of the tissue scanned)")
+    told = slide.to_json()
+    assert (told["slide"], told["settled"], told["text"]) == ("s", whole or found == ["macro"], slide.text)
+    assert told["verdict"] == max(["negative", *found], key=VERDICTS.index)
+
+
 def verdict(said, *, whole=True):
     return SlideVerdict(slide="s", verdict=said, whole=whole)
 
@@ -105,11 +125,17 @@ def test_of_several_slides_of_a_node_the_worst_counts():
     assert (node.verdict, node.settled) == ("micro", True)
     assert NodeFinding(node="1", slides=(verdict("macro"), verdict(None, whole=False))).settled
     open_node = NodeFinding(node="1", slides=(verdict("itc"), verdict("negative", whole=False)))
-    assert (open_node.verdict, open_node.settled, open_node.text) == ("itc", False, "itc so far")
+    assert (open_node.verdict, open_node.settled, open_node.text) == ("itc", False, "at least itc")
     # Two slides of one node are one node.
     four = [verdict("macro"), verdict("macro"), verdict("micro"), verdict("micro")]
     assert stage_patient("p", {"1": four}).stage == "pN1"
     assert stage_patient("p", {str(number): [one] for number, one in enumerate(four)}).stage == "pN2"
+
+
+def test_a_patient_of_whom_nothing_is_known_has_no_stage_in_words():
+    staged = stage_patient("p", {"1": [verdict(None, whole=False)], "2": [verdict(None, whole=False)]})
+    assert (staged.stage, staged.text) == (None, "not known")
+    assert staged.notes[-1] == "p: not known, may be pN1; scan what is open to know"
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models import Segmenter, SegmenterSpec, read_model, save_model
+from napari_metastasis.models import Segmenter, SegmenterSpec, build_segmentation, read_model, save_model
+from napari_metastasis.models.nets.fcn import Upsampling
 from napari_metastasis.models.nets.segmentation import (
     DECODERS,
     ENCODERS,
-    TILE_PX,
     SegmentationArchitecture,
     SegmentationNetwork,
-    Upsampling,
-    build_segmentation,
-    padded_tile,
 )
 
+#: Side of the paper's tiles, and of what its first layer pads them to.
+TILE_PX, PADDED_TILE_PX = 512, 712
 LITE = ENCODERS[1]
 #: Small ones of every kind; the last is the only one whose layers pad.
 KINDS = [("vgg16", decoder) for decoder in DECODERS[:-1]] + [(LITE, "fcn-32s")]
@@ -41,6 +41,19 @@ def spec_of(network: SegmentationNetwork, cell_px: int = 4) -> SegmenterSpec:
     return SegmenterSpec(
         name="outlines", encoder=built.encoder, decoder=built.decoder, width=built.width, mpp=0.972, cell_px=cell_px
     )
+
+
+def padded_tile(network: SegmentationNetwork, tile: Tensor) -> Tensor:
+    """Answer for a tile as the paper does: its edges are mirrored, and past the outermost cells their scores count."""
+    before, built = (PADDED_TILE_PX - TILE_PX) // 2, network.architecture
+    cells = functional.pad(tile, (before,) * 4, mode="reflect")
+    *layers, upsampling = network.layers
+    for layer in layers:
+        cells = layer(cells)
+    # The first pixel lies in the middle of the cell before the first.
+    first = before + built.block_px - built.field_px // 2
+    answers = upsampling(functional.pad(cells, (1,) * 4, mode="replicate"))
+    return answers[..., first : first + TILE_PX, first : first + TILE_PX]
 
 
 def test_a_padded_tile_of_the_paper_has_its_shapes_layer_by_layer() -> None:
@@ -113,7 +126,6 @@ def test_the_middle_of_a_padded_tile_is_answered_as_on_a_slide() -> None:
 
 def test_upsampling_begins_as_interpolation() -> None:
     upsampling = Upsampling(4)
-    upsampling.interpolate()
     cells = torch.arange(5.0).expand(1, 2, 5, 5)
     answers = upsampling(cells)
     # Pixels between the middles of the first cell and of the last.

@@ -311,7 +311,7 @@ class TestSummary:
         return tmp_path / "node.metastasis"
 
     def test_the_state_is_how_much_was_scanned(self, written, drawn, tmp_path):
-        states = []
+        states, verdicts = [], []
         for coverage in (WHOLE, PARTIAL, NO_TISSUE):
             change_record(written, lambda record: record["coverage"].update(coverage))  # noqa: B023
             row = SlideSummary.of(drawn, write_report(written))
@@ -320,6 +320,8 @@ class TestSummary:
             (cells,) = rows_of(tmp_path)
             share = "" if coverage["share"] is None else f"{coverage['share']:.6f}"
             assert (cells["state"], cells["coverage"]) == (row.state, share)
+            verdicts.append(cells["verdict"])
+        assert verdicts == ["micro", "at least micro", "at least micro"]
         assert states == [
             ("Whole slide scanned", "whole"),
             ("36 % of the tissue scanned", "36 %"),
@@ -327,6 +329,7 @@ class TestSummary:
         ]
         html = (tmp_path / "index.html").read_text("utf-8")
         assert "0 of 1 slides wholly scanned, 1 without tissue." in html
+        assert "<td>At least micro-metastasis</td>" in html
         assert '<span class="state empty">No tissue found</span>' in html
         change_record(written, lambda record: record.pop("coverage"))
         row = SlideSummary.of(drawn, write_report(written))

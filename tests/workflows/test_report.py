@@ -89,6 +89,7 @@ def test_the_page_tells_what_was_found_and_how(result):
         "node",
         "Whole slide scanned",
         "1 micro-metastasis",
+        "Verdict on the slide by the findings Micro-metastasis Found",
         f"{lesion.x:.0f}, {lesion.y:.0f}",
         f"{lesion.x * 0.486 / 1000:.2f}, {lesion.y * 0.486 / 1000:.2f}",
         "0.486 µm",
@@ -119,6 +120,10 @@ def test_a_part_of_the_slide_is_no_result_for_it(result):
     page = Text(html)
     assert page.text.index("36 % of the tissue scanned: not a result for the slide") < page.text.index("Found")
     assert ("div", {"class": "coverage partial"}) in page.tags
+    verdict = "Verdict on the slide by the findings"
+    assert f"{verdict} At least micro-metastasis 36 % of the tissue scanned" in page.text
+    write_lesions(result, [])
+    assert f"{verdict} Negative so far 36 % of the tissue scanned" in Text(html_of(result)).text
 
 
 def test_a_result_of_an_earlier_version_says_that_coverage_is_not_recorded(result):
@@ -155,6 +160,16 @@ def test_a_finding_that_is_cut_may_be_larger(result, size_class, mm, words):
     assert "1 of them is cut by the scanned area, and may be larger" in page.text
     assert f"Largest {read_result(result).largest_text} mm" in page.text
     assert page.text.count("or larger, cut by") == 2 * (size_class != "macro")  # in the table and below the picture
+
+
+def test_a_finding_that_its_nuclei_class_says_that_they_are_an_estimate(result):
+    write_lesions(result, [{"id": 4, "x": 1130, "y": 640, "mm": 0.4, "size_class": "itc", "cut": False}])
+    table = result / "lesions.csv"
+    head, row = table.read_text("utf-8").split()
+    table.write_text(f"{head},nuclei_estimated,size_class_by\n{row},80,nuclei_estimated\n", "utf-8")
+    (lesion,) = read_result(result).lesions
+    assert (lesion.nuclei, lesion.size_class_by) == (80, "nuclei_estimated")
+    assert "Isolated tumour cells: about 80 nuclei, estimated from the area" in Text(html_of(result)).text
 
 
 def test_the_largest_finding_may_be_one_that_is_cut_and_looks_smaller(result):

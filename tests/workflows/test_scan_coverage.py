@@ -49,10 +49,19 @@ def test_a_part_of_a_slide_says_in_every_file_that_it_is_one(slide, model, tmp_p
     assert lesion.cut_by_edge
     assert summary["lesions"][0]["cut_by_edge"] is True
     assert summary["counts"] == {"itc": 0, "micro": 1, "macro": 0}
+    state = f"{result.coverage.percent} of the tissue scanned"
+    assert summary["verdict"] == {
+        "slide": slide.name,
+        "verdict": "micro",
+        "settled": False,
+        "whole": False,
+        "why": state,
+        "text": f"at least micro ({state})",
+    }
     assert summary["threshold"] == record_of(result)["settings"]["detection"]["threshold"] == 0.5
     with (result.output / "lesions.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert list(row)[-3:] == ["detections", "cut_by_edge", "nuclei"]
+    assert list(row)[-4:] == ["detections", "cut_by_edge", "nuclei_estimated", "size_class_by"]
     assert row["cut_by_edge"] == "1"
     (feature,) = json.loads((result.output / "lesions.geojson").read_text())["features"]
     assert feature["properties"]["name"] == "Lesion 1: Micro or larger, cut by the scanned area"
@@ -60,6 +69,7 @@ def test_a_part_of_a_slide_says_in_every_file_that_it_is_one(slide, model, tmp_p
     say_result(result)
     said = capsys.readouterr().out
     assert "micro or larger" in said
+    assert "Verdict on the slide: at least micro\n" in said
     assert f"≥ {lesion.length_mm:.3f}" in said
     assert f"≥ {lesion.area_mm2:.4f}" in said
     assert f"Only {result.coverage.percent} of the tissue scanned: not a result for the slide\n" in said
@@ -76,7 +86,8 @@ def test_what_is_scanned_to_its_end_is_whole_in_however_many_goes(slide, model, 
         assert [row["cut_by_edge"] for row in csv.DictReader(file)] == ["0"]
     say_result(result)
     said = capsys.readouterr().out
-    assert "Whole slide scanned\n" in said
+    assert "Verdict on the slide: micro\nWhole slide scanned\n" in said
+    assert result.summary()["verdict"]["text"] == read_result(result.output).verdict.text == "micro"
     assert "or larger" not in said
 
 

@@ -151,6 +151,7 @@ def test_the_challenge_s_own_table_says_what_it_lacks_and_where_it_is_wrong(tmp_
         ("patient,node,verdict,result\np,1,macro,x\n", "a verdict or a result, got both in line 2"),
         ("patient,node,verdict,grade\np,1,macro,2\n", "the columns .* alone, .* got .*grade"),
         ("patient,node,verdict\np,1\n", "with a cell each"),
+        ("", "a first line of patient,node .*, got an empty table"),
         ("patient,node\np,1\n", "a first line of patient,node and verdict or result"),
         ("patient,verdict\np,macro\n", "a first line of patient,node"),
         ("patient,node,verdict\n", "expected slides of patients in .*, got none"),
@@ -168,8 +169,10 @@ def test_what_is_not_understood_is_refused_in_one_line(tmp_path, text, words, ca
 
 
 def test_what_is_no_result_is_refused(tmp_path, scanned):
-    with pytest.raises(StagingError, match=r"expected a table .*, got .*, which is none"):
+    with pytest.raises(StagingError, match=r"expected a table .*, got .*, which holds no result"):
         stage_patients([tmp_path])
+    with pytest.raises(StagingError, match=r"expected a table .*, got .*nowhere, which is none"):
+        stage_patients([tmp_path / "nowhere"])
     with pytest.raises(StagingError, match="a slide called PATIENT_node_N, got node in"):
         stage_patients([scanned])
     with pytest.raises(StagingError, match=r"expected a table of slides, got .*none.csv"):

@@ -29,7 +29,8 @@ def evaluate_stages(stages: Path, truth: Path, scoring: EvaluationSettings, *, a
         _say_confusion(report.patients, "true stage")
         if report.slides is not None:
             _say_confusion(report.slides, "true verdict")
-        say_figures(f"{report.patients.n} patients", report.figures())
+        count = report.patients.n
+        say_figures(f"{count} {'patient' if count == 1 else 'patients'}", report.figures())
     for what, names in (("stages no", report.missing), ("says nothing of", report.missing_slides)):
         if names:
             note(f"{stages} {what} {named(names)}, which the truth has: left out")

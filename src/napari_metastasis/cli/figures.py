@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,14 @@ def say_figures(title: str, figures: Mapping[str, Estimate]) -> None:
     """Print figures with their intervals."""
     say_table(
         ("measure", "value", "95 % interval"),
-        [(name, f"{one.value:.4f}", f"{one.low:.4f} to {one.high:.4f}") for name, one in figures.items()],
+        [(name, _number(one.value), _interval(one)) for name, one in figures.items()],
         title=title,
     )
+
+
+def _number(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:.4f}"
+
+
+def _interval(figure: Estimate) -> str:
+    return "" if math.isnan(figure.low) else f"{figure.low:.4f} to {figure.high:.4f}"

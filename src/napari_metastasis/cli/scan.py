@@ -211,6 +211,7 @@ def say_result(result: ScanResult) -> None:
         )
     else:
         say("No lesions at this threshold.")
+    say(f"Verdict on the slide: {result.verdict.short}")
     say(result.coverage.sentence)
     for line in result.partly:
         say(line)

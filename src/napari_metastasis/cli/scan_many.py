@@ -58,7 +58,7 @@ def scan_many(paths: list[Path], job: ScanJob, engines: EngineCache, *, picture:
                 done.append(row)
                 # Lesions of a thousand slides are millions.
                 if as_json and not row.error:
-                    found.append({"slide": str(row.slide), **values})
+                    found.append(values)
         except ScanCancelledError:
             raise KeyboardInterrupt from None
     failed = [row for row in done if row.error]
@@ -79,11 +79,12 @@ def _say_slides(rows: list[SlideSummary]) -> None:
     from napari_metastasis.lesions import SIZE_CLASSES
 
     say_table(
-        ("slide", "scanned", *SIZE_CLASSES, "largest mm", "score"),
+        ("slide", "scanned", "verdict", *SIZE_CLASSES, "largest mm", "score"),
         [
             (
                 row.slide.name,
                 row.state if row.error or row.result is None else row.result.coverage.short,
+                "" if row.result is None else row.result.verdict.short,
                 *("" if row.counts is None else str(row.counts[key]) for key in SIZE_CLASSES),
                 "" if row.result is None else row.result.largest_text,
                 "" if row.result is None else row.result.score_text,

@@ -80,7 +80,5 @@ def _node_json(node: NodeFinding) -> dict[str, Any]:
         "node": node.node,
         "verdict": node.verdict,
         "settled": node.settled,
-        "slides": [
-            {"slide": one.slide, "verdict": one.verdict, "whole": one.whole, "why": one.why} for one in node.slides
-        ],
+        "slides": [one.to_json() for one in node.slides],
     }

@@ -72,7 +72,11 @@ def stages_of_rows(rows: Iterable[CsvRow], path: str | os.PathLike[str]) -> Stag
         if number == 0 and tuple(cell.casefold() for cell in cells[:2]) == HEADER:
             continue
         if len(cells) < 2 or any(cells[2:]):
-            raise _refused(path, row, "a patient or a slide, a comma, and its stage", ",".join(cells))
+            raise StagingError(
+                f"expected a patient or a slide, a comma, and its stage in line {row.line} of {path}, got "
+                f"{brief(','.join(cells))}; correct the line, or let 'stage --output' make such a table of "
+                "patient,node,verdict"
+            )
         name, said = _SUFFIX.sub("", text_of_cell(cells[0])), cells[1].casefold()
         if name in patients or name in slides:
             raise _refused(path, row, "each patient and slide once", f"{name} a second time")

@@ -180,9 +180,15 @@ def score_stages(predicted: StageTable, truth: StageTable, *, resamples: int, se
     Raises
     ------
     EvaluationError
-        If no patient is in both.
+        If a table stages no patient, or no patient is in both.
     """
     said, true = _folded(predicted.patients), _folded(truth.patients)
+    for name, table in (("what is to be evaluated", said), ("the truth", true)):
+        if not table:
+            raise EvaluationError(
+                "expected stages of patients, such as patient_004.zip,pN1, in both tables, got slides alone in "
+                f"{name}; 'stage --output' writes the stages that follow from slides"
+            )
     both = [name for name in true if name in said]
     if not both:
         raise EvaluationError(

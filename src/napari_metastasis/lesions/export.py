@@ -24,7 +24,10 @@ DETECTIONS_HEADER = ("p", "x", "y")
 #: Root of the deterministic ids of features. Never change it: QuPath tells objects apart by them.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "lesions.napari-metastasis")
 
-_COLUMNS = ("id", "x", "y", "probability", "area_mm2", "length_mm", "size_class", "detections", "cut_by_edge", "nuclei")
+_COLUMNS = (
+    "id", "x", "y", "probability", "area_mm2", "length_mm", "size_class", "detections", "cut_by_edge",
+    "nuclei_estimated", "size_class_by",
+)  # fmt: skip
 
 
 def _probability(value: float | None) -> str:
@@ -65,7 +68,8 @@ def write_lesions_csv(path: str | os.PathLike[str], lesions: Iterable[LesionRow]
     """Write one row a lesion: id, location in level-0 pixels, probability, area, length, class, number of detections.
 
     ``cut_by_edge`` is 1 where the lesion is cut by the edge of what was scanned: its area, length, class and nuclei are
-    then the smallest that they can be. ``nuclei`` is empty where they were not estimated.
+    then the smallest that they can be. ``nuclei_estimated`` is the area times the setting ``nuclei_per_mm2``, and empty
+    where that is 0; ``size_class_by`` says which of the two decided on the class: ``length``, or ``nuclei_estimated``.
 
     Raises
     ------
@@ -87,6 +91,7 @@ def write_lesions_csv(path: str | os.PathLike[str], lesions: Iterable[LesionRow]
                 lesion.detections,
                 int(lesion.cut_by_edge),
                 "" if lesion.nuclei is None else lesion.nuclei,
+                lesion.size_class_by,
             )
             for lesion in lesions
         )
@@ -140,7 +145,8 @@ def _feature(lesion: Lesion, *, slide: str, bounds: Region | None) -> dict[str, 
                 "Length mm": round(lesion.length_mm, 4),
                 "Detections": lesion.detections,
                 "Cut by edge": int(lesion.cut_by_edge),
-                **({} if lesion.nuclei is None else {"Nuclei": lesion.nuclei}),
+                **({} if lesion.nuclei is None else {"Nuclei (estimated)": lesion.nuclei}),
+                "Class by estimated nuclei": int(lesion.size_class_by == "nuclei_estimated"),
             },
         },
     }

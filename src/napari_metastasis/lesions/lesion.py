@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 import shapely
@@ -97,8 +97,8 @@ class LesionRow:
     cut_by_edge
         Whether it may go on where tissue was not scanned: it is at least as large as it is said to be.
     nuclei
-        About how many it has at most, by its area and the density of dense tumour; ``None`` where that was not asked
-        for.
+        An estimate of how many it has at most, by its area and the density of dense tumour: none is counted. ``None``
+        where that was not asked for.
     """
 
     id: int
@@ -122,9 +122,20 @@ class LesionRow:
         return size_class(self.length_mm, None if self.cut_by_edge else self.nuclei)
 
     @property
+    def size_class_by(self) -> Literal["length", "nuclei_estimated"]:
+        """Return what decided on its class: its length, or that it has too few nuclei for that, as far as estimated."""
+        few = self.size_class == "itc" and size_class(self.length_mm) != "itc"
+        return "nuclei_estimated" if few else "length"
+
+    @property
     def class_text(self) -> str:
-        """Return its class for a person: "Micro-metastasis", or "Micro or larger, cut by the scanned area"."""
+        """Return its class for a person: "Micro-metastasis", or "Micro or larger, cut by the scanned area".
+
+        Where the nuclei decided: "Isolated tumour cells: about 150 nuclei, estimated from the area".
+        """
         style = SIZE_CLASSES[self.size_class]
+        if self.size_class_by == "nuclei_estimated" and self.nuclei is not None:
+            return f"{style.label}: about {self.nuclei} nuclei, estimated from the area"
         if not self.cut_by_edge:
             return style.label
         return f"{self.class_short if self._may_be_larger else style.label}, cut by the scanned area"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from napari_metastasis.errors import StagingError
 from napari_metastasis.lesions.size_classes import SIZE_CLASSES, SizeClass
@@ -65,14 +65,32 @@ class SlideVerdict:
         return self.verdict is not None and (self.whole or self.verdict == VERDICTS[-1])
 
     @property
+    def short(self) -> str:
+        """Return the verdict in tables: "micro", or what it is at least: "at least micro", "negative so far"."""
+        return _said(self.verdict, settled=self.settled)
+
+    @property
+    def label(self) -> str:
+        """Return the same in a pathologist's words: "At least micro-metastasis"."""
+        names: dict[Verdict, str] = {key: style.label.lower() for key, style in SIZE_CLASSES.items()}
+        said = _said(self.verdict, settled=self.settled, names=names)
+        return said[:1].upper() + said[1:]
+
+    @property
     def text(self) -> str:
         """Return the verdict for a person, with what is lacking: "negative so far (36 % of the tissue scanned)"."""
-        if self.verdict is None:
-            return f"not known ({self.why})" if self.why else "not known"
-        if self.whole:
-            return self.verdict
-        so_far = self.verdict if self.settled else f"{self.verdict} so far"
-        return f"{so_far} ({self.why})" if self.why else so_far
+        return f"{self.short} ({self.why})" if self.why else self.short
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold; ``settled`` is false where the verdict is what it is at least."""
+        return {
+            "slide": self.slide,
+            "verdict": self.verdict,
+            "settled": self.settled,
+            "whole": self.whole,
+            "why": self.why,
+            "text": self.text,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +121,8 @@ class NodeFinding:
 
     @property
     def text(self) -> str:
-        """Return the verdict for a person: "negative so far" where a slide is open."""
-        if self.verdict is None:
-            return "not known"
-        return self.verdict if self.settled else f"{self.verdict} so far"
+        """Return the verdict for a person: "at least micro" where a slide is open."""
+        return _said(self.verdict, settled=self.settled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +155,8 @@ class PatientStage:
         """Return the stage for a person."""
         if self.at_least is None:
             return f"beyond {STAGES[-1]}"
+        if all(node.verdict is None for node in self.nodes):
+            return "not known"
         return self.at_least if self.stage is not None else f"at least {self.at_least}"
 
     @property
@@ -159,6 +177,16 @@ class PatientStage:
         return tuple(lines)
 
 
+def _said(verdict: Verdict | None, *, settled: bool, names: Mapping[Verdict, str] | None = None) -> str:
+    """Return a verdict in words; one that what was not looked at may change as a lower bound."""
+    if verdict is None:
+        return "not known"
+    name = (names or {}).get(verdict, verdict)
+    if settled:
+        return name
+    return f"{name} so far" if verdict == VERDICTS[0] else f"at least {name}"
+
+
 def slide_verdict(slide: str, found: Iterable[SizeClass], *, whole: bool, why: str = "") -> SlideVerdict:
     """Return the verdict on a slide by the classes of its lesions.
 
@@ -171,10 +199,12 @@ def slide_verdict(slide: str, found: Iterable[SizeClass], *, whole: bool, why: s
     whole
         Whether all of its tissue was looked at.
     why
-        What is lacking, where it was not: "36 % of the tissue scanned".
+        What is lacking, where it was not: "36 % of the tissue scanned". It may begin with a capital.
     """
     worst = max((VERDICTS.index(one) for one in found), default=0)
-    return SlideVerdict(slide=slide, verdict=VERDICTS[worst], whole=whole, why="" if whole else why)
+    # For the middle of a sentence.
+    lacking = why[:1].lower() + why[1:]
+    return SlideVerdict(slide=slide, verdict=VERDICTS[worst], whole=whole, why="" if whole else lacking)
 
 
 def _metastatic(nodes: Sequence[Verdict]) -> int:

@@ -16,13 +16,14 @@ from napari_metastasis.models.nets.architectures import (
     PatchNetwork,
     build_fully_convolutional,
     build_network,
+    build_segmentation,
     check_fully_convolutional,
     find_architecture,
 )
 from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLite, Residual
 from napari_metastasis.models.nets.resnet import ResNet
 from napari_metastasis.models.nets.scannet import Block, ScanNet, ScanNetArchitecture
-from napari_metastasis.models.nets.segmentation import SegmentationNetwork, build_segmentation
+from napari_metastasis.models.nets.segmentation import SegmentationNetwork
 from napari_metastasis.models.nets.spatial_lstm import ORDERS, RefinerSpec, SpatialNetwork
 from napari_metastasis.models.patchwise import crop_patches
 from napari_metastasis.models.refiner import Refiner

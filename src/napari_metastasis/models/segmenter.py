@@ -16,11 +16,8 @@ from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.models.card import check_pixels, read_contract
 from napari_metastasis.models.dense import MIDDLE_GRAY, fold_normalisation, folded_layers
 from napari_metastasis.models.model import Model
-from napari_metastasis.models.nets.segmentation import (
-    SegmentationArchitecture,
-    SegmentationNetwork,
-    build_segmentation,
-)
+from napari_metastasis.models.nets.architectures import build_segmentation
+from napari_metastasis.models.nets.segmentation import SegmentationArchitecture, SegmentationNetwork
 
 __all__ = ["Segmenter", "SegmenterSpec", "SegmentingNetwork"]
 

@@ -95,6 +95,11 @@ class Coverage:
         return f"{percent[:1].upper()}{percent[1:]} {_NO_RESULT}"
 
     @property
+    def state(self) -> str:
+        """Return how much was scanned, in a few words: "36 % of the tissue scanned"."""
+        return self.text.partition(":")[0]
+
+    @property
     def sentence(self) -> str:
         """Return :attr:`text` as it is told at the end of a scan: "Only 36 % of the tissue scanned: …"."""
         return f"Only {self.text}" if self.text[:1].isdigit() else self.text

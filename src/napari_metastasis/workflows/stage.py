@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_metastasis.cohorts.stages import node_of, stages_of_rows
 from napari_metastasis.errors import StagingError, StorageError, brief
-from napari_metastasis.lesions import VERDICTS, PatientStage, SlideVerdict, Verdict, slide_verdict, stage_patient
+from napari_metastasis.lesions import VERDICTS, PatientStage, SlideVerdict, Verdict, stage_patient
 from napari_metastasis.plain_csv import CsvRow, read_csv
 from napari_metastasis.storage import text_of_cell
 from napari_metastasis.workflows.report import find_results, read_result
@@ -122,17 +122,7 @@ def result_verdict(folder: Path, slide: str = "") -> SlideVerdict:
         result = read_result(folder)
     except StorageError as error:
         return SlideVerdict(slide=slide or folder.stem, verdict=None, whole=False, why=str(error))
-    return slide_verdict(
-        slide or result.slide_name,
-        [lesion.size_class for lesion in result.lesions],
-        whole=result.coverage.whole,
-        why=_lacking(result.coverage.state),
-    )
-
-
-def _lacking(state: str) -> str:
-    """Return a state of coverage for the middle of a sentence."""
-    return state[:1].lower() + state[1:]
+    return replace(result.verdict, slide=slide) if slide else result.verdict
 
 
 def _is_table(path: Path) -> bool:
@@ -143,9 +133,10 @@ def _from_results(path: Path) -> Iterator[_Listed]:
     """Yield the slides whose results lie at a place, by their names."""
     found = find_results(path)
     if not found:
+        got = f"{path}, which holds no result" if os.path.isdir(path) else f"{path}, which is none"
         raise StagingError(
-            f"expected a table (.csv), a result folder or a folder of such, got {path}, which is none; give the folder "
-            "that 'scan' wrote"
+            f"expected a table (.csv), a result folder or a folder of such, got {got}; give the folder that 'scan' "
+            "wrote"
         )
     for folder in found:
         verdict = result_verdict(folder)
@@ -170,9 +161,10 @@ def _from_table(path: Path, stated: dict[str, str]) -> Iterable[_Listed]:
     if set(_NEEDED) <= set(names) and {"verdict", "result"} & set(names):
         return [_row(dict(zip(names, row.cells, strict=False)), row, names, path) for row in rows[1:]]
     if not rows or set(names) & {"node", "verdict", "result", "slide"}:
+        got = brief(",".join(names)) if rows else "an empty table"
         raise StagingError(
             f"expected a first line of patient,node and verdict or result (and, if wanted, slide) in {path}, got "
-            f"{brief(','.join(names))}; name the columns"
+            f"{got}; name the columns"
         )
     table = stages_of_rows(rows, path)
     stated.update(table.patients)

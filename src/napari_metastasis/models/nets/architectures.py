@@ -1,4 +1,4 @@
-"""Patch classifiers by name, of all families: what a model's card may name as its architecture."""
+"""Networks of all families, by what a model's card says: patch classifiers by name, segmentation networks by parts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from napari_metastasis.models.nets.efficientnet_lite import (
     EfficientNetLite,
     EfficientNetLiteArchitecture,
 )
+from napari_metastasis.models.nets.fcn import DetectorFcn, Fcn
+from napari_metastasis.models.nets.mirrored import SegNet, UNet
 from napari_metastasis.models.nets.resnet import RESNETS, ResNet, ResNetArchitecture
 from napari_metastasis.models.nets.scannet import SCANNETS, ScanNet, ScanNetArchitecture
+from napari_metastasis.models.nets.segmentation import LITE, SegmentationArchitecture, SegmentationNetwork
 
 __all__ = [
     "ARCHITECTURES",
@@ -22,6 +25,7 @@ __all__ = [
     "PatchNetwork",
     "build_fully_convolutional",
     "build_network",
+    "build_segmentation",
     "check_fully_convolutional",
     "find_architecture",
 ]
@@ -73,6 +77,14 @@ def build_fully_convolutional(name: str) -> FullyConvolutionalNetwork:
     """
     check_fully_convolutional(name)
     return _build(ARCHITECTURES[name])
+
+
+def build_segmentation(architecture: SegmentationArchitecture) -> SegmentationNetwork:
+    """Return a freshly initialised segmentation network."""
+    if architecture.encoder == LITE:
+        return DetectorFcn(architecture)
+    mirrored = {"u-net": UNet, "segnet": SegNet}
+    return mirrored.get(architecture.decoder, Fcn)(architecture)
 
 
 def check_fully_convolutional(name: str) -> None:

@@ -21,7 +21,7 @@ from napari_metastasis.models import (
     SegmentingNetwork,
 )
 from napari_metastasis.models.nets.enlarge import FROM_PX, TO_PX, Enlarge
-from napari_metastasis.models.nets.segmentation import Upsampling
+from napari_metastasis.models.nets.fcn import Upsampling
 
 __all__ = ["openvino_graph"]
 

@@ -97,6 +97,7 @@ def report_html(
         "report.html.j2",
         title=result.slide_name,
         coverage=result.coverage,
+        verdict=result.verdict,
         counts=count_text(lesion.size_class for lesion in result.lesions),
         cut=_cut_text(result),
         largest=result.largest_text,

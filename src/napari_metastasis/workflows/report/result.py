@@ -18,7 +18,7 @@ import shapely
 from napari_metastasis.annotations import read_geojson
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
-from napari_metastasis.lesions import SIZE_CLASSES, Lesion, SizeClass
+from napari_metastasis.lesions import SIZE_CLASSES, Lesion, SizeClass, SlideVerdict, slide_verdict
 from napari_metastasis.lesions.texts import bounded, length_text, probability_text
 from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.plain_json import read_json
@@ -84,7 +84,7 @@ class ReportedCoverage:
             whole=coverage.whole,
             share=coverage.share if coverage.tissue_cells else None,
             without_tissue=not coverage.tissue_cells,
-            state=coverage.text.partition(":")[0],
+            state=coverage.state,
             short="whole" if coverage.whole else coverage.percent or "no tissue",
         )
 
@@ -204,6 +204,12 @@ class ReportedResult:
         """Return the number of lesions of each class, the smallest class first."""
         found = Counter(lesion.size_class for lesion in self.lesions)
         return {key: found[key] for key in SIZE_CLASSES}
+
+    @property
+    def verdict(self) -> SlideVerdict:
+        """Return the verdict on the slide by its lesions: what it is at least, where it was not scanned in full."""
+        classes = (lesion.size_class for lesion in self.lesions)
+        return slide_verdict(self.slide_name, classes, whole=self.coverage.whole, why=self.coverage.state)
 
     @property
     def is_cut(self) -> bool:
@@ -401,7 +407,7 @@ def _lesion(cells: Mapping[str, str], outlines: Mapping[int, shapely.MultiPolygo
         map=None,
         cut_by_edge=cells.get("cut_by_edge") == "1",
         cut_recorded="cut_by_edge" in cells,
-        nuclei=int(cells["nuclei"]) if cells.get("nuclei") else None,
+        nuclei=int(cells["nuclei_estimated"]) if cells.get("nuclei_estimated") else None,
         stated_class=cast("SizeClass", known),
         outline_px=outlines.get(number, shapely.MultiPolygon()),
     )

@@ -18,7 +18,7 @@ from PIL import Image
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError
-from napari_metastasis.lesions import SIZE_CLASSES, SizeClass
+from napari_metastasis.lesions import SIZE_CLASSES, SizeClass, SlideVerdict
 from napari_metastasis.pages import page
 from napari_metastasis.storage import atomic_text, plain_cell, storage_errors
 from napari_metastasis.workflows.dates import moment_text
@@ -30,8 +30,8 @@ from napari_metastasis.workflows.report.write import WrittenReport
 __all__ = ["SlideSummary", "SummaryFiles", "SummedResult"]
 
 _COLUMNS = (
-    "slide", "state", "coverage", *SIZE_CLASSES, "largest_mm", "largest_cut_by_edge", "slide_score", "seconds", "model",
-    "result", "error",
+    "slide", "state", "coverage", "verdict", *SIZE_CLASSES, "largest_mm", "largest_cut_by_edge", "slide_score",
+    "seconds", "model", "result", "error",
 )  # fmt: skip
 #: Small, since an index may hold a thousand.
 _THUMBNAIL_PX, _THUMBNAIL_BYTES = 160, 12_000
@@ -47,7 +47,7 @@ class SummedResult:
 
     Attributes
     ----------
-    folder, slide_name, coverage, counts, slide_score, score_text, largest_text, is_cut, seconds
+    folder, slide_name, coverage, verdict, counts, slide_score, score_text, largest_text, is_cut, seconds
         As :class:`~.result.ReportedResult` has them.
     largest_mm
         Length of the longest lesion; ``None`` where there is none.
@@ -58,6 +58,7 @@ class SummedResult:
     folder: Path
     slide_name: str
     coverage: ReportedCoverage
+    verdict: SlideVerdict
     counts: Mapping[SizeClass, int]
     largest_mm: float | None
     largest_text: str
@@ -74,6 +75,7 @@ class SummedResult:
             folder=result.folder,
             slide_name=result.slide_name,
             coverage=result.coverage,
+            verdict=result.verdict,
             counts=result.counts,
             largest_mm=result.largest_mm,
             largest_text=result.largest_text,
@@ -148,6 +150,7 @@ class SlideSummary:
             plain_cell(str(self.slide)),
             self.state,
             "" if share is None else f"{share:.6f}",
+            "" if found is None else found.verdict.short,
             *(counts.get(key, "") for key in SIZE_CLASSES),
             "" if largest is None else f"{largest:.4f}",
             "" if largest is None or found is None else int(found.is_cut),
@@ -260,6 +263,7 @@ class SummaryFiles:
             "link": "" if row.report is None else self._link(row.report),
             "state": row.state[:1].upper() + row.state[1:],
             "kind": row.kind,
+            "verdict": "" if found is None else found.verdict.label,
             "error": row.error,
             "counts": ["" if counts is None else counts[key] for key in SIZE_CLASSES],
             "largest": "" if found is None else found.largest_text,

@@ -18,7 +18,7 @@ import numpy as np
 from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError, StorageWarning
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, repeat_blocks
-from napari_metastasis.lesions import SIZE_CLASSES, Detections, Lesion, LesionIndex
+from napari_metastasis.lesions import SIZE_CLASSES, Detections, Lesion, LesionIndex, SlideVerdict, slide_verdict
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import (
     AnsweredMap,
@@ -30,6 +30,7 @@ from napari_metastasis.scanning import (
     answerable_cells,
     unanswered_cells,
 )
+from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
@@ -52,6 +53,8 @@ class ScanResult:
 
     Attributes
     ----------
+    slide
+        The slide that was scanned.
     output
         The result folder.
     slide_score
@@ -83,6 +86,7 @@ class ScanResult:
         Where its cells lie.
     """
 
+    slide: Path
     output: Path
     slide_score: float | None
     coverage: Coverage
@@ -105,6 +109,12 @@ class ScanResult:
         return {name: sum(lesion.size_class == name for lesion in self.lesions) for name in SIZE_CLASSES}
 
     @property
+    def verdict(self) -> SlideVerdict:
+        """Return the verdict on the slide by its lesions: what it is at least, where it was not scanned in full."""
+        classes = (lesion.size_class for lesion in self.lesions)
+        return slide_verdict(slide_name(self.slide), classes, whole=self.coverage.whole, why=self.coverage.state)
+
+    @property
     def probabilities(self) -> FloatArray:
         """Return what detections are read from, of every cell of the slide.
 
@@ -115,7 +125,9 @@ class ScanResult:
     def summary(self) -> dict[str, Any]:
         """Return what ``scan --json`` prints: plain values."""
         return {
+            "slide": str(self.slide),
             "output": str(self.output),
+            "verdict": self.verdict.to_json(),
             "slide_score": None if self.slide_score is None else round(self.slide_score, 6),
             "threshold": self.threshold,
             "coverage": _coverage_json(self),
@@ -139,7 +151,8 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "length_mm": round(lesion.length_mm, 4),
         "size_class": lesion.size_class,
         "cut_by_edge": lesion.cut_by_edge,
-        "nuclei": lesion.nuclei,
+        "nuclei_estimated": lesion.nuclei,
+        "size_class_by": lesion.size_class_by,
     }
 
 
@@ -232,6 +245,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
     }
     answered = sum(int(np.count_nonzero(kept[cells.slices] & ~np.isnan(values))) for cells, values in own)
     result = ScanResult(
+        slide=prepared.job.slide,
         output=prepared.folder,
         slide_score=float(found.slide_score) if math.isfinite(found.slide_score) else None,
         coverage=coverage,
