@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score, roc_auc_score
 
-from napari_metastasis.evaluation.cells import BIN_LOG_ODDS, cell_report, count_cells
+from napari_metastasis.evaluation.cells import BIN_LOG_ODDS, CellCounts, cell_report, count_cells
+from napari_metastasis.geometry import ChunkedCells
 
 
 def slide(seed, *, shift=2.0, tumour=0.3, shape=(60, 80)):
@@ -86,6 +87,20 @@ def test_cells_that_were_not_answered_count_for_nothing(slides):
     assert (counts.normal == kept.normal).all()
     assert (counts.tumour == kept.tumour).all()
     assert counts.normal_mm2 == pytest.approx((~truth[1::2]).sum() * 64e-6)
+
+
+def test_the_chunks_of_a_map_count_as_the_whole():
+    answers, truth = slide(7, shape=(300, 600))
+    answers[:256, 256:512] = np.nan
+    whole = count_cells(answers, truth, cell_um=4.0)
+    held = ChunkedCells.of(answers)
+    held = ChunkedCells(held.size, {key: values for key, values in held.chunks.items() if key != (0, 1)})
+    parts = [count_cells(values, truth[cells.slices], cell_um=4.0) for cells, values in held]
+    joined = CellCounts.joined(parts)
+    np.testing.assert_array_equal(joined.normal, whole.normal)
+    np.testing.assert_array_equal(joined.tumour, whole.tumour)
+    assert joined.normal_mm2 == pytest.approx(whole.normal_mm2)
+    assert CellCounts.joined([]).normal_mm2 == 0
 
 
 def test_slides_without_tumour_have_a_false_area_alone():

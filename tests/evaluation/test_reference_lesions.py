@@ -13,7 +13,9 @@ from skimage.measure import label, regionprops
 from napari_metastasis.annotations import Annotation
 from napari_metastasis.evaluation import reference_from_annotations, reference_from_mask
 from napari_metastasis.evaluation import reference_lesions as module
-from napari_metastasis.settings import EvaluationSettings
+from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Size
+from napari_metastasis.lesions import LesionIndex
+from napari_metastasis.settings import DetectionSettings, EvaluationSettings
 
 CHALLENGE = EvaluationSettings()
 PIXEL_UM = CHALLENGE.mpp * CHALLENGE.downsample
@@ -88,12 +90,22 @@ def test_size_is_that_of_the_tumour_and_the_major_axis_that_of_the_grown_lesion(
     mask[50, 20:40] = True
     mask[50, 100:358] = True
     small, large = reference_from_mask("s", mask, CHALLENGE).lesions
-    assert small.length_mm == pytest.approx(np.hypot(20, 1) * PIXEL_UM / 1000)
+    assert small.length_mm == pytest.approx(20 * PIXEL_UM / 1000)
     assert (small.size_class, large.size_class) == ("itc", "macro")
     assert small.major_axis_um > small.length_mm * 1000
     assert not small.is_target
     assert large.is_target
     assert reference_from_mask("s", mask, CHALLENGE).targets == 1
+
+
+def test_a_lesion_is_as_long_as_a_result_that_marks_the_same():
+    y, x = np.mgrid[:60, :80]
+    for mask in (np.hypot(y - 30.2, (x - 40.1) / 1.3) < 13.1, np.abs(x + y - 70) < 4):
+        frame = HeatmapFrame(ModelFrame(scale=1, mpp=PIXEL_UM, size=Size(80, 60)), patch_px=1, stride_px=1)
+        index = LesionIndex(mask.astype(np.float32), frame, DetectionSettings(opening_um=0))
+        (found,) = index.at(0.5).lesions
+        (lesion,) = reference_from_mask("s", mask, CHALLENGE).lesions
+        assert lesion.length_mm == pytest.approx(found.length_mm)
 
 
 def test_a_normal_slide_has_no_lesions():

@@ -73,12 +73,6 @@ def length(surface, mask, threshold):
     return float(np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)).max())
 
 
-def diameter(mask):
-    """Return the longest distance between any two corners of a mask's cells."""
-    corners = {(r + dr, c + dc) for r, c in np.argwhere(mask).tolist() for dr in (0, 1) for dc in (0, 1)}
-    return max(math.dist(one, other) for one in corners for other in corners)
-
-
 def greedy(points, radius):
     """Return the indices that greedy suppression keeps, over all pairs; points come strongest first."""
     kept = []

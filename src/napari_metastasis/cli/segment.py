@@ -23,7 +23,7 @@ __all__ = ["segment"]
     ScanSettings,
     panel="Scan",
     flags={"tissue_only": "--tissue-only/--no-tissue"},
-    leave_out=("dense_coefficient", "prior", "stain"),
+    leave_out=("dense_coefficient", "prior"),
 )
 def segment(
     slides: Slides,

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.cohorts.reference import TumourReference
-from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.geometry import HeatmapFrame, Region, sparse_zeros
 
 __all__ = ["cells_on_tumour"]
 
@@ -16,7 +16,7 @@ _TOGETHER = 64
 
 def cells_on_tumour(reference: TumourReference, frame: HeatmapFrame) -> npt.NDArray[np.bool_]:
     """Return the cells whose centre lies in tumour, bool, (rows, columns) of the whole map."""
-    found = np.zeros(frame.cells.shape, dtype=np.bool_)
+    found: npt.NDArray[np.bool_] = sparse_zeros(frame.cells.shape)
     if reference.none:
         return found
     may_hold = reference.over_cells(frame).may_hold

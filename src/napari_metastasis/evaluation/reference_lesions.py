@@ -19,7 +19,7 @@ from napari_metastasis.annotations import Annotation, MaskFile, rasterize, read_
 from napari_metastasis.cohorts.annotation_files import Areas
 from napari_metastasis.errors import EvaluationError
 from napari_metastasis.geometry import LevelFrame, Region, Size
-from napari_metastasis.lesions.measure import lengths
+from napari_metastasis.lesions.measure import mask_length
 from napari_metastasis.lesions.size_classes import SizeClass, size_class
 from napari_metastasis.settings import EvaluationSettings
 
@@ -54,7 +54,7 @@ class ReferenceLesion:
     major_axis_um
         Of the ellipse with the grown lesion's second moments, which decides whether it is a target.
     length_mm
-        Longest diameter of the tumour in it, not grown, which decides its size class.
+        Longest diameter of the tumour in it, not grown, on its contour as of results; it decides the size class.
     is_target
         False for isolated tumour cells.
     """
@@ -295,13 +295,11 @@ def _measured(mask: Mask, tumour: Mask, window: Region, settings: EvaluationSett
     """Return a lesion with its measures."""
     pixel_um = settings.mpp * settings.downsample
     major_axis_um = float(regionprops(mask.astype(np.uint8))[0].axis_major_length) * pixel_um
-    rows, columns = np.nonzero(tumour)
-    length = lengths(np.zeros(len(rows), dtype=np.intp), rows, columns, count=1)[0]
     return ReferenceLesion(
         window=window,
         mask=mask,
         major_axis_um=major_axis_um,
-        length_mm=float(length) * pixel_um / 1000,
+        length_mm=mask_length(tumour) * pixel_um / 1000,
         # The same quotient as the organisers compare, so that a lesion on the limit falls on the same side.
         is_target=major_axis_um / pixel_um >= settings.itc_um / pixel_um,
     )

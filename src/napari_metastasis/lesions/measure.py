@@ -11,37 +11,13 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.spatial.distance import pdist
 
-__all__ = ["LEAST_HEIGHT", "border_points", "joined", "lengths", "longest_diameter", "longest_diameters"]
+__all__ = ["LEAST_HEIGHT", "border_points", "joined", "longest_diameter", "longest_diameters", "mask_length"]
 
 #: A cell at the very threshold is inside, and its line lies beside its centre: no lesion is a point.
 LEAST_HEIGHT = np.float32(1 / 64)
 
 #: Hulls with more corners than this are measured one by one, the others together.
 _FEW_CORNERS = 64
-
-
-def lengths(
-    lesion: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp], *, count: int
-) -> NDArray[np.float64]:
-    """Return the longest diameter of each lesion, in cells, between the outermost corners of its cells.
-
-    This is the maximum Feret diameter of the union of the cells' squares; a single cell measures √2.
-
-    Parameters
-    ----------
-    lesion, rows, columns
-        (n,) each. Lesion, counted from 0, and location of cells; every corner of a lesion's convex hull has to be among
-        them.
-    count
-        Number of lesions; each must have a cell.
-
-    Returns
-    -------
-    (count,) float64.
-    """
-    ends = _row_ends(lesion, rows, columns)
-    cells = np.column_stack((columns[ends], rows[ends])).astype(float)
-    return longest_diameters(cells, lesion[ends], count=count, side=1.0)
 
 
 def border_points(
@@ -82,15 +58,27 @@ def border_points(
     return np.concatenate(points), np.concatenate(of)
 
 
+def mask_length(mask: NDArray[np.bool_]) -> float:
+    """Return the longest diameter of a mask in its pixels, on the contour that a map of yes and no has.
+
+    Parameters
+    ----------
+    mask
+        (rows, columns), with at least one true pixel.
+    """
+    heights = np.full((mask.shape[0] + 2, mask.shape[1] + 2), -np.inf, np.float32)
+    heights[1:-1, 1:-1][mask] = 1
+    points, _ = border_points(np.flatnonzero(heights > 0), heights, np.float32(0.5))
+    return longest_diameter(points)
+
+
 def longest_diameter(points: ArrayLike) -> float:
     """Return the largest distance between any two of ``points``, an (n, 2) array, in its own unit."""
     points = np.asarray(points, dtype=np.float64)
     return float(longest_diameters(points, np.zeros(len(points), dtype=np.intp), count=1)[0])
 
 
-def longest_diameters(
-    points: NDArray[np.float64], owner: NDArray[np.intp], *, count: int, side: float = 0.0
-) -> NDArray[np.float64]:
+def longest_diameters(points: NDArray[np.float64], owner: NDArray[np.intp], *, count: int) -> NDArray[np.float64]:
     """Return the largest distance between any two points of each owner, in their own unit.
 
     Parameters
@@ -101,8 +89,6 @@ def longest_diameters(
         (n,) whose each point is, counted from 0.
     count
         Number of owners; each must have a point.
-    side
-        Of the square that each point stands for; the far corners of two squares count.
 
     Returns
     -------
@@ -126,31 +112,19 @@ def longest_diameters(
         for part in np.array_split(chosen, max(1, len(chosen) // 4096)):
             step = np.arange(high)
             index = starts[part, None] + np.where(step < sizes[part, None], step, 0)
-            x, y = (_squares_apart(each[index], side) for each in corners.T)
+            x, y = (_squares_apart(each[index]) for each in corners.T)
             x += y
             result[part] = np.sqrt(x.max(axis=(1, 2)))
     for large in np.flatnonzero(sizes > _FEW_CORNERS):
-        x, y = (pdist(each[:, None]) + side for each in corners[starts[large] : starts[large + 1]].T)
-        result[large] = np.sqrt((x**2 + y**2).max())
+        result[large] = pdist(corners[starts[large] : starts[large + 1]]).max()
     return result
 
 
-def _squares_apart(values: NDArray[np.float64], side: float) -> NDArray[np.float64]:
+def _squares_apart(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the squared difference of any two of each row, in place: these are the largest arrays here."""
     apart = values[:, :, None] - values[:, None, :]
-    if side:
-        np.abs(apart, out=apart)
-        apart += side
     apart *= apart
     return apart
-
-
-def _row_ends(lesion: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return which cells are the first or the last of their lesion in their row."""
-    order = np.lexsort((columns, rows, lesion))
-    new = np.ones(len(order) + 1, dtype=bool)
-    new[1:-1] = (np.diff(lesion[order]) != 0) | (np.diff(rows[order]) != 0)
-    return order[new[:-1] | new[1:]]
 
 
 def joined(points: NDArray[np.float64], focus: NDArray[np.intp], *, reach: float) -> NDArray[np.intp]:

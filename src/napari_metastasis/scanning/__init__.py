@@ -12,13 +12,22 @@ from napari_metastasis.scanning.coverage import Coverage, answerable_cells, unan
 from napari_metastasis.scanning.maps.blend import blend, read_from, seen_answered, seen_values
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, SEGMENTED, AnsweredMap, MapKind, MapValues
-from napari_metastasis.scanning.maps.ome_zarr import HEATMAP_VERSION, MapHeader, digest, journal_path, read_header
+from napari_metastasis.scanning.maps.ome_zarr import (
+    HEATMAP_VERSION,
+    MapHeader,
+    digest,
+    journal_path,
+    last_written,
+    like,
+    precision_of,
+    read_header,
+)
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, Wanted, plan_scan, roi_cells
 
 if TYPE_CHECKING:
     from napari_metastasis.scanning.engines.base import Engine, FloatArray, computes_bfloat16, resolve_devices
-    from napari_metastasis.scanning.engines.choose import ChosenEngine, choose_engine
+    from napari_metastasis.scanning.engines.choose import ChosenEngine, choose_engine, idle_engine
     from napari_metastasis.scanning.engines.openvino import OpenVinoEngine
     from napari_metastasis.scanning.engines.torch import TorchEngine
     from napari_metastasis.scanning.passes.base import (
@@ -68,10 +77,14 @@ __all__ = [
     "computes_bfloat16",
     "digest",
     "encode_views",
+    "idle_engine",
     "journal_path",
+    "last_written",
+    "like",
     "never",
     "plan_blocks",
     "plan_scan",
+    "precision_of",
     "predict_views",
     "read_from",
     "read_header",
@@ -101,6 +114,7 @@ _HOMES = {
     "choose_engine": "engines.choose",
     "computes_bfloat16": "engines.base",
     "encode_views": "views",
+    "idle_engine": "engines.choose",
     "never": "scanner",
     "plan_blocks": "passes.following",
     "predict_views": "views",

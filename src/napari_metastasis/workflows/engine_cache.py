@@ -33,7 +33,7 @@ Prefer = Callable[["ScanModels"], str | None]
 
 @dataclass(frozen=True, slots=True)
 class ReadyEngine:
-    """The models of a scan, and the engine that runs the detector."""
+    """The models of a scan, and the engine that runs the detector, or what stands for it."""
 
     models: ScanModels
     chosen: ChosenEngine
@@ -152,19 +152,12 @@ class EngineCache:
 
     def _make(self, job: ScanJob, preferred: Prefer | None, kept: _Kept) -> ReadyEngine:
         # Imported in this thread: torch takes seconds to load.
-        from napari_metastasis.scanning import choose_engine
-        from napari_metastasis.workflows.scan.job_models import feature_reader, load_job_models
+        from napari_metastasis.workflows.scan.job_models import load_job_models, make_engine
 
         models = (load_job_models if self._load is None else self._load)(job)
         precision = None if preferred is None else preferred(models)
         kept.suits_one_scan = precision is not None
-        chosen = choose_engine(
-            models.detector,
-            job.scan,
-            reader=feature_reader(job, models),
-            preferred_precision=precision,
-            should_stop=lambda: kept.is_abandoned,
-        )
+        chosen = make_engine(job, models, preferred_precision=precision, should_stop=lambda: kept.is_abandoned)
         return ReadyEngine(models, chosen)
 
     def _give_up(self) -> None:
@@ -195,7 +188,7 @@ def _key(job: ScanJob) -> _Key:
     settings = job.scan
     network = settings.dense_coefficient, settings.prior, settings.precision
     machine = settings.device, settings.engine, settings.roi_px
-    return job.model, *named.items(), stamps, job.needed_tasks, *network, *machine
+    return job.model, *named.items(), stamps, job.needed_tasks, job.detects, *network, *machine
 
 
 def _stamp(name: str) -> object:

@@ -267,7 +267,10 @@ def _cells(scanned: ScannedSlide, survey: SlideSurvey, tumour_value: int) -> Cel
     reference = reference_of(survey.annotated(), slide=survey.opened().size, tumour_value=tumour_value)
     with closing(reference):
         on_tumour = cells_on_tumour(reference, result.frame)
-    return count_cells(result.probabilities, on_tumour, cell_um=result.frame.cell_um)
+    # Chunk by chunk: of a segmented slide's 33 million pixels together it would take more than a gigabyte.
+    return CellCounts.joined(
+        count_cells(values, on_tumour[cells.slices], cell_um=result.frame.cell_um) for cells, values in result.answered
+    )
 
 
 def _detections(scanned: ScannedSlide) -> SlideDetections:

@@ -14,7 +14,7 @@ from torch import nn
 from napari_metastasis.errors import DeviceError, ModelError, SettingsError
 from napari_metastasis.models import Encoder
 
-__all__ = ["Engine", "NetworkEngine", "computes_bfloat16", "resolve_devices"]
+__all__ = ["Engine", "IdleEngine", "NetworkEngine", "computes_bfloat16", "resolve_devices"]
 
 #: Compute capability of the first NVIDIA GPUs with bfloat16, Ampere; older ones imitate it.
 _AMPERE = (8, 0)
@@ -103,6 +103,32 @@ class NetworkEngine(Engine):
             )
         probabilities, features = self._outputs(images)
         return probabilities, features
+
+
+class IdleEngine(Engine):
+    """Stands for the engine of a network that answers nothing: the network is not built.
+
+    Parameters
+    ----------
+    precision, device
+        As of an engine that runs it.
+    """
+
+    def __init__(self, *, precision: str, device: str) -> None:
+        self.name, self.precision, self.device, self.lanes = "none", precision, device, 1
+
+    def run(self, images: UInt8Array) -> FloatArray:
+        """Refuse."""
+        raise DeviceError(
+            f"expected nothing to answer, got {len(images)} images for a network that was not built; make an engine"
+        )
+
+    def encode(self, images: UInt8Array) -> tuple[FloatArray, FloatArray]:
+        """Refuse."""
+        return self.run(images), self.run(images)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def resolve_devices(device: str) -> tuple[str, ...]:

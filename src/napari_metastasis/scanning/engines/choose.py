@@ -17,14 +17,21 @@ import torch
 from napari_metastasis import __version__
 from napari_metastasis.errors import DeviceError, MissingDependencyError, SettingsError
 from napari_metastasis.models import Detector, Encoder, Model, ScanningNetwork, Segmenter, SegmentingNetwork
-from napari_metastasis.scanning.engines.base import Engine, FloatArray, UInt8Array, computes_bfloat16, resolve_devices
+from napari_metastasis.scanning.engines.base import (
+    Engine,
+    FloatArray,
+    IdleEngine,
+    UInt8Array,
+    computes_bfloat16,
+    resolve_devices,
+)
 from napari_metastasis.scanning.engines.openvino import OpenVinoEngine, has_openvino, openvino_precisions
 from napari_metastasis.scanning.engines.torch import TorchEngine
 from napari_metastasis.scanning.engines.tuning import ROI_PX, Candidate, Tuned, TuningCache, candidates, tune
 from napari_metastasis.scanning.scanner import never
 from napari_metastasis.settings import ScanSettings, TuningSettings
 
-__all__ = ["ChosenEngine", "choose_engine", "default_cache_path"]
+__all__ = ["ChosenEngine", "choose_engine", "default_cache_path", "idle_engine", "settle_precision"]
 
 _TUNING = TuningSettings()
 
@@ -98,15 +105,9 @@ def choose_engine(
     ScanCancelledError
         If ``should_stop`` said so.
     """
-    settings = settings.at_density(model.spec.dense_coefficient)
-    devices = resolve_devices(settings.device)
+    settings, devices = _where(model, settings)
     stride_px = model.spec.dense_stride_px(settings.dense_coefficient)
     kind = devices[0].partition(":")[0]
-    if settings.engine == "openvino":
-        if kind != "cpu" and settings.device != "auto":
-            raise SettingsError(f"expected device cpu for engine openvino, got {settings.device}; choose --device cpu")
-        devices, kind = ("cpu",), "cpu"
-
     layer = None if reader is None else reader.feature_layer(model)
     encodes = "" if reader is None else reader.weights_sha256
     block = model.block_cells if reader is None else settings.dense_coefficient
@@ -141,6 +142,85 @@ def choose_engine(
         )
         cache.put(key, tuned)
     return ChosenEngine(engine, settings.roi_px or tuned.roi_px, encodes)
+
+
+def settle_precision(
+    model: Detector | Segmenter,
+    settings: ScanSettings,
+    *,
+    preferred_precision: str | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> str:
+    """Return the precision of the engine that :func:`choose_engine` would return, to open a store with it.
+
+    Nothing is built unless it has to be measured.
+
+    Parameters
+    ----------
+    model, settings, preferred_precision, should_stop
+        As there.
+
+    Raises
+    ------
+    SettingsError, DeviceError, MissingDependencyError, ModelError, ScanCancelledError
+        As there.
+    """
+    known = _known_precision(model, settings, preferred_precision)
+    if known is not None:
+        return known
+    engine = choose_engine(model, settings, should_stop=should_stop).engine
+    engine.close()
+    return engine.precision
+
+
+def idle_engine(
+    model: Detector | Segmenter, settings: ScanSettings, *, preferred_precision: str | None = None
+) -> ChosenEngine:
+    """Return what stands for the engine of a network that answers nothing: nothing is built or measured.
+
+    Parameters
+    ----------
+    model, settings
+        As :func:`choose_engine` takes them.
+    preferred_precision
+        Its precision. Otherwise it is what was measured before, or what this machine tries first.
+
+    Raises
+    ------
+    SettingsError
+        If the device is unknown, or the engine does not run there.
+    DeviceError
+        If this machine lacks the device.
+    """
+    asked, devices = _where(model, settings)
+    precision = preferred_precision or _known_precision(model, settings, None)
+    if precision is None:
+        precision = next((way.precision for way in _ways(asked, devices)), "float32")
+    return ChosenEngine(
+        IdleEngine(precision=precision, device=",".join(devices)), settings.roi_px or model.spec.field_px
+    )
+
+
+def _where(model: Detector | Segmenter, settings: ScanSettings) -> tuple[ScanSettings, tuple[str, ...]]:
+    """Return the settings with the model's density, and the devices that they stand for."""
+    settings = settings.at_density(model.spec.dense_coefficient)
+    devices = resolve_devices(settings.device)
+    if settings.engine == "openvino":
+        if not devices[0].startswith("cpu") and settings.device != "auto":
+            raise SettingsError(f"expected device cpu for engine openvino, got {settings.device}; choose --device cpu")
+        devices = ("cpu",)
+    return settings, devices
+
+
+def _known_precision(model: Detector | Segmenter, settings: ScanSettings, preferred: str | None) -> str | None:
+    """Return the precision that a model runs in here; ``None`` where that has to be measured."""
+    settings, devices = _where(model, settings)
+    if settings.precision != "auto":
+        return settings.precision
+    if preferred in {way.precision for way in _ways(settings, devices)}:
+        return preferred
+    tuned = TuningCache(default_cache_path()).get(_key(model, settings, devices))
+    return None if tuned is None else tuned.precision
 
 
 def _keeping(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,11 +30,15 @@ __all__ = [
     "digest",
     "holds_chunk",
     "journal_path",
+    "last_written",
     "level_path",
+    "like",
     "lock_path",
     "open_answers",
+    "precision_of",
     "read_header",
     "remove",
+    "write_header",
     "write_pyramid",
 ]
 
@@ -52,6 +56,9 @@ _MOST_PX, _MOST_CELLS = 1 << 24, 1 << 30
 
 #: Name under which the group keeps what OME-Zarr has no place for.
 _OWN = "napari_metastasis"
+
+#: Key of an identity under which the number format of the answers stands.
+_PRECISION = "precision"
 
 #: Maps of earlier versions do not say what they are: those with this key in their identity are refined ones.
 _REFINED_KEY = "refined_version"
@@ -93,6 +100,14 @@ def journal_path(path: Path) -> Path:
     return level_path(path, 0) / "journal.jsonl"
 
 
+def last_written(path: Path) -> float:
+    """Return when the last answers were added to a map, in seconds; 0 where there are none."""
+    try:
+        return journal_path(path).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def lock_path(path: Path) -> Path:
     """Return the file whose lock the writer holds."""
     return level_path(path, 0) / "writer.lock"
@@ -103,6 +118,28 @@ def digest(identity: Mapping[str, Any]) -> str:
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
     # Names need not be UTF-8.
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
+
+
+def like(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether two identities say the same, but for the number format of the answers."""
+    return _PRECISION in known and digest({**known, _PRECISION: None}) == digest({**wanted, _PRECISION: None})
+
+
+def precision_of(wanted: Sequence[Mapping[str, Any]], stored: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return the number format of the first stored map that is wanted in any; ``None`` without one.
+
+    What is fastest depends on the machine, and on what it remembers of its measurements; a map that was begun in one
+    format must not begin anew for that, nor go on in another.
+
+    Parameters
+    ----------
+    wanted
+        Identities, any of which will do.
+    stored
+        Identities of stored maps, the best first.
+    """
+    found = (known for known in stored if any(like(known, one) for one in wanted))
+    return next((str(known[_PRECISION]) for known in found), None)
 
 
 def _level_um(frame: HeatmapFrame, level: int) -> Affine1D:
@@ -144,6 +181,18 @@ def _attributes(header: MapHeader) -> dict[str, Any]:
             "identity": dict(header.identity),
         },
     }
+
+
+def write_header(path: Path, header: MapHeader) -> None:
+    """Change what decides the answers of a map that has none yet.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+    """
+    with storage_errors(path):
+        zarr.open_group(path, mode="r+", zarr_format=3).update_attributes({_OWN: _attributes(header)[_OWN]})
 
 
 def _create_level(group: zarr.Group, level: int, shape: tuple[int, int]) -> zarr.Array[Any]:

@@ -104,12 +104,11 @@ class MapStore:
             store = cls(path, writable=False)
             store.refusal = error
         store._made = made
-        if layout.digest(store.identity) != layout.digest(header.identity) or store.frame != header.frame:
+        try:
+            store._check_is(header)
+        except StorageError:
             store.close()
-            raise StorageError(
-                f"expected no heatmap or one of the same scan at {path}, got one with other settings; "
-                "choose another folder"
-            )
+            raise
         return store
 
     @property
@@ -240,6 +239,19 @@ class MapStore:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_is(self, header: MapHeader) -> None:
+        """Refuse a map of something else; one without answers becomes one of another precision."""
+        fits = layout.digest(self.identity) == layout.digest(header.identity)
+        is_empty = not fits and self._lock is not None and not self._done.any()
+        if self.frame != header.frame or not (fits or (is_empty and layout.like(self.identity, header.identity))):
+            raise StorageError(
+                f"expected no heatmap or one of the same scan at {self.path}, got one with other settings; "
+                "choose another folder"
+            )
+        if not fits:
+            layout.write_header(self.path, header)
+            self.identity = header.identity
 
     def _check_opened_for_writing(self) -> None:
         if self._lock is None:

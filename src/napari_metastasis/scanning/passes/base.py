@@ -15,13 +15,13 @@ from typing import Any, ClassVar, Protocol, Self
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Point, Region
-from napari_metastasis.models import Detector, Model
+from napari_metastasis.models import Detector, Model, Segmenter
 from napari_metastasis.scanning.maps.features import FeatureStore
 from napari_metastasis.scanning.maps.kinds import MapKind
-from napari_metastasis.scanning.maps.ome_zarr import MapHeader, digest, read_header
+from napari_metastasis.scanning.maps.ome_zarr import MapHeader, digest, last_written, precision_of, read_header
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.plan import BoolArray
-from napari_metastasis.scanning.scanner import FinishedPiece, Reader
+from napari_metastasis.scanning.scanner import FinishedPiece, Reader, never
 from napari_metastasis.settings import PassSettings, ScanSettings, TissueSettings
 
 __all__ = ["FEATURES", "Pass", "PassContext", "PreparedPass", "cells_around", "map_path", "run_passes"]
@@ -46,6 +46,8 @@ class PassContext:
     ----------
     slide
         Its pixels, and where those of a resolution lie; as it is.
+    seen_by
+        Returns how a model sees these pixels: as they are, or as dense as what it was trained on.
     detector, settings
         What the slide is scanned with, and how.
     folder
@@ -72,9 +74,12 @@ class PassContext:
         Maps that can be read, by name: the scan's own, and those of the passes before.
     features
         The detector's features; ``None`` where they are not kept.
+    should_stop
+        Asked while a pass measures its engine.
     """
 
     slide: FramedReader
+    seen_by: Callable[[Model], Reader] = field(repr=False)
     detector: Detector
     settings: ScanSettings
     folder: Path
@@ -89,6 +94,7 @@ class PassContext:
     device: str
     maps: Mapping[str, MapStore] = field(repr=False)
     features: FeatureStore | None = field(repr=False)
+    should_stop: Callable[[], bool] = field(default=never, repr=False)
 
     @property
     def native(self) -> HeatmapFrame:
@@ -110,18 +116,39 @@ class PassContext:
         kind, frame
             What the map is, and where its cells lie.
         decides
-            What its values depend on besides the scan's own map and the tissue.
+            What its values depend on besides the scan's own map and the tissue; with a ``precision``, on that alone
+            and not on the scan's.
 
         Raises
         ------
         StorageError
             If the folder cannot be written.
         """
-        tissue = None if self.tissue_settings is None else asdict(self.tissue_settings)
-        identity = {**self.identity, **decides, "tissue": tissue}
+        identity = self._identity(decides)
         return MapStore.open_or_create(
             map_path(self.folder, kind, identity), MapHeader(kind=kind, frame=frame, identity=identity)
         )
+
+    def stored_precision(self, kind: MapKind, decides: Mapping[str, Any]) -> str | None:
+        """Return the precision of the stored map that a pass goes on with, of several the last written.
+
+        Parameters
+        ----------
+        kind, decides
+            As :meth:`open_map` takes them.
+
+        Returns
+        -------
+        ``None`` where there is none, or a precision is asked for.
+        """
+        if self.settings.precision != "auto":
+            return None
+        paths = sorted(self.folder.glob(f"{kind.stem}*.ome.zarr"), key=last_written, reverse=True)
+        return precision_of([self._identity(decides)], map(_identity_at, paths))
+
+    def _identity(self, decides: Mapping[str, Any]) -> dict[str, Any]:
+        tissue = None if self.tissue_settings is None else asdict(self.tissue_settings)
+        return {**self.identity, **decides, "tissue": tissue}
 
 
 def map_path(folder: Path, kind: MapKind, identity: Mapping[str, Any]) -> Path:
@@ -129,13 +156,16 @@ def map_path(folder: Path, kind: MapKind, identity: Mapping[str, Any]) -> Path:
     path = folder / f"{kind.stem}.ome.zarr"
     if not path.exists():
         return path
-    try:
-        stored = read_header(path).identity
-    except StorageError:
-        # Not one of ours, or of another version: it is left alone.
-        stored = {}
     wanted = digest(identity)
-    return path if digest(stored) == wanted else folder / f"{kind.stem}-{wanted[:8]}.ome.zarr"
+    return path if digest(_identity_at(path)) == wanted else folder / f"{kind.stem}-{wanted[:8]}.ome.zarr"
+
+
+def _identity_at(path: Path) -> Mapping[str, Any]:
+    """Return the identity of a stored map; nothing of one that is not ours, or of another version: it is left alone."""
+    try:
+        return read_header(path).identity
+    except StorageError:
+        return {}
 
 
 class PreparedPass(Protocol):
@@ -185,6 +215,11 @@ class Pass(ABC):
     @abstractmethod
     def of(cls, model: Model, settings: PassSettings) -> Self:
         """Return the pass that a model makes."""
+
+    @property
+    def looks(self) -> Detector | Segmenter | None:
+        """Return the model that looks at the slide's pixels; ``None`` where the pass reads what others wrote."""
+        return None
 
     @property
     def reach_cells(self) -> int:

@@ -17,19 +17,20 @@ from scipy import ndimage
 from napari_metastasis.errors import DeviceError, ScanCancelledError
 from napari_metastasis.geometry import CHUNK_CELLS, HeatmapFrame, Region, any_of_blocks, cells_beneath, sparse_zeros
 from napari_metastasis.models import Model, Segmenter
-from napari_metastasis.scanning.engines.choose import choose_engine
+from napari_metastasis.scanning.engines.choose import choose_engine, settle_precision
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, SEGMENTED
 from napari_metastasis.scanning.maps.ome_zarr import digest
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.passes.base import Pass, PassContext
 from napari_metastasis.scanning.plan import BoolArray, ScanPlan, Wanted, plan_scan
 from napari_metastasis.scanning.scanner import DenseScan, FinishedPiece
-from napari_metastasis.settings import PassSettings, SegmentSettings
+from napari_metastasis.settings import PassSettings, ScanSettings, SegmentSettings
 
 __all__ = ["SegmentPass"]
 
 #: Version of segmented answers: to be raised when a change of this program changes one by more than rounding.
-_SEGMENTED_VERSION = 1
+#: What 1 answered in is not known: its maps were given the scan's precision, and had their own.
+_SEGMENTED_VERSION = 2
 #: How far around a suspicious cell of the map before it is segmented, in µm: a lesion's border lies outside its
 #: probable cells, and half a patch is what the detector cannot see past.
 _AROUND_UM = 50.0
@@ -59,6 +60,11 @@ class SegmentPass(Pass):
         return cls(model, settings)
 
     @property
+    def looks(self) -> Segmenter:
+        """Return the segmenter."""
+        return self.segmenter
+
+    @property
     def decides(self) -> Mapping[str, Any]:
         """Return the segmenter's name, weights, pixels and calibration, and where it looks."""
         spec = self.segmenter.spec
@@ -84,7 +90,24 @@ class SegmentPass(Pass):
         if self.settings.segment_above:
             # Another map before it finds other places.
             decides["segment_above_map"] = digest(_map_before(context).identity)
-        return PreparedSegmentPass(self, context, context.open_map(SEGMENTED, frame, decides))
+        if context.settings.stain == "normalise":
+            decides["segmented_stain"] = list(spec.stain_density)
+        precision = decides["precision"] = self._precision(context, decides)
+        return PreparedSegmentPass(self, context, context.open_map(SEGMENTED, frame, decides), precision)
+
+    def _precision(self, context: PassContext, decides: Mapping[str, Any]) -> str:
+        """Return the number format of the map: the scan's need not do for another network, and none is mixed in one."""
+        return settle_precision(
+            self.segmenter,
+            _own(context.settings),
+            preferred_precision=context.stored_precision(SEGMENTED, decides),
+            should_stop=context.should_stop,
+        )
+
+
+def _own(settings: ScanSettings) -> ScanSettings:
+    """Return the settings for a segmenter: what is answered has one density, the detector's means nothing here."""
+    return replace(settings, dense_coefficient=1)
 
 
 def _map_before(context: PassContext) -> MapStore:
@@ -116,10 +139,12 @@ class PreparedSegmentPass:
         The scan that it belongs to.
     store
         The map, opened for writing.
+    precision
+        Number format that it is answered in.
     """
 
-    def __init__(self, made_by: SegmentPass, context: PassContext, store: MapStore) -> None:
-        self.store = store
+    def __init__(self, made_by: SegmentPass, context: PassContext, store: MapStore, precision: str) -> None:
+        self.store, self._precision = store, precision
         self._pass, self._context = made_by, context
         self._wanted = Wanted(
             cells=_cells_asked(context, store.frame),
@@ -160,17 +185,22 @@ class PreparedSegmentPass:
         yield from self._beneath_notice(should_stop)
         if not self.model_px or should_stop():
             return
-        # What is answered has one density: the detector's means nothing here.
-        settings = replace(self._context.settings, dense_coefficient=1)
-        # The scan's precision need not do for another network: what is measured is remembered for this machine.
+        settings, segmenter = _own(self._context.settings), self._pass.segmenter
         try:
-            chosen = choose_engine(self._pass.segmenter, settings, should_stop=should_stop)
+            # What the precision alone leaves open, the rest of the engine, may have to be measured.
+            chosen = choose_engine(segmenter, settings, preferred_precision=self._precision, should_stop=should_stop)
         except ScanCancelledError:
             # While it was measured: what the scan found until now is written all the same.
             return
         try:
+            if chosen.engine.precision != self._precision:
+                raise DeviceError(
+                    f"expected an engine in {self._precision} for {segmenter.name}, got one in "
+                    f"{chosen.engine.precision}; choose --precision {chosen.engine.precision}"
+                )
             plan = self._plan(chosen.roi_px)
-            scan = DenseScan(self._context.slide, chosen.engine, plan, self.store, settings, map=SEGMENTED.name)
+            seen = self._context.seen_by(segmenter)
+            scan = DenseScan(seen, chosen.engine, plan, self.store, settings, map=SEGMENTED.name)
             told = done = 0
             with closing(scan.run(should_stop)) as answered:
                 for piece in answered:

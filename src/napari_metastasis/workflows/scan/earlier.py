@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.scanning import Coverage, MapValues
+from napari_metastasis.scanning import Coverage, MapValues, last_written
 from napari_metastasis.slides import Slide
 from napari_metastasis.workflows.dates import day_text
 from napari_metastasis.workflows.scan.places import remembered_places
@@ -19,7 +19,6 @@ from napari_metastasis.workflows.scan.result_folder import (
     default_output,
     heatmap_path,
     journals_of,
-    last_written,
     record_of,
     record_path,
     stored_maps,

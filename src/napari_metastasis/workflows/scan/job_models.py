@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from napari_metastasis import scanning
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models import Calibrated, Model, ScanModels, load_scan_models, model_task
-from napari_metastasis.scanning import FEATURES, PROBABILITY, Pass
+from napari_metastasis.scanning import FEATURES, PROBABILITY, ChosenEngine, Pass
 from napari_metastasis.tasks import DETECT, find_task, pass_tasks, resolve
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
@@ -17,6 +18,7 @@ __all__ = [
     "check_passes",
     "feature_reader",
     "load_job_models",
+    "make_engine",
     "own_thresholds",
     "settle_job",
     "with_own_settings",
@@ -126,6 +128,34 @@ def feature_reader(job: ScanJob, models: ScanModels) -> Model | None:
     return next(iter([*wanted, *(model for _, model in readers)]), None)
 
 
+def make_engine(
+    job: ScanJob, models: ScanModels, *, preferred_precision: str | None, should_stop: Callable[[], bool]
+) -> ChosenEngine:
+    """Return the engine of a job's detector; where that does not answer, what stands for one.
+
+    Parameters
+    ----------
+    job, models
+        The job and its models.
+    preferred_precision, should_stop
+        As :func:`~napari_metastasis.scanning.choose_engine` takes them.
+
+    Raises
+    ------
+    MetastasisError
+        As that function does.
+    """
+    if not job.detects:
+        return scanning.idle_engine(models.detector, job.scan, preferred_precision=preferred_precision)
+    return scanning.choose_engine(
+        models.detector,
+        job.scan,
+        reader=feature_reader(job, models),
+        preferred_precision=preferred_precision,
+        should_stop=should_stop,
+    )
+
+
 def check_passes(job: ScanJob, models: ScanModels) -> tuple[Pass, ...]:
     """Return the passes that a job wants, made of their models.
 
@@ -144,10 +174,9 @@ def check_passes(job: ScanJob, models: ScanModels) -> tuple[Pass, ...]:
             continue
         task = find_task(request.task)
         if model is None:
-            raise ModelError(
-                f"expected a {task.noun} for {models.detector.name}, got none; train one, or scan without "
-                f"--{request.task}"
-            )
+            # Who asked for nothing but this pass has no scan to make without it.
+            instead = f"scan without --{request.task}" if job.detects else f"name its file with --{task.noun}"
+            raise ModelError(f"expected a {task.noun} for {models.detector.name}, got none; train one, or {instead}")
         made: Pass = resolve(task.scan_pass).of(model, request.settings)
         if made.reads not in written:
             raise ModelError(

@@ -8,9 +8,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_metastasis.errors import PassWarning, ResolutionWarning, ScanCancelledError, SlideWarning, StorageError
+from napari_metastasis.errors import (
+    PassWarning,
+    ResolutionWarning,
+    ScanCancelledError,
+    SlideWarning,
+    StainWarning,
+    StorageError,
+)
 from napari_metastasis.geometry import HeatmapFrame, Region, sparse_zeros
-from napari_metastasis.models import Detector, Model, ScanModels
+from napari_metastasis.models import Detector, Model, ScanModels, Segmenter
 from napari_metastasis.scanning import (
     FEATURES,
     PROBABILITY,
@@ -25,17 +32,24 @@ from napari_metastasis.scanning import (
     ScanPlan,
     Wanted,
     cells_around,
-    choose_engine,
     never,
     plan_scan,
 )
+from napari_metastasis.scanning.scanner import Reader
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
+from napari_metastasis.slides.stain import tissue_pixels
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import ReadyEngine
 from napari_metastasis.workflows.scan.extent import Extent, on_slide
-from napari_metastasis.workflows.scan.job_models import check_passes, feature_reader, own_thresholds, with_own_settings
+from napari_metastasis.workflows.scan.job_models import (
+    check_passes,
+    feature_reader,
+    make_engine,
+    own_thresholds,
+    with_own_settings,
+)
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import (
     feature_path,
@@ -46,7 +60,7 @@ from napari_metastasis.workflows.scan.result_folder import (
     scan_identity,
     stored_precision,
 )
-from napari_metastasis.workflows.scan.slide_stain import SlideStain
+from napari_metastasis.workflows.scan.slide_stain import SlideStain, stain_notes
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["prepare_scan"]
@@ -96,27 +110,33 @@ def prepare_scan(
     SlideWarning
         If the slide's file holds more than is read, or says of itself what cannot be so.
     ResolutionWarning
-        If the slide is coarser than what the model was trained on.
+        If the slide is coarser than what a model that looks at it was trained on.
     StainWarning
-        If its stain is far from what the model was trained on.
+        If its stain is far from what such a model was trained on, or its red and blue look exchanged.
     PassWarning
         If a pass means less with these settings, or what is kept for it is damaged.
     """
-    thresholds = own_thresholds(job, ready.models)
-    job = with_own_settings(job, ready.models)
+    asked, job = job, with_own_settings(job, ready.models)
     settled = _Settled.of(slide, job, ready.models)
     with ExitStack() as on_error:
         chosen, owns_engine = _engine(settled, ready, should_stop)
         if owns_engine:
             on_error.callback(chosen.engine.close)
         tissue = _tissue(settled, chosen, job.tissue, should_stop) if mask is None else mask
-        stain = _stain(settled, chosen, tissue, should_stop)
+        stains = _stains(settled, chosen, tissue, should_stop)
+        of_stains = stain_notes(stains.values())
+        for note in of_stains:
+            warnings.warn(note, StainWarning, stacklevel=2)
+
+        def seen_by(model: Model) -> Reader:
+            return stains[model.task].reader(slide) if model.task in stains else slide
+
         heatmap = _open_heatmap(settled, chosen)
         on_error.callback(heatmap.close)
         features = _open_features(settled, heatmap)
         if features is not None:
             on_error.callback(features.close)
-        context = _context(settled, chosen, tissue, heatmap, features)
+        context = _context(settled, chosen, tissue, heatmap, features, seen_by, should_stop)
         with _naming_the_option(settled):
             prepared = _prepare_passes(settled.passes, context, on_error)
             plan = _plan(settled, chosen, context, prepared)
@@ -129,13 +149,13 @@ def prepare_scan(
         tissue=tissue,
         chosen=chosen,
         owns_engine=owns_engine,
-        scan=DenseScan(stain.reader(slide), chosen.engine, plan, heatmap, job.scan, features),
+        scan=DenseScan(seen_by(settled.detector), chosen.engine, plan, heatmap, job.scan, features),
         heatmap=heatmap,
         features=features,
         passes=prepared,
-        own_thresholds=thresholds,
-        stain=stain,
-        notes=(*settled.notes, *stain.notes, *_read_only(heatmap)),
+        own_thresholds=own_thresholds(asked, ready.models),
+        stains=stains,
+        notes=(*settled.notes, *of_stains, *_read_only(heatmap)),
     )
 
 
@@ -151,6 +171,8 @@ class _Settled:
         Those that follow the scan.
     reader
         The model that reads the detector's features; ``None`` where there is none.
+    looking
+        The models that look at the slide's pixels in this scan.
     region
         Level-0 pixels on the slide; ``None`` for all of it.
     extent
@@ -164,6 +186,7 @@ class _Settled:
     detector: Detector
     passes: tuple[Pass, ...]
     reader: Model | None
+    looking: tuple[Detector | Segmenter, ...]
     region: Region | None
     extent: Extent
     notes: tuple[str, ...]
@@ -172,9 +195,11 @@ class _Settled:
     def of(cls, slide: Slide, job: ScanJob, models: ScanModels) -> _Settled:
         detector, alpha = models.detector, job.scan.dense_coefficient
         passes = check_passes(job, models)
-        coarse = _coarse_slide(slide, detector)
-        of_passes = tuple(note for each in passes for note in each.notes(job.scan))
-        for kind, notes in ((SlideWarning, slide.notes), (ResolutionWarning, coarse), (PassWarning, of_passes)):
+        of_passes = (each.looks for each in passes)
+        looking = (*([detector] if job.detects else []), *(model for model in of_passes if model is not None))
+        coarse = tuple(note for model in looking for note in _coarse_slide(slide, model))
+        own = tuple(note for each in passes for note in each.notes(job.scan))
+        for kind, notes in ((SlideWarning, slide.notes), (ResolutionWarning, coarse), (PassWarning, own)):
             for note in notes:
                 warnings.warn(note, kind, stacklevel=3)
         spec = detector.spec
@@ -187,9 +212,10 @@ class _Settled:
             detector,
             passes,
             feature_reader(job, models),
+            looking,
             region,
             extent,
-            (*slide.notes, *coarse, *of_passes),
+            (*slide.notes, *coarse, *own),
         )
 
     @property
@@ -197,27 +223,24 @@ class _Settled:
         return result_root(self.slide, self.job)
 
 
-def _coarse_slide(slide: Slide, detector: Detector) -> tuple[str, ...]:
-    """Return what has to be said of a slide that is coarser than what the detector was trained on."""
-    frame, wanted = slide.frame(detector.spec.mpp), detector.spec.mpp
+def _coarse_slide(slide: Slide, model: Detector | Segmenter) -> tuple[str, ...]:
+    """Return what has to be said of a slide that is coarser than what a model was trained on."""
+    frame, wanted = slide.frame(model.spec.mpp), model.spec.mpp
     if frame.scale >= 1:
         return ()
     return (
-        f"expected a slide of at most {wanted:g} µm per pixel for {detector.name}, got {slide.mpp:g}: it is enlarged "
+        f"expected a slide of at most {wanted:g} µm per pixel for {model.name}, got {slide.mpp:g}: it is enlarged "
         f"{1 / frame.scale:.3g} times and lacks what the model looks for; scan a finer slide where there is one",
     )
 
 
 def _engine(settled: _Settled, ready: ReadyEngine, should_stop: Callable[[], bool]) -> tuple[ChosenEngine, bool]:
     """Return the engine, and whether it was made for this scan alone."""
-    job, detector = settled.job, settled.detector
-    going_on = stored_precision(settled.slide, job, detector)
+    job = settled.job
+    going_on = stored_precision(settled.slide, job, settled.detector)
     if going_on in (None, ready.chosen.engine.precision) and ready.chosen.encodes_for(settled.reader):
         return ready.chosen, False
-    made = choose_engine(
-        detector, job.scan, reader=settled.reader, preferred_precision=going_on, should_stop=should_stop
-    )
-    return made, True
+    return make_engine(job, ready.models, preferred_precision=going_on, should_stop=should_stop), True
 
 
 def _tissue(
@@ -232,13 +255,19 @@ def _tissue(
     return found
 
 
-def _stain(settled: _Settled, chosen: ChosenEngine, tissue: TissueMask, should_stop: Callable[[], bool]) -> SlideStain:
-    """Return the slide's stain, which follows from the slide alone: a scan goes on with other tissue settings."""
-    job, spec = settled.job, settled.detector.spec
-    usual = TissueSettings()
-    if spec.stain_density and job.tissue != usual:
+def _stains(
+    settled: _Settled, chosen: ChosenEngine, tissue: TissueMask, should_stop: Callable[[], bool]
+) -> dict[str, SlideStain]:
+    """Return the slide's stain as each model that looks at it sees it, by the model's task.
+
+    It follows from the slide alone: a scan goes on with other tissue settings.
+    """
+    job, usual = settled.job, TissueSettings()
+    if job.tissue != usual and any(model.spec.stain_density for model in settled.looking):
         tissue = _tissue(settled, chosen, usual, should_stop)
-    return SlideStain.of(settled.slide, tissue, spec, job.scan)
+    slide = settled.slide
+    pixels = {mpp: tissue_pixels(slide, slide.frame(mpp), tissue) for mpp in {one.spec.mpp for one in settled.looking}}
+    return {one.task: SlideStain.of(pixels[one.spec.mpp], one.spec, job.scan) for one in settled.looking}
 
 
 def _open_heatmap(settled: _Settled, chosen: ChosenEngine) -> MapStore:
@@ -307,11 +336,18 @@ def _open_features(settled: _Settled, heatmap: MapStore) -> FeatureStore | None:
 
 
 def _context(
-    settled: _Settled, chosen: ChosenEngine, tissue: TissueMask, heatmap: MapStore, features: FeatureStore | None
+    settled: _Settled,
+    chosen: ChosenEngine,
+    tissue: TissueMask,
+    heatmap: MapStore,
+    features: FeatureStore | None,
+    seen_by: Callable[[Model], Reader],
+    should_stop: Callable[[], bool],
 ) -> PassContext:
     job, minds_tissue = settled.job, settled.job.scan.tissue_only
     return PassContext(
         slide=settled.slide,
+        seen_by=seen_by,
         detector=settled.detector,
         settings=job.scan,
         folder=heatmap.path.parent,
@@ -326,6 +362,7 @@ def _context(
         device="cpu" if chosen.engine.name == "openvino" else chosen.engine.device.partition(",")[0],
         maps={PROBABILITY.name: heatmap},
         features=features,
+        should_stop=should_stop,
     )
 
 

@@ -60,8 +60,9 @@ class PreparedScan:
         That follow the scan, in their order.
     own_thresholds
         See :func:`~napari_metastasis.workflows.scan.job_models.own_thresholds`.
-    stain
-        How dense the slide's stain is, and whether it was brought to the model's.
+    stains
+        How dense the slide's stain is, and whether it was brought to the model's, for each model that looks at it, by
+        its task.
     notes
         What a person has to know of its results.
     """
@@ -77,8 +78,13 @@ class PreparedScan:
     features: FeatureStore | None
     passes: tuple[PreparedPass, ...]
     own_thresholds: Mapping[str, float]
-    stain: SlideStain
+    stains: Mapping[str, SlideStain]
     notes: tuple[str, ...]
+
+    @property
+    def stain(self) -> SlideStain:
+        """Return the slide's stain as the first model that looks at it sees it."""
+        return next(iter(self.stains.values()), SlideStain(None, (), normalised=False))
 
     @property
     def told(self) -> tuple[str, ...]:

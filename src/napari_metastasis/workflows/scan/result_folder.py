@@ -18,6 +18,9 @@ from napari_metastasis.scanning import (
     MapValues,
     digest,
     journal_path,
+    last_written,
+    like,
+    precision_of,
     read_header,
 )
 from napari_metastasis.settings import ScanSettings
@@ -37,7 +40,6 @@ __all__ = [
     "heatmap_path",
     "journals_of",
     "known_identity",
-    "last_written",
     "record_of",
     "record_path",
     "result_root",
@@ -131,13 +133,17 @@ def _as_earlier(slide: Slide, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def folder_for(root: Path, identity: Mapping[str, Any]) -> Path:
-    """Return ``root``, or a folder of its own inside where ``root`` holds the heatmap of another scan."""
+    """Return ``root``, or a folder of its own inside where ``root`` holds the heatmap of another scan.
+
+    One without answers, which a segmentation left, is any precision's.
+    """
     if not os.path.exists(heatmap_path(root)):
         return root
     # What cannot be read is left alone: it is not ours, or of another version.
     held = next((stored.identity for stored in _readable([root])), {})
-    wanted = digest(identity)
-    return root if digest(held) == wanted else root / f"{OTHER_SETTINGS}{wanted[:8]}"
+    wanted, is_empty = digest(identity), not last_written(heatmap_path(root))
+    fits = digest(held) == wanted or (is_empty and like(held, identity))
+    return root if fits else root / f"{OTHER_SETTINGS}{wanted[:8]}"
 
 
 def stored_scans(root: Path) -> tuple[StoredScan, ...]:
@@ -164,14 +170,6 @@ def _last_scanned(scan: StoredScan) -> float:
     return last_written(heatmap_path(scan.folder))
 
 
-def last_written(path: Path) -> float:
-    """Return when the last answers were added to a map, in seconds; 0 where there are none."""
-    try:
-        return journal_path(path).stat().st_mtime
-    except OSError:
-        return 0.0
-
-
 def journals_of(folder: Path) -> dict[str, int]:
     """Return how long the journal of each map of a result folder is, in bytes, by the map's file name.
 
@@ -190,18 +188,18 @@ def _journal_bytes(path: Path) -> int:
 def stored_precision(slide: Slide, job: ScanJob, detector: Detector) -> str | None:
     """Return the precision of the stored heatmap that a job goes on with; ``None`` without one.
 
-    What is fastest depends on the machine, and on what it remembers of its measurements; a scan that was begun in one
-    precision must not begin anew for that. A precision that the job states is obeyed, whatever lies there.
+    A precision that the job states is obeyed, whatever lies there, and that of a heatmap without answers is nobody's
+    choice. Where the detector does not answer, any will do: what the job makes lies beside it.
     """
-    if job.scan.precision != "auto":
+    if job.detects and job.scan.precision != "auto":
         return None
     identity = scan_identity(slide, detector, job.scan)
-    wanted = (digest(identity), digest(_as_earlier(slide, identity)))
-    for stored in stored_scans(result_root(slide, job)):
-        known = stored.identity
-        if "precision" in known and digest({**known, "precision": None}) in wanted:
-            return str(known["precision"])
-    return None
+    stored = (
+        one.identity
+        for one in stored_scans(result_root(slide, job))
+        if not job.detects or last_written(heatmap_path(one.folder))
+    )
+    return precision_of((identity, _as_earlier(slide, identity)), stored)
 
 
 def stored_maps(
@@ -230,7 +228,8 @@ def stored_maps(
     for path in paths:
         try:
             header = read_header(path)
-            of_scan = {key: header.identity.get(key) for key in scan.identity} == dict(scan.identity)
+            # Each map has a precision of its own.
+            of_scan = all(header.identity.get(key) == scan.identity[key] for key in scan.identity if key != "precision")
             if of_scan and header.kind.name not in found and belongs(path, header.kind.name):
                 with MapStore.open(path) as store:
                     found[store.kind.name] = MapValues(store.kind, store.frame, store.values())

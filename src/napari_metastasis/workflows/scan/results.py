@@ -341,7 +341,7 @@ def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]
             "cell_um": prepared.frame.cell_um,
         },
         "passes": [
-            _pass_record(request, prepared.models.others[request.task], made.store, later)
+            _pass_record(request, prepared, made.store, later)
             for request, made in zip(job.wanted_passes, prepared.passes, strict=True)
         ],
         "settings": {
@@ -364,20 +364,24 @@ def _model_record(model: Model) -> dict[str, Any]:
     return {**model.spec.to_json(), "weights_sha256": model.weights_sha256}
 
 
-def _pass_record(request: PassRequest, model: Model, store: MapStore, later: Mapping[str, int]) -> dict[str, Any]:
+def _pass_record(
+    request: PassRequest, prepared: PreparedScan, store: MapStore, later: Mapping[str, int]
+) -> dict[str, Any]:
     """Return what a pass after the scan did: its map, its model, and how much of the map is answered.
 
     Tissue is counted in cells of the scan, as its coverage counts them.
     """
-    name = store.kind.name
+    name, stain = store.kind.name, prepared.stains.get(request.task)
     return {
         "task": request.task,
         "map": name,
         "file": store.path.name,
-        "model": _model_record(model),
+        "model": _model_record(prepared.models.others[request.task]),
         "share": request.settings.share,
+        "identity": dict(store.identity),
         "cell_um": store.frame.cell_um,
         "cells_answered": int(np.count_nonzero(store.done)),
+        **({} if stain is None else {"stain": stain.to_json()}),
         **({"tissue_cells_answered": later[name]} if name in later else {}),
     }
 

@@ -1,29 +1,28 @@
-"""What a slide's stain looks like beside what its detector was trained on, and whether it is brought there."""
+"""What a slide's stain looks like beside what a model was trained on, and whether it is brought there."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from napari_metastasis.errors import ModelError, StainWarning
+from napari_metastasis.errors import ModelError
 from napari_metastasis.settings import ScanSettings
-from napari_metastasis.slides import Slide, TissueMask
+from napari_metastasis.slides import Slide
 from napari_metastasis.slides.stain import (
     StainedReader,
     mean_density,
     nuclear_tint,
     stain_tables,
     swap_note,
-    tissue_pixels,
 )
 
 if TYPE_CHECKING:
-    from napari_metastasis.models import ModelSpec
+    from napari_metastasis.models import ModelSpec, SegmenterSpec
+    from napari_metastasis.scanning.engines.base import UInt8Array
     from napari_metastasis.scanning.scanner import Reader
 
-__all__ = ["SlideStain"]
+__all__ = ["SlideStain", "stain_notes"]
 
 #: Of the density that a model was trained on: training varies it from 0.3 to 1.3 times, and less is tested.
 _USUAL = (0.4, 1.5)
@@ -33,7 +32,7 @@ _MOST_DENSITY = 10.0
 
 @dataclass(frozen=True, slots=True)
 class SlideStain:
-    """The stain of a slide.
+    """The stain of a slide, as a model sees it.
 
     Attributes
     ----------
@@ -41,9 +40,9 @@ class SlideStain:
         Mean optical density (natural logarithm) of its tissue, of red, green and blue; ``None`` where it was not
         measured.
     reference
-        Of what the detector was trained on.
+        Of what the model was trained on.
     normalised
-        Whether the scan sees the slide at that density.
+        Whether the model sees the slide at that density.
     nuclei
         How much bluer nuclei are than the rest, see :func:`~napari_metastasis.slides.stain.nuclear_tint`; ``None``
         where it was not measured.
@@ -55,21 +54,20 @@ class SlideStain:
     nuclei: float | None = None
 
     @classmethod
-    def of(cls, slide: Slide, tissue: TissueMask, spec: ModelSpec, settings: ScanSettings) -> Self:
-        """Return the stain of an open slide, and warn where it is unusual.
+    def of(cls, pixels: UInt8Array | None, spec: ModelSpec | SegmenterSpec, settings: ScanSettings) -> Self:
+        """Return the stain of an open slide.
+
+        Parameters
+        ----------
+        pixels
+            Of its tissue at the model's resolution, from :func:`~napari_metastasis.slides.stain.tissue_pixels`.
+        spec, settings
+            The model's, and of the scan.
 
         Raises
         ------
         ModelError
-            If it is to be normalised, and the detector's card does not say to what.
-        SlideError
-            If a part of the slide cannot be read.
-
-        Warns
-        -----
-        StainWarning
-            If it is much paler or denser than what the detector was trained on, and seen as it is; or if its red and
-            blue look exchanged.
+            If it is to be normalised, and the model's card does not say to what.
         """
         wanted = settings.stain == "normalise"
         if wanted and not spec.stain_density:
@@ -77,16 +75,12 @@ class SlideStain:
                 f"expected a model whose card has the density of its stains for --stain normalise, got {spec.name}; "
                 "scan with --stain as-is"
             )
-        pixels = tissue_pixels(slide, slide.frame(spec.mpp), tissue)
         found = None if pixels is None or not spec.stain_density else mean_density(pixels)
         tint = None if pixels is None else nuclear_tint(pixels)
         # As it is recorded, so that an earlier result tells the same.
         density = None if found is None else tuple(round(float(value), 3) for value in found)
         nuclei = None if tint is None else round(tint, 3)
-        stain = cls(density, spec.stain_density, wanted and density is not None, nuclei)
-        for note in stain.notes:
-            warnings.warn(note, StainWarning, stacklevel=3)
-        return stain
+        return cls(density, spec.stain_density, wanted and density is not None, nuclei)
 
     @property
     def ratio(self) -> float | None:
@@ -94,12 +88,8 @@ class SlideStain:
         return None if not self.density or not any(self.reference) else sum(self.density) / sum(self.reference)
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Return what has to be said of the results."""
-        return tuple(filter(None, (swap_note(self.nuclei), self._unusual_density)))
-
-    @property
-    def _unusual_density(self) -> str:
+    def unusual_density(self) -> str:
+        """Return what has to be said of it where it is much paler or denser than in training, and seen as it is."""
         if self.ratio is None or self.normalised or _USUAL[0] <= self.ratio <= _USUAL[1]:
             return ""
         return (
@@ -117,7 +107,7 @@ class SlideStain:
         )
 
     def reader(self, slide: Slide) -> Reader:
-        """Return what the scan reads the slide with."""
+        """Return what the model reads the slide with."""
         if not self.normalised or self.density is None:
             return slide
         return StainedReader(slide, stain_tables(self.density, self.reference))
@@ -150,3 +140,11 @@ class SlideStain:
             "normalised": self.normalised,
             "nuclei": self.nuclei,
         }
+
+
+def stain_notes(stains: Iterable[SlideStain]) -> tuple[str, ...]:
+    """Return what has to be said of the results of several models, each thing once: a slide has one stain."""
+    stains = tuple(stains)
+    exchanged = (swap_note(one.nuclei) for one in stains)
+    unusual = (one.unusual_density for one in stains)
+    return tuple(note for notes in (exchanged, unusual) if (note := next(filter(None, notes), "")))
