@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dark_model import dark_segmenter
 
 from napari_metastasis.models import add_model, save_model
+from napari_metastasis.settings import THRESHOLD
 
 pytestmark = pytest.mark.gui
+
+#: Of the segmenter; the detector has the usual one.
+OWN_THRESHOLD = 0.7
 
 
 @pytest.fixture
@@ -16,8 +23,27 @@ def segmenter(tmp_path, monkeypatch):
     """Keep a segmenter that answers how dark a pixel is, among the user's own."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     made = dark_segmenter(mpp=0.972)
-    save_model(tmp_path / "outlines.safetensors", made.network, made.spec, {})
+    save_model(tmp_path / "outlines.safetensors", made.network, replace(made.spec, threshold=OWN_THRESHOLD), {})
     add_model(tmp_path / "outlines.safetensors")
+
+
+@pytest.fixture
+def segmenting(window, make_disc, darkness_model, segmenter):  # noqa: ARG001
+    """A window with a slide, whose next scan is segmented."""
+    path, _ = make_disc(0.5)
+    window.open(path)
+    scan = window.panel.scan_part
+    window.use(darkness_model)
+    window.until(lambda: scan.model.chosen is not None and "segment" in scan.model.chosen.passes)
+    (switch,) = scan.switches["segment"].widgets.values()
+    switch.value = True
+    return window
+
+
+def shown_in(folder):
+    """Return from which map, and at which threshold, the files of a result say that they were written."""
+    shown = json.loads((folder / "run.json").read_text())["shown"]
+    return shown["map"], shown["threshold"]
 
 
 @pytest.mark.usefixtures("segmenter")
@@ -66,3 +92,29 @@ def test_findings_are_read_from_the_segmentation_or_from_the_scan(window, make_d
     session = window.session
     window.until(lambda: session.found is not None and session.found.map == "segmented")
     assert [row.id for row in session.found.rows] == [row.id]
+
+
+def test_a_window_that_closes_at_the_end_of_a_scan_leaves_the_map_its_own_threshold(segmenting):
+    """What it had shown until then was read from the scan's own map."""
+    window, session = segmenting, segmenting.session
+    window.scan("slide")
+    window.until(lambda: session.activity.done > 0)
+    assert window.controller._scan.wait(120)  # the window hears nothing of the rest
+    assert session.read_map is session.heatmap
+    session.suggest_threshold(session.own_thresholds["probability"])  # as every search in the middle of a scan does
+    window.workspace.close()
+    assert shown_in(session.folder) == ("segmented", OWN_THRESHOLD)
+
+
+@pytest.mark.parametrize("chosen", [None, 0.4])
+def test_findings_of_another_map_are_written_at_its_own_threshold_as_the_window_closes(segmenting, chosen):
+    window, session = segmenting, segmenting.session
+    if chosen is not None:
+        session.set_threshold(chosen)
+    window.scan("slide")
+    window.finish()
+    window.until(lambda: window.controller._files.settled)
+    assert shown_in(session.folder) == ("segmented", chosen or OWN_THRESHOLD)
+    session.set_share("segmented", 0.0)
+    window.workspace.close()  # before its findings are read
+    assert shown_in(session.folder) == ("probability", chosen or THRESHOLD)

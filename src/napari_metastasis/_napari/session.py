@@ -172,6 +172,11 @@ class SlideSession:
         return self.detection if self.threshold_chosen else replace(self.detection, threshold=0.0)
 
     @property
+    def unchosen_thresholds(self) -> Mapping[str, float]:
+        """Return the threshold of each map's own model, by the maps' names; empty where the user has chosen one."""
+        return {} if self.threshold_chosen else self.own_thresholds
+
+    @property
     def floor(self) -> float:
         """Return the lowest threshold that can be shown: the floor of the lesions, once they are prepared."""
         settings = self.detection.with_reachable_threshold() if self._index is None else self._index.settings

@@ -145,25 +145,40 @@ def search_and_write_work(
     shown: Shown,
     detection: DetectionSettings,
     tissue: TissueMask,
+    own_thresholds: Mapping[str, float],
     on_disk: OnDisk,
     should_stop: ShouldStop,
 ) -> bool:
-    """Look for what was to be shown of a result when its window closed, and write its files."""
+    """Look for what was to be shown of a result when its window closed, and write its files.
+
+    Parameters are those of :func:`index_work`, and what the window showed until then.
+    """
     shares = [shown.shares[one.kind.name] for one in maps[1:]]
-    looked = index_work(maps, shares, detection, tissue, None, should_stop)
+    looked = index_work(maps, shares, detection, tissue, None, should_stop, own_thresholds)
     assert looked.coverage is not None
-    shown = replace(shown, map=looked.index.map)
+    shown = _read_from(shown, looked.index.map, own_thresholds)
     alone = [one for one in maps if one.kind.stands_alone and one.kind.name == shown.map]
     seen = Seen(looked.index.at(shown.threshold), shown, looked.coverage, tissue.fraction, (*alone, maps[0])[0])
     return write_shown_work(slide, seen, on_disk, should_stop)
 
 
+def _read_from(shown: Shown, name: str, own_thresholds: Mapping[str, float]) -> Shown:
+    """Return what is shown once lesions are read from another map: at its own threshold, where the user chose none."""
+    return replace(shown, map=name, threshold=own_thresholds.get(name, shown.threshold))
+
+
 def write_left_work(
-    slide: Slide, folder: Path, shown: Shown, detection: DetectionSettings, tissue: TissueMask, should_stop: ShouldStop
+    slide: Slide,
+    folder: Path,
+    shown: Shown,
+    detection: DetectionSettings,
+    tissue: TissueMask,
+    own_thresholds: Mapping[str, float],
+    should_stop: ShouldStop,
 ) -> bool:
     """Write the files of a scan that ended when its window closed as that showed them; return whether it was needed.
 
-    The window had not shown all of its answers: they are read again.
+    The window had not shown all of its answers: they are read again. Of a segmentation it may have shown none.
     """
     from napari_metastasis.workflows.scan import earlier_results, load_result
 
@@ -171,10 +186,11 @@ def write_left_work(
     if scan is None or scan.shown.shares.keys() != shown.shares.keys():
         return False
     earlier = load_result(slide, scan)
-    if earlier.shown == shown or len(earlier.maps) != len(shown.shares) + 1:
+    as_written = _read_from(shown, earlier.shown.map, own_thresholds)
+    if earlier.shown == as_written or len(earlier.maps) != len(shown.shares) + 1:
         return False
     on_disk = OnDisk(folder, earlier.journals)
-    return search_and_write_work(slide, earlier.maps, shown, detection, tissue, on_disk, should_stop)
+    return search_and_write_work(slide, earlier.maps, shown, detection, tissue, own_thresholds, on_disk, should_stop)
 
 
 def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:
