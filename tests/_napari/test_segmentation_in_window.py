@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from dark_model import dark_segmenter
 
 from napari_metastasis.models import add_model, save_model
+from napari_metastasis.scanning import AnsweredMap
 from napari_metastasis.settings import THRESHOLD
 
 pytestmark = pytest.mark.gui
@@ -118,3 +120,17 @@ def test_findings_of_another_map_are_written_at_its_own_threshold_as_the_window_
     session.set_share("segmented", 0.0)
     window.workspace.close()  # before its findings are read
     assert shown_in(session.folder) == ("probability", chosen or THRESHOLD)
+
+
+def test_whole_maps_are_made_beside_the_window(segmenting, monkeypatch):
+    """Of a large slide they are hundreds of megabytes."""
+    whole, made_in = AnsweredMap.whole, []
+
+    def noted(one):
+        made_in.append((one.kind.name, threading.current_thread() is threading.main_thread()))
+        return whole(one)
+
+    monkeypatch.setattr(AnsweredMap, "whole", noted)
+    segmenting.scan("slide")
+    segmenting.finish()
+    assert set(made_in) == {("probability", False), ("segmented", False)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import ChunkedCells
 from napari_metastasis.settings import DetectionSettings, TissueSettings
 from napari_metastasis.tasks import DETECT, pass_tasks
-from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
+from napari_metastasis.workflows.scan_job import AtHand, ScanJob, ScanStarted, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,7 @@ __all__ = [
     "AvailableModels",
     "Looked",
     "OnDisk",
+    "ScanBegun",
     "Seen",
     "available_models_work",
     "earlier_results_work",
@@ -75,10 +76,26 @@ class OnDisk:
     shown: Shown | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ScanBegun:
+    """A scan that is about to run, with its maps as a window shows them.
+
+    Attributes
+    ----------
+    started
+        What the scan says of itself.
+    maps
+        Its maps with every cell of the slide: of a large one, hundreds of megabytes that take long to fill.
+    """
+
+    started: ScanStarted
+    maps: tuple[MapValues, ...]
+
+
 def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generator[Any, None, Any]:
     """Scan a slide: yield and return what :func:`~napari_metastasis.workflows.scan.run_scan` does.
 
-    The last that is yielded is an :class:`OnDisk`.
+    Its start is a :class:`ScanBegun`, and the last that is yielded an :class:`OnDisk`.
     """
     yield Stage("Preparing the network…")
     # Imported here, beside the window: torch takes seconds to load.
@@ -87,7 +104,17 @@ def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generat
     if job.output is not None and at_hand.slide is not None:
         # Before anything is stored there: also what is killed is found again.
         remember_place(at_hand.slide, job.output)
-    result = yield from run_scan(job, at_hand, should_stop)
+    with closing(run_scan(job, at_hand, should_stop)) as events:
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as ended:
+                result = ended.value
+                break
+            if isinstance(event, ScanStarted):
+                yield ScanBegun(event, tuple(one.whole() for one in event.maps))
+            else:
+                yield event
     yield OnDisk(result.output, journals_of(result.output), read_shown(record_of(result.output)))
     return result
 
