@@ -134,3 +134,26 @@ def test_whole_maps_are_made_beside_the_window(segmenting, monkeypatch):
     segmenting.scan("slide")
     segmenting.finish()
     assert set(made_in) == {("probability", False), ("segmented", False)}
+
+
+@pytest.mark.filterwarnings("ignore::napari_metastasis.errors.PassWarning")
+@pytest.mark.usefixtures("refiner")
+def test_of_maps_that_cover_each_other_one_is_seen(segmenting):
+    window, scan = segmenting, segmenting.panel.scan_part
+    scan.model.fill()
+    window.until(lambda: scan.model.chosen is not None and "refine" in scan.model.chosen.passes)
+    scan.switches["refine"].widgets["refine"].value = True
+    window.scan("slide")
+    window.finish()
+    layers = window.controller.layers
+
+    def seen():
+        return [name for name, layer in layers.maps.items() if layer.visible]
+
+    assert list(layers.maps) == ["probability", "refined", "segmented"]
+    window.until(lambda: window.session.found is not None and window.session.found.map == "segmented")
+    assert seen() == ["segmented"]
+    for read in ("refined", "segmented"):
+        scan.alone["segmented"].click()
+        window.until(lambda read=read: window.session.found is not None and window.session.found.map == read)
+        assert seen() == [read]
