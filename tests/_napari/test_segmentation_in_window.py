@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from dark_model import dark_segmenter
 
+from napari_metastasis._napari.slide_state import slide_state
 from napari_metastasis.models import add_model, save_model
 from napari_metastasis.scanning import AnsweredMap
 from napari_metastasis.settings import THRESHOLD
@@ -157,3 +160,29 @@ def test_of_maps_that_cover_each_other_one_is_seen(segmenting):
         scan.alone["segmented"].click()
         window.until(lambda read=read: window.session.found is not None and window.session.found.map == read)
         assert seen() == [read]
+
+
+def test_where_outlines_are_made_is_chosen_beside_their_switch(segmenting):
+    window, scan = segmenting, segmenting.panel.scan_part
+    (switch,), (above,) = (forms["segment"].widgets.values() for forms in (scan.switches, scan.details))
+    assert above.native.text() == "all tissue"
+    for wanted in (False, True):
+        switch.value = wanted
+        assert above.enabled == wanted
+    above.value = 0.05
+    assert above.native.text() == "0.05"
+    told = set()
+    window.session.activity_changed.connect(lambda _: told.add(slide_state(window.session).long))
+    window.scan("slide")
+    window.finish()
+    assert any(re.fullmatch(r"Outlining the tumour: \d+ % done", line) for line in told)
+    folder = window.session.folder
+    record = json.loads((folder / "run.json").read_text())
+    assert record["settings"]["segment"]["segment_above"] == 0.05
+    # As it was made, it goes on.
+    window.workspace.close_slide(window.controller)
+    switch.value, above.value = False, 0.0
+    window.open(Path(record["slide"]["path"]))
+    window.until(lambda: switch.value)
+    assert above.value == 0.05
+    assert above.enabled

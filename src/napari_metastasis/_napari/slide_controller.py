@@ -207,14 +207,17 @@ class SlideController(QObject):
             self.session.report(Activity(stage=self._stage(""), busy=True, done=last.done, total=last.total))
             return
         seconds = max(time.monotonic() - self._began, 1e-3)
+        # Such a map is made once all is scanned; rates are those of the scan.
+        outlining = last.map in self.session.maps and self.session.maps[last.map].kind.stands_alone
         self.session.report(
             Activity(
-                stage="Scanning",
+                stage="Outlining the tumour" if outlining else "Scanning",
                 busy=True,
                 done=last.done,
                 total=last.total,
-                mpx_per_s=self._mpx / seconds,
+                mpx_per_s=0.0 if outlining else self._mpx / seconds,
                 seconds_left=seconds / last.done * (last.total - last.done) if last.done else None,
+                outlining=outlining,
             )
         )
 
