@@ -153,6 +153,17 @@ def main() -> None:
         pictures.size(SMALL)
         pictures.workspace.home()
         pictures.take("small")
+
+        settings.appearance.theme = "dark"
+        pictures.size(LARGE)
+        pictures.workspace.close_slide(pictures.workspace.controllers[1])
+        (segment,) = pictures.panel.scan_part.switches["segment"].widgets.values()
+        segment.value = True
+        pictures.panel.scan_part.slide_button.click()
+        pictures.finish()
+        rows = pictures.panel.results_part.table.rows.lesions
+        pictures.go(next(row for row in rows if row.size_class == "itc"), 40)
+        pictures.take("segmentation")
         pictures.viewer.close()
         rest(0.5)
 

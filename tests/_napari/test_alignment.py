@@ -19,7 +19,7 @@ def test_every_layer_shows_the_disc_in_its_place(window, make_disc: Callable, da
     window.scan("slide")
     window.finish()
     expected = phantom.center.to_um(mpp)
-    half_a_cell = window.session.frame.cell_um / 2
+    half_a_cell = window.session.heatmap.frame.cell_um / 2
     layers = window.controller.layers
 
     def centroid(mask: np.ndarray, layer: object) -> tuple[float, float]:

@@ -152,11 +152,11 @@ def test_files_of_two_slides_follow_the_screen_and_open_again_as_they_were_left(
     assert desk.form.earlier.currentIndex() == 0
     # The threshold that was chosen goes with the window, and so into the new scan.
     desk.written(fine.folder, 0.97, scanned_with=0.97)
-    cells = session.frame.cells.area
+    cells = session.heatmap.frame.cells.area
     desk.put_slider_to(0.9)
     QTest.keyClick(desk.form.earlier, Qt.Key.Key_Down)
     house.until(lambda: session.folder == folder and session.found is not None)
-    assert session.frame.cells.area != cells
+    assert session.heatmap.frame.cells.area != cells
     assert desk.slider.value() == 0.97
     house.until(lambda: shown_in(fine.folder)["threshold"] == 0.9)
     assert written_ids(folder) == shown_ids(session)

@@ -55,7 +55,7 @@ def test_sample_is_opened_scanned_looked_through_and_closed(newcomer: Any, sampl
     session = window.session
     assert session.model_name == DEFAULT_MODEL
     answered = ~np.isnan(session.probabilities)
-    assert answered.sum() * session.frame.cell_um**2 > ACROSS_UM**2 / 2
+    assert answered.sum() * session.heatmap.frame.cell_um**2 > ACROSS_UM**2 / 2
     assert 0 <= session.slide_score <= 1
     results = sample.parent / f"{sample.stem}.metastasis"
     assert (results / "detections.csv").is_file()

@@ -228,7 +228,7 @@ def test_earlier_results_of_other_settings_are_listed_and_shown_again(scanned) -
     controller.results.show(coarse)
     window.until(lambda: session.folder == folder and session.found is not None)
     assert session.threshold == 0.97
-    assert session.frame.cells.area < fine.identity["dense_coefficient"] ** 2 * session.frame.cells.area
+    assert session.heatmap.frame.cells.area < fine.identity["dense_coefficient"] ** 2 * session.heatmap.frame.cells.area
     # What was shown of the other one is kept.
     window.until(lambda: shown_in(fine.folder)["threshold"] == 0.9)
     assert written_ids(folder) == shown_ids(session)

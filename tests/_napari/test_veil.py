@@ -235,8 +235,9 @@ def test_a_part_of_a_slide_says_so_at_its_end_and_when_it_is_opened_again(
     assert session.activity.stage == stage
     assert [row.class_text for row in session.found.rows] == ["Micro or larger, cut by the scanned area"]
     # The right half of the disc, by the phantom and not by the frames under test.
-    veil, half_a_cell = window.controller.layers.veil, session.frame.cell_um / 2
-    np.testing.assert_array_equal(veil.data > 0, session.tissue.over(session.frame) & np.isnan(session.probabilities))
+    veil, frame = window.controller.layers.veil, session.heatmap.frame
+    half_a_cell = frame.cell_um / 2
+    np.testing.assert_array_equal(veil.data > 0, session.tissue.over(frame) & np.isnan(session.probabilities))
     _, columns = np.nonzero(veil.data)
     assert veil.data_to_world((0, columns.min()))[-1] - half_a_cell == pytest.approx(center.x, abs=2 * half_a_cell)
 

@@ -116,7 +116,7 @@ def test_heatmap_grows_from_the_middle_of_the_view(window, make_disc: Callable, 
     window.scan("slide")
     window.until(lambda: bool(first))
     window.controller.cancel()
-    cell = window.session.frame.cell_at(focus)
+    cell = window.session.heatmap.frame.cell_at(focus)
     nearest = first[0][0]
     assert nearest.x - 1 <= cell.x <= nearest.right
     assert nearest.y - 1 <= cell.y <= nearest.bottom
@@ -161,7 +161,7 @@ def test_selected_shape_is_scanned(window, make_disc: Callable, darkness_model: 
     window.finish()
     scanned = ~np.isnan(window.session.probabilities)
     rows, columns = np.nonzero(scanned)
-    frame = window.session.frame
+    frame = window.session.heatmap.frame
     corner = frame.cell_corner(columns.min(), rows.min()).to_um(0.5)
     assert corner.x == pytest.approx(center.x - half, abs=3 * frame.cell_um)
     assert len(window.session.found.lesions) == 1

@@ -171,7 +171,7 @@ def test_a_transposed_scan_grows_and_is_drawn_in_its_place(window, make_disc, da
     window.session.cells_written.connect(lambda _, cells: first.append(cells))
     window.scan("slide")
     window.until(lambda: bool(first))
-    cell, nearest = window.session.frame.cell_at(focus), first[0][0]
+    cell, nearest = window.session.heatmap.frame.cell_at(focus), first[0][0]
     assert nearest.x - 1 <= cell.x <= nearest.right
     assert nearest.y - 1 <= cell.y <= nearest.bottom
     window.finish()

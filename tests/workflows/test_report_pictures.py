@@ -153,6 +153,12 @@ def test_of_a_slide_with_bounds_what_lies_in_them_is_shown(slide):
     assert (picture[2, 2] != 245).any()  # tissue up to the edge
 
 
+def test_an_outline_is_drawn_as_its_lesion_was_measured_however_large_cells_are(slide):
+    scanned = found_on(slide, scanned=Region.of(slide.size), tissue=Region(400, 300, 800, 600))
+    lesion = Square(1, 700, 500, 150)
+    np.testing.assert_array_equal(overview_image(slide, [lesion], scanned), overview_image(slide, [lesion]))
+
+
 def test_a_finding_is_shown_at_20x_with_its_outline(slide):
     picture, um = finding_image(slide, Square(1, 1130, 640, 100))
     assert picture.shape == (400, 400, 3)

@@ -237,3 +237,15 @@ def test_each_map_is_read_at_the_threshold_of_its_own_model(slide, model, tmp_pa
     assert asked.threshold == 0.6
     earlier = earlier_result(slide, tmp_path / "part")
     assert (earlier.threshold, earlier.own_thresholds) == (0.6, {})
+
+
+def test_an_earlier_result_says_with_which_options_it_was_segmented(slide, model, tmp_path):
+    """So that a window goes on with these, and not beside them."""
+    folder = run(slide, model, tmp_path / "out", SegmentSettings(segment=True, segment_above=0.25)).output
+    options = earlier_result(slide, folder).options
+    assert (options["segment"], options["segment_above"]) == (True, 0.25)
+    path = folder / "run.json"
+    for damage in ('"x"', "7", "null"):
+        path.write_text(path.read_text().replace('"segment_above": 0.25', f'"segment_above": {damage}'))
+        assert "segment_above" not in earlier_result(slide, folder).options
+        path.write_text(path.read_text().replace(f'"segment_above": {damage}', '"segment_above": 0.25'))

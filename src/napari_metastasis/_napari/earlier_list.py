@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["earlier_hint", "earlier_texts"]
 
 #: What findings of a pass are, by its task.
-_PASSES = {"refine": "fewer false alarms"}
+_PASSES = {"refine": "fewer false alarms", "segment": "exact outlines"}
 #: Characters of a hash that are shown.
 _HASH = 6
 
@@ -23,11 +23,17 @@ def _weights(scan: EarlierScan) -> str:
 
 
 def _passes(scan: EarlierScan) -> str:
-    tasks = {task.writes: task.name for task in pass_tasks()}
+    tasks = {task.writes: task for task in pass_tasks()}
     parts = []
     for name, share in scan.shown.shares.items():
-        said = _PASSES.get(tasks.get(name, ""), name)
-        parts.append(said if share == 1 else f"{said} by {share:.0%}".replace("%", " %"))
+        task = tasks.get(name)
+        said = name if task is None else _PASSES.get(task.name, name)
+        if share == 1:
+            parts.append(said)
+        elif task is not None and task.settings is not None and task.settings.stands_alone():
+            parts.append(f"{said} switched off")
+        else:
+            parts.append(f"{said} by {share:.0%}".replace("%", " %"))
     return ", ".join(parts)
 
 

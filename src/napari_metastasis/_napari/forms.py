@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QSizePolicy, QWidget
 
 from napari_metastasis.settings import Setting, setting_of
 
-__all__ = ["SettingsForm"]
+__all__ = ["SettingsForm", "label_of"]
 
 #: Labels of fields whose names do not explain them.
 _LABELS = {
@@ -21,14 +21,25 @@ _LABELS = {
     "dense_coefficient": "Detail",
     "keep_features": "Keep what fewer false alarms need later",
     "queue_rois": "Pieces waiting",
+    "read_segmentation": "Findings from the exact outlines",
     "refine": "Fewer false alarms (may miss single cells)",
-    "refined_share": "Share of fewer false alarms",
     "roi_px": "Piece size",
+    "segment": "Exact outlines (takes twice as long)",
+    "segment_above": "Outlines from probability",
     "threads": "Reading threads",
     "tissue_only": "Tissue only",
 }
 #: Fields whose choices are long: their lists lie under their labels.
-_WIDE = frozenset({"augment_views", "dense_coefficient", "stain"})
+_WIDE = frozenset({"augment_views", "dense_coefficient", "segment_above", "stain"})
+#: What the lowest value of a field means, where that is no number to a person.
+_LOWEST = {"segment_above": "all tissue"}
+#: Probabilities are moved by this step.
+_STEP = 0.05
+
+
+def label_of(name: str) -> str:
+    """Return what a field is called."""
+    return _LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def _wrapped(text: str) -> str:
@@ -63,7 +74,7 @@ class SettingsForm:
 
     @staticmethod
     def _widget(name: str, default: Any, setting: Setting, offered: dict[Any, str] | None) -> ValueWidget[Any]:
-        label = _LABELS.get(name, name.replace("_", " ").capitalize())
+        label = label_of(name)
         options: dict[str, Any] = {"tooltip": _wrapped(setting.help)}
         if offered is None and setting.choices:
             offered = {choice: str(choice) for choice in setting.choices}
@@ -73,14 +84,18 @@ class SettingsForm:
             return create_widget(value=default, name=name, label=label, widget_type=kind, options=options)
         if isinstance(default, int | float) and not isinstance(default, bool):
             options |= {"min": setting.minimum, "max": setting.maximum}
+            options |= {"step": _STEP} if setting.maximum == 1 and isinstance(default, float) else {}
             options = {key: value for key, value in options.items() if value is not None}
-        return create_widget(
+        widget: ValueWidget[Any] = create_widget(
             value=default,
             annotation=type(default),
             name=name,
             label="" if isinstance(default, bool) else label,
             options=options | ({"text": label} if isinstance(default, bool) else {}),
         )
+        if name in _LOWEST:
+            widget.native.setSpecialValueText(_LOWEST[name])
+        return widget
 
     def add_to(self, layout: QFormLayout) -> None:
         """Append every widget as a row, with its tooltip on the label as well."""
@@ -111,6 +126,11 @@ class SettingsForm:
         widget.choices = [(text, value) for value, text in choices.items()]
         if before in choices:
             widget.value = before
+
+    def enable(self, enabled: bool) -> None:
+        """Let the fields be filled in, or grey them."""
+        for widget in self.widgets.values():
+            widget.enabled = enabled
 
     @property
     def values(self) -> dict[str, Any]:

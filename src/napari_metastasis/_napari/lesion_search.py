@@ -94,7 +94,7 @@ class LesionSearch(QObject):
         began, heatmap, tissue = time.monotonic(), session.heatmap, session.tissue
         shares = {later.kind.name: session.share_of(later.kind.name) for later in session.later_maps}
         maps, known = tuple(session.maps.values()), session.tissue_cells
-        own = {} if session.threshold_chosen else session.own_thresholds
+        own = session.unchosen_thresholds
         work = partial(index_work, maps, tuple(shares.values()), session.detection, tissue, known, own_thresholds=own)
         # Without a scan beside it, a person waits for it.
         worker = Worker(work, name="lesions", parent=self, urgent=not session.activity.busy)

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider
 
 from napari_metastasis._napari.earlier_list import earlier_hint, earlier_texts
-from napari_metastasis._napari.forms import SettingsForm
+from napari_metastasis._napari.forms import SettingsForm, label_of
 from napari_metastasis._napari.model_choice import ModelChoice
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout, probability_slider, time_text
@@ -38,7 +38,7 @@ from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
 from napari_metastasis.settings import ScanSettings
-from napari_metastasis.tasks import pass_tasks
+from napari_metastasis.tasks import Task, pass_tasks
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class ScanWidget(Part):
         super().__init__(napari_viewer, "Scan")
         self._workspace.scan_wanted.connect(lambda: self.scan("slide"))
         self.model.fill()
-        for form in (self.main, self.advanced, *self.switches.values(), *self.keeping.values()):
+        passes = (self.switches, self.details, self.keeping)
+        for form in (self.main, self.advanced, *(form for forms in passes for form in forms.values())):
             for widget in form.widgets.values():
                 widget.changed.connect(lambda _: self._warm_up.start())
 
@@ -141,13 +142,16 @@ class ScanWidget(Part):
         self.main = SettingsForm(
             ScanSettings, _MAIN, choices={"augment_views": _VIEWS, "device": {"auto": _DEVICES["auto"]}}
         )
-        self.switches, self.keeping = {}, {}
+        #: By task: whether its pass is made, how, and what is kept for a later one.
+        self.switches: dict[str, SettingsForm] = {}
+        self.details: dict[str, SettingsForm] = {}
+        self.keeping: dict[str, SettingsForm] = {}
+        #: By the name of the map whose share each of them is.
+        self.shares: dict[str, QLabeledDoubleSlider] = {}
+        #: By the name of the map that findings are read from.
+        self.alone: dict[str, QCheckBox] = {}
         for task in pass_tasks():
-            assert task.settings is not None
-            self.switches[task.name] = SettingsForm(task.settings, (task.settings.SWITCH,))
-            self.switches[task.name].add_to(form)
-            self.keeping[task.name] = SettingsForm(task.settings, tuple(filter(None, (task.settings.KEEP,))))
-        self._add_shares(form)
+            self._add_pass(form, task)
         self.main.add_to(form)
         self.shape_button = QPushButton("Scan selected shape")
         self.shape_button.setToolTip("Scan the rectangle around the shape that is selected in a Shapes layer")
@@ -182,31 +186,35 @@ class ScanWidget(Part):
         form.addRow(QLabel("Model"))
         form.addRow(row)
 
-    def _add_shares(self, form: QFormLayout) -> None:
-        """Add a slider for the share of each later map in the findings; a switch for one that is not blended."""
-        #: By the name of the map whose share each of them is.
-        self.shares: dict[str, QLabeledDoubleSlider] = {}
-        #: By the name of the map that findings are read from.
-        self.alone: dict[str, QCheckBox] = {}
-        for task in pass_tasks():
-            assert task.settings is not None
-            if task.settings.stands_alone():
-                switch = self.alone[task.writes] = QCheckBox(f"from the {task.writes} map")
-                switch.setToolTip(
-                    "Read outlines, sizes and the table from this map; else from the map before it.\n"
-                    "Grey where the slide has no such map"
-                )
-                switch.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-                switch.toggled.connect(partial(self._on_share, task.writes))
-                form.addRow("Findings", switch)
-                continue
-            share = self.shares[task.writes] = probability_slider(0.0, 1.0, step=0.05)
-            share.setToolTip(
-                "How much of the findings is read from this map; the rest is read from the one before.\n"
+    def _add_pass(self, form: QFormLayout, task: Task) -> None:
+        """Add what is asked of a pass, and a slider for the share of its map; a switch where that is not blended."""
+        settings = task.settings
+        assert settings is not None
+        wanted = self.switches[task.name] = SettingsForm(settings, (settings.SWITCH,))
+        details = self.details[task.name] = SettingsForm(settings, settings.details())
+        self.keeping[task.name] = SettingsForm(settings, tuple(filter(None, (settings.KEEP,))))
+        wanted.add_to(form)
+        details.add_to(form)
+        (switched,) = wanted.widgets.values()
+        switched.changed.connect(details.enable)
+        details.enable(switched.value)
+        if settings.stands_alone():
+            switch = self.alone[task.writes] = QCheckBox(label_of(settings.SHARE))
+            switch.setToolTip(
+                "Read outlines, sizes and the table from this map; else from the map before it.\n"
                 "Grey where the slide has no such map"
             )
-            share.valueChanged.connect(partial(self._on_share, task.writes))
-            form.addRow(f"{task.writes.capitalize()} share", share)
+            switch.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            switch.toggled.connect(partial(self._on_share, task.writes))
+            form.addRow(switch)
+            return
+        share = self.shares[task.writes] = probability_slider(0.0, 1.0, step=0.05)
+        share.setToolTip(
+            "How much of the findings is read from this map; the rest is read from the one before.\n"
+            "Grey where the slide has no such map"
+        )
+        share.valueChanged.connect(partial(self._on_share, task.writes))
+        form.addRow(label_of(settings.SHARE), share)
 
     # -- models --------------------------------------------------------------------------------------------------
 
@@ -296,6 +304,9 @@ class ScanWidget(Part):
             (switch,) = self.switches[task.name].widgets.values()
             if switch.enabled:
                 switch.value = task.name in session.passes
+            for name, detail in self.details[task.name].widgets.items():
+                if task.name in session.passes:
+                    detail.value = made.get(name, detail.value)
 
     def _list_earlier(self, *_: object) -> None:
         """List the results that lie beside the slide; the one that is shown is chosen."""
@@ -343,7 +354,11 @@ class ScanWidget(Part):
         requests = []
         for task in pass_tasks():
             assert task.settings is not None
-            values = {**self.switches[task.name].values, **self.keeping[task.name].values}
+            values = {
+                name: value
+                for forms in (self.switches, self.details, self.keeping)
+                for name, value in forms[task.name].values.items()
+            }
             of_map = session.share_of(task.writes)
             share = {task.settings.SHARE: of_map > 0 if task.settings.stands_alone() else of_map}
             requests.append(PassRequest(task=task.name, settings=task.settings(**values, **share)))

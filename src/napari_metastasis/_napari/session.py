@@ -12,7 +12,7 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_metastasis._napari.words import for_window
-from napari_metastasis.geometry import HeatmapFrame, Point, Region, any_of_blocks
+from napari_metastasis.geometry import Point, Region, any_of_blocks
 from napari_metastasis.settings import THRESHOLD, DetectionSettings
 from napari_metastasis.tasks import pass_tasks
 
@@ -46,6 +46,8 @@ class Activity:
         Model pixels per second, in millions; 0 while not measured.
     seconds_left
         ``None`` while not known.
+    outlining
+        Whether all is scanned, and what is left is to outline it: no more of the tissue will be answered for.
     error
         One line with what was expected, what came, and what to do; empty where nothing failed.
     """
@@ -56,6 +58,7 @@ class Activity:
     total: int = 0
     mpx_per_s: float = 0.0
     seconds_left: float | None = None
+    outlining: bool = False
     error: str = ""
 
 
@@ -105,7 +108,8 @@ class SlideSession:
     review
         What of the result a person has looked through; ``None`` where nothing was.
     made_with
-        Everything that decided the heatmap of an earlier result that is shown; else empty.
+        Everything that decided the heatmap of an earlier result that is shown, and the options of its passes; else
+        empty.
     looking
         Whether results of an earlier scan are being looked for, so that nothing can be said of them yet.
     activity
@@ -172,6 +176,11 @@ class SlideSession:
         return self.detection if self.threshold_chosen else replace(self.detection, threshold=0.0)
 
     @property
+    def unchosen_thresholds(self) -> Mapping[str, float]:
+        """Return the threshold of each map's own model, by the maps' names; empty where the user has chosen one."""
+        return {} if self.threshold_chosen else self.own_thresholds
+
+    @property
     def floor(self) -> float:
         """Return the lowest threshold that can be shown: the floor of the lesions, once they are prepared."""
         settings = self.detection.with_reachable_threshold() if self._index is None else self._index.settings
@@ -186,11 +195,6 @@ class SlideSession:
     def heatmap(self) -> MapValues | None:
         """Return the scan's own map; ``None`` before there is one."""
         return next(iter(self.maps.values()), None)
-
-    @property
-    def frame(self) -> HeatmapFrame | None:
-        """Return where the heatmap's cells lie; ``None`` before there is one."""
-        return None if self.heatmap is None else self.heatmap.frame
 
     @property
     def read_map(self) -> MapValues | None:
@@ -257,18 +261,16 @@ class SlideSession:
             self.cells_written.emit(name, written)
 
     def is_covered(self, name: str) -> bool:
-        """Return whether a later map has an answer wherever the heatmap has one, and can be shown alone.
+        """Return whether a later map has an answer wherever the heatmap has one, and can be shown without it.
 
         Parameters
         ----------
         name
-            Of the later map.
+            Of a map that does not stand alone.
         """
         own, later = self.heatmap, self.maps.get(name)
         if own is None or later is None:
             return False
-        if later.kind.stands_alone:
-            return self.read_map is later
         answered = any_of_blocks(~np.isnan(own.values), own.frame.block_in(later.frame))
         return not bool((answered & np.isnan(later.values)).any())
 

@@ -189,15 +189,16 @@ class ShownFiles(QObject):
         if worker is not None:
             worker.let_go()
         session, on_disk, shown = self._session, self._on_disk, self._unwritten()
-        folder, tissue = session.folder, session.tissue
+        folder, tissue, own = session.folder, session.tissue, session.unchosen_thresholds
         if folder is None or tissue is None or self._told:
             return worker, None
         if self._scanning and (left := self._shown()) is not None:
             # The scan writes the files at its end, which is now, as they were shown when it began.
-            return worker, partial(write_left_work, session.slide, folder, left, session.detection, tissue)
+            return worker, partial(write_left_work, session.slide, folder, left, session.detection, tissue, own)
         if on_disk is None or shown is None or (worker is not None and shown == self._writing):
             return worker, None
         if self._is_found(shown):
             return worker, self._work(on_disk, shown)
         maps = tuple(session.maps.values())
-        return worker, partial(search_and_write_work, session.slide, maps, shown, session.detection, tissue, on_disk)
+        work = partial(search_and_write_work, session.slide, maps, shown, session.detection, tissue, own, on_disk)
+        return worker, work

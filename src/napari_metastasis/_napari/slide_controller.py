@@ -22,6 +22,7 @@ from napari_metastasis._napari.slide_layers import SlideLayers
 from napari_metastasis._napari.slide_results import SlideResults
 from napari_metastasis._napari.slide_work import (
     OnDisk,
+    ScanBegun,
     mined_work,
     scan_work,
     swap_work,
@@ -31,7 +32,7 @@ from napari_metastasis._napari.worker import Worker, Workers, tell
 from napari_metastasis.errors import MetastasisError, ScanCancelledError
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import TissueSettings
-from napari_metastasis.workflows.scan_job import AtHand, ScanJob, ScanStarted, Stage
+from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,8 +160,8 @@ class SlideController(QObject):
         for item in items:
             if isinstance(item, Stage):
                 session.report(Activity(stage=self._stage(item.text), busy=True))
-            elif isinstance(item, ScanStarted):
-                self._on_scan_started(item)
+            elif isinstance(item, ScanBegun):
+                self._on_scan_begun(item)
             elif isinstance(item, OnDisk):
                 self._files.follow(item)
             else:
@@ -174,11 +175,11 @@ class SlideController(QObject):
         self._report_progress(pieces[-1])
         self._lesions.on_cells_written()
 
-    def _on_scan_started(self, started: ScanStarted) -> None:
-        session = self.session
+    def _on_scan_begun(self, begun: ScanBegun) -> None:
+        session, started = self.session, begun.started
         session.origin = ""
         self._files.forget()
-        own, *later = (one.whole() for one in started.maps)
+        own, *later = begun.maps
         shown = session.heatmap
         if (
             shown is not None
@@ -206,14 +207,17 @@ class SlideController(QObject):
             self.session.report(Activity(stage=self._stage(""), busy=True, done=last.done, total=last.total))
             return
         seconds = max(time.monotonic() - self._began, 1e-3)
+        # Such a map is made once all is scanned; rates are those of the scan.
+        outlining = last.map in self.session.maps and self.session.maps[last.map].kind.stands_alone
         self.session.report(
             Activity(
-                stage="Scanning",
+                stage="Outlining the tumour" if outlining else "Scanning",
                 busy=True,
                 done=last.done,
                 total=last.total,
-                mpx_per_s=self._mpx / seconds,
+                mpx_per_s=0.0 if outlining else self._mpx / seconds,
                 seconds_left=seconds / last.done * (last.total - last.done) if last.done else None,
+                outlining=outlining,
             )
         )
 

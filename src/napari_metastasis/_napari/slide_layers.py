@@ -322,27 +322,31 @@ class SlideLayers:
             draw_now(layer)
 
     def prefer_latest(self) -> None:
-        """Hide the scan's own map where the last one covers it: one over the other, neither can be read."""
-        self._show_read_map()
-        latest, heatmap = list(self._session.maps)[-1:], self.heatmap
-        if heatmap is None or latest == list(self._session.maps)[:1] or latest[0] not in self.maps:
-            return
-        if self._session.is_covered(latest[0]):
-            if not self.slide.visible:
-                heatmap.metadata[_WAS_VISIBLE] = False
-            heatmap.visible = False
+        """Of maps that cover each other, show what lesions are read from: one over the other, neither can be read.
 
-    def _show_read_map(self) -> None:
-        """Of a map that stands alone and those before it, show what lesions are read from."""
-        read = self._session.read_map
-        if read is None or not any(one.kind.stands_alone for one in self._session.maps.values()):
+        That is a map that stands alone, or those that are blended, without the scan's own where the last covers it.
+        """
+        session, read = self._session, self._session.read_map
+        if read is None:
             return
+        alone = {name for name, one in session.maps.items() if one.kind.stands_alone}
+        own, *later = (name for name in session.maps if name not in alone)
+        hidden = alone
+        if read.kind.stands_alone:
+            hidden = {own, *later}
+        elif later and later[-1] in self.maps and session.is_covered(later[-1]):
+            hidden = alone | {own}
         for name, layer in self.maps.items():
-            wanted = (self._session.maps[name].kind.stands_alone) == read.kind.stands_alone
-            if self.slide.visible:
-                layer.visible = wanted
-            else:
-                layer.metadata[_WAS_VISIBLE] = wanted
+            # Without a map that stands alone nothing was hidden before.
+            if name in hidden or alone:
+                self._show(layer, shown=name not in hidden)
+
+    def _show(self, layer: Layer, *, shown: bool) -> None:
+        """Show or hide a layer, now or once its slide is shown."""
+        if self.slide.visible:
+            layer.visible = shown
+        else:
+            layer.metadata[_WAS_VISIBLE] = shown
 
     def _on_activity_changed(self, activity: Activity) -> None:
         self._tint(scanning=activity.busy)
@@ -373,8 +377,10 @@ class SlideLayers:
     def _on_found_changed(self) -> None:
         read = self._session.read_map
         if read is not self._read_map:
+            # Other maps, or another of them; one that stands alone is read once it answers for enough.
             self._read_map = read
-            self._show_read_map()
+            if any(one.kind.stands_alone for one in self._session.maps.values()):
+                self.prefer_latest()
         self._show_lesions()
         self._show_detections()
         self.marks_changed.emit()

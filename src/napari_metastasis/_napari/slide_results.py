@@ -148,7 +148,7 @@ class SlideResults(QObject):
         session = self.session
         self._files.leave()
         session.origin = earlier.scan.origin
-        session.made_with = earlier.scan.identity
+        session.made_with = {**earlier.options, **earlier.scan.identity}
         session.show_maps(
             earlier.maps,
             model_name=earlier.model_name,

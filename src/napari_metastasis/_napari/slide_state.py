@@ -37,10 +37,12 @@ def slide_state(session: SlideSession) -> SlideState:
     if activity.busy:
         share = f" {activity.done / activity.total:.0%}" if activity.total else "…"
         stage = activity.stage or "Scanning"
-        known = coverage is not None and coverage.percent and session.heatmap is not None
+        known = coverage is not None and coverage.percent and session.heatmap is not None and not activity.outlining
         long = f"{stage}: {coverage.percent} of the tissue so far" if coverage is not None and known else stage
         # The same share as above the findings: that of the work counts later passes, and not what was scanned before.
         share = f" {coverage.percent}" if coverage is not None and known else share.replace("%", " %")
+        if activity.outlining:
+            return SlideState(f"outlining{share}", f"{stage}:{share} done", "working")
         short = f"scanning{share}"
         return SlideState(short, long, "working")
     if session.heatmap is None:

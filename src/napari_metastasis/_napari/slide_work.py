@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import ChunkedCells
 from napari_metastasis.settings import DetectionSettings, TissueSettings
 from napari_metastasis.tasks import DETECT, pass_tasks
-from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
+from napari_metastasis.workflows.scan_job import AtHand, ScanJob, ScanStarted, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,7 @@ __all__ = [
     "AvailableModels",
     "Looked",
     "OnDisk",
+    "ScanBegun",
     "Seen",
     "available_models_work",
     "earlier_results_work",
@@ -75,10 +76,26 @@ class OnDisk:
     shown: Shown | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ScanBegun:
+    """A scan that is about to run, with its maps as a window shows them.
+
+    Attributes
+    ----------
+    started
+        What the scan says of itself.
+    maps
+        Its maps with every cell of the slide: of a large one, hundreds of megabytes that take long to fill.
+    """
+
+    started: ScanStarted
+    maps: tuple[MapValues, ...]
+
+
 def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generator[Any, None, Any]:
     """Scan a slide: yield and return what :func:`~napari_metastasis.workflows.scan.run_scan` does.
 
-    The last that is yielded is an :class:`OnDisk`.
+    Its start is a :class:`ScanBegun`, and the last that is yielded an :class:`OnDisk`.
     """
     yield Stage("Preparing the network…")
     # Imported here, beside the window: torch takes seconds to load.
@@ -87,7 +104,17 @@ def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generat
     if job.output is not None and at_hand.slide is not None:
         # Before anything is stored there: also what is killed is found again.
         remember_place(at_hand.slide, job.output)
-    result = yield from run_scan(job, at_hand, should_stop)
+    with closing(run_scan(job, at_hand, should_stop)) as events:
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as ended:
+                result = ended.value
+                break
+            if isinstance(event, ScanStarted):
+                yield ScanBegun(event, tuple(one.whole() for one in event.maps))
+            else:
+                yield event
     yield OnDisk(result.output, journals_of(result.output), read_shown(record_of(result.output)))
     return result
 
@@ -145,25 +172,40 @@ def search_and_write_work(
     shown: Shown,
     detection: DetectionSettings,
     tissue: TissueMask,
+    own_thresholds: Mapping[str, float],
     on_disk: OnDisk,
     should_stop: ShouldStop,
 ) -> bool:
-    """Look for what was to be shown of a result when its window closed, and write its files."""
+    """Look for what was to be shown of a result when its window closed, and write its files.
+
+    Parameters are those of :func:`index_work`, and what the window showed until then.
+    """
     shares = [shown.shares[one.kind.name] for one in maps[1:]]
-    looked = index_work(maps, shares, detection, tissue, None, should_stop)
+    looked = index_work(maps, shares, detection, tissue, None, should_stop, own_thresholds)
     assert looked.coverage is not None
-    shown = replace(shown, map=looked.index.map)
+    shown = _read_from(shown, looked.index.map, own_thresholds)
     alone = [one for one in maps if one.kind.stands_alone and one.kind.name == shown.map]
     seen = Seen(looked.index.at(shown.threshold), shown, looked.coverage, tissue.fraction, (*alone, maps[0])[0])
     return write_shown_work(slide, seen, on_disk, should_stop)
 
 
+def _read_from(shown: Shown, name: str, own_thresholds: Mapping[str, float]) -> Shown:
+    """Return what is shown once lesions are read from another map: at its own threshold, where the user chose none."""
+    return replace(shown, map=name, threshold=own_thresholds.get(name, shown.threshold))
+
+
 def write_left_work(
-    slide: Slide, folder: Path, shown: Shown, detection: DetectionSettings, tissue: TissueMask, should_stop: ShouldStop
+    slide: Slide,
+    folder: Path,
+    shown: Shown,
+    detection: DetectionSettings,
+    tissue: TissueMask,
+    own_thresholds: Mapping[str, float],
+    should_stop: ShouldStop,
 ) -> bool:
     """Write the files of a scan that ended when its window closed as that showed them; return whether it was needed.
 
-    The window had not shown all of its answers: they are read again.
+    The window had not shown all of its answers: they are read again. Of a segmentation it may have shown none.
     """
     from napari_metastasis.workflows.scan import earlier_results, load_result
 
@@ -171,10 +213,11 @@ def write_left_work(
     if scan is None or scan.shown.shares.keys() != shown.shares.keys():
         return False
     earlier = load_result(slide, scan)
-    if earlier.shown == shown or len(earlier.maps) != len(shown.shares) + 1:
+    as_written = _read_from(shown, earlier.shown.map, own_thresholds)
+    if earlier.shown == as_written or len(earlier.maps) != len(shown.shares) + 1:
         return False
     on_disk = OnDisk(folder, earlier.journals)
-    return search_and_write_work(slide, earlier.maps, shown, detection, tissue, on_disk, should_stop)
+    return search_and_write_work(slide, earlier.maps, shown, detection, tissue, own_thresholds, on_disk, should_stop)
 
 
 def tissue_work(slide: Slide, should_stop: ShouldStop) -> TissueMask | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any, ClassVar, Self
 
 from napari_metastasis.settings._core import SettingsGroup
@@ -28,6 +28,12 @@ class PassSettings(SettingsGroup):
     def stands_alone(cls) -> bool:
         """Return whether lesions are read from the pass's map alone, or not at all: its share is a switch."""
         return isinstance(cls.__dataclass_fields__[cls.SHARE].default, bool)  # type: ignore[attr-defined]
+
+    @classmethod
+    def details(cls) -> tuple[str, ...]:
+        """Return the fields that say how the pass is made: all but its switch, its share and what it keeps."""
+        names = (field.name for field in fields(cls))  # type: ignore[arg-type]  # each of them is a dataclass
+        return tuple(name for name in names if name not in {cls.SWITCH, cls.SHARE, cls.KEEP})
 
     @property
     def wanted(self) -> bool:

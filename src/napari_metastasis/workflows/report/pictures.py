@@ -49,8 +49,6 @@ _OPACITIES = np.array([0.0, 0.15, 0.45, 0.6, 0.65])
 #: Findings smaller than this, in pixels of an overview, have a circle around them.
 _SMALL_PX, _RING_PX = 10.0, 12.0
 _OVERVIEW_LINE_PX, _FINDING_LINE_PX = 2.0, 1.5
-#: Of a cell's side, half its diagonal: steps of one cell become slopes (Douglas and Peucker 1973).
-_STEP = 0.71
 #: Numbers on an overview: of the longest findings.
 _MOST_NUMBERS = 150
 #: Circles of one class: among more, none leads the eye anywhere.
@@ -181,8 +179,7 @@ def overview_image(
         if missing.any():
             picture = hatch(picture, missing)
             legend.append(Legend(HATCH_LABEL))
-    cell_px = 0.0 if found is None else found.frame.cell_px
-    picture = _outlined(picture, view, sorted(lesions, key=lambda lesion: -lesion.length_mm), cell_px)
+    picture = _outlined(picture, view, sorted(lesions, key=lambda lesion: -lesion.length_mm))
     return with_footer(picture, um_per_px=view.scale[0] * slide.mpp, legend=legend)
 
 
@@ -198,7 +195,7 @@ def write_overview(picture: Picture, path: Path) -> None:
         file.write(imagecodecs.png_encode(picture, level=6))
 
 
-def finding_image(slide: Slide, lesion: Outlined, *, cell_px: float = 0.0) -> tuple[Picture, float]:
+def finding_image(slide: Slide, lesion: Outlined) -> tuple[Picture, float]:
     """Return a finding as at the microscope at 20x, with its outline and a scale bar, and the µm of a pixel.
 
     Of a finding that is longer than the picture, its strongest place is shown. A slide that is coarser than 20x is
@@ -210,8 +207,6 @@ def finding_image(slide: Slide, lesion: Outlined, *, cell_px: float = 0.0) -> tu
         The open slide.
     lesion
         The finding.
-    cell_px
-        Side of the map's cells in level-0 pixels, whose steps are drawn as slopes; 0 to draw the outline as it is.
 
     Raises
     ------
@@ -222,7 +217,7 @@ def finding_image(slide: Slide, lesion: Outlined, *, cell_px: float = 0.0) -> tu
     center = _middle(lesion, _FINDING_PX * frame.scale * _FITS)
     left, top = (round(place / frame.scale - _FINDING_PX / 2) for place in center)
     picture = slide.read(frame, Region(left, top, _FINDING_PX, _FINDING_PX))
-    rings = _rings(lesion, tolerance_px=frame.scale / 4, cell_px=cell_px)
+    rings = _rings(lesion, tolerance_px=frame.scale / 4)
     lines = [ring / frame.scale - (left, top) for ring in rings]
     picture = draw_lines(picture, lines, rgb=SIZE_CLASSES[lesion.size_class].rgb, width_px=_FINDING_LINE_PX)
     return with_scale_bar(picture, um_per_px=frame.effective_mpp), frame.effective_mpp
@@ -279,15 +274,13 @@ def _not_scanned(view: _View, values: npt.NDArray[np.float64], tissue: TissueMas
     return missing
 
 
-def _outlined(picture: Picture, view: _View, lesions: Sequence[Outlined], cell_px: float) -> Picture:
+def _outlined(picture: Picture, view: _View, lesions: Sequence[Outlined]) -> Picture:
     """Draw outlines, circles around small ones, and the numbers of the longest."""
     tolerance, labels = min(view.scale) / 2, []
-    # Steps of a pixel or two are not seen.
-    cell_px = cell_px if cell_px > 2 * min(view.scale) else 0.0
     # The smallest class last, so that nothing covers what is hard to see.
     for name, style in reversed(list(SIZE_CLASSES.items())):
         own = [lesion for lesion in lesions if lesion.size_class == name and not lesion.outline_px.is_empty]
-        rings = [ring for lesion in own for ring in _rings(lesion, tolerance_px=tolerance, cell_px=cell_px)]
+        rings = [ring for lesion in own for ring in _rings(lesion, tolerance_px=tolerance)]
         lines = [view.places(ring) for ring in rings]
         picture = draw_lines(picture, lines, rgb=style.rgb, width_px=_OVERVIEW_LINE_PX)
         small = [_center(view, lesion) for lesion in own if max(_extent(view, lesion)) < _SMALL_PX][:_MOST_RINGS]
@@ -314,21 +307,9 @@ def _extent(view: _View, lesion: Outlined) -> tuple[float, float]:
     return (right - left) / across, (bottom - top) / down
 
 
-def _rings(lesion: Outlined, *, tolerance_px: float, cell_px: float) -> list[npt.NDArray[np.float64]]:
-    """Return the rings of an outline, (n, 2) each, without steps of cells and corners that nobody would see."""
+def _rings(lesion: Outlined, *, tolerance_px: float) -> list[npt.NDArray[np.float64]]:
+    """Return the rings of an outline, (n, 2) each, without corners that nobody would see."""
     rings = [
         ring for polygon in shapely.get_parts(lesion.outline_px) for ring in (polygon.exterior, *polygon.interiors)
     ]
-    reach = max(tolerance_px, _STEP * cell_px)
-    return [_smooth(ring.simplify(reach, preserve_topology=True), cell_px) for ring in rings]
-
-
-def _smooth(ring: shapely.LinearRing, cell_px: float) -> npt.NDArray[np.float64]:
-    """Return a ring whose corners are cut twice (Chaikin 1974), by less than a cell; as it is where there is none."""
-    if not cell_px:
-        return shapely.get_coordinates(ring)
-    corners = shapely.get_coordinates(shapely.segmentize(ring, 2 * cell_px))[:-1]
-    for _ in range(2):
-        following = np.roll(corners, -1, axis=0)
-        corners = np.stack((0.75 * corners + 0.25 * following, 0.25 * corners + 0.75 * following), 1).reshape(-1, 2)
-    return np.concatenate((corners, corners[:1]))
+    return [shapely.get_coordinates(ring.simplify(tolerance_px, preserve_topology=True)) for ring in rings]

@@ -86,10 +86,10 @@ def write_report(folder: Path, *, slide: Path | None = None, now: datetime | Non
     try:
         with open_reported_slide(result, slide) as opened:
             found = _found_in(result, opened)
-            cell_px, shown = found.frame.cell_px, result.largest_first[:MOST_FINDINGS]
+            shown = result.largest_first[:MOST_FINDINGS]
             pictures = ReportPictures(
                 overview=overview_image(opened, result.lesions, found),
-                findings=tuple(finding_image(opened, lesion, cell_px=cell_px) for lesion in shown),
+                findings=tuple(finding_image(opened, lesion) for lesion in shown),
             )
     except SlideError as error:
         if slide is not None:

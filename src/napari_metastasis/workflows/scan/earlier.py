@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -12,6 +13,7 @@ from typing import Any
 from napari_metastasis.errors import StorageError
 from napari_metastasis.scanning import Coverage, MapValues, last_written
 from napari_metastasis.slides import Slide
+from napari_metastasis.tasks import pass_tasks
 from napari_metastasis.workflows.dates import day_text
 from napari_metastasis.workflows.scan.places import remembered_places
 from napari_metastasis.workflows.scan.result_folder import (
@@ -116,6 +118,8 @@ class EarlierResult:
         Threshold that the scan wrote its files with; where it is not that of ``shown``, somebody moved it since.
     own_thresholds
         Of single maps, by their names, where the scan's threshold depended on which one was read.
+    options
+        That its passes were made with, by their names; none of what its record does not say.
     told
         What a person has to know of the results, a line each.
     journals
@@ -126,6 +130,7 @@ class EarlierResult:
     maps: tuple[MapValues, ...]
     own_threshold: float
     own_thresholds: Mapping[str, float]
+    options: Mapping[str, Any]
     told: tuple[str, ...]
     journals: Mapping[str, int]
 
@@ -192,6 +197,7 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
         maps=maps_of_result(StoredScan(described.folder, described.identity, described.cell_um), record, journals),
         own_threshold=scanned_with(record).threshold,
         own_thresholds=_own_thresholds(record),
+        options=_recorded_options(record),
         told=recorded_notes(record),
         journals=journals,
     )
@@ -304,6 +310,18 @@ def _own_thresholds(record: Any) -> dict[str, float]:
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
     return found if all(0 < value <= 1 for value in found.values()) else {}
+
+
+def _recorded_options(record: Any) -> dict[str, Any]:
+    """Return the options that passes were made with, by their names."""
+    found: dict[str, Any] = {}
+    for task in pass_tasks():
+        assert task.settings is not None
+        # Damaged by hand, or of a later version: the usual ones are offered.
+        with suppress(KeyError, TypeError, ValueError):
+            usual, made = task.settings().to_json(), task.settings(**record["settings"][task.name]).to_json()
+            found |= {name: type(usual[name])(value) for name, value in made.items()}
+    return found
 
 
 def recorded_notes(record: Any) -> tuple[str, ...]:
