@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import napari_metastasis
+from napari_metastasis._napari.forms import label_of
 from napari_metastasis._napari.words import for_window
 from napari_metastasis.errors import MetastasisError, NotASlideError, SlideError, StorageError
+from napari_metastasis.settings import RefineSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.slides.stain import swap_note
 from napari_metastasis.storage import folder_gone, with_option
@@ -174,3 +176,8 @@ def test_no_line_names_an_option_in_the_window_or_says_what_was_expected() -> No
 def test_no_class_of_error_loses_its_words() -> None:
     for kind in MetastasisError.__subclasses__():
         assert kind("expected a, got b; c").in_window("d").for_window == "d"
+
+
+def test_the_share_of_a_refined_map_is_called_as_its_switch_is():
+    assert label_of(RefineSettings.SHARE) == "Share of fewer false alarms"
+    assert label_of(RefineSettings.SWITCH).startswith("Fewer false alarms")

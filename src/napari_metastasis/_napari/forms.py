@@ -23,6 +23,7 @@ _LABELS = {
     "queue_rois": "Pieces waiting",
     "read_segmentation": "Findings from the exact outlines",
     "refine": "Fewer false alarms (may miss single cells)",
+    "refined_share": "Share of fewer false alarms",
     "roi_px": "Piece size",
     "segment": "Exact outlines (takes twice as long)",
     "segment_above": "Outlines from probability",
