@@ -84,6 +84,7 @@ def test_findings_are_read_from_the_segmentation_or_from_the_scan(window, make_d
     from_it = scan.alone["segmented"]
     assert from_it.isEnabled()
     assert from_it.isChecked()
+    assert "from the exact outlines; else from the scan" in from_it.toolTip()
     from_it.click()
     window.until(lambda: session.found is not None and session.found.map == "probability")
     assert layers.lesions.data.shape == session.heatmap.values.shape

@@ -37,7 +37,7 @@ from napari_metastasis._napari.slide_state import not_told_above
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
-from napari_metastasis.settings import ScanSettings
+from napari_metastasis.settings import ScanSettings, setting_of
 from napari_metastasis.tasks import Task, pass_tasks
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
@@ -200,10 +200,8 @@ class ScanWidget(Part):
         details.enable(switched.value)
         if settings.stands_alone():
             switch = self.alone[task.writes] = QCheckBox(label_of(settings.SHARE))
-            switch.setToolTip(
-                "Read outlines, sizes and the table from this map; else from the map before it.\n"
-                "Grey where the slide has no such map"
-            )
+            _, share_setting = setting_of(settings, settings.SHARE)
+            switch.setToolTip(f"{share_setting.help}\nGrey where the slide has no such map")
             switch.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             switch.toggled.connect(partial(self._on_share, task.writes))
             form.addRow(switch)

@@ -23,11 +23,11 @@ class SegmentSettings(PassSettings):
     segment: bool = setting(False, "Segment the tumour: lesions get outlines of pixels, and are measured by them.")
     segment_above: float = setting(
         0.0,
-        "Segment only where the map before it is at least so probable, and around that; elsewhere there is none. "
-        "0 segments all tissue.",
+        "Draw exact outlines only where the scan finds tumour at least so probable, and around that; "
+        "the lowest value, 0, looks at all tissue.",
         minimum=0.0,
         maximum=1.0,
     )
     read_segmentation: bool = setting(
-        True, "Read detections and lesions from the segmentation, where there is one; else from the map before it."
+        True, "Read outlines, sizes and the table from the exact outlines; else from the scan."
     )
