@@ -184,6 +184,24 @@ class TestStore:
         store.save(ALL)
         assert CorrectionStore(tmp_path).read() == ALL
 
+    def test_what_somebody_else_wrote_outlives_a_merge_that_the_disk_refuses(self, tmp_path, monkeypatch):
+        mine, theirs = CorrectionStore(tmp_path), CorrectionStore(tmp_path)
+        mine.save(ALL.without("4"))
+        theirs.read()
+        theirs.save(ALL)
+
+        def full(*_: object, **__: object):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(StorageError, match="full disk"):
+                mine.merge(ALL.without("2", "4"))
+        with pytest.raises(ChangedBeneathError):
+            mine.save(ALL.without("2", "4"))
+        together, _ = mine.merge(ALL.without("2", "4"))
+        assert together == CorrectionStore(tmp_path).read() == ALL.without("2")
+
     def test_a_killed_writer_leaves_a_whole_file(self, tmp_path):
         script = (
             "import sys, itertools, shapely\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from napari_metastasis.annotations.corrections import Corrections, now
 from napari_metastasis.annotations.corrections_file import read_corrections, write_corrections
-from napari_metastasis.errors import StorageError
+from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
 from napari_metastasis.partials import LOCK_HELD, LOCK_UNKNOWN, lock
 from napari_metastasis.storage import atomic_write, storage_errors
@@ -116,12 +116,16 @@ class CorrectionStore:
         StorageError
             If the disk refuses; the file stays as it was.
         """
-        base = self.saved
+        base, seen = self.saved, self._seen
         with self._locked():
-            theirs = self.read()
-            together, disputed = mine.merged(theirs, base)
-            self._back_up()
-            self._write(together)
+            try:
+                together, disputed = mine.merged(self.read(), base)
+                self._back_up()
+                self._write(together)
+            except (AnnotationError, StorageError):
+                # Or what the other wrote would count as seen, and the next save would take it away.
+                self.saved, self._seen = base, seen
+                raise
         return together, disputed
 
     def _write(self, corrections: Corrections) -> None:
