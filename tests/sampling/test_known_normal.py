@@ -148,6 +148,39 @@ def test_cells_of_crops_are_normal_where_their_square_lies_in_such_an_outline(sl
     assert seen == {UNKNOWN, 0, 1}
 
 
+def test_tumour_that_is_to_be_ignored_is_no_example_of_tumour(slide):
+    outlined, areas = with_outlines(slide, "half", "_0", "normal")
+    disc = areas["_0"]
+    left, top, right, bottom = disc.bounds
+    half = shapely.box(left - 20, top - 20, (left + right) / 2, bottom + 20)
+    path = slide.path.parent / "half-ignored.xml"
+    named = (("_0", disc), ("normal", areas["normal"]), ("Ignore", half))
+    write_asap_xml(path, AnnotationSet(tuple(Annotation(group, group, area) for group, area in named)))
+    indexed = indexed_as(replace(outlined, annotation=path))
+    shape, frame = indexed.locations.shape, indexed.locations.frame
+    generator, crop = np.random.default_rng(0), GridCrop(SPEC, cells=9, dense_coefficient=1)
+    tumour = disc.difference(half)
+    seen = 0
+    with open_indexed(outlined) as opened:
+        for seed in range(30):
+            patch = indexed.locations.draw(1, indexed.reference, generator)
+            assert shapely.contains_xy(tumour, *centres(shape.label_square(patch), frame.scale)).any()
+            if seed % 6:
+                continue
+            _, labels = crop.take(opened, indexed, patch, 1, np.random.default_rng(seed))
+            column, row = np.random.default_rng(seed).integers(crop.cells, size=2).tolist()
+            for r, c in np.ndindex(labels.shape):
+                square = shape.label_square(patch.shifted((c - column) * SPEC.stride_px, (r - row) * SPEC.stride_px))
+                expected = shapely.contains_xy(tumour, *centres(square, frame.scale)).any()
+                assert (labels[r, c] == 1) == expected or labels[r, c] < UNKNOWN
+                seen += expected
+    assert seen
+    every = path.with_name("all-ignored.xml")
+    covered = (("_0", disc), ("normal", areas["normal"]), ("Ignore", disc.buffer(50)))
+    write_asap_xml(every, AnnotationSet(tuple(Annotation(group, group, area) for group, area in covered)))
+    assert not indexed_as(replace(outlined, annotation=every)).locations.gives(1)
+
+
 def test_a_cohort_that_is_outlined_in_part_all_over_trains(slide):
     outlined, _ = with_outlines(slide, "alone", "_0", "normal")
     source = SlideBatches([outlined], BatchPlan(SPEC, SETTINGS, 6, 7))

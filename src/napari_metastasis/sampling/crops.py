@@ -178,7 +178,7 @@ class GridCrop:
             normal &= ~holds(~known.over(frame, asked), first)
         labels = np.full(self.label_shape, UNKNOWN, np.int64)
         labels[normal] = 0
-        labels[holds(tumour, first)] = 1
+        labels[holds(known.counted(tumour, frame, asked), first)] = 1
         size = frame.size
         middles = shape.patch_px // 2 + np.arange(self.cells) * self.spec.stride_px
         rows, columns = corner.y + middles, corner.x + middles

@@ -48,6 +48,10 @@ class KnownNormal:
         known = np.ones(region.size.shape, np.bool_) if self.everywhere else self.outlined.over(frame, region)
         return known if self.ignored.empty else known & ~self.ignored.over(frame, region)
 
+    def counted(self, tumour: BoolArray, frame: ModelFrame, region: Region) -> BoolArray:
+        """Return which of a region's tumour, (rows, columns), is an example of it: what is to be ignored is not."""
+        return tumour if self.ignored.empty else tumour & ~self.ignored.over(frame, region)
+
     def may_hold(self, grid: HeatmapFrame) -> BoolArray:
         """Return the cells, (rows, columns), in which it is known anywhere, and some beside them."""
         known = np.ones(grid.cells.shape, np.bool_) if self.everywhere else self.outlined.over_cells(grid)[0]

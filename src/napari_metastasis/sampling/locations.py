@@ -190,10 +190,10 @@ class SlideLocations:
         return None
 
     def _is(self, label: int, patch: Region, column: int, row: int, reference: TumourReference) -> bool:
-        if label:
-            inside = self.full.holds(column, row)
-            return inside or bool(reference.over(self.frame, self.shape.label_square(patch)).any())
         square = self.shape.label_square(patch)
+        if label:
+            inside = self.known.ignored.empty and self.full.holds(column, row)
+            return inside or bool(self.known.counted(reference.over(self.frame, square), self.frame, square).any())
         if not self.known.without_limits and not self.known.over(self.frame, square).all():
             return False
         if not self.near.holds(column, row):
