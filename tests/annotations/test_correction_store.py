@@ -53,9 +53,9 @@ ALL = Corrections.of(
 def test_corrections_are_read_back_as_they_were(tmp_path, bounds):
     path = tmp_path / "a.geojson"
     write_corrections(path, ALL, bounds=bounds)
-    found, omitted = read_corrections(path, bounds=bounds)
-    assert found == ALL
-    assert not omitted
+    found = read_corrections(path, bounds=bounds)
+    assert found.corrections == found.written == ALL
+    assert not found.omitted
     if bounds is not None:
         # QuPath counts from the corner of the bounds.
         assert json.loads(path.read_text())["features"][2]["geometry"]["coordinates"] == [7.125 - 100, 8 - 200]
@@ -80,13 +80,34 @@ def test_outlines_of_other_programs_become_corrections(tmp_path):
         ],
     }
     (tmp_path / "q.geojson").write_text(json.dumps(document))
-    found, omitted = read_corrections(tmp_path / "q.geojson", reviewer="B")
-    assert [(one.key, one.state, one.reviewer) for one in found] == [
-        ("0", "added", "B"),
-        ("1", "normal", "B"),
-        ("2", "ignored", "B"),
+    found = read_corrections(tmp_path / "q.geojson", reviewer="B")
+    assert sorted((one.state, one.reviewer) for one in found.drawn) == [
+        ("added", "B"),
+        ("ignored", "B"),
+        ("normal", "B"),
     ]
-    assert omitted == {"outlines of class 'Stroma'": 1}
+    assert found.omitted == {"outlines of class 'Stroma'": 1}
+    assert [one["properties"]["classification"]["name"] for one in found.others] == ["Stroma"]
+    # The same outlines have the same keys, whatever the file calls them.
+    again = read_corrections(tmp_path / "q.geojson")
+    assert set(again.drawn.by_key) == set(found.drawn.by_key)
+
+
+def test_cut_outs_of_other_programs_are_cut_out_and_equal_ids_do_not_collapse(tmp_path):
+    areas = {"Tumor": shapely.box(0, 0, 100, 100), "Exclusion": shapely.box(40, 40, 80, 80)}
+    areas |= {"tumour": shapely.box(200, 0, 300, 100)}
+    features = [
+        {
+            "type": "Feature",
+            "id": "PathAnnotationObject",
+            "geometry": shapely.geometry.mapping(area),
+            "properties": {"classification": {"name": name}},
+        }
+        for name, area in areas.items()
+    ]
+    (tmp_path / "q.geojson").write_text(json.dumps(features))
+    found = read_corrections(tmp_path / "q.geojson").corrections
+    assert sorted(one.shape_px.area for one in found) == [8_400, 10_000]
 
 
 @pytest.mark.parametrize("kind", ["asap", "dsa"])
@@ -105,6 +126,15 @@ def test_areas_survive_the_formats_of_other_programs(tmp_path, kind):
         mine = shapely.union_all([one.shape_px for one in ALL if one.label == label])
         theirs = shapely.union_all([one.shape_px for one in back if one.label == label])
         assert mine.symmetric_difference(theirs).area < 1e-6, label
+
+
+def test_what_could_not_be_read_back_is_refused_before_it_is_written():
+    for wrong in ({"comment": "a\nb"}, {"reviewer": "x" * 5000}, {"comment": "\ud800"}):
+        with pytest.raises(AnnotationError, match="one line"):
+            replace(ALL["2"], **wrong)
+    with pytest.raises(AnnotationError, match="finite"):
+        replace(FOUND, probability=float("nan"))
+    assert type(replace(FOUND, probability=np.float32(0.5)).probability) is float
 
 
 @pytest.mark.parametrize(
@@ -130,6 +160,18 @@ class TestStore:
         assert CorrectionStore(tmp_path).read() == ALL
         assert not store.is_changed_beneath
 
+    def test_what_another_program_wrote_into_the_file_is_kept(self, tmp_path):
+        store = CorrectionStore(tmp_path)
+        store.save(ALL)
+        document = json.loads(store.path.read_text())
+        square = shapely.geometry.mapping(shapely.box(0, 0, 10, 10))
+        stroma = {"type": "Feature", "geometry": square, "properties": {"classification": {"name": "Stroma"}}}
+        store.path.write_text(json.dumps({**document, "features": [*document["features"], stroma]}))
+        other = CorrectionStore(tmp_path)
+        other.save(other.read().without("1"))
+        assert json.loads(store.path.read_text())["features"][-1] == json.loads(json.dumps(stroma))
+        assert CorrectionStore(tmp_path).read() == ALL.without("1")
+
     def test_a_file_that_changed_beneath_is_not_overwritten_and_both_are_put_together(self, tmp_path):
         mine, theirs = CorrectionStore(tmp_path), CorrectionStore(tmp_path)
         mine.save(ALL)
@@ -143,7 +185,7 @@ class TestStore:
         assert (together, disputed) == (ALL.without("2", "3"), ())
         assert CorrectionStore(tmp_path).read() == together
         backups = sorted((tmp_path / "annotations.backups").iterdir())
-        assert read_corrections(backups[-1])[0] == ALL.without("2")
+        assert read_corrections(backups[-1]).corrections == ALL.without("2")
 
     def test_the_first_save_of_a_session_backs_up_what_was_there_and_later_ones_do_now_and_then(
         self, tmp_path, monkeypatch
@@ -154,7 +196,7 @@ class TestStore:
         for key in "1234":
             store.save(store.saved.without(key))
         backups = list((tmp_path / "annotations.backups").iterdir())
-        assert [read_corrections(one)[0] for one in backups] == [ALL]
+        assert [read_corrections(one).corrections for one in backups] == [ALL]
         monkeypatch.setattr(store_module, "_BETWEEN_BACKUPS", store_module._BETWEEN_BACKUPS * 0)
         store.save(ALL)
         store.save(ALL.without("1"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import shapely
@@ -12,7 +13,14 @@ from dark_model import dark_model
 from disc_slide import write_disc_slide
 from scans import SCAN, scan_with
 
-from napari_metastasis.annotations import Correction, Corrections, CorrectionStore, Finding, read_corrections
+from napari_metastasis.annotations import (
+    Correction,
+    Corrections,
+    CorrectionStore,
+    Finding,
+    read_corrections,
+    write_corrections,
+)
 from napari_metastasis.cli.app import run
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.slides import open_slide
@@ -101,26 +109,29 @@ def test_what_is_imported_twice_is_there_once_and_nothing_is_taken_away(result, 
         store.read()
         .without("1")
         .with_(
-            replace(said["2"], comment="seen"), Correction(key="9", label="normal", shape_px=shapely.box(0, 0, 9, 9))
+            replace(said["2"], comment="seen", at=said["2"].at + timedelta(minutes=1)),
+            Correction(key="9", label="normal", shape_px=shapely.box(0, 0, 9, 9)),
         )
     )
     store.save(later)
     read = import_review(result, path)
-    assert (read.added, read.changed, read.same) == (1, 1, 2)
+    assert (read.added, read.changed, read.same, read.older) == (1, 0, 2, 1)
     held = CorrectionStore(result).read()
     assert set(held.by_key) == {"1", "2", "3", "4", "9"}
-    assert held["2"].comment == "missed"
-    again = import_review(result, path)
-    assert (again.added, again.changed, again.same) == (0, 0, 4)
+    assert held["2"].comment == "seen"
+    newest = replace(held["2"], comment="again", at=held["2"].at + timedelta(hours=1))
+    write_corrections(tmp_path / "b.geojson", Corrections.of([newest]))
+    assert import_review(result, tmp_path / "b.geojson").changed == 1
+    assert CorrectionStore(result).read()["2"] == newest
 
 
 def test_outlines_of_qupath_keep_their_time_when_they_are_read_again(result, tmp_path):
     square = shapely.geometry.mapping(shapely.box(0, 0, 10, 10))
     feature = {"type": "Feature", "id": "q", "geometry": square, "properties": {"classification": {"name": "Tumor"}}}
     (tmp_path / "q.geojson").write_text(json.dumps([feature]))
-    import_review(result, tmp_path / "q.geojson", reviewer="Q")
+    assert import_review(result, tmp_path / "q.geojson", reviewer="Q").added == 1
     before = CorrectionStore(result).read()
-    assert import_review(result, tmp_path / "q.geojson", reviewer="Q").same == 1
+    assert import_review(result, tmp_path / "q.geojson").same == 1
     assert CorrectionStore(result).read() == before
 
 
@@ -131,7 +142,7 @@ def test_files_are_not_overwritten_unasked_and_never_the_corrections_themselves(
     export_review(result, "asap", overwrite=True)
     with pytest.raises(StorageError, match="corrections themselves"):
         export_review(result, "geojson", output=result / "annotations.geojson", overwrite=True)
-    assert read_corrections(result / "annotations.geojson")[0] == said
+    assert read_corrections(result / "annotations.geojson").corrections == said
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.png", "missing.geojson"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from napari_metastasis.annotations.asap import read_asap_xml, write_asap_xml
 from napari_metastasis.annotations.corrections import Correction, Corrections, Finding, History
 from napari_metastasis.annotations.corrections_file import (
+    CorrectionsFile,
     annotations_of_corrections,
     corrections_of,
     read_corrections,
@@ -29,6 +30,7 @@ __all__ = [
     "Correction",
     "CorrectionStore",
     "Corrections",
+    "CorrectionsFile",
     "Finding",
     "History",
     "MaskFile",

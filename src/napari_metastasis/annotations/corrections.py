@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +11,9 @@ from datetime import UTC, datetime
 from typing import Literal, Self
 
 import shapely
+
+from napari_metastasis.errors import AnnotationError, brief
+from napari_metastasis.storage import holds_control_characters
 
 __all__ = [
     "LABELS",
@@ -31,6 +35,9 @@ LABELS: tuple[Label, ...] = ("tumour", "normal", "ignore", "undecided")
 State = Literal["pending", "confirmed", "rejected", "added", "normal", "ignored"]
 STATES: tuple[State, ...] = ("pending", "confirmed", "rejected", "added", "normal", "ignored")
 
+#: Characters of a comment or a name.
+_LONGEST = 2000
+
 _OF_FINDING: Mapping[Label, State] = {
     "tumour": "confirmed",
     "normal": "rejected",
@@ -43,6 +50,14 @@ _OF_DRAWING: Mapping[Label, State] = {
     "ignore": "ignored",
     "undecided": "pending",
 }
+
+
+def _check_line(name: str, text: str) -> None:
+    if len(text) > _LONGEST or holds_control_characters(text):
+        raise AnnotationError(
+            f"expected at most {_LONGEST} characters in one line as {name} of a correction, got {brief(text)}; "
+            "shorten it"
+        )
 
 
 def now() -> datetime:
@@ -71,6 +86,23 @@ class Finding:
     threshold: float
     probability: float | None
     outline_px: shapely.Polygon | shapely.MultiPolygon = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what no file can hold.
+
+        Raises
+        ------
+        AnnotationError
+            If a number is not finite, or a name is no line of text.
+        """
+        for name in ("threshold", "probability"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise AnnotationError(f"expected a finite {name} of a finding, got {value}; leave it out")
+            # Maps hold float32, which JSON does not know.
+            object.__setattr__(self, name, None if value is None else float(value))
+        _check_line("model", self.model)
+        _check_line("map", self.map)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +134,17 @@ class Correction:
     reviewer: str = ""
     at: datetime = field(default_factory=now)
     comment: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what no file can hold.
+
+        Raises
+        ------
+        AnnotationError
+            If the reviewer or the comment is no line of text.
+        """
+        _check_line("reviewer", self.reviewer)
+        _check_line("comment", self.comment)
 
     @property
     def state(self) -> State:

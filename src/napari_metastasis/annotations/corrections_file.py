@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -21,7 +23,7 @@ from napari_metastasis.annotations.corrections import (
     now,
 )
 from napari_metastasis.annotations.editing import area_in
-from napari_metastasis.annotations.geojson import feature_class, read_features
+from napari_metastasis.annotations.geojson import areas_of, read_features
 from napari_metastasis.annotations.polygons import (
     IGNORED_GROUPS,
     NORMAL_GROUPS,
@@ -30,11 +32,11 @@ from napari_metastasis.annotations.polygons import (
     means_tumour,
 )
 from napari_metastasis.annotations.rasterizer import covered
-from napari_metastasis.errors import AnnotationError
+from napari_metastasis.errors import AnnotationError, brief
 from napari_metastasis.geometry import Region
-from napari_metastasis.storage import atomic_text, holds_control_characters
+from napari_metastasis.storage import atomic_text
 
-__all__ = ["annotations_of_corrections", "corrections_of", "read_corrections", "write_corrections"]
+__all__ = ["CorrectionsFile", "annotations_of_corrections", "corrections_of", "read_corrections", "write_corrections"]
 
 #: Classes of QuPath, with the colours that it has for them. One whose name ends in a star is left out of its counts.
 _CLASSES: Mapping[Label, tuple[str, tuple[int, int, int]]] = {
@@ -45,10 +47,46 @@ _CLASSES: Mapping[Label, tuple[str, tuple[int, int, int]]] = {
 }
 #: The member of a feature's properties that only this program writes.
 _OWN = "metastasis"
-_LONGEST = 2000
+#: Of the keys of outlines that other programs drew. Never change it: the same outline would be there twice.
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "corrections.napari-metastasis")
+#: To which other programs round.
+_PRECISION_PX = 0.01
 
 
-def write_corrections(path: str | os.PathLike[str], corrections: Corrections, *, bounds: Region | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class CorrectionsFile:
+    """What a file of corrections holds.
+
+    Attributes
+    ----------
+    written
+        Corrections as they were written here.
+    drawn
+        The outlines of other programs that are understood.
+    others
+        Features that are not understood, as they stand in the file: they are written back.
+    omitted
+        Of each kind of these, as a plural noun, how many.
+    """
+
+    written: Corrections
+    drawn: Corrections
+    others: tuple[dict[str, Any], ...] = ()
+    omitted: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def corrections(self) -> Corrections:
+        """Return all of them."""
+        return Corrections.of((*self.drawn, *self.written))
+
+
+def write_corrections(
+    path: str | os.PathLike[str],
+    corrections: Corrections,
+    *,
+    bounds: Region | None = None,
+    others: Sequence[dict[str, Any]] = (),
+) -> None:
     """Write corrections, in one step: the old file stays whole until the new one is.
 
     Parameters
@@ -59,6 +97,8 @@ def write_corrections(path: str | os.PathLike[str], corrections: Corrections, *,
         In level-0 pixels.
     bounds
         The slide's bounds, if it states any: QuPath counts from their corner.
+    others
+        Features of other programs, which are written as they are.
 
     Raises
     ------
@@ -66,7 +106,7 @@ def write_corrections(path: str | os.PathLike[str], corrections: Corrections, *,
         If the file cannot be written; nothing half-written is left.
     """
     shift = (0.0, 0.0) if bounds is None else (-bounds.x, -bounds.y)
-    document = {"type": "FeatureCollection", "features": [_feature(one, shift) for one in corrections]}
+    document = {"type": "FeatureCollection", "features": [*(_feature(one, shift) for one in corrections), *others]}
     with atomic_text(path) as file:
         json.dump(document, file, separators=(",", ":"), allow_nan=False)
         file.write("\n")
@@ -74,8 +114,8 @@ def write_corrections(path: str | os.PathLike[str], corrections: Corrections, *,
 
 def read_corrections(
     path: str | os.PathLike[str], *, bounds: Region | None = None, reviewer: str = ""
-) -> tuple[Corrections, Mapping[str, int]]:
-    """Read corrections that were written here, or annotations of another program as such.
+) -> CorrectionsFile:
+    """Read corrections that were written here, and outlines of other programs as such.
 
     Parameters
     ----------
@@ -86,29 +126,38 @@ def read_corrections(
     reviewer
         Of outlines that do not say whose they are.
 
-    Returns
-    -------
-    The corrections; and of each kind of thing that was not understood, as a plural noun, how many.
-
     Raises
     ------
     AnnotationError
         If the file cannot be read, or a correction in it is damaged.
     """
-    shift = (0.0, 0.0) if bounds is None else (bounds.x, bounds.y)
-    # One time for all of a file that says none.
-    at, omitted = now(), Counter[str]()
+    shift = (0.0, 0.0) if bounds is None else (float(bounds.x), float(bounds.y))
+    omitted: Counter[str] = Counter()
+    drawn: list[Annotation] = []
+    others: list[dict[str, Any]] = []
 
     def read(feature: dict[str, Any]) -> Iterator[Correction]:
-        yield from _corrections(feature, shift, reviewer, at, omitted)
+        own = (feature.get("properties") or {}).get(_OWN)
+        if isinstance(own, dict):
+            yield _own(feature, own, shift)
+            return
+        areas = list(areas_of(feature, shift, omitted))
+        understood = [one for one in areas if one.is_cut_out or _label_of(one.group) is not None]
+        omitted.update(f"outlines of class {one.group!r}" for one in areas if one not in understood)
+        drawn.extend(understood)
+        if not understood:
+            others.append(feature)
 
-    return Corrections.of(read_features(path, read)), dict(omitted)
+    written = Corrections.of(read_features(path, read))
+    outlines, left = corrections_of(AnnotationSet.of_file(drawn, omitted), reviewer=reviewer)
+    return CorrectionsFile(written, outlines, tuple(others), left)
 
 
 def corrections_of(drawn: AnnotationSet, *, reviewer: str) -> tuple[Corrections, Mapping[str, int]]:
     """Return outlines of another program's file as corrections, and how many of which kind are none.
 
-    An outline may cross itself, and is read by the even-odd rule.
+    An outline may cross itself, and is read by the even-odd rule. The same outline has the same key, however often it
+    is read.
     """
     found, omitted, at = [], Counter(drawn.omitted), now()
     for one in drawn:
@@ -116,7 +165,8 @@ def corrections_of(drawn: AnnotationSet, *, reviewer: str) -> tuple[Corrections,
         if label is None:
             omitted[f"outlines of group {one.group!r}"] += 1
         elif area is not None:
-            found.append(Correction(key=Correction.new_key(), label=label, shape_px=area, reviewer=reviewer, at=at))
+            key = str(uuid.uuid5(_NAMESPACE, f"{label} {shapely.set_precision(area, _PRECISION_PX).normalize().wkt}"))
+            found.append(Correction(key=key, label=label, shape_px=area, reviewer=reviewer, at=at))
     return Corrections.of(found), dict(omitted)
 
 
@@ -181,33 +231,7 @@ def _mapping(geometry: shapely.Geometry, shift: tuple[float, float]) -> dict[str
     return cast("dict[str, Any]", shapely.geometry.mapping(moved))
 
 
-def _corrections(
-    feature: dict[str, Any], shift: tuple[float, float], reviewer: str, at: datetime, omitted: Counter[str]
-) -> Iterator[Correction]:
-    properties = feature.get("properties") or {}
-    shape = _shape(feature.get("geometry") or {}, shift)
-    if shape is None:
-        omitted["features without an area or a point"] += 1
-        return
-    own = properties.get(_OWN)
-    if isinstance(own, dict):
-        yield _own(feature, own, shape, shift)
-        return
-    group = feature_class(properties)
-    label = _label_of(group)
-    if label is None:
-        omitted[f"outlines of class {group!r}"] += 1
-        return
-    key = str(feature.get("id") or Correction.new_key())
-    yield Correction(key=key, label=label, shape_px=shape, reviewer=reviewer, at=at)
-
-
-def _own(
-    feature: dict[str, Any],
-    own: dict[str, Any],
-    shape: shapely.Geometry,
-    shift: tuple[float, float],
-) -> Correction:
+def _own(feature: dict[str, Any], own: dict[str, Any], shift: tuple[float, float]) -> Correction:
     """Return a correction as it was written.
 
     Raises
@@ -215,21 +239,19 @@ def _own(
     AnnotationError
         If a member is missing, or is nothing that is written there.
     """
-    label = own["label"]
+    label, shape, found = own["label"], _shape(feature.get("geometry") or {}, shift), own.get("found")
     if label not in LABELS:
-        raise AnnotationError(f"expected one of {', '.join(LABELS)} as label, got {label!r}; correct it")
-    texts = {name: str(own[name]) for name in ("reviewer", "comment")}
-    for name, text in texts.items():
-        if len(text) > _LONGEST or holds_control_characters(text):
-            raise AnnotationError(f"expected one line as {name} of a correction, got {text[:40]!r}…; correct it")
-    found = own.get("found")
+        raise AnnotationError(f"expected one of {', '.join(LABELS)} as label, got {brief(label)}; correct it")
+    if shape is None:
+        raise AnnotationError("expected an area or a point of a correction, got neither; correct it")
     return Correction(
         key=str(feature["id"]),
         label=cast("Label", label),
         shape_px=shape,
         found=None if found is None else _finding(found, shift),
+        reviewer=str(own["reviewer"]),
         at=datetime.fromisoformat(own["at"]).astimezone(UTC),
-        **texts,
+        comment=str(own["comment"]),
     )
 
 

@@ -17,7 +17,7 @@ from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.plain_json import parse_json
 
-__all__ = ["feature_class", "read_features", "read_geojson"]
+__all__ = ["areas_of", "feature_class", "read_features", "read_geojson"]
 
 _Found = TypeVar("_Found")
 
@@ -52,7 +52,7 @@ def read_geojson(path: str | os.PathLike[str], *, shift: tuple[float, float] = (
         If the file cannot be read, is no GeoJSON, or has a coordinate that is no number.
     """
     omitted: Counter[str] = Counter()
-    areas = read_features(path, lambda feature: _areas(feature, shift, omitted))
+    areas = read_features(path, lambda feature: areas_of(feature, shift, omitted))
     return AnnotationSet.of_file(areas, omitted)
 
 
@@ -116,7 +116,7 @@ def _text(path: Path) -> bytes:
     return data
 
 
-def _areas(feature: dict[str, Any], shift: tuple[float, float], omitted: Counter[str]) -> Iterator[Annotation]:
+def areas_of(feature: dict[str, Any], shift: tuple[float, float], omitted: Counter[str]) -> Iterator[Annotation]:
     """Yield the polygons of a feature; count what else it holds."""
     properties = feature.get("properties") or {}
     name = str(properties.get("name") or feature.get("id") or "")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from napari_metastasis.annotations.corrections import Corrections, now
 from napari_metastasis.annotations.corrections_file import read_corrections, write_corrections
@@ -56,6 +57,8 @@ class CorrectionStore:
         self.saved = Corrections()
         self._bounds = bounds
         self._seen = _NOTHING
+        # Of other programs, which opened this very file: what is not understood is kept.
+        self._others: tuple[dict[str, Any], ...] = ()
         self._backed_up = now() - _BETWEEN_BACKUPS
 
     def read(self) -> Corrections:
@@ -71,11 +74,11 @@ class CorrectionStore:
         with storage_errors(self.path):
             seen = self._digest()
         if seen == _NOTHING:
-            self.saved, self._seen = Corrections(), seen
+            self.saved, self._seen, self._others = Corrections(), seen, ()
             return self.saved
-        found, _ = read_corrections(self.path, bounds=self._bounds)
-        self.saved, self._seen = found, seen
-        return found
+        found = read_corrections(self.path, bounds=self._bounds)
+        self.saved, self._seen, self._others = found.corrections, seen, found.others
+        return self.saved
 
     @property
     def is_changed_beneath(self) -> bool:
@@ -116,7 +119,7 @@ class CorrectionStore:
         StorageError
             If the disk refuses; the file stays as it was.
         """
-        base, seen = self.saved, self._seen
+        base, seen, others = self.saved, self._seen, self._others
         with self._locked():
             try:
                 together, disputed = mine.merged(self.read(), base)
@@ -124,14 +127,14 @@ class CorrectionStore:
                 self._write(together)
             except (AnnotationError, StorageError):
                 # Or what the other wrote would count as seen, and the next save would take it away.
-                self.saved, self._seen = base, seen
+                self.saved, self._seen, self._others = base, seen, others
                 raise
         return together, disputed
 
     def _write(self, corrections: Corrections) -> None:
         if now() - self._backed_up >= _BETWEEN_BACKUPS:
             self._back_up()
-        write_corrections(self.path, corrections, bounds=self._bounds)
+        write_corrections(self.path, corrections, bounds=self._bounds, others=self._others)
         self.saved, self._seen = corrections, self._digest()
 
     def _back_up(self) -> None:

@@ -86,11 +86,12 @@ def import_(
     ],
     reviewer: Annotated[str, typer.Option(help="Who drew the outlines, where the file does not say so.")] = "",
 ) -> None:
-    """Add the outlines of a file to what was said of a result; nothing is taken away."""
+    """Add the outlines of a file to what was said of a result; of one outline, what was said last stands."""
     from napari_metastasis.workflows.review import import_review
 
     read = import_review(result, file, reviewer=reviewer)
-    say(f"{read.added} added, {read.changed} changed, {read.same} as before")
+    newer = f", {read.older} newer here and kept" if read.older else ""
+    say(f"corrections: {read.added} added, {read.changed} changed, {read.same} as before{newer}")
     _left_out(read.omitted, "which were not understood")
 
 

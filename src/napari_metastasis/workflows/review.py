@@ -11,6 +11,7 @@ from pathlib import Path
 from napari_metastasis.annotations import (
     AnnotationSet,
     Corrections,
+    CorrectionsFile,
     CorrectionStore,
     annotations_of_corrections,
     corrections_of,
@@ -88,8 +89,9 @@ class ImportedCorrections:
 
     Attributes
     ----------
-    added, changed, same
-        How many were new, how many took the place of one of the same key, and how many were there already.
+    added, changed, same, older
+        How many were new, how many took the place of an earlier one of the same key, how many were there already, and
+        how many were left out because what is there is newer.
     omitted
         What was not understood: of each kind, as a plural noun, how many.
     """
@@ -97,6 +99,7 @@ class ImportedCorrections:
     added: int
     changed: int
     same: int
+    older: int
     omitted: Mapping[str, int]
 
 
@@ -160,7 +163,7 @@ def export_review(folder: Path, to: str, *, output: Path | None = None, overwrit
 
 
 def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCorrections:
-    """Add the outlines of a file to the corrections of a result; those of the same key take the place of earlier ones.
+    """Add the outlines of a file to the corrections of a result; of one key, the later stands.
 
     Parameters
     ----------
@@ -179,31 +182,36 @@ def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCo
         If the file or the corrections are damaged.
     """
     result = read_result(folder)
-    found, omitted = _read(path, result, reviewer)
+    read = _read(path, result, reviewer)
     store = _store(result)
     held = store.read()
-    together, fresh = held, 0
-    for one in found:
+    fresh, changed, older = [], [], 0
+    for one in read.corrections:
         before = held.by_key.get(one.key)
-        fresh += before is None
-        # A file that says no time says the time of its reading: what is as it was keeps its own.
-        if before is None or replace(one, at=before.at) != before:
-            together = together.with_(one)
-    same = sum(one.key in held and together[one.key] is held[one.key] for one in found)
-    if together is not held:
-        store.save(together)
-    return ImportedCorrections(fresh, len(found) - fresh - same, same, omitted)
+        if before is None:
+            fresh.append(one)
+        elif one.key in read.drawn:
+            # The same outline, of which its file says nothing new.
+            continue
+        elif one.at > before.at and replace(one, at=before.at) != before:
+            changed.append(one)
+        elif one.at < before.at:
+            older += 1
+    if fresh or changed:
+        store.save(held.with_(*fresh, *changed))
+    same = len(read.corrections) - len(fresh) - len(changed) - older
+    return ImportedCorrections(len(fresh), len(changed), same, older, read.omitted)
 
 
 def _store(result: ReportedResult) -> CorrectionStore:
     return CorrectionStore(result.folder, bounds=result.bounds)
 
 
-def _read(path: Path, result: ReportedResult, reviewer: str) -> tuple[Corrections, Mapping[str, int]]:
-    written_as = annotation_format(path)
-    if written_as == "geojson":
+def _read(path: Path, result: ReportedResult, reviewer: str) -> CorrectionsFile:
+    if annotation_format(path) == "geojson":
         return read_corrections(path, bounds=result.bounds, reviewer=reviewer)
     areas = read_areas(path, corner=geojson_corner(result.bounds))
     if not isinstance(areas, AnnotationSet):
         raise AnnotationError(f"expected outlines, got the mask {path}; export the outlines that it was drawn from")
-    return corrections_of(areas, reviewer=reviewer)
+    drawn, omitted = corrections_of(areas, reviewer=reviewer)
+    return CorrectionsFile(Corrections(), drawn, omitted=omitted)
