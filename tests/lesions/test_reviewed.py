@@ -91,6 +91,18 @@ def test_what_does_not_fit_together_is_said(index):
     assert set(reviewed.review(lesion).keys) == {"0", "1"}
 
 
+def test_a_benign_island_in_a_confirmed_lesion_leaves_it_confirmed(index):
+    island = slice(8, 10), slice(8, 10)
+    states, _ = review(index, 0.5, ("tumour", square(LEFT)), ("normal", square(island)))
+    assert states["left"] == "confirmed"
+
+
+def test_the_same_place_twice_covers_no_more_than_once(index):
+    part = slice(5, 15), slice(5, 8)
+    states, _ = review(index, 0.5, ("normal", square(part)), ("normal", square(part)))
+    assert states["left"] == "unclear"
+
+
 def test_a_neighbour_that_barely_touches_says_nothing_and_one_that_overlaps_a_fifth_is_unclear(index):
     rows, columns = APART
     touching = slice(rows.start, rows.stop), slice(columns.stop, columns.stop + 20)

@@ -11,10 +11,13 @@ import numpy.typing as npt
 import shapely
 
 from napari_metastasis.annotations import Annotation, Correction, Corrections, rasterize
+from napari_metastasis.annotations.corrections import State
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
 from napari_metastasis.lesions.lesion import Findings
 
 __all__ = ["CorrectionCells", "LesionReview", "Reviewed", "match_corrections"]
+
+BoolArray = npt.NDArray[np.bool_]
 
 #: A correction is about a lesion where they share this much of the smaller one, and takes it away where it covers as
 #: much of the lesion itself.
@@ -22,7 +25,8 @@ _SHARE = 0.5
 #: What shares less than this is a neighbour.
 _TOUCH = 0.1
 
-_PENDING = "pending"
+#: What is called something else may cover less of a confirmed lesion than this: a benign island in it.
+_AGAINST = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class LesionReview:
         Whether what they say fits together and fits the lesion: where it does not, it has to be looked at again.
     """
 
-    state: str = _PENDING
+    state: State = "pending"
     keys: tuple[str, ...] = ()
     is_clear: bool = True
 
@@ -65,7 +69,27 @@ class Reviewed:
 
     def pending(self, lesions: Iterable[int]) -> tuple[int, ...]:
         """Return those that are still to be looked at, in their order."""
-        return tuple(one for one in lesions if self.review(one).state == _PENDING)
+        return tuple(one for one in lesions if self.review(one).state == "pending")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """Cells of a map: those of a window that are marked."""
+
+    window: Region
+    mask: BoolArray
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+    def under(self, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Return the labels of the cells, in reading order."""
+        return labels[self.window.slices][self.mask]
+
+    def numbers(self, columns: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of the cells in a map of so many columns, in reading order."""
+        rows, own = np.nonzero(self.mask)
+        return (rows + self.window.y).astype(np.int64) * columns + own + self.window.x
 
 
 class CorrectionCells:
@@ -79,40 +103,55 @@ class CorrectionCells:
 
     def __init__(self, frame: HeatmapFrame) -> None:
         self.frame = frame
-        self._found: dict[str, tuple[Correction, npt.NDArray[np.intp]]] = {}
+        self._found: dict[str, tuple[Correction, _Cells]] = {}
 
-    def of(self, correction: Correction) -> npt.NDArray[np.intp]:
-        """Return the cells, (n, 2) of row and column: at least that of its middle, unless it is off the slide."""
+    def of(self, correction: Correction) -> _Cells:
+        """Return the cells: at least that of its middle, unless it is off the slide."""
         held = self._found.get(correction.key)
         if held is None or held[0].shape_px is not correction.shape_px:
             held = correction, self._cells(correction.shape_px)
             self._found[correction.key] = held
         return held[1]
 
-    def _cells(self, shape: shapely.Geometry) -> npt.NDArray[np.intp]:
-        middle = self.frame.cell_at(Point(*shapely.get_coordinates(shapely.point_on_surface(shape))[0].tolist()))
-        cell = np.array([[round(middle.y), round(middle.x)]], np.intp)
+    def keep(self, corrections: Corrections) -> None:
+        """Forget the cells of corrections that are gone."""
+        self._found = {key: held for key, held in self._found.items() if key in corrections}
+
+    def _cells(self, shape: shapely.Geometry) -> _Cells:
         rows, columns = self.frame.cells.shape
-        cell = cell[((cell >= 0) & (cell < (rows, columns))).all(axis=1)]
-        if isinstance(shape, shapely.Point):
-            return cell
-        left, top, right, bottom = shape.bounds
-        low, high = self.frame.cell_at(Point(left, top)), self.frame.cell_at(Point(right, bottom))
-        first = max(0, int(low.x)), max(0, int(low.y))
-        past = min(columns, int(high.x) + 2), min(rows, int(high.y) + 2)
-        if past[0] <= first[0] or past[1] <= first[1]:
-            return cell
-        window = Region(*first, past[0] - first[0], past[1] - first[1])
-        areas = [Annotation("", "", part) for part in shapely.get_parts(shape).tolist()]
-        inside = np.argwhere(rasterize(areas, self.frame, window)) + np.array([window.y, window.x])
-        return inside if len(inside) else cell
+        if not isinstance(shape, shapely.Point):
+            left, top, right, bottom = shape.bounds
+            low, high = self.frame.cell_at(Point(left, top)), self.frame.cell_at(Point(right, bottom))
+            first = max(0, int(low.x)), max(0, int(low.y))
+            past = min(columns, int(high.x) + 2), min(rows, int(high.y) + 2)
+            if past[0] > first[0] and past[1] > first[1]:
+                window = Region(*first, past[0] - first[0], past[1] - first[1])
+                areas = [Annotation("", "", part) for part in shapely.get_parts(shape).tolist()]
+                mask = rasterize(areas, self.frame, window)
+                if mask.any():
+                    return _Cells(window, mask)
+        middle = self.frame.cell_at(Point(*shapely.get_coordinates(shapely.point_on_surface(shape))[0].tolist()))
+        column, row = round(middle.x), round(middle.y)
+        if not (0 <= column < columns and 0 <= row < rows):
+            return _Cells(Region(0, 0, 1, 1), np.zeros((1, 1), np.bool_))
+        return _Cells(Region(column, row, 1, 1), np.ones((1, 1), np.bool_))
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What one correction says of a lesion: how much of the smaller of both it shares, and which cells of the map."""
+
+    correction: Correction
+    of_smaller: float
+    numbers: npt.NDArray[np.int64]
 
 
 def match_corrections(found: Findings, corrections: Corrections, cells: CorrectionCells) -> Reviewed:
     """Return which lesions the corrections speak of.
 
-    A lesion is confirmed where it shares half of the smaller of both with tumour that a person saw; it is rejected, or
-    ignored, where half of the lesion itself is covered by what a person called normal, or asked to ignore. Where both
+    A lesion is confirmed where it shares half of the smaller of both with tumour that a person saw, and less than a
+    quarter of it is covered by what was called something else. It is rejected, or ignored, where half of the lesion
+    itself is covered by what a person called normal, or asked to ignore, and nothing else speaks of it. Where both
     hold, or an overlap is too small for either, what was said does not clearly apply to it.
 
     Parameters
@@ -126,32 +165,38 @@ def match_corrections(found: Findings, corrections: Corrections, cells: Correcti
     """
     cell_mm2 = (cells.frame.cell_um / 1000) ** 2
     size_of = {row.id: max(1.0, row.area_mm2 / cell_mm2) for row in found.rows}
-    shares: dict[int, list[tuple[float, float, Correction]]] = defaultdict(list)
+    said: dict[int, list[_Said]] = defaultdict(list)
     alone = []
+    cells.keep(corrections)
     for correction in corrections:
         own = cells.of(correction)
-        labels, counts = np.unique(found.labels[own[:, 0], own[:, 1]], return_counts=True)
-        about = [(int(label), int(count)) for label, count in zip(labels, counts, strict=True) if label in size_of]
+        labels = own.under(found.labels)
+        about = [label for label in np.unique(labels).tolist() if label in size_of]
         if not about:
             alone.append(correction.key)
-        for label, count in about:
-            smaller = min(len(own), size_of[label])
-            shares[label].append((count / smaller, count / size_of[label], correction))
-    return Reviewed({label: _review(said) for label, said in shares.items()}, tuple(alone))
+            continue
+        numbers, size = own.numbers(cells.frame.cells.width), len(own)
+        for label in about:
+            shared = numbers[labels == label]
+            said[label].append(_Said(correction, len(shared) / min(size, size_of[label]), shared))
+    return Reviewed({label: _review(own, size_of[label]) for label, own in said.items()}, tuple(alone))
 
 
-def _review(said: list[tuple[float, float, Correction]]) -> LesionReview:
-    """Return what corrections say of a lesion, by their shares of the smaller of both and of the lesion."""
-    said = sorted(said, key=lambda one: -one[0])
-    keys = tuple(correction.key for *_, correction in said)
-    decided = [one for one in said if one[2].label != "undecided"]
-    covered: dict[str, float] = defaultdict(float)
-    for _, of_lesion, correction in decided:
-        covered[correction.label] += of_lesion
-    about = {correction.label for of_smaller, _, correction in decided if of_smaller >= _SHARE}
-    holds = {label for label in about if label == "tumour" or covered[label] >= _SHARE}
-    if len(about) == 1 and holds:
-        states = {"tumour": "confirmed", "normal": "rejected", "ignore": "ignored"}
-        return LesionReview(states[next(iter(holds))], keys)
-    touches = any(of_smaller >= _TOUCH for of_smaller, *_ in decided)
-    return LesionReview(_PENDING, keys, is_clear=not touches)
+def _review(said: list[_Said], size: float) -> LesionReview:
+    """Return what corrections say of a lesion of so many cells."""
+    said = sorted(said, key=lambda one: -one.of_smaller)
+    keys = tuple(one.correction.key for one in said)
+    decided = [one for one in said if one.correction.label != "undecided"]
+    about = {one.correction.label for one in decided if one.of_smaller >= _SHARE}
+    covered = {
+        label: len(np.unique(np.concatenate([one.numbers for one in decided if one.correction.label == label]))) / size
+        for label in {one.correction.label for one in decided}
+    }
+    others = sum(share for label, share in covered.items() if label != "tumour")
+    if "tumour" in about:
+        if others < _AGAINST:
+            return LesionReview("confirmed", keys)
+    elif len(about) == 1 and covered[label := next(iter(about))] >= _SHARE:
+        return LesionReview("rejected" if label == "normal" else "ignored", keys)
+    touches = any(one.of_smaller >= _TOUCH for one in decided)
+    return LesionReview(keys=keys, is_clear=not touches)
