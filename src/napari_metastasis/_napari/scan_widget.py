@@ -212,7 +212,9 @@ class ScanWidget(Part):
             "Grey where the slide has no such map"
         )
         share.valueChanged.connect(partial(self._on_share, task.writes))
-        form.addRow(label_of(settings.SHARE), share)
+        # Below its label, which would leave no room beside it at the panel's narrowest.
+        form.addRow(QLabel(label_of(settings.SHARE)))
+        form.addRow(share)
 
     # -- models --------------------------------------------------------------------------------------------------
 
