@@ -22,6 +22,7 @@ __all__ = [
     "READ_ONLY",
     "atomic_text",
     "atomic_write",
+    "check_new",
     "folder_gone",
     "holds_control_characters",
     "home_path",
@@ -106,6 +107,20 @@ def with_option(error: StorageError) -> StorageError:
     named.for_window = error.for_window
     named.errno = error.errno
     return named
+
+
+def check_new(path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Refuse to replace a file that nobody asked to replace.
+
+    Raises
+    ------
+    StorageError
+        If something lies at ``path``, and it is not to be overwritten.
+    """
+    if not overwrite and os.path.lexists(path):
+        raise StorageError(
+            f"expected a new file, got {path}, which is there; choose another with --output, or use --overwrite"
+        )
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from dark_model import dark_model, mover
 from disc_slide import write_disc_slide
+from scans import SCAN, scan_with
 from training_cohort import write_slide
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, write_asap_xml
@@ -23,6 +26,24 @@ def slide_path(tmp_path_factory):
 def slide(slide_path):
     with open_slide(slide_path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def scanned(tmp_path_factory):
+    """The result of a scan, which no test changes."""
+    folder = tmp_path_factory.mktemp("scanned")
+    path = write_disc_slide(folder / "node.tif")
+    with open_slide(path) as opened:
+        scan_with(opened, dark_model(), folder / "node.metastasis", scan=SCAN)
+    return folder / "node.metastasis"
+
+
+@pytest.fixture
+def result(scanned, tmp_path):
+    """A copy of it."""
+    folder = tmp_path / "node.metastasis"
+    shutil.copytree(scanned, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

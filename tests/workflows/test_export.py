@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import xml.etree.ElementTree as ET
 
 import lesion_oracle as oracle
 import pytest
 import shapely
-from dark_model import dark_model
-from disc_slide import write_disc_slide
 from lesion_fields import field
 from results import change_record, write_lesions
-from scans import SCAN, scan_with
 
 from napari_metastasis.annotations import (
     AnnotationSet,
@@ -26,27 +22,10 @@ from napari_metastasis.cli import main
 from napari_metastasis.errors import StorageError
 from napari_metastasis.lesions import LesionIndex, annotations_of, write_lesions_geojson
 from napari_metastasis.settings import DetectionSettings
-from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.export import export_lesions
 from napari_metastasis.workflows.report import read_result
 
 READERS = {"asap": read_asap_xml, "dsa": read_dsa_json, "geojson": read_geojson}
-
-
-@pytest.fixture(scope="module")
-def scanned(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scanned")
-    path = write_disc_slide(folder / "node.tif")
-    with open_slide(path) as slide:
-        scan_with(slide, dark_model(), folder / "node.metastasis", scan=SCAN)
-    return folder / "node.metastasis"
-
-
-@pytest.fixture
-def result(scanned, tmp_path):
-    folder = tmp_path / "node.metastasis"
-    shutil.copytree(scanned, folder)
-    return folder
 
 
 def write(to, path, lesions):

@@ -9,9 +9,6 @@ from datetime import timedelta
 
 import pytest
 import shapely
-from dark_model import dark_model
-from disc_slide import write_disc_slide
-from scans import SCAN, scan_with
 
 from napari_metastasis.annotations import (
     Correction,
@@ -23,25 +20,8 @@ from napari_metastasis.annotations import (
 )
 from napari_metastasis.cli.app import run
 from napari_metastasis.errors import AnnotationError, StorageError
-from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.report import read_result
 from napari_metastasis.workflows.review import export_review, import_review, read_slide_review
-
-
-@pytest.fixture(scope="module")
-def scanned(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scanned")
-    path = write_disc_slide(folder / "node.tif")
-    with open_slide(path) as slide:
-        scan_with(slide, dark_model(), folder / "node.metastasis", scan=SCAN)
-    return folder / "node.metastasis"
-
-
-@pytest.fixture
-def result(scanned, tmp_path):
-    folder = tmp_path / "node.metastasis"
-    shutil.copytree(scanned, folder)
-    return folder
 
 
 @pytest.fixture

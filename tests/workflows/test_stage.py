@@ -6,24 +6,11 @@ import json
 import shutil
 
 import pytest
-from dark_model import dark_model
-from disc_slide import write_disc_slide
 from results import NO_TISSUE, PARTIAL, WHOLE, change_record, write_lesions
-from scans import SCAN, scan_with
 
 from napari_metastasis.cli import main
 from napari_metastasis.errors import StagingError
-from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.stage import result_verdict, stage_patients
-
-
-@pytest.fixture(scope="module")
-def scanned(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scanned")
-    path = write_disc_slide(folder / "node.tif")
-    with open_slide(path) as slide:
-        scan_with(slide, dark_model(), folder / "node.metastasis", scan=SCAN)
-    return folder / "node.metastasis"
 
 
 def result_of(scanned, folder, name, classes, coverage=WHOLE):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -159,7 +158,7 @@ class Correction:
     @staticmethod
     def new_key() -> str:
         """Return a key that no other correction has."""
-        return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+        return str(uuid.uuid4())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections import Counter
@@ -23,18 +22,11 @@ from napari_metastasis.annotations.corrections import (
     now,
 )
 from napari_metastasis.annotations.editing import area_in
-from napari_metastasis.annotations.geojson import areas_of, read_features
-from napari_metastasis.annotations.polygons import (
-    IGNORED_GROUPS,
-    NORMAL_GROUPS,
-    Annotation,
-    AnnotationSet,
-    means_tumour,
-)
+from napari_metastasis.annotations.geojson import areas_of, geometry_json, read_features, write_features
+from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.annotations.rasterizer import covered
 from napari_metastasis.errors import AnnotationError, brief
 from napari_metastasis.geometry import Region
-from napari_metastasis.storage import atomic_text
 
 __all__ = ["CorrectionsFile", "annotations_of_corrections", "corrections_of", "read_corrections", "write_corrections"]
 
@@ -105,11 +97,7 @@ def write_corrections(
     StorageError
         If the file cannot be written; nothing half-written is left.
     """
-    shift = (0.0, 0.0) if bounds is None else (-bounds.x, -bounds.y)
-    document = {"type": "FeatureCollection", "features": [*(_feature(one, shift) for one in corrections), *others]}
-    with atomic_text(path) as file:
-        json.dump(document, file, separators=(",", ":"), allow_nan=False)
-        file.write("\n")
+    write_features(path, [*(_feature(one, bounds) for one in corrections), *others])
 
 
 def read_corrections(
@@ -141,12 +129,13 @@ def read_corrections(
         if isinstance(own, dict):
             yield _own(feature, own, shift)
             return
+        # All of one class.
         areas = list(areas_of(feature, shift, omitted))
-        understood = [one for one in areas if one.is_cut_out or _label_of(one.group) is not None]
-        omitted.update(f"outlines of class {one.group!r}" for one in areas if one not in understood)
-        drawn.extend(understood)
-        if not understood:
-            others.append(feature)
+        if areas and (areas[0].is_cut_out or _label_of(areas[0]) is not None):
+            drawn.extend(areas)
+            return
+        omitted.update(f"outlines of class {one.group!r}" for one in areas)
+        others.append(feature)
 
     written = Corrections.of(read_features(path, read))
     outlines, left = corrections_of(AnnotationSet.of_file(drawn, omitted), reviewer=reviewer)
@@ -161,7 +150,7 @@ def corrections_of(drawn: AnnotationSet, *, reviewer: str) -> tuple[Corrections,
     """
     found, omitted, at = [], Counter(drawn.omitted), now()
     for one in drawn:
-        label, area = _label_of(one.group), area_in(covered(one))
+        label, area = _label_of(one), area_in(covered(one))
         if label is None:
             omitted[f"outlines of group {one.group!r}"] += 1
         elif area is not None:
@@ -182,19 +171,18 @@ def annotations_of_corrections(corrections: Corrections) -> AnnotationSet:
     return AnnotationSet(tuple(drawn), {"points": points} if points else {})
 
 
-def _label_of(group: str) -> Label | None:
-    """Return what a group, or class, of another program means; ``None`` where that is not known."""
-    name = group.casefold()
-    if name in IGNORED_GROUPS:
+def _label_of(outline: Annotation) -> Label | None:
+    """Return what the group, or class, of an outline means; ``None`` where that is not known."""
+    if outline.is_ignored:
         return "ignore"
-    if name in NORMAL_GROUPS:
+    if outline.is_normal:
         return "normal"
-    if name == "undecided":
+    if outline.group.casefold() == "undecided":
         return "undecided"
-    return "tumour" if means_tumour(group) else None
+    return "tumour" if outline.is_tumour else None
 
 
-def _feature(correction: Correction, shift: tuple[float, float]) -> dict[str, Any]:
+def _feature(correction: Correction, bounds: Region | None) -> dict[str, Any]:
     name, colour = _CLASSES[correction.label]
     own: dict[str, Any] = {
         "state": correction.state,
@@ -210,12 +198,12 @@ def _feature(correction: Correction, shift: tuple[float, float]) -> dict[str, An
             "map": found.map,
             "threshold": found.threshold,
             "probability": found.probability,
-            "geometry": _mapping(found.outline_px, shift),
+            "geometry": geometry_json(found.outline_px, bounds),
         }
     return {
         "type": "Feature",
         "id": correction.key,
-        "geometry": _mapping(correction.shape_px, shift),
+        "geometry": geometry_json(correction.shape_px, bounds),
         "properties": {
             "objectType": "annotation",
             "name": correction.comment or correction.state.capitalize(),
@@ -224,11 +212,6 @@ def _feature(correction: Correction, shift: tuple[float, float]) -> dict[str, An
             _OWN: own,
         },
     }
-
-
-def _mapping(geometry: shapely.Geometry, shift: tuple[float, float]) -> dict[str, Any]:
-    moved = geometry if shift == (0.0, 0.0) else shapely.transform(geometry, lambda corners: corners + shift)
-    return cast("dict[str, Any]", shapely.geometry.mapping(moved))
 
 
 def _own(feature: dict[str, Any], own: dict[str, Any], shift: tuple[float, float]) -> Correction:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
+import shapely
 
 from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.errors import AnnotationError
+from napari_metastasis.geometry import Region
 from napari_metastasis.plain_json import parse_json
+from napari_metastasis.storage import atomic_text
 
-__all__ = ["areas_of", "feature_class", "read_features", "read_geojson"]
+__all__ = ["areas_of", "feature_class", "geometry_json", "read_features", "read_geojson", "write_features"]
 
 _Found = TypeVar("_Found")
 
@@ -88,6 +92,26 @@ def read_features(
             f"expected GeoJSON features with coordinates, got something else in {path} "
             f"({type(error).__name__}: {error}); export the annotations again"
         ) from error
+
+
+def write_features(path: str | os.PathLike[str], features: list[dict[str, Any]]) -> None:
+    """Write a FeatureCollection, in one step: an old file stays whole until the new one is.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; nothing half-written is left.
+    """
+    with atomic_text(path) as file:
+        json.dump({"type": "FeatureCollection", "features": features}, file, separators=(",", ":"), allow_nan=False)
+        file.write("\n")
+
+
+def geometry_json(geometry: shapely.Geometry, bounds: Region | None) -> dict[str, Any]:
+    """Return a geometry in level-0 pixels as QuPath takes it, which counts from the corner of a slide's bounds."""
+    if bounds is not None:
+        geometry = shapely.transform(geometry, lambda corners: corners - (bounds.x, bounds.y))
+    return cast("dict[str, Any]", shapely.geometry.mapping(geometry))
 
 
 def _features(document: Any) -> list[dict[str, Any]]:

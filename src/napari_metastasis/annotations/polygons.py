@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_metastasis.errors import AnnotationError
 
-__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet", "means_something", "means_tumour"]
+__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet", "means_something"]
 
 #: Groups that hold tumour, in lower case: CAMELYON16 (`_0`, `_1`, and `Tumor` of its first release), CAMELYON17
 #: (`metastases`), and the classes of this program's own lesions, which somebody may have corrected.
@@ -108,7 +108,17 @@ class Annotation:
     @property
     def is_tumour(self) -> bool:
         """Return whether the group is one of those that mean tumour, or derived from one (``Tumor: Positive``)."""
-        return means_tumour(self.group)
+        return _means(self.group, TUMOUR_GROUPS)
+
+    @property
+    def is_normal(self) -> bool:
+        """Return whether the group says that there is no tumour, or is derived from one that does."""
+        return _means(self.group, NORMAL_GROUPS)
+
+    @property
+    def is_ignored(self) -> bool:
+        """Return whether no model learns from the group, or from what it is derived from."""
+        return _means(self.group, IGNORED_GROUPS)
 
     @property
     def is_cut_out(self) -> bool:
@@ -118,11 +128,6 @@ class Annotation:
     def moved(self, x: float, y: float) -> Self:
         """Return the annotation moved by (x, y) level-0 pixels."""
         return replace(self, outline_px=shapely.transform(self.outline_px, lambda corners: corners + np.array([x, y])))
-
-
-def means_tumour(group: str) -> bool:
-    """Return whether a group means tumour, or is derived from one that does."""
-    return _means(group, TUMOUR_GROUPS)
 
 
 def means_something(group: str) -> bool:
@@ -231,20 +236,17 @@ class AnnotationSet:
     @property
     def tumour(self) -> AnnotationSet:
         """Return the annotations that mean tumour."""
-        return self._of(TUMOUR_GROUPS)
+        return AnnotationSet(tuple(annotation for annotation in self.annotations if annotation.is_tumour))
 
     @property
     def normal(self) -> AnnotationSet:
         """Return the annotations that say that there is no tumour."""
-        return self._of(NORMAL_GROUPS)
+        return AnnotationSet(tuple(annotation for annotation in self.annotations if annotation.is_normal))
 
     @property
     def ignored(self) -> AnnotationSet:
         """Return the annotations that no model learns from."""
-        return self._of(IGNORED_GROUPS)
-
-    def _of(self, groups: frozenset[str]) -> AnnotationSet:
-        return AnnotationSet(tuple(annotation for annotation in self.annotations if _means(annotation.group, groups)))
+        return AnnotationSet(tuple(annotation for annotation in self.annotations if annotation.is_ignored))
 
 
 def _counted(kinds: Mapping[str, int]) -> list[str]:

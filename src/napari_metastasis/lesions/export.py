@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import uuid
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import shapely
 
+from napari_metastasis.annotations.geojson import geometry_json, write_features
 from napari_metastasis.geometry import Region
 from napari_metastasis.lesions.lesion import Detection, Lesion, LesionRow
 from napari_metastasis.lesions.size_classes import SIZE_CLASSES
@@ -119,21 +118,15 @@ def write_lesions_geojson(
     StorageError
         If the file cannot be written; nothing half-written is left.
     """
-    features = [_feature(lesion, slide=slide, bounds=bounds) for lesion in lesions]
-    with atomic_text(path) as file:
-        json.dump({"type": "FeatureCollection", "features": features}, file, separators=(",", ":"), allow_nan=False)
-        file.write("\n")
+    write_features(path, [_feature(lesion, slide=slide, bounds=bounds) for lesion in lesions])
 
 
 def _feature(lesion: Lesion, *, slide: str, bounds: Region | None) -> dict[str, Any]:
-    outline = lesion.outline_px
-    if bounds is not None:
-        outline = shapely.transform(outline, lambda corners: corners - (bounds.x, bounds.y))
     style = SIZE_CLASSES[lesion.size_class]
     return {
         "type": "Feature",
         "id": str(uuid.uuid5(_NAMESPACE, f"{slide}/{lesion.id}")),
-        "geometry": shapely.geometry.mapping(outline),
+        "geometry": geometry_json(lesion.outline_px, bounds),
         "properties": {
             "objectType": "annotation",
             "name": lesion.name,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +14,7 @@ import shapely
 
 from napari_metastasis.annotations import Annotation, Correction, Corrections, rasterize
 from napari_metastasis.annotations.corrections import State
+from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
 from napari_metastasis.lesions.lesion import Findings
 
@@ -120,12 +123,11 @@ class CorrectionCells:
     def _cells(self, shape: shapely.Geometry) -> _Cells:
         rows, columns = self.frame.cells.shape
         if not isinstance(shape, shapely.Point):
-            left, top, right, bottom = shape.bounds
-            low, high = self.frame.cell_at(Point(left, top)), self.frame.cell_at(Point(right, bottom))
-            first = max(0, int(low.x)), max(0, int(low.y))
-            past = min(columns, int(high.x) + 2), min(rows, int(high.y) + 2)
-            if past[0] > first[0] and past[1] > first[1]:
-                window = Region(*first, past[0] - first[0], past[1] - first[1])
+            left, top = (math.floor(side) for side in shape.bounds[:2])
+            right, bottom = (math.ceil(side) for side in shape.bounds[2:])
+            # Off the slide there are none.
+            with suppress(RegionError):
+                window = self.frame.cells_over(Region(left, top, max(1, right - left), max(1, bottom - top)))
                 areas = [Annotation("", "", part) for part in shapely.get_parts(shape).tolist()]
                 mask = rasterize(areas, self.frame, window)
                 if mask.any():

@@ -165,20 +165,22 @@ class GridCrop:
         asked = Region(wider.x, wider.y, wider.width + steps, wider.height + steps)
         frame, known = indexed.locations.frame, indexed.known_normal
 
-        def holds(pixels: npt.NDArray[np.bool_], square: Region) -> npt.NDArray[np.bool_]:
+        def holds(pixels: SummedArea, square: Region) -> npt.NDArray[np.bool_]:
             """Return whether the square, laid around every cell, holds any of the pixels that were asked for."""
             # Squares are as far from the corner that was asked for along x as along y.
             starts = square.x - asked.x + np.arange(self.cells) * self.spec.stride_px
             spans = np.stack([starts, starts + square.width], axis=1)
-            return SummedArea(pixels).count_grid(spans, spans) > 0
+            return pixels.count_grid(spans, spans) > 0
 
-        tumour = indexed.reference.over(frame, asked)
+        pixels = indexed.reference.over(frame, asked)
+        tumour = SummedArea(pixels)
+        counted = tumour if known.ignored.empty else SummedArea(known.counted(pixels, frame, asked))
         normal = ~holds(tumour, wider)
         if not known.without_limits:
-            normal &= ~holds(~known.over(frame, asked), first)
+            normal &= ~holds(SummedArea(~known.over(frame, asked)), first)
         labels = np.full(self.label_shape, UNKNOWN, np.int64)
         labels[normal] = 0
-        labels[holds(known.counted(tumour, frame, asked), first)] = 1
+        labels[holds(counted, first)] = 1
         size = frame.size
         middles = shape.patch_px // 2 + np.arange(self.cells) * self.spec.stride_px
         rows, columns = corner.y + middles, corner.x + middles

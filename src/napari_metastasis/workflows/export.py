@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_metastasis.annotations import AnnotationSet, write_asap_xml, write_dsa_json
-from napari_metastasis.errors import StorageError
 from napari_metastasis.lesions import annotations_of, write_lesions_geojson
+from napari_metastasis.storage import check_new
 from napari_metastasis.workflows.report import ReportedResult, read_result
 
 __all__ = ["FORMATS", "ExportedLesions", "export_lesions"]
@@ -90,10 +89,7 @@ def export_lesions(folder: Path, to: str, *, output: Path | None = None, overwri
     chosen = FORMATS[to]
     path = folder / chosen.file if output is None else output
     result = read_result(folder)
-    if not overwrite and os.path.lexists(path):
-        raise StorageError(
-            f"expected a new file, got {path}, which is there; choose another with --output, or use --overwrite"
-        )
+    check_new(path, overwrite=overwrite)
     chosen.write(path, result)
     without = tuple(lesion.id for lesion in result.lesions if lesion.outline_px.is_empty)
     return ExportedLesions(path, len(result.lesions) - len(without), without)

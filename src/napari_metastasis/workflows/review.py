@@ -23,6 +23,7 @@ from napari_metastasis.annotations import (
 from napari_metastasis.annotations.corrections import STATES, State
 from napari_metastasis.cohorts.annotation_files import annotation_format, geojson_corner, read_areas
 from napari_metastasis.errors import AnnotationError, StorageError
+from napari_metastasis.storage import check_new
 from napari_metastasis.workflows.report import ReportedResult, read_result
 
 __all__ = [
@@ -146,10 +147,7 @@ def export_review(folder: Path, to: str, *, output: Path | None = None, overwrit
     path = folder / _FILES[to] if output is None else output
     if os.path.realpath(path) == os.path.realpath(store.path):
         raise StorageError(f"expected a new file, got {path}, which holds the corrections themselves; choose another")
-    if not overwrite and os.path.lexists(path):
-        raise StorageError(
-            f"expected a new file, got {path}, which is there; choose another with --output, or use --overwrite"
-        )
+    check_new(path, overwrite=overwrite)
     corrections = store.read()
     if to == "geojson":
         write_corrections(path, corrections, bounds=result.bounds)
