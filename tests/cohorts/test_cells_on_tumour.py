@@ -35,12 +35,10 @@ def test_every_cell_is_asked_at_its_centre(x, y, side, scale, patch_px):
     # More cells than are asked together.
     model = ModelFrame(scale=scale, mpp=0.25, size=Size(round(1700 / scale), round(1100 / scale)))
     frame = HeatmapFrame(model=model, patch_px=patch_px, stride_px=8)
-    drawn = reference.over(model, Region(0, 0, 2000, 2000))
+    drawn = reference.over(model, Region(0, 0, model.size.width + patch_px, model.size.height + patch_px))
     first = patch_px // 2 - frame.padding_px
-    expected = [
-        [drawn[first + row * 8, first + column * 8] for column in range(frame.cells.width)]
-        for row in range(frame.cells.height)
-    ]
+    rows, columns = (first + 8 * np.arange(count) for count in frame.cells.shape)
+    expected = drawn[np.ix_(rows, columns)]
     np.testing.assert_array_equal(cells_on_tumour(reference, frame), expected)
 
 
