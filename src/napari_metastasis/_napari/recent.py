@@ -7,9 +7,10 @@ from typing import Any
 
 from napari_metastasis.memory_file import change_memory, memory_path, read_memory
 
-__all__ = ["recent_path", "recent_slides", "remember_slide"]
+__all__ = ["MOST_RECENT", "recent_path", "recent_slides", "remember_slide"]
 
-_MOST = 12
+#: How many slides are listed.
+MOST_RECENT = 12
 
 
 def recent_path() -> Path:
@@ -26,11 +27,11 @@ def remember_slide(path: Path) -> tuple[Path, ...]:
     """Put a slide at the head of the list, and return the list."""
     own = str(path.absolute())
     listed = change_memory(
-        recent_path(), lambda before: [own, *(other for other in _names(before) if other != own)][:_MOST]
+        recent_path(), lambda before: [own, *(other for other in _names(before) if other != own)][:MOST_RECENT]
     )
     return tuple(map(Path, listed))
 
 
 def _names(listed: Any) -> list[str]:
     names = listed if isinstance(listed, list) else []
-    return [name for name in names if isinstance(name, str) and name][:_MOST]
+    return [name for name in names if isinstance(name, str) and name][:MOST_RECENT]

@@ -26,7 +26,7 @@ from napari_metastasis._napari.pixel_memory import open_remembered
 from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
-from napari_metastasis._napari.recent import recent_slides, remember_slide
+from napari_metastasis._napari.recent import MOST_RECENT, recent_slides, remember_slide
 from napari_metastasis._napari.rotation import Orientation, set_orientation
 from napari_metastasis._napari.scale_bar import show_scale_bar
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
@@ -121,7 +121,7 @@ class Workspace(QObject):
         # After the microscope: Escape puts the ruler away before it stops a scan.
         self._bind_keys()
         recent = Worker(lambda _: recent_slides(), name="recent", parent=self)
-        recent.succeeded.connect(self._on_recent)
+        recent.succeeded.connect(lambda listed: self._list_recent(self.recent, listed))
         self._warm_up = [Worker(warm_up_work, name="warm-up", parent=self), recent]
         for worker in self._warm_up:
             worker.start()
@@ -203,7 +203,7 @@ class Workspace(QObject):
             if slide is None:
                 self.viewer.open(found[0], plugin="napari")
                 return
-            self._on_recent(tuple(listed))
+            self._list_recent(listed, self.recent)
             there = self.opened(found[0]) if mpp is None and not swap_red_blue else None
             if there is None:
                 self.add(slide, show=not batch)
@@ -260,8 +260,9 @@ class Workspace(QObject):
         else:
             self.say_failure(line)
 
-    def _on_recent(self, listed: tuple[Path, ...]) -> None:
-        self.recent = listed
+    def _list_recent(self, latest: Iterable[Path], others: Iterable[Path]) -> None:
+        """Join two lists: of slides that were opened together, each list may lack the other one."""
+        self.recent = tuple(dict.fromkeys((*latest, *others)))[:MOST_RECENT]
 
     def add(self, slide: Any, *, show: bool = True) -> Layer:
         """Add an open slide, whose session closes it; where another one is shown, ``show`` says whether it stays."""
