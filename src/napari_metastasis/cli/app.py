@@ -17,6 +17,7 @@ from napari_metastasis.cli import (
     export,
     models,
     report,
+    retrain,
     review,
     sample,
     scan,
@@ -36,7 +37,7 @@ _NAME = "napari-metastasis"
 #: Exit status after Ctrl-C, as shells know it; typer's, too.
 _INTERRUPTED = 130
 #: Commands, and options of other commands, that go on where they were stopped.
-_RESUMABLE = {"demo", "scan", "segment", "train", "--cohort", "--camelyon16"}
+_RESUMABLE = {"demo", "scan", "retrain", "segment", "train", "--cohort", "--camelyon16"}
 
 app = typer.Typer(
     name=_NAME,
@@ -51,6 +52,7 @@ app.add_typer(train.app, name="train")
 app.command("report")(report.report)
 app.command("export")(export.export)
 app.add_typer(review.app, name="review")
+app.command("retrain")(retrain.retrain)
 app.command("stage")(stage.stage)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")

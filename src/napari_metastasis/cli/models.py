@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from napari_metastasis.cli.console import note, say, say_json, say_table, show_slides, stop_on_interrupt
+from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, show_slides, stop_on_interrupt
 from napari_metastasis.cli.options import WrongUsage, with_settings
 from napari_metastasis.errors import ModelError, ScanCancelledError
 from napari_metastasis.settings import CalibrationSettings, CohortSettings, EvaluationSettings, ScanSettings
@@ -75,6 +75,29 @@ def add(
 
     entry = add_model(weights)
     say(f"{entry.name}: {entry.path}")
+
+
+@app.command()
+def remember(
+    model: Annotated[str, typer.Argument(help="A detector of your own, or a .safetensors file.")],
+    patches: Annotated[Path, typer.Option(help="Patches that it was trained on: a folder or zip, or PCam's HDF5.")],
+    source: Annotated[str, typer.Option(help="What they were cut from, in words.")],
+    count: Annotated[int, typer.Option(min=2, max=4096, help="How many are kept, half of them of each class.")] = 192,
+    seed: Annotated[int, typer.Option(min=0, help="Of which ones.")] = 2016,
+) -> None:
+    """Keep a few patches beside a model, encoded, so that retraining does not forget them."""
+    from napari_metastasis.cohorts.patches import open_patches
+    from napari_metastasis.models import load_detector, weights_of
+    from napari_metastasis.models.replay import REPLAY_SUFFIX, write_replay
+    from napari_metastasis.workflows.retrain.remember import encode_replay
+
+    detector, path = load_detector(model), weights_of(model).with_suffix(REPLAY_SUFFIX)
+    with show_progress("Encoding patches", unit="patches") as progress:
+        replay = encode_replay(
+            detector, open_patches(patches), count=count, source=source, seed=seed, progress=progress
+        )
+    write_replay(path, replay)
+    say(f"{len(replay)} patches: {path}")
 
 
 @app.command("import")

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from napari_metastasis.training.train import TrainingRun
     from napari_metastasis.workflows.train.plan import LabelledPatches, StagedRun, StepProgress
 
-__all__ = ["run_training"]
+__all__ = ["keep_by_name", "need_training", "run_training"]
 
 
 def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
     """Train a task and keep the model among the user's own."""
-    _need_training()
+    need_training()
     from napari_metastasis.models import correct_card
     from napari_metastasis.scanning import resolve_devices
     from napari_metastasis.training.lightning_setup import check_devices
@@ -47,7 +47,7 @@ def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
     # Also of a run that was finished before; what is not given stays as it was.
     said = {"data": chosen.description, "licence": chosen.licence}
     correct_card(weights, {key: text for key, text in said.items() if text})
-    kept = [_keep_by_name(path) for path in task.results(weights)]
+    kept = [keep_by_name(path) for path in task.results(weights)]
     # The last model finds the others beside it, even where their names are taken.
     if not all(kept[-1:]):
         note(f"scan with it by its file: --model {weights}")
@@ -64,7 +64,7 @@ def _warn_of_models_folder(output: Path) -> None:
         note(f"the model will lie in {output} alone: {error}")
 
 
-def _need_training() -> None:
+def need_training() -> None:
     """Refuse to train without the packages that training needs."""
     try:
         import napari_metastasis.training.train  # noqa: F401
@@ -216,7 +216,7 @@ def _run_to_end(train: Callable[[StepProgress], StagedRun], output: Path) -> Sta
     return done
 
 
-def _keep_by_name(weights: Path) -> bool:
+def keep_by_name(weights: Path) -> bool:
     """Keep weights among the user's own models, unless their name is taken or the folder cannot be written.
 
     Returns

@@ -43,6 +43,7 @@ from napari_metastasis.models.zoo import (
     model_for,
     model_task,
     own_models_folder,
+    weights_of,
 )
 
 __all__ = [
@@ -101,4 +102,5 @@ __all__ = [
     "own_models_folder",
     "read_model",
     "save_model",
+    "weights_of",
 ]

@@ -13,6 +13,7 @@ import platformdirs
 from napari_metastasis.errors import ModelError, PassWarning, UnknownModelError, WeightsError
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.model import Model, read_model
+from napari_metastasis.models.replay import REPLAY_SUFFIX, read_replay, write_replay
 from napari_metastasis.models.weights_file import correct_card, read_task, save_model
 from napari_metastasis.storage import home_path, storage_errors
 from napari_metastasis.tasks import DETECT, find_task
@@ -31,6 +32,7 @@ __all__ = [
     "model_for",
     "model_task",
     "own_models_folder",
+    "weights_of",
 ]
 
 #: Where the weights that ship lie.
@@ -185,6 +187,12 @@ def load_model(name: str | Path, task: str | None = None) -> Model:
     return model
 
 
+def weights_of(name: str | Path) -> Path:
+    """Return where the weights of a model lie, by its name or path; what a path names need not be there."""
+    entry = next((one for one in list_models() if one.name == str(name)), None)
+    return home_path(name) if entry is None else entry.path
+
+
 def load_detector(name: str | Path) -> Detector:
     """Return a detector by its name or path; see :func:`load_model`."""
     model = load_model(name, DETECT)
@@ -263,6 +271,8 @@ def add_model(weights: Path) -> ZooEntry:
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{model.name}.safetensors"
+    if (replay := read_replay(weights.with_suffix(REPLAY_SUFFIX))) is not None:
+        write_replay(path.with_suffix(REPLAY_SUFFIX), replay)
     save_model(path, model.network, model.spec, model.card)
     return ZooEntry(model.name, path, shipped=False, task=model.task)
 

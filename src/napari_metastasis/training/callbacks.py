@@ -7,6 +7,8 @@ import multiprocessing
 import signal
 import threading
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,26 @@ from torch import Tensor
 
 from napari_metastasis.errors import TrainingError
 
-__all__ = ["EndSoon", "KeepBest", "StopOnNaN", "WaitShare"]
+__all__ = ["EndSoon", "KeepBest", "Onlooker", "StopOnNaN", "WaitShare", "Watch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Somebody who looks on while a run trains.
+
+    Attributes
+    ----------
+    on_step
+        Called with (steps taken, steps in all).
+    on_epoch
+        Called with an epoch's number, from 0, and its figures.
+    should_end
+        Asked after every step.
+    """
+
+    on_step: Callable[[int, int], None]
+    on_epoch: Callable[[int, Mapping[str, float]], None]
+    should_end: Callable[[], bool]
 
 
 class StopOnNaN(lightning.Callback):
@@ -109,6 +130,32 @@ class EndSoon(lightning.Callback):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for worker in set(multiprocessing.active_children()) - self._others:
             worker.terminate()
+
+
+class Onlooker(lightning.Callback):
+    """Tell somebody how training goes, and end it when they ask: what was learnt until then is kept.
+
+    Parameters
+    ----------
+    watch
+        Whom to tell, and to ask.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
+        """Tell the step, and ask whether to end."""
+        del pl_module, args
+        self.watch.on_step(trainer.global_step, int(trainer.estimated_stepping_batches))
+        if self.watch.should_end():
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Tell the figures of the epoch."""
+        del pl_module
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.watch.on_epoch(trainer.current_epoch, figures)
 
 
 class WaitShare(lightning.Callback):

@@ -21,7 +21,7 @@ from napari_metastasis.sampling.batches import BatchSource, PatchBatch
 from napari_metastasis.storage import atomic_text, atomic_write, storage_errors
 from napari_metastasis.training.augment import Augmenter
 
-__all__ = ["AlreadyEncoded", "EncodedBatches", "Encoding", "encode_batches"]
+__all__ = ["AlreadyEncoded", "EncodedBatches", "Encoding", "WithLogOdds", "encode_batches"]
 
 _FEATURES, _LABELS, _RECORD = "features.npy", "labels.npy", "encoded.json"
 
@@ -60,8 +60,27 @@ class Encoding:
     should_stop: Callable[[], bool]
 
 
+class WithLogOdds(nn.Module):
+    """What a finished model encodes, its log-odds before its features.
+
+    Parameters
+    ----------
+    encoder
+        From crops, N x 3 x H x W in 0..255, to log-odds, N x K x K, and features, N x K x K x C.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return both, N x K x K x (1 + C)."""
+        log_odds, hidden = self.encoder(image)
+        return torch.cat([log_odds[..., None], hidden], dim=-1)
+
+
 class AlreadyEncoded(nn.Module):
-    """Stands for the encoder where what arrives is encoded."""
+    """Stands for the encoder where what arrives is what :class:`WithLogOdds` made."""
 
     def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-odds, N x K x K, and features, N x K x K x C, of N x (1 + C) x K x K."""
@@ -99,7 +118,7 @@ class EncodedBatches:
     seed: int | None
 
     def batch(self, number: int) -> PatchBatch:
-        """Return batch ``number``: float16 of (n, rows, columns, 1 + C) for images, log-odds first."""
+        """Return batch ``number``: float16 of (n, rows, columns, features) for images."""
         places = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
         rounds, rows = np.divmod(places, len(self._labels))
         if self.seed is not None:
@@ -126,7 +145,7 @@ def encode_batches(encoder: nn.Module, source: BatchSource, batch_size: int, how
     Parameters
     ----------
     encoder
-        From crops, N x 3 x H x W in 0..255, to log-odds, N x K x K, and features, N x K x K x C.
+        From crops, N x 3 x H x W in 0..255, to features, N x rows x columns x C.
     source
         Crops.
     batch_size
@@ -181,8 +200,7 @@ def _encode(encoder: nn.Module, source: BatchSource, batches: int, how: Encoding
             if how.augment is not None:
                 images = how.augment(images / 255, number) * 255
             with torch.no_grad():
-                log_odds, hidden = encoder(images)
-            features = torch.cat([log_odds[..., None], hidden], dim=-1).half().cpu().numpy()
+                features = encoder(images).half().cpu().numpy()
             if number == 0:
                 shape = (batches * len(features), *features.shape[1:])
                 np.lib.format.write_array_header_2_0(

@@ -12,7 +12,7 @@ from napari_metastasis.errors import TrainingError, first_line
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import storage_errors
-from napari_metastasis.training.callbacks import KeepBest
+from napari_metastasis.training.callbacks import KeepBest, Watch
 from napari_metastasis.training.lightning_setup import (
     LAST,
     BatchNumbers,
@@ -35,6 +35,7 @@ def fit(
     settings: TrainSettings,
     *,
     progress: bool,
+    watch: Watch | None = None,
 ) -> dict[str, float]:
     """Train on one device, this process's own, and leave the weights that are kept in ``module.average``.
 
@@ -50,6 +51,8 @@ def fit(
         How to train.
     progress
         Show a progress bar on standard error.
+    watch
+        Who looks on, and may end it early.
 
     Returns
     -------
@@ -71,7 +74,7 @@ def fit(
         found = _read_checkpoint(last) if last.exists() else None
         # Lightning asks a resumed loader for its first batches before it tells the sampler which epoch it is.
         begun = 0 if found is None else found["epoch"] + 1
-        trainer = make_trainer(output, settings, figures[0], progress=progress)
+        trainer = make_trainer(output, settings, figures[0], progress=progress, watch=watch)
         validating = batch_loader(validation, settings, range(validation.batches_per_epoch))
         best = next((callback for callback in trainer.callbacks if isinstance(callback, KeepBest)), None)
         if found is not None and best is not None and was_stopped_early(found):

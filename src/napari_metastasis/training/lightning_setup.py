@@ -26,7 +26,7 @@ from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.scanning import computes_bfloat16, resolve_devices
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.storage import atomic_write
-from napari_metastasis.training.callbacks import EndSoon, KeepBest, StopOnNaN, WaitShare
+from napari_metastasis.training.callbacks import EndSoon, KeepBest, Onlooker, StopOnNaN, WaitShare, Watch
 
 __all__ = [
     "LAST",
@@ -118,7 +118,9 @@ def check_devices(settings: TrainSettings) -> None:
         )
 
 
-def make_trainer(output: Path, settings: TrainSettings, figure: str, *, progress: bool) -> lightning.Trainer:
+def make_trainer(
+    output: Path, settings: TrainSettings, figure: str, *, progress: bool, watch: Watch | None = None
+) -> lightning.Trainer:
     """Return a trainer that stores every epoch in ``output``; with patience, it stops when ``figure`` rises no more."""
     accelerator, devices = _accelerator(settings)
     # In a file, rich would write the bar once, at the end, beside the line of what ended it.
@@ -141,6 +143,8 @@ def make_trainer(output: Path, settings: TrainSettings, figure: str, *, progress
             EarlyStopping(figure, mode="max", patience=settings.patience, check_on_train_epoch_end=True),
             KeepBest(figure),
         ]
+    if watch is not None:
+        callbacks.append(Onlooker(watch))
     if progress:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
     return lightning.Trainer(

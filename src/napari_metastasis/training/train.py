@@ -17,6 +17,7 @@ from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.resume import resume_slides, write_slides
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
+from napari_metastasis.training.callbacks import Watch
 from napari_metastasis.training.distributed import run_distributed
 from napari_metastasis.training.fit import fit
 from napari_metastasis.training.learning_curves import write_curves
@@ -52,12 +53,15 @@ class TrainingRun:
         What the images are, and the weights' licence.
     progress
         Show a progress bar on standard error.
+    watch
+        Who looks on, and may end the run early; of one device alone.
     """
 
     output: Path
     description: str
     licence: str
     progress: bool = True
+    watch: Watch | None = None
 
 
 def train(
@@ -169,7 +173,10 @@ class _Process:
         settings = self.fitting.settings
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         module = self.task.module(self.fitting)
-        figures = fit(module, self.training, self.validation, self.run.output, settings, progress=self.run.progress)
+        run = self.run
+        figures = fit(
+            module, self.training, self.validation, run.output, settings, progress=run.progress, watch=run.watch
+        )
         if module.global_rank == 0:
             task = self.task.trained_on(self.training)
             task.store(module.finished_network(), self.weights, self._card(figures))

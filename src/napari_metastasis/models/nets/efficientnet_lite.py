@@ -206,6 +206,11 @@ class EfficientNetLite(nn.Module):
         return (*first, *self.trunk, *self.cells, self.gather, self.dropout, self.classify)
 
     @property
+    def tuned_from(self) -> int:
+        """Return the index in :attr:`layers` of the first that tuning changes: the last block of the trunk."""
+        return self.layers.index(self.trunk[-1])
+
+    @property
     def classifier(self) -> tuple[Tensor, Tensor]:
         """Return the linear layer from features to logits: weight, classes x features, and bias."""
         assert self.classify.bias is not None

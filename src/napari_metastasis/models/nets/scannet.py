@@ -134,6 +134,11 @@ class ScanNet(nn.Module):
         return (*self.features, *self.head)
 
     @property
+    def tuned_from(self) -> int:
+        """Return the index in :attr:`layers` of the first that tuning changes: that after the last pooling but one."""
+        return [number for number, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)][-2] + 1
+
+    @property
     def classifier(self) -> tuple[Tensor, Tensor]:
         """Return the linear layer from features to logits: weight, classes x features, and bias."""
         last = self.head[-1]

@@ -27,7 +27,7 @@ from napari_metastasis.sampling.crops import ABSENT, GridCrop
 from napari_metastasis.settings import GridSettings, MiningSettings, SpatialTrainSettings, TrainSettings
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.training.augment import absent_strips, turn_alike
-from napari_metastasis.training.encoded import AlreadyEncoded, Encoding, encode_batches
+from napari_metastasis.training.encoded import AlreadyEncoded, Encoding, WithLogOdds, encode_batches
 from napari_metastasis.training.losses import known_cross_entropy, spatial_loss
 from napari_metastasis.training.tasks.base import Batch, Fitting, Stage, TaskModule, TrainingTask, one_cycle
 from napari_metastasis.training.tasks.encoders import FixedEncoder, LearningEncoder, grids_of
@@ -172,7 +172,7 @@ class RefinerTask(_OnGrids):
 
     def encoded(self, source: BatchSource, batch_size: int, how: Encoding) -> BatchSource:
         """Return a source's crops as the model encodes them."""
-        return encode_batches(self.encoders()[0], source, batch_size, how)
+        return encode_batches(WithLogOdds(self.encoders()[0]), source, batch_size, how)
 
     def store(self, network: SpatialModel, weights: Path, card: dict[str, Any]) -> None:
         """Store the refiner."""

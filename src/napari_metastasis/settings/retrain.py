@@ -1,0 +1,51 @@
+"""How a model learns from corrections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_metastasis.settings._core import SettingsGroup, other_defaults, setting
+from napari_metastasis.settings.train import TrainSettings
+
+__all__ = ["CorrectionSettings", "TuneTrainSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectionSettings(SettingsGroup):
+    """Which corrections a model learns from, and which it is judged by."""
+
+    held_out_share: float = setting(
+        0.25,
+        "Share of the corrected places that the new model does not see, and is judged by; 0 judges by none.",
+        minimum=0.0,
+        maximum=0.75,
+    )
+    held_out_by: str = setting(
+        "auto",
+        "What is held out: whole slides, places far enough apart, or slides where there are at least four of each "
+        "class.",
+        choices=("auto", "slide", "place"),
+    )
+    cells: int = setting(
+        5, "Native cells along a side of a crop of a corrected place.", unit="cells", minimum=1, maximum=64
+    )
+    crops_per_place: int = setting(
+        8, "Crops of each corrected place, unless the time is short.", minimum=1, maximum=1024
+    )
+    replay_share: float = setting(
+        0.5,
+        "Share of a step that is earlier data of the model, so that it does not forget them; 0 replays none.",
+        minimum=0.0,
+        maximum=0.9,
+    )
+    hard: float = setting(
+        0.0,
+        "Share of a crop's weight that follows how wrong the model is there: hard places count more.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
+@other_defaults(epochs=12, batch_size=16, learning_rate=1e-3, weight_decay=0.01, label_smoothing=0.0, ema_decay=0.9)
+class TuneTrainSettings(TrainSettings):
+    """How the upper layers of a detector are trained on corrections."""

@@ -1,0 +1,156 @@
+"""Tune the upper layers of a detector on corrected places, beside patches that it has learnt from before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_metastasis.models import Detector, ModelSpec, save_model
+from napari_metastasis.models.replay import Replay
+from napari_metastasis.models.tuning import LowerLayers, TunedNetwork
+from napari_metastasis.sampling.batches import BatchSource
+from napari_metastasis.sampling.crops import GridCrop
+from napari_metastasis.settings import CorrectionSettings, TrainSettings
+from napari_metastasis.training.encoded import Encoding, encode_batches
+from napari_metastasis.training.tasks.base import Batch, Fitting, TaskModule, TrainingTask
+
+__all__ = ["TuneModule", "TuneTask"]
+
+
+@dataclass(frozen=True)
+class TuneTask(TrainingTask[TunedNetwork]):
+    """Tune a detector.
+
+    Attributes
+    ----------
+    spec
+        Contract of what comes out: the detector's, under another name.
+    detector
+        To begin with.
+    corrections
+        How crops weigh, and how large they are.
+    replay
+        What it is not to forget; ``None`` where that is not known.
+    said
+        What its card says besides what training says.
+    """
+
+    spec: ModelSpec
+    detector: Detector
+    corrections: CorrectionSettings
+    replay: Replay | None
+    said: Mapping[str, Any]
+
+    @property
+    def crop(self) -> GridCrop:
+        """Return crops of native cells."""
+        return GridCrop(self.spec, self.corrections.cells, 1)
+
+    def identity(self) -> dict[str, Any]:
+        """Return both contracts' weights, and how corrections count."""
+        return {
+            **super().identity(),
+            "initial_sha256": self.detector.weights_sha256,
+            "corrections": self.corrections.told(),
+            "replayed": 0 if self.replay is None else len(self.replay),
+        }
+
+    def module(self, fitting: Fitting) -> TuneModule:
+        """Return what Lightning trains."""
+        return TuneModule(self, fitting)
+
+    def kept_crops(self, settings: TrainSettings) -> int:
+        """Return more than there are: all crops are encoded once."""
+        del settings
+        return 1
+
+    def encoded(self, source: BatchSource, batch_size: int, how: Encoding) -> BatchSource:
+        """Return a source's crops as the lower layers encode them."""
+        return encode_batches(LowerLayers(self.detector), source, batch_size, how)
+
+    def store(self, network: TunedNetwork, weights: Path, card: dict[str, Any]) -> None:
+        """Store the whole detector, whose card names what it was made from."""
+        save_model(weights, network.network, self.spec, {**card, **self.said})
+
+
+class TuneModule(TaskModule[TunedNetwork]):
+    """Train on encoded crops."""
+
+    task: TuneTask
+
+    @property
+    def turns(self) -> bool:
+        """Return no: features are not turned."""
+        return False
+
+    def configure_network(self) -> TunedNetwork:
+        """Return the detector, whose upper layers learn."""
+        return TunedNetwork(self.task.detector)
+
+    def loss(self, batch: Batch, draw: int) -> Tensor:
+        """Return the loss of encoded crops, N x C x H x W, with labels N x K x K, and of replayed patches."""
+        features, labels, *_ = batch
+        # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
+        torch.manual_seed(self.settings.seed * 1_000_003 + draw)
+        how, replay = self.task.corrections, self.task.replay
+        corrected = crop_losses(self._log_odds(self.network, features.float()), labels, how.hard)
+        if replay is None or not how.replay_share:
+            return corrected
+        count = max(2, round(len(features) * how.replay_share / (1 - how.replay_share)))
+        rows = _balanced(replay.labels, count, np.random.default_rng([self.settings.seed, draw]))
+        earlier = self._log_odds(self.network, replay.images(rows).to(features.device)).flatten()
+        known = torch.from_numpy(replay.labels[rows]).to(earlier)
+        kept = nn.functional.binary_cross_entropy_with_logits(earlier, known)
+        return (1 - how.replay_share) * corrected + how.replay_share * kept
+
+    def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the probabilities and labels of all cells that are known, and the loss."""
+        features, labels, *_ = batch
+        log_odds = self._log_odds(self.average, features.float())
+        known = labels >= 0
+        return log_odds.sigmoid()[known], labels[known], crop_losses(log_odds, labels, 0.0)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return AdamW with a one-cycle schedule, of what learns."""
+        return super().configure_optimizers()
+
+    def _log_odds(self, network: nn.Module, features: Tensor) -> Tensor:
+        logits = network(features)
+        tumour = self.task.spec.tumour_class
+        log_odds: Tensor = logits[:, tumour] - logits[:, 1 - tumour]
+        return log_odds
+
+
+def crop_losses(log_odds: Tensor, labels: Tensor, hard: float) -> Tensor:
+    """Return the mean over crops of the mean cross-entropy of their known cells; 0 where no cell is known.
+
+    Parameters
+    ----------
+    log_odds, labels
+        N x K x K; labels below 0 are not known.
+    hard
+        A crop weighs ``1 - hard`` and ``hard`` times its loss over the mean loss of the crops.
+    """
+    known = (labels >= 0).float()
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        log_odds, labels.clamp_min(0).to(log_odds.dtype), reduction="none"
+    )
+    cells = known.sum(dim=(1, 2))
+    crops = (losses * known).sum(dim=(1, 2)) / cells.clamp_min(1)
+    counted = (cells > 0).float()
+    if hard:
+        mean = (crops.detach() * counted).sum() / counted.sum().clamp_min(1)
+        counted = counted * (1 - hard + hard * crops.detach() / mean.clamp_min(1e-6))
+    return (crops * counted).sum() / counted.sum().clamp_min(1e-6)
+
+
+def _balanced(labels: np.ndarray[Any, Any], count: int, generator: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Return the numbers of so many patches, half of them of each class where there are both."""
+    present = [numbers for label in (0, 1) if len(numbers := np.flatnonzero(labels == label))]
+    return np.concatenate([generator.choice(numbers, -(-count // len(present))) for numbers in present])

@@ -1,0 +1,225 @@
+"""What was corrected in some results: places to learn from, and places to be judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from napari_metastasis.annotations import Annotation, AnnotationSet, Correction, CorrectionStore
+from napari_metastasis.cohorts.cohort import CohortSlide
+from napari_metastasis.cohorts.reference import OutlineReference
+from napari_metastasis.errors import MetastasisError, TrainingError, in_one_line
+from napari_metastasis.models import ModelSpec
+from napari_metastasis.sampling.places import CorrectedSlide, Place
+from napari_metastasis.settings import CorrectionSettings, SamplingSettings
+from napari_metastasis.workflows.report import read_result
+from napari_metastasis.workflows.report.slide import open_reported_slide
+
+__all__ = ["Corrected", "Parted", "gather", "part"]
+
+#: Labels that teach something.
+_LABELS = {"normal": 0, "tumour": 1}
+#: Groups of outlines, by label.
+_GROUPS = ("normal", "tumor")
+#: From so many corrected slides on, whole slides are held out.
+_MANY_SLIDES = 8
+#: Fewer places of a class are all learnt from.
+_FEWEST = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corrected:
+    """What was corrected in some results.
+
+    Attributes
+    ----------
+    slides
+        Those with corrections that teach something, in the order of the results.
+    fingerprints
+        Of these slides.
+    places
+        Their corrections.
+    ignored
+        For each slide, what nothing is to be learnt from.
+    mpp
+        µm per level-0 pixel of each slide.
+    left_out
+        Results that could not be used, and why, a line each.
+    undecided
+        How many corrections say nothing yet.
+    """
+
+    slides: tuple[CohortSlide, ...]
+    fingerprints: tuple[str, ...]
+    places: tuple[Place, ...]
+    ignored: tuple[tuple[shapely.Geometry, ...], ...]
+    mpp: tuple[float, ...]
+    left_out: tuple[str, ...]
+    undecided: int
+
+    def only(self, places: Sequence[Place]) -> tuple[CorrectedSlide, ...]:
+        """Return the slides, of which these places alone are known."""
+        return tuple(self._slide(number, [one for one in places if one.slide == number]) for number in range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.slides)
+
+    def _slide(self, number: int, places: list[Place]) -> CorrectedSlide:
+        tumour = shapely.union_all([one.area_px for one in places if one.label])
+        normal = shapely.union_all([one.area_px for one in places if not one.label])
+        areas = [(tumour, _GROUPS[1]), (shapely.difference(normal, tumour), _GROUPS[0])]
+        areas += [(area, "ignore") for area in self.ignored[number]]
+        drawn = [
+            Annotation(group, group, polygon)
+            for area, group in areas
+            for polygon in shapely.get_parts(area).tolist()
+            if isinstance(polygon, shapely.Polygon) and not polygon.is_empty
+        ]
+        reference = OutlineReference(AnnotationSet(tuple(drawn)))
+        return CorrectedSlide(self.slides[number], self.fingerprints[number], reference)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parted:
+    """Places to learn from, and places to be judged by.
+
+    Attributes
+    ----------
+    training, held_out
+        No place of one lies near one of the other.
+    by
+        "slide" or "place".
+    """
+
+    training: tuple[Place, ...]
+    held_out: tuple[Place, ...]
+    by: str
+
+
+def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
+    """Return what was corrected in results; one that cannot be used is named and left out.
+
+    Parameters
+    ----------
+    results
+        Result folders.
+    spec
+        The model that is to learn from them.
+
+    Raises
+    ------
+    TrainingError
+        If nothing is left.
+    """
+    slides: list[CohortSlide] = []
+    fingerprints, ignored, mpps, places, left_out, undecided = [], [], [], [], [], 0
+    for folder in results:
+        try:
+            result = read_result(folder)
+            held = CorrectionStore(folder, bounds=result.bounds).read()
+            with closing(open_reported_slide(result)) as slide:
+                path, mpp, fingerprint = slide.path, slide.mpp, slide.fingerprint
+        except MetastasisError as error:
+            left_out.append(f"{folder.name}: {in_one_line(error)}")
+            continue
+        undecided += sum(one.label == "undecided" for one in held)
+        taught = [one for one in held if one.label in _LABELS]
+        if not taught:
+            left_out.append(f"{folder.name}: nothing was confirmed, rejected or drawn")
+            continue
+        if fingerprint in fingerprints:
+            left_out.append(f"{folder.name}: its slide, {result.slide_name}, is there twice")
+            continue
+        reach_px = _answer_um(spec) / 2 / mpp
+        for one in taught:
+            area = _area(one, reach_px)
+            if not area.is_empty:
+                places.append(Place(one.key, len(slides), _LABELS[one.label], area))
+        slides.append(
+            CohortSlide(
+                name=result.slide_name, path=path, mpp=mpp, swap_red_blue=result.swapped, tumour=None, exhaustive=False
+            )
+        )
+        ignored.append(tuple(_area(one, reach_px) for one in held if one.label == "ignore"))
+        fingerprints.append(fingerprint)
+        mpps.append(mpp)
+    if not places:
+        why = f" ({'; '.join(left_out)})" if left_out else ""
+        raise TrainingError(
+            f"expected findings that were confirmed or rejected, or areas that were drawn, got none in {len(results)} "
+            f"results{why}; review them first"
+        )
+    return Corrected(
+        tuple(slides), tuple(fingerprints), tuple(places), tuple(ignored), tuple(mpps), tuple(left_out), undecided
+    )
+
+
+def part(corrected: Corrected, spec: ModelSpec, settings: CorrectionSettings, *, seed: int) -> Parted:
+    """Hold places out: of each class the share that was asked for, where there are at least four.
+
+    Places that a crop of one could show of another stay together.
+    """
+    by = settings.held_out_by
+    if by == "auto":
+        by = "slide" if len(corrected) >= _MANY_SLIDES else "place"
+    if not settings.held_out_share:
+        return Parted(corrected.places, (), by)
+    groups = [[one for one in corrected.places if one.slide == number] for number in range(len(corrected))]
+    if by == "place":
+        reach_um = (spec.field_px + settings.cells * spec.stride_px) * spec.mpp
+        groups = [near for own in groups for near in _near(own, reach_um / corrected.mpp[own[0].slide])]
+    generator = np.random.default_rng(seed)
+    held_out: set[str] = set()
+    for label in (0, 1):
+        count = sum(one.label == label for one in corrected.places)
+        if count < _FEWEST:
+            continue
+        wanted = max(1, round(settings.held_out_share * count))
+        of_class = [group for group in groups if any(one.label == label for one in group)]
+        for number in generator.permutation(len(of_class)).tolist():
+            group = of_class[number]
+            held = sum(one.label == label and one.key in held_out for one in corrected.places)
+            more = sum(one.label == label and one.key not in held_out for one in group)
+            # Half of a class at least is learnt from.
+            if held < wanted and more and held + more <= count / 2:
+                held_out.update(one.key for one in group)
+    training = tuple(one for one in corrected.places if one.key not in held_out)
+    kept = {one.label for one in training}
+    if kept != {one.label for one in corrected.places}:
+        return Parted(corrected.places, (), by)
+    return Parted(training, tuple(one for one in corrected.places if one.key in held_out), by)
+
+
+def _answer_um(spec: ModelSpec) -> float:
+    """Return the side of the square that decides an answer."""
+    return SamplingSettings().label_share * spec.patch_px * spec.mpp
+
+
+def _area(correction: Correction, reach_px: float) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return what a correction says something of.
+
+    A finding is drawn around the answers that made it, and each of them speaks of a square around its middle: who
+    rejects the finding says that there is no tumour in these. A point stands for one such square.
+    """
+    shape = correction.shape_px
+    is_rejected = correction.found is not None and correction.label == "normal"
+    grown = shape.buffer(reach_px, cap_style="square") if is_rejected or isinstance(shape, shapely.Point) else shape
+    return shapely.make_valid(grown) if not grown.is_valid else grown
+
+
+def _near(places: list[Place], reach_px: float) -> list[list[Place]]:
+    """Return places in groups: those of different groups lie farther apart than this."""
+    if not places:
+        return []
+    boxes = [shapely.box(*one.area_px.bounds) for one in places]
+    first, second = shapely.STRtree(boxes).query(boxes, predicate="dwithin", distance=reach_px)
+    group = np.arange(len(places))
+    for a, b in zip(first.tolist(), second.tolist(), strict=True):
+        if group[a] != group[b]:
+            group[group == max(group[a], group[b])] = min(group[a], group[b])
+    return [[places[k] for k in np.flatnonzero(group == number).tolist()] for number in np.unique(group).tolist()]

@@ -1,0 +1,148 @@
+"""What a retraining is at, in a file of its run folder: whoever looks on needs no pipe to it, and may come later."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_metastasis.plain_json import parse_json
+from napari_metastasis.storage import storage_errors
+
+__all__ = ["PROGRESS", "STOP", "ProgressBar", "RunLog", "RunState", "read_run_log"]
+
+#: Files of a run folder: what it is at, and one that asks it to end and to keep what was learnt.
+PROGRESS, STOP = "progress.jsonl", "stop"
+_BETWEEN_S = 0.5
+
+#: Shows a step, by its title and unit, and yields what is called with (done, total).
+ProgressBar = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
+
+
+class RunLog:
+    """Writes what a run is at, and asks whether it is to end.
+
+    Parameters
+    ----------
+    folder
+        The run folder, which is there.
+    show
+        Shows each step to whoever began the run.
+    should_stop
+        Whether they ask it to end.
+    deadline
+        By ``time.monotonic``.
+    """
+
+    def __init__(self, folder: Path, show: ProgressBar, should_stop: Callable[[], bool], deadline: float) -> None:
+        self._path, self._stop, self._show = folder / PROGRESS, folder / STOP, show
+        self._asked, self.deadline = should_stop, deadline
+        with storage_errors(self._stop):
+            # Of an earlier start.
+            self._stop.unlink(missing_ok=True)
+        self.tell(begun=True)
+
+    def should_stop(self) -> bool:
+        """Return whether somebody asked it to end."""
+        return self._asked() or self._stop.exists()
+
+    def is_late(self) -> bool:
+        """Return whether it is to end: asked for, or for want of time."""
+        return self.should_stop() or time.monotonic() >= self.deadline
+
+    def tell(self, **values: Any) -> None:
+        """Add a line."""
+        with storage_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"at": round(time.time(), 2), **values}) + "\n")
+
+    @contextmanager
+    def step(self, title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+        """Show a step, and write how far it is, not too often."""
+        told = 0.0
+
+        with self._show(title, unit) as shown:
+
+            def progress(done: int, total: int) -> None:
+                nonlocal told
+                shown(done, total)
+                if done == total or time.monotonic() - told >= _BETWEEN_S:
+                    told = time.monotonic()
+                    self.tell(step=title, done=done, total=total, left_s=round(max(0.0, self.deadline - told), 1))
+
+            yield progress
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What a run folder says that its run is at.
+
+    Attributes
+    ----------
+    step
+        The step that it said last; empty before the first.
+    done, total
+        How far it is.
+    left_s
+        Seconds of its budget that were left then.
+    at
+        When it said so, in seconds since 1970.
+    epochs
+        Figures of each epoch so far.
+    ended
+        Weights of the new model; ``None`` while there are none.
+    failed
+        Why it ended without any; empty where it did not.
+    """
+
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    left_s: float = 0.0
+    at: float = 0.0
+    epochs: tuple[Mapping[str, float], ...] = field(default=())
+    ended: Path | None = None
+    failed: str = ""
+
+
+def read_run_log(folder: Path) -> RunState:
+    """Return what the last start of a run says that it is at; a line that is being written is not read yet.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read.
+    """
+    path = folder / PROGRESS
+    if not path.exists():
+        return RunState()
+    with storage_errors(path):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    state = RunState()
+    epochs: list[Mapping[str, float]] = []
+    for line in text.splitlines():
+        try:
+            told = parse_json(line.encode())
+        except ValueError:
+            continue
+        if not isinstance(told, dict):
+            continue
+        if told.get("begun"):
+            # Epochs go on where they stopped, all else anew.
+            state = RunState(at=told["at"])
+        elif "epoch" in told:
+            epochs = [one for one in epochs if one["epoch"] != told["epoch"]] + [
+                {name: value for name, value in told.items() if name != "at"}
+            ]
+        elif "ended" in told:
+            state = RunState(at=told["at"], ended=folder / told["ended"])
+        elif "failed" in told:
+            state = RunState(at=told["at"], failed=told["failed"])
+        elif "step" in told:
+            state = RunState(told["step"], told["done"], told["total"], told["left_s"], told["at"])
+    return RunState(
+        state.step, state.done, state.total, state.left_s, state.at, tuple(epochs), state.ended, state.failed
+    )
