@@ -5,10 +5,10 @@
 
 DATA holds ``regions/`` (``images`` and ``masks``) and ``pcam_valid.zip``; MODEL is a detector that has seen neither.
 The fields, regions or synthetic slides, are halved anew for each seed: corrections are taken from one half, and figures
-are of the other. A correction is a square of 5 x 5 native cells, outlined by the masks as somebody would draw it; at most
-twice as many are taken from a field as an even share, and none nearer than 8 cells to another. Uncertain ones are those
-whose mean log-odds lie nearest to 0. The model is retrained by the code of ``retrain``; what stands behind the dashes
-is handed to it.
+are of the other. A correction is a square of 5 x 5 native cells, outlined by the masks as somebody would draw it; at
+most twice as many are taken from a field as an even share, and none nearer than 8 cells to another. Uncertain ones are
+those whose mean log-odds lie nearest to 0. The model is retrained by the code of ``retrain``; what stands behind the
+dashes is handed to it.
 """
 
 from __future__ import annotations
