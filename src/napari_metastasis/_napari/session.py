@@ -107,6 +107,8 @@ class SlideSession:
         Where a result comes from that was not scanned now, as "Earlier result of 28 Nov"; else empty.
     review
         What of the result a person has looked through; ``None`` where nothing was.
+    corrections
+        What a person says of findings and tissue, with every step of it.
     made_with
         Everything that decided the heatmap of an earlier result that is shown, and the options of its passes; else
         empty.
@@ -135,6 +137,9 @@ class SlideSession:
     review_changed = Signal()
 
     def __init__(self, slide: Slide) -> None:
+        # Imported where there is a slide: an empty window starts without outlines.
+        from napari_metastasis._napari.slide_corrections import SlideCorrections
+
         self.slide = slide
         self.maps: dict[str, MapValues] = {}
         self.shares: dict[str, float] = {}
@@ -157,6 +162,7 @@ class SlideSession:
         self.selected: int | None = None
         self.thumbnail: npt.NDArray[np.uint8] | None = None
         self.closed = False
+        self.corrections = SlideCorrections()
         self._selected_at: Point | None = None
         self._index: LesionIndex | None = None
         self._read_from = ""
