@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_metastasis._napari.compat import camera_of, canvas_size, scene_of, um_per_unit
 from napari_metastasis._napari.outline_source import contours_in
+from napari_metastasis._napari.outline_styles import DOT_PX, LINE_PX, casings, style_of_lesions, styles
 from napari_metastasis._napari.regions import view_axes
 from napari_metastasis.geometry import HeatmapFrame, Point
 
@@ -26,21 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["OutlinePainter"]
 
-#: Widths in screen pixels: of a lesion's outline, of the chosen one's, and what a casing adds to them.
-_WIDTH_PX, _SELECTED_PX, _CASING_PX = 2.0, 3.5, 1.6
+#: What a casing adds to a line's width, in screen pixels.
+_CASING_PX = 1.6
 _CASING_OPACITY = 0.75
 #: A casing borders lines that are looked at one by one; of more lines than this, none is.
 _CASED = 6000
-#: Light lines are bordered dark and dark ones light; lightness is that of the classes in between, 0 to 1.
-_LIGHT, _DARK, _MIDDLE = (1.0, 1.0, 1.0), (0.08, 0.08, 0.10), 0.55
 #: Of more lines than this the tolerance is doubled, at most so often: software that draws is slow, and lines lie close.
 _MANY, _COARSER = 10_000, 2
 #: Side of the squares of cells that are drawn on their own, where no more than so many lie near the view; of a larger
 #: part of the slide they are larger, so that few calls do all of it.
 _SQUARE, _SQUARES = 256, 64
-#: A lesion below so many screen pixels is a dot of that diameter; that of the chosen one is wider. Among more lines
-#: than are cased, dots are narrower by so much.
-_DOT_PX, _SELECTED_DOT_PX, _NARROWER_PX = 4.0, 6.0, 2.0
+#: A lesion below so many screen pixels is a dot. Among more lines than are cased, dots are narrower by so much.
+_DOT_PX, _NARROWER_PX = 4.0, 2.0
 #: How long one turn may work, and how long the window then has for itself.
 _TURN_S, _PAUSE_MS = 0.006, 6
 #: What is drawn so far is shown this often.
@@ -160,6 +157,7 @@ class OutlinePainter(QObject):
         self._slots = (
             (session.found_changed, self._on_found_changed),
             (session.selected_changed, self._on_selected_changed),
+            (session.reviewed_changed, self._on_selected_changed),
             (camera.events.zoom, self._on_view_changed),
             (camera.events.center, self._on_view_changed),
             (viewer.dims.events.ndisplay, self._look),
@@ -326,8 +324,6 @@ class OutlinePainter(QObject):
 
     def _show(self) -> None:
         """Hand the lines over to the graphics card."""
-        from napari_metastasis.lesions import SIZE_CLASSES
-
         work, found = self._work, self._session.found
         self._drawn_at = time.monotonic()
         if work is None or found is None or not self._make_nodes():
@@ -336,13 +332,10 @@ class OutlinePainter(QObject):
         if not len(lines):
             self._hide()
             return
-        names = list(SIZE_CLASSES)
-        style_of = np.full(max(int(lines.lesion.max()), *(row.id for row in found.rows), 0) + 1, -1)
-        for row in found.rows:
-            style_of[row.id] = names.index(row.size_class)
-        style = style_of[lines.lesion]
+        session = self._session
+        most = int(lines.lesion.max())
+        style = style_of_lesions(found, session.reviewed, session.selected, most=most)[lines.lesion]
         kept = style >= 0  # those of lesions that are no more go at once, though their square is drawn later
-        style = style + len(names) * (lines.lesion == self._session.selected)
         self._upload(lines.chosen(kept), style[kept])
 
     def _upload(self, lines: ContourLines, style: npt.NDArray[np.intp]) -> None:
@@ -376,13 +369,10 @@ class OutlinePainter(QObject):
         if not self._nodes and self.can_draw:
             from napari_metastasis._napari.outline_visual import DotNode, LineNode
 
-            kinds = ((LineNode, _styles(_WIDTH_PX, _SELECTED_PX)), (DotNode, _styles(_DOT_PX, _SELECTED_DOT_PX)))
+            kinds = ((LineNode, styles(LINE_PX)), (DotNode, styles(DOT_PX)))
             self._nodes = (
-                *(
-                    Node(styles=_casings(styles), wider_px=_CASING_PX, opacity=_CASING_OPACITY)
-                    for Node, styles in kinds
-                ),
-                *(Node(styles=styles) for Node, styles in kinds),
+                *(Node(styles=casings(drawn), wider_px=_CASING_PX, opacity=_CASING_OPACITY) for Node, drawn in kinds),
+                *(Node(styles=drawn) for Node, drawn in kinds),
             )
             self._place_nodes()
         return bool(self._nodes)
@@ -401,28 +391,6 @@ class OutlinePainter(QObject):
                 node.parent = parent
             node.order = _ORDER + index
             node.transform = MatrixTransform(matrix)
-
-
-_Styles = Sequence[tuple[float, tuple[float, float, float]]]
-
-
-def _styles(width: float, selected: float) -> _Styles:
-    """Return width and colour of each size class, then of chosen lesions."""
-    from napari_metastasis.lesions import SIZE_CLASSES
-
-    colors = [tuple(value / 255 for value in style.rgb) for style in SIZE_CLASSES.values()]
-    return [(px, (red, green, blue)) for px in (width, selected) for red, green, blue in colors]
-
-
-def _casings(styles: _Styles) -> _Styles:
-    """Return what lies beneath each style: light beneath dark colours, dark beneath light ones."""
-    return [(width, _DARK if _lightness(color) > _MIDDLE else _LIGHT) for width, color in styles]
-
-
-def _lightness(color: tuple[float, float, float]) -> float:
-    """Return about how light a colour is, 0 to 1 (luma, Rec. 601)."""
-    red, green, blue = color
-    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def _squares_over(area: _View, frame: HeatmapFrame, x: float, y: float) -> list[_Key]:

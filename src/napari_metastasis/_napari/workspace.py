@@ -27,6 +27,8 @@ from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
 from napari_metastasis._napari.recent import MOST_RECENT, recent_slides, remember_slide
+from napari_metastasis._napari.review_bar import DECISIONS
+from napari_metastasis._napari.reviewer_name import ReviewerName
 from napari_metastasis._napari.rotation import Orientation, set_orientation
 from napari_metastasis._napari.scale_bar import show_scale_bar
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
@@ -54,6 +56,8 @@ KEYS = {
     "overlay": "H",
     "next": "N",
     "previous": "Shift-N",
+    "undo": "Ctrl-Z",
+    "redo": "Ctrl-Shift-Z",
 }
 _THRESHOLD_STEP = 0.05
 
@@ -87,6 +91,10 @@ class Workspace(QObject):
     scan_wanted = Signal()
     #: The next finding is asked for, 1, or the one before, -1.
     finding_wanted = Signal(int)
+    #: A person decided on the chosen finding: the label of what lies there.
+    decided = Signal(str)
+    #: A step was taken back, or done again: the keys of the corrections that it changed.
+    moved_in_history = Signal(object)
 
     def __init__(self, viewer: Viewer, window: QObject) -> None:
         super().__init__(window)
@@ -97,6 +105,7 @@ class Workspace(QObject):
         self._shown: SlideController | None = None
         self.recent: tuple[Path, ...] = ()
         self.flight = Flight(viewer, self)
+        self.reviewer = ReviewerName(self)
         self.engines = EngineCache(begin_thread=give_way)
         self._kept_back: set[SlideSession] = set()
         self._opening: dict[Worker, Future[Any]] = {}
@@ -402,8 +411,12 @@ class Workspace(QObject):
             ("raise", partial(self._move_threshold, _THRESHOLD_STEP)),
             ("next", partial(self.finding_wanted.emit, 1)),
             ("previous", partial(self.finding_wanted.emit, -1)),
+            ("undo", partial(self.move_in_history, -1)),
+            ("redo", partial(self.move_in_history, 1)),
         ):
             self.keys.bind(KEYS[name], act)
+        for label, _, _, key in DECISIONS:
+            self.keys.bind(key, partial(self.decided.emit, label))
 
         # V hides napari's selected layer, which is mostly the slide.
         bind_overlay_keys(
@@ -421,6 +434,16 @@ class Workspace(QObject):
             return False
         session = self.current.session
         session.set_threshold(round(session.threshold + step, 2))
+        return True
+
+    def move_in_history(self, step: int) -> bool:
+        """Take the last step of the corrections back, -1, or do it again, 1; return whether there is a slide."""
+        if self.current is None:
+            return False
+        corrections = self.current.session.corrections
+        keys = corrections.undo() if step < 0 else corrections.redo()
+        if keys:
+            self.moved_in_history.emit(keys)
         return True
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -443,6 +466,7 @@ class Workspace(QObject):
         self._closed = True
         self.flight.stop()
         self.keys.close()
+        self.reviewer.close()
         self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
         opening, self._opening = self._opening, {}

@@ -42,6 +42,8 @@ class LesionReview:
         "confirmed", "rejected" or "ignored"; "pending" where nothing was said, or nothing that is clear.
     keys
         Of the corrections that overlap it, the one that shares most first.
+    about
+        Of those that share half of the smaller of both.
     is_clear
         Whether what they say fits together and fits the lesion: where it does not, it has to be looked at again.
     """
@@ -49,6 +51,7 @@ class LesionReview:
     state: State = "pending"
     keys: tuple[str, ...] = ()
     is_clear: bool = True
+    about: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class _Cells:
 
 
 class CorrectionCells:
-    """The cells of a map that corrections lie on; those of each are found once.
+    """The cells of a map that corrections lie on; those of each, and what lies under them, are found once.
 
     Parameters
     ----------
@@ -107,6 +110,9 @@ class CorrectionCells:
     def __init__(self, frame: HeatmapFrame) -> None:
         self.frame = frame
         self._found: dict[str, tuple[Correction, _Cells]] = {}
+        #: Of the lesions of one threshold: what of each correction lies on which.
+        self._lesions: Findings | None = None
+        self._shares: dict[str, tuple[shapely.Geometry, Mapping[int, npt.NDArray[np.int64]]]] = {}
 
     def of(self, correction: Correction) -> _Cells:
         """Return the cells: at least that of its middle, unless it is off the slide."""
@@ -116,9 +122,54 @@ class CorrectionCells:
             self._found[correction.key] = held
         return held[1]
 
+    def lacking(self, corrections: Iterable[Correction]) -> tuple[Correction, ...]:
+        """Return the areas whose cells were not found yet: it takes long where there are many, or large ones."""
+        held = self._found
+        return tuple(
+            one
+            for one in corrections
+            if not isinstance(one.shape_px, shapely.Point)
+            and ((known := held.get(one.key)) is None or known[0].shape_px is not one.shape_px)
+        )
+
+    def with_cells_of(self, corrections: Iterable[Correction]) -> CorrectionCells:
+        """Return these with the cells of more; it may be asked for in another thread, and changes nothing here."""
+        more = CorrectionCells(self.frame)
+        more._found = dict(self._found)
+        for one in corrections:
+            more.of(one)
+        return more
+
+    def shares(self, correction: Correction, lesions: Findings) -> Mapping[int, npt.NDArray[np.int64]]:
+        """Return which of its cells, by their numbers, lie on which lesions, by their labels."""
+        if lesions is not self._lesions:
+            self._lesions, self._shares = lesions, {}
+        held = self._shares.get(correction.key)
+        if held is None or held[0] is not correction.shape_px:
+            own = self.of(correction)
+            labels = own.under(lesions.labels)
+            about = [label for label in np.unique(labels).tolist() if label]
+            numbers = own.numbers(self.frame.cells.width) if about else None
+            found = {} if numbers is None else {label: numbers[labels == label] for label in about}
+            held = self._shares[correction.key] = correction.shape_px, found
+        return held[1]
+
+    def under_points(self, points: list[Correction], lesions: Findings) -> tuple[list[int], list[int]]:
+        """Return the label under each point, 0 where there is none, and the number of its cell: of many at once."""
+        rows, columns = self.frame.cells.shape
+        x, y = shapely.get_coordinates([one.shape_px for one in points]).reshape(-1, 2).T
+        at = self.frame.cell_at(Point(x, y))
+        across, down = np.rint(at.x).astype(np.int64), np.rint(at.y).astype(np.int64)
+        inside = (across >= 0) & (across < columns) & (down >= 0) & (down < rows)
+        labels = np.zeros(len(points), np.int64)
+        labels[inside] = lesions.labels[down[inside], across[inside]]
+        return labels.tolist(), (down * columns + across).tolist()
+
     def keep(self, corrections: Corrections) -> None:
         """Forget the cells of corrections that are gone."""
-        self._found = {key: held for key, held in self._found.items() if key in corrections}
+        for key in [key for key in self._found if key not in corrections]:
+            del self._found[key]
+            self._shares.pop(key, None)
 
     def _cells(self, shape: shapely.Geometry) -> _Cells:
         rows, columns = self.frame.cells.shape
@@ -168,37 +219,48 @@ def match_corrections(found: Findings, corrections: Corrections, cells: Correcti
     cell_mm2 = (cells.frame.cell_um / 1000) ** 2
     size_of = {row.id: max(1.0, row.area_mm2 / cell_mm2) for row in found.rows}
     said: dict[int, list[_Said]] = defaultdict(list)
-    alone = []
+    spoken: set[str] = set()
     cells.keep(corrections)
+    points = [one for one in corrections if isinstance(one.shape_px, shapely.Point)]
     for correction in corrections:
-        own = cells.of(correction)
-        labels = own.under(found.labels)
-        about = [label for label in np.unique(labels).tolist() if label in size_of]
-        if not about:
-            alone.append(correction.key)
+        if isinstance(correction.shape_px, shapely.Point):
             continue
-        numbers, size = own.numbers(cells.frame.cells.width), len(own)
-        for label in about:
-            shared = numbers[labels == label]
-            said[label].append(_Said(correction, len(shared) / min(size, size_of[label]), shared))
-    return Reviewed({label: _review(own, size_of[label]) for label, own in said.items()}, tuple(alone))
+        own = cells.shares(correction, found)
+        size = len(cells.of(correction)) if own else 0
+        for label, shared in own.items():
+            if label in size_of:
+                said[label].append(_Said(correction, len(shared) / min(size, size_of[label]), shared))
+                spoken.add(correction.key)
+    if points:
+        for correction, label, number in zip(points, *cells.under_points(points, found), strict=True):
+            if label in size_of:
+                said[label].append(_Said(correction, 1.0, np.array([number])))
+                spoken.add(correction.key)
+    reviews = {label: _review(own, size_of[label]) for label, own in said.items()}
+    return Reviewed(reviews, tuple(key for key in corrections.by_key if key not in spoken))
 
 
 def _review(said: list[_Said], size: float) -> LesionReview:
     """Return what corrections say of a lesion of so many cells."""
     said = sorted(said, key=lambda one: -one.of_smaller)
     keys = tuple(one.correction.key for one in said)
+    halves = tuple(one.correction.key for one in said if one.of_smaller >= _SHARE)
     decided = [one for one in said if one.correction.label != "undecided"]
     about = {one.correction.label for one in decided if one.of_smaller >= _SHARE}
     covered = {
-        label: len(np.unique(np.concatenate([one.numbers for one in decided if one.correction.label == label]))) / size
+        label: _distinct([one.numbers for one in decided if one.correction.label == label]) / size
         for label in {one.correction.label for one in decided}
     }
     others = sum(share for label, share in covered.items() if label != "tumour")
     if "tumour" in about:
         if others < _AGAINST:
-            return LesionReview("confirmed", keys)
+            return LesionReview("confirmed", keys, about=halves)
     elif len(about) == 1 and covered[label := next(iter(about))] >= _SHARE:
-        return LesionReview("rejected" if label == "normal" else "ignored", keys)
+        return LesionReview("rejected" if label == "normal" else "ignored", keys, about=halves)
     touches = any(one.of_smaller >= _TOUCH for one in decided)
-    return LesionReview(keys=keys, is_clear=not touches)
+    return LesionReview(keys=keys, is_clear=not touches, about=halves)
+
+
+def _distinct(numbers: list[npt.NDArray[np.int64]]) -> int:
+    """Return how many cells there are in several groups of them, none of which names one twice."""
+    return len(numbers[0]) if len(numbers) == 1 else len(np.unique(np.concatenate(numbers)))

@@ -25,6 +25,7 @@ from napari_metastasis.cohorts.annotation_files import annotation_format, geojso
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.storage import check_new
 from napari_metastasis.workflows.report import ReportedResult, read_result
+from napari_metastasis.workflows.scan.result_folder import corrections_folder
 
 __all__ = [
     "ExportedCorrections",
@@ -202,7 +203,7 @@ def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCo
 
 
 def _store(result: ReportedResult) -> CorrectionStore:
-    return CorrectionStore(result.folder, bounds=result.bounds)
+    return CorrectionStore(corrections_folder(result.folder), bounds=result.bounds)
 
 
 def _read(path: Path, result: ReportedResult, reviewer: str) -> CorrectionsFile:
