@@ -1,4 +1,4 @@
-"""The panel "Metastasis": findings first, then the scan, and what is known of the slide."""
+"""The panel "Metastasis": findings first, then the scan, what is known of the slide, and retraining."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_metastasis._napari.parts import MARGIN
 from napari_metastasis._napari.results_widget import ResultsWidget
+from napari_metastasis._napari.retrain_widget import RetrainWidget
 from napari_metastasis._napari.scan_widget import ScanWidget
 from napari_metastasis._napari.slide_widget import SlideWidget
 
@@ -42,6 +43,7 @@ class MetastasisPanel(QScrollArea):
         self.slide_part = SlideWidget(napari_viewer)
         self.scan_part = ScanWidget(napari_viewer)
         self.results_part = ResultsWidget(napari_viewer)
+        self.retrain_part = RetrainWidget(napari_viewer)
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -51,6 +53,8 @@ class MetastasisPanel(QScrollArea):
         layout.addWidget(self.scan_part)
         layout.addWidget(_line())
         layout.addWidget(self.slide_part)
+        layout.addWidget(_line())
+        layout.addWidget(self.retrain_part)
         notice = QLabel("For research only: not a medical device.")
         notice.setAlignment(Qt.AlignmentFlag.AlignCenter)
         notice.setContentsMargins(MARGIN, 0, MARGIN, MARGIN)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
+from napari_metastasis._napari.comparison import Comparison
 from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.corrections_keeper import CorrectionsKeeper
 from napari_metastasis._napari.lesion_reviews import LesionReviews
@@ -85,10 +86,14 @@ class SlideController(QObject):
         Keeps on the disk what a person says of it.
     reviews
         Finds out of which lesions that speaks.
+    comparison
+        Shows what two models make of it.
     """
 
     #: Something failed: one line. The session's activity says it as well, unless a scan is running.
     failed = Signal(str)
+    #: A scan ended: its ScanResult, or ``None`` where it failed or was stopped before it began.
+    scanned = Signal(object)
 
     def __init__(
         self, viewer: Viewer, session: SlideSession, layer: Layer, engines: EngineCache, parent: QObject
@@ -123,6 +128,7 @@ class SlideController(QObject):
             is_busy=lambda: self.busy,
             parent=self,
         )
+        self.comparison = Comparison(self, self._workers)
 
     @property
     def busy(self) -> bool:
@@ -241,6 +247,7 @@ class SlideController(QObject):
         self._lesions.start()
         self.results.read_review(result.output)
         self.results.list_all()
+        self.scanned.emit(result)
 
     def _on_scan_failed(self, error: BaseException) -> None:
         self._scan = None
@@ -251,6 +258,7 @@ class SlideController(QObject):
             self._on_other_failed(error)
         self._lesions.start()
         self._files.resume()
+        self.scanned.emit(None)
 
     # -- what is looked for beside the window --------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from napari_metastasis._napari.session import Activity, SlideSession
     from napari_metastasis.sampling.hard_negatives import HardNegative
+    from napari_metastasis.scanning import MapValues
 
 __all__ = ["SlideLayers"]
 
@@ -70,6 +71,7 @@ class SlideLayers:
         self.slide = slide
         self.tissue: Image | None = None
         self.maps: dict[str, Image] = {}
+        self.change: Image | None = None
         self.lesions: Labels | None = None
         self.detections: Points | None = None
         self.mined: Points | None = None
@@ -99,7 +101,8 @@ class SlideLayers:
             signal.connect(slot)
 
     def __iter__(self) -> Iterator[Layer]:
-        present = (self.slide, self.tissue, self.veil, *self.maps.values(), self.lesions, self.detections, self.mined)
+        maps = (*self.maps.values(), self.change)
+        present = (self.slide, self.tissue, self.veil, *maps, self.lesions, self.detections, self.mined)
         return iter([layer for layer in present if layer is not None])
 
     def __contains__(self, layer: object) -> bool:
@@ -171,12 +174,12 @@ class SlideLayers:
         self._strength.value = strength
 
     def _on_strength_changed(self, strength: float) -> None:
-        for layer in self.maps.values():
+        for layer in (*self.maps.values(), *([] if self.change is None else [self.change])):
             layer.opacity = strength
 
     def _seen(self) -> list[Layer | OutlinePainter]:
         """Return what is seen over the tissue."""
-        over = (self.veil, *self.maps.values(), self.lesions, self.detections, self.mined)
+        over = (self.veil, *self.maps.values(), self.change, self.lesions, self.detections, self.mined)
         seen: list[Layer | OutlinePainter] = [layer for layer in over if layer is not None and layer.visible]
         if self._session.found is not None and self.outlines.visible:
             seen.append(self.outlines)
@@ -258,7 +261,7 @@ class SlideLayers:
         elif layer is self.lesions:
             self._stop_painting()
         self._veil.on_removed(layer)
-        for name in ("tissue", "lesions", "detections", "mined"):
+        for name in ("tissue", "change", "lesions", "detections", "mined"):
             if getattr(self, name) is layer:
                 setattr(self, name, None)
         self.marks_changed.emit()
@@ -268,9 +271,11 @@ class SlideLayers:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Return the marks that are seen over the tissue beside heat and outlines: "veil", "detections", "mined"."""
+        """Return what is seen over the tissue beside heat and outlines: "veil", "change", "detections", "mined"."""
         points = {"detections": self.detections, "mined": self.mined}
         seen = [name for name, layer in points.items() if layer is not None and layer.visible and layer.shown.any()]
+        if self.change is not None and self.change.visible:
+            seen.insert(0, "change")
         return ("veil", *seen) if self.veil is not None and self.veil.visible else tuple(seen)
 
     def show_mined(self, mined: Sequence[HardNegative]) -> None:
@@ -279,6 +284,24 @@ class SlideLayers:
             self._viewer.layers.remove(self.mined)
         layer = layers.mined_layer(mined, self._session.slide.mpp, name=self._name("Mined places"))
         self.mined = self._add(layer)
+        self.marks_changed.emit()
+
+    def show_change(self, change: MapValues | None) -> None:
+        """Show what changed between two results in place of the maps of one; ``None`` shows the maps again."""
+        before, self.change = self.change, None
+        if before is not None and before in self._viewer.layers:
+            self._viewer.layers.remove(before)
+        if change is not None:
+            layer = layers.change_layer(change, name=self._name(change.kind.title), opacity=self.strength)
+            under = next((one for one in (self.lesions, self.detections, self.mined) if one is not None), None)
+            self.change = self._add(layer, under=under)
+            smooth_to_gaps(self._viewer, layer)
+            for one in self.maps.values():
+                self._show(one, shown=False)
+        elif before is not None:
+            for one in self.maps.values():
+                self._show(one, shown=True)
+            self.prefer_latest()
         self.marks_changed.emit()
 
     @property

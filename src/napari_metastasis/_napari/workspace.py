@@ -27,6 +27,7 @@ from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
 from napari_metastasis._napari.recent import MOST_RECENT, recent_slides, remember_slide
+from napari_metastasis._napari.retrainer import Retrainer
 from napari_metastasis._napari.review_bar import DECISIONS
 from napari_metastasis._napari.reviewer_name import ReviewerName
 from napari_metastasis._napari.rotation import Orientation, set_orientation
@@ -58,6 +59,7 @@ KEYS = {
     "previous": "Shift-N",
     "undo": "Ctrl-Z",
     "redo": "Ctrl-Shift-Z",
+    "flip": "X",
 }
 _THRESHOLD_STEP = 0.05
 
@@ -89,6 +91,12 @@ class Workspace(QObject):
     opening_changed = Signal(int)
     #: The whole slide is to be scanned, or what is left of it.
     scan_wanted = Signal()
+    #: The view is to be scanned with a model, by its name or path.
+    scan_with_wanted = Signal(str)
+    #: Two models are to be compared on the view: names or paths of the old and the new one.
+    comparison_wanted = Signal(str, str)
+    #: A model was kept, taken from another workstation, or removed.
+    models_changed = Signal()
     #: The next finding is asked for, 1, or the one before, -1.
     finding_wanted = Signal(int)
     #: A person decided on the chosen finding: the label of what lies there.
@@ -106,6 +114,7 @@ class Workspace(QObject):
         self.recent: tuple[Path, ...] = ()
         self.flight = Flight(viewer, self)
         self.reviewer = ReviewerName(self)
+        self.retrainer = Retrainer(self)
         self.engines = EngineCache(begin_thread=give_way)
         self._kept_back: set[SlideSession] = set()
         self._opening: dict[Worker, Future[Any]] = {}
@@ -413,6 +422,7 @@ class Workspace(QObject):
             ("previous", partial(self.finding_wanted.emit, -1)),
             ("undo", partial(self.move_in_history, -1)),
             ("redo", partial(self.move_in_history, 1)),
+            ("flip", self._flip),
         ):
             self.keys.bind(KEYS[name], act)
         for label, _, _, key in DECISIONS:
@@ -428,6 +438,9 @@ class Workspace(QObject):
             return False
         self.current.cancel()
         return True
+
+    def _flip(self) -> bool:
+        return self.current is not None and self.current.comparison.flip()
 
     def _move_threshold(self, step: float) -> bool:
         if self.current is None:
@@ -467,6 +480,7 @@ class Workspace(QObject):
         self.flight.stop()
         self.keys.close()
         self.reviewer.close()
+        self.retrainer.close()
         self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
         opening, self._opening = self._opening, {}

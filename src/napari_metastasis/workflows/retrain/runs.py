@@ -242,8 +242,15 @@ def open_runs() -> tuple[Run, ...]:
     return tuple(sorted(found, key=lambda run: (run.kind not in ("running", "starting"), -run.job.begun)))
 
 
-def look_at_run(folder: Path) -> Run:
+def look_at_run(folder: Path, *, at_an_end: bool = False) -> Run:
     """Return what a run is at.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    at_an_end
+        Whether its process is known to have ended: one that said nothing is not waited for.
 
     Raises
     ------
@@ -268,7 +275,7 @@ def look_at_run(folder: Path) -> Run:
     complaint = _complaint(folder, job.begun)
     if complaint and not is_fresh:
         return Run(folder, job, "failed", state, {}, complaint)
-    if not is_fresh and time.time() - job.begun < _SILENT_S:
+    if not (is_fresh or at_an_end) and time.time() - job.begun < _SILENT_S:
         return Run(folder, job, "starting", state, {})
     return Run(folder, job, "interrupted", state, {})
 
