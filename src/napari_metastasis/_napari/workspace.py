@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
 from napari_metastasis._napari.compat import real_viewer, slice_nothing_once_closed, window_of
+from napari_metastasis._napari.correcting import Correcting
 from napari_metastasis._napari.drops import SlideDrops
 from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.layers import slide_layer_data
@@ -127,7 +128,8 @@ class Workspace(QObject):
         SlideDrops(self)
         self.keys = WindowKeys(viewer)
         self.microscope = Microscope(self)
-        # After the microscope: Escape puts the ruler away before it stops a scan.
+        self.correcting = Correcting(self)
+        # After the microscope and the tools: Escape puts these away before it stops a scan.
         self._bind_keys()
         recent = Worker(lambda _: recent_slides(), name="recent", parent=self)
         recent.succeeded.connect(lambda listed: self._list_recent(self.recent, listed))
@@ -440,6 +442,8 @@ class Workspace(QObject):
         """Take the last step of the corrections back, -1, or do it again, 1; return whether there is a slide."""
         if self.current is None:
             return False
+        if step < 0 and self.correcting.tool.take_back_corner():
+            return True
         corrections = self.current.session.corrections
         keys = corrections.undo() if step < 0 else corrections.redo()
         if keys:
@@ -467,6 +471,7 @@ class Workspace(QObject):
         self.flight.stop()
         self.keys.close()
         self.reviewer.close()
+        self.correcting.close()
         self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
         opening, self._opening = self._opening, {}
