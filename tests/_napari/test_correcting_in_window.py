@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from qtpy.QtTest import QTest
 from napari_metastasis._napari.compat import canvas_widget, window_of
 from napari_metastasis._napari.draw_tool import Tool
 from napari_metastasis._napari.rotation import rotate
+from napari_metastasis._napari.unsaved import UnsavedDialog
 from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis.annotations import Correction, Corrections, read_corrections, read_geojson
 from napari_metastasis.geometry import Point
@@ -216,3 +219,29 @@ def test_outlines_of_other_programs_come_in_as_one_step_and_go_out(drawing, tmp_
     part.export_file(house.file, "geojson")
     assert "Choose another name" in part.error.text()
     rotate(house.viewer, 0)
+
+
+def test_a_window_whose_disk_is_full_asks_before_it_closes(drawing, monkeypatch: pytest.MonkeyPatch) -> None:
+    house, window = drawing, window_of(drawing.viewer)
+    settle_first = drawing.controller.corrections
+    house.until(lambda: settle_first.settled)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        house.said.do("Draw", Corrections.of([Correction(key="a", label="tumour", shape_px=shapely.box(0, 0, 9, 9))]))
+        part = house.panel.correct_part
+        house.until(lambda: "the disk is full" in part.error.text())
+        window.close()
+        assert window.isVisible()
+        dialog = window.findChild(UnsavedDialog)
+        assert "disc is not saved" in dialog.text()
+        dialog.stay_button.click()
+        assert window.isVisible()
+    # Undone and drawn again, it is tried at once, and nothing is asked any more.
+    house.hand.undo()
+    house.hand.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    assert set(settle(house).by_key) == {"a"}
+    house.until(lambda: part.error.text() == "" and part.saving.text() == "Saved")

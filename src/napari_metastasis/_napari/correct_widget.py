@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QButtonGroup,
     QFileDialog,
@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QSlider,
     QVBoxLayout,
@@ -112,6 +113,7 @@ class CorrectWidget(Part):
         rows.addLayout(form)
         rows.addLayout(self._files())
         self.fold = Folded("Correct: draw, erase, mark", inside)
+        self.fold.toggled.connect(self._on_unfolded)
         layout.addWidget(self.fold)
         self.saving, self.note = self._line(), self._line()
         layout.addWidget(self.saving)
@@ -211,6 +213,23 @@ class CorrectWidget(Part):
         hint = next((hint for own, _, hint in _TOOLS if own is tool), "")
         self.hint.setText(f"{hint}. {_HINT}")
         self.hint.setVisible(tool is not None)
+        if tool is not None and not self.fold.isExpanded():
+            # Taken up by its key.
+            self.fold.expand()
+
+    def _on_unfolded(self, unfolded: bool) -> None:
+        if unfolded:
+            # Once it has its height.
+            QTimer.singleShot(0, self._come_into_sight)
+
+    def _come_into_sight(self) -> None:
+        """Scroll the panel to what was unfolded: on a small screen it lies below what is seen."""
+        above = self.parentWidget()
+        while above is not None and not isinstance(above, QScrollArea):
+            above = above.parentWidget()
+        if above is not None and self.isVisible():
+            above.ensureWidgetVisible(self.remove_button)
+            above.ensureWidgetVisible(self.labels["tumour"])
 
     def _show_label(self, label: Label) -> None:
         self.labels[label].setChecked(True)

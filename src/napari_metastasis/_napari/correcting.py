@@ -31,7 +31,7 @@ __all__ = ["DRAWN_LABELS", "TOOL_KEYS", "Correcting"]
 DRAWN_LABELS: tuple[tuple[Label, str, tuple[int, int, int]], ...] = (
     ("tumour", "Tumour", (92, 38, 224)),
     ("normal", "Normal", (0, 115, 191)),
-    ("ignore", "Ignore", (90, 90, 90)),
+    ("ignore", "Ignore", (204, 102, 0)),
 )
 TOOL_KEYS = {
     Tool.POLYGON: "P",

@@ -25,8 +25,8 @@ FloatArray = npt.NDArray[np.float64]
 _LOOKS = {
     "tumour": ((0.36, 0.15, 0.88), 2.6, False),
     "normal": ((0.0, 0.45, 0.75), 2.4, True),
-    "ignore": ((0.25, 0.25, 0.25), 1.8, True),
-    "undecided": ((0.85, 0.6, 0.0), 1.8, False),
+    "ignore": ((0.80, 0.40, 0.0), 2.4, True),
+    "undecided": ((0.25, 0.25, 0.25), 1.8, False),
 }
 _CHOSEN_PX, _DOT_PX = 1.6, 4.0
 
