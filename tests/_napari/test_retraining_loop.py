@@ -26,7 +26,7 @@ SAID = 6
 
 
 @pytest.fixture
-def misled(tmp_path: Path, no_marks: None) -> Path:
+def misled(tmp_path: Path) -> Path:
     """A model of the user's own."""
     return add_model(misled_model(tmp_path / "misled.safetensors")).path
 

@@ -30,7 +30,7 @@ class Opened:
     """One window's side of a slide: what is said of it, and who keeps that."""
 
     def __init__(self, path: Path, qtbot: QtBot) -> None:
-        self.session = SlideSession(SimpleNamespace(name=path.stem, path=path, bounds=None))
+        self.session = SlideSession(SimpleNamespace(name=path.stem, path=path, bounds=None, fingerprint="f"))
         self.said = self.session.corrections
         self.parent = corrections_keeper.QObject()
         self.keeper = CorrectionsKeeper(self.session, self.parent)
@@ -164,6 +164,36 @@ def test_what_was_said_last_is_left_to_be_saved_when_a_slide_closes(opened: Call
     assert left is not None
     left(lambda: False)
     assert set(CorrectionStore(one.file).read().by_key) == {"a"}
+
+
+def test_what_no_disk_takes_at_the_end_is_back_when_the_slide_is_opened_again(
+    opened: Callable[[], Opened], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
+    slides = tmp_path / "slide.metastasis"
+    one = opened()
+    one.add("a")
+    one.settle()
+    with monkeypatch.context() as patch:
+        make_read_only(patch, slides)
+        one.add("b")
+        one.until(lambda: one.keeper.failed)
+        worker, left = one.keeper.close()
+        if worker is not None:
+            worker.wait(10)
+        assert left is not None
+        left(lambda: False)
+    assert {*CorrectionStore(slides).read().by_key} == {"a"}
+    again = opened()
+    again.until(lambda: {*again.said.present.by_key} == {"a", "b"})
+    assert "could not be saved" in again.said.note
+    assert {*again.settle().by_key} == {"a", "b"}
+    # It is there once: what is taken away later does not come back.
+    again.said.do("Remove", again.said.present.without("b"))
+    again.settle()
+    third = opened()
+    third.until(lambda: {*third.said.present.by_key} == {"a"})
+    assert third.said.note == ""
 
 
 def test_corrections_go_with_the_slide_to_a_result_that_has_none(opened: Callable[[], Opened], tmp_path: Path) -> None:

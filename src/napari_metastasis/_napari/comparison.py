@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_metastasis._napari.forms import label_of
+from napari_metastasis.tasks import pass_tasks
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -142,9 +145,7 @@ class Comparison(QObject):
         self._change, self.kind, self.side = change, "ready", "new"
         old, new = self._results
         self.names = (old.model_name, new.model_name)
-        more = [one.kind.title for one in old.maps[1:] if one.kind.name not in {each.kind.name for each in new.maps}]
-        told = f"The old findings are read with what the new model lacks: {', '.join(more).lower()}." if more else ""
-        self._say(told)
+        self._say(_lacking_text(old, new))
 
     def _on_failed(self, _: BaseException) -> None:
         # Whoever hears of all failures says which it was.
@@ -164,3 +165,11 @@ class Comparison(QObject):
     def _say(self, note: str) -> None:
         self.note = note
         self.changed.emit()
+
+
+def _lacking_text(old: EarlierResult, new: EarlierResult) -> str:
+    """Return what has to be said where findings of the old model are read with what the new one does not have."""
+    made = {one.kind.name for one in old.maps} - {one.kind.name for one in new.maps}
+    named = [f"“{label_of(one.settings.SWITCH)}”" for one in pass_tasks() if one.settings and one.writes in made]
+    lacking = " and ".join(named)
+    return f"The findings before are read with {lacking}, which the new model does not have." if named else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
 
-from napari_metastasis._napari.corrections_work import Kept, look_work, open_work, save_work
+from napari_metastasis._napari.corrections_work import Kept, last_save_work, look_work, open_work, save_work
 from napari_metastasis._napari.slide_corrections import Saving
 from napari_metastasis._napari.worker import Work, Worker, explain, tell
 from napari_metastasis.errors import AnnotationError, MetastasisError, StorageError
@@ -24,6 +24,7 @@ __all__ = ["CorrectionsKeeper"]
 #: What the disk refused is tried again so often; and so often others' changes are looked for.
 _AGAIN_MS, _LOOK_MS = 5000, 3000
 _KEPT = "Kept in memory, and tried again."
+_RESCUED = "What could not be saved when this slide was closed last is back."
 
 
 class CorrectionsKeeper(QObject):
@@ -113,7 +114,7 @@ class CorrectionsKeeper(QObject):
             return
         mine = self._corrections.present
         if store is not None and self._is_unsaved:
-            self._begin(partial(save_work, store, mine), mine)
+            self._begin(partial(save_work, store, mine, slide=session.slide), mine)
         elif not session.looking and (store is None or self._is_elsewhere):
             self._folder = session.folder
             self._begin(partial(open_work, session.slide, session.folder, store), mine)
@@ -136,7 +137,11 @@ class CorrectionsKeeper(QObject):
         before, self._store = self._store, kept.store
         present = self._corrections.present
         if before is None:
-            self._corrections.take(present.merged(kept.corrections, Corrections())[0])
+            together = present.merged(kept.corrections, Corrections())[0]
+            if kept.rescued is not None:
+                together = kept.rescued.merged(together, Corrections())[0]
+                self._corrections.say_note(_RESCUED)
+            self._corrections.take(together)
         elif before is not kept.store:
             # Another result, with corrections of its own; where it has none, those of the slide go with it.
             if kept.held:
@@ -186,7 +191,7 @@ class CorrectionsKeeper(QObject):
         if not self._is_unsaved:
             return worker, None
         session, mine = self._session, self._corrections.present
-        return worker, partial(save_work, self._store, mine, slide=session.slide, folder=session.folder)
+        return worker, partial(last_save_work, self._store, mine, slide=session.slide, folder=session.folder)
 
 
 def _failure_text(error: BaseException) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from napari_metastasis.errors import MetastasisError
+from napari_metastasis.memory_file import memory_path
 
 if TYPE_CHECKING:
     from napari_metastasis.annotations import Corrections, CorrectionStore
     from napari_metastasis.slides import Slide
 
-__all__ = ["Kept", "look_work", "open_work", "save_work"]
+__all__ = ["Kept", "last_save_work", "look_work", "open_work", "rescue_path", "save_work"]
 
 ShouldStop = Callable[[], bool]
 
@@ -32,6 +36,8 @@ class Kept:
         Whether another window or program had changed it.
     disputed
         Keys of what both had changed.
+    rescued
+        What could not be saved when the slide was closed last, where there is any.
     """
 
     store: CorrectionStore
@@ -39,6 +45,12 @@ class Kept:
     held: bool = True
     by_others: bool = False
     disputed: tuple[str, ...] = ()
+    rescued: Corrections | None = None
+
+
+def rescue_path(slide: Slide) -> Path:
+    """Return where this user's corrections of a slide are kept that could not be saved when it was closed."""
+    return memory_path("unsaved-corrections") / f"{slide.fingerprint}.geojson"
 
 
 def open_work(slide: Slide, folder: Path | None, store: CorrectionStore | None, _: ShouldStop) -> Kept:
@@ -60,7 +72,8 @@ def open_work(slide: Slide, folder: Path | None, store: CorrectionStore | None, 
     if store is not None and store.path.parent.absolute() == place.absolute():
         return Kept(store, store.saved)
     fresh = CorrectionStore(place, bounds=slide.bounds)
-    return Kept(fresh, fresh.read(), held=fresh.path.exists())
+    held = fresh.read()
+    return Kept(fresh, held, held=fresh.path.exists(), rescued=_rescued(slide))
 
 
 def save_work(
@@ -68,7 +81,7 @@ def save_work(
     mine: Corrections,
     _: ShouldStop,
     *,
-    slide: Slide | None = None,
+    slide: Slide,
     folder: Path | None = None,
 ) -> Kept:
     """Write corrections; where somebody else changed the file, both are put together.
@@ -80,21 +93,50 @@ def save_work(
     mine
         All of them.
     slide, folder
-        As :func:`open_work` takes them, where there is no store.
+        As :func:`open_work` takes them.
     """
-    from napari_metastasis.annotations import ChangedBeneathError
+    from napari_metastasis.annotations import ChangedBeneathError, Corrections
 
     if store is None:
-        assert slide is not None
         store = open_work(slide, folder, None, _).store
-        store.merge(mine)
+        store.merge(mine.merged(store.saved, Corrections())[0])
         return Kept(store, store.saved, by_others=True)
     try:
         store.save(mine)
+        kept = Kept(store, mine)
     except ChangedBeneathError:
         together, disputed = store.merge(mine)
-        return Kept(store, together, by_others=True, disputed=disputed)
-    return Kept(store, mine)
+        kept = Kept(store, together, by_others=True, disputed=disputed)
+    # What it held is part of what was saved.
+    with suppress(OSError):
+        rescue_path(slide).unlink(missing_ok=True)
+    return kept
+
+
+def last_save_work(
+    store: CorrectionStore | None, mine: Corrections, _: ShouldStop, *, slide: Slide, folder: Path | None
+) -> None:
+    """Write corrections for the last time; where the disk refuses, keep them in the user's own folder."""
+    from napari_metastasis.annotations import Corrections, write_corrections
+
+    try:
+        save_work(store, mine, _, slide=slide, folder=folder)
+    except MetastasisError:
+        path = rescue_path(slide)
+        before = _rescued(slide) or Corrections()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_corrections(path, mine.merged(before, Corrections())[0], bounds=slide.bounds)
+
+
+def _rescued(slide: Slide) -> Corrections | None:
+    """Return what could not be saved when a slide was closed; ``None`` where there is nothing, or it is damaged."""
+    from napari_metastasis.annotations import read_corrections
+
+    path = rescue_path(slide)
+    try:
+        return read_corrections(path, bounds=slide.bounds).corrections if path.exists() else None
+    except MetastasisError:
+        return None
 
 
 def look_work(store: CorrectionStore, _: ShouldStop) -> Kept:

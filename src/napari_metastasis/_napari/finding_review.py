@@ -173,9 +173,11 @@ class FindingReview(Part):
             self.table.clearSelection()
         elif row != self.table.currentIndex().row() or not self.table.selectionModel().hasSelection():
             self.table.selectRow(row)
-        count = len(rows.lesions)
-        place = f"{row + 1} of {count}" if row >= 0 else f"{count} finding{'' if count == 1 else 's'}"
-        self.position.setText(place if count else "No findings")
+        count, drawn = len(rows.lesions), sum(rows.review(one).state == "added" for one in rows.drawn)
+        found = count - drawn
+        counted = [f"{found} finding{'' if found == 1 else 's'}"] if found or not drawn else []
+        counted += [f"{drawn} drawn"] if drawn else []
+        self.position.setText(f"{row + 1} of {count}" if row >= 0 else ", ".join(counted) if count else "No findings")
         self.back_button.setEnabled(row > 0)
         self.on_button.setEnabled(row + 1 < count)
         self._show_progress()

@@ -58,7 +58,6 @@ class ModelsDialog(QDialog):
         self.tree = QTreeWidget()
         self.tree.setHeaderLabels(_COLUMNS)
         self.tree.setRootIsDecorated(False)
-        self.tree.setAlternatingRowColors(True)
         self.tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.tree.itemSelectionChanged.connect(self._follow)
         for column, width in enumerate(_WIDTHS):

@@ -203,14 +203,22 @@ class RetrainWidget(Part):
         def show(entries: tuple[ZooEntry, ...]) -> None:
             from napari_metastasis.models import display_name
 
-            wanted = self.base.currentData() or DEFAULT_MODEL
+            wanted = self.base.currentData()
             self.base.clear()
             for one in entries:
                 self.base.addItem(display_name(one.name, shipped=one.shipped), one.name)
-            self.base.setCurrentIndex(max(0, self.base.findData(wanted)))
+            self.base.setCurrentIndex(max(0, self.base.findData(wanted or DEFAULT_MODEL)))
+            if wanted is None:
+                self._follow_result()
             self._show_ready()
 
         self._workers.run(bases_work, show, name="models")
+
+    def _follow_result(self, *_: object) -> None:
+        """Offer the model whose findings are shown: these are what was corrected."""
+        found = -1 if self._session is None else self.base.findData(self._session.model_name)
+        if found >= 0:
+            self.base.setCurrentIndex(found)
 
     def _show_ready(self) -> None:
         self.start_button.setEnabled(bool(self.sources.chosen) and self.base.currentIndex() >= 0)
@@ -327,7 +335,10 @@ class RetrainWidget(Part):
             self._controller.comparison.show(side)
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
-        return ((session.activity_changed, self._show_comparison),)
+        return (
+            (session.activity_changed, self._show_comparison),
+            (session.maps_replaced, self._follow_result),
+        )
 
     def _on_current_changed(self, controller: SlideController | None) -> None:
         if self._controller is not None:
@@ -337,4 +348,5 @@ class RetrainWidget(Part):
             controller.comparison.changed.connect(self._show_comparison)
 
     def _show_current(self) -> None:
+        self._follow_result()
         self._show_comparison()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points
@@ -14,6 +14,7 @@ from qtpy.QtCore import QTimer
 from napari_metastasis._napari import layers
 from napari_metastasis._napari.colors import map_colormap, shown_limits
 from napari_metastasis._napari.compat import draw_now, redraw_image, smooth_to_gaps, unrefreshed
+from napari_metastasis._napari.correction_painter import CorrectionPainter
 from napari_metastasis._napari.label_painter import LabelPainter
 from napari_metastasis._napari.lesion_click import LesionClick
 from napari_metastasis._napari.outline_painter import OutlinePainter
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SlideLayers"]
 
+#: What lies over the tissue.
+_Seen: TypeAlias = "Layer | OutlinePainter | CorrectionPainter"
 #: Width of the lesions' outlines, in cells.
 _CONTOUR = 1
 #: In the metadata of a layer that is hidden with its slide: whether it is shown again with that.
@@ -77,10 +80,11 @@ class SlideLayers:
         self.mined: Points | None = None
         self._painter: LabelPainter | None = None
         self._tinted = False
-        self._hidden_overlay: list[Layer | OutlinePainter] = []
+        self._hidden_overlay: list[_Seen] = []
         self._read_map = session.read_map
         self._shown = True
         self.outlines = OutlinePainter(viewer, session, slide)
+        self.drawn = CorrectionPainter(viewer, session, slide)
         self._click = LesionClick(viewer, session, slide)
         self._strength = OverlayStrength.of(viewer)
         self._slots = (
@@ -121,6 +125,7 @@ class SlideLayers:
             # What the user drew is not lost: it waits, unseen, until its slide opens again.
             self._hide(shapes_of(self._viewer, self._session.slide))
         self.outlines.close()
+        self.drawn.close()
         self._click.close()
         # A copy of the slide's layer shows the same file, which closes.
         copies = [layer for layer in self._viewer.layers if layer.metadata.get(METADATA_KEY) is self._session]
@@ -162,7 +167,8 @@ class SlideLayers:
                 layer.visible = False
 
     def _show_outlines(self) -> None:
-        self.outlines.visible = self._shown and self.outlines not in self._hidden_overlay
+        for painter in (self.outlines, self.drawn):
+            painter.visible = self._shown and painter not in self._hidden_overlay
 
     @property
     def strength(self) -> float:
@@ -177,12 +183,14 @@ class SlideLayers:
         for layer in (*self.maps.values(), *([] if self.change is None else [self.change])):
             layer.opacity = strength
 
-    def _seen(self) -> list[Layer | OutlinePainter]:
+    def _seen(self) -> list[_Seen]:
         """Return what is seen over the tissue."""
         over = (self.veil, *self.maps.values(), self.change, self.lesions, self.detections, self.mined)
-        seen: list[Layer | OutlinePainter] = [layer for layer in over if layer is not None and layer.visible]
+        seen: list[_Seen] = [layer for layer in over if layer is not None and layer.visible]
         if self._session.found is not None and self.outlines.visible:
             seen.append(self.outlines)
+        if len(self._session.corrections.present) and self.drawn.visible:
+            seen.append(self.drawn)
         return seen
 
     @property
@@ -200,7 +208,7 @@ class SlideLayers:
         elif seen := self._seen():
             self._hidden_overlay = seen
             for one in seen:
-                if one is not self.outlines:
+                if isinstance(one, Layer):
                     one.visible = False
         self._show_outlines()
 

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
 from napari_metastasis._napari.compat import real_viewer, slice_nothing_once_closed, window_of
+from napari_metastasis._napari.correcting import Correcting
 from napari_metastasis._napari.drops import SlideDrops
 from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.layers import slide_layer_data
@@ -35,6 +36,7 @@ from napari_metastasis._napari.scale_bar import show_scale_bar
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.slide_work import warm_up_work
+from napari_metastasis._napari.unsaved import UnsavedDialog, unsaved
 from napari_metastasis._napari.view_state import ViewState
 from napari_metastasis._napari.window_keys import WindowKeys
 from napari_metastasis._napari.worker import ShouldStop, Worker, tell
@@ -119,7 +121,7 @@ class Workspace(QObject):
         self._kept_back: set[SlideSession] = set()
         self._opening: dict[Worker, Future[Any]] = {}
         self._dialog: PixelSizeDialog | None = None
-        self._window_closing = False
+        self._window_closing = self._closes_unsaved = False
         self._closed = False
         slice_off_the_gui_thread()
         slice_nothing_once_closed(viewer)
@@ -136,7 +138,8 @@ class Workspace(QObject):
         SlideDrops(self)
         self.keys = WindowKeys(viewer)
         self.microscope = Microscope(self)
-        # After the microscope: Escape puts the ruler away before it stops a scan.
+        self.correcting = Correcting(self)
+        # After the microscope and the tools: Escape puts these away before it stops a scan.
         self._bind_keys()
         recent = Worker(lambda _: recent_slides(), name="recent", parent=self)
         recent.succeeded.connect(lambda listed: self._list_recent(self.recent, listed))
@@ -453,6 +456,8 @@ class Workspace(QObject):
         """Take the last step of the corrections back, -1, or do it again, 1; return whether there is a slide."""
         if self.current is None:
             return False
+        if step < 0 and self.correcting.tool.take_back_corner():
+            return True
         corrections = self.current.session.corrections
         keys = corrections.undo() if step < 0 else corrections.redo()
         if keys:
@@ -465,12 +470,28 @@ class Workspace(QObject):
         """Close the workspace once its window is hidden after a Close event that nobody refused."""
         if event is not None:
             if event.type() == QEvent.Type.Close:
+                if self._ask_before_closing():
+                    event.ignore()
+                    return True
                 self._window_closing = True
             elif event.type() == QEvent.Type.Show:
                 self._window_closing = False
             elif event.type() == QEvent.Type.Hide and self._window_closing:
                 self.close()
         return bool(super().eventFilter(watched, event))
+
+    def _ask_before_closing(self) -> bool:
+        """Ask where something is not saved that no disk takes, and return whether the window stays for now."""
+        slides = () if self._closes_unsaved or self._closed else unsaved(self.controllers)
+        if slides:
+            dialog = UnsavedDialog(slides, window_of(self.viewer))
+            dialog.close_wanted.connect(self._close_unsaved)
+            dialog.open()  # not exec(): the window goes on
+        return bool(slides)
+
+    def _close_unsaved(self) -> None:
+        self._closes_unsaved = True
+        QTimer.singleShot(0, window_of(self.viewer).close)
 
     def close(self) -> None:
         """End everything: scans are stopped and waited for, slides are closed."""
@@ -481,6 +502,7 @@ class Workspace(QObject):
         self.keys.close()
         self.reviewer.close()
         self.retrainer.close()
+        self.correcting.close()
         self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
         opening, self._opening = self._opening, {}

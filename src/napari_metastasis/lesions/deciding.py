@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import shapely
 
 from napari_metastasis.annotations import Correction, Corrections, Finding
 from napari_metastasis.annotations.corrections import Label, now
 from napari_metastasis.annotations.editing import erased, joined
 from napari_metastasis.lesions.lesion import Findings
-from napari_metastasis.lesions.reviewed import LesionReview
+from napari_metastasis.lesions.reviewed import CorrectionCells, LesionReview, Reviewed
 
-__all__ = ["Decision", "decide", "doubt"]
+__all__ = ["Decision", "decide", "doubt", "unspoken_under"]
 
 #: Probabilities are told apart no closer to 0 and 1 than this.
 _SURE = 1e-4
@@ -130,3 +131,52 @@ def decide(
         else:
             changed.append(replace(one, shape_px=left))
     return Decision(corrections.without(*gone).with_(*changed, said), said.key)
+
+
+def unspoken_under(
+    found: Findings, reviewed: Reviewed, shape: shapely.Geometry, *, model: str, reviewer: str
+) -> tuple[Correction, ...]:
+    """Return the lesions that a shape touches and of which nobody has spoken, as corrections that confirm them.
+
+    Parameters
+    ----------
+    found
+        The lesions.
+    reviewed
+        What was said of them.
+    shape
+        An area or a line, in level-0 pixels.
+    model
+        Name of the model that found them.
+    reviewer
+        Who confirms them.
+    """
+    area = shape if shape.area > 0 else shape.buffer(found.frame.cell_px / 2)
+    labels = np.unique(CorrectionCells(found.frame).under(area, found.labels)).tolist()
+    made = []
+    for lesion in labels:
+        if lesion and not reviewed.review(lesion).about:
+            shown = found.lesion(lesion)
+            finding = Finding(
+                model=model,
+                map=found.map,
+                threshold=found.threshold,
+                probability=shown.probability,
+                outline_px=shown.outline_px,
+            )
+            if shapely.intersects(_sound(shown.outline_px), shape):
+                made.append(
+                    Correction(
+                        key=Correction.new_key(),
+                        label="tumour",
+                        shape_px=shown.outline_px,
+                        found=finding,
+                        reviewer=reviewer,
+                        at=now(),
+                    )
+                )
+    return tuple(made)
+
+
+def _sound(area: shapely.Geometry) -> shapely.Geometry:
+    return area if area.is_valid else shapely.make_valid(area)

@@ -165,6 +165,10 @@ class CorrectionCells:
         labels[inside] = lesions.labels[down[inside], across[inside]]
         return labels.tolist(), (down * columns + across).tolist()
 
+    def under(self, shape: shapely.Geometry, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Return the labels of the cells that a shape lies on."""
+        return self._cells(shape).under(labels)
+
     def keep(self, corrections: Corrections) -> None:
         """Forget the cells of corrections that are gone."""
         for key in [key for key in self._found if key not in corrections]:
