@@ -37,7 +37,7 @@ LARGE, SMALL = (1600, 1000), (1280, 800)
 #: Where a part of the slide is scanned alone, as shares of its sides; and how many µm the window's shorter side spans.
 PART, PART_UM = (0.40, 0.30), 2200.0
 #: Side of a square that is marked as normal tissue, and how many cells lie between two that may be.
-NORMAL_UM, _APART = 160.0, 40
+NORMAL_UM, _APART = 160.0, 75
 
 
 # Recent slides, rulers and models of whoever makes the pictures are not in them. Read when they are first needed.
@@ -130,7 +130,7 @@ def normal_places(session: SlideSession) -> list[Correction]:
             half = NORMAL_UM / session.slide.mpp / 2
             square = shapely.box(middle.x - half, middle.y - half, middle.x + half, middle.y + half)
             found.append(Correction(key=Correction.new_key(), label="normal", shape_px=square))
-    return found[:: max(1, len(found) // 8)][:8]
+    return found[:12]
 
 
 def retrain(pictures: Pictures) -> None:
