@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from napari_metastasis._napari.drawn_looks import TAKEN_AWAY_RGB
 from napari_metastasis._napari.outline_visual import LineStyle
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ __all__ = ["DOT_PX", "LINE_PX", "casings", "style_of_lesions", "styles"]
 #: Widths in screen pixels: of an outline, of one that is confirmed, rejected or ignored, of the chosen one; diameters
 #: of dots.
 LINE_PX, DOT_PX = (2.0, 3.0, 1.4, 3.5), (4.0, 5.0, 5.0, 7.0)
-#: What a person took away is drawn in the grey of what no longer counts, and broken: seen without colours, too.
-_GREY = (0.42, 0.42, 0.42)
 #: Light lines are bordered dark and dark ones light; lightness is that of the classes in between, 0 to 1.
 _LIGHT, _DARK, _MIDDLE = (1.0, 1.0, 1.0), (0.08, 0.08, 0.10), 0.55
 
@@ -40,7 +39,9 @@ def styles(widths: tuple[float, float, float, float]) -> list[LineStyle]:
     shown = [
         LineStyle(width, (red, green, blue)) for width in (pending, confirmed, chosen) for red, green, blue in colors
     ]
-    return [*shown, LineStyle(away, _GREY, dashed=True), LineStyle(chosen, _GREY, dashed=True)]
+    # What a person took away is broken as well: seen without colours, too.
+    grey = (TAKEN_AWAY_RGB[0] / 255, TAKEN_AWAY_RGB[1] / 255, TAKEN_AWAY_RGB[2] / 255)
+    return [*shown, LineStyle(away, grey, dashed=True), LineStyle(chosen, grey, dashed=True)]
 
 
 def style_of_lesions(

@@ -218,6 +218,11 @@ class Corrections:
         """Return how many there are of each state that there is."""
         return Counter(one.state for one in self.by_key.values())
 
+    @cached_property
+    def drawn(self) -> frozenset[Label]:
+        """Return the labels of what was drawn where no model found anything."""
+        return frozenset(one.label for one in self.by_key.values() if one.found is None)
+
     def with_(self, *corrections: Correction) -> Corrections:
         """Return these with others in the place of those of the same keys."""
         return Corrections({**self.by_key, **{one.key: one for one in corrections}})
