@@ -83,7 +83,7 @@ def test_keys_decide_and_go_on_and_a_step_back_shows_the_finding_again(reviewing
     assert {one.reviewer for one in session.corrections.present} == {house.workspace.reviewer.name}
     assert all(one.found.model == "chosen" and not one.is_redrawn for one in session.corrections.present)
     # What was decided looks otherwise on the slide.
-    style = style_of_lesions(session.found, session.reviewed, None, most=0)
+    style = style_of_lesions(session.found, session.reviewed, None, session.corrections.present, most=0)
     assert len({style[row.id] for row in session.found.rows}) >= 3
     key(house, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert blob(house) == BLOBS[3]

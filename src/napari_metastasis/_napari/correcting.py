@@ -71,6 +71,7 @@ class Correcting(QObject):
         for signal, slot in self._slots:
             signal.connect(slot)
         workspace.current_changed.connect(self._on_current_changed)
+        workspace.microscope.bar.ruler_toggled.connect(self._on_ruler)
         keys = workspace.keys
         for tool, key in TOOL_KEYS.items():
             keys.bind(key, partial(self.toggle, tool))
@@ -96,6 +97,10 @@ class Correcting(QObject):
     def _on_current_changed(self, controller: SlideController | None) -> None:
         self.tool.drop()
         if controller is None:
+            self.tool.take_up(None)
+
+    def _on_ruler(self, taken: bool) -> None:
+        if taken:
             self.tool.take_up(None)
 
     # -- what is taken up ----------------------------------------------------------------------------------------

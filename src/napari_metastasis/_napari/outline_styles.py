@@ -12,6 +12,7 @@ from napari_metastasis._napari.drawn_looks import TAKEN_AWAY_RGB
 from napari_metastasis._napari.outline_visual import LineStyle
 
 if TYPE_CHECKING:
+    from napari_metastasis.annotations import Corrections
     from napari_metastasis.annotations.corrections import State
     from napari_metastasis.lesions import Findings, Reviewed
 
@@ -45,7 +46,7 @@ def styles(widths: tuple[float, float, float, float]) -> list[LineStyle]:
 
 
 def style_of_lesions(
-    found: Findings, reviewed: Reviewed | None, selected: int | None, *, most: int
+    found: Findings, reviewed: Reviewed | None, selected: int | None, corrections: Corrections, *, most: int
 ) -> npt.NDArray[np.intp]:
     """Return which of the :func:`styles` each lesion has, by its id; -1 of ids that no lesion has.
 
@@ -57,6 +58,8 @@ def style_of_lesions(
         What was said of them.
     selected
         Id of the chosen one.
+    corrections
+        All of the slide: where a person drew another outline of a finding, the model's own steps back.
     most
         The largest id that is asked for.
     """
@@ -67,7 +70,10 @@ def style_of_lesions(
     style = np.full(max(most, *(row.id for row in rows), 0) + 1, -1)
     states: dict[int, State] = {}
     if reviewed is not None:
-        states = {lesion: review.state for lesion, review in reviewed.of_lesion.items()}
+        for lesion, review in reviewed.of_lesion.items():
+            said = (corrections.by_key.get(key) for key in review.about)
+            redrawn = any(one.found is not None and one.shape_px is not one.found.outline_px for one in said if one)
+            states[lesion] = "ignored" if redrawn and review.state == "confirmed" else review.state
     for row in rows:
         of_class, state = names.index(row.size_class), states.get(row.id, "pending")
         if state in ("rejected", "ignored"):

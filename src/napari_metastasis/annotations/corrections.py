@@ -156,7 +156,9 @@ class Correction:
     @property
     def is_redrawn(self) -> bool:
         """Return whether a person changed the outline of the finding."""
-        return self.found is not None and not self.found.outline_px.equals(self.shape_px)
+        if self.found is None or self.found.outline_px is self.shape_px:
+            return False
+        return not self.found.outline_px.equals(self.shape_px)
 
     @staticmethod
     def new_key() -> str:
