@@ -19,15 +19,18 @@ import shapely
 from napari import Viewer
 from napari.settings import get_settings
 from PIL import Image
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_metastasis._napari.app import make_viewer
-from napari_metastasis._napari.compat import camera_of, window_of
+from napari_metastasis._napari.compat import camera_of, canvas_widget, window_of
+from napari_metastasis._napari.draw_tool import Tool
 from napari_metastasis._napari.models_dialog import ModelsDialog
 from napari_metastasis._napari.panel import MetastasisPanel
 from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.workspace import Workspace
-from napari_metastasis.annotations import Correction
+from napari_metastasis.annotations import Correction, Corrections
 from napari_metastasis.geometry import Point
 from napari_metastasis.lesions import LesionRow
 from napari_metastasis.synthetic import sample_slide_path
@@ -105,6 +108,48 @@ class Pictures:
         rest(1)
         self.workspace.microscope.magnify(magnification)
 
+    def review(self) -> None:
+        """Decide on most findings, and look at one that is left among them."""
+        part = self.panel.results_part
+        rows = sorted(part.table.rows.lesions, key=lambda row: -row.length_mm)
+        for row, label in zip(rows[:-1], ("tumour", "tumour", "normal", "tumour", "ignore", "normal"), strict=False):
+            part.go_to(row, at_once=True)
+            part.decide(label)
+        part.go_to(rows[-1], at_once=True)
+        self.workspace.microscope.magnify(5)
+
+    def correct(self) -> None:
+        """Draw beside the last finding, and stop in the middle of a stroke."""
+        correcting, canvas = self.workspace.correcting, canvas_widget(self.viewer)
+        self.workspace.microscope.magnify(10)
+        rest(1)
+        turn = np.linspace(0, 2 * np.pi, 60)
+        for label, tool, shares in (
+            ("tumour", Tool.LASSO, np.column_stack((0.25 + 0.08 * np.cos(turn), 0.3 + 0.07 * np.sin(turn)))),
+            ("normal", Tool.BRUSH, np.column_stack((np.linspace(0.2, 0.36, 60), 0.62 + 0.015 * np.sin(2 * turn)))),
+            ("ignore", Tool.BRUSH, np.column_stack((np.linspace(0.68, 0.78, 60), np.linspace(0.6, 0.66, 60)))),
+            ("tumour", Tool.BRUSH, np.column_stack((np.linspace(0.56, 0.62, 60), np.linspace(0.42, 0.5, 60)))),
+        ):
+            correcting.choose(label)
+            correcting.tool.take_up(tool)
+            places = [QPoint(*(each * (canvas.width(), canvas.height())).astype(int).tolist()) for each in shares]
+            QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=places[0])
+            for place in places[1:]:
+                QTest.mouseMove(canvas, place)
+            self._last = places[-1]
+            if label != "tumour" or tool is not Tool.BRUSH:
+                QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=places[-1])
+        rest(1)
+
+    def forget_corrections(self) -> None:
+        """Show the slide as if nobody had said anything."""
+        QTest.mouseRelease(canvas_widget(self.viewer), Qt.MouseButton.LeftButton, pos=self._last)
+        self.workspace.correcting.tool.take_up(None)
+        self.panel.correct_part.fold.collapse()
+        self.panel.verticalScrollBar().setValue(0)
+        assert self.workspace.current is not None
+        self.workspace.current.session.corrections.begin_with(Corrections())
+
     def take(self, name: str, *, at: QWidget | None = None) -> None:
         """Take a picture of the whole window, scrolled to a part of the panel."""
         if at is not None:
@@ -133,8 +178,11 @@ def normal_places(session: SlideSession) -> list[Correction]:
     return found[:12]
 
 
-def retrain(pictures: Pictures) -> None:
-    """Go through the findings, mark normal tissue, retrain, and compare; take a picture of each."""
+def retrain(pictures: Pictures, slide: Path) -> None:
+    """Scan, go through the findings, mark normal tissue, retrain, and compare; take a picture of each."""
+    pictures.open(slide)
+    pictures.panel.scan_part.slide_button.click()
+    pictures.finish()
     panel, workspace = pictures.panel, pictures.workspace
     findings, part, retrainer = panel.results_part, panel.retrain_part, workspace.retrainer
     controller = workspace.current
@@ -165,14 +213,24 @@ def retrain(pictures: Pictures) -> None:
     dialogs[0].choose(retrainer.kept[0].name if retrainer.kept else "")
     dialogs[0].grab().save(str(pictures.folder / "models.png"))
     dialogs[0].close()
+    pictures.viewer.close()
+    rest(0.5)
 
 
 def main() -> None:
     """Open, scan, look, and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=IMAGES)
+    parser.add_argument("--retraining", action="store_true", help="only the pictures of a retraining")
+    parser.add_argument("--theme", default="dark", help="of the pictures of a retraining")
     arguments = parser.parse_args()
     settings = get_settings()
+    if arguments.retraining:
+        settings.appearance.theme = arguments.theme
+        with tempfile.TemporaryDirectory() as name:
+            slide = Path(shutil.copy(sample_slide_path(), Path(name) / "node-1.tif"))
+            retrain(Pictures(arguments.output), slide)
+        return
     settings.appearance.theme = "dark"
     with tempfile.TemporaryDirectory() as name:
         # Copies, so that no result folder comes to lie in the source tree.
@@ -194,6 +252,11 @@ def main() -> None:
         pictures.take("lesion")
         pictures.go(next(row for row in rows if row.size_class == "itc"), 40)
         pictures.take("isolated-cells")
+        pictures.review()
+        pictures.take("review")
+        pictures.correct()
+        pictures.take("correct")
+        pictures.forget_corrections()
 
         pictures.open(second)
         pictures.workspace.show(pictures.workspace.controllers[1])
@@ -225,10 +288,6 @@ def main() -> None:
         rows = pictures.panel.results_part.table.rows.lesions
         pictures.go(next(row for row in rows if row.size_class == "itc"), 40)
         pictures.take("segmentation")
-        segment.value = False
-        pictures.panel.scan_part.slide_button.click()
-        pictures.finish()
-        retrain(pictures)
         pictures.viewer.close()
         rest(0.5)
 

@@ -31,8 +31,9 @@ _ORDER = 1_000_100
 _CASING_PX, _CASING, _CASING_OPACITY = 1.8, (1.0, 1.0, 1.0), 0.8
 #: How far lines may lie from what they show, in screen pixels; simplified anew after a part of an octave of zoom.
 _TOLERANCE_PX, _STEPS = 0.4, 2
-#: An area below so many screen pixels is a dot.
-_DOT_PX = 5.0
+#: An area below so many screen pixels is a dot. More lines than these have no casing, and software draws them slowly:
+#: where so many areas are in view, larger ones are dots, too.
+_DOT_PX, _CASED, _CROWD, _CROWD_DOT_PX = 5.0, 6000, 500, 12.0
 #: How long one turn may work, how many areas are simplified at once, and how long the window then has for itself.
 _TURN_S, _TOGETHER, _PAUSE_MS = 0.005, 32, 5
 _REST_MS, _MARGIN = 90, 0.25
@@ -64,12 +65,13 @@ class CorrectionPainter(QObject):
         self.count = 0
         self._soon = self._timer(_REST_MS, self._look)
         self._turns = self._timer(_PAUSE_MS, self._look)
+        self._at_once = self._timer(0, self._look)
         camera = camera_of(viewer)
         corrections = session.corrections
         self._slots: tuple[tuple[Any, Callable[..., Any]], ...] = (
-            (corrections.changed, self._look),
-            (corrections.selected_changed, self._look),
-            (session.reviewed_changed, self._look),
+            (corrections.changed, self._look_soon),
+            (corrections.selected_changed, self._look_soon),
+            (session.reviewed_changed, self._look_soon),
             (camera.events.zoom, self._on_view_changed),
             (camera.events.center, self._on_view_changed),
             (viewer.dims.events.ndisplay, self._look),
@@ -89,7 +91,7 @@ class CorrectionPainter(QObject):
     @property
     def done(self) -> bool:
         """Return whether all that is in view is drawn."""
-        return not self._soon.isActive() and not self._turns.isActive()
+        return not any(timer.isActive() for timer in (self._soon, self._turns, self._at_once))
 
     @property
     def visible(self) -> bool:
@@ -105,8 +107,8 @@ class CorrectionPainter(QObject):
         """Stop listening, and take the lines away."""
         for signal, slot in self._slots:
             signal.disconnect(slot)
-        self._soon.stop()
-        self._turns.stop()
+        for timer in (self._soon, self._turns, self._at_once):
+            timer.stop()
         for node in self._nodes:
             node.parent = None
         self._nodes = ()
@@ -115,9 +117,14 @@ class CorrectionPainter(QObject):
         if not self._soon.isActive() and len(self._session.corrections.present):
             self._soon.start()
 
+    def _look_soon(self) -> None:
+        """Draw once all that a change changes is known: one follows another."""
+        self._at_once.start()
+
     def _look(self, _: Any = None) -> None:
         """Draw what is in view, as far as a turn goes."""
         self._turns.stop()
+        self._at_once.stop()
         view = self._place.view()
         if not self._visible or view is None or not len(self._session.corrections.present):
             self._hide()
@@ -130,7 +137,8 @@ class CorrectionPainter(QObject):
         area = view.grown(_MARGIN)
         left, top, right, bottom = areas.bounds.T
         seen = (right >= area.left) & (left <= area.right) & (bottom >= area.top) & (top <= area.bottom)
-        small = np.maximum(right - left, bottom - top) * view.scale < _DOT_PX
+        size = np.maximum(right - left, bottom - top) * view.scale
+        small = size < (_DOT_PX if np.count_nonzero(seen & (size >= _DOT_PX)) <= _CROWD else _CROWD_DOT_PX)
         large = [areas.corrections[at] for at in np.flatnonzero(seen & ~small).tolist()]
         tolerance = 2.0 ** (math.floor(_STEPS * math.log2(_TOLERANCE_PX / max(view.scale, 1e-9))) / _STEPS)
         lacking = self._lines.lacking(large, tolerance)
@@ -180,9 +188,12 @@ class CorrectionPainter(QObject):
             ((line_vertices(ends, of_line), len(ends)), (dot_vertices(dots, of_dot), len(dots)))
         ):
             buffer = VertexBuffer(vertices) if count else None
-            for node in (self._nodes[at], self._nodes[at + 2]):
-                node.show(buffer, count)
-                node.visible = count > 0
+            casing, node = self._nodes[at], self._nodes[at + 2]
+            node.show(buffer, count)
+            node.visible = count > 0
+            casing.visible = 0 < count <= _CASED
+            if casing.visible:
+                casing.show(buffer, count)
 
     def _hide(self) -> None:
         self.count = 0

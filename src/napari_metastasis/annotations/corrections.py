@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import shapely
 
 from napari_metastasis.errors import AnnotationError, brief
@@ -152,7 +156,9 @@ class Correction:
     @property
     def is_redrawn(self) -> bool:
         """Return whether a person changed the outline of the finding."""
-        return self.found is not None and not self.found.outline_px.equals(self.shape_px)
+        if self.found is None or self.found.outline_px is self.shape_px:
+            return False
+        return not self.found.outline_px.equals(self.shape_px)
 
     @staticmethod
     def new_key() -> str:
@@ -160,7 +166,7 @@ class Correction:
         return str(uuid.uuid4())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Corrections:
     """All that is said of one slide, in the order in which places came up; a value, so that earlier ones can be kept.
 
@@ -188,6 +194,36 @@ class Corrections:
 
     def __getitem__(self, key: str) -> Correction:
         return self.by_key[key]
+
+    @cached_property
+    def areas(self) -> tuple[Correction, ...]:
+        """Return those that are areas."""
+        return tuple(one for one in self.by_key.values() if not isinstance(one.shape_px, shapely.Point))
+
+    @cached_property
+    def bounds_px(self) -> npt.NDArray[np.float64]:
+        """Return the left, top, right and bottom of each area, (n, 4)."""
+        return shapely.bounds(np.array([one.shape_px for one in self.areas], dtype=object)).reshape(-1, 4)
+
+    @cached_property
+    def points(self) -> tuple[Correction, ...]:
+        """Return those that are points."""
+        return tuple(one for one in self.by_key.values() if isinstance(one.shape_px, shapely.Point))
+
+    @cached_property
+    def places_px(self) -> npt.NDArray[np.float64]:
+        """Return where the points lie, (n, 2) of (x, y)."""
+        return shapely.get_coordinates([one.shape_px for one in self.points]).reshape(-1, 2)
+
+    @cached_property
+    def states(self) -> Mapping[State, int]:
+        """Return how many there are of each state that there is."""
+        return Counter(one.state for one in self.by_key.values())
+
+    @cached_property
+    def drawn(self) -> frozenset[Label]:
+        """Return the labels of what was drawn where no model found anything."""
+        return frozenset(one.label for one in self.by_key.values() if one.found is None)
 
     def with_(self, *corrections: Correction) -> Corrections:
         """Return these with others in the place of those of the same keys."""

@@ -75,19 +75,13 @@ class Drawing:
 
     def touched(self, geometry: shapely.Geometry, label: Label | None = None) -> tuple[Correction, ...]:
         """Return the areas, of one label or of any, that a geometry touches; the chosen one first."""
-        areas = [
-            one
-            for one in self._corrections
-            if not isinstance(one.shape_px, shapely.Point) and label in (None, one.label)
-        ]
-        if not areas:
-            return ()
         left, top, right, bottom = geometry.bounds
-        bounds = shapely.bounds([one.shape_px for one in areas])
+        areas, bounds = self._corrections.areas, self._corrections.bounds_px
         near = np.flatnonzero(
             (bounds[:, 0] <= right) & (bounds[:, 2] >= left) & (bounds[:, 1] <= bottom) & (bounds[:, 3] >= top)
         )
-        found = [areas[at] for at in near.tolist() if _touch(areas[at].shape_px, geometry)]
+        found = [areas[at] for at in near.tolist() if label in (None, areas[at].label)]
+        found = [one for one in found if _touch(one.shape_px, geometry)]
         return tuple(sorted(found, key=lambda one: one.key != self._chosen))
 
     def paint(self, area: shapely.Geometry | None, label: Label) -> Drawn:
@@ -200,10 +194,7 @@ class Drawing:
         return corrections.without(*gone).with_(*changed) if changed or gone else corrections
 
     def _points_in(self, area: shapely.Geometry) -> list[Correction]:
-        points = [one for one in self._corrections if isinstance(one.shape_px, shapely.Point)]
-        if not points:
-            return []
-        x, y = shapely.get_coordinates([one.shape_px for one in points]).T
+        points, (x, y) = self._corrections.points, self._corrections.places_px.T
         return [points[at] for at in np.flatnonzero(shapely.contains_xy(area, x, y)).tolist()]
 
 

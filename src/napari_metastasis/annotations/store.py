@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.annotations.corrections import Corrections, now
-from napari_metastasis.annotations.corrections_file import read_corrections, write_corrections
+from napari_metastasis.annotations.corrections_file import FeatureTexts, read_corrections, write_corrections
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
 from napari_metastasis.partials import LOCK_HELD, LOCK_UNKNOWN, lock
@@ -61,6 +61,7 @@ class CorrectionStore:
         self._unchanged: tuple[int, ...] | None = None
         # Of other programs, which opened this very file: what is not understood is kept.
         self._others: tuple[dict[str, Any], ...] = ()
+        self._texts = FeatureTexts()
         self._backed_up = now() - _BETWEEN_BACKUPS
 
     def read(self) -> Corrections:
@@ -145,7 +146,7 @@ class CorrectionStore:
     def _write(self, corrections: Corrections) -> None:
         if now() - self._backed_up >= _BETWEEN_BACKUPS:
             self._back_up()
-        write_corrections(self.path, corrections, bounds=self._bounds, others=self._others)
+        write_corrections(self.path, corrections, bounds=self._bounds, others=self._others, known=self._texts)
         self.saved, self._seen = corrections, self._digest()
 
     def _back_up(self) -> None:

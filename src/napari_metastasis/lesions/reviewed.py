@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,8 @@ _SHARE = 0.5
 #: What shares less than this is a neighbour.
 _TOUCH = 0.1
 
+#: Of more changes than this, all is matched anew.
+_MANY = 500
 #: What is called something else may cover less of a confirmed lesion than this: a benign island in it.
 _AGAINST = 0.25
 
@@ -54,7 +57,7 @@ class LesionReview:
     about: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reviewed:
     """What a person has said of the lesions at one threshold.
 
@@ -72,6 +75,16 @@ class Reviewed:
     def review(self, lesion: int) -> LesionReview:
         """Return what was said of a lesion."""
         return self.of_lesion.get(lesion, LesionReview())
+
+    @cached_property
+    def decided(self) -> int:
+        """Return how many lesions were decided on."""
+        return sum(one.state != "pending" for one in self.of_lesion.values())
+
+    @cached_property
+    def has_taken_away(self) -> bool:
+        """Return whether a lesion was rejected, or is ignored."""
+        return any(one.state in ("rejected", "ignored") for one in self.of_lesion.values())
 
     def pending(self, lesions: Iterable[int]) -> tuple[int, ...]:
         """Return those that are still to be looked at, in their order."""
@@ -110,9 +123,8 @@ class CorrectionCells:
     def __init__(self, frame: HeatmapFrame) -> None:
         self.frame = frame
         self._found: dict[str, tuple[Correction, _Cells]] = {}
-        #: Of the lesions of one threshold: what of each correction lies on which.
-        self._lesions: Findings | None = None
-        self._shares: dict[str, tuple[shapely.Geometry, Mapping[int, npt.NDArray[np.int64]]]] = {}
+        #: What was said of the lesions of one threshold when it was last asked for.
+        self._matched: _Matched | None = None
 
     def of(self, correction: Correction) -> _Cells:
         """Return the cells: at least that of its middle, unless it is off the slide."""
@@ -122,14 +134,13 @@ class CorrectionCells:
             self._found[correction.key] = held
         return held[1]
 
-    def lacking(self, corrections: Iterable[Correction]) -> tuple[Correction, ...]:
+    def lacking(self, corrections: Corrections) -> tuple[Correction, ...]:
         """Return the areas whose cells were not found yet: it takes long where there are many, or large ones."""
         held = self._found
         return tuple(
             one
-            for one in corrections
-            if not isinstance(one.shape_px, shapely.Point)
-            and ((known := held.get(one.key)) is None or known[0].shape_px is not one.shape_px)
+            for one in corrections.areas
+            if (known := held.get(one.key)) is None or known[0].shape_px is not one.shape_px
         )
 
     def with_cells_of(self, corrections: Iterable[Correction]) -> CorrectionCells:
@@ -142,38 +153,48 @@ class CorrectionCells:
 
     def shares(self, correction: Correction, lesions: Findings) -> Mapping[int, npt.NDArray[np.int64]]:
         """Return which of its cells, by their numbers, lie on which lesions, by their labels."""
-        if lesions is not self._lesions:
-            self._lesions, self._shares = lesions, {}
-        held = self._shares.get(correction.key)
-        if held is None or held[0] is not correction.shape_px:
-            own = self.of(correction)
-            labels = own.under(lesions.labels)
-            about = [label for label in np.unique(labels).tolist() if label]
-            numbers = own.numbers(self.frame.cells.width) if about else None
-            found = {} if numbers is None else {label: numbers[labels == label] for label in about}
-            held = self._shares[correction.key] = correction.shape_px, found
-        return held[1]
+        own = self.of(correction)
+        labels = own.under(lesions.labels)
+        about = [label for label in np.unique(labels).tolist() if label]
+        numbers = own.numbers(self.frame.cells.width) if about else None
+        return {} if numbers is None else {label: numbers[labels == label] for label in about}
 
-    def under_points(self, points: list[Correction], lesions: Findings) -> tuple[list[int], list[int]]:
+    def under_points(
+        self, corrections: Corrections, lesions: Findings
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the label under each point, 0 where there is none, and the number of its cell: of many at once."""
         rows, columns = self.frame.cells.shape
-        x, y = shapely.get_coordinates([one.shape_px for one in points]).reshape(-1, 2).T
+        x, y = corrections.places_px.T
         at = self.frame.cell_at(Point(x, y))
         across, down = np.rint(at.x).astype(np.int64), np.rint(at.y).astype(np.int64)
         inside = (across >= 0) & (across < columns) & (down >= 0) & (down < rows)
-        labels = np.zeros(len(points), np.int64)
+        labels = np.zeros(len(x), np.int64)
         labels[inside] = lesions.labels[down[inside], across[inside]]
-        return labels.tolist(), (down * columns + across).tolist()
+        return labels, down * columns + across
 
     def under(self, shape: shapely.Geometry, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Return the labels of the cells that a shape lies on."""
         return self._cells(shape).under(labels)
 
-    def keep(self, corrections: Corrections) -> None:
-        """Forget the cells of corrections that are gone."""
-        for key in [key for key in self._found if key not in corrections]:
-            del self._found[key]
-            self._shares.pop(key, None)
+    def match(self, found: Findings, corrections: Corrections) -> Reviewed:
+        """Return which lesions the corrections speak of; only what is another since the last time is looked at."""
+        before = self._matched
+        changes: Mapping[str, Correction | None] = {}
+        if before is not None and before.found is found:
+            changes = before.corrections.changes_to(corrections)
+        if before is None or before.found is not found or len(changes) > _MANY:
+            for key in [key for key in self._found if key not in corrections]:
+                del self._found[key]
+            self._matched = matched = _Matched(found, self)
+            matched.add_all(corrections)
+        else:
+            matched = before
+            matched.change(corrections, changes)
+        return matched.reviewed()
+
+    def forget(self, key: str) -> None:
+        """Forget the cells of a correction that is gone."""
+        self._found.pop(key, None)
 
     def _cells(self, shape: shapely.Geometry) -> _Cells:
         rows, columns = self.frame.cells.shape
@@ -220,28 +241,78 @@ def match_corrections(found: Findings, corrections: Corrections, cells: Correcti
     cells
         Of the map that the lesions were read from.
     """
-    cell_mm2 = (cells.frame.cell_um / 1000) ** 2
-    size_of = {row.id: max(1.0, row.area_mm2 / cell_mm2) for row in found.rows}
-    said: dict[int, list[_Said]] = defaultdict(list)
-    spoken: set[str] = set()
-    cells.keep(corrections)
-    points = [one for one in corrections if isinstance(one.shape_px, shapely.Point)]
-    for correction in corrections:
-        if isinstance(correction.shape_px, shapely.Point):
-            continue
-        own = cells.shares(correction, found)
-        size = len(cells.of(correction)) if own else 0
-        for label, shared in own.items():
-            if label in size_of:
-                said[label].append(_Said(correction, len(shared) / min(size, size_of[label]), shared))
-                spoken.add(correction.key)
-    if points:
-        for correction, label, number in zip(points, *cells.under_points(points, found), strict=True):
-            if label in size_of:
-                said[label].append(_Said(correction, 1.0, np.array([number])))
-                spoken.add(correction.key)
-    reviews = {label: _review(own, size_of[label]) for label, own in said.items()}
-    return Reviewed(reviews, tuple(key for key in corrections.by_key if key not in spoken))
+    return cells.match(found, corrections)
+
+
+class _Matched:
+    """What corrections say of the lesions of one threshold; it follows them as they change.
+
+    Parameters
+    ----------
+    found
+        The lesions.
+    cells
+        Of the map that they were read from.
+    """
+
+    def __init__(self, found: Findings, cells: CorrectionCells) -> None:
+        self.found, self.corrections = found, Corrections()
+        self._cells = cells
+        cell_mm2 = (cells.frame.cell_um / 1000) ** 2
+        self._size_of = {row.id: max(1.0, row.area_mm2 / cell_mm2) for row in found.rows}
+        #: By lesion and correction; and of which lesions each correction speaks.
+        self._said: dict[int, dict[str, _Said]] = defaultdict(dict)
+        self._about: dict[str, tuple[int, ...]] = {}
+        self._reviews: dict[int, LesionReview] = {}
+
+    def add_all(self, corrections: Corrections) -> None:
+        """Begin with corrections."""
+        self.corrections = corrections
+        for one in corrections.areas:
+            self._add(one)
+        labels, numbers = self._cells.under_points(corrections, self.found)
+        for at in np.flatnonzero(labels).tolist():
+            self._take(corrections.points[at], {int(labels[at]): numbers[at : at + 1]}, size=1)
+        self._judge(list(self._said))
+
+    def change(self, corrections: Corrections, changes: Mapping[str, Correction | None]) -> None:
+        """Follow corrections that are others now."""
+        self.corrections = corrections
+        touched: set[int] = set()
+        for key, one in changes.items():
+            touched.update(self._about.get(key, ()))
+            for label in self._about.pop(key, ()):
+                del self._said[label][key]
+            if one is None:
+                self._cells.forget(key)
+            else:
+                self._add(one)
+                touched.update(self._about.get(key, ()))
+        self._judge(touched)
+
+    def reviewed(self) -> Reviewed:
+        """Return what they say."""
+        alone = tuple(key for key in self.corrections.by_key if key not in self._about)
+        return Reviewed(dict(self._reviews), alone)
+
+    def _add(self, one: Correction) -> None:
+        self._take(one, self._cells.shares(one, self.found), size=len(self._cells.of(one)))
+
+    def _take(self, one: Correction, shares: Mapping[int, npt.NDArray[np.int64]], *, size: int) -> None:
+        about = {label: numbers for label, numbers in shares.items() if label in self._size_of}
+        for label, numbers in about.items():
+            self._said[label][one.key] = _Said(one, len(numbers) / min(size, self._size_of[label]), numbers)
+        if about:
+            self._about[one.key] = tuple(about)
+
+    def _judge(self, labels: Iterable[int]) -> None:
+        for label in labels:
+            # In the order of the corrections: of equals, the first is the first.
+            said = list(self._said[label].values())
+            if said:
+                self._reviews[label] = _review(said, self._size_of[label])
+            else:
+                self._reviews.pop(label, None)
 
 
 def _review(said: list[_Said], size: float) -> LesionReview:
