@@ -30,7 +30,7 @@ from napari_metastasis._napari.models_dialog import ModelsDialog
 from napari_metastasis._napari.panel import MetastasisPanel
 from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.workspace import Workspace
-from napari_metastasis.annotations import Correction, Corrections
+from napari_metastasis.annotations import Correction, Corrections, read_asap_xml
 from napari_metastasis.geometry import Point
 from napari_metastasis.lesions import LesionRow
 from napari_metastasis.synthetic import sample_slide_path
@@ -181,8 +181,12 @@ def normal_places(session: SlideSession) -> list[Correction]:
 def retrain(pictures: Pictures, slide: Path) -> None:
     """Scan, go through the findings, mark normal tissue, retrain, and compare; take a picture of each."""
     pictures.open(slide)
+    # The quick one, which has more to learn here.
+    pictures.panel.scan_part.model.choose("scannet-pcam")
     pictures.panel.scan_part.slide_button.click()
     pictures.finish()
+    drawn = read_asap_xml(sample_slide_path().with_suffix(".xml"))
+    tumour = shapely.union_all([shapely.Polygon(one.exterior) for one in drawn])
     panel, workspace = pictures.panel, pictures.workspace
     findings, part, retrainer = panel.results_part, panel.retrain_part, workspace.retrainer
     controller = workspace.current
@@ -191,7 +195,7 @@ def retrain(pictures: Pictures, slide: Path) -> None:
     rows = sorted(findings.table.rows.lesions, key=lambda row: -row.length_mm)
     for row in rows:
         findings.go_to(row)
-        findings.decide("tumour")
+        findings.decide("tumour" if tumour.contains(shapely.Point(row.x, row.y)) else "normal")
     session.corrections.do("Mark normal tissue", session.corrections.present.with_(*normal_places(session)))
     workspace.microscope.magnify(5)
     part.budget.setCurrentIndex(0)

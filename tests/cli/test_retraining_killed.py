@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from made_once import made_once
 from two_textures import DOTTED, PLAIN, correction, misled_model, two_textures_slide
 
 from napari_metastasis.annotations import Corrections, CorrectionStore
 from napari_metastasis.errors import ScanCancelledError, TrainingError
 from napari_metastasis.models import load_model
-from napari_metastasis.settings import ScanSettings, TuneTrainSettings
+from napari_metastasis.settings import CorrectionSettings, ScanSettings, TuneTrainSettings
 from napari_metastasis.workflows.retrain import (
     CANCEL,
     STOP,
@@ -135,6 +138,20 @@ def test_stopped_it_keeps_what_it_has_learnt_and_cancelled_it_does_not(corrected
             assert not (folder / "verdict.json").exists()
         assert not is_at_work(folder)
         assert time.monotonic() - begun < 200
+
+
+def test_a_place_smaller_than_a_cell_is_no_obstacle(corrected: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(corrected, tmp_path / "copy") / "slide.metastasis"
+    store = CorrectionStore(results)
+    tiny = replace(correction(PLAIN[7]), shape_px=shapely.Point(PLAIN[7].x + 3, PLAIN[7].y).buffer(0.5))
+    store.save(store.read().with_(tiny))
+    job = replace(
+        job_of(corrected, tmp_path / "run", epochs=1),
+        results=(results,),
+        corrections=CorrectionSettings(held_out_share=0.0),
+    )
+    # It is among what each epoch is measured on, and has no answer there.
+    assert load_model(retrain(job, show=unseen, should_stop=lambda: False).weights).card["retrained"]["places"] == 13
 
 
 def test_a_run_is_alone_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

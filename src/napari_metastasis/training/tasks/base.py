@@ -254,7 +254,9 @@ class TaskModule(lightning.LightningModule, Generic[Network]):
         """Measure the averaged weights on one batch."""
         del batch_index
         answers, labels, loss = self.measure(batch)
-        self.metrics.update(answers, labels)
+        # Of a crop of which nothing is known there is nothing to compare.
+        if len(labels):
+            self.metrics.update(answers, labels)
         self.log("validation_loss", loss, batch_size=len(batch[0]), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
