@@ -78,7 +78,7 @@ def write_corrections(
     *,
     bounds: Region | None = None,
     others: Sequence[dict[str, Any]] = (),
-) -> None:
+) -> str:
     """Write corrections, in one step: the old file stays whole until the new one is.
 
     Parameters
@@ -92,12 +92,16 @@ def write_corrections(
     others
         Features of other programs, which are written as they are.
 
+    Returns
+    -------
+    The SHA-256 of what was written.
+
     Raises
     ------
     StorageError
         If the file cannot be written; nothing half-written is left.
     """
-    write_features(path, [*(_feature(one, bounds) for one in corrections), *others])
+    return write_features(path, [*(_feature(one, bounds) for one in corrections), *others])
 
 
 def read_corrections(

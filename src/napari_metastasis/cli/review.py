@@ -74,7 +74,7 @@ def export(
 
     written = export_review(result, to, output=output, overwrite=overwrite)
     say(str(written.path))
-    _left_out(written.omitted, f"which {to} has no word for")
+    _left_out(written.omitted, f"for which {to} has no word")
 
 
 @app.command("import")
@@ -92,9 +92,11 @@ def import_(
     read = import_review(result, file, reviewer=reviewer)
     newer = f", {read.older} newer here and kept" if read.older else ""
     say(f"corrections: {read.added} added, {read.changed} changed, {read.same} as before{newer}")
-    _left_out(read.omitted, "which were not understood")
+    _left_out(read.omitted, "not understood")
 
 
 def _left_out(omitted: Mapping[str, int], why: str) -> None:
     if omitted:
-        note(f"left out {', '.join(f'{count} {kind}' for kind, count in omitted.items())}, {why}")
+        from napari_metastasis.annotations.polygons import counted
+
+        note(f"left out {', '.join(counted(omitted))}, {why}")
