@@ -7,24 +7,25 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
 from napari_metastasis.annotations import Annotation, Correction, Corrections, rasterize
-from napari_metastasis.annotations.corrections import State
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
-from napari_metastasis.lesions.lesion import Findings
+from napari_metastasis.lesions.lesion import LesionRow
+from napari_metastasis.lesions.said import LesionReview, ReviewState
 
-__all__ = ["CorrectionCells", "LesionReview", "Reviewed", "match_corrections"]
+__all__ = ["SHARE", "Cells", "CorrectionCells", "Overlap", "Reviewed", "cells_under", "match_corrections"]
 
 BoolArray = npt.NDArray[np.bool_]
 
 #: A correction is about a lesion where they share this much of the smaller one, and takes it away where it covers as
 #: much of the lesion itself.
-_SHARE = 0.5
+SHARE = 0.5
 #: What shares less than this is a neighbour.
 _TOUCH = 0.1
 
@@ -32,23 +33,33 @@ _TOUCH = 0.1
 _AGAINST = 0.25
 
 
+class Labelled(Protocol):
+    """Lesions, and the cells that they lie on."""
+
+    @property
+    def rows(self) -> tuple[LesionRow, ...]:
+        """Return the lesions."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """Return the id of the lesion of each cell, (rows, columns), 0 outside."""
+
+
 @dataclass(frozen=True, slots=True)
-class LesionReview:
-    """What a person has said of a lesion.
+class Overlap:
+    """How much a correction and a lesion share.
 
     Attributes
     ----------
-    state
-        "confirmed", "rejected" or "ignored"; "pending" where nothing was said, or nothing that is clear.
-    keys
-        Of the corrections that overlap it, the one that shares most first.
-    is_clear
-        Whether what they say fits together and fits the lesion: where it does not, it has to be looked at again.
+    lesion
+        Its id.
+    of_correction, of_lesion
+        The share of each that lies in the other.
     """
 
-    state: State = "pending"
-    keys: tuple[str, ...] = ()
-    is_clear: bool = True
+    lesion: int
+    of_correction: float
+    of_lesion: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +72,13 @@ class Reviewed:
         By the lesions' ids; those of which nothing was said are not there.
     alone
         Keys of the corrections that no lesion overlaps: what was drawn, and findings that are not shown any more.
+    overlaps
+        Of the other corrections, by their keys, with which lesions.
     """
 
     of_lesion: Mapping[int, LesionReview] = field(default_factory=dict)
     alone: tuple[str, ...] = ()
+    overlaps: Mapping[str, tuple[Overlap, ...]] = field(default_factory=dict)
 
     def review(self, lesion: int) -> LesionReview:
         """Return what was said of a lesion."""
@@ -76,7 +90,7 @@ class Reviewed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Cells:
+class Cells:
     """Cells of a map: those of a window that are marked."""
 
     window: Region
@@ -106,13 +120,13 @@ class CorrectionCells:
 
     def __init__(self, frame: HeatmapFrame) -> None:
         self.frame = frame
-        self._found: dict[str, tuple[Correction, _Cells]] = {}
+        self._found: dict[str, tuple[Correction, Cells]] = {}
 
-    def of(self, correction: Correction) -> _Cells:
-        """Return the cells: at least that of its middle, unless it is off the slide."""
+    def of(self, correction: Correction) -> Cells:
+        """Return the cells of a correction, see :func:`cells_under`."""
         held = self._found.get(correction.key)
         if held is None or held[0].shape_px is not correction.shape_px:
-            held = correction, self._cells(correction.shape_px)
+            held = correction, cells_under(correction.shape_px, self.frame)
             self._found[correction.key] = held
         return held[1]
 
@@ -120,23 +134,25 @@ class CorrectionCells:
         """Forget the cells of corrections that are gone."""
         self._found = {key: held for key, held in self._found.items() if key in corrections}
 
-    def _cells(self, shape: shapely.Geometry) -> _Cells:
-        rows, columns = self.frame.cells.shape
-        if not isinstance(shape, shapely.Point):
-            left, top = (math.floor(side) for side in shape.bounds[:2])
-            right, bottom = (math.ceil(side) for side in shape.bounds[2:])
-            # Off the slide there are none.
-            with suppress(RegionError):
-                window = self.frame.cells_over(Region(left, top, max(1, right - left), max(1, bottom - top)))
-                areas = [Annotation("", "", part) for part in shapely.get_parts(shape).tolist()]
-                mask = rasterize(areas, self.frame, window)
-                if mask.any():
-                    return _Cells(window, mask)
-        middle = self.frame.cell_at(Point(*shapely.get_coordinates(shapely.point_on_surface(shape))[0].tolist()))
-        column, row = round(middle.x), round(middle.y)
-        if not (0 <= column < columns and 0 <= row < rows):
-            return _Cells(Region(0, 0, 1, 1), np.zeros((1, 1), np.bool_))
-        return _Cells(Region(column, row, 1, 1), np.ones((1, 1), np.bool_))
+
+def cells_under(shape: shapely.Geometry, frame: HeatmapFrame) -> Cells:
+    """Return the cells of a shape in level-0 pixels: at least that of its middle, unless it is off the slide."""
+    rows, columns = frame.cells.shape
+    if not isinstance(shape, shapely.Point):
+        left, top = (math.floor(side) for side in shape.bounds[:2])
+        right, bottom = (math.ceil(side) for side in shape.bounds[2:])
+        # Off the slide there are none.
+        with suppress(RegionError):
+            window = frame.cells_over(Region(left, top, max(1, right - left), max(1, bottom - top)))
+            areas = [Annotation("", "", part) for part in shapely.get_parts(shape).tolist()]
+            mask = rasterize(areas, frame, window)
+            if mask.any():
+                return Cells(window, mask)
+    middle = frame.cell_at(Point(*shapely.get_coordinates(shapely.point_on_surface(shape))[0].tolist()))
+    column, row = round(middle.x), round(middle.y)
+    if not (0 <= column < columns and 0 <= row < rows):
+        return Cells(Region(0, 0, 1, 1), np.zeros((1, 1), np.bool_))
+    return Cells(Region(column, row, 1, 1), np.ones((1, 1), np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +164,7 @@ class _Said:
     numbers: npt.NDArray[np.int64]
 
 
-def match_corrections(found: Findings, corrections: Corrections, cells: CorrectionCells) -> Reviewed:
+def match_corrections(found: Labelled, corrections: Corrections, cells: CorrectionCells) -> Reviewed:
     """Return which lesions the corrections speak of.
 
     A lesion is confirmed where it shares half of the smaller of both with tumour that a person saw, and less than a
@@ -168,7 +184,7 @@ def match_corrections(found: Findings, corrections: Corrections, cells: Correcti
     cell_mm2 = (cells.frame.cell_um / 1000) ** 2
     size_of = {row.id: max(1.0, row.area_mm2 / cell_mm2) for row in found.rows}
     said: dict[int, list[_Said]] = defaultdict(list)
-    alone = []
+    alone, overlaps = [], {}
     cells.keep(corrections)
     for correction in corrections:
         own = cells.of(correction)
@@ -178,10 +194,13 @@ def match_corrections(found: Findings, corrections: Corrections, cells: Correcti
             alone.append(correction.key)
             continue
         numbers, size = own.numbers(cells.frame.cells.width), len(own)
-        for label in about:
-            shared = numbers[labels == label]
-            said[label].append(_Said(correction, len(shared) / min(size, size_of[label]), shared))
-    return Reviewed({label: _review(own, size_of[label]) for label, own in said.items()}, tuple(alone))
+        shared = {label: numbers[labels == label] for label in about}
+        for label, under in shared.items():
+            said[label].append(_Said(correction, len(under) / min(size, size_of[label]), under))
+        overlaps[correction.key] = tuple(
+            Overlap(label, len(under) / size, min(1.0, len(under) / size_of[label])) for label, under in shared.items()
+        )
+    return Reviewed({label: _review(own, size_of[label]) for label, own in said.items()}, tuple(alone), overlaps)
 
 
 def _review(said: list[_Said], size: float) -> LesionReview:
@@ -189,7 +208,7 @@ def _review(said: list[_Said], size: float) -> LesionReview:
     said = sorted(said, key=lambda one: -one.of_smaller)
     keys = tuple(one.correction.key for one in said)
     decided = [one for one in said if one.correction.label != "undecided"]
-    about = {one.correction.label for one in decided if one.of_smaller >= _SHARE}
+    about = {one.correction.label for one in decided if one.of_smaller >= SHARE}
     covered = {
         label: len(np.unique(np.concatenate([one.numbers for one in decided if one.correction.label == label]))) / size
         for label in {one.correction.label for one in decided}
@@ -197,8 +216,17 @@ def _review(said: list[_Said], size: float) -> LesionReview:
     others = sum(share for label, share in covered.items() if label != "tumour")
     if "tumour" in about:
         if others < _AGAINST:
-            return LesionReview("confirmed", keys)
-    elif len(about) == 1 and covered[label := next(iter(about))] >= _SHARE:
-        return LesionReview("rejected" if label == "normal" else "ignored", keys)
-    touches = any(one.of_smaller >= _TOUCH for one in decided)
-    return LesionReview(keys=keys, is_clear=not touches)
+            return _said_by(next(one for one in said if one.correction.label == "tumour"), "confirmed", keys)
+    elif len(about) == 1 and covered[label := next(iter(about))] >= SHARE:
+        first = next(one for one in said if one.correction.label == label)
+        return _said_by(first, "rejected" if label == "normal" else "ignored", keys)
+    # Of neighbours that barely touch it, none speaks of it.
+    near = next((one for one in said if one.of_smaller >= _TOUCH), None)
+    if near is None:
+        return LesionReview(keys=keys)
+    return _said_by(near, "pending", keys, is_clear=not any(one.of_smaller >= _TOUCH for one in decided))
+
+
+def _said_by(said: _Said, state: ReviewState, keys: tuple[str, ...], *, is_clear: bool = True) -> LesionReview:
+    one = said.correction
+    return LesionReview(state, keys, is_clear, reviewer=one.reviewer, at=one.at, comment=one.comment)
