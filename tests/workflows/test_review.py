@@ -50,8 +50,8 @@ def test_what_was_said_is_counted(result, capsys):
     assert {state: count for state, count in review.counts.items() if count} == {
         "confirmed": 1,
         "added": 1,
-        "normal": 1,
-        "ignored": 1,
+        "normal_regions": 1,
+        "ignored_regions": 1,
     }
     assert review.reviewers == ("A", "B")
     assert run(["review", "list", str(result.parent), "--json"]) == 0

@@ -140,11 +140,13 @@ def _matched(lesions: Sequence[Lesion], corrections: Corrections, size: Size, mp
     drawn = [one for one in lesions if not one.outline_px.is_empty]
     said = shapely.box(*shapely.bounds([one.shape_px for one in corrections]).T)
     near, _ = shapely.STRtree([one.outline_px for one in drawn]).query(said, predicate="intersects")[::-1]
-    rows = tuple(drawn[index] for index in np.unique(near).tolist())
-    for one in rows:
+    rows = []
+    for one in (drawn[index] for index in np.unique(near).tolist()):
         cells = cells_under(one.outline_px, frame)
         labels[cells.window.slices][cells.mask] = one.id
-    return match_corrections(_OnGrid(rows, labels), corrections, CorrectionCells(frame))
+        # An outline lies within the cells of its map: what is shared is a share of what it encloses.
+        rows.append(replace(one, area_mm2=len(cells) * (frame.cell_um / 1000) ** 2))
+    return match_corrections(_OnGrid(tuple(rows), labels), corrections, CorrectionCells(frame))
 
 
 @dataclass(frozen=True, slots=True)
