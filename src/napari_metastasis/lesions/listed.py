@@ -29,8 +29,8 @@ __all__ = ["ListedLesions", "changed_text", "list_lesions", "review_counts", "re
 
 _Lesion = TypeVar("_Lesion", bound=Lesion)
 
-#: Side of the cells on which outlines are compared: finer than those of any map.
-_CELL_UM = 4.0
+#: Side of the cells on which outlines are compared: about that of the maps.
+_CELL_UM = 8.0
 #: In this order people are told how many there are, and what of.
 _TOLD: Mapping[ReviewState, str] = {
     "confirmed": "confirmed",

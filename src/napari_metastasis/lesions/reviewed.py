@@ -99,14 +99,18 @@ class Cells:
     def __len__(self) -> int:
         return int(np.count_nonzero(self.mask))
 
-    def under(self, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Return the labels of the cells, in reading order."""
-        return labels[self.window.slices][self.mask]
+    def by_label(self, labels: npt.NDArray[np.int32]) -> dict[int, npt.NDArray[np.int64]]:
+        """Return, of each label, the numbers of the cells in the map that have it.
 
-    def numbers(self, columns: int) -> npt.NDArray[np.int64]:
-        """Return the numbers of the cells in a map of so many columns, in reading order."""
-        rows, own = np.nonzero(self.mask)
-        return (rows + self.window.y).astype(np.int64) * columns + own + self.window.x
+        A region may be as large as the slide, with thousands of lesions, which are little of it.
+        """
+        part = labels[self.window.slices]
+        rows, columns = np.nonzero(self.mask & (part != 0))
+        numbers = (rows + self.window.y).astype(np.int64) * labels.shape[1] + columns + self.window.x
+        own = part[rows, columns]
+        order = np.argsort(own, kind="stable")
+        names, first = np.unique(own[order], return_index=True)
+        return dict(zip(names.tolist(), np.split(numbers[order], first[1:]), strict=True)) if len(names) else {}
 
 
 class CorrectionCells:
@@ -188,13 +192,11 @@ def match_corrections(found: Labelled, corrections: Corrections, cells: Correcti
     cells.keep(corrections)
     for correction in corrections:
         own = cells.of(correction)
-        labels = own.under(found.labels)
-        about = [label for label in np.unique(labels).tolist() if label in size_of]
-        if not about:
+        shared = {label: numbers for label, numbers in own.by_label(found.labels).items() if label in size_of}
+        if not shared:
             alone.append(correction.key)
             continue
-        numbers, size = own.numbers(cells.frame.cells.width), len(own)
-        shared = {label: numbers[labels == label] for label in about}
+        size = len(own)
         for label, under in shared.items():
             said[label].append(_Said(correction, len(under) / min(size, size_of[label]), under))
         overlaps[correction.key] = tuple(
