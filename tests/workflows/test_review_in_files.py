@@ -13,7 +13,14 @@ from read_only import make_read_only
 from results import WHOLE, change_record
 from scans import SCAN, scan_with
 
-from napari_metastasis.annotations import Correction, Corrections, CorrectionStore, Finding, read_asap_xml
+from napari_metastasis.annotations import (
+    Correction,
+    Corrections,
+    CorrectionStore,
+    Finding,
+    read_asap_xml,
+    write_corrections,
+)
 from napari_metastasis.cli.app import run
 from napari_metastasis.cli.scan import say_result
 from napari_metastasis.lesions import LesionIndex
@@ -22,7 +29,7 @@ from napari_metastasis.settings import DetectionSettings
 from napari_metastasis.workflows.export import export_lesions
 from napari_metastasis.workflows.report import read_result, update_tables, write_report
 from napari_metastasis.workflows.report.summary import SlideSummary
-from napari_metastasis.workflows.review import read_slide_review
+from napari_metastasis.workflows.review import import_review, read_slide_review
 from napari_metastasis.workflows.scan import (
     ReviewMark,
     Shown,
@@ -165,6 +172,17 @@ def test_a_scan_at_another_threshold_and_with_other_settings_keeps_what_was_said
     assert rows(other.output)["1"]["comment"] == "a follicle"
     assert (output / "annotations.geojson").read_bytes() == before
     assert not (other.output / "annotations.geojson").exists()
+    # What is imported into one result of the slide is said of all; one that is damaged stops none.
+    drawn = output / "drawn.geojson"
+    write_corrections(drawn, Corrections.of([correction("3", "tumour", shapely.box(700, 900, 800, 1000))]))
+    damaged = output / "scan-damaged"
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{", "utf-8")
+    read = import_review(other.output, drawn)
+    assert (read.added, len(read.faults)) == (1, 1)
+    assert "scan-damaged does not follow what was said" in read.faults[0]
+    assert "P3" in rows(output)
+    assert "P3" in rows(other.output)
 
 
 def test_the_window_writes_them_with_what_it_shows(slide, model, tmp_path):
@@ -189,6 +207,9 @@ def test_corrections_that_cannot_be_read_stop_no_scan_and_are_told(reviewed, sli
     assert "annotations.geojson" in line
     assert rows(reviewed)["1"]["review"] == "unknown"
     assert (reviewed / "annotations.geojson").read_text("utf-8") == "{"
+    far = correction("3", "tumour", shapely.box(0, 0, 1e18, 1e18))
+    write_corrections(reviewed / "annotations.geojson", Corrections.of([far]))
+    assert {one.review.state for one in read_result(reviewed).lesions} == {"unknown"}
     assert "What people said of the findings is not known" in write_report(reviewed).path.read_text("utf-8")
 
 

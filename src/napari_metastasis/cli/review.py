@@ -123,6 +123,8 @@ def import_(
     newer = f", {read.older} newer here and kept" if read.older else ""
     say(f"corrections: {read.added} added, {read.changed} changed, {read.same} as before{newer}")
     _left_out(read.omitted, "not understood")
+    for line in read.faults:
+        note(line)
 
 
 def _left_out(omitted: Mapping[str, int], why: str) -> None:

@@ -25,7 +25,7 @@ from napari_metastasis.cohorts.annotation_files import annotation_format, geojso
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.lesions import review_counts
 from napari_metastasis.storage import check_new
-from napari_metastasis.workflows.report import ReportedResult, read_result, update_tables
+from napari_metastasis.workflows.report import ReportedResult, read_result, update_slide
 from napari_metastasis.workflows.scan.earlier import recorded_coverage
 from napari_metastasis.workflows.scan.result_folder import corrections_folder
 from napari_metastasis.workflows.scan.review_mark import read_review
@@ -110,6 +110,8 @@ class ImportedCorrections:
         how many were left out because what is there is newer.
     omitted
         What was not understood: of each kind, as a plural noun, how many.
+    faults
+        Which other results of the slide do not follow, a line each.
     """
 
     added: int
@@ -117,6 +119,7 @@ class ImportedCorrections:
     same: int
     older: int
     omitted: Mapping[str, int]
+    faults: tuple[str, ...] = ()
 
 
 def read_slide_review(folder: Path) -> SlideReview:
@@ -194,7 +197,7 @@ def export_review(folder: Path, to: str, *, output: Path | None = None, overwrit
 def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCorrections:
     """Add the outlines of a file to the corrections of a result; of one key, the later stands.
 
-    The tables of the result follow.
+    The tables of the slide's results follow.
 
     Parameters
     ----------
@@ -230,9 +233,10 @@ def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCo
             older += 1
     if fresh or changed:
         store.save(held.with_(*fresh, *changed))
-        update_tables(folder)
+    # Also where nothing is new: an earlier import may have been stopped before this.
+    faults = update_slide(folder)
     same = len(read.corrections) - len(fresh) - len(changed) - older
-    return ImportedCorrections(len(fresh), len(changed), same, older, read.omitted)
+    return ImportedCorrections(len(fresh), len(changed), same, older, read.omitted, faults)
 
 
 def _store(result: ReportedResult) -> CorrectionStore:

@@ -11,11 +11,11 @@ from napari_metastasis.errors import StorageError
 from napari_metastasis.lesions import write_lesions_csv, write_lesions_geojson
 from napari_metastasis.lesions.export import lesions_table
 from napari_metastasis.storage import READ_ONLY, read_at_most
-from napari_metastasis.workflows.report.result import ReportedResult, read_result
+from napari_metastasis.workflows.report.result import ReportedResult, read_result, results_inside
 from napari_metastasis.workflows.scan.result_files import one_writer
-from napari_metastasis.workflows.scan.result_folder import heatmap_path
+from napari_metastasis.workflows.scan.result_folder import corrections_folder, heatmap_path, record_path
 
-__all__ = ["bring_up_to_date", "nobody_writes", "update_tables", "write_outlines"]
+__all__ = ["bring_up_to_date", "nobody_writes", "update_slide", "update_tables", "write_outlines"]
 
 #: Of a table of lesions: millions of them.
 _MOST_BYTES = 1 << 30
@@ -43,6 +43,34 @@ def update_tables(folder: Path) -> bool:
     """
     with nobody_writes(folder):
         return bring_up_to_date(read_result(folder))
+
+
+def update_slide(folder: Path) -> tuple[str, ...]:
+    """Bring the tables of every result of a slide up to its corrections, which they share: see :func:`update_tables`.
+
+    Parameters
+    ----------
+    folder
+        Any of its result folders.
+
+    Returns
+    -------
+    Which of the others could not be brought up to date and why, a line each.
+
+    Raises
+    ------
+    StorageError
+        As :func:`update_tables` does for ``folder``.
+    """
+    update_tables(folder)
+    root, faults = corrections_folder(folder), []
+    for other in (root, *results_inside(root)):
+        if other != folder and os.path.isfile(record_path(other)):
+            try:
+                update_tables(other)
+            except StorageError as error:
+                faults.append(f"{other} does not follow what was said: {error}")
+    return tuple(faults)
 
 
 @contextmanager

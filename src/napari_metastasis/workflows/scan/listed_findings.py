@@ -73,6 +73,8 @@ def list_findings(
     """
     try:
         corrections = CorrectionStore(corrections_folder(folder), bounds=bounds).read()
+        # An outline may be read, and lie farther off than any slide.
+        listed = list_lesions(lesions, corrections, size=size, mpp=mpp, nuclei_per_mm2=nuclei_per_mm2)
     except (AnnotationError, StorageError) as error:
         return ListedFindings(unread_lesions(lesions), str(error))
-    return ListedFindings(list_lesions(lesions, corrections, size=size, mpp=mpp, nuclei_per_mm2=nuclei_per_mm2))
+    return ListedFindings(listed)
