@@ -91,7 +91,7 @@ def test_shares_by_outlines_are_those_by_the_cells_of_the_map(index):
         for label, circle in zip(labels.tolist(), circles, strict=True):
             corrections = said((label, circle, None))
             exact = match_corrections(found, corrections, CorrectionCells(index.frame))
-            fast = listed._matched(found.lesions, corrections, SIZE, MPP)
+            fast = listed._matched(found.lesions, corrections, listed._grid(SIZE, MPP))
             shares = [
                 {one.lesion: (one.of_correction, one.of_lesion) for one in each.overlaps.get("k1", ())}
                 for each in (exact, fast)
@@ -190,6 +190,20 @@ def test_a_point_alone_is_no_measure(lesions):
     assert (verdict.verdict, verdict.settled) == ("itc", False)
     assert verdict.text == "at least itc (1 marked by a point, of unknown size; 1 added)"
     assert point.class_text == "Marked by a point: size not known"
+
+
+def test_two_people_who_draw_one_lesion_found_one(index):
+    box, inner, beside = shapely.box(600, 20, 760, 140), shapely.box(620, 40, 700, 100), shapely.box(755, 20, 900, 140)
+    corrections = said(*(("tumour", shape, None) for shape in (inner, box, box, beside, shapely.Point(640, 60))))
+    states, found = of(index.at(0.97).lesions, corrections)
+    assert states == {
+        "P1": ("added", False, (-2,)),
+        "P2": ("added", True, ()),
+        "P3": ("added", False, (-2,)),
+        "P4": ("added", True, ()),
+        "P5": ("added", False, (-2,)),
+    }
+    assert review_counts(found.drawn)["added"] == 2
 
 
 def test_numbers_of_outlines_stay_at_every_threshold(index):

@@ -211,6 +211,9 @@ def test_corrections_that_cannot_be_read_stop_no_scan_and_are_told(reviewed, sli
     write_corrections(reviewed / "annotations.geojson", Corrections.of([far]))
     assert {one.review.state for one in read_result(reviewed).lesions} == {"unknown"}
     assert "What people said of the findings is not known" in write_report(reviewed).path.read_text("utf-8")
+    assert run(["report", str(reviewed)]) == 0
+    assert run(["export", str(reviewed), "--to", "dsa"]) == 0
+    assert capsys.readouterr().err.count("What people said of the findings is not known") == 2
 
 
 def test_a_result_that_nobody_may_write_is_read_with_what_was_said(reviewed, monkeypatch):

@@ -17,7 +17,7 @@ __all__ = ["app"]
 
 app = typer.Typer(help="What people said of the findings of results: list it, and exchange it with other programs.")
 
-_COLUMNS = ("slide", "pending", "confirmed", "rejected", "ignored", "added")
+_COLUMNS = ("slide", "pending", "confirmed", "rejected", "added")
 _RESULT = typer.Argument(help="Result folder that 'scan' wrote.")
 _RESULTS = typer.Argument(help="Result folders, or folders that hold such.")
 
@@ -79,9 +79,10 @@ def _row(one: SlideReview) -> tuple[str, ...]:
 
 def _besides(counts: Mapping[str, int]) -> list[str]:
     """Return what no column has, where there is any."""
-    again, undecided = counts["look_again"], counts["undecided"]
+    ignored, again, undecided = counts["ignored"], counts["look_again"], counts["undecided"]
     regions = [f"{counts[f'{kind}_regions']} {kind}" for kind in ("normal", "ignored") if counts[f"{kind}_regions"]]
-    told = [f"{again} to be looked at again: what was said does not clearly apply"] if again else []
+    told = [f"{ignored} ignored"] if ignored else []
+    told += [f"{again} to be looked at again: what was said does not clearly apply"] if again else []
     told += [f"{undecided} marked, and left undecided"] if undecided else []
     return told + ([f"regions without a finding: {', '.join(regions)}"] if regions else [])
 

@@ -1,8 +1,8 @@
 """The lesions that files list: a model's, with what people said of them, and the outlines of people beside them.
 
 Nothing counts twice. An outline that a person drew counts in place of the lesions that it covers by half or more; one
-that lies within a larger confirmed lesion counts as a part of it. What a person confirmed, and no lesion shows any
-more, at another threshold or after another scan, counts as it was when it was confirmed.
+that lies within a larger confirmed lesion, or a larger outline, counts as a part of it. What a person confirmed, and no
+lesion shows any more, at another threshold or after another scan, counts as it was when it was confirmed.
 """
 
 from __future__ import annotations
@@ -97,13 +97,15 @@ def list_lesions(
     nuclei_per_mm2
         As :func:`~napari_metastasis.lesions.lesion_of` takes it.
     """
-    reviewed = _matched(lesions, corrections, size, mpp)
+    frame = _grid(size, mpp)
+    reviewed = _matched(lesions, corrections, frame)
+    numbered = {-number: one for number, one in enumerate(corrections, 1)}
+    places = {own: place for own, one in numbered.items() if (place := _place(one, reviewed)) is not None}
+    nested = _nested({own: numbered[own].shape_px for own in places}, frame)
     drawn: list[Lesion] = []
     instead: dict[int, list[int]] = {}
-    for number, correction in enumerate(corrections, 1):
-        place = _place(correction, reviewed)
-        if place is None:
-            continue
+    for own, place in places.items():
+        correction = numbered[own]
         review = LesionReview(
             correction.state,
             (correction.key,),
@@ -112,11 +114,11 @@ def list_lesions(
             comment=correction.comment,
             found=correction.found,
             is_redrawn=correction.is_redrawn,
-            counted_as=place.within,
+            counted_as=nested.get(own, place.within),
         )
-        drawn.append(replace(_measured(correction, -number, mpp, nuclei_per_mm2), review=review))
+        drawn.append(replace(_measured(correction, own, mpp, nuclei_per_mm2), review=review))
         for lesion in place.takes:
-            instead.setdefault(lesion, []).append(-number)
+            instead.setdefault(lesion, []).append(own)
     found = (
         replace(one, review=replace(reviewed.review(one.id), counted_as=tuple(instead.get(one.id, ()))))
         for one in lesions
@@ -129,12 +131,32 @@ def list_lesions(
     return ListedLesions(tuple(found), tuple(drawn), dict(gone))
 
 
-def _matched(lesions: Sequence[Lesion], corrections: Corrections, size: Size, mpp: float) -> Reviewed:
-    """Return what corrections say of lesions, compared on a grid of their own."""
+def _grid(size: Size, mpp: float) -> HeatmapFrame:
+    """Return the cells on which outlines are compared."""
+    stride = max(1, round(_CELL_UM / mpp))
+    return HeatmapFrame(ModelFrame(scale=1.0, mpp=mpp, size=size), patch_px=stride, stride_px=stride)
+
+
+def _nested(shapes: Mapping[int, shapely.Geometry], frame: HeatmapFrame) -> dict[int, tuple[int]]:
+    """Return which outlines of people are part of a larger one, or the same: two may draw one lesion."""
+    cells = {own: cells_under(shape, frame) for own, shape in shapes.items()}
+    whole, inside = sparse_zeros(frame.cells.shape, np.int32), {}
+    # The largest first; of one size, the earlier.
+    for own in sorted(cells, key=lambda one: (-len(cells[one]), -one)):
+        beneath = cells[own].by_label(whole)
+        around = max(beneath, key=lambda one: len(beneath[one]), default=None)
+        if around is not None and len(beneath[around]) >= SHARE * len(cells[own]):
+            inside[own] = (around,)
+            continue
+        part = whole[cells[own].window.slices]
+        part[cells[own].mask & (part == 0)] = own
+    return inside
+
+
+def _matched(lesions: Sequence[Lesion], corrections: Corrections, frame: HeatmapFrame) -> Reviewed:
+    """Return what corrections say of lesions, compared on a grid."""
     if not corrections:
         return Reviewed()
-    stride = max(1, round(_CELL_UM / mpp))
-    frame = HeatmapFrame(ModelFrame(scale=1.0, mpp=mpp, size=size), patch_px=stride, stride_px=stride)
     labels = sparse_zeros(frame.cells.shape, np.int32)
     # Of ten thousand lesions, those that somebody spoke of.
     drawn = [one for one in lesions if not one.outline_px.is_empty]

@@ -56,11 +56,14 @@ class ExportedLesions:
     without_outline
         Numbers of those that have no outline in the result, and are left out: also of points that people set, which
         GeoJSON alone has a word for.
+    told
+        What has to be said of what people made of them, a line each.
     """
 
     path: Path
     lesions: int
     without_outline: tuple[str, ...]
+    told: tuple[str, ...] = ()
 
 
 def export_lesions(folder: Path, to: str, *, output: Path | None = None, overwrite: bool = False) -> ExportedLesions:
@@ -92,4 +95,4 @@ def export_lesions(folder: Path, to: str, *, output: Path | None = None, overwri
         for lesion in result.lesions
         if lesion.outline_px.is_empty and not (lesion.is_point and to == "geojson")
     )
-    return ExportedLesions(path, len(result.lesions) - len(without), without)
+    return ExportedLesions(path, len(result.lesions) - len(without), without, result.told)
