@@ -99,6 +99,10 @@ class Cells:
     def __len__(self) -> int:
         return int(np.count_nonzero(self.mask))
 
+    def under(self, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Return the labels of the cells, in reading order."""
+        return labels[self.window.slices][self.mask]
+
     def by_label(self, labels: npt.NDArray[np.int32]) -> dict[int, npt.NDArray[np.int64]]:
         """Return, of each label, the numbers of the cells in the map that have it.
 
@@ -114,7 +118,7 @@ class Cells:
 
 
 class CorrectionCells:
-    """The cells of a map that corrections lie on; those of each are found once.
+    """The cells of a map that corrections lie on; those of each, and what lies under them, are found once.
 
     Parameters
     ----------
@@ -125,6 +129,9 @@ class CorrectionCells:
     def __init__(self, frame: HeatmapFrame) -> None:
         self.frame = frame
         self._found: dict[str, tuple[Correction, Cells]] = {}
+        #: Of the lesions of one threshold: what of each correction lies on which.
+        self._lesions: Labelled | None = None
+        self._shares: dict[str, tuple[shapely.Geometry, Mapping[int, npt.NDArray[np.int64]]]] = {}
 
     def of(self, correction: Correction) -> Cells:
         """Return the cells of a correction, see :func:`cells_under`."""
@@ -134,9 +141,53 @@ class CorrectionCells:
             self._found[correction.key] = held
         return held[1]
 
+    def lacking(self, corrections: Iterable[Correction]) -> tuple[Correction, ...]:
+        """Return the areas whose cells were not found yet: it takes long where there are many, or large ones."""
+        held = self._found
+        return tuple(
+            one
+            for one in corrections
+            if not isinstance(one.shape_px, shapely.Point)
+            and ((known := held.get(one.key)) is None or known[0].shape_px is not one.shape_px)
+        )
+
+    def with_cells_of(self, corrections: Iterable[Correction]) -> CorrectionCells:
+        """Return these with the cells of more; it may be asked for in another thread, and changes nothing here."""
+        more = CorrectionCells(self.frame)
+        more._found = dict(self._found)
+        for one in corrections:
+            more.of(one)
+        return more
+
+    def shares(self, correction: Correction, lesions: Labelled) -> Mapping[int, npt.NDArray[np.int64]]:
+        """Return which of its cells, by their numbers, lie on which lesions, by their labels."""
+        if lesions is not self._lesions:
+            self._lesions, self._shares = lesions, {}
+        held = self._shares.get(correction.key)
+        if held is None or held[0] is not correction.shape_px:
+            held = self._shares[correction.key] = correction.shape_px, self.of(correction).by_label(lesions.labels)
+        return held[1]
+
+    def under_points(self, points: list[Correction], lesions: Labelled) -> tuple[list[int], list[int]]:
+        """Return the label under each point, 0 where there is none, and the number of its cell: of many at once."""
+        rows, columns = self.frame.cells.shape
+        x, y = shapely.get_coordinates([one.shape_px for one in points]).reshape(-1, 2).T
+        at = self.frame.cell_at(Point(x, y))
+        across, down = np.rint(at.x).astype(np.int64), np.rint(at.y).astype(np.int64)
+        inside = (across >= 0) & (across < columns) & (down >= 0) & (down < rows)
+        labels = np.zeros(len(points), np.int64)
+        labels[inside] = lesions.labels[down[inside], across[inside]]
+        return labels.tolist(), (down * columns + across).tolist()
+
+    def under(self, shape: shapely.Geometry, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Return the labels of the cells that a shape lies on."""
+        return cells_under(shape, self.frame).under(labels)
+
     def keep(self, corrections: Corrections) -> None:
         """Forget the cells of corrections that are gone."""
-        self._found = {key: held for key, held in self._found.items() if key in corrections}
+        for key in [key for key in self._found if key not in corrections]:
+            del self._found[key]
+            self._shares.pop(key, None)
 
 
 def cells_under(shape: shapely.Geometry, frame: HeatmapFrame) -> Cells:
@@ -188,47 +239,62 @@ def match_corrections(found: Labelled, corrections: Corrections, cells: Correcti
     cell_mm2 = (cells.frame.cell_um / 1000) ** 2
     size_of = {row.id: max(1.0, row.area_mm2 / cell_mm2) for row in found.rows}
     said: dict[int, list[_Said]] = defaultdict(list)
-    alone, overlaps = [], {}
+    overlaps: dict[str, list[Overlap]] = {}
     cells.keep(corrections)
+    points = [one for one in corrections if isinstance(one.shape_px, shapely.Point)]
     for correction in corrections:
-        own = cells.of(correction)
-        shared = {label: numbers for label, numbers in own.by_label(found.labels).items() if label in size_of}
-        if not shared:
-            alone.append(correction.key)
+        if isinstance(correction.shape_px, shapely.Point):
             continue
-        size = len(own)
-        for label, under in shared.items():
-            said[label].append(_Said(correction, len(under) / min(size, size_of[label]), under))
-        overlaps[correction.key] = tuple(
-            Overlap(label, len(under) / size, min(1.0, len(under) / size_of[label])) for label, under in shared.items()
-        )
-    return Reviewed({label: _review(own, size_of[label]) for label, own in said.items()}, tuple(alone), overlaps)
+        own = cells.shares(correction, found)
+        size = len(cells.of(correction)) if own else 0
+        for label, shared in own.items():
+            if label in size_of:
+                said[label].append(_Said(correction, len(shared) / min(size, size_of[label]), shared))
+                overlap = Overlap(label, len(shared) / size, min(1.0, len(shared) / size_of[label]))
+                overlaps.setdefault(correction.key, []).append(overlap)
+    if points:
+        for correction, label, number in zip(points, *cells.under_points(points, found), strict=True):
+            if label in size_of:
+                said[label].append(_Said(correction, 1.0, np.array([number])))
+                overlaps[correction.key] = [Overlap(label, 1.0, 1 / size_of[label])]
+    reviews = {label: _review(own, size_of[label]) for label, own in said.items()}
+    alone = tuple(key for key in corrections.by_key if key not in overlaps)
+    return Reviewed(reviews, alone, {key: tuple(own) for key, own in overlaps.items()})
 
 
 def _review(said: list[_Said], size: float) -> LesionReview:
     """Return what corrections say of a lesion of so many cells."""
     said = sorted(said, key=lambda one: -one.of_smaller)
     keys = tuple(one.correction.key for one in said)
+    halves = tuple(one.correction.key for one in said if one.of_smaller >= SHARE)
     decided = [one for one in said if one.correction.label != "undecided"]
     about = {one.correction.label for one in decided if one.of_smaller >= SHARE}
     covered = {
-        label: len(np.unique(np.concatenate([one.numbers for one in decided if one.correction.label == label]))) / size
+        label: _distinct([one.numbers for one in decided if one.correction.label == label]) / size
         for label in {one.correction.label for one in decided}
     }
     others = sum(share for label, share in covered.items() if label != "tumour")
     if "tumour" in about:
         if others < _AGAINST:
-            return _said_by(next(one for one in said if one.correction.label == "tumour"), "confirmed", keys)
+            return _said_by(next(one for one in said if one.correction.label == "tumour"), "confirmed", keys, halves)
     elif len(about) == 1 and covered[label := next(iter(about))] >= SHARE:
         first = next(one for one in said if one.correction.label == label)
-        return _said_by(first, "rejected" if label == "normal" else "ignored", keys)
+        return _said_by(first, "rejected" if label == "normal" else "ignored", keys, halves)
     # Of neighbours that barely touch it, none speaks of it.
     near = next((one for one in said if one.of_smaller >= _TOUCH), None)
     if near is None:
-        return LesionReview(keys=keys)
-    return _said_by(near, "pending", keys, is_clear=not any(one.of_smaller >= _TOUCH for one in decided))
+        return LesionReview(keys=keys, about=halves)
+    is_clear = not any(one.of_smaller >= _TOUCH for one in decided)
+    return _said_by(near, "pending", keys, halves, is_clear=is_clear)
 
 
-def _said_by(said: _Said, state: ReviewState, keys: tuple[str, ...], *, is_clear: bool = True) -> LesionReview:
+def _said_by(
+    said: _Said, state: ReviewState, keys: tuple[str, ...], about: tuple[str, ...], *, is_clear: bool = True
+) -> LesionReview:
     one = said.correction
-    return LesionReview(state, keys, is_clear, reviewer=one.reviewer, at=one.at, comment=one.comment)
+    return LesionReview(state, keys, is_clear, about, reviewer=one.reviewer, at=one.at, comment=one.comment)
+
+
+def _distinct(numbers: list[npt.NDArray[np.int64]]) -> int:
+    """Return how many cells there are in several groups of them, none of which names one twice."""
+    return len(numbers[0]) if len(numbers) == 1 else len(np.unique(np.concatenate(numbers)))

@@ -28,6 +28,8 @@ class LesionReview:
         Of the corrections that overlap it, the one that shares most first.
     is_clear
         Whether what they say fits together and fits the lesion: where it does not, it has to be looked at again.
+    about
+        Of those that share half of the smaller of both.
     reviewer, at, comment
         Who said so, when, and what besides; empty, or ``None``, where nobody did.
     found
@@ -42,6 +44,7 @@ class LesionReview:
     state: ReviewState = "pending"
     keys: tuple[str, ...] = ()
     is_clear: bool = True
+    about: tuple[str, ...] = ()
     reviewer: str = ""
     at: datetime | None = None
     comment: str = ""
