@@ -23,6 +23,7 @@ from napari_metastasis.annotations import (
 )
 from napari_metastasis.cohorts.annotation_files import annotation_format, geojson_corner, read_areas
 from napari_metastasis.errors import AnnotationError, StorageError
+from napari_metastasis.geometry import Region
 from napari_metastasis.lesions import review_counts
 from napari_metastasis.storage import check_new
 from napari_metastasis.workflows.report import ReportedResult, read_result, update_slide
@@ -36,7 +37,10 @@ __all__ = [
     "SlideReview",
     "export_review",
     "import_review",
+    "put_together",
+    "read_from",
     "read_slide_review",
+    "write_for",
 ]
 
 Reviewed = Literal["yes", "no", "changed since"]
@@ -182,15 +186,40 @@ def export_review(folder: Path, to: str, *, output: Path | None = None, overwrit
     if os.path.realpath(path) == os.path.realpath(store.path):
         raise StorageError(f"expected a new file, got {path}, which holds the corrections themselves; choose another")
     check_new(path, overwrite=overwrite)
-    corrections = store.read()
+    return write_for(to, path, store.read(), slide=result.slide_name, bounds=result.bounds)
+
+
+def write_for(
+    to: str, path: Path, corrections: Corrections, *, slide: str, bounds: Region | None
+) -> ExportedCorrections:
+    """Write corrections for another program; an existing file is replaced.
+
+    Parameters
+    ----------
+    to
+        "asap", "dsa" or "geojson".
+    path
+        File to write.
+    corrections
+        All of the slide.
+    slide
+        Its name.
+    bounds
+        Its bounds, if it states any.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+    """
     if to == "geojson":
-        write_corrections(path, corrections, bounds=result.bounds)
+        write_corrections(path, corrections, bounds=bounds)
         return ExportedCorrections(path, len(corrections), {})
     areas = annotations_of_corrections(corrections)
     if to == "asap":
         write_asap_xml(path, areas)
     else:
-        write_dsa_json(path, areas, name=f"Corrections of {result.slide_name}")
+        write_dsa_json(path, areas, name=f"Corrections of {slide}")
     return ExportedCorrections(path, len(areas), areas.omitted)
 
 
@@ -216,9 +245,18 @@ def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCo
         If the file or the corrections are damaged.
     """
     result = read_result(folder)
-    read = _read(path, result, reviewer)
+    read = read_from(path, bounds=result.bounds, reviewer=reviewer)
     store = _store(result)
     held = store.read()
+    together, told = put_together(held, read)
+    if told.added or told.changed:
+        store.save(together)
+    # Also where nothing is new: an earlier import may have been stopped before this.
+    return replace(told, faults=update_slide(folder))
+
+
+def put_together(held: Corrections, read: CorrectionsFile) -> tuple[Corrections, ImportedCorrections]:
+    """Return corrections with those of a file, and what became of these; of one key, the later stands."""
     fresh, changed, older = [], [], 0
     for one in read.corrections:
         before = held.by_key.get(one.key)
@@ -231,22 +269,34 @@ def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCo
             changed.append(one)
         elif one.at < before.at:
             older += 1
-    if fresh or changed:
-        store.save(held.with_(*fresh, *changed))
-    # Also where nothing is new: an earlier import may have been stopped before this.
-    faults = update_slide(folder)
     same = len(read.corrections) - len(fresh) - len(changed) - older
-    return ImportedCorrections(len(fresh), len(changed), same, older, read.omitted, faults)
+    return held.with_(*fresh, *changed), ImportedCorrections(len(fresh), len(changed), same, older, read.omitted)
 
 
 def _store(result: ReportedResult) -> CorrectionStore:
     return CorrectionStore(corrections_folder(result.folder), bounds=result.bounds)
 
 
-def _read(path: Path, result: ReportedResult, reviewer: str) -> CorrectionsFile:
+def read_from(path: Path, *, bounds: Region | None, reviewer: str) -> CorrectionsFile:
+    """Read another program's file of outlines.
+
+    Parameters
+    ----------
+    path
+        GeoJSON, as this program or QuPath writes it, ASAP's XML, or JSON of the Digital Slide Archive.
+    bounds
+        The slide's bounds, if it states any.
+    reviewer
+        Who drew them, where the file does not say so.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, or is a mask.
+    """
     if annotation_format(path) == "geojson":
-        return read_corrections(path, bounds=result.bounds, reviewer=reviewer)
-    areas = read_areas(path, corner=geojson_corner(result.bounds))
+        return read_corrections(path, bounds=bounds, reviewer=reviewer)
+    areas = read_areas(path, corner=geojson_corner(bounds))
     if not isinstance(areas, AnnotationSet):
         raise AnnotationError(f"expected outlines, got the mask {path}; export the outlines that it was drawn from")
     drawn, omitted = corrections_of(areas, reviewer=reviewer)
