@@ -215,7 +215,7 @@ def test_numbers_of_outlines_stay_at_every_threshold(index):
 
 def test_what_cannot_be_read_takes_nothing_away(lesions):
     found = unread_lesions(lesions)
-    assert {one.review.state for one in found.found} == {"unknown"}
+    assert {one.review.told for one in found.found} == {"unknown"}
     assert listed.verdict("s", found.found, whole=True, why="").review == (
         "what people said of the findings cannot be read"
     )

@@ -200,7 +200,7 @@ def test_the_window_writes_them_with_what_it_shows(slide, model, tmp_path):
 def test_corrections_that_cannot_be_read_stop_no_scan_and_are_told(reviewed, slide, model, capsys):
     (reviewed / "annotations.geojson").write_text("{", "utf-8")
     scanned = scan_with(slide, model, reviewed, scan=SCAN)
-    assert [one.review.state for one in scanned.lesions] == ["unknown"]
+    assert [one.review.told for one in scanned.lesions] == ["unknown"]
     assert scanned.verdict.text == "micro (what people said of the findings cannot be read)"
     say_result(scanned)
     (line,) = [one for one in capsys.readouterr().err.splitlines() if "not known" in one]
@@ -209,7 +209,7 @@ def test_corrections_that_cannot_be_read_stop_no_scan_and_are_told(reviewed, sli
     assert (reviewed / "annotations.geojson").read_text("utf-8") == "{"
     far = correction("3", "tumour", shapely.box(0, 0, 1e18, 1e18))
     write_corrections(reviewed / "annotations.geojson", Corrections.of([far]))
-    assert {one.review.state for one in read_result(reviewed).lesions} == {"unknown"}
+    assert {one.review.told for one in read_result(reviewed).lesions} == {"unknown"}
     assert "What people said of the findings is not known" in write_report(reviewed).path.read_text("utf-8")
     assert run(["report", str(reviewed)]) == 0
     assert run(["export", str(reviewed), "--to", "dsa"]) == 0

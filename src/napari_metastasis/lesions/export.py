@@ -124,7 +124,7 @@ def _review_cells(lesion: LesionRow) -> tuple[object, ...]:
         return ("",) * 10
     found = review.found
     return (
-        review.state,
+        review.told,
         int(not review.is_clear),
         plain_cell(review.reviewer),
         "" if review.at is None else review.at.isoformat(),
@@ -195,7 +195,7 @@ def _review_json(review: LesionReview, bounds: Region | None) -> dict[str, Any]:
     """Return what a person said as plain values; of what a model had found, also its outline."""
     found = review.found
     return {
-        "state": review.state,
+        "state": review.told,
         "look_again": not review.is_clear,
         "reviewer": review.reviewer,
         "at": None if review.at is None else review.at.isoformat(),

@@ -70,7 +70,7 @@ class _OnGrid:
 
 def unread_lesions(lesions: Iterable[_Lesion]) -> ListedLesions[_Lesion]:
     """Return lesions of which it is not known what people said: their corrections cannot be read."""
-    unknown = LesionReview("unknown")
+    unknown = LesionReview(is_known=False)
     return ListedLesions(tuple(replace(one, review=unknown) for one in lesions))
 
 
@@ -217,7 +217,7 @@ def review_counts(lesions: Iterable[LesionRow]) -> dict[ReviewState, int]:
 
 
 def _state(lesion: LesionRow) -> ReviewState:
-    return "pending" if lesion.review is None else lesion.review.state
+    return "pending" if lesion.review is None else lesion.review.told
 
 
 def review_text(lesions: Sequence[LesionRow]) -> str:

@@ -14,12 +14,22 @@ import numpy.typing as npt
 import shapely
 
 from napari_metastasis.annotations import Annotation, Correction, Corrections, rasterize
+from napari_metastasis.annotations.corrections import State
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
 from napari_metastasis.lesions.lesion import LesionRow
-from napari_metastasis.lesions.said import LesionReview, ReviewState
+from napari_metastasis.lesions.said import LesionReview
 
-__all__ = ["SHARE", "Cells", "CorrectionCells", "Overlap", "Reviewed", "cells_under", "match_corrections"]
+__all__ = [
+    "SHARE",
+    "Cells",
+    "CorrectionCells",
+    "LesionReview",
+    "Overlap",
+    "Reviewed",
+    "cells_under",
+    "match_corrections",
+]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -289,7 +299,7 @@ def _review(said: list[_Said], size: float) -> LesionReview:
 
 
 def _said_by(
-    said: _Said, state: ReviewState, keys: tuple[str, ...], about: tuple[str, ...], *, is_clear: bool = True
+    said: _Said, state: State, keys: tuple[str, ...], about: tuple[str, ...], *, is_clear: bool = True
 ) -> LesionReview:
     one = said.correction
     return LesionReview(state, keys, is_clear, about, reviewer=one.reviewer, at=one.at, comment=one.comment)

@@ -11,7 +11,7 @@ from napari_metastasis.annotations.corrections import State
 
 __all__ = ["LesionReview", "ReviewState"]
 
-#: "unknown" is that of lesions whose corrections cannot be read.
+#: As files have it; "unknown" is that of lesions whose corrections cannot be read.
 ReviewState = State | Literal["unknown"]
 
 
@@ -39,9 +39,11 @@ class LesionReview:
     counted_as
         Ids of the lesions that count in its place: the outline that a person drew in place of a model's, or a lesion
         that it is a part of.
+    is_known
+        Whether the corrections could be read: where not, the state is that of a lesion of which nobody spoke.
     """
 
-    state: ReviewState = "pending"
+    state: State = "pending"
     keys: tuple[str, ...] = ()
     is_clear: bool = True
     about: tuple[str, ...] = ()
@@ -51,6 +53,12 @@ class LesionReview:
     found: Finding | None = None
     is_redrawn: bool = False
     counted_as: tuple[int, ...] = ()
+    is_known: bool = True
+
+    @property
+    def told(self) -> ReviewState:
+        """Return its state as files have it."""
+        return self.state if self.is_known else "unknown"
 
     @property
     def counts(self) -> bool:
@@ -60,6 +68,6 @@ class LesionReview:
     @property
     def text(self) -> str:
         """Return it in a few words: "confirmed, outline redrawn"; empty where there is nothing to say."""
-        state = "" if self.state in ("pending", "unknown") else self.state
+        state = "" if self.state == "pending" else self.state
         told = (state, "outline redrawn" if self.is_redrawn else "", "" if self.is_clear else "look again")
         return ", ".join(filter(None, told))

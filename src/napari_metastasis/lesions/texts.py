@@ -39,7 +39,7 @@ def said_of(lesion: LesionRow) -> str:
     review = lesion.review
     if review is None:
         return ""
-    state = review.state if review.state in ("pending", "unknown") else ""
+    state = review.told if review.state == "pending" else ""
     others = ", ".join(map(number_text, review.counted_as))
     instead = f"{'part of' if lesion.id < 0 else 'counted as'} {others}" if others else ""
     return ", ".join(filter(None, (state, review.text, instead)))

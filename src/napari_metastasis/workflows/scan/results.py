@@ -171,7 +171,7 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "cut_by_edge": lesion.cut_by_edge,
         "nuclei_estimated": lesion.nuclei,
         "size_class_by": lesion.size_class_by,
-        "review": None if lesion.review is None else lesion.review.state,
+        "review": None if lesion.review is None else lesion.review.told,
         "look_again": lesion.review is not None and not lesion.review.is_clear,
         "counted": lesion.counts,
     }
