@@ -139,3 +139,32 @@ def test_cells_are_found_anew_once_an_outline_changes(index):
     assert cells.of(first) is cells.of(again)
     other = Correction(key="a", label="tumour", shape_px=square(LEFT))
     assert len(cells.of(other)) == len(cells.of(first)) * 9 // 10
+
+
+def test_many_points_at_once_say_what_each_says_alone(index):
+    found, cells = index.at(0.2), CorrectionCells(index.frame)
+    places = np.random.default_rng(5).uniform(-100, 1100, (300, 2))
+    corrections = Corrections.of(
+        Correction(key=str(number), label="normal", shape_px=shapely.Point(place))
+        for number, place in enumerate(places)
+    )
+    reviewed = match_corrections(found, corrections, cells)
+    under = {one.key: cells.of(one).under(found.labels).tolist() for one in corrections}
+    for one in corrections:
+        lesions = [label for label in under[one.key] if label]
+        assert (one.key in reviewed.alone) == (not lesions)
+        assert [label for label in lesions if one.key not in reviewed.review(label).keys] == []
+    assert any(under.values())
+
+
+def test_what_was_found_out_of_a_correction_is_found_out_anew_with_other_lesions(index):
+    cells = CorrectionCells(index.frame)
+    corrections = Corrections.of([Correction(key="a", label="tumour", shape_px=square(LEFT).union(square(RIGHT)))])
+    for threshold, lesions in ((0.2, 1), (0.5, 2), (0.85, 1), (0.2, 1)):
+        reviewed = match_corrections(index.at(threshold), corrections, cells)
+        fresh = match_corrections(index.at(threshold), corrections, CorrectionCells(index.frame))
+        assert reviewed == fresh
+        assert len(reviewed.of_lesion) == lesions
+    more = CorrectionCells(index.frame).with_cells_of(corrections)
+    assert more.lacking(corrections) == ()
+    assert match_corrections(index.at(0.5), corrections, more) == match_corrections(index.at(0.5), corrections, cells)

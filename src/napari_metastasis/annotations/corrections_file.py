@@ -28,10 +28,17 @@ from napari_metastasis.annotations.rasterizer import covered
 from napari_metastasis.errors import AnnotationError, brief
 from napari_metastasis.geometry import Region
 
-__all__ = ["CorrectionsFile", "annotations_of_corrections", "corrections_of", "read_corrections", "write_corrections"]
+__all__ = [
+    "CLASSES",
+    "CorrectionsFile",
+    "annotations_of_corrections",
+    "corrections_of",
+    "read_corrections",
+    "write_corrections",
+]
 
 #: Classes of QuPath, with the colours that it has for them. One whose name ends in a star is left out of its counts.
-_CLASSES: Mapping[Label, tuple[str, tuple[int, int, int]]] = {
+CLASSES: Mapping[Label, tuple[str, tuple[int, int, int]]] = {
     "tumour": ("Tumor", (200, 0, 0)),
     "normal": ("Normal", (0, 150, 60)),
     "ignore": ("Ignore*", (180, 180, 180)),
@@ -78,7 +85,7 @@ def write_corrections(
     *,
     bounds: Region | None = None,
     others: Sequence[dict[str, Any]] = (),
-) -> None:
+) -> str:
     """Write corrections, in one step: the old file stays whole until the new one is.
 
     Parameters
@@ -92,12 +99,16 @@ def write_corrections(
     others
         Features of other programs, which are written as they are.
 
+    Returns
+    -------
+    The SHA-256 of what was written.
+
     Raises
     ------
     StorageError
         If the file cannot be written; nothing half-written is left.
     """
-    write_features(path, [*(_feature(one, bounds) for one in corrections), *others])
+    return write_features(path, [*(_feature(one, bounds) for one in corrections), *others])
 
 
 def read_corrections(
@@ -167,7 +178,7 @@ def annotations_of_corrections(corrections: Corrections) -> AnnotationSet:
             points += 1
             continue
         for part in shapely.get_parts(one.shape_px).tolist():
-            drawn.append(Annotation(f"{one.state.capitalize()} {number}", _CLASSES[one.label][0].casefold(), part))
+            drawn.append(Annotation(f"{one.state.capitalize()} {number}", CLASSES[one.label][0].casefold(), part))
     return AnnotationSet(tuple(drawn), {"points": points} if points else {})
 
 
@@ -183,7 +194,7 @@ def _label_of(outline: Annotation) -> Label | None:
 
 
 def _feature(correction: Correction, bounds: Region | None) -> dict[str, Any]:
-    name, colour = _CLASSES[correction.label]
+    name, colour = CLASSES[correction.label]
     own: dict[str, Any] = {
         "state": correction.state,
         "label": correction.label,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import zlib
@@ -19,7 +20,7 @@ from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region
 from napari_metastasis.plain_json import parse_json
-from napari_metastasis.storage import atomic_text
+from napari_metastasis.storage import atomic_write
 
 __all__ = ["areas_of", "feature_class", "geometry_json", "read_features", "read_geojson", "write_features"]
 
@@ -94,17 +95,23 @@ def read_features(
         ) from error
 
 
-def write_features(path: str | os.PathLike[str], features: list[dict[str, Any]]) -> None:
+def write_features(path: str | os.PathLike[str], features: list[dict[str, Any]]) -> str:
     """Write a FeatureCollection, in one step: an old file stays whole until the new one is.
+
+    Returns
+    -------
+    The SHA-256 of what was written.
 
     Raises
     ------
     StorageError
         If the file cannot be written; nothing half-written is left.
     """
-    with atomic_text(path) as file:
-        json.dump({"type": "FeatureCollection", "features": features}, file, separators=(",", ":"), allow_nan=False)
-        file.write("\n")
+    document = {"type": "FeatureCollection", "features": features}
+    text = f"{json.dumps(document, separators=(',', ':'), allow_nan=False)}\n".encode()
+    with atomic_write(path) as file:
+        file.write(text)
+    return hashlib.sha256(text).hexdigest()
 
 
 def geometry_json(geometry: shapely.Geometry, bounds: Region | None) -> dict[str, Any]:

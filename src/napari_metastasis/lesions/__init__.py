@@ -5,8 +5,10 @@ from napari_metastasis.lesions.contours import ContourLines, contour_lines
 from napari_metastasis.lesions.export import write_detections_csv, write_lesions_csv, write_lesions_geojson
 from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
+from napari_metastasis.lesions.listed import ListedLesions, list_lesions, review_counts, review_text, unread_lesions
 from napari_metastasis.lesions.measure import longest_diameter
-from napari_metastasis.lesions.reviewed import CorrectionCells, LesionReview, Reviewed, match_corrections
+from napari_metastasis.lesions.reviewed import CorrectionCells, Reviewed, match_corrections
+from napari_metastasis.lesions.said import LesionReview
 from napari_metastasis.lesions.size_classes import (
     ITC_CELLS,
     LIMITS_MM,
@@ -44,6 +46,7 @@ __all__ = [
     "LesionIndex",
     "LesionReview",
     "LesionRow",
+    "ListedLesions",
     "NodeFinding",
     "PatientStage",
     "Reviewed",
@@ -55,13 +58,17 @@ __all__ = [
     "contour_lines",
     "count_text",
     "lesion_of",
+    "list_lesions",
     "longest_diameter",
     "match_corrections",
+    "review_counts",
+    "review_text",
     "size_class",
     "size_class_rule",
     "slide_verdict",
     "stage_of",
     "stage_patient",
+    "unread_lesions",
     "write_detections_csv",
     "write_lesions_csv",
     "write_lesions_geojson",

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +17,25 @@ from napari_metastasis.annotations import Annotation, Correction, Corrections, r
 from napari_metastasis.annotations.corrections import State
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
-from napari_metastasis.lesions.lesion import Findings
+from napari_metastasis.lesions.lesion import LesionRow
+from napari_metastasis.lesions.said import LesionReview
 
-__all__ = ["CorrectionCells", "LesionReview", "Reviewed", "match_corrections"]
+__all__ = [
+    "SHARE",
+    "Cells",
+    "CorrectionCells",
+    "LesionReview",
+    "Overlap",
+    "Reviewed",
+    "cells_under",
+    "match_corrections",
+]
 
 BoolArray = npt.NDArray[np.bool_]
 
 #: A correction is about a lesion where they share this much of the smaller one, and takes it away where it covers as
 #: much of the lesion itself.
-_SHARE = 0.5
+SHARE = 0.5
 #: What shares less than this is a neighbour.
 _TOUCH = 0.1
 
@@ -32,23 +43,33 @@ _TOUCH = 0.1
 _AGAINST = 0.25
 
 
+class Labelled(Protocol):
+    """Lesions, and the cells that they lie on."""
+
+    @property
+    def rows(self) -> tuple[LesionRow, ...]:
+        """Return the lesions."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """Return the id of the lesion of each cell, (rows, columns), 0 outside."""
+
+
 @dataclass(frozen=True, slots=True)
-class LesionReview:
-    """What a person has said of a lesion.
+class Overlap:
+    """How much a correction and a lesion share.
 
     Attributes
     ----------
-    state
-        "confirmed", "rejected" or "ignored"; "pending" where nothing was said, or nothing that is clear.
-    keys
-        Of the corrections that overlap it, the one that shares most first.
-    is_clear
-        Whether what they say fits together and fits the lesion: where it does not, it has to be looked at again.
+    lesion
+        Its id.
+    of_correction, of_lesion
+        The share of each that lies in the other.
     """
 
-    state: State = "pending"
-    keys: tuple[str, ...] = ()
-    is_clear: bool = True
+    lesion: int
+    of_correction: float
+    of_lesion: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +82,13 @@ class Reviewed:
         By the lesions' ids; those of which nothing was said are not there.
     alone
         Keys of the corrections that no lesion overlaps: what was drawn, and findings that are not shown any more.
+    overlaps
+        Of the other corrections, by their keys, with which lesions.
     """
 
     of_lesion: Mapping[int, LesionReview] = field(default_factory=dict)
     alone: tuple[str, ...] = ()
+    overlaps: Mapping[str, tuple[Overlap, ...]] = field(default_factory=dict)
 
     def review(self, lesion: int) -> LesionReview:
         """Return what was said of a lesion."""
@@ -76,7 +100,7 @@ class Reviewed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Cells:
+class Cells:
     """Cells of a map: those of a window that are marked."""
 
     window: Region
@@ -89,14 +113,22 @@ class _Cells:
         """Return the labels of the cells, in reading order."""
         return labels[self.window.slices][self.mask]
 
-    def numbers(self, columns: int) -> npt.NDArray[np.int64]:
-        """Return the numbers of the cells in a map of so many columns, in reading order."""
-        rows, own = np.nonzero(self.mask)
-        return (rows + self.window.y).astype(np.int64) * columns + own + self.window.x
+    def by_label(self, labels: npt.NDArray[np.int32]) -> dict[int, npt.NDArray[np.int64]]:
+        """Return, of each label, the numbers of the cells in the map that have it.
+
+        A region may be as large as the slide, with thousands of lesions, which are little of it.
+        """
+        part = labels[self.window.slices]
+        rows, columns = np.nonzero(self.mask & (part != 0))
+        numbers = (rows + self.window.y).astype(np.int64) * labels.shape[1] + columns + self.window.x
+        own = part[rows, columns]
+        order = np.argsort(own, kind="stable")
+        names, first = np.unique(own[order], return_index=True)
+        return dict(zip(names.tolist(), np.split(numbers[order], first[1:]), strict=True)) if len(names) else {}
 
 
 class CorrectionCells:
-    """The cells of a map that corrections lie on; those of each are found once.
+    """The cells of a map that corrections lie on; those of each, and what lies under them, are found once.
 
     Parameters
     ----------
@@ -106,37 +138,86 @@ class CorrectionCells:
 
     def __init__(self, frame: HeatmapFrame) -> None:
         self.frame = frame
-        self._found: dict[str, tuple[Correction, _Cells]] = {}
+        self._found: dict[str, tuple[Correction, Cells]] = {}
+        #: Of the lesions of one threshold: what of each correction lies on which.
+        self._lesions: Labelled | None = None
+        self._shares: dict[str, tuple[shapely.Geometry, Mapping[int, npt.NDArray[np.int64]]]] = {}
 
-    def of(self, correction: Correction) -> _Cells:
-        """Return the cells: at least that of its middle, unless it is off the slide."""
+    def of(self, correction: Correction) -> Cells:
+        """Return the cells of a correction, see :func:`cells_under`."""
         held = self._found.get(correction.key)
         if held is None or held[0].shape_px is not correction.shape_px:
-            held = correction, self._cells(correction.shape_px)
+            held = correction, cells_under(correction.shape_px, self.frame)
             self._found[correction.key] = held
         return held[1]
 
+    def lacking(self, corrections: Iterable[Correction]) -> tuple[Correction, ...]:
+        """Return the areas whose cells were not found yet: it takes long where there are many, or large ones."""
+        held = self._found
+        return tuple(
+            one
+            for one in corrections
+            if not isinstance(one.shape_px, shapely.Point)
+            and ((known := held.get(one.key)) is None or known[0].shape_px is not one.shape_px)
+        )
+
+    def with_cells_of(self, corrections: Iterable[Correction]) -> CorrectionCells:
+        """Return these with the cells of more; it may be asked for in another thread, and changes nothing here."""
+        more = CorrectionCells(self.frame)
+        more._found = dict(self._found)
+        for one in corrections:
+            more.of(one)
+        return more
+
+    def shares(self, correction: Correction, lesions: Labelled) -> Mapping[int, npt.NDArray[np.int64]]:
+        """Return which of its cells, by their numbers, lie on which lesions, by their labels."""
+        if lesions is not self._lesions:
+            self._lesions, self._shares = lesions, {}
+        held = self._shares.get(correction.key)
+        if held is None or held[0] is not correction.shape_px:
+            held = self._shares[correction.key] = correction.shape_px, self.of(correction).by_label(lesions.labels)
+        return held[1]
+
+    def under_points(self, points: list[Correction], lesions: Labelled) -> tuple[list[int], list[int]]:
+        """Return the label under each point, 0 where there is none, and the number of its cell: of many at once."""
+        rows, columns = self.frame.cells.shape
+        x, y = shapely.get_coordinates([one.shape_px for one in points]).reshape(-1, 2).T
+        at = self.frame.cell_at(Point(x, y))
+        across, down = np.rint(at.x).astype(np.int64), np.rint(at.y).astype(np.int64)
+        inside = (across >= 0) & (across < columns) & (down >= 0) & (down < rows)
+        labels = np.zeros(len(points), np.int64)
+        labels[inside] = lesions.labels[down[inside], across[inside]]
+        return labels.tolist(), (down * columns + across).tolist()
+
+    def under(self, shape: shapely.Geometry, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Return the labels of the cells that a shape lies on."""
+        return cells_under(shape, self.frame).under(labels)
+
     def keep(self, corrections: Corrections) -> None:
         """Forget the cells of corrections that are gone."""
-        self._found = {key: held for key, held in self._found.items() if key in corrections}
+        for key in [key for key in self._found if key not in corrections]:
+            del self._found[key]
+            self._shares.pop(key, None)
 
-    def _cells(self, shape: shapely.Geometry) -> _Cells:
-        rows, columns = self.frame.cells.shape
-        if not isinstance(shape, shapely.Point):
-            left, top = (math.floor(side) for side in shape.bounds[:2])
-            right, bottom = (math.ceil(side) for side in shape.bounds[2:])
-            # Off the slide there are none.
-            with suppress(RegionError):
-                window = self.frame.cells_over(Region(left, top, max(1, right - left), max(1, bottom - top)))
-                areas = [Annotation("", "", part) for part in shapely.get_parts(shape).tolist()]
-                mask = rasterize(areas, self.frame, window)
-                if mask.any():
-                    return _Cells(window, mask)
-        middle = self.frame.cell_at(Point(*shapely.get_coordinates(shapely.point_on_surface(shape))[0].tolist()))
-        column, row = round(middle.x), round(middle.y)
-        if not (0 <= column < columns and 0 <= row < rows):
-            return _Cells(Region(0, 0, 1, 1), np.zeros((1, 1), np.bool_))
-        return _Cells(Region(column, row, 1, 1), np.ones((1, 1), np.bool_))
+
+def cells_under(shape: shapely.Geometry, frame: HeatmapFrame) -> Cells:
+    """Return the cells of a shape in level-0 pixels: at least that of its middle, unless it is off the slide."""
+    rows, columns = frame.cells.shape
+    if not isinstance(shape, shapely.Point):
+        left, top = (math.floor(side) for side in shape.bounds[:2])
+        right, bottom = (math.ceil(side) for side in shape.bounds[2:])
+        # Off the slide there are none.
+        with suppress(RegionError):
+            window = frame.cells_over(Region(left, top, max(1, right - left), max(1, bottom - top)))
+            areas = [Annotation("", "", part) for part in shapely.get_parts(shape).tolist()]
+            mask = rasterize(areas, frame, window)
+            if mask.any():
+                return Cells(window, mask)
+    middle = frame.cell_at(Point(*shapely.get_coordinates(shapely.point_on_surface(shape))[0].tolist()))
+    column, row = round(middle.x), round(middle.y)
+    if not (0 <= column < columns and 0 <= row < rows):
+        return Cells(Region(0, 0, 1, 1), np.zeros((1, 1), np.bool_))
+    return Cells(Region(column, row, 1, 1), np.ones((1, 1), np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +229,7 @@ class _Said:
     numbers: npt.NDArray[np.int64]
 
 
-def match_corrections(found: Findings, corrections: Corrections, cells: CorrectionCells) -> Reviewed:
+def match_corrections(found: Labelled, corrections: Corrections, cells: CorrectionCells) -> Reviewed:
     """Return which lesions the corrections speak of.
 
     A lesion is confirmed where it shares half of the smaller of both with tumour that a person saw, and less than a
@@ -168,37 +249,62 @@ def match_corrections(found: Findings, corrections: Corrections, cells: Correcti
     cell_mm2 = (cells.frame.cell_um / 1000) ** 2
     size_of = {row.id: max(1.0, row.area_mm2 / cell_mm2) for row in found.rows}
     said: dict[int, list[_Said]] = defaultdict(list)
-    alone = []
+    overlaps: dict[str, list[Overlap]] = {}
     cells.keep(corrections)
+    points = [one for one in corrections if isinstance(one.shape_px, shapely.Point)]
     for correction in corrections:
-        own = cells.of(correction)
-        labels = own.under(found.labels)
-        about = [label for label in np.unique(labels).tolist() if label in size_of]
-        if not about:
-            alone.append(correction.key)
+        if isinstance(correction.shape_px, shapely.Point):
             continue
-        numbers, size = own.numbers(cells.frame.cells.width), len(own)
-        for label in about:
-            shared = numbers[labels == label]
-            said[label].append(_Said(correction, len(shared) / min(size, size_of[label]), shared))
-    return Reviewed({label: _review(own, size_of[label]) for label, own in said.items()}, tuple(alone))
+        own = cells.shares(correction, found)
+        size = len(cells.of(correction)) if own else 0
+        for label, shared in own.items():
+            if label in size_of:
+                said[label].append(_Said(correction, len(shared) / min(size, size_of[label]), shared))
+                overlap = Overlap(label, len(shared) / size, min(1.0, len(shared) / size_of[label]))
+                overlaps.setdefault(correction.key, []).append(overlap)
+    if points:
+        for correction, label, number in zip(points, *cells.under_points(points, found), strict=True):
+            if label in size_of:
+                said[label].append(_Said(correction, 1.0, np.array([number])))
+                overlaps[correction.key] = [Overlap(label, 1.0, 1 / size_of[label])]
+    reviews = {label: _review(own, size_of[label]) for label, own in said.items()}
+    alone = tuple(key for key in corrections.by_key if key not in overlaps)
+    return Reviewed(reviews, alone, {key: tuple(own) for key, own in overlaps.items()})
 
 
 def _review(said: list[_Said], size: float) -> LesionReview:
     """Return what corrections say of a lesion of so many cells."""
     said = sorted(said, key=lambda one: -one.of_smaller)
     keys = tuple(one.correction.key for one in said)
+    halves = tuple(one.correction.key for one in said if one.of_smaller >= SHARE)
     decided = [one for one in said if one.correction.label != "undecided"]
-    about = {one.correction.label for one in decided if one.of_smaller >= _SHARE}
+    about = {one.correction.label for one in decided if one.of_smaller >= SHARE}
     covered = {
-        label: len(np.unique(np.concatenate([one.numbers for one in decided if one.correction.label == label]))) / size
+        label: _distinct([one.numbers for one in decided if one.correction.label == label]) / size
         for label in {one.correction.label for one in decided}
     }
     others = sum(share for label, share in covered.items() if label != "tumour")
     if "tumour" in about:
         if others < _AGAINST:
-            return LesionReview("confirmed", keys)
-    elif len(about) == 1 and covered[label := next(iter(about))] >= _SHARE:
-        return LesionReview("rejected" if label == "normal" else "ignored", keys)
-    touches = any(one.of_smaller >= _TOUCH for one in decided)
-    return LesionReview(keys=keys, is_clear=not touches)
+            return _said_by(next(one for one in said if one.correction.label == "tumour"), "confirmed", keys, halves)
+    elif len(about) == 1 and covered[label := next(iter(about))] >= SHARE:
+        first = next(one for one in said if one.correction.label == label)
+        return _said_by(first, "rejected" if label == "normal" else "ignored", keys, halves)
+    # Of neighbours that barely touch it, none speaks of it.
+    near = next((one for one in said if one.of_smaller >= _TOUCH), None)
+    if near is None:
+        return LesionReview(keys=keys, about=halves)
+    is_clear = not any(one.of_smaller >= _TOUCH for one in decided)
+    return _said_by(near, "pending", keys, halves, is_clear=is_clear)
+
+
+def _said_by(
+    said: _Said, state: State, keys: tuple[str, ...], about: tuple[str, ...], *, is_clear: bool = True
+) -> LesionReview:
+    one = said.correction
+    return LesionReview(state, keys, is_clear, about, reviewer=one.reviewer, at=one.at, comment=one.comment)
+
+
+def _distinct(numbers: list[npt.NDArray[np.int64]]) -> int:
+    """Return how many cells there are in several groups of them, none of which names one twice."""
+    return len(numbers[0]) if len(numbers) == 1 else len(np.unique(np.concatenate(numbers)))

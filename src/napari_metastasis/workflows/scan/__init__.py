@@ -17,7 +17,13 @@ from napari_metastasis.workflows.scan.earlier import (
 )
 from napari_metastasis.workflows.scan.places import remember_place
 from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
-from napari_metastasis.workflows.scan.result_folder import default_output, heatmap_path, journals_of, record_of
+from napari_metastasis.workflows.scan.result_folder import (
+    corrections_folder,
+    default_output,
+    heatmap_path,
+    journals_of,
+    record_of,
+)
 from napari_metastasis.workflows.scan.review_mark import ReviewMark, read_review, write_review
 from napari_metastasis.workflows.scan.shown import Shown, read_shown, write_shown
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
@@ -54,6 +60,7 @@ __all__ = [
     "check_outputs",
     "check_passes",
     "cohort_output",
+    "corrections_folder",
     "default_output",
     "earlier_result",
     "earlier_results",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OTHER_SETTINGS",
     "StoredScan",
+    "corrections_folder",
     "default_output",
     "feature_path",
     "folder_for",
@@ -81,6 +82,18 @@ def default_output(slide: Slide) -> Path:
 def result_root(slide: Slide, job: ScanJob) -> Path:
     """Return the result folder of a job; scans with other settings lie in folders inside."""
     return default_output(slide) if job.output is None else job.output
+
+
+def corrections_folder(folder: Path) -> Path:
+    """Return where the corrections of a result lie: one slide has one file of them, whatever it is scanned with.
+
+    Parameters
+    ----------
+    folder
+        A result folder, or one inside that holds a scan with other settings.
+    """
+    is_inside = folder.name.startswith(OTHER_SETTINGS) and os.path.exists(heatmap_path(folder.parent))
+    return folder.parent if is_inside else folder
 
 
 def heatmap_path(folder: Path) -> Path:
