@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
 
 from napari_metastasis._napari.lesion_table import LesionTable
 from napari_metastasis._napari.parts import area_text
-from napari_metastasis.lesions import LesionRow
+from napari_metastasis._napari.ranking import Ranking
+from napari_metastasis.lesions import LesionReview, LesionRow, Reviewed
 
 pytestmark = pytest.mark.gui
 
@@ -82,3 +85,29 @@ def test_a_lesion_that_the_edge_cuts_may_be_larger(table: LesionTable) -> None:
     assert shown(table, 1) == ["Micro or larger", "Micro"]
     assert shown(table, 2) == ["≥ 0.70", "0.70"]
     assert "cut by the scanned area" in table.rows.data(table.rows.index(0, 0), Qt.ItemDataRole.ToolTipRole)
+
+
+def test_findings_are_ranked_by_what_is_asked_for_and_those_that_are_decided_come_last(table: LesionTable) -> None:
+    rows = table.rows
+    made = [
+        dataclasses.replace(lesion(number, length_mm=length), probability=probability)
+        for number, length, probability in ((1, 0.1, 0.9), (2, 2.5, 0.5), (3, 0.7, 0.35), (4, 0.3, 0.99))
+    ]
+    decided = Reviewed({2: LesionReview("confirmed"), 4: LesionReview(is_clear=False)})
+    rows.show(made, reviewed=decided, threshold=0.4)
+    assert shown(table, 0) == ["1", "2", "3", "4"]
+    assert shown(table, 5) == ["", "✓", "", "?"]
+    for ranking, expected in (
+        (Ranking.SIZE, [3, 4, 1, 2]),
+        (Ranking.PROBABILITY, [4, 1, 3, 2]),
+        (Ranking.DOUBT, [3, 1, 4, 2]),
+        (Ranking.FILES, [1, 2, 3, 4]),
+    ):
+        rows.rank(ranking)
+        assert [one.id for one in rows.lesions] == expected
+        assert [rows.row_of(number) for number in expected] == [0, 1, 2, 3]
+    # What is said by now does not move what a person looks at.
+    rows.rank(Ranking.SIZE)
+    rows.say(Reviewed({3: LesionReview("rejected")}), ())
+    assert [one.id for one in rows.lesions] == [3, 4, 1, 2]
+    assert [rows.next_pending(row) for row in (-1, 1, 3)] == [1, 2, 1]

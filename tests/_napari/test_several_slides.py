@@ -239,7 +239,7 @@ def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
         panel.results_part.table,
         panel.results_part.on_button,
         panel.results_part.threshold,
-        panel.results_part.report_button,
+        panel.results_part.exits.report_button,
         panel.scan_part.slide_button,
         panel.scan_part.view_button,
     ):

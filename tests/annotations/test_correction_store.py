@@ -206,6 +206,17 @@ class TestStore:
         backups = sorted((tmp_path / "annotations.backups").iterdir())
         assert read_corrections(backups[-1]).corrections == ALL.without("2")
 
+    def test_of_what_both_changed_neither_sides_word_is_lost(self, tmp_path):
+        mine, theirs = CorrectionStore(tmp_path / "new"), CorrectionStore(tmp_path / "new")
+        mine.save(ALL)
+        theirs.read()
+        theirs.save(ALL.with_(replace(ALL["1"], label="ignore", at=datetime(2027, 1, 1, tzinfo=UTC))))
+        said = ALL.with_(replace(ALL["1"], label="tumour", at=datetime(2026, 5, 5, tzinfo=UTC)))
+        together, disputed = mine.merge(said)
+        assert (together["1"].label, disputed) == ("ignore", ("1",))
+        backups = (tmp_path / "new" / "annotations.backups").iterdir()
+        assert said in [read_corrections(path).corrections for path in backups]
+
     def test_the_first_save_of_a_session_backs_up_what_was_there_and_later_ones_do_now_and_then(
         self, tmp_path, monkeypatch
     ):

@@ -60,6 +60,38 @@ def test_steps_are_taken_back_and_done_again_and_a_new_step_forgets_what_was_und
     assert not history.redo()
 
 
+def test_of_too_many_steps_the_earliest_are_forgotten_and_the_last_never_is():
+    states = [Corrections.of([correction(str(key)) for key in range(count)]) for count in range(9)]
+    history = History(states[0], most=40)
+    for count, state in enumerate(states[1:], 1):
+        history.do(f"Step {count}", state)
+    taken_back = 0
+    while history.undo():
+        taken_back += 1
+    # A step costs what was there before it, and the five corners of what it draws.
+    assert taken_back == 3
+    assert history.present == states[5]
+    tiny = History(states[0], most=0)
+    tiny.do("Step", states[1])
+    assert tiny.undo()
+
+
+def test_steps_of_before_leave_what_another_person_did_meanwhile():
+    one, two = (Corrections.of([correction(key) for key in keys]) for keys in ("a", "ab"))
+    history = History(one)
+    history.do("Draw b", two)
+    history.do("Remove a", two.without("a"))
+    history.undo()
+    history.rebase(two.with_(correction("b", label="normal"), correction("z")))
+    assert history.undo()
+    # The step that drew b is taken back; what another person made of it is, with it.
+    assert {each.key: each.label for each in history.present} == {"a": "tumour", "z": "tumour"}
+    assert history.redo()
+    assert {each.key: each.label for each in history.present} == {"a": "tumour", "b": "normal", "z": "tumour"}
+    assert history.redo()
+    assert {*history.present.by_key} == {"b", "z"}
+
+
 def test_earlier_corrections_stay_as_they_were():
     before = Corrections.of([correction("a"), correction("b")])
     after = before.with_(correction("a", label="normal")).without("b")

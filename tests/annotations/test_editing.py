@@ -8,6 +8,7 @@ import pytest
 import shapely
 
 from napari_metastasis.annotations.editing import area_of_lasso, erased, filled, joined, painted, split, stroke
+from napari_metastasis.errors import AnnotationError
 
 SQUARE = shapely.box(0, 0, 100, 100)
 
@@ -76,3 +77,23 @@ def test_a_lasso_that_crosses_itself_encloses_by_the_even_odd_rule_and_a_line_no
 def test_outlines_that_cross_themselves_are_painted_on_all_the_same():
     eight = shapely.Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])
     assert painted(eight, SQUARE).equals(SQUARE)
+
+
+def test_what_covers_nothing_changes_nothing():
+    assert stroke([], 10) is None
+    assert stroke([(1, 1)], 0) is None
+    assert stroke([(math.nan, 1)], 10) is None
+    assert area_of_lasso([]) is None
+    assert painted(SQUARE, None) is SQUARE
+    assert erased(SQUARE, None) is SQUARE
+    for thin in (shapely.LineString([(0, 0), (9, 9)]), shapely.Point(5, 5), shapely.Polygon([(0, 0), (9, 9), (4, 4)])):
+        assert erased(SQUARE, thin).area == pytest.approx(10_000)
+        assert painted(SQUARE, thin).area == 10_000
+        assert split(thin, [(0, 9), (9, 0)]) == (thin,)
+        assert filled(thin) is thin
+        with pytest.raises(AnnotationError, match="draw an area first"):
+            joined([thin])
+    for line in ([], [(1, 1)], [(1, 1), (1, 1)]):
+        assert split(SQUARE, line) == (SQUARE,)
+    with pytest.raises(AnnotationError):
+        joined([])

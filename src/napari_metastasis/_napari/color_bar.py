@@ -10,7 +10,7 @@ from qtpy.QtGui import QBrush, QColor, QFontMetricsF, QLinearGradient, QPainter,
 from qtpy.QtWidgets import QWidget
 
 from napari_metastasis._napari.canvas_corner import BACKGROUND, TEXT, keep_in_corner
-from napari_metastasis._napari.colors import map_colormap
+from napari_metastasis._napari.colors import change_colormap, map_colormap
 from napari_metastasis._napari.layers import MINED_COLOR, RING_COLOR
 from napari_metastasis._napari.veil import STRIPE_COLOR
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_metastasis._napari.session import SlideSession
 
-__all__ = ["ColorBar"]
+__all__ = ["CHANGE_MARK", "ColorBar"]
 
 _WIDTH_PX, _BAR_PX, _PADDING_PX = 230, 12, 9
 #: Room below for napari's scale bar.
@@ -32,6 +32,9 @@ _MARKS = {
     "detections": "Where the probability peaks",
     "mined": "Mined place",
 }
+#: Among these marks: what changed between two results is drawn in place of probabilities.
+CHANGE_MARK = "change"
+_CHANGE_TITLE = "What changed"
 #: Below the threshold nothing is drawn on the slide.
 _HIDDEN = QColor(28, 30, 34, 190)
 
@@ -57,6 +60,7 @@ class ColorBar(QWidget):
         self.wanted = True
         self._colors, self._threshold = "", 0.0
         self._marks: tuple[str, ...] = ()
+        self._is_change = False
         line = QFontMetricsF(self.font()).height()
         self._line = line
         self._fit()
@@ -73,6 +77,11 @@ class ColorBar(QWidget):
         """Return what is said of the marks, a line each."""
         return tuple(_MARKS[name] for name in self._marks)
 
+    @property
+    def title(self) -> str:
+        """Return what the colours are of."""
+        return _CHANGE_TITLE if self._is_change else "Tumour probability"
+
     def _fit(self) -> None:
         """Take room for a title, the bar, its numbers, the classes, and a line for each mark."""
         lines = (3 + len(self._marks)) * self._line + 2 * len(self._marks)
@@ -84,8 +93,9 @@ class ColorBar(QWidget):
         if session is None or shown is None or not self.wanted:
             self.hide()
             return
-        if tuple(marks) != self._marks:
-            self._marks = tuple(marks)
+        others = tuple(name for name in marks if name != CHANGE_MARK)
+        if (others, CHANGE_MARK in marks) != (self._marks, self._is_change):
+            self._marks, self._is_change = others, CHANGE_MARK in marks
             self._fit()
             self.update()
         now = shown.kind.colors, session.threshold
@@ -111,9 +121,28 @@ class ColorBar(QWidget):
         text, bar = QColor(*TEXT), self.bar_rect
         painter.setPen(text)
         title = QRectF(bar.left(), _PADDING_PX, bar.width(), self._line)
-        painter.drawText(title, Qt.AlignmentFlag.AlignLeft, "Tumour probability")
-        painter.drawText(title, Qt.AlignmentFlag.AlignRight, f"from {self._threshold:.2f}")
+        painter.drawText(title, Qt.AlignmentFlag.AlignLeft, self.title)
         painter.fillRect(bar, QBrush(self._gradient()))
+        if self._is_change:
+            painter.setPen(QPen(text, 1))
+            painter.drawRect(bar)
+        else:
+            painter.drawText(title, Qt.AlignmentFlag.AlignRight, f"from {self._threshold:.2f}")
+            self._paint_threshold(painter, bar)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.setPen(text)
+        numbers = QRectF(bar.left(), bar.bottom() + 6, bar.width(), self._line)
+        first, last = ("less tumour", "more tumour") if self._is_change else ("0", "1")
+        painter.drawText(numbers, Qt.AlignmentFlag.AlignLeft, first)
+        painter.drawText(numbers, Qt.AlignmentFlag.AlignRight, last)
+        self._paint_classes(painter, numbers.bottom() + 2)
+        for place, mark in enumerate(self._marks, start=1):
+            self._paint_mark(painter, mark, numbers.bottom() + 2 + place * (self._line + 2))
+        painter.end()
+
+    def _paint_threshold(self, painter: QPainter, bar: QRectF) -> None:
+        """Paint where the threshold lies, and that nothing is drawn below it."""
+        text = QColor(*TEXT)
         at = bar.left() + bar.width() * self._threshold
         painter.fillRect(QRectF(bar.left(), bar.top(), at - bar.left(), bar.height()), _HIDDEN)
         painter.setPen(QPen(text, 1))
@@ -124,22 +153,14 @@ class ColorBar(QWidget):
         painter.setPen(Qt.PenStyle.NoPen)
         tip = bar.bottom() + 1
         painter.drawPolygon(QPolygonF([QPointF(at, tip), QPointF(at - 4, tip + 6), QPointF(at + 4, tip + 6)]))
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.setPen(text)
-        numbers = QRectF(bar.left(), bar.bottom() + 6, bar.width(), self._line)
-        painter.drawText(numbers, Qt.AlignmentFlag.AlignLeft, "0")
-        painter.drawText(numbers, Qt.AlignmentFlag.AlignRight, "1")
-        self._paint_classes(painter, numbers.bottom() + 2)
-        for place, mark in enumerate(self._marks, start=1):
-            self._paint_mark(painter, mark, numbers.bottom() + 2 + place * (self._line + 2))
-        painter.end()
 
     def _gradient(self) -> QLinearGradient:
-        """Return the colours of all probabilities; on the slide, tissue shines through them."""
+        """Return the colours of all values; on the slide, tissue shines through them."""
         bar = self.bar_rect
         gradient = QLinearGradient(bar.topLeft(), bar.topRight())
         stops = np.linspace(0, 1, _STOPS)
-        colors = map_colormap(self._colors, 0.0, scanning=False).map(stops)
+        shown = change_colormap() if self._is_change else map_colormap(self._colors, 0.0, scanning=False)
+        colors = shown.map(stops)
         for stop, (red, green, blue, _) in zip(stops.tolist(), colors.tolist(), strict=True):
             gradient.setColorAt(stop, QColor.fromRgbF(red, green, blue))
         return gradient

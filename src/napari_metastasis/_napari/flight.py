@@ -44,13 +44,21 @@ class Flight(QObject):
 
     def to(self, place: Point, slide: Slide, *, across_um: float) -> None:
         """Show a level-0 location in the middle of the window, whose shorter side then spans ``across_um``."""
+        self._aim(place, slide, across_um)
+        self._animation.start()
+
+    def jump(self, place: Point, slide: Slide, *, across_um: float) -> None:
+        """Show it at once: where one finding follows another, the way to it only takes time."""
+        self._aim(place, slide, across_um)
+        self._step(1.0)
+
+    def _aim(self, place: Point, slide: Slide, across_um: float) -> None:
         self.stop()
         side = across_um / float(um_per_unit(self._viewer).max())
         camera = camera_of(self._viewer)
         y, x = camera.center[-2:]
         self._from = (float(y), float(x)), float(camera.zoom)
         self._to = center_on(self._viewer, place, slide), min(canvas_size(self._viewer)) / side
-        self._animation.start()
 
     def stop(self) -> None:
         """Stay where the camera is."""

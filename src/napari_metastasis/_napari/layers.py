@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Points
 
-from napari_metastasis._napari.colors import lesion_colormap, map_colormap, shown_limits, tissue_colormap
+from napari_metastasis._napari.colors import (
+    change_colormap,
+    lesion_colormap,
+    map_colormap,
+    shown_limits,
+    tissue_colormap,
+)
 from napari_metastasis._napari.compat import slice_at_once
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis.geometry import Affine1D, locations_um
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MINED_COLOR",
     "RING_COLOR",
+    "change_layer",
     "detections_layer",
     "detections_of",
     "layer_name",
@@ -105,6 +112,20 @@ def map_layer(shown: MapValues, threshold: float, *, name: str, opacity: float) 
         blending="translucent_no_depth",
         interpolation2d="linear",
         **place(shown.frame.um),
+    )
+
+
+def change_layer(change: MapValues, *, name: str, opacity: float) -> Image:
+    """Return the layer of what changed between two maps, from -1 to 1; it shares their array."""
+    return Image(
+        change.values,
+        name=name,
+        contrast_limits=(-1.0, 1.0),
+        colormap=change_colormap(),
+        opacity=opacity,
+        blending="translucent_no_depth",
+        interpolation2d="linear",
+        **place(change.frame.um),
     )
 
 

@@ -1,4 +1,4 @@
-"""A click on a lesion in the slide chooses it."""
+"""A click on a lesion in the slide, or on what a person drew, chooses it."""
 
 from __future__ import annotations
 
@@ -54,8 +54,30 @@ class LesionClick:
             yield
         if np.hypot(*(np.array(event.pos, float) - began)) <= _STILL_PX:
             lesion = self.lesion_at(event.position)
-            if lesion is not None:
+            drawn = self.drawn_at(event.position) if lesion is None else ""
+            if lesion is not None or drawn:
                 self._session.select(lesion)
+            if drawn:
+                self._session.corrections.select(drawn)
+
+    def drawn_at(self, position: tuple[float, ...]) -> str:
+        """Return the key of what a person drew at a place in the window's coordinates; empty where there is nothing."""
+        corrections = self._session.corrections.present
+        if not len(corrections) or self._viewer.dims.ndisplay != 2:
+            return ""
+        import shapely
+
+        units = um_per_unit(self._viewer) / um_per_unit(self._viewer, self._slide)
+        y, x = np.asarray(self._slide.world_to_data(np.asarray(position[-2:]) * units))[-2:] + 0.5
+        mpp = self._session.slide.mpp
+        reach = _REACH_PX / (camera_of(self._viewer).zoom * mpp / float(um_per_unit(self._viewer).max()))
+        drawn = [one for one in corrections if one.found is None]
+        if not drawn:
+            return ""
+        shapes, place = np.array([one.shape_px for one in drawn], dtype=object), shapely.Point(x, y)
+        # An area is met within it, a point in reach of a hand; of several, the smallest is meant.
+        near = np.flatnonzero(shapely.distance(shapes, place) <= np.where(shapely.area(shapes) > 0, 0, reach))
+        return min((drawn[at] for at in near.tolist()), key=lambda one: one.shape_px.area).key if len(near) else ""
 
     def lesion_at(self, position: tuple[float, ...]) -> int | None:
         """Return the lesion at a place in the window's coordinates, or the nearest in reach of a hand."""

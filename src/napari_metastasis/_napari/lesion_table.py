@@ -9,17 +9,18 @@ from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 from napari_metastasis._napari.parts import area_text, length_text
+from napari_metastasis._napari.ranking import MARKS, STATE_WORDS, UNCLEAR_MARK, Ranking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_metastasis.lesions import LesionRow
+    from napari_metastasis.lesions import LesionReview, LesionRow, Reviewed
 
 __all__ = ["LesionTable", "LesionTableModel"]
 
-_HEADERS = ("No.", "Size class", "mm", "mm²", "Prob.")
-_CLASS = 1
-_WIDTHS = {0: 34, 2: 54, 3: 58, 4: 42}
+_HEADERS = ("No.", "Size class", "mm", "mm²", "Prob.", "")
+_CLASS, _STATE = 1, 5
+_WIDTHS = {0: 34, 2: 54, 3: 58, 4: 42, _STATE: 24}
 _ROW_PX = 24
 #: What a cell takes beside its text: the square, and what lies around both.
 _BESIDE_PX = 24
@@ -30,6 +31,7 @@ _HINTS = (
     "Longest diameter in mm",
     "Area in mm²",
     "Highest tumour probability in it",
+    "What you said of it: ✓ tumour, ✗ no tumour, – ignored, + drawn by hand, ? look again",
 )
 #: By column: what its rows are sorted by.
 _KEYS: tuple[Callable[[LesionRow], Any], ...] = (
@@ -47,32 +49,113 @@ class LesionTableModel(QAbstractTableModel):
     def __init__(self) -> None:
         super().__init__()
         self.lesions: list[LesionRow] = []
+        self.ranking = Ranking.FILES
         self._in_files: Sequence[LesionRow] = ()
+        self._drawn: Sequence[LesionRow] = ()
+        self._threshold = 0.0
+        self._reviewed: Reviewed | None = None
+        self._rows: dict[int, int] = {}
         self._column, self._descending = -1, False
 
-    def show(self, lesions: Sequence[LesionRow]) -> None:
-        """Take other lesions, in the order of the files."""
+    @property
+    def drawn(self) -> Sequence[LesionRow]:
+        """Return what a person said of no lesion that is shown."""
+        return self._drawn
+
+    def show(
+        self,
+        lesions: Sequence[LesionRow],
+        drawn: Sequence[LesionRow] = (),
+        *,
+        reviewed: Reviewed | None = None,
+        threshold: float = 0.0,
+    ) -> None:
+        """Take other lesions.
+
+        Parameters
+        ----------
+        lesions
+            In the order of the files.
+        drawn
+            What a person said of no lesion that is shown; at the end where nothing else is asked for.
+        reviewed
+            What was said of the lesions.
+        threshold
+            From which they are shown.
+        """
         self.beginResetModel()
-        self._in_files = lesions
+        self._in_files, self._drawn = lesions, drawn
+        self._reviewed, self._threshold = reviewed, threshold
+        self._arrange()
+        self.endResetModel()
+
+    def say(self, reviewed: Reviewed | None, drawn: Sequence[LesionRow]) -> None:
+        """Show what was said of the lesions by now; they stay in their places."""
+        self._reviewed = reviewed
+        if tuple(drawn) != tuple(self._drawn):
+            kept = {one.id: one for one in drawn}
+            if kept.keys() != {one.id for one in self._drawn}:
+                self.show(self._in_files, drawn, reviewed=reviewed, threshold=self._threshold)
+                return
+            self._drawn = drawn
+            self.lesions = [kept.get(one.id, one) for one in self.lesions]
+        if self.lesions:
+            self.dataChanged.emit(self.index(0, 0), self.index(len(self.lesions) - 1, _STATE))
+
+    def rank(self, ranking: Ranking) -> None:
+        """Bring the lesions into the order in which they are to be looked at: once, not after every decision."""
+        self.beginResetModel()
+        self.ranking, self._column = ranking, -1
         self._arrange()
         self.endResetModel()
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort by a column; a column below 0 brings the order of the files back."""
+        """Sort by a column; a column below 0 brings the order of the ranking back."""
         self.beginResetModel()
         self._column, self._descending = column, order == Qt.SortOrder.DescendingOrder
         self._arrange()
         self.endResetModel()
 
     def _arrange(self) -> None:
-        self.lesions = list(self._in_files)
-        if self._column >= 0:
-            # Stable: equals stay in the order of the files.
+        self.lesions = [*self._in_files, *self._drawn]
+        # Stable: equals stay in the order of the files.
+        if self._column == _STATE:
+            self.lesions.sort(key=self.mark, reverse=self._descending)
+        elif self._column >= 0:
             self.lesions.sort(key=_KEYS[self._column], reverse=self._descending)
+        elif self.ranking is not Ranking.FILES:
+            key = self.ranking.sort_key(self._threshold)
+            self.lesions.sort(key=lambda lesion: (self.is_decided(lesion), key(lesion)))
+        self._rows = {lesion.id: row for row, lesion in enumerate(self.lesions)}
+
+    # -- what was said of them -----------------------------------------------------------------------------------
+
+    def review(self, lesion: LesionRow) -> LesionReview:
+        """Return what was said of a row: of a lesion that is shown, or of what a person said of none."""
+        from napari_metastasis.lesions import LesionReview
+
+        state = getattr(lesion, "state", None)
+        if state is not None:
+            return LesionReview(state)
+        return LesionReview() if self._reviewed is None else self._reviewed.review(lesion.id)
+
+    def is_decided(self, lesion: LesionRow) -> bool:
+        """Return whether a person has decided on a row."""
+        return self.review(lesion).state != "pending"
+
+    def mark(self, lesion: LesionRow) -> str:
+        """Return what stands for the state of a row."""
+        review = self.review(lesion)
+        return MARKS[review.state] if review.is_clear else UNCLEAR_MARK
+
+    def next_pending(self, row: int) -> int:
+        """Return the next row on which nobody has decided, from a row on and then from the first; -1 where all are."""
+        rows = [*range(row + 1, len(self.lesions)), *range(min(row + 1, len(self.lesions)))]
+        return next((one for one in rows if not self.is_decided(self.lesions[one])), -1)
 
     def row_of(self, number: int | None) -> int:
         """Return the row of the lesion with this number; -1 where it is not shown."""
-        return next((row for row, lesion in enumerate(self.lesions) if lesion.id == number), -1)
+        return -1 if number is None else self._rows.get(number, -1)
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
         """Return how many lesions there are."""
@@ -94,7 +177,8 @@ class LesionTableModel(QAbstractTableModel):
             return None
         from napari_metastasis.lesions import size_class_rule
 
-        return f"{_HINTS[section] or size_class_rule()}; click to sort"
+        hint = _HINTS[section] or size_class_rule()
+        return hint if section == _STATE else f"{hint}; click to sort"
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return what a cell shows."""
@@ -106,19 +190,30 @@ class LesionTableModel(QAbstractTableModel):
         column = index.column()
         if role == Qt.ItemDataRole.DisplayRole:
             return (
-                str(lesion.id),
+                str(lesion.id) if lesion.id >= 0 else "",
                 lesion.class_short,
                 bounded(length_text(lesion.length_mm), cut=lesion.cut_by_edge),
                 bounded(area_text(lesion.area_mm2), cut=lesion.cut_by_edge),
                 "–" if lesion.probability is None else f"{lesion.probability:.2f}",
+                self.mark(lesion),
             )[column]
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"Finding {lesion.id}: {lesion.class_text}; click to go there"
+            return self._hint(lesion)
         if role == Qt.ItemDataRole.DecorationRole and column == _CLASS:
             return _swatch(SIZE_CLASSES[lesion.size_class].color)
+        if role == Qt.ItemDataRole.TextAlignmentRole and column == _STATE:
+            return Qt.AlignmentFlag.AlignCenter
         if role == Qt.ItemDataRole.TextAlignmentRole and column != _CLASS:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
+
+    def _hint(self, lesion: LesionRow) -> str:
+        review = self.review(lesion)
+        said = STATE_WORDS[review.state] if review.is_clear else "not clear what was said of it: look again"
+        if lesion.id >= 0:
+            return f"Finding {lesion.id}: {lesion.class_text}; {said}; click to go there"
+        shown = "" if review.state == "added" else "; not shown at this threshold"
+        return f"{lesion.class_text}; {said}{shown}; click to go there"
 
 
 def _swatch(color: str) -> QIcon:
@@ -152,6 +247,8 @@ class LesionTable(QTableView):
             columns.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
             self.setColumnWidth(column, width)
         columns.setHighlightSections(False)
+        # Seen first; the others keep their numbers.
+        columns.moveSection(_STATE, 0)
         columns.setSectionsClickable(True)
         # No column at first: the order of the files. The third click on a heading brings it back.
         columns.setSortIndicator(-1, Qt.SortOrder.DescendingOrder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class ModelChoice(QComboBox):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._known: dict[str, AvailableModel] = {}
         self._files: list[str] = []
+        #: The file that was added last, until it is in the list.
+        self._added = ""
 
     @property
     def name(self) -> str:
@@ -39,6 +42,11 @@ class ModelChoice(QComboBox):
     def chosen(self) -> AvailableModel | None:
         """Return what is known of the chosen model; ``None`` where there is none."""
         return self._known.get(self.name)
+
+    @property
+    def known(self) -> Mapping[str, AvailableModel]:
+        """Return all that can be chosen, by name or path."""
+        return self._known
 
     def choose(self, name: str) -> bool:
         """Choose the model with this name on its card; return whether it is there."""
@@ -59,6 +67,7 @@ class ModelChoice(QComboBox):
     def add_file(self, path: str | Path) -> None:
         """Offer the model whose weights lie at ``path``, and choose it."""
         self._files = [name for name in self._files if name != str(path)] + [str(path)]
+        self._added = str(path)
         self.fill()
 
     def ask_for_file(self) -> None:
@@ -71,7 +80,7 @@ class ModelChoice(QComboBox):
         # Loaded by now, beside the window.
         from napari_metastasis.models import display_name
 
-        wanted = self._files[-1] if self._files else self.name
+        wanted, self._added = self._added or self.name, ""
         self._known = dict(found.models)
         self.blockSignals(True)
         self.clear()
@@ -87,5 +96,5 @@ class ModelChoice(QComboBox):
         self.filled.emit(found)
 
     def _on_failed(self, error: BaseException) -> None:
-        self._files = self._files[:-1]
+        self._files, self._added = [name for name in self._files if name != self._added], ""
         self.failed.emit(tell(error))

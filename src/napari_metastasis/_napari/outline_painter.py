@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QObject, QTimer
 
-from napari_metastasis._napari.compat import camera_of, canvas_size, scene_of, um_per_unit
+from napari_metastasis._napari.compat import camera_of
 from napari_metastasis._napari.outline_source import contours_in
-from napari_metastasis._napari.regions import view_axes
+from napari_metastasis._napari.outline_styles import DOT_PX, LINE_PX, casings, style_of_lesions, styles
+from napari_metastasis._napari.scene_place import ScenePlace, SlideView
 from napari_metastasis.geometry import HeatmapFrame, Point
 
 if TYPE_CHECKING:
@@ -26,21 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["OutlinePainter"]
 
-#: Widths in screen pixels: of a lesion's outline, of the chosen one's, and what a casing adds to them.
-_WIDTH_PX, _SELECTED_PX, _CASING_PX = 2.0, 3.5, 1.6
+#: What a casing adds to a line's width, in screen pixels.
+_CASING_PX = 1.6
 _CASING_OPACITY = 0.75
 #: A casing borders lines that are looked at one by one; of more lines than this, none is.
 _CASED = 6000
-#: Light lines are bordered dark and dark ones light; lightness is that of the classes in between, 0 to 1.
-_LIGHT, _DARK, _MIDDLE = (1.0, 1.0, 1.0), (0.08, 0.08, 0.10), 0.55
 #: Of more lines than this the tolerance is doubled, at most so often: software that draws is slow, and lines lie close.
 _MANY, _COARSER = 10_000, 2
 #: Side of the squares of cells that are drawn on their own, where no more than so many lie near the view; of a larger
 #: part of the slide they are larger, so that few calls do all of it.
 _SQUARE, _SQUARES = 256, 64
-#: A lesion below so many screen pixels is a dot of that diameter; that of the chosen one is wider. Among more lines
-#: than are cased, dots are narrower by so much.
-_DOT_PX, _SELECTED_DOT_PX, _NARROWER_PX = 4.0, 6.0, 2.0
+#: A lesion below so many screen pixels is a dot. Among more lines than are cased, dots are narrower by so much.
+_DOT_PX, _NARROWER_PX = 4.0, 2.0
 #: How long one turn may work, and how long the window then has for itself.
 _TURN_S, _PAUSE_MS = 0.006, 6
 #: What is drawn so far is shown this often.
@@ -70,35 +67,6 @@ class _Square:
     shown: ContourLines | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """The part of a slide that a window shows: in level-0 pixels, and how many screen pixels one of those takes."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    scale: float
-
-    def grown(self, share: float) -> _View:
-        x, y = (self.right - self.left) * share, (self.bottom - self.top) * share
-        return _View(self.left - x, self.top - y, self.right + x, self.bottom + y, self.scale)
-
-    def contains(self, other: _View) -> bool:
-        return (
-            self.left <= other.left
-            and self.top <= other.top
-            and self.right >= other.right
-            and self.bottom >= other.bottom
-        )
-
-    def part_of(self, lines: ContourLines) -> ContourLines:
-        """Return the lines that may touch this part."""
-        low, high = lines.ends.min(axis=1), lines.ends.max(axis=1)
-        outside = (high < (self.left, self.top)) | (low > (self.right, self.bottom))
-        return lines.chosen(~outside.any(axis=1))
-
-
 @dataclass(slots=True)
 class _Work:
     """What is to be drawn for a view: the squares of cells near it, and how far lines are simplified.
@@ -108,7 +76,7 @@ class _Work:
     ``finest_px``.
     """
 
-    area: _View
+    area: SlideView
     octave: float
     side: int
     coarser: int
@@ -145,7 +113,8 @@ class OutlinePainter(QObject):
 
     def __init__(self, viewer: Viewer, session: SlideSession, slide: Layer) -> None:
         super().__init__()
-        self._viewer, self._session, self._slide = viewer, session, slide
+        self._session = session
+        self._place = ScenePlace(viewer, slide)
         self._visible = True
         self._squares: dict[_Key, _Square] = {}
         self._work: _Work | None = None
@@ -160,6 +129,7 @@ class OutlinePainter(QObject):
         self._slots = (
             (session.found_changed, self._on_found_changed),
             (session.selected_changed, self._on_selected_changed),
+            (session.reviewed_changed, self._on_selected_changed),
             (camera.events.zoom, self._on_view_changed),
             (camera.events.center, self._on_view_changed),
             (viewer.dims.events.ndisplay, self._look),
@@ -180,7 +150,7 @@ class OutlinePainter(QObject):
     @property
     def can_draw(self) -> bool:
         """Return whether napari lets the plugin draw on its canvas."""
-        return scene_of(self._viewer, self._slide) is not None
+        return self._place.can_draw
 
     @property
     def done(self) -> bool:
@@ -227,14 +197,14 @@ class OutlinePainter(QObject):
 
     def _look(self, _: Any = None, *, again: bool = False) -> None:
         """Find what of the lesions is in view, and draw what is not drawn yet."""
-        view, found = self._view(), self._session.found
+        view, found = self._place.view(), self._session.found
         if not self._visible or view is None or found is None:
             self._turn_timer.stop()
             self._work = None
             self._hide()
             return
         frame = found.frame
-        self._place_nodes()
+        self._place.put(self._nodes, _ORDER)
         resting = time.monotonic() - self._moved_at >= _REST_MS / 1000 * 0.9
         work = self._work
         octave = math.floor(_STEPS * math.log2(_TOLERANCE_PX / max(view.scale, 1e-9))) / _STEPS
@@ -253,35 +223,6 @@ class OutlinePainter(QObject):
         coarser = 0 if work is None or work.octave != octave else work.coarser - (2 * self.count < _MANY)
         self._work = _Work(area, octave, side, max(coarser, 0), finest, squares, squares[::-1])
         self._turn()
-
-    def _view(self) -> _View | None:
-        """Return what the window shows of the slide; ``None`` where it does not show it flat."""
-        axes = view_axes(self._viewer)
-        if axes is None or self._viewer.dims.ndisplay != 2:
-            return None
-        camera = camera_of(self._viewer)
-        width, height = canvas_size(self._viewer)
-        center = np.array(camera.center[-2:])
-        half = np.array([height, width]) / camera.zoom / 2
-        corners = np.array([center + half * sign for sign in ((-1, -1), (-1, 1), (1, -1), (1, 1))])
-        inverse = np.linalg.inv(self._matrix(axes))
-        there = np.column_stack((corners[:, ::-1], np.ones(4))) @ inverse.T
-        (left, top), (right, bottom) = there[:, :2].min(axis=0), there[:, :2].max(axis=0)
-        scale = camera.zoom * math.sqrt(abs(np.linalg.det(self._matrix(axes)[:2, :2])))
-        return _View(float(left), float(top), float(right), float(bottom), float(scale))
-
-    def _matrix(self, axes: tuple[int, int]) -> npt.NDArray[np.float64]:
-        """Return the 3 x 3 matrix from a level-0 location, (x, y, 1), to the scene's (x, y, 1)."""
-        units = um_per_unit(self._viewer, self._slide) / um_per_unit(self._viewer)
-        # A location on the slide is half a pixel more than its index, where the middle of the first pixel is 0.
-        origin, right, down = (
-            np.asarray(self._slide.data_to_world((y - 0.5, x - 0.5)))[-2:] * units
-            for y, x in ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0))
-        )
-        shown = [axes[1], axes[0]]
-        return np.column_stack(
-            [np.append((right - origin)[shown], 0), np.append((down - origin)[shown], 0), np.append(origin[shown], 1)]
-        )
 
     # -- drawing -------------------------------------------------------------------------------------------------
 
@@ -326,8 +267,6 @@ class OutlinePainter(QObject):
 
     def _show(self) -> None:
         """Hand the lines over to the graphics card."""
-        from napari_metastasis.lesions import SIZE_CLASSES
-
         work, found = self._work, self._session.found
         self._drawn_at = time.monotonic()
         if work is None or found is None or not self._make_nodes():
@@ -336,13 +275,10 @@ class OutlinePainter(QObject):
         if not len(lines):
             self._hide()
             return
-        names = list(SIZE_CLASSES)
-        style_of = np.full(max(int(lines.lesion.max()), *(row.id for row in found.rows), 0) + 1, -1)
-        for row in found.rows:
-            style_of[row.id] = names.index(row.size_class)
-        style = style_of[lines.lesion]
+        session = self._session
+        most = int(lines.lesion.max())
+        style = style_of_lesions(found, session.reviewed, session.selected, most=most)[lines.lesion]
         kept = style >= 0  # those of lesions that are no more go at once, though their square is drawn later
-        style = style + len(names) * (lines.lesion == self._session.selected)
         self._upload(lines.chosen(kept), style[kept])
 
     def _upload(self, lines: ContourLines, style: npt.NDArray[np.intp]) -> None:
@@ -376,56 +312,16 @@ class OutlinePainter(QObject):
         if not self._nodes and self.can_draw:
             from napari_metastasis._napari.outline_visual import DotNode, LineNode
 
-            kinds = ((LineNode, _styles(_WIDTH_PX, _SELECTED_PX)), (DotNode, _styles(_DOT_PX, _SELECTED_DOT_PX)))
+            kinds = ((LineNode, styles(LINE_PX)), (DotNode, styles(DOT_PX)))
             self._nodes = (
-                *(
-                    Node(styles=_casings(styles), wider_px=_CASING_PX, opacity=_CASING_OPACITY)
-                    for Node, styles in kinds
-                ),
-                *(Node(styles=styles) for Node, styles in kinds),
+                *(Node(styles=casings(drawn), wider_px=_CASING_PX, opacity=_CASING_OPACITY) for Node, drawn in kinds),
+                *(Node(styles=drawn) for Node, drawn in kinds),
             )
-            self._place_nodes()
+            self._place.put(self._nodes, _ORDER)
         return bool(self._nodes)
 
-    def _place_nodes(self) -> None:
-        from vispy.visuals.transforms import MatrixTransform
 
-        axes, parent = view_axes(self._viewer), scene_of(self._viewer, self._slide)
-        if axes is None:
-            return
-        flat = self._matrix(axes)
-        matrix = np.eye(4)
-        matrix[:2, :2], matrix[3, :2] = flat[:2, :2].T, flat[:2, 2]
-        for index, node in enumerate(self._nodes):
-            if node.parent is not parent:
-                node.parent = parent
-            node.order = _ORDER + index
-            node.transform = MatrixTransform(matrix)
-
-
-_Styles = Sequence[tuple[float, tuple[float, float, float]]]
-
-
-def _styles(width: float, selected: float) -> _Styles:
-    """Return width and colour of each size class, then of chosen lesions."""
-    from napari_metastasis.lesions import SIZE_CLASSES
-
-    colors = [tuple(value / 255 for value in style.rgb) for style in SIZE_CLASSES.values()]
-    return [(px, (red, green, blue)) for px in (width, selected) for red, green, blue in colors]
-
-
-def _casings(styles: _Styles) -> _Styles:
-    """Return what lies beneath each style: light beneath dark colours, dark beneath light ones."""
-    return [(width, _DARK if _lightness(color) > _MIDDLE else _LIGHT) for width, color in styles]
-
-
-def _lightness(color: tuple[float, float, float]) -> float:
-    """Return about how light a colour is, 0 to 1 (luma, Rec. 601)."""
-    red, green, blue = color
-    return 0.299 * red + 0.587 * green + 0.114 * blue
-
-
-def _squares_over(area: _View, frame: HeatmapFrame, x: float, y: float) -> list[_Key]:
+def _squares_over(area: SlideView, frame: HeatmapFrame, x: float, y: float) -> list[_Key]:
     """Return the squares of cells that touch an area, those nearest to a location first: few, and of one size."""
     first, last = frame.cell_at(Point(area.left, area.top)), frame.cell_at(Point(area.right, area.bottom))
     middle = frame.cell_at(Point(x, y))

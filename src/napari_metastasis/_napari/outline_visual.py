@@ -8,6 +8,7 @@ third of the time of lines. Nothing is sent anew while the view moves.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ from vispy.gloo import IndexBuffer, VertexBuffer
 from vispy.scene.visuals import create_visual_node
 from vispy.visuals import Visual
 
-__all__ = ["DotNode", "LineNode", "dot_vertices", "line_vertices"]
+__all__ = ["MOST_STYLES", "DotNode", "LineNode", "LineStyle", "dot_vertices", "line_vertices"]
 
 RGB = tuple[float, float, float]
+
+#: How many styles there may be, and how long dashes are, in screen pixels.
+MOST_STYLES, _DASH_PX = 16, 4.0
 
 _LINE_VERTEX = """
 attribute vec4 a_line;
@@ -28,12 +32,14 @@ uniform mat2 u_turn;
 uniform vec2 u_shift;
 uniform vec2 u_canvas;
 uniform float u_wider;
-uniform float u_width[6];
-uniform vec3 u_color[6];
+uniform float u_width[STYLES];
+uniform vec3 u_color[STYLES];
+uniform float u_dashed[STYLES];
 
 varying vec3 v_place;
 varying float v_half;
 varying vec3 v_color;
+varying float v_dashed;
 
 void main() {
     int style = int(a_code / 4.0 + 0.01);
@@ -51,11 +57,16 @@ void main() {
     gl_Position = vec4(at / u_canvas * 2.0 - 1.0, 0.0, 1.0);
     v_place = first ? vec3(-reach, side * reach, len) : vec3(len + reach, -side * reach, len);
     v_color = u_color[style];
+    v_dashed = u_dashed[style];
 }
 """
 
+#: Dashes lie on the window's pixels, so that they join where lines do.
 _LINE_FRAGMENT = """
 uniform float u_opacity;
+uniform float u_dash;
+
+varying float v_dashed;
 
 varying vec3 v_place;
 varying float v_half;
@@ -64,6 +75,10 @@ varying vec3 v_color;
 void main() {
     float past = max(max(-v_place.x, v_place.x - v_place.z), 0.0);
     float alpha = clamp(v_half + 0.5 - length(vec2(past, v_place.y)), 0.0, 1.0);
+    vec2 dash = step(0.5, fract(gl_FragCoord.xy / (2.0 * u_dash)));
+    if (v_dashed > 0.5 && abs(dash.x - dash.y) < 0.5) {
+        discard;
+    }
     gl_FragColor = vec4(v_color, alpha * u_opacity);
 }
 """
@@ -76,11 +91,13 @@ uniform mat2 u_turn;
 uniform vec2 u_shift;
 uniform vec2 u_canvas;
 uniform float u_wider;
-uniform float u_width[6];
-uniform vec3 u_color[6];
+uniform float u_width[STYLES];
+uniform vec3 u_color[STYLES];
+uniform float u_dashed[STYLES];
 
 varying float v_side;
 varying vec3 v_color;
+varying float v_dashed;
 
 void main() {
     int style = int(a_style + 0.01);
@@ -88,17 +105,23 @@ void main() {
     v_side = u_width[style] + u_wider + 1.0;
     gl_PointSize = v_side;
     v_color = u_color[style];
+    v_dashed = u_dashed[style];
 }
 """
 
 _DOT_FRAGMENT = """
 uniform float u_opacity;
 
+varying float v_dashed;
 varying float v_side;
 varying vec3 v_color;
 
 void main() {
-    float alpha = clamp(0.5 * v_side - length((gl_PointCoord - 0.5) * v_side), 0.0, 1.0);
+    float away = length((gl_PointCoord - 0.5) * v_side);
+    float alpha = clamp(0.5 * v_side - away, 0.0, 1.0);
+    if (v_dashed > 0.5) {
+        alpha *= clamp(away - 0.5 * v_side + 2.5, 0.0, 1.0);
+    }
     gl_FragColor = vec4(v_color, alpha * u_opacity);
 }
 """
@@ -133,13 +156,32 @@ def dot_vertices(middles: npt.NDArray[np.floating[Any]], style: npt.NDArray[np.i
     return vertices
 
 
+@dataclass(frozen=True, slots=True)
+class LineStyle:
+    """How lines and dots look.
+
+    Attributes
+    ----------
+    width_px
+        Width, or diameter, in screen pixels.
+    color
+        Red, green and blue, 0 to 1.
+    dashed
+        Whether lines are broken, and dots are rings.
+    """
+
+    width_px: float
+    color: RGB
+    dashed: bool = False
+
+
 class _StyledVisual(Visual):
-    """What :meth:`show` took, in styles of a width in screen pixels and a colour.
+    """What :meth:`show` took, in styles.
 
     Parameters
     ----------
     styles
-        At most six: width in screen pixels, and red, green and blue, 0 to 1.
+        At most :data:`MOST_STYLES`.
     wider_px
         Screen pixels that are added to each width; may be changed later.
     opacity
@@ -149,14 +191,18 @@ class _StyledVisual(Visual):
     _shaders: tuple[str, str]
     _mode: str
 
-    def __init__(self, *, styles: Sequence[tuple[float, RGB]], wider_px: float = 0.0, opacity: float = 1.0) -> None:
-        super().__init__(vcode=self._shaders[0], fcode=self._shaders[1])
+    def __init__(self, *, styles: Sequence[LineStyle], wider_px: float = 0.0, opacity: float = 1.0) -> None:
+        vertex, fragment = (code.replace("STYLES", str(MOST_STYLES)) for code in self._shaders)
+        super().__init__(vcode=vertex, fcode=fragment)
         self._draw_mode = self._mode
         self._count = 0
         self.wider_px = wider_px
-        self._widths = [width for width, _ in styles]
-        for index, (_, color) in enumerate(styles):
-            self.shared_program[f"u_color[{index}]"] = color
+        self._widths = [0.0] * MOST_STYLES
+        self._widths[: len(styles)] = [style.width_px for style in styles]
+        unused = [LineStyle(0.0, (0.0, 0.0, 0.0))] * (MOST_STYLES - len(styles))
+        for index, style in enumerate([*styles, *unused]):
+            self.shared_program[f"u_color[{index}]"] = style.color
+            self.shared_program[f"u_dashed[{index}]"] = float(style.dashed)
         self.shared_program["u_opacity"] = float(opacity)
         self.set_gl_state("translucent", depth_test=False, cull_face=False)
 
@@ -184,6 +230,8 @@ class _StyledVisual(Visual):
         for index, width in enumerate(self._widths):
             program[f"u_width[{index}]"] = width * pixel
         program["u_wider"] = self.wider_px * pixel
+        if self._mode == "triangles":
+            program["u_dash"] = _DASH_PX * pixel
         # Seen flat, all that comes between is one affine map, which is far cheaper than vispy's chain of them.
         chain = view.transforms.get_transform("visual", "render")
         corners = chain.map(np.array([(0, 0), (1, 0), (0, 1)], np.float64))

@@ -1,4 +1,4 @@
-"""The panel "Metastasis": findings first, then the scan, and what is known of the slide."""
+"""The panel "Metastasis": findings and their review, the scan, corrections, the slide, and retraining."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
+from napari_metastasis._napari.correct_widget import CorrectWidget
 from napari_metastasis._napari.parts import MARGIN
 from napari_metastasis._napari.results_widget import ResultsWidget
+from napari_metastasis._napari.retrain_widget import RetrainWidget
 from napari_metastasis._napari.scan_widget import ScanWidget
 from napari_metastasis._napari.slide_widget import SlideWidget
 
@@ -42,15 +44,16 @@ class MetastasisPanel(QScrollArea):
         self.slide_part = SlideWidget(napari_viewer)
         self.scan_part = ScanWidget(napari_viewer)
         self.results_part = ResultsWidget(napari_viewer)
+        self.correct_part = CorrectWidget(napari_viewer)
+        self.retrain_part = RetrainWidget(napari_viewer)
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addWidget(self.results_part, 1)
-        layout.addWidget(_line())
-        layout.addWidget(self.scan_part)
-        layout.addWidget(_line())
-        layout.addWidget(self.slide_part)
+        for part in (self.scan_part, self.correct_part, self.slide_part, self.retrain_part):
+            layout.addWidget(_line())
+            layout.addWidget(part)
         notice = QLabel("For research only: not a medical device.")
         notice.setAlignment(Qt.AlignmentFlag.AlignCenter)
         notice.setContentsMargins(MARGIN, 0, MARGIN, MARGIN)

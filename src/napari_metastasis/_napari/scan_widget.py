@@ -32,6 +32,7 @@ from napari_metastasis._napari.model_choice import ModelChoice
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout, probability_slider, time_text
 from napari_metastasis._napari.regions import Where, view_focus, wanted_region
+from napari_metastasis._napari.scan_requests import ScanRequests
 from napari_metastasis._napari.session import Activity
 from napari_metastasis._napari.slide_state import not_told_above
 from napari_metastasis._napari.worker import tell
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from napari_metastasis._napari.session import SlideSession
     from napari_metastasis._napari.slide_controller import SlideController
-    from napari_metastasis._napari.slide_work import AvailableModels
+    from napari_metastasis._napari.slide_work import AvailableModel, AvailableModels
     from napari_metastasis.models import ModelSpec
 
 __all__ = ["ScanWidget"]
@@ -76,6 +77,7 @@ class ScanWidget(Part):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "Scan")
         self._workspace.scan_wanted.connect(lambda: self.scan("slide"))
+        self._requests = ScanRequests(self, self._workspace)
         self.model.fill()
         passes = (self.switches, self.details, self.keeping)
         for form in (self.main, self.advanced, *(form for forms in passes for form in forms.values())):
@@ -185,6 +187,10 @@ class ScanWidget(Part):
         row.addWidget(more)
         form.addRow(QLabel("Model"))
         form.addRow(row)
+        self.made_from = QLabel()
+        self.made_from.setWordWrap(True)
+        self.made_from.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        form.addRow(self.made_from)
 
     def _add_pass(self, form: QFormLayout, task: Task) -> None:
         """Add what is asked of a pass, and a slider for the share of its map; a switch where that is not blended."""
@@ -251,6 +257,9 @@ class ScanWidget(Part):
             wanted = switch.value if self.model.name == self._switched_for else ships and usual.USUAL
             switch.value = certain or (possible and wanted)
         self._switched_for = self.model.name
+        told = "" if model is None else _made_from_text(model)
+        self.made_from.setText(told)
+        self.made_from.setVisible(bool(told))
         self._warm_up.start()
         self._show_activity()
 
@@ -334,20 +343,29 @@ class ScanWidget(Part):
         controller = self._controller
         if controller is None or controller.busy or not self.model.name:
             return
-        slide = controller.session.slide
+        job = self.asked(where)
+        if job is not None:
+            controller.scan(job)
+
+    def asked(self, where: Where) -> ScanJob | None:
+        """Return the scan that the form asks for; ``None`` where there is none to make, and the form says why."""
+        session = self._session
+        if session is None or not self.model.name:
+            return None
+        slide = session.slide
         try:
             job = replace(
-                self._job(controller.session),
+                self._job(session),
                 region=wanted_region(where, self._viewer, slide),
                 focus=view_focus(self._viewer, slide),
-                detection=controller.session.chosen_detection,
+                detection=session.chosen_detection,
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",
             )
         except MetastasisError as error:
             self.error.show_failure(tell(error))
-            return
+            return None
         self.error.show_failure("")
-        controller.scan(job)
+        return job
 
     def _job(self, session: SlideSession) -> ScanJob:
         """Return the scan that the form asks for, without region and output."""
@@ -428,6 +446,18 @@ class ScanWidget(Part):
             parts.append(f"{time_text(activity.seconds_left)} left")
         self.status.setText(" · ".join(part for part in parts if part))
         self.status.setVisible(bool(self.status.text()))
+
+
+def _made_from_text(model: AvailableModel) -> str:
+    """Return what has to be said of a retrained model; empty of any other."""
+    if not model.parents:
+        return ""
+    lacks = [task for task in pass_tasks() if task.name in model.lacks and task.settings is not None]
+    said = f"Retrained from {model.parents[0]}, which is in this list, too, and as it was."
+    for task in lacks:
+        assert task.settings is not None
+        said += f" “{label_of(task.settings.SWITCH)}” was made for that one, and does not fit this one."
+    return said
 
 
 def _cell_um(spec: ModelSpec, dense_coefficient: int) -> str:

@@ -17,7 +17,7 @@ from napari_metastasis.settings import THRESHOLD, DetectionSettings
 from napari_metastasis.tasks import pass_tasks
 
 if TYPE_CHECKING:
-    from napari_metastasis.lesions import Findings, LesionIndex
+    from napari_metastasis.lesions import Findings, LesionIndex, Reviewed
     from napari_metastasis.scanning import BoolArray, Coverage, MapValues
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.scan import ReviewMark
@@ -107,6 +107,10 @@ class SlideSession:
         Where a result comes from that was not scanned now, as "Earlier result of 28 Nov"; else empty.
     review
         What of the result a person has looked through; ``None`` where nothing was.
+    corrections
+        What a person says of findings and tissue, with every step of it.
+    reviewed
+        Which of the lesions at the threshold that speaks of; ``None`` before it was found out.
     made_with
         Everything that decided the heatmap of an earlier result that is shown, and the options of its passes; else
         empty.
@@ -133,8 +137,12 @@ class SlideSession:
     thumbnail_changed = Signal()
     looking_changed = Signal(bool)
     review_changed = Signal()
+    reviewed_changed = Signal()
 
     def __init__(self, slide: Slide) -> None:
+        # Imported where there is a slide: an empty window starts without outlines.
+        from napari_metastasis._napari.slide_corrections import SlideCorrections
+
         self.slide = slide
         self.maps: dict[str, MapValues] = {}
         self.shares: dict[str, float] = {}
@@ -157,6 +165,8 @@ class SlideSession:
         self.selected: int | None = None
         self.thumbnail: npt.NDArray[np.uint8] | None = None
         self.closed = False
+        self.corrections = SlideCorrections()
+        self.reviewed: Reviewed | None = None
         self._selected_at: Point | None = None
         self._index: LesionIndex | None = None
         self._read_from = ""
@@ -292,6 +302,7 @@ class SlideSession:
     def select(self, lesion: int | None) -> None:
         """Choose a lesion by its id; ``None``, or an id that no lesion has, for none."""
         self._selected_at = None
+        self.corrections.select("")
         if lesion is not None and self.found is not None:
             detections = self.found.detections
             own = np.flatnonzero(detections.lesion == lesion)
@@ -402,6 +413,12 @@ class SlideSession:
         """Show what a person has looked through."""
         self.review = mark
         self.review_changed.emit()
+
+    def show_reviewed(self, reviewed: Reviewed | None) -> None:
+        """Show of which lesions a person has spoken."""
+        if reviewed is not None or self.reviewed is not None:
+            self.reviewed = reviewed
+            self.reviewed_changed.emit()
 
     def show_thumbnail(self, picture: npt.NDArray[np.uint8]) -> None:
         """Show the small picture of the whole slide."""

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
+from napari_metastasis._napari.comparison import Comparison
 from napari_metastasis._napari.compat import tiles_under_way
+from napari_metastasis._napari.corrections_keeper import CorrectionsKeeper
+from napari_metastasis._napari.lesion_reviews import LesionReviews
 from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.overview_work import thumbnail_work
 from napari_metastasis._napari.session import Activity, SlideSession
@@ -79,10 +82,18 @@ class SlideController(QObject):
         Its layers.
     results
         What is stored of it.
+    corrections
+        Keeps on the disk what a person says of it.
+    reviews
+        Finds out of which lesions that speaks.
+    comparison
+        Shows what two models make of it.
     """
 
     #: Something failed: one line. The session's activity says it as well, unless a scan is running.
     failed = Signal(str)
+    #: A scan ended: its ScanResult, or ``None`` where it failed or was stopped before it began.
+    scanned = Signal(object)
 
     def __init__(
         self, viewer: Viewer, session: SlideSession, layer: Layer, engines: EngineCache, parent: QObject
@@ -105,6 +116,9 @@ class SlideController(QObject):
         self._lesions.failed.connect(self._on_other_failed)
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
+        self.corrections = CorrectionsKeeper(session, self)
+        self.reviews = LesionReviews(session, self)
+        self.reviews.failed.connect(self._on_other_failed)
         self.results = SlideResults(
             session,
             self.layers,
@@ -114,6 +128,7 @@ class SlideController(QObject):
             is_busy=lambda: self.busy,
             parent=self,
         )
+        self.comparison = Comparison(self, self._workers)
 
     @property
     def busy(self) -> bool:
@@ -232,6 +247,7 @@ class SlideController(QObject):
         self._lesions.start()
         self.results.read_review(result.output)
         self.results.list_all()
+        self.scanned.emit(result)
 
     def _on_scan_failed(self, error: BaseException) -> None:
         self._scan = None
@@ -242,6 +258,7 @@ class SlideController(QObject):
             self._on_other_failed(error)
         self._lesions.start()
         self._files.resume()
+        self.scanned.emit(None)
 
     # -- what is looked for beside the window --------------------------------------------------------------------
 
@@ -321,13 +338,17 @@ class SlideController(QObject):
         if self.session.closed:
             return
         writer, unwritten = self._files.close()
+        keeper, unsaved = self.corrections.close()
         self.session.closed = True
-        workers = [one for one in (self._scan, self._lesions.stop(), *self._workers.running) if one is not None]
+        workers = [
+            one
+            for one in (self._scan, self._lesions.stop(), self.reviews.stop(), *self._workers.running)
+            if one is not None
+        ]
         self._scan = None
         for worker in workers:
             worker.abandon()
-        if writer is not None:
-            workers.append(writer)
+        workers += [one for one in (writer, keeper) if one is not None]
         self.layers.close(remove=not wait)
         tiles = tiles_under_way(self._viewer)
         slide = self.session.slide
@@ -336,9 +357,10 @@ class SlideController(QObject):
             for worker in workers:
                 worker.wait(None)
             # What is shown is kept; nobody is left to be told that a disk refuses.
-            if unwritten is not None:
-                with suppress(MetastasisError):
-                    unwritten(_never)
+            for left in (unsaved, unwritten):
+                if left is not None:
+                    with suppress(MetastasisError):
+                        left(_never)
             futures.wait(tiles)
             slide.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points
@@ -14,6 +14,7 @@ from qtpy.QtCore import QTimer
 from napari_metastasis._napari import layers
 from napari_metastasis._napari.colors import map_colormap, shown_limits
 from napari_metastasis._napari.compat import draw_now, redraw_image, smooth_to_gaps, unrefreshed
+from napari_metastasis._napari.correction_painter import CorrectionPainter
 from napari_metastasis._napari.label_painter import LabelPainter
 from napari_metastasis._napari.lesion_click import LesionClick
 from napari_metastasis._napari.outline_painter import OutlinePainter
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
 
     from napari_metastasis._napari.session import Activity, SlideSession
     from napari_metastasis.sampling.hard_negatives import HardNegative
+    from napari_metastasis.scanning import MapValues
 
 __all__ = ["SlideLayers"]
 
+#: What lies over the tissue.
+_Seen: TypeAlias = "Layer | OutlinePainter | CorrectionPainter"
 #: Width of the lesions' outlines, in cells.
 _CONTOUR = 1
 #: In the metadata of a layer that is hidden with its slide: whether it is shown again with that.
@@ -70,15 +74,17 @@ class SlideLayers:
         self.slide = slide
         self.tissue: Image | None = None
         self.maps: dict[str, Image] = {}
+        self.change: Image | None = None
         self.lesions: Labels | None = None
         self.detections: Points | None = None
         self.mined: Points | None = None
         self._painter: LabelPainter | None = None
         self._tinted = False
-        self._hidden_overlay: list[Layer | OutlinePainter] = []
+        self._hidden_overlay: list[_Seen] = []
         self._read_map = session.read_map
         self._shown = True
         self.outlines = OutlinePainter(viewer, session, slide)
+        self.drawn = CorrectionPainter(viewer, session, slide)
         self._click = LesionClick(viewer, session, slide)
         self._strength = OverlayStrength.of(viewer)
         self._slots = (
@@ -99,7 +105,8 @@ class SlideLayers:
             signal.connect(slot)
 
     def __iter__(self) -> Iterator[Layer]:
-        present = (self.slide, self.tissue, self.veil, *self.maps.values(), self.lesions, self.detections, self.mined)
+        maps = (*self.maps.values(), self.change)
+        present = (self.slide, self.tissue, self.veil, *maps, self.lesions, self.detections, self.mined)
         return iter([layer for layer in present if layer is not None])
 
     def __contains__(self, layer: object) -> bool:
@@ -118,6 +125,7 @@ class SlideLayers:
             # What the user drew is not lost: it waits, unseen, until its slide opens again.
             self._hide(shapes_of(self._viewer, self._session.slide))
         self.outlines.close()
+        self.drawn.close()
         self._click.close()
         # A copy of the slide's layer shows the same file, which closes.
         copies = [layer for layer in self._viewer.layers if layer.metadata.get(METADATA_KEY) is self._session]
@@ -159,7 +167,8 @@ class SlideLayers:
                 layer.visible = False
 
     def _show_outlines(self) -> None:
-        self.outlines.visible = self._shown and self.outlines not in self._hidden_overlay
+        for painter in (self.outlines, self.drawn):
+            painter.visible = self._shown and painter not in self._hidden_overlay
 
     @property
     def strength(self) -> float:
@@ -171,15 +180,17 @@ class SlideLayers:
         self._strength.value = strength
 
     def _on_strength_changed(self, strength: float) -> None:
-        for layer in self.maps.values():
+        for layer in (*self.maps.values(), *([] if self.change is None else [self.change])):
             layer.opacity = strength
 
-    def _seen(self) -> list[Layer | OutlinePainter]:
+    def _seen(self) -> list[_Seen]:
         """Return what is seen over the tissue."""
-        over = (self.veil, *self.maps.values(), self.lesions, self.detections, self.mined)
-        seen: list[Layer | OutlinePainter] = [layer for layer in over if layer is not None and layer.visible]
+        over = (self.veil, *self.maps.values(), self.change, self.lesions, self.detections, self.mined)
+        seen: list[_Seen] = [layer for layer in over if layer is not None and layer.visible]
         if self._session.found is not None and self.outlines.visible:
             seen.append(self.outlines)
+        if len(self._session.corrections.present) and self.drawn.visible:
+            seen.append(self.drawn)
         return seen
 
     @property
@@ -197,7 +208,7 @@ class SlideLayers:
         elif seen := self._seen():
             self._hidden_overlay = seen
             for one in seen:
-                if one is not self.outlines:
+                if isinstance(one, Layer):
                     one.visible = False
         self._show_outlines()
 
@@ -258,7 +269,7 @@ class SlideLayers:
         elif layer is self.lesions:
             self._stop_painting()
         self._veil.on_removed(layer)
-        for name in ("tissue", "lesions", "detections", "mined"):
+        for name in ("tissue", "change", "lesions", "detections", "mined"):
             if getattr(self, name) is layer:
                 setattr(self, name, None)
         self.marks_changed.emit()
@@ -268,9 +279,11 @@ class SlideLayers:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Return the marks that are seen over the tissue beside heat and outlines: "veil", "detections", "mined"."""
+        """Return what is seen over the tissue beside heat and outlines: "veil", "change", "detections", "mined"."""
         points = {"detections": self.detections, "mined": self.mined}
         seen = [name for name, layer in points.items() if layer is not None and layer.visible and layer.shown.any()]
+        if self.change is not None and self.change.visible:
+            seen.insert(0, "change")
         return ("veil", *seen) if self.veil is not None and self.veil.visible else tuple(seen)
 
     def show_mined(self, mined: Sequence[HardNegative]) -> None:
@@ -279,6 +292,24 @@ class SlideLayers:
             self._viewer.layers.remove(self.mined)
         layer = layers.mined_layer(mined, self._session.slide.mpp, name=self._name("Mined places"))
         self.mined = self._add(layer)
+        self.marks_changed.emit()
+
+    def show_change(self, change: MapValues | None) -> None:
+        """Show what changed between two results in place of the maps of one; ``None`` shows the maps again."""
+        before, self.change = self.change, None
+        if before is not None and before in self._viewer.layers:
+            self._viewer.layers.remove(before)
+        if change is not None:
+            layer = layers.change_layer(change, name=self._name(change.kind.title), opacity=self.strength)
+            under = next((one for one in (self.lesions, self.detections, self.mined) if one is not None), None)
+            self.change = self._add(layer, under=under)
+            smooth_to_gaps(self._viewer, layer)
+            for one in self.maps.values():
+                self._show(one, shown=False)
+        elif before is not None:
+            for one in self.maps.values():
+                self._show(one, shown=True)
+            self.prefer_latest()
         self.marks_changed.emit()
 
     @property

@@ -144,6 +144,15 @@ class SlideResults(QObject):
         self.session.report(Activity(stage="Reading the earlier result…"))
         self._workers.run(partial(load_result_work, self.session.slide, scan), show, name="earlier", urgent=True)
 
+    def show_loaded(self, earlier: EarlierResult) -> None:
+        """Show an earlier result that was read already; nothing happens while a scan is running."""
+        if not self._is_busy() and not self.session.closed:
+            # What is shown of the other one is kept first.
+            self.session.follow_threshold()
+            self._files.write()
+            self._wanted = None
+            self._show_result(earlier)
+
     def _show_result(self, earlier: EarlierResult) -> None:
         session = self.session
         self._files.leave()

@@ -401,12 +401,18 @@ class AvailableModel:
         Those of them that are made in any case: the model itself is for them, and stands for its detector.
     ships
         Whether it comes with the program: what follows it was measured together with it, and is offered switched on.
+    parents
+        Names of the models that it was made from, the nearest first.
+    lacks
+        Tasks whose models read what a detector makes of a slide, and none of which was made for this one.
     """
 
     spec: ModelSpec
     passes: frozenset[str]
     named: frozenset[str]
     ships: bool
+    parents: tuple[str, ...] = ()
+    lacks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +434,7 @@ class AvailableModels:
 def available_models_work(files: Sequence[str], _: ShouldStop) -> AvailableModels:
     """Return which models and devices there are; ``files`` are paths of further models."""
     from napari_metastasis.errors import DeviceError
-    from napari_metastasis.models import list_models, load_scan_models
+    from napari_metastasis.models import list_models, load_scan_models, parents_of
     from napari_metastasis.scanning import resolve_devices
 
     # Only detectors: the models that follow them are switches beside the list.
@@ -443,5 +449,13 @@ def available_models_work(files: Sequence[str], _: ShouldStop) -> AvailableModel
     found = {}
     for name in [*(entry.name for entry in entries), *files]:
         models = load_scan_models(name, tasks=tasks)
-        found[name] = AvailableModel(models.detector.spec, frozenset(models.others), models.named, ships=name in ships)
+        found[name] = AvailableModel(
+            models.detector.spec,
+            frozenset(models.others),
+            models.named,
+            ships=name in ships,
+            parents=parents_of(models.detector.card),
+            # Of what others have, only what does not read pixels can be lacking.
+            lacks=frozenset(task for task in tasks if task not in models.others),
+        )
     return AvailableModels(found, tuple(devices))

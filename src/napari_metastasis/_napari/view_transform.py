@@ -56,6 +56,11 @@ class ViewTransform:
         across, down = (dy, dx) if self.transposed else (dx, dy)
         return self.width / 2 + across * self.across, self.height / 2 + down * self.down
 
+    def shows(self, point: Point) -> bool:
+        """Return whether a level-0 location lies on the canvas."""
+        x, y = self.to_canvas(point)
+        return 0 <= x <= self.width and 0 <= y <= self.height
+
     @property
     def corners(self) -> tuple[Point, Point, Point, Point]:
         """Return the locations of the canvas' corners: clockwise on the screen, from the top left one."""

@@ -37,7 +37,12 @@ __all__ = ["WindowKeys"]
 _LOOKED_AT = "pan_zoom"
 #: Part of how a key is reached on some keyboards, and nothing that a person means by it.
 _NOT_MEANT = Qt.KeyboardModifier.KeypadModifier | Qt.KeyboardModifier.GroupSwitchModifier
-_MODIFIERS = (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier)
+_MODIFIERS = (
+    Qt.KeyboardModifier.NoModifier,
+    Qt.KeyboardModifier.ShiftModifier,
+    Qt.KeyboardModifier.ControlModifier,
+    Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier,
+)
 #: The menu bar has the focus while its entries are chosen by their letters.
 _TYPED_INTO = (QLineEdit, QAbstractSpinBox, QTextEdit, QPlainTextEdit, QMenuBar)
 
@@ -46,7 +51,7 @@ Act = Callable[[], Callable[[], None] | bool | None]
 
 
 class WindowKeys(QObject):
-    """Keys of one napari window, alone or with Shift.
+    """Keys of one napari window, alone or with Shift and Ctrl.
 
     Parameters
     ----------
@@ -58,8 +63,8 @@ class WindowKeys(QObject):
         window = window_of(viewer)
         super().__init__(window)
         self._viewer = viewer
-        #: By key and whether Shift is held: napari's name of both, and what to do.
-        self._bound: dict[tuple[int, bool], tuple[Any, list[Act]]] = {}
+        #: By key and what is held with it: napari's name of both, and what to do.
+        self._bound: dict[tuple[int, int], tuple[Any, list[Act]]] = {}
         #: The keys that are down and were taken, with what follows once they are let go.
         self._down: dict[int, Callable[[], None] | None] = {}
         application = QApplication.instance()
@@ -74,7 +79,7 @@ class WindowKeys(QObject):
         Parameters
         ----------
         key
-            Its name, after "Shift-" where it is pressed with Shift.
+            Its name, after "Ctrl-" and "Shift-" where it is pressed with these.
         act
             Called when the key is pressed, and once while it is held. Returns ``False`` where the key is not for it:
             whatever was bound to the key later is asked, and at last the widget that has the focus. May return what is
@@ -82,8 +87,8 @@ class WindowKeys(QObject):
         """
         name = key.replace("-", "+")
         combination = QKeySequence(name)[0]
-        shift = combination.keyboardModifiers() == Qt.KeyboardModifier.ShiftModifier
-        self._bound.setdefault((_number(combination.key()), shift), (coerce_keybinding(name), []))[1].append(act)
+        held = _number(combination.keyboardModifiers())
+        self._bound.setdefault((_number(combination.key()), held), (coerce_keybinding(name), []))[1].append(act)
 
     def close(self) -> None:
         """Leave all keys to napari."""
@@ -109,7 +114,7 @@ class WindowKeys(QObject):
         modifiers = event.modifiers() & ~_NOT_MEANT
         if modifiers not in _MODIFIERS:
             return False
-        bound = self._bound.get((key, modifiers == Qt.KeyboardModifier.ShiftModifier))
+        bound = self._bound.get((key, _number(modifiers)))
         if bound is None or _is_typed_into(receiver) or _something_is_open():
             return False
         binding, acts = bound

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.async_slicing import slice_off_the_gui_thread
 from napari_metastasis._napari.compat import real_viewer, slice_nothing_once_closed, window_of
+from napari_metastasis._napari.correcting import Correcting
 from napari_metastasis._napari.drops import SlideDrops
 from napari_metastasis._napari.flight import Flight
 from napari_metastasis._napari.layers import slide_layer_data
@@ -27,11 +28,15 @@ from napari_metastasis._napari.pixel_size import PixelSizeDialog
 from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.reader import is_picture
 from napari_metastasis._napari.recent import MOST_RECENT, recent_slides, remember_slide
+from napari_metastasis._napari.retrainer import Retrainer
+from napari_metastasis._napari.review_bar import DECISIONS
+from napari_metastasis._napari.reviewer_name import ReviewerName
 from napari_metastasis._napari.rotation import Orientation, set_orientation
 from napari_metastasis._napari.scale_bar import show_scale_bar
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis._napari.slide_controller import SlideController
 from napari_metastasis._napari.slide_work import warm_up_work
+from napari_metastasis._napari.unsaved import UnsavedDialog, unsaved
 from napari_metastasis._napari.view_state import ViewState
 from napari_metastasis._napari.window_keys import WindowKeys
 from napari_metastasis._napari.worker import ShouldStop, Worker, tell
@@ -54,6 +59,9 @@ KEYS = {
     "overlay": "H",
     "next": "N",
     "previous": "Shift-N",
+    "undo": "Ctrl-Z",
+    "redo": "Ctrl-Shift-Z",
+    "flip": "X",
 }
 _THRESHOLD_STEP = 0.05
 
@@ -85,8 +93,18 @@ class Workspace(QObject):
     opening_changed = Signal(int)
     #: The whole slide is to be scanned, or what is left of it.
     scan_wanted = Signal()
+    #: The view is to be scanned with a model, by its name or path.
+    scan_with_wanted = Signal(str)
+    #: Two models are to be compared on the view: names or paths of the old and the new one.
+    comparison_wanted = Signal(str, str)
+    #: A model was kept, taken from another workstation, or removed.
+    models_changed = Signal()
     #: The next finding is asked for, 1, or the one before, -1.
     finding_wanted = Signal(int)
+    #: A person decided on the chosen finding: the label of what lies there.
+    decided = Signal(str)
+    #: A step was taken back, or done again: the keys of the corrections that it changed.
+    moved_in_history = Signal(object)
 
     def __init__(self, viewer: Viewer, window: QObject) -> None:
         super().__init__(window)
@@ -97,11 +115,13 @@ class Workspace(QObject):
         self._shown: SlideController | None = None
         self.recent: tuple[Path, ...] = ()
         self.flight = Flight(viewer, self)
+        self.reviewer = ReviewerName(self)
+        self.retrainer = Retrainer(self)
         self.engines = EngineCache(begin_thread=give_way)
         self._kept_back: set[SlideSession] = set()
         self._opening: dict[Worker, Future[Any]] = {}
         self._dialog: PixelSizeDialog | None = None
-        self._window_closing = False
+        self._window_closing = self._closes_unsaved = False
         self._closed = False
         slice_off_the_gui_thread()
         slice_nothing_once_closed(viewer)
@@ -118,7 +138,8 @@ class Workspace(QObject):
         SlideDrops(self)
         self.keys = WindowKeys(viewer)
         self.microscope = Microscope(self)
-        # After the microscope: Escape puts the ruler away before it stops a scan.
+        self.correcting = Correcting(self)
+        # After the microscope and the tools: Escape puts these away before it stops a scan.
         self._bind_keys()
         recent = Worker(lambda _: recent_slides(), name="recent", parent=self)
         recent.succeeded.connect(lambda listed: self._list_recent(self.recent, listed))
@@ -402,8 +423,13 @@ class Workspace(QObject):
             ("raise", partial(self._move_threshold, _THRESHOLD_STEP)),
             ("next", partial(self.finding_wanted.emit, 1)),
             ("previous", partial(self.finding_wanted.emit, -1)),
+            ("undo", partial(self.move_in_history, -1)),
+            ("redo", partial(self.move_in_history, 1)),
+            ("flip", self._flip),
         ):
             self.keys.bind(KEYS[name], act)
+        for label, _, _, key in DECISIONS:
+            self.keys.bind(key, partial(self.decided.emit, label))
 
         # V hides napari's selected layer, which is mostly the slide.
         bind_overlay_keys(
@@ -416,11 +442,26 @@ class Workspace(QObject):
         self.current.cancel()
         return True
 
+    def _flip(self) -> bool:
+        return self.current is not None and self.current.comparison.flip()
+
     def _move_threshold(self, step: float) -> bool:
         if self.current is None:
             return False
         session = self.current.session
         session.set_threshold(round(session.threshold + step, 2))
+        return True
+
+    def move_in_history(self, step: int) -> bool:
+        """Take the last step of the corrections back, -1, or do it again, 1; return whether there is a slide."""
+        if self.current is None:
+            return False
+        if step < 0 and self.correcting.tool.take_back_corner():
+            return True
+        corrections = self.current.session.corrections
+        keys = corrections.undo() if step < 0 else corrections.redo()
+        if keys:
+            self.moved_in_history.emit(keys)
         return True
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -429,12 +470,28 @@ class Workspace(QObject):
         """Close the workspace once its window is hidden after a Close event that nobody refused."""
         if event is not None:
             if event.type() == QEvent.Type.Close:
+                if self._ask_before_closing():
+                    event.ignore()
+                    return True
                 self._window_closing = True
             elif event.type() == QEvent.Type.Show:
                 self._window_closing = False
             elif event.type() == QEvent.Type.Hide and self._window_closing:
                 self.close()
         return bool(super().eventFilter(watched, event))
+
+    def _ask_before_closing(self) -> bool:
+        """Ask where something is not saved that no disk takes, and return whether the window stays for now."""
+        slides = () if self._closes_unsaved or self._closed else unsaved(self.controllers)
+        if slides:
+            dialog = UnsavedDialog(slides, window_of(self.viewer))
+            dialog.close_wanted.connect(self._close_unsaved)
+            dialog.open()  # not exec(): the window goes on
+        return bool(slides)
+
+    def _close_unsaved(self) -> None:
+        self._closes_unsaved = True
+        QTimer.singleShot(0, window_of(self.viewer).close)
 
     def close(self) -> None:
         """End everything: scans are stopped and waited for, slides are closed."""
@@ -443,6 +500,9 @@ class Workspace(QObject):
         self._closed = True
         self.flight.stop()
         self.keys.close()
+        self.reviewer.close()
+        self.retrainer.close()
+        self.correcting.close()
         self.microscope.close()
         workers, self._warm_up = [*self._warm_up, *self._opening], []
         opening, self._opening = self._opening, {}

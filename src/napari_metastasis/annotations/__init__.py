@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_metastasis.annotations.asap import read_asap_xml, write_asap_xml
-from napari_metastasis.annotations.corrections import Correction, Corrections, Finding, History
+from napari_metastasis.annotations.corrections import Correction, Corrections, Finding
 from napari_metastasis.annotations.corrections_file import (
     CorrectionsFile,
     annotations_of_corrections,
@@ -13,6 +13,7 @@ from napari_metastasis.annotations.corrections_file import (
 )
 from napari_metastasis.annotations.dsa import read_dsa_json, write_dsa_json
 from napari_metastasis.annotations.geojson import read_geojson
+from napari_metastasis.annotations.history import History
 from napari_metastasis.annotations.mask_file import MaskFile, mask_downsample
 from napari_metastasis.annotations.masks import MaskImage, read_mask
 from napari_metastasis.annotations.points import PointSet, read_points

@@ -1,4 +1,4 @@
-"""What a person says of a slide, of findings and of tissue that no model marked: values, and their history."""
+"""What a person says of a slide, of findings and of tissue that no model marked: values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ __all__ = [
     "Correction",
     "Corrections",
     "Finding",
-    "History",
     "Label",
     "State",
     "now",
@@ -216,6 +215,22 @@ class Corrections:
         """Return these without some; a key that is not there is passed over."""
         return Corrections({key: one for key, one in self.by_key.items() if key not in keys})
 
+    def changes_to(self, other: Corrections) -> Mapping[str, Correction | None]:
+        """Return what is another there: by its key, the correction as it is there, or ``None`` where it is gone."""
+        mine, theirs = self.by_key, other.by_key
+        changed: dict[str, Correction | None] = {
+            key: one for key, one in theirs.items() if (held := mine.get(key)) is not one and held != one
+        }
+        changed.update((key, None) for key in mine if key not in theirs)
+        return changed
+
+    def rebased(self, base: Corrections, changes: Mapping[str, Correction | None]) -> Corrections:
+        """Return these with changes that somebody made to ``base``; what is another here stays as it is."""
+        taken = {key: one for key, one in changes.items() if self.by_key.get(key) == base.by_key.get(key)}
+        gone = {key for key, one in taken.items() if one is None}
+        kept = {key: one for key, one in self.by_key.items() if key not in gone}
+        return Corrections({**kept, **{key: one for key, one in taken.items() if one is not None}})
+
     def merged(self, theirs: Corrections, base: Corrections) -> tuple[Corrections, tuple[str, ...]]:
         """Return what two people made of the same corrections, put together.
 
@@ -246,65 +261,6 @@ class Corrections:
             if chosen is not None:
                 together[key] = chosen
         return Corrections(together), tuple(disputed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    what: str
-    corrections: Corrections
-
-
-class History:
-    """Corrections as they are, and every step that led to them.
-
-    Parameters
-    ----------
-    corrections
-        To begin with.
-    """
-
-    def __init__(self, corrections: Corrections) -> None:
-        self.present = corrections
-        self._done: list[_Step] = []
-        self._undone: list[_Step] = []
-
-    @property
-    def undo_text(self) -> str:
-        """Return what :meth:`undo` takes back; empty where there is nothing."""
-        return self._done[-1].what if self._done else ""
-
-    @property
-    def redo_text(self) -> str:
-        """Return what :meth:`redo` does again; empty where there is nothing."""
-        return self._undone[-1].what if self._undone else ""
-
-    def do(self, what: str, corrections: Corrections) -> None:
-        """Take a step; what was undone cannot be done again after it."""
-        self._done.append(_Step(what, self.present))
-        self._undone.clear()
-        self.present = corrections
-
-    def undo(self) -> bool:
-        """Take the last step back, and return whether there was one."""
-        return self._move(self._done, self._undone)
-
-    def redo(self) -> bool:
-        """Do a step again that was taken back, and return whether there was one."""
-        return self._move(self._undone, self._done)
-
-    def rebase(self, corrections: Corrections) -> None:
-        """Take over what others made of the corrections; earlier steps would take that back, and are forgotten."""
-        self.present = corrections
-        self._done.clear()
-        self._undone.clear()
-
-    def _move(self, source: list[_Step], target: list[_Step]) -> bool:
-        if not source:
-            return False
-        step = source.pop()
-        target.append(_Step(step.what, self.present))
-        self.present = step.corrections
-        return True
 
 
 def relabelled(correction: Correction, label: Label, *, reviewer: str) -> Correction:

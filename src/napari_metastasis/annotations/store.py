@@ -57,6 +57,8 @@ class CorrectionStore:
         self.saved = Corrections()
         self._bounds = bounds
         self._seen = _NOTHING
+        # Of the file when it was last found to be the one that was seen.
+        self._unchanged: tuple[int, ...] | None = None
         # Of other programs, which opened this very file: what is not understood is kept.
         self._others: tuple[dict[str, Any], ...] = ()
         self._backed_up = now() - _BETWEEN_BACKUPS
@@ -84,7 +86,13 @@ class CorrectionStore:
     def is_changed_beneath(self) -> bool:
         """Return whether the file holds something else than was last read or written here."""
         with storage_errors(self.path):
-            return self._digest() != self._seen
+            # Every program writes either a new file or at another time; only then is it read.
+            stamp = self._stamp()
+            if stamp == self._unchanged:
+                return False
+            changed = self._digest() != self._seen
+            self._unchanged = None if changed else stamp
+            return changed
 
     def save(self, corrections: Corrections) -> None:
         """Write corrections; what was there before is backed up first, if that was not done lately.
@@ -110,7 +118,7 @@ class CorrectionStore:
         Returns
         -------
         What was written, and the keys of what both had changed: there the later one stands. What the other wrote is
-        backed up.
+        backed up; ``mine`` is, too, where both had changed the same.
 
         Raises
         ------
@@ -124,6 +132,9 @@ class CorrectionStore:
             try:
                 together, disputed = mine.merged(self.read(), base)
                 self._back_up()
+                if disputed:
+                    with self._new_backup() as path:
+                        write_corrections(path, mine, bounds=self._bounds)
                 self._write(together)
             except (AnnotationError, StorageError):
                 # Or what the other wrote would count as seen, and the next save would take it away.
@@ -139,17 +150,30 @@ class CorrectionStore:
         self.saved = corrections
 
     def _back_up(self) -> None:
-        """Keep what the file holds under the time of now; a backup of the same second is another one."""
+        """Keep what the file holds under the time of now."""
         with storage_errors(self.path), suppress(FileNotFoundError):
             held = self.path.read_bytes()
-            folder = self.path.parent / BACKUPS
+            with self._new_backup() as path, atomic_write(path) as file:
+                file.write(held)
+        self._backed_up = now()
+
+    @contextmanager
+    def _new_backup(self) -> Iterator[Path]:
+        """Yield the path of a backup that is not there yet; one of the same second is another one."""
+        folder = self.path.parent / BACKUPS
+        with storage_errors(folder):
             folder.mkdir(exist_ok=True)
             # A list by name is one by time.
             name = now().strftime("%Y-%m-%dT%H-%M-%S")
-            copies = (folder / f"{name}{f'_{copy}' if copy else ''}.geojson" for copy in range(1000))
-            with atomic_write(next(path for path in copies if not path.exists())) as file:
-                file.write(held)
-        self._backed_up = now()
+            copies = (folder / f"{name}{f'_{copy:03}' if copy else ''}.geojson" for copy in range(1000))
+            yield next(path for path in copies if not path.exists())
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _digest(self) -> str:
         try:
@@ -162,6 +186,8 @@ class CorrectionStore:
         """Let nobody else save meanwhile; on a disk that knows no locks, hope so."""
         path = self.path.parent / _LOCK
         with storage_errors(self.path):
+            # Of a slide that was never scanned there is no result folder yet; the slide's own must be there.
+            self.path.parent.mkdir(exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 self._wait_for(descriptor)

@@ -1,8 +1,9 @@
-"""``models``: list, show, add, import and calibrate models."""
+"""``models``: list, show, add, export, remove, import and calibrate models."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -16,6 +17,7 @@ from napari_metastasis.workflows.scan_job import ScanJob
 
 if TYPE_CHECKING:
     from napari_metastasis.cohorts.cohort import Split
+    from napari_metastasis.models import Model
 
 __all__ = ["app"]
 
@@ -27,7 +29,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """List the models of every task; 'scan --model' takes them by name."""
-    from napari_metastasis.models import Model, ZooEntry, list_models, load_model
+    from napari_metastasis.models import ZooEntry, list_models, load_model, parents_of
     from napari_metastasis.tasks import DETECT, TASKS
 
     found: dict[str, list[tuple[ZooEntry, Model]]] = {task.name: [] for task in TASKS}
@@ -40,11 +42,12 @@ def list_(
     if as_json:
         # Detectors were the first models, and are called so here.
         names = {task.name: "models" if task.name == DETECT else f"{task.noun}s" for task in TASKS}
-        say_json({names[task]: [model.spec.to_json() for _, model in models] for task, models in found.items()})
+        say_json({names[task]: [_told(model) for _, model in models] for task, models in found.items()})
         return
     for task in TASKS:
         rows = [
-            {**model.columns(), "from": "shipped" if entry.shipped else "yours"} for entry, model in found[task.name]
+            {**model.columns(), "from": "shipped" if entry.shipped else next(iter(parents_of(model.card)), "yours")}
+            for entry, model in found[task.name]
         ]
         if rows:
             say_table(tuple(rows[0]), [tuple(row.values()) for row in rows], title=f"{task.noun}s")
@@ -55,26 +58,70 @@ def show(
     model: Annotated[str, typer.Argument(help="Name of a model, or a .safetensors file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Show a model's card: what it reads, what it was trained on, its accuracy."""
-    from napari_metastasis.models import load_model
+    """Show a model's card: what it reads, what it was made from and trained on, its accuracy."""
+    from napari_metastasis.models import ZooEntry, load_model, version_of, weights_of
 
     values = load_model(model).to_json()
     if as_json:
         say_json(values)
         return
+    version = version_of(ZooEntry(str(values["spec"]["name"]), weights_of(model), shipped=False))
+    for title, text in (("lineage", version.lineage), ("verdict", version.verdict)):
+        if text:
+            say(f"{title}: {text}")
     for line in _outline(values):
         say(line)
 
 
 @app.command()
 def add(
-    weights: Annotated[Path, typer.Argument(help="A .safetensors file with its card beside it.")],
+    weights: Annotated[
+        Path, typer.Argument(help="A .safetensors file with its card beside it, or a folder that 'models export' made.")
+    ],
 ) -> None:
     """Keep a model of your own under the name on its card, which no other model may have."""
     from napari_metastasis.models import add_model
 
     entry = add_model(weights)
     say(f"{entry.name}: {entry.path}")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Name of a model, or a .safetensors file.")],
+    folder: Annotated[Path, typer.Argument(help="New folder.")],
+) -> None:
+    """Copy a model into a new folder, for another workstation: 'models add FOLDER' takes it there."""
+    from napari_metastasis.models import export_model
+
+    for path in export_model(model, folder):
+        say(str(path))
+
+
+@app.command()
+def remove(
+    model: Annotated[str, typer.Argument(help="Name of a model of your own.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a model of your own. Models that were made from it stay, and go on naming it."""
+    from napari_metastasis.models import readers_of, remove_model
+
+    readers = readers_of(model)
+    for name in readers:
+        note(f"{name} reads the features of {model}, and cannot scan without it")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ModelError(
+                f"expected --yes, or a terminal to ask on, before {model} is deleted, got neither; add --yes"
+            )
+        try:
+            wanted = typer.confirm(f"Delete {model} for good?", err=True)
+        except typer.Abort:
+            raise KeyboardInterrupt from None
+        if not wanted:
+            say(f"kept: {model}")
+            return
+    say(f"removed: {remove_model(model).path}")
 
 
 @app.command()
@@ -180,6 +227,15 @@ def calibrate(
     say(f"Model: {output}")
 
 
+def _told(model: Model) -> dict[str, Any]:
+    """Return what a list says of a model: its contract, and what it was made from, where it was retrained."""
+    from napari_metastasis.models import parents_of
+
+    contract: dict[str, Any] = model.spec.to_json()
+    parents = parents_of(model.card)
+    return {**contract, "parents": list(parents)} if parents else contract
+
+
 def _outline(values: dict[str, Any], indent: str = "") -> list[str]:
     """Return nested values as indented lines."""
     lines = []
@@ -187,6 +243,10 @@ def _outline(values: dict[str, Any], indent: str = "") -> list[str]:
         name = key.replace("_", " ")
         if isinstance(value, dict):
             lines += [f"{indent}{name}:", *_outline(value, indent + "  ")]
+        elif isinstance(value, list | tuple) and any(isinstance(one, dict) for one in value):
+            # Under its number, so that none is taken for another.
+            numbered = {str(number): one for number, one in enumerate(value, start=1)}
+            lines += [f"{indent}{name}:", *_outline(numbered, indent + "  ")]
         elif isinstance(value, list | tuple):
             lines.append(f"{indent}{name}: {', '.join(map(str, value))}")
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from napari_metastasis.cli.options import WrongUsage, with_settings
 from napari_metastasis.cli.training import keep_by_name, need_training
 from napari_metastasis.errors import ScanCancelledError, StorageError
 from napari_metastasis.settings import DEFAULT_MODEL, CorrectionSettings, TuneTrainSettings
+
+if TYPE_CHECKING:
+    from napari_metastasis.workflows.retrain import Retrained
 
 __all__ = ["retrain"]
 
@@ -85,11 +88,7 @@ def retrain(
             raise KeyboardInterrupt from None
     for line in done.notes:
         note(line)
-    kept = False
-    if keep and done.verdict.is_better is not False:
-        kept = keep_by_name(done.weights)
-    elif keep:
-        note(f"not kept by its name, since it is not better: 'napari-metastasis models add {done.weights}' keeps it")
+    kept = _keep(done) if keep else False
     if as_json:
         say_json({"weights": str(done.weights), "kept": kept, **done.verdict.to_json()})
         return
@@ -99,6 +98,19 @@ def retrain(
         say("earlier patches, AUC: {:.3f} before, {:.3f} now".format(*done.verdict.replayed))
     say(done.verdict.sentence)
     say(str(done.weights))
+
+
+def _keep(done: Retrained) -> bool:
+    """Keep the new model by its name, unless it is judged worse, and note so: or the window would ask."""
+    from napari_metastasis.workflows.retrain import decide_run
+
+    kept = False
+    if done.verdict.is_better is not False:
+        kept = keep_by_name(done.weights)
+    else:
+        note(f"not kept by its name, since it is not better: 'napari-metastasis models add {done.weights}' keeps it")
+    decide_run(done.weights.parent, kept=kept)
+    return kept
 
 
 def _interval(figure: object) -> str:

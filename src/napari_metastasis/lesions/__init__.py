@@ -2,6 +2,7 @@
 
 from napari_metastasis.lesions.annotated import annotations_of, lesion_of
 from napari_metastasis.lesions.contours import ContourLines, contour_lines
+from napari_metastasis.lesions.deciding import Decision, decide, doubt, unspoken_under
 from napari_metastasis.lesions.export import write_detections_csv, write_lesions_csv, write_lesions_geojson
 from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
@@ -39,6 +40,7 @@ __all__ = [
     "VERDICTS",
     "ContourLines",
     "CorrectionCells",
+    "Decision",
     "Detection",
     "Detections",
     "Findings",
@@ -57,6 +59,8 @@ __all__ = [
     "annotations_of",
     "contour_lines",
     "count_text",
+    "decide",
+    "doubt",
     "lesion_of",
     "list_lesions",
     "longest_diameter",
@@ -69,6 +73,7 @@ __all__ = [
     "stage_of",
     "stage_patient",
     "unread_lesions",
+    "unspoken_under",
     "write_detections_csv",
     "write_lesions_csv",
     "write_lesions_geojson",

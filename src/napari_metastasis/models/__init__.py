@@ -27,10 +27,19 @@ from napari_metastasis.models.nets.segmentation import SegmentationNetwork
 from napari_metastasis.models.nets.spatial_lstm import ORDERS, RefinerSpec, SpatialNetwork
 from napari_metastasis.models.patchwise import crop_patches
 from napari_metastasis.models.refiner import Refiner
+from napari_metastasis.models.scan_models import ScanModels, load_scan_models, model_for
 from napari_metastasis.models.segmenter import Segmenter, SegmenterSpec, SegmentingNetwork
+from napari_metastasis.models.versions import (
+    ModelVersion,
+    export_model,
+    list_versions,
+    parents_of,
+    readers_of,
+    remove_model,
+    version_of,
+)
 from napari_metastasis.models.weights_file import correct_card, save_model
 from napari_metastasis.models.zoo import (
-    ScanModels,
     ZooEntry,
     add_model,
     check_name,
@@ -39,8 +48,6 @@ from napari_metastasis.models.zoo import (
     list_models,
     load_detector,
     load_model,
-    load_scan_models,
-    model_for,
     model_task,
     own_models_folder,
     weights_of,
@@ -61,6 +68,7 @@ __all__ = [
     "InitialWeights",
     "Model",
     "ModelSpec",
+    "ModelVersion",
     "PatchNetwork",
     "Refiner",
     "RefinerSpec",
@@ -88,10 +96,12 @@ __all__ = [
     "crop_patches",
     "dense_layers",
     "display_name",
+    "export_model",
     "feature_layer",
     "find_architecture",
     "import_model",
     "list_models",
+    "list_versions",
     "load_detector",
     "load_initial",
     "load_model",
@@ -100,7 +110,11 @@ __all__ = [
     "model_for",
     "model_task",
     "own_models_folder",
+    "parents_of",
     "read_model",
+    "readers_of",
+    "remove_model",
     "save_model",
+    "version_of",
     "weights_of",
 ]

@@ -28,6 +28,7 @@ __all__ = [
     "Contract",
     "StoredWeights",
     "correct_card",
+    "read_card",
     "read_task",
     "read_tensors",
     "read_weights",
@@ -230,6 +231,18 @@ def read_task(path: Path) -> tuple[str, Mapping[str, Any]]:
     """
     values = _read_card(path.with_suffix(".json"))
     return values["task"], values["spec"]
+
+
+def read_card(path: Path) -> Mapping[str, Any]:
+    """Return what the card of the weights at ``path`` says of them beside their contract, without reading the weights.
+
+    Raises
+    ------
+    WeightsError
+        If there is no card, or none that can be read.
+    """
+    card: Mapping[str, Any] = _read_card(path.with_suffix(".json"))["card"]
+    return card
 
 
 def read_weights(path: Path) -> StoredWeights:

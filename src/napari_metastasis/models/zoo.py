@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
-from napari_metastasis.errors import ModelError, PassWarning, UnknownModelError, WeightsError
+from napari_metastasis.errors import ModelError, UnknownModelError, WeightsError
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.model import Model, read_model
 from napari_metastasis.models.replay import REPLAY_SUFFIX, read_replay, write_replay
@@ -19,7 +17,6 @@ from napari_metastasis.storage import home_path, storage_errors
 from napari_metastasis.tasks import DETECT, find_task
 
 __all__ = [
-    "ScanModels",
     "ZooEntry",
     "add_model",
     "check_name",
@@ -28,8 +25,6 @@ __all__ = [
     "list_models",
     "load_detector",
     "load_model",
-    "load_scan_models",
-    "model_for",
     "model_task",
     "own_models_folder",
     "weights_of",
@@ -200,44 +195,13 @@ def load_detector(name: str | Path) -> Detector:
     return model
 
 
-def model_for(detector: Detector, task: str) -> Model | None:
-    """Return the model of a task for a detector: the user's newest, else one that ships.
-
-    Warns
-    -----
-    PassWarning
-        If a model cannot be read.
-    """
-    entries = list_models(task)
-    own = sorted((entry for entry in entries if not entry.shipped), key=_written, reverse=True)
-    for entry in (*own, *(entry for entry in entries if entry.shipped)):
-        try:
-            # Cards first, because only one model's weights are needed.
-            _, spec = read_task(entry.path)
-            if spec.get("encoder_sha256", "") in ("", detector.weights_sha256):
-                return read_model(entry.path)
-        except ModelError as error:
-            # Damaged, or of another version: the next one is tried.
-            noun = find_task(task).noun
-            warnings.warn(f"{noun} {entry.name} is passed over: {error}", PassWarning, stacklevel=2)
-    return None
-
-
-def _written(entry: ZooEntry) -> float:
-    """Return when a model was written; 0 for one that has gone since it was listed."""
-    try:
-        return entry.path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
 def add_model(weights: Path) -> ZooEntry:
     """Keep a model among the user's own, under the name on its card.
 
     Parameters
     ----------
     weights
-        A .safetensors file with its card beside it.
+        A .safetensors file with its card beside it, or a folder that holds one.
 
     Returns
     -------
@@ -247,12 +211,14 @@ def add_model(weights: Path) -> ZooEntry:
     Raises
     ------
     ModelError
-        If another model has this name already; neither is touched.
+        If another model has this name already, or the folder holds several; none is touched.
     WeightsError
         If its files are damaged.
     StorageError
         If the folder cannot be written.
     """
+    if weights.is_dir():
+        weights = _only_weights(weights)
     model = read_model(weights)
     check_name(model.name)
     known = {entry.name: entry for entry in list_models()}
@@ -277,73 +243,12 @@ def add_model(weights: Path) -> ZooEntry:
     return ZooEntry(model.name, path, shipped=False, task=model.task)
 
 
-@dataclass(frozen=True, slots=True)
-class ScanModels:
-    """The models of a scan.
-
-    Attributes
-    ----------
-    detector
-        Makes the scan itself.
-    others
-        Make the passes that follow, by task.
-    named
-        Tasks whose model the user named, which asks for its pass.
-    """
-
-    detector: Detector
-    others: Mapping[str, Model] = field(default_factory=dict)
-    named: frozenset[str] = frozenset()
-
-
-def load_scan_models(
-    name: str | Path, named: Mapping[str, str | Path] | None = None, *, tasks: tuple[str, ...] = ()
-) -> ScanModels:
-    """Return the models of a scan.
-
-    Parameters
-    ----------
-    name
-        Of a detector, or of a model that reads its features, which stands for the detector too; or a path of either.
-    named
-        Names or paths of further models, by task.
-    tasks
-        Further tasks whose model is wanted, if :func:`model_for` finds one.
-
-    Raises
-    ------
-    UnknownModelError
-        If there is no such model, or the detector that one was trained on is missing.
-    WeightsError
-        If files are damaged.
-    ModelError
-        If two of them do not go together.
-    """
-    others = {task: load_model(other, task) for task, other in (named or {}).items()}
-    model = load_model(name, DETECT if others else None)
-    if model.task != DETECT:
-        others[model.task] = model
-        model = _detector_of(model, name)
-    assert isinstance(model, Detector)
-    for other in others.values():
-        other.check(model)
-    found = {task: model_for(model, task) for task in tasks if task not in others}
-    asked = frozenset(others)
-    return ScanModels(model, {**others, **{task: one for task, one in found.items() if one is not None}}, asked)
-
-
-def _detector_of(model: Model, name: str | Path) -> Detector:
-    """Return the detector that a model was trained on: from the zoo, or from the model's own folder."""
-    wanted, noun = model.spec.encoder, find_task(model.task).noun
-    beside = home_path(name).with_name(f"{wanted}.safetensors")
-    for candidate in (wanted, beside):
-        try:
-            detector = load_detector(candidate)
-        except UnknownModelError:
-            continue
-        if detector.weights_sha256 == model.encoder_sha256:
-            return detector
-    raise UnknownModelError(
-        f"expected model {wanted} ({model.encoder_sha256[:12]}…) for {noun} {model.name}, got none with these "
-        f"weights; keep it with 'napari-metastasis models add', or put it beside the {noun}"
-    )
+def _only_weights(folder: Path) -> Path:
+    with storage_errors(folder):
+        found = sorted(folder.glob("*.safetensors"))
+    if len(found) != 1:
+        held = ", ".join(one.name for one in found) or "none"
+        raise ModelError(
+            f"expected a folder with the .safetensors file of one model, got {held} in {folder}; name the file"
+        )
+    return found[0]

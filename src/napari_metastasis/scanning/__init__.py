@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from napari_metastasis.lazy_names import import_on_use
 from napari_metastasis.scanning.coverage import Coverage, answerable_cells, unanswered_cells
 from napari_metastasis.scanning.maps.blend import blend, read_from, seen_answered, seen_values
+from napari_metastasis.scanning.maps.difference import what_changed
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
-from napari_metastasis.scanning.maps.kinds import PROBABILITY, SEGMENTED, AnsweredMap, MapKind, MapValues
+from napari_metastasis.scanning.maps.kinds import CHANGE, PROBABILITY, SEGMENTED, AnsweredMap, MapKind, MapValues
 from napari_metastasis.scanning.maps.ome_zarr import (
     HEATMAP_VERSION,
     MapHeader,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from napari_metastasis.scanning.views import encode_views, predict_views
 
 __all__ = [
+    "CHANGE",
     "FEATURES",
     "FEATURES_VERSION",
     "HEATMAP_VERSION",
@@ -94,6 +96,7 @@ __all__ = [
     "seen_answered",
     "seen_values",
     "unanswered_cells",
+    "what_changed",
 ]
 
 #: Where what needs torch is at home.

@@ -50,9 +50,9 @@ class PassSettings(SettingsGroup):
         """Return whether a scan keeps what the pass reads, for a later pass."""
         return bool(self.KEEP and getattr(self, self.KEEP))
 
-    def wanting(self) -> Self:
-        """Return the same options with the pass made."""
-        return self._with(self.SWITCH, value=True)
+    def wanting(self, *, wanted: bool = True) -> Self:
+        """Return the same options with the pass made, or not made."""
+        return self._with(self.SWITCH, value=wanted)
 
     def not_keeping(self) -> Self:
         """Return the same options with nothing kept for a later pass."""

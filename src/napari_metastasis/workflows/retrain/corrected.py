@@ -19,6 +19,7 @@ from napari_metastasis.sampling.places import CorrectedSlide, Place
 from napari_metastasis.settings import CorrectionSettings
 from napari_metastasis.workflows.report import read_result
 from napari_metastasis.workflows.report.slide import open_reported_slide
+from napari_metastasis.workflows.scan import corrections_folder
 
 __all__ = ["Corrected", "Parted", "gather", "part"]
 
@@ -121,7 +122,7 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
     for folder in results:
         try:
             result = read_result(folder)
-            held = CorrectionStore(folder, bounds=result.bounds).read()
+            held = CorrectionStore(corrections_folder(folder), bounds=result.bounds).read()
             with closing(open_reported_slide(result)) as slide:
                 path, mpp, fingerprint = slide.path, slide.mpp, slide.fingerprint
         except MetastasisError as error:

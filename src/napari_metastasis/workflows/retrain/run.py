@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,8 +15,8 @@ import numpy as np
 import shapely
 import torch
 
-from napari_metastasis.errors import StorageError, in_one_line
-from napari_metastasis.models import Detector, list_models, load_detector, own_models_folder, weights_of
+from napari_metastasis.errors import ScanCancelledError, StorageError, in_one_line
+from napari_metastasis.models import Detector, load_detector, weights_of
 from napari_metastasis.models.replay import REPLAY_SUFFIX, Replay, read_replay, write_replay
 from napari_metastasis.models.tuning import LowerLayers, TunedNetwork, lower_sha256
 from napari_metastasis.plain_json import read_json
@@ -31,9 +30,10 @@ from napari_metastasis.training.tasks.tune import TuneTask
 from napari_metastasis.training.train import TrainingRun, train
 from napari_metastasis.workflows.retrain.corrected import Corrected, Parted, gather, part
 from napari_metastasis.workflows.retrain.run_log import ProgressBar, RunLog
+from napari_metastasis.workflows.retrain.runs import RunJob, next_name, note_job, runs_folder
 from napari_metastasis.workflows.retrain.verdict import Verdict, judge
 
-__all__ = ["Retrained", "Retraining", "next_name", "retrain", "retraining_folder"]
+__all__ = ["Retrained", "Retraining", "retrain", "retraining_folder"]
 
 _PLAN, _PLACES, _VERDICT = "plan.json", "held-out.csv", "verdict.json"
 #: Crops of a place that was held out.
@@ -44,7 +44,6 @@ _LEAST_EPOCHS = 2
 _ENCODING_SHARE, _LEARNING_SHARE = 0.3, 0.85
 #: No augmentation: crops lie elsewhere in their place each, and colours are the slides' own.
 _AS_THEY_ARE = AugmentSettings()
-_VERSION = re.compile(r"-v(\d+)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,17 +106,9 @@ class _Plan:
     epochs: int
 
 
-def next_name(model: str) -> str:
-    """Return the name of a model's next version that no model has."""
-    stem = _VERSION.sub("", model)
-    held = [one.name for one in list_models()]
-    taken = [int(found[1]) for name in held if _VERSION.sub("", name) == stem and (found := _VERSION.search(name))]
-    return f"{stem}-v{max(taken, default=1) + 1}"
-
-
 def retraining_folder(name: str, identity: str) -> Path:
     """Return the run folder of a retraining among the user's own."""
-    return own_models_folder().parent / "retraining" / f"{name}-{identity[:8]}"
+    return runs_folder() / f"{name}-{identity[:8]}"
 
 
 def retrain(job: Retraining, *, show: ProgressBar, should_stop: Callable[[], bool]) -> Retrained:
@@ -159,15 +150,20 @@ def retrain(job: Retraining, *, show: ProgressBar, should_stop: Callable[[], boo
         output.mkdir(parents=True, exist_ok=True)
     log = RunLog(output, show, should_stop, deadline)
     try:
+        note_job(output, _noted(job, name))
         run = _Run(job, detector, lower, corrected, parted, replay, name, output, log)
         weights = run.learn()
         if replay is not None:
             write_replay(weights.with_suffix(REPLAY_SUFFIX), replay)
+        if log.is_cancelled:
+            raise ScanCancelledError("the retraining was cancelled")
         verdict = run.judged(weights)
+        log.tell(ended=weights.name, sentence=verdict.sentence)
     except (Exception, KeyboardInterrupt) as error:
         log.tell(failed=in_one_line(error) if isinstance(error, Exception) else "stopped")
         raise
-    log.tell(ended=weights.name, sentence=verdict.sentence)
+    finally:
+        log.close()
     return Retrained(weights, verdict, corrected, parted, (*corrected.left_out, *notes))
 
 
@@ -366,6 +362,12 @@ def _replay_of(job: Retraining, detector: Detector) -> tuple[Replay | None, list
     if replay.lower_sha256 != lower_sha256(detector):
         return None, [f"the earlier patches beside {detector.name} were encoded by another model, and are not replayed"]
     return replay, []
+
+
+def _noted(job: Retraining, name: str) -> RunJob:
+    """Return what is noted of a run: whoever goes on with it may stand in another folder."""
+    model = weights_of(job.model).absolute() if Path(job.model).suffix == ".safetensors" else job.model
+    return RunJob(tuple(one.absolute() for one in job.results), str(model), name, job.budget_s, time.time())
 
 
 def _identity(job: Retraining, detector: Detector, corrected: Corrected) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -10,14 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from napari_metastasis.errors import TrainingError
+from napari_metastasis.partials import LOCK_HELD, LOCK_UNKNOWN, lock
 from napari_metastasis.plain_json import parse_json
 from napari_metastasis.storage import storage_errors
 
-__all__ = ["PROGRESS", "STOP", "ProgressBar", "RunLog", "RunState", "read_run_log"]
+__all__ = ["CANCEL", "PROGRESS", "STOP", "ProgressBar", "RunLog", "RunState", "is_at_work", "read_run_log"]
 
-#: Files of a run folder: what it is at, and one that asks it to end and to keep what was learnt.
-PROGRESS, STOP = "progress.jsonl", "stop"
+#: Files of a run folder: what it is at; one that asks it to end and to keep what was learnt; and one that asks it to
+#: end.
+PROGRESS, STOP, CANCEL = "progress.jsonl", "stop", "cancel"
+#: Locked while a run is at work: the system takes it back when its process ends, whatever ends it.
+_LOCK = ".run.lock"
 _BETWEEN_S = 0.5
+#: Whoever looks whether a run is at work holds the lock for a moment.
+_WAIT_S, _PAUSE_S = 5.0, 0.05
 
 #: Shows a step, by its title and unit, and yields what is called with (done, total).
 ProgressBar = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
@@ -36,19 +44,45 @@ class RunLog:
         Whether they ask it to end.
     deadline
         By ``time.monotonic``.
+
+    Raises
+    ------
+    TrainingError
+        If another process is at work on the run.
+    StorageError
+        If the folder cannot be written.
     """
 
     def __init__(self, folder: Path, show: ProgressBar, should_stop: Callable[[], bool], deadline: float) -> None:
-        self._path, self._stop, self._show = folder / PROGRESS, folder / STOP, show
+        self._path, self._show = folder / PROGRESS, show
+        self._stop, self._cancel = folder / STOP, folder / CANCEL
         self._asked, self.deadline = should_stop, deadline
         with storage_errors(self._stop):
-            # Of an earlier start.
-            self._stop.unlink(missing_ok=True)
+            self._lock: int | None = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                _wait_for(self._lock, folder)
+                # Of an earlier start.
+                self._stop.unlink(missing_ok=True)
+                self._cancel.unlink(missing_ok=True)
+            except BaseException:
+                self.close()
+                raise
         self.tell(begun=True)
+
+    def close(self) -> None:
+        """Let others work on the run; a second call does nothing."""
+        descriptor, self._lock = self._lock, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Return whether nobody wants what it has learnt."""
+        return self._cancel.exists()
 
     def should_stop(self) -> bool:
         """Return whether somebody asked it to end."""
-        return self._asked() or self._stop.exists()
+        return self._asked() or self._stop.exists() or self.is_cancelled
 
     def is_late(self) -> bool:
         """Return whether it is to end: asked for, or for want of time."""
@@ -74,6 +108,40 @@ class RunLog:
                     self.tell(step=title, done=done, total=total, left_s=round(max(0.0, self.deadline - told), 1))
 
             yield progress
+
+
+def _wait_for(descriptor: int, folder: Path) -> None:
+    until = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            return lock(descriptor)
+        except OSError as error:
+            if error.errno in LOCK_UNKNOWN:
+                # Going on unlocked is better than not learning at all.
+                return None
+            if error.errno not in LOCK_HELD:
+                raise
+            if time.monotonic() > until:
+                raise TrainingError(
+                    f"expected to be the only retraining in {folder}, but another one is at work there; wait until it "
+                    "ends, or choose another --output"
+                ) from error
+        time.sleep(_PAUSE_S)
+
+
+def is_at_work(folder: Path) -> bool:
+    """Return whether a process is at work on a run; on a disk that knows no locks, no."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        lock(descriptor)
+    except OSError as error:
+        return error.errno in LOCK_HELD
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +196,7 @@ def read_run_log(folder: Path) -> RunState:
             told = parse_json(line.encode())
         except ValueError:
             continue
-        if not isinstance(told, dict):
+        if not isinstance(told, dict) or not isinstance(told.get("at"), int | float):
             continue
         if told.get("begun"):
             # Epochs go on where they stopped, all else anew.

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from napari_metastasis import scanning
 from napari_metastasis.errors import ModelError
-from napari_metastasis.models import Calibrated, Model, ScanModels, load_scan_models, model_task
+from napari_metastasis.models import Calibrated, Model, ScanModels, load_scan_models, model_task, parents_of
 from napari_metastasis.scanning import FEATURES, PROBABILITY, ChosenEngine, Pass
 from napari_metastasis.tasks import DETECT, find_task, pass_tasks, resolve
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
@@ -176,7 +176,9 @@ def check_passes(job: ScanJob, models: ScanModels) -> tuple[Pass, ...]:
         if model is None:
             # Who asked for nothing but this pass has no scan to make without it.
             instead = f"scan without --{request.task}" if job.detects else f"name its file with --{task.noun}"
-            raise ModelError(f"expected a {task.noun} for {models.detector.name}, got none; train one, or {instead}")
+            name, parents = models.detector.name, parents_of(models.detector.card)
+            why = f": it was retrained from {parents[0]}, whose {task.noun} does not fit it" if parents else ""
+            raise ModelError(f"expected a {task.noun} for {name}, got none{why}; train one, or {instead}")
         made: Pass = resolve(task.scan_pass).of(model, request.settings)
         if made.reads not in written:
             raise ModelError(

@@ -1,0 +1,247 @@
+"""Drawing: what a person draws on the slide lies there in the file, each change is a step, and all of it is drawn."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import shapely
+from answered import answer
+from hands import click, drag
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_metastasis._napari.compat import canvas_widget, window_of
+from napari_metastasis._napari.draw_tool import Tool
+from napari_metastasis._napari.rotation import rotate
+from napari_metastasis._napari.unsaved import UnsavedDialog
+from napari_metastasis._napari.view_transform import view_transform
+from napari_metastasis.annotations import Correction, Corrections, read_corrections, read_geojson
+from napari_metastasis.geometry import Point
+
+pytestmark = pytest.mark.gui
+
+BLOBS = ((500.0, 500.0, 90.0, 0.99), (1300.0, 500.0, 200.0, 0.7))
+
+
+class Hand:
+    """Draws at places of the slide."""
+
+    def __init__(self, house) -> None:
+        self.house, self.canvas = house, canvas_widget(house.viewer)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        view = view_transform(self.house.viewer, self.house.session.slide)
+        return view.to_canvas(Point(x, y))
+
+    def spot(self, x: float, y: float) -> QPoint:
+        return QPoint(*(round(each) for each in self.at(x, y)))
+
+    def drag(self, *places: tuple[float, float]) -> None:
+        first, *others = [self.spot(*each) for each in places]
+        QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, pos=first)
+        for each in others:
+            QTest.mouseMove(self.canvas, each)
+        QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=others[-1])
+
+    def click(self, x: float, y: float) -> None:
+        QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self.spot(x, y))
+
+    def key(self, key: Qt.Key, held: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
+        self.house.qtbot.keyClick(window_of(self.house.viewer), key, held)
+
+    def undo(self) -> None:
+        self.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+
+
+@pytest.fixture
+def drawing(house, make_disc: Callable[..., tuple[Path, object]]):
+    path, _ = make_disc(0.5)
+    house.open(path)
+    answer(house, BLOBS)
+    house.hand = Hand(house)
+    house.file = path.parent / "disc.metastasis" / "annotations.geojson"
+    house.said = house.session.corrections
+    return house
+
+
+def unfold(house) -> None:
+    part = house.panel.correct_part
+    part.fold.expand()
+    house.until(lambda: min(button.height() for button in (*part.tools.values(), part.fill_button)) > 10)
+
+
+def settle(house) -> Corrections:
+    house.until(lambda: house.controller.corrections.settled)
+    return read_corrections(house.file).corrections
+
+
+@pytest.mark.parametrize("quarters", [0, 1])
+def test_a_polygon_lies_in_the_file_where_it_was_drawn(drawing, quarters: int) -> None:
+    house, hand = drawing, drawing.hand
+    house.workspace.microscope.turn(quarters)
+    # In µm, as a person reads them: 100 µm are 200 px of this slide.
+    corners_um = [(300.0, 600.0), (420.0, 600.0), (420.0, 720.0), (300.0, 700.0)]
+    corners = [(x / 0.5, y / 0.5) for x, y in corners_um]
+    hand.key(Qt.Key.Key_P)
+    for place in corners:
+        hand.click(*place)
+    # A click beside nothing, taken back; then the first corner closes it.
+    hand.click(900, 1500)
+    hand.undo()
+    hand.click(*corners[0])
+    (read,) = read_geojson_of(settle(house), house.file)
+    pixel = view_transform(house.viewer, house.session.slide).px
+    assert read.hausdorff_distance(shapely.Polygon(corners)) <= pixel
+    (said,) = house.said.present
+    assert (said.state, said.reviewer) == ("added", house.workspace.reviewer.name)
+    # It is listed with the findings, where it lies.
+    (row,) = [one for one in house.panel.results_part.table.rows.lesions if one.id < 0]
+    assert row.area_mm2 == pytest.approx(0.12 * 0.11, rel=0.05)
+
+
+def read_geojson_of(corrections: Corrections, path: Path) -> list[shapely.Geometry]:
+    drawn = read_geojson(path)
+    assert len(drawn.annotations) == len(corrections)
+    return [one.outline_px for one in drawn.annotations]
+
+
+def test_every_tool_is_a_step_that_is_saved_and_taken_back(drawing) -> None:
+    house, hand, part = drawing, drawing.hand, drawing.panel.correct_part
+    unfold(house)
+    assert not part.undo_button.isEnabled()
+    states = [house.said.present]
+
+    def step(expected: dict[str, int]) -> None:
+        found = [one.state for one in house.said.present]
+        assert {state: found.count(state) for state in found} == expected
+        states.append(house.said.present)
+
+    click(part.tools[Tool.LASSO])
+    hand.drag((300, 1300), (500, 1300), (500, 1500), (300, 1500))
+    step({"added": 1})
+    hand.key(Qt.Key.Key_B)
+    assert part.tools[Tool.BRUSH].isChecked()
+    assert part.size_row.isVisible()
+    hand.drag((480, 1400), (700, 1400))
+    step({"added": 1})
+    (said,) = house.said.present
+    assert said.shape_px.bounds[2] == pytest.approx(700 + house.workspace.correcting.tool.radius_of_slide_px, abs=4)
+    click(part.labels["normal"])
+    hand.drag((900, 1700), (1100, 1700))
+    step({"added": 1, "normal": 1})
+    click(part.labels["ignore"])
+    hand.key(Qt.Key.Key_D)
+    hand.click(1500, 1700)
+    step({"added": 1, "normal": 1, "ignored": 1})
+    assert part.counts.text() == "1 lesion drawn, 1 place marked normal, 1 to ignore"
+    # A part of what the model found is rubbed out: that is a finding with another outline now.
+    hand.key(Qt.Key.Key_E)
+    hand.drag((1300, 300), (1300, 320))
+    step({"added": 1, "normal": 1, "ignored": 1, "confirmed": 1})
+    redrawn = next(one for one in house.said.present if one.state == "confirmed")
+    assert redrawn.is_redrawn
+    assert redrawn.shape_px.area < redrawn.found.outline_px.area
+    hand.key(Qt.Key.Key_S)
+    hand.drag((400, 1200), (400, 1600))
+    step({"added": 2, "normal": 1, "ignored": 1, "confirmed": 1})
+    click(part.labels["tumour"])
+    hand.key(Qt.Key.Key_J)
+    hand.drag((350, 1400), (450, 1400))
+    step({"added": 1, "normal": 1, "ignored": 1, "confirmed": 1})
+    # The finding is confirmed in the table, and all that was drawn is on the slide.
+    rows = house.panel.results_part.table.rows
+    assert sorted(rows.mark(row) for row in rows.lesions) == ["", "+", "✓"]
+    painter = house.controller.layers.drawn
+    house.until(lambda: painter.done)
+    assert painter.count > 20
+    hand.key(Qt.Key.Key_Escape)
+    assert house.workspace.correcting.tool.tool is None
+    assert settle(house) == house.said.present
+    for before in reversed(states[:-1]):
+        assert part.undo_button.isEnabled()
+        click(part.undo_button)
+        assert house.said.present == before
+    assert not part.undo_button.isEnabled()
+    assert painter.count == 0
+    for after in states[1:]:
+        click(part.redo_button)
+        assert house.said.present == after
+    assert settle(house) == states[-1]
+
+
+def test_a_click_chooses_what_was_drawn_and_it_is_filled_and_removed(drawing) -> None:
+    house, hand, part = drawing, drawing.hand, drawing.panel.correct_part
+    holed = shapely.box(300, 1300, 500, 1500).difference(shapely.box(380, 1380, 420, 1420))
+    house.said.do("Draw", Corrections.of([Correction(key="a", label="normal", shape_px=holed)]))
+    assert not part.fill_button.isEnabled()
+    hand.click(340, 1340)
+    assert house.said.selected == "a"
+    unfold(house)
+    click(part.fill_button)
+    assert house.said.present["a"].shape_px.area == 200 * 200
+    hand.key(Qt.Key.Key_Delete)
+    assert not house.said.present
+    hand.undo()
+    hand.undo()
+    assert house.said.present["a"].shape_px.equals(holed)
+    # Space leaves the mouse to napari, which moves the slide.
+    hand.key(Qt.Key.Key_B)
+    window = window_of(house.viewer)
+    house.qtbot.keyPress(window, Qt.Key.Key_Space)
+    drag(hand.canvas, hand.at(900, 1000), hand.at(1200, 1000))
+    house.qtbot.keyRelease(window, Qt.Key.Key_Space)
+    assert len(house.said.present) == 1
+    drag(hand.canvas, hand.at(900, 1000), hand.at(1200, 1000))
+    assert len(house.said.present) == 2
+
+
+def test_outlines_of_other_programs_come_in_as_one_step_and_go_out(drawing, tmp_path: Path) -> None:
+    house, part = drawing, drawing.panel.correct_part
+    said = Corrections.of(
+        [
+            Correction(key="a", label="tumour", shape_px=shapely.box(300, 1300, 500, 1500)),
+            Correction(key="b", label="normal", shape_px=shapely.box(700, 1300, 900, 1500)),
+        ]
+    )
+    house.said.do("Draw", said)
+    for to, name in (("geojson", "o.geojson"), ("asap", "o.xml"), ("dsa", "o.json")):
+        part.export_file(tmp_path / name, to)
+        house.until(lambda name=name: (tmp_path / name).exists() and not part._workers.running)
+        house.said.do("Remove all", Corrections())
+        part.import_file(tmp_path / name)
+        house.until(lambda: len(house.said.present) == 2)
+        assert {one.label: one.shape_px.area for one in house.said.present} == {"tumour": 40_000, "normal": 40_000}
+        assert house.said.undo_text == f"Import {name}"
+    part.export_file(house.file, "geojson")
+    assert "Choose another name" in part.error.text()
+    rotate(house.viewer, 0)
+
+
+def test_a_window_whose_disk_is_full_asks_before_it_closes(drawing, monkeypatch: pytest.MonkeyPatch) -> None:
+    house, window = drawing, window_of(drawing.viewer)
+    settle_first = drawing.controller.corrections
+    house.until(lambda: settle_first.settled)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        house.said.do("Draw", Corrections.of([Correction(key="a", label="tumour", shape_px=shapely.box(0, 0, 9, 9))]))
+        part = house.panel.correct_part
+        house.until(lambda: "the disk is full" in part.error.text())
+        window.close()
+        assert window.isVisible()
+        dialog = window.findChild(UnsavedDialog)
+        assert "disc is not saved" in dialog.text()
+        dialog.stay_button.click()
+        assert window.isVisible()
+    # Undone and drawn again, it is tried at once, and nothing is asked any more.
+    house.hand.undo()
+    house.hand.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    assert set(settle(house).by_key) == {"a"}
+    house.until(lambda: part.error.text() == "" and part.saving.text() == "Saved")

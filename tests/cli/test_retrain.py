@@ -1,0 +1,209 @@
+"""``retrain``: killed at any moment it goes on to the same bytes; stopped it keeps, cancelled it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_once import made_once
+from two_textures import DOTTED, PLAIN, correction, misled_model, two_textures_slide
+
+from napari_metastasis.annotations import Corrections, CorrectionStore
+from napari_metastasis.errors import ScanCancelledError, TrainingError
+from napari_metastasis.models import load_model
+from napari_metastasis.settings import ScanSettings, TuneTrainSettings
+from napari_metastasis.workflows.retrain import (
+    CANCEL,
+    STOP,
+    Retraining,
+    begin_run,
+    decide_run,
+    look_at_run,
+    open_runs,
+    restart_run,
+    retrain,
+    wish,
+)
+from napari_metastasis.workflows.retrain.run_log import RunLog, is_at_work
+from napari_metastasis.workflows.scan import ScanJob, scan_slide
+
+FORKED = Path(__file__).parents[1] / "helpers" / "forked.py"
+#: What comes out of a run.
+MADE = ("new.safetensors", "verdict.json", "held-out.csv", "plan.json")
+
+
+@pytest.fixture(scope="module")
+def corrected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a scanned slide that was corrected, and the model that scanned it."""
+
+    def make(folder: Path) -> None:
+        slide, model = two_textures_slide(folder / "slide.tif"), misled_model(folder / "misled.safetensors")
+        scan = ScanSettings(engine="torch", precision="float32", device="cpu")
+        output = folder / "slide.metastasis"
+        scan_slide(ScanJob(slide=slide, model=str(model), scan=scan, output=output))
+        store = CorrectionStore(output)
+        store.read()
+        store.save(Corrections.of(map(correction, (*DOTTED[:6], *PLAIN[:6]))))
+
+    return made_once(tmp_path_factory, "corrected", make)
+
+
+@contextmanager
+def unseen(title: str, unit: str):
+    del title, unit
+    yield lambda *_: None
+
+
+def job_of(corrected: Path, output: Path, epochs: int = 2) -> Retraining:
+    results = (corrected / "slide.metastasis",)
+    settings = TuneTrainSettings(epochs=epochs)
+    return Retraining(
+        results=results, model=corrected / "misled.safetensors", name="new", output=output, settings=settings
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(corrected: Path, tmp_path: Path) -> None:
+    def command(output: str) -> list[str]:
+        options = ("--model", corrected / "misled.safetensors", "--name", "new", "--epochs", 3, "--no-keep", "--json")
+        return ["retrain", str(corrected / "slide.metastasis"), *map(str, options), "--output", str(tmp_path / output)]
+
+    def run(*plan: tuple[list[str], float | None]) -> list[int]:
+        path = tmp_path / "plan.json"
+        path.write_text(json.dumps(plan))
+        ran = subprocess.run([sys.executable, FORKED, path], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return [json.loads(line)["status"] for line in ran.stdout.splitlines() if line.startswith('{"status"')]
+
+    plan: list[tuple[list[str], float | None]] = [(command("whole"), None)]
+    seed = time.time_ns()  # what fails names it
+    moments = np.random.default_rng(seed).uniform(0.0, 1.0, 3).tolist()
+    plan += [*((command("killed"), moment) for moment in moments), (command("killed"), None)]
+    whole, *killed, last = run(*plan)
+    assert (whole, last) == (0, 0), seed
+    assert -signal.SIGKILL in killed, seed
+    for name in MADE:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (seed, name)
+    cards = [load_model(tmp_path / run_ / "new.safetensors").card for run_ in ("whole", "killed")]
+    assert cards[0]["retrained"] == cards[1]["retrained"]
+    verdict = json.loads((tmp_path / "whole" / "verdict.json").read_text())
+    assert verdict["held_out"] >= 2
+    assert verdict["worse"] == 0
+    assert look_at_run(tmp_path / "killed").kind == "ended"
+
+
+def test_stopped_it_keeps_what_it_has_learnt_and_cancelled_it_does_not(corrected: Path, tmp_path: Path) -> None:
+    @contextmanager
+    def ask(title: str, unit: str, *, name: str, folder: Path):
+        del unit
+
+        def progress(done: int, total: int) -> None:
+            if title == "Learning" and 0 < done < total:
+                wish(folder, name)
+                # Another one is refused while it is at work, and whoever looks on sees that.
+                assert is_at_work(folder)
+                assert look_at_run(folder).kind == "running"
+
+        yield progress
+
+    for name in (STOP, CANCEL):
+        folder = tmp_path / name
+        job = job_of(corrected, folder, epochs=50)
+        begun = time.monotonic()
+
+        def show(title: str, unit: str, name: str = name, folder: Path = folder):
+            return ask(title, unit, name=name, folder=folder)
+
+        if name == STOP:
+            done = retrain(job, show=show, should_stop=lambda: False)
+            assert done.verdict.places
+            assert look_at_run(folder).kind == "ended"
+            assert look_at_run(folder).verdict["sentence"] == done.verdict.sentence
+            assert 1 <= len(look_at_run(folder).state.epochs) < 50
+        else:
+            with pytest.raises(ScanCancelledError):
+                retrain(job, show=show, should_stop=lambda: False)
+            assert look_at_run(folder).kind == "failed"
+            assert not (folder / "verdict.json").exists()
+        assert not is_at_work(folder)
+        assert time.monotonic() - begun < 200
+
+
+def test_a_run_is_alone_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_metastasis.workflows.retrain.run_log._WAIT_S", 0.1)
+    first = RunLog(tmp_path, unseen, lambda: False, 0.0)
+    with pytest.raises(TrainingError, match="only retraining"):
+        RunLog(tmp_path, unseen, lambda: False, 0.0)
+    first.close()
+    RunLog(tmp_path, unseen, lambda: False, 0.0).close()
+
+
+def test_runs_are_found_until_somebody_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert open_runs() == ()
+    results = (tmp_path / "a.metastasis",)
+    folder, job = begin_run(results, model="scannet-pcam", name="scannet-pcam", budget_s=60)
+    other, second = begin_run(results, model="scannet-pcam", name="scannet-pcam", budget_s=60)
+    # Neither has a name of the other, nor its folder.
+    assert (job.name, second.name) == ("scannet-pcam-v2", "scannet-pcam-v3")
+    assert folder != other
+    assert [run.kind for run in open_runs()] == ["starting", "starting"]
+    assert look_at_run(folder, at_an_end=True).kind == "interrupted"
+    (folder / "log.txt").write_text("napari-metastasis: note\nnapari-metastasis: expected a, got b; do c\n")
+    run = look_at_run(folder)
+    assert (run.kind, run.failed) == ("failed", "expected a, got b; do c")
+    log = RunLog(other, unseen, lambda: False, 0.0)
+    log.tell(step="Learning", done=1, total=2, left_s=3.0)
+    assert [run.folder for run in open_runs()] == [other, folder]
+    assert open_runs()[0].kind == "running"
+    log.close()
+    assert look_at_run(other).kind == "interrupted"
+    decide_run(other, kept=False)
+    assert [run.folder for run in open_runs()] == [folder]
+    again = restart_run(look_at_run(other))
+    assert again.command(other)[-1] == "--json"
+    assert {run.folder for run in open_runs()} == {folder, other}
+    for text in ("", "{", "[]", '{"results": 3}'):
+        (folder / "job.json").write_text(text)
+        assert [run.folder for run in open_runs()] == [other]
+
+
+#: Stands for a window: begins a retraining whose process only waits, says so, and is killed.
+_WINDOW = """
+import sys, time
+from pathlib import Path
+from napari_metastasis._napari.retrain_work import begin_work
+from napari_metastasis.workflows.retrain import RunJob
+wait = "import pathlib, time; time.sleep(1); pathlib.Path('done').touch()"
+RunJob.command = lambda self, folder: (sys.executable, "-c", wait)
+work = begin_work((Path("a.metastasis"),), "scannet-pcam", "scannet-pcam", 60.0, (), lambda: False)
+print(next(work).folder, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_window_that_is_killed_leaves_its_retraining_at_work(tmp_path: Path) -> None:
+    window = subprocess.Popen(
+        [sys.executable, "-c", _WINDOW], stdout=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "XDG_DATA_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert window.stdout is not None
+    folder = Path(window.stdout.readline().strip())
+    os.killpg(window.pid, signal.SIGKILL)
+    window.wait()
+    window.stdout.close()
+    assert folder.is_dir()
+    assert not (folder / "done").exists()
+    until = time.monotonic() + 60
+    while not (folder / "done").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
