@@ -13,15 +13,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from napari import Viewer
 from napari.settings import get_settings
 from PIL import Image
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_metastasis._napari.app import make_viewer
-from napari_metastasis._napari.compat import camera_of, window_of
+from napari_metastasis._napari.compat import camera_of, canvas_widget, window_of
+from napari_metastasis._napari.draw_tool import Tool
 from napari_metastasis._napari.panel import MetastasisPanel
 from napari_metastasis._napari.workspace import Workspace
+from napari_metastasis.annotations import Corrections
 from napari_metastasis.geometry import Point
 from napari_metastasis.lesions import LesionRow
 from napari_metastasis.synthetic import sample_slide_path
@@ -97,6 +102,48 @@ class Pictures:
         rest(1)
         self.workspace.microscope.magnify(magnification)
 
+    def review(self) -> None:
+        """Decide on most findings, and look at one that is left among them."""
+        part = self.panel.results_part
+        rows = sorted(part.table.rows.lesions, key=lambda row: -row.length_mm)
+        for row, label in zip(rows[:-1], ("tumour", "tumour", "normal", "tumour", "ignore", "normal"), strict=False):
+            part.go_to(row, at_once=True)
+            part.decide(label)
+        part.go_to(rows[-1], at_once=True)
+        self.workspace.microscope.magnify(5)
+
+    def correct(self) -> None:
+        """Draw beside the last finding, and stop in the middle of a stroke."""
+        correcting, canvas = self.workspace.correcting, canvas_widget(self.viewer)
+        self.workspace.microscope.magnify(10)
+        rest(1)
+        turn = np.linspace(0, 2 * np.pi, 60)
+        for label, tool, shares in (
+            ("tumour", Tool.LASSO, np.column_stack((0.25 + 0.08 * np.cos(turn), 0.3 + 0.07 * np.sin(turn)))),
+            ("normal", Tool.BRUSH, np.column_stack((np.linspace(0.2, 0.36, 60), 0.62 + 0.015 * np.sin(2 * turn)))),
+            ("ignore", Tool.BRUSH, np.column_stack((np.linspace(0.68, 0.78, 60), np.linspace(0.6, 0.66, 60)))),
+            ("tumour", Tool.BRUSH, np.column_stack((np.linspace(0.56, 0.62, 60), np.linspace(0.42, 0.5, 60)))),
+        ):
+            correcting.choose(label)
+            correcting.tool.take_up(tool)
+            places = [QPoint(*(each * (canvas.width(), canvas.height())).astype(int).tolist()) for each in shares]
+            QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=places[0])
+            for place in places[1:]:
+                QTest.mouseMove(canvas, place)
+            self._last = places[-1]
+            if label != "tumour" or tool is not Tool.BRUSH:
+                QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=places[-1])
+        rest(1)
+
+    def forget_corrections(self) -> None:
+        """Show the slide as if nobody had said anything."""
+        QTest.mouseRelease(canvas_widget(self.viewer), Qt.MouseButton.LeftButton, pos=self._last)
+        self.workspace.correcting.tool.take_up(None)
+        self.panel.correct_part.fold.collapse()
+        self.panel.verticalScrollBar().setValue(0)
+        assert self.workspace.current is not None
+        self.workspace.current.session.corrections.begin_with(Corrections())
+
     def take(self, name: str) -> None:
         """Take a picture of the whole window."""
         rest(4)
@@ -133,6 +180,11 @@ def main() -> None:
         pictures.take("lesion")
         pictures.go(next(row for row in rows if row.size_class == "itc"), 40)
         pictures.take("isolated-cells")
+        pictures.review()
+        pictures.take("review")
+        pictures.correct()
+        pictures.take("correct")
+        pictures.forget_corrections()
 
         pictures.open(second)
         pictures.workspace.show(pictures.workspace.controllers[1])

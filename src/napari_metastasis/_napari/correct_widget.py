@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from psygnal import SignalInstance
 
     from napari_metastasis._napari.session import SlideSession
-    from napari_metastasis.annotations.corrections import Label
+    from napari_metastasis.annotations.corrections import Label, State
 
 __all__ = ["CorrectWidget"]
 
@@ -250,7 +249,7 @@ class CorrectWidget(Part):
             button.setEnabled(chosen)
         count = 0 if said is None else len(said.present)
         self.export_button.setEnabled(count > 0)
-        self.counts.setText("" if said is None else _counted(Counter(one.state for one in said.present)))
+        self.counts.setText("" if said is None else _counted(said.present.states))
         self.counts.setVisible(bool(self.counts.text()))
 
     def _show_saving(self) -> None:
@@ -346,13 +345,13 @@ def _export_work(path: Path, to: str, corrections: Any, slide: Any, _: ShouldSto
     return write_for(to, path, corrections, slide=slide.name, bounds=slide.bounds)
 
 
-def _counted(states: Counter[str]) -> str:
+def _counted(states: Mapping[State, int]) -> str:
     """Return what was drawn beside what was said of findings: "2 lesions drawn, 3 places normal, 1 ignored"."""
     parts = []
-    if count := states["added"]:
+    if count := states.get("added", 0):
         parts.append(f"{count} lesion{'' if count == 1 else 's'} drawn")
-    if count := states["normal"]:
+    if count := states.get("normal", 0):
         parts.append(f"{count} place{'' if count == 1 else 's'} marked normal")
-    if count := states["ignored"]:
+    if count := states.get("ignored", 0):
         parts.append(f"{count} to ignore")
     return ", ".join(parts)

@@ -29,6 +29,7 @@ _LOOKS = {
     "undecided": ((0.25, 0.25, 0.25), 1.8, False),
 }
 _CHOSEN_PX, _DOT_PX = 1.6, 4.0
+_PLACES = {label: place for place, label in enumerate(LABELS)}
 
 
 def correction_styles(*, dots: bool) -> list[LineStyle]:
@@ -74,25 +75,20 @@ def shown_areas(corrections: Corrections, reviewed: Reviewed | None) -> ShownAre
 
     Other decisions show on the outlines of the lesions; of findings that are not shown at this threshold, none is.
     """
-    alone = frozenset(() if reviewed is None else reviewed.alone)
+    alone = frozenset(() if reviewed is None or not corrections.areas else reviewed.alone)
     drawn = tuple(
         one
-        for one in corrections
-        if not isinstance(one.shape_px, shapely.Point)
-        and (
-            one.found is None
-            or (one.label == "tumour" and one.shape_px is not one.found.outline_px and one.key not in alone)
-        )
+        for one in corrections.areas
+        if one.found is None
+        or (one.label == "tumour" and one.shape_px is not one.found.outline_px and one.key not in alone)
     )
     bounds = shapely.bounds(np.array([one.shape_px for one in drawn], dtype=object)).reshape(-1, 4)
-    return ShownAreas(drawn, bounds, np.array([LABELS.index(one.label) for one in drawn], np.intp))
+    return ShownAreas(drawn, bounds, np.array([_PLACES[one.label] for one in drawn], np.intp))
 
 
 def shown_points(corrections: Corrections) -> tuple[FloatArray, npt.NDArray[np.intp]]:
     """Return the points, (n, 2) of (x, y), and the places of their labels among :data:`LABELS`."""
-    points = [one for one in corrections if isinstance(one.shape_px, shapely.Point)]
-    places = shapely.get_coordinates([one.shape_px for one in points]).reshape(-1, 2)
-    return places, np.array([LABELS.index(one.label) for one in points], np.intp)
+    return corrections.places_px, np.array([_PLACES[one.label] for one in corrections.points], np.intp)
 
 
 class CorrectionLines:

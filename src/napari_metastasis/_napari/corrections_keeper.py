@@ -117,6 +117,8 @@ class CorrectionsKeeper(QObject):
             self._begin(partial(save_work, store, mine, slide=session.slide), mine)
         elif not session.looking and (store is None or self._is_elsewhere):
             self._folder = session.folder
+            if not self._is_unsaved:
+                self._corrections.say_saving(Saving("saving", "Reading corrections…"))
             self._begin(partial(open_work, session.slide, session.folder, store), mine)
         elif store is not None and self._wants_look:
             self._wants_look, self._is_looking = False, True
@@ -137,7 +139,7 @@ class CorrectionsKeeper(QObject):
         before, self._store = self._store, kept.store
         present = self._corrections.present
         if before is None:
-            together = present.merged(kept.corrections, Corrections())[0]
+            together = present.merged(kept.corrections, Corrections())[0] if present else kept.corrections
             if kept.rescued is not None:
                 together = kept.rescued.merged(together, Corrections())[0]
                 self._corrections.say_note(_RESCUED)
@@ -173,8 +175,8 @@ class CorrectionsKeeper(QObject):
         """Say how saving goes; what failed is said until it works again."""
         said = self._corrections.saving.kind
         if not self._is_unsaved:
-            if self._corrections.present or said != "none":
-                self._corrections.say_saving(Saving("saved", "Saved"))
+            is_touched = self._corrections.present or self._corrections.undo_text or self._corrections.redo_text
+            self._corrections.say_saving(Saving("saved", "Saved") if is_touched else Saving())
         elif said != "failed":
             self._corrections.say_saving(Saving("saving", "Saving…"))
 

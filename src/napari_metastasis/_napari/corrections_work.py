@@ -73,7 +73,7 @@ def open_work(slide: Slide, folder: Path | None, store: CorrectionStore | None, 
         return Kept(store, store.saved)
     fresh = CorrectionStore(place, bounds=slide.bounds)
     held = fresh.read()
-    return Kept(fresh, held, held=fresh.path.exists(), rescued=_rescued(slide))
+    return Kept(fresh, _looked_through(held), held=fresh.path.exists(), rescued=_rescued(slide))
 
 
 def save_work(
@@ -143,4 +143,11 @@ def look_work(store: CorrectionStore, _: ShouldStop) -> Kept:
     """Read what somebody else made of the file, if anybody did."""
     if not store.is_changed_beneath:
         return Kept(store, store.saved)
-    return Kept(store, store.read(), by_others=True)
+    return Kept(store, _looked_through(store.read()), by_others=True)
+
+
+def _looked_through(corrections: Corrections) -> Corrections:
+    """Return corrections, what a window asks of many of them found out already."""
+    for name in ("areas", "points", "places_px", "states"):
+        getattr(corrections, name)
+    return corrections

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import shapely
 
-from napari_metastasis.annotations import Annotation, Correction, Corrections
+from napari_metastasis.annotations import Correction, Corrections
 from napari_metastasis.annotations.corrections import State
-from napari_metastasis.lesions import Lesion, LesionRow, lesion_of
+from napari_metastasis.lesions import LesionRow
+from napari_metastasis.lesions.measure import longest_diameters
+from napari_metastasis.lesions.size_classes import estimated_nuclei
+from napari_metastasis.settings import DetectionSettings, setting_of
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import Reviewed
@@ -49,34 +53,45 @@ class SaidRows:
 
     def of(self, corrections: Corrections, reviewed: Reviewed) -> tuple[SaidRow, ...]:
         """Return what was drawn as tumour, and decided findings that are not shown."""
-        alone = [corrections[key] for key in reviewed.alone if key in corrections]
-        return tuple(
-            self._row(one)
-            for one in alone
-            if not isinstance(one.shape_px, shapely.Point)
-            and (one.state == "added" or (one.found is not None and one.state != "pending"))
-        )
+        if not corrections.areas:
+            return ()
+        alone = frozenset(reviewed.alone)
+        shown = [
+            one
+            for one in corrections.areas
+            if one.key in alone and (one.state == "added" or (one.found is not None and one.state != "pending"))
+        ]
+        made = self._made
+        lacking = [one for one in shown if (held := made.get(one.key)) is None or held[0] is not one]
+        if lacking:
+            self._measure(lacking)
+        return tuple(made[one.key][1] for one in shown)
 
-    def _row(self, correction: Correction) -> SaidRow:
-        held = self._made.get(correction.key)
-        if held is None or held[0] is not correction:
-            held = self._made[correction.key] = correction, self._measured(correction)
-        return held[1]
-
-    def _measured(self, correction: Correction) -> SaidRow:
-        number = self._numbers.setdefault(correction.key, -1 - len(self._numbers))
-        largest = max(shapely.get_parts(correction.shape_px).tolist(), key=lambda part: part.area)
-        lesion: Lesion = lesion_of(Annotation("", "", largest), number=number, mpp=self._mpp)
-        return SaidRow(
-            id=number,
-            x=lesion.x,
-            y=lesion.y,
-            probability=None if correction.found is None else correction.found.probability,
-            area_mm2=correction.shape_px.area * (self._mpp / 1000) ** 2,
-            length_mm=lesion.length_mm,
-            detections=0,
-            map=None,
-            nuclei=lesion.nuclei,
-            key=correction.key,
-            state=correction.state,
-        )
+    def _measure(self, corrections: list[Correction]) -> None:
+        """Measure several together: of a file, there may be thousands."""
+        shapes = np.array([one.shape_px for one in corrections], dtype=object)
+        inside = shapely.get_coordinates(shapely.point_on_surface(shapely.make_valid(shapes)))
+        corners, owner = shapely.get_coordinates(shapely.convex_hull(shapes), return_index=True)
+        lengths = longest_diameters(corners, owner, count=len(shapes)) * self._mpp / 1000
+        areas = shapely.area(shapes) * (self._mpp / 1000) ** 2
+        density = setting_of(DetectionSettings, "nuclei_per_mm2")[0]
+        for one, (x, y), length, area in zip(
+            corrections, inside.tolist(), lengths.tolist(), areas.tolist(), strict=True
+        ):
+            number = self._numbers.setdefault(one.key, -1 - len(self._numbers))
+            self._made[one.key] = (
+                one,
+                SaidRow(
+                    id=number,
+                    x=x,
+                    y=y,
+                    probability=None if one.found is None else one.found.probability,
+                    area_mm2=area,
+                    length_mm=length,
+                    detections=0,
+                    map=None,
+                    nuclei=estimated_nuclei(area, density),
+                    key=one.key,
+                    state=one.state,
+                ),
+            )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from napari_metastasis.errors import AnnotationError, brief
@@ -178,7 +181,7 @@ class Correction:
         return str(uuid.uuid4())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Corrections:
     """All that is said of one slide, in the order in which places came up; a value, so that earlier ones can be kept.
 
@@ -206,6 +209,26 @@ class Corrections:
 
     def __getitem__(self, key: str) -> Correction:
         return self.by_key[key]
+
+    @cached_property
+    def areas(self) -> tuple[Correction, ...]:
+        """Return those that are areas."""
+        return tuple(one for one in self.by_key.values() if not isinstance(one.shape_px, shapely.Point))
+
+    @cached_property
+    def points(self) -> tuple[Correction, ...]:
+        """Return those that are points."""
+        return tuple(one for one in self.by_key.values() if isinstance(one.shape_px, shapely.Point))
+
+    @cached_property
+    def places_px(self) -> npt.NDArray[np.float64]:
+        """Return where the points lie, (n, 2) of (x, y)."""
+        return shapely.get_coordinates([one.shape_px for one in self.points]).reshape(-1, 2)
+
+    @cached_property
+    def states(self) -> Mapping[State, int]:
+        """Return how many there are of each state that there is."""
+        return Counter(one.state for one in self.by_key.values())
 
     def with_(self, *corrections: Correction) -> Corrections:
         """Return these with others in the place of those of the same keys."""

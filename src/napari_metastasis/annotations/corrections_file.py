@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +24,13 @@ from napari_metastasis.annotations.corrections import (
     now,
 )
 from napari_metastasis.annotations.editing import area_in
-from napari_metastasis.annotations.geojson import areas_of, geometry_json, read_features, write_features
+from napari_metastasis.annotations.geojson import (
+    areas_of,
+    feature_text,
+    geometry_json,
+    read_features,
+    write_feature_texts,
+)
 from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.annotations.rasterizer import covered
 from napari_metastasis.errors import AnnotationError, brief
@@ -31,6 +39,7 @@ from napari_metastasis.geometry import Region
 __all__ = [
     "CLASSES",
     "CorrectionsFile",
+    "FeatureTexts",
     "annotations_of_corrections",
     "corrections_of",
     "read_corrections",
@@ -79,12 +88,30 @@ class CorrectionsFile:
         return Corrections.of((*self.drawn, *self.written))
 
 
+class FeatureTexts:
+    """What corrections read in the file; each is put into words once, however often the file is written."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[Correction, str]] = {}
+
+    def of(self, corrections: Corrections, bounds: Region | None) -> Iterator[str]:
+        """Yield the lines of corrections; the bounds of a slide stay the same."""
+        before, self._held = self._held, {}
+        for one in corrections:
+            held = before.get(one.key)
+            if held is None or held[0] is not one:
+                held = one, feature_text(_feature(one, bounds))
+            self._held[one.key] = held
+            yield held[1]
+
+
 def write_corrections(
     path: str | os.PathLike[str],
     corrections: Corrections,
     *,
     bounds: Region | None = None,
     others: Sequence[dict[str, Any]] = (),
+    known: FeatureTexts | None = None,
 ) -> str:
     """Write corrections, in one step: the old file stays whole until the new one is.
 
@@ -98,6 +125,8 @@ def write_corrections(
         The slide's bounds, if it states any: QuPath counts from their corner.
     others
         Features of other programs, which are written as they are.
+    known
+        What was written of them before; it learns what is written now.
 
     Returns
     -------
@@ -108,7 +137,8 @@ def write_corrections(
     StorageError
         If the file cannot be written; nothing half-written is left.
     """
-    return write_features(path, [*(_feature(one, bounds) for one in corrections), *others])
+    texts = FeatureTexts() if known is None else known
+    return write_feature_texts(path, chain(texts.of(corrections, bounds), map(feature_text, others)))
 
 
 def read_corrections(
@@ -267,6 +297,11 @@ def _shape(geometry: dict[str, Any], shift: tuple[float, float]) -> shapely.Geom
     """Return a geometry of GeoJSON as an area or a point; ``None`` where it is neither."""
     if geometry.get("type") not in {"Polygon", "MultiPolygon", "Point"}:
         return None
+    if geometry["type"] == "Point" and geometry["coordinates"]:
+        # There may be a hundred thousand of them.
+        x, y = map(float, geometry["coordinates"][:2])
+        at_all = math.isfinite(x) and math.isfinite(y)
+        return shapely.Point(x + shift[0], y + shift[1]) if at_all else None
     # Coordinates may carry a height.
     shape = shapely.force_2d(shapely.geometry.shape(geometry))
     corners = shapely.get_coordinates(shape)

@@ -75,11 +75,7 @@ class Drawing:
 
     def touched(self, geometry: shapely.Geometry, label: Label | None = None) -> tuple[Correction, ...]:
         """Return the areas, of one label or of any, that a geometry touches; the chosen one first."""
-        areas = [
-            one
-            for one in self._corrections
-            if not isinstance(one.shape_px, shapely.Point) and label in (None, one.label)
-        ]
+        areas = [one for one in self._corrections.areas if label in (None, one.label)]
         if not areas:
             return ()
         left, top, right, bottom = geometry.bounds
@@ -200,10 +196,7 @@ class Drawing:
         return corrections.without(*gone).with_(*changed) if changed or gone else corrections
 
     def _points_in(self, area: shapely.Geometry) -> list[Correction]:
-        points = [one for one in self._corrections if isinstance(one.shape_px, shapely.Point)]
-        if not points:
-            return []
-        x, y = shapely.get_coordinates([one.shape_px for one in points]).T
+        points, (x, y) = self._corrections.points, self._corrections.places_px.T
         return [points[at] for at in np.flatnonzero(shapely.contains_xy(area, x, y)).tolist()]
 
 

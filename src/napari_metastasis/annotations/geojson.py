@@ -22,7 +22,16 @@ from napari_metastasis.geometry import Region
 from napari_metastasis.plain_json import parse_json
 from napari_metastasis.storage import atomic_write
 
-__all__ = ["areas_of", "feature_class", "geometry_json", "read_features", "read_geojson", "write_features"]
+__all__ = [
+    "areas_of",
+    "feature_class",
+    "feature_text",
+    "geometry_json",
+    "read_features",
+    "read_geojson",
+    "write_feature_texts",
+    "write_features",
+]
 
 _Found = TypeVar("_Found")
 
@@ -30,6 +39,9 @@ _Found = TypeVar("_Found")
 _MOST_BYTES = 1 << 30
 #: How many times its own size a gzipped file is unpacked to, and what any may unpack to: text packs to a tenth.
 _MOST_PACKED, _PLAIN_BYTES = 64, 1 << 26
+#: Before the first and after the last of the features that are written here.
+_BEGINS, _ENDS = '{"type":"FeatureCollection","features":[\n', "\n]}\n"
+_BATCH_BYTES = 200_000
 _PLURALS = {
     "Point": "points",
     "MultiPoint": "sets of points",
@@ -73,8 +85,7 @@ def read_features(
     """
     path = Path(path)
     try:
-        # QuPath writes measurements that it could not make as NaN.
-        document = parse_json(_text(path), nan_as_null=True)
+        document = _parsed(_text(path))
     except (OSError, EOFError, zlib.error) as error:
         raise AnnotationError(
             f"expected a readable GeoJSON file, got {path} ({getattr(error, 'strerror', None) or error}); "
@@ -95,6 +106,34 @@ def read_features(
         ) from error
 
 
+def _batches(text: bytes, start: int, end: int) -> Iterator[bytes]:
+    """Yield the lines of features, some together; each batch is parsed in a few milliseconds."""
+    while start < end:
+        cut = text.find(b",\n", start + _BATCH_BYTES, end)
+        cut = end if cut < 0 else cut
+        yield text[start:cut]
+        start = cut + 2
+
+
+def _features_of(lines: bytes) -> list[Any]:
+    found = parse_json(b"[" + lines + b"]", nan_as_null=True)
+    assert isinstance(found, list), "brackets hold a list"
+    return found
+
+
+def _parsed(text: bytes) -> Any:
+    """Return the document of a file; one that was written here is parsed line by line."""
+    begins, ends = _BEGINS.encode(), _ENDS.encode()
+    if text.startswith(begins) and text.endswith(ends):
+        try:
+            return [one for lines in _batches(text, len(begins), len(text) - len(ends)) for one in _features_of(lines)]
+        except ValueError:
+            # Another program kept the first line, and writes the others otherwise.
+            pass
+    # QuPath writes measurements that it could not make as NaN.
+    return parse_json(text, nan_as_null=True)
+
+
 def write_features(path: str | os.PathLike[str], features: list[dict[str, Any]]) -> str:
     """Write a FeatureCollection, in one step: an old file stays whole until the new one is.
 
@@ -107,11 +146,25 @@ def write_features(path: str | os.PathLike[str], features: list[dict[str, Any]])
     StorageError
         If the file cannot be written; nothing half-written is left.
     """
-    document = {"type": "FeatureCollection", "features": features}
-    text = f"{json.dumps(document, separators=(',', ':'), allow_nan=False)}\n".encode()
+    return write_feature_texts(path, map(feature_text, features))
+
+
+def feature_text(feature: dict[str, Any]) -> str:
+    """Return a feature as one line of JSON."""
+    return json.dumps(feature, separators=(",", ":"), allow_nan=False)
+
+
+def write_feature_texts(path: str | os.PathLike[str], texts: Iterable[str]) -> str:
+    """Write a FeatureCollection of features that are lines of JSON; see :func:`write_features`.
+
+    A feature is a line, so that a large file is read one after the other: parsed at once, it would stop a window that
+    is open meanwhile.
+    """
+    lines = ",\n".join(texts)
+    whole = f"{_BEGINS}{lines}{_ENDS}".encode()
     with atomic_write(path) as file:
-        file.write(text)
-    return hashlib.sha256(text).hexdigest()
+        file.write(whole)
+    return hashlib.sha256(whole).hexdigest()
 
 
 def geometry_json(geometry: shapely.Geometry, bounds: Region | None) -> dict[str, Any]:

@@ -73,6 +73,9 @@ class History:
 
     def rebase(self, corrections: Corrections) -> None:
         """Take over what others made of the corrections; steps can still be taken back, and leave that as it is."""
+        if not self._done and not self._undone:
+            self.present = corrections
+            return
         changes = self.present.changes_to(corrections)
         before, self.present = self.present, corrections
         for steps in (self._done, self._undone):

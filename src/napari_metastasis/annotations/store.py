@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.annotations.corrections import Corrections, now
-from napari_metastasis.annotations.corrections_file import read_corrections, write_corrections
+from napari_metastasis.annotations.corrections_file import FeatureTexts, read_corrections, write_corrections
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
 from napari_metastasis.partials import LOCK_HELD, LOCK_UNKNOWN, lock
@@ -61,6 +61,7 @@ class CorrectionStore:
         self._unchanged: tuple[int, ...] | None = None
         # Of other programs, which opened this very file: what is not understood is kept.
         self._others: tuple[dict[str, Any], ...] = ()
+        self._texts = FeatureTexts()
         self._backed_up = now() - _BETWEEN_BACKUPS
 
     def read(self) -> Corrections:
@@ -146,7 +147,9 @@ class CorrectionStore:
         if now() - self._backed_up >= _BETWEEN_BACKUPS:
             self._back_up()
         # Of what was written, and not of what lies there: somebody may have been faster than a second look.
-        self._seen = write_corrections(self.path, corrections, bounds=self._bounds, others=self._others)
+        self._seen = write_corrections(
+            self.path, corrections, bounds=self._bounds, others=self._others, known=self._texts
+        )
         self.saved = corrections
 
     def _back_up(self) -> None:

@@ -151,14 +151,13 @@ class CorrectionCells:
             self._found[correction.key] = held
         return held[1]
 
-    def lacking(self, corrections: Iterable[Correction]) -> tuple[Correction, ...]:
+    def lacking(self, corrections: Corrections) -> tuple[Correction, ...]:
         """Return the areas whose cells were not found yet: it takes long where there are many, or large ones."""
         held = self._found
         return tuple(
             one
-            for one in corrections
-            if not isinstance(one.shape_px, shapely.Point)
-            and ((known := held.get(one.key)) is None or known[0].shape_px is not one.shape_px)
+            for one in corrections.areas
+            if (known := held.get(one.key)) is None or known[0].shape_px is not one.shape_px
         )
 
     def with_cells_of(self, corrections: Iterable[Correction]) -> CorrectionCells:
@@ -178,16 +177,18 @@ class CorrectionCells:
             held = self._shares[correction.key] = correction.shape_px, self.of(correction).by_label(lesions.labels)
         return held[1]
 
-    def under_points(self, points: list[Correction], lesions: Labelled) -> tuple[list[int], list[int]]:
+    def under_points(
+        self, corrections: Corrections, lesions: Labelled
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the label under each point, 0 where there is none, and the number of its cell: of many at once."""
         rows, columns = self.frame.cells.shape
-        x, y = shapely.get_coordinates([one.shape_px for one in points]).reshape(-1, 2).T
+        x, y = corrections.places_px.T
         at = self.frame.cell_at(Point(x, y))
         across, down = np.rint(at.x).astype(np.int64), np.rint(at.y).astype(np.int64)
         inside = (across >= 0) & (across < columns) & (down >= 0) & (down < rows)
-        labels = np.zeros(len(points), np.int64)
+        labels = np.zeros(len(x), np.int64)
         labels[inside] = lesions.labels[down[inside], across[inside]]
-        return labels.tolist(), (down * columns + across).tolist()
+        return labels, down * columns + across
 
     def under(self, shape: shapely.Geometry, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Return the labels of the cells that a shape lies on."""
@@ -251,10 +252,7 @@ def match_corrections(found: Labelled, corrections: Corrections, cells: Correcti
     said: dict[int, list[_Said]] = defaultdict(list)
     overlaps: dict[str, list[Overlap]] = {}
     cells.keep(corrections)
-    points = [one for one in corrections if isinstance(one.shape_px, shapely.Point)]
-    for correction in corrections:
-        if isinstance(correction.shape_px, shapely.Point):
-            continue
+    for correction in corrections.areas:
         own = cells.shares(correction, found)
         size = len(cells.of(correction)) if own else 0
         for label, shared in own.items():
@@ -262,11 +260,12 @@ def match_corrections(found: Labelled, corrections: Corrections, cells: Correcti
                 said[label].append(_Said(correction, len(shared) / min(size, size_of[label]), shared))
                 overlap = Overlap(label, len(shared) / size, min(1.0, len(shared) / size_of[label]))
                 overlaps.setdefault(correction.key, []).append(overlap)
-    if points:
-        for correction, label, number in zip(points, *cells.under_points(points, found), strict=True):
-            if label in size_of:
-                said[label].append(_Said(correction, 1.0, np.array([number])))
-                overlaps[correction.key] = [Overlap(label, 1.0, 1 / size_of[label])]
+    labels, numbers = cells.under_points(corrections, found)
+    for at in np.flatnonzero(labels).tolist():
+        point, label = corrections.points[at], int(labels[at])
+        if label in size_of:
+            said[label].append(_Said(point, 1.0, numbers[at : at + 1]))
+            overlaps[point.key] = [Overlap(label, 1.0, 1 / size_of[label])]
     reviews = {label: _review(own, size_of[label]) for label, own in said.items()}
     alone = tuple(key for key in corrections.by_key if key not in overlaps)
     return Reviewed(reviews, alone, {key: tuple(own) for key, own in overlaps.items()})
