@@ -45,11 +45,13 @@ def spread(name: str, seconds: list[float]) -> dict[str, float]:
 
 
 @contextmanager
-def timed(into: list[float]) -> Iterator[None]:
-    """Append the seconds that the block took."""
-    begun = time.perf_counter()
+def timed(into: list[float], own: list[float] | None = None) -> Iterator[None]:
+    """Append the seconds that the block took, and those of the processor in this thread: others may be at work."""
+    begun, processor = time.perf_counter(), time.thread_time()
     yield
     into.append(time.perf_counter() - begun)
+    if own is not None:
+        own.append(time.thread_time() - processor)
 
 
 def sorting() -> dict[str, float]:
@@ -82,7 +84,7 @@ def answer(controller: SlideController, findings: int) -> None:
     step = int(np.sqrt(heat.size / findings))
     for row in range(step // 2, heat.shape[0] - step // 2, step):
         for column in range(step // 2, heat.shape[1] - step // 2, step):
-            size = int(rng.integers(3, max(4, step // 3)))
+            size = int(rng.integers(7, max(8, step - 4)))
             heat[row : row + size, column : column + size] = rng.uniform(0.55, 1)
     session.show_maps([MapValues(PROBABILITY, frame, heat)], model_name="m", folder=None)
     # As if the tissue were known only now: its lesions are looked for.
@@ -97,18 +99,29 @@ def reviewing(workspace: Workspace, controller: SlideController) -> dict[str, fl
     keys = (Qt.Key.Key_C, Qt.Key.Key_R, Qt.Key.Key_I)
     QTest.keyClick(window, keys[0])
     rest(2)
-    first, sharp = list[float](), list[float]()
+    handled, own, paint, sharp = list[float](), list[float](), list[float](), list[float]()
     for number in range(40):
         begun = time.perf_counter()
-        QTest.keyClick(window, keys[number % 3])
-        canvas.repaint()
-        first.append(time.perf_counter() - begun)
+        with timed(handled, own):
+            QTest.keyClick(window, keys[number % 3])
+        with timed(paint):
+            canvas.repaint()
         until(lambda: layer.loaded)
         canvas.repaint()
         sharp.append(time.perf_counter() - begun)
-        # As long as nobody looks at a finding: what is read ahead has that time.
+        # As long as nobody looks at a finding.
         rest(0.4)
-    return {**spread("key_to_first_picture", first), **spread("key_to_sharp_picture", sharp)}
+    again = list[float]()
+    for _ in range(20):
+        with timed(again):
+            canvas.repaint()
+    return {
+        **spread("key_handled", handled),
+        **spread("key_own", own),
+        **spread("first_picture_painted", paint),
+        **spread("same_picture_painted_again", again),
+        **spread("key_to_sharp_picture", sharp),
+    }
 
 
 def polygons(count: int, corners: int, side: int, seed: int) -> Corrections:
@@ -129,7 +142,7 @@ def drawing(workspace: Workspace) -> dict[str, float]:
     workspace.microscope.magnify(10)
     rest(1)
     tool.take_up(Tool.BRUSH)
-    moves, strokes = list[float](), list[float]()
+    moves, strokes, own = list[float](), list[float](), list[float]()
     rng = np.random.default_rng(3)
     for _ in range(40):
         x, y = rng.uniform(0.2, 0.8, 2) * (canvas.width(), canvas.height())
@@ -137,11 +150,11 @@ def drawing(workspace: Workspace) -> dict[str, float]:
         for step in range(30):
             with timed(moves):
                 QTest.mouseMove(canvas, QPoint(int(x + 3 * step), int(y + 20 * np.sin(step / 5))))
-        with timed(strokes):
+        with timed(strokes, own):
             QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=QPoint(int(x + 90), int(y)))
         rest(0.2)
     tool.take_up(None)
-    return {**spread("brush_move", moves), **spread("stroke", strokes)}
+    return {**spread("brush_move", moves), **spread("stroke", strokes), **spread("stroke_own", own)}
 
 
 def moving(beat: Heartbeat, workspace: Workspace, side: int) -> dict[str, float]:
@@ -196,6 +209,7 @@ def measure(folder: Path, side: int) -> dict[str, float]:
     assert controller is not None
     until(lambda: controller.session.tissue is not None and controller.corrections.settled)
     rest(2)
+    figures |= {f"without_{name}": value for name, value in moving(beat, workspace, side).items()}
     for name, said in (
         ("open_50000_corners", polygons(500, 100, side, 4)),
         ("open_100000_points", points(100_000, side)),
@@ -208,9 +222,10 @@ def measure(folder: Path, side: int) -> dict[str, float]:
     figures["findings"] = len(controller.session.found.rows) if controller.session.found is not None else 0
     until(lambda: not controller.reviews.running)
     rest(2)
+    with_all = moving(beat, workspace, side)
+    figures |= {f"with_polygons_{name}": value for name, value in with_all.items()}
     figures |= reviewing(workspace, controller)
     figures |= drawing(workspace)
-    figures |= moving(beat, workspace, side)
     until(lambda: controller.corrections.settled)
     viewer.close()
     rest(0.5)

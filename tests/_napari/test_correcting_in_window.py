@@ -166,7 +166,7 @@ def test_every_tool_is_a_step_that_is_saved_and_taken_back(drawing) -> None:
         click(part.undo_button)
         assert house.said.present == before
     assert not part.undo_button.isEnabled()
-    assert painter.count == 0
+    house.until(lambda: painter.count == 0)
     for after in states[1:]:
         click(part.redo_button)
         assert house.said.present == after

@@ -168,3 +168,29 @@ def test_what_was_found_out_of_a_correction_is_found_out_anew_with_other_lesions
     more = CorrectionCells(index.frame).with_cells_of(corrections)
     assert more.lacking(corrections) == ()
     assert match_corrections(index.at(0.5), corrections, more) == match_corrections(index.at(0.5), corrections, cells)
+
+
+def told(reviewed):
+    # Of equals, which comes first depends on which was said first.
+    return {
+        lesion: (one.state, one.is_clear, set(one.keys), set(one.about)) for lesion, one in reviewed.of_lesion.items()
+    }
+
+
+def test_what_follows_change_by_change_is_what_is_found_at_once(index):
+    found, cells, generator = index.at(0.2), CorrectionCells(index.frame), np.random.default_rng(8)
+    corrections = Corrections()
+    for step in range(60):
+        key, label = str(generator.integers(12)), str(generator.choice(["tumour", "normal", "ignore", "undecided"]))
+        x, y = generator.uniform(0, 900), generator.uniform(0, 600)
+        shape = shapely.Point(x, y) if step % 4 == 0 else shapely.box(x, y, x + 160, y + 120)
+        corrections = (
+            corrections.without(key)
+            if step % 7 == 6
+            else corrections.with_(Correction(key=key, label=label, shape_px=shape))
+        )
+        followed = match_corrections(found, corrections, cells)
+        fresh = match_corrections(found, corrections, CorrectionCells(index.frame))
+        assert followed.alone == fresh.alone
+        assert told(followed) == told(fresh)
+        assert followed.decided == sum(one.state != "pending" for one in fresh.of_lesion.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -154,7 +155,13 @@ def um_per_unit(viewer: Viewer, layer: Layer | None = None) -> npt.NDArray[np.fl
     units = getattr(viewer.layers, "units", None)
     if units is not None and layer is not None:
         units = layer.units
-    return np.ones(2) if units is None else np.array([float((1 * unit).to("um").magnitude) for unit in units[-2:]])
+    return np.ones(2) if units is None else np.array([_um_in(unit) for unit in units[-2:]])
+
+
+@lru_cache(maxsize=64)
+def _um_in(unit: Any) -> float:
+    """Return the µm in a unit; pint takes long to find that out, and the view asks at every move."""
+    return float((1 * unit).to("um").magnitude)
 
 
 def scale_bar_of(viewer: Viewer) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,14 +77,17 @@ def shown_areas(corrections: Corrections, reviewed: Reviewed | None) -> ShownAre
     Other decisions show on the outlines of the lesions; of findings that are not shown at this threshold, none is.
     """
     alone = frozenset(() if reviewed is None or not corrections.areas else reviewed.alone)
-    drawn = tuple(
-        one
-        for one in corrections.areas
-        if one.found is None
+    is_drawn = [
+        one.found is None
         or (one.label == "tumour" and one.shape_px is not one.found.outline_px and one.key not in alone)
+        for one in corrections.areas
+    ]
+    drawn = tuple(compress(corrections.areas, is_drawn))
+    return ShownAreas(
+        drawn,
+        corrections.bounds_px[np.array(is_drawn, np.bool_)],
+        np.array([_PLACES[one.label] for one in drawn], np.intp),
     )
-    bounds = shapely.bounds(np.array([one.shape_px for one in drawn], dtype=object)).reshape(-1, 4)
-    return ShownAreas(drawn, bounds, np.array([_PLACES[one.label] for one in drawn], np.intp))
 
 
 def shown_points(corrections: Corrections) -> tuple[FloatArray, npt.NDArray[np.intp]]:

@@ -64,12 +64,13 @@ class CorrectionPainter(QObject):
         self.count = 0
         self._soon = self._timer(_REST_MS, self._look)
         self._turns = self._timer(_PAUSE_MS, self._look)
+        self._at_once = self._timer(0, self._look)
         camera = camera_of(viewer)
         corrections = session.corrections
         self._slots: tuple[tuple[Any, Callable[..., Any]], ...] = (
-            (corrections.changed, self._look),
-            (corrections.selected_changed, self._look),
-            (session.reviewed_changed, self._look),
+            (corrections.changed, self._look_soon),
+            (corrections.selected_changed, self._look_soon),
+            (session.reviewed_changed, self._look_soon),
             (camera.events.zoom, self._on_view_changed),
             (camera.events.center, self._on_view_changed),
             (viewer.dims.events.ndisplay, self._look),
@@ -89,7 +90,7 @@ class CorrectionPainter(QObject):
     @property
     def done(self) -> bool:
         """Return whether all that is in view is drawn."""
-        return not self._soon.isActive() and not self._turns.isActive()
+        return not any(timer.isActive() for timer in (self._soon, self._turns, self._at_once))
 
     @property
     def visible(self) -> bool:
@@ -105,8 +106,8 @@ class CorrectionPainter(QObject):
         """Stop listening, and take the lines away."""
         for signal, slot in self._slots:
             signal.disconnect(slot)
-        self._soon.stop()
-        self._turns.stop()
+        for timer in (self._soon, self._turns, self._at_once):
+            timer.stop()
         for node in self._nodes:
             node.parent = None
         self._nodes = ()
@@ -115,9 +116,14 @@ class CorrectionPainter(QObject):
         if not self._soon.isActive() and len(self._session.corrections.present):
             self._soon.start()
 
+    def _look_soon(self) -> None:
+        """Draw once all that a change changes is known: one follows another."""
+        self._at_once.start()
+
     def _look(self, _: Any = None) -> None:
         """Draw what is in view, as far as a turn goes."""
         self._turns.stop()
+        self._at_once.stop()
         view = self._place.view()
         if not self._visible or view is None or not len(self._session.corrections.present):
             self._hide()

@@ -91,9 +91,8 @@ class FindingReview(Part):
 
         said, session, rows = self._said(), self._session, self.table.rows
         found = None if session is None else session.found
-        decided = 0 if said is None else sum(one.state != "pending" for one in said.of_lesion.values())
-        hidden = sum(rows.review(one).state != "added" for one in rows.drawn)
-        self.review.show_progress(decided, 0 if found is None else len(found.rows), hidden=hidden)
+        decided = 0 if said is None else said.decided
+        self.review.show_progress(decided, 0 if found is None else len(found.rows), hidden=rows.hidden)
         row = self._chosen_row
         chosen = rows.lesions[row] if row >= 0 and session is not None else None
         if chosen is None or session is None:
@@ -163,7 +162,7 @@ class FindingReview(Part):
             return -1
         key = session.corrections.selected
         if key:
-            return next((at for at, one in enumerate(rows.lesions) if getattr(one, "key", "") == key), -1)
+            return -1 if self._drawn is None else rows.row_of(self._drawn.number_of(key))
         return rows.row_of(session.selected)
 
     def _show_selected(self, *_: object) -> None:
@@ -173,7 +172,7 @@ class FindingReview(Part):
             self.table.clearSelection()
         elif row != self.table.currentIndex().row() or not self.table.selectionModel().hasSelection():
             self.table.selectRow(row)
-        count, drawn = len(rows.lesions), sum(rows.review(one).state == "added" for one in rows.drawn)
+        count, drawn = len(rows.lesions), rows.added
         found = count - drawn
         counted = [f"{found} finding{'' if found == 1 else 's'}"] if found or not drawn else []
         counted += [f"{drawn} drawn"] if drawn else []

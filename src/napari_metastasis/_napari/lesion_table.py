@@ -52,15 +52,12 @@ class LesionTableModel(QAbstractTableModel):
         self.ranking = Ranking.FILES
         self._in_files: Sequence[LesionRow] = ()
         self._drawn: Sequence[LesionRow] = ()
+        #: Of those that no lesion stands for: how many were drawn, and how many the threshold hides.
+        self.added = self.hidden = 0
         self._threshold = 0.0
         self._reviewed: Reviewed | None = None
         self._rows: dict[int, int] = {}
         self._column, self._descending = -1, False
-
-    @property
-    def drawn(self) -> Sequence[LesionRow]:
-        """Return what a person said of no lesion that is shown."""
-        return self._drawn
 
     def show(
         self,
@@ -84,8 +81,8 @@ class LesionTableModel(QAbstractTableModel):
             From which they are shown.
         """
         self.beginResetModel()
-        self._in_files, self._drawn = lesions, drawn
-        self._reviewed, self._threshold = reviewed, threshold
+        self._in_files, self._reviewed, self._threshold = lesions, reviewed, threshold
+        self._take_drawn(drawn)
         self._arrange()
         self.endResetModel()
 
@@ -97,10 +94,15 @@ class LesionTableModel(QAbstractTableModel):
             if kept.keys() != {one.id for one in self._drawn}:
                 self.show(self._in_files, drawn, reviewed=reviewed, threshold=self._threshold)
                 return
-            self._drawn = drawn
+            self._take_drawn(drawn)
             self.lesions = [kept.get(one.id, one) for one in self.lesions]
         if self.lesions:
             self.dataChanged.emit(self.index(0, 0), self.index(len(self.lesions) - 1, _STATE))
+
+    def _take_drawn(self, drawn: Sequence[LesionRow]) -> None:
+        self._drawn = drawn
+        self.added = sum(getattr(one, "state", "") == "added" for one in drawn)
+        self.hidden = len(drawn) - self.added
 
     def rank(self, ranking: Ranking) -> None:
         """Bring the lesions into the order in which they are to be looked at: once, not after every decision."""
@@ -132,12 +134,11 @@ class LesionTableModel(QAbstractTableModel):
 
     def review(self, lesion: LesionRow) -> LesionReview:
         """Return what was said of a row: of a lesion that is shown, or of what a person said of none."""
+        if lesion.id >= 0 and self._reviewed is not None and lesion.id in self._reviewed.of_lesion:
+            return self._reviewed.of_lesion[lesion.id]
         from napari_metastasis.lesions import LesionReview
 
-        state = getattr(lesion, "state", None)
-        if state is not None:
-            return LesionReview(state)
-        return LesionReview() if self._reviewed is None else self._reviewed.review(lesion.id)
+        return LesionReview(getattr(lesion, "state", "pending"))
 
     def is_decided(self, lesion: LesionRow) -> bool:
         """Return whether a person has decided on a row."""

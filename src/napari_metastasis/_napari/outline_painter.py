@@ -125,6 +125,7 @@ class OutlinePainter(QObject):
         self.count = 0
         self._look_timer = self._timer(_REST_MS, self._look)
         self._turn_timer = self._timer(_PAUSE_MS, self._turn)
+        self._again_timer = self._timer(0, self._show_again)
         camera = camera_of(viewer)
         self._slots = (
             (session.found_changed, self._on_found_changed),
@@ -155,7 +156,8 @@ class OutlinePainter(QObject):
     @property
     def done(self) -> bool:
         """Return whether all that is in view is drawn."""
-        return not self._look_timer.isActive() and not self._turn_timer.isActive()
+        timers = (self._look_timer, self._turn_timer, self._again_timer)
+        return not any(timer.isActive() for timer in timers)
 
     @property
     def visible(self) -> bool:
@@ -171,8 +173,8 @@ class OutlinePainter(QObject):
         """Stop listening, and take the outlines away."""
         for signal, slot in self._slots:
             signal.disconnect(slot)
-        self._look_timer.stop()
-        self._turn_timer.stop()
+        for timer in (self._look_timer, self._turn_timer, self._again_timer):
+            timer.stop()
         self._squares.clear()
         for node in self._nodes:
             node.parent = None
@@ -187,6 +189,10 @@ class OutlinePainter(QObject):
         self._look(again=True)
 
     def _on_selected_changed(self) -> None:
+        # Once: a decision changes what was said, and then what is chosen.
+        self._again_timer.start()
+
+    def _show_again(self) -> None:
         if self._work is not None and not self._work.waiting:
             self._show()
 

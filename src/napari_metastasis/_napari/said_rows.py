@@ -49,23 +49,29 @@ class SaidRows:
     def __init__(self, mpp: float) -> None:
         self._mpp = mpp
         self._numbers: dict[str, int] = {}
-        self._made: dict[str, tuple[Correction, SaidRow]] = {}
+        #: Of what is not listed, ``None``.
+        self._made: dict[str, tuple[Correction, SaidRow | None]] = {}
 
     def of(self, corrections: Corrections, reviewed: Reviewed) -> tuple[SaidRow, ...]:
         """Return what was drawn as tumour, and decided findings that are not shown."""
         if not corrections.areas:
             return ()
-        alone = frozenset(reviewed.alone)
-        shown = [
-            one
-            for one in corrections.areas
-            if one.key in alone and (one.state == "added" or (one.found is not None and one.state != "pending"))
-        ]
-        made = self._made
+        alone, made = frozenset(reviewed.alone), self._made
+        shown = [one for one in corrections.areas if one.key in alone]
         lacking = [one for one in shown if (held := made.get(one.key)) is None or held[0] is not one]
-        if lacking:
-            self._measure(lacking)
-        return tuple(made[one.key][1] for one in shown)
+        listed = []
+        for one in lacking:
+            if one.state == "added" or (one.found is not None and one.state != "pending"):
+                listed.append(one)
+            else:
+                made[one.key] = one, None
+        if listed:
+            self._measure(listed)
+        return tuple(row for one in shown if (row := made[one.key][1]) is not None)
+
+    def number_of(self, key: str) -> int | None:
+        """Return the id of the row of a correction; ``None`` where there is none."""
+        return self._numbers.get(key)
 
     def _measure(self, corrections: list[Correction]) -> None:
         """Measure several together: of a file, there may be thousands."""

@@ -216,6 +216,11 @@ class Corrections:
         return tuple(one for one in self.by_key.values() if not isinstance(one.shape_px, shapely.Point))
 
     @cached_property
+    def bounds_px(self) -> npt.NDArray[np.float64]:
+        """Return the left, top, right and bottom of each area, (n, 4)."""
+        return shapely.bounds(np.array([one.shape_px for one in self.areas], dtype=object)).reshape(-1, 4)
+
+    @cached_property
     def points(self) -> tuple[Correction, ...]:
         """Return those that are points."""
         return tuple(one for one in self.by_key.values() if isinstance(one.shape_px, shapely.Point))

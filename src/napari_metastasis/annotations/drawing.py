@@ -75,15 +75,13 @@ class Drawing:
 
     def touched(self, geometry: shapely.Geometry, label: Label | None = None) -> tuple[Correction, ...]:
         """Return the areas, of one label or of any, that a geometry touches; the chosen one first."""
-        areas = [one for one in self._corrections.areas if label in (None, one.label)]
-        if not areas:
-            return ()
         left, top, right, bottom = geometry.bounds
-        bounds = shapely.bounds([one.shape_px for one in areas])
+        areas, bounds = self._corrections.areas, self._corrections.bounds_px
         near = np.flatnonzero(
             (bounds[:, 0] <= right) & (bounds[:, 2] >= left) & (bounds[:, 1] <= bottom) & (bounds[:, 3] >= top)
         )
-        found = [areas[at] for at in near.tolist() if _touch(areas[at].shape_px, geometry)]
+        found = [areas[at] for at in near.tolist() if label in (None, areas[at].label)]
+        found = [one for one in found if _touch(one.shape_px, geometry)]
         return tuple(sorted(found, key=lambda one: one.key != self._chosen))
 
     def paint(self, area: shapely.Geometry | None, label: Label) -> Drawn:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +40,8 @@ SHARE = 0.5
 #: What shares less than this is a neighbour.
 _TOUCH = 0.1
 
+#: Of more changes than this, all is matched anew.
+_MANY = 500
 #: What is called something else may cover less of a confirmed lesion than this: a benign island in it.
 _AGAINST = 0.25
 
@@ -72,7 +75,7 @@ class Overlap:
     of_lesion: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reviewed:
     """What a person has said of the lesions at one threshold.
 
@@ -93,6 +96,11 @@ class Reviewed:
     def review(self, lesion: int) -> LesionReview:
         """Return what was said of a lesion."""
         return self.of_lesion.get(lesion, LesionReview())
+
+    @cached_property
+    def decided(self) -> int:
+        """Return how many lesions were decided on."""
+        return sum(one.state != "pending" for one in self.of_lesion.values())
 
     def pending(self, lesions: Iterable[int]) -> tuple[int, ...]:
         """Return those that are still to be looked at, in their order."""
@@ -139,9 +147,8 @@ class CorrectionCells:
     def __init__(self, frame: HeatmapFrame) -> None:
         self.frame = frame
         self._found: dict[str, tuple[Correction, Cells]] = {}
-        #: Of the lesions of one threshold: what of each correction lies on which.
-        self._lesions: Labelled | None = None
-        self._shares: dict[str, tuple[shapely.Geometry, Mapping[int, npt.NDArray[np.int64]]]] = {}
+        #: What was said of the lesions of one threshold when it was last asked for.
+        self._matched: _Matched | None = None
 
     def of(self, correction: Correction) -> Cells:
         """Return the cells of a correction, see :func:`cells_under`."""
@@ -170,12 +177,7 @@ class CorrectionCells:
 
     def shares(self, correction: Correction, lesions: Labelled) -> Mapping[int, npt.NDArray[np.int64]]:
         """Return which of its cells, by their numbers, lie on which lesions, by their labels."""
-        if lesions is not self._lesions:
-            self._lesions, self._shares = lesions, {}
-        held = self._shares.get(correction.key)
-        if held is None or held[0] is not correction.shape_px:
-            held = self._shares[correction.key] = correction.shape_px, self.of(correction).by_label(lesions.labels)
-        return held[1]
+        return self.of(correction).by_label(lesions.labels)
 
     def under_points(
         self, corrections: Corrections, lesions: Labelled
@@ -194,11 +196,25 @@ class CorrectionCells:
         """Return the labels of the cells that a shape lies on."""
         return cells_under(shape, self.frame).under(labels)
 
-    def keep(self, corrections: Corrections) -> None:
-        """Forget the cells of corrections that are gone."""
-        for key in [key for key in self._found if key not in corrections]:
-            del self._found[key]
-            self._shares.pop(key, None)
+    def match(self, found: Labelled, corrections: Corrections) -> Reviewed:
+        """Return which lesions the corrections speak of; only what is another since the last time is looked at."""
+        before = self._matched
+        changes: Mapping[str, Correction | None] = {}
+        if before is not None and before.found is found:
+            changes = before.corrections.changes_to(corrections)
+        if before is None or before.found is not found or len(changes) > _MANY:
+            for key in [key for key in self._found if key not in corrections]:
+                del self._found[key]
+            self._matched = matched = _Matched(found, self)
+            matched.add_all(corrections)
+        else:
+            matched = before
+            matched.change(corrections, changes)
+        return matched.reviewed()
+
+    def forget(self, key: str) -> None:
+        """Forget the cells of a correction that is gone."""
+        self._found.pop(key, None)
 
 
 def cells_under(shape: shapely.Geometry, frame: HeatmapFrame) -> Cells:
@@ -247,28 +263,82 @@ def match_corrections(found: Labelled, corrections: Corrections, cells: Correcti
     cells
         Of the map that the lesions were read from.
     """
-    cell_mm2 = (cells.frame.cell_um / 1000) ** 2
-    size_of = {row.id: max(1.0, row.area_mm2 / cell_mm2) for row in found.rows}
-    said: dict[int, list[_Said]] = defaultdict(list)
-    overlaps: dict[str, list[Overlap]] = {}
-    cells.keep(corrections)
-    for correction in corrections.areas:
-        own = cells.shares(correction, found)
-        size = len(cells.of(correction)) if own else 0
-        for label, shared in own.items():
-            if label in size_of:
-                said[label].append(_Said(correction, len(shared) / min(size, size_of[label]), shared))
-                overlap = Overlap(label, len(shared) / size, min(1.0, len(shared) / size_of[label]))
-                overlaps.setdefault(correction.key, []).append(overlap)
-    labels, numbers = cells.under_points(corrections, found)
-    for at in np.flatnonzero(labels).tolist():
-        point, label = corrections.points[at], int(labels[at])
-        if label in size_of:
-            said[label].append(_Said(point, 1.0, numbers[at : at + 1]))
-            overlaps[point.key] = [Overlap(label, 1.0, 1 / size_of[label])]
-    reviews = {label: _review(own, size_of[label]) for label, own in said.items()}
-    alone = tuple(key for key in corrections.by_key if key not in overlaps)
-    return Reviewed(reviews, alone, {key: tuple(own) for key, own in overlaps.items()})
+    return cells.match(found, corrections)
+
+
+class _Matched:
+    """What corrections say of the lesions of one threshold; it follows them as they change.
+
+    Parameters
+    ----------
+    found
+        The lesions.
+    cells
+        Of the map that they were read from.
+    """
+
+    def __init__(self, found: Labelled, cells: CorrectionCells) -> None:
+        self.found, self.corrections = found, Corrections()
+        self._cells = cells
+        cell_mm2 = (cells.frame.cell_um / 1000) ** 2
+        self._size_of = {row.id: max(1.0, row.area_mm2 / cell_mm2) for row in found.rows}
+        #: By lesion and correction; and how much each correction shares with which lesions.
+        self._said: dict[int, dict[str, _Said]] = defaultdict(dict)
+        self._overlaps: dict[str, tuple[Overlap, ...]] = {}
+        self._reviews: dict[int, LesionReview] = {}
+
+    def add_all(self, corrections: Corrections) -> None:
+        """Begin with corrections."""
+        self.corrections = corrections
+        for one in corrections.areas:
+            self._add(one)
+        labels, numbers = self._cells.under_points(corrections, self.found)
+        for at in np.flatnonzero(labels).tolist():
+            self._take(corrections.points[at], {int(labels[at]): numbers[at : at + 1]}, size=1)
+        self._judge(list(self._said))
+
+    def change(self, corrections: Corrections, changes: Mapping[str, Correction | None]) -> None:
+        """Follow corrections that are others now."""
+        self.corrections = corrections
+        touched: set[int] = set()
+        for key, one in changes.items():
+            for overlap in self._overlaps.pop(key, ()):
+                touched.add(overlap.lesion)
+                del self._said[overlap.lesion][key]
+            if one is None:
+                self._cells.forget(key)
+            else:
+                self._add(one)
+                touched.update(overlap.lesion for overlap in self._overlaps.get(key, ()))
+        self._judge(touched)
+
+    def reviewed(self) -> Reviewed:
+        """Return what they say."""
+        alone = tuple(key for key in self.corrections.by_key if key not in self._overlaps)
+        return Reviewed(dict(self._reviews), alone, dict(self._overlaps))
+
+    def _add(self, one: Correction) -> None:
+        shares = self._cells.shares(one, self.found)
+        self._take(one, shares, size=len(self._cells.of(one)) if shares else 0)
+
+    def _take(self, one: Correction, shares: Mapping[int, npt.NDArray[np.int64]], *, size: int) -> None:
+        about = {label: numbers for label, numbers in shares.items() if label in self._size_of}
+        for label, numbers in about.items():
+            self._said[label][one.key] = _Said(one, len(numbers) / min(size, self._size_of[label]), numbers)
+        if about:
+            self._overlaps[one.key] = tuple(
+                Overlap(label, len(numbers) / size, min(1.0, len(numbers) / self._size_of[label]))
+                for label, numbers in about.items()
+            )
+
+    def _judge(self, labels: Iterable[int]) -> None:
+        for label in labels:
+            # In the order of the corrections: of equals, the first is the first.
+            said = list(self._said[label].values())
+            if said:
+                self._reviews[label] = _review(said, self._size_of[label])
+            else:
+                self._reviews.pop(label, None)
 
 
 def _review(said: list[_Said], size: float) -> LesionReview:
