@@ -310,15 +310,11 @@ class _Run:
         images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
         features = self.lower(images).permute(0, 3, 1, 2)
         encoding = (time.monotonic() - begun) / len(images)
-        network = TunedNetwork(self.detector).train()
-        begun = time.monotonic()
-        network(features).sum().backward()
-        learning = (time.monotonic() - begun) / len(images) * self.job.settings.batch_size
-        how = self.job.corrections
+        network, how = TunedNetwork(self.detector).train(), self.job.corrections
+        learning = _step_seconds(network, features) * self.job.settings.batch_size
         if self.replay is not None and how.replay_weight:
-            begun = time.monotonic()
-            network(self.replay.images(np.arange(min(len(self.replay), len(images))))).sum().backward()
-            learning += (time.monotonic() - begun) / len(images) * how.replayed_patches
+            some = self.replay.images(np.arange(min(len(self.replay), 4 * len(images))))
+            learning += _step_seconds(network, some) * how.replayed_patches
         return encoding, learning
 
     def _data(self) -> str:
@@ -352,6 +348,15 @@ class _Run:
                 "corrections": self.job.corrections.told(),
             },
         }
+
+
+def _step_seconds(network: TunedNetwork, features: torch.Tensor) -> float:
+    """Return the seconds that a step of learning takes for each image."""
+    network(features).sum().backward()
+    # The first step takes longer: memory is asked for.
+    begun = time.monotonic()
+    network(features).sum().backward()
+    return (time.monotonic() - begun) / len(features)
 
 
 def _replay_of(job: Retraining, detector: Detector) -> tuple[Replay | None, list[str]]:
