@@ -33,7 +33,7 @@ class CorrectionSettings(SettingsGroup):
         4, "Crops of each corrected place, unless the time is short.", minimum=1, maximum=1024
     )
     replay_weight: float = setting(
-        4.0,
+        8.0,
         "Weight of the model's earlier answers, to patches that it has learnt from, beside that of corrections: it is "
         "not to forget these; 0 lets it.",
         minimum=0.0,
