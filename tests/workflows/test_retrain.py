@@ -164,7 +164,7 @@ def test_what_was_learnt_is_kept_when_it_is_stopped(taught_results, tmp_path) ->
 
 
 def test_it_keeps_to_its_time(taught_results, tmp_path) -> None:
-    job = Retraining(results=taught_results, output=tmp_path / "run", **{**SHORT, "budget_s": 10.0})
+    job = Retraining(results=taught_results, output=tmp_path / "run", **{**SHORT, "budget_s": 4.0})
     job = replace(job, settings=TuneTrainSettings(steps=100_000, batch_size=8))
     begun = time.monotonic()
     retrain(job, show=silent, should_stop=never)
@@ -178,7 +178,7 @@ def test_earlier_answers_hold_a_model(taught_results, tmp_path) -> None:
     replay = Replay.of(features, np.arange(32) % 2, lower_sha256(parent), "noise")
     of_another = replace(replay, lower_sha256="0" * 64)
     moved, notes = {}, {}
-    for name, beside in (("held", replay), ("free", None), ("another", of_another)):
+    for name, beside, steps in (("held", replay, 24), ("free", None, 24), ("another", of_another, 1)):
         weights = tmp_path / name / "scannet-pcam.safetensors"
         weights.parent.mkdir()
         save_model(weights, parent.network, parent.spec, parent.card)
@@ -186,7 +186,9 @@ def test_earlier_answers_hold_a_model(taught_results, tmp_path) -> None:
             write_replay(weights.with_suffix(".replay"), beside)
         how = replace(SHORT["corrections"], replay_weight=50.0)
         job = Retraining(
-            results=taught_results, output=tmp_path / name / "run", **{**SHORT, "model": weights, "corrections": how}
+            results=taught_results,
+            output=tmp_path / name / "run",
+            **{**SHORT, "model": weights, "corrections": how, "settings": replace(SHORT["settings"], steps=steps)},
         )
         made = retrain(job, show=silent, should_stop=never)
         held = read_replay(made.weights.with_suffix(".replay"))
