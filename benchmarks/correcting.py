@@ -12,7 +12,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +36,21 @@ from napari_metastasis.lesions import LesionRow
 from napari_metastasis.scanning import PROBABILITY, MapValues
 
 _MPP = 0.25
+
+
+class OwnHeartbeat(Heartbeat):
+    """Measures what the GUI thread itself does between two beats: what others take from the processor is not in it."""
+
+    def _beat(self) -> None:
+        super()._beat()
+        now = time.thread_time()
+        self.own_ms = max(self.own_ms, (now - self._own) * 1000)
+        self._own = now
+
+    def during(self, action: Callable[[], None]) -> np.ndarray:
+        """Return the gaps in ms while ``action`` lets the window live."""
+        self.own_ms, self._own = 0.0, time.thread_time()
+        return super().during(action)
 
 
 def spread(name: str, seconds: list[float]) -> dict[str, float]:
@@ -170,7 +185,7 @@ def moving(beat: Heartbeat, workspace: Workspace, side: int) -> dict[str, float]
             rest(1 / 30)
 
     gaps = beat.during(move)
-    return {"moving_gap_p95_ms": float(np.percentile(gaps, 95)), "moving_gap_longest_ms": float(gaps.max())}
+    return {"moving_gap_p50_ms": float(np.percentile(gaps, 50)), "moving_gap_p95_ms": float(np.percentile(gaps, 95))}
 
 
 def opening(beat: Heartbeat, controller: SlideController, said: Corrections) -> tuple[float, float]:
@@ -202,7 +217,7 @@ def measure(folder: Path, side: int) -> dict[str, float]:
     figures = sorting()
     viewer = make_viewer()
     viewer.window.resize(1500, 1000)
-    workspace, beat = Workspace.of(viewer), Heartbeat()
+    workspace, beat = Workspace.of(viewer), OwnHeartbeat()
     workspace.open([slide])
     until(lambda: workspace.current is not None)
     controller = workspace.current
@@ -216,7 +231,7 @@ def measure(folder: Path, side: int) -> dict[str, float]:
         ("open_2000_polygons", polygons(2000, 100, side, 5)),
     ):
         took, gap = opening(beat, controller, said)
-        figures |= {f"{name}_s": took, f"{name}_longest_gap_ms": gap}
+        figures |= {f"{name}_s": took, f"{name}_longest_gap_ms": gap, f"{name}_longest_own_ms": beat.own_ms}
         rest(2)
     answer(controller, 2000)
     figures["findings"] = len(controller.session.found.rows) if controller.session.found is not None else 0

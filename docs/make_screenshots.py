@@ -6,6 +6,7 @@ Run it where there is a screen, or under ``xvfb-run -a -s "-screen 0 1700x1200x2
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shutil
 import tempfile
@@ -14,19 +15,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import shapely
 from napari import Viewer
 from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_metastasis._napari.app import make_viewer
 from napari_metastasis._napari.compat import camera_of, canvas_widget, window_of
 from napari_metastasis._napari.draw_tool import Tool
+from napari_metastasis._napari.models_dialog import ModelsDialog
 from napari_metastasis._napari.panel import MetastasisPanel
+from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.workspace import Workspace
-from napari_metastasis.annotations import Corrections
+from napari_metastasis.annotations import Correction, Corrections
 from napari_metastasis.geometry import Point
 from napari_metastasis.lesions import LesionRow
 from napari_metastasis.synthetic import sample_slide_path
@@ -35,6 +39,8 @@ IMAGES = Path(__file__).parent / "images"
 LARGE, SMALL = (1600, 1000), (1280, 800)
 #: Where a part of the slide is scanned alone, as shares of its sides; and how many µm the window's shorter side spans.
 PART, PART_UM = (0.40, 0.30), 2200.0
+#: Side of a square that is marked as normal tissue, and how many cells lie between two that may be.
+NORMAL_UM, _APART = 160.0, 75
 
 
 # Recent slides, rulers and models of whoever makes the pictures are not in them. Read when they are first needed.
@@ -144,21 +150,87 @@ class Pictures:
         assert self.workspace.current is not None
         self.workspace.current.session.corrections.begin_with(Corrections())
 
-    def take(self, name: str) -> None:
-        """Take a picture of the whole window."""
-        rest(4)
+    def take(self, name: str, *, at: QWidget | None = None) -> None:
+        """Take a picture of the whole window, scrolled to a part of the panel."""
+        if at is not None:
+            rest(0.3)
+            self.panel.ensureWidgetVisible(at)
+        rest(1 if at is not None else 4)
         self.folder.mkdir(parents=True, exist_ok=True)
         pixels = self.viewer.screenshot(canvas_only=False, flash=False)[..., :3]
         # Small enough for a repository, and the colours of the classes stay what they are.
         Image.fromarray(pixels).save(self.folder / f"{name}.jpg", quality=85, subsampling=0)
 
 
+def normal_places(session: SlideSession) -> list[Correction]:
+    """Return squares of tissue without any finding, apart from each other, as a person marks them as normal."""
+    heat = session.heatmap
+    assert heat is not None
+    found: list[Correction] = []
+    rows, columns = (range(_APART, size - _APART, _APART) for size in heat.values.shape)
+    for row, column in itertools.product(rows, columns):
+        around = heat.values[row - 5 : row + 6, column - 5 : column + 6]
+        if np.isfinite(around).all() and around.max() < session.threshold / 2:
+            middle = heat.frame.cell_center(column, row)
+            half = NORMAL_UM / session.slide.mpp / 2
+            square = shapely.box(middle.x - half, middle.y - half, middle.x + half, middle.y + half)
+            found.append(Correction(key=Correction.new_key(), label="normal", shape_px=square))
+    return found[:12]
+
+
+def retrain(pictures: Pictures, slide: Path) -> None:
+    """Scan, go through the findings, mark normal tissue, retrain, and compare; take a picture of each."""
+    pictures.open(slide)
+    pictures.panel.scan_part.slide_button.click()
+    pictures.finish()
+    panel, workspace = pictures.panel, pictures.workspace
+    findings, part, retrainer = panel.results_part, panel.retrain_part, workspace.retrainer
+    controller = workspace.current
+    assert controller is not None
+    session = controller.session
+    rows = sorted(findings.table.rows.lesions, key=lambda row: -row.length_mm)
+    for row in rows:
+        findings.go_to(row)
+        findings.decide("tumour")
+    session.corrections.do("Mark normal tissue", session.corrections.present.with_(*normal_places(session)))
+    workspace.microscope.magnify(5)
+    part.budget.setCurrentIndex(0)
+    part.start()
+    until(lambda: not retrainer.busy or (retrainer.run is not None and bool(retrainer.run.state.epochs)))
+    pictures.take("retraining", at=part)
+    until(lambda: not retrainer.busy)
+    pictures.take("retrained", at=part)
+    part.keep_button.click()
+    until(lambda: retrainer.kept is not None)
+    pictures.go(rows[1], 5)
+    part.compare.button.click()
+    until(lambda: controller.comparison.kind == "ready")
+    part.compare.sides["change"].click()
+    pictures.take("what-changed", at=part)
+    part.show_models()
+    dialogs = part.findChildren(ModelsDialog)
+    until(lambda: dialogs[0].tree.topLevelItemCount() > 0)
+    dialogs[0].choose(retrainer.kept[0].name if retrainer.kept else "")
+    dialogs[0].grab().save(str(pictures.folder / "models.png"))
+    dialogs[0].close()
+    pictures.viewer.close()
+    rest(0.5)
+
+
 def main() -> None:
     """Open, scan, look, and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=IMAGES)
+    parser.add_argument("--retraining", action="store_true", help="only the pictures of a retraining")
+    parser.add_argument("--theme", default="dark", help="of the pictures of a retraining")
     arguments = parser.parse_args()
     settings = get_settings()
+    if arguments.retraining:
+        settings.appearance.theme = arguments.theme
+        with tempfile.TemporaryDirectory() as name:
+            slide = Path(shutil.copy(sample_slide_path(), Path(name) / "node-1.tif"))
+            retrain(Pictures(arguments.output), slide)
+        return
     settings.appearance.theme = "dark"
     with tempfile.TemporaryDirectory() as name:
         # Copies, so that no result folder comes to lie in the source tree.

@@ -158,6 +158,11 @@ def test_every_tool_is_a_step_that_is_saved_and_taken_back(drawing) -> None:
     painter = house.controller.layers.drawn
     house.until(lambda: painter.done)
     assert painter.count > 20
+    # One tool at a time has the mouse.
+    hand.key(Qt.Key.Key_M)
+    assert house.workspace.correcting.tool.tool is None
+    hand.key(Qt.Key.Key_B)
+    assert not house.workspace.microscope.bar.ruler.isChecked()
     hand.key(Qt.Key.Key_Escape)
     assert house.workspace.correcting.tool.tool is None
     assert settle(house) == house.said.present

@@ -41,6 +41,7 @@ def test_what_was_rejected_falls_and_what_was_drawn_rises_where_nobody_corrected
     house.until(lambda: scan.model.choose("misled") and retrain.base.findData("misled") >= 0)
     for name, value in (("engine", "torch"), ("precision", "float32"), ("roi_px", 512)):
         scan.advanced.widgets[name].value = value
+    scan.main.widgets["dense_coefficient"].value = 1
     house.scan()
     house.finish()
     session = house.session

@@ -118,10 +118,19 @@ def test_models_are_listed_exported_taken_and_removed_when_asked(tmp_path: Path,
     qtbot.waitUntil(lambda: dialog.tree.topLevelItemCount() > 0)
     dialog.choose("scannet-pcam")
     assert not dialog.remove_button.isEnabled()
+    assert not dialog.compare_button.isEnabled()
     dialog.choose("misled")
     (item,) = dialog.tree.selectedItems()
     shown = [item.text(column) for column in range(5)]
     assert (shown[0], shown[1], shown[3], shown[4]) == ("misled", "scannet-pcam", said["sentence"], "12 places")
+    with qtbot.waitSignal(dialog.comparison_wanted) as wanted:
+        click(dialog.compare_button)
+    assert wanted.args == ["scannet-pcam", "misled"]
+    dialog = ModelsDialog(parent)
+    dialog.show()
+    dialog.models_changed.connect(lambda: changes.append(True))
+    qtbot.waitUntil(lambda: dialog.tree.topLevelItemCount() > 0)
+    dialog.choose("misled")
     dialog.export(tmp_path / "disk")
     qtbot.waitUntil(lambda: (tmp_path / "disk" / "misled").is_dir() and "Exported" in dialog.note.text())
 

@@ -83,7 +83,7 @@ def test_keys_decide_and_go_on_and_a_step_back_shows_the_finding_again(reviewing
     assert {one.reviewer for one in session.corrections.present} == {house.workspace.reviewer.name}
     assert all(one.found.model == "chosen" and not one.is_redrawn for one in session.corrections.present)
     # What was decided looks otherwise on the slide.
-    style = style_of_lesions(session.found, session.reviewed, None, most=0)
+    style = style_of_lesions(session.found, session.reviewed, None, session.corrections.present, most=0)
     assert len({style[row.id] for row in session.found.rows}) >= 3
     key(house, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert blob(house) == BLOBS[3]
@@ -111,6 +111,7 @@ def test_buttons_show_what_was_said_and_take_it_back_and_a_comment_stays(reviewi
     part.go_to(next(row for row in part.table.rows.lesions if row.id == number))
     assert bar.buttons["normal"].isChecked()
     assert bar.comment.text() == "sinus; histiocytes"
+    assert bar.said.text().startswith(f"Rejected by {house.workspace.reviewer.name}, ")
     click(bar.buttons["normal"])
     assert marks(house)[number] == ""
     assert session.selected == number
@@ -143,6 +144,13 @@ def test_what_was_decided_outlives_the_threshold_and_is_listed_where_it_is_not_s
     drawn = Correction(key="drawn", label="tumour", shape_px=shapely.box(100, 1800, 180, 1900))
     session.corrections.do("Draw", session.corrections.present.with_(drawn))
     assert [part.table.rows.mark(row) for row in part.table.rows.lesions].count("+") == 1
+    # What speaks against what was said of a finding is told.
+    part.go_to(next(row for row in part.table.rows.lesions if row.id > 0))
+    against = Correction(key="against", label="normal", shape_px=session.found.lesion(session.selected).outline_px)
+    session.corrections.do("Draw", session.corrections.present.with_(against))
+    assert "look again" in bar.said.text()
+    assert marks(house)[session.selected] == "?"
+    house.workspace.move_in_history(-1)
     session.set_threshold(0.5)
     house.until(lambda: bar.hidden.text() == "")
     assert len(session.found.rows) == 4

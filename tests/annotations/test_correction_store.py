@@ -55,6 +55,10 @@ def test_corrections_are_read_back_as_they_were(tmp_path, bounds):
     write_corrections(path, ALL, bounds=bounds)
     found = read_corrections(path, bounds=bounds)
     assert found.corrections == found.written == ALL
+    # What nobody redrew is one outline again.
+    one, other = (found.corrections[key] for key in "14")
+    assert one.shape_px is one.found.outline_px
+    assert other.shape_px is not other.found.outline_px
     assert not found.omitted
     if bounds is not None:
         # QuPath counts from the corner of the bounds.

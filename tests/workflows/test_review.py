@@ -136,3 +136,19 @@ def test_what_holds_no_outlines_is_refused_in_one_line(result, tmp_path, name):
 def test_a_folder_without_results_is_said(tmp_path, capsys):
     assert run(["review", "list", str(tmp_path)]) == 1
     assert "expected a result folder" in capsys.readouterr().err
+
+
+def test_a_slide_has_one_file_of_corrections_whatever_it_is_scanned_with(result, tmp_path):
+    inside = result / "scan-0123abcd"
+    shutil.copytree(result, inside, ignore=shutil.ignore_patterns("scan-*"))
+    square = Correction(key="a", label="tumour", shape_px=shapely.box(0, 0, 10, 10))
+    write_corrections(tmp_path / "a.geojson", Corrections.of([square]))
+    import_review(inside, tmp_path / "a.geojson")
+    assert "a" in CorrectionStore(result).read()
+    assert not (inside / "annotations.geojson").exists()
+    assert read_slide_review(inside).counts == read_slide_review(result).counts
+    # A result that somebody called so has its own.
+    lone = tmp_path / "scan-of-mine"
+    shutil.copytree(result, lone, ignore=shutil.ignore_patterns("scan-*", "annotations*"))
+    import_review(lone, tmp_path / "a.geojson")
+    assert (lone / "annotations.geojson").exists()

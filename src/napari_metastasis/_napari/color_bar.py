@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_metastasis._napari.canvas_corner import BACKGROUND, TEXT, keep_in_corner
 from napari_metastasis._napari.colors import change_colormap, map_colormap
+from napari_metastasis._napari.drawn_looks import line_look
 from napari_metastasis._napari.layers import MINED_COLOR, RING_COLOR
 from napari_metastasis._napari.veil import STRIPE_COLOR
 
@@ -31,6 +32,10 @@ _MARKS = {
     "veil": "Tissue that was not scanned",
     "detections": "Where the probability peaks",
     "mined": "Mined place",
+    "rejected": "Rejected or ignored",
+    "tumour": "Drawn: tumour",
+    "normal": "Drawn: normal",
+    "ignore": "Drawn: to ignore",
 }
 #: Among these marks: what changed between two results is drawn in place of probabilities.
 CHANGE_MARK = "change"
@@ -194,6 +199,13 @@ class ColorBar(QWidget):
             painter.setPen(QPen(QColor.fromRgbF(*STRIPE_COLOR), 2.5))
             for x in range(round(swatch.left()) - 8, round(swatch.right()), 6):
                 painter.drawLine(QPointF(x, swatch.top()), QPointF(x + swatch.height(), swatch.bottom()))
+        elif mark not in ("detections", "mined"):
+            red, green, blue, is_broken = line_look(mark)
+            y = swatch.center().y()
+            for pen in (QPen(QColor(255, 255, 255), 5), QPen(QColor(red, green, blue), 3)):
+                pen.setStyle(Qt.PenStyle.DotLine if is_broken else Qt.PenStyle.SolidLine)
+                painter.setPen(pen)
+                painter.drawLine(QPointF(swatch.left(), y), QPointF(swatch.right(), y))
         else:
             square = QRectF(0, 0, 10, 10)
             square.moveCenter(swatch.center())

@@ -34,7 +34,7 @@ class CompareBar(QWidget):
         super().__init__()
         self._models = ("", "")
         self._called = ""
-        self.button = QPushButton("Compare both on this view")
+        self.button = QPushButton("Compare old and new on this view")
         self.button.clicked.connect(lambda _: self.wanted.emit(*self._models))
         self.note = QLabel()
         self.note.setWordWrap(True)

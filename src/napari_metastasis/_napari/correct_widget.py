@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
 from napari_metastasis._napari.compat import window_of
 from napari_metastasis._napari.correcting import DRAWN_LABELS, TOOL_KEYS
 from napari_metastasis._napari.draw_tool import Tool
+from napari_metastasis._napari.drawn_looks import DRAWN
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout
 from napari_metastasis._napari.worker import ShouldStop, Workers, tell
@@ -131,10 +132,10 @@ class CorrectWidget(Part):
         self.labels: dict[Label, QPushButton] = {}
         row, group = QHBoxLayout(), QButtonGroup(self)
         row.setSpacing(4)
-        for label, said, color in DRAWN_LABELS:
+        for label, said in DRAWN_LABELS:
             button = QPushButton(said)
             button.setCheckable(True)
-            button.setStyleSheet(f"QPushButton:checked {{ background: rgb{color}; color: white; }}")
+            button.setStyleSheet(f"QPushButton:checked {{ background: rgb{DRAWN[label].rgb}; color: white; }}")
             button.clicked.connect(lambda _=False, label=label: self._workspace.correcting.choose(label))
             group.addButton(button)
             self.labels[label] = button

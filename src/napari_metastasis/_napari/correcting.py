@@ -12,6 +12,7 @@ from qtpy.QtGui import QColor
 
 from napari_metastasis._napari.compat import camera_of, canvas_widget
 from napari_metastasis._napari.draw_tool import DrawTool, Tool
+from napari_metastasis._napari.drawn_looks import DRAWN
 from napari_metastasis._napari.view_transform import ViewTransform, view_transform
 
 if TYPE_CHECKING:
@@ -27,12 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAWN_LABELS", "TOOL_KEYS", "Correcting"]
 
-#: What can be drawn: its label, what a person calls it, and its colour.
-DRAWN_LABELS: tuple[tuple[Label, str, tuple[int, int, int]], ...] = (
-    ("tumour", "Tumour", (92, 38, 224)),
-    ("normal", "Normal", (0, 115, 191)),
-    ("ignore", "Ignore", (204, 102, 0)),
-)
+#: What can be drawn: its label, and what a person calls it.
+DRAWN_LABELS: tuple[tuple[Label, str], ...] = (("tumour", "Tumour"), ("normal", "Normal"), ("ignore", "Ignore"))
 TOOL_KEYS = {
     Tool.POLYGON: "P",
     Tool.LASSO: "L",
@@ -74,6 +71,7 @@ class Correcting(QObject):
         for signal, slot in self._slots:
             signal.connect(slot)
         workspace.current_changed.connect(self._on_current_changed)
+        workspace.microscope.bar.ruler_toggled.connect(self._on_ruler)
         keys = workspace.keys
         for tool, key in TOOL_KEYS.items():
             keys.bind(key, partial(self.toggle, tool))
@@ -101,6 +99,10 @@ class Correcting(QObject):
         if controller is None:
             self.tool.take_up(None)
 
+    def _on_ruler(self, taken: bool) -> None:
+        if taken:
+            self.tool.take_up(None)
+
     # -- what is taken up ----------------------------------------------------------------------------------------
 
     def toggle(self, tool: Tool) -> bool:
@@ -114,7 +116,7 @@ class Correcting(QObject):
     def choose(self, label: Label) -> None:
         """Draw something else from now on."""
         self.label = label
-        self.tool.color = QColor(*next(color for own, _, color in DRAWN_LABELS if own == label))
+        self.tool.color = QColor(*DRAWN[label].rgb)
         self.label_changed.emit(label)
 
     def _put_away(self) -> bool:

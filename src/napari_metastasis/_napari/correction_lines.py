@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from napari_metastasis._napari.drawn_looks import DRAWN
 from napari_metastasis._napari.outline_visual import LineStyle
 from napari_metastasis.annotations import Correction, Corrections
 from napari_metastasis.annotations.corrections import LABELS
@@ -22,23 +23,23 @@ __all__ = ["CorrectionLines", "ShownAreas", "correction_styles", "ends_of", "sho
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Of each label: colour, width in screen pixels, and whether its lines are broken: told apart without colours, too.
-_LOOKS = {
-    "tumour": ((0.36, 0.15, 0.88), 2.6, False),
-    "normal": ((0.0, 0.45, 0.75), 2.4, True),
-    "ignore": ((0.80, 0.40, 0.0), 2.4, True),
-    "undecided": ((0.25, 0.25, 0.25), 1.8, False),
-}
+#: What is added to the width of what is chosen, and to that of a line where it is a dot, in screen pixels.
 _CHOSEN_PX, _DOT_PX = 1.6, 4.0
 _PLACES = {label: place for place, label in enumerate(LABELS)}
 
 
 def correction_styles(*, dots: bool) -> list[LineStyle]:
     """Return how corrections look, or their dots: each label, then each where it is chosen."""
+    looks = [DRAWN[label] for label in LABELS]
+    wider = _DOT_PX if dots else 0.0
     return [
-        LineStyle(width + chosen + (_DOT_PX if dots else 0.0), color, broken and not dots)
+        LineStyle(
+            look.width_px + chosen + wider,
+            (look.rgb[0] / 255, look.rgb[1] / 255, look.rgb[2] / 255),
+            look.is_broken and not dots,
+        )
         for chosen in (0.0, _CHOSEN_PX)
-        for color, width, broken in (_LOOKS[label] for label in LABELS)
+        for look in looks
     ]
 
 

@@ -31,8 +31,9 @@ _ORDER = 1_000_100
 _CASING_PX, _CASING, _CASING_OPACITY = 1.8, (1.0, 1.0, 1.0), 0.8
 #: How far lines may lie from what they show, in screen pixels; simplified anew after a part of an octave of zoom.
 _TOLERANCE_PX, _STEPS = 0.4, 2
-#: An area below so many screen pixels is a dot.
-_DOT_PX = 5.0
+#: An area below so many screen pixels is a dot. More lines than these have no casing, and software draws them slowly:
+#: where so many areas are in view, larger ones are dots, too.
+_DOT_PX, _CASED, _CROWD, _CROWD_DOT_PX = 5.0, 6000, 500, 12.0
 #: How long one turn may work, how many areas are simplified at once, and how long the window then has for itself.
 _TURN_S, _TOGETHER, _PAUSE_MS = 0.005, 32, 5
 _REST_MS, _MARGIN = 90, 0.25
@@ -136,7 +137,8 @@ class CorrectionPainter(QObject):
         area = view.grown(_MARGIN)
         left, top, right, bottom = areas.bounds.T
         seen = (right >= area.left) & (left <= area.right) & (bottom >= area.top) & (top <= area.bottom)
-        small = np.maximum(right - left, bottom - top) * view.scale < _DOT_PX
+        size = np.maximum(right - left, bottom - top) * view.scale
+        small = size < (_DOT_PX if np.count_nonzero(seen & (size >= _DOT_PX)) <= _CROWD else _CROWD_DOT_PX)
         large = [areas.corrections[at] for at in np.flatnonzero(seen & ~small).tolist()]
         tolerance = 2.0 ** (math.floor(_STEPS * math.log2(_TOLERANCE_PX / max(view.scale, 1e-9))) / _STEPS)
         lacking = self._lines.lacking(large, tolerance)
@@ -186,9 +188,12 @@ class CorrectionPainter(QObject):
             ((line_vertices(ends, of_line), len(ends)), (dot_vertices(dots, of_dot), len(dots)))
         ):
             buffer = VertexBuffer(vertices) if count else None
-            for node in (self._nodes[at], self._nodes[at + 2]):
-                node.show(buffer, count)
-                node.visible = count > 0
+            casing, node = self._nodes[at], self._nodes[at + 2]
+            node.show(buffer, count)
+            node.visible = count > 0
+            casing.visible = 0 < count <= _CASED
+            if casing.visible:
+                casing.show(buffer, count)
 
     def _hide(self) -> None:
         self.count = 0

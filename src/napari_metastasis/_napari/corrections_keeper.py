@@ -149,7 +149,9 @@ class CorrectionsKeeper(QObject):
             if kept.held:
                 self._corrections.begin_with(present.merged(kept.corrections, mine)[0])
         elif kept.by_others:
-            together, disputed = present.merged(kept.corrections, mine)
+            # What was looked through beside the window is taken as it is, unless something was said meanwhile.
+            same = present is mine
+            together, disputed = (kept.corrections, ()) if same else present.merged(kept.corrections, mine)
             self._corrections.take(together)
             self._corrections.say_note(_merged_text(len({*disputed, *kept.disputed})))
         present = self._corrections.present

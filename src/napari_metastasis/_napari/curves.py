@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 __all__ = ["Curves"]
 
-_HEIGHT_PX, _GAP_PX, _PAD_PX = 96, 16, 3
+_HEIGHT_PX, _GAP_PX, _PAD_PX = 118, 16, 3
 #: Read in both themes, and told apart by every eye: also by their dashes.
 _COLORS = (QColor("#2f7fd0"), QColor("#e07b00"))
 
@@ -27,8 +27,8 @@ class _Plot:
 
 
 _PLOTS = (
-    _Plot("Error", (("train_loss", "learning"), ("validation_loss", "checked")), None),
-    _Plot("Right of 1", (("validation_accuracy", "answers"), ("validation_auc", "order")), (0.0, 1.0)),
+    _Plot("Error, should fall", (("train_loss", "learning"), ("validation_loss", "checked")), None),
+    _Plot("Right, should rise", (("validation_accuracy", "answers"), ("validation_auc", "ranking")), (0.0, 1.0)),
 )
 
 
@@ -73,7 +73,7 @@ class Curves(QWidget):
         metrics = painter.fontMetrics()
         line = float(metrics.height())
         text = self.palette().color(QPalette.ColorRole.WindowText)
-        area = place.adjusted(_PAD_PX, line + 2, -_PAD_PX, -line - 2)
+        area = place.adjusted(_PAD_PX, line + 2, -_PAD_PX, -2 * line - 2)
         known = [[one[name] for one in self._epochs if name in one] for name, _ in plot.lines]
         values = [value for line_ in known for value in line_]
         low, high = plot.ends or (0.0, max(values, default=1.0) or 1.0)
@@ -83,7 +83,7 @@ class Curves(QWidget):
         faint.setAlpha(70)
         painter.setPen(QPen(faint, 1))
         painter.drawRect(area)
-        left = place.left()
+        below = area.bottom() + line
         for (_, called), figures, color in zip(plot.lines, known, _COLORS, strict=True):
             dashed = color is _COLORS[1]
             pen = QPen(color, 2, Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine)
@@ -91,8 +91,8 @@ class Curves(QWidget):
             self._paint_line(painter, figures, area, low, high)
             said = f"{called} {figures[-1]:.2f}" if figures else called
             painter.setPen(color)
-            painter.drawText(QPointF(left, place.bottom() - metrics.descent()), said)
-            left += metrics.horizontalAdvance(f"{called} 0.00") + 8
+            painter.drawText(QPointF(area.left(), below - metrics.descent()), said)
+            below += line
 
     def _paint_line(self, painter: QPainter, figures: Sequence[float], area: QRectF, low: float, high: float) -> None:
         if not figures:

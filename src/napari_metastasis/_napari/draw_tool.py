@@ -14,6 +14,7 @@ from qtpy.QtCore import QEvent, QObject, QPointF, QRect, QRectF, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
+from napari_metastasis._napari.drawn_looks import DRAWN
 from napari_metastasis._napari.view_transform import ViewTransform
 from napari_metastasis.geometry import Point
 
@@ -153,7 +154,7 @@ class DrawTool(QObject):
         self._canvas, self._view = canvas, view
         self._overlay = _Overlay(canvas)
         self.tool: Tool | None = None
-        self.color = QColor(92, 38, 224)
+        self.color = QColor(*DRAWN["tumour"].rgb)
         #: Radius of the round tip in canvas pixels: as large on the screen at every zoom.
         self.radius_px = 14.0
         self._path: list[Point] = []

@@ -8,6 +8,7 @@ from qtpy.QtCore import QModelIndex, Qt
 
 from napari_metastasis._napari.compat import canvas_size
 from napari_metastasis._napari.part import Part
+from napari_metastasis._napari.ranking import said_text
 from napari_metastasis._napari.review_bar import DECISIONS
 from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis.geometry import Point
@@ -96,11 +97,17 @@ class FindingReview(Part):
         row = self._chosen_row
         chosen = rows.lesions[row] if row >= 0 and session is not None else None
         if chosen is None or session is None:
-            self.review.show_said(None, "", can_say=bool(rows.lesions))
+            self.review.show_said(None, "", "", can_say=bool(rows.lesions))
             return
         held = correction_of(session, chosen)
         review = rows.review(chosen)
-        self.review.show_said(review.state, "" if held is None else held.comment, can_say=True)
+        text = said_text(
+            review.state,
+            is_clear=review.is_clear,
+            reviewer="" if held is None else held.reviewer,
+            at=None if held is None else held.at,
+        )
+        self.review.show_said(review.state, text, "" if held is None else held.comment, can_say=True)
 
     def _on_commented(self, comment: str) -> None:
         from napari_metastasis._napari.reviewing import comment_on

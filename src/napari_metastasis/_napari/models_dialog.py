@@ -47,6 +47,8 @@ class ModelsDialog(QDialog):
 
     #: A model came or went.
     models_changed = Signal()
+    #: Two models are to be compared on the view: the names of the old and the new one.
+    comparison_wanted = Signal(str, str)
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -76,10 +78,13 @@ class ModelsDialog(QDialog):
         self.export_button.clicked.connect(lambda _: self.ask_export())
         self.import_button.clicked.connect(lambda _: self.ask_import())
         self.remove_button.clicked.connect(lambda _: self.ask_remove())
+        self.compare_button = QPushButton("Compare on the view")
+        self.compare_button.setToolTip("Scan what the window shows with it and with the one that it was made from")
+        self.compare_button.clicked.connect(lambda _: self._compare())
         close = QPushButton("Close")
         close.clicked.connect(self.accept)
         row = QHBoxLayout()
-        for button in (self.export_button, self.import_button, self.remove_button):
+        for button in (self.compare_button, self.export_button, self.import_button, self.remove_button):
             row.addWidget(button)
         row.addStretch(1)
         row.addWidget(close)
@@ -140,6 +145,17 @@ class ModelsDialog(QDialog):
         chosen = self.chosen
         self.export_button.setEnabled(chosen is not None)
         self.remove_button.setEnabled(chosen is not None and not chosen.entry.shipped)
+        self.compare_button.setEnabled(self._parent_of(chosen) != "")
+
+    def _parent_of(self, chosen: ModelVersion | None) -> str:
+        """Return the name of the model that one was made from; empty where that is not there any more."""
+        parent = next(iter(chosen.parents), "") if chosen is not None else ""
+        return parent if self.tree.findItems(parent, Qt.MatchFlag.MatchExactly, 0) else ""
+
+    def _compare(self) -> None:
+        if self.chosen is not None:
+            self.comparison_wanted.emit(self._parent_of(self.chosen), self.chosen.entry.name)
+            self.accept()
 
     def _do(self, work: Work, say: Callable[[Any], str], *, changes: bool) -> None:
         def show(found: Any) -> None:

@@ -283,7 +283,8 @@ class OutlinePainter(QObject):
             return
         session = self._session
         most = int(lines.lesion.max())
-        style = style_of_lesions(found, session.reviewed, session.selected, most=most)[lines.lesion]
+        said = session.corrections.present
+        style = style_of_lesions(found, session.reviewed, session.selected, said, most=most)[lines.lesion]
         kept = style >= 0  # those of lesions that are no more go at once, though their square is drawn later
         self._upload(lines.chosen(kept), style[kept])
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+from napari_metastasis.workflows.dates import day_text
 
 if TYPE_CHECKING:
     from napari_metastasis.annotations.corrections import State
     from napari_metastasis.lesions import LesionRow
 
-__all__ = ["MARKS", "STATE_WORDS", "UNCLEAR_MARK", "Ranking", "counter_text", "hidden_text"]
+__all__ = ["MARKS", "STATE_WORDS", "UNCLEAR_MARK", "Ranking", "counter_text", "hidden_text", "said_text"]
 
 #: What stands for each state; told apart by their forms, whatever a person sees of colours.
 MARKS: Mapping[State, str] = {
@@ -68,3 +71,27 @@ def hidden_text(hidden: int) -> str:
         return ""
     is_one = hidden == 1
     return f"{hidden} decided finding{'' if is_one else 's'} {'is' if is_one else 'are'} not shown at this threshold"
+
+
+def said_text(state: State, *, is_clear: bool, reviewer: str, at: datetime | None) -> str:
+    """Return who said what of a finding, and when: "Confirmed by Dr. Ada, 30 Nov 14:03"; empty where nothing was.
+
+    Parameters
+    ----------
+    state
+        What it is now.
+    is_clear
+        Whether what was said clearly applies to it.
+    reviewer
+        Who said so; may be empty.
+    at
+        When; ``None`` where nothing was said.
+    """
+    if not is_clear:
+        return "What was said does not clearly fit this finding: look again"
+    if state == "pending" or at is None:
+        return ""
+    words = STATE_WORDS[state]
+    local = at.astimezone()
+    by = f" by {reviewer}" if reviewer else ""
+    return f"{words[:1].upper()}{words[1:]}{by}, {day_text(local)} {local:%H:%M}"

@@ -289,8 +289,7 @@ class RetrainWidget(Part):
             self.verdict.show_run(run)
             self.error.show_error("")
         else:
-            interrupted = "The retraining was interrupted. It can go on from where it was."
-            self.error.show_error(f"{for_window(run.failed)}" if run.failed else interrupted)
+            self.error.show_error(_ended_text(run, stopped=self._retrainer.ending == "stop"))
 
     def _scan_with_kept(self) -> None:
         if self._retrainer.kept is not None:
@@ -300,6 +299,7 @@ class RetrainWidget(Part):
         """Show all models with what they were made from."""
         self._dialog = ModelsDialog(self)
         self._dialog.models_changed.connect(self._workspace.models_changed)
+        self._dialog.comparison_wanted.connect(self._workspace.comparison_wanted)
         self._dialog.finished.connect(lambda _: self._forget_dialog())
         self._dialog.show()
 
@@ -350,3 +350,12 @@ class RetrainWidget(Part):
     def _show_current(self) -> None:
         self._follow_result()
         self._show_comparison()
+
+
+def _ended_text(run: Run, *, stopped: bool) -> str:
+    """Return why a run ended without a new model."""
+    if stopped:
+        return "Stopped before anything was learnt. It can go on from where it was."
+    if run.failed:
+        return for_window(run.failed)
+    return "The retraining was interrupted. It can go on from where it was."

@@ -50,8 +50,8 @@ class ReviewBar(QWidget):
             button.clicked.connect(lambda checked, label=label: self.decided.emit(label if checked else "undecided"))
             self.buttons[label] = button
             row.addWidget(button, 1)
-        self.counter, self.hidden = QLabel(), QLabel()
-        for line in (self.counter, self.hidden):
+        self.counter, self.hidden, self.said = QLabel(), QLabel(), QLabel()
+        for line in (self.counter, self.hidden, self.said):
             line.setWordWrap(True)
             line.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.order = QComboBox()
@@ -70,12 +70,13 @@ class ReviewBar(QWidget):
         layout.addWidget(self.counter)
         layout.addWidget(self.hidden)
         layout.addLayout(row)
+        layout.addWidget(self.said)
         form = form_layout()
         form.addRow("Comment", self.comment)
         form.addRow("Order", self.order)
         layout.addLayout(form)
         self.show_progress(0, 0, hidden=0)
-        self.show_said(None, "", can_say=False)
+        self.show_said(None, "", "", can_say=False)
 
     def show_progress(self, decided: int, count: int, *, hidden: int) -> None:
         """Show how many of the findings were decided on, and how many decided ones the threshold hides."""
@@ -83,8 +84,22 @@ class ReviewBar(QWidget):
             line.setText(text)
             line.setVisible(bool(text))
 
-    def show_said(self, state: State | None, comment: str, *, can_say: bool) -> None:
-        """Show what was said of the finding that is chosen; ``None`` where none is."""
+    def show_said(self, state: State | None, said: str, comment: str, *, can_say: bool) -> None:
+        """Show what was said of the finding that is chosen.
+
+        Parameters
+        ----------
+        state
+            What it is now; ``None`` where none is chosen.
+        said
+            Who said what and when, or that it is not clear; empty where nothing was said.
+        comment
+            What was written of it.
+        can_say
+            Whether there is a finding to decide on.
+        """
+        self.said.setText(said)
+        self.said.setVisible(bool(said))
         for label, own, _, _ in DECISIONS:
             self.buttons[label].setEnabled(can_say)
             self.buttons[label].setChecked(own == state or (label == "tumour" and state == "added"))

@@ -81,6 +81,7 @@ class SlideLayers:
         self._painter: LabelPainter | None = None
         self._tinted = False
         self._hidden_overlay: list[_Seen] = []
+        self._told: tuple[str, ...] = ()
         self._read_map = session.read_map
         self._shown = True
         self.outlines = OutlinePainter(viewer, session, slide)
@@ -94,6 +95,8 @@ class SlideLayers:
             (session.threshold_changed, self._on_threshold_changed),
             (session.tissue_changed, self._on_tissue_changed),
             (session.activity_changed, self._on_activity_changed),
+            (session.reviewed_changed, self._on_said_changed),
+            (session.corrections.changed, self._on_said_changed),
             (viewer.layers.events.removed, self._on_removed),
             (viewer.layers.events.inserted, self._on_inserted),
             (self._strength.changed, self._on_strength_changed),
@@ -279,12 +282,26 @@ class SlideLayers:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Return what is seen over the tissue beside heat and outlines: "veil", "change", "detections", "mined"."""
+        """Return what is seen over the tissue beside heat and outlines: "veil", "change", "detections", "mined".
+
+        Of what a person said, "rejected", and the labels of what was drawn.
+        """
         points = {"detections": self.detections, "mined": self.mined}
         seen = [name for name, layer in points.items() if layer is not None and layer.visible and layer.shown.any()]
         if self.change is not None and self.change.visible:
             seen.insert(0, "change")
+        session = self._session
+        if session.reviewed is not None and session.reviewed.has_taken_away and self.outlines.visible:
+            seen.append("rejected")
+        if self.drawn.visible:
+            seen += [label for label in ("tumour", "normal", "ignore") if label in session.corrections.present.drawn]
         return ("veil", *seen) if self.veil is not None and self.veil.visible else tuple(seen)
+
+    def _on_said_changed(self) -> None:
+        said = self.marks
+        if said != self._told:
+            self._told = said
+            self.marks_changed.emit()
 
     def show_mined(self, mined: Sequence[HardNegative]) -> None:
         """Show where patches were mined, instead of what was shown before."""

@@ -476,6 +476,10 @@ class Workspace(QObject):
                 self._window_closing = True
             elif event.type() == QEvent.Type.Show:
                 self._window_closing = False
+            elif event.type() == QEvent.Type.WindowActivate:
+                # Whoever comes back from another window wants to see what was said there.
+                for controller in self.controllers:
+                    controller.corrections.look()
             elif event.type() == QEvent.Type.Hide and self._window_closing:
                 self.close()
         return bool(super().eventFilter(watched, event))

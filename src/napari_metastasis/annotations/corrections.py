@@ -173,7 +173,9 @@ class Correction:
     @property
     def is_redrawn(self) -> bool:
         """Return whether a person changed the outline of the finding."""
-        return self.found is not None and not self.found.outline_px.equals(self.shape_px)
+        if self.found is None or self.found.outline_px is self.shape_px:
+            return False
+        return not self.found.outline_px.equals(self.shape_px)
 
     @staticmethod
     def new_key() -> str:
@@ -234,6 +236,11 @@ class Corrections:
     def states(self) -> Mapping[State, int]:
         """Return how many there are of each state that there is."""
         return Counter(one.state for one in self.by_key.values())
+
+    @cached_property
+    def drawn(self) -> frozenset[Label]:
+        """Return the labels of what was drawn where no model found anything."""
+        return frozenset(one.label for one in self.by_key.values() if one.found is None)
 
     def with_(self, *corrections: Correction) -> Corrections:
         """Return these with others in the place of those of the same keys."""

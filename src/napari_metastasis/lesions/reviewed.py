@@ -102,6 +102,11 @@ class Reviewed:
         """Return how many lesions were decided on."""
         return sum(one.state != "pending" for one in self.of_lesion.values())
 
+    @cached_property
+    def has_taken_away(self) -> bool:
+        """Return whether a lesion was rejected, or is ignored."""
+        return any(one.state in ("rejected", "ignored") for one in self.of_lesion.values())
+
     def pending(self, lesions: Iterable[int]) -> tuple[int, ...]:
         """Return those that are still to be looked at, in their order."""
         return tuple(one for one in lesions if self.review(one).state == "pending")
