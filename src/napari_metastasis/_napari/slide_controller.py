@@ -87,13 +87,10 @@ class SlideController(QObject):
         Keeps on the disk what a person says of it.
     reviews
         Finds out of which lesions that speaks.
-<<<<<<< HEAD
     comparison
         Shows what two models make of it.
-=======
     ahead
         Reads what will be looked at next.
->>>>>>> h-win
     """
 
     #: Something failed: one line. The session's activity says it as well, unless a scan is running.
