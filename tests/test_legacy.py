@@ -86,13 +86,16 @@ def as_then(path: Path) -> object:
     if path.suffix == ".csv":
         rows = list(csv.reader(path.read_text("utf-8").splitlines()))
         later = {"length_mm", "cut_by_edge", "nuclei_estimated", "size_class_by"}
-        kept = [column for column, name in enumerate(rows[0]) if name not in later]
+        # What a person said stands behind.
+        told = rows[0].index("review") if "review" in rows[0] else len(rows[0])
+        kept = [column for column, name in enumerate(rows[0][:told]) if name not in later]
         return [[row[column] for column in kept] for row in rows]
     features = json.loads(path.read_text("utf-8"))["features"]
     for feature in features:
         del feature["properties"]["classification"]["color"], feature["geometry"]
         measurements = feature["properties"]["measurements"]
         assert measurements.pop("Cut by edge", 0) == 0
+        assert feature["properties"].pop("review", {}).get("state", "pending") == "pending"
         measurements.pop("Nuclei (estimated)", None)
         measurements.pop("Class by estimated nuclei", None)
         del measurements["Length mm"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from cut_texts import cut_texts
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QAction, QDragEnterEvent, QDropEvent, QKeySequence
@@ -14,10 +15,12 @@ from qtpy.QtWidgets import QApplication, QMenu
 
 from napari_metastasis._napari import slide_widget, workspace
 from napari_metastasis._napari.compat import canvas_size, napari_docks, window_of
+from napari_metastasis._napari.draw_tool import Tool
 from napari_metastasis._napari.dress import TOOLS
 from napari_metastasis._napari.recent import recent_slides, remember_slide
 from napari_metastasis._napari.rotation import Orientation, orientation_of
 from napari_metastasis._napari.slide_list import fill_recent
+from napari_metastasis.annotations import Correction, Corrections
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Size
 from napari_metastasis.lesions import LesionRow
@@ -251,16 +254,19 @@ def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
     house.until(lambda: panel.scan_part.model.chosen is not None)
     house.session.show_colour_note("look")
     panel.results_part.table.rows.show([cut_lesion()])
-    for folded in (panel.scan_part.more, panel.slide_part.more):
+    house.session.corrections.do(
+        "Draw", Corrections.of([Correction(key="a", label="normal", shape_px=shapely.Point(9, 9))])
+    )
+    house.workspace.correcting.toggle(Tool.BRUSH)
+    for folded in (panel.scan_part.more, panel.correct_part.fold, panel.slide_part.more):
         folded.expand(animate=False)
     for panel_px in (340, panel.minimumWidth()):
         window.resizeDocks([panel.parent()], [panel_px], Qt.Orientation.Horizontal)
         house.until(lambda panel_px=panel_px: panel.width() == panel_px)
         house.until(panel.verticalScrollBar().isVisible)
         # Lines are broken once the width is given.
-        house.qtbot.wait(300)
-        assert cut_texts(panel) == []
-    for folded in (panel.scan_part.more, panel.slide_part.more):
+        house.until(lambda: cut_texts(panel) == [], timeout_s=10)
+    for folded in (panel.scan_part.more, panel.correct_part.fold, panel.slide_part.more):
         folded.collapse(animate=False)
     # The whole slide is the first choice.
     assert panel.scan_part.slide_button.x() < panel.scan_part.view_button.x()

@@ -105,7 +105,7 @@ def test_what_encloses_no_area_is_left_out(tmp_path):
     assert len(found) == 1
     assert found.omitted == {"dots": 1}
     assert not found.lacks_tumour
-    assert "got also 1 dots; they are left out" in found.doubts(path)
+    assert "got also 1 dot; they are left out" in found.doubts(path)
 
 
 def test_a_stray_click_does_not_refuse_a_slide(tmp_path):
@@ -144,7 +144,7 @@ def test_a_group_within_a_group_is_what_it_lies_in(tmp_path):
     assert [one.group for one in found] == ["Tumor", "Tumor", "stroma", "a"]
     assert len(found.tumour) == 2
     assert found.unknown_groups == ("a", "stroma")
-    assert "got also 1 outlines of group 'a', 1 outlines of group 'stroma'" in found.doubts("a.xml")
+    assert "got also 1 outline of group 'a', 1 outline of group 'stroma'" in found.doubts("a.xml")
 
 
 def test_hundreds_of_self_crossing_outlines_take_no_time(tmp_path):

@@ -65,12 +65,31 @@ def test_corrections_are_read_back_as_they_were(tmp_path, bounds):
         assert json.loads(path.read_text())["features"][2]["geometry"]["coordinates"] == [7.125 - 100, 8 - 200]
 
 
+def test_corners_come_back_as_the_very_same_numbers_from_a_file_that_counts_from_bounds(tmp_path):
+    corners = np.random.default_rng(0).uniform(0, 200_000, (200, 3, 2))
+    drawn = [shapely.Polygon(three) for three in corners]
+    corrections = Corrections.of(
+        Correction(
+            key=str(number), label="tumour", shape_px=shape, found=replace(FOUND, outline_px=drawn[number - 1]), at=AT
+        )
+        for number, shape in enumerate(drawn)
+    )
+    moved = np.abs(shapely.get_coordinates([one.shape_px for one in corrections]) - shapely.get_coordinates(drawn))
+    assert 0 < moved.max() <= 1 / 512
+    bounds = Region(37_003, 10_001, 150_000, 150_000)
+    write_corrections(tmp_path / "a.geojson", corrections, bounds=bounds)
+    assert read_corrections(tmp_path / "a.geojson", bounds=bounds).corrections == corrections
+    # What lies on the grid is kept as it is: cells that were found of it are still its own.
+    (first, *_) = corrections
+    assert replace(first, comment="x").shape_px is first.shape_px
+
+
 def test_other_programs_read_the_areas_with_their_classes(tmp_path):
     write_corrections(tmp_path / "a.geojson", ALL)
     drawn = read_geojson(tmp_path / "a.geojson")
     assert drawn.groups == ("Normal", "Tumor", "Undecided")
     assert drawn.omitted == {"points": 1}
-    assert [one.outline_px.equals(HOLED) for one in drawn.tumour] == [True]
+    assert [one.outline_px.equals(ALL["2"].shape_px) for one in drawn.tumour] == [True]
 
 
 def test_outlines_of_other_programs_become_corrections(tmp_path):
@@ -217,6 +236,24 @@ class TestStore:
         store.save(ALL.without("1"))
         assert len(list((tmp_path / "annotations.backups").iterdir())) == 3
 
+    def test_what_somebody_else_writes_right_after_is_no_change_of_ones_own(self, tmp_path, monkeypatch):
+        mine, theirs = CorrectionStore(tmp_path), CorrectionStore(tmp_path)
+        whole = store_module.write_corrections
+
+        def and_another(path, corrections, **how):
+            digest = whole(path, corrections, **how)
+            whole(path, corrections.without("3"), **how)
+            return digest
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module, "write_corrections", and_another)
+            mine.save(ALL)
+        assert mine.is_changed_beneath
+        with pytest.raises(ChangedBeneathError):
+            mine.save(ALL)
+        theirs.read()
+        assert not theirs.is_changed_beneath
+
     def test_a_damaged_file_is_left_as_it_is(self, tmp_path):
         (tmp_path / "annotations.geojson").write_text("{")
         store = CorrectionStore(tmp_path)
@@ -286,3 +323,8 @@ class TestStore:
             held = CorrectionStore(tmp_path).read()
             assert said + 1 <= len(held) <= said + 2
             said = len(held) - 1
+        # Each session backed up what it began with; nothing half-written lies beside.
+        backups = sorted((tmp_path / "annotations.backups").iterdir())
+        assert backups
+        began = [len(read_corrections(one).corrections) for one in backups]
+        assert began == sorted(began)

@@ -119,7 +119,7 @@ def test_collections_are_opened_and_the_rest_is_counted(tmp_path):
     assert found.omitted == {
         "points": 1, "lines": 1, "outlines of fewer than three corners": 1, "features without a geometry": 1,
     }  # fmt: skip
-    assert "1 points, 1 lines" in found.doubts("a")
+    assert "1 point, 1 line" in found.doubts("a")
     assert read(tmp_path, [classed(point, "Tumor")]).lacks_tumour
     assert not read(tmp_path, []).lacks_tumour
 

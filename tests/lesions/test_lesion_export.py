@@ -66,7 +66,8 @@ def test_no_detection_is_an_empty_file(tmp_path):
     header = (tmp_path / "b.csv").read_text()
     assert (
         header
-        == "id,x,y,probability,area_mm2,length_mm,size_class,detections,cut_by_edge,nuclei_estimated,size_class_by\n"
+        == "id,x,y,probability,area_mm2,length_mm,size_class,detections,cut_by_edge,nuclei_estimated,size_class_by,"
+        "review,look_again,reviewer,reviewed_at,comment,counted,counted_as,found_by,found_from,found_probability\n"
     )
     assert json.loads((tmp_path / "c.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
 

@@ -14,7 +14,7 @@ from napari_metastasis.errors import ScanCancelledError, TrainingError
 from napari_metastasis.sampling.batches import PatchBatch
 from napari_metastasis.settings import AugmentSettings
 from napari_metastasis.training.augment import Augmenter
-from napari_metastasis.training.encoded import AlreadyEncoded, Encoding, encode_batches
+from napari_metastasis.training.encoded import AlreadyEncoded, Encoding, WithLogOdds, encode_batches
 
 SIZE, CELLS = 3, 2
 
@@ -60,7 +60,7 @@ def encoded_here(number):
 
 
 def test_they_are_what_the_encoder_says_of_the_crops(tmp_path):
-    found = encode_batches(Means(), Crops(), SIZE, how(tmp_path / "encoded"))
+    found = encode_batches(WithLogOdds(Means()), Crops(), SIZE, how(tmp_path / "encoded"))
     for number in range(4):
         batch = found.batch(number)
         assert batch.images.dtype == np.float16
@@ -72,33 +72,35 @@ def test_they_are_what_the_encoder_says_of_the_crops(tmp_path):
 
 
 def test_every_crop_comes_once_before_any_comes_again(tmp_path):
-    found = encode_batches(Means(), Crops(), SIZE, how(tmp_path, seed=7))
-    lying = encode_batches(Means(), Crops(), SIZE, how(tmp_path))
+    found = encode_batches(WithLogOdds(Means()), Crops(), SIZE, how(tmp_path, seed=7))
+    lying = encode_batches(WithLogOdds(Means()), Crops(), SIZE, how(tmp_path))
     wanted = np.sort(np.concatenate([lying.batch(k).images for k in range(4)]).reshape(12, -1), axis=0)
     rounds = [np.concatenate([found.batch(4 * r + k).images for k in range(4)]).reshape(12, -1) for r in range(2)]
     for one in rounds:
         np.testing.assert_array_equal(np.sort(one, axis=0), wanted)
     assert not np.array_equal(*rounds)
-    again = encode_batches(Means(), Crops(), SIZE, how(tmp_path, seed=7))
+    again = encode_batches(WithLogOdds(Means()), Crops(), SIZE, how(tmp_path, seed=7))
     np.testing.assert_array_equal(again.batch(5).images, found.batch(5).images)
     np.testing.assert_array_equal(again.batch(5).labels, found.batch(5).labels)
 
 
 def test_they_are_varied_before(tmp_path):
-    varied = encode_batches(Means(), Crops(), SIZE, how(tmp_path, augment=Augmenter(AugmentSettings(), 0, turn=False)))
+    varied = encode_batches(
+        WithLogOdds(Means()), Crops(), SIZE, how(tmp_path, augment=Augmenter(AugmentSettings(), 0, turn=False))
+    )
     assert np.abs(varied.batch(0).images - encoded_here(0)).max() > 0.01
 
 
 def test_nothing_is_encoded_twice(tmp_path):
     encoder = Means()
     for _ in range(2):
-        encode_batches(encoder, Crops(), SIZE, how(tmp_path))
+        encode_batches(WithLogOdds(encoder), Crops(), SIZE, how(tmp_path))
     assert encoder.asked == 4
-    other = encode_batches(encoder, Crops(fingerprint="other"), SIZE, how(tmp_path))
+    other = encode_batches(WithLogOdds(encoder), Crops(fingerprint="other"), SIZE, how(tmp_path))
     assert encoder.asked == 8
-    assert other.fingerprint != encode_batches(encoder, Crops(), SIZE, how(tmp_path)).fingerprint
+    assert other.fingerprint != encode_batches(WithLogOdds(encoder), Crops(), SIZE, how(tmp_path)).fingerprint
     # Another encoder, or other variations.
-    encode_batches(encoder, Crops(), SIZE, how(tmp_path, identity={"encoder": "another"}))
+    encode_batches(WithLogOdds(encoder), Crops(), SIZE, how(tmp_path, identity={"encoder": "another"}))
     assert encoder.asked == 16
 
 
@@ -106,21 +108,24 @@ def test_what_was_stopped_is_encoded_anew(tmp_path):
     asked = []
     with pytest.raises(ScanCancelledError):
         encode_batches(
-            Means(), Crops(), SIZE, how(tmp_path, should_stop=lambda: bool(asked.append(1) or len(asked) > 2))
+            WithLogOdds(Means()),
+            Crops(),
+            SIZE,
+            how(tmp_path, should_stop=lambda: bool(asked.append(1) or len(asked) > 2)),
         )
     assert not list(tmp_path.glob("*.npy"))
     encoder = Means()
-    encode_batches(encoder, Crops(), SIZE, how(tmp_path))
+    encode_batches(WithLogOdds(encoder), Crops(), SIZE, how(tmp_path))
     assert encoder.asked == 4
 
 
 def test_too_few_crops_are_refused(tmp_path):
     with pytest.raises(TrainingError, match="at least one batch of 3"):
-        encode_batches(Means(), Crops(), SIZE, how(tmp_path, crops=2))
+        encode_batches(WithLogOdds(Means()), Crops(), SIZE, how(tmp_path, crops=2))
 
 
 def test_what_is_encoded_passes_for_an_encoder(tmp_path):
-    batch = encode_batches(Means(), Crops(), SIZE, how(tmp_path)).batch(0)
+    batch = encode_batches(WithLogOdds(Means()), Crops(), SIZE, how(tmp_path)).batch(0)
     log_odds, features = AlreadyEncoded()(torch.from_numpy(batch.images).permute(0, 3, 1, 2))
     np.testing.assert_array_equal(log_odds, batch.images[..., 0])
     np.testing.assert_array_equal(features, batch.images[..., 1:])

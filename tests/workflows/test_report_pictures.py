@@ -16,7 +16,7 @@ from scans import SCAN, scan_with
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import HeatmapFrame, LevelFrame, Region, Size
-from napari_metastasis.lesions import SIZE_CLASSES
+from napari_metastasis.lesions import SIZE_CLASSES, LesionReview
 from napari_metastasis.settings import RefineSettings
 from napari_metastasis.slides import TissueMask, open_slide, write_pyramid
 from napari_metastasis.workflows.report import Found, finding_image, overview_image, read_result, write_picture
@@ -47,10 +47,20 @@ class Square:
     half: float
     size_class: str = "micro"
     length_mm: float = 0.5
+    counts: bool = True
+    review: LesionReview | None = None
+    is_point: bool = False
+    outline: shapely.Geometry | None = None
+
+    @property
+    def number(self):
+        return str(self.id)
 
     @property
     def outline_px(self):
-        return shapely.box(self.x - self.half, self.y - self.half, self.x + self.half, self.y + self.half)
+        return self.outline or shapely.box(
+            self.x - self.half, self.y - self.half, self.x + self.half, self.y + self.half
+        )
 
 
 def near(picture, rgb, *, by=40):
@@ -173,9 +183,7 @@ def test_a_finding_is_shown_at_20x_with_its_outline(slide):
 def test_of_a_finding_that_is_longer_the_strongest_place_is_shown(slide):
     long = Square(1, 700, 400, 50)
     wide = shapely.box(100, 300, 1600, 500)
-    lesion = type(
-        "Wide", (), {**{k: getattr(long, k) for k in ("id", "x", "y", "size_class", "length_mm")}, "outline_px": wide}
-    )
+    lesion = replace(long, outline=wide)
     picture, _ = finding_image(slide, lesion)
     rows, _columns = near(picture, SIZE_CLASSES["micro"].rgb)
     assert sorted({int(row) // 20 for row in rows}) == [4, 5, 14, 15] or {4, 5, 14, 15} >= {

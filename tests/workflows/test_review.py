@@ -50,8 +50,8 @@ def test_what_was_said_is_counted(result, capsys):
     assert {state: count for state, count in review.counts.items() if count} == {
         "confirmed": 1,
         "added": 1,
-        "normal": 1,
-        "ignored": 1,
+        "normal_regions": 1,
+        "ignored_regions": 1,
     }
     assert review.reviewers == ("A", "B")
     assert run(["review", "list", str(result.parent), "--json"]) == 0
@@ -66,7 +66,7 @@ def test_what_was_said_is_counted(result, capsys):
 def test_what_is_exported_is_imported_elsewhere(result, said, scanned, to, tmp_path, capsys):
     assert run(["review", "export", str(result), "--to", to]) == 0
     out, err = capsys.readouterr()
-    assert ("left out 1 points" in err) == (to != "geojson")
+    assert ("left out 1 point," in err) == (to != "geojson")
     elsewhere = tmp_path / "other.metastasis"
     shutil.copytree(scanned, elsewhere)
     read = import_review(elsewhere, tmp_path / out.strip(), reviewer="C")

@@ -208,8 +208,22 @@ class FindingReview(Part):
         if self._session is None:
             return
         self._choose(lesion)
-        # With what lies around it, and no closer than at 20x.
-        least = max(_MIN_VIEW_UM, _CLOSEST_UM * min(canvas_size(self._viewer)))
         go = self._workspace.flight.jump if at_once else self._workspace.flight.to
-        across = max(lesion.length_mm * 1000 / _FILL, least)
-        go(Point(lesion.x, lesion.y), self._session.slide, across_um=across)
+        go(Point(lesion.x, lesion.y), self._session.slide, across_um=self._across_um(lesion))
+        self._read_ahead()
+
+    def _across_um(self, lesion: LesionRow) -> float:
+        """Return how much of the slide is shown of a finding: with what lies around it, and no closer than at 20x."""
+        least = max(_MIN_VIEW_UM, _CLOSEST_UM * min(canvas_size(self._viewer)))
+        return max(lesion.length_mm * 1000 / _FILL, least)
+
+    def _read_ahead(self) -> None:
+        """Let the next finding on which nobody has decided be read while a person looks at this one."""
+        controller, rows = self._controller, self.table.rows
+        following = rows.next_pending(self._chosen_row)
+        # A scan needs the processor itself.
+        if controller is None or controller.busy or following < 0:
+            return
+        lesion, slide, canvas = rows.lesions[following], controller.session.slide, canvas_size(self._viewer)
+        px = self._across_um(lesion) / min(canvas) / slide.mpp
+        controller.ahead.read(slide, Point(lesion.x, lesion.y), across_px=max(canvas) * px, px=px)

@@ -20,7 +20,7 @@ __all__ = ["LesionTable", "LesionTableModel"]
 
 _HEADERS = ("No.", "Size class", "mm", "mm²", "Prob.", "")
 _CLASS, _STATE = 1, 5
-_WIDTHS = {0: 34, 2: 54, 3: 58, 4: 42, _STATE: 24}
+_WIDTHS = {0: 28, 2: 51, 3: 55, 4: 38, _STATE: 18}
 _ROW_PX = 24
 #: What a cell takes beside its text: the square, and what lies around both.
 _BESIDE_PX = 24

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_metastasis._napari.correct_widget import CorrectWidget
-from napari_metastasis._napari.parts import MARGIN
+from napari_metastasis._napari.parts import MARGIN, Folded
 from napari_metastasis._napari.results_widget import ResultsWidget
 from napari_metastasis._napari.retrain_widget import RetrainWidget
 from napari_metastasis._napari.scan_widget import ScanWidget
@@ -64,6 +64,18 @@ class MetastasisPanel(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumWidth(300)
+        for folded in self.findChildren(Folded):
+            folded.toggled.connect(self._on_folded)
+
+    def _on_folded(self) -> None:
+        """Give the parts their height once the section has its own: Qt does not always ask for it from so deep down."""
+        QTimer.singleShot(0, self._settle)
+
+    def _settle(self) -> None:
+        content = self.widget()
+        if content is not None and content.layout() is not None:
+            content.layout().activate()
+            QApplication.postEvent(content, QEvent(QEvent.Type.LayoutRequest))
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the width that the dock takes at first."""

@@ -19,6 +19,7 @@ from napari_metastasis._napari.corrections_keeper import CorrectionsKeeper
 from napari_metastasis._napari.lesion_reviews import LesionReviews
 from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.overview_work import thumbnail_work
+from napari_metastasis._napari.reading_ahead import ReadingAhead
 from napari_metastasis._napari.session import Activity, SlideSession
 from napari_metastasis._napari.shown_files import ShownFiles
 from napari_metastasis._napari.slide_layers import SlideLayers
@@ -88,6 +89,8 @@ class SlideController(QObject):
         Finds out of which lesions that speaks.
     comparison
         Shows what two models make of it.
+    ahead
+        Reads what will be looked at next.
     """
 
     #: Something failed: one line. The session's activity says it as well, unless a scan is running.
@@ -117,6 +120,7 @@ class SlideController(QObject):
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
         self.corrections = CorrectionsKeeper(session, self)
+        self.ahead = ReadingAhead(self)
         self.reviews = LesionReviews(session, self)
         self.reviews.failed.connect(self._on_other_failed)
         self.results = SlideResults(

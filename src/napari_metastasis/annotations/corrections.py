@@ -39,6 +39,9 @@ STATES: tuple[State, ...] = ("pending", "confirmed", "rejected", "added", "norma
 
 #: Characters of a comment or a name.
 _LONGEST = 2000
+#: Corners lie on a grid of so many lines a pixel: less than the light resolves. A power of two, so that a file that
+#: counts from another corner gives back the very same numbers.
+_GRID = 256
 
 _OF_FINDING: Mapping[Label, State] = {
     "tumour": "confirmed",
@@ -62,6 +65,14 @@ def _check_line(name: str, text: str) -> None:
         )
 
 
+def _on_grid(shape: shapely.Geometry) -> shapely.Geometry:
+    """Return a shape whose corners lie on the grid; the very same one where they do."""
+    corners = shapely.get_coordinates(shape)
+    if np.array_equal(corners, np.round(corners * _GRID) / _GRID):
+        return shape
+    return shapely.transform(shape, lambda corners: np.round(corners * _GRID) / _GRID)
+
+
 def now() -> datetime:
     """Return the time, to the second, in UTC."""
     return datetime.now(UTC).replace(microsecond=0)
@@ -70,6 +81,8 @@ def now() -> datetime:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What a model found where a person corrects it: kept beside what the person made of it.
+
+    Corners are moved to the nearest 1/256 of a pixel, so that what is read back equals what was written.
 
     Attributes
     ----------
@@ -103,6 +116,7 @@ class Finding:
                 raise AnnotationError(f"expected a finite {name} of a finding, got {value}; leave it out")
             # Maps hold float32, which JSON does not know.
             object.__setattr__(self, name, None if value is None else float(value))
+        object.__setattr__(self, "outline_px", _on_grid(self.outline_px))
         _check_line("model", self.model)
         _check_line("map", self.map)
 
@@ -110,6 +124,8 @@ class Finding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
     """What a person says of one place.
+
+    Corners are moved to the nearest 1/256 of a pixel, so that what is read back equals what was written.
 
     Attributes
     ----------
@@ -145,6 +161,7 @@ class Correction:
         AnnotationError
             If the reviewer or the comment is no line of text.
         """
+        object.__setattr__(self, "shape_px", _on_grid(self.shape_px))
         _check_line("reviewer", self.reviewer)
         _check_line("comment", self.comment)
 

@@ -37,6 +37,7 @@ from napari_metastasis.errors import AnnotationError, brief
 from napari_metastasis.geometry import Region
 
 __all__ = [
+    "CLASSES",
     "CorrectionsFile",
     "FeatureTexts",
     "annotations_of_corrections",
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 #: Classes of QuPath, with the colours that it has for them. One whose name ends in a star is left out of its counts.
-_CLASSES: Mapping[Label, tuple[str, tuple[int, int, int]]] = {
+CLASSES: Mapping[Label, tuple[str, tuple[int, int, int]]] = {
     "tumour": ("Tumor", (200, 0, 0)),
     "normal": ("Normal", (0, 150, 60)),
     "ignore": ("Ignore*", (180, 180, 180)),
@@ -111,7 +112,7 @@ def write_corrections(
     bounds: Region | None = None,
     others: Sequence[dict[str, Any]] = (),
     known: FeatureTexts | None = None,
-) -> None:
+) -> str:
     """Write corrections, in one step: the old file stays whole until the new one is.
 
     Parameters
@@ -127,13 +128,17 @@ def write_corrections(
     known
         What was written of them before; it learns what is written now.
 
+    Returns
+    -------
+    The SHA-256 of what was written.
+
     Raises
     ------
     StorageError
         If the file cannot be written; nothing half-written is left.
     """
     texts = FeatureTexts() if known is None else known
-    write_feature_texts(path, chain(texts.of(corrections, bounds), map(feature_text, others)))
+    return write_feature_texts(path, chain(texts.of(corrections, bounds), map(feature_text, others)))
 
 
 def read_corrections(
@@ -203,7 +208,7 @@ def annotations_of_corrections(corrections: Corrections) -> AnnotationSet:
             points += 1
             continue
         for part in shapely.get_parts(one.shape_px).tolist():
-            drawn.append(Annotation(f"{one.state.capitalize()} {number}", _CLASSES[one.label][0].casefold(), part))
+            drawn.append(Annotation(f"{one.state.capitalize()} {number}", CLASSES[one.label][0].casefold(), part))
     return AnnotationSet(tuple(drawn), {"points": points} if points else {})
 
 
@@ -219,7 +224,7 @@ def _label_of(outline: Annotation) -> Label | None:
 
 
 def _feature(correction: Correction, bounds: Region | None) -> dict[str, Any]:
-    name, colour = _CLASSES[correction.label]
+    name, colour = CLASSES[correction.label]
     own: dict[str, Any] = {
         "state": correction.state,
         "label": correction.label,

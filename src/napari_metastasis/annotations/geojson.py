@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import zlib
@@ -19,7 +20,7 @@ from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region
 from napari_metastasis.plain_json import parse_json
-from napari_metastasis.storage import atomic_text
+from napari_metastasis.storage import atomic_write
 
 __all__ = [
     "areas_of",
@@ -133,15 +134,19 @@ def _parsed(text: bytes) -> Any:
     return parse_json(text, nan_as_null=True)
 
 
-def write_features(path: str | os.PathLike[str], features: list[dict[str, Any]]) -> None:
+def write_features(path: str | os.PathLike[str], features: list[dict[str, Any]]) -> str:
     """Write a FeatureCollection, in one step: an old file stays whole until the new one is.
+
+    Returns
+    -------
+    The SHA-256 of what was written.
 
     Raises
     ------
     StorageError
         If the file cannot be written; nothing half-written is left.
     """
-    write_feature_texts(path, map(feature_text, features))
+    return write_feature_texts(path, map(feature_text, features))
 
 
 def feature_text(feature: dict[str, Any]) -> str:
@@ -149,17 +154,17 @@ def feature_text(feature: dict[str, Any]) -> str:
     return json.dumps(feature, separators=(",", ":"), allow_nan=False)
 
 
-def write_feature_texts(path: str | os.PathLike[str], texts: Iterable[str]) -> None:
+def write_feature_texts(path: str | os.PathLike[str], texts: Iterable[str]) -> str:
     """Write a FeatureCollection of features that are lines of JSON; see :func:`write_features`.
 
     A feature is a line, so that a large file is read one after the other: parsed at once, it would stop a window that
     is open meanwhile.
     """
-    with atomic_text(path) as file:
-        file.write(_BEGINS)
-        for number, text in enumerate(texts):
-            file.write(f",\n{text}" if number else text)
-        file.write(_ENDS)
+    lines = ",\n".join(texts)
+    whole = f"{_BEGINS}{lines}{_ENDS}".encode()
+    with atomic_write(path) as file:
+        file.write(whole)
+    return hashlib.sha256(whole).hexdigest()
 
 
 def geometry_json(geometry: shapely.Geometry, bounds: Region | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_metastasis.errors import AnnotationError
 
-__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet", "means_something"]
+__all__ = ["EXCLUSION_GROUPS", "TUMOUR_GROUPS", "Annotation", "AnnotationSet", "counted", "means_something"]
 
 #: Groups that hold tumour, in lower case: CAMELYON16 (`_0`, `_1`, and `Tumor` of its first release), CAMELYON17
 #: (`metastases`), and the classes of this program's own lesions, which somebody may have corrected.
@@ -41,6 +41,9 @@ _FARTHEST_PX = 400_000
 
 #: How cut-outs are called whose file has no other way to say whose they are: "Lesion 3 cut-out 0".
 _CUT_OUT_OF = re.compile(r"(.*) cut-out \d+", re.DOTALL)
+
+#: What makes the first word of a kind a plural.
+_PLURAL = re.compile(r"(?<=\w)s\b")
 
 Ring = NDArray[np.float64]
 
@@ -214,7 +217,7 @@ class AnnotationSet:
 
     def lack_of_tumour(self, origin: object) -> str:
         """Return what to say of outlines from ``origin`` where no group means tumour: expected, received, remedy."""
-        found = [*self.groups, *_counted(self.omitted)]
+        found = [*self.groups, *counted(self.omitted)]
         return (
             f"expected outlines of a group that means tumour ({', '.join(sorted(TUMOUR_GROUPS))}), got only "
             f"{', '.join(found)} in {origin}; rename the group, or draw outlines"
@@ -225,7 +228,7 @@ class AnnotationSet:
         unknown = {
             f"outlines of group {group!r}": sum(one.group == group for one in self) for group in self.unknown_groups
         }
-        left_out = [*_counted(unknown), *_counted(self.omitted)]
+        left_out = [*counted(unknown), *counted(self.omitted)]
         if not left_out:
             return ""
         return (
@@ -249,8 +252,11 @@ class AnnotationSet:
         return AnnotationSet(tuple(annotation for annotation in self.annotations if annotation.is_ignored))
 
 
-def _counted(kinds: Mapping[str, int]) -> list[str]:
-    return [f"{count} {kind}" for kind, count in kinds.items() if count]
+def counted(kinds: Mapping[str, int]) -> list[str]:
+    """Return how many there are of each kind, which is a plural noun: "2 points", "1 outline of group 'x'"."""
+    return [
+        f"{count} {_PLURAL.sub('', kind, count=1) if count == 1 else kind}" for kind, count in kinds.items() if count
+    ]
 
 
 def _with_holes(annotations: Sequence[Annotation]) -> tuple[Annotation, ...]:

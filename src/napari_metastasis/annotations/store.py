@@ -146,8 +146,11 @@ class CorrectionStore:
     def _write(self, corrections: Corrections) -> None:
         if now() - self._backed_up >= _BETWEEN_BACKUPS:
             self._back_up()
-        write_corrections(self.path, corrections, bounds=self._bounds, others=self._others, known=self._texts)
-        self.saved, self._seen = corrections, self._digest()
+        # Of what was written, and not of what lies there: somebody may have been faster than a second look.
+        self._seen = write_corrections(
+            self.path, corrections, bounds=self._bounds, others=self._others, known=self._texts
+        )
+        self.saved = corrections
 
     def _back_up(self) -> None:
         """Keep what the file holds under the time of now."""

@@ -29,6 +29,7 @@ def export(
 
     written = export_lesions(result, to, output=output, overwrite=overwrite)
     say(str(written.path))
+    for line in written.told:
+        note(line)
     if written.without_outline:
-        named = ", ".join(map(str, written.without_outline))
-        note(f"left out lesions {named}, which have no outline in {result}; scan the slide again to draw them")
+        note(f"left out lesions {', '.join(written.without_outline)}, which have no outline in {result}")

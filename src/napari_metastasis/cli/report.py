@@ -58,6 +58,8 @@ def _write(folder: Path, slide: Path | None) -> bool:
     say(str(done.path))
     if done.without_pictures:
         note(f"{done.path} has no pictures: {done.without_pictures}")
+    for line in done.result.told:
+        note(f"{done.path}: {line}")
     if others := results_inside(folder):
         named = ", ".join(other.name for other in others)
         note(f"{folder} holds results of other settings as well, in {named}; give one of these folders to report it")

@@ -37,7 +37,7 @@ def _seconds(text: str) -> float:
     "settings",
     TuneTrainSettings,
     panel="Learning",
-    only=("epochs", "batch_size", "learning_rate", "weight_decay", "ema_decay", "seed"),
+    only=("steps", "batch_size", "learning_rate", "weight_decay", "ema_decay", "seed"),
 )
 def retrain(
     settings: TuneTrainSettings,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table
 
+if TYPE_CHECKING:
+    from napari_metastasis.workflows.review import SlideReview
+
 __all__ = ["app"]
 
 app = typer.Typer(help="What people said of the findings of results: list it, and exchange it with other programs.")
 
+_COLUMNS = ("slide", "pending", "confirmed", "rejected", "added")
 _RESULT = typer.Argument(help="Result folder that 'scan' wrote.")
 _RESULTS = typer.Argument(help="Result folders, or folders that hold such.")
 
@@ -23,20 +27,27 @@ def list_(
     results: Annotated[list[Path], _RESULTS],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Count what was confirmed, rejected, added and ignored on each slide."""
-    from napari_metastasis.annotations.corrections import STATES
-    from napari_metastasis.errors import StorageError
+    """Count what was confirmed, rejected, added and ignored on each slide.
+
+    Findings are counted as the report counts them: "pending" are those that nobody decided, or not clearly. A result
+    that cannot be read is told, and the others follow.
+    """
+    from napari_metastasis.errors import StorageError, one_of_many
     from napari_metastasis.workflows.report import find_results
     from napari_metastasis.workflows.review import read_slide_review
 
-    found = []
-    for place in results:
-        folders = find_results(place)
-        if not folders:
-            raise StorageError(
-                f"expected a result folder, or a folder that holds such, got {place}; scan a slide first"
-            )
-        found += [read_slide_review(folder) for folder in folders]
+    found, faults = [], 0
+    # What holds no result says so when it is read.
+    for folder in dict.fromkeys(one for place in results for one in find_results(place) or [place]):
+        told: list[str] = []
+        try:
+            with one_of_many(told.append):
+                found.append(read_slide_review(folder))
+        except StorageError as error:
+            told.append(str(error))
+        for line in told:
+            note(f"no review of {folder}: {line}")
+        faults += bool(told)
     if as_json:
         say_json(
             {
@@ -45,15 +56,35 @@ def list_(
                         "result": str(one.folder),
                         "slide": one.slide,
                         "counts": dict(one.counts),
+                        "notes": list(one.told),
+                        "reviewed": one.reviewed,
                         "reviewers": list(one.reviewers),
                     }
                     for one in found
                 ]
             }
         )
-        return
-    rows = [(one.slide, *map(str, one.counts.values()), ", ".join(one.reviewers)) for one in found]
-    say_table(("slide", *STATES, "reviewers"), rows)
+    elif found:
+        say_table((*_COLUMNS, "reviewed", "by"), [_row(one) for one in found])
+        for one in found:
+            for line in (*_besides(one.counts), *one.told):
+                note(f"{one.slide}: {line}")
+    if faults:
+        raise typer.Exit(1)
+
+
+def _row(one: SlideReview) -> tuple[str, ...]:
+    return (one.slide, *(str(one.counts[name]) for name in _COLUMNS[1:]), one.reviewed, ", ".join(one.reviewers))
+
+
+def _besides(counts: Mapping[str, int]) -> list[str]:
+    """Return what no column has, where there is any."""
+    ignored, again, undecided = counts["ignored"], counts["look_again"], counts["undecided"]
+    regions = [f"{counts[f'{kind}_regions']} {kind}" for kind in ("normal", "ignored") if counts[f"{kind}_regions"]]
+    told = [f"{ignored} ignored"] if ignored else []
+    told += [f"{again} to be looked at again: what was said does not clearly apply"] if again else []
+    told += [f"{undecided} marked, and left undecided"] if undecided else []
+    return told + ([f"regions without a finding: {', '.join(regions)}"] if regions else [])
 
 
 @app.command("export")
@@ -74,7 +105,7 @@ def export(
 
     written = export_review(result, to, output=output, overwrite=overwrite)
     say(str(written.path))
-    _left_out(written.omitted, f"which {to} has no word for")
+    _left_out(written.omitted, f"for which {to} has no word")
 
 
 @app.command("import")
@@ -92,9 +123,13 @@ def import_(
     read = import_review(result, file, reviewer=reviewer)
     newer = f", {read.older} newer here and kept" if read.older else ""
     say(f"corrections: {read.added} added, {read.changed} changed, {read.same} as before{newer}")
-    _left_out(read.omitted, "which were not understood")
+    _left_out(read.omitted, "not understood")
+    for line in read.faults:
+        note(line)
 
 
 def _left_out(omitted: Mapping[str, int], why: str) -> None:
     if omitted:
-        note(f"left out {', '.join(f'{count} {kind}' for kind, count in omitted.items())}, {why}")
+        from napari_metastasis.annotations.polygons import counted
+
+        note(f"left out {', '.join(counted(omitted))}, {why}")

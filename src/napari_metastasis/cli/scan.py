@@ -190,14 +190,16 @@ def scan_to_end(job: ScanJob, at_hand: AtHand | None = None) -> ScanResult:
 
 def say_result(result: ScanResult) -> None:
     """Print the lesions and where the result lies."""
-    from napari_metastasis.lesions.texts import area_text, bounded, length_text, probability_text
+    from napari_metastasis.lesions import review_text
+    from napari_metastasis.lesions.texts import area_text, bounded, length_text, probability_text, said_of
 
+    reviewed = review_text(result.lesions)
     if result.lesions:
         say_table(
-            ("id", "x", "y", "prob.", "mm²", "mm", "class", "points"),
+            ("id", "x", "y", "prob.", "mm²", "mm", "class", "points", *(["review"] if reviewed else [])),
             [
                 (
-                    str(lesion.id),
+                    lesion.number,
                     f"{lesion.x:.0f}",
                     f"{lesion.y:.0f}",
                     probability_text(lesion.probability),
@@ -205,13 +207,19 @@ def say_result(result: ScanResult) -> None:
                     bounded(length_text(lesion.length_mm), cut=lesion.cut_by_edge),
                     lesion.class_short.lower(),
                     str(lesion.detections),
+                    *([said_of(lesion)] if reviewed else []),
                 )
                 for lesion in result.lesions
             ],
         )
     else:
         say("No lesions at this threshold.")
-    say(f"Verdict on the slide: {result.verdict.short}")
+    verdict = result.verdict
+    say(f"Verdict on the slide: {verdict.short}{f' ({verdict.review})' if verdict.review else ''}")
+    if reviewed:
+        say(f"Reviewed: {reviewed}")
+    for line in result.told:
+        note(line)
     say(result.coverage.sentence)
     for line in result.partly:
         say(line)

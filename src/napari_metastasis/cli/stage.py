@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table
-from napari_metastasis.errors import StorageError
+from napari_metastasis.storage import check_new
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import NodeFinding, PatientStage
@@ -39,8 +38,8 @@ def stage(
     from napari_metastasis.cohorts.stages import write_stages
     from napari_metastasis.workflows.stage import stage_patients
 
-    if output is not None and not overwrite and os.path.lexists(output):
-        raise StorageError(f"expected a new file, got {output}, which is there; choose another, or use --overwrite")
+    if output is not None:
+        check_new(output, overwrite=overwrite)
     staged = stage_patients(inputs)
     if output is not None:
         write_stages(output, [one for one in staged.patients if one.stage is not None])

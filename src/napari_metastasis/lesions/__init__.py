@@ -6,8 +6,10 @@ from napari_metastasis.lesions.deciding import Decision, decide, doubt, unspoken
 from napari_metastasis.lesions.export import write_detections_csv, write_lesions_csv, write_lesions_geojson
 from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
+from napari_metastasis.lesions.listed import ListedLesions, list_lesions, review_counts, review_text, unread_lesions
 from napari_metastasis.lesions.measure import longest_diameter
-from napari_metastasis.lesions.reviewed import CorrectionCells, LesionReview, Reviewed, match_corrections
+from napari_metastasis.lesions.reviewed import CorrectionCells, Reviewed, match_corrections
+from napari_metastasis.lesions.said import LesionReview
 from napari_metastasis.lesions.size_classes import (
     ITC_CELLS,
     LIMITS_MM,
@@ -46,6 +48,7 @@ __all__ = [
     "LesionIndex",
     "LesionReview",
     "LesionRow",
+    "ListedLesions",
     "NodeFinding",
     "PatientStage",
     "Reviewed",
@@ -59,13 +62,17 @@ __all__ = [
     "decide",
     "doubt",
     "lesion_of",
+    "list_lesions",
     "longest_diameter",
     "match_corrections",
+    "review_counts",
+    "review_text",
     "size_class",
     "size_class_rule",
     "slide_verdict",
     "stage_of",
     "stage_patient",
+    "unread_lesions",
     "unspoken_under",
     "write_detections_csv",
     "write_lesions_csv",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Literal, overload
 
@@ -12,9 +12,13 @@ import shapely
 from numpy.typing import NDArray
 
 from napari_metastasis.geometry import HeatmapFrame, Region
+from napari_metastasis.lesions.said import LesionReview
 from napari_metastasis.lesions.size_classes import SIZE_CLASSES, SizeClass, size_class
 
-__all__ = ["Detection", "Detections", "Findings", "Lesion", "LesionRow"]
+#: What decides on the class of a lesion.
+ClassedBy = Literal["length", "nuclei_estimated"]
+
+__all__ = ["ClassedBy", "Detection", "Detections", "Findings", "Lesion", "LesionRow", "number_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,11 @@ class Detections(Sequence[Detection]):
         return map(Detection, *columns)
 
 
+def number_text(lesion: int) -> str:
+    """Return the number of a lesion for a person, by its id."""
+    return f"P{-lesion}" if lesion < 0 else str(lesion)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LesionRow:
     """What a table says of a lesion: a plain value.
@@ -81,7 +90,8 @@ class LesionRow:
     Attributes
     ----------
     id
-        Its label. Kept while the threshold moves: that of its highest peak, small for peaks that stand out most.
+        Its label. Kept while the threshold moves: that of its highest peak, small for peaks that stand out most. One
+        below zero is that of an outline of a person.
     x, y
         Location of its strongest detection, or of a point in its outline, in level-0 pixels.
     probability
@@ -99,6 +109,8 @@ class LesionRow:
     nuclei
         An estimate of how many it has at most, by its area and the density of dense tumour: none is counted. ``None``
         where that was not asked for.
+    review
+        What a person said of it; ``None`` where nobody asked.
     """
 
     id: int
@@ -111,6 +123,22 @@ class LesionRow:
     map: str | None
     cut_by_edge: bool = False
     nuclei: int | None = None
+    review: LesionReview | None = None
+
+    @property
+    def number(self) -> str:
+        """Return its number for a person: "3", or "P3" of an outline of a person."""
+        return number_text(self.id)
+
+    @property
+    def counts(self) -> bool:
+        """Return whether it counts in what is said of the slide: not where a person took it away."""
+        return self.review is None or self.review.counts
+
+    @property
+    def is_point(self) -> bool:
+        """Return whether a person marked it by a point, so that its size is not known."""
+        return self.id < 0 and not self.area_mm2
 
     @property
     def size_class(self) -> SizeClass:
@@ -122,7 +150,7 @@ class LesionRow:
         return size_class(self.length_mm, None if self.cut_by_edge else self.nuclei)
 
     @property
-    def size_class_by(self) -> Literal["length", "nuclei_estimated"]:
+    def size_class_by(self) -> ClassedBy:
         """Return what decided on its class: its length, or that it has too few nuclei for that, as far as estimated."""
         few = self.size_class == "itc" and size_class(self.length_mm) != "itc"
         return "nuclei_estimated" if few else "length"
@@ -133,6 +161,8 @@ class LesionRow:
 
         Where the nuclei decided: "Isolated tumour cells: about 150 nuclei, estimated from the area".
         """
+        if self.is_point:
+            return "Marked by a point: size not known"
         style = SIZE_CLASSES[self.size_class]
         if self.size_class_by == "nuclei_estimated" and self.nuclei is not None:
             return f"{style.label}: about {self.nuclei} nuclei, estimated from the area"
@@ -143,13 +173,20 @@ class LesionRow:
     @property
     def class_short(self) -> str:
         """Return its class where there is little room: "Micro", or "Micro or larger"."""
+        if self.is_point:
+            return "Point"
         short = SIZE_CLASSES[self.size_class].short
         return f"{short} or larger" if self._may_be_larger else short
 
     @property
     def name(self) -> str:
-        """Return its name in files for other programs: "Lesion 3"; where it is cut by the edge, that is part of it."""
-        return f"Lesion {self.id}: {self.class_text}" if self.cut_by_edge else f"Lesion {self.id}"
+        """Return its name in files for other programs: "Lesion 3".
+
+        Where it is cut by the edge, or somebody said something of it, that is part of it.
+        """
+        told = [self.class_text] if self.cut_by_edge else []
+        told += [self.review.text] if self.review is not None and self.review.text else []
+        return f"Lesion {self.number}: {'; '.join(told)}" if told else f"Lesion {self.number}"
 
     @property
     def _may_be_larger(self) -> bool:
@@ -226,4 +263,5 @@ class Findings:
         raise KeyError(f"expected the id of a lesion at threshold {self.threshold:g}, got {number}; see `rows`")
 
     def _outlined(self, row: LesionRow) -> Lesion:
-        return Lesion(**asdict(row), outline_px=self.draw(row.id))
+        values = {one.name: getattr(row, one.name) for one in fields(row)}
+        return Lesion(**values, outline_px=self.draw(row.id))

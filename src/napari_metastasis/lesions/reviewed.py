@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +18,25 @@ from napari_metastasis.annotations import Annotation, Correction, Corrections, r
 from napari_metastasis.annotations.corrections import State
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import HeatmapFrame, Point, Region
-from napari_metastasis.lesions.lesion import Findings
+from napari_metastasis.lesions.lesion import LesionRow
+from napari_metastasis.lesions.said import LesionReview
 
-__all__ = ["CorrectionCells", "LesionReview", "Reviewed", "match_corrections"]
+__all__ = [
+    "SHARE",
+    "Cells",
+    "CorrectionCells",
+    "LesionReview",
+    "Overlap",
+    "Reviewed",
+    "cells_under",
+    "match_corrections",
+]
 
 BoolArray = npt.NDArray[np.bool_]
 
 #: A correction is about a lesion where they share this much of the smaller one, and takes it away where it covers as
 #: much of the lesion itself.
-_SHARE = 0.5
+SHARE = 0.5
 #: What shares less than this is a neighbour.
 _TOUCH = 0.1
 
@@ -35,26 +46,33 @@ _MANY = 500
 _AGAINST = 0.25
 
 
+class Labelled(Protocol):
+    """Lesions, and the cells that they lie on."""
+
+    @property
+    def rows(self) -> tuple[LesionRow, ...]:
+        """Return the lesions."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """Return the id of the lesion of each cell, (rows, columns), 0 outside."""
+
+
 @dataclass(frozen=True, slots=True)
-class LesionReview:
-    """What a person has said of a lesion.
+class Overlap:
+    """How much a correction and a lesion share.
 
     Attributes
     ----------
-    state
-        "confirmed", "rejected" or "ignored"; "pending" where nothing was said, or nothing that is clear.
-    keys
-        Of the corrections that overlap it, the one that shares most first.
-    about
-        Of those that share half of the smaller of both.
-    is_clear
-        Whether what they say fits together and fits the lesion: where it does not, it has to be looked at again.
+    lesion
+        Its id.
+    of_correction, of_lesion
+        The share of each that lies in the other.
     """
 
-    state: State = "pending"
-    keys: tuple[str, ...] = ()
-    is_clear: bool = True
-    about: tuple[str, ...] = ()
+    lesion: int
+    of_correction: float
+    of_lesion: float
 
 
 @dataclass(frozen=True)
@@ -67,10 +85,13 @@ class Reviewed:
         By the lesions' ids; those of which nothing was said are not there.
     alone
         Keys of the corrections that no lesion overlaps: what was drawn, and findings that are not shown any more.
+    overlaps
+        Of the other corrections, by their keys, with which lesions.
     """
 
     of_lesion: Mapping[int, LesionReview] = field(default_factory=dict)
     alone: tuple[str, ...] = ()
+    overlaps: Mapping[str, tuple[Overlap, ...]] = field(default_factory=dict)
 
     def review(self, lesion: int) -> LesionReview:
         """Return what was said of a lesion."""
@@ -92,7 +113,7 @@ class Reviewed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Cells:
+class Cells:
     """Cells of a map: those of a window that are marked."""
 
     window: Region
@@ -105,10 +126,18 @@ class _Cells:
         """Return the labels of the cells, in reading order."""
         return labels[self.window.slices][self.mask]
 
-    def numbers(self, columns: int) -> npt.NDArray[np.int64]:
-        """Return the numbers of the cells in a map of so many columns, in reading order."""
-        rows, own = np.nonzero(self.mask)
-        return (rows + self.window.y).astype(np.int64) * columns + own + self.window.x
+    def by_label(self, labels: npt.NDArray[np.int32]) -> dict[int, npt.NDArray[np.int64]]:
+        """Return, of each label, the numbers of the cells in the map that have it.
+
+        A region may be as large as the slide, with thousands of lesions, which are little of it.
+        """
+        part = labels[self.window.slices]
+        rows, columns = np.nonzero(self.mask & (part != 0))
+        numbers = (rows + self.window.y).astype(np.int64) * labels.shape[1] + columns + self.window.x
+        own = part[rows, columns]
+        order = np.argsort(own, kind="stable")
+        names, first = np.unique(own[order], return_index=True)
+        return dict(zip(names.tolist(), np.split(numbers[order], first[1:]), strict=True)) if len(names) else {}
 
 
 class CorrectionCells:
@@ -122,15 +151,15 @@ class CorrectionCells:
 
     def __init__(self, frame: HeatmapFrame) -> None:
         self.frame = frame
-        self._found: dict[str, tuple[Correction, _Cells]] = {}
+        self._found: dict[str, tuple[Correction, Cells]] = {}
         #: What was said of the lesions of one threshold when it was last asked for.
         self._matched: _Matched | None = None
 
-    def of(self, correction: Correction) -> _Cells:
-        """Return the cells: at least that of its middle, unless it is off the slide."""
+    def of(self, correction: Correction) -> Cells:
+        """Return the cells of a correction, see :func:`cells_under`."""
         held = self._found.get(correction.key)
         if held is None or held[0].shape_px is not correction.shape_px:
-            held = correction, self._cells(correction.shape_px)
+            held = correction, cells_under(correction.shape_px, self.frame)
             self._found[correction.key] = held
         return held[1]
 
@@ -151,16 +180,12 @@ class CorrectionCells:
             more.of(one)
         return more
 
-    def shares(self, correction: Correction, lesions: Findings) -> Mapping[int, npt.NDArray[np.int64]]:
+    def shares(self, correction: Correction, lesions: Labelled) -> Mapping[int, npt.NDArray[np.int64]]:
         """Return which of its cells, by their numbers, lie on which lesions, by their labels."""
-        own = self.of(correction)
-        labels = own.under(lesions.labels)
-        about = [label for label in np.unique(labels).tolist() if label]
-        numbers = own.numbers(self.frame.cells.width) if about else None
-        return {} if numbers is None else {label: numbers[labels == label] for label in about}
+        return self.of(correction).by_label(lesions.labels)
 
     def under_points(
-        self, corrections: Corrections, lesions: Findings
+        self, corrections: Corrections, lesions: Labelled
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the label under each point, 0 where there is none, and the number of its cell: of many at once."""
         rows, columns = self.frame.cells.shape
@@ -174,9 +199,9 @@ class CorrectionCells:
 
     def under(self, shape: shapely.Geometry, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Return the labels of the cells that a shape lies on."""
-        return self._cells(shape).under(labels)
+        return cells_under(shape, self.frame).under(labels)
 
-    def match(self, found: Findings, corrections: Corrections) -> Reviewed:
+    def match(self, found: Labelled, corrections: Corrections) -> Reviewed:
         """Return which lesions the corrections speak of; only what is another since the last time is looked at."""
         before = self._matched
         changes: Mapping[str, Correction | None] = {}
@@ -196,23 +221,25 @@ class CorrectionCells:
         """Forget the cells of a correction that is gone."""
         self._found.pop(key, None)
 
-    def _cells(self, shape: shapely.Geometry) -> _Cells:
-        rows, columns = self.frame.cells.shape
-        if not isinstance(shape, shapely.Point):
-            left, top = (math.floor(side) for side in shape.bounds[:2])
-            right, bottom = (math.ceil(side) for side in shape.bounds[2:])
-            # Off the slide there are none.
-            with suppress(RegionError):
-                window = self.frame.cells_over(Region(left, top, max(1, right - left), max(1, bottom - top)))
-                areas = [Annotation("", "", part) for part in shapely.get_parts(shape).tolist()]
-                mask = rasterize(areas, self.frame, window)
-                if mask.any():
-                    return _Cells(window, mask)
-        middle = self.frame.cell_at(Point(*shapely.get_coordinates(shapely.point_on_surface(shape))[0].tolist()))
-        column, row = round(middle.x), round(middle.y)
-        if not (0 <= column < columns and 0 <= row < rows):
-            return _Cells(Region(0, 0, 1, 1), np.zeros((1, 1), np.bool_))
-        return _Cells(Region(column, row, 1, 1), np.ones((1, 1), np.bool_))
+
+def cells_under(shape: shapely.Geometry, frame: HeatmapFrame) -> Cells:
+    """Return the cells of a shape in level-0 pixels: at least that of its middle, unless it is off the slide."""
+    rows, columns = frame.cells.shape
+    if not isinstance(shape, shapely.Point):
+        left, top = (math.floor(side) for side in shape.bounds[:2])
+        right, bottom = (math.ceil(side) for side in shape.bounds[2:])
+        # Off the slide there are none.
+        with suppress(RegionError):
+            window = frame.cells_over(Region(left, top, max(1, right - left), max(1, bottom - top)))
+            areas = [Annotation("", "", part) for part in shapely.get_parts(shape).tolist()]
+            mask = rasterize(areas, frame, window)
+            if mask.any():
+                return Cells(window, mask)
+    middle = frame.cell_at(Point(*shapely.get_coordinates(shapely.point_on_surface(shape))[0].tolist()))
+    column, row = round(middle.x), round(middle.y)
+    if not (0 <= column < columns and 0 <= row < rows):
+        return Cells(Region(0, 0, 1, 1), np.zeros((1, 1), np.bool_))
+    return Cells(Region(column, row, 1, 1), np.ones((1, 1), np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +251,7 @@ class _Said:
     numbers: npt.NDArray[np.int64]
 
 
-def match_corrections(found: Findings, corrections: Corrections, cells: CorrectionCells) -> Reviewed:
+def match_corrections(found: Labelled, corrections: Corrections, cells: CorrectionCells) -> Reviewed:
     """Return which lesions the corrections speak of.
 
     A lesion is confirmed where it shares half of the smaller of both with tumour that a person saw, and less than a
@@ -255,14 +282,14 @@ class _Matched:
         Of the map that they were read from.
     """
 
-    def __init__(self, found: Findings, cells: CorrectionCells) -> None:
+    def __init__(self, found: Labelled, cells: CorrectionCells) -> None:
         self.found, self.corrections = found, Corrections()
         self._cells = cells
         cell_mm2 = (cells.frame.cell_um / 1000) ** 2
         self._size_of = {row.id: max(1.0, row.area_mm2 / cell_mm2) for row in found.rows}
-        #: By lesion and correction; and of which lesions each correction speaks.
+        #: By lesion and correction; and how much each correction shares with which lesions.
         self._said: dict[int, dict[str, _Said]] = defaultdict(dict)
-        self._about: dict[str, tuple[int, ...]] = {}
+        self._overlaps: dict[str, tuple[Overlap, ...]] = {}
         self._reviews: dict[int, LesionReview] = {}
 
     def add_all(self, corrections: Corrections) -> None:
@@ -280,30 +307,34 @@ class _Matched:
         self.corrections = corrections
         touched: set[int] = set()
         for key, one in changes.items():
-            touched.update(self._about.get(key, ()))
-            for label in self._about.pop(key, ()):
-                del self._said[label][key]
+            for overlap in self._overlaps.pop(key, ()):
+                touched.add(overlap.lesion)
+                del self._said[overlap.lesion][key]
             if one is None:
                 self._cells.forget(key)
             else:
                 self._add(one)
-                touched.update(self._about.get(key, ()))
+                touched.update(overlap.lesion for overlap in self._overlaps.get(key, ()))
         self._judge(touched)
 
     def reviewed(self) -> Reviewed:
         """Return what they say."""
-        alone = tuple(key for key in self.corrections.by_key if key not in self._about)
-        return Reviewed(dict(self._reviews), alone)
+        alone = tuple(key for key in self.corrections.by_key if key not in self._overlaps)
+        return Reviewed(dict(self._reviews), alone, dict(self._overlaps))
 
     def _add(self, one: Correction) -> None:
-        self._take(one, self._cells.shares(one, self.found), size=len(self._cells.of(one)))
+        shares = self._cells.shares(one, self.found)
+        self._take(one, shares, size=len(self._cells.of(one)) if shares else 0)
 
     def _take(self, one: Correction, shares: Mapping[int, npt.NDArray[np.int64]], *, size: int) -> None:
         about = {label: numbers for label, numbers in shares.items() if label in self._size_of}
         for label, numbers in about.items():
             self._said[label][one.key] = _Said(one, len(numbers) / min(size, self._size_of[label]), numbers)
         if about:
-            self._about[one.key] = tuple(about)
+            self._overlaps[one.key] = tuple(
+                Overlap(label, len(numbers) / size, min(1.0, len(numbers) / self._size_of[label]))
+                for label, numbers in about.items()
+            )
 
     def _judge(self, labels: Iterable[int]) -> None:
         for label in labels:
@@ -319,9 +350,9 @@ def _review(said: list[_Said], size: float) -> LesionReview:
     """Return what corrections say of a lesion of so many cells."""
     said = sorted(said, key=lambda one: -one.of_smaller)
     keys = tuple(one.correction.key for one in said)
-    halves = tuple(one.correction.key for one in said if one.of_smaller >= _SHARE)
+    halves = tuple(one.correction.key for one in said if one.of_smaller >= SHARE)
     decided = [one for one in said if one.correction.label != "undecided"]
-    about = {one.correction.label for one in decided if one.of_smaller >= _SHARE}
+    about = {one.correction.label for one in decided if one.of_smaller >= SHARE}
     covered = {
         label: _distinct([one.numbers for one in decided if one.correction.label == label]) / size
         for label in {one.correction.label for one in decided}
@@ -329,11 +360,23 @@ def _review(said: list[_Said], size: float) -> LesionReview:
     others = sum(share for label, share in covered.items() if label != "tumour")
     if "tumour" in about:
         if others < _AGAINST:
-            return LesionReview("confirmed", keys, about=halves)
-    elif len(about) == 1 and covered[label := next(iter(about))] >= _SHARE:
-        return LesionReview("rejected" if label == "normal" else "ignored", keys, about=halves)
-    touches = any(one.of_smaller >= _TOUCH for one in decided)
-    return LesionReview(keys=keys, is_clear=not touches, about=halves)
+            return _said_by(next(one for one in said if one.correction.label == "tumour"), "confirmed", keys, halves)
+    elif len(about) == 1 and covered[label := next(iter(about))] >= SHARE:
+        first = next(one for one in said if one.correction.label == label)
+        return _said_by(first, "rejected" if label == "normal" else "ignored", keys, halves)
+    # Of neighbours that barely touch it, none speaks of it.
+    near = next((one for one in said if one.of_smaller >= _TOUCH), None)
+    if near is None:
+        return LesionReview(keys=keys, about=halves)
+    is_clear = not any(one.of_smaller >= _TOUCH for one in decided)
+    return _said_by(near, "pending", keys, halves, is_clear=is_clear)
+
+
+def _said_by(
+    said: _Said, state: State, keys: tuple[str, ...], about: tuple[str, ...], *, is_clear: bool = True
+) -> LesionReview:
+    one = said.correction
+    return LesionReview(state, keys, is_clear, about, reviewer=one.reviewer, at=one.at, comment=one.comment)
 
 
 def _distinct(numbers: list[npt.NDArray[np.int64]]) -> int:

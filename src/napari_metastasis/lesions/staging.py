@@ -52,12 +52,15 @@ class SlideVerdict:
         Whether all of its tissue was looked at.
     why
         What is lacking, in a few words; empty where it is whole.
+    review
+        What people changed of what a model found, in a few words; empty where they did not.
     """
 
     slide: str
     verdict: Verdict | None
     whole: bool = True
     why: str = ""
+    review: str = ""
 
     @property
     def settled(self) -> bool:
@@ -78,8 +81,12 @@ class SlideVerdict:
 
     @property
     def text(self) -> str:
-        """Return the verdict for a person, with what is lacking: "negative so far (36 % of the tissue scanned)"."""
-        return f"{self.short} ({self.why})" if self.why else self.short
+        """Return the verdict for a person, with what is lacking: "negative so far (36 % of the tissue scanned)".
+
+        What people changed is told, too: "micro (1 rejected, not counted)".
+        """
+        told = "; ".join(filter(None, (self.why, self.review)))
+        return f"{self.short} ({told})" if told else self.short
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON can hold; ``settled`` is false where the verdict is what it is at least."""
@@ -89,6 +96,7 @@ class SlideVerdict:
             "settled": self.settled,
             "whole": self.whole,
             "why": self.why,
+            "review": self.review,
             "text": self.text,
         }
 
@@ -166,7 +174,7 @@ class PatientStage:
             f"{self.patient}: node {node.node}, slide {slide.slide}: {slide.text}"
             for node in self.nodes
             for slide in node.slides
-            if not slide.whole or slide.verdict is None
+            if not slide.whole or slide.verdict is None or slide.review
         ]
         if self.at_least is None:
             count = _metastatic([node.verdict or "negative" for node in self.nodes])

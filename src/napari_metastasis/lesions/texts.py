@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["area_text", "bounded", "length_text", "probability_text", "threshold_text"]
+from napari_metastasis.lesions.lesion import LesionRow, number_text
+
+__all__ = ["area_text", "bounded", "length_text", "probability_text", "said_of", "threshold_text"]
 
 
 def bounded(text: str, *, cut: bool) -> str:
@@ -30,3 +32,14 @@ def probability_text(value: float | None) -> str:
 def threshold_text(value: float) -> str:
     """Return a threshold with all of its digits: 1 and 0.999 show other findings."""
     return f"{value:.10g}"
+
+
+def said_of(lesion: LesionRow) -> str:
+    """Return what people made of a lesion in a few words: "confirmed", "pending, look again", "counted as P3"."""
+    review = lesion.review
+    if review is None:
+        return ""
+    state = review.told if review.state == "pending" else ""
+    others = ", ".join(map(number_text, review.counted_as))
+    instead = f"{'part of' if lesion.id < 0 else 'counted as'} {others}" if others else ""
+    return ", ".join(filter(None, (state, review.text, instead)))

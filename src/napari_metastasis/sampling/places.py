@@ -15,13 +15,11 @@ import shapely
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import TumourReference
 from napari_metastasis.errors import TrainingError
-from napari_metastasis.geometry import ModelFrame
+from napari_metastasis.geometry import ModelFrame, Region
 from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.batches import PatchBatch
-from napari_metastasis.sampling.crops import GridCrop
-from napari_metastasis.sampling.locations import PatchShape
-from napari_metastasis.sampling.slide_index import IndexedSlide, open_indexed
-from napari_metastasis.settings import SamplingSettings
+from napari_metastasis.sampling.crops import ABSENT, UNKNOWN
+from napari_metastasis.sampling.slide_index import open_indexed
 from napari_metastasis.slides import Slide
 
 __all__ = ["CorrectedSlide", "Place", "PlaceCrops"]
@@ -72,23 +70,6 @@ class CorrectedSlide:
     reference: TumourReference
 
 
-@dataclass(frozen=True, slots=True)
-class _Inside:
-    """Locations of which nothing is asked but their frame and shape: which they are is known."""
-
-    frame: ModelFrame
-    shape: PatchShape
-
-    def gives(self, label: int) -> bool:
-        """Return that none are drawn here."""
-        del label
-        return False
-
-    def draw(self, label: int, reference: TumourReference, generator: np.random.Generator) -> None:
-        """Draw none."""
-        del label, reference, generator
-
-
 # Told apart by identity, as other sources that hold arrays.
 @dataclass(frozen=True, eq=False)
 class PlaceCrops:
@@ -117,7 +98,7 @@ class PlaceCrops:
     count: int
     batch_size: int
     seed: int
-    _open: OrderedDict[int, tuple[Slide, IndexedSlide]] = field(default_factory=OrderedDict, init=False, repr=False)
+    _open: OrderedDict[int, Slide] = field(default_factory=OrderedDict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse nothing to crop.
@@ -132,10 +113,10 @@ class PlaceCrops:
                 "expected corrected places, got none; confirm or reject findings, or draw what is missed"
             )
 
-    @cached_property
-    def crop(self) -> GridCrop:
-        """Return what is cropped: answers of the detector's own stride."""
-        return GridCrop(self.spec, self.cells, 1)
+    @property
+    def side_px(self) -> int:
+        """Return the side of a crop, in model pixels."""
+        return self.spec.field_px + (self.cells - 1) * self.spec.stride_px
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -150,7 +131,7 @@ class PlaceCrops:
     def fingerprint(self) -> str:
         """Return a SHA-256 over slides, places and how they are cropped."""
         digest = hashlib.sha256(f"{self.spec.mpp} {self.count} {self.batch_size} {self.seed}".encode())
-        digest.update(f"{self.crop.identity()} {[one.fingerprint for one in self.slides]}".encode())
+        digest.update(f"{self.cells} {self.side_px} {[one.fingerprint for one in self.slides]}".encode())
         for place in self.places:
             digest.update(f"{place.key} {place.slide} {place.label}".encode(errors="backslashreplace"))
             digest.update(shapely.to_wkb(place.area_px))
@@ -177,31 +158,50 @@ class PlaceCrops:
     def close(self) -> None:
         """Close the slides; the next batch opens them again."""
         while self._open:
-            self._open.popitem()[1][0].close()
+            self._open.popitem()[1].close()
 
     def _take(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Return a crop in which any of the cells lies on a random point of its place, and the label of each cell.
+
+        A cell is what was said of its middle: of tissue that is outlined by hand, or by a model, no more is known.
+        """
         place = self.places[self.order[row]]
-        slide, indexed = self._slide(place.slide)
+        slide = self._slide(place.slide)
+        frame = slide.frame(self.spec.mpp)
         generator = np.random.default_rng([self.seed, row])
         x, y = _point_in(place.area_px, generator)
-        frame, shape = indexed.locations.frame, indexed.locations.shape
-        location = shape.patch_at(int(x / frame.scale), int(y / frame.scale))
-        return self.crop.take(slide, indexed, location, place.label, generator)
+        across, down = (generator.integers(self.cells, size=2) * self.spec.stride_px).tolist()
+        half, reach = self.spec.field_px // 2, (self.cells - 1) * self.spec.stride_px
+        middles = Region(int(x / frame.scale) - across, int(y / frame.scale) - down, reach + 1, reach + 1)
+        image = slide.read(frame, Region(middles.x - half, middles.y - half, self.side_px, self.side_px))
+        return image, self._labels(self.slides[place.slide].reference, frame, middles)
 
-    def _slide(self, number: int) -> tuple[Slide, IndexedSlide]:
+    def _labels(self, reference: TumourReference, frame: ModelFrame, middles: Region) -> npt.NDArray[np.int64]:
+        labels = np.full((self.cells, self.cells), UNKNOWN, np.int64)
+        every = slice(None, None, self.spec.stride_px)
+        labels[reference.normal.over(frame, middles)[every, every]] = 0
+        labels[reference.over(frame, middles)[every, every]] = 1
+        labels[reference.ignored.over(frame, middles)[every, every]] = UNKNOWN
+        steps = np.arange(self.cells) * self.spec.stride_px
+        rows, columns = middles.y + steps, middles.x + steps
+        labels[(rows < 0) | (rows >= frame.size.height), :] = ABSENT
+        labels[:, (columns < 0) | (columns >= frame.size.width)] = ABSENT
+        return labels
+
+    def _slide(self, number: int) -> Slide:
         """Return a slide, opened unless it is open; of too many, the one used longest ago is closed."""
-        found = self._open.pop(number, None)
-        if found is None:
+        slide = self._open.pop(number, None)
+        if slide is None:
             if len(self._open) >= _OPEN_SLIDES:
-                self._open.popitem(last=False)[1][0].close()
-            known = self.slides[number]
-            opened = open_indexed(known.slide)
-            frame = opened.frame(self.spec.mpp)
-            shape = PatchShape.of(self.spec.patch_px, SamplingSettings(), frame.effective_mpp)
-            locations = _Inside(frame, shape)
-            found = opened, IndexedSlide(known.slide, known.reference, locations, known.fingerprint, "")
-        self._open[number] = found
-        return found
+                self._open.popitem(last=False)[1].close()
+            slide = open_indexed(self.slides[number].slide)
+        self._open[number] = slide
+        return slide
+
+    def __del__(self) -> None:
+        # They end with whoever holds them; the attribute is missing where nothing was made.
+        if getattr(self, "_open", None):
+            self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         # Open files belong to their process.

@@ -30,14 +30,16 @@ class CorrectionSettings(SettingsGroup):
         5, "Native cells along a side of a crop of a corrected place.", unit="cells", minimum=1, maximum=64
     )
     crops_per_place: int = setting(
-        8, "Crops of each corrected place, unless the time is short.", minimum=1, maximum=1024
+        4, "Crops of each corrected place, unless the time is short.", minimum=1, maximum=1024
     )
-    replay_share: float = setting(
-        0.5,
-        "Share of a step that is earlier data of the model, so that it does not forget them; 0 replays none.",
+    replay_weight: float = setting(
+        8.0,
+        "Weight of the model's earlier answers, to patches that it has learnt from, beside that of corrections: it is "
+        "not to forget these; 0 lets it.",
         minimum=0.0,
-        maximum=0.9,
+        maximum=100.0,
     )
+    replayed_patches: int = setting(64, "Such patches in each step.", minimum=2, maximum=4096)
     hard: float = setting(
         0.0,
         "Share of a crop's weight that follows how wrong the model is there: hard places count more.",
@@ -46,6 +48,14 @@ class CorrectionSettings(SettingsGroup):
     )
 
 
-@other_defaults(epochs=12, batch_size=16, learning_rate=1e-3, weight_decay=0.01, label_smoothing=0.0, ema_decay=0.9)
+@other_defaults(batch_size=20, learning_rate=1e-3, weight_decay=0.01, label_smoothing=0.0, ema_decay=0.5)
 class TuneTrainSettings(TrainSettings):
     """How the upper layers of a detector are trained on corrections."""
+
+    steps: int = setting(
+        32,
+        "Steps of learning, unless the time is short; twice as many as all crops fill where that is more. Few "
+        "corrections are learnt by heart in more.",
+        minimum=1,
+        maximum=100_000,
+    )

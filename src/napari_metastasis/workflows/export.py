@@ -7,21 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_metastasis.annotations import AnnotationSet, write_asap_xml, write_dsa_json
-from napari_metastasis.lesions import annotations_of, write_lesions_geojson
+from napari_metastasis.lesions import annotations_of
 from napari_metastasis.storage import check_new
 from napari_metastasis.workflows.report import ReportedResult, read_result
+from napari_metastasis.workflows.report.tables import write_outlines
 
 __all__ = ["FORMATS", "ExportedLesions", "export_lesions"]
 
 
 def _outlines(result: ReportedResult) -> AnnotationSet:
     return AnnotationSet(tuple(one for lesion in result.lesions for one in annotations_of(lesion)))
-
-
-def _geojson(path: Path, result: ReportedResult) -> None:
-    drawn = [lesion for lesion in result.lesions if not lesion.outline_px.is_empty]
-    known_as = str(result.record.get("heatmap", {}).get("identity", {}).get("slide", result.fingerprint))
-    write_lesions_geojson(path, drawn, slide=known_as, bounds=result.bounds)
 
 
 def _asap(path: Path, result: ReportedResult) -> None:
@@ -44,7 +39,7 @@ class _Format:
 FORMATS: Mapping[str, _Format] = {
     "asap": _Format("lesions.xml", _asap),
     "dsa": _Format("lesions.dsa.json", _dsa),
-    "geojson": _Format("lesions.geojson", _geojson),
+    "geojson": _Format("lesions.geojson", write_outlines),
 }
 
 
@@ -59,12 +54,16 @@ class ExportedLesions:
     lesions
         How many.
     without_outline
-        Numbers of those that have no outline in the result, and are left out.
+        Numbers of those that have no outline in the result, and are left out: also of points that people set, which
+        GeoJSON alone has a word for.
+    told
+        What has to be said of what people made of them, a line each.
     """
 
     path: Path
     lesions: int
-    without_outline: tuple[int, ...]
+    without_outline: tuple[str, ...]
+    told: tuple[str, ...] = ()
 
 
 def export_lesions(folder: Path, to: str, *, output: Path | None = None, overwrite: bool = False) -> ExportedLesions:
@@ -91,5 +90,9 @@ def export_lesions(folder: Path, to: str, *, output: Path | None = None, overwri
     result = read_result(folder)
     check_new(path, overwrite=overwrite)
     chosen.write(path, result)
-    without = tuple(lesion.id for lesion in result.lesions if lesion.outline_px.is_empty)
-    return ExportedLesions(path, len(result.lesions) - len(without), without)
+    without = tuple(
+        lesion.number
+        for lesion in result.lesions
+        if lesion.outline_px.is_empty and not (lesion.is_point and to == "geojson")
+    )
+    return ExportedLesions(path, len(result.lesions) - len(without), without, result.told)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from napari_metastasis.annotations import (
     AnnotationSet,
@@ -20,13 +21,15 @@ from napari_metastasis.annotations import (
     write_corrections,
     write_dsa_json,
 )
-from napari_metastasis.annotations.corrections import STATES, State
 from napari_metastasis.cohorts.annotation_files import annotation_format, geojson_corner, read_areas
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
+from napari_metastasis.lesions import review_counts
 from napari_metastasis.storage import check_new
-from napari_metastasis.workflows.report import ReportedResult, read_result
+from napari_metastasis.workflows.report import ReportedResult, read_result, update_slide
+from napari_metastasis.workflows.scan.earlier import recorded_coverage
 from napari_metastasis.workflows.scan.result_folder import corrections_folder
+from napari_metastasis.workflows.scan.review_mark import read_review
 
 __all__ = [
     "ExportedCorrections",
@@ -39,6 +42,8 @@ __all__ = [
     "read_slide_review",
     "write_for",
 ]
+
+Reviewed = Literal["yes", "no", "changed since"]
 
 #: What the file of corrections is called for another program, unless told otherwise.
 _FILES: Mapping[str, str] = {
@@ -59,14 +64,23 @@ class SlideReview:
     slide
         The slide's name.
     counts
-        How many corrections there are in each state.
+        Findings of each state, as the files of the result count them; of those, how many have to be looked at again;
+        regions that were called normal or to be ignored where no model had found anything; and places that somebody
+        marked and left undecided.
+    told
+        What has to be said besides, a line each.
+    reviewed
+        Whether somebody ticked the slide as looked through: "yes", "no", or "changed since", where other findings are
+        shown now.
     reviewers
-        Who made them, sorted.
+        Who made the corrections, sorted.
     """
 
     folder: Path
     slide: str
-    counts: Mapping[State, int]
+    counts: Mapping[str, int]
+    told: tuple[str, ...]
+    reviewed: Reviewed
     reviewers: tuple[str, ...]
 
 
@@ -100,6 +114,8 @@ class ImportedCorrections:
         how many were left out because what is there is newer.
     omitted
         What was not understood: of each kind, as a plural noun, how many.
+    faults
+        Which other results of the slide do not follow, a line each.
     """
 
     added: int
@@ -107,6 +123,7 @@ class ImportedCorrections:
     same: int
     older: int
     omitted: Mapping[str, int]
+    faults: tuple[str, ...] = ()
 
 
 def read_slide_review(folder: Path) -> SlideReview:
@@ -121,9 +138,25 @@ def read_slide_review(folder: Path) -> SlideReview:
     """
     result = read_result(folder)
     corrections = _store(result).read()
-    found = Counter(one.state for one in corrections)
+    regions = Counter(one.label for one in corrections if one.found is None)
+    counts = {
+        **{str(state): count for state, count in review_counts(result.lesions).items() if state != "unknown"},
+        "look_again": sum(one.review is not None and not one.review.is_clear for one in result.lesions),
+        "normal_regions": regions["normal"],
+        "ignored_regions": regions["ignore"],
+        "undecided": sum(one.label == "undecided" for one in corrections),
+    }
     reviewers = sorted({one.reviewer for one in corrections if one.reviewer})
-    return SlideReview(folder, result.slide_name, {state: found[state] for state in STATES}, tuple(reviewers))
+    return SlideReview(folder, result.slide_name, counts, result.told, _reviewed(result), tuple(reviewers))
+
+
+def _reviewed(result: ReportedResult) -> Reviewed:
+    """Return whether somebody looked through what a result shows: these answers, at this threshold."""
+    mark, coverage = read_review(result.folder), recorded_coverage(result.record)
+    if mark is None:
+        return "no"
+    is_of_this = coverage is not None and mark.answered_cells == coverage.answered_cells
+    return "yes" if is_of_this and mark.threshold == result.threshold else "changed since"
 
 
 def export_review(folder: Path, to: str, *, output: Path | None = None, overwrite: bool = False) -> ExportedCorrections:
@@ -193,6 +226,8 @@ def write_for(
 def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCorrections:
     """Add the outlines of a file to the corrections of a result; of one key, the later stands.
 
+    The tables of the slide's results follow.
+
     Parameters
     ----------
     folder
@@ -216,7 +251,8 @@ def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCo
     together, told = put_together(held, read)
     if told.added or told.changed:
         store.save(together)
-    return told
+    # Also where nothing is new: an earlier import may have been stopped before this.
+    return replace(told, faults=update_slide(folder))
 
 
 def put_together(held: Corrections, read: CorrectionsFile) -> tuple[Corrections, ImportedCorrections]:

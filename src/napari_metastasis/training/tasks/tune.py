@@ -15,12 +15,15 @@ from napari_metastasis.models import Detector, ModelSpec, save_model
 from napari_metastasis.models.replay import Replay
 from napari_metastasis.models.tuning import LowerLayers, TunedNetwork
 from napari_metastasis.sampling.batches import BatchSource
-from napari_metastasis.sampling.crops import GridCrop
 from napari_metastasis.settings import CorrectionSettings, TrainSettings
 from napari_metastasis.training.encoded import Encoding, encode_batches
 from napari_metastasis.training.tasks.base import Batch, Fitting, TaskModule, TrainingTask
 
-__all__ = ["TuneModule", "TuneTask"]
+__all__ = ["TuneModule", "TuneTask", "balanced", "crop_losses"]
+
+
+#: Earlier patches that are answered at a time.
+_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,6 @@ class TuneTask(TrainingTask[TunedNetwork]):
     corrections: CorrectionSettings
     replay: Replay | None
     said: Mapping[str, Any]
-
-    @property
-    def crop(self) -> GridCrop:
-        """Return crops of native cells."""
-        return GridCrop(self.spec, self.corrections.cells, 1)
 
     def identity(self) -> dict[str, Any]:
         """Return both contracts' weights, and how corrections count."""
@@ -91,7 +89,15 @@ class TuneModule(TaskModule[TunedNetwork]):
 
     def configure_network(self) -> TunedNetwork:
         """Return the detector, whose upper layers learn."""
-        return TunedNetwork(self.task.detector)
+        network = TunedNetwork(self.task.detector)
+        replay = self.task.replay
+        if replay is not None:
+            parts = np.array_split(np.arange(len(replay)), -(-len(replay) // _TOGETHER))
+            with torch.no_grad():
+                answers = [self._log_odds(network.eval(), replay.images(part)).flatten() for part in parts]
+            #: Probabilities that the detector gave its earlier patches.
+            self.earlier = torch.cat(answers).sigmoid()
+        return network.train()
 
     def loss(self, batch: Batch, draw: int) -> Tensor:
         """Return the loss of encoded crops, N x C x H x W, with labels N x K x K, and of replayed patches."""
@@ -100,14 +106,13 @@ class TuneModule(TaskModule[TunedNetwork]):
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
         how, replay = self.task.corrections, self.task.replay
         corrected = crop_losses(self._log_odds(self.network, features.float()), labels, how.hard)
-        if replay is None or not how.replay_share:
+        if replay is None or not how.replay_weight:
             return corrected
-        count = max(2, round(len(features) * how.replay_share / (1 - how.replay_share)))
-        rows = _balanced(replay.labels, count, np.random.default_rng([self.settings.seed, draw]))
-        earlier = self._log_odds(self.network, replay.images(rows).to(features.device)).flatten()
-        known = torch.from_numpy(replay.labels[rows]).to(earlier)
-        kept = nn.functional.binary_cross_entropy_with_logits(earlier, known)
-        return (1 - how.replay_share) * corrected + how.replay_share * kept
+        rows = balanced(replay.labels, how.replayed_patches, np.random.default_rng([self.settings.seed, draw]))
+        now = self._log_odds(self.network, replay.images(rows).to(features.device)).flatten()
+        # What the model answered, not the labels: few patches would be learnt by heart, and tell nothing more.
+        kept = nn.functional.binary_cross_entropy_with_logits(now, self.earlier[rows].to(now.device))
+        return corrected + how.replay_weight * kept
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities and labels of all cells that are known, and the loss."""
@@ -115,10 +120,6 @@ class TuneModule(TaskModule[TunedNetwork]):
         log_odds = self._log_odds(self.average, features.float())
         known = labels >= 0
         return log_odds.sigmoid()[known], labels[known], crop_losses(log_odds, labels, 0.0)
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW with a one-cycle schedule, of what learns."""
-        return super().configure_optimizers()
 
     def _log_odds(self, network: nn.Module, features: Tensor) -> Tensor:
         logits = network(features)
@@ -150,7 +151,7 @@ def crop_losses(log_odds: Tensor, labels: Tensor, hard: float) -> Tensor:
     return (crops * counted).sum() / counted.sum().clamp_min(1e-6)
 
 
-def _balanced(labels: np.ndarray[Any, Any], count: int, generator: np.random.Generator) -> np.ndarray[Any, Any]:
+def balanced(labels: np.ndarray[Any, Any], count: int, generator: np.random.Generator) -> np.ndarray[Any, Any]:
     """Return the numbers of so many patches, half of them of each class where there are both."""
     present = [numbers for label in (0, 1) if len(numbers := np.flatnonzero(labels == label))]
     return np.concatenate([generator.choice(numbers, -(-count // len(present))) for numbers in present])

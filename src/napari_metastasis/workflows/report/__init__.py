@@ -6,6 +6,7 @@ from napari_metastasis.workflows.report.many import find_slides, is_one_slide, s
 from napari_metastasis.workflows.report.pictures import Found, finding_image, overview_image, write_overview
 from napari_metastasis.workflows.report.result import ReportedResult, find_results, read_result, results_inside
 from napari_metastasis.workflows.report.summary import SlideSummary, SummaryFiles
+from napari_metastasis.workflows.report.tables import update_slide, update_tables
 from napari_metastasis.workflows.report.write import WrittenReport, report_path, write_picture, write_report
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "report_path",
     "results_inside",
     "scan_slides",
+    "update_slide",
+    "update_tables",
     "write_overview",
     "write_picture",
     "write_report",

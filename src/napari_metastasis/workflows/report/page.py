@@ -13,14 +13,23 @@ import numpy.typing as npt
 from napari_metastasis import __version__
 from napari_metastasis.errors import ModelError
 from napari_metastasis.lesions import SIZE_CLASSES, count_text, size_class_rule
-from napari_metastasis.lesions.texts import area_text, bounded, length_text, probability_text, threshold_text
+from napari_metastasis.lesions.texts import (
+    area_text,
+    bounded,
+    length_text,
+    probability_text,
+    said_of,
+    threshold_text,
+)
 from napari_metastasis.models import list_models
 from napari_metastasis.models.weights_file import read_weights
 from napari_metastasis.pages import page
 from napari_metastasis.scanning import PROBABILITY
 from napari_metastasis.workflows.dates import moment_text
 from napari_metastasis.workflows.report.drawing import as_jpeg
-from napari_metastasis.workflows.report.result import ReportedLesion, ReportedModel, ReportedResult
+from napari_metastasis.workflows.report.pictures import NOT_COUNTED_COLOR
+from napari_metastasis.workflows.report.reported_lesions import ReportedLesion
+from napari_metastasis.workflows.report.result import ReportedModel, ReportedResult
 
 __all__ = ["MOST_FINDINGS", "ReportPictures", "picture_data", "report_html"]
 
@@ -61,7 +70,8 @@ class ReportPictures:
 class _Row:
     """A finding as the table has it."""
 
-    id: int
+    id: str
+    counts: bool
     color: str
     class_text: str
     length: str
@@ -70,6 +80,9 @@ class _Row:
     place_mm: str
     place_px: str
     scanned: str
+    said: str
+    by: str
+    comment: str
 
 
 def report_html(
@@ -88,9 +101,9 @@ def report_html(
     now
         The date that the report bears.
     """
-    longest, shown = result.largest_first, result.lesions
+    longest, shown = result.largest_first, _side_by_side(result.lesions)
     if len(shown) > _MOST_ROWS:
-        shown = tuple(longest[:_MOST_ROWS])
+        shown = longest[:_MOST_ROWS]
     drawn = () if pictures is None else pictures.findings
     return page(
         "napari_metastasis.workflows.report",
@@ -98,7 +111,9 @@ def report_html(
         title=result.slide_name,
         coverage=result.coverage,
         verdict=result.verdict,
-        counts=count_text(lesion.size_class for lesion in result.lesions),
+        counts=count_text(lesion.size_class for lesion in result.counted if not lesion.is_point),
+        reviewed=result.review_text,
+        told=result.told,
         cut=_cut_text(result),
         largest=result.largest_text,
         score=probability_text(result.slide_score),
@@ -107,10 +122,14 @@ def report_html(
         without_pictures=without_pictures,
         rule=size_class_rule(),
         classes=[(style.label, style.color) for style in SIZE_CLASSES.values()],
-        rows=[_row(lesion, result.mpp) for lesion in shown],
+        rows=[_row(lesion, result.mpp, now) for lesion in shown],
         rows_left_out=len(result.lesions) - len(shown),
         gallery=[
-            (picture_data(picture, most_bytes=_FINDING_BYTES), _row(lesion, result.mpp), _fits(lesion, picture, um))
+            (
+                picture_data(picture, most_bytes=_FINDING_BYTES),
+                _row(lesion, result.mpp, now),
+                _fits(lesion, picture, um),
+            )
             for lesion, (picture, um) in zip(longest, drawn, strict=False)
         ],
         magnification=_magnification(drawn),
@@ -124,24 +143,52 @@ def report_html(
     )
 
 
-def _row(lesion: ReportedLesion, mpp: float) -> _Row:
+def _side_by_side(lesions: Sequence[ReportedLesion]) -> list[ReportedLesion]:
+    """Return lesions in their order, an outline of a person beside what a model found there."""
+    drawn = {one.id: one for one in lesions if one.id < 0}
+    ordered: dict[int, ReportedLesion] = {}
+    for one in lesions:
+        ordered.setdefault(one.id, one)
+        for person in () if one.review is None else one.review.counted_as:
+            if person in drawn:
+                ordered.setdefault(person, drawn[person])
+    return list(ordered.values())
+
+
+def _row(lesion: ReportedLesion, mpp: float, now: datetime) -> _Row:
     scanned = "cut, may go on" if lesion.cut_by_edge else "all of it"
+    review = lesion.review
+    by = "" if review is None or review.at is None else f"{review.reviewer or 'nobody named'}, {_when(review.at, now)}"
     return _Row(
-        id=lesion.id,
-        color=SIZE_CLASSES[lesion.size_class].color,
+        id=lesion.number,
+        counts=lesion.counts,
+        said=_said(lesion),
+        by=by,
+        comment="" if review is None else review.comment,
+        color=SIZE_CLASSES[lesion.size_class].color if lesion.counts else NOT_COUNTED_COLOR,
         class_text=lesion.class_text,
-        length=bounded(length_text(lesion.length_mm), cut=lesion.cut_by_edge),
-        area=bounded(area_text(lesion.area_mm2), cut=lesion.cut_by_edge),
+        length="–" if lesion.is_point else bounded(length_text(lesion.length_mm), cut=lesion.cut_by_edge),
+        area="–" if lesion.is_point else bounded(area_text(lesion.area_mm2), cut=lesion.cut_by_edge),
         probability=probability_text(lesion.probability),
         place_mm=f"{lesion.x * mpp / 1000:.2f}, {lesion.y * mpp / 1000:.2f}",
         place_px=f"{lesion.x:.0f}, {lesion.y:.0f}",
-        scanned=scanned if lesion.cut_recorded else "not recorded",
+        scanned="" if lesion.id < 0 else scanned if lesion.cut_recorded else "not recorded",
     )
+
+
+def _said(lesion: ReportedLesion) -> str:
+    """Return what people made of a lesion; of an outline of theirs, also what a model had found there."""
+    told = said_of(lesion)
+    if lesion.review is None or lesion.review.found is None:
+        return told
+    found = lesion.review.found
+    of = "" if found.probability is None else f" with probability {probability_text(found.probability)}"
+    return f"{told}; found by {found.model}{of} from {found.threshold:.3g} on"
 
 
 def _cut_text(result: ReportedResult) -> str:
     """Return how many lesions are counted in a class that may be too small for them; empty where none is."""
-    cut = sum(lesion.cut_by_edge for lesion in result.lesions)
+    cut = sum(lesion.cut_by_edge for lesion in result.counted)
     if not cut:
         return ""
     return f"{cut} of them {'is' if cut == 1 else 'are'} cut by the scanned area, and may be larger"

@@ -15,7 +15,7 @@ import shapely
 from PIL import Image
 
 from napari_metastasis.geometry import HeatmapFrame, Region, Size
-from napari_metastasis.lesions import SIZE_CLASSES, SizeClass
+from napari_metastasis.lesions import SIZE_CLASSES, LesionReview, SizeClass
 from napari_metastasis.slides import Slide, TissueMask
 from napari_metastasis.storage import atomic_write
 from napari_metastasis.workflows.report.drawing import (
@@ -30,7 +30,7 @@ from napari_metastasis.workflows.report.drawing import (
     with_scale_bar,
 )
 
-__all__ = ["FINDING_MPP", "Found", "Outlined", "finding_image", "overview_image", "write_overview"]
+__all__ = ["FINDING_MPP", "NOT_COUNTED_COLOR", "Found", "Outlined", "finding_image", "overview_image", "write_overview"]
 
 Picture = npt.NDArray[np.uint8]
 
@@ -46,6 +46,11 @@ _STOPS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 _COLOURS = np.array([[255, 237, 160], [254, 217, 118], [253, 141, 60], [227, 26, 28], [128, 0, 38]], np.float64)
 _OPACITIES = np.array([0.0, 0.15, 0.45, 0.6, 0.65])
 
+#: Of outlines that do not count: a person took them away, or drew another one; or they are part of another.
+_NOT_COUNTED = (215, 215, 215)
+NOT_COUNTED_COLOR = "#{:02x}{:02x}{:02x}".format(*_NOT_COUNTED)
+_NOT_COUNTED_LABEL = "Not counted"
+
 #: Findings smaller than this, in pixels of an overview, have a circle around them.
 _SMALL_PX, _RING_PX = 10.0, 12.0
 _OVERVIEW_LINE_PX, _FINDING_LINE_PX = 2.0, 1.5
@@ -59,8 +64,20 @@ class Outlined(Protocol):
     """What is drawn of a lesion."""
 
     @property
-    def id(self) -> int:
-        """Return its number."""
+    def number(self) -> str:
+        """Return its number for a person."""
+
+    @property
+    def counts(self) -> bool:
+        """Return whether it counts: else it is grey."""
+
+    @property
+    def is_point(self) -> bool:
+        """Return whether a person marked it by a point."""
+
+    @property
+    def review(self) -> LesionReview | None:
+        """Return what a person said of it."""
 
     @property
     def x(self) -> float:
@@ -169,8 +186,10 @@ def overview_image(
     SlideError
         If the slide cannot be read.
     """
-    view = _View.of(slide.bounds or Region.of(slide.size), side_px)
+    view, lesions = _View.of(slide.bounds or Region.of(slide.size), side_px), list(lesions)
     picture, legend = _pixels(slide, view), [Legend(style.label, style.rgb) for style in SIZE_CLASSES.values()]
+    if not all(lesion.counts for lesion in lesions):
+        legend.append(Legend(_NOT_COUNTED_LABEL, _NOT_COUNTED))
     if found is not None:
         values = _under(view, found)
         if heat:
@@ -217,9 +236,17 @@ def finding_image(slide: Slide, lesion: Outlined) -> tuple[Picture, float]:
     center = _middle(lesion, _FINDING_PX * frame.scale * _FITS)
     left, top = (round(place / frame.scale - _FINDING_PX / 2) for place in center)
     picture = slide.read(frame, Region(left, top, _FINDING_PX, _FINDING_PX))
-    rings = _rings(lesion, tolerance_px=frame.scale / 4)
-    lines = [ring / frame.scale - (left, top) for ring in rings]
-    picture = draw_lines(picture, lines, rgb=SIZE_CLASSES[lesion.size_class].rgb, width_px=_FINDING_LINE_PX)
+    review = lesion.review
+    model = None if review is None or not review.is_redrawn or review.found is None else review.found.outline_px
+    own = SIZE_CLASSES[lesion.size_class].rgb if lesion.counts else _NOT_COUNTED
+    # The model's below the person's.
+    for outline, rgb in ((model, _NOT_COUNTED), (lesion.outline_px, own)):
+        rings = [] if outline is None else _rings(outline, tolerance_px=frame.scale / 4)
+        lines = [ring / frame.scale - (left, top) for ring in rings]
+        picture = draw_lines(picture, lines, rgb=rgb, width_px=_FINDING_LINE_PX)
+    if lesion.is_point:
+        place = (lesion.x / frame.scale - left, lesion.y / frame.scale - top)
+        picture = draw_rings(picture, [place], radius_px=_RING_PX, rgb=own)
     return with_scale_bar(picture, um_per_px=frame.effective_mpp), frame.effective_mpp
 
 
@@ -277,39 +304,49 @@ def _not_scanned(view: _View, values: npt.NDArray[np.float64], tissue: TissueMas
 def _outlined(picture: Picture, view: _View, lesions: Sequence[Outlined]) -> Picture:
     """Draw outlines, circles around small ones, and the numbers of the longest."""
     tolerance, labels = min(view.scale) / 2, []
+    drawn = [lesion for lesion in lesions if lesion.is_point or not lesion.outline_px.is_empty]
+    groups = [(_NOT_COUNTED, [lesion for lesion in drawn if not lesion.counts])]
     # The smallest class last, so that nothing covers what is hard to see.
-    for name, style in reversed(list(SIZE_CLASSES.items())):
-        own = [lesion for lesion in lesions if lesion.size_class == name and not lesion.outline_px.is_empty]
-        rings = [ring for lesion in own for ring in _rings(lesion, tolerance_px=tolerance)]
+    groups += [
+        (style.rgb, [lesion for lesion in drawn if lesion.size_class == name and lesion.counts])
+        for name, style in reversed(list(SIZE_CLASSES.items()))
+    ]
+    for rgb, own in groups:
+        rings = [ring for lesion in own for ring in _rings(lesion.outline_px, tolerance_px=tolerance)]
         lines = [view.places(ring) for ring in rings]
-        picture = draw_lines(picture, lines, rgb=style.rgb, width_px=_OVERVIEW_LINE_PX)
+        picture = draw_lines(picture, lines, rgb=rgb, width_px=_OVERVIEW_LINE_PX)
         small = [_center(view, lesion) for lesion in own if max(_extent(view, lesion)) < _SMALL_PX][:_MOST_RINGS]
-        picture = draw_rings(picture, small, radius_px=_RING_PX, rgb=style.rgb)
+        picture = draw_rings(picture, small, radius_px=_RING_PX, rgb=rgb)
     for lesion in lesions[:_MOST_NUMBERS]:
-        if not lesion.outline_px.is_empty:
+        if lesion.is_point:
+            x, y = _center(view, lesion)
+            labels.append(Label(lesion.number, x, y - _RING_PX - 2))
+        elif not lesion.outline_px.is_empty:
             corners = view.places(shapely.get_coordinates(lesion.outline_px))
             x, y = corners[corners[:, 1] < corners[:, 1].min() + 1].mean(axis=0)
             if max(_extent(view, lesion)) < _SMALL_PX:
                 y -= _RING_PX
-            labels.append(Label(str(lesion.id), x, y - 2))
+            labels.append(Label(lesion.number, x, y - 2))
     return draw_labels(picture, labels)
 
 
+def _bounds(lesion: Outlined) -> tuple[float, float, float, float]:
+    return (lesion.x, lesion.y, lesion.x, lesion.y) if lesion.is_point else lesion.outline_px.bounds
+
+
 def _center(view: _View, lesion: Outlined) -> tuple[float, float]:
-    left, top, right, bottom = lesion.outline_px.bounds
+    left, top, right, bottom = _bounds(lesion)
     x, y = view.places(np.array([[(left + right) / 2, (top + bottom) / 2]]))[0]
     return float(x), float(y)
 
 
 def _extent(view: _View, lesion: Outlined) -> tuple[float, float]:
-    left, top, right, bottom = lesion.outline_px.bounds
+    left, top, right, bottom = _bounds(lesion)
     across, down = view.scale
     return (right - left) / across, (bottom - top) / down
 
 
-def _rings(lesion: Outlined, *, tolerance_px: float) -> list[npt.NDArray[np.float64]]:
+def _rings(outline: shapely.Polygon | shapely.MultiPolygon, *, tolerance_px: float) -> list[npt.NDArray[np.float64]]:
     """Return the rings of an outline, (n, 2) each, without corners that nobody would see."""
-    rings = [
-        ring for polygon in shapely.get_parts(lesion.outline_px) for ring in (polygon.exterior, *polygon.interiors)
-    ]
+    rings = [ring for polygon in shapely.get_parts(outline) for ring in (polygon.exterior, *polygon.interiors)]
     return [shapely.get_coordinates(ring.simplify(tolerance_px, preserve_topology=True)) for ring in rings]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import os
 import re
 from collections import Counter
@@ -11,25 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import shapely
-
-from napari_metastasis.annotations import read_geojson
-from napari_metastasis.errors import AnnotationError, StorageError
-from napari_metastasis.geometry import Region
-from napari_metastasis.lesions import SIZE_CLASSES, Lesion, SizeClass, SlideVerdict, slide_verdict
+from napari_metastasis.errors import StorageError
+from napari_metastasis.geometry import Region, Size
+from napari_metastasis.lesions import SIZE_CLASSES, SizeClass, SlideVerdict, listed, review_text
 from napari_metastasis.lesions.texts import bounded, length_text, probability_text
-from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import Coverage
+from napari_metastasis.workflows.report.reported_lesions import ReportedLesion, damaged, number, read_lesions
 from napari_metastasis.workflows.scan.earlier import recorded_coverage, recorded_notes
+from napari_metastasis.workflows.scan.listed_findings import list_findings
 from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS, heatmap_path, journals_of, record_path
-from napari_metastasis.workflows.scan.shown import Shown, read_shown, recorded_journals
+from napari_metastasis.workflows.scan.shown import Shown, nuclei_density, read_shown, recorded_journals
 
 __all__ = [
     "ReportedCoverage",
-    "ReportedLesion",
     "ReportedModel",
     "ReportedResult",
     "find_results",
@@ -37,8 +32,6 @@ __all__ = [
     "results_inside",
 ]
 
-#: What a lesion's outlines are called in GeoJSON; more may stand behind its number.
-_NUMBER = re.compile(r"Lesion (\d+)\b")
 _NOT_RECORDED = "How much of the tissue was scanned is not recorded: scan the slide again to know"
 
 
@@ -111,27 +104,6 @@ class ReportedModel:
     map: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedLesion(Lesion):
-    """A lesion as ``lesions.csv`` and ``lesions.geojson`` have it; of one without an outline there, that is empty.
-
-    Attributes
-    ----------
-    stated_class
-        Its class in the table: lengths are rounded there, and one at a limit would change its class.
-    cut_recorded
-        Whether the table says which lesions are cut by the edge of what was scanned.
-    """
-
-    stated_class: SizeClass
-    cut_recorded: bool
-
-    @property
-    def size_class(self) -> SizeClass:
-        """Return its class."""
-        return self.stated_class
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReportedResult:
     """What a result folder holds, but for its maps.
@@ -145,7 +117,10 @@ class ReportedResult:
     fingerprint, mpp, mpp_supplied, swapped, size, bounds, format
         What is known of it; see :class:`~napari_metastasis.slides.Slide`.
     lesions
-        In the order of the files.
+        In the order of the files: what a model found, with what people made of it, then the outlines of people. What
+        these said is read from the corrections as they are now, whatever the tables say.
+    told
+        What has to be said of that besides, a line each.
     coverage
         How much of the tissue they speak for.
     slide_score
@@ -182,6 +157,7 @@ class ReportedResult:
     bounds: Region | None
     format: str
     lesions: tuple[ReportedLesion, ...]
+    told: tuple[str, ...]
     coverage: ReportedCoverage
     slide_score: float | None
     threshold: float
@@ -200,26 +176,45 @@ class ReportedResult:
         return _file_name(self.slide_path)
 
     @property
+    def known_as(self) -> str:
+        """Return by what the scan knows the slide: an outline keeps its id when an earlier version's scan goes on."""
+        return str(self.record.get("heatmap", {}).get("identity", {}).get("slide", self.fingerprint))
+
+    @property
+    def counted(self) -> tuple[ReportedLesion, ...]:
+        """Return the lesions that count: not those that a person took away, and none twice."""
+        return tuple(lesion for lesion in self.lesions if lesion.counts)
+
+    @property
+    def found(self) -> tuple[ReportedLesion, ...]:
+        """Return what a model found, without the outlines of people."""
+        return tuple(lesion for lesion in self.lesions if lesion.id >= 0)
+
+    @property
+    def review_text(self) -> str:
+        """Return what people said, in a line; empty where nobody did."""
+        return review_text(self.lesions)
+
+    @property
     def counts(self) -> dict[SizeClass, int]:
-        """Return the number of lesions of each class, the smallest class first."""
-        found = Counter(lesion.size_class for lesion in self.lesions)
+        """Return the number of lesions that count of each class, the smallest class first."""
+        found = Counter(lesion.size_class for lesion in self.counted)
         return {key: found[key] for key in SIZE_CLASSES}
 
     @property
     def verdict(self) -> SlideVerdict:
         """Return the verdict on the slide by its lesions: what it is at least, where it was not scanned in full."""
-        classes = (lesion.size_class for lesion in self.lesions)
-        return slide_verdict(self.slide_name, classes, whole=self.coverage.whole, why=self.coverage.state)
+        return listed.verdict(self.slide_name, self.lesions, whole=self.coverage.whole, why=self.coverage.state)
 
     @property
     def is_cut(self) -> bool:
         """Return whether a lesion is cut by the edge of what was scanned, so that it may be the largest."""
-        return any(lesion.cut_by_edge for lesion in self.lesions)
+        return any(lesion.cut_by_edge for lesion in self.counted)
 
     @property
     def largest_mm(self) -> float | None:
-        """Return the length of the longest lesion; ``None`` where there is none."""
-        return max((lesion.length_mm for lesion in self.lesions), default=None)
+        """Return the length of the longest lesion that counts; ``None`` where there is none."""
+        return max((lesion.length_mm for lesion in self.counted if not lesion.is_point), default=None)
 
     @property
     def largest_text(self) -> str:
@@ -233,8 +228,8 @@ class ReportedResult:
 
     @property
     def largest_first(self) -> list[ReportedLesion]:
-        """Return the lesions by their length; of one length, in the order of the files."""
-        return sorted(self.lesions, key=lambda lesion: -lesion.length_mm)
+        """Return the lesions by their length, those that do not count at the end; of one length, as in the files."""
+        return sorted(self.lesions, key=lambda lesion: (not lesion.counts, -lesion.length_mm))
 
 
 def find_results(place: Path) -> list[Path]:
@@ -273,11 +268,11 @@ def read_result(folder: Path) -> ReportedResult:
             "give the folder that 'scan' wrote"
         ) from error
     except ValueError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     try:
         result = _result(folder, record)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     _check_current(result)
     return result
 
@@ -291,20 +286,13 @@ def _check_current(result: ReportedResult) -> None:
     known = recorded_journals(record)
     if known is not None and os.path.isdir(heatmap_path(folder)) and known != journals_of(folder):
         why = "findings of all that was scanned, got older ones"
-    elif record.get("lesions", len(result.lesions)) != len(result.lesions):
-        why = f"{record['lesions']} lesions as {record_path(folder).name} counts them, got {len(result.lesions)}"
+    elif record.get("lesions", len(result.found)) != len(result.found):
+        why = f"{record['lesions']} lesions as {record_path(folder).name} counts them, got {len(result.found)}"
     else:
         return
     raise StorageError(
         f"expected {why} in {folder}: a scan was ended by force, or is at work; scan the slide again, which goes on "
         "from what is there"
-    )
-
-
-def _damaged(path: Path, error: Exception) -> StorageError:
-    return StorageError(
-        f"expected the result of a scan, got damaged data in {path} ({type(error).__name__}: {error}); scan the slide "
-        "again, which goes on from what is there"
     )
 
 
@@ -319,9 +307,18 @@ def _result(folder: Path, record: Any) -> ReportedResult:
     if slide.get("folder"):
         # The path is as it was given, in whatever folder that was.
         path = str(Path(str(slide["folder"])) / _file_name(path))
-    mpp = _number(slide["mpp"])
+    mpp = number(slide["mpp"])
     if not mpp > 0:
         raise ValueError("a pixel size that is none")
+    size = Size(int(slide["size"][0]), int(slide["size"][1]))
+    findings = list_findings(
+        folder,
+        read_lesions(folder, known_bounds),
+        bounds=known_bounds,
+        size=size,
+        mpp=mpp,
+        nuclei_per_mm2=nuclei_density(record),
+    )
     return ReportedResult(
         folder=folder,
         slide_path=path,
@@ -331,19 +328,20 @@ def _result(folder: Path, record: Any) -> ReportedResult:
         mpp=mpp,
         mpp_supplied=bool(slide.get("mpp_supplied", False)),
         swapped=bool(slide.get("swapped", False)),
-        size=(int(slide["size"][0]), int(slide["size"][1])),
+        size=(size.width, size.height),
         bounds=known_bounds,
         format=str(slide.get("format", "")),
-        lesions=_lesions(folder, known_bounds),
+        lesions=(*findings.listed.found, *map(ReportedLesion.of, findings.listed.drawn)),
+        told=findings.notes,
         coverage=ReportedCoverage.of(recorded_coverage(record)),
-        slide_score=None if record.get("slide_score") is None else _number(record["slide_score"]),
+        slide_score=None if record.get("slide_score") is None else number(record["slide_score"]),
         threshold=shown.threshold,
         shares=shown.shares,
         shown_map=shown.map,
         models=_models(record, shown),
         notes=recorded_notes(record),
         scanned=None if ended is None else datetime.fromisoformat(str(ended)),
-        seconds=sum(_number(scan.get("seconds", 0)) for scan in scans),
+        seconds=sum(number(scan.get("seconds", 0)) for scan in scans),
         version=str(record.get("versions", {}).get("napari-metastasis", "")),
         record=record,
     )
@@ -352,12 +350,6 @@ def _result(folder: Path, record: Any) -> ReportedResult:
 def _file_name(path: str) -> str:
     """Return the last part of a path, which may have been written on another system."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} where a number should be")
-    return float(value)
 
 
 def _models(record: Mapping[str, Any], shown: Shown) -> tuple[ReportedModel, ...]:
@@ -371,57 +363,3 @@ def _models(record: Mapping[str, Any], shown: Shown) -> tuple[ReportedModel, ...
             ReportedModel(name=model["name"], weights_sha256=model["weights_sha256"], share=share, map=one["map"])
         )
     return tuple(found)
-
-
-def _lesions(folder: Path, bounds: Region | None) -> tuple[ReportedLesion, ...]:
-    """Return the lesions of the table, with their outlines."""
-    table, outlines = folder / "lesions.csv", _outlines(folder / "lesions.geojson", bounds)
-    try:
-        columns, *rows = (row.cells for row in read_csv(table))
-    except OSError as error:
-        raise StorageError(
-            f"expected the lesions of a scan in {table}, got none ({error.strerror}); scan the slide again, which goes "
-            "on from what is there"
-        ) from error
-    except (ValueError, csv.Error) as error:
-        raise _damaged(table, error) from error
-    try:
-        return tuple(_lesion(dict(zip(columns, row, strict=True)), outlines) for row in rows)
-    except (KeyError, ValueError) as error:
-        raise _damaged(table, error) from error
-
-
-def _lesion(cells: Mapping[str, str], outlines: Mapping[int, shapely.MultiPolygon]) -> ReportedLesion:
-    number, known = int(cells["id"]), cells["size_class"]
-    if known not in SIZE_CLASSES:
-        raise ValueError(f"a size class {known!r}")
-    x, y, area, length = (_number(float(cells[name])) for name in ("x", "y", "area_mm2", "length_mm"))
-    return ReportedLesion(
-        id=number,
-        x=x,
-        y=y,
-        probability=_number(float(cells["probability"])) if cells["probability"] else None,
-        area_mm2=area,
-        length_mm=length,
-        detections=int(cells["detections"]),
-        map=None,
-        cut_by_edge=cells.get("cut_by_edge") == "1",
-        cut_recorded="cut_by_edge" in cells,
-        nuclei=int(cells["nuclei_estimated"]) if cells.get("nuclei_estimated") else None,
-        stated_class=cast("SizeClass", known),
-        outline_px=outlines.get(number, shapely.MultiPolygon()),
-    )
-
-
-def _outlines(path: Path, bounds: Region | None) -> dict[int, shapely.MultiPolygon]:
-    """Return the outlines of a result by the lesions' numbers."""
-    corner = (0.0, 0.0) if bounds is None else (float(bounds.x), float(bounds.y))
-    try:
-        areas = read_geojson(path, shift=corner)
-    except AnnotationError as error:
-        raise StorageError(str(error)) from error
-    found: dict[int, list[shapely.Polygon]] = {}
-    for area in areas.annotations:
-        if (match := _NUMBER.match(area.name)) is not None:
-            found.setdefault(int(match[1]), []).append(area.outline_px)
-    return {number: shapely.MultiPolygon(polygons) for number, polygons in found.items()}

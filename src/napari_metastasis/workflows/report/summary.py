@@ -31,7 +31,7 @@ __all__ = ["SlideSummary", "SummaryFiles", "SummedResult"]
 
 _COLUMNS = (
     "slide", "state", "coverage", "verdict", *SIZE_CLASSES, "largest_mm", "largest_cut_by_edge", "slide_score",
-    "seconds", "model", "result", "error",
+    "seconds", "model", "result", "error", "review",
 )  # fmt: skip
 #: Small, since an index may hold a thousand.
 _THUMBNAIL_PX, _THUMBNAIL_BYTES = 160, 12_000
@@ -47,7 +47,7 @@ class SummedResult:
 
     Attributes
     ----------
-    folder, slide_name, coverage, verdict, counts, slide_score, score_text, largest_text, is_cut, seconds
+    folder, slide_name, coverage, verdict, counts, slide_score, score_text, largest_text, is_cut, seconds, review_text
         As :class:`~.result.ReportedResult` has them.
     largest_mm
         Length of the longest lesion; ``None`` where there is none.
@@ -66,6 +66,7 @@ class SummedResult:
     slide_score: float | None
     score_text: str
     seconds: float
+    review_text: str
     models: tuple[str, ...]
 
     @classmethod
@@ -83,6 +84,7 @@ class SummedResult:
             slide_score=result.slide_score,
             score_text=result.score_text,
             seconds=result.seconds,
+            review_text=result.review_text,
             models=tuple(one.name for one in result.models if one.share != 0),
         )
 
@@ -159,6 +161,7 @@ class SlideSummary:
             "" if found is None else plain_cell(", ".join(found.models)),
             "" if found is None else plain_cell(str(found.folder)),
             plain_cell(self.error),
+            "" if found is None else found.review_text,
         )
 
 
@@ -264,6 +267,7 @@ class SummaryFiles:
             "state": row.state[:1].upper() + row.state[1:],
             "kind": row.kind,
             "verdict": "" if found is None else found.verdict.label,
+            "review": "" if found is None else found.verdict.review,
             "error": row.error,
             "counts": ["" if counts is None else counts[key] for key in SIZE_CLASSES],
             "largest": "" if found is None else found.largest_text,

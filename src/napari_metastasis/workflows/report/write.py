@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,14 +16,14 @@ from napari_metastasis.errors import SlideError, StorageError
 from napari_metastasis.scanning import seen_values
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides import Slide, tissue_mask
-from napari_metastasis.storage import READ_ONLY, atomic_text
+from napari_metastasis.storage import atomic_text
 from napari_metastasis.workflows.report.page import MOST_FINDINGS, ReportPictures, report_html
 from napari_metastasis.workflows.report.pictures import Found, finding_image, overview_image, write_overview
 from napari_metastasis.workflows.report.result import ReportedResult, read_result
 from napari_metastasis.workflows.report.slide import open_reported_slide
+from napari_metastasis.workflows.report.tables import bring_up_to_date, nobody_writes
 from napari_metastasis.workflows.scan.earlier import maps_of_result
 from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
-from napari_metastasis.workflows.scan.result_files import one_writer
 from napari_metastasis.workflows.scan.result_folder import heatmap_path, journals_of, stored_scans
 
 __all__ = ["WrittenReport", "report_path", "write_picture", "write_report"]
@@ -64,6 +63,8 @@ def report_path(folder: Path) -> Path:
 def write_report(folder: Path, *, slide: Path | None = None, now: datetime | None = None) -> WrittenReport:
     """Write the report of a result folder, from the files in it and the slide.
 
+    Its tables are brought up to what people said of the findings meanwhile.
+
     Parameters
     ----------
     folder
@@ -81,7 +82,10 @@ def write_report(folder: Path, *, slide: Path | None = None, now: datetime | Non
     SlideError
         If ``slide`` is not the slide that was scanned.
     """
-    result = _read_whole(folder)
+    with nobody_writes(folder):
+        result = read_result(folder)
+        with _in_result_folder():
+            bring_up_to_date(result)
     pictures, why = None, ""
     try:
         with open_reported_slide(result, slide) as opened:
@@ -129,16 +133,7 @@ def write_picture(folder: Path, slide: Slide | None = None) -> Path:
 
 def _read_whole(folder: Path) -> ReportedResult:
     """Return what a result folder holds, and not the half of it while a window writes at another threshold."""
-    if not os.path.isdir(heatmap_path(folder)):
-        # Nobody writes there.
-        return read_result(folder)
-    with ExitStack() as locked:
-        try:
-            locked.enter_context(one_writer(folder))
-        except StorageError as error:
-            # On a read-only disk nobody writes either.
-            if error.errno not in READ_ONLY:
-                raise
+    with nobody_writes(folder):
         return read_result(folder)
 
 

@@ -16,7 +16,7 @@ from napari_metastasis.cohorts.reference import OutlineReference
 from napari_metastasis.errors import MetastasisError, TrainingError, in_one_line
 from napari_metastasis.models import ModelSpec
 from napari_metastasis.sampling.places import CorrectedSlide, Place
-from napari_metastasis.settings import CorrectionSettings, SamplingSettings
+from napari_metastasis.settings import CorrectionSettings
 from napari_metastasis.workflows.report import read_result
 from napari_metastasis.workflows.report.slide import open_reported_slide
 from napari_metastasis.workflows.scan import corrections_folder
@@ -136,9 +136,9 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
         if fingerprint in fingerprints:
             left_out.append(f"{folder.name}: its slide, {result.slide_name}, is there twice")
             continue
-        reach_px = _answer_um(spec) / 2 / mpp
+        cell_px = spec.stride_px * spec.mpp / mpp
         for one in taught:
-            area = _area(one, reach_px)
+            area = _area(one, cell_px)
             if not area.is_empty:
                 places.append(Place(one.key, len(slides), _LABELS[one.label], area))
         slides.append(
@@ -146,7 +146,7 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
                 name=result.slide_name, path=path, mpp=mpp, swap_red_blue=result.swapped, tumour=None, exhaustive=False
             )
         )
-        ignored.append(tuple(_area(one, reach_px) for one in held if one.label == "ignore"))
+        ignored.append(tuple(_area(one, cell_px) for one in held if one.label == "ignore"))
         fingerprints.append(fingerprint)
         mpps.append(mpp)
     if not places:
@@ -196,21 +196,12 @@ def part(corrected: Corrected, spec: ModelSpec, settings: CorrectionSettings, *,
     return Parted(training, tuple(one for one in corrected.places if one.key in held_out), by)
 
 
-def _answer_um(spec: ModelSpec) -> float:
-    """Return the side of the square that decides an answer."""
-    return SamplingSettings().label_share * spec.patch_px * spec.mpp
-
-
-def _area(correction: Correction, reach_px: float) -> shapely.Polygon | shapely.MultiPolygon:
-    """Return what a correction says something of.
-
-    A finding is drawn around the answers that made it, and each of them speaks of a square around its middle: who
-    rejects the finding says that there is no tumour in these. A point stands for one such square.
-    """
+def _area(correction: Correction, cell_px: float) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return what a correction says something of; a point stands for one answer of the model."""
     shape = correction.shape_px
-    is_rejected = correction.found is not None and correction.label == "normal"
-    grown = shape.buffer(reach_px, cap_style="square") if is_rejected or isinstance(shape, shapely.Point) else shape
-    return shapely.make_valid(grown) if not grown.is_valid else grown
+    if isinstance(shape, shapely.Point):
+        return shape.buffer(cell_px / 2, cap_style="square")
+    return shape if shape.is_valid else shapely.make_valid(shape)
 
 
 def _near(places: list[Place], reach_px: float) -> list[list[Place]]:

@@ -29,7 +29,8 @@ def encode_replay(
 ) -> Replay:
     """Return some patches, half of them of each class, as the lower layers of a detector encode them.
 
-    A detector that sees further than a patch is given the patch mirrored at its edges: something alike lies around it.
+    A detector that sees further than a patch is given every second one mirrored at its edges, so that something alike
+    lies around it, and the others in gray, which says nothing: it is trained on both.
 
     Parameters
     ----------
@@ -60,9 +61,12 @@ def encode_replay(
             f"expected {half} patches of each class, got {len(of_class[0])} normal and {len(of_class[1])} tumour; "
             "give more, or ask for fewer"
         )
-    chosen = np.sort(np.concatenate([generator.choice(numbers, half, replace=False) for numbers in of_class]))
+    # One of each class in turn, so that both are mirrored alike often.
+    pairs = [np.sort(generator.choice(numbers, half, replace=False)) for numbers in of_class]
+    chosen = np.stack(pairs, axis=1).reshape(-1)
     margin = (spec.field_px - spec.patch_px) // 2
     margins = (margin, spec.field_px - spec.patch_px - margin)
+    gray = np.rint(255 * np.array(spec.mean)).astype(np.uint8)
     encoded = []
     for first in range(0, len(chosen), _BATCH):
         images = [patches.read(number) for number in chosen[first : first + _BATCH].tolist()]
@@ -70,8 +74,13 @@ def encode_replay(
             raise TrainingError(
                 f"expected patches of {spec.patch_px} x {spec.patch_px} px, got others; cut them to size"
             )
-        # Reflected, as in training; of a margin wider than the patch, again and again.
+        # A margin wider than the patch is mirrored again and again.
         around = [np.pad(image, (margins, margins, (0, 0)), mode="reflect") for image in images]
+        inner = slice(margin, margin + spec.patch_px)
+        for row, (image, padded) in enumerate(zip(images, around, strict=True)):
+            if (first + row) // 2 % 2:
+                padded[:] = gray
+                padded[inner, inner] = image
         features = lower(torch.from_numpy(np.stack(around)).permute(0, 3, 1, 2).float())
         encoded.append(features.permute(0, 3, 1, 2).numpy())
         progress(first + len(images), len(chosen))

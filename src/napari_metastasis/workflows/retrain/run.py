@@ -6,10 +6,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shapely
 import torch
 
@@ -36,6 +38,8 @@ __all__ = ["Retrained", "Retraining", "retrain", "retraining_folder"]
 _PLAN, _PLACES, _VERDICT = "plan.json", "held-out.csv", "verdict.json"
 #: Crops of a place that was held out.
 _JUDGED_CROPS = 4
+#: Each crop is learnt from so often, where the time allows.
+_LEAST_EPOCHS = 2
 #: Of what is left of the budget: for encoding, and for learning once all is encoded.
 _ENCODING_SHARE, _LEARNING_SHARE = 0.3, 0.85
 #: No augmentation: crops lie elsewhere in their place each, and colours are the slides' own.
@@ -186,15 +190,23 @@ class _Run:
             spec=replace(self.detector.spec, name=self.name),
             detector=self.detector,
             corrections=self.job.corrections,
-            replay=self.replay if self.job.corrections.replay_share else None,
+            replay=self.replay if self.job.corrections.replay_weight else None,
             said=self._said(),
         )
 
         def encode(source: BatchSource, *, vary: bool) -> BatchSource:
             return self._encoded(source, vary=vary)
 
-        with self.log.step("Learning", "steps") as progress:
-            watch = Watch(progress, self._tell_epoch, self.log.is_late)
+        with ExitStack() as bars:
+            shown: list[Callable[[int, int], None]] = []
+
+            def on_step(done: int, total: int) -> None:
+                # Begun here: the bars of encoding come first.
+                if not shown:
+                    shown.append(bars.enter_context(self.log.step("Learning", "steps")))
+                shown[0](done, total)
+
+            watch = Watch(on_step, self._tell_epoch, self.log.is_late)
             run = TrainingRun(self.output, self._data(), self._licence(), progress=False, watch=watch)
             return train(
                 task, run, training=training, validation=self._measured_on(training), settings=settings,
@@ -285,7 +297,7 @@ class _Run:
         crops = max(size, min(wanted.crops_per_place * len(places), most))
         steps = -(-crops // size)
         learning = _LEARNING_SHARE * (left - seconds * (steps * size + judged))
-        epochs = max(1, min(settings.epochs, int(learning / (step_s * steps))))
+        epochs = max(1, min(max(_LEAST_EPOCHS, round(settings.steps / steps)), int(learning / (step_s * steps))))
         plan = _Plan(crops, epochs)
         with atomic_text(path) as stream:
             json.dump(asdict(plan), stream)
@@ -298,12 +310,12 @@ class _Run:
         images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
         features = self.lower(images).permute(0, 3, 1, 2)
         encoding = (time.monotonic() - begun) / len(images)
-        network = TunedNetwork(self.detector).train()
-        begun = time.monotonic()
-        network(features).sum().backward()
-        learning = (time.monotonic() - begun) / len(images)
-        share = self.job.corrections.replay_share if self.replay is not None else 0.0
-        return encoding, learning * self.job.settings.batch_size / (1 - share)
+        network, how = TunedNetwork(self.detector).train(), self.job.corrections
+        learning = _step_seconds(network, features) * self.job.settings.batch_size
+        if self.replay is not None and how.replay_weight:
+            some = self.replay.images(np.arange(min(len(self.replay), 4 * len(images))))
+            learning += _step_seconds(network, some) * how.replayed_patches
+        return encoding, learning
 
     def _data(self) -> str:
         places = self.parted.training
@@ -336,6 +348,15 @@ class _Run:
                 "corrections": self.job.corrections.told(),
             },
         }
+
+
+def _step_seconds(network: TunedNetwork, features: torch.Tensor) -> float:
+    """Return the seconds that a step of learning takes for each image."""
+    network(features).sum().backward()
+    # The first step takes longer: memory is asked for.
+    begun = time.monotonic()
+    network(features).sum().backward()
+    return (time.monotonic() - begun) / len(features)
 
 
 def _replay_of(job: Retraining, detector: Detector) -> tuple[Replay | None, list[str]]:

@@ -74,7 +74,7 @@ def write_findings(
     folder
         The result folder.
     detections, lesions
-        Written in the order given.
+        Written in the order given; lesions as :func:`.listed_findings.list_findings` returns them.
     csv_header
         Whether ``detections.csv`` begins with the names of its columns.
     known_as

@@ -18,7 +18,16 @@ import numpy as np
 from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError, StorageWarning
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, repeat_blocks
-from napari_metastasis.lesions import SIZE_CLASSES, Detections, Lesion, LesionIndex, SlideVerdict, slide_verdict
+from napari_metastasis.lesions import (
+    SIZE_CLASSES,
+    Detections,
+    Lesion,
+    LesionIndex,
+    SlideVerdict,
+    listed,
+    review_counts,
+    review_text,
+)
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import (
     AnsweredMap,
@@ -32,6 +41,7 @@ from napari_metastasis.scanning import (
 )
 from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.storage import READ_ONLY, with_option
+from napari_metastasis.workflows.scan.listed_findings import list_findings
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
 from napari_metastasis.workflows.scan.result_folder import journals_of, record_of
@@ -64,7 +74,10 @@ class ScanResult:
     threshold
         Probability from which cells count as tumour.
     lesions, detections
-        At the threshold, on everything that the heatmap holds.
+        At the threshold, on everything that the heatmap holds. Lesions say what people made of them, and outlines of
+        people stand behind; detections are the model's.
+    told
+        What has to be said of these besides, a line each.
     tissue_fraction
         Share of the slide that is tissue.
     seconds
@@ -92,6 +105,7 @@ class ScanResult:
     coverage: Coverage
     threshold: float
     lesions: tuple[Lesion, ...]
+    told: tuple[str, ...]
     detections: Detections
     tissue_fraction: float
     seconds: float
@@ -105,14 +119,13 @@ class ScanResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many lesions there are of each size class, the smallest first."""
-        return {name: sum(lesion.size_class == name for lesion in self.lesions) for name in SIZE_CLASSES}
+        """Return how many lesions that count there are of each size class, the smallest first."""
+        return {name: sum(one.size_class == name and one.counts for one in self.lesions) for name in SIZE_CLASSES}
 
     @property
     def verdict(self) -> SlideVerdict:
         """Return the verdict on the slide by its lesions: what it is at least, where it was not scanned in full."""
-        classes = (lesion.size_class for lesion in self.lesions)
-        return slide_verdict(slide_name(self.slide), classes, whole=self.coverage.whole, why=self.coverage.state)
+        return listed.verdict(slide_name(self.slide), self.lesions, whole=self.coverage.whole, why=self.coverage.state)
 
     @property
     def probabilities(self) -> FloatArray:
@@ -133,6 +146,11 @@ class ScanResult:
             "coverage": _coverage_json(self),
             "counts": self.counts,
             "lesions": [_lesion_json(lesion) for lesion in self.lesions],
+            "review": {
+                "text": review_text(self.lesions),
+                "counts": review_counts(self.lesions),
+                "notes": list(self.told),
+            },
             "tissue_fraction": round(self.tissue_fraction, 6),
             "seconds": round(self.seconds, 3),
             "mpx_per_s": round(self.mpx_per_s, 3),
@@ -143,7 +161,7 @@ class ScanResult:
 
 def _lesion_json(lesion: Lesion) -> dict[str, Any]:
     return {
-        "id": lesion.id,
+        "id": lesion.id if lesion.id >= 0 else lesion.number,
         "x": round(lesion.x, 2),
         "y": round(lesion.y, 2),
         "probability": None if lesion.probability is None else round(lesion.probability, 6),
@@ -153,6 +171,9 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "cut_by_edge": lesion.cut_by_edge,
         "nuclei_estimated": lesion.nuclei,
         "size_class_by": lesion.size_class_by,
+        "review": None if lesion.review is None else lesion.review.told,
+        "look_again": lesion.review is not None and not lesion.review.is_clear,
+        "counted": lesion.counts,
     }
 
 
@@ -234,7 +255,15 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
         map=seen.kind.name,
         unanswered=unanswered_cells(tissue, probabilities),
     )
-    found = index.at(detection.threshold)
+    found, slide = index.at(detection.threshold), prepared.slide
+    findings = list_findings(
+        prepared.folder,
+        found.lesions,
+        bounds=slide.bounds,
+        size=slide.size,
+        mpp=slide.mpp,
+        nuclei_per_mm2=detection.nuclei_per_mm2,
+    )
     kept, coverage = prepared.plan.kept, Coverage.of(probabilities, tissue)
     # Where later maps have no answer, the blend has the scan's.
     of_scan = answerable_cells(prepared.tissue, prepared.frame, own) if seen.kind.stands_alone else tissue
@@ -250,7 +279,8 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
         slide_score=float(found.slide_score) if math.isfinite(found.slide_score) else None,
         coverage=coverage,
         threshold=detection.threshold,
-        lesions=found.lesions,
+        lesions=findings.lesions,
+        told=findings.notes,
         detections=found.detections,
         tissue_fraction=prepared.tissue.fraction,
         seconds=seconds,
@@ -354,7 +384,7 @@ def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]
         "stain": prepared.stain.to_json(),
         "coverage": _coverage_json(result),
         "slide_score": result.slide_score,
-        "lesions": len(result.lesions),
+        "lesions": sum(lesion.id >= 0 for lesion in result.lesions),
         "versions": {"napari-metastasis": __version__, "python": platform.python_version(), **_versions()},
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
     }

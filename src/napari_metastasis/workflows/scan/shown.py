@@ -14,6 +14,7 @@ from napari_metastasis.lesions.export import DETECTIONS_HEADER
 from napari_metastasis.scanning import PROBABILITY, read_header
 from napari_metastasis.settings import THRESHOLD
 from napari_metastasis.storage import folder_gone
+from napari_metastasis.workflows.scan.listed_findings import list_findings
 from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
 from napari_metastasis.workflows.scan.result_folder import heatmap_path, journals_of, record_of
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from napari_metastasis.lesions import Findings
     from napari_metastasis.slides import Slide
 
-__all__ = ["Shown", "read_shown", "recorded_journals", "scanned_with", "write_shown"]
+__all__ = ["Shown", "nuclei_density", "read_shown", "recorded_journals", "scanned_with", "write_shown"]
 
 #: How ``detections.csv`` begins where it has a header.
 _HEADER = ",".join(DETECTIONS_HEADER).encode("ascii")
@@ -81,6 +82,15 @@ def scanned_with(record: Any) -> Shown:
     except (KeyError, TypeError):
         pass
     return Shown(threshold, shares, next((name for name in reversed(shares) if shares[name] > 0), PROBABILITY.name))
+
+
+def nuclei_density(record: Any) -> float | None:
+    """Return by which density a scan estimated nuclei, from its record; ``None`` where nothing says so."""
+    try:
+        density = record["settings"]["detection"]["nuclei_per_mm2"]
+    except (KeyError, TypeError):
+        return None
+    return float(density) if _is_number(density) and density >= 0 else None
 
 
 def recorded_journals(record: Any) -> dict[str, int] | None:
@@ -147,7 +157,7 @@ def write_shown(
         is whole or as it was.
     """
     # Before anybody waits for this: the outlines of thousands of lesions take seconds.
-    lesions = found.lesions
+    outlined = found.lesions
     if not heatmap_path(folder).is_dir():
         raise folder_gone(folder)
     known_as = read_header(heatmap_path(folder)).identity.get("slide")
@@ -166,10 +176,18 @@ def write_shown(
         record = record_of(folder)
         record = record if isinstance(record, dict) else {}
         csv_header = _has_header(record, folder)
+        findings = list_findings(
+            folder,
+            outlined,
+            bounds=slide.bounds,
+            size=slide.size,
+            mpp=slide.mpp,
+            nuclei_per_mm2=nuclei_density(record),
+        )
         write_findings(
             folder,
             detections=found.detections,
-            lesions=lesions,
+            lesions=findings.lesions,
             csv_header=csv_header,
             known_as=str(known_as),
             bounds=slide.bounds,
@@ -178,7 +196,7 @@ def write_shown(
         changed = {
             "coverage": {**(known if isinstance(known, dict) else {}), **coverage},
             "slide_score": float(found.slide_score) if math.isfinite(found.slide_score) else None,
-            "lesions": len(lesions),
+            "lesions": len(outlined),
             "shown": shown.to_json(),
             "files": {"csv_header": csv_header, "journals": dict(journals)},
         }

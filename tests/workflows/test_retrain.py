@@ -1,0 +1,320 @@
+"""A model that learns from corrections: which, from how many, what it is judged by, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from dark_model import dark_model
+from disc_slide import MPP
+from PIL import Image
+from scans import SCAN, scan_with
+
+from napari_metastasis.annotations import Correction, Corrections, CorrectionStore
+from napari_metastasis.cli.app import run
+from napari_metastasis.cohorts.cohort import CohortSlide
+from napari_metastasis.errors import ModelError, ScanCancelledError, TrainingError
+from napari_metastasis.geometry import ModelFrame, Region, Size
+from napari_metastasis.models import ModelSpec, ZooEntry, build_network, load_detector, read_model, save_model
+from napari_metastasis.models.replay import Replay, read_replay, write_replay
+from napari_metastasis.models.tuning import TunedNetwork, lower_sha256
+from napari_metastasis.sampling.places import Place
+from napari_metastasis.settings import CorrectionSettings, TuneTrainSettings
+from napari_metastasis.slides import open_slide, write_pyramid
+from napari_metastasis.workflows.retrain import Corrected, Retraining, gather, part, retrain, runs
+from napari_metastasis.workflows.retrain.run_log import STOP, read_run_log
+
+SPEC = dark_model().spec
+COARSE = replace(SCAN, roi_px=1024, dense_coefficient=1)
+SHORT = {
+    "model": "scannet-pcam", "name": "taught", "budget_s": 900.0,
+    "settings": TuneTrainSettings(steps=24, batch_size=8, learning_rate=3e-3),
+    "corrections": CorrectionSettings(held_out_by="slide", held_out_share=0.5, replay_weight=0.5),
+}  # fmt: skip
+
+
+def never() -> bool:
+    return False
+
+
+@contextmanager
+def silent(*_: str):
+    yield lambda *_: None
+
+
+@pytest.fixture(scope="module")
+def taught_results(tmp_path_factory):
+    """Two slides of a pattern that no model knows, each with four places that a person called tumour, and four not."""
+    folder = tmp_path_factory.mktemp("taught")
+    found = []
+    for number in range(2):
+        rng = np.random.default_rng(number)
+        pixels = np.full((1200, 1700, 3), 245, np.uint8)
+        pixels[100:1100, 100:1600] = rng.integers(150, 226, (1000, 1500, 1), dtype=np.uint8) - np.array(
+            [0, 60, 10], np.uint8
+        )
+        # Stripes on the right are "tumour".
+        pixels[100:1100:12, 900:1600] = (90, 30, 110)
+        path = folder / f"slide-{number}.tif"
+        write_pyramid(path, pixels, mpp=MPP, size=Size(1700, 1200), compression="deflate")
+        with open_slide(path) as slide:
+            scan_with(slide, dark_model(), folder / f"slide-{number}.metastasis", scan=COARSE)
+        store = CorrectionStore(folder / f"slide-{number}.metastasis")
+        said = [
+            Correction(key=f"{number}-{x}-{y}", label=label, shape_px=shapely.box(x, y, x + 120, y + 120), reviewer="A")
+            for y in (200, 450, 700, 900)
+            for x, label in ((1200, "tumour"), (300, "normal"))
+        ]
+        store.save(Corrections.of(said))
+        found.append(folder / f"slide-{number}.metastasis")
+    return tuple(found)
+
+
+@pytest.fixture(scope="module")
+def done(taught_results, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "run"
+    return retrain(Retraining(results=taught_results, output=output, **SHORT), show=silent, should_stop=never)
+
+
+def test_a_model_learns_what_was_corrected_and_is_judged_by_slides_that_it_did_not_see(done) -> None:
+    assert (len(done.parted.training), len(done.parted.held_out), done.parted.by) == (8, 8, "slide")
+    assert not {one.slide for one in done.parted.training} & {one.slide for one in done.parted.held_out}
+    verdict = done.verdict
+    assert verdict.better >= 4
+    assert verdict.worse == 0
+    assert verdict.is_better
+    assert verdict.sentence == f"Better on {verdict.better} of 8 places that it did not see, worse on {verdict.worse}"
+    old, new = verdict.figures["auc"]
+    assert new.low <= new.value <= new.high
+    assert new.value > old.value
+    assert {"auc", "accuracy", "froc"} == set(verdict.figures)
+    assert done.notes == ()
+    # Of the patches that ship with it.
+    assert verdict.replayed[0] > 0.9
+
+
+def test_the_new_model_says_where_it_comes_from(done) -> None:
+    model, parent = read_model(done.weights), load_detector("scannet-pcam")
+    assert model.spec == replace(parent.spec, name="taught")
+    assert model.card["parents"] == [{"name": "scannet-pcam", "weights_sha256": parent.weights_sha256}]
+    told = model.card["retrained"]
+    assert (told["places"], told["held_out"], len(told["slides"])) == (8, 8, 2)
+    assert told["verdict"]["sentence"] == done.verdict.sentence
+    assert "Before that, scannet-pcam" in model.card["data"]
+    assert lower_sha256(model) == lower_sha256(parent)
+    lines = (done.weights.parent / "held-out.csv").read_text().splitlines()
+    assert len(lines) == 9
+    state = read_run_log(done.weights.parent)
+    assert state.ended == done.weights
+    assert len(state.epochs) == json.loads((done.weights.parent / "plan.json").read_text())["epochs"]
+
+
+def test_a_run_that_was_killed_ends_with_the_same_weights(done, taught_results, tmp_path) -> None:
+    job = Retraining(results=taught_results, output=tmp_path / "run", **SHORT)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "plan.json").write_bytes((done.weights.parent / "plan.json").read_bytes())
+
+    class Killed(BaseException):
+        pass
+
+    for killed_at in ("Encoding corrected places", "Learning"):
+
+        @contextmanager
+        def until(title: str, _: str, last: str = killed_at):
+            def progress(at: int, total: int) -> None:
+                if title == last and at >= total // 2:
+                    raise Killed
+
+            yield progress
+
+        with pytest.raises(Killed):
+            retrain(job, show=until, should_stop=never)
+        assert not (tmp_path / "run" / "taught.safetensors").exists()
+    again = retrain(job, show=silent, should_stop=never)
+    assert again.weights.read_bytes() == done.weights.read_bytes()
+    assert again.verdict.to_json() == done.verdict.to_json()
+
+
+def test_what_was_learnt_is_kept_when_it_is_stopped(taught_results, tmp_path) -> None:
+    job = Retraining(
+        results=taught_results, output=tmp_path / "run", **{**SHORT, "settings": TuneTrainSettings(steps=500)}
+    )
+
+    @contextmanager
+    def stopping(title: str, _: str):
+        def progress(at: int, _: int) -> None:
+            if title == "Learning" and at == 2:
+                (tmp_path / "run" / STOP).touch()
+
+        yield progress
+
+    stopped = retrain(job, show=stopping, should_stop=never)
+    assert read_model(stopped.weights).card["parents"]
+    assert stopped.verdict.places
+    # Before there is anything to keep, it says so, and a later start goes on.
+    with pytest.raises(ScanCancelledError):
+        retrain(replace(job, output=tmp_path / "other"), show=silent, should_stop=lambda: True)
+    assert read_run_log(tmp_path / "other").failed
+
+
+def test_it_keeps_to_its_time(taught_results, tmp_path) -> None:
+    job = Retraining(results=taught_results, output=tmp_path / "run", **{**SHORT, "budget_s": 4.0})
+    job = replace(job, settings=TuneTrainSettings(steps=100_000, batch_size=8))
+    begun = time.monotonic()
+    retrain(job, show=silent, should_stop=never)
+    # An endless run would not end at all: what is judged comes on top.
+    assert time.monotonic() - begun < 60
+
+
+def test_earlier_answers_hold_a_model(taught_results, tmp_path) -> None:
+    parent = load_detector("scannet-pcam")
+    features = np.random.default_rng(0).uniform(0, 2, (32, 96, 8, 8)).astype(np.float32)
+    replay = Replay.of(features, np.arange(32) % 2, lower_sha256(parent), "noise")
+    of_another = replace(replay, lower_sha256="0" * 64)
+    moved, notes = {}, {}
+    for name, beside, steps in (("held", replay, 24), ("free", None, 24), ("another", of_another, 1)):
+        weights = tmp_path / name / "scannet-pcam.safetensors"
+        weights.parent.mkdir()
+        save_model(weights, parent.network, parent.spec, parent.card)
+        if beside is not None:
+            write_replay(weights.with_suffix(".replay"), beside)
+        how = replace(SHORT["corrections"], replay_weight=50.0)
+        job = Retraining(
+            results=taught_results,
+            output=tmp_path / name / "run",
+            **{**SHORT, "model": weights, "corrections": how, "settings": replace(SHORT["settings"], steps=steps)},
+        )
+        made = retrain(job, show=silent, should_stop=never)
+        held = read_replay(made.weights.with_suffix(".replay"))
+        assert (held is None) == (name != "held")
+        assert (made.verdict.replayed is None) == (name != "held")
+        notes[name] = " ".join(made.notes)
+        moved[name] = np.abs(answers(read_model(made.weights), replay) - answers(parent, replay)).mean()
+    assert moved["held"] < moved["free"] / 2
+    assert notes["held"] == ""
+    assert "nothing keeps it from forgetting" in notes["free"]
+    assert "encoded by another model, and are not replayed" in notes["another"]
+
+
+def answers(model, replay) -> np.ndarray:
+    with torch.no_grad():
+        return TunedNetwork(model).eval()(replay.images(np.arange(len(replay)))).softmax(1)[:, 1].numpy().ravel()
+
+
+def test_places_near_each_other_are_not_parted() -> None:
+    corrected = places([(0, 0, 1), (80, 0, 1), (9000, 0, 1), (18000, 0, 1), (27000, 0, 1)])
+    for seed in range(12):
+        parted = part(corrected, SPEC, CorrectionSettings(held_out_share=0.25), seed=seed)
+        held = {one.key for one in parted.held_out}
+        assert held
+        assert {"0", "1"} <= held or not {"0", "1"} & held
+        assert len(parted.training) + len(parted.held_out) == 5
+
+
+def test_few_places_are_all_learnt_from_and_no_class_is_lost() -> None:
+    few = places([(0, 0, 1), (9000, 0, 0), (18000, 0, 0)])
+    assert part(few, SPEC, CorrectionSettings(), seed=0).held_out == ()
+    mixed = places([(9000 * k, 0, int(k < 8)) for k in range(16)])
+    parted = part(mixed, SPEC, CorrectionSettings(held_out_share=0.25), seed=3)
+    assert [sum(one.label == label for one in parted.held_out) for label in (0, 1)] == [2, 2]
+    assert part(mixed, SPEC, CorrectionSettings(held_out_share=0.0), seed=3).held_out == ()
+
+
+def places(spots) -> Corrected:
+    slide = CohortSlide(name="one", path="one.tif", mpp=0.5, exhaustive=False)
+    found = tuple(
+        Place(str(number), 0, label, shapely.box(x, y, x + 50, y + 50)) for number, (x, y, label) in enumerate(spots)
+    )
+    return Corrected((slide,), ("f" * 64,), found, ((),), (0.5,), (), 0)
+
+
+def test_what_is_said_twice_or_of_nothing_is_left_out_by_name(taught_results, result, tmp_path) -> None:
+    (tmp_path / "no.metastasis").mkdir()
+    found = gather((*taught_results[:1], taught_results[0], result, tmp_path / "no.metastasis"), SPEC)
+    assert len(found) == 1
+    assert len(found.places) == 8
+    assert [line.partition(":")[0] for line in found.left_out] == [taught_results[0].name, result.name, "no.metastasis"]
+    with pytest.raises(TrainingError, match=r"expected findings that were confirmed or rejected.*review them first"):
+        gather((result,), SPEC)
+
+
+def test_tumour_that_was_drawn_in_what_is_normal_stands() -> None:
+    normal, tumour = shapely.box(0, 0, 100, 100), shapely.box(40, 40, 60, 60)
+    corrected = places([])
+    corrected = replace(corrected, places=(Place("n", 0, 0, normal), Place("t", 0, 1, tumour)))
+    (slide,) = corrected.only(corrected.places)
+    frame = ModelFrame(scale=1.0, mpp=0.5, size=Size(200, 200))
+    assert slide.reference.over(frame, Region(0, 0, 100, 100)).sum() == 400
+    assert slide.reference.normal.over(frame, Region(0, 0, 100, 100)).sum() == 10_000 - 400
+
+
+def test_versions_are_counted_on(monkeypatch) -> None:
+    names = ["metastasis-lite", "metastasis-lite-v3", "other-v9"]
+    monkeypatch.setattr(runs, "list_models", lambda: [ZooEntry(name, None, shipped=False) for name in names])
+    assert runs.next_name("metastasis-lite") == "metastasis-lite-v4"
+    assert runs.next_name("metastasis-lite-v3") == "metastasis-lite-v4"
+    assert runs.next_name("scannet-pcam") == "scannet-pcam-v2"
+
+
+def test_patch_by_patch_models_are_refused(taught_results, tmp_path) -> None:
+    spec = ModelSpec(name="foreign", architecture="resnet34", mpp=0.5, patch_px=96, stride_px=48)
+    save_model(tmp_path / "foreign.safetensors", build_network("resnet34"), spec, {})
+    job = Retraining(results=taught_results, model=tmp_path / "foreign.safetensors", output=tmp_path / "run")
+    with pytest.raises(ModelError, match="fully convolutional"):
+        retrain(job, show=silent, should_stop=never)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_keeps_a_better_model_by_its_name(taught_results, tmp_path, capsys) -> None:
+    output = tmp_path / "run"
+    command = ["retrain", str(taught_results[0].parent), "--model", "scannet-pcam", "--output", str(output), "--json"]
+    command += ["--held-out-by", "slide", "--held-out-share", "0.5", "--steps", "24", "--batch-size", "8"]
+    command += ["--learning-rate", "0.003", "--replay-weight", "0.5", "--name", "kept-by-name"]
+    assert run([*command, "--budget", "15m"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kept"]
+    assert told["better"] > told["worse"]
+    assert {"old_auc", "new_auc_ci95", "old_froc", "new_accuracy", "new_replayed_auc"} <= told.keys()
+    assert load_detector("kept-by-name").card["parents"][0]["name"] == "scannet-pcam"
+    # The same again: nothing is trained anew, and the same model may be kept again.
+    assert run([*command, "--budget", "15m"]) == 0
+    assert json.loads(capsys.readouterr().out)["better"] == told["better"]
+
+
+def test_what_cannot_be_is_refused_in_one_line(result, tmp_path, capsys) -> None:
+    for arguments, word in (
+        ([str(result), "--budget", "5s"], "expected a --budget of 10 s to a week"),
+        ([str(result), "--budget", "soon"], "'soon'"),
+        ([str(tmp_path / "nothing"), "--budget", "1m"], "scan a slide first"),
+        ([str(result), "--budget", "1m", "--output", str(tmp_path / "run")], "review them first"),
+    ):
+        assert run(["retrain", *arguments]) in (1, 2)
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+        assert word in said.err
+
+
+def test_patches_are_remembered_beside_a_model(tmp_path, capsys) -> None:
+    parent = load_detector("scannet-pcam")
+    weights = tmp_path / "own.safetensors"
+    save_model(weights, parent.network, parent.spec, parent.card)
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        folder = tmp_path / "patches" / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    command = ["models", "remember", str(weights), "--patches", str(tmp_path / "patches"), "--source", "noise"]
+    assert run([*command, "--count", "6"]) == 0
+    assert "6 patches" in capsys.readouterr().out
+    replay = read_replay(weights.with_suffix(".replay"))
+    assert (len(replay), replay.labels.tolist(), replay.source) == (6, [0, 1] * 3, "noise")
+    assert replay.lower_sha256 == lower_sha256(parent)
+    assert run([*command, "--count", "20"]) == 1
+    assert "expected 10 patches of each class, got 4 normal and 4 tumour" in capsys.readouterr().err
