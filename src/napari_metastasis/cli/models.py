@@ -131,14 +131,19 @@ def remember(
     source: Annotated[str, typer.Option(help="What they were cut from, in words.")],
     count: Annotated[int, typer.Option(min=2, max=4096, help="How many are kept, half of them of each class.")] = 192,
     seed: Annotated[int, typer.Option(min=0, help="Of which ones.")] = 2016,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier ones.")] = False,
 ) -> None:
     """Keep a few patches beside a model, encoded, so that retraining does not forget them."""
     from napari_metastasis.cohorts.patches import open_patches
-    from napari_metastasis.models import load_detector, weights_of
+    from napari_metastasis.models import list_models, load_detector, weights_of
     from napari_metastasis.models.replay import REPLAY_SUFFIX, write_replay
+    from napari_metastasis.storage import check_new
     from napari_metastasis.workflows.retrain.remember import encode_replay
 
     detector, path = load_detector(model), weights_of(model).with_suffix(REPLAY_SUFFIX)
+    if any(one.shipped and one.name == model for one in list_models()):
+        raise ModelError(f"expected a model of your own, got {model}, which ships with its patches; name another one")
+    check_new(path, overwrite=overwrite)
     with show_progress("Encoding patches", unit="patches") as progress:
         replay = encode_replay(
             detector, open_patches(patches), count=count, source=source, seed=seed, progress=progress

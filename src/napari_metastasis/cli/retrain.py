@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +54,7 @@ def retrain(
         typer.Option(help="Run folder; by default one of your own, named after the model and what it learns from."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep/--no-keep", help="Keep the new model by its name, unless it is judged worse.")
+        bool, typer.Option("--keep/--no-keep", help="Keep the new model by its name, unless it is judged no better.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
@@ -117,4 +118,5 @@ def _interval(figure: object) -> str:
     from napari_metastasis.evaluation import Estimate
 
     assert isinstance(figure, Estimate)
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+    interval = "" if math.isnan(figure.low) else f" ({figure.low:.3f} to {figure.high:.3f})"
+    return f"{figure.value:.3f}{interval}"

@@ -5,6 +5,7 @@ Images of patients may not be passed on; features of a few hundred patches, in b
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,14 @@ class Replay:
         steps = np.rint((features - least[:, None, None]) / scale[:, None, None]).astype(np.uint8)
         return cls(steps, scale.astype(np.float32), least.astype(np.float32), labels, sha256, source)
 
+    @property
+    def sha256(self) -> str:
+        """Return a hash of the patches."""
+        digest = hashlib.sha256(self.lower_sha256.encode())
+        for array in (self.features, self.scale, self.least, self.labels):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -103,8 +112,10 @@ def read_replay(path: Path) -> Replay | None:
             features, scale, least, labels = map(file.get_tensor, ("features", "scale", "least", "labels"))
         count, channels = features.shape[:2]
         kinds = (features.dtype, features.ndim, scale.shape, least.shape, labels.shape)
-        if kinds != (np.uint8, 4, (channels,), (channels,), (count,)) or not (
-            np.isfinite(scale).all() and np.isfinite(least).all() and np.isin(labels, (0, 1)).all()
+        if (
+            not count
+            or kinds != (np.uint8, 4, (channels,), (channels,), (count,))
+            or not (np.isfinite(scale).all() and np.isfinite(least).all() and np.isin(labels, (0, 1)).all())
         ):
             raise ValueError("tensors that do not fit together")
         return Replay(features, scale, least, labels, str(told["lower_sha256"]), str(told["source"]))

@@ -37,7 +37,7 @@ _PURPOSE = "Breast metastasis, H&E"
 #: Folders of a user's own models; earlier versions kept refiners in one of their own.
 _OWN_FOLDERS = ("", "refiners")
 #: Names of a run folder's other files.
-_TAKEN_NAMES = frozenset({"", "settings", "slides"})
+_TAKEN_NAMES = frozenset({"", "settings", "slides", "plan", "job", "verdict", "decision", "encoded"})
 
 
 @dataclass(frozen=True, slots=True)

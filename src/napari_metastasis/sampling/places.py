@@ -63,11 +63,14 @@ class CorrectedSlide:
         Of the slide.
     reference
         The corrections that count.
+    known_sha256
+        Of these.
     """
 
     slide: CohortSlide
     fingerprint: str
     reference: TumourReference
+    known_sha256: str = ""
 
 
 # Told apart by identity, as other sources that hold arrays.
@@ -131,7 +134,9 @@ class PlaceCrops:
     def fingerprint(self) -> str:
         """Return a SHA-256 over slides, places and how they are cropped."""
         digest = hashlib.sha256(f"{self.spec.mpp} {self.count} {self.batch_size} {self.seed}".encode())
-        digest.update(f"{self.cells} {self.side_px} {[one.fingerprint for one in self.slides]}".encode())
+        digest.update(
+            f"{self.cells} {self.side_px} {[(one.fingerprint, one.known_sha256) for one in self.slides]}".encode()
+        )
         for place in self.places:
             digest.update(f"{place.key} {place.slide} {place.label}".encode(errors="backslashreplace"))
             digest.update(shapely.to_wkb(place.area_px))
@@ -163,7 +168,8 @@ class PlaceCrops:
     def _take(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Return a crop in which any of the cells lies on a random point of its place, and the label of each cell.
 
-        A cell is what was said of its middle: of tissue that is outlined by hand, or by a model, no more is known.
+        A cell is what was said of its middle: of tissue that is outlined by hand, or by a model, no more is known. The
+        one on the point is what was said of the place, however narrow that is.
         """
         place = self.places[self.order[row]]
         slide = self._slide(place.slide)
@@ -174,7 +180,11 @@ class PlaceCrops:
         half, reach = self.spec.field_px // 2, (self.cells - 1) * self.spec.stride_px
         middles = Region(int(x / frame.scale) - across, int(y / frame.scale) - down, reach + 1, reach + 1)
         image = slide.read(frame, Region(middles.x - half, middles.y - half, self.side_px, self.side_px))
-        return image, self._labels(self.slides[place.slide].reference, frame, middles)
+        labels = self._labels(self.slides[place.slide].reference, frame, middles)
+        own = down // self.spec.stride_px, across // self.spec.stride_px
+        if labels[own] == UNKNOWN:
+            labels[own] = place.label
+        return image, labels
 
     def _labels(self, reference: TumourReference, frame: ModelFrame, middles: Region) -> npt.NDArray[np.int64]:
         labels = np.full((self.cells, self.cells), UNKNOWN, np.int64)

@@ -22,8 +22,8 @@ class CorrectionSettings(SettingsGroup):
     )
     held_out_by: str = setting(
         "auto",
-        "What is held out: whole slides, places far enough apart, or slides where there are at least four of each "
-        "class.",
+        "What is held out: whole slides, or places that no crop of the others shows; auto takes slides where at least "
+        "eight were corrected.",
         choices=("auto", "slide", "place"),
     )
     cells: int = setting(

@@ -184,7 +184,10 @@ def _recorded(folder: Path) -> str | None:
     """Return of which crops all is encoded in a folder; ``None`` where not all is."""
     try:
         found = read_json(folder / _RECORD)["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
+        # A file that was cut short is no file of these crops.
+        np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
+        np.load(folder / _LABELS, allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
     return str(found)
 

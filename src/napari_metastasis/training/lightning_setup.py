@@ -204,6 +204,8 @@ def quiet_lightning() -> Iterator[None]:
                 "Checkpoint directory .*",
                 "The dirpath has changed .*",
                 ".*LeafSpec.*",
+                # What people corrected may be of one class.
+                "No (positive|negative) samples in targets.*",
             ):
                 warnings.filterwarnings("ignore", message=advice)
             warnings.simplefilter("ignore", PossibleUserWarning)

@@ -56,7 +56,7 @@ class TuneTask(TrainingTask[TunedNetwork]):
             **super().identity(),
             "initial_sha256": self.detector.weights_sha256,
             "corrections": self.corrections.told(),
-            "replayed": 0 if self.replay is None else len(self.replay),
+            "replay_sha256": None if self.replay is None else self.replay.sha256,
         }
 
     def module(self, fitting: Fitting) -> TuneModule:

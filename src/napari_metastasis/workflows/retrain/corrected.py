@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +77,7 @@ class Corrected:
         normal = shapely.union_all([one.area_px for one in places if not one.label])
         areas = [(tumour, _GROUPS[1]), (shapely.difference(normal, tumour), _GROUPS[0])]
         areas += [(area, "ignore") for area in self.ignored[number]]
+        known = hashlib.sha256(b"".join(shapely.to_wkb(area) for area, _ in areas)).hexdigest()
         drawn = [
             Annotation(group, group, polygon)
             for area, group in areas
@@ -82,7 +85,7 @@ class Corrected:
             if isinstance(polygon, shapely.Polygon) and not polygon.is_empty
         ]
         reference = OutlineReference(AnnotationSet(tuple(drawn)))
-        return CorrectedSlide(self.slides[number], self.fingerprints[number], reference)
+        return CorrectedSlide(self.slides[number], self.fingerprints[number], reference, known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,16 +140,21 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
             left_out.append(f"{folder.name}: its slide, {result.slide_name}, is there twice")
             continue
         cell_px = spec.stride_px * spec.mpp / mpp
+        without = tuple(_area(one, cell_px) for one in held if one.label == "ignore")
+        hidden = 0
         for one in taught:
-            area = _area(one, cell_px)
+            area = _polygons(_area(one, cell_px).difference(shapely.union_all(without)))
+            hidden += area.is_empty
             if not area.is_empty:
                 places.append(Place(one.key, len(slides), _LABELS[one.label], area))
+        if hidden:
+            left_out.append(f"{folder.name}: {hidden} corrected place{'s' * (hidden != 1)} in what is to be ignored")
         slides.append(
             CohortSlide(
                 name=result.slide_name, path=path, mpp=mpp, swap_red_blue=result.swapped, tumour=None, exhaustive=False
             )
         )
-        ignored.append(tuple(_area(one, cell_px) for one in held if one.label == "ignore"))
+        ignored.append(without)
         fingerprints.append(fingerprint)
         mpps.append(mpp)
     if not places:
@@ -160,10 +168,26 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
     )
 
 
-def part(corrected: Corrected, spec: ModelSpec, settings: CorrectionSettings, *, seed: int) -> Parted:
+def part(
+    corrected: Corrected, spec: ModelSpec, settings: CorrectionSettings, *, seed: int, learnt: Collection[str] = ()
+) -> Parted:
     """Hold places out: of each class the share that was asked for, where there are at least four.
 
-    Places that a crop of one could show of another stay together.
+    Places that a crop of one could show of another stay together. More corrections leave what was held out before held
+    out, as far as the share goes.
+
+    Parameters
+    ----------
+    corrected
+        All places.
+    spec
+        The model.
+    settings
+        How many are held out.
+    seed
+        Of which ones.
+    learnt
+        Keys of the corrections that the model, or one that it was made from, has learnt: it has seen these.
     """
     by = settings.held_out_by
     if by == "auto":
@@ -174,25 +198,22 @@ def part(corrected: Corrected, spec: ModelSpec, settings: CorrectionSettings, *,
     if by == "place":
         reach_um = (spec.field_px + settings.cells * spec.stride_px) * spec.mpp
         groups = [near for own in groups for near in _near(own, reach_um / corrected.mpp[own[0].slide])]
-    generator = np.random.default_rng(seed)
+    unseen = [group for group in groups if not any(one.key in learnt for one in group)]
+    # By what they are, not by their number: it stays the same when others come.
+    unseen.sort(key=lambda group: hashlib.sha256(f"{seed} {min(one.key for one in group)}".encode()).digest())
+    counts = Counter(one.label for one in corrected.places)
     held_out: set[str] = set()
-    for label in (0, 1):
-        count = sum(one.label == label for one in corrected.places)
-        if count < _FEWEST:
-            continue
-        wanted = max(1, round(settings.held_out_share * count))
-        of_class = [group for group in groups if any(one.label == label for one in group)]
-        for number in generator.permutation(len(of_class)).tolist():
-            group = of_class[number]
-            held = sum(one.label == label and one.key in held_out for one in corrected.places)
-            more = sum(one.label == label and one.key not in held_out for one in group)
-            # Half of a class at least is learnt from.
-            if held < wanted and more and held + more <= count / 2:
+    held: Counter[int] = Counter()
+    for label, count in sorted(counts.items()):
+        wanted = max(1, round(settings.held_out_share * count)) if count >= _FEWEST else 0
+        for group in unseen:
+            more = Counter(one.label for one in group if one.key not in held_out)
+            # Half of each class at least is learnt from.
+            fits = all(held[one] + number <= counts[one] / 2 for one, number in more.items())
+            if held[label] < wanted and more[label] and fits:
                 held_out.update(one.key for one in group)
+                held.update(more)
     training = tuple(one for one in corrected.places if one.key not in held_out)
-    kept = {one.label for one in training}
-    if kept != {one.label for one in corrected.places}:
-        return Parted(corrected.places, (), by)
     return Parted(training, tuple(one for one in corrected.places if one.key in held_out), by)
 
 
@@ -204,12 +225,19 @@ def _area(correction: Correction, cell_px: float) -> shapely.Polygon | shapely.M
     return shape if shape.is_valid else shapely.make_valid(shape)
 
 
+def _polygons(area: shapely.Geometry) -> shapely.Polygon | shapely.MultiPolygon:
+    """Return what of an area has any."""
+    parts = [one for one in shapely.get_parts(area).tolist() if isinstance(one, shapely.Polygon) and one.area > 0]
+    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+
 def _near(places: list[Place], reach_px: float) -> list[list[Place]]:
     """Return places in groups: those of different groups lie farther apart than this."""
     if not places:
         return []
-    boxes = [shapely.box(*one.area_px.bounds) for one in places]
-    first, second = shapely.STRtree(boxes).query(boxes, predicate="dwithin", distance=reach_px)
+    # Crops are squares: places are apart where they are along x or along y.
+    boxes = [shapely.box(*(np.array(one.area_px.bounds) + np.array([-1, -1, 1, 1]) * reach_px / 2)) for one in places]
+    first, second = shapely.STRtree(boxes).query(boxes, predicate="intersects")
     group = np.arange(len(places))
     for a, b in zip(first.tolist(), second.tolist(), strict=True):
         if group[a] != group[b]:

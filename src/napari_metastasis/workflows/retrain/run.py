@@ -5,30 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import shapely
-import torch
 
-from napari_metastasis.errors import ScanCancelledError, StorageError, in_one_line
-from napari_metastasis.models import Detector, load_detector, weights_of
+from napari_metastasis.errors import ModelError, ScanCancelledError, in_one_line
+from napari_metastasis.models import Detector, check_name, correct_card, list_models, load_detector, weights_of
 from napari_metastasis.models.replay import REPLAY_SUFFIX, Replay, read_replay, write_replay
-from napari_metastasis.models.tuning import LowerLayers, TunedNetwork, lower_sha256
-from napari_metastasis.plain_json import read_json
+from napari_metastasis.models.tuning import LowerLayers, lower_sha256
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.places import Place, PlaceCrops
 from napari_metastasis.settings import AugmentSettings, CorrectionSettings, TuneTrainSettings
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.callbacks import Watch
-from napari_metastasis.training.encoded import EncodedBatches, Encoding
+from napari_metastasis.training.encoded import EncodedBatches, Encoding, encode_batches
+from napari_metastasis.training.lightning_setup import LAST
 from napari_metastasis.training.tasks.tune import TuneTask
 from napari_metastasis.training.train import TrainingRun, train
 from napari_metastasis.workflows.retrain.corrected import Corrected, Parted, gather, part
+from napari_metastasis.workflows.retrain.pace import Plan, measure_pace, read_plan, settle_plan, write_plan
 from napari_metastasis.workflows.retrain.run_log import ProgressBar, RunLog
 from napari_metastasis.workflows.retrain.runs import RunJob, next_name, note_job, runs_folder
 from napari_metastasis.workflows.retrain.verdict import Verdict, judge
@@ -36,12 +36,6 @@ from napari_metastasis.workflows.retrain.verdict import Verdict, judge
 __all__ = ["Retrained", "Retraining", "retrain", "retraining_folder"]
 
 _PLAN, _PLACES, _VERDICT = "plan.json", "held-out.csv", "verdict.json"
-#: Crops of a place that was held out.
-_JUDGED_CROPS = 4
-#: Each crop is learnt from so often, where the time allows.
-_LEAST_EPOCHS = 2
-#: Of what is left of the budget: for encoding, and for learning once all is encoded.
-_ENCODING_SHARE, _LEARNING_SHARE = 0.3, 0.85
 #: No augmentation: crops lie elsewhere in their place each, and colours are the slides' own.
 _AS_THEY_ARE = AugmentSettings()
 
@@ -98,14 +92,6 @@ class Retrained:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How much is done in the time: settled once, so that a run that was killed goes on as it began."""
-
-    crops: int
-    epochs: int
-
-
 def retraining_folder(name: str, identity: str) -> Path:
     """Return the run folder of a retraining among the user's own."""
     return runs_folder() / f"{name}-{identity[:8]}"
@@ -142,20 +128,27 @@ def retrain(job: Retraining, *, show: ProgressBar, should_stop: Callable[[], boo
     detector = load_detector(job.model)
     lower = LowerLayers(detector)
     corrected = gather(job.results, detector.spec)
-    parted = part(corrected, detector.spec, job.corrections, seed=job.settings.seed)
+    parted = part(corrected, detector.spec, job.corrections, seed=job.settings.seed, learnt=learnt_by(detector.card))
     replay, notes = _replay_of(job, detector)
     name = job.name or next_name(detector.name)
-    output = job.output or retraining_folder(name, _identity(job, detector, corrected))
+    check_name(name)
+    identity = _identity(job, detector, corrected, replay)
+    output = job.output or retraining_folder(name, identity)
+    _check_free(name, output)
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
     log = RunLog(output, show, should_stop, deadline)
     try:
         note_job(output, _noted(job, name))
-        run = _Run(job, detector, lower, corrected, parted, replay, name, output, log)
+        run = _Run(job, detector, lower, corrected, parted, replay, name, output, log, identity)
         weights = run.learn()
         if replay is not None:
             write_replay(weights.with_suffix(REPLAY_SUFFIX), replay)
         if log.is_cancelled:
+            # Half learnt: what can go on is the checkpoint.
+            with storage_errors(weights):
+                for suffix in (".safetensors", ".json", REPLAY_SUFFIX):
+                    weights.with_suffix(suffix).unlink(missing_ok=True)
             raise ScanCancelledError("the retraining was cancelled")
         verdict = run.judged(weights)
         log.tell(ended=weights.name, sentence=verdict.sentence)
@@ -164,10 +157,10 @@ def retrain(job: Retraining, *, show: ProgressBar, should_stop: Callable[[], boo
         raise
     finally:
         log.close()
-    return Retrained(weights, verdict, corrected, parted, (*corrected.left_out, *notes))
+    return Retrained(weights, verdict, corrected, parted, (*corrected.left_out, *notes, *run.notes()))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Run:
     """A retraining with all that its steps share."""
 
@@ -180,12 +173,19 @@ class _Run:
     name: str
     output: Path
     log: RunLog
+    identity: str
+
+    def notes(self) -> list[str]:
+        """Return what the time did not allow, a line each."""
+        lacking = len(self.parted.training) - len(set(self._training().order))
+        if not lacking:
+            return []
+        return [f"the time did not allow {lacking} of {len(self.parted.training)} places to be learnt: take more of it"]
 
     def learn(self) -> Path:
         """Return the weights of the new model."""
-        plan = self._plan()
-        settings = replace(self.job.settings, epochs=plan.epochs, workers=0)
-        training = self._crops(self.parted.training, plan.crops, settings.batch_size)
+        settings = replace(self.job.settings, epochs=self.plan.epochs, workers=0)
+        training = self._training()
         task = TuneTask(
             spec=replace(self.detector.spec, name=self.name),
             detector=self.detector,
@@ -225,8 +225,6 @@ class _Run:
         verdict.write_table(self.output / _PLACES, [one.name for one in self.corrected.slides])
         with atomic_text(self.output / _VERDICT) as stream:
             json.dump(verdict.to_json(), stream, indent=2)
-        from napari_metastasis.models import correct_card
-
         correct_card(weights, {"retrained": {**new.card["retrained"], "verdict": verdict.to_json()}})
         return verdict
 
@@ -248,13 +246,14 @@ class _Run:
     def _held_out(self) -> PlaceCrops | None:
         """Return crops of what is held out, one in a batch; ``None`` where nothing is."""
         places = self.parted.held_out
-        return self._crops(places, _JUDGED_CROPS * len(places), 1) if places else None
+        return self._crops(places, self.plan.held_out_crops, 1) if places else None
+
+    def _training(self) -> PlaceCrops:
+        return self._crops(self.parted.training, self.plan.crops, self.job.settings.batch_size)
 
     def _encoded(self, source: BatchSource, *, vary: bool) -> EncodedBatches:
         assert isinstance(source, PlaceCrops)
-        from napari_metastasis.training.encoded import encode_batches
-
-        with self.log.step("Encoding corrected places" if vary else "Encoding places held out", "crops") as progress:
+        with self.log.step("Encoding corrected places" if vary else "Encoding places to judge by", "crops") as progress:
             how = Encoding(
                 folder=self.output / ("encoded" if vary else "encoded-held-out"),
                 crops=source.batches_per_epoch * source.batch_size,
@@ -273,52 +272,32 @@ class _Run:
     def _tell_epoch(self, epoch: int, figures: Any) -> None:
         self.log.tell(epoch=epoch, **{name: round(value, 5) for name, value in figures.items()})
 
-    def _plan(self) -> _Plan:
-        """Return how many crops and epochs the time allows, as they were settled when the run began."""
-        path = self.output / _PLAN
-        if path.exists():
-            try:
-                found = read_json(path)
-                return _Plan(int(found["crops"]), int(found["epochs"]))
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise StorageError(
-                    f"expected the plan of a run, got {in_one_line(error)} in {path}; choose another --output"
-                ) from error
-        settings, wanted = self.job.settings, self.job.corrections
-        size, places = settings.batch_size, self.parted.training
+    @cached_property
+    def plan(self) -> Plan:
+        """Return how much the time allows: as it was settled when the run began, unless that was of something else."""
+        path, job = self.output / _PLAN, self.job
+        found = read_plan(path)
+        if found is not None and (found.identity == self.identity or (self.output / LAST).exists()):
+            return found
         with self.log.step("Measuring this computer", "crops") as progress:
-            probe = self._crops(places, size, min(size, 4))
-            seconds, step_s = self._measured(probe)
-            probe.close()
+            probe = self._crops(self.parted.training, job.settings.batch_size, min(job.settings.batch_size, 4))
+            pace = measure_pace(self.detector, self.lower, probe, self.replay, job.settings, job.corrections)
             progress(1, 1)
-        left = self.log.deadline - time.monotonic()
-        judged = _JUDGED_CROPS * len(self.parted.held_out)
-        most = int(_ENCODING_SHARE * left / seconds) - judged
-        crops = max(size, min(wanted.crops_per_place * len(places), most))
-        steps = -(-crops // size)
-        learning = _LEARNING_SHARE * (left - seconds * (steps * size + judged))
-        epochs = max(1, min(max(_LEAST_EPOCHS, round(settings.steps / steps)), int(learning / (step_s * steps))))
-        plan = _Plan(crops, epochs)
-        with atomic_text(path) as stream:
-            json.dump(asdict(plan), stream)
+        plan = settle_plan(
+            pace,
+            self.log.deadline - time.monotonic(),
+            places=len(self.parted.training),
+            held_out=len(self.parted.held_out),
+            settings=job.settings,
+            corrections=job.corrections,
+            identity=self.identity,
+        )
+        write_plan(path, plan)
         return plan
 
-    def _measured(self, probe: PlaceCrops) -> tuple[float, float]:
-        """Return the seconds that a crop takes to be encoded, and those of a step of learning."""
-        begun = time.monotonic()
-        batch = probe.batch(0)
-        images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
-        features = self.lower(images).permute(0, 3, 1, 2)
-        encoding = (time.monotonic() - begun) / len(images)
-        network, how = TunedNetwork(self.detector).train(), self.job.corrections
-        learning = _step_seconds(network, features) * self.job.settings.batch_size
-        if self.replay is not None and how.replay_weight:
-            some = self.replay.images(np.arange(min(len(self.replay), 4 * len(images))))
-            learning += _step_seconds(network, some) * how.replayed_patches
-        return encoding, learning
-
     def _data(self) -> str:
-        places = self.parted.training
+        numbers = set(self._training().order)
+        places = [self.parted.training[number] for number in sorted(numbers)]
         tumour = sum(one.label for one in places)
         before = str(self.detector.card.get("data", "not stated"))
         slides = len({one.slide for one in places})
@@ -334,14 +313,17 @@ class _Run:
         """Return what the card says besides what training says."""
         card, corrected = self.detector.card, self.corrected
         parent = {"name": self.detector.name, "weights_sha256": self.detector.weights_sha256}
+        before = card.get("parents")
+        learnt = {self.parted.training[number].key for number in self._training().order}
         return {
-            "parents": [parent, *card.get("parents", [])],
+            "parents": [parent, *(before if isinstance(before, list) else [])],
             "retrained": {
                 "slides": [
                     {"name": one.name, "fingerprint": known}
                     for one, known in zip(corrected.slides, corrected.fingerprints, strict=True)
                 ],
-                "places": len(self.parted.training),
+                "places": len(learnt),
+                "learnt": sorted(learnt | learnt_by(card)),
                 "held_out": len(self.parted.held_out),
                 "held_out_by": self.parted.by,
                 "replayed": 0 if self.replay is None else len(self.replay),
@@ -350,13 +332,17 @@ class _Run:
         }
 
 
-def _step_seconds(network: TunedNetwork, features: torch.Tensor) -> float:
-    """Return the seconds that a step of learning takes for each image."""
-    network(features).sum().backward()
-    # The first step takes longer: memory is asked for.
-    begun = time.monotonic()
-    network(features).sum().backward()
-    return (time.monotonic() - begun) / len(features)
+def learnt_by(card: Mapping[str, Any]) -> frozenset[str]:
+    """Return the keys of the corrections that a model, or one that it was made from, has learnt, by its card."""
+    told = card.get("retrained")
+    keys = told.get("learnt") if isinstance(told, dict) else None
+    return frozenset(key for key in keys if isinstance(key, str)) if isinstance(keys, list) else frozenset()
+
+
+def _check_free(name: str, output: Path) -> None:
+    """Refuse a name that a model has, unless it is this run's own, which was finished before."""
+    if any(one.name == name for one in list_models()) and not (output / f"{name}.safetensors").exists():
+        raise ModelError(f"expected a name that no model has, got {name!r}; take another --name")
 
 
 def _replay_of(job: Retraining, detector: Detector) -> tuple[Replay | None, list[str]]:
@@ -375,7 +361,7 @@ def _noted(job: Retraining, name: str) -> RunJob:
     return RunJob(tuple(one.absolute() for one in job.results), str(model), name, job.budget_s, time.time())
 
 
-def _identity(job: Retraining, detector: Detector, corrected: Corrected) -> str:
+def _identity(job: Retraining, detector: Detector, corrected: Corrected, replay: Replay | None) -> str:
     """Return a hash of what decides what a model learns."""
     told = {
         "model": detector.weights_sha256,
@@ -384,6 +370,8 @@ def _identity(job: Retraining, detector: Detector, corrected: Corrected) -> str:
             (one.key, one.slide, one.label, hashlib.sha256(shapely.to_wkb(one.area_px)).hexdigest())
             for one in corrected.places
         ],
+        "ignored": [[hashlib.sha256(shapely.to_wkb(one)).hexdigest() for one in own] for own in corrected.ignored],
+        "replay": None if replay is None else replay.sha256,
         "settings": job.settings.told(),
         "corrections": job.corrections.told(),
         "budget_s": job.budget_s,

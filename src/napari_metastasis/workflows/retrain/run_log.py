@@ -201,15 +201,15 @@ def read_run_log(folder: Path) -> RunState:
         if told.get("begun"):
             # Epochs go on where they stopped, all else anew.
             state = RunState(at=told["at"])
-        elif "epoch" in told:
+        elif isinstance(told.get("epoch"), int):
             epochs = [one for one in epochs if one["epoch"] != told["epoch"]] + [
                 {name: value for name, value in told.items() if name != "at"}
             ]
-        elif "ended" in told:
+        elif isinstance(told.get("ended"), str):
             state = RunState(at=told["at"], ended=folder / told["ended"])
-        elif "failed" in told:
+        elif isinstance(told.get("failed"), str):
             state = RunState(at=told["at"], failed=told["failed"])
-        elif "step" in told:
+        elif isinstance(told.get("step"), str) and {"done", "total", "left_s"} <= told.keys():
             state = RunState(told["step"], told["done"], told["total"], told["left_s"], told["at"])
     return RunState(
         state.step, state.done, state.total, state.left_s, state.at, tuple(epochs), state.ended, state.failed

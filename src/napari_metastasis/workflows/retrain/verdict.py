@@ -30,6 +30,10 @@ Floats = npt.NDArray[np.float64]
 #: A place is answered better, or worse, where its cross-entropy changes by more than this: less is no change.
 _CHANGE = 0.01
 _RESAMPLES = 1000
+#: A fall of the AUC on earlier patches from which a model has forgotten something.
+_FORGOTTEN = 0.02
+#: An interval over fewer slides says nothing.
+_FEWEST_SLIDES = 5
 #: Before a logarithm.
 _LEAST = 1e-6
 _REPLAYED = 32
@@ -102,16 +106,29 @@ class Verdict:
 
     @property
     def is_better(self) -> bool | None:
-        """Return whether more places are answered better than worse; ``None`` where none was held out."""
-        return self.better > self.worse if self.places else None
+        """Return whether more places are answered better than worse, and nothing was forgotten; ``None`` if not judged.
+
+        Places of one class say nothing of the other: a model that always answers the same is right on all of them.
+        """
+        if not self.places or self.unjudged:
+            return None
+        forgot = self.replayed is not None and self.replayed[0] - self.replayed[1] > _FORGOTTEN
+        return self.better > self.worse and not forgot
+
+    @property
+    def unjudged(self) -> str:
+        """Return the class of which no place was held out: "tumour" or "normal"; empty where both were."""
+        labels = {one.place.label for one in self.places}
+        return "" if len(labels) != 1 else ("normal tissue" if labels == {1} else "tumour")
 
     @property
     def sentence(self) -> str:
         """Return the verdict for a person."""
         if not self.places:
-            return "Not judged: there are too few corrected places to hold any out"
+            return "Not judged: no corrected place could be held out"
         places = "1 place" if len(self.places) == 1 else f"{len(self.places)} places"
-        return f"Better on {self.better} of {places} that it did not see, worse on {self.worse}"
+        lacking = f"; not judged on {self.unjudged}, of which none was held out" if self.unjudged else ""
+        return f"Better on {self.better} of {places} that it did not see, worse on {self.worse}{lacking}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -273,7 +290,8 @@ def _froc(answers: Sequence[PlaceAnswer], which: str, seed: int) -> Estimate:
         )
     groups = np.array([one.is_tumour for one in outcomes], dtype=np.int64)
     rates = EvaluationSettings().fp_rates
-    return froc_figures(outcomes, rates, "linear", Resamples(groups, _RESAMPLES, seed)).score
+    score = froc_figures(outcomes, rates, "linear", Resamples(groups, _RESAMPLES, seed)).score
+    return score if len(outcomes) >= _FEWEST_SLIDES else Estimate(score.value, np.nan, np.nan)
 
 
 def _replayed(networks: Sequence[TunedNetwork], tumour: int, replay: Replay | None) -> tuple[float, float] | None:
