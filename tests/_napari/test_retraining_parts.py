@@ -99,7 +99,7 @@ def test_what_is_asked_names_places_and_figures_have_intervals() -> None:
     verdict = {"sentence": "Better on 3 of 4 places", "old_auc": 0.5, "old_auc_ci95": [0.25, 0.75], "new_auc": 1}
     assert question(verdict) == "Better on 3 of 4 places. Keep it?"
     assert question({}) == "Nothing is known of how good it is. Keep it?"
-    assert figure_text(verdict, "old_auc") == "0.50\n0.25 to 0.75"
+    assert figure_text(verdict, "old_auc") == "0.50\n0.25–0.75"
     assert figure_text(verdict, "new_auc") == "1.00"
     assert figure_text(verdict, "old_froc") == "–"
 

@@ -16,12 +16,12 @@ __all__ = ["VerdictView", "figure_text", "question"]
 #: Figures, by their name in ``verdict.json``: what a person calls them, and what they mean.
 _FIGURES = {
     "accuracy": ("Right answers", "Share of the tissue at the places held out that is on the right side"),
-    "auc": ("Told apart (AUC)", "How well tumour is ranked over normal tissue at the places held out; 0.5 is chance"),
+    "auc": ("Told apart, AUC", "How well tumour is ranked over normal tissue at the places held out; 0.5 is chance"),
     "froc": (
-        "Lesions found (FROC)",
+        "Lesions found, FROC",
         "Share of the lesions held out found, averaged over false alarms a slide",
     ),
-    "replayed_auc": ("Earlier patches (AUC)", "On patches that it was trained with before: this should hardly fall"),
+    "replayed_auc": ("Earlier patches, AUC", "On patches that it was trained with before: this should hardly fall"),
 }
 
 
@@ -40,7 +40,7 @@ def figure_text(verdict: Mapping[str, Any], name: str) -> str:
         low, high = map(float, interval or ())
     except (TypeError, ValueError):
         return f"{value:.2f}"
-    return f"{value:.2f}\n{low:.2f} to {high:.2f}"
+    return f"{value:.2f}\n{low:.2f}–{high:.2f}"
 
 
 class VerdictView(QWidget):
@@ -70,8 +70,11 @@ class VerdictView(QWidget):
                 widget.setToolTip(meaning)
                 widget.setTextFormat(Qt.TextFormat.PlainText)
                 grid.addWidget(widget, row, column)
+            # The panel may be narrow: figures are read whole, and their names broken into lines.
+            label.setWordWrap(True)
+            label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
             self.cells[name], self._names[name] = (old, new), label
-        grid.setColumnStretch(2, 1)
+        grid.setColumnStretch(0, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.sentence)
