@@ -12,7 +12,7 @@ from napari.layers import Labels, Points
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_metastasis._napari import results_widget
+from napari_metastasis._napari import result_exits
 from napari_metastasis._napari.compat import canvas_widget
 from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.models import load_detector, save_model
@@ -43,9 +43,9 @@ def test_open_scan_threshold_cancel_fly_hide(
     assert isinstance(layers.lesions, Labels)
     assert isinstance(layers.detections, Points)
     told = []
-    monkeypatch.setattr(results_widget.QDesktopServices, "openUrl", lambda _: False)
-    monkeypatch.setattr(results_widget, "show_info", told.append)
-    panel.results_part._open_folder()
+    monkeypatch.setattr(result_exits.QDesktopServices, "openUrl", lambda _: False)
+    monkeypatch.setattr(result_exits, "show_info", told.append)
+    panel.results_part.exits.folder_button.click()
     results = path.parent / "disc.metastasis"
     assert str(results) in told[0]
     assert (results / "lesions.csv").exists()

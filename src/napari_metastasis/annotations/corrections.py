@@ -161,7 +161,11 @@ class Correction:
         AnnotationError
             If the reviewer or the comment is no line of text.
         """
-        object.__setattr__(self, "shape_px", _on_grid(self.shape_px))
+        shape = _on_grid(self.shape_px)
+        if self.found is not None and self.found.outline_px.equals_exact(shape):
+            # One object: whether an outline was redrawn is asked of thousands of them, at every step.
+            shape = self.found.outline_px
+        object.__setattr__(self, "shape_px", shape)
         _check_line("reviewer", self.reviewer)
         _check_line("comment", self.comment)
 

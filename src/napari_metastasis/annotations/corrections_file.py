@@ -268,15 +268,11 @@ def _own(feature: dict[str, Any], own: dict[str, Any], shift: tuple[float, float
         raise AnnotationError(f"expected one of {', '.join(LABELS)} as label, got {brief(label)}; correct it")
     if shape is None:
         raise AnnotationError("expected an area or a point of a correction, got neither; correct it")
-    finding = None if found is None else _finding(found, shift)
-    if finding is not None and finding.outline_px.equals_exact(shape):
-        # One outline, as it was when it was said: whoever asks whether it was redrawn need not compare.
-        shape = finding.outline_px
     return Correction(
         key=str(feature["id"]),
         label=cast("Label", label),
         shape_px=shape,
-        found=finding,
+        found=None if found is None else _finding(found, shift),
         reviewer=str(own["reviewer"]),
         at=datetime.fromisoformat(own["at"]).astimezone(UTC),
         comment=str(own["comment"]),
