@@ -33,7 +33,7 @@ from napari_metastasis.workflows.retrain.run_log import ProgressBar, RunLog
 from napari_metastasis.workflows.retrain.runs import RunJob, next_name, note_job, runs_folder
 from napari_metastasis.workflows.retrain.verdict import Verdict, judge
 
-__all__ = ["Retrained", "Retraining", "retrain", "retraining_folder"]
+__all__ = ["Retrained", "Retraining", "learnt_by", "replay_beside", "retrain", "retraining_folder"]
 
 _PLAN, _PLACES, _VERDICT = "plan.json", "held-out.csv", "verdict.json"
 #: No augmentation: crops lie elsewhere in their place each, and colours are the slides' own.
@@ -129,7 +129,7 @@ def retrain(job: Retraining, *, show: ProgressBar, should_stop: Callable[[], boo
     lower = LowerLayers(detector)
     corrected = gather(job.results, detector.spec)
     parted = part(corrected, detector.spec, job.corrections, seed=job.settings.seed, learnt=learnt_by(detector.card))
-    replay, notes = _replay_of(job, detector)
+    replay, notes = replay_beside(job.model, detector)
     name = job.name or next_name(detector.name)
     check_name(name)
     identity = _identity(job, detector, corrected, replay)
@@ -345,9 +345,9 @@ def _check_free(name: str, output: Path) -> None:
         raise ModelError(f"expected a name that no model has, got {name!r}; take another --name")
 
 
-def _replay_of(job: Retraining, detector: Detector) -> tuple[Replay | None, list[str]]:
+def replay_beside(model: str | Path, detector: Detector) -> tuple[Replay | None, list[str]]:
     """Return what the model is not to forget, and what has to be said where nothing is known of it."""
-    replay = read_replay(weights_of(job.model).with_suffix(REPLAY_SUFFIX))
+    replay = read_replay(weights_of(model).with_suffix(REPLAY_SUFFIX))
     if replay is None:
         return None, [f"{detector.name} has no earlier patches beside its weights: nothing keeps it from forgetting"]
     if replay.lower_sha256 != lower_sha256(detector):
