@@ -67,7 +67,8 @@ def unseen(title: str, unit: str):
 
 def job_of(corrected: Path, output: Path, epochs: int = 2) -> Retraining:
     results = (corrected / "slide.metastasis",)
-    settings = TuneTrainSettings(epochs=epochs)
+    # Of the batches that its crops fill, two make a pass.
+    settings = TuneTrainSettings(steps=2 * epochs)
     return Retraining(
         results=results, model=corrected / "misled.safetensors", name="new", output=output, settings=settings
     )
@@ -76,7 +77,7 @@ def job_of(corrected: Path, output: Path, epochs: int = 2) -> Retraining:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
 def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(corrected: Path, tmp_path: Path) -> None:
     def command(output: str) -> list[str]:
-        options = ("--model", corrected / "misled.safetensors", "--name", "new", "--epochs", 3, "--no-keep", "--json")
+        options = ("--model", corrected / "misled.safetensors", "--name", "new", "--steps", 9, "--no-keep", "--json")
         return ["retrain", str(corrected / "slide.metastasis"), *map(str, options), "--output", str(tmp_path / output)]
 
     def run(*plan: tuple[list[str], float | None]) -> list[int]:

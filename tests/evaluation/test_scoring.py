@@ -402,7 +402,7 @@ def test_what_was_not_understood_of_the_truth_is_told(folders):
     ring = [(640, 640), (1600, 640), (1600, 1280)]
     areas = [Annotation.of_rings("a", "_0", ring), Annotation.of_rings("b", "unclear", ring)]
     write_asap_xml(reference / "tumor_001.xml", AnnotationSet(tuple(areas)))
-    with pytest.warns(AnnotationWarning, match="1 outlines of group 'unclear'"):
+    with pytest.warns(AnnotationWarning, match="1 outline of group 'unclear'"):
         report = score_folders(found, reference, QUICK)
     (note,) = report.to_json()["notes"]
     assert "tumor_001.xml" in note
