@@ -21,6 +21,7 @@ from napari_metastasis.annotations import Correction, Corrections, CorrectionSto
 from napari_metastasis.cli.app import run
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import ModelError, ScanCancelledError, TrainingError
+from napari_metastasis.evaluation import Estimate
 from napari_metastasis.geometry import ModelFrame, Region, Size
 from napari_metastasis.models import ModelSpec, ZooEntry, build_network, load_detector, read_model, save_model
 from napari_metastasis.models.replay import Replay, read_replay, write_replay
@@ -357,8 +358,12 @@ def test_one_class_alone_is_no_verdict() -> None:
     assert verdict.is_better is None
     assert verdict.sentence.endswith("; not judged on tumour, of which none was held out")
     tumour = replace(answer, place=replace(answer.place, label=1))
-    assert Verdict((answer, tumour), {}, None).is_better
-    assert not Verdict((answer, tumour), {}, (0.95, 0.90)).is_better
+    low, high = Estimate(0.7, 0.6, 0.8), Estimate(0.8, 0.7, 0.9)
+    both = (answer, tumour)
+    assert Verdict(both, {"accuracy": (low, high)}, None).is_better
+    # It has forgotten what it knew; or more places are a little better, and fewer cells are right.
+    assert not Verdict(both, {"accuracy": (low, high)}, (0.95, 0.90)).is_better
+    assert not Verdict(both, {"accuracy": (high, low)}, None).is_better
 
 
 def test_ignored_places_teach_nothing_and_are_told(taught_results, tmp_path) -> None:

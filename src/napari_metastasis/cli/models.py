@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+#: Longer lists are counted.
+_LISTED = 24
+
 app = typer.Typer(help="List models, and keep your own.")
 
 
@@ -253,7 +256,9 @@ def _outline(values: dict[str, Any], indent: str = "") -> list[str]:
             numbered = {str(number): one for number, one in enumerate(value, start=1)}
             lines += [f"{indent}{name}:", *_outline(numbered, indent + "  ")]
         elif isinstance(value, list | tuple):
-            lines.append(f"{indent}{name}: {', '.join(map(str, value))}")
+            # Keys of all corrections that a model has learnt say nothing to a person; --json has them.
+            few = len(value) <= _LISTED
+            lines.append(f"{indent}{name}: {', '.join(map(str, value)) if few else f'{len(value)} of them'}")
         else:
             lines.append(f"{indent}{name}: {value}")
     return lines

@@ -106,14 +106,17 @@ class Verdict:
 
     @property
     def is_better(self) -> bool | None:
-        """Return whether more places are answered better than worse, and nothing was forgotten; ``None`` if not judged.
+        """Return whether more places are better than worse, no fewer cells are right, and nothing was forgotten.
+
+        ``None`` where that was not judged.
 
         Places of one class say nothing of the other: a model that always answers the same is right on all of them.
         """
         if not self.places or self.unjudged:
             return None
         forgot = self.replayed is not None and self.replayed[0] - self.replayed[1] > _FORGOTTEN
-        return self.better > self.worse and not forgot
+        old, new = self.figures["accuracy"]
+        return self.better > self.worse and new.value >= old.value and not forgot
 
     @property
     def unjudged(self) -> str:
