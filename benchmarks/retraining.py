@@ -245,9 +245,8 @@ class Patches:
     def auc(self, model: Detector) -> float:
         """Return the AUC of a detector that shares the lower layers."""
         network = TunedNetwork(model).eval()
-        logits = torch.cat([network(part) for part in self.features.split(BATCH)])[:, :, 0, 0]
-        tumour = model.spec.tumour_class
-        return float(roc_auc_score(self.labels, (logits[:, tumour] - logits[:, 1 - tumour]).numpy()))
+        log_odds = torch.cat([network.log_odds(part) for part in self.features.split(BATCH)])[:, 0, 0]
+        return float(roc_auc_score(self.labels, log_odds.numpy()))
 
 
 def main() -> None:

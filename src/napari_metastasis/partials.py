@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["LOCK_HELD", "LOCK_UNKNOWN", "lock", "partial_file", "partial_folder", "sweep"]
+__all__ = ["LOCK_HELD", "LOCK_UNKNOWN", "lock", "lock_within", "partial_file", "partial_folder", "sweep"]
 
 #: 16 random digits, and the writer's machine. Earlier versions wrote the digits alone, and held no lock.
 _NAME = re.compile(r"\.[0-9a-f]{16}(?:-([0-9a-f]{8}))?\.part")
@@ -40,6 +40,8 @@ _FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 LOCK_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 #: What it says on a network disk that knows no locks.
 LOCK_UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+#: Until a lock that somebody holds is tried again.
+_PAUSE_S = 0.02
 
 
 def lock(descriptor: int) -> None:
@@ -58,6 +60,35 @@ def lock(descriptor: int) -> None:
     else:
         fcntl = importlib.import_module("fcntl")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def lock_within(descriptor: int, wait_s: float) -> bool:
+    """Lock an open file, and wait for whoever holds it.
+
+    Returns
+    -------
+    Whether nobody else holds it any more. A disk that knows no locks cannot say: going on unlocked is better than not
+    going on at all.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses.
+    """
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            lock(descriptor)
+        except OSError as error:
+            if error.errno in LOCK_UNKNOWN:
+                return True
+            if error.errno not in LOCK_HELD:
+                raise
+            if time.monotonic() > until:
+                return False
+            time.sleep(_PAUSE_S)
+        else:
+            return True
 
 
 @contextmanager

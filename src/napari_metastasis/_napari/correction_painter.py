@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
 
 from napari_metastasis._napari.compat import camera_of
 from napari_metastasis._napari.scene_place import ScenePlace
+from napari_metastasis._napari.timers import single_shot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,9 +64,9 @@ class CorrectionPainter(QObject):
         self._of: tuple[Corrections, object] | None = None
         #: Lines and dots on the graphics card.
         self.count = 0
-        self._soon = self._timer(_REST_MS, self._look)
-        self._turns = self._timer(_PAUSE_MS, self._look)
-        self._at_once = self._timer(0, self._look)
+        self._soon = single_shot(self, _REST_MS, self._look)
+        self._turns = single_shot(self, _PAUSE_MS, self._look)
+        self._at_once = single_shot(self, 0, self._look)
         camera = camera_of(viewer)
         corrections = session.corrections
         self._slots: tuple[tuple[Any, Callable[..., Any]], ...] = (
@@ -80,13 +81,6 @@ class CorrectionPainter(QObject):
         )
         for signal, slot in self._slots:
             signal.connect(slot)
-
-    def _timer(self, milliseconds: int, then: Callable[[], None]) -> QTimer:
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.setInterval(milliseconds)
-        timer.timeout.connect(then)
-        return timer
 
     @property
     def done(self) -> bool:

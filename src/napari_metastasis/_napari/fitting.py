@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import QEvent, QObject, QRect, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QRect, Qt
 from qtpy.QtGui import QFontMetrics
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -15,6 +15,8 @@ from qtpy.QtWidgets import (
     QStylePainter,
     QWidget,
 )
+
+from napari_metastasis._napari.timers import single_shot
 
 __all__ = ["broken_into_lines", "fit_texts"]
 
@@ -71,10 +73,7 @@ class _Fitted(QObject):
 
     def __init__(self, widget: QWidget) -> None:
         super().__init__(widget)
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(0)
-        self._soon.timeout.connect(self._fit)
+        self._soon = single_shot(self, 0, self._fit)
         widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: ARG002, N802

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
 
 from napari_metastasis._napari.compat import draw_now, redraw_labels, unrefreshed
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis.geometry import Point, Region, sparse_zeros
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ class LabelPainter(QObject):
         self._waiting: list[Region] = []
         self._undrawn: list[Region] = []
         layer.events.visible.connect(self._on_visible)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_PAUSE_MS)
-        self._timer.timeout.connect(self._turn)
+        self._timer = single_shot(self, _PAUSE_MS, self._turn)
 
     @property
     def done(self) -> bool:

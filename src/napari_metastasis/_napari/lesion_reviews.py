@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.worker import ShouldStop, Worker
 
 if TYPE_CHECKING:
@@ -41,10 +42,7 @@ class LesionReviews(QObject):
         self._session = session
         self._cells: CorrectionCells | None = None
         self._worker: Worker | None = None
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST_MS)
-        self._rest.timeout.connect(self.match)
+        self._rest = single_shot(self, _REST_MS, self.match)
         session.found_changed.connect(self._on_found_changed)
         session.corrections.changed.connect(self.match)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_metastasis._napari.slide_work import Looked, index_work
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.worker import Worker
 
 if TYPE_CHECKING:
@@ -56,18 +56,11 @@ class LesionSearch(QObject):
         self._again = False
         self._next = 0.0
         self.awaits_tissue = False
-        self._follow = self._timer(_FOLLOW_MS, session.follow_threshold)
-        self._rest = self._timer(_REST_MS, self.start)
+        self._follow = single_shot(self, _FOLLOW_MS, session.follow_threshold)
+        self._rest = single_shot(self, _REST_MS, self.start)
         session.threshold_changed.connect(self._on_threshold_changed)
         session.share_changed.connect(self._on_share_changed)
         session.tissue_changed.connect(self.start)
-
-    def _timer(self, milliseconds: int, then: Callable[[], None]) -> QTimer:
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.setInterval(milliseconds)
-        timer.timeout.connect(then)
-        return timer
 
     @property
     def running(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt
 
 from napari_metastasis._napari.associated_images import AssociatedImages, shown_names
 from napari_metastasis._napari.color_bar import ColorBar
@@ -22,6 +22,7 @@ from napari_metastasis._napari.regions import center_on
 from napari_metastasis._napari.rotation import rotate
 from napari_metastasis._napari.ruler import RulerTool
 from napari_metastasis._napari.slide_marks import SlideMarks
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.view_transform import ViewTransform, view_transform
 
 if TYPE_CHECKING:
@@ -84,10 +85,7 @@ class Microscope(QObject):
         self._connect_bar()
         self._bind_keys(workspace.keys)
         # Several events tell of one move of the camera, and mostly while the canvas is being painted.
-        self._moved = QTimer(self)
-        self._moved.setSingleShot(True)
-        self._moved.setInterval(0)
-        self._moved.timeout.connect(self._follow_view)
+        self._moved = single_shot(self, 0, self._follow_view)
         self._slots: list[tuple[Any, Callable[..., Any]]] = [
             (camera_of(viewer).events.center, self._on_moved),
             (camera_of(viewer).events.zoom, self._on_moved),

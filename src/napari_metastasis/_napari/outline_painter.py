@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
 
 from napari_metastasis._napari.compat import camera_of
 from napari_metastasis._napari.outline_source import contours_in
 from napari_metastasis._napari.outline_styles import DOT_PX, LINE_PX, casings, style_of_lesions, styles
 from napari_metastasis._napari.scene_place import ScenePlace, SlideView
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis.geometry import HeatmapFrame, Point
 
 if TYPE_CHECKING:
@@ -123,9 +124,9 @@ class OutlinePainter(QObject):
         self._moved_at = 0.0
         #: Lines on the graphics card.
         self.count = 0
-        self._look_timer = self._timer(_REST_MS, self._look)
-        self._turn_timer = self._timer(_PAUSE_MS, self._turn)
-        self._again_timer = self._timer(0, self._show_again)
+        self._look_timer = single_shot(self, _REST_MS, self._look)
+        self._turn_timer = single_shot(self, _PAUSE_MS, self._turn)
+        self._again_timer = single_shot(self, 0, self._show_again)
         camera = camera_of(viewer)
         self._slots = (
             (session.found_changed, self._on_found_changed),
@@ -140,13 +141,6 @@ class OutlinePainter(QObject):
         )
         for signal, slot in self._slots:
             signal.connect(slot)
-
-    def _timer(self, milliseconds: int, then: Any) -> QTimer:
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.setInterval(milliseconds)
-        timer.timeout.connect(then)
-        return timer
 
     @property
     def can_draw(self) -> bool:

@@ -7,13 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
 from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QWidget
 
 from napari_metastasis._napari.looked_at import CLOSE
 from napari_metastasis._napari.overview import Overview, thumbnail_image
 from napari_metastasis._napari.overview_work import OverviewHeat, heat_work
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.worker import Worker
 from napari_metastasis.geometry import Region
 
@@ -58,8 +59,8 @@ class OverviewControl(QObject):
         self._heat: OverviewHeat | None = None
         self._workers: list[Worker] = []
         self._heat_worker: Worker | None = None
-        self._due = _timer(self, _HEAT_MS, self._find_heat)
-        self._look = _timer(self, _LOOK_MS, self._on_look)
+        self._due = single_shot(self, _HEAT_MS, self._find_heat)
+        self._look = single_shot(self, _LOOK_MS, self._on_look)
         self._seen = Region(0, 0, 0, 0)
 
     def switch(self, wanted: bool) -> None:
@@ -176,11 +177,3 @@ class OverviewControl(QObject):
             self.widget.show_looked_at(looked_at)
         if close and not rests:
             self._look.start()
-
-
-def _timer(parent: QObject, interval_ms: int, act: Callable[[], None]) -> QTimer:
-    timer = QTimer(parent)
-    timer.setSingleShot(True)
-    timer.setInterval(interval_ms)
-    timer.timeout.connect(act)
-    return timer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QFormLayout,
@@ -15,6 +15,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible, QDoubleSlider, QLabeledDoubleSlider
+
+from napari_metastasis._napari.timers import single_shot
 
 __all__ = [
     "ErrorLine",
@@ -147,10 +149,7 @@ class ErrorLine(QWidget):
             "#metastasis-error QLabel, #metastasis-error QToolButton { color: #5c0f0a; background: transparent; }"
             "#metastasis-error QToolButton { border: none; font-weight: bold; }"
         )
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(0)
-        self._soon.timeout.connect(self._come_into_sight)
+        self._soon = single_shot(self, 0, self._come_into_sight)
         self.hide()
 
     def text(self) -> str:

@@ -51,6 +51,15 @@ def _label() -> QLabel:
     return label
 
 
+def _section() -> tuple[QWidget, QVBoxLayout]:
+    """Return a part of the form that is shown or hidden as one, and what its rows are added to."""
+    inside = QWidget()
+    layout = QVBoxLayout(inside)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(SPACING)
+    return inside, layout
+
+
 class RetrainWidget(Part):
     """Retrains a model on what was said of slides, and asks whether what came out is kept.
 
@@ -91,10 +100,7 @@ class RetrainWidget(Part):
             layout.addWidget(part)
 
     def _built_form(self) -> QWidget:
-        inside = QWidget()
-        layout = QVBoxLayout(inside)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(SPACING)
+        inside, layout = _section()
         self.sources = SourceList()
         self.sources.changed.connect(self._show_ready)
         self.sources.failed.connect(self.error.show_failure)
@@ -127,10 +133,7 @@ class RetrainWidget(Part):
         return inside
 
     def _built_progress(self) -> QWidget:
-        inside = QWidget()
-        layout = QVBoxLayout(inside)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(SPACING)
+        inside, layout = _section()
         self.status = _label()
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
@@ -151,10 +154,7 @@ class RetrainWidget(Part):
         return inside
 
     def _built_verdict(self) -> QWidget:
-        inside = QWidget()
-        layout = QVBoxLayout(inside)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(SPACING)
+        inside, layout = _section()
         self.verdict = VerdictView()
         self.keep_button, self.discard_button = QPushButton("Keep"), QPushButton("Discard")
         self.discard_button.setToolTip("Do not offer it any more; its files stay in its folder")
@@ -171,10 +171,7 @@ class RetrainWidget(Part):
         return inside
 
     def _built_after(self) -> QWidget:
-        inside = QWidget()
-        layout = QVBoxLayout(inside)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(SPACING)
+        inside, layout = _section()
         self.kept = _label()
         self.scan_button = QPushButton("Scan this view with it")
         self.scan_button.setToolTip("Scan what the window shows with the new model")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -35,6 +35,7 @@ from napari_metastasis._napari.regions import Where, view_focus, wanted_region
 from napari_metastasis._napari.scan_requests import ScanRequests
 from napari_metastasis._napari.session import Activity
 from napari_metastasis._napari.slide_state import not_told_above
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.worker import tell
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.errors import MetastasisError
@@ -89,10 +90,7 @@ class ScanWidget(Part):
         self._switched_for = ""
         #: What the activity that was shown last says that failed.
         self._failed = ""
-        self._warm_up = QTimer(self)
-        self._warm_up.setSingleShot(True)
-        self._warm_up.setInterval(_WARM_UP_MS)
-        self._warm_up.timeout.connect(self._on_warm_up)
+        self._warm_up = single_shot(self, _WARM_UP_MS, self._on_warm_up)
         self._build_buttons(layout)
         self._build_progress(layout)
         self._build_advanced(layout)

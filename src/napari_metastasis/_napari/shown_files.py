@@ -6,9 +6,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_metastasis._napari.slide_work import OnDisk, Seen, search_and_write_work, write_left_work, write_shown_work
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.worker import Work, Worker, explain
 
 if TYPE_CHECKING:
@@ -48,10 +49,7 @@ class ShownFiles(QObject):
         self._writing: Shown | None = None
         self._told = ""
         self._scanning = False
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST_MS)
-        self._rest.timeout.connect(self.write)
+        self._rest = single_shot(self, _REST_MS, self.write)
         session.found_changed.connect(self._on_changed)
         session.threshold_changed.connect(self._on_changed)
         session.share_changed.connect(self._on_changed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -15,7 +14,7 @@ from napari_metastasis.annotations.corrections import Corrections, now
 from napari_metastasis.annotations.corrections_file import FeatureTexts, read_corrections, write_corrections
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
-from napari_metastasis.partials import LOCK_HELD, LOCK_UNKNOWN, lock
+from napari_metastasis.partials import lock_within
 from napari_metastasis.storage import atomic_write, storage_errors
 
 __all__ = ["BACKUPS", "CORRECTIONS_FILE", "ChangedBeneathError", "CorrectionStore"]
@@ -25,7 +24,7 @@ _LOCK = ".annotations.lock"
 #: While somebody works on, a backup is made so often.
 _BETWEEN_BACKUPS = timedelta(minutes=10)
 #: A save takes less; a lock that is held for longer is a disk that hangs.
-_WAIT_S, _PAUSE_S = 5.0, 0.02
+_WAIT_S = 5.0
 #: Of a file that is not there.
 _NOTHING = ""
 
@@ -193,24 +192,11 @@ class CorrectionStore:
             self.path.parent.mkdir(exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                self._wait_for(descriptor)
-                yield
-            finally:
-                os.close(descriptor)
-
-    def _wait_for(self, descriptor: int) -> None:
-        until = time.monotonic() + _WAIT_S
-        while True:
-            try:
-                return lock(descriptor)
-            except OSError as error:
-                if error.errno in LOCK_UNKNOWN:
-                    return None
-                if error.errno not in LOCK_HELD:
-                    raise
-                if time.monotonic() > until:
+                if not lock_within(descriptor, _WAIT_S):
                     raise StorageError(
                         f"expected to save {self.path}, but somebody else has been saving it for {_WAIT_S:.0f} s; "
                         "check the disk and try again"
-                    ) from error
-            time.sleep(_PAUSE_S)
+                    )
+                yield
+            finally:
+                os.close(descriptor)

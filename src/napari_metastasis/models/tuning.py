@@ -81,6 +81,7 @@ class TunedNetwork(nn.Module):
         original = _network(detector)
         self.network = type(original)(original.architecture)  # type: ignore[arg-type]  # its own
         self.network.load_state_dict(original.state_dict())
+        self._tumour_class = detector.spec.tumour_class
         self.network.requires_grad_(requires_grad=False)
         for layer in self._upper:
             layer.requires_grad_(requires_grad=True)
@@ -96,6 +97,12 @@ class TunedNetwork(nn.Module):
         for layer in self._upper:
             answers = layer(answers)
         return answers
+
+    def log_odds(self, features: Tensor) -> Tensor:
+        """Return the log-odds of tumour, N x h x w, of features, N x C x H x W."""
+        logits = self(features)
+        odds: Tensor = logits[:, self._tumour_class] - logits[:, 1 - self._tumour_class]
+        return odds
 
     def train(self, mode: bool = True) -> TunedNetwork:
         """Let layers drop features while they learn; normalisation never changes."""

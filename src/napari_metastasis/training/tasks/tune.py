@@ -94,7 +94,7 @@ class TuneModule(TaskModule[TunedNetwork]):
         if replay is not None:
             parts = np.array_split(np.arange(len(replay)), -(-len(replay) // _TOGETHER))
             with torch.no_grad():
-                answers = [self._log_odds(network.eval(), replay.images(part)).flatten() for part in parts]
+                answers = [network.eval().log_odds(replay.images(part)).flatten() for part in parts]
             #: Probabilities that the detector gave its earlier patches.
             self.earlier = torch.cat(answers).sigmoid()
         return network.train()
@@ -105,11 +105,11 @@ class TuneModule(TaskModule[TunedNetwork]):
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
         how, replay = self.task.corrections, self.task.replay
-        corrected = crop_losses(self._log_odds(self.network, features.float()), labels, how.hard)
+        corrected = crop_losses(self.network.log_odds(features.float()), labels, how.hard)
         if replay is None or not how.replay_weight:
             return corrected
         rows = balanced(replay.labels, how.replayed_patches, np.random.default_rng([self.settings.seed, draw]))
-        now = self._log_odds(self.network, replay.images(rows).to(features.device)).flatten()
+        now = self.network.log_odds(replay.images(rows).to(features.device)).flatten()
         # What the model answered, not the labels: few patches would be learnt by heart, and tell nothing more.
         kept = nn.functional.binary_cross_entropy_with_logits(now, self.earlier[rows].to(now.device))
         return corrected + how.replay_weight * kept
@@ -117,15 +117,9 @@ class TuneModule(TaskModule[TunedNetwork]):
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities and labels of all cells that are known, and the loss."""
         features, labels, *_ = batch
-        log_odds = self._log_odds(self.average, features.float())
+        log_odds = self.averaged_network().log_odds(features.float())
         known = labels >= 0
         return log_odds.sigmoid()[known], labels[known], crop_losses(log_odds, labels, 0.0)
-
-    def _log_odds(self, network: nn.Module, features: Tensor) -> Tensor:
-        logits = network(features)
-        tumour = self.task.spec.tumour_class
-        log_odds: Tensor = logits[:, tumour] - logits[:, 1 - tumour]
-        return log_odds
 
 
 def crop_losses(log_odds: Tensor, labels: Tensor, hard: float) -> Tensor:

@@ -177,7 +177,7 @@ class _Run:
 
     def notes(self) -> list[str]:
         """Return what the time did not allow, a line each."""
-        lacking = len(self.parted.training) - len(set(self._training().order))
+        lacking = len(self.parted.training) - len(self._learnt)
         if not lacking:
             return []
         return [f"the time did not allow {lacking} of {len(self.parted.training)} places to be learnt: take more of it"]
@@ -185,7 +185,7 @@ class _Run:
     def learn(self) -> Path:
         """Return the weights of the new model."""
         settings = replace(self.job.settings, epochs=self.plan.epochs, workers=0)
-        training = self._training()
+        training = self._training
         task = TuneTask(
             spec=replace(self.detector.spec, name=self.name),
             detector=self.detector,
@@ -215,7 +215,7 @@ class _Run:
 
     def judged(self, weights: Path) -> Verdict:
         """Compare the new model with the old one, and write down what came out."""
-        held_out = self._held_out()
+        held_out = self._held_out
         encoded = None if held_out is None else self._encoded(held_out, vary=False)
         order = () if held_out is None else held_out.order
         new = load_detector(weights)
@@ -241,14 +241,22 @@ class _Run:
 
     def _measured_on(self, training: PlaceCrops) -> PlaceCrops:
         """Return what each epoch is measured on: a few crops of all where nothing is held out. It decides nothing."""
-        return self._held_out() or replace(training, count=min(training.count, training.batch_size), batch_size=1)
+        return self._held_out or replace(training, count=min(training.count, training.batch_size), batch_size=1)
 
+    @cached_property
     def _held_out(self) -> PlaceCrops | None:
         """Return crops of what is held out, one in a batch; ``None`` where nothing is."""
         places = self.parted.held_out
         return self._crops(places, self.plan.held_out_crops, 1) if places else None
 
+    @cached_property
+    def _learnt(self) -> tuple[Place, ...]:
+        """Return the places that the time allows to be learnt."""
+        return tuple(self.parted.training[number] for number in sorted(set(self._training.order)))
+
+    @cached_property
     def _training(self) -> PlaceCrops:
+        """Return crops of what is learnt from."""
         return self._crops(self.parted.training, self.plan.crops, self.job.settings.batch_size)
 
     def _encoded(self, source: BatchSource, *, vary: bool) -> EncodedBatches:
@@ -296,8 +304,7 @@ class _Run:
         return plan
 
     def _data(self) -> str:
-        numbers = set(self._training().order)
-        places = [self.parted.training[number] for number in sorted(numbers)]
+        places = self._learnt
         tumour = sum(one.label for one in places)
         before = str(self.detector.card.get("data", "not stated"))
         slides = len({one.slide for one in places})
@@ -314,7 +321,7 @@ class _Run:
         card, corrected = self.detector.card, self.corrected
         parent = {"name": self.detector.name, "weights_sha256": self.detector.weights_sha256}
         before = card.get("parents")
-        learnt = {self.parted.training[number].key for number in self._training().order}
+        learnt = {one.key for one in self._learnt}
         return {
             "parents": [parent, *(before if isinstance(before, list) else [])],
             "retrained": {

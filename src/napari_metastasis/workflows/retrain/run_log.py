@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import TrainingError
-from napari_metastasis.partials import LOCK_HELD, LOCK_UNKNOWN, lock
+from napari_metastasis.partials import LOCK_HELD, lock, lock_within
 from napari_metastasis.plain_json import parse_json
 from napari_metastasis.storage import storage_errors
 
@@ -25,7 +25,7 @@ PROGRESS, STOP, CANCEL = "progress.jsonl", "stop", "cancel"
 _LOCK = ".run.lock"
 _BETWEEN_S = 0.5
 #: Whoever looks whether a run is at work holds the lock for a moment.
-_WAIT_S, _PAUSE_S = 5.0, 0.05
+_WAIT_S = 5.0
 
 #: Shows a step, by its title and unit, and yields what is called with (done, total).
 ProgressBar = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
@@ -60,7 +60,11 @@ class RunLog:
         with storage_errors(self._stop):
             self._lock: int | None = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                _wait_for(self._lock, folder)
+                if not lock_within(self._lock, _WAIT_S):
+                    raise TrainingError(
+                        f"expected to be the only retraining in {folder}, but another one is at work there; wait until "
+                        "it ends, or choose another --output"
+                    )
                 # Of an earlier start.
                 self._stop.unlink(missing_ok=True)
                 self._cancel.unlink(missing_ok=True)
@@ -108,25 +112,6 @@ class RunLog:
                     self.tell(step=title, done=done, total=total, left_s=round(max(0.0, self.deadline - told), 1))
 
             yield progress
-
-
-def _wait_for(descriptor: int, folder: Path) -> None:
-    until = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            return lock(descriptor)
-        except OSError as error:
-            if error.errno in LOCK_UNKNOWN:
-                # Going on unlocked is better than not learning at all.
-                return None
-            if error.errno not in LOCK_HELD:
-                raise
-            if time.monotonic() > until:
-                raise TrainingError(
-                    f"expected to be the only retraining in {folder}, but another one is at work there; wait until it "
-                    "ends, or choose another --output"
-                ) from error
-        time.sleep(_PAUSE_S)
 
 
 def is_at_work(folder: Path) -> bool:

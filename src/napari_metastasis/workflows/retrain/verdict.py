@@ -196,9 +196,7 @@ def judge(
     """
     networks = [TunedNetwork(one).eval() for one in (old, new)]
     answers = () if encoded is None else tuple(_answers((old, new), networks, encoded, order, places))
-    return Verdict(
-        answers, _figures(answers, old.spec.threshold, seed), _replayed(networks, old.spec.tumour_class, replay)
-    )
+    return Verdict(answers, _figures(answers, old.spec.threshold, seed), _replayed(networks, replay))
 
 
 def _answers(
@@ -214,7 +212,7 @@ def _answers(
         features = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
         own = batch.labels == places[number].label
         if own.any():
-            log_odds = [_log_odds(network, features, models[0].spec.tumour_class)[own] for network in networks]
+            log_odds = [_log_odds(network, features)[own] for network in networks]
             of_place.setdefault(number, []).append(np.stack(log_odds))
     return [
         _answer(models, places[number], np.concatenate(parts, axis=1)) for number, parts in sorted(of_place.items())
@@ -245,10 +243,9 @@ def _answer(models: tuple[Detector, Detector], place: Place, log_odds: Floats) -
 
 
 @torch.no_grad()
-def _log_odds(network: TunedNetwork, features: torch.Tensor, tumour: int) -> Floats:
-    logits = network(features)
-    log_odds: Floats = (logits[:, tumour] - logits[:, 1 - tumour]).double().numpy()
-    return log_odds
+def _log_odds(network: TunedNetwork, features: torch.Tensor) -> Floats:
+    odds: Floats = network.log_odds(features).double().numpy()
+    return odds
 
 
 def _figures(answers: Sequence[PlaceAnswer], threshold: float, seed: int) -> dict[str, tuple[Estimate, Estimate]]:
@@ -297,7 +294,7 @@ def _froc(answers: Sequence[PlaceAnswer], which: str, seed: int) -> Estimate:
     return score if len(outcomes) >= _FEWEST_SLIDES else Estimate(score.value, np.nan, np.nan)
 
 
-def _replayed(networks: Sequence[TunedNetwork], tumour: int, replay: Replay | None) -> tuple[float, float] | None:
+def _replayed(networks: Sequence[TunedNetwork], replay: Replay | None) -> tuple[float, float] | None:
     if replay is None or len(np.unique(replay.labels)) < 2:
         return None
     rows = np.arange(len(replay))
@@ -305,6 +302,6 @@ def _replayed(networks: Sequence[TunedNetwork], tumour: int, replay: Replay | No
     aucs = []
     for network in networks:
         parts = np.array_split(rows, -(-len(rows) // _REPLAYED))
-        scores = np.concatenate([_log_odds(network, replay.images(part), tumour).ravel() for part in parts])
+        scores = np.concatenate([_log_odds(network, replay.images(part)).ravel() for part in parts])
         aucs.append(binary_report(replay.labels == 1, scores, threshold=0.0, resamples=resamples).auc.value)
     return aucs[0], aucs[1]
