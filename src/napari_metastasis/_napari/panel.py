@@ -51,7 +51,7 @@ class MetastasisPanel(QScrollArea):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addWidget(self.results_part, 1)
-        for part in (self.scan_part, self.correct_part, self.retrain_part, self.slide_part):
+        for part in (self.scan_part, self.correct_part, self.slide_part, self.retrain_part):
             layout.addWidget(_line())
             layout.addWidget(part)
         notice = QLabel("For research only: not a medical device.")
