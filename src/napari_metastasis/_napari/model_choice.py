@@ -32,6 +32,7 @@ class ModelChoice(QComboBox):
         self._files: list[str] = []
         #: The file that was added last, until it is in the list.
         self._added = ""
+        self._look: Worker | None = None
 
     @property
     def name(self) -> str:
@@ -56,9 +57,12 @@ class ModelChoice(QComboBox):
         return found is not None
 
     def fill(self) -> None:
-        """Look for models and devices beside the window."""
+        """Look for models and devices beside the window; a look that is still under way no longer counts."""
+        # It knows nothing of what was added since, and might be the last to end.
+        if self._look is not None:
+            self._look.abandon()
         self.setPlaceholderText("looking for models…")
-        worker = Worker(partial(available_models_work, tuple(self._files)), name="models", parent=self)
+        worker = self._look = Worker(partial(available_models_work, tuple(self._files)), name="models", parent=self)
         worker.succeeded.connect(self._on_found)
         worker.failed.connect(self._on_failed)
         worker.start()
