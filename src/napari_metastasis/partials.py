@@ -84,7 +84,7 @@ def lock_within(descriptor: int, wait_s: float) -> bool:
                 return True
             if error.errno not in LOCK_HELD:
                 raise
-            if time.monotonic() > until:
+            if time.monotonic() >= until:
                 return False
             time.sleep(_PAUSE_S)
         else:

@@ -224,7 +224,7 @@ def test_going_on_where_a_share_knows_no_locks(tmp_path, monkeypatch):
     def refuse(_descriptor):
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr("napari_metastasis.scanning.maps.lock._lock", refuse)
+    monkeypatch.setattr("napari_metastasis.partials.lock", refuse)
     WriterLock(tmp_path / "a", tmp_path).release()
 
 

@@ -7,8 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.partials import LOCK_HELD, LOCK_UNKNOWN
-from napari_metastasis.partials import lock as _lock
+from napari_metastasis.partials import lock_within
 from napari_metastasis.storage import storage_errors
 
 __all__ = ["WriterLock"]
@@ -23,36 +22,36 @@ class WriterLock:
         File to lock; it is created, stays behind, and means nothing by itself.
     what
         The thing that it guards, for the error.
+    wait_s
+        How long another one may go on holding it, in seconds.
 
     Raises
     ------
     StorageError
-        If somebody else holds it.
+        If somebody else holds it, or the disk refuses; on a disk that knows no locks nobody does.
     """
 
-    def __init__(self, path: Path, what: Path) -> None:
+    def __init__(self, path: Path, what: Path, *, wait_s: float = 0.0) -> None:
         self._path = path
         with storage_errors(what):
             self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         # Some network disks number a file anew with every look at it.
         self._is_numbered = self._is_same()
         try:
-            _lock(self._descriptor)
-        except OSError as error:
-            if error.errno in LOCK_UNKNOWN:
-                # Going on unlocked is better than not scanning at all.
-                return
-            self.release()
-            if error.errno in LOCK_HELD:
-                raise StorageError(
-                    f"expected to be the only scan that writes {what}, but another one is at work on it; "
-                    "wait until it ends, or choose another folder"
-                ).in_window(
-                    f"Another scan is writing {what}. Wait until it ends, or choose another folder under Advanced › "
-                    "Results."
-                ) from error
             with storage_errors(what):
-                raise
+                locked = lock_within(self._descriptor, wait_s)
+        except StorageError:
+            self.release()
+            raise
+        if not locked:
+            self.release()
+            raise StorageError(
+                f"expected to be the only scan that writes {what}, but another one is at work on it; "
+                "wait until it ends, or choose another folder"
+            ).in_window(
+                f"Another scan is writing {what}. Wait until it ends, or choose another folder under Advanced › "
+                "Results."
+            )
 
     @property
     def is_in_place(self) -> bool:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region
 from napari_metastasis.lesions import (
     Detection,
@@ -26,7 +24,7 @@ from napari_metastasis.workflows.scan.result_folder import heatmap_path, record_
 __all__ = ["one_writer", "write_findings", "write_record"]
 
 #: How long one writer waits for another, which writes for some seconds at most.
-_PATIENCE_S, _LOOK_S = 30.0, 0.05
+_PATIENCE_S = 30.0
 
 
 @contextmanager
@@ -43,15 +41,7 @@ def one_writer(folder: Path) -> Iterator[None]:
     heatmap = heatmap_path(folder)
     if not heatmap.is_dir():
         raise folder_gone(folder)
-    until = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            lock = WriterLock(journal_path(heatmap).with_name("results.lock"), folder)
-            break
-        except StorageError as error:
-            if error.errno is not None or time.monotonic() > until:
-                raise
-            time.sleep(_LOOK_S)
+    lock = WriterLock(journal_path(heatmap).with_name("results.lock"), folder, wait_s=_PATIENCE_S)
     try:
         yield
     finally:
