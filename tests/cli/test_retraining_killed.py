@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from forked import run_forked
 from made_once import made_once
 from two_textures import DOTTED, PLAIN, correction, misled_model, two_textures_slide
 
@@ -38,7 +39,6 @@ from napari_metastasis.workflows.retrain import (
 from napari_metastasis.workflows.retrain.run_log import RunLog, is_at_work
 from napari_metastasis.workflows.scan import ScanJob, scan_slide
 
-FORKED = Path(__file__).parents[1] / "helpers" / "forked.py"
 #: What comes out of a run.
 MADE = ("new.safetensors", "verdict.json", "held-out.csv", "plan.json")
 
@@ -80,18 +80,11 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(corrected: Path, 
         options = ("--model", corrected / "misled.safetensors", "--name", "new", "--steps", 9, "--no-keep", "--json")
         return ["retrain", str(corrected / "slide.metastasis"), *map(str, options), "--output", str(tmp_path / output)]
 
-    def run(*plan: tuple[list[str], float | None]) -> list[int]:
-        path = tmp_path / "plan.json"
-        path.write_text(json.dumps(plan))
-        ran = subprocess.run([sys.executable, FORKED, path], capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, ran.stderr
-        return [json.loads(line)["status"] for line in ran.stdout.splitlines() if line.startswith('{"status"')]
-
     plan: list[tuple[list[str], float | None]] = [(command("whole"), None)]
     seed = time.time_ns()  # what fails names it
     moments = np.random.default_rng(seed).uniform(0.0, 1.0, 3).tolist()
     plan += [*((command("killed"), moment) for moment in moments), (command("killed"), None)]
-    whole, *killed, last = run(*plan)
+    whole, *killed, last = run_forked(tmp_path, plan)
     assert (whole, last) == (0, 0), seed
     assert -signal.SIGKILL in killed, seed
     for name in MADE:
