@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
-import subprocess
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from cli.conftest import Answer, Run
+from napari_metastasis.cli import main
 
 
 @pytest.fixture
@@ -80,22 +82,26 @@ def test_a_process_that_was_killed_at_any_moment_is_no_obstacle(
 ) -> None:
     output = tmp_path / "out"
     *after, call, number = moment.split()
-    script = (
-        "import os, signal, sys\n"
-        "whole, count = getattr(os, sys.argv[1]), 0\n"
-        "def dying(*arguments):\n"
-        "    global count\n"
-        "    count += 1\n"
-        "    if count == int(sys.argv[2]) and not sys.argv[3]: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    whole(*arguments)\n"
-        "    if count == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "from napari_metastasis.cli import main\n"
-        "setattr(os, sys.argv[1], dying)\n"
-        "main(sys.argv[4:])\n"
-    )
-    arguments = [call, number, "".join(after), *map(str, command(folder, output))]
-    killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, timeout=240, check=False)
-    assert killed.returncode == -9, killed.stderr
+
+    def die() -> None:
+        whole, count = getattr(os, call), 0
+
+        def dying(*arguments: Any) -> None:
+            nonlocal count
+            count += 1
+            if count == int(number) and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            whole(*arguments)
+            if count == int(number):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(os, call, dying)
+        main([str(argument) for argument in command(folder, output)])
+
+    killed = multiprocessing.get_context("fork").Process(target=die)
+    killed.start()
+    killed.join(240)
+    assert killed.exitcode == -signal.SIGKILL
     assert any(output.iterdir())
     again = here(*command(folder, output))
     assert (again.status, again.err) == (0, "")

@@ -15,6 +15,7 @@ from napari_metastasis.models import load_model
 SETTINGS = (
     "--device", "cpu", "--precision", "float32", "--batch-size", 8, "--epochs", 2, "--patches-per-epoch", 16,
     "--validation-patches", 8, "--workers", 1, "--mining-rounds", 1, "--mining-epochs", 2, "--mining-threshold", 0.0,
+    "--mined-per-slide", 4,
 )  # fmt: skip
 
 
