@@ -15,6 +15,7 @@ from disc_phantom import DiscPhantom, disc_slide
 from napari import Viewer
 from napari.settings import get_settings
 from napari.settings._base import EventedConfigFileSettings
+from npe2 import PluginManifest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 from superqt.utils._ensure_thread import CallCallable
@@ -45,6 +46,15 @@ def unwritten_settings() -> Iterator[None]:
     """Napari resets its settings for every window, and writes them at each of the changes; no test reads that file."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EventedConfigFileSettings, "_maybe_save", lambda _: None, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plugins_read_once() -> Iterator[None]:
+    """Every window looks through all that is installed for plugins; here what is found once is found each time."""
+    found = list(PluginManifest.discover())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", lambda **_: iter(found))
         yield
 
 
@@ -216,9 +226,9 @@ def window_class() -> type[Window]:
 
 
 @pytest.fixture
-def window(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[Window]:
-    """A window that is shown, with the panel docked."""
-    window = Window(make_napari_viewer(show=True), qtbot)
+def window(request: pytest.FixtureRequest, make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[Window]:
+    """A window with the panel docked; shown unless the test is marked ``unseen``, which saves a third of its time."""
+    window = Window(make_napari_viewer(show=request.node.get_closest_marker("unseen") is None), qtbot)
     yield window
     window.workspace.close()
     window.settle()

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QToolButton
 from napari_metastasis._napari.associated_images import AssociatedImages
 from napari_metastasis.slides import associated
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.unseen]
 
 
 def click(button) -> None:

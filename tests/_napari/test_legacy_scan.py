@@ -10,7 +10,7 @@ from legacy_files import unpack_legacy
 
 from napari_metastasis.scanning import MapStore
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.unseen]
 
 
 def test_an_earlier_versions_scan_is_shown_with_its_refined_map(window, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
+@pytest.mark.unseen
 @pytest.mark.parametrize("mpp", [0.243, 0.486, 0.972])
 def test_a_mined_place_lies_where_the_disc_is(
     window, make_disc: Callable, choose: Callable, tmp_path: Path, mpp: float

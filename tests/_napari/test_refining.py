@@ -11,7 +11,7 @@ import pytest
 
 from napari_metastasis.settings import DEFAULT_MODEL
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.unseen]
 
 
 def centroid(layer, threshold: float = 0.5) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from napari_metastasis.models import add_model, save_model
 from napari_metastasis.scanning import AnsweredMap
 from napari_metastasis.settings import THRESHOLD
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.unseen]
 
 #: Of the segmenter; the detector has the usual one.
 OWN_THRESHOLD = 0.7

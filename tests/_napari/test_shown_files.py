@@ -21,7 +21,7 @@ from napari_metastasis.settings import THRESHOLD
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.scan import heatmap_path
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.unseen]
 
 
 @pytest.fixture

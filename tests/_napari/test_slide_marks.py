@@ -16,7 +16,7 @@ from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.slide_marks import SlideMarks, marks_path
 from napari_metastasis.geometry import Point, Size
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.unseen]
 
 SIZE = Size(4000, 3001)
 LINE = (Point(10.5, 20.0), Point(310.5, 420.0))
