@@ -12,7 +12,7 @@ from napari_metastasis.settings.evaluation import CalibrationSettings, Evaluatio
 from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
 from napari_metastasis.settings.refine import RefineSettings
-from napari_metastasis.settings.retrain import CorrectionSettings, TuneTrainSettings
+from napari_metastasis.settings.retrain import CorrectionSettings, TuneTrainSettings, WholeSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
 from napari_metastasis.settings.segment import SegmentSettings
@@ -71,6 +71,7 @@ __all__ = [
     "TrainSettings",
     "TuneTrainSettings",
     "TuningSettings",
+    "WholeSettings",
     "setting",
     "setting_of",
 ]

@@ -117,7 +117,11 @@ class TuneModule(TaskModule[TunedNetwork]):
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities and labels of all cells that are known, and the loss."""
         features, labels, *_ = batch
-        log_odds = self.averaged_network().log_odds(features.float())
+        return self.measured(self.averaged_network().log_odds(features.float()), labels)
+
+    @staticmethod
+    def measured(log_odds: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the probabilities and labels of cells that are known, and the loss, of N x K x K of both."""
         known = labels >= 0
         return log_odds.sigmoid()[known], labels[known], crop_losses(log_odds, labels, 0.0)
 
