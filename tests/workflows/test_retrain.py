@@ -26,11 +26,24 @@ from napari_metastasis.geometry import ModelFrame, Region, Size
 from napari_metastasis.models import ModelSpec, ZooEntry, build_network, load_detector, read_model, save_model
 from napari_metastasis.models.replay import Replay, read_replay, write_replay
 from napari_metastasis.models.tuning import TunedNetwork, lower_sha256
+from napari_metastasis.sampling.batches import PatchBatch
 from napari_metastasis.sampling.places import Place
 from napari_metastasis.settings import CorrectionSettings, TuneTrainSettings, WholeSettings
 from napari_metastasis.slides import open_slide, write_pyramid
-from napari_metastasis.workflows.retrain import Corrected, PlaceAnswer, Retraining, Verdict, gather, part, retrain, runs
+from napari_metastasis.workflows.retrain import (
+    Corrected,
+    PlaceAnswer,
+    Retraining,
+    Verdict,
+    gather,
+    look_at_run,
+    part,
+    restart_run,
+    retrain,
+    runs,
+)
 from napari_metastasis.workflows.retrain.earlier import replay_beside
+from napari_metastasis.workflows.retrain.encoded_crops import answered_wrongly
 from napari_metastasis.workflows.retrain.pace import Pace, settle_plan
 from napari_metastasis.workflows.retrain.run_log import STOP, read_run_log
 
@@ -162,7 +175,9 @@ def test_with_earlier_patches_all_layers_learn_and_a_kill_changes_nothing(
 ) -> None:
     parent = load_detector("scannet-pcam")
     whole = WholeSettings(whole_steps=8, whole_crops=4, whole_patches=4)
+    fed = replace(SHORT["corrections"], mining="negative-feed", fed_share=0.25)
     how = {**SHORT, "patches": noise_patches, "whole": whole, "settings": TuneTrainSettings(steps=4, batch_size=8)}
+    how["corrections"] = fed
     job = Retraining(results=taught_results, output=tmp_path / "run", **how)
 
     class Killed(BaseException):
@@ -200,6 +215,8 @@ def test_with_earlier_patches_all_layers_learn_and_a_kill_changes_nothing(
     assert len(made.verdict.places) == 8
     assert made.verdict.replayed is not None
     assert model.card["retrained"]["whole"]["steps"] == 8
+    assert model.card["retrained"]["corrections"]["mining"] == "negative-feed"
+    assert (job.output / "encoded-fed").is_dir()
     assert model.card["parents"][0]["name"] == "scannet-pcam"
     epochs = [one["epoch"] for one in read_run_log(made.weights.parent).epochs]
     assert epochs == list(range(len(epochs)))
@@ -335,6 +352,63 @@ def test_tumour_that_was_drawn_in_what_is_normal_stands() -> None:
     frame = ModelFrame(scale=1.0, mpp=0.5, size=Size(200, 200))
     assert slide.reference.over(frame, Region(0, 0, 100, 100)).sum() == 400
     assert slide.reference.normal.over(frame, Region(0, 0, 100, 100)).sum() == 10_000 - 400
+
+
+def test_a_run_goes_on_as_it_was_begun(taught_results, noise_patches, tmp_path, monkeypatch) -> None:
+    job = Retraining(
+        results=taught_results,
+        model="scannet-pcam",
+        name="taught",
+        budget_s=90.0,
+        output=tmp_path,
+        patches=noise_patches,
+        settings=TuneTrainSettings(steps=9, learning_rate=2e-4),
+        corrections=CorrectionSettings(mining="weights", hard=0.25, held_out_by="slide"),
+        whole=WholeSettings(whole_steps=12),
+    )
+    # It fails at once, and what it was begun with is known all the same.
+    monkeypatch.setattr("napari_metastasis.workflows.retrain.run.Stages", broken)
+    with pytest.raises(TrainingError, match="broken"):
+        retrain(job, show=silent, should_stop=never)
+    again = restart_run(look_at_run(tmp_path))
+    asked = []
+
+    def noticed(job: Retraining, **_) -> None:
+        asked.append(job)
+        raise ScanCancelledError("enough")
+
+    monkeypatch.setattr("napari_metastasis.workflows.retrain.retrain", noticed)
+    assert run(list(again.command(tmp_path))[3:]) == 130
+    assert asked == [job]
+    # What an earlier version noted has no settings.
+    told = {name: value for name, value in again.to_json().items() if name in ("results", "model", "name", "budget_s")}
+    assert runs.RunJob.from_json({**told, "begun": 3}).settings == TuneTrainSettings()
+
+
+def broken(*_):
+    raise TrainingError("expected nothing, got broken; try again")
+
+
+def test_crops_are_wrong_where_most_of_their_known_cells_are() -> None:
+    parent = load_detector("scannet-pcam")
+    rng = np.random.default_rng(4)
+    features = rng.uniform(0, 2, (2, 4, 8, 8, 96)).astype(np.float16)
+    labels = rng.integers(-1, 2, (2, 4, 1, 1))
+
+    class Some:
+        batches_per_epoch = 2
+
+        def batch(self, number: int) -> PatchBatch:
+            return PatchBatch.labelled(features[number], labels[number])
+
+    wrong = answered_wrongly(parent, Some())
+    network = TunedNetwork(parent).eval()
+    for row, label in enumerate(labels.reshape(-1).tolist()):
+        image = torch.from_numpy(features.reshape(8, 8, 8, 96)[row]).permute(2, 0, 1)[None].float()
+        tumour = network(image).softmax(1)[0, parent.spec.tumour_class].item() > 0.5
+        assert wrong[row] == (label >= 0 and tumour != bool(label))
+    assert wrong.any()
+    assert not wrong.all()
 
 
 def test_versions_are_counted_on(monkeypatch) -> None:

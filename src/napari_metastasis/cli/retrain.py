@@ -13,7 +13,7 @@ from napari_metastasis.cli.console import note, say, say_json, show_progress, st
 from napari_metastasis.cli.options import WrongUsage, with_settings
 from napari_metastasis.cli.training import keep_by_name, need_training
 from napari_metastasis.errors import ScanCancelledError, StorageError
-from napari_metastasis.settings import DEFAULT_MODEL, CorrectionSettings, TuneTrainSettings, WholeSettings
+from napari_metastasis.settings import DEFAULT_MODEL, TUNE_OPTIONS, CorrectionSettings, TuneTrainSettings, WholeSettings
 
 if TYPE_CHECKING:
     from napari_metastasis.workflows.retrain import Retrained
@@ -35,12 +35,7 @@ def _seconds(text: str) -> float:
 
 @with_settings("corrections", CorrectionSettings, panel="Corrections")
 @with_settings("whole", WholeSettings, panel="All layers, with --patches")
-@with_settings(
-    "settings",
-    TuneTrainSettings,
-    panel="Learning",
-    only=("steps", "batch_size", "learning_rate", "weight_decay", "ema_decay", "seed"),
-)
+@with_settings("settings", TuneTrainSettings, panel="Learning", only=TUNE_OPTIONS)
 def retrain(
     settings: TuneTrainSettings,
     corrections: CorrectionSettings,

@@ -105,7 +105,7 @@ class TuneModule(TaskModule[TunedNetwork]):
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
         how, replay = self.task.corrections, self.task.replay
-        corrected = crop_losses(self.network.log_odds(features.float()), labels, how.hard)
+        corrected = crop_losses(self.network.log_odds(features.float()), labels, how.hard_share)
         if replay is None or not how.replay_weight:
             return corrected
         rows = balanced(replay.labels, how.replayed_patches, np.random.default_rng([self.settings.seed, draw]))

@@ -79,7 +79,7 @@ class WholeModule(TuneModule):
         torch.manual_seed(seed)
         image, labels = turn_alike(image, labels, torch.Generator().manual_seed(seed))
         how = self.task.corrections
-        corrected = crop_losses(self.network.log_odds(self._normalised(image)).float(), labels, how.hard)
+        corrected = crop_losses(self.network.log_odds(self._normalised(image)).float(), labels, how.hard_share)
         if not how.replay_weight:
             return corrected
         images = torch.from_numpy(self.task.earlier.batch(draw).images).permute(0, 3, 1, 2).to(image.device)

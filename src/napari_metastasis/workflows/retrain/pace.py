@@ -166,12 +166,15 @@ def settle_plan(
     fit = max(0, int(_ENCODING_SHARE * left_s / pace.crop_s))
     judged = min(_JUDGED_CROPS * held_out, max(min(held_out, _JUDGED_PLACES), int(_JUDGING_SHARE * fit)))
     size = settings.batch_size
-    crops = max(size, min(corrections.crops_per_place * places, fit - judged))
+    # What is fed is encoded again, as it is distorted.
+    times = 2 if corrections.feeds else 1
+    crops = max(size, min(corrections.crops_per_place * places, (fit - judged) // times))
     steps = -(-crops // size)
-    learning_s = _LEARNING_SHARE * (left_s - pace.crop_s * (steps * size + judged))
+    encoding_s = pace.crop_s * (times * steps * size + judged)
+    learning_s = _LEARNING_SHARE * (left_s - encoding_s)
     epochs = min(max(_LEAST_EPOCHS, round(settings.steps / steps)), int(learning_s / (pace.step_s * steps)))
     epochs = max(1, epochs)
-    steps_s = pace.crop_s * (steps * size + judged) + pace.step_s * steps * epochs
+    steps_s = encoding_s + pace.step_s * steps * epochs
     whole_steps = 0
     if whole is not None:
         # What is held out is encoded once more, by lower layers that are others then.

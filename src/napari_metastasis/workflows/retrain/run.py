@@ -126,4 +126,14 @@ def _check_free(name: str, output: Path) -> None:
 def _noted(job: Retraining, name: str) -> RunJob:
     """Return what is noted of a run: whoever goes on with it may stand in another folder."""
     model = weights_of(job.model).absolute() if Path(job.model).suffix == ".safetensors" else job.model
-    return RunJob(tuple(one.absolute() for one in job.results), str(model), name, job.budget_s, time.time())
+    return RunJob(
+        results=tuple(one.absolute() for one in job.results),
+        model=str(model),
+        name=name,
+        budget_s=job.budget_s,
+        begun=time.time(),
+        patches=None if job.patches is None else job.patches.absolute(),
+        settings=job.settings,
+        corrections=job.corrections,
+        whole=job.whole,
+    )

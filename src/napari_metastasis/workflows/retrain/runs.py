@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from napari_metastasis.errors import MetastasisError, StorageError
 from napari_metastasis.models import list_models, own_models_folder
 from napari_metastasis.plain_json import read_json
+from napari_metastasis.settings import TUNE_OPTIONS, CorrectionSettings, TuneTrainSettings, WholeSettings, changes
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.workflows.retrain.run_log import CANCEL, STOP, RunState, is_at_work, read_run_log
 
@@ -61,6 +62,10 @@ class RunJob:
         Seconds.
     begun
         When it was begun last, in seconds since 1970.
+    patches
+        Images that the model learnt from before; ``None`` where they are not at hand.
+    settings, corrections, whole
+        How it learns, from what, and how all of its layers do.
     """
 
     results: tuple[Path, ...]
@@ -68,12 +73,22 @@ class RunJob:
     name: str
     budget_s: float
     begun: float
+    patches: Path | None = None
+    settings: TuneTrainSettings = field(default_factory=TuneTrainSettings)
+    corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
+    whole: WholeSettings = field(default_factory=WholeSettings)
 
     def command(self, folder: Path) -> tuple[str, ...]:
         """Return the command line that makes the run, or goes on with it; what comes out is not kept by its name."""
+        asked = {name: value for name, value in changes(self.settings).items() if name in TUNE_OPTIONS}
+        changed = {**asked, **changes(self.corrections), **changes(self.whole)}
+        if self.patches is not None:
+            changed["patches"] = self.patches
+        options = (part for name, value in changed.items() for part in (f"--{name.replace('_', '-')}", str(value)))
         return (
             sys.executable, "-m", "napari_metastasis", "retrain", *map(str, self.results), "--model", self.model,
             "--name", self.name, "--budget", f"{self.budget_s:g}s", "--output", str(folder), "--no-keep", "--json",
+            *options,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -84,11 +99,15 @@ class RunJob:
             "name": self.name,
             "budget_s": self.budget_s,
             "begun": self.begun,
+            "patches": None if self.patches is None else str(self.patches),
+            "settings": changes(self.settings),
+            "corrections": changes(self.corrections),
+            "whole": changes(self.whole),
         }
 
     @classmethod
     def from_json(cls, told: Any) -> RunJob:
-        """Return what :meth:`to_json` wrote.
+        """Return what :meth:`to_json` wrote; a file of an earlier version names no settings, which are the defaults.
 
         Raises
         ------
@@ -96,7 +115,18 @@ class RunJob:
             If it is anything else.
         """
         results = tuple(Path(str(one)) for one in told["results"])
-        return cls(results, str(told["model"]), str(told["name"]), float(told["budget_s"]), float(told["begun"]))
+        patches = told.get("patches")
+        return cls(
+            results=results,
+            model=str(told["model"]),
+            name=str(told["name"]),
+            budget_s=float(told["budget_s"]),
+            begun=float(told["begun"]),
+            patches=None if patches is None else Path(str(patches)),
+            settings=TuneTrainSettings(**told.get("settings", {})),
+            corrections=CorrectionSettings(**told.get("corrections", {})),
+            whole=WholeSettings(**told.get("whole", {})),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +183,14 @@ def note_job(folder: Path, job: RunJob) -> None:
         json.dump(job.to_json(), stream, indent=2)
 
 
-def begin_run(results: tuple[Path, ...], *, model: str, name: str, budget_s: float) -> tuple[Path, RunJob]:
+def begin_run(
+    results: tuple[Path, ...], *, model: str, name: str, budget_s: float, patches: Path | None = None
+) -> tuple[Path, RunJob]:
     """Make the folder of a new run; its process is the caller's to start.
 
     Parameters
     ----------
-    results, budget_s
+    results, budget_s, patches
         As :class:`RunJob` takes them.
     model
         Name or path of the detector.
@@ -175,7 +207,8 @@ def begin_run(results: tuple[Path, ...], *, model: str, name: str, budget_s: flo
         If the folder cannot be made.
     """
     # A model that waits to be kept has its name, too.
-    job = RunJob(results, model, next_name(name, [one.job.name for one in open_runs()]), budget_s, time.time())
+    taken = [one.job.name for one in open_runs()]
+    job = RunJob(results, model, next_name(name, taken), budget_s, time.time(), patches)
     stem = f"{job.name}-{time.strftime('%Y-%m-%dT%H-%M-%S')}"
     with storage_errors(runs_folder()):
         runs_folder().mkdir(parents=True, exist_ok=True)

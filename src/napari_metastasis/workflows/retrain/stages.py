@@ -15,17 +15,19 @@ from napari_metastasis.models import Detector, correct_card, load_detector
 from napari_metastasis.models.replay import REPLAY_SUFFIX, Replay, write_replay
 from napari_metastasis.models.tuning import LowerLayers, lower_sha256
 from napari_metastasis.sampling.batches import BalancedPatches, BatchSource
+from napari_metastasis.sampling.negative_feed import NegativeFeed
 from napari_metastasis.sampling.places import Place, PlaceCrops
 from napari_metastasis.settings import AugmentSettings
 from napari_metastasis.storage import atomic_text, atomic_write, storage_errors
 from napari_metastasis.training.callbacks import Watch
-from napari_metastasis.training.encoded import EncodedBatches, Encoding, encode_batches
+from napari_metastasis.training.encoded import EncodedBatches
 from napari_metastasis.training.lightning_setup import LAST
 from napari_metastasis.training.tasks.tune import TuneTask
 from napari_metastasis.training.tasks.whole import WholeTask
 from napari_metastasis.training.train import TrainingRun, train
 from napari_metastasis.workflows.retrain.corrected import Corrected, Parted
 from napari_metastasis.workflows.retrain.earlier import EARLIER_REPLAY, encoded_by, remembered
+from napari_metastasis.workflows.retrain.encoded_crops import CropEncoder, answered_wrongly
 from napari_metastasis.workflows.retrain.job import Retraining, data_text, said_of
 from napari_metastasis.workflows.retrain.pace import Plan, measure_pace, read_plan, settle_plan, write_plan
 from napari_metastasis.workflows.retrain.run_log import RunLog
@@ -36,6 +38,8 @@ __all__ = ["Stages"]
 _PLAN, _PLACES, _VERDICT = "plan.json", "held-out.csv", "verdict.json"
 #: Folders of the trainings that follow each other, where there is more than one.
 _TUNED, _WHOLE = "last-layers", "all-layers"
+#: That of crops to be judged by, as the first model encodes them.
+_HELD_OUT = "encoded-held-out"
 #: No augmentation: crops lie elsewhere in their place each, and colours are the slides' own.
 _AS_THEY_ARE = AugmentSettings()
 
@@ -157,7 +161,13 @@ class Stages:
 
         def encode(source: BatchSource, *, vary: bool) -> BatchSource:
             assert isinstance(source, PlaceCrops)
-            return self._encoded(source, self.detector, vary=vary)
+            if not vary:
+                # Of what is held out; where nothing is, of a few that are learnt from.
+                return self._encoder.encoded("places to judge by", _HELD_OUT, source, self.detector, in_order=True)
+            if not self.job.corrections.feeds:
+                return self._encoder.encoded("corrected places", "encoded", source, self.detector, in_order=False)
+            fed = self._fed(self.detector, source.batch_size, source.batches_per_epoch)
+            return self._encoder.encoded("hard places", "encoded-fed", fed, self.detector, in_order=False)
 
         with ExitStack() as bars:
             return train(
@@ -188,11 +198,12 @@ class Stages:
             earlier=self.patches,
         )
         measured_on = self._measured_on(training)
+        fed = self._fed(tuned, how.whole_crops, steps) if self.job.corrections.feeds else None
         with ExitStack() as bars:
             return train(
                 task,
                 self._run(self.output / _WHOLE, "Learning with all layers", bars, self.plan.epochs),
-                training=training,
+                training=fed or training,
                 validation=replace(measured_on, count=min(measured_on.count, how.whole_crops)),
                 settings=replace(
                     settings,
@@ -254,29 +265,28 @@ class Stages:
 
     def _judged_by(self, model: Detector) -> EncodedBatches | None:
         """Return the crops of what is held out, as a model's own lower layers encode them."""
-        return None if self._held_out is None else self._encoded(self._held_out, model, vary=False)
+        if self._held_out is None:
+            return None
+        folder = _HELD_OUT if model is self.detector else f"{_HELD_OUT}-anew"
+        return self._encoder.encoded("places to judge by", folder, self._held_out, model, in_order=True)
 
-    def _encoded(self, source: PlaceCrops, model: Detector, *, vary: bool) -> EncodedBatches:
-        title, folder = (
-            ("Encoding corrected places", "encoded") if vary else ("Encoding places to judge by", "encoded-held-out")
+    def _fed(self, model: Detector, batch_size: int, batches: int) -> NegativeFeed:
+        """Return what is fed of the crops: those that a model, whose lower layers are the first's, answers wrongly."""
+        how, crops = self.job.corrections, self._training
+        encoded = self._encoder.encoded("corrected places", "encoded", crops, self.detector, in_order=True)
+        return NegativeFeed(
+            crops=replace(crops, batch_size=1),
+            wrong=answered_wrongly(model, encoded)[: crops.count],
+            rest_share=how.fed_share,
+            noise=how.fed_noise,
+            batch_size=batch_size,
+            batches_per_epoch=batches,
+            seed=self.job.settings.seed,
         )
-        is_old = model is self.detector
-        with self.log.step(title, "crops") as progress:
-            how = Encoding(
-                folder=self.output / (folder if is_old else f"{folder}-anew"),
-                crops=source.batches_per_epoch * source.batch_size,
-                augment=None,
-                identity={"lower": lower_sha256(model)},
-                seed=self.job.settings.seed if vary else None,
-                device="cpu",
-                progress=progress,
-                # What a new model is judged by is encoded after all was learnt: it is not to be lost.
-                should_stop=self.log.should_stop if is_old else lambda: self.log.is_cancelled,
-            )
-            try:
-                return encode_batches(self.lower if is_old else LowerLayers(model), source, source.batch_size, how)
-            finally:
-                source.close()
+
+    @cached_property
+    def _encoder(self) -> CropEncoder:
+        return CropEncoder(self.detector, self.lower, self.output, self.log, self.job.settings.seed)
 
     @cached_property
     def plan(self) -> Plan:
