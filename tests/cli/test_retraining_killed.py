@@ -88,9 +88,11 @@ def earlier_patches(folder: Path) -> Path:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
 def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(corrected: Path, tmp_path: Path) -> None:
     # Killed again and again; or, where more is asked for, once in each of so many runs, all of whose layers learn.
-    kills = int(os.environ.get("KILLS", "0"))
+    kills = int(os.environ.get("KILLS") or 0)
     folders = [f"killed-{number}" for number in range(kills)] or ["killed"] * 3
-    more = ("--patches", earlier_patches(tmp_path / "patches"), "--whole-patches", 4) if kills else ()
+    more = (
+        ("--patches", earlier_patches(tmp_path / "patches"), "--whole-patches", 4, "--whole-steps", 12) if kills else ()
+    )
 
     def command(output: str) -> list[str]:
         options = ("--model", corrected / "misled.safetensors", "--name", "new", "--steps", 9, "--no-keep", "--json")
