@@ -34,6 +34,7 @@ from napari_metastasis.workflows.retrain import (
     Corrected,
     PlaceAnswer,
     Retraining,
+    RunJob,
     Verdict,
     gather,
     look_at_run,
@@ -111,7 +112,9 @@ def test_a_model_learns_what_was_corrected_and_is_judged_by_slides_that_it_did_n
     assert new.low <= new.value <= new.high
     assert new.value > old.value
     assert {"auc", "accuracy", "froc"} == set(verdict.figures)
-    assert done.notes == ()
+    assert done.notes == (
+        "the lower layers stayed as they are: they learn only beside --patches that the model learnt from",
+    )
     # Of the patches that ship with it.
     assert verdict.replayed[0] > 0.9
 
@@ -367,7 +370,7 @@ def test_a_run_goes_on_as_it_was_begun(taught_results, noise_patches, tmp_path, 
         whole=WholeSettings(whole_steps=12),
     )
     # It fails at once, and what it was begun with is known all the same.
-    monkeypatch.setattr("napari_metastasis.workflows.retrain.run.Stages", broken)
+    monkeypatch.setattr("napari_metastasis.workflows.retrain.run.Prepared", broken)
     with pytest.raises(TrainingError, match="broken"):
         retrain(job, show=silent, should_stop=never)
     again = restart_run(look_at_run(tmp_path))
@@ -382,7 +385,7 @@ def test_a_run_goes_on_as_it_was_begun(taught_results, noise_patches, tmp_path, 
     assert asked == [job]
     # What an earlier version noted has no settings.
     told = {name: value for name, value in again.to_json().items() if name in ("results", "model", "name", "budget_s")}
-    assert runs.RunJob.from_json({**told, "begun": 3}).settings == TuneTrainSettings()
+    assert RunJob.from_json({**told, "begun": 3}).settings == TuneTrainSettings()
 
 
 def broken(*_):

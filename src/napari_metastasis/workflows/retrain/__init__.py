@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_metastasis.lazy_names import import_on_use
+from napari_metastasis.workflows.retrain.run_job import RunJob
 from napari_metastasis.workflows.retrain.run_log import CANCEL, STOP, RunState
 from napari_metastasis.workflows.retrain.runs import (
     LOG,
     Run,
-    RunJob,
     begin_run,
     decide_run,
     look_at_run,

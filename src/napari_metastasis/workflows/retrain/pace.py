@@ -190,7 +190,7 @@ def read_plan(path: Path) -> Plan | None:
     try:
         found = read_json(path)
         crops, held_out_crops, epochs = (int(found[name]) for name in ("crops", "held_out_crops", "epochs"))
-        return Plan(crops, held_out_crops, epochs, str(found["identity"]), int(found["whole_steps"]))
+        return Plan(crops, held_out_crops, epochs, str(found["identity"]), int(found.get("whole_steps", 0)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -20,9 +20,12 @@ from napari_metastasis.workflows.retrain.earlier import (
     replay_beside,
 )
 from napari_metastasis.workflows.retrain.job import Retraining, identity_of, learnt_by
+from napari_metastasis.workflows.retrain.judging import judged
+from napari_metastasis.workflows.retrain.learning import learn
+from napari_metastasis.workflows.retrain.prepared import Prepared
+from napari_metastasis.workflows.retrain.run_job import RunJob
 from napari_metastasis.workflows.retrain.run_log import ProgressBar, RunLog
-from napari_metastasis.workflows.retrain.runs import RunJob, next_name, note_job, runs_folder
-from napari_metastasis.workflows.retrain.stages import Stages
+from napari_metastasis.workflows.retrain.runs import next_name, note_job, runs_folder
 from napari_metastasis.workflows.retrain.verdict import Verdict
 
 __all__ = ["Retrained", "Retraining", "retrain", "retraining_folder"]
@@ -103,18 +106,18 @@ def retrain(job: Retraining, *, show: ProgressBar, should_stop: Callable[[], boo
         note_job(output, _noted(job, name))
         if replay is None and patches is not None:
             replay, notes = encoded_by(detector, patches, remembered(patches, None), output / EARLIER_REPLAY, log), []
-        stages = Stages(job, detector, lower, corrected, parted, replay, patches, name, output, log, identity)
-        weights = stages.learn()
+        prepared = Prepared(job, detector, lower, corrected, parted, replay, patches, name, output, log, identity)
+        weights = learn(prepared)
         if log.is_cancelled:
             raise ScanCancelledError("the retraining was cancelled")
-        verdict = stages.judged(weights)
+        verdict = judged(prepared, weights)
         log.tell(ended=weights.name, sentence=verdict.sentence)
     except (Exception, KeyboardInterrupt) as error:
         log.tell(failed=in_one_line(error) if isinstance(error, Exception) else "stopped")
         raise
     finally:
         log.close()
-    return Retrained(weights, verdict, corrected, parted, (*corrected.left_out, *notes, *stages.notes()))
+    return Retrained(weights, verdict, corrected, parted, (*corrected.left_out, *notes, *prepared.notes()))
 
 
 def _check_free(name: str, output: Path) -> None:
