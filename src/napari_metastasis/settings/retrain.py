@@ -92,16 +92,23 @@ class WholeSettings(SettingsGroup):
     """How all layers of a detector learn, where images that it learnt from before are there and time is left."""
 
     whole_steps: int = setting(
-        32,
+        24,
         "Steps in which all layers learn, after the last ones have, where the time allows as many as eight; 0 leaves "
         "the lower layers as they are.",
         minimum=0,
         maximum=100_000,
     )
     whole_rate: float = setting(
-        0.1, "Peak learning rate of these steps, as a share of that before.", minimum=0.001, maximum=10.0
+        0.3, "Peak learning rate of these steps, as a share of that before.", minimum=0.001, maximum=10.0
     )
     whole_crops: int = setting(8, "Crops of corrected places in each of them.", minimum=1, maximum=1024)
     whole_patches: int = setting(
         16, "Earlier patches in each of them, which are to be answered as before.", minimum=2, maximum=1024
+    )
+    whole_replay: float = setting(
+        2.0,
+        "Weight of these answers beside that of corrections: with less, a model learns more of the corrections and "
+        "forgets more.",
+        minimum=0.0,
+        maximum=100.0,
     )

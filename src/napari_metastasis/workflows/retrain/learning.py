@@ -108,7 +108,7 @@ def _whole(run: Prepared, tuned: Detector) -> Path:
     task = WholeTask(
         spec=replace(run.detector.spec, name=run.name),
         detector=tuned,
-        corrections=run.job.corrections,
+        corrections=replace(run.job.corrections, replay_weight=how.whole_replay),
         replay=None,
         said={**said, "retrained": {**said["retrained"], "whole": {**how.told(), "steps": epochs * steps}}},
         before=run.detector,
