@@ -45,4 +45,4 @@ class EarlierPatches(Folded):
     def choose(self, name: str) -> None:
         """Choose a file by its name; an empty one chooses none."""
         self.path = Path(name) if name else None
-        self.button.setText(self.path.name if self.path is not None else "none")
+        self.button.setText(self.path.name if self.path is not None else "none: choose…")
