@@ -37,7 +37,7 @@ from napari_metastasis.cohorts.reference import open_reference
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region
 from napari_metastasis.models import Detector, read_model, save_model
 from napari_metastasis.models.replay import REPLAY_SUFFIX, read_replay, write_replay
-from napari_metastasis.models.tuning import LowerLayers, TunedNetwork
+from napari_metastasis.models.tuning import LowerLayers, TunedNetwork, lower_sha256
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.scan import ScanJob, scan_slide
@@ -213,7 +213,7 @@ def weakened(model: Path, folder: Path) -> Path:
 
 
 class Patches:
-    """Some patches of pcam_valid, as the lower layers of a detector encode them: retrained ones share these.
+    """Some patches of pcam_valid, as the lower layers of a detector encode them: most retrained ones share these.
 
     Parameters
     ----------
@@ -224,28 +224,32 @@ class Patches:
     """
 
     def __init__(self, model: Detector, data: Path) -> None:
-        source = open_patches(data / "pcam_valid.zip")
-        numbers = np.linspace(0, len(source) - 1, PATCHES).astype(int).tolist()
-        self.labels = source.labels[numbers]
+        self._source = open_patches(data / "pcam_valid.zip")
+        self._numbers = np.linspace(0, len(self._source) - 1, PATCHES).astype(int).tolist()
+        self.labels = self._source.labels[self._numbers]
+        self._lower, self._features = lower_sha256(model), self._encoded(model)
+
+    def _encoded(self, model: Detector) -> torch.Tensor:
         spec = model.spec
         margin = (spec.field_px - spec.patch_px) // 2
         gray = np.rint(255 * np.array(spec.mean)).astype(np.uint8)
         lower = LowerLayers(model)
         parts = []
-        for first in range(0, len(numbers), BATCH):
-            some = numbers[first : first + BATCH]
+        for first in range(0, len(self._numbers), BATCH):
+            some = self._numbers[first : first + BATCH]
             images = np.full((len(some), spec.field_px, spec.field_px, 3), gray, np.uint8)
             inner = slice(margin, margin + spec.patch_px)
             for image, number in zip(images, some, strict=True):
-                image[inner, inner] = source.read(number)
+                image[inner, inner] = self._source.read(number)
             parts.append(lower(torch.from_numpy(images).permute(0, 3, 1, 2).float()).permute(0, 3, 1, 2))
-        self.features = torch.cat(parts)
+        return torch.cat(parts)
 
     @torch.no_grad()
     def auc(self, model: Detector) -> float:
-        """Return the AUC of a detector that shares the lower layers."""
+        """Return the AUC of a detector."""
+        features = self._features if lower_sha256(model) == self._lower else self._encoded(model)
         network = TunedNetwork(model).eval()
-        log_odds = torch.cat([network.log_odds(part) for part in self.features.split(BATCH)])[:, 0, 0]
+        log_odds = torch.cat([network.log_odds(part) for part in features.split(BATCH)])[:, 0, 0]
         return float(roc_auc_score(self.labels, log_odds.numpy()))
 
 

@@ -15,6 +15,7 @@ from two_textures import misled_model
 
 from napari_metastasis._napari import retrainer as module
 from napari_metastasis._napari.models_dialog import ModelsDialog
+from napari_metastasis._napari.retrain_patches import EarlierPatches
 from napari_metastasis._napari.retrain_verdict import figure_text, question
 from napari_metastasis._napari.retrainer import Retrainer
 from napari_metastasis._napari.slide_corrections import Saving
@@ -52,8 +53,14 @@ def test_it_begins_once_the_scan_ended_and_all_is_saved(
     retrainer: Retrainer, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     begun = []
-    monkeypatch.setattr(module, "begin_work", lambda *how: begun.append(how[:4]) or iter(()))
-    slide, how = Slide(), {"model": "m", "name": "m", "budget_s": 60.0}
+    monkeypatch.setattr(module, "begin_work", lambda *how: begun.append(how[:5]) or iter(()))
+    patches = EarlierPatches()
+    qtbot.addWidget(patches)
+    patches.choose(str(tmp_path / "earlier.zip"))
+    assert "earlier.zip" in patches.button.text()
+    slide, how = Slide(), {"model": "m", "name": "m", "budget_s": 60.0, "patches": patches.path}
+    patches.choose("")
+    assert patches.path is None
     retrainer.begin((tmp_path,), [slide], **how)
     assert retrainer.waits_for == "Waiting for the scan to end…"
     slide.busy = False
@@ -61,7 +68,7 @@ def test_it_begins_once_the_scan_ended_and_all_is_saved(
     assert not begun
     slide.settled = True
     qtbot.waitUntil(lambda: not retrainer.busy)
-    assert begun == [((tmp_path,), "m", "m", 60.0)]
+    assert begun == [((tmp_path,), "m", "m", 60.0, tmp_path / "earlier.zip")]
     # What cannot be saved cannot be learnt from: nothing begins, and it is said why.
     said: list[str] = []
     retrainer.failed.connect(said.append)

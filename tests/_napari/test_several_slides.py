@@ -258,7 +258,9 @@ def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
         "Draw", Corrections.of([Correction(key="a", label="normal", shape_px=shapely.Point(9, 9))])
     )
     house.workspace.correcting.toggle(Tool.BRUSH)
-    for folded in (panel.scan_part.more, panel.correct_part.fold, panel.slide_part.more):
+    panel.retrain_part.patches.choose("patches-that-it-learnt-from-before.zip")
+    folds = (panel.scan_part.more, panel.correct_part.fold, panel.slide_part.more, panel.retrain_part.patches)
+    for folded in folds:
         folded.expand(animate=False)
     for panel_px in (340, panel.minimumWidth()):
         window.resizeDocks([panel.parent()], [panel_px], Qt.Orientation.Horizontal)
@@ -266,7 +268,7 @@ def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
         house.until(panel.verticalScrollBar().isVisible)
         # Lines are broken once the width is given.
         house.until(lambda: cut_texts(panel) == [], timeout_s=10)
-    for folded in (panel.scan_part.more, panel.correct_part.fold, panel.slide_part.more):
+    for folded in folds:
         folded.collapse(animate=False)
     # The whole slide is the first choice.
     assert panel.scan_part.slide_button.x() < panel.scan_part.view_button.x()

@@ -18,6 +18,7 @@ import pytest
 import shapely
 from forked import run_forked
 from made_once import made_once
+from PIL import Image
 from two_textures import DOTTED, PLAIN, correction, misled_model, two_textures_slide
 
 from napari_metastasis.annotations import Corrections, CorrectionStore
@@ -74,27 +75,49 @@ def job_of(corrected: Path, output: Path, epochs: int = 2) -> Retraining:
     )
 
 
+def earlier_patches(folder: Path) -> Path:
+    """Write patches that stand for what a model has learnt from before."""
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        (folder / str(number % 2)).mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(60 * (number % 2), 256, (96, 96, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / str(number % 2) / f"{number}.png")
+    return folder
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
 def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(corrected: Path, tmp_path: Path) -> None:
+    # Killed again and again; or, where more is asked for, once in each of so many runs, all of whose layers learn.
+    kills = int(os.environ.get("KILLS") or 0)
+    folders = [f"killed-{number}" for number in range(kills)] or ["killed"] * 3
+    more = (
+        ("--patches", earlier_patches(tmp_path / "patches"), "--whole-patches", 4, "--whole-steps", 12) if kills else ()
+    )
+
     def command(output: str) -> list[str]:
         options = ("--model", corrected / "misled.safetensors", "--name", "new", "--steps", 9, "--no-keep", "--json")
+        options += more
         return ["retrain", str(corrected / "slide.metastasis"), *map(str, options), "--output", str(tmp_path / output)]
 
     plan: list[tuple[list[str], float | None]] = [(command("whole"), None)]
     seed = time.time_ns()  # what fails names it
-    moments = np.random.default_rng(seed).uniform(0.0, 1.0, 3).tolist()
-    plan += [*((command("killed"), moment) for moment in moments), (command("killed"), None)]
-    whole, *killed, last = run_forked(tmp_path, plan)
-    assert (whole, last) == (0, 0), seed
+    moments = np.random.default_rng(seed).uniform(0.0, 1.0, len(folders)).tolist()
+    plan += [(command(folder), moment) for folder, moment in zip(folders, moments, strict=True)]
+    plan += [(command(folder), None) for folder in dict.fromkeys(folders)]
+    whole, *ended = run_forked(tmp_path, plan)
+    killed, last = ended[: len(folders)], ended[len(folders) :]
+    assert (whole, *last) == (0,) * (1 + len(last)), seed
     assert -signal.SIGKILL in killed, seed
-    for name in MADE:
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (seed, name)
-    cards = [load_model(tmp_path / run_ / "new.safetensors").card for run_ in ("whole", "killed")]
+    made = {folder: [(tmp_path / folder / name).read_bytes() for name in MADE] for folder in ("whole", *folders)}
+    same = [folder for folder in folders if made[folder] == made["whole"]]
+    sys.stdout.write(f"{killed.count(-signal.SIGKILL)} killed, {len(same)} of {len(folders)} with the same bytes\n")
+    assert same == folders, seed
+    cards = [load_model(tmp_path / run_ / "new.safetensors").card for run_ in ("whole", folders[0])]
     assert cards[0]["retrained"] == cards[1]["retrained"]
     verdict = json.loads((tmp_path / "whole" / "verdict.json").read_text())
     assert verdict["held_out"] >= 2
     assert verdict["worse"] == 0
-    assert look_at_run(tmp_path / "killed").kind == "ended"
+    assert look_at_run(tmp_path / folders[0]).kind == "ended"
 
 
 def test_stopped_it_keeps_what_it_has_learnt_and_cancelled_it_does_not(corrected: Path, tmp_path: Path) -> None:
@@ -195,7 +218,7 @@ from napari_metastasis._napari.retrain_work import begin_work
 from napari_metastasis.workflows.retrain import RunJob
 wait = "import pathlib, time; time.sleep(1); pathlib.Path('done').touch()"
 RunJob.command = lambda self, folder: (sys.executable, "-c", wait)
-work = begin_work((Path("a.metastasis"),), "scannet-pcam", "scannet-pcam", 60.0, (), lambda: False)
+work = begin_work((Path("a.metastasis"),), "scannet-pcam", "scannet-pcam", 60.0, None, (), lambda: False)
 print(next(work).folder, flush=True)
 time.sleep(60)
 """

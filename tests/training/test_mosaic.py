@@ -9,6 +9,7 @@ import torch
 
 from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteArchitecture
 from napari_metastasis.training.mosaic import (
+    dense_mosaic,
     in_gray,
     mirrored,
     mosaic_logits,
@@ -115,3 +116,20 @@ def test_blocks_are_left_out_in_training_only_and_the_mean_stays():
     drawn = torch.stack([last(image) for _ in range(200)]) - image[..., 2:-2, 2:-2]
     assert {round(float(each.abs().max() / branch.abs().max()), 3) for each in drawn} == {0.0, 2.0}
     assert (drawn.mean(0) - branch).abs().max() < 0.3 * branch.abs().max()
+
+
+@pytest.mark.parametrize("side_px", [None, 30])
+def test_a_mosaic_that_nothing_pads_is_answered_as_windows_of_it_are(network, patches, side_px):
+    # Patches that are no whole number of strides wide, too, as the paper's 244 px with 32.
+    built, some = network.architecture, patches if side_px is None else patches[..., :side_px, :side_px]
+    mosaic, apart = dense_mosaic(some, field_px=built.field_px, stride_px=built.stride_px)
+    answers = network(mosaic)[0, :, ::apart, ::apart]
+    assert answers.shape == (2, 2, 3)
+    left = (built.field_px - some.shape[-1]) // 2
+    for number, patch in enumerate(some):
+        row, column = divmod(number, 3)
+        y, x = row * apart * built.stride_px, column * apart * built.stride_px
+        window = mosaic[:, :, y : y + built.field_px, x : x + built.field_px]
+        inner = slice(left, left + some.shape[-1])
+        assert torch.equal(window[0, :, inner, inner], patch)
+        assert torch.allclose(network(window).flatten(), answers[:, row, column], atol=1e-4)

@@ -26,12 +26,26 @@ from napari_metastasis.geometry import ModelFrame, Region, Size
 from napari_metastasis.models import ModelSpec, ZooEntry, build_network, load_detector, read_model, save_model
 from napari_metastasis.models.replay import Replay, read_replay, write_replay
 from napari_metastasis.models.tuning import TunedNetwork, lower_sha256
+from napari_metastasis.sampling.batches import PatchBatch
 from napari_metastasis.sampling.places import Place
-from napari_metastasis.settings import CorrectionSettings, TuneTrainSettings
+from napari_metastasis.settings import CorrectionSettings, TuneTrainSettings, WholeSettings
 from napari_metastasis.slides import open_slide, write_pyramid
-from napari_metastasis.workflows.retrain import Corrected, PlaceAnswer, Retraining, Verdict, gather, part, retrain, runs
+from napari_metastasis.workflows.retrain import (
+    Corrected,
+    PlaceAnswer,
+    Retraining,
+    RunJob,
+    Verdict,
+    gather,
+    look_at_run,
+    part,
+    restart_run,
+    retrain,
+    runs,
+)
+from napari_metastasis.workflows.retrain.earlier import replay_beside
+from napari_metastasis.workflows.retrain.encoded_crops import answered_wrongly
 from napari_metastasis.workflows.retrain.pace import Pace, settle_plan
-from napari_metastasis.workflows.retrain.run import replay_beside
 from napari_metastasis.workflows.retrain.run_log import STOP, read_run_log
 
 SPEC = dark_model().spec
@@ -98,7 +112,9 @@ def test_a_model_learns_what_was_corrected_and_is_judged_by_slides_that_it_did_n
     assert new.low <= new.value <= new.high
     assert new.value > old.value
     assert {"auc", "accuracy", "froc"} == set(verdict.figures)
-    assert done.notes == ()
+    assert done.notes == (
+        "the lower layers stayed as they are: they learn only beside --patches that the model learnt from",
+    )
     # Of the patches that ship with it.
     assert verdict.replayed[0] > 0.9
 
@@ -143,6 +159,85 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(done, taught_results, 
     again = retrain(job, show=silent, should_stop=never)
     assert again.weights.read_bytes() == done.weights.read_bytes()
     assert again.verdict.to_json() == done.verdict.to_json()
+
+
+@pytest.fixture(scope="module")
+def noise_patches(tmp_path_factory):
+    """Patches that stand for what a model has learnt from before."""
+    folder, rng = tmp_path_factory.mktemp("earlier"), np.random.default_rng(0)
+    for number in range(24):
+        (folder / str(number % 2)).mkdir(exist_ok=True)
+        low = 40 if number % 2 else 120
+        pixels = rng.integers(low, low + 100, (96, 96, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / str(number % 2) / f"{number}.png")
+    return folder
+
+
+def test_with_earlier_patches_all_layers_learn_and_a_kill_changes_nothing(
+    taught_results, noise_patches, tmp_path
+) -> None:
+    parent = load_detector("scannet-pcam")
+    whole = WholeSettings(whole_steps=8, whole_crops=4, whole_patches=4)
+    fed = replace(SHORT["corrections"], mining="negative-feed", fed_share=0.25)
+    how = {**SHORT, "patches": noise_patches, "whole": whole, "settings": TuneTrainSettings(steps=4, batch_size=8)}
+    how["corrections"] = fed
+    job = Retraining(results=taught_results, output=tmp_path / "run", **how)
+
+    class Killed(BaseException):
+        pass
+
+    @contextmanager
+    def until(title: str, _: str):
+        def progress(at: int, _: int) -> None:
+            if title == "Learning with all layers" and at == 5:
+                raise Killed
+
+        yield progress
+
+    with pytest.raises(Killed):
+        retrain(job, show=until, should_stop=never)
+    assert not (job.output / "taught.safetensors").exists()
+    made = retrain(job, show=silent, should_stop=never)
+    uncut = replace(job, output=tmp_path / "uncut")
+    uncut.output.mkdir()
+    (uncut.output / "plan.json").write_bytes((job.output / "plan.json").read_bytes())
+    other = retrain(uncut, show=silent, should_stop=never)
+    for suffix in (".safetensors", ".replay"):
+        assert made.weights.with_suffix(suffix).read_bytes() == other.weights.with_suffix(suffix).read_bytes()
+    assert made.verdict.to_json() == other.verdict.to_json()
+    # Even the first layer has learnt, as far as a tenth of the rate lets it; means and deviations have not.
+    model, tuned = read_model(made.weights), read_model(job.output / "last-layers" / "taught.safetensors")
+    assert lower_sha256(tuned) == lower_sha256(parent) != lower_sha256(model)
+    before, after = parent.network.state_dict(), model.network.state_dict()
+    weight, mean = next(iter(before)), next(name for name in before if name.endswith("running_mean"))
+    assert 0 < (after[weight] - before[weight]).abs().max() < 0.01
+    assert torch.equal(after[mean], before[mean])
+    # It is judged, and held later, by patches that its own layers encode.
+    replay = read_replay(made.weights.with_suffix(".replay"))
+    assert (replay.lower_sha256, len(replay)) == (lower_sha256(model), 24)
+    assert len(made.verdict.places) == 8
+    assert made.verdict.replayed is not None
+    assert model.card["retrained"]["whole"]["steps"] == 8
+    assert model.card["retrained"]["corrections"]["mining"] == "negative-feed"
+    assert (job.output / "encoded-fed").is_dir()
+    assert model.card["parents"][0]["name"] == "scannet-pcam"
+    epochs = [one["epoch"] for one in read_run_log(made.weights.parent).epochs]
+    assert epochs == list(range(len(epochs)))
+    assert made.notes == ()
+
+
+def test_without_time_the_lower_layers_stay_and_that_is_said(taught_results, noise_patches, tmp_path) -> None:
+    whole = WholeSettings(whole_steps=100_000, whole_crops=64)
+    job = Retraining(results=taught_results, output=tmp_path / "run", **{**SHORT, "budget_s": 10.0})
+    job = replace(job, patches=noise_patches, whole=whole, settings=TuneTrainSettings(steps=1000, batch_size=8))
+    made = retrain(job, show=silent, should_stop=never)
+    assert "the time did not allow all layers to learn" in made.notes[-1]
+    assert lower_sha256(read_model(made.weights)) == lower_sha256(load_detector("scannet-pcam"))
+    for label in "01":
+        (tmp_path / "small" / label).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "small" / label / "one.png")
+    with pytest.raises(TrainingError, match="expected earlier patches of 96 x 96 px"):
+        retrain(replace(job, patches=tmp_path / "small"), show=silent, should_stop=never)
 
 
 def test_what_was_learnt_is_kept_when_it_is_stopped(taught_results, tmp_path) -> None:
@@ -260,6 +355,63 @@ def test_tumour_that_was_drawn_in_what_is_normal_stands() -> None:
     frame = ModelFrame(scale=1.0, mpp=0.5, size=Size(200, 200))
     assert slide.reference.over(frame, Region(0, 0, 100, 100)).sum() == 400
     assert slide.reference.normal.over(frame, Region(0, 0, 100, 100)).sum() == 10_000 - 400
+
+
+def test_a_run_goes_on_as_it_was_begun(taught_results, noise_patches, tmp_path, monkeypatch) -> None:
+    job = Retraining(
+        results=taught_results,
+        model="scannet-pcam",
+        name="taught",
+        budget_s=90.0,
+        output=tmp_path,
+        patches=noise_patches,
+        settings=TuneTrainSettings(steps=9, learning_rate=2e-4),
+        corrections=CorrectionSettings(mining="weights", hard=0.25, held_out_by="slide"),
+        whole=WholeSettings(whole_steps=12),
+    )
+    # It fails at once, and what it was begun with is known all the same.
+    monkeypatch.setattr("napari_metastasis.workflows.retrain.run.Prepared", broken)
+    with pytest.raises(TrainingError, match="broken"):
+        retrain(job, show=silent, should_stop=never)
+    again = restart_run(look_at_run(tmp_path))
+    asked = []
+
+    def noticed(job: Retraining, **_) -> None:
+        asked.append(job)
+        raise ScanCancelledError("enough")
+
+    monkeypatch.setattr("napari_metastasis.workflows.retrain.retrain", noticed)
+    assert run(list(again.command(tmp_path))[3:]) == 130
+    assert asked == [job]
+    # What an earlier version noted has no settings.
+    told = {name: value for name, value in again.to_json().items() if name in ("results", "model", "name", "budget_s")}
+    assert RunJob.from_json({**told, "begun": 3}).settings == TuneTrainSettings()
+
+
+def broken(*_):
+    raise TrainingError("expected nothing, got broken; try again")
+
+
+def test_crops_are_wrong_where_most_of_their_known_cells_are() -> None:
+    parent = load_detector("scannet-pcam")
+    rng = np.random.default_rng(4)
+    features = rng.uniform(0, 2, (2, 4, 8, 8, 96)).astype(np.float16)
+    labels = rng.integers(-1, 2, (2, 4, 1, 1))
+
+    class Some:
+        batches_per_epoch = 2
+
+        def batch(self, number: int) -> PatchBatch:
+            return PatchBatch.labelled(features[number], labels[number])
+
+    wrong = answered_wrongly(parent, Some())
+    network = TunedNetwork(parent).eval()
+    for row, label in enumerate(labels.reshape(-1).tolist()):
+        image = torch.from_numpy(features.reshape(8, 8, 8, 96)[row]).permute(2, 0, 1)[None].float()
+        tumour = network(image).softmax(1)[0, parent.spec.tumour_class].item() > 0.5
+        assert wrong[row] == (label >= 0 and tumour != bool(label))
+    assert wrong.any()
+    assert not wrong.all()
 
 
 def test_versions_are_counted_on(monkeypatch) -> None:
@@ -389,5 +541,16 @@ def test_much_to_learn_in_little_time_is_said_and_judged_by_some() -> None:
     many = settle_plan(pace, 300, places=750, held_out=250, settings=settings, corrections=how, identity="")
     assert many.crops == 99
     assert many.held_out_crops == 33
+    # All layers learn in 0.8 of what is left: 300 - 0.68 (100 + 33) - 6 x 5 - 0.68 x 33 - 2 x 0.5 x 24.
+    slow = replace(pace, whole_step_s=4.0, patch_s=0.5)
+    more = WholeSettings(whole_steps=64)
+    both = settle_plan(
+        slow, 300, places=30, held_out=10, settings=settings, corrections=how, identity="", whole=more, remembered=24
+    )
+    assert (both.crops, both.epochs, both.whole_steps) == (99, 6, int(0.8 * 133.12 / 4))
+    least = replace(slow, whole_step_s=0.8 * 133.12 / 7.5)
+    assert not settle_plan(
+        least, 300, places=30, held_out=10, settings=settings, corrections=how, identity="", whole=more, remembered=24
+    ).whole_steps
     none = settle_plan(pace, 1, places=3, held_out=0, settings=settings, corrections=how, identity="")
     assert (none.crops, none.held_out_crops, none.epochs) == (20, 0, 1)

@@ -21,6 +21,7 @@ from napari_metastasis._napari.curves import Curves
 from napari_metastasis._napari.models_dialog import ModelsDialog
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import SPACING, ErrorLine, form_layout, time_text
+from napari_metastasis._napari.retrain_patches import EarlierPatches
 from napari_metastasis._napari.retrain_sources import SourceList
 from napari_metastasis._napari.retrain_verdict import VerdictView
 from napari_metastasis._napari.retrain_work import bases_work
@@ -118,6 +119,8 @@ class RetrainWidget(Part):
         form.addRow("Model", self.base)
         form.addRow("Time", self.budget)
         layout.addLayout(form)
+        self.patches = EarlierPatches()
+        layout.addWidget(self.patches)
         self.start_button = QPushButton("Retrain")
         self.start_button.setToolTip(
             "Learn from what was said of these slides, beside the window; the slides can be worked on meanwhile"
@@ -228,7 +231,10 @@ class RetrainWidget(Part):
         self.error.show_failure("")
         controllers = [one for one in self._workspace.controllers if one.session.folder in results]
         model = str(self.base.currentData())
-        self._retrainer.begin(results, controllers, model=model, name=model, budget_s=float(self.budget.currentData()))
+        budget_s = float(self.budget.currentData())
+        self._retrainer.begin(
+            results, controllers, model=model, name=model, budget_s=budget_s, patches=self.patches.path
+        )
 
     # -- how far it is, and what came out ------------------------------------------------------------------------
 

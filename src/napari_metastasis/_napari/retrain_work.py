@@ -119,12 +119,18 @@ def runs_work(_: ShouldStop) -> tuple[Run, ...]:
 
 
 def begin_work(
-    results: tuple[Path, ...], model: str, name: str, budget_s: float, wishes: Collection[str], should_stop: ShouldStop
+    results: tuple[Path, ...],
+    model: str,
+    name: str,
+    budget_s: float,
+    patches: Path | None,
+    wishes: Collection[str],
+    should_stop: ShouldStop,
 ) -> Generator[Run, None, Run]:
     """Begin a retraining in a process of its own, and follow it; see :func:`follow_work`."""
     from napari_metastasis.workflows.retrain import begin_run
 
-    folder, job = begin_run(results, model=model, name=name, budget_s=budget_s)
+    folder, job = begin_run(results, model=model, name=name, budget_s=budget_s, patches=patches)
     return (yield from follow_work(folder, wishes, should_stop, _started(job, folder)))
 
 

@@ -99,6 +99,7 @@ class Retrainer(QObject):
         model: str,
         name: str,
         budget_s: float,
+        patches: Path | None = None,
     ) -> None:
         """Retrain a model, once what was said of open slides is saved.
 
@@ -108,13 +109,13 @@ class Retrainer(QObject):
             Result folders.
         controllers
             Of those of them whose slides are open.
-        model, name, budget_s
+        model, name, budget_s, patches
             As :func:`~napari_metastasis.workflows.retrain.begin_run` takes them.
         """
         if self.busy:
             return
         self.run, self.kept, self._wishes = None, None, []
-        self._wanted = controllers, partial(begin_work, results, model, name, budget_s, self._wishes)
+        self._wanted = controllers, partial(begin_work, results, model, name, budget_s, patches, self._wishes)
         self._saved.start()
         self._begin_if_saved()
 

@@ -13,7 +13,7 @@ from napari_metastasis.cli.console import note, say, say_json, show_progress, st
 from napari_metastasis.cli.options import WrongUsage, with_settings
 from napari_metastasis.cli.training import keep_by_name, need_training
 from napari_metastasis.errors import ScanCancelledError, StorageError
-from napari_metastasis.settings import DEFAULT_MODEL, CorrectionSettings, TuneTrainSettings
+from napari_metastasis.settings import DEFAULT_MODEL, TUNE_OPTIONS, CorrectionSettings, TuneTrainSettings, WholeSettings
 
 if TYPE_CHECKING:
     from napari_metastasis.workflows.retrain import Retrained
@@ -34,21 +34,25 @@ def _seconds(text: str) -> float:
 
 
 @with_settings("corrections", CorrectionSettings, panel="Corrections")
-@with_settings(
-    "settings",
-    TuneTrainSettings,
-    panel="Learning",
-    only=("steps", "batch_size", "learning_rate", "weight_decay", "ema_decay", "seed"),
-)
+@with_settings("whole", WholeSettings, panel="All layers, with --patches")
+@with_settings("settings", TuneTrainSettings, panel="Learning", only=TUNE_OPTIONS)
 def retrain(
     settings: TuneTrainSettings,
     corrections: CorrectionSettings,
+    whole: WholeSettings,
     results: Annotated[list[Path], typer.Argument(help="Result folders with corrections, or folders that hold such.")],
     model: Annotated[
         str, typer.Option(help="Detector to begin with: its name ('models list'), or a .safetensors file.")
     ] = DEFAULT_MODEL,
     name: Annotated[str, typer.Option(help="Name of the new model; by default the old one's next version.")] = "",
     budget: Annotated[str, typer.Option(help="Time that it may take: 90s, 10m, 1.5h.")] = "5m",
+    patches: Annotated[
+        Path | None,
+        typer.Option(
+            help="Patches that the model learnt from before, a folder, zip or HDF5 file: with them all of its layers "
+            "learn, where time is left."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Run folder; by default one of your own, named after the model and what it learns from."),
@@ -77,8 +81,8 @@ def retrain(
             )
         folders += found
     job = Retraining(
-        results=tuple(folders), model=model, name=name, output=output, budget_s=_seconds(budget), settings=settings,
-        corrections=corrections,
+        results=tuple(folders), model=model, name=name, output=output, budget_s=_seconds(budget), patches=patches,
+        settings=settings, corrections=corrections, whole=whole,
     )  # fmt: skip
     with stop_on_interrupt() as should_stop:
         try:

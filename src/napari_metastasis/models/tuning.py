@@ -61,7 +61,7 @@ class LowerLayers(nn.Module):
 
 
 class TunedNetwork(nn.Module):
-    """A detector's network whose upper layers learn, from the features of its lower ones.
+    """A detector's network whose upper layers learn, from the features of its lower ones, or whose layers all learn.
 
     Batch normalisation stays as it was measured: a few corrections say nothing of its means.
 
@@ -69,6 +69,8 @@ class TunedNetwork(nn.Module):
     ----------
     detector
         To begin with; it is not changed.
+    whole
+        Whether all layers learn: what they are given are normalised images then.
 
     Raises
     ------
@@ -76,25 +78,26 @@ class TunedNetwork(nn.Module):
         If it is not fully convolutional.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, *, whole: bool = False) -> None:
         super().__init__()
         original = _network(detector)
         self.network = type(original)(original.architecture)  # type: ignore[arg-type]  # its own
         self.network.load_state_dict(original.state_dict())
         self._tumour_class = detector.spec.tumour_class
+        self._first = 0 if whole else original.tuned_from
         self.network.requires_grad_(requires_grad=False)
-        for layer in self._upper:
+        for layer in self._learning:
             layer.requires_grad_(requires_grad=True)
         self.train(self.training)
 
     @property
-    def _upper(self) -> tuple[nn.Module, ...]:
-        return self.network.layers[self.network.tuned_from :]
+    def _learning(self) -> tuple[nn.Module, ...]:
+        return self.network.layers[self._first :]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the logits, N x classes x h x w, of features, N x C x H x W."""
+        """Return the logits, N x classes x h x w, of features, N x C x H x W; or of images, where all layers learn."""
         answers = features
-        for layer in self._upper:
+        for layer in self._learning:
             answers = layer(answers)
         return answers
 

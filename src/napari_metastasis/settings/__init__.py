@@ -6,13 +6,13 @@ built from that metadata, so that a default, its range and its explanation are w
 
 from __future__ import annotations
 
-from napari_metastasis.settings._core import Setting, setting, setting_of
+from napari_metastasis.settings._core import Setting, changes, setting, setting_of
 from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
 from napari_metastasis.settings.refine import RefineSettings
-from napari_metastasis.settings.retrain import CorrectionSettings, TuneTrainSettings
+from napari_metastasis.settings.retrain import TUNE_OPTIONS, CorrectionSettings, TuneTrainSettings, WholeSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
 from napari_metastasis.settings.scan import DEFAULT_MODEL, ScanSettings, TuningSettings
 from napari_metastasis.settings.segment import SegmentSettings
@@ -37,6 +37,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "MOST_READING_THREADS",
     "THRESHOLD",
+    "TUNE_OPTIONS",
     "AugmentSettings",
     "BoostingSettings",
     "CalibrationSettings",
@@ -71,6 +72,8 @@ __all__ = [
     "TrainSettings",
     "TuneTrainSettings",
     "TuningSettings",
+    "WholeSettings",
+    "changes",
     "setting",
     "setting_of",
 ]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from napari_metastasis.errors import SettingsError
 
-__all__ = ["Setting", "SettingsGroup", "check", "other_defaults", "setting", "setting_of"]
+__all__ = ["Setting", "SettingsGroup", "changes", "check", "other_defaults", "setting", "setting_of"]
 
 _Group = TypeVar("_Group")
 
@@ -107,6 +107,15 @@ class SettingsGroup:
         """Return all values for a record, without what was added and is off."""
         values: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # each of them is a dataclass
         return {name: value for name, value in values.items() if value or not setting_of(type(self), name)[1].added}
+
+
+def changes(group: Any) -> dict[str, Any]:
+    """Return the values of a settings group that are not its defaults, by name."""
+    return {
+        one.name: value
+        for one in fields(group)
+        if (value := getattr(group, one.name)) != setting_of(type(group), one.name)[0]
+    }
 
 
 def _check_range(name: str, value: Any, meta: Setting) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "make_trainer",
     "plain_errors",
     "quiet_lightning",
+    "training_precision",
     "was_stopped_early",
 ]
 
@@ -151,7 +152,7 @@ def make_trainer(
         accelerator=accelerator,
         devices=devices,
         strategy="ddp" if settings.devices > 1 else "auto",
-        precision=_precision(settings),
+        precision=training_precision(settings),
         max_epochs=settings.epochs,
         logger=CSVLogger(output, name="log"),
         callbacks=callbacks,
@@ -241,7 +242,8 @@ def _accelerator(settings: TrainSettings) -> tuple[str, Any]:
     return "gpu", list(range(first, first + settings.devices))
 
 
-def _precision(settings: TrainSettings) -> Any:
+def training_precision(settings: TrainSettings) -> Any:
+    """Return the precision of training, as Lightning calls it."""
     precision = settings.precision
     if precision == "auto":
         devices = resolve_devices(settings.device)[: settings.devices]

@@ -19,6 +19,7 @@ from napari_metastasis.models.nets.enlarge import enlarged_cover
 __all__ = [
     "Surroundings",
     "cells_of_patches",
+    "dense_mosaic",
     "in_gray",
     "mirrored",
     "mosaic_logits",
@@ -82,6 +83,38 @@ def with_gap(patches: Tensor, cells: int, stride_px: int) -> Tensor:
     """Return normalised patches with so many cells of gray on two sides together, around them as evenly as cells go."""
     before, after = cells // 2 * stride_px, (cells - cells // 2) * stride_px
     return nn.functional.pad(patches, (before, after, before, after))
+
+
+def dense_mosaic(patches: Tensor, *, field_px: int, stride_px: int) -> tuple[Tensor, int]:
+    """Return patches as one image for a network that pads nothing, and every how many of its answers is a patch's.
+
+    Every patch is read once, however far the network sees; what lies around it are others, and gray.
+
+    Parameters
+    ----------
+    patches
+        Normalised, N x 3 x P x P.
+    field_px, stride_px
+        Side of the window that one answer depends on, and distance of answers.
+
+    Returns
+    -------
+    Tensor
+        1 x 3 x H x W: of the answers, 1 x h x w, every n-th along both sides is that of a patch, row by row.
+    int
+        n.
+    """
+    count, side = len(patches), patches.shape[-1]
+    # As square as the count allows: the fewer patches lie at the edge, the less of the image is gray.
+    rows = max(each for each in range(1, math.isqrt(count) + 1) if count % each == 0)
+    columns = count // rows
+    apart = -(-side // stride_px)
+    more = apart * stride_px - side
+    tiles = nn.functional.pad(patches, (0, more, 0, more)).reshape(rows, columns, 3, side + more, side + more)
+    mosaic = tiles.permute(2, 0, 3, 1, 4).reshape(1, 3, rows * (side + more), columns * (side + more))
+    before = (field_px - side) // 2
+    after = field_px - side - before - more
+    return nn.functional.pad(mosaic, (before, after, before, after)), apart
 
 
 def cells_of_patches(network: EfficientNetLite, tiles: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class TuneModule(TaskModule[TunedNetwork]):
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
         how, replay = self.task.corrections, self.task.replay
-        corrected = crop_losses(self.network.log_odds(features.float()), labels, how.hard)
+        corrected = crop_losses(self.network.log_odds(features.float()), labels, how.hard_share)
         if replay is None or not how.replay_weight:
             return corrected
         rows = balanced(replay.labels, how.replayed_patches, np.random.default_rng([self.settings.seed, draw]))
@@ -117,7 +117,11 @@ class TuneModule(TaskModule[TunedNetwork]):
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities and labels of all cells that are known, and the loss."""
         features, labels, *_ = batch
-        log_odds = self.averaged_network().log_odds(features.float())
+        return self.measured(self.averaged_network().log_odds(features.float()), labels)
+
+    @staticmethod
+    def measured(log_odds: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the probabilities and labels of cells that are known, and the loss, of N x K x K of both."""
         known = labels >= 0
         return log_odds.sigmoid()[known], labels[known], crop_losses(log_odds, labels, 0.0)
 

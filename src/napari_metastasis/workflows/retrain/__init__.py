@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_metastasis.lazy_names import import_on_use
+from napari_metastasis.workflows.retrain.run_job import RunJob
 from napari_metastasis.workflows.retrain.run_log import CANCEL, STOP, RunState
 from napari_metastasis.workflows.retrain.runs import (
     LOG,
     Run,
-    RunJob,
     begin_run,
     decide_run,
     look_at_run,
@@ -21,7 +21,8 @@ from napari_metastasis.workflows.retrain.runs import (
 
 if TYPE_CHECKING:
     from napari_metastasis.workflows.retrain.corrected import Corrected, Parted, gather, part
-    from napari_metastasis.workflows.retrain.run import Retrained, Retraining, retrain
+    from napari_metastasis.workflows.retrain.job import Retraining
+    from napari_metastasis.workflows.retrain.run import Retrained, retrain
     from napari_metastasis.workflows.retrain.verdict import PlaceAnswer, Verdict
 
 __all__ = [
@@ -57,7 +58,7 @@ __getattr__ = import_on_use(
         "Parted": "corrected",
         "PlaceAnswer": "verdict",
         "Retrained": "run",
-        "Retraining": "run",
+        "Retraining": "job",
         "Verdict": "verdict",
         "gather": "corrected",
         "part": "corrected",

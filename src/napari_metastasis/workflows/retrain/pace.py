@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from napari_metastasis.models.replay import Replay
 from napari_metastasis.models.tuning import LowerLayers, TunedNetwork
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.sampling.places import PlaceCrops
-from napari_metastasis.settings import CorrectionSettings, TuneTrainSettings
+from napari_metastasis.settings import CorrectionSettings, TuneTrainSettings, WholeSettings
 from napari_metastasis.storage import atomic_text
+from napari_metastasis.training.lightning_setup import training_precision
 
 __all__ = ["Pace", "Plan", "measure_pace", "read_plan", "settle_plan", "write_plan"]
 
@@ -26,6 +28,10 @@ _JUDGED_CROPS, _JUDGED_PLACES = 4, 8
 _LEAST_EPOCHS = 2
 #: Of what is left of the time: for encoding, of which this part is for judging; and for learning once all is encoded.
 _ENCODING_SHARE, _JUDGING_SHARE, _LEARNING_SHARE = 0.3, 0.25, 0.8
+#: Fewer steps of all layers change too little to be worth what comes with them.
+_LEAST_WHOLE_STEPS = 8
+#: A step answers its earlier patches twice, as the model does now and as it did before; the second costs no gradients.
+_BOTH_ANSWERS = 4 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +46,33 @@ class Plan:
         How often the first are learnt from.
     identity
         Hash of what the plan was made for.
+    whole_steps
+        Steps in which all layers learn afterwards.
     """
 
     crops: int
     held_out_crops: int
     epochs: int
     identity: str
+    whole_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds that a crop takes to be encoded, and those of a step of learning."""
+    """Seconds that a crop takes to be encoded, those of a step of learning, and those of a step of all layers.
+
+    Attributes
+    ----------
+    crop_s, step_s
+        Of the upper layers.
+    whole_step_s, patch_s
+        A step of all layers, and an earlier patch that is encoded.
+    """
 
     crop_s: float
     step_s: float
+    whole_step_s: float = 0.0
+    patch_s: float = 0.0
 
 
 def measure_pace(
@@ -63,6 +82,7 @@ def measure_pace(
     replay: Replay | None,
     settings: TuneTrainSettings,
     corrections: CorrectionSettings,
+    whole: WholeSettings | None = None,
 ) -> Pace:
     """Return how fast this computer is, by a few crops and steps.
 
@@ -76,6 +96,8 @@ def measure_pace(
         Earlier patches, of which each step replays some.
     settings, corrections
         How it learns.
+    whole
+        How all layers learn; ``None`` where they do not.
     """
     try:
         # The first crop takes longer: its slide is opened.
@@ -91,7 +113,14 @@ def measure_pace(
     if replay is not None and corrections.replay_weight:
         some = replay.images(np.arange(min(len(replay), 4 * len(images))))
         step_s += _step_seconds(network, some) * corrections.replayed_patches
-    return Pace(crop_s, step_s)
+    if whole is None:
+        return Pace(crop_s, step_s)
+    spec, side = detector.spec, images.shape[-1]
+    with torch.autocast("cpu", torch.bfloat16, enabled=training_precision(settings) == "bf16-mixed"):
+        pixel_s = _step_seconds(TunedNetwork(detector, whole=True).train(), images[:1] / 255) / side**2
+    mosaic_px = (spec.field_px + spec.patch_px * (math.sqrt(whole.whole_patches) - 1)) ** 2
+    whole_step_s = pixel_s * (whole.whole_crops * side**2 + _BOTH_ANSWERS * mosaic_px)
+    return Pace(crop_s, step_s, whole_step_s, crop_s * (spec.field_px / side) ** 2)
 
 
 def _step_seconds(network: TunedNetwork, features: torch.Tensor) -> float:
@@ -112,6 +141,8 @@ def settle_plan(
     settings: TuneTrainSettings,
     corrections: CorrectionSettings,
     identity: str,
+    whole: WholeSettings | None = None,
+    remembered: int = 0,
 ) -> Plan:
     """Return how much fits into the time that is left; at least one batch is learnt from.
 
@@ -127,15 +158,31 @@ def settle_plan(
         How the model learns.
     identity
         Hash of what the plan is made for.
+    whole
+        How all layers learn; ``None`` where they do not.
+    remembered
+        Earlier patches that are encoded by the new model and by the old one, where they do.
     """
     fit = max(0, int(_ENCODING_SHARE * left_s / pace.crop_s))
     judged = min(_JUDGED_CROPS * held_out, max(min(held_out, _JUDGED_PLACES), int(_JUDGING_SHARE * fit)))
     size = settings.batch_size
-    crops = max(size, min(corrections.crops_per_place * places, fit - judged))
+    # What is fed is encoded again, as it is distorted.
+    times = 2 if corrections.feeds else 1
+    crops = max(size, min(corrections.crops_per_place * places, (fit - judged) // times))
     steps = -(-crops // size)
-    learning_s = _LEARNING_SHARE * (left_s - pace.crop_s * (steps * size + judged))
+    encoding_s = pace.crop_s * (times * steps * size + judged)
+    learning_s = _LEARNING_SHARE * (left_s - encoding_s)
     epochs = min(max(_LEAST_EPOCHS, round(settings.steps / steps)), int(learning_s / (pace.step_s * steps)))
-    return Plan(crops, judged, max(1, epochs), identity)
+    epochs = max(1, epochs)
+    steps_s = encoding_s + pace.step_s * steps * epochs
+    whole_steps = 0
+    if whole is not None:
+        # What is held out is encoded once more, by lower layers that are others then.
+        whole_s = _LEARNING_SHARE * (left_s - steps_s - pace.crop_s * judged - 2 * pace.patch_s * remembered)
+        whole_steps = min(whole.whole_steps, int(whole_s / pace.whole_step_s))
+        if whole_steps < min(_LEAST_WHOLE_STEPS, whole.whole_steps):
+            whole_steps = 0
+    return Plan(crops, judged, epochs, identity, whole_steps)
 
 
 def read_plan(path: Path) -> Plan | None:
@@ -143,7 +190,7 @@ def read_plan(path: Path) -> Plan | None:
     try:
         found = read_json(path)
         crops, held_out_crops, epochs = (int(found[name]) for name in ("crops", "held_out_crops", "epochs"))
-        return Plan(crops, held_out_crops, epochs, str(found["identity"]))
+        return Plan(crops, held_out_crops, epochs, str(found["identity"]), int(found.get("whole_steps", 0)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -19,12 +18,12 @@ from napari_metastasis.errors import MetastasisError, StorageError
 from napari_metastasis.models import list_models, own_models_folder
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.storage import atomic_text, storage_errors
+from napari_metastasis.workflows.retrain.run_job import RunJob
 from napari_metastasis.workflows.retrain.run_log import CANCEL, STOP, RunState, is_at_work, read_run_log
 
 __all__ = [
     "LOG",
     "Run",
-    "RunJob",
     "begin_run",
     "decide_run",
     "look_at_run",
@@ -43,60 +42,6 @@ _SILENT_S = 180.0
 _VERSION = re.compile(r"-v(\d+)$")
 #: Characters of a complaint that are shown.
 _LONGEST = 500
-
-
-@dataclass(frozen=True, slots=True)
-class RunJob:
-    """What a run learns from, and how long it may.
-
-    Attributes
-    ----------
-    results
-        Result folders with corrections.
-    model
-        Name or path of the detector that it begins with.
-    name
-        Of the new one.
-    budget_s
-        Seconds.
-    begun
-        When it was begun last, in seconds since 1970.
-    """
-
-    results: tuple[Path, ...]
-    model: str
-    name: str
-    budget_s: float
-    begun: float
-
-    def command(self, folder: Path) -> tuple[str, ...]:
-        """Return the command line that makes the run, or goes on with it; what comes out is not kept by its name."""
-        return (
-            sys.executable, "-m", "napari_metastasis", "retrain", *map(str, self.results), "--model", self.model,
-            "--name", self.name, "--budget", f"{self.budget_s:g}s", "--output", str(folder), "--no-keep", "--json",
-        )  # fmt: skip
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "results": list(map(str, self.results)),
-            "model": self.model,
-            "name": self.name,
-            "budget_s": self.budget_s,
-            "begun": self.begun,
-        }
-
-    @classmethod
-    def from_json(cls, told: Any) -> RunJob:
-        """Return what :meth:`to_json` wrote.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            If it is anything else.
-        """
-        results = tuple(Path(str(one)) for one in told["results"])
-        return cls(results, str(told["model"]), str(told["name"]), float(told["budget_s"]), float(told["begun"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +98,14 @@ def note_job(folder: Path, job: RunJob) -> None:
         json.dump(job.to_json(), stream, indent=2)
 
 
-def begin_run(results: tuple[Path, ...], *, model: str, name: str, budget_s: float) -> tuple[Path, RunJob]:
+def begin_run(
+    results: tuple[Path, ...], *, model: str, name: str, budget_s: float, patches: Path | None = None
+) -> tuple[Path, RunJob]:
     """Make the folder of a new run; its process is the caller's to start.
 
     Parameters
     ----------
-    results, budget_s
+    results, budget_s, patches
         As :class:`RunJob` takes them.
     model
         Name or path of the detector.
@@ -175,7 +122,8 @@ def begin_run(results: tuple[Path, ...], *, model: str, name: str, budget_s: flo
         If the folder cannot be made.
     """
     # A model that waits to be kept has its name, too.
-    job = RunJob(results, model, next_name(name, [one.job.name for one in open_runs()]), budget_s, time.time())
+    taken = [one.job.name for one in open_runs()]
+    job = RunJob(results, model, next_name(name, taken), budget_s, time.time(), patches)
     stem = f"{job.name}-{time.strftime('%Y-%m-%dT%H-%M-%S')}"
     with storage_errors(runs_folder()):
         runs_folder().mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from napari_metastasis.sampling.places import Place
 from napari_metastasis.settings import EvaluationSettings
 from napari_metastasis.storage import atomic_text
 
-__all__ = ["PlaceAnswer", "Verdict", "judge"]
+__all__ = ["Encoded", "PlaceAnswer", "Verdict", "judge"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,6 +37,25 @@ _FEWEST_SLIDES = 5
 #: Before a logarithm.
 _LEAST = 1e-6
 _REPLAYED = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """A model with what it is judged by, as its own lower layers encode it.
+
+    Attributes
+    ----------
+    model
+        The model.
+    crops
+        Of the places that were held out, one in a batch; ``None`` where none were.
+    replay
+        Of what it has learnt from before; ``None`` where nothing is known of that.
+    """
+
+    model: Detector
+    crops: BatchSource | None
+    replay: Replay | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,56 +186,48 @@ class Verdict:
                 table.writerow((slides[one.place.slide], one.place.key, label, *where, *said))
 
 
-def judge(
-    old: Detector,
-    new: Detector,
-    encoded: BatchSource | None,
-    order: Sequence[int],
-    places: Sequence[Place],
-    replay: Replay | None,
-    *,
-    seed: int,
-) -> Verdict:
-    """Compare two models that share their lower layers.
+def judge(old: Encoded, new: Encoded, order: Sequence[int], places: Sequence[Place], *, seed: int) -> Verdict:
+    """Compare two models.
 
     Parameters
     ----------
     old, new
         The models.
-    encoded
-        Crops of the places that were held out, one in a batch; ``None`` where none were.
     order
         The number of the place of each crop.
     places
         These places.
-    replay
-        What both have learnt from before.
     seed
         Of the intervals.
     """
-    networks = [TunedNetwork(one).eval() for one in (old, new)]
-    answers = () if encoded is None else tuple(_answers((old, new), networks, encoded, order, places))
-    return Verdict(answers, _figures(answers, old.spec.threshold, seed), _replayed(networks, replay))
-
-
-def _answers(
-    models: tuple[Detector, Detector],
-    networks: Sequence[TunedNetwork],
-    encoded: BatchSource,
-    order: Sequence[int],
-    places: Sequence[Place],
-) -> list[PlaceAnswer]:
+    both = (old, new)
+    log_odds = [_crop_log_odds(one, order, places) for one in both]
     of_place: dict[int, list[Floats]] = {}
-    for crop, number in enumerate(order):
-        batch = encoded.batch(crop)
-        features = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
-        own = batch.labels == places[number].label
-        if own.any():
-            log_odds = [_log_odds(network, features)[own] for network in networks]
-            of_place.setdefault(number, []).append(np.stack(log_odds))
-    return [
+    for number, before, now in zip(order, *log_odds, strict=True):
+        if before.size:
+            of_place.setdefault(number, []).append(np.stack([before, now]))
+    models = (old.model, new.model)
+    answers = tuple(
         _answer(models, places[number], np.concatenate(parts, axis=1)) for number, parts in sorted(of_place.items())
-    ]
+    )
+    replayed = [_replayed(one) for one in both]
+    return Verdict(
+        answers,
+        _figures(answers, old.model.spec.threshold, seed),
+        None if replayed[0] is None or replayed[1] is None else (replayed[0], replayed[1]),
+    )
+
+
+def _crop_log_odds(one: Encoded, order: Sequence[int], places: Sequence[Place]) -> list[Floats]:
+    """Return a model's log-odds of the cells of each crop that are what was said of its place."""
+    if one.crops is None:
+        return []
+    network, found = TunedNetwork(one.model).eval(), []
+    for crop, number in enumerate(order):
+        batch = one.crops.batch(crop)
+        features = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
+        found.append(_log_odds(network, features)[batch.labels == places[number].label])
+    return found
 
 
 def _answer(models: tuple[Detector, Detector], place: Place, log_odds: Floats) -> PlaceAnswer:
@@ -294,14 +305,13 @@ def _froc(answers: Sequence[PlaceAnswer], which: str, seed: int) -> Estimate:
     return score if len(outcomes) >= _FEWEST_SLIDES else Estimate(score.value, np.nan, np.nan)
 
 
-def _replayed(networks: Sequence[TunedNetwork], replay: Replay | None) -> tuple[float, float] | None:
+def _replayed(one: Encoded) -> float | None:
+    """Return the AUC of a model on what it is not to forget."""
+    replay = one.replay
     if replay is None or len(np.unique(replay.labels)) < 2:
         return None
-    rows = np.arange(len(replay))
+    rows, network = np.arange(len(replay)), TunedNetwork(one.model).eval()
     resamples = Resamples(np.zeros(len(rows), np.int64), 1, 0)
-    aucs = []
-    for network in networks:
-        parts = np.array_split(rows, -(-len(rows) // _REPLAYED))
-        scores = np.concatenate([_log_odds(network, replay.images(part)).ravel() for part in parts])
-        aucs.append(binary_report(replay.labels == 1, scores, threshold=0.0, resamples=resamples).auc.value)
-    return aucs[0], aucs[1]
+    parts = np.array_split(rows, -(-len(rows) // _REPLAYED))
+    scores = np.concatenate([_log_odds(network, replay.images(part)).ravel() for part in parts])
+    return binary_report(replay.labels == 1, scores, threshold=0.0, resamples=resamples).auc.value
