@@ -41,4 +41,7 @@ fi
 # Dependency groups need pip 25.1; older ones come with Python 3.11.
 "$venv/bin/python" -m pip install --quiet --no-input --upgrade 'pip>=25.1' --constraint "$constraints"
 echo "Installing napari-metastasis and everything around it into $venv"
-"$venv/bin/python" -m pip install --quiet --no-input --constraint "$constraints" --editable '.[all]' --group dev
+"$venv/bin/python" -m pip install --quiet --no-input --no-compile --constraint "$constraints" \
+  --editable '.[all]' --group dev
+# pip would compile on one core. Some packages hold files for other versions of Python, which do not compile here.
+"$venv/bin/python" -m compileall -qq -j 0 -x '/tests?/' "$venv/lib" || true
