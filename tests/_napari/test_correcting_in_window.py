@@ -250,3 +250,87 @@ def test_a_window_whose_disk_is_full_asks_before_it_closes(drawing, monkeypatch:
     house.hand.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
     assert set(settle(house).by_key) == {"a"}
     house.until(lambda: part.error.text() == "" and part.saving.text() == "Saved")
+
+
+def test_corners_are_dragged_added_and_removed_each_in_a_step_of_its_own(drawing) -> None:
+    house, hand, part = drawing, drawing.hand, drawing.panel.correct_part
+    tool, pixel = house.workspace.correcting.corners.tool, view_transform(house.viewer, house.session.slide).px
+    square = shapely.box(300, 1300, 500, 1500)
+    house.said.do("Draw", Corrections.of([Correction(key="a", label="normal", shape_px=square)]))
+    hand.key(Qt.Key.Key_A)
+    assert tool.corners is None
+    assert "Click an outline" in part.hint.text()
+    # A click beside corners is napari's: it chooses an outline.
+    hand.click(400, 1400)
+    house.until(lambda: len(tool.handles_px) == 4)
+
+    def corners() -> shapely.Geometry:
+        return house.said.present["a"].shape_px
+
+    hand.drag((500, 1300), (560, 1280), (600, 1250))
+    expected = shapely.Polygon([(600, 1250), (500, 1500), (300, 1500), (300, 1300)])
+    assert corners().hausdorff_distance(expected) <= 2 * pixel
+    assert house.said.undo_text == "Move a corner"
+    # On an edge, the mouse finds a new one, and takes it along.
+    hand.drag((400, 1500), (400, 1560), (400, 1600))
+    assert len(tool.handles_px) == 5
+    assert corners().bounds[3] == pytest.approx(1600, abs=2 * pixel)
+    assert house.said.undo_text == "Add a corner"
+    # What would cross itself is refused, in a line.
+    before = house.said.present
+    hand.drag((300, 1300), (450, 1400), (620, 1450))
+    assert house.said.present is before
+    assert "would cross itself" in part.hint.text()
+    assert tool.corners.area.equals(corners())
+    # The chosen one is taken away, once; then nothing is.
+    hand.click(400, 1600)
+    hand.key(Qt.Key.Key_Delete)
+    assert house.said.undo_text == "Remove a corner"
+    hand.key(Qt.Key.Key_Delete)
+    assert corners().hausdorff_distance(expected) <= 2 * pixel
+    QTest.mouseClick(hand.canvas, Qt.MouseButton.RightButton, pos=hand.spot(300, 1300))
+    house.until(lambda: len(tool.handles_px) == 3)
+    QTest.mouseClick(hand.canvas, Qt.MouseButton.RightButton, pos=hand.spot(300, 1500))
+    assert "at least 3 corners" in part.hint.text()
+    for _ in range(4):
+        hand.undo()
+    assert corners().equals(square)
+    house.until(lambda: len(tool.handles_px) == 4)
+    assert settle(house)["a"].shape_px.equals(square)
+    # A drag that is dropped was none.
+    QTest.mousePress(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.spot(500, 1300))
+    QTest.mouseMove(hand.canvas, hand.spot(600, 1200))
+    hand.key(Qt.Key.Key_Escape)
+    QTest.mouseRelease(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.spot(600, 1200))
+    assert corners().equals(square)
+    # A finding is confirmed by its new outline, and its row stays where the view is.
+    hand.click(1300, 500)
+    house.until(lambda: tool.corners is not None and 100 < tool.corners.places_px[:, 1].mean() < 900)
+    handles = tool.handles_px
+    assert 8 <= len(handles) <= len(tool.corners)
+    top = handles[handles[:, 1].argmin()].tolist()
+    hand.drag(top, (top[0], top[1] - 60), (top[0], top[1] - 120))
+    found = next(one for one in house.said.present if one.key != "a")
+    assert (found.state, found.is_redrawn) == ("confirmed", True)
+    assert found.shape_px.bounds[1] == pytest.approx(top[1] - 120, abs=3 * pixel)
+    assert found.shape_px.area > found.found.outline_px.area
+    where = view_transform(house.viewer, house.session.slide)
+    hand.undo()
+    assert view_transform(house.viewer, house.session.slide) == where
+    assert len(house.said.present) == 1
+    house.until(lambda: tool.corners is not None and tool.corners.area.equals(found.found.outline_px))
+    # Of thousands of corners, those are shown that a hand can tell apart; a corner takes those beside it along.
+    disc = shapely.Point(400, 1400).buffer(200, quad_segs=1000)
+    house.said.do("Draw", Corrections.of([Correction(key="b", label="tumour", shape_px=disc)]))
+    hand.click(400, 1400)
+    house.until(lambda: tool.corners is not None and len(tool.corners) == 4000)
+    assert 10 < len(tool.handles_px) < 60
+    right = tool.handles_px[tool.handles_px[:, 0].argmax()].tolist()
+    hand.drag(right, (right[0] + 60, right[1]), (right[0] + 100, right[1]))
+    assert len(tool.corners) == 4000
+    grown = house.said.present["b"].shape_px
+    assert grown.bounds[2] == pytest.approx(right[0] + 100, abs=2 * pixel)
+    assert grown.area - disc.area > 1000
+    hand.key(Qt.Key.Key_Escape)
+    hand.key(Qt.Key.Key_Escape)
+    assert tool.corners is None

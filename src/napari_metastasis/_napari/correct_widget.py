@@ -49,8 +49,15 @@ _TOOLS = (
     (Tool.SPLIT, "Split", "Drag a line across an area: it becomes two"),
     (Tool.JOIN, "Join", "Drag a line from one area to another: they become one"),
     (Tool.POINT, "Point", "Click: a point, of what is chosen above"),
+    (
+        Tool.CORNERS,
+        "Adjust",
+        "Drag the corners of an outline that was clicked; a click on its line adds one, a right click or Delete takes "
+        "one away",
+    ),
 )
 _HINT = "Hold Space to move the slide; Escape puts the tool away."
+_HINT_BESIDE = "Beside it, the mouse moves the slide; Escape puts the tool away."
 _FORMATS = {
     "GeoJSON, as QuPath (*.geojson)": "geojson",
     "ASAP (*.xml)": "asap",
@@ -77,6 +84,7 @@ class CorrectWidget(Part):
         correcting = self._workspace.correcting
         correcting.tool.changed.connect(self._show_tool)
         correcting.label_changed.connect(self._show_label)
+        correcting.corners.said.connect(lambda _: self._show_hint())
         self._workspace.reviewer.changed.connect(self._show_reviewer)
         self._show_reviewer(self._workspace.reviewer.name)
         self._show_tool(None)
@@ -210,12 +218,17 @@ class CorrectWidget(Part):
             button.setChecked(own is tool)
         self.size_row.setVisible(tool is not None and tool.is_round)
         self.size.setValue(round(self._workspace.correcting.tool.radius_px))
-        hint = next((hint for own, _, hint in _TOOLS if own is tool), "")
-        self.hint.setText(f"{hint}. {_HINT}")
-        self.hint.setVisible(tool is not None)
+        self._show_hint()
         if tool is not None and not self.fold.isExpanded():
             # Taken up by its key.
             self.fold.expand()
+
+    def _show_hint(self) -> None:
+        """Say what the tool does, or what has to be known of what was done with it."""
+        tool, line = self._workspace.correcting.tool.tool, self._workspace.correcting.corners.line
+        hint = next((f"{hint}. {_HINT if own.draws else _HINT_BESIDE}" for own, _, hint in _TOOLS if own is tool), "")
+        self.hint.setText(f"{line}\n{hint}" if line and hint else hint)
+        self.hint.setVisible(tool is not None)
 
     def _on_unfolded(self, unfolded: bool) -> None:
         if unfolded:

@@ -149,12 +149,16 @@ class FindingReview(Part):
             return
         where = place_of(changed[0], session.found)
         lesion = next((one for one in self.table.rows.lesions if is_row_of(one, changed[0], where.lesion)), None)
+        view, before = view_transform(self._viewer, session.slide), self._workspace.correcting.chosen
         if lesion is not None and changed[0].found is not None:
-            self.go_to(lesion, at_once=True)
+            if view is not None and before == changed[0].key and view.shows_part_of(changed[0].shape_px.bounds):
+                # A person is at it: the view stays.
+                self._choose(lesion)
+            else:
+                self.go_to(lesion, at_once=True)
             return
         if lesion is not None:
             self._choose(lesion)
-        view = view_transform(self._viewer, session.slide)
         if view is None or not view.shows(where.middle):
             across = max(where.length_px * session.slide.mpp / _FILL, _MIN_VIEW_UM)
             self._workspace.flight.jump(where.middle, session.slide, across_um=across)

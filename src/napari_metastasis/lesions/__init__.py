@@ -2,7 +2,7 @@
 
 from napari_metastasis.lesions.annotated import annotations_of, lesion_of
 from napari_metastasis.lesions.contours import ContourLines, contour_lines
-from napari_metastasis.lesions.deciding import Decision, decide, doubt, unspoken_under
+from napari_metastasis.lesions.deciding import Decision, confirmed, decide, doubt, unspoken_under
 from napari_metastasis.lesions.export import write_detections_csv, write_lesions_csv, write_lesions_geojson
 from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
@@ -57,6 +57,7 @@ __all__ = [
     "Stage",
     "Verdict",
     "annotations_of",
+    "confirmed",
     "contour_lines",
     "count_text",
     "decide",
