@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.corrections_work import Kept, last_save_work, look_work, open_work, save_work
 from napari_metastasis._napari.slide_corrections import Saving
@@ -37,6 +38,9 @@ class CorrectionsKeeper(QObject):
     parent
         Qt parent.
     """
+
+    #: What was said lies on the disk now.
+    saved = Signal()
 
     def __init__(self, session: SlideSession, parent: QObject) -> None:
         super().__init__(parent)
@@ -114,7 +118,7 @@ class CorrectionsKeeper(QObject):
             return
         mine = self._corrections.present
         if store is not None and self._is_unsaved:
-            self._begin(partial(save_work, store, mine, slide=session.slide), mine)
+            self._begin(partial(save_work, store, mine, slide=session.slide), mine, then=self.saved.emit)
         elif not session.looking and (store is None or self._is_elsewhere):
             self._folder = session.folder
             if not self._is_unsaved:
@@ -124,11 +128,13 @@ class CorrectionsKeeper(QObject):
             self._wants_look, self._is_looking = False, True
             self._begin(partial(look_work, store), mine)
 
-    def _begin(self, work: Work, mine: Corrections) -> None:
+    def _begin(self, work: Work, mine: Corrections, then: Callable[[], None] | None = None) -> None:
         worker = Worker(work, name="corrections", parent=self, urgent=True)
         worker.succeeded.connect(partial(self._on_kept, mine))
         worker.failed.connect(self._on_failed)
         worker.ended.connect(self._on_ended)
+        if then is not None:
+            worker.succeeded.connect(lambda _: then())
         self._worker = worker
         worker.start()
 

@@ -76,6 +76,24 @@ class FindingReview(Part):
             return ()
         return self._drawn.of(session.corrections.present, said)
 
+    def _counted_text(self) -> str:
+        """Return what counts, by size, and what people changed of it: as the files say it."""
+        session, said, own = self._session, self._said(), self._drawn
+        found = None if session is None else session.found
+        if session is None or own is None or (found is None and not session.corrections.present):
+            return ""
+        from napari_metastasis.lesions import CorrectionCells, Reviewed, grid_of_outlines, listed_rows
+        from napari_metastasis.lesions.texts import counted_text
+
+        corrections, cells = (
+            session.corrections.present,
+            None if self._controller is None else self._controller.reviews.cells,
+        )
+        if cells is None:
+            cells = CorrectionCells(grid_of_outlines(session.slide.size, session.slide.mpp))
+        rows = () if found is None else found.rows
+        return counted_text(listed_rows(rows, corrections, said or Reviewed(), cells, own.measured))
+
     def _on_corrections_changed(self) -> None:
         # Where there are lesions, it is found out first of which of them that speaks.
         if self._session is not None and self._session.found is None:

@@ -51,6 +51,11 @@ class LesionReviews(QObject):
         """Return whether it is still being found out."""
         return self._worker is not None or self._rest.isActive()
 
+    @property
+    def cells(self) -> CorrectionCells | None:
+        """Return the cells of the map that corrections lie on; ``None`` before there are lesions."""
+        return self._cells
+
     def stop(self) -> Worker | None:
         """Match no more; return the worker that is still at it."""
         self._rest.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
+from qtpy.QtGui import QColor, QFont, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 from napari_metastasis._napari.parts import area_text, length_text
@@ -200,6 +200,11 @@ class LesionTableModel(QAbstractTableModel):
             )[column]
         if role == Qt.ItemDataRole.ToolTipRole:
             return self._hint(lesion)
+        if role == Qt.ItemDataRole.FontRole and column != _STATE and not self.review(lesion).counts:
+            # As in the report: what does not count is struck out.
+            font = QFont()
+            font.setStrikeOut(True)
+            return font
         if role == Qt.ItemDataRole.DecorationRole and column == _CLASS:
             return _swatch(SIZE_CLASSES[lesion.size_class].color)
         if role == Qt.ItemDataRole.TextAlignmentRole and column == _STATE:

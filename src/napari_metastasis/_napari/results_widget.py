@@ -15,6 +15,7 @@ from napari_metastasis._napari.result_exits import ResultExits
 from napari_metastasis._napari.review_bar import ReviewBar
 from napari_metastasis._napari.slide_state import slide_state
 from napari_metastasis._napari.state_line import StateLine
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.settings import THRESHOLD, DetectionSettings
 
@@ -45,6 +46,7 @@ class ResultsWidget(FindingReview):
         self._workspace.opening_changed.connect(self._on_opening_changed)
 
     def _build(self, layout: QVBoxLayout) -> None:
+        self._count_soon = single_shot(self, 0, self._show_counted)
         self.error = ErrorLine()
         layout.addWidget(self.error)
         self.state = StateLine()
@@ -188,15 +190,22 @@ class ResultsWidget(FindingReview):
             self._show_threshold(session.threshold)
         self._show_state()
         self._show_selected()
+        score = float("nan") if found is None else found.slide_score
+        self.score.setText("–" if score != score else f"{score:.3f}")
         if found is None:
-            self.score.setText("–")
             self.summary.setText("" if session is None or session.probabilities is None else "Looking for findings…")
             self.summary.setVisible(bool(self.summary.text()))
-            return
-        from napari_metastasis.lesions import count_text
+        self._count_soon.start()
 
-        self.score.setText("–" if found.slide_score != found.slide_score else f"{found.slide_score:.3f}")
-        cut = sum(row.cut_by_edge for row in found.rows)
-        counted = count_text(row.size_class for row in found.rows) or "Nothing at this probability"
-        self.summary.setText(f"{counted}; {cut} cut by the scanned area, may be larger" if cut else counted)
-        self.summary.setVisible(True)
+    def _show_reviewed(self) -> None:
+        super()._show_reviewed()
+        # After the next finding's picture.
+        self._count_soon.start()
+
+    def _show_counted(self) -> None:
+        """Say what counts. The findings and what was said of them change one after the other: once for both."""
+        session = self._session
+        if session is None or (session.found is None and session.probabilities is not None):
+            return
+        self.summary.setText(self._counted_text())
+        self.summary.setVisible(bool(self.summary.text()))

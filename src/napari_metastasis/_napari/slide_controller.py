@@ -120,6 +120,7 @@ class SlideController(QObject):
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
         self.corrections = CorrectionsKeeper(session, self)
+        self.corrections.saved.connect(self._files.follow_review)
         self.ahead = ReadingAhead(self)
         self.reviews = LesionReviews(session, self)
         self.reviews.failed.connect(self._on_other_failed)
@@ -341,8 +342,8 @@ class SlideController(QObject):
         """
         if self.session.closed:
             return
-        writer, unwritten = self._files.close()
         keeper, unsaved = self.corrections.close()
+        writer, unwritten = self._files.close(is_behind=keeper is not None or unsaved is not None)
         self.session.closed = True
         workers = [
             one
