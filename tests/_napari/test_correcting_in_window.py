@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import shapely
 from answered import answer
@@ -16,6 +17,7 @@ from qtpy.QtTest import QTest
 
 from napari_metastasis._napari.compat import canvas_widget, window_of
 from napari_metastasis._napari.draw_tool import Tool
+from napari_metastasis._napari.drawn_looks import DRAWN
 from napari_metastasis._napari.rotation import rotate
 from napari_metastasis._napari.unsaved import UnsavedDialog
 from napari_metastasis._napari.view_transform import view_transform
@@ -193,6 +195,23 @@ def test_a_click_chooses_what_was_drawn_and_it_is_filled_and_removed(drawing) ->
     hand.undo()
     hand.undo()
     assert house.said.present["a"].shape_px.equals(holed)
+    # Broken lines are broken alike at every angle.
+    house.said.select("")
+    turned = shapely.affinity.rotate(shapely.box(750, 1350, 950, 1550), 45)
+    house.said.do("Draw", house.said.present.with_(Correction(key="b", label="normal", shape_px=turned)))
+    painter = house.controller.layers.drawn
+    house.until(lambda: painter.done)
+    pixels = house.viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+    shares = []
+    for shape in (holed, turned):
+        start, end = (np.array(hand.at(*corner)) for corner in shape.exterior.coords[:2])
+        steps = np.linspace(start, end, 4 * int(np.hypot(*(end - start))))[12:-12]
+        seen = pixels[steps[:, 1].astype(int), steps[:, 0].astype(int)]
+        shares.append(np.abs(seen - DRAWN["normal"].rgb).max(axis=1) < 60)
+    length = [np.diff(np.flatnonzero(np.diff(share.astype(int))))[::2].mean() / 4 for share in shares]
+    assert [share.mean() for share in shares] == pytest.approx([0.58, 0.58], abs=0.15)
+    assert length[0] == pytest.approx(length[1], abs=1.2)
+    house.said.undo()
     # Space leaves the mouse to napari, which moves the slide.
     hand.key(Qt.Key.Key_B)
     window = window_of(house.viewer)

@@ -289,6 +289,11 @@ class OutlinePainter(QObject):
 
         # The chosen lesion's outline lies over the others.
         order = np.argsort(style, kind="stable")
+        dashed = np.array([one.dashed for one in styles(LINE_PX)])[style]
+        if dashed.any():
+            # Dashes run along an outline.
+            chained = np.flatnonzero(dashed)[lines.chosen(dashed).chained()]
+            order[dashed[order]] = chained[np.argsort(style[chained], kind="stable")]
         ends, style, dots = lines.ends[order], style[order], lines.is_dot[order]
         self.count = len(ends)
         casings, drawn = self._nodes[:2], self._nodes[2:]
