@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from napari_metastasis._napari.unsaved import UnsavedDialog
 from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis.annotations import Correction, Corrections, read_corrections, read_geojson
 from napari_metastasis.geometry import Point
+from napari_metastasis.workflows import review
 
 pytestmark = pytest.mark.gui
 
@@ -223,7 +225,9 @@ def test_a_click_chooses_what_was_drawn_and_it_is_filled_and_removed(drawing) ->
     assert len(house.said.present) == 2
 
 
-def test_outlines_of_other_programs_come_in_as_one_step_and_go_out(drawing, tmp_path: Path) -> None:
+def test_outlines_of_other_programs_come_in_as_one_step_and_go_out(
+    drawing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     house, part = drawing, drawing.panel.correct_part
     said = Corrections.of(
         [
@@ -233,15 +237,33 @@ def test_outlines_of_other_programs_come_in_as_one_step_and_go_out(drawing, tmp_
     )
     house.said.do("Draw", said)
     for to, name in (("geojson", "o.geojson"), ("asap", "o.xml"), ("dsa", "o.json")):
-        part.export_file(tmp_path / name, to)
-        house.until(lambda name=name: (tmp_path / name).exists() and not part._workers.running)
+        part.exchange.export_file(tmp_path / name, to)
+        house.until(lambda name=name: (tmp_path / name).exists() and not part.exchange.busy)
         house.said.do("Remove all", Corrections())
-        part.import_file(tmp_path / name)
+        part.exchange.import_file(tmp_path / name)
         house.until(lambda: len(house.said.present) == 2)
         assert {one.label: one.shape_px.area for one in house.said.present} == {"tumour": 40_000, "normal": 40_000}
         assert house.said.undo_text == f"Import {name}"
-    part.export_file(house.file, "geojson")
+    part.exchange.export_file(house.file, "geojson")
     assert "Choose another name" in part.error.text()
+
+    def never_ends(*_: object, tell: Callable[[float], None], **__: object) -> None:
+        while True:
+            tell(0.25)
+            time.sleep(0.01)
+
+    # A person sees how far a large file is read, and need not wait for it.
+    unfold(house)
+    before = house.said.present
+    with monkeypatch.context() as patch:
+        patch.setattr(review, "read_from", never_ends)
+        part.exchange.import_file(tmp_path / "o.xml")
+        house.until(lambda: part.exchange.reading.text() == "Reading o.xml… 25 %")
+        assert part.exchange.import_button.text() == "Stop reading"
+        click(part.exchange.import_button)
+        house.until(lambda: not part.exchange.busy)
+    assert (part.exchange.import_button.text(), part.exchange.reading.isVisible()) == ("Import…", False)
+    assert house.said.present is before
     rotate(house.viewer, 0)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.corrections_work import Kept, last_save_work, look_work, open_work, save_work
+from napari_metastasis._napari.reading_progress import ReadingProgress
 from napari_metastasis._napari.slide_corrections import Saving
 from napari_metastasis._napari.worker import Work, Worker, explain, tell
 from napari_metastasis.errors import AnnotationError, MetastasisError, StorageError
@@ -24,6 +25,8 @@ __all__ = ["CorrectionsKeeper"]
 
 #: What the disk refused is tried again so often; and so often others' changes are looked for.
 _AGAIN_MS, _LOOK_MS = 5000, 3000
+#: How far the corrections are read is told so often.
+_READING, _TELL_MS = "Reading corrections", 150
 _KEPT = "Kept in memory, and tried again."
 _RESCUED = "What could not be saved when this slide was closed last is back."
 
@@ -56,6 +59,8 @@ class CorrectionsKeeper(QObject):
         self._again = self._timer(_AGAIN_MS, self._try_again)
         self._again.setSingleShot(True)
         self._looks = self._timer(_LOOK_MS, self.look)
+        self._reading = ReadingProgress()
+        self._tells = self._timer(_TELL_MS, self._say_reading)
         self._corrections.changed.connect(self._on_changed)
         session.maps_replaced.connect(self._next)
         session.looking_changed.connect(self._next)
@@ -122,8 +127,11 @@ class CorrectionsKeeper(QObject):
         elif not session.looking and (store is None or self._is_elsewhere):
             self._folder = session.folder
             if not self._is_unsaved:
-                self._corrections.say_saving(Saving("saving", "Reading corrections…"))
-            self._begin(partial(open_work, session.slide, session.folder, store), mine)
+                self._corrections.say_saving(Saving("saving", _READING + "…"))
+                self._tells.start()
+            self._reading = ReadingProgress()
+            work = partial(open_work, session.slide, session.folder, store, progress=self._reading)
+            self._begin(work, mine)
         elif store is not None and self._wants_look:
             self._wants_look, self._is_looking = False, True
             self._begin(partial(look_work, store), mine)
@@ -169,7 +177,13 @@ class CorrectionsKeeper(QObject):
         if not isinstance(error, MetastasisError):
             tell(error)
 
+    def _say_reading(self) -> None:
+        """Say how far the corrections are read; a file of thousands of outlines takes seconds."""
+        if self._corrections.saving.text.startswith(_READING):
+            self._corrections.say_saving(Saving("saving", self._reading.text(_READING)))
+
     def _on_ended(self) -> None:
+        self._tells.stop()
         self._worker, self._is_looking = None, False
         if self._failed:
             self._again.start()
@@ -194,6 +208,7 @@ class CorrectionsKeeper(QObject):
         """Begin nothing more; return the worker that is still at it, and the work that is left after it."""
         self._again.stop()
         self._looks.stop()
+        self._tells.stop()
         self._corrections.changed.disconnect(self._on_changed, missing_ok=True)
         worker, self._worker = self._worker, None
         if worker is not None:
