@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_metastasis._napari.corrections_work import Kept, last_save_work, look_work, open_work, save_work
 from napari_metastasis._napari.reading_progress import ReadingProgress
 from napari_metastasis._napari.slide_corrections import Saving
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.worker import Work, Worker, explain, tell
 from napari_metastasis.errors import AnnotationError, MetastasisError, StorageError
 from napari_metastasis.storage import READ_ONLY
@@ -61,6 +62,7 @@ class CorrectionsKeeper(QObject):
         self._looks = self._timer(_LOOK_MS, self.look)
         self._reading = ReadingProgress()
         self._tells = self._timer(_TELL_MS, self._say_reading)
+        self._soon = single_shot(self, 0, self._next)
         self._corrections.changed.connect(self._on_changed)
         session.maps_replaced.connect(self._next)
         session.looking_changed.connect(self._next)
@@ -108,7 +110,8 @@ class CorrectionsKeeper(QObject):
         # What failed may work now: there may be less to write, or more room.
         self._failed = False
         self._say_saving()
-        self._next()
+        # Once the change is seen: to begin a thread takes longer than to draw it.
+        self._soon.start()
 
     def _try_again(self) -> None:
         self._failed, self._wants_look = False, True
@@ -209,6 +212,7 @@ class CorrectionsKeeper(QObject):
         self._again.stop()
         self._looks.stop()
         self._tells.stop()
+        self._soon.stop()
         self._corrections.changed.disconnect(self._on_changed, missing_ok=True)
         worker, self._worker = self._worker, None
         if worker is not None:

@@ -14,6 +14,7 @@ from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis.geometry import Point
 
 if TYPE_CHECKING:
+    from qtpy.QtCore import QTimer
     from qtpy.QtWidgets import QLabel, QToolButton
 
     from napari_metastasis._napari.lesion_table import LesionTable
@@ -41,6 +42,7 @@ class FindingReview(Part):
     position: QLabel
     back_button: QToolButton
     on_button: QToolButton
+    _ahead_soon: QTimer
     #: Rows of what was said, and of which slide.
     _drawn: SaidRows | None = None
     _of: SlideSession | None = None
@@ -75,24 +77,6 @@ class FindingReview(Part):
         if said is None or session is None or self._drawn is None:
             return ()
         return self._drawn.of(session.corrections.present, said)
-
-    def _counted_text(self) -> str:
-        """Return what counts, by size, and what people changed of it: as the files say it."""
-        session, said, own = self._session, self._said(), self._drawn
-        found = None if session is None else session.found
-        if session is None or own is None or (found is None and not session.corrections.present):
-            return ""
-        from napari_metastasis.lesions import CorrectionCells, Reviewed, grid_of_outlines, listed_rows
-        from napari_metastasis.lesions.texts import counted_text
-
-        corrections, cells = (
-            session.corrections.present,
-            None if self._controller is None else self._controller.reviews.cells,
-        )
-        if cells is None:
-            cells = CorrectionCells(grid_of_outlines(session.slide.size, session.slide.mpp))
-        rows = () if found is None else found.rows
-        return counted_text(listed_rows(rows, corrections, said or Reviewed(), cells, own.measured))
 
     def _on_corrections_changed(self) -> None:
         # Where there are lesions, it is found out first of which of them that speaks.
@@ -232,7 +216,8 @@ class FindingReview(Part):
         self._choose(lesion)
         go = self._workspace.flight.jump if at_once else self._workspace.flight.to
         go(Point(lesion.x, lesion.y), self._session.slide, across_um=self._across_um(lesion))
-        self._read_ahead()
+        # The one that is asked for comes first: to begin a thread takes longer than to look at it.
+        self._ahead_soon.start()
 
     def _across_um(self, lesion: LesionRow) -> float:
         """Return how much of the slide is shown of a finding: with what lies around it, and no closer than at 20x."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt
@@ -222,8 +223,9 @@ class LesionTableModel(QAbstractTableModel):
         return f"{lesion.class_text}; {said}{shown}; click to go there"
 
 
+@cache
 def _swatch(color: str) -> QIcon:
-    """Return a square of a class' colour, which stays as it is where its row is chosen."""
+    """Return a square of a class' colour, which stays as it is where its row is chosen; it is made once."""
     pixmap = QPixmap(10, 10)
     pixmap.fill(QColor(color))
     icon = QIcon(pixmap)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ResultsWidget"]
 
+#: What comes next is read once a finding is seen.
+_AHEAD_MS = 50
+
 
 class ResultsWidget(FindingReview):
     """Lists the findings of the current slide, flies to them, and moves the threshold.
@@ -46,7 +49,7 @@ class ResultsWidget(FindingReview):
         self._workspace.opening_changed.connect(self._on_opening_changed)
 
     def _build(self, layout: QVBoxLayout) -> None:
-        self._count_soon = single_shot(self, 0, self._show_counted)
+        self._ahead_soon = single_shot(self, _AHEAD_MS, self._read_ahead)
         self.error = ErrorLine()
         layout.addWidget(self.error)
         self.state = StateLine()
@@ -130,6 +133,7 @@ class ResultsWidget(FindingReview):
             (session.selected_changed, self._show_selected),
             (session.corrections.selected_changed, self._show_selected),
             (session.reviewed_changed, self._show_reviewed),
+            (session.counted_changed, self._show_counted),
             (session.corrections.changed, self._on_corrections_changed),
         )
 
@@ -195,17 +199,11 @@ class ResultsWidget(FindingReview):
         if found is None:
             self.summary.setText("" if session is None or session.probabilities is None else "Looking for findings…")
             self.summary.setVisible(bool(self.summary.text()))
-        self._count_soon.start()
-
-    def _show_reviewed(self) -> None:
-        super()._show_reviewed()
-        # After the next finding's picture.
-        self._count_soon.start()
+        self._show_counted()
 
     def _show_counted(self) -> None:
-        """Say what counts. The findings and what was said of them change one after the other: once for both."""
+        """Say what counts."""
         session = self._session
-        if session is None or (session.found is None and session.probabilities is not None):
-            return
-        self.summary.setText(self._counted_text())
-        self.summary.setVisible(bool(self.summary.text()))
+        if session is not None and (session.found is not None or session.probabilities is None):
+            self.summary.setText(session.counted)
+            self.summary.setVisible(bool(session.counted))
