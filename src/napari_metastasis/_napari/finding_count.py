@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 
 from napari_metastasis._napari.timers import single_shot
-from napari_metastasis._napari.worker import ShouldStop, Worker
+from napari_metastasis._napari.worker import OneWorker, ShouldStop, Worker
 
 if TYPE_CHECKING:
     from napari_metastasis._napari.lesion_reviews import LesionReviews
@@ -43,7 +43,9 @@ class FindingCount(QObject):
         super().__init__(parent)
         self._session, self._reviews = session, reviews
         self._measured: SaidRows | None = None
-        self._worker: Worker | None = None
+        self._worker = OneWorker("count", self)
+        self._worker.failed.connect(self.failed)
+        self._worker.ended.connect(self._on_ended)
         self._again = False
         self._soon = single_shot(self, _REST_MS, self._begin)
         session.found_changed.connect(self._on_changed)
@@ -53,14 +55,13 @@ class FindingCount(QObject):
     @property
     def running(self) -> bool:
         """Return whether what is said may be of a while ago."""
-        return self._worker is not None or self._soon.isActive()
+        return self._worker.running or self._soon.isActive()
 
     def stop(self) -> Worker | None:
         """Count no more; return the worker that is still at it."""
         self._soon.stop()
         self._again = False
-        worker, self._worker = self._worker, None
-        return worker
+        return self._worker.stop()
 
     def _on_changed(self) -> None:
         session = self._session
@@ -70,7 +71,7 @@ class FindingCount(QObject):
             self._soon.start()
 
     def _begin(self) -> None:
-        if self._worker is not None:
+        if self._worker.running:
             self._again = True
             return
         # Imported by now: without the core there are no lesions.
@@ -88,19 +89,13 @@ class FindingCount(QObject):
         rows = () if found is None else found.rows
         # The worker's own: others are looked up meanwhile.
         work = partial(_count_work, rows, present, said, cells.with_cells_of(()), self._measured)
-        worker = Worker(work, name="count", parent=self, urgent=True)
-        worker.succeeded.connect(self._show)
-        worker.failed.connect(self.failed)
-        worker.ended.connect(self._on_ended)
-        self._worker = worker
-        worker.start()
+        self._worker.run(work, self._show, urgent=True)
 
     def _show(self, line: str) -> None:
         if not self._session.closed:
             self._session.show_counted(line)
 
     def _on_ended(self) -> None:
-        self._worker = None
         if self._again:
             self._again = False
             self._begin()
