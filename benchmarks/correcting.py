@@ -29,9 +29,10 @@ from napari_metastasis._napari.draw_tool import Tool
 from napari_metastasis._napari.lesion_table import LesionTableModel
 from napari_metastasis._napari.ranking import Ranking
 from napari_metastasis._napari.slide_controller import SlideController
+from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.annotations import Correction, Corrections, CorrectionStore
-from napari_metastasis.geometry import HeatmapFrame
+from napari_metastasis.geometry import HeatmapFrame, Point
 from napari_metastasis.lesions import LesionRow
 from napari_metastasis.scanning import PROBABILITY, MapValues
 
@@ -172,6 +173,45 @@ def drawing(workspace: Workspace) -> dict[str, float]:
     return {**spread("brush_move", moves), **spread("stroke", strokes), **spread("stroke_own", own)}
 
 
+def adjusting(workspace: Workspace, controller: SlideController) -> dict[str, float]:
+    """Return how long each move of a corner takes, of an outline of 5,000, and what it becomes when it is let go."""
+    corrections, corners = controller.session.corrections, workspace.correcting.corners.tool
+    canvas, slide = canvas_widget(workspace.viewer), controller.session.slide
+    workspace.microscope.magnify(5)
+    rest(1)
+    view = view_transform(workspace.viewer, slide)
+    assert view is not None
+    turn = np.linspace(0, 2 * np.pi, 5000, endpoint=False)
+    radius = 250 * view.px * (1 + 0.1 * np.sin(9 * turn) + 0.01 * np.sin(200 * turn))
+    outline = shapely.Polygon(
+        np.column_stack((view.focus.x + radius * np.cos(turn), view.focus.y + radius * np.sin(turn)))
+    )
+    said = Correction(key=Correction.new_key(), label="tumour", shape_px=outline)
+    corrections.do("Draw", corrections.present.with_(said))
+    corrections.select(said.key)
+    workspace.correcting.toggle(Tool.CORNERS)
+    until(lambda: len(corners.handles_px) > 0)
+    shown = len(corners.handles_px)
+    moves, steps, own = list[float](), list[float](), list[float]()
+    for number in range(20):
+        handles = corners.handles_px
+        x, y = (round(each) for each in view.to_canvas(Point(*handles[number * 7 % len(handles)].tolist())))
+        QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=QPoint(x, y))
+        for step in range(10):
+            with timed(moves):
+                QTest.mouseMove(canvas, QPoint(x + (step % 4), y + 3 + step % 2))
+        with timed(steps, own):
+            QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=QPoint(x + 1, y + 3))
+        rest(0.2)
+    workspace.correcting.toggle(Tool.CORNERS)
+    return {
+        "corners_shown": shown,
+        **spread("corner_move", moves),
+        **spread("corner", steps),
+        **spread("corner_own", own),
+    }
+
+
 def moving(beat: Heartbeat, workspace: Workspace, side: int) -> dict[str, float]:
     """Return the gaps of the GUI thread while the slide is moved."""
     camera = workspace.viewer.scene.camera
@@ -241,6 +281,7 @@ def measure(folder: Path, side: int) -> dict[str, float]:
     figures |= {f"with_polygons_{name}": value for name, value in with_all.items()}
     figures |= reviewing(workspace, controller)
     figures |= drawing(workspace)
+    figures |= adjusting(workspace, controller)
     until(lambda: controller.corrections.settled)
     viewer.close()
     rest(0.5)

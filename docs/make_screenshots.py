@@ -29,6 +29,7 @@ from napari_metastasis._napari.draw_tool import Tool
 from napari_metastasis._napari.models_dialog import ModelsDialog
 from napari_metastasis._napari.panel import MetastasisPanel
 from napari_metastasis._napari.session import SlideSession
+from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.annotations import Correction, Corrections, read_asap_xml
 from napari_metastasis.geometry import Point
@@ -139,6 +140,26 @@ class Pictures:
             self._last = places[-1]
             if label != "tumour" or tool is not Tool.BRUSH:
                 QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=places[-1])
+        rest(1)
+
+    def adjust(self, row: LesionRow) -> None:
+        """Drag a corner of a finding's outline, and stop in the middle."""
+        correcting, canvas = self.workspace.correcting, canvas_widget(self.viewer)
+        self.go(row, 10)
+        rest(1)
+        correcting.tool.take_up(Tool.CORNERS)
+        corners = correcting.corners.tool
+        until(lambda: len(corners.handles_px) > 0)
+        assert self.workspace.current is not None
+        view = view_transform(self.viewer, self.workspace.current.session.slide)
+        assert view is not None
+        places = np.array([view.to_canvas(Point(*place)) for place in corners.handles_px.tolist()])
+        at = places[np.abs(places - (0.62 * canvas.width(), 0.35 * canvas.height())).sum(axis=1).argmin()]
+        start = QPoint(*at.astype(int).tolist())
+        end = start + QPoint(60, -70)
+        QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=start)
+        QTest.mouseMove(canvas, end)
+        self._last = end
         rest(1)
 
     def forget_corrections(self) -> None:
@@ -261,6 +282,9 @@ def main() -> None:
         pictures.take("review")
         pictures.correct()
         pictures.take("correct")
+        pictures.forget_corrections()
+        pictures.adjust(largest[1])
+        pictures.take("adjust")
         pictures.forget_corrections()
 
         pictures.open(second)

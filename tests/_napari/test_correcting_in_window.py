@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import shapely
 from answered import answer
@@ -16,11 +18,13 @@ from qtpy.QtTest import QTest
 
 from napari_metastasis._napari.compat import canvas_widget, window_of
 from napari_metastasis._napari.draw_tool import Tool
+from napari_metastasis._napari.drawn_looks import DRAWN
 from napari_metastasis._napari.rotation import rotate
 from napari_metastasis._napari.unsaved import UnsavedDialog
 from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis.annotations import Correction, Corrections, read_corrections, read_geojson
 from napari_metastasis.geometry import Point
+from napari_metastasis.workflows import review
 
 pytestmark = pytest.mark.gui
 
@@ -193,6 +197,23 @@ def test_a_click_chooses_what_was_drawn_and_it_is_filled_and_removed(drawing) ->
     hand.undo()
     hand.undo()
     assert house.said.present["a"].shape_px.equals(holed)
+    # Broken lines are broken alike at every angle.
+    house.said.select("")
+    turned = shapely.affinity.rotate(shapely.box(750, 1350, 950, 1550), 45)
+    house.said.do("Draw", house.said.present.with_(Correction(key="b", label="normal", shape_px=turned)))
+    painter = house.controller.layers.drawn
+    house.until(lambda: painter.done)
+    pixels = house.viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+    shares = []
+    for shape in (holed, turned):
+        start, end = (np.array(hand.at(*corner)) for corner in shape.exterior.coords[:2])
+        steps = np.linspace(start, end, 4 * int(np.hypot(*(end - start))))[12:-12]
+        seen = pixels[steps[:, 1].astype(int), steps[:, 0].astype(int)]
+        shares.append(np.abs(seen - DRAWN["normal"].rgb).max(axis=1) < 60)
+    length = [np.diff(np.flatnonzero(np.diff(share.astype(int))))[::2].mean() / 4 for share in shares]
+    assert [share.mean() for share in shares] == pytest.approx([0.58, 0.58], abs=0.15)
+    assert length[0] == pytest.approx(length[1], abs=1.2)
+    house.said.undo()
     # Space leaves the mouse to napari, which moves the slide.
     hand.key(Qt.Key.Key_B)
     window = window_of(house.viewer)
@@ -204,7 +225,9 @@ def test_a_click_chooses_what_was_drawn_and_it_is_filled_and_removed(drawing) ->
     assert len(house.said.present) == 2
 
 
-def test_outlines_of_other_programs_come_in_as_one_step_and_go_out(drawing, tmp_path: Path) -> None:
+def test_outlines_of_other_programs_come_in_as_one_step_and_go_out(
+    drawing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     house, part = drawing, drawing.panel.correct_part
     said = Corrections.of(
         [
@@ -214,15 +237,33 @@ def test_outlines_of_other_programs_come_in_as_one_step_and_go_out(drawing, tmp_
     )
     house.said.do("Draw", said)
     for to, name in (("geojson", "o.geojson"), ("asap", "o.xml"), ("dsa", "o.json")):
-        part.export_file(tmp_path / name, to)
-        house.until(lambda name=name: (tmp_path / name).exists() and not part._workers.running)
+        part.exchange.export_file(tmp_path / name, to)
+        house.until(lambda name=name: (tmp_path / name).exists() and not part.exchange.busy)
         house.said.do("Remove all", Corrections())
-        part.import_file(tmp_path / name)
+        part.exchange.import_file(tmp_path / name)
         house.until(lambda: len(house.said.present) == 2)
         assert {one.label: one.shape_px.area for one in house.said.present} == {"tumour": 40_000, "normal": 40_000}
         assert house.said.undo_text == f"Import {name}"
-    part.export_file(house.file, "geojson")
+    part.exchange.export_file(house.file, "geojson")
     assert "Choose another name" in part.error.text()
+
+    def never_ends(*_: object, tell: Callable[[float], None], **__: object) -> None:
+        while True:
+            tell(0.25)
+            time.sleep(0.01)
+
+    # A person sees how far a large file is read, and need not wait for it.
+    unfold(house)
+    before = house.said.present
+    with monkeypatch.context() as patch:
+        patch.setattr(review, "read_from", never_ends)
+        part.exchange.import_file(tmp_path / "o.xml")
+        house.until(lambda: part.exchange.reading.text() == "Reading o.xml… 25 %")
+        assert part.exchange.import_button.text() == "Stop reading"
+        click(part.exchange.import_button)
+        house.until(lambda: not part.exchange.busy)
+    assert (part.exchange.import_button.text(), part.exchange.reading.isVisible()) == ("Import…", False)
+    assert house.said.present is before
     rotate(house.viewer, 0)
 
 
@@ -250,3 +291,87 @@ def test_a_window_whose_disk_is_full_asks_before_it_closes(drawing, monkeypatch:
     house.hand.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
     assert set(settle(house).by_key) == {"a"}
     house.until(lambda: part.error.text() == "" and part.saving.text() == "Saved")
+
+
+def test_corners_are_dragged_added_and_removed_each_in_a_step_of_its_own(drawing) -> None:
+    house, hand, part = drawing, drawing.hand, drawing.panel.correct_part
+    tool, pixel = house.workspace.correcting.corners.tool, view_transform(house.viewer, house.session.slide).px
+    square = shapely.box(300, 1300, 500, 1500)
+    house.said.do("Draw", Corrections.of([Correction(key="a", label="normal", shape_px=square)]))
+    hand.key(Qt.Key.Key_A)
+    assert tool.corners is None
+    assert "Click an outline" in part.hint.text()
+    # A click beside corners is napari's: it chooses an outline.
+    hand.click(400, 1400)
+    house.until(lambda: len(tool.handles_px) == 4)
+
+    def corners() -> shapely.Geometry:
+        return house.said.present["a"].shape_px
+
+    hand.drag((500, 1300), (560, 1280), (600, 1250))
+    expected = shapely.Polygon([(600, 1250), (500, 1500), (300, 1500), (300, 1300)])
+    assert corners().hausdorff_distance(expected) <= 2 * pixel
+    assert house.said.undo_text == "Move a corner"
+    # On an edge, the mouse finds a new one, and takes it along.
+    hand.drag((400, 1500), (400, 1560), (400, 1600))
+    assert len(tool.handles_px) == 5
+    assert corners().bounds[3] == pytest.approx(1600, abs=2 * pixel)
+    assert house.said.undo_text == "Add a corner"
+    # What would cross itself is refused, in a line.
+    before = house.said.present
+    hand.drag((300, 1300), (450, 1400), (620, 1450))
+    assert house.said.present is before
+    assert "would cross itself" in part.hint.text()
+    assert tool.corners.area.equals(corners())
+    # The chosen one is taken away, once; then nothing is.
+    hand.click(400, 1600)
+    hand.key(Qt.Key.Key_Delete)
+    assert house.said.undo_text == "Remove a corner"
+    hand.key(Qt.Key.Key_Delete)
+    assert corners().hausdorff_distance(expected) <= 2 * pixel
+    QTest.mouseClick(hand.canvas, Qt.MouseButton.RightButton, pos=hand.spot(300, 1300))
+    house.until(lambda: len(tool.handles_px) == 3)
+    QTest.mouseClick(hand.canvas, Qt.MouseButton.RightButton, pos=hand.spot(300, 1500))
+    assert "at least 3 corners" in part.hint.text()
+    for _ in range(4):
+        hand.undo()
+    assert corners().equals(square)
+    house.until(lambda: len(tool.handles_px) == 4)
+    assert settle(house)["a"].shape_px.equals(square)
+    # A drag that is dropped was none.
+    QTest.mousePress(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.spot(500, 1300))
+    QTest.mouseMove(hand.canvas, hand.spot(600, 1200))
+    hand.key(Qt.Key.Key_Escape)
+    QTest.mouseRelease(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.spot(600, 1200))
+    assert corners().equals(square)
+    # A finding is confirmed by its new outline, and its row stays where the view is.
+    hand.click(1300, 500)
+    house.until(lambda: tool.corners is not None and 100 < tool.corners.places_px[:, 1].mean() < 900)
+    handles = tool.handles_px
+    assert 8 <= len(handles) <= len(tool.corners)
+    top = handles[handles[:, 1].argmin()].tolist()
+    hand.drag(top, (top[0], top[1] - 60), (top[0], top[1] - 120))
+    found = next(one for one in house.said.present if one.key != "a")
+    assert (found.state, found.is_redrawn) == ("confirmed", True)
+    assert found.shape_px.bounds[1] == pytest.approx(top[1] - 120, abs=3 * pixel)
+    assert found.shape_px.area > found.found.outline_px.area
+    where = view_transform(house.viewer, house.session.slide)
+    hand.undo()
+    assert view_transform(house.viewer, house.session.slide) == where
+    assert len(house.said.present) == 1
+    house.until(lambda: tool.corners is not None and tool.corners.area.equals(found.found.outline_px))
+    # Of thousands of corners, those are shown that a hand can tell apart; a corner takes those beside it along.
+    disc = shapely.Point(400, 1400).buffer(200, quad_segs=1000)
+    house.said.do("Draw", Corrections.of([Correction(key="b", label="tumour", shape_px=disc)]))
+    hand.click(400, 1400)
+    house.until(lambda: tool.corners is not None and len(tool.corners) == 4000)
+    assert 10 < len(tool.handles_px) < 60
+    right = tool.handles_px[tool.handles_px[:, 0].argmax()].tolist()
+    hand.drag(right, (right[0] + 60, right[1]), (right[0] + 100, right[1]))
+    assert len(tool.corners) == 4000
+    grown = house.said.present["b"].shape_px
+    assert grown.bounds[2] == pytest.approx(right[0] + 100, abs=2 * pixel)
+    assert grown.area - disc.area > 1000
+    hand.key(Qt.Key.Key_Escape)
+    hand.key(Qt.Key.Key_Escape)
+    assert tool.corners is None

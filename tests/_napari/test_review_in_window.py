@@ -16,6 +16,7 @@ from napari_metastasis._napari.outline_styles import style_of_lesions
 from napari_metastasis._napari.ranking import Ranking
 from napari_metastasis.annotations import Correction, CorrectionStore
 from napari_metastasis.geometry import Point
+from napari_metastasis.lesions import count_text
 
 pytestmark = pytest.mark.gui
 
@@ -82,6 +83,15 @@ def test_keys_decide_and_go_on_and_a_step_back_shows_the_finding_again(reviewing
     assert [one.state for one in session.corrections.present] == ["rejected", "confirmed", "ignored"]
     assert {one.reviewer for one in session.corrections.present} == {house.workspace.reviewer.name}
     assert all(one.found.model == "chosen" and not one.is_redrawn for one in session.corrections.present)
+    # What was taken away does not count, and that is said; in the table it is struck out.
+    house.until(lambda: "not counted" in part.summary.text())
+    counted = [row for row in session.found.rows if session.reviewed.review(row.id).counts]
+    assert len(counted) == 2
+    assert (
+        part.summary.text() == f"{count_text(row.size_class for row in counted)}; 1 rejected and 1 ignored, not counted"
+    )
+    struck = [part.table.rows.index(row, 1).data(Qt.ItemDataRole.FontRole) for row in range(4)]
+    assert sum(font is not None and font.strikeOut() for font in struck) == 2
     # What was decided looks otherwise on the slide.
     style = style_of_lesions(session.found, session.reviewed, None, session.corrections.present, most=0)
     assert len({style[row.id] for row in session.found.rows}) >= 3

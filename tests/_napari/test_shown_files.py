@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -19,6 +20,7 @@ from napari_metastasis.lesions import LesionIndex
 from napari_metastasis.scanning import MapStore
 from napari_metastasis.settings import THRESHOLD
 from napari_metastasis.slides import open_slide
+from napari_metastasis.workflows.report import read_result
 from napari_metastasis.workflows.scan import heatmap_path
 
 pytestmark = [pytest.mark.gui, pytest.mark.unseen]
@@ -75,6 +77,31 @@ def test_what_the_edge_of_the_scan_cuts_is_written_so_at_every_threshold(
     window.until(lambda: not window.controller._files.pending)
     assert written_ids(folder) == shown_ids(window.session)
     assert any(cut for _, _, cut in written_ids(folder))
+
+
+def test_the_table_follows_what_was_said_also_where_the_window_closes_at_once(scanned) -> None:
+    window, folder = scanned
+    part = window.panel.results_part
+
+    def said() -> list[tuple[str, str]]:
+        with (folder / "lesions.csv").open() as table:
+            return [(row["review"], row["counted"]) for row in csv.DictReader(table)]
+
+    window.until(lambda: not window.controller._files.pending)
+    count = len(window.session.found.rows)
+    assert said() == [("pending", "1")] * count
+    part.go_to(part.table.rows.lesions[0])
+    part.decide("normal")
+    window.until(lambda: said()[0] == ("rejected", "0"))
+    window.until(lambda: not window.controller._files.pending)
+    assert window.controller._files.settled
+    result = read_result(folder)
+    assert sum(result.counts.values()) == count - 1
+    assert result.verdict.review == "1 rejected, not counted"
+    assert "1 rejected, not counted" in part.summary.text()
+    window.workspace.move_in_history(-1)
+    window.workspace.close()
+    assert said() == [("pending", "1")] * count
 
 
 def test_the_window_closed_at_once_keeps_what_it_showed(scanned) -> None:

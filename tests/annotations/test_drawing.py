@@ -143,3 +143,19 @@ def test_an_outline_that_crosses_itself_can_be_painted_on_and_erased_from(pen):
     assert [one.key for one in pen.said] == ["8"]
     pen.erase(shapely.box(-1, -1, 30, 101))
     assert pen.said["8"].shape_px.is_valid
+
+
+def test_another_outline_holds_where_it_has_grown_and_confirms_what_a_model_found(pen):
+    pen.paint(shapely.box(0, 0, 100, 100), "tumour")
+    pen.paint(shapely.box(110, 0, 200, 100), "normal")
+    tumour, normal = pen.said
+    pen.reshape(tumour, shapely.box(0, 0, 150, 100), "Move a corner")
+    assert pen.areas() == {("tumour", 15_000), ("normal", 5_000)}
+    assert [one.key for one in pen.said] == [tumour.key, normal.key]
+    # Where it is made smaller, nothing is given back.
+    pen.reshape(pen.said[tumour.key], shapely.box(0, 0, 50, 100), "Move a corner")
+    assert pen.areas() == {("tumour", 5_000), ("normal", 5_000)}
+    (finding,) = pen.findings_under(FOUND_PX)
+    pen.reshape(finding, shapely.box(1000, 0, 1100, 90), "Move a corner")
+    assert (pen.said["finding"].state, pen.said["finding"].is_redrawn) == ("confirmed", True)
+    assert (pen.chosen, pen.steps[-1]) == ("finding", "Move a corner")

@@ -251,3 +251,22 @@ def test_a_small_lesion_in_two_parts_is_a_dot_only_where_both_are_there():
     (dot,) = ContourLines.joined(parts).dotted(1e6, parts=True).ends
     middle = frame.cell_center(19.5, 9.5)
     np.testing.assert_allclose(dot, [(middle.x, middle.y)] * 2)
+
+
+def test_lines_are_put_in_the_order_in_which_they_go_round():
+    rng = np.random.default_rng(5)
+    turn = np.linspace(0, 2 * np.pi, 9)
+    ring = np.column_stack((np.cos(turn), np.sin(turn))).round(6)
+    ends = np.concatenate([np.stack((one[:-1], one[1:]), axis=1) for one in (ring, ring[:5] + 5)])
+    following = np.array([*range(1, 8), 0, 9, 10, 11, -1])
+    shuffled = rng.permutation(12)
+    back = np.argsort(shuffled)
+    moved = np.where(following < 0, -1, back[following])[shuffled]
+    lines = ContourLines(ends[shuffled], np.ones(12, np.int32), moved)
+    order = lines.chained()
+    assert sorted(order.tolist()) == list(range(12))
+    found = lines.ends[order]
+    goes_on = (found[1:, 0] == found[:-1, 1]).all(axis=1)
+    assert np.count_nonzero(~goes_on) == 1
+    # The open one from its beginning, the ring from anywhere.
+    assert found[0, 0].tolist() == (ring[0] + 5).tolist()

@@ -21,6 +21,7 @@ from napari_metastasis.lesions import (
     lesion_of,
     list_lesions,
     listed,
+    listed_rows,
     match_corrections,
     review_counts,
     review_text,
@@ -28,6 +29,7 @@ from napari_metastasis.lesions import (
     write_lesions_csv,
     write_lesions_geojson,
 )
+from napari_metastasis.lesions.texts import counted_text
 from napari_metastasis.settings import DetectionSettings
 
 MPP = 0.486
@@ -91,7 +93,7 @@ def test_shares_by_outlines_are_those_by_the_cells_of_the_map(index):
         for label, circle in zip(labels.tolist(), circles, strict=True):
             corrections = said((label, circle, None))
             exact = match_corrections(found, corrections, CorrectionCells(index.frame))
-            fast = listed._matched(found.lesions, corrections, listed._grid(SIZE, MPP))
+            fast = listed._matched(found.lesions, corrections, CorrectionCells(listed.grid_of_outlines(SIZE, MPP)))
             shares = [
                 {one.lesion: (one.of_correction, one.of_lesion) for one in each.overlaps.get("k1", ())}
                 for each in (exact, fast)
@@ -211,6 +213,56 @@ def test_numbers_of_outlines_stay_at_every_threshold(index):
     corrections = said(*(("normal" if place == 0 else "tumour", box, None) for place, box in enumerate(empty)))
     for threshold in (0.2, 0.5, 0.97):
         assert [one.number for one in listing(index.at(threshold).lesions, corrections).drawn] == ["P2", "P3"]
+
+
+def test_a_window_counts_what_files_list(index):
+    generator = np.random.default_rng(7)
+    lesions = index.at(0.2).lesions
+    for round_ in range(40):
+        made = []
+        for place, radius in zip(
+            generator.uniform((0, 0), (960, 640), (6, 2)), generator.uniform(5, 220, 6), strict=True
+        ):
+            one = lesions[int(generator.integers(len(lesions)))]
+            circle = shapely.Point(*place).buffer(radius)
+            made.append(
+                (
+                    (str(generator.choice(["tumour", "normal", "ignore"])), circle, None),
+                    ("tumour", circle, finding(one)),
+                    (str(generator.choice(["tumour", "normal"])), one.outline_px, finding(one)),
+                    ("tumour", shapely.Point(*place), None),
+                )[int(generator.integers(4))]
+            )
+        corrections = said(*made)
+        slow = listing(lesions, corrections)
+        cells = CorrectionCells(listed.grid_of_outlines(SIZE, MPP))
+        reviewed = listed._matched(lesions, corrections, cells)
+        fast = listed_rows(
+            index.at(0.2).rows,
+            corrections,
+            reviewed,
+            cells,
+            lambda areas: [lesion_of(one.shape_px, number=-999, mpp=MPP) for one in areas],
+        )
+        expected = [(one.id, one.counts, one.size_class) for one in (*slow.found, *slow.drawn)]
+        assert [(one.id, one.counts, one.size_class) for one in fast] == expected, round_
+        assert listed.changed_text(fast) == listed.changed_text((*slow.found, *slow.drawn))
+
+
+def test_what_counts_is_told_by_size_with_what_was_changed(lesions):
+    one = apart(lesions)
+    assert counted_text(lesions).endswith("clusters of isolated tumour cells")
+    every = [
+        *listing(lesions, said(("normal", one.outline_px, finding(one)))).found,
+        *listing((), said(("tumour", shapely.Point(9, 9), None))).drawn,
+    ]
+    assert counted_text(every) == (
+        "2 clusters of isolated tumour cells, 1 point of unknown size; 1 rejected, not counted; 1 added"
+    )
+    assert counted_text(every[:0]) == "Nothing at this probability"
+    assert counted_text([each for each in every if not each.counts]) == "Nothing that counts; 1 rejected, not counted"
+    cut = [replace(each, cut_by_edge=True) for each in every]
+    assert "2 cut by the scanned area, may be larger; 1 rejected" in counted_text(cut[:-1])
 
 
 def test_what_cannot_be_read_takes_nothing_away(lesions):

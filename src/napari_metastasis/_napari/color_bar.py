@@ -27,6 +27,8 @@ _WIDTH_PX, _BAR_PX, _PADDING_PX = 230, 12, 9
 _SCALE_BAR_PX = 44
 _STOPS = 33
 _SWATCH_PX, _NAME_PX = 16, 21
+#: Dashes of broken lines, and the gaps between them: a swatch shows two.
+_DASHES_PX = 6.0, 4.0
 #: What lies over a slide beside heat and outlines, by the names of :attr:`SlideLayers.marks`.
 _MARKS = {
     "veil": "Tissue that was not scanned",
@@ -66,6 +68,7 @@ class ColorBar(QWidget):
         self._colors, self._threshold = "", 0.0
         self._marks: tuple[str, ...] = ()
         self._is_change = False
+        self._made: tuple[tuple[bool, str, QRectF], QLinearGradient] | None = None
         line = QFontMetricsF(self.font()).height()
         self._line = line
         self._fit()
@@ -160,14 +163,18 @@ class ColorBar(QWidget):
         painter.drawPolygon(QPolygonF([QPointF(at, tip), QPointF(at - 4, tip + 6), QPointF(at + 4, tip + 6)]))
 
     def _gradient(self) -> QLinearGradient:
-        """Return the colours of all values; on the slide, tissue shines through them."""
+        """Return the colours of all values; on the slide, tissue shines through them. They are made once."""
         bar = self.bar_rect
+        made = self._is_change, self._colors, bar
+        if self._made is not None and self._made[0] == made:
+            return self._made[1]
         gradient = QLinearGradient(bar.topLeft(), bar.topRight())
         stops = np.linspace(0, 1, _STOPS)
         shown = change_colormap() if self._is_change else map_colormap(self._colors, 0.0, scanning=False)
         colors = shown.map(stops)
         for stop, (red, green, blue, _) in zip(stops.tolist(), colors.tolist(), strict=True):
             gradient.setColorAt(stop, QColor.fromRgbF(red, green, blue))
+        self._made = made, gradient
         return gradient
 
     def _paint_classes(self, painter: QPainter, top: float) -> None:
@@ -203,7 +210,10 @@ class ColorBar(QWidget):
             red, green, blue, is_broken = line_look(mark)
             y = swatch.center().y()
             for pen in (QPen(QColor(255, 255, 255), 5), QPen(QColor(red, green, blue), 3)):
-                pen.setStyle(Qt.PenStyle.DotLine if is_broken else Qt.PenStyle.SolidLine)
+                if is_broken:
+                    # As on the slide; in widths of the pen.
+                    pen.setDashPattern([length / pen.widthF() for length in _DASHES_PX])
+                    pen.setCapStyle(Qt.PenCapStyle.FlatCap)
                 painter.setPen(pen)
                 painter.drawLine(QPointF(swatch.left(), y), QPointF(swatch.right(), y))
         else:

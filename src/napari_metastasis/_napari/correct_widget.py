@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QButtonGroup,
-    QFileDialog,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -24,13 +20,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_metastasis._napari.compat import window_of
 from napari_metastasis._napari.correcting import DRAWN_LABELS, TOOL_KEYS
+from napari_metastasis._napari.correction_exchange import CorrectionExchange
 from napari_metastasis._napari.draw_tool import Tool
 from napari_metastasis._napari.drawn_looks import DRAWN
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout
-from napari_metastasis._napari.worker import ShouldStop, Workers, tell
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -49,14 +44,15 @@ _TOOLS = (
     (Tool.SPLIT, "Split", "Drag a line across an area: it becomes two"),
     (Tool.JOIN, "Join", "Drag a line from one area to another: they become one"),
     (Tool.POINT, "Point", "Click: a point, of what is chosen above"),
+    (
+        Tool.CORNERS,
+        "Adjust",
+        "Drag the corners of an outline that was clicked; a click on its line adds one, a right click or Delete takes "
+        "one away",
+    ),
 )
 _HINT = "Hold Space to move the slide; Escape puts the tool away."
-_FORMATS = {
-    "GeoJSON, as QuPath (*.geojson)": "geojson",
-    "ASAP (*.xml)": "asap",
-    "Digital Slide Archive (*.json)": "dsa",
-}
-_SUFFIXES = {"geojson": ".geojson", "asap": ".xml", "dsa": ".json"}
+_HINT_BESIDE = "Beside it, the mouse moves the slide; Escape puts the tool away."
 #: Radii of the round tip in screen pixels.
 _RADII = (3, 80)
 
@@ -72,11 +68,10 @@ class CorrectWidget(Part):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "")
-        self._workers = Workers(self)
-        self._workers.failed.connect(lambda error: self.error.show_failure(tell(error)))
         correcting = self._workspace.correcting
         correcting.tool.changed.connect(self._show_tool)
         correcting.label_changed.connect(self._show_label)
+        correcting.corners.said.connect(lambda _: self._show_hint())
         self._workspace.reviewer.changed.connect(self._show_reviewer)
         self._show_reviewer(self._workspace.reviewer.name)
         self._show_tool(None)
@@ -111,7 +106,9 @@ class CorrectWidget(Part):
         form = form_layout()
         form.addRow("Reviewer", self.reviewer)
         rows.addLayout(form)
-        rows.addLayout(self._files())
+        self.exchange = CorrectionExchange(self._workspace)
+        self.exchange.failed.connect(self.error.show_failure)
+        rows.addWidget(self.exchange)
         self.fold = Folded("Correct: draw, erase, mark", inside)
         self.fold.toggled.connect(self._on_unfolded)
         layout.addWidget(self.fold)
@@ -176,19 +173,6 @@ class CorrectWidget(Part):
             grid.addWidget(button, number // 2, number % 2)
         return grid
 
-    def _files(self) -> QHBoxLayout:
-        """Return the row that exchanges with other programs."""
-        self.import_button, self.export_button = QPushButton("Import…"), QPushButton("Export…")
-        self.import_button.setToolTip("Add the outlines of a file of ASAP, QuPath or the Digital Slide Archive")
-        self.export_button.setToolTip("Write what was said for ASAP, QuPath or the Digital Slide Archive")
-        self.import_button.clicked.connect(lambda _: self._choose_import())
-        self.export_button.clicked.connect(lambda _: self._choose_export())
-        row = QHBoxLayout()
-        row.setSpacing(4)
-        for button in (self.import_button, self.export_button):
-            row.addWidget(button, 1)
-        return row
-
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
         return (
             (session.corrections.changed, self._show_corrections),
@@ -210,12 +194,17 @@ class CorrectWidget(Part):
             button.setChecked(own is tool)
         self.size_row.setVisible(tool is not None and tool.is_round)
         self.size.setValue(round(self._workspace.correcting.tool.radius_px))
-        hint = next((hint for own, _, hint in _TOOLS if own is tool), "")
-        self.hint.setText(f"{hint}. {_HINT}")
-        self.hint.setVisible(tool is not None)
+        self._show_hint()
         if tool is not None and not self.fold.isExpanded():
             # Taken up by its key.
             self.fold.expand()
+
+    def _show_hint(self) -> None:
+        """Say what the tool does, or what has to be known of what was done with it."""
+        tool, line = self._workspace.correcting.tool.tool, self._workspace.correcting.corners.line
+        hint = next((f"{hint}. {_HINT if own.draws else _HINT_BESIDE}" for own, _, hint in _TOOLS if own is tool), "")
+        self.hint.setText(f"{line}\n{hint}" if line and hint else hint)
+        self.hint.setVisible(tool is not None)
 
     def _on_unfolded(self, unfolded: bool) -> None:
         if unfolded:
@@ -249,7 +238,7 @@ class CorrectWidget(Part):
         for button in (self.fill_button, self.remove_button):
             button.setEnabled(chosen)
         count = 0 if said is None else len(said.present)
-        self.export_button.setEnabled(count > 0)
+        self.exchange.export_button.setEnabled(count > 0)
         self.counts.setText("" if said is None else _counted(said.present.states))
         self.counts.setVisible(bool(self.counts.text()))
 
@@ -275,75 +264,6 @@ class CorrectWidget(Part):
     def _on_reviewer(self) -> None:
         if self.reviewer.text() != self._workspace.reviewer.name:
             self._workspace.reviewer.enter(self.reviewer.text())
-
-    def _choose_import(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(
-            window_of(self._viewer), "Import outlines", "", "Outlines (*.geojson *.json *.xml *.gz);;All files (*)"
-        )
-        if name:
-            self.import_file(Path(name))
-
-    def import_file(self, path: Path) -> None:
-        """Add the outlines of a file to what is said, in one step that can be taken back."""
-        session = self._session
-        if session is None:
-            return
-
-        def show(read: Any) -> None:
-            from napari_metastasis.workflows.review import put_together
-
-            if session.closed:
-                return
-            together, told = put_together(session.corrections.present, read)
-            session.corrections.do(f"Import {path.name}", together)
-            left = ", ".join(f"{count} {kind}" for kind, count in told.omitted.items())
-            show_info(
-                f"{path.name}: {told.added} added, {told.changed} changed, {told.same} as before"
-                + (f"; left out: {left}" if left else "")
-            )
-
-        reviewer, bounds = self._workspace.reviewer.name, session.slide.bounds
-        self._workers.run(partial(_import_work, path, bounds, reviewer), show, name="import", urgent=True)
-
-    def _choose_export(self) -> None:
-        session = self._session
-        if session is None:
-            return
-        name, chosen = QFileDialog.getSaveFileName(
-            window_of(self._viewer), "Export what was said", f"{session.slide.name}.geojson", ";;".join(_FORMATS)
-        )
-        if name:
-            to = _FORMATS.get(chosen, "geojson")
-            path = Path(name)
-            self.export_file(path if path.suffix else path.with_suffix(_SUFFIXES[to]), to)
-
-    def export_file(self, path: Path, to: str) -> None:
-        """Write what is said for another program: "asap", "dsa" or "geojson"."""
-        session, own = self._session, None if self._controller is None else self._controller.corrections.path
-        if session is None:
-            return
-        if own is not None and path.absolute() == own.absolute():
-            self.error.show_failure(f"{path.name} holds the corrections themselves. Choose another name.")
-            return
-
-        def show(written: Any) -> None:
-            left = ", ".join(f"{count} {kind}" for kind, count in written.omitted.items())
-            show_info(f"{written.written} written to {path.name}" + (f"; left out: {left}" if left else ""))
-
-        work = partial(_export_work, path, to, session.corrections.present, session.slide)
-        self._workers.run(work, show, name="export", urgent=True)
-
-
-def _import_work(path: Path, bounds: Any, reviewer: str, _: ShouldStop) -> Any:
-    from napari_metastasis.workflows.review import read_from
-
-    return read_from(path, bounds=bounds, reviewer=reviewer)
-
-
-def _export_work(path: Path, to: str, corrections: Any, slide: Any, _: ShouldStop) -> Any:
-    from napari_metastasis.workflows.review import write_for
-
-    return write_for(to, path, corrections, slide=slide.name, bounds=slide.bounds)
 
 
 def _counted(states: Mapping[State, int]) -> str:

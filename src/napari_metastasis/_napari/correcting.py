@@ -11,6 +11,8 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtGui import QColor
 
 from napari_metastasis._napari.compat import camera_of, canvas_widget
+from napari_metastasis._napari.corner_editing import CornerEditing
+from napari_metastasis._napari.corner_tool import CornerTool
 from napari_metastasis._napari.draw_tool import DrawTool, Tool
 from napari_metastasis._napari.drawn_looks import DRAWN
 from napari_metastasis._napari.view_transform import ViewTransform, view_transform
@@ -38,6 +40,7 @@ TOOL_KEYS = {
     Tool.SPLIT: "S",
     Tool.JOIN: "J",
     Tool.POINT: "D",
+    Tool.CORNERS: "A",
 }
 
 
@@ -53,6 +56,8 @@ class Correcting(QObject):
     ----------
     tool
         Takes the mouse.
+    corners
+        Shows the corners of what is chosen, while that is the tool.
     label
         What is drawn next.
     """
@@ -65,6 +70,8 @@ class Correcting(QObject):
         self._workspace = workspace
         self.tool = DrawTool(canvas_widget(workspace.viewer), self._view)
         self.tool.drawn.connect(self._on_drawn)
+        self.corners = CornerEditing(self, CornerTool(canvas_widget(workspace.viewer), self._view))
+        self.tool.changed.connect(lambda tool: self.corners.take_up(tool is Tool.CORNERS))
         self.label: Label = "tumour"
         camera = camera_of(workspace.viewer)
         self._slots = ((camera.events.center, self._follow), (camera.events.zoom, self._follow))
@@ -85,17 +92,21 @@ class Correcting(QObject):
         for signal, slot in self._slots:
             signal.disconnect(slot)
         self.tool.close()
+        self.corners.close()
 
     def _view(self) -> ViewTransform | None:
         current = self._workspace.current
         return None if current is None else view_transform(self._workspace.viewer, current.session.slide)
 
     def _follow(self, _: Any = None) -> None:
-        if self.tool.tool is not None:
+        if self.tool.tool is Tool.CORNERS:
+            self.corners.tool.follow()
+        elif self.tool.tool is not None:
             self.tool.follow()
 
     def _on_current_changed(self, controller: SlideController | None) -> None:
         self.tool.drop()
+        self.corners.follow_session(None if controller is None else controller.session)
         if controller is None:
             self.tool.take_up(None)
 
@@ -120,7 +131,7 @@ class Correcting(QObject):
         self.label_changed.emit(label)
 
     def _put_away(self) -> bool:
-        if self.tool.drop():
+        if self.tool.drop() or (self.tool.tool is Tool.CORNERS and self.corners.tool.drop()):
             return True
         taken = self.tool.tool is not None
         self.tool.take_up(None)
@@ -129,10 +140,15 @@ class Correcting(QObject):
     def _hold(self) -> Any:
         if self.tool.tool is None:
             return False
-        self.tool.hold(True)
-        return partial(self.tool.hold, False)
+        held = self.corners.tool if self.tool.tool is Tool.CORNERS else self.tool
+        held.hold(True)
+        return partial(held.hold, False)
 
     def _remove_key(self) -> bool:
+        if self.tool.tool is Tool.CORNERS and self.corners.tool.corners is not None:
+            # Pressed once too often, it must not take the whole outline away.
+            self.corners.tool.remove()
+            return True
         current = self._workspace.current
         if current is None or not self.chosen:
             return False
@@ -140,6 +156,11 @@ class Correcting(QObject):
         return True
 
     # -- what is done --------------------------------------------------------------------------------------------
+
+    @property
+    def reviewer(self) -> str:
+        """Return who draws."""
+        return self._workspace.reviewer.name
 
     def _drawing(self) -> Drawing | None:
         """Return the corrections of the slide that is shown, to be changed."""
@@ -151,7 +172,7 @@ class Correcting(QObject):
         corrections = current.session.corrections
         return Drawing(
             corrections.present,
-            reviewer=self._workspace.reviewer.name,
+            reviewer=self.reviewer,
             chosen=self.chosen,
             findings_under=self._findings_under,
         )
@@ -181,7 +202,7 @@ class Correcting(QObject):
             session.reviewed or Reviewed(),
             shape,
             model=session.model_name,
-            reviewer=self._workspace.reviewer.name,
+            reviewer=self.reviewer,
         )
 
     def _on_drawn(self, tool: Tool, places: npt.NDArray[np.float64]) -> None:
@@ -213,6 +234,12 @@ class Correcting(QObject):
         corrections.do(done.what, done.corrections)
         current.session.select(None)
         corrections.select(done.key)
+
+    def reshape(self, one: Correction, area: shapely.Geometry, what: str) -> None:
+        """Give something another outline, in one step: a correction, or a finding that is confirmed by it."""
+        drawing = self._drawing()
+        if drawing is not None:
+            self._do(drawing.reshape(one, area, what))
 
     def fill(self) -> None:
         """Fill the holes of the chosen correction."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.corrections_work import Kept, last_save_work, look_work, open_work, save_work
+from napari_metastasis._napari.reading_progress import ReadingProgress
 from napari_metastasis._napari.slide_corrections import Saving
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.worker import Work, Worker, explain, tell
 from napari_metastasis.errors import AnnotationError, MetastasisError, StorageError
 from napari_metastasis.storage import READ_ONLY
@@ -23,6 +26,8 @@ __all__ = ["CorrectionsKeeper"]
 
 #: What the disk refused is tried again so often; and so often others' changes are looked for.
 _AGAIN_MS, _LOOK_MS = 5000, 3000
+#: How far the corrections are read is told so often.
+_READING, _TELL_MS = "Reading corrections", 150
 _KEPT = "Kept in memory, and tried again."
 _RESCUED = "What could not be saved when this slide was closed last is back."
 
@@ -38,6 +43,9 @@ class CorrectionsKeeper(QObject):
         Qt parent.
     """
 
+    #: What was said lies on the disk now.
+    saved = Signal()
+
     def __init__(self, session: SlideSession, parent: QObject) -> None:
         super().__init__(parent)
         self._session, self._corrections = session, session.corrections
@@ -52,6 +60,9 @@ class CorrectionsKeeper(QObject):
         self._again = self._timer(_AGAIN_MS, self._try_again)
         self._again.setSingleShot(True)
         self._looks = self._timer(_LOOK_MS, self.look)
+        self._reading = ReadingProgress()
+        self._tells = self._timer(_TELL_MS, self._say_reading)
+        self._soon = single_shot(self, 0, self._next)
         self._corrections.changed.connect(self._on_changed)
         session.maps_replaced.connect(self._next)
         session.looking_changed.connect(self._next)
@@ -99,7 +110,8 @@ class CorrectionsKeeper(QObject):
         # What failed may work now: there may be less to write, or more room.
         self._failed = False
         self._say_saving()
-        self._next()
+        # Once the change is seen: to begin a thread takes longer than to draw it.
+        self._soon.start()
 
     def _try_again(self) -> None:
         self._failed, self._wants_look = False, True
@@ -114,21 +126,26 @@ class CorrectionsKeeper(QObject):
             return
         mine = self._corrections.present
         if store is not None and self._is_unsaved:
-            self._begin(partial(save_work, store, mine, slide=session.slide), mine)
+            self._begin(partial(save_work, store, mine, slide=session.slide), mine, then=self.saved.emit)
         elif not session.looking and (store is None or self._is_elsewhere):
             self._folder = session.folder
             if not self._is_unsaved:
-                self._corrections.say_saving(Saving("saving", "Reading corrections…"))
-            self._begin(partial(open_work, session.slide, session.folder, store), mine)
+                self._corrections.say_saving(Saving("saving", _READING + "…"))
+                self._tells.start()
+            self._reading = ReadingProgress()
+            work = partial(open_work, session.slide, session.folder, store, progress=self._reading)
+            self._begin(work, mine)
         elif store is not None and self._wants_look:
             self._wants_look, self._is_looking = False, True
             self._begin(partial(look_work, store), mine)
 
-    def _begin(self, work: Work, mine: Corrections) -> None:
+    def _begin(self, work: Work, mine: Corrections, then: Callable[[], None] | None = None) -> None:
         worker = Worker(work, name="corrections", parent=self, urgent=True)
         worker.succeeded.connect(partial(self._on_kept, mine))
         worker.failed.connect(self._on_failed)
         worker.ended.connect(self._on_ended)
+        if then is not None:
+            worker.succeeded.connect(lambda _: then())
         self._worker = worker
         worker.start()
 
@@ -163,7 +180,13 @@ class CorrectionsKeeper(QObject):
         if not isinstance(error, MetastasisError):
             tell(error)
 
+    def _say_reading(self) -> None:
+        """Say how far the corrections are read; a file of thousands of outlines takes seconds."""
+        if self._corrections.saving.text.startswith(_READING):
+            self._corrections.say_saving(Saving("saving", self._reading.text(_READING)))
+
     def _on_ended(self) -> None:
+        self._tells.stop()
         self._worker, self._is_looking = None, False
         if self._failed:
             self._again.start()
@@ -188,6 +211,8 @@ class CorrectionsKeeper(QObject):
         """Begin nothing more; return the worker that is still at it, and the work that is left after it."""
         self._again.stop()
         self._looks.stop()
+        self._tells.stop()
+        self._soon.stop()
         self._corrections.changed.disconnect(self._on_changed, missing_ok=True)
         worker, self._worker = self._worker, None
         if worker is not None:

@@ -12,6 +12,7 @@ from napari_metastasis.errors import MetastasisError
 from napari_metastasis.memory_file import memory_path
 
 if TYPE_CHECKING:
+    from napari_metastasis._napari.reading_progress import ReadingProgress
     from napari_metastasis.annotations import Corrections, CorrectionStore
     from napari_metastasis.slides import Slide
 
@@ -53,7 +54,14 @@ def rescue_path(slide: Slide) -> Path:
     return memory_path("unsaved-corrections") / f"{slide.fingerprint}.geojson"
 
 
-def open_work(slide: Slide, folder: Path | None, store: CorrectionStore | None, _: ShouldStop) -> Kept:
+def open_work(
+    slide: Slide,
+    folder: Path | None,
+    store: CorrectionStore | None,
+    should_stop: ShouldStop,
+    *,
+    progress: ReadingProgress | None = None,
+) -> Kept:
     """Read the corrections of a slide.
 
     Parameters
@@ -64,6 +72,8 @@ def open_work(slide: Slide, folder: Path | None, store: CorrectionStore | None, 
         Where its results lie; ``None`` where there are none yet.
     store
         What is read so far: it stays, where it is the one.
+    progress
+        Is told how far it is.
     """
     from napari_metastasis.annotations import CorrectionStore
     from napari_metastasis.workflows.scan import corrections_folder, default_output
@@ -72,7 +82,7 @@ def open_work(slide: Slide, folder: Path | None, store: CorrectionStore | None, 
     if store is not None and store.path.parent.absolute() == place.absolute():
         return Kept(store, store.saved)
     fresh = CorrectionStore(place, bounds=slide.bounds)
-    held = fresh.read()
+    held = fresh.read() if progress is None else fresh.read(progress.tell(should_stop))
     return Kept(fresh, _looked_through(held), held=fresh.path.exists(), rescued=_rescued(slide))
 
 

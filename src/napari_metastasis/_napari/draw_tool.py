@@ -37,11 +37,17 @@ class Tool(Enum):
     SPLIT = "split"
     JOIN = "join"
     POINT = "point"
+    CORNERS = "corners"
 
     @property
     def is_round(self) -> bool:
         """Return whether it paints with a round tip."""
         return self in (Tool.BRUSH, Tool.ERASER)
+
+    @property
+    def draws(self) -> bool:
+        """Return whether the mouse draws wherever it is; else only what is taken hold of has it."""
+        return self is not Tool.CORNERS
 
 
 class _Overlay(QWidget):
@@ -177,7 +183,7 @@ class DrawTool(QObject):
             self._cursor = self._canvas.cursor()
         self.tool = tool
         self.drop()
-        if tool is None:
+        if tool is None or not tool.draws:
             self._canvas.setCursor(self._cursor)
         self.follow()
         self.changed.emit(tool)
@@ -211,7 +217,7 @@ class DrawTool(QObject):
     def follow(self) -> None:
         """Paint what is being drawn where the view shows it now."""
         view = self._view()
-        if self.tool is None or view is None:
+        if self.tool is None or not self.tool.draws or view is None:
             self._overlay.clear()
             return
         if not self._held:
@@ -234,7 +240,7 @@ class DrawTool(QObject):
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: ARG002, N802
         """Take the left button while a tool is taken up."""
-        if self.tool is None or self._held or event is None:
+        if self.tool is None or not self.tool.draws or self._held or event is None:
             return False
         if event.type() == QEvent.Type.Leave:
             self._tip = None

@@ -14,6 +14,7 @@ from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis.geometry import Point
 
 if TYPE_CHECKING:
+    from qtpy.QtCore import QTimer
     from qtpy.QtWidgets import QLabel, QToolButton
 
     from napari_metastasis._napari.lesion_table import LesionTable
@@ -41,6 +42,7 @@ class FindingReview(Part):
     position: QLabel
     back_button: QToolButton
     on_button: QToolButton
+    _ahead_soon: QTimer
     #: Rows of what was said, and of which slide.
     _drawn: SaidRows | None = None
     _of: SlideSession | None = None
@@ -149,12 +151,16 @@ class FindingReview(Part):
             return
         where = place_of(changed[0], session.found)
         lesion = next((one for one in self.table.rows.lesions if is_row_of(one, changed[0], where.lesion)), None)
+        view, before = view_transform(self._viewer, session.slide), self._workspace.correcting.chosen
         if lesion is not None and changed[0].found is not None:
-            self.go_to(lesion, at_once=True)
+            if view is not None and before == changed[0].key and view.shows_part_of(changed[0].shape_px.bounds):
+                # A person is at it: the view stays.
+                self._choose(lesion)
+            else:
+                self.go_to(lesion, at_once=True)
             return
         if lesion is not None:
             self._choose(lesion)
-        view = view_transform(self._viewer, session.slide)
         if view is None or not view.shows(where.middle):
             across = max(where.length_px * session.slide.mpp / _FILL, _MIN_VIEW_UM)
             self._workspace.flight.jump(where.middle, session.slide, across_um=across)
@@ -210,7 +216,8 @@ class FindingReview(Part):
         self._choose(lesion)
         go = self._workspace.flight.jump if at_once else self._workspace.flight.to
         go(Point(lesion.x, lesion.y), self._session.slide, across_um=self._across_um(lesion))
-        self._read_ahead()
+        # The one that is asked for comes first: to begin a thread takes longer than to look at it.
+        self._ahead_soon.start()
 
     def _across_um(self, lesion: LesionRow) -> float:
         """Return how much of the slide is shown of a finding: with what lies around it, and no closer than at 20x."""

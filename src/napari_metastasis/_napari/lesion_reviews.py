@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 
 from napari_metastasis._napari.timers import single_shot
-from napari_metastasis._napari.worker import ShouldStop, Worker
+from napari_metastasis._napari.worker import OneWorker, ShouldStop, Worker
 
 if TYPE_CHECKING:
     from napari_metastasis._napari.session import SlideSession
@@ -41,7 +41,9 @@ class LesionReviews(QObject):
         super().__init__(parent)
         self._session = session
         self._cells: CorrectionCells | None = None
-        self._worker: Worker | None = None
+        self._worker = OneWorker("reviews", self)
+        self._worker.failed.connect(self.failed)
+        self._worker.ended.connect(self.match)
         self._rest = single_shot(self, _REST_MS, self.match)
         session.found_changed.connect(self._on_found_changed)
         session.corrections.changed.connect(self.match)
@@ -49,13 +51,17 @@ class LesionReviews(QObject):
     @property
     def running(self) -> bool:
         """Return whether it is still being found out."""
-        return self._worker is not None or self._rest.isActive()
+        return self._worker.running or self._rest.isActive()
+
+    @property
+    def cells(self) -> CorrectionCells | None:
+        """Return the cells of the map that corrections lie on; ``None`` before there are lesions."""
+        return self._cells
 
     def stop(self) -> Worker | None:
         """Match no more; return the worker that is still at it."""
         self._rest.stop()
-        worker, self._worker = self._worker, None
-        return worker
+        return self._worker.stop()
 
     def _on_found_changed(self) -> None:
         if self._session.found is None:
@@ -72,7 +78,7 @@ class LesionReviews(QObject):
 
         session, found = self._session, self._session.found
         self._rest.stop()
-        if found is None or session.closed or self._worker is not None:
+        if found is None or session.closed or self._worker.running:
             return
         if self._cells is None or self._cells.frame != found.frame:
             self._cells = CorrectionCells(found.frame)
@@ -84,21 +90,11 @@ class LesionReviews(QObject):
         session.show_reviewed(match_corrections(found, present, self._cells))
 
     def _look_up(self, cells: CorrectionCells, lacking: tuple[Correction, ...]) -> None:
-        worker = Worker(partial(_cells_work, cells, lacking), name="reviews", parent=self, urgent=True)
-
         def show(more: CorrectionCells) -> None:
             if self._cells is cells:
                 self._cells = more
 
-        worker.succeeded.connect(show)
-        worker.failed.connect(self.failed)
-        worker.ended.connect(self._on_ended)
-        self._worker = worker
-        worker.start()
-
-    def _on_ended(self) -> None:
-        self._worker = None
-        self.match()
+        self._worker.run(partial(_cells_work, cells, lacking), show, urgent=True)
 
 
 def _cells_work(cells: CorrectionCells, lacking: tuple[Correction, ...], _: ShouldStop) -> CorrectionCells:

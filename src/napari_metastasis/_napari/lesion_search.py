@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_metastasis._napari.slide_work import Looked, index_work
 from napari_metastasis._napari.timers import single_shot
-from napari_metastasis._napari.worker import Worker
+from napari_metastasis._napari.worker import OneWorker, Worker
 
 if TYPE_CHECKING:
     from napari_metastasis._napari.session import SlideSession
@@ -52,7 +52,9 @@ class LesionSearch(QObject):
         super().__init__(parent)
         self._session = session
         self.shares: dict[str, float] = {}
-        self._worker: Worker | None = None
+        self._worker = OneWorker("lesions", self)
+        self._worker.failed.connect(self.failed)
+        self._worker.ended.connect(self._on_ended)
         self._again = False
         self._next = 0.0
         self.awaits_tissue = False
@@ -65,7 +67,7 @@ class LesionSearch(QObject):
     @property
     def running(self) -> bool:
         """Return whether lesions are being searched for."""
-        return self._worker is not None
+        return self._worker.running
 
     def on_scan_started(self) -> None:
         """Search for the first time after half the usual pause."""
@@ -73,7 +75,7 @@ class LesionSearch(QObject):
 
     def on_cells_written(self) -> None:
         """Search the maps of a running scan, if it is time."""
-        if self._worker is None and time.monotonic() >= self._next:
+        if not self._worker.running and time.monotonic() >= self._next:
             self.start()
 
     def start(self) -> None:
@@ -81,7 +83,7 @@ class LesionSearch(QObject):
         session = self._session
         if session.closed or session.heatmap is None or (session.tissue is None and self.awaits_tissue):
             return
-        if self._worker is not None:
+        if self._worker.running:
             self._again = True
             return
         began, heatmap, tissue = time.monotonic(), session.heatmap, session.tissue
@@ -89,8 +91,6 @@ class LesionSearch(QObject):
         maps, known = tuple(session.maps.values()), session.tissue_cells
         own = session.unchosen_thresholds
         work = partial(index_work, maps, tuple(shares.values()), session.detection, tissue, known, own_thresholds=own)
-        # Without a scan beside it, a person waits for it.
-        worker = Worker(work, name="lesions", parent=self, urgent=not session.activity.busy)
 
         def show(looked: Looked) -> None:
             now = session.heatmap
@@ -108,14 +108,10 @@ class LesionSearch(QObject):
             # Showing counts too: on a large slide the outlines of all labels are drawn anew, on the GUI thread.
             self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))
 
-        worker.succeeded.connect(show)
-        worker.failed.connect(self.failed)
-        worker.ended.connect(self._on_ended)
-        self._worker = worker
-        worker.start()
+        # Without a scan beside it, a person waits for it.
+        self._worker.run(work, show, urgent=not session.activity.busy)
 
     def _on_ended(self) -> None:
-        self._worker = None
         if self._again:
             self._again = False
             self.start()
@@ -125,8 +121,7 @@ class LesionSearch(QObject):
         self._follow.stop()
         self._rest.stop()
         self._again = False
-        worker, self._worker = self._worker, None
-        return worker
+        return self._worker.stop()
 
     def _on_threshold_changed(self, _: float) -> None:
         if not self._follow.isActive():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
+from qtpy.QtGui import QColor, QFont, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 from napari_metastasis._napari.parts import area_text, length_text
@@ -200,6 +201,11 @@ class LesionTableModel(QAbstractTableModel):
             )[column]
         if role == Qt.ItemDataRole.ToolTipRole:
             return self._hint(lesion)
+        if role == Qt.ItemDataRole.FontRole and column != _STATE and not self.review(lesion).counts:
+            # As in the report: what does not count is struck out.
+            font = QFont()
+            font.setStrikeOut(True)
+            return font
         if role == Qt.ItemDataRole.DecorationRole and column == _CLASS:
             return _swatch(SIZE_CLASSES[lesion.size_class].color)
         if role == Qt.ItemDataRole.TextAlignmentRole and column == _STATE:
@@ -217,8 +223,9 @@ class LesionTableModel(QAbstractTableModel):
         return f"{lesion.class_text}; {said}{shown}; click to go there"
 
 
+@cache
 def _swatch(color: str) -> QIcon:
-    """Return a square of a class' colour, which stays as it is where its row is chosen."""
+    """Return a square of a class' colour, which stays as it is where its row is chosen; it is made once."""
     pixmap = QPixmap(10, 10)
     pixmap.fill(QColor(color))
     icon = QIcon(pixmap)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtCore import QObject
 
-from napari_metastasis._napari.compat import camera_of
 from napari_metastasis._napari.outline_source import contours_in
 from napari_metastasis._napari.outline_styles import DOT_PX, LINE_PX, casings, style_of_lesions, styles
-from napari_metastasis._napari.scene_place import ScenePlace, SlideView
+from napari_metastasis._napari.scene_painter import CASED, ScenePainter
+from napari_metastasis._napari.scene_place import SlideView
 from napari_metastasis._napari.timers import single_shot
 from napari_metastasis.geometry import HeatmapFrame, Point
 
@@ -22,16 +21,12 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
 
+    from napari_metastasis._napari.outline_visual import LineStyle
     from napari_metastasis._napari.session import SlideSession
     from napari_metastasis.lesions import ContourLines, Findings
 
 __all__ = ["OutlinePainter"]
 
-#: What a casing adds to a line's width, in screen pixels.
-_CASING_PX = 1.6
-_CASING_OPACITY = 0.75
-#: A casing borders lines that are looked at one by one; of more lines than this, none is.
-_CASED = 6000
 #: Of more lines than this the tolerance is doubled, at most so often: software that draws is slow, and lines lie close.
 _MANY, _COARSER = 10_000, 2
 #: Side of the squares of cells that are drawn on their own, where no more than so many lie near the view; of a larger
@@ -95,7 +90,7 @@ class _Work:
         return lines.dotted(self.dot_px).simplified(max(2.0 ** (self.octave + self.coarser), self.finest_px))
 
 
-class OutlinePainter(QObject):
+class OutlinePainter(ScenePainter):
     """Keeps the outlines of a session's lesions over its slide.
 
     They are lines of one width on the screen at every zoom, where the interpolated probability is the threshold, in the
@@ -112,67 +107,37 @@ class OutlinePainter(QObject):
         The slide's layer, already in the viewer: outlines lie where it lies.
     """
 
+    _casing_px, _casing_opacity = 1.6, 0.75
+
     def __init__(self, viewer: Viewer, session: SlideSession, slide: Layer) -> None:
-        super().__init__()
+        super().__init__(viewer, slide, order=_ORDER)
         self._session = session
-        self._place = ScenePlace(viewer, slide)
-        self._visible = True
         self._squares: dict[_Key, _Square] = {}
         self._work: _Work | None = None
-        self._nodes: tuple[Any, ...] = ()
         self._drawn_at = 0.0
         self._moved_at = 0.0
-        #: Lines on the graphics card.
-        self.count = 0
         self._look_timer = single_shot(self, _REST_MS, self._look)
         self._turn_timer = single_shot(self, _PAUSE_MS, self._turn)
         self._again_timer = single_shot(self, 0, self._show_again)
-        camera = camera_of(viewer)
-        self._slots = (
-            (session.found_changed, self._on_found_changed),
-            (session.selected_changed, self._on_selected_changed),
-            (session.reviewed_changed, self._on_selected_changed),
-            (camera.events.zoom, self._on_view_changed),
-            (camera.events.center, self._on_view_changed),
-            (viewer.dims.events.ndisplay, self._look),
-            (viewer.dims.events.order, self._look),
-            (slide.events.rotate, self._look),
-            (slide.events.affine, self._look),
+        self._listen(
+            (
+                (session.found_changed, self._on_found_changed),
+                (session.selected_changed, self._on_selected_changed),
+                (session.reviewed_changed, self._on_selected_changed),
+            ),
+            self._look_timer,
+            self._turn_timer,
+            self._again_timer,
         )
-        for signal, slot in self._slots:
-            signal.connect(slot)
 
-    @property
-    def can_draw(self) -> bool:
-        """Return whether napari lets the plugin draw on its canvas."""
-        return self._place.can_draw
-
-    @property
-    def done(self) -> bool:
-        """Return whether all that is in view is drawn."""
-        timers = (self._look_timer, self._turn_timer, self._again_timer)
-        return not any(timer.isActive() for timer in timers)
-
-    @property
-    def visible(self) -> bool:
-        """Return whether outlines are shown, where there are any."""
-        return self._visible
-
-    @visible.setter
-    def visible(self, visible: bool) -> None:
-        self._visible = visible
-        self._look()
+    def _styles(self, *, dots: bool) -> tuple[list[LineStyle], list[LineStyle]]:
+        drawn = styles(DOT_PX if dots else LINE_PX)
+        return drawn, casings(drawn)
 
     def close(self) -> None:
         """Stop listening, and take the outlines away."""
-        for signal, slot in self._slots:
-            signal.disconnect(slot)
-        for timer in (self._look_timer, self._turn_timer, self._again_timer):
-            timer.stop()
+        super().close()
         self._squares.clear()
-        for node in self._nodes:
-            node.parent = None
-        self._nodes = ()
 
     # -- what is to be drawn -------------------------------------------------------------------------------------
 
@@ -204,7 +169,7 @@ class OutlinePainter(QObject):
             self._hide()
             return
         frame = found.frame
-        self._place.put(self._nodes, _ORDER)
+        self._place.put(self._nodes, self._order)
         resting = time.monotonic() - self._moved_at >= _REST_MS / 1000 * 0.9
         work = self._work
         octave = math.floor(_STEPS * math.log2(_TOLERANCE_PX / max(view.scale, 1e-9))) / _STEPS
@@ -280,46 +245,19 @@ class OutlinePainter(QObject):
         said = session.corrections.present
         style = style_of_lesions(found, session.reviewed, session.selected, said, most=most)[lines.lesion]
         kept = style >= 0  # those of lesions that are no more go at once, though their square is drawn later
-        self._upload(lines.chosen(kept), style[kept])
+        self._show_lines(lines.chosen(kept), style[kept])
 
-    def _upload(self, lines: ContourLines, style: npt.NDArray[np.intp]) -> None:
-        from vispy.gloo import VertexBuffer
-
-        from napari_metastasis._napari.outline_visual import dot_vertices, line_vertices
-
+    def _show_lines(self, lines: ContourLines, style: npt.NDArray[np.intp]) -> None:
         # The chosen lesion's outline lies over the others.
         order = np.argsort(style, kind="stable")
+        dashed = np.array([one.dashed for one in styles(LINE_PX)])[style]
+        if dashed.any():
+            # Dashes run along an outline.
+            chained = np.flatnonzero(dashed)[lines.chosen(dashed).chained()]
+            order[dashed[order]] = chained[np.argsort(style[chained], kind="stable")]
         ends, style, dots = lines.ends[order], style[order], lines.is_dot[order]
-        self.count = len(ends)
-        casings, drawn = self._nodes[:2], self._nodes[2:]
-        for at, vertices in enumerate(
-            (line_vertices(ends[~dots], style[~dots]), dot_vertices(ends[dots, 0], style[dots]))
-        ):
-            count = np.count_nonzero(dots == bool(at))
-            buffer = VertexBuffer(vertices) if count else None
-            for node in (casings[at], drawn[at]):
-                node.show(buffer, count)
-                node.visible = count > 0
-            casings[at].visible = count > 0 and self.count <= _CASED
-        drawn[1].wider_px = 0.0 if self.count <= _CASED else -_NARROWER_PX
-
-    def _hide(self) -> None:
-        self.count = 0
-        for node in self._nodes:
-            node.visible = False
-
-    def _make_nodes(self) -> bool:
-        """Put the lines into the scene; return whether that was possible."""
-        if not self._nodes and self.can_draw:
-            from napari_metastasis._napari.outline_visual import DotNode, LineNode
-
-            kinds = ((LineNode, styles(LINE_PX)), (DotNode, styles(DOT_PX)))
-            self._nodes = (
-                *(Node(styles=casings(drawn), wider_px=_CASING_PX, opacity=_CASING_OPACITY) for Node, drawn in kinds),
-                *(Node(styles=drawn) for Node, drawn in kinds),
-            )
-            self._place.put(self._nodes, _ORDER)
-        return bool(self._nodes)
+        self._upload(ends[~dots], style[~dots], ends[dots, 0], style[dots])
+        self._nodes[-1].wider_px = 0.0 if self.count <= CASED else -_NARROWER_PX
 
 
 def _squares_over(area: SlideView, frame: HeatmapFrame, x: float, y: float) -> list[_Key]:

@@ -17,15 +17,16 @@ from vispy.gloo import IndexBuffer, VertexBuffer
 from vispy.scene.visuals import create_visual_node
 from vispy.visuals import Visual
 
-__all__ = ["MOST_STYLES", "DotNode", "LineNode", "LineStyle", "dot_vertices", "line_vertices"]
+__all__ = ["MOST_STYLES", "DotNode", "LineNode", "LineStyle", "along", "dot_vertices", "line_vertices"]
 
 RGB = tuple[float, float, float]
 
-#: How many styles there may be, and how long dashes are, in screen pixels.
-MOST_STYLES, _DASH_PX = 16, 4.0
+#: How many styles there may be, and how long dashes, and the gaps between them, are, in screen pixels.
+MOST_STYLES, _DASH_PX, _GAP_PX = 16, 7.0, 5.0
 
 _LINE_VERTEX = """
 attribute vec4 a_line;
+attribute float a_along;
 attribute float a_code;
 
 uniform mat2 u_turn;
@@ -37,6 +38,7 @@ uniform vec3 u_color[STYLES];
 uniform float u_dashed[STYLES];
 
 varying vec3 v_place;
+varying float v_along;
 varying float v_half;
 varying vec3 v_color;
 varying float v_dashed;
@@ -55,28 +57,30 @@ void main() {
     float reach = v_half + 0.75;
     vec2 at = here + reach * (side * vec2(-along.y, along.x) - along);
     gl_Position = vec4(at / u_canvas * 2.0 - 1.0, 0.0, 1.0);
+    // How far along the outline it is, on the screen: dashes join where lines do, at every angle.
+    float px = sqrt(abs(u_turn[0][0] * u_turn[1][1] - u_turn[0][1] * u_turn[1][0]));
+    v_along = a_along * px + (first ? -reach : len + reach);
     v_place = first ? vec3(-reach, side * reach, len) : vec3(len + reach, -side * reach, len);
     v_color = u_color[style];
     v_dashed = u_dashed[style];
 }
 """
 
-#: Dashes lie on the window's pixels, so that they join where lines do.
 _LINE_FRAGMENT = """
 uniform float u_opacity;
-uniform float u_dash;
+uniform vec2 u_dash;
 
 varying float v_dashed;
 
 varying vec3 v_place;
+varying float v_along;
 varying float v_half;
 varying vec3 v_color;
 
 void main() {
     float past = max(max(-v_place.x, v_place.x - v_place.z), 0.0);
     float alpha = clamp(v_half + 0.5 - length(vec2(past, v_place.y)), 0.0, 1.0);
-    vec2 dash = step(0.5, fract(gl_FragCoord.xy / (2.0 * u_dash)));
-    if (v_dashed > 0.5 && abs(dash.x - dash.y) < 0.5) {
+    if (v_dashed > 0.5 && mod(v_along, u_dash.x + u_dash.y) > u_dash.x) {
         discard;
     }
     gl_FragColor = vec4(v_color, alpha * u_opacity);
@@ -126,9 +130,24 @@ void main() {
 }
 """
 
-_LINE = np.dtype([("a_line", np.float32, 4), ("a_code", np.float32)])
+_LINE = np.dtype([("a_line", np.float32, 4), ("a_along", np.float32), ("a_code", np.float32)])
 _DOT = np.dtype([("a_middle", np.float32, 2), ("a_style", np.float32)])
 _TRIANGLES = np.array([0, 1, 2, 0, 2, 3], np.uint32)
+
+
+def along(ends: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Return how far along its way each line begins: (n,). A way goes on where a line begins where the last one ends.
+
+    Parameters
+    ----------
+    ends
+        (n, 2, 2), both ends of each line as (x, y).
+    """
+    length = np.hypot(*(ends[:, 1] - ends[:, 0]).T)
+    before = np.cumsum(length) - length
+    begins = np.append(True, (ends[1:, 0] != ends[:-1, 1]).any(axis=1))[: len(ends)]
+    far: npt.NDArray[np.float64] = before - before[np.maximum.accumulate(np.where(begins, np.arange(len(ends)), 0))]
+    return far
 
 
 def line_vertices(ends: npt.NDArray[np.floating[Any]], style: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.void]:
@@ -137,11 +156,12 @@ def line_vertices(ends: npt.NDArray[np.floating[Any]], style: npt.NDArray[np.int
     Parameters
     ----------
     ends
-        (n, 2, 2), both ends of each line as (x, y).
+        (n, 2, 2), both ends of each line as (x, y). Where lines are dashed, those of an outline follow each other.
     style
         (n,), which of the styles each line has.
     """
     corners = np.empty((len(ends), 4), _LINE)
+    corners["a_along"] = along(ends)[:, None]
     corners["a_line"][:, :2] = ends.reshape(-1, 1, 4)
     corners["a_line"][:, 2:] = ends[:, ::-1].reshape(-1, 1, 4)
     corners["a_code"] = style[:, None] * 4 + np.arange(4)
@@ -231,7 +251,7 @@ class _StyledVisual(Visual):
             program[f"u_width[{index}]"] = width * pixel
         program["u_wider"] = self.wider_px * pixel
         if self._mode == "triangles":
-            program["u_dash"] = _DASH_PX * pixel
+            program["u_dash"] = _DASH_PX * pixel, _GAP_PX * pixel
         # Seen flat, all that comes between is one affine map, which is far cheaper than vispy's chain of them.
         chain = view.transforms.get_transform("visual", "render")
         corners = chain.map(np.array([(0, 0), (1, 0), (0, 1)], np.float64))

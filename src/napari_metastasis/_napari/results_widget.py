@@ -15,6 +15,7 @@ from napari_metastasis._napari.result_exits import ResultExits
 from napari_metastasis._napari.review_bar import ReviewBar
 from napari_metastasis._napari.slide_state import slide_state
 from napari_metastasis._napari.state_line import StateLine
+from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.workspace import KEYS
 from napari_metastasis.settings import THRESHOLD, DetectionSettings
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from napari_metastasis._napari.session import SlideSession
 
 __all__ = ["ResultsWidget"]
+
+#: What comes next is read once a finding is seen.
+_AHEAD_MS = 50
 
 
 class ResultsWidget(FindingReview):
@@ -45,6 +49,7 @@ class ResultsWidget(FindingReview):
         self._workspace.opening_changed.connect(self._on_opening_changed)
 
     def _build(self, layout: QVBoxLayout) -> None:
+        self._ahead_soon = single_shot(self, _AHEAD_MS, self._read_ahead)
         self.error = ErrorLine()
         layout.addWidget(self.error)
         self.state = StateLine()
@@ -128,6 +133,7 @@ class ResultsWidget(FindingReview):
             (session.selected_changed, self._show_selected),
             (session.corrections.selected_changed, self._show_selected),
             (session.reviewed_changed, self._show_reviewed),
+            (session.counted_changed, self._show_counted),
             (session.corrections.changed, self._on_corrections_changed),
         )
 
@@ -188,15 +194,16 @@ class ResultsWidget(FindingReview):
             self._show_threshold(session.threshold)
         self._show_state()
         self._show_selected()
+        score = float("nan") if found is None else found.slide_score
+        self.score.setText("–" if score != score else f"{score:.3f}")
         if found is None:
-            self.score.setText("–")
             self.summary.setText("" if session is None or session.probabilities is None else "Looking for findings…")
             self.summary.setVisible(bool(self.summary.text()))
-            return
-        from napari_metastasis.lesions import count_text
+        self._show_counted()
 
-        self.score.setText("–" if found.slide_score != found.slide_score else f"{found.slide_score:.3f}")
-        cut = sum(row.cut_by_edge for row in found.rows)
-        counted = count_text(row.size_class for row in found.rows) or "Nothing at this probability"
-        self.summary.setText(f"{counted}; {cut} cut by the scanned area, may be larger" if cut else counted)
-        self.summary.setVisible(True)
+    def _show_counted(self) -> None:
+        """Say what counts."""
+        session = self._session
+        if session is not None and (session.found is not None or session.probabilities is None):
+            self.summary.setText(session.counted)
+            self.summary.setVisible(bool(session.counted))

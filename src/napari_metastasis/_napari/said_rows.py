@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,11 +70,21 @@ class SaidRows:
             self._measure(listed)
         return tuple(row for one in shown if (row := made[one.key][1]) is not None)
 
+    def measured(self, corrections: Sequence[Correction]) -> tuple[SaidRow, ...]:
+        """Return areas as rows, in their order, whether they are listed or not."""
+        made = self._made
+        lacking = [
+            one for one in corrections if (held := made.get(one.key)) is None or held[0] is not one or held[1] is None
+        ]
+        if lacking:
+            self._measure(lacking)
+        return tuple(row for one in corrections if (row := made[one.key][1]) is not None)
+
     def number_of(self, key: str) -> int | None:
         """Return the id of the row of a correction; ``None`` where there is none."""
         return self._numbers.get(key)
 
-    def _measure(self, corrections: list[Correction]) -> None:
+    def _measure(self, corrections: Sequence[Correction]) -> None:
         """Measure several together: of a file, there may be thousands."""
         shapes = np.array([one.shape_px for one in corrections], dtype=object)
         inside = shapely.get_coordinates(shapely.point_on_surface(shapely.make_valid(shapes)))

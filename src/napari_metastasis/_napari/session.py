@@ -111,6 +111,8 @@ class SlideSession:
         What a person says of findings and tissue, with every step of it.
     reviewed
         Which of the lesions at the threshold that speaks of; ``None`` before it was found out.
+    counted
+        What counts of the findings, and of what was drawn, for a person; empty before it was counted.
     made_with
         Everything that decided the heatmap of an earlier result that is shown, and the options of its passes; else
         empty.
@@ -138,6 +140,7 @@ class SlideSession:
     looking_changed = Signal(bool)
     review_changed = Signal()
     reviewed_changed = Signal()
+    counted_changed = Signal()
 
     def __init__(self, slide: Slide) -> None:
         # Imported where there is a slide: an empty window starts without outlines.
@@ -167,6 +170,7 @@ class SlideSession:
         self.closed = False
         self.corrections = SlideCorrections()
         self.reviewed: Reviewed | None = None
+        self.counted = ""
         self._selected_at: Point | None = None
         self._index: LesionIndex | None = None
         self._read_from = ""
@@ -419,6 +423,12 @@ class SlideSession:
         if reviewed is not None or self.reviewed is not None:
             self.reviewed = reviewed
             self.reviewed_changed.emit()
+
+    def show_counted(self, line: str) -> None:
+        """Show what counts of the findings."""
+        if line != self.counted:
+            self.counted = line
+            self.counted_changed.emit()
 
     def show_thumbnail(self, picture: npt.NDArray[np.uint8]) -> None:
         """Show the small picture of the whole slide."""

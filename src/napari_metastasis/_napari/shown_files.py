@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_metastasis._napari.slide_work import OnDisk, Seen, search_and_write_work, write_left_work, write_shown_work
+from napari_metastasis._napari.slide_work import (
+    OnDisk,
+    Seen,
+    search_and_write_work,
+    write_left_work,
+    write_said_work,
+    write_shown_work,
+)
 from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.worker import Work, Worker, explain
 
@@ -47,6 +54,8 @@ class ShownFiles(QObject):
         self._on_disk: OnDisk | None = None
         self._worker: Worker | None = None
         self._writing: Shown | None = None
+        #: Whether something was said of the findings that the tables do not say.
+        self._is_behind = False
         self._told = ""
         self._scanning = False
         self._rest = single_shot(self, _REST_MS, self.write)
@@ -57,7 +66,12 @@ class ShownFiles(QObject):
     @property
     def pending(self) -> bool:
         """Return whether what is shown is still to be written, or being written."""
-        return self._worker is not None or self._unwritten() is not None
+        return self._worker is not None or self._unwritten() is not None or self._tables_lag
+
+    @property
+    def _tables_lag(self) -> bool:
+        on_disk = self._on_disk
+        return self._is_behind and on_disk is not None and self._session.folder == on_disk.folder
 
     @property
     def settled(self) -> bool:
@@ -93,6 +107,11 @@ class ShownFiles(QObject):
         """Write nothing until :meth:`follow`: the maps are changing."""
         self.hold()
         self._on_disk, self._told, self._scanning = None, "", True
+
+    def follow_review(self) -> None:
+        """Let the tables say what was said of the findings; that lies on the disk by now."""
+        self._is_behind = True
+        self._on_changed()
 
     def resume(self) -> None:
         """Go on where :meth:`hold` stopped: the scan failed."""
@@ -141,14 +160,18 @@ class ShownFiles(QObject):
         """Write the files of what is shown, unless they are as they should be, or its lesions are not known yet."""
         self._rest.stop()
         on_disk, shown = self._on_disk, self._unwritten()
-        if self._worker is not None or on_disk is None or shown is None or not self._is_found(shown):
+        if self._worker is not None or on_disk is None or (shown is None and not self._tables_lag):
+            return
+        if shown is not None and not self._is_found(shown):
             # The end of the worker, or of the search for lesions, comes back here.
             return
-        worker = Worker(self._work(on_disk, shown), name="files", parent=self)
+        # Those of other settings have tables of what was said, too.
+        work = partial(write_said_work, on_disk.folder) if shown is None else self._work(on_disk, shown)
+        worker, self._is_behind = Worker(work, name="files", parent=self), shown is not None and self._is_behind
 
         def on_written(written: Any) -> None:
             self._told = ""
-            if written and self._on_disk is on_disk:
+            if written and shown is not None and self._on_disk is on_disk:
                 self._on_disk = replace(on_disk, shown=shown)
             if written:
                 self.written.emit()
@@ -180,9 +203,16 @@ class ShownFiles(QObject):
         if not self._told:
             self._on_changed()
 
-    def close(self) -> tuple[Worker | None, Work | None]:
-        """Write no more; return the worker that is still at it, and the work that is left after it and the scan."""
+    def close(self, *, is_behind: bool) -> tuple[Worker | None, Work | None]:
+        """Write no more; return the worker that is still at it, and the work that is left after it and the scan.
+
+        Parameters
+        ----------
+        is_behind
+            Whether something was said of the findings, which is saved first.
+        """
         self._rest.stop()
+        self._is_behind |= is_behind
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.let_go()
@@ -193,6 +223,8 @@ class ShownFiles(QObject):
         if self._scanning and (left := self._shown()) is not None:
             # The scan writes the files at its end, which is now, as they were shown when it began.
             return worker, partial(write_left_work, session.slide, folder, left, session.detection, tissue, own)
+        if on_disk is not None and shown is None and self._tables_lag:
+            return worker, partial(write_said_work, on_disk.folder)
         if on_disk is None or shown is None or (worker is not None and shown == self._writing):
             return worker, None
         if self._is_found(shown):

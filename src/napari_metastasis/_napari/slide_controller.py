@@ -16,6 +16,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_metastasis._napari.comparison import Comparison
 from napari_metastasis._napari.compat import tiles_under_way
 from napari_metastasis._napari.corrections_keeper import CorrectionsKeeper
+from napari_metastasis._napari.finding_count import FindingCount
 from napari_metastasis._napari.lesion_reviews import LesionReviews
 from napari_metastasis._napari.lesion_search import LesionSearch
 from napari_metastasis._napari.overview_work import thumbnail_work
@@ -120,9 +121,12 @@ class SlideController(QObject):
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
         self.corrections = CorrectionsKeeper(session, self)
+        self.corrections.saved.connect(self._files.follow_review)
         self.ahead = ReadingAhead(self)
         self.reviews = LesionReviews(session, self)
         self.reviews.failed.connect(self._on_other_failed)
+        self._count = FindingCount(session, self.reviews, self)
+        self._count.failed.connect(self._on_other_failed)
         self.results = SlideResults(
             session,
             self.layers,
@@ -341,12 +345,18 @@ class SlideController(QObject):
         """
         if self.session.closed:
             return
-        writer, unwritten = self._files.close()
         keeper, unsaved = self.corrections.close()
+        writer, unwritten = self._files.close(is_behind=keeper is not None or unsaved is not None)
         self.session.closed = True
         workers = [
             one
-            for one in (self._scan, self._lesions.stop(), self.reviews.stop(), *self._workers.running)
+            for one in (
+                self._scan,
+                self._lesions.stop(),
+                self.reviews.stop(),
+                self._count.stop(),
+                *self._workers.running,
+            )
             if one is not None
         ]
         self._scan = None

@@ -48,6 +48,7 @@ __all__ = [
     "warm_up_work",
     "write_left_work",
     "write_review_work",
+    "write_said_work",
     "write_shown_work",
 ]
 
@@ -164,6 +165,15 @@ def write_shown_work(slide: Slide, seen: Seen, on_disk: OnDisk, should_stop: Sho
         journals=on_disk.journals,
         should_stop=should_stop,
     )
+
+
+def write_said_work(folder: Path, _: ShouldStop) -> bool:
+    """Bring the tables of a slide's results up to what was said of the findings; return that it was done."""
+    from napari_metastasis.workflows.report import update_slide
+
+    # Others that cannot be written are told of by whatever reads them.
+    update_slide(folder)
+    return True
 
 
 def search_and_write_work(

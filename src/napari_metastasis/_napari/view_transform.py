@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_metastasis._napari.compat import camera_of, canvas_size, um_per_unit
 from napari_metastasis._napari.regions import view_axes, view_focus
 from napari_metastasis.geometry import Point
@@ -56,10 +59,27 @@ class ViewTransform:
         across, down = (dy, dx) if self.transposed else (dx, dy)
         return self.width / 2 + across * self.across, self.height / 2 + down * self.down
 
+    def places_on_canvas(self, places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the canvas pixels of many level-0 locations, (…, 2) of (x, y) both."""
+        away = (places - (self.focus.x, self.focus.y)) / self.px
+        across, down = np.moveaxis(away[..., ::-1] if self.transposed else away, -1, 0)
+        return np.stack((self.width / 2 + across * self.across, self.height / 2 + down * self.down), axis=-1)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Return the left, top, right and bottom of what the canvas shows, in level-0 pixels."""
+        first, last = self.to_slide(0, 0), self.to_slide(self.width, self.height)
+        return min(first.x, last.x), min(first.y, last.y), max(first.x, last.x), max(first.y, last.y)
+
     def shows(self, point: Point) -> bool:
         """Return whether a level-0 location lies on the canvas."""
         x, y = self.to_canvas(point)
         return 0 <= x <= self.width and 0 <= y <= self.height
+
+    def shows_part_of(self, bounds: tuple[float, float, float, float]) -> bool:
+        """Return whether a rectangle, its left, top, right and bottom in level-0 pixels, lies on the canvas in part."""
+        left, top, right, bottom = self.bounds
+        return bounds[0] <= right and bounds[2] >= left and bounds[1] <= bottom and bounds[3] >= top
 
     @property
     def corners(self) -> tuple[Point, Point, Point, Point]:

@@ -16,7 +16,7 @@ from napari_metastasis._napari.priority import give_way
 from napari_metastasis._napari.words import for_window
 from napari_metastasis.errors import MetastasisError
 
-__all__ = ["ShouldStop", "Work", "Worker", "Workers", "explain", "tell"]
+__all__ = ["OneWorker", "ShouldStop", "Work", "Worker", "Workers", "explain", "tell"]
 
 ShouldStop = Callable[[], bool]
 #: A function or generator function that returns, and may yield, what it finds; its argument tells it to stop.
@@ -179,6 +179,52 @@ class Workers(QObject):
         if end is not None:
             worker.ended.connect(end)
         return worker.start()
+
+
+class OneWorker(QObject):
+    """At most one worker, for work of which only the latest counts.
+
+    Parameters
+    ----------
+    name
+        Of its thread, for debuggers.
+    parent
+        Qt parent.
+    """
+
+    #: The exception that ended one.
+    failed = Signal(object)
+    #: One ended, whatever its end was, and another may begin.
+    ended = Signal()
+
+    def __init__(self, name: str, parent: QObject) -> None:
+        super().__init__(parent)
+        self._name = name
+        self._worker: Worker | None = None
+
+    @property
+    def running(self) -> bool:
+        """Return whether one is at work."""
+        return self._worker is not None
+
+    def run(self, work: Work, show: Callable[[Any], None], *, urgent: bool = False) -> None:
+        """Start one, whose result is shown; none may be at work. See :class:`Worker`."""
+        assert self._worker is None, "one at a time"
+        worker = Worker(work, name=self._name, parent=self, urgent=urgent)
+        worker.succeeded.connect(show)
+        worker.failed.connect(self.failed)
+        worker.ended.connect(self._on_ended)
+        self._worker = worker
+        worker.start()
+
+    def stop(self) -> Worker | None:
+        """Forget the one that is at work, and return it."""
+        worker, self._worker = self._worker, None
+        return worker
+
+    def _on_ended(self) -> None:
+        self._worker = None
+        self.ended.emit()
 
 
 def explain(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from defusedxml.ElementTree import parse
 from numpy.typing import NDArray
 
 from napari_metastasis.annotations.polygons import Annotation, AnnotationSet, means_something
+from napari_metastasis.annotations.reading import Tell, ToldStream, part_of, silent, told
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.storage import atomic_write
 
@@ -24,13 +25,15 @@ _AREAS = frozenset({"Polygon", "Spline", "Rectangle"})
 _PLURALS = {"Dot": "dots", "PointSet": "point sets", "Measurement": "measurements", "None": "annotations of no type"}
 #: Where cut-outs go when they are written.
 _CUT_OUT = "_2"
+#: The share of the time that parsing takes.
+_PARSED = 0.7
 _TUMOUR_COLOUR = "#F4FA58"
 _CUT_OUT_COLOUR = "#64FE2E"
 #: Characters that no XML file can hold, not even escaped.
 _NEVER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def read_asap_xml(path: str | os.PathLike[str]) -> AnnotationSet:
+def read_asap_xml(path: str | os.PathLike[str], *, tell: Tell = silent) -> AnnotationSet:
     """Read the areas of an ASAP file; cut-outs become holes of the areas that they touch.
 
     Dots, point sets, measurements, and areas of fewer than three corners enclose nothing; they are counted. A group
@@ -40,6 +43,8 @@ def read_asap_xml(path: str | os.PathLike[str]) -> AnnotationSet:
     ----------
     path
         An XML file with coordinates in level-0 pixels.
+    tell
+        Takes the share that is read.
 
     Raises
     ------
@@ -47,11 +52,11 @@ def read_asap_xml(path: str | os.PathLike[str]) -> AnnotationSet:
         If the file cannot be opened, is no ASAP file, or has a coordinate that is no number.
     """
     path = Path(path)
-    root = asap_root(path)
+    root = asap_root(path, tell=part_of(tell, 0.0, _PARSED))
     groups = _Groups(root)
     areas: list[Annotation] = []
     omitted: Counter[str] = Counter()
-    for element in root.iterfind("Annotations/Annotation"):
+    for element in told(root.findall("Annotations/Annotation"), part_of(tell, _PARSED, 1.0)):
         kind, ring = element.get("Type", "Polygon"), asap_coordinates(element, path)
         if kind not in _AREAS:
             omitted[_PLURALS.get(kind, f"annotations of type {kind!r}")] += 1
@@ -79,11 +84,12 @@ class _Groups:
         return group if means_something(group) else name
 
 
-def asap_root(path: Path) -> ET.Element:
-    """Return the file's root element, checked to be ASAP's."""
+def asap_root(path: Path, *, tell: Tell = silent) -> ET.Element:
+    """Return the file's root element, checked to be ASAP's; ``tell`` takes the share that is read."""
     remedy = "choose the XML file that ASAP saved for this slide"
     try:
-        root: ET.Element = parse(path).getroot()
+        with path.open("rb") as stream:
+            root: ET.Element = parse(ToldStream(stream, path.stat().st_size, tell)).getroot()
     except OSError as error:
         raise AnnotationError(
             f"expected a readable ASAP XML file, got {path} ({error.strerror}); check the path"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -219,7 +220,8 @@ class Corrections:
     @cached_property
     def areas(self) -> tuple[Correction, ...]:
         """Return those that are areas."""
-        return tuple(one for one in self.by_key.values() if not isinstance(one.shape_px, shapely.Point))
+        point = shapely.Point
+        return tuple([one for one in self.by_key.values() if type(one.shape_px) is not point])
 
     @cached_property
     def bounds_px(self) -> npt.NDArray[np.float64]:
@@ -239,7 +241,14 @@ class Corrections:
     @cached_property
     def states(self) -> Mapping[State, int]:
         """Return how many there are of each state that there is."""
-        return Counter(one.state for one in self.by_key.values())
+        # Of thousands, at every step: counted by what decides on them.
+        labels = [one.label for one in self.by_key.values() if one.found is None]
+        of_findings = [one.label for one in self.by_key.values() if one.found is not None]
+        states: Counter[State] = Counter()
+        for table, found in ((_OF_DRAWING, Counter(labels)), (_OF_FINDING, Counter(of_findings))):
+            for label, count in found.items():
+                states[table[label]] += count
+        return states
 
     @cached_property
     def drawn(self) -> frozenset[Label]:
@@ -252,15 +261,24 @@ class Corrections:
 
     def without(self, *keys: str) -> Corrections:
         """Return these without some; a key that is not there is passed over."""
-        return Corrections({key: one for key, one in self.by_key.items() if key not in keys})
+        left = dict(self.by_key)
+        for key in keys:
+            left.pop(key, None)
+        return Corrections(left)
 
     def changes_to(self, other: Corrections) -> Mapping[str, Correction | None]:
         """Return what is another there: by its key, the correction as it is there, or ``None`` where it is gone."""
+        # Several ask the same after every step.
+        known = other.__dict__.get("_changes_since")
+        if known is not None and known[0]() is self:
+            found: Mapping[str, Correction | None] = known[1]
+            return found
         mine, theirs = self.by_key, other.by_key
         changed: dict[str, Correction | None] = {
             key: one for key, one in theirs.items() if (held := mine.get(key)) is not one and held != one
         }
         changed.update((key, None) for key in mine if key not in theirs)
+        other.__dict__["_changes_since"] = weakref.ref(self), changed
         return changed
 
     def rebased(self, base: Corrections, changes: Mapping[str, Correction | None]) -> Corrections:

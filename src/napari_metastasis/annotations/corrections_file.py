@@ -33,11 +33,13 @@ from napari_metastasis.annotations.geojson import (
 )
 from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.annotations.rasterizer import covered
+from napari_metastasis.annotations.reading import Tell, part_of, silent, told
 from napari_metastasis.errors import AnnotationError, brief
 from napari_metastasis.geometry import Region
 
 __all__ = [
     "CLASSES",
+    "READ",
     "CorrectionsFile",
     "FeatureTexts",
     "annotations_of_corrections",
@@ -59,6 +61,8 @@ _OWN = "metastasis"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "corrections.napari-metastasis")
 #: To which other programs round.
 _PRECISION_PX = 0.01
+#: The share of the time that reading outlines takes, before they are corrections.
+READ = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ def write_corrections(
 
 
 def read_corrections(
-    path: str | os.PathLike[str], *, bounds: Region | None = None, reviewer: str = ""
+    path: str | os.PathLike[str], *, bounds: Region | None = None, reviewer: str = "", tell: Tell = silent
 ) -> CorrectionsFile:
     """Read corrections that were written here, and outlines of other programs as such.
 
@@ -154,6 +158,8 @@ def read_corrections(
         The slide's bounds, if it states any.
     reviewer
         Of outlines that do not say whose they are.
+    tell
+        Takes the share that is read.
 
     Raises
     ------
@@ -178,19 +184,23 @@ def read_corrections(
         omitted.update(f"outlines of class {one.group!r}" for one in areas)
         others.append(feature)
 
-    written = Corrections.of(read_features(path, read))
-    outlines, left = corrections_of(AnnotationSet.of_file(drawn, omitted), reviewer=reviewer)
+    written = Corrections.of(read_features(path, read, tell=part_of(tell, 0.0, READ)))
+    outlines, left = corrections_of(
+        AnnotationSet.of_file(drawn, omitted), reviewer=reviewer, tell=part_of(tell, READ, 1.0)
+    )
     return CorrectionsFile(written, outlines, tuple(others), left)
 
 
-def corrections_of(drawn: AnnotationSet, *, reviewer: str) -> tuple[Corrections, Mapping[str, int]]:
+def corrections_of(
+    drawn: AnnotationSet, *, reviewer: str, tell: Tell = silent
+) -> tuple[Corrections, Mapping[str, int]]:
     """Return outlines of another program's file as corrections, and how many of which kind are none.
 
     An outline may cross itself, and is read by the even-odd rule. The same outline has the same key, however often it
     is read.
     """
     found, omitted, at = [], Counter(drawn.omitted), now()
-    for one in drawn:
+    for one in told(drawn.annotations, tell):
         label, area = _label_of(one), area_in(covered(one))
         if label is None:
             omitted[f"outlines of group {one.group!r}"] += 1

@@ -164,6 +164,25 @@ class Drawing:
             return self._unchanged()
         return Drawn("Fill holes", self._corrections.with_(self._said(one, filled(one.shape_px), one.label)), one.key)
 
+    def reshape(self, one: Correction, area: shapely.Geometry, what: str) -> Drawn:
+        """Give a correction another outline; what a model found is confirmed by it.
+
+        Parameters
+        ----------
+        one
+            Need not be among the corrections yet: what a model found, as it would be confirmed.
+        area
+            What it encloses now.
+        what
+            What was done, as a person says it.
+        """
+        label = one.label if one.found is None else "tumour"
+        others = [other for other in self.touched(area) if other.key != one.key]
+        is_over = any(other.label not in (label, "undecided") for other in others)
+        more = erased(area, one.shape_px) if is_over else None
+        rest = self._corrections if more is None else self._without_others(self._corrections, more, label)
+        return Drawn(what, rest.with_(self._said(one, area, label)), one.key)
+
     def remove(self) -> Drawn:
         """Take the chosen correction away; what a model found there is to be looked at again."""
         if self._chosen not in self._corrections:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
+from napari_metastasis.annotations.reading import Tell, part_of, silent, told
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.storage import atomic_text
@@ -21,13 +22,15 @@ __all__ = ["read_dsa_json", "write_dsa_json"]
 
 #: Bytes of a file that is read: millions of corners.
 _MOST_BYTES = 1 << 28
+#: The share of the time that parsing takes.
+_PARSED = 0.5
 #: Corners that a circle or an ellipse is drawn with: it is a thousandth smaller than the curve.
 _ROUND = 96
 _PLURALS = {"point": "points", "arrow": "arrows", "rectanglegrid": "grids", "heatmap": "heatmaps", "image": "pictures"}
 _LINE, _FILL = "rgb(244, 250, 88)", "rgba(244, 250, 88, 0.25)"
 
 
-def read_dsa_json(path: str | os.PathLike[str]) -> AnnotationSet:
+def read_dsa_json(path: str | os.PathLike[str], *, tell: Tell = silent) -> AnnotationSet:
     """Read the areas of an annotation, or of a list of such, as the archive exports them.
 
     Closed lines, rectangles, circles and ellipses enclose areas; whatever else there is, is counted. The group of an
@@ -37,6 +40,8 @@ def read_dsa_json(path: str | os.PathLike[str]) -> AnnotationSet:
     ----------
     path
         A JSON file with coordinates in level-0 pixels.
+    tell
+        Takes the share that is read.
 
     Raises
     ------
@@ -57,11 +62,13 @@ def read_dsa_json(path: str | os.PathLike[str]) -> AnnotationSet:
         ) from error
     omitted: Counter[str] = Counter()
     try:
+        elements = [
+            (element, str(one.get("name") or "")) for one in _annotations(document) for element in one["elements"]
+        ]
         areas = [
             area
-            for annotation in _annotations(document)
-            for element in annotation["elements"]
-            for area in _areas(element, str(annotation.get("name") or ""), omitted)
+            for element, name in told(elements, part_of(tell, _PARSED, 1.0))
+            for area in _areas(element, name, omitted)
         ]
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error}") from error

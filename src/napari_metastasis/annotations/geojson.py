@@ -17,6 +17,7 @@ import numpy as np
 import shapely
 
 from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
+from napari_metastasis.annotations.reading import Tell, part_of, silent, told
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region
 from napari_metastasis.plain_json import parse_json
@@ -42,6 +43,8 @@ _MOST_PACKED, _PLAIN_BYTES = 64, 1 << 26
 #: Before the first and after the last of the features that are written here.
 _BEGINS, _ENDS = '{"type":"FeatureCollection","features":[\n', "\n]}\n"
 _BATCH_BYTES = 200_000
+#: The share of the time that parsing takes.
+_PARSED = 0.5
 _PLURALS = {
     "Point": "points",
     "MultiPoint": "sets of points",
@@ -50,7 +53,9 @@ _PLURALS = {
 }
 
 
-def read_geojson(path: str | os.PathLike[str], *, shift: tuple[float, float] = (0.0, 0.0)) -> AnnotationSet:
+def read_geojson(
+    path: str | os.PathLike[str], *, shift: tuple[float, float] = (0.0, 0.0), tell: Tell = silent
+) -> AnnotationSet:
     """Read the areas of a GeoJSON file; cut-outs become holes of the areas that they touch.
 
     Points, lines, and rings of fewer than three corners enclose nothing; they are counted. An area of several polygons
@@ -62,6 +67,8 @@ def read_geojson(path: str | os.PathLike[str], *, shift: tuple[float, float] = (
         A file with coordinates in full-resolution pixels; it may be gzipped.
     shift
         (x, y) to add, in level-0 pixels. QuPath counts from the corner of the slide's bounds, where it states any.
+    tell
+        Takes the share that is read.
 
     Raises
     ------
@@ -69,14 +76,14 @@ def read_geojson(path: str | os.PathLike[str], *, shift: tuple[float, float] = (
         If the file cannot be read, is no GeoJSON, or has a coordinate that is no number.
     """
     omitted: Counter[str] = Counter()
-    areas = read_features(path, lambda feature: areas_of(feature, shift, omitted))
+    areas = read_features(path, lambda feature: areas_of(feature, shift, omitted), tell=tell)
     return AnnotationSet.of_file(areas, omitted)
 
 
 def read_features(
-    path: str | os.PathLike[str], read: Callable[[dict[str, Any]], Iterable[_Found]]
+    path: str | os.PathLike[str], read: Callable[[dict[str, Any]], Iterable[_Found]], *, tell: Tell = silent
 ) -> tuple[_Found, ...]:
-    """Return what ``read`` finds in each feature of a GeoJSON file, in order.
+    """Return what ``read`` finds in each feature of a GeoJSON file, in order; ``tell`` takes the share that is read.
 
     Raises
     ------
@@ -85,7 +92,7 @@ def read_features(
     """
     path = Path(path)
     try:
-        document = _parsed(_text(path))
+        document = _parsed(_text(path), part_of(tell, 0.0, _PARSED))
     except (OSError, EOFError, zlib.error) as error:
         raise AnnotationError(
             f"expected a readable GeoJSON file, got {path} ({getattr(error, 'strerror', None) or error}); "
@@ -96,7 +103,8 @@ def read_features(
             f"expected a GeoJSON file, got {path}, which does not parse ({error}); export the annotations again"
         ) from error
     try:
-        return tuple(one for feature in _features(document) for one in read(feature))
+        features = told(_features(document), part_of(tell, _PARSED, 1.0))
+        return tuple(one for feature in features for one in read(feature))
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
@@ -106,9 +114,10 @@ def read_features(
         ) from error
 
 
-def _batches(text: bytes, start: int, end: int) -> Iterator[bytes]:
+def _batches(text: bytes, start: int, end: int, tell: Tell) -> Iterator[bytes]:
     """Yield the lines of features, some together; each batch is parsed in a few milliseconds."""
     while start < end:
+        tell(start / end)
         cut = text.find(b",\n", start + _BATCH_BYTES, end)
         cut = end if cut < 0 else cut
         yield text[start:cut]
@@ -121,12 +130,13 @@ def _features_of(lines: bytes) -> list[Any]:
     return found
 
 
-def _parsed(text: bytes) -> Any:
+def _parsed(text: bytes, tell: Tell) -> Any:
     """Return the document of a file; one that was written here is parsed line by line."""
     begins, ends = _BEGINS.encode(), _ENDS.encode()
     if text.startswith(begins) and text.endswith(ends):
         try:
-            return [one for lines in _batches(text, len(begins), len(text) - len(ends)) for one in _features_of(lines)]
+            batches = _batches(text, len(begins), len(text) - len(ends), tell)
+            return [one for lines in batches for one in _features_of(lines)]
         except ValueError:
             # Another program kept the first line, and writes the others otherwise.
             pass

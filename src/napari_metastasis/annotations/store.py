@@ -12,6 +12,7 @@ from typing import Any
 
 from napari_metastasis.annotations.corrections import Corrections, now
 from napari_metastasis.annotations.corrections_file import FeatureTexts, read_corrections, write_corrections
+from napari_metastasis.annotations.reading import Tell, silent
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
 from napari_metastasis.partials import lock_within
@@ -63,8 +64,8 @@ class CorrectionStore:
         self._texts = FeatureTexts()
         self._backed_up = now() - _BETWEEN_BACKUPS
 
-    def read(self) -> Corrections:
-        """Return what the file holds; nothing where there is none.
+    def read(self, tell: Tell = silent) -> Corrections:
+        """Return what the file holds; nothing where there is none. ``tell`` takes the share that is read.
 
         Raises
         ------
@@ -78,7 +79,7 @@ class CorrectionStore:
         if seen == _NOTHING:
             self.saved, self._seen, self._others = Corrections(), seen, ()
             return self.saved
-        found = read_corrections(self.path, bounds=self._bounds)
+        found = read_corrections(self.path, bounds=self._bounds, tell=tell)
         self.saved, self._seen, self._others = found.corrections, seen, found.others
         return self.saved
 

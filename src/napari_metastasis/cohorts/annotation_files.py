@@ -17,6 +17,7 @@ from napari_metastasis.annotations import (
     read_dsa_json,
     read_geojson,
 )
+from napari_metastasis.annotations.reading import Tell, silent
 from napari_metastasis.errors import AnnotationError, one_of_many
 from napari_metastasis.geometry import Region
 
@@ -152,7 +153,7 @@ def annotation_format(annotation: Path) -> Literal["asap", "dsa", "geojson", "ma
     )
 
 
-def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
+def read_areas(annotation: Path, *, corner: tuple[float, float], tell: Tell = silent) -> Areas:
     """Read outlines, or open a mask.
 
     Parameters
@@ -161,6 +162,8 @@ def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
         ASAP XML, GeoJSON, DSA's JSON, or a mask as an image.
     corner
         (x, y) that GeoJSON counts from, from :func:`geojson_corner`.
+    tell
+        Takes the share that is read.
 
     Raises
     ------
@@ -171,8 +174,8 @@ def read_areas(annotation: Path, *, corner: tuple[float, float]) -> Areas:
     if written_as == "mask":
         return MaskFile(annotation)
     if written_as == "geojson":
-        return read_geojson(annotation, shift=corner)
-    return read_dsa_json(annotation) if written_as == "dsa" else read_asap_xml(annotation)
+        return read_geojson(annotation, shift=corner, tell=tell)
+    return read_dsa_json(annotation, tell=tell) if written_as == "dsa" else read_asap_xml(annotation, tell=tell)
 
 
 def doubts(areas: Areas | AnnotationError | None, annotation: Path | None) -> str:

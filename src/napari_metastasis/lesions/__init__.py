@@ -2,11 +2,20 @@
 
 from napari_metastasis.lesions.annotated import annotations_of, lesion_of
 from napari_metastasis.lesions.contours import ContourLines, contour_lines
-from napari_metastasis.lesions.deciding import Decision, decide, doubt, unspoken_under
+from napari_metastasis.lesions.deciding import Decision, confirmed, decide, doubt, unspoken_under
 from napari_metastasis.lesions.export import write_detections_csv, write_lesions_csv, write_lesions_geojson
 from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.lesion import Detection, Detections, Findings, Lesion, LesionRow
-from napari_metastasis.lesions.listed import ListedLesions, list_lesions, review_counts, review_text, unread_lesions
+from napari_metastasis.lesions.listed import (
+    ListedLesions,
+    changed_text,
+    grid_of_outlines,
+    list_lesions,
+    listed_rows,
+    review_counts,
+    review_text,
+    unread_lesions,
+)
 from napari_metastasis.lesions.measure import longest_diameter
 from napari_metastasis.lesions.reviewed import CorrectionCells, Reviewed, match_corrections
 from napari_metastasis.lesions.said import LesionReview
@@ -57,12 +66,16 @@ __all__ = [
     "Stage",
     "Verdict",
     "annotations_of",
+    "changed_text",
+    "confirmed",
     "contour_lines",
     "count_text",
     "decide",
     "doubt",
+    "grid_of_outlines",
     "lesion_of",
     "list_lesions",
+    "listed_rows",
     "longest_diameter",
     "match_corrections",
     "review_counts",

@@ -92,6 +92,21 @@ class ContourLines:
         number[:-1][which] = np.arange(np.count_nonzero(which))
         return ContourLines(self.ends[which], self.lesion[which], number[self.following[which]])
 
+    def chained(self) -> NDArray[np.intp]:
+        """(n,). Return the numbers of the lines in the order in which they go on, one outline after the other."""
+        following, seen = self.following.tolist(), bytearray(len(self))
+        is_led_to = np.zeros(len(self), np.bool_)
+        is_led_to[self.following[self.following >= 0]] = True
+        order: list[int] = []
+        # What no line leads to, and then rings.
+        for first in (*np.flatnonzero(~is_led_to).tolist(), *range(len(self))):
+            at = first
+            while at >= 0 and not seen[at]:
+                seen[at] = 1
+                order.append(at)
+                at = following[at]
+        return np.array(order, np.intp)
+
     @property
     def is_dot(self) -> NDArray[np.bool_]:
         """(n,) bool. Return which of the lines are dots: lesions too small to be gone round."""

@@ -14,7 +14,7 @@ from napari_metastasis.annotations.editing import erased, joined
 from napari_metastasis.lesions.lesion import Findings
 from napari_metastasis.lesions.reviewed import CorrectionCells, LesionReview, Reviewed
 
-__all__ = ["Decision", "decide", "doubt", "unspoken_under"]
+__all__ = ["Decision", "confirmed", "decide", "doubt", "unspoken_under"]
 
 #: Probabilities are told apart no closer to 0 and 1 than this.
 _SURE = 1e-4
@@ -93,17 +93,10 @@ def decide(
     AnnotationError
         If the comment or the name is no line of text.
     """
-    shown = found.lesion(lesion)
-    fresh = Finding(
-        model=model,
-        map=found.map,
-        threshold=found.threshold,
-        probability=shown.probability,
-        outline_px=shown.outline_px,
-    )
+    fresh = _finding(found, lesion, model)
     earlier = [corrections[key] for key in review.about if key in corrections and corrections[key].found is not None]
     first = next(iter(earlier), None)
-    shape = shown.outline_px
+    shape = fresh.outline_px
     if first is not None and first.is_redrawn:
         # What a person drew stays; what is taken away is all that is shown there.
         shape = first.shape_px if label in ("tumour", "undecided") else joined([first.shape_px, shape])
@@ -133,6 +126,36 @@ def decide(
     return Decision(corrections.without(*gone).with_(*changed, said), said.key)
 
 
+def _finding(found: Findings, lesion: int, model: str) -> Finding:
+    shown = found.lesion(lesion)
+    return Finding(
+        model=model,
+        map=found.map,
+        threshold=found.threshold,
+        probability=shown.probability,
+        outline_px=shown.outline_px,
+    )
+
+
+def confirmed(found: Findings, lesion: int, *, model: str, reviewer: str) -> Correction:
+    """Return a lesion of which nobody has spoken, as a correction that confirms it.
+
+    Parameters
+    ----------
+    found, lesion, model, reviewer
+        As :func:`decide` takes them.
+    """
+    finding = _finding(found, lesion, model)
+    return Correction(
+        key=Correction.new_key(),
+        label="tumour",
+        shape_px=finding.outline_px,
+        found=finding,
+        reviewer=reviewer,
+        at=now(),
+    )
+
+
 def unspoken_under(
     found: Findings, reviewed: Reviewed, shape: shapely.Geometry, *, model: str, reviewer: str
 ) -> tuple[Correction, ...]:
@@ -156,25 +179,9 @@ def unspoken_under(
     made = []
     for lesion in labels:
         if lesion and not reviewed.review(lesion).about:
-            shown = found.lesion(lesion)
-            finding = Finding(
-                model=model,
-                map=found.map,
-                threshold=found.threshold,
-                probability=shown.probability,
-                outline_px=shown.outline_px,
-            )
-            if shapely.intersects(_sound(shown.outline_px), shape):
-                made.append(
-                    Correction(
-                        key=Correction.new_key(),
-                        label="tumour",
-                        shape_px=shown.outline_px,
-                        found=finding,
-                        reviewer=reviewer,
-                        at=now(),
-                    )
-                )
+            one = confirmed(found, lesion, model=model, reviewer=reviewer)
+            if shapely.intersects(_sound(one.shape_px), shape):
+                made.append(one)
     return tuple(made)
 
 

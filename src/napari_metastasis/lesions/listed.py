@@ -8,7 +8,7 @@ lesion shows any more, at another threshold or after another scan, counts as it 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -25,7 +25,17 @@ from napari_metastasis.lesions.reviewed import SHARE, CorrectionCells, Reviewed,
 from napari_metastasis.lesions.said import LesionReview, ReviewState
 from napari_metastasis.lesions.staging import SlideVerdict, slide_verdict
 
-__all__ = ["ListedLesions", "changed_text", "list_lesions", "review_counts", "review_text", "unread_lesions", "verdict"]
+__all__ = [
+    "ListedLesions",
+    "changed_text",
+    "grid_of_outlines",
+    "list_lesions",
+    "listed_rows",
+    "review_counts",
+    "review_text",
+    "unread_lesions",
+    "verdict",
+]
 
 _Lesion = TypeVar("_Lesion", bound=Lesion)
 
@@ -97,32 +107,14 @@ def list_lesions(
     nuclei_per_mm2
         As :func:`~napari_metastasis.lesions.lesion_of` takes it.
     """
-    frame = _grid(size, mpp)
-    reviewed = _matched(lesions, corrections, frame)
-    numbered = {-number: one for number, one in enumerate(corrections, 1)}
-    places = {own: place for own, one in numbered.items() if (place := _place(one, reviewed)) is not None}
-    nested = _nested({own: numbered[own].shape_px for own in places}, frame)
-    drawn: list[Lesion] = []
-    instead: dict[int, list[int]] = {}
-    for own, place in places.items():
-        correction = numbered[own]
-        review = LesionReview(
-            correction.state,
-            (correction.key,),
-            reviewer=correction.reviewer,
-            at=correction.at,
-            comment=correction.comment,
-            found=correction.found,
-            is_redrawn=correction.is_redrawn,
-            counted_as=nested.get(own, place.within),
-        )
-        drawn.append(replace(_measured(correction, own, mpp, nuclei_per_mm2), review=review))
-        for lesion in place.takes:
-            instead.setdefault(lesion, []).append(own)
-    found = (
-        replace(one, review=replace(reviewed.review(one.id), counted_as=tuple(instead.get(one.id, ()))))
-        for one in lesions
+    cells = CorrectionCells(grid_of_outlines(size, mpp))
+    reviewed = _matched(lesions, corrections, cells)
+    standing = _standing(corrections, reviewed, cells)
+    drawn = (
+        replace(_measured(one, number, mpp, nuclei_per_mm2), review=standing.review(number))
+        for number, one in standing.drawn.items()
     )
+    found = (replace(one, review=standing.review_of(one.id, reviewed)) for one in lesions)
     gone = Counter(
         one.state
         for one in (corrections[key] for key in reviewed.alone)
@@ -131,18 +123,112 @@ def list_lesions(
     return ListedLesions(tuple(found), tuple(drawn), dict(gone))
 
 
-def _grid(size: Size, mpp: float) -> HeatmapFrame:
+def listed_rows(
+    rows: Sequence[LesionRow],
+    corrections: Corrections,
+    reviewed: Reviewed,
+    cells: CorrectionCells,
+    measure: Callable[[Sequence[Correction]], Sequence[LesionRow]],
+) -> tuple[LesionRow, ...]:
+    """Return what :func:`list_lesions` lists, where it is known already what was said of which lesion.
+
+    Parameters
+    ----------
+    rows
+        Of a model's lesions. One of which nobody spoke is returned as it is.
+    corrections
+        All of the slide.
+    reviewed
+        What they say of the lesions.
+    cells
+        On which outlines are compared.
+    measure
+        Returns areas of people as rows, in their order.
+    """
+    standing = _standing(corrections, reviewed, cells)
+    found = [
+        replace(one, review=standing.review_of(one.id, reviewed))
+        if one.id in reviewed.of_lesion or one.id in standing.instead
+        else one
+        for one in rows
+    ]
+    areas = {number: one for number, one in standing.drawn.items() if not isinstance(one.shape_px, shapely.Point)}
+    measures = dict(zip(areas, measure(tuple(areas.values())), strict=True))
+    drawn = [
+        replace(measures.get(number) or _point(one, number), id=number, review=standing.review(number))
+        for number, one in standing.drawn.items()
+    ]
+    return (*found, *drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Which outlines of people are lesions of their own, by their numbers, which are below zero.
+
+    Attributes
+    ----------
+    drawn
+        The outlines.
+    counted_as
+        The larger outlines or lesions that some of them are parts of.
+    instead
+        By a model's lesion, the outlines that count in its place.
+    """
+
+    drawn: Mapping[int, Correction]
+    counted_as: Mapping[int, tuple[int, ...]]
+    instead: Mapping[int, tuple[int, ...]]
+
+    def review(self, number: int) -> LesionReview:
+        """Return what is said of an outline."""
+        one = self.drawn[number]
+        return LesionReview(
+            one.state,
+            (one.key,),
+            reviewer=one.reviewer,
+            at=one.at,
+            comment=one.comment,
+            found=one.found,
+            is_redrawn=one.is_redrawn,
+            counted_as=self.counted_as.get(number, ()),
+        )
+
+    def review_of(self, lesion: int, reviewed: Reviewed) -> LesionReview:
+        """Return what is said of a model's lesion."""
+        return replace(reviewed.review(lesion), counted_as=self.instead.get(lesion, ()))
+
+
+def _standing(corrections: Corrections, reviewed: Reviewed, cells: CorrectionCells) -> _Standing:
+    numbered = {-number: one for number, one in enumerate(corrections, 1) if one.label == "tumour"}
+    places = {own: place for own, one in numbered.items() if (place := _place(one, reviewed)) is not None}
+    drawn = {own: numbered[own] for own in places}
+    within = {own: place.within for own, place in places.items() if place.within}
+    instead: dict[int, tuple[int, ...]] = {}
+    for own, place in places.items():
+        for lesion in place.takes:
+            instead[lesion] = (*instead.get(lesion, ()), own)
+    return _Standing(drawn, {**within, **_nested(drawn, cells)}, instead)
+
+
+def grid_of_outlines(size: Size, mpp: float) -> HeatmapFrame:
     """Return the cells on which outlines are compared."""
     stride = max(1, round(_CELL_UM / mpp))
     return HeatmapFrame(ModelFrame(scale=1.0, mpp=mpp, size=size), patch_px=stride, stride_px=stride)
 
 
-def _nested(shapes: Mapping[int, shapely.Geometry], frame: HeatmapFrame) -> dict[int, tuple[int]]:
+def _nested(drawn: Mapping[int, Correction], grid: CorrectionCells) -> dict[int, tuple[int]]:
     """Return which outlines of people are part of a larger one, or the same: two may draw one lesion."""
-    cells = {own: cells_under(shape, frame) for own, shape in shapes.items()}
-    whole, inside = sparse_zeros(frame.cells.shape, np.int32), {}
+    cells = {own: grid.of(one) for own, one in drawn.items()}
+    # Of thousands, most lie by themselves.
+    sides = [(one.window.x, one.window.y, one.window.right, one.window.bottom) for one in cells.values()]
+    windows = shapely.box(*np.array(sides, np.float64).reshape(-1, 4).T)
+    first, second = shapely.STRtree(windows).query(windows, predicate="intersects")
+    meets = np.zeros(len(cells), np.bool_)
+    meets[first[first != second]] = True
+    near = {own for own, does in zip(cells, meets.tolist(), strict=True) if does}
+    whole, inside = sparse_zeros(grid.frame.cells.shape, np.int32), {}
     # The largest first; of one size, the earlier.
-    for own in sorted(cells, key=lambda one: (-len(cells[one]), -one)):
+    for own in sorted(near, key=lambda one: (-len(cells[one]), -one)):
         beneath = cells[own].by_label(whole)
         around = max(beneath, key=lambda one: len(beneath[one]), default=None)
         if around is not None and len(beneath[around]) >= SHARE * len(cells[own]):
@@ -153,10 +239,11 @@ def _nested(shapes: Mapping[int, shapely.Geometry], frame: HeatmapFrame) -> dict
     return inside
 
 
-def _matched(lesions: Sequence[Lesion], corrections: Corrections, frame: HeatmapFrame) -> Reviewed:
+def _matched(lesions: Sequence[Lesion], corrections: Corrections, grid: CorrectionCells) -> Reviewed:
     """Return what corrections say of lesions, compared on a grid."""
     if not corrections:
         return Reviewed()
+    frame = grid.frame
     labels = sparse_zeros(frame.cells.shape, np.int32)
     # Of ten thousand lesions, those that somebody spoke of.
     drawn = [one for one in lesions if not one.outline_px.is_empty]
@@ -168,7 +255,7 @@ def _matched(lesions: Sequence[Lesion], corrections: Corrections, frame: Heatmap
         labels[cells.window.slices][cells.mask] = one.id
         # An outline lies within the cells of its map: what is shared is a share of what it encloses.
         rows.append(replace(one, area_mm2=len(cells) * (frame.cell_um / 1000) ** 2))
-    return match_corrections(_OnGrid(tuple(rows), labels), corrections, CorrectionCells(frame))
+    return match_corrections(_OnGrid(tuple(rows), labels), corrections, grid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +284,16 @@ def _place(correction: Correction, reviewed: Reviewed) -> _Place | None:
 def _measured(correction: Correction, number: int, mpp: float, nuclei_per_mm2: float | None) -> Lesion:
     if not isinstance(correction.shape_px, shapely.Point):
         return lesion_of(correction.shape_px, number=number, mpp=mpp, nuclei_per_mm2=nuclei_per_mm2)
+    return _point(correction, number)
+
+
+def _point(correction: Correction, number: int) -> Lesion:
+    place = correction.shape_px
+    assert isinstance(place, shapely.Point)
     return Lesion(
         id=number,
-        x=correction.shape_px.x,
-        y=correction.shape_px.y,
+        x=place.x,
+        y=place.y,
         probability=None,
         area_mm2=0.0,
         length_mm=0.0,

@@ -165,11 +165,15 @@ class CorrectionCells:
 
     def lacking(self, corrections: Corrections) -> tuple[Correction, ...]:
         """Return the areas whose cells were not found yet: it takes long where there are many, or large ones."""
-        held = self._found
+        held, before = self._found, self._matched
+        # Those of what was matched last are there.
+        asked = corrections.by_key if before is None else before.corrections.changes_to(corrections)
         return tuple(
             one
-            for one in corrections.areas
-            if (known := held.get(one.key)) is None or known[0].shape_px is not one.shape_px
+            for one in asked.values()
+            if one is not None
+            and not isinstance(one.shape_px, shapely.Point)
+            and ((known := held.get(one.key)) is None or known[0].shape_px is not one.shape_px)
         )
 
     def with_cells_of(self, corrections: Iterable[Correction]) -> CorrectionCells:

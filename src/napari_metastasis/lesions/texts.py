@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from napari_metastasis.lesions.lesion import LesionRow, number_text
+from collections.abc import Sequence
 
-__all__ = ["area_text", "bounded", "length_text", "probability_text", "said_of", "threshold_text"]
+from napari_metastasis.lesions.lesion import LesionRow, number_text
+from napari_metastasis.lesions.listed import changed_text
+from napari_metastasis.lesions.size_classes import count_text
+
+__all__ = ["area_text", "bounded", "counted_text", "length_text", "probability_text", "said_of", "threshold_text"]
 
 
 def bounded(text: str, *, cut: bool) -> str:
@@ -32,6 +36,24 @@ def probability_text(value: float | None) -> str:
 def threshold_text(value: float) -> str:
     """Return a threshold with all of its digits: 1 and 0.999 show other findings."""
     return f"{value:.10g}"
+
+
+def counted_text(lesions: Sequence[LesionRow]) -> str:
+    """Return how many lesions count of each class, and what people changed: "1 micro-metastasis; 1 rejected, …".
+
+    Parameters
+    ----------
+    lesions
+        All that are listed, at one probability.
+    """
+    counted = [one for one in lesions if one.counts]
+    sized, points = [one for one in counted if not one.is_point], sum(one.is_point for one in counted)
+    told = [count_text(one.size_class for one in sized)]
+    told += [f"{points} {'point' if points == 1 else 'points'} of unknown size"] if points else []
+    cut = sum(one.cut_by_edge for one in counted)
+    some = ", ".join(filter(None, told)) or ("Nothing that counts" if lesions else "Nothing at this probability")
+    edge = f"{cut} cut by the scanned area, may be larger" if cut else ""
+    return "; ".join(filter(None, (some, edge, changed_text(lesions))))
 
 
 def said_of(lesion: LesionRow) -> str:

@@ -21,6 +21,8 @@ from napari_metastasis.annotations import (
     write_corrections,
     write_dsa_json,
 )
+from napari_metastasis.annotations.corrections_file import READ
+from napari_metastasis.annotations.reading import Tell, part_of, silent
 from napari_metastasis.cohorts.annotation_files import annotation_format, geojson_corner, read_areas
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
@@ -277,7 +279,7 @@ def _store(result: ReportedResult) -> CorrectionStore:
     return CorrectionStore(corrections_folder(result.folder), bounds=result.bounds)
 
 
-def read_from(path: Path, *, bounds: Region | None, reviewer: str) -> CorrectionsFile:
+def read_from(path: Path, *, bounds: Region | None, reviewer: str, tell: Tell = silent) -> CorrectionsFile:
     """Read another program's file of outlines.
 
     Parameters
@@ -288,6 +290,8 @@ def read_from(path: Path, *, bounds: Region | None, reviewer: str) -> Correction
         The slide's bounds, if it states any.
     reviewer
         Who drew them, where the file does not say so.
+    tell
+        Takes the share that is read, 0 to 1; it may raise, to end the reading.
 
     Raises
     ------
@@ -295,9 +299,9 @@ def read_from(path: Path, *, bounds: Region | None, reviewer: str) -> Correction
         If the file cannot be read, or is a mask.
     """
     if annotation_format(path) == "geojson":
-        return read_corrections(path, bounds=bounds, reviewer=reviewer)
-    areas = read_areas(path, corner=geojson_corner(bounds))
+        return read_corrections(path, bounds=bounds, reviewer=reviewer, tell=tell)
+    areas = read_areas(path, corner=geojson_corner(bounds), tell=part_of(tell, 0.0, READ))
     if not isinstance(areas, AnnotationSet):
         raise AnnotationError(f"expected outlines, got the mask {path}; export the outlines that it was drawn from")
-    drawn, omitted = corrections_of(areas, reviewer=reviewer)
+    drawn, omitted = corrections_of(areas, reviewer=reviewer, tell=part_of(tell, READ, 1.0))
     return CorrectionsFile(Corrections(), drawn, omitted=omitted)
