@@ -88,6 +88,17 @@ def test_patches_come_back_within_half_a_step(replay, tmp_path) -> None:
     assert (np.abs(images.numpy() - features[[4, 1]]) <= half).all()
 
 
+def test_patches_lie_in_memory_as_when_they_are_read(replay, tmp_path) -> None:
+    # A run that encodes them itself learns the same as one that finds them encoded.
+    last = np.moveaxis(np.ascontiguousarray(np.moveaxis(replay.images(np.arange(6)).numpy(), 1, -1)), -1, 1)
+    made = Replay.of(last, replay.labels, replay.lower_sha256, replay.source)
+    write_replay(tmp_path / "one.replay", made)
+    found = read_replay(tmp_path / "one.replay")
+    rows = np.array([3, 0, 3])
+    assert torch.equal(made.images(rows), found.images(rows))
+    assert made.images(rows).stride() == found.images(rows).stride()
+
+
 def test_none_and_damaged_ones_are_told_apart(replay, tmp_path) -> None:
     path = tmp_path / "one.replay"
     assert read_replay(path) is None

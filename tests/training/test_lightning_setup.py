@@ -28,7 +28,7 @@ def machine(monkeypatch):
 
 
 def precision(**settings):
-    return trainer._precision(TrainSettings(**settings))
+    return trainer.training_precision(TrainSettings(**settings))
 
 
 @pytest.mark.parametrize(

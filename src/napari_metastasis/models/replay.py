@@ -58,7 +58,8 @@ class Replay:
         """Return features, (n, C, h, w), each channel in as many steps as a byte has."""
         least, most = features.min(axis=(0, 2, 3)), features.max(axis=(0, 2, 3))
         scale = np.maximum(most - least, np.finfo(np.float32).tiny) / _STEPS
-        steps = np.rint((features - least[:, None, None]) / scale[:, None, None]).astype(np.uint8)
+        # Laid out as they are read from a file: convolutions round otherwise by how their images lie in memory.
+        steps = np.rint((features - least[:, None, None]) / scale[:, None, None]).astype(np.uint8, order="C")
         return cls(steps, scale.astype(np.float32), least.astype(np.float32), labels, sha256, source)
 
     @property
