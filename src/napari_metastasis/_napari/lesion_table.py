@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt
@@ -58,6 +57,7 @@ class LesionTableModel(QAbstractTableModel):
         self._threshold = 0.0
         self._reviewed: Reviewed | None = None
         self._rows: dict[int, int] = {}
+        self._swatches: dict[str, QIcon] = {}
         self._column, self._descending = -1, False
 
     def show(
@@ -207,7 +207,11 @@ class LesionTableModel(QAbstractTableModel):
             font.setStrikeOut(True)
             return font
         if role == Qt.ItemDataRole.DecorationRole and column == _CLASS:
-            return _swatch(SIZE_CLASSES[lesion.size_class].color)
+            color = SIZE_CLASSES[lesion.size_class].color
+            # Asked for every row at every repaint.
+            if color not in self._swatches:
+                self._swatches[color] = _swatch(color)
+            return self._swatches[color]
         if role == Qt.ItemDataRole.TextAlignmentRole and column == _STATE:
             return Qt.AlignmentFlag.AlignCenter
         if role == Qt.ItemDataRole.TextAlignmentRole and column != _CLASS:
@@ -223,9 +227,8 @@ class LesionTableModel(QAbstractTableModel):
         return f"{lesion.class_text}; {said}{shown}; click to go there"
 
 
-@cache
 def _swatch(color: str) -> QIcon:
-    """Return a square of a class' colour, which stays as it is where its row is chosen; it is made once."""
+    """Return a square of a class' colour, which stays as it is where its row is chosen."""
     pixmap = QPixmap(10, 10)
     pixmap.fill(QColor(color))
     icon = QIcon(pixmap)
