@@ -23,7 +23,13 @@ from napari_metastasis.settings.segmenter import (
     TileSamplingSettings,
     TileTrainSettings,
 )
-from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
+from napari_metastasis.settings.slides import (
+    MOST_READING_THREADS,
+    PyramidSettings,
+    SlideSettings,
+    StainSettings,
+    TissueSettings,
+)
 from napari_metastasis.settings.spatial import (
     EncoderSettings,
     GridSettings,
@@ -63,6 +69,7 @@ __all__ = [
     "SlideSettings",
     "SpatialAugmentSettings",
     "SpatialTrainSettings",
+    "StainSettings",
     "SyntheticSettings",
     "TileAugmentSettings",
     "TileSamplingSettings",
