@@ -26,7 +26,9 @@ __all__ = [
     "areas_of",
     "feature_class",
     "feature_text",
+    "features_of",
     "geometry_json",
+    "read_document",
     "read_features",
     "read_geojson",
     "write_feature_texts",
@@ -83,9 +85,20 @@ def read_features(
     AnnotationError
         If the file cannot be read, is no GeoJSON, or ``read`` fails on a feature.
     """
+    return features_of(read_document(path), Path(path), read)
+
+
+def read_document(path: str | os.PathLike[str]) -> Any:
+    """Return what a file of JSON holds, gzipped or not, of a size that can be held.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, or is no JSON.
+    """
     path = Path(path)
     try:
-        document = _parsed(_text(path))
+        return _parsed(_text(path))
     except (OSError, EOFError, zlib.error) as error:
         raise AnnotationError(
             f"expected a readable GeoJSON file, got {path} ({getattr(error, 'strerror', None) or error}); "
@@ -95,6 +108,10 @@ def read_features(
         raise AnnotationError(
             f"expected a GeoJSON file, got {path}, which does not parse ({error}); export the annotations again"
         ) from error
+
+
+def features_of(document: Any, path: Path, read: Callable[[dict[str, Any]], Iterable[_Found]]) -> tuple[_Found, ...]:
+    """Return what ``read`` finds in each feature of a document, in order; see :func:`read_features`."""
     try:
         return tuple(one for feature in _features(document) for one in read(feature))
     except AnnotationError as error:

@@ -11,6 +11,7 @@ from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
+from napari_metastasis.settings.points import HotSpotSettings, PointMapSettings, PointScoringSettings
 from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.retrain import CorrectionSettings, TuneTrainSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
@@ -53,12 +54,15 @@ __all__ = [
     "EncoderSettings",
     "EvaluationSettings",
     "GridSettings",
+    "HotSpotSettings",
     "MiningSettings",
     "NetworkSettings",
     "PassSettings",
     "PatchSampleSettings",
     "PatchScoringSettings",
     "PatchSettings",
+    "PointMapSettings",
+    "PointScoringSettings",
     "PyramidSettings",
     "RefineSettings",
     "SamplingSettings",

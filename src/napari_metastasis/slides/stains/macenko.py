@@ -209,8 +209,7 @@ def _density(pixels: UInt8Array, light: float) -> FloatArray:
 
 def _unmixing(stains: StainMatrix) -> npt.NDArray[np.float64]:
     """Return what multiplies densities (n, 3) to least-squares concentrations (n, 2)."""
-    found: npt.NDArray[np.float64] = np.linalg.pinv(stains.array).T
-    return found
+    return np.asarray(np.linalg.pinv(stains.array).T, np.float64)
 
 
 def _angle_deg(one: Color, another: Color) -> float:
