@@ -98,7 +98,7 @@ def test_a_tile_of_one_dye_says_that_two_cannot_be_told(eosin: bool, jpeg: bool)
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "JPEG", quality=80)
         pixels = np.asarray(Image.open(stream))
-    with pytest.raises(StainError, match=r"^expected two dyes, got [^\n]+ cannot be told from eosin[^\n]+$"):
+    with pytest.raises(StainError, match=r"^expected haematoxylin and eosin, got [^\n]+ one dye do; [^\n]+$"):
         stain_matrix(pixels)
 
 
@@ -126,7 +126,7 @@ def test_dyes_of_a_slide_hold_for_its_halves_and_at_other_scales(shared_data: Pa
         for mpp in (2.0, 4.0):
             assert whole.differs_deg(slide_stain_matrix(slide, tissue, StainSettings(mpp=mpp))) < 3.0
         assert slide_stain_matrix(slide, tissue) == whole
-        with pytest.raises(StainError, match="expected tissue"):
+        with pytest.raises(StainError, match="expected tissue on CMU-1-Small-Region to tell its stains, got none"):
             slide_stain_matrix(slide, replace(tissue, mask=np.zeros_like(tissue.mask)))
 
 

@@ -12,6 +12,7 @@ from napari_metastasis.slides.stains.density import (
     swap_note,
     tissue_pixels,
 )
+from napari_metastasis.slides.stains.levels import stained_levels
 from napari_metastasis.slides.stains.macenko import (
     TARGET,
     VIEWS,
@@ -38,6 +39,7 @@ __all__ = [
     "stain_matrix",
     "stain_picture",
     "stain_tables",
+    "stained_levels",
     "swap_note",
     "tissue_pixels",
 ]

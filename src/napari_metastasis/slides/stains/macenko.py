@@ -42,6 +42,7 @@ VIEWS: tuple[StainView, ...] = ("haematoxylin", "eosin", "normalised")
 _DEFAULTS = StainSettings()
 #: The columns of the stain matrix that a picture is made of.
 _COLUMNS = {"haematoxylin": slice(0, 1), "eosin": slice(1, 2), "normalised": slice(0, 2)}
+_LOOK = "look at the slide as it is"
 #: Fewer stained pixels tell nothing of percentiles.
 _FEWEST_PX = 500
 
@@ -82,7 +83,12 @@ class StainMatrix:
 TARGET = StainMatrix((0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581), (1.9705, 1.0308))
 
 
-def stain_matrix(pixels: UInt8Array, settings: StainSettings = _DEFAULTS) -> StainMatrix:
+def stain_matrix(
+    pixels: UInt8Array,
+    settings: StainSettings = _DEFAULTS,
+    *,
+    remedy: str = "take the stains of the whole slide",
+) -> StainMatrix:
     """Return the dyes that pixels are stained with (Macenko et al. 2009, section 2).
 
     Parameters
@@ -91,6 +97,8 @@ def stain_matrix(pixels: UInt8Array, settings: StainSettings = _DEFAULTS) -> Sta
         uint8 (…, 3), red, green, blue.
     settings
         The method's numbers.
+    remedy
+        What to do where two dyes cannot be told.
 
     Raises
     ------
@@ -102,7 +110,7 @@ def stain_matrix(pixels: UInt8Array, settings: StainSettings = _DEFAULTS) -> Sta
     if len(stained) < _FEWEST_PX:
         raise StainError(
             f"expected at least {_FEWEST_PX} stained pixels to tell haematoxylin from eosin, got {len(stained)}; "
-            "take the stains of the whole slide"
+            f"{remedy}"
         )
     # In rising order: the last two span the plane that holds nearly all of the densities' variation.
     axes = np.linalg.eigh(np.cov(stained.T))[1][:, :0:-1]
@@ -117,8 +125,8 @@ def stain_matrix(pixels: UInt8Array, settings: StainSettings = _DEFAULTS) -> Sta
     apart = _angle_deg(haematoxylin, eosin)
     if apart < settings.min_angle_deg:
         raise StainError(
-            f"expected two dyes, got pixels whose colours lie {apart:.1f}° apart, as those of one dye do; haematoxylin "
-            "cannot be told from eosin here: take the stains of the whole slide"
+            f"expected haematoxylin and eosin, got colours that lie {apart:.1f}° apart, as those of one dye do; "
+            f"{remedy}"
         )
     found = StainMatrix(haematoxylin, eosin, (1.0, 1.0))
     amounts = density @ _unmixing(found)
@@ -138,7 +146,7 @@ def slide_stain_matrix(slide: Slide, tissue: TissueMask, settings: StainSettings
     """
     pixels = tissue_pixels(slide, slide.frame(max(slide.mpp, settings.mpp)), tissue)
     if pixels is None:
-        raise StainError(f"expected tissue on {slide.name}, got none; no stains can be told")
+        raise StainError(f"expected tissue on {slide.name} to tell its stains, got none; {_LOOK}")
     # Glass between the tissue would lower the concentrations that one pixel in a hundred exceeds.
     density = _density(pixels, settings.light)
     # Ink at a specimen's cut edges is bluer than any haematoxylin, and would be taken for it.
@@ -146,7 +154,7 @@ def slide_stain_matrix(slide: Slide, tissue: TissueMask, settings: StainSettings
     if len(stained) > settings.most_px:
         drawn = np.random.default_rng(settings.seed).choice(len(stained), settings.most_px, replace=False)
         stained = stained[drawn]
-    return stain_matrix(stained, settings)
+    return stain_matrix(stained, settings, remedy=_LOOK)
 
 
 def concentrations(pixels: UInt8Array, stains: StainMatrix, *, light: float = _DEFAULTS.light) -> FloatArray:
