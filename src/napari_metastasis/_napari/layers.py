@@ -25,8 +25,6 @@ from napari_metastasis.geometry import Affine1D, locations_um
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import dask.array.core
-
     from napari_metastasis.lesions import Findings
     from napari_metastasis.sampling.hard_negatives import HardNegative
     from napari_metastasis.scanning import MapValues
@@ -87,7 +85,7 @@ def slide_layer_data(slide: Slide, session: SlideSession) -> tuple[list[Any], di
     return data, arguments, "image"
 
 
-def stained_layer(levels: Sequence[dask.array.core.Array], slide: Slide, *, name: str) -> Image:
+def stained_layer(levels: Sequence[Any], slide: Slide, *, name: str) -> Image:
     """Return a slide as its dyes show it, level for level where the slide's own layer lies."""
     return Image(
         list(levels),

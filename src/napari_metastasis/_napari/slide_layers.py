@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -335,25 +335,29 @@ class SlideLayers:
             self.prefer_latest()
         self.marks_changed.emit()
 
-    def show_stained(self, make: Callable[..., Image] | None, what: str = "") -> None:
+    def show_stained(self, levels: Sequence[Any], what: str = "") -> None:
         """Show the slide's dyes over the slide and under all else, instead of what was shown before.
 
         Parameters
         ----------
-        make
-            Makes the layer of a name; ``None`` shows the slide as it is.
+        levels
+            The slide's levels as the dyes show them; none of them shows the slide as it is.
         what
-            What the layer shows.
+            What they show.
         """
-        before, self.stained = self.stained, None
-        if before is not None and before in self._viewer.layers:
-            self._viewer.layers.remove(before)
-        if make is not None:
+        shown = self.stained
+        if not levels:
+            self.stained = None
+            if shown is not None and shown in self._viewer.layers:
+                self._viewer.layers.remove(shown)
+        elif shown is not None:
+            # A new layer would cost half a second.
+            shown.data, shown.name = list(levels), self._name(what)
+        else:
             over = [layer for layer in self if layer is not self.slide and layer in self._viewer.layers]
             lowest = min(over, key=self._viewer.layers.index, default=None)
-            layer = make(name=self._name(what))
-            self.stained = layer
-            self._add(layer, under=lowest)
+            self.stained = layers.stained_layer(levels, self._session.slide, name=self._name(what))
+            self._add(self.stained, under=lowest)
 
     @property
     def heatmap(self) -> Image | None:

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_metastasis._napari.layers import stained_layer
 from napari_metastasis.errors import StainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import dask.array.core
 
     from napari_metastasis._napari.session import SlideSession
     from napari_metastasis._napari.slide_layers import SlideLayers
@@ -44,12 +41,12 @@ class Stained:
     view
         Which of them are seen.
     levels
-        Every level of the slide, lazily; none where the dyes cannot be told.
+        Every level of the slide, lazily but for the coarsest; none where the dyes cannot be told.
     """
 
     stains: StainMatrix | None
     view: StainView
-    levels: tuple[dask.array.core.Array, ...] = ()
+    levels: tuple[Any, ...] = ()
 
 
 def stained_work(
@@ -62,7 +59,9 @@ def stained_work(
         found = slide_stain_matrix(slide, tissue) if stains is None else stains
     except StainError:
         return Stained(None, view)
-    return Stained(found, view, stained_levels(slide, found, view))
+    *lazy, coarsest = stained_levels(slide, found, view)
+    # napari reads it whole on the GUI thread, for the thumbnail.
+    return Stained(found, view, (*lazy, coarsest.compute()))
 
 
 class StainedLayer(QObject):
@@ -102,7 +101,7 @@ class StainedLayer(QObject):
         self.view = view
         if view is None:
             self._say("")
-            self._layers.show_stained(None)
+            self._layers.show_stained(())
         else:
             self._say(_SEEKING)
             self._start()
@@ -127,11 +126,10 @@ class StainedLayer(QObject):
         self._stains = stained.stains
         if stained.stains is None:
             self.view = None
-            self._layers.show_stained(None)
+            self._layers.show_stained(())
             self._say(_NOT_TOLD)
         elif stained.view == self.view:
-            title = VIEW_TITLES[stained.view]
-            self._layers.show_stained(partial(stained_layer, stained.levels, self._session.slide), title)
+            self._layers.show_stained(stained.levels, VIEW_TITLES[stained.view])
             self._say("")
 
     def _on_end(self) -> None:
