@@ -94,7 +94,7 @@ def test_dyes_lie_over_the_slide_at_every_level_and_go_with_it(house, two_dyes: 
     assert not normalised.visible
     assert house.panel.slide_part.stains.currentText() == "As they are"
     choose(house, "Eosin")
-    house.until(lambda: "cannot be told apart" in house.panel.slide_part.stains_note.text())
+    house.until(lambda: "cannot be told apart on this slide" in house.session.activity.error)
     assert house.panel.slide_part.stains.currentText() == "As they are"
     assert shown(house) is None
     house.workspace.close_slide(house.controller)

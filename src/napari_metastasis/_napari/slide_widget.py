@@ -126,11 +126,7 @@ class SlideWidget(Part):
             "Haematoxylin or eosin alone, or both in the colours of a reference slide; scans see the slide as it is"
         )
         self.stains.activated.connect(self._on_stains_chosen)
-        self.stains_note = QLabel()
-        self.stains_note.setWordWrap(True)
-        self.stains_note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         form.addRow("Stains", self.stains)
-        form.addRow(self.stains_note)
         # Under what is known: beside it, one or the other would be cut in a narrow panel.
         for switch in (self.show_tissue, self.show_veil, self.swap, self.pixel_button):
             form.addRow(switch)
@@ -166,10 +162,7 @@ class SlideWidget(Part):
 
     def _show_stains(self) -> None:
         assert self._controller is not None
-        stained = self._controller.stained
-        self.stains.setCurrentIndex(self.stains.findData(stained.view))
-        self.stains_note.setText(stained.note)
-        self.stains_note.setVisible(bool(stained.note))
+        self.stains.setCurrentIndex(self.stains.findData(self._controller.stained.view))
 
     def _show_facts(self) -> None:
         controller = self._controller
