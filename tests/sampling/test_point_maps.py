@@ -9,7 +9,7 @@ from napari_metastasis.geometry import ModelFrame, Region, Size
 from napari_metastasis.sampling.point_maps import point_map, tile_probabilities
 from napari_metastasis.settings import PointMapSettings
 
-#: Ji 2017, figure 2. Its first and last column are empty although they are no further away than its second and last
+#: Pearce 2017, figure 2. Its first and last column are empty although they are no further away than its second and last
 #: but one row, which are not: they are drawn as an edge, and stand for nothing here.
 FIGURE_2 = """
 0    0    0    0    0

@@ -1,4 +1,4 @@
-"""Points as maps of probability, which tiles are cut from: Ji 2017 (3.2).
+"""Points as maps of probability, which tiles are cut from: Pearce 2017 (3.2).
 
 A person marks one pixel of a cell that covers hundreds. The map says how near each pixel is to a point, so that a tile
 that a cell reaches into knows of it, whichever side of the border its point lies on.
@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def point_map(xy: npt.NDArray[np.float64], frame: ModelFrame, region: Region, settings: PointMapSettings) -> FloatArray:
-    """Return π = exp(-a·d) of a region, d the distance from a pixel's centre to the nearest point (Ji 2017, 3.2).
+    """Return π = exp(-a·d) of a region, d the distance from a pixel's centre to the nearest point (Pearce 2017, 3.2).
 
     Points outside the region count as those inside do: the maps of two neighbours are the halves of the map of both.
 

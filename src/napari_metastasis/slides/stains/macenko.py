@@ -1,4 +1,4 @@
-"""Haematoxylin told from eosin, and both brought to a common look: Macenko et al. 2009, as Ji 2017 (3.3) uses it.
+"""Haematoxylin told from eosin, and both brought to a common look: Macenko et al. 2009, as Pearce 2017 (3.3) uses it.
 
 Light that falls on a section is absorbed by its dyes (Beer-Lambert): I = I0 · exp(-M·c), with a column of M for each
 dye, and its concentrations c. The densities of all pixels lie between two directions, of pure haematoxylin and of pure
