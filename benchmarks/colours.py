@@ -18,7 +18,7 @@ import numpy.typing as npt
 from changed_patches import ChangedPatches, add_options, say_areas
 
 from napari_metastasis.cohorts.patches import PatchSource, open_patches
-from napari_metastasis.slides.stain import STAINED, optical_density
+from napari_metastasis.slides.stains import STAINED, optical_density
 
 _Pixels = npt.NDArray[np.uint8]
 _Floats = npt.NDArray[np.float64]

@@ -20,7 +20,7 @@ from PIL import Image
 
 from napari_metastasis.cohorts.patches import open_patches
 from napari_metastasis.slides import open_slide, tissue_mask
-from napari_metastasis.slides.stain import nuclear_tint, optical_density, swap_note, tissue_pixels
+from napari_metastasis.slides.stains import nuclear_tint, optical_density, swap_note, tissue_pixels
 
 Pixels = NDArray[np.uint8]
 #: Patches of a group, groups of a set, and crops of a slide.

@@ -33,6 +33,7 @@ __all__ = [
     "SettingsError",
     "SlideError",
     "StagingError",
+    "StainError",
     "StainWarning",
     "StorageError",
     "StorageWarning",
@@ -93,6 +94,10 @@ class MissingPixelSizeError(SlideError, ValueError):
 
 class FluorescenceError(SlideError, ValueError):
     """The slide is a fluorescence image, on which H&E models mean nothing."""
+
+
+class StainError(SlideError, ValueError):
+    """Haematoxylin cannot be told from eosin: hardly anything is stained, or with one dye alone."""
 
 
 class AnnotationError(MetastasisError, ValueError):

@@ -15,7 +15,7 @@ from napari_metastasis._napari.words import for_window
 from napari_metastasis.errors import MetastasisError, NotASlideError, SlideError, StorageError
 from napari_metastasis.settings import RefineSettings
 from napari_metastasis.slides import open_slide
-from napari_metastasis.slides.stain import swap_note
+from napari_metastasis.slides.stains import swap_note
 from napari_metastasis.storage import folder_gone, with_option
 
 #: Lines of the core, and what the window says.

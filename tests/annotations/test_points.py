@@ -72,6 +72,65 @@ def test_csv_by_its_columns(tmp_path, text, classes):
     check(read_points(tmp_path / "a.csv"), [(3, 4.5), (1, 2)], classes)
 
 
+def test_tupacs_columns_have_no_names_and_are_read_only_where_their_order_is_said(tmp_path):
+    path = tmp_path / "01.csv"
+    path.write_text("40,3\n20,1\n")
+    check(read_points(path, order="yx"), [(3, 40), (1, 20)], ["None", "None"])
+    check(read_points(path, order="xy"), [(40, 3), (20, 1)], ["None", "None"])
+    with pytest.raises(AnnotationError, match="expected columns x and y"):
+        read_points(path)
+    # Names of columns count more.
+    path.write_text("x,y,class\n3,40,mitosis\n")
+    check(read_points(path, order="yx"), [(3, 40)], ["mitosis"])
+    path.write_text("40,3\n20\n")
+    with pytest.raises(AnnotationError, match="got '20'; correct the line"):
+        read_points(path, order="yx")
+    path.write_text("")
+    check(read_points(path, order="yx"), [], [])
+
+
+def midog(*boxes, names=("001.tiff", "002.tiff")):
+    return {
+        "images": [{"id": 7 + k, "file_name": name, "width": 9000, "height": 7000} for k, name in enumerate(names)],
+        "categories": [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "hard negative"}],
+        "annotations": [{"image_id": image, "bbox": box, "category_id": kind} for image, box, kind in boxes],
+    }
+
+
+def test_midogs_boxes_are_points_of_the_slide_that_is_named(tmp_path):
+    path = tmp_path / "MIDOG.json"
+    boxes = [(7, [10, 20, 60, 70], 1), (8, [0, 0, 51, 50], 1), (7, [100, 200, 150, 250], 2)]
+    path.write_text(json.dumps(midog(*boxes)))
+    # Its coordinates are level-0 pixels whatever the bounds.
+    check(
+        read_points(path, slide="001.tiff", shift=(5, 5)), [(35, 45), (125, 225)], ["mitotic figure", "hard negative"]
+    )
+    check(read_points(path, slide="002.tiff"), [(25.5, 25)], ["mitotic figure"])
+    path.write_text(json.dumps(midog((7, [10, 20, 60, 70], 3), names=("001.tiff",))))
+    check(read_points(path), [(35, 45)], ["None"])
+
+
+@pytest.mark.parametrize(
+    ("document", "slide", "words"),
+    [
+        (midog(), None, "expected the points of one slide in .*, got those of 2; say which"),
+        (midog(), "9.tiff", "expected the points of 9.tiff in .*, got those of 001.tiff, 002.tiff …; check"),
+        (midog((7, [10, 20, 50, 20], 1)), "001.tiff", "expected left, top, right, bottom .* COCO's own boxes"),
+        (midog((7, [10, 20, 50], 1)), "001.tiff", "expected four numbers as every bbox"),
+        (midog((7, [10, "a", 50, 70], 1)), "001.tiff", "expected four numbers as every bbox"),
+        ({"images": [{}], "annotations": []}, None, "expected images and boxes in"),
+        ({"images": 3, "annotations": []}, None, "expected images and boxes in"),
+    ],
+)
+def test_what_is_wrong_with_midogs_json_is_said_in_one_line(tmp_path, document, slide, words):
+    path = tmp_path / "MIDOG.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(AnnotationError, match=words) as caught:
+        read_points(path, slide=slide)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_no_points_are_an_answer(tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n")
     (tmp_path / "a.xml").write_text(asap())
@@ -93,7 +152,7 @@ def test_no_points_are_an_answer(tmp_path):
         ("a.geojson", "{", "does not parse"),
         ("a.geojson", json.dumps([feature("Point", [])]), "expected GeoJSON features with coordinates"),
         ("a.geojson", json.dumps([feature("Point", ["x", 1])]), "expected GeoJSON features with coordinates"),
-        ("a.txt", "3 4", "expected points as ASAP XML, GeoJSON or CSV, got .*; export them"),
+        ("a.txt", "3 4", "expected points as ASAP XML, GeoJSON, MIDOG JSON or CSV, got .*; export them"),
     ],
 )
 def test_what_is_no_points_is_named(tmp_path, name, text, words):

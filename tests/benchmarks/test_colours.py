@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from colours import DENSITIES, Colours, recoloured
 
-from napari_metastasis.slides.stain import optical_density
+from napari_metastasis.slides.stains import optical_density
 
 
 class Drawn:

@@ -28,7 +28,7 @@ from napari_metastasis.errors import (
 from napari_metastasis.models import build_network, load_initial, load_model
 from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
 from napari_metastasis.settings import AugmentSettings, TrainSettings
-from napari_metastasis.slides.stain import mean_density
+from napari_metastasis.slides.stains import mean_density
 from napari_metastasis.stopping import stoppable
 from napari_metastasis.training.equivariance import orientations_are_tied
 from napari_metastasis.training.initial_weights import load_initial_weights

@@ -19,7 +19,7 @@ from napari_metastasis.scanning.engines import choose as choice
 from napari_metastasis.scanning.engines.tuning import Tuned
 from napari_metastasis.settings import ScanSettings, SegmentSettings
 from napari_metastasis.slides import open_slide, tissue_mask, write_pyramid
-from napari_metastasis.slides.stain import mean_density, tissue_pixels
+from napari_metastasis.slides.stains import mean_density, tissue_pixels
 from napari_metastasis.workflows.scan import earlier_result, heatmap_path
 
 OPEN = ScanSettings(device="cpu", engine="torch", roi_px=400, dense_coefficient=1, tissue_only=False)

@@ -13,7 +13,7 @@ from scans import SCAN, scan_with
 from napari_metastasis.errors import ModelError, StainWarning
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.slides import open_slide, tissue_mask, write_pyramid
-from napari_metastasis.slides.stain import mean_density, tissue_pixels
+from napari_metastasis.slides.stains import mean_density, tissue_pixels
 from napari_metastasis.workflows.scan.earlier import earlier_result
 from napari_metastasis.workflows.scan.result_folder import stored_maps, stored_scans
 

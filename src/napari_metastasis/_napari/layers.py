@@ -43,6 +43,7 @@ __all__ = [
     "paint_rings",
     "place",
     "slide_layer_data",
+    "stained_layer",
     "tissue_layer",
 ]
 
@@ -82,6 +83,19 @@ def slide_layer_data(slide: Slide, session: SlideSession) -> tuple[list[Any], di
         **place(slide.level_frame(0).um),
     }
     return data, arguments, "image"
+
+
+def stained_layer(levels: Sequence[Any], slide: Slide, *, name: str) -> Image:
+    """Return a slide as its dyes show it, level for level where the slide's own layer lies."""
+    return Image(
+        list(levels),
+        name=name,
+        rgb=True,
+        multiscale=True,
+        contrast_limits=(0, 255),
+        interpolation2d="linear",
+        **place(slide.level_frame(0).um),
+    )
 
 
 def tissue_layer(tissue: TissueMask, *, name: str) -> Image:

@@ -33,6 +33,7 @@ from napari_metastasis._napari.slide_work import (
     swap_work,
     tissue_work,
 )
+from napari_metastasis._napari.stained_layer import StainedLayer
 from napari_metastasis._napari.worker import Worker, Workers, tell
 from napari_metastasis.errors import MetastasisError, ScanCancelledError
 from napari_metastasis.geometry import Region
@@ -82,6 +83,8 @@ class SlideController(QObject):
         The slide's session.
     layers
         Its layers.
+    stained
+        Shows its dyes.
     results
         What is stored of it.
     corrections
@@ -114,6 +117,7 @@ class SlideController(QObject):
         self._scan: Worker | None = None
         self._workers = Workers(self)
         self._workers.failed.connect(self._on_other_failed)
+        self.stained = StainedLayer(session, self.layers, self._workers, self)
         self._began = 0.0
         self._mpx = 0.0
         self._lesions = LesionSearch(session, self)

@@ -65,6 +65,8 @@ class SlideLayers:
 
     #: The user removed the heatmap.
     heatmap_removed = Signal()
+    #: The user removed the layer of the slide's dyes.
+    stained_removed = Signal()
     #: Marks came into sight or went out of it.
     marks_changed = Signal()
 
@@ -72,6 +74,7 @@ class SlideLayers:
         self._viewer = viewer
         self._session = session
         self.slide = slide
+        self.stained: Image | None = None
         self.tissue: Image | None = None
         self.maps: dict[str, Image] = {}
         self.change: Image | None = None
@@ -109,7 +112,7 @@ class SlideLayers:
 
     def __iter__(self) -> Iterator[Layer]:
         maps = (*self.maps.values(), self.change)
-        present = (self.slide, self.tissue, self.veil, *maps, self.lesions, self.detections, self.mined)
+        present = (self.slide, self.stained, self.tissue, self.veil, *maps, self.lesions, self.detections, self.mined)
         return iter([layer for layer in present if layer is not None])
 
     def __contains__(self, layer: object) -> bool:
@@ -271,6 +274,9 @@ class SlideLayers:
                 self.heatmap_removed.emit()
         elif layer is self.lesions:
             self._stop_painting()
+        elif layer is self.stained:
+            self.stained = None
+            self.stained_removed.emit()
         self._veil.on_removed(layer)
         for name in ("tissue", "change", "lesions", "detections", "mined"):
             if getattr(self, name) is layer:
@@ -328,6 +334,30 @@ class SlideLayers:
                 self._show(one, shown=True)
             self.prefer_latest()
         self.marks_changed.emit()
+
+    def show_stained(self, levels: Sequence[Any], what: str = "") -> None:
+        """Show the slide's dyes over the slide and under all else, instead of what was shown before.
+
+        Parameters
+        ----------
+        levels
+            The slide's levels as the dyes show them; none of them shows the slide as it is.
+        what
+            What they show.
+        """
+        shown = self.stained
+        if not levels:
+            self.stained = None
+            if shown is not None and shown in self._viewer.layers:
+                self._viewer.layers.remove(shown)
+        elif shown is not None:
+            # A new layer would cost half a second.
+            shown.data, shown.name = list(levels), self._name(what)
+        else:
+            over = [layer for layer in self if layer is not self.slide and layer in self._viewer.layers]
+            lowest = min(over, key=self._viewer.layers.index, default=None)
+            self.stained = layers.stained_layer(levels, self._session.slide, name=self._name(what))
+            self._add(self.stained, under=lowest)
 
     @property
     def heatmap(self) -> Image | None:

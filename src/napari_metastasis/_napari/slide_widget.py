@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
@@ -21,6 +22,7 @@ from napari_metastasis._napari.compat import window_of
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import Folded, form_layout, length_text
 from napari_metastasis._napari.reader import SUFFIXES
+from napari_metastasis._napari.stained_layer import VIEW_TITLES
 from napari_metastasis._napari.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from psygnal import SignalInstance
 
     from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis._napari.slide_controller import SlideController
     from napari_metastasis.slides import Slide
 
 __all__ = ["SlideWidget", "choose_slides"]
@@ -115,6 +118,15 @@ class SlideWidget(Part):
         self.show_veil.setChecked(True)
         self.show_veil.setToolTip("Hatch tissue that was not scanned: it must not look like tissue without findings")
         self.show_veil.toggled.connect(self._on_show_veil)
+        self.stains = QComboBox()
+        self.stains.addItem("As they are", None)
+        for view, title in VIEW_TITLES.items():
+            self.stains.addItem(title, view)
+        self.stains.setToolTip(
+            "Haematoxylin or eosin alone, or both in the colours of a reference slide; scans see the slide as it is"
+        )
+        self.stains.activated.connect(self._on_stains_chosen)
+        form.addRow("Stains", self.stains)
         # Under what is known: beside it, one or the other would be cut in a narrow panel.
         for switch in (self.show_tissue, self.show_veil, self.swap, self.pixel_button):
             form.addRow(switch)
@@ -135,6 +147,22 @@ class SlideWidget(Part):
         if self._controller is not None:
             self._controller.layers.show_veil(self.show_veil.isChecked())
         self._show_facts()
+
+    def _on_current_changed(self, controller: SlideController | None) -> None:
+        if self._controller is not None:
+            self._controller.stained.changed.disconnect(self._show_stains)
+        super()._on_current_changed(controller)
+        if controller is not None:
+            controller.stained.changed.connect(self._show_stains)
+            self._show_stains()
+
+    def _on_stains_chosen(self, _: int) -> None:
+        if self._controller is not None:
+            self._controller.stained.show(self.stains.currentData())
+
+    def _show_stains(self) -> None:
+        assert self._controller is not None
+        self.stains.setCurrentIndex(self.stains.findData(self._controller.stained.view))
 
     def _show_facts(self) -> None:
         controller = self._controller

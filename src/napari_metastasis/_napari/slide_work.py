@@ -250,7 +250,7 @@ def earlier_tissue_work(slide: Slide, folder: Path, should_stop: ShouldStop) -> 
 
 def swap_work(slide: Slide, tissue: TissueMask, _: ShouldStop) -> str:
     """Return what has to be said where red and blue look exchanged on a slide; empty where they do not."""
-    from napari_metastasis.slides.stain import nuclear_tint, swap_note, tissue_pixels
+    from napari_metastasis.slides.stains import nuclear_tint, swap_note, tissue_pixels
 
     pixels = tissue_pixels(slide, slide.frame(max(slide.mpp, _TINT_MPP)), tissue)
     return "" if pixels is None else swap_note(nuclear_tint(pixels))

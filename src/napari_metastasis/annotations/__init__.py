@@ -14,6 +14,7 @@ from napari_metastasis.annotations.corrections_file import (
 from napari_metastasis.annotations.dsa import read_dsa_json, write_dsa_json
 from napari_metastasis.annotations.geojson import read_geojson
 from napari_metastasis.annotations.history import History
+from napari_metastasis.annotations.hot_spots import HotSpot, hot_spot
 from napari_metastasis.annotations.mask_file import MaskFile, mask_downsample
 from napari_metastasis.annotations.masks import MaskImage, read_mask
 from napari_metastasis.annotations.points import PointSet, read_points
@@ -34,6 +35,7 @@ __all__ = [
     "CorrectionsFile",
     "Finding",
     "History",
+    "HotSpot",
     "MaskFile",
     "MaskImage",
     "PointSet",
@@ -42,6 +44,7 @@ __all__ = [
     "covered",
     "detect_tumour_value",
     "fill_edges",
+    "hot_spot",
     "mask_downsample",
     "mask_value",
     "rasterize",

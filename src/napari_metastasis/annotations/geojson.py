@@ -27,7 +27,9 @@ __all__ = [
     "areas_of",
     "feature_class",
     "feature_text",
+    "features_of",
     "geometry_json",
+    "read_document",
     "read_features",
     "read_geojson",
     "write_feature_texts",
@@ -90,9 +92,21 @@ def read_features(
     AnnotationError
         If the file cannot be read, is no GeoJSON, or ``read`` fails on a feature.
     """
+    document = read_document(path, tell=part_of(tell, 0.0, _PARSED))
+    return features_of(document, Path(path), read, tell=part_of(tell, _PARSED, 1.0))
+
+
+def read_document(path: str | os.PathLike[str], *, tell: Tell = silent) -> Any:
+    """Return what a file of JSON holds, gzipped or not, of a size that can be held; ``tell`` as in reading features.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, or is no JSON.
+    """
     path = Path(path)
     try:
-        document = _parsed(_text(path), part_of(tell, 0.0, _PARSED))
+        return _parsed(_text(path), tell)
     except (OSError, EOFError, zlib.error) as error:
         raise AnnotationError(
             f"expected a readable GeoJSON file, got {path} ({getattr(error, 'strerror', None) or error}); "
@@ -102,8 +116,14 @@ def read_features(
         raise AnnotationError(
             f"expected a GeoJSON file, got {path}, which does not parse ({error}); export the annotations again"
         ) from error
+
+
+def features_of(
+    document: Any, path: Path, read: Callable[[dict[str, Any]], Iterable[_Found]], *, tell: Tell = silent
+) -> tuple[_Found, ...]:
+    """Return what ``read`` finds in each feature of a document, in order; see :func:`read_features`."""
     try:
-        features = told(_features(document), part_of(tell, _PARSED, 1.0))
+        features = told(_features(document), tell)
         return tuple(one for feature in features for one in read(feature))
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""Points that a person set, each with its class: from ASAP's XML, GeoJSON and CSV."""
+"""Points that a person set, each with its class: from ASAP's XML, GeoJSON, MIDOG's JSON and CSV."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.annotations.asap import asap_coordinates, asap_root
-from napari_metastasis.annotations.geojson import feature_class, read_features
+from napari_metastasis.annotations.geojson import feature_class, features_of, read_document
+from napari_metastasis.annotations.midog import is_midog, midog_cells
 from napari_metastasis.errors import AnnotationError, first_line
 from napari_metastasis.plain_csv import read_csv
 
@@ -69,16 +70,28 @@ class PointSet:
         return PointSet(self.xy[kept], tuple(np.array(self.classes, dtype=object)[kept]))
 
 
-def read_points(path: str | os.PathLike[str], *, shift: tuple[float, float] = (0.0, 0.0)) -> PointSet:
+def read_points(
+    path: str | os.PathLike[str],
+    *,
+    shift: tuple[float, float] = (0.0, 0.0),
+    slide: str | None = None,
+    order: Literal["xy", "yx"] | None = None,
+) -> PointSet:
     """Read the points of a slide; areas in the same file are left out.
 
     Parameters
     ----------
     path
-        ASAP's XML (dots and point sets, whose group is the class), GeoJSON (points and multi-points), or CSV with the
-        columns ``x``, ``y`` and, if wanted, ``class``. XML and CSV are in level-0 pixels.
+        ASAP's XML (dots and point sets, whose group is the class), GeoJSON (points and multi-points), MIDOG's JSON
+        (centres of boxes, whose category is the class), or CSV with the columns ``x``, ``y`` and, if wanted, ``class``.
+        All but GeoJSON are in level-0 pixels.
     shift
         (x, y) to add to GeoJSON's coordinates, in level-0 pixels. QuPath counts from the corner of the slide's bounds.
+    slide
+        Name of the slide's file where a file speaks of several, as MIDOG's does.
+    order
+        What the two columns of a CSV without a first line are: those of TUPAC16 are ``yx``. Nothing in such a file
+        tells, so that it is refused where this is ``None``.
 
     Raises
     ------
@@ -90,11 +103,13 @@ def read_points(path: str | os.PathLike[str], *, shift: tuple[float, float] = (0
     if suffix == ".xml":
         found = list(_of_asap(path))
     elif suffix in {".geojson", ".json"}:
-        found = list(read_features(path, lambda feature: _of_feature(feature, shift)))
+        found = _of_json(path, shift, slide)
     elif suffix == ".csv":
-        found = list(_of_csv(path))
+        found = list(_of_csv(path, order))
     else:
-        raise AnnotationError(f"expected points as ASAP XML, GeoJSON or CSV, got {path}; export them as one of these")
+        raise AnnotationError(
+            f"expected points as ASAP XML, GeoJSON, MIDOG JSON or CSV, got {path}; export them as one of these"
+        )
     try:
         return PointSet(np.array([xy for xy, _ in found], dtype=np.float64), tuple(name for _, name in found))
     except AnnotationError as error:
@@ -121,7 +136,14 @@ def _of_feature(feature: dict[str, Any], shift: tuple[float, float]) -> Iterator
         yield from (((x, y), name) for x, y in points.tolist())
 
 
-def _of_csv(path: Path) -> Iterator[_Point]:
+def _of_json(path: Path, shift: tuple[float, float], slide: str | None) -> list[_Point]:
+    document = read_document(path)
+    if is_midog(document):
+        return list(midog_cells(document, path, slide=slide))
+    return list(features_of(document, path, lambda feature: _of_feature(feature, shift)))
+
+
+def _of_csv(path: Path, order: Literal["xy", "yx"] | None) -> Iterator[_Point]:
     remedy = "write a first line x,y,class, and a line for each point"
     try:
         rows = read_csv(path)
@@ -132,12 +154,15 @@ def _of_csv(path: Path) -> Iterator[_Point]:
     except ValueError as error:
         raise AnnotationError(f"expected points as CSV, got {path}, which is no text ({error}); {remedy}") from error
     header = [name.strip().casefold() for name in rows[0].cells] if rows else []
+    lines = rows[1:]
+    if order is not None and (not rows or _is_pair(header)):
+        header, lines = list(order), rows
     if header.count("x") != 1 or header.count("y") != 1:
         got = first_line(", ".join(header)) if header else "none"
         raise AnnotationError(f"expected columns x and y in {path}, got {got}; {remedy}")
     x, y = header.index("x"), header.index("y")
     kind = next((header.index(name) for name in _CLASS_COLUMNS if name in header), None)
-    for row in (each.cells for each in rows[1:]):
+    for row in (each.cells for each in lines):
         try:
             name = "" if kind is None else row[kind].strip()
             yield (float(row[x]), float(row[y])), name or _NO_CLASS
@@ -145,3 +170,11 @@ def _of_csv(path: Path) -> Iterator[_Point]:
             raise AnnotationError(
                 f"expected numbers as x and y of every point in {path}, got {','.join(row)[:60]!r}; correct the line"
             ) from error
+
+
+def _is_pair(cells: list[str]) -> bool:
+    """Return whether a line is two numbers, and no names of columns."""
+    try:
+        return len([float(cell) for cell in cells]) == 2
+    except ValueError:
+        return False

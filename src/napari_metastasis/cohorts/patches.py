@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from napari_metastasis.errors import MissingDependencyError, PatchDatasetError
 from napari_metastasis.pictures import PictureError, decode_picture
-from napari_metastasis.slides.stain import nuclear_tint, swap_note
+from napari_metastasis.slides.stains import nuclear_tint, swap_note
 from napari_metastasis.storage import home_path
 
 __all__ = ["PatchSource", "colours_note", "join_patches", "open_patches"]

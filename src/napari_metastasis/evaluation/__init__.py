@@ -24,6 +24,7 @@ from napari_metastasis.evaluation.folders import (
 from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
 from napari_metastasis.evaluation.matching import LesionOutcome, SlideOutcome, match_slide
 from napari_metastasis.evaluation.patches import PatchReport, evaluate_patches
+from napari_metastasis.evaluation.point_matching import PointFigures, PointOutcome, match_points, point_figures
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE, PublishedRow
 from napari_metastasis.evaluation.reference_lesions import (
     ReferenceLesion,
@@ -53,6 +54,8 @@ __all__ = [
     "LeftOut",
     "LesionOutcome",
     "PatchReport",
+    "PointFigures",
+    "PointOutcome",
     "PublishedRow",
     "ReferenceFiles",
     "ReferenceLesion",
@@ -74,7 +77,9 @@ __all__ = [
     "fit_calibration",
     "froc_curve",
     "froc_figures",
+    "match_points",
     "match_slide",
+    "point_figures",
     "precision_recall_points",
     "prepare_report",
     "quadratic_kappa",

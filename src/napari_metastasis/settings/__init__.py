@@ -11,6 +11,7 @@ from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
+from napari_metastasis.settings.points import HotSpotSettings, PointMapSettings, PointScoringSettings
 from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.retrain import TUNE_OPTIONS, CorrectionSettings, TuneTrainSettings, WholeSettings
 from napari_metastasis.settings.sampling import CohortSettings, SamplingSettings
@@ -23,7 +24,13 @@ from napari_metastasis.settings.segmenter import (
     TileSamplingSettings,
     TileTrainSettings,
 )
-from napari_metastasis.settings.slides import MOST_READING_THREADS, PyramidSettings, SlideSettings, TissueSettings
+from napari_metastasis.settings.slides import (
+    MOST_READING_THREADS,
+    PyramidSettings,
+    SlideSettings,
+    StainSettings,
+    TissueSettings,
+)
 from napari_metastasis.settings.spatial import (
     EncoderSettings,
     GridSettings,
@@ -48,12 +55,15 @@ __all__ = [
     "EncoderSettings",
     "EvaluationSettings",
     "GridSettings",
+    "HotSpotSettings",
     "MiningSettings",
     "NetworkSettings",
     "PassSettings",
     "PatchSampleSettings",
     "PatchScoringSettings",
     "PatchSettings",
+    "PointMapSettings",
+    "PointScoringSettings",
     "PyramidSettings",
     "RefineSettings",
     "SamplingSettings",
@@ -64,6 +74,7 @@ __all__ = [
     "SlideSettings",
     "SpatialAugmentSettings",
     "SpatialTrainSettings",
+    "StainSettings",
     "SyntheticSettings",
     "TileAugmentSettings",
     "TileSamplingSettings",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from napari_metastasis.settings._core import SettingsGroup, setting
 
-__all__ = ["MOST_READING_THREADS", "PyramidSettings", "SlideSettings", "TissueSettings"]
+__all__ = ["MOST_READING_THREADS", "PyramidSettings", "SlideSettings", "StainSettings", "TissueSettings"]
 
 #: Most threads that read for a GPU: from about eight on, they wait for the disk and for each other.
 MOST_READING_THREADS = 8
@@ -91,3 +91,55 @@ class TissueSettings(SettingsGroup):
         minimum=0.0,
         maximum=2000.0,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StainSettings(SettingsGroup):
+    """How haematoxylin is told from eosin (Macenko et al. 2009); light, tail and density are the published code's."""
+
+    light: float = setting(
+        240.0, "Grey level of light that went through nothing but glass.", minimum=1.0, maximum=255.0
+    )
+    tail_percent: float = setting(
+        1.0,
+        "Pixels beyond each dye's own colour: the extreme ones are noise.",
+        unit="%",
+        minimum=0.0,
+        maximum=25.0,
+    )
+    min_density: float = setting(
+        0.15,
+        "Optical density (natural logarithm) of red, green and blue from which a pixel's colour tells its dyes.",
+        minimum=0.01,
+        maximum=2.0,
+    )
+    maximum_percent: float = setting(
+        99.0,
+        "Percentile of the concentrations that is taken for their maximum: the very densest pixels are dirt and folds.",
+        unit="%",
+        minimum=50.0,
+        maximum=100.0,
+    )
+    min_angle_deg: float = setting(
+        10.0,
+        "Colours of two dyes lie further apart: those of one do by noise alone, up to 9° after JPEG, while the palest "
+        "patches of H&E reach 11°.",
+        unit="°",
+        minimum=0.0,
+        maximum=90.0,
+    )
+    mpp: float = setting(
+        1.0,
+        "Resolution that a slide's stains are told at: nuclei are some pixels wide; in coarser ones they mix with what "
+        "lies around them.",
+        unit="µm/px",
+        minimum=0.1,
+        maximum=16.0,
+    )
+    most_px: int = setting(
+        200_000,
+        "Stained pixels that are drawn of a slide's tissue; more change no angle by a tenth of a degree.",
+        minimum=1000,
+        maximum=10_000_000,
+    )
+    seed: int = setting(2009, "Seed of the draw.", minimum=0, maximum=2**31 - 1)

@@ -22,7 +22,7 @@ from napari_metastasis.settings import SlideSettings, TissueSettings
 from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.slide import Slide
 
-__all__ = ["TissueMask", "classify_tissue", "tissue_mask"]
+__all__ = ["TissueMask", "blue_ink", "classify_tissue", "tissue_mask"]
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
@@ -228,11 +228,22 @@ def _stain(rgb: FloatArray, density: FloatArray) -> FloatArray:
     # A few grey levels are noise, however dense: in black borders a difference of one already looks stained.
     contrast = (rgb[..., 0] + rgb[..., 2]) / 2 - rgb[..., 1]
     stain[(contrast < _MIN_CONTRAST) | (rgb.max(axis=2) < _BLACK)] = 0
-    red, green, blue = np.moveaxis(density, 2, 0)
-    clear_blue = (red > _CLEAR_BLUE_RED * green) & (blue < _CLEAR_BLUE * green) & (green > _STRONG_STAIN)
-    stain[(red > _BLUE_INK * green) | clear_blue] = 0
+    stain[blue_ink(density)] = 0
     # Clipped, so that dark nuclei do not draw the threshold above pale tissue.
     return np.clip(stain, 0, _STRONG_STAIN)
+
+
+def blue_ink(density: FloatArray) -> BoolArray:
+    """Return where a colour is that of blue or green ink, which haematoxylin never has: bool (…).
+
+    Parameters
+    ----------
+    density
+        Optical density (natural logarithm), (…, 3).
+    """
+    red, green, blue = density[..., 0], density[..., 1], density[..., 2]
+    clear_blue = (red > _CLEAR_BLUE_RED * green) & (blue < _CLEAR_BLUE * green) & (green > _STRONG_STAIN)
+    return np.asarray((red > _BLUE_INK * green) | clear_blue)
 
 
 def _red_ink(density: FloatArray) -> tuple[BoolArray, BoolArray, BoolArray]:

@@ -14,7 +14,7 @@ from napari_metastasis.errors import TrainingError, WeightsError
 from napari_metastasis.models import InitialWeights, load_initial, read_model, save_model
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.settings import TrainSettings
-from napari_metastasis.slides.stain import mean_density
+from napari_metastasis.slides.stains import mean_density
 from napari_metastasis.training.tasks.base import Stage, TrainingTask
 
 __all__ = ["StagedTask", "density_of", "rounds_after"]

@@ -38,7 +38,7 @@ from napari_metastasis.scanning import (
 from napari_metastasis.scanning.scanner import Reader
 from napari_metastasis.settings import TissueSettings
 from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
-from napari_metastasis.slides.stain import tissue_pixels
+from napari_metastasis.slides.stains import tissue_pixels
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import ReadyEngine

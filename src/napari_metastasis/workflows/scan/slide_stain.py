@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from napari_metastasis.errors import ModelError
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import Slide
-from napari_metastasis.slides.stain import (
+from napari_metastasis.slides.stains import (
     StainedReader,
     mean_density,
     nuclear_tint,
@@ -44,7 +44,7 @@ class SlideStain:
     normalised
         Whether the model sees the slide at that density.
     nuclei
-        How much bluer nuclei are than the rest, see :func:`~napari_metastasis.slides.stain.nuclear_tint`; ``None``
+        How much bluer nuclei are than the rest, see :func:`~napari_metastasis.slides.stains.nuclear_tint`; ``None``
         where it was not measured.
     """
 
@@ -60,7 +60,7 @@ class SlideStain:
         Parameters
         ----------
         pixels
-            Of its tissue at the model's resolution, from :func:`~napari_metastasis.slides.stain.tissue_pixels`.
+            Of its tissue at the model's resolution, from :func:`~napari_metastasis.slides.stains.tissue_pixels`.
         spec, settings
             The model's, and of the scan.
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from napari_metastasis.geometry import LevelFrame, ModelFrame, Region, Size
 from napari_metastasis.slides import TissueMask
-from napari_metastasis.slides.stain import (
+from napari_metastasis.slides.stains import (
     StainedReader,
     mean_density,
     nuclear_tint,
