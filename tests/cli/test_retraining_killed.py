@@ -180,6 +180,29 @@ def test_a_run_is_alone_in_its_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     RunLog(tmp_path, unseen, lambda: False, 0.0).close()
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_run_that_begins_while_it_is_looked_at_was_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    folder, _ = begin_run((tmp_path,), model="scannet-pcam", name="scannet-pcam", budget_s=60)
+    begun: list[RunLog] = []
+
+    def look_and_begin(path: Path) -> bool:
+        found = is_at_work(path)
+        if not begun:
+            begun.append(RunLog(path, unseen, lambda: False, 0.0))
+            if ends:
+                begun[0].tell(failed="expected a, got b; do c")
+                begun[0].close()
+        return found
+
+    monkeypatch.setattr("napari_metastasis.workflows.retrain.runs.is_at_work", look_and_begin)
+    run = look_at_run(folder)
+    begun[0].close()
+    assert run.kind == ("failed" if ends else "running")
+
+
 def test_runs_are_found_until_somebody_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert open_runs() == ()

@@ -209,9 +209,7 @@ def look_at_run(folder: Path, *, at_an_end: bool = False) -> Run:
         job = RunJob.from_json(read_json(folder / _JOB))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"expected the folder of a retraining, got {folder}; choose another one") from error
-    # First: what ends in between has written all by then.
-    at_work = is_at_work(folder)
-    state = read_run_log(folder)
+    at_work, state = _at_work_on(folder)
     is_fresh = state.at >= job.begun - 1
     if at_work:
         # What the last start said is of no account, before this one says anything.
@@ -226,6 +224,18 @@ def look_at_run(folder: Path, *, at_an_end: bool = False) -> Run:
     if not (is_fresh or at_an_end) and time.time() - job.begun < _SILENT_S:
         return Run(folder, job, "starting", state, {})
     return Run(folder, job, "interrupted", state, {})
+
+
+def _at_work_on(folder: Path) -> tuple[bool, RunState]:
+    """Return whether a process is at work on a run, and what it says that it is at.
+
+    One that begins or ends between the two looks would seem to have been killed: then it is looked again.
+    """
+    state = read_run_log(folder)
+    while True:
+        at_work, before, state = is_at_work(folder), state, read_run_log(folder)
+        if at_work or state == before:
+            return at_work, state
 
 
 def _tails() -> tuple[str, ...]:
