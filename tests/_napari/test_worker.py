@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
 from napari.utils.notifications import notification_manager
 
+from napari_metastasis._napari.priority import niceness_left
 from napari_metastasis._napari.worker import Worker, explain, tell
 from napari_metastasis.errors import RegionError, StorageError
 
@@ -77,3 +81,17 @@ def test_stop_and_abandon(qtbot) -> None:
 def test_remedies_name_what_the_panel_has() -> None:
     error = StorageError("expected to write /slides/a, got no permission; choose another folder with --output")
     assert explain(error).endswith("Choose another folder under Advanced › Folder.")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+@pytest.mark.parametrize("urgent", [False, True])
+def test_a_process_gives_way_once_whoever_starts_it(qtbot, urgent: bool) -> None:
+    def work(_):
+        code = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
+        command = ["nice", "-n", str(niceness_left()), sys.executable, "-c", code]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    worker = Worker(work, name="starting", urgent=urgent)
+    with qtbot.waitSignal(worker.succeeded) as caught:
+        worker.start()
+    assert caught.args[0] == min(19, os.getpriority(os.PRIO_PROCESS, os.getpid()) + 5)

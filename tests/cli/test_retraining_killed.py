@@ -38,6 +38,7 @@ from napari_metastasis.workflows.retrain import (
     wish,
 )
 from napari_metastasis.workflows.retrain.run_log import RunLog, is_at_work
+from napari_metastasis.workflows.retrain.runs import note_job
 from napari_metastasis.workflows.scan import ScanJob, scan_slide
 
 #: What comes out of a run.
@@ -213,7 +214,12 @@ def test_runs_are_found_until_somebody_decides(tmp_path: Path, monkeypatch: pyte
     assert (job.name, second.name) == ("scannet-pcam-v2", "scannet-pcam-v3")
     assert folder != other
     assert [run.kind for run in open_runs()] == ["starting", "starting"]
-    assert look_at_run(folder, at_an_end=True).kind == "interrupted"
+    assert look_at_run(folder, alive=False).kind == "interrupted"
+    # Beside a scan its process may take longer to load than anybody would wait for one that is not known.
+    long_ago = tmp_path / "long-ago"
+    shutil.copytree(folder, long_ago)
+    note_job(long_ago, replace(job, begun=job.begun - 3600))
+    assert [look_at_run(long_ago, alive=alive).kind for alive in (True, None)] == ["starting", "interrupted"]
     (folder / "log.txt").write_text("napari-metastasis: note\nnapari-metastasis: expected a, got b; do c\n")
     run = look_at_run(folder)
     assert (run.kind, run.failed) == ("failed", "expected a, got b; do c")

@@ -7,7 +7,7 @@ import sys
 import threading
 from contextlib import suppress
 
-__all__ = ["give_way"]
+__all__ = ["give_way", "niceness_left"]
 
 #: On a processor that both want, a scan gets a third of the window's time. At a lower priority, other programs would
 #: bring it to a standstill.
@@ -24,3 +24,14 @@ def give_way() -> None:
         with suppress(OSError):
             window = os.getpriority(os.PRIO_PROCESS, os.getpid())
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), window + _NICENESS)
+
+
+def niceness_left() -> int:
+    """Return by how much the priority of a process that the calling thread starts is to be lowered.
+
+    It begins with the thread's own, which may give way already: twice as low, it would hardly run beside a scan.
+    """
+    if sys.platform == "win32":
+        return 0
+    here, window = os.getpriority(os.PRIO_PROCESS, 0), os.getpriority(os.PRIO_PROCESS, os.getpid())
+    return max(0, window + _NICENESS - here)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_metastasis._napari.priority import niceness_left
 from napari_metastasis.errors import MetastasisError, StorageError
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ ShouldStop = Callable[[], bool]
 
 #: How often a run is looked at.
 _LOOK_S = 0.4
-#: A run gives way to the window that it is begun from.
-_NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +146,8 @@ def _started(job: RunJob, folder: Path) -> subprocess.Popen[bytes]:
     from napari_metastasis.workflows.retrain import LOG
 
     command = list(job.command(folder))
-    if nice := shutil.which("nice"):
-        command = [nice, "-n", str(_NICENESS), *command]
+    if (nice := shutil.which("nice")) and (by := niceness_left()):
+        command = [nice, "-n", str(by), *command]
     apart: dict[str, int | bool] = {"start_new_session": True}
     if sys.platform == "win32":
         apart = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -187,11 +186,8 @@ def follow_work(
             # Again and again: a run that begins takes those of an earlier start away.
             for name in tuple(wishes):
                 wish(folder, name)
-            ended = process is not None and process.poll() is not None
-            run = look_at_run(folder)
-            if ended and run.kind == "starting":
-                # It said nothing, and never will.
-                run = look_at_run(folder, at_an_end=True)
+            # Beside a scan it may take minutes to load; one that has ended says nothing more.
+            run = look_at_run(folder, alive=None if process is None else process.poll() is None)
             yield run
             if should_stop() or run.kind not in ("starting", "running"):
                 return run

@@ -190,15 +190,16 @@ def open_runs() -> tuple[Run, ...]:
     return tuple(sorted(found, key=lambda run: (run.kind not in ("running", "starting"), -run.job.begun)))
 
 
-def look_at_run(folder: Path, *, at_an_end: bool = False) -> Run:
+def look_at_run(folder: Path, *, alive: bool | None = None) -> Run:
     """Return what a run is at.
 
     Parameters
     ----------
     folder
         The run folder.
-    at_an_end
-        Whether its process is known to have ended: one that said nothing is not waited for.
+    alive
+        Whether its process lives, which has said nothing so far; ``None`` where that is not known, and it is waited for
+        some minutes.
 
     Raises
     ------
@@ -221,7 +222,8 @@ def look_at_run(folder: Path, *, at_an_end: bool = False) -> Run:
     complaint = _complaint(folder, job.begun)
     if complaint and not is_fresh:
         return Run(folder, job, "failed", state, {}, complaint)
-    if not (is_fresh or at_an_end) and time.time() - job.begun < _SILENT_S:
+    is_awaited = time.time() - job.begun < _SILENT_S if alive is None else alive
+    if is_awaited and not is_fresh:
         return Run(folder, job, "starting", state, {})
     return Run(folder, job, "interrupted", state, {})
 
