@@ -8,6 +8,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QProgressBar,
     QScrollArea,
     QSizePolicy,
     QToolButton,
@@ -22,6 +23,7 @@ __all__ = [
     "ErrorLine",
     "Folded",
     "Heading",
+    "ProgressBar",
     "align_fields",
     "area_text",
     "form_layout",
@@ -35,6 +37,7 @@ __all__ = [
 MARGIN, SPACING = 10, 8
 #: Width of the longest label, "Show from", in pixels: fields begin at one edge, in whichever part they are.
 _LABEL_WIDTH = 78
+_THOUSANDTHS = 1000
 #: How many steps a key moves a slider that was clicked.
 _STEPS = {
     Qt.Key.Key_Left: -1, Qt.Key.Key_Down: -1, Qt.Key.Key_PageDown: -5,
@@ -184,6 +187,26 @@ class ErrorLine(QWidget):
         self._dismissed = self.text()
         self._label.clear()
         self.hide()
+
+
+class ProgressBar(QProgressBar):
+    """Says how far something is. While that is not known it stands still: whoever shows it says what is being done.
+
+    The moving bar that Qt has for this paints the whole window anew with every picture, slide included. Without a
+    graphics processor that takes most of a core, from the very work that is waited for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setRange(0, _THOUSANDTHS)
+        self.setTextVisible(False)
+        self.setFixedHeight(8)
+        self.show_progress(0, 0)
+
+    def show_progress(self, done: int, total: int) -> None:
+        """Show how much of a whole is done; a ``total`` of 0 is not known."""
+        # Thousandths, because pixels overflow.
+        self.setValue(round(_THOUSANDTHS * done / total) if total else 0)
 
 
 def probability_slider(low: float, high: float, *, step: float) -> QLabeledDoubleSlider:

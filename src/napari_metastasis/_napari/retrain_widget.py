@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
@@ -20,7 +19,7 @@ from napari_metastasis._napari.compare_bar import CompareBar
 from napari_metastasis._napari.curves import Curves
 from napari_metastasis._napari.models_dialog import ModelsDialog
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import SPACING, ErrorLine, form_layout, time_text
+from napari_metastasis._napari.parts import SPACING, ErrorLine, ProgressBar, form_layout, time_text
 from napari_metastasis._napari.retrain_patches import EarlierPatches
 from napari_metastasis._napari.retrain_sources import SourceList
 from napari_metastasis._napari.retrain_verdict import VerdictView
@@ -138,9 +137,7 @@ class RetrainWidget(Part):
     def _built_progress(self) -> QWidget:
         inside, layout = _section()
         self.status = _label()
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(False)
-        self.bar.setFixedHeight(8)
+        self.bar = ProgressBar()
         self.curves = Curves()
         self.stop_button = QPushButton("Stop and keep what was learnt")
         self.stop_button.setToolTip("End now: what was learnt until now is judged, and you are asked about it")
@@ -273,9 +270,7 @@ class RetrainWidget(Part):
             left = f" · {time_text(state.left_s)} left at most" if state.left_s else ""
             text = f"{state.step}{left}" if not retrainer.ending else "Stopping: what was learnt is being judged…"
         self.status.setText(text)
-        self.bar.setRange(0, 1000 if total else 0)
-        if run is not None and total:
-            self.bar.setValue(round(1000 * run.state.done / total))
+        self.bar.show_progress(0 if run is None else run.state.done, total)
         epochs = () if run is None else run.state.epochs
         self.curves.show_epochs(epochs)
         self.curves.setVisible(bool(epochs))

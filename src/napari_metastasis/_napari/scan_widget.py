@@ -18,7 +18,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
@@ -30,7 +29,7 @@ from napari_metastasis._napari.earlier_list import earlier_hint, earlier_texts
 from napari_metastasis._napari.forms import SettingsForm, label_of
 from napari_metastasis._napari.model_choice import ModelChoice
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout, probability_slider, time_text
+from napari_metastasis._napari.parts import ErrorLine, Folded, ProgressBar, form_layout, probability_slider, time_text
 from napari_metastasis._napari.regions import Where, view_focus, wanted_region
 from napari_metastasis._napari.scan_requests import ScanRequests
 from napari_metastasis._napari.session import Activity
@@ -122,9 +121,7 @@ class ScanWidget(Part):
         row.addWidget(self.status, 1)
         row.addWidget(self.cancel_button)
         layout.addLayout(row)
-        self.progress = QProgressBar()
-        self.progress.setTextVisible(False)
-        self.progress.setFixedHeight(8)
+        self.progress = ProgressBar()
         layout.addWidget(self.progress)
         self.error = ErrorLine()
         layout.addWidget(self.error)
@@ -433,10 +430,7 @@ class ScanWidget(Part):
             self._failed = activity.error
             self.error.show_error(activity.error)
         self.progress.setVisible(activity.busy)
-        # A range of 0 to 0 shows that something is going on, not how far it is. Thousandths, because pixels overflow.
-        self.progress.setRange(0, 1000 if activity.total else 0)
-        if activity.total:
-            self.progress.setValue(round(1000 * activity.done / activity.total))
+        self.progress.show_progress(activity.done, activity.total)
         parts = [activity.stage if self._session is None else not_told_above(self._session)]
         if activity.mpx_per_s:
             parts.append(f"{activity.mpx_per_s:.1f} Mpx/s")
