@@ -141,14 +141,13 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
             continue
         cell_px = spec.stride_px * spec.mpp / mpp
         without = tuple(_area(one, cell_px) for one in held if one.label == "ignore")
-        hidden = 0
-        for one in taught:
-            area = _polygons(_area(one, cell_px).difference(shapely.union_all(without)))
-            hidden += area.is_empty
-            if not area.is_empty:
-                places.append(Place(one.key, len(slides), _LABELS[one.label], area))
-        if hidden:
+        areas = [(one, _polygons(_area(one, cell_px).difference(shapely.union_all(without)))) for one in taught]
+        own = [Place(one.key, len(slides), _LABELS[one.label], area) for one, area in areas if not area.is_empty]
+        if hidden := len(taught) - len(own):
             left_out.append(f"{folder.name}: {hidden} corrected place{'s' * (hidden != 1)} in what is to be ignored")
+        if not own:
+            continue
+        places += own
         slides.append(
             CohortSlide(
                 name=result.slide_name, path=path, mpp=mpp, swap_red_blue=result.swapped, tumour=None, exhaustive=False
