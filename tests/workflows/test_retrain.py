@@ -7,6 +7,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -422,6 +423,18 @@ def test_versions_are_counted_on(monkeypatch) -> None:
     assert runs.next_name("scannet-pcam") == "scannet-pcam-v2"
 
 
+def test_a_run_that_works_in_its_own_folder_finds_what_was_named_from_another(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(runs, "runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    # A slide that was opened by a relative path has such a result folder.
+    folder, job = runs.begin_run(
+        (Path("slide.metastasis"),), model="scannet-pcam", name="scannet-pcam", budget_s=60, patches=Path("earlier.zip")
+    )
+    assert (job.results, job.patches) == ((tmp_path / "slide.metastasis",), tmp_path / "earlier.zip")
+    assert look_at_run(folder).job == job
+    assert str(tmp_path / "slide.metastasis") in job.command(folder)
+
+
 def test_patch_by_patch_models_are_refused(taught_results, tmp_path) -> None:
     spec = ModelSpec(name="foreign", architecture="resnet34", mpp=0.5, patch_px=96, stride_px=48)
     save_model(tmp_path / "foreign.safetensors", build_network("resnet34"), spec, {})
@@ -531,6 +544,13 @@ def test_ignored_places_teach_nothing_and_are_told(taught_results, tmp_path) -> 
     assert after.left_out == (f"{folder.name}: 1 corrected place in what is to be ignored",)
     shas = {one.only(one.places)[0].known_sha256 for one in (before, after)}
     assert len(shas) == 2
+    # A slide of which nothing is left is left out; the others are learnt from.
+    store.save(said.with_(Correction(key="i", label="ignore", shape_px=shapely.box(0, 0, 1700, 1200))))
+    both = gather((folder, taught_results[1]), SPEC)
+    assert (len(both), len(both.places)) == (1, 8)
+    assert both.left_out == (f"{folder.name}: 8 corrected places in what is to be ignored",)
+    for by in ("place", "slide"):
+        assert len(part(both, SPEC, CorrectionSettings(held_out_by=by), seed=0).training) >= 4
 
 
 def test_much_to_learn_in_little_time_is_said_and_judged_by_some() -> None:
