@@ -234,6 +234,18 @@ def test_without_time_the_lower_layers_stay_and_that_is_said(taught_results, noi
     made = retrain(job, show=silent, should_stop=never)
     assert "the time did not allow all layers to learn" in made.notes[-1]
     assert lower_sha256(read_model(made.weights)) == lower_sha256(load_detector("scannet-pcam"))
+    # There was time, and it was stopped before it came to that.
+    ended = []
+
+    @contextmanager
+    def last(title: str, _: str):
+        yield lambda at, total: ended.append(True) if title == "Learning" and at == total else None
+
+    short = replace(job, budget_s=900.0, whole=WholeSettings(whole_steps=8), output=tmp_path / "stopped")
+    short = replace(short, settings=TuneTrainSettings(steps=4, batch_size=8))
+    made = retrain(short, show=last, should_stop=lambda: bool(ended))
+    assert json.loads((tmp_path / "stopped" / "plan.json").read_text())["whole_steps"] == 8
+    assert "the time did not allow all layers to learn" in made.notes[-1]
     for label in "01":
         (tmp_path / "small" / label).mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "small" / label / "one.png")

@@ -139,6 +139,6 @@ class Prepared:
             lines.append(
                 "the lower layers stayed as they are: they learn only beside --patches that the model learnt from"
             )
-        elif self.patches is not None and not self.plan.whole_steps:
+        elif self.patches is not None and not (self.output / WHOLE / f"{self.name}.safetensors").exists():
             lines.append("the time did not allow all layers to learn: only the last ones did; take more of it")
         return lines
