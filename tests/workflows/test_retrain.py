@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ from napari_metastasis.workflows.retrain import (
 from napari_metastasis.workflows.retrain.earlier import replay_beside
 from napari_metastasis.workflows.retrain.encoded_crops import answered_wrongly
 from napari_metastasis.workflows.retrain.pace import Pace, settle_plan
+from napari_metastasis.workflows.retrain.prepared import Prepared
 from napari_metastasis.workflows.retrain.run_log import STOP, read_run_log
 
 SPEC = dark_model().spec
@@ -340,6 +342,25 @@ def test_few_places_are_all_learnt_from_and_no_class_is_lost() -> None:
     parted = part(mixed, SPEC, CorrectionSettings(held_out_share=0.25), seed=3)
     assert [sum(one.label == label for one in parted.held_out) for label in (0, 1)] == [2, 2]
     assert part(mixed, SPEC, CorrectionSettings(held_out_share=0.0), seed=3).held_out == ()
+
+
+def test_where_nothing_is_held_out_it_is_said_what_that_takes() -> None:
+    # Eight places, each of which a crop of the next one could show.
+    corrected = places([(60 * step, 0, step % 2) for step in range(8)])
+    how = CorrectionSettings()
+    job = Retraining(results=(), model="scannet-pcam", corrections=how)
+
+    def notes(job: Retraining) -> list[str]:
+        parted = part(corrected, SPEC, job.corrections, seed=0)
+        assert parted.held_out == ()
+        # What is learnt is known without a slide.
+        return Prepared.notes(SimpleNamespace(job=job, parted=parted, learnt=parted.training, detector=dark_model()))
+
+    apart_mm = (SPEC.field_px + 5 * SPEC.stride_px) * SPEC.mpp / 1000
+    assert f"some of them farther than {apart_mm:.1f} mm from the others; correct more" in notes(job)[0]
+    by_slide = notes(replace(job, corrections=replace(how, held_out_by="slide")))
+    assert "some of them on other slides; correct more" in by_slide[0]
+    assert not any("held out" in line for line in notes(replace(job, corrections=replace(how, held_out_share=0.0))))
 
 
 def places(spots) -> Corrected:

@@ -23,7 +23,7 @@ from napari_metastasis.workflows.report import read_result
 from napari_metastasis.workflows.report.slide import open_reported_slide
 from napari_metastasis.workflows.scan import corrections_folder
 
-__all__ = ["Corrected", "Parted", "gather", "part"]
+__all__ = ["Corrected", "Parted", "gather", "part", "reach_um"]
 
 #: Labels that teach something.
 _LABELS = {"normal": 0, "tumour": 1}
@@ -167,6 +167,11 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
     )
 
 
+def reach_um(spec: ModelSpec, settings: CorrectionSettings) -> float:
+    """Return how far a place has to lie from another one, so that no crop of that one shows it, in µm."""
+    return (spec.field_px + settings.cells * spec.stride_px) * spec.mpp
+
+
 def part(
     corrected: Corrected, spec: ModelSpec, settings: CorrectionSettings, *, seed: int, learnt: Collection[str] = ()
 ) -> Parted:
@@ -195,8 +200,8 @@ def part(
         return Parted(corrected.places, (), by)
     groups = [[one for one in corrected.places if one.slide == number] for number in range(len(corrected))]
     if by == "place":
-        reach_um = (spec.field_px + settings.cells * spec.stride_px) * spec.mpp
-        groups = [near for own in groups for near in _near(own, reach_um / corrected.mpp[own[0].slide])]
+        reach = reach_um(spec, settings)
+        groups = [near for own in groups for near in _near(own, reach / corrected.mpp[own[0].slide])]
     unseen = [group for group in groups if not any(one.key in learnt for one in group)]
     # By what they are, not by their number: it stays the same when others come.
     unseen.sort(key=lambda group: hashlib.sha256(f"{seed} {min(one.key for one in group)}".encode()).digest())
