@@ -15,6 +15,7 @@ from answered import answer
 from hands import click, drag
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QWidget
 
 from napari_metastasis._napari.compat import canvas_widget, window_of
 from napari_metastasis._napari.draw_tool import Tool
@@ -50,6 +51,16 @@ class Hand:
         for each in others:
             QTest.mouseMove(self.canvas, each)
         QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=others[-1])
+
+    def interrupt(self, window: QWidget, *places: tuple[float, float]) -> None:
+        """Drag over two places, hold Space, and go on to a third one with no button held."""
+        first, then, last = (self.spot(*each) for each in places)
+        QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, pos=first)
+        QTest.mouseMove(self.canvas, then)
+        self.house.qtbot.keyPress(window, Qt.Key.Key_Space)
+        QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=then)
+        self.house.qtbot.keyRelease(window, Qt.Key.Key_Space)
+        QTest.mouseMove(self.canvas, last)
 
     def click(self, x: float, y: float) -> None:
         QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self.spot(x, y))
@@ -223,6 +234,12 @@ def test_a_click_chooses_what_was_drawn_and_it_is_filled_and_removed(drawing) ->
     assert len(house.said.present) == 1
     drag(hand.canvas, hand.at(900, 1000), hand.at(1200, 1000))
     assert len(house.said.present) == 2
+    # In the midst of a stroke it ends that: its release is napari's, and no button is held afterwards.
+    hand.interrupt(window, (900, 1600), (1000, 1600), (1100, 1600))
+    assert len(house.said.present) == 3
+    assert house.said.present[house.said.selected].shape_px.bounds[2] < 1060
+    hand.key(Qt.Key.Key_Escape)
+    assert len(house.said.present) == 3
 
 
 def test_outlines_of_other_programs_come_in_as_one_step_and_go_out(
@@ -344,6 +361,10 @@ def test_corners_are_dragged_added_and_removed_each_in_a_step_of_its_own(drawing
     hand.key(Qt.Key.Key_Escape)
     QTest.mouseRelease(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.spot(600, 1200))
     assert corners().equals(square)
+    hand.interrupt(window_of(house.viewer), (500, 1300), (560, 1280), (600, 1200))
+    assert corners().hausdorff_distance(shapely.Polygon([(560, 1280), (500, 1500), (300, 1500), (300, 1300)])) < 4
+    hand.undo()
+    house.until(lambda: tool.corners is not None and tool.corners.area.equals(square))
     # A finding is confirmed by its new outline, and its row stays where the view is.
     hand.click(1300, 500)
     house.until(lambda: tool.corners is not None and 100 < tool.corners.places_px[:, 1].mean() < 900)

@@ -164,6 +164,28 @@ def test_files_that_are_being_written_when_the_window_closes_are_written(scanned
     assert begun == [True], "once is enough"
 
 
+def test_what_is_said_while_files_are_written_stands_in_them_once_the_window_is_closed(scanned, monkeypatch) -> None:
+    window, folder = scanned
+    whole, written = shown_files.write_shown_work, []
+
+    def slow(*arguments):
+        found = whole(*arguments)
+        written.append(True)
+        time.sleep(0.5)
+        return found
+
+    monkeypatch.setattr(shown_files, "write_shown_work", slow)
+    part = window.panel.results_part
+    part.threshold.setValue(0.97)
+    window.until(lambda: bool(written))
+    part.go_to(part.table.rows.lesions[0])
+    part.decide("normal")
+    window.workspace.close()
+    assert written == [True]
+    with (folder / "lesions.csv").open() as table:
+        assert next(csv.DictReader(table))["review"] == "rejected"
+
+
 def test_a_disk_that_refuses_and_a_folder_that_is_gone_are_told_once_and_closing_stays_quiet(
     scanned, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from napari_metastasis.models import load_detector
+from napari_metastasis.sampling.batches import BalancedPatches
+from napari_metastasis.settings import AugmentSettings, CorrectionSettings, TuneTrainSettings
+from napari_metastasis.training.tasks.base import Fitting
 from napari_metastasis.training.tasks.tune import balanced, crop_losses
+from napari_metastasis.training.tasks.whole import WholeTask
 
 
 def test_each_crop_weighs_the_same_however_much_of_it_is_known() -> None:
@@ -45,3 +50,39 @@ def test_earlier_patches_are_drawn_of_each_class_alike() -> None:
     assert labels[rows].sum() == 20
     assert len(rows) == 40
     assert (labels[balanced(np.zeros(5, np.int64), 4, np.random.default_rng(0))] == 0).all()
+
+
+class Noise:
+    """Patches of noise, of either class in turn."""
+
+    labels = np.arange(4) % 2
+    names = tuple("0123")
+
+    def __len__(self) -> int:
+        return 4
+
+    def read(self, index: int) -> np.ndarray:
+        return np.random.default_rng(index).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+
+
+def test_all_that_a_step_of_all_layers_needs_lies_where_it_learns() -> None:
+    detector = load_detector("scannet-pcam")
+    task = WholeTask(
+        spec=detector.spec,
+        detector=detector,
+        corrections=CorrectionSettings(replay_weight=1.0),
+        replay=None,
+        said={},
+        before=detector,
+        earlier=BalancedPatches(Noise(), 96, 4, 0),
+    )
+    module = task.module(Fitting(TuneTrainSettings(), AugmentSettings(), 4))
+    side = detector.spec.field_px + detector.spec.stride_px
+    crops = torch.zeros(2, 3, side, side, dtype=torch.uint8), torch.tensor([[[1, 1], [1, 1]], [[0, 0], [0, -1]]])
+    here = module.loss(crops, 0)
+    assert here.device.type == "cpu"
+    assert torch.isfinite(here)
+    # Another device, as a graphics card is; this one keeps shapes alone.
+    module.network.to("meta")
+    module.mean, module.std = module.mean.to("meta"), module.std.to("meta")
+    assert module.loss(tuple(one.to("meta") for one in crops), 0).device.type == "meta"

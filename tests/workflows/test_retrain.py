@@ -7,6 +7,8 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,6 +48,7 @@ from napari_metastasis.workflows.retrain import (
 from napari_metastasis.workflows.retrain.earlier import replay_beside
 from napari_metastasis.workflows.retrain.encoded_crops import answered_wrongly
 from napari_metastasis.workflows.retrain.pace import Pace, settle_plan
+from napari_metastasis.workflows.retrain.prepared import Prepared
 from napari_metastasis.workflows.retrain.run_log import STOP, read_run_log
 
 SPEC = dark_model().spec
@@ -233,6 +236,18 @@ def test_without_time_the_lower_layers_stay_and_that_is_said(taught_results, noi
     made = retrain(job, show=silent, should_stop=never)
     assert "the time did not allow all layers to learn" in made.notes[-1]
     assert lower_sha256(read_model(made.weights)) == lower_sha256(load_detector("scannet-pcam"))
+    # There was time, and it was stopped before it came to that.
+    ended = []
+
+    @contextmanager
+    def last(title: str, _: str):
+        yield lambda at, total: ended.append(True) if title == "Learning" and at == total else None
+
+    short = replace(job, budget_s=900.0, whole=WholeSettings(whole_steps=8), output=tmp_path / "stopped")
+    short = replace(short, settings=TuneTrainSettings(steps=4, batch_size=8))
+    made = retrain(short, show=last, should_stop=lambda: bool(ended))
+    assert json.loads((tmp_path / "stopped" / "plan.json").read_text())["whole_steps"] == 8
+    assert "the time did not allow all layers to learn" in made.notes[-1]
     for label in "01":
         (tmp_path / "small" / label).mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "small" / label / "one.png")
@@ -329,6 +344,25 @@ def test_few_places_are_all_learnt_from_and_no_class_is_lost() -> None:
     assert part(mixed, SPEC, CorrectionSettings(held_out_share=0.0), seed=3).held_out == ()
 
 
+def test_where_nothing_is_held_out_it_is_said_what_that_takes() -> None:
+    # Eight places, each of which a crop of the next one could show.
+    corrected = places([(60 * step, 0, step % 2) for step in range(8)])
+    how = CorrectionSettings()
+    job = Retraining(results=(), model="scannet-pcam", corrections=how)
+
+    def notes(job: Retraining) -> list[str]:
+        parted = part(corrected, SPEC, job.corrections, seed=0)
+        assert parted.held_out == ()
+        # What is learnt is known without a slide.
+        return Prepared.notes(SimpleNamespace(job=job, parted=parted, learnt=parted.training, detector=dark_model()))
+
+    apart_mm = (SPEC.field_px + 5 * SPEC.stride_px) * SPEC.mpp / 1000
+    assert f"some of them farther than {apart_mm:.1f} mm from the others; correct more" in notes(job)[0]
+    by_slide = notes(replace(job, corrections=replace(how, held_out_by="slide")))
+    assert "some of them on other slides; correct more" in by_slide[0]
+    assert not any("held out" in line for line in notes(replace(job, corrections=replace(how, held_out_share=0.0))))
+
+
 def places(spots) -> Corrected:
     slide = CohortSlide(name="one", path="one.tif", mpp=0.5, exhaustive=False)
     found = tuple(
@@ -420,6 +454,18 @@ def test_versions_are_counted_on(monkeypatch) -> None:
     assert runs.next_name("metastasis-lite") == "metastasis-lite-v4"
     assert runs.next_name("metastasis-lite-v3") == "metastasis-lite-v4"
     assert runs.next_name("scannet-pcam") == "scannet-pcam-v2"
+
+
+def test_a_run_that_works_in_its_own_folder_finds_what_was_named_from_another(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(runs, "runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    # A slide that was opened by a relative path has such a result folder.
+    folder, job = runs.begin_run(
+        (Path("slide.metastasis"),), model="scannet-pcam", name="scannet-pcam", budget_s=60, patches=Path("earlier.zip")
+    )
+    assert (job.results, job.patches) == ((tmp_path / "slide.metastasis",), tmp_path / "earlier.zip")
+    assert look_at_run(folder).job == job
+    assert str(tmp_path / "slide.metastasis") in job.command(folder)
 
 
 def test_patch_by_patch_models_are_refused(taught_results, tmp_path) -> None:
@@ -531,6 +577,13 @@ def test_ignored_places_teach_nothing_and_are_told(taught_results, tmp_path) -> 
     assert after.left_out == (f"{folder.name}: 1 corrected place in what is to be ignored",)
     shas = {one.only(one.places)[0].known_sha256 for one in (before, after)}
     assert len(shas) == 2
+    # A slide of which nothing is left is left out; the others are learnt from.
+    store.save(said.with_(Correction(key="i", label="ignore", shape_px=shapely.box(0, 0, 1700, 1200))))
+    both = gather((folder, taught_results[1]), SPEC)
+    assert (len(both), len(both.places)) == (1, 8)
+    assert both.left_out == (f"{folder.name}: 8 corrected places in what is to be ignored",)
+    for by in ("place", "slide"):
+        assert len(part(both, SPEC, CorrectionSettings(held_out_by=by), seed=0).training) >= 4
 
 
 def test_much_to_learn_in_little_time_is_said_and_judged_by_some() -> None:

@@ -178,8 +178,11 @@ class CornerTool(QObject):
         self.follow()
 
     def hold(self, held: bool) -> None:
-        """Leave the mouse to napari for a while, to move the slide; or take it again."""
-        self._held = held
+        """Leave the mouse to napari for a while, to move the slide; or take it again. A corner stays where it is."""
+        if held and self._drag is not None:
+            # Its release will be napari's.
+            self._let_go()
+        self._held, self._takes_release = held, False
         self._canvas.setCursor(Qt.CursorShape.OpenHandCursor if held else Qt.CursorShape.ArrowCursor)
 
     def drop(self) -> bool:

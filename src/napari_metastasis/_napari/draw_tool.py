@@ -189,7 +189,11 @@ class DrawTool(QObject):
         self.changed.emit(tool)
 
     def hold(self, held: bool) -> None:
-        """Leave the mouse to napari for a while, to move the slide; or take it again."""
+        """Leave the mouse to napari for a while, to move the slide; or take it again. A stroke ends where it is."""
+        view = self._view()
+        if held and self._pressed and view is not None:
+            # Its release will be napari's.
+            self._on_release(view, self._path[-1])
         self._held = held
         self._canvas.setCursor(Qt.CursorShape.OpenHandCursor if held else Qt.CursorShape.CrossCursor)
 

@@ -92,8 +92,10 @@ class FindingCount(QObject):
         self._worker.run(work, self._show, urgent=True)
 
     def _show(self, line: str) -> None:
-        if not self._session.closed:
-            self._session.show_counted(line)
+        session = self._session
+        # What was counted may have been taken back meanwhile.
+        if not session.closed and (session.found is not None or session.corrections.present):
+            session.show_counted(line)
 
     def _on_ended(self) -> None:
         if self._again:

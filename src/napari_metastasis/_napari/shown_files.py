@@ -225,8 +225,11 @@ class ShownFiles(QObject):
             return worker, partial(write_left_work, session.slide, folder, left, session.detection, tissue, own)
         if on_disk is not None and shown is None and self._tables_lag:
             return worker, partial(write_said_work, on_disk.folder)
-        if on_disk is None or shown is None or (worker is not None and shown == self._writing):
+        if on_disk is None or shown is None:
             return worker, None
+        if worker is not None and shown == self._writing:
+            # It may have read what was said before the last of it was.
+            return worker, partial(write_said_work, on_disk.folder) if self._tables_lag else None
         if self._is_found(shown):
             return worker, self._work(on_disk, shown)
         maps = tuple(session.maps.values())

@@ -254,8 +254,7 @@ class TaskModule(lightning.LightningModule, Generic[Network]):
         """Measure the averaged weights on one batch."""
         del batch_index
         answers, labels, loss = self.measure(batch)
-        # Of a crop of which nothing is known there is nothing to compare.
-        # Of a batch of which nothing is known, there are none.
+        # Where nothing is known of a batch there is nothing to compare.
         if len(labels):
             self.metrics.update(answers, labels)
         self.log("validation_loss", loss, batch_size=len(batch[0]), sync_dist=True)

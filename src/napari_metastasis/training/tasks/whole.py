@@ -64,7 +64,7 @@ class WholeModule(TuneModule):
         super().__init__(task, fitting)
         self.register_buffer("mean", torch.tensor(task.spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(task.spec.std).view(1, 3, 1, 1), persistent=False)
-        #: In a list: it does not learn, and no checkpoint holds it.
+        #: In a list: it does not learn, and no checkpoint holds it. So it is moved by hand, too.
         self._before = [TunedNetwork(task.before, whole=True).eval().requires_grad_(requires_grad=False)]
 
     def configure_network(self) -> TunedNetwork:
@@ -85,7 +85,8 @@ class WholeModule(TuneModule):
         images = torch.from_numpy(self.task.earlier.batch(draw).images).permute(0, 3, 1, 2).to(image.device)
         spec = self.task.spec
         mosaic, apart = dense_mosaic(self._normalised(images), field_px=spec.field_px, stride_px=spec.stride_px)
-        now, before = (each.log_odds(mosaic).float()[:, ::apart, ::apart] for each in (self.network, self._before[0]))
+        both = self.network, self._before[0].to(mosaic.device)
+        now, before = (each.log_odds(mosaic).float()[:, ::apart, ::apart] for each in both)
         # What the model answered, not the labels: as with patches that were encoded.
         kept = nn.functional.binary_cross_entropy_with_logits(now, before.detach().sigmoid())
         return corrected + how.replay_weight * kept

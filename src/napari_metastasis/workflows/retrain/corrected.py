@@ -23,7 +23,7 @@ from napari_metastasis.workflows.report import read_result
 from napari_metastasis.workflows.report.slide import open_reported_slide
 from napari_metastasis.workflows.scan import corrections_folder
 
-__all__ = ["Corrected", "Parted", "gather", "part"]
+__all__ = ["Corrected", "Parted", "gather", "part", "reach_um"]
 
 #: Labels that teach something.
 _LABELS = {"normal": 0, "tumour": 1}
@@ -141,14 +141,13 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
             continue
         cell_px = spec.stride_px * spec.mpp / mpp
         without = tuple(_area(one, cell_px) for one in held if one.label == "ignore")
-        hidden = 0
-        for one in taught:
-            area = _polygons(_area(one, cell_px).difference(shapely.union_all(without)))
-            hidden += area.is_empty
-            if not area.is_empty:
-                places.append(Place(one.key, len(slides), _LABELS[one.label], area))
-        if hidden:
+        areas = [(one, _polygons(_area(one, cell_px).difference(shapely.union_all(without)))) for one in taught]
+        own = [Place(one.key, len(slides), _LABELS[one.label], area) for one, area in areas if not area.is_empty]
+        if hidden := len(taught) - len(own):
             left_out.append(f"{folder.name}: {hidden} corrected place{'s' * (hidden != 1)} in what is to be ignored")
+        if not own:
+            continue
+        places += own
         slides.append(
             CohortSlide(
                 name=result.slide_name, path=path, mpp=mpp, swap_red_blue=result.swapped, tumour=None, exhaustive=False
@@ -166,6 +165,11 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
     return Corrected(
         tuple(slides), tuple(fingerprints), tuple(places), tuple(ignored), tuple(mpps), tuple(left_out), undecided
     )
+
+
+def reach_um(spec: ModelSpec, settings: CorrectionSettings) -> float:
+    """Return how far a place has to lie from another one, so that no crop of that one shows it, in µm."""
+    return (spec.field_px + settings.cells * spec.stride_px) * spec.mpp
 
 
 def part(
@@ -196,8 +200,8 @@ def part(
         return Parted(corrected.places, (), by)
     groups = [[one for one in corrected.places if one.slide == number] for number in range(len(corrected))]
     if by == "place":
-        reach_um = (spec.field_px + settings.cells * spec.stride_px) * spec.mpp
-        groups = [near for own in groups for near in _near(own, reach_um / corrected.mpp[own[0].slide])]
+        reach = reach_um(spec, settings)
+        groups = [near for own in groups for near in _near(own, reach / corrected.mpp[own[0].slide])]
     unseen = [group for group in groups if not any(one.key in learnt for one in group)]
     # By what they are, not by their number: it stays the same when others come.
     unseen.sort(key=lambda group: hashlib.sha256(f"{seed} {min(one.key for one in group)}".encode()).digest())

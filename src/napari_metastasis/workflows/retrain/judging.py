@@ -10,9 +10,10 @@ from napari_metastasis.models.replay import REPLAY_SUFFIX, Replay
 from napari_metastasis.models.tuning import lower_sha256
 from napari_metastasis.storage import atomic_text
 from napari_metastasis.training.encoded import EncodedBatches
+from napari_metastasis.workflows.retrain.comparing import Encoded, judge
 from napari_metastasis.workflows.retrain.earlier import EARLIER_REPLAY, encoded_by, remembered
 from napari_metastasis.workflows.retrain.prepared import HELD_OUT, Prepared
-from napari_metastasis.workflows.retrain.verdict import Encoded, Verdict, judge
+from napari_metastasis.workflows.retrain.verdict import Verdict
 
 __all__ = ["judged"]
 

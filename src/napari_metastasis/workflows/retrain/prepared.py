@@ -14,7 +14,7 @@ from napari_metastasis.models.tuning import LowerLayers
 from napari_metastasis.sampling.batches import BalancedPatches
 from napari_metastasis.sampling.places import Place, PlaceCrops
 from napari_metastasis.training.lightning_setup import LAST
-from napari_metastasis.workflows.retrain.corrected import Corrected, Parted
+from napari_metastasis.workflows.retrain.corrected import Corrected, Parted, reach_um
 from napari_metastasis.workflows.retrain.earlier import remembered
 from napari_metastasis.workflows.retrain.encoded_crops import CropEncoder
 from napari_metastasis.workflows.retrain.job import Retraining, said_of
@@ -129,8 +129,15 @@ class Prepared:
         return said_of(self.job, self.detector, self.corrected, self.parted, self.learnt, replayed)
 
     def notes(self) -> list[str]:
-        """Return what was not learnt, and why, a line each."""
+        """Return what was not learnt, and why, and why nothing is judged, a line each."""
         lines, lacking = [], len(self.parted.training) - len(self.learnt)
+        how = self.job.corrections
+        if how.held_out_share and not self.parted.held_out:
+            apart = f"farther than {reach_um(self.detector.spec, how) / 1000:.1f} mm from the others"
+            lines.append(
+                "no place was held out, so that nothing says whether the new model is better: that takes four places "
+                f"of a class, some of them {'on other slides' if self.parted.by == 'slide' else apart}; correct more"
+            )
         if lacking:
             lines.append(
                 f"the time did not allow {lacking} of {len(self.parted.training)} places to be learnt: take more of it"
@@ -139,6 +146,6 @@ class Prepared:
             lines.append(
                 "the lower layers stayed as they are: they learn only beside --patches that the model learnt from"
             )
-        elif self.patches is not None and not self.plan.whole_steps:
+        elif self.patches is not None and not (self.output / WHOLE / f"{self.name}.safetensors").exists():
             lines.append("the time did not allow all layers to learn: only the last ones did; take more of it")
         return lines

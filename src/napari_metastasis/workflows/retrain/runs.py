@@ -106,7 +106,7 @@ def begin_run(
     Parameters
     ----------
     results, budget_s, patches
-        As :class:`RunJob` takes them.
+        As :class:`RunJob` takes them; they are noted as absolute paths, since the run works in its own folder.
     model
         Name or path of the detector.
     name
@@ -123,7 +123,14 @@ def begin_run(
     """
     # A model that waits to be kept has its name, too.
     taken = [one.job.name for one in open_runs()]
-    job = RunJob(results, model, next_name(name, taken), budget_s, time.time(), patches)
+    job = RunJob(
+        results=tuple(one.absolute() for one in results),
+        model=model,
+        name=next_name(name, taken),
+        budget_s=budget_s,
+        begun=time.time(),
+        patches=None if patches is None else patches.absolute(),
+    )
     stem = f"{job.name}-{time.strftime('%Y-%m-%dT%H-%M-%S')}"
     with storage_errors(runs_folder()):
         runs_folder().mkdir(parents=True, exist_ok=True)
