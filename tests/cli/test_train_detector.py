@@ -45,7 +45,7 @@ def test_nothing_to_train_on(here: Run, tmp_path: Path) -> None:
 def test_an_architecture_that_cannot_be_trained_is_refused_at_once(here: Run, cohort: Path, tmp_path: Path) -> None:
     run = here("train", "detector", "--output", tmp_path / "run", "--cohort", cohort, "--architecture", "resnet34")
     lite = "efficientnet-lite0, efficientnet-lite0-enlarged, efficientnet-lite0-enlarged-4x4"
-    known = f"{lite}, scannet-compact, scannet-small, scannet-vgg16"
+    known = f"covnet-256, covnet-64, {lite}, scannet-compact, scannet-small, scannet-vgg16"
     run.fails_with(f"expected an architecture among {known}, got 'resnet34'")
     assert not (tmp_path / "run").exists()
 

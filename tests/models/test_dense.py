@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -155,6 +156,18 @@ def test_efficientnet_dense_equals_patch_by_patch(alpha, answers):
 @pytest.mark.parametrize(("alpha", "answers"), [(1, 3), (2, 3), (4, 2)])
 def test_enlarging_efficientnet_dense_equals_patch_by_patch(alpha, answers):
     assert_dense_is_exact(seeded("efficientnet-lite0-enlarged"), alpha, answers)
+
+
+@pytest.mark.parametrize(("name", "width"), [("covnet-64", 512), ("covnet-256", 16)])
+def test_covnet_dense_equals_tile_by_tile(name, width):
+    paper = ARCHITECTURES[name]
+    # Pearce 2017, 5.2; the tile is all that an answer depends on.
+    assert ([(block.channels, block.convolutions) for block in paper.blocks]) == [(128, 2), (64, 2)]
+    assert (f"covnet-{paper.field_px}", paper.head_channels, paper.stride_px) == (name, (512,), 4)
+    # 512 features of 61 x 61 x 64 take half a gigabyte, and change nothing about where they are gathered.
+    narrower = seeded(replace(paper, head_channels=(width,)))
+    for alpha in (1, 2, 4):
+        assert_dense_is_exact(narrower, alpha, answers=2)
 
 
 @pytest.mark.parametrize(

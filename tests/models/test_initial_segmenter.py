@@ -17,7 +17,7 @@ from napari_metastasis.models import (
     load_initial,
     save_model,
 )
-from napari_metastasis.models.nets.segmentation import DECODERS, SegmentationArchitecture
+from napari_metastasis.models.nets.segmentation import DECODERS, LITE_UNET, SegmentationArchitecture
 from napari_metastasis.training.initial_weights import load_initial_weights
 
 BOTH = ("segment", "detect")
@@ -66,12 +66,17 @@ def test_a_detector_lends_its_trunk():
     assert torch.equal(network.features[28].weight, detector.features[28].weight)
 
 
-def test_the_shipped_detector_lends_trunk_and_cells():
-    network = build_segmentation(SegmentationArchitecture(encoder=LITE))
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "lent", "last"),
+    [(LITE, "fcn-32s", ("trunk.", "cells."), "cells.1.running_var"), (LITE_UNET, "u-net", ("trunk.",), "trunk.10")],
+)
+def test_the_shipped_detector_lends_trunk_and_cells(encoder, decoder, lent, last):
+    network = build_segmentation(SegmentationArchitecture(encoder=encoder, decoder=decoder))
     initial = load_initial("metastasis-lite", tasks=BOTH)
     copied = begin_with(network, initial)
-    assert copied == {name for name in network.state_dict() if name.startswith(("trunk.", "cells."))}
-    for name in ("trunk.0.weight", "cells.1.running_var"):
+    assert copied == {name for name in network.state_dict() if name.startswith(lent)}
+    last = max(name for name in copied if name.startswith(last) and name.endswith("running_var"))
+    for name in ("trunk.0.weight", last):
         assert torch.equal(network.state_dict()[name], initial.state[name])
     assert not any(name.startswith(("gather", "classify")) for name in copied)
 

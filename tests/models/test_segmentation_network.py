@@ -20,9 +20,9 @@ from napari_metastasis.models.nets.segmentation import (
 
 #: Side of the paper's tiles, and of what its first layer pads them to.
 TILE_PX, PADDED_TILE_PX = 512, 712
-LITE = ENCODERS[1]
+LITE, LITE_UNET = ENCODERS[1:]
 #: Small ones of every kind; the last is the only one whose layers pad.
-KINDS = [("vgg16", decoder) for decoder in DECODERS[:-1]] + [(LITE, "fcn-32s")]
+KINDS = [("vgg16", decoder) for decoder in DECODERS[:-1]] + [(LITE, "fcn-32s"), (LITE_UNET, "u-net")]
 
 
 def small(encoder: str, decoder: str) -> SegmentationNetwork:
@@ -133,7 +133,9 @@ def test_upsampling_begins_as_interpolation() -> None:
     torch.testing.assert_close(answers, expected.expand(1, 2, 16, 16))
 
 
-@pytest.mark.parametrize(("encoder", "decoder"), [("vgg16", "fcn-32s"), ("vgg16", "fcn-8s"), (LITE, "fcn-32s")])
+@pytest.mark.parametrize(
+    ("encoder", "decoder"), [("vgg16", "fcn-32s"), ("vgg16", "fcn-8s"), (LITE, "fcn-32s"), (LITE_UNET, "u-net")]
+)
 def test_a_scan_runs_what_was_trained(encoder: str, decoder: str, tmp_path) -> None:
     network = small(encoder, decoder)
     spec = spec_of(network)
@@ -160,5 +162,7 @@ def test_cards_that_no_network_fits_are_refused() -> None:
             SegmenterSpec.from_json({**good, name: value})
     with pytest.raises(ModelError, match="decoder fcn-32s"):
         SegmenterSpec.from_json({**good, "encoder": LITE, "decoder": "fcn-8s"})
+    with pytest.raises(ModelError, match="decoder u-net"):
+        SegmenterSpec.from_json({**good, "encoder": LITE_UNET})
     with pytest.raises(ModelError, match="dense coefficient 1"):
         SegmenterSpec.from_json(good).dense_stride_px(2)

@@ -22,7 +22,7 @@ from napari_metastasis.pictures import PictureError, decode_picture
 from napari_metastasis.slides.stains import nuclear_tint, swap_note
 from napari_metastasis.storage import home_path
 
-__all__ = ["PatchSource", "colours_note", "join_patches", "open_patches"]
+__all__ = ["PatchSource", "colours_note", "join_patches", "open_named_patches", "open_patches"]
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 _CLASS_FOLDERS = {"0": 0, "1": 1}
@@ -81,6 +81,22 @@ def open_patches(path: str | Path) -> PatchSource:
                 f"expected patches of class 0 and 1, got {what} class {min(wrong)} in {path}; {_REMEDY}"
             )
     return source
+
+
+def open_named_patches(path: str | Path, names: Sequence[str]) -> PatchSource:
+    """Return those patches of a folder or zip archive that somebody names, all of class 1, in that order.
+
+    Raises
+    ------
+    PatchDatasetError
+        If nothing is there, or one of them is missing or cannot be unpacked.
+    """
+    path, names = home_path(path), tuple(names)
+    if not os.path.isdir(path):
+        return _ZipPatches.naming(path, names)
+    if missing := [name for name in names if not os.path.isfile(path / name)]:
+        raise PatchDatasetError(f"expected {missing[0]} in {path}, got no such file; put it back")
+    return _FolderPatches(path, names, np.ones(len(names), np.int64))
 
 
 def colours_note(source: PatchSource) -> str:
@@ -255,6 +271,18 @@ class _ZipPatches:
             raise PatchDatasetError(f"expected patches in class folders 0 and 1, got none in {path}; {_REMEDY}")
         _check_one_split(names, path, "unpack it, and give one of these folders")
         return cls(path, names, labels)
+
+    @classmethod
+    def naming(cls, path: Path, names: tuple[str, ...]) -> _ZipPatches:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                entries = [archive.getinfo(name) for name in names]
+        except KeyError as error:
+            raise PatchDatasetError(f"expected the patches named, got {error} ({path}); fetch it again") from error
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise PatchDatasetError(f"expected a zip archive, got {error} in {path}; fetch it again") from error
+        _check_entries(entries, path)
+        return cls(path, names, np.ones(len(names), np.int64))
 
     def __getstate__(self) -> dict[str, Any]:
         # An open archive belongs to its process: a shared file position would mix up the patches.

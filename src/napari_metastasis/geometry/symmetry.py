@@ -40,6 +40,15 @@ class Symmetry:
         straight: npt.NDArray[_Number] = np.ascontiguousarray(back[:, ::-1] if self.mirrored else back)
         return straight
 
+    def move(self, xy: npt.NDArray[np.float64], side: float) -> npt.NDArray[np.float64]:
+        """Return where points, (n, 2) as (x, y) from the corner of a square image, lie after :meth:`apply`."""
+        x, y = xy[:, 0], xy[:, 1]
+        if self.mirrored:
+            x = side - x
+        for _ in range(self.quarter_turns):
+            x, y = y, side - x
+        return np.stack([x, y], axis=1)
+
 
 #: In the order in which features of views are stored: every second one is a mirror image. The first changes nothing.
 SYMMETRIES = tuple(Symmetry(mirrored=bool(number % 2), quarter_turns=number // 2) for number in range(8))

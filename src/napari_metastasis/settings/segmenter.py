@@ -23,7 +23,8 @@ class SegmenterSettings(SettingsGroup):
 
     encoder: str = setting(
         "vgg16",
-        "What an image is encoded by: vgg16, as in the paper, or efficientnet-lite0-enlarged, a detector's trunk.",
+        "What an image is encoded by: vgg16, as in the paper, efficientnet-lite0-enlarged, a detector's trunk, or "
+        "efficientnet-lite0 with decoder u-net, which begins with the same and sees single pixels.",
     )
     decoder: str = setting(
         "fcn-32s",

@@ -69,7 +69,8 @@ class NetworkSettings(SettingsGroup):
     architecture: str = setting(
         "scannet-small",
         "Network to train: efficientnet-lite0, efficientnet-lite0-enlarged (by four thirds), the same with -4x4 (an "
-        "answer gathers 4 x 4 cells, not 8 x 8), scannet-compact, scannet-small, or scannet-vgg16 of Lin et al. 2019.",
+        "answer gathers 4 x 4 cells, not 8 x 8), scannet-compact, scannet-small, scannet-vgg16 of Lin et al. 2019, or "
+        "covnet-64 and covnet-256 of Pearce 2017, for tiles of so many pixels.",
     )
     mpp: float = setting(
         0.972, "Resolution of the patches: PatchCamelyon's, a 10x lens.", unit="µm/px", minimum=0.01, maximum=100.0

@@ -1,6 +1,11 @@
-"""Losses: of hard patches, of patches side by side (Zheng et al. 2022, 3.3), and of tiles (Khalil et al. 2022, 3.2)."""
+"""Losses: of hard patches, of neighbours (Zheng et al. 2022, 3.3), tiles (Khalil et al. 2022, 3.2) and points.
+
+Those of points, and of what is as rare as they are, are from Pearce 2017 (3.2 and 4).
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -11,7 +16,10 @@ __all__ = [
     "boosted_weights",
     "first_weights",
     "hard_weights",
+    "hinge_loss",
     "known_cross_entropy",
+    "point_map_cross_entropy",
+    "rare_hinge_loss",
     "spatial_loss",
     "tile_cross_entropy",
 ]
@@ -46,6 +54,86 @@ def known_cross_entropy(log_odds: Tensor, labels: Tensor) -> Tensor:
         log_odds, labels.clamp_min(0).to(log_odds.dtype), reduction="none"
     )
     return (losses * known).sum() / known.sum().clamp_min(1)
+
+
+def hinge_loss(log_odds: Tensor, labels: Tensor, *, margin: float) -> Tensor:
+    """Return the mean hinge loss max(0, s_j - s_y + Δ) of two classes, of those labels that are known.
+
+    Parameters
+    ----------
+    log_odds
+        N, s_1 - s_0: how much higher the score of the rare class is than that of the other.
+    labels
+        N: 1 the rare class, 0 the other, anything below 0 not known.
+    margin
+        Δ.
+
+    Returns
+    -------
+    Scalar; 0 where nothing is known.
+    """
+    towards = 2 * labels.clamp(0, 1).to(log_odds.dtype) - 1
+    return _known_mean((margin - towards * log_odds).clamp_min(0), labels)
+
+
+def rare_hinge_loss(log_odds: Tensor, labels: Tensor, *, margin: float, rarity: float) -> Tensor:
+    """Return the mean "binary rare hinge loss" (Pearce 2017, 4) of those labels that are known.
+
+    The paper's three lines are L = max(0, s_j - s_y + Δ) · exp(a·y) = max(0, s_j - (1 - s_j) + Δ) · exp(a·y) =
+    max(0, 2·s_j - 1 + Δ) · exp(a·y), s_j the score of the wrong class: its minus signs are set as dots, and the second
+    line needs scores that add up to 1, which are probabilities. In the exponent it writes the score s_y, but says that
+    a positive counts e^a times and a negative once: that is the label.
+
+    Parameters
+    ----------
+    log_odds, labels, margin
+        As :func:`hinge_loss` takes them; the scores are the probabilities of these log-odds.
+    rarity
+        a: the paper tries 2 and 4.
+
+    Returns
+    -------
+    Scalar; 0 where nothing is known.
+    """
+    rare = labels.clamp(0, 1).to(log_odds.dtype)
+    # Of the wrong class: 1 - p where the label is 1. In this form nothing is lost near 0 and 1.
+    wrong = torch.sigmoid((1 - 2 * rare) * log_odds)
+    weights = 1 + rare * (math.exp(rarity) - 1)
+    return _known_mean((2 * wrong - 1 + margin).clamp_min(0) * weights, labels)
+
+
+def _known_mean(losses: Tensor, labels: Tensor) -> Tensor:
+    known = labels >= 0
+    # Not a product: what is infinite at an ignored label would be no number.
+    return torch.where(known, losses, torch.zeros_like(losses)).sum() / known.sum().clamp_min(1)
+
+
+def point_map_cross_entropy(log_odds: Tensor, targets: Tensor, known: Tensor, *, foreground: float) -> Tensor:
+    """Return the mean cross-entropy of maps with π, in which what is near a point counts more.
+
+    A pixel counts 1 + (w - 1)·π. Points cover a hundredth of a map: where every pixel counts once, a map that is empty
+    has almost no loss, which is where the paper's networks ended (Pearce 2017, appendix 1). Where a network is sure,
+    its best answer is π whatever w is; where it doubts, a large w makes it answer more than it believes.
+
+    Parameters
+    ----------
+    log_odds
+        Of any shape.
+    targets
+        π, 0..1, of the same shape.
+    known
+        Boolean, of the same shape: what is not known gives no gradient.
+    foreground
+        w, what a pixel at a point counts, where one far away counts 1.
+
+    Returns
+    -------
+    Scalar; 0 where nothing is known.
+    """
+    # Half precision has no digits left where a pixel is all but sure.
+    losses = functional.binary_cross_entropy_with_logits(log_odds.float(), targets.float(), reduction="none")
+    weights = known * (1 + (foreground - 1) * targets.float())
+    return (torch.where(known, losses, torch.zeros_like(losses)) * weights).sum() / weights.sum().clamp_min(1e-6)
 
 
 def spatial_loss(probability: Tensor, label: Tensor) -> Tensor:

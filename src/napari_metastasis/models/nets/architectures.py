@@ -12,10 +12,16 @@ from napari_metastasis.models.nets.efficientnet_lite import (
     EfficientNetLiteArchitecture,
 )
 from napari_metastasis.models.nets.fcn import DetectorFcn, Fcn
+from napari_metastasis.models.nets.lite_unet import LiteUNet
 from napari_metastasis.models.nets.mirrored import SegNet, UNet
 from napari_metastasis.models.nets.resnet import RESNETS, ResNet, ResNetArchitecture
 from napari_metastasis.models.nets.scannet import SCANNETS, ScanNet, ScanNetArchitecture
-from napari_metastasis.models.nets.segmentation import LITE, SegmentationArchitecture, SegmentationNetwork
+from napari_metastasis.models.nets.segmentation import (
+    LITE,
+    LITE_UNET,
+    SegmentationArchitecture,
+    SegmentationNetwork,
+)
 
 __all__ = [
     "ARCHITECTURES",
@@ -83,6 +89,8 @@ def build_segmentation(architecture: SegmentationArchitecture) -> SegmentationNe
     """Return a freshly initialised segmentation network."""
     if architecture.encoder == LITE:
         return DetectorFcn(architecture)
+    if architecture.encoder == LITE_UNET:
+        return LiteUNet(architecture)
     mirrored = {"u-net": UNet, "segnet": SegNet}
     return mirrored.get(architecture.decoder, Fcn)(architecture)
 

@@ -1,5 +1,8 @@
 """The unpadded VGG family that Fast ScanNet belongs to (Lin et al. 2019, Table I).
 
+The covnets of Pearce (2017, 4 and 5.2) for tiles with mitoses are built alike: two blocks, and a head as wide as what
+is left of the tile.
+
 No layer pads, so that a network applied to a large image answers exactly what it answers for each patch alone.
 Parameters carry torchvision's VGG names (``features.0.weight`` …), so that its weights load as they are.
 """
@@ -188,6 +191,15 @@ SCANNETS: Mapping[str, ScanNetArchitecture] = MappingProxyType(
             head_channels=(256,),
             batch_norm=True,
             dropout=0.2,
+        ),
+        # Pearce 2017, 5.2, the first two rows of its table: two blocks of two 3x3 filters, 128 and 64 of them, then an
+        # affine layer of 512 over all that is left of a tile, here a convolution of 61 and of 13 px. Of 122 and of 5.5
+        # million weights; how many are dropped is not said.
+        "covnet-256": ScanNetArchitecture(
+            blocks=(Block(128, 2), Block(64, 2)), head_kernel_px=61, head_channels=(512,), batch_norm=True, dropout=0.5
+        ),
+        "covnet-64": ScanNetArchitecture(
+            blocks=(Block(128, 2), Block(64, 2)), head_kernel_px=13, head_channels=(512,), batch_norm=True, dropout=0.5
         ),
     }
 )

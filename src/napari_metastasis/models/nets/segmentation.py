@@ -21,6 +21,8 @@ __all__ = [
     "DROPOUT",
     "ENCODERS",
     "LITE",
+    "LITE_UNET",
+    "LITE_UNET_FIELD_PX",
     "UNET_JOIN",
     "VGG_CONVOLUTIONS",
     "SegmentationArchitecture",
@@ -41,13 +43,17 @@ VGG_CONVOLUTIONS, UNET_JOIN = tuple(count for _, count in _BLOCKS), 2
 _IN_A_ROW = re.compile(r"features\.([0-9]{1,3})\.(\w+)")
 _IN_BLOCKS = re.compile(r"down\.([0-4])\.([0-9]{1,2})\.(\w+)")
 LITE = "efficientnet-lite0-enlarged"
+#: Its kin that enlarges nothing, cut at stride 16, with a way up to pixels.
+LITE_UNET = "efficientnet-lite0"
 DROPOUT = 0.5
 #: What SegNet reads around a tile: its layers pad, and what they see of the padding fades within that.
 _SEGNET_MARGIN_PX = 64
 
-#: What an image is encoded by. The first is the paper's; the other is a detector's trunk, which may begin with what
-#: that has learnt from patches.
-ENCODERS = ("vgg16", LITE)
+#: What an image is encoded by. The first is the paper's; the others are a detector's trunk, which may begin with what
+#: that has learnt from patches: of cells of 12 px, or of what is as small as a nucleus.
+ENCODERS = ("vgg16", LITE, LITE_UNET)
+#: How much wider an image is than its answers where that trunk has a way up; `nets/lite_unet.py` counts it.
+LITE_UNET_FIELD_PX = 180
 #: How answers of pixels are made of it: by one step of 32 px (the paper's), by two or three with what lower blocks see
 #: (Shelhamer et al. 2017), or by a mirrored encoder.
 DECODERS = ("fcn-32s", "fcn-16s", "fcn-8s", "u-net", "segnet")
@@ -88,9 +94,10 @@ class SegmentationArchitecture:
                 raise ModelError(f"expected a segmentation {name} among {', '.join(known)}, got {brief(value)}")
         if not 1 / 64 <= self.width <= 1:
             raise ModelError(f"expected a width of 1/64 to 1, got {self.width:g}; choose one of these")
-        if self.encoder == LITE and (self.decoder != "fcn-32s" or self.width != 1 or self.batch_norm):
+        only = {LITE: "fcn-32s", LITE_UNET: "u-net"}.get(self.encoder)
+        if only is not None and (self.decoder != only or self.width != 1 or self.batch_norm):
             raise ModelError(
-                f"expected {LITE} with decoder fcn-32s, width 1 and its own normalisation, got decoder "
+                f"expected {self.encoder} with decoder {only}, width 1 and its own normalisation, got decoder "
                 f"{self.decoder} and width {self.width:g}; choose encoder vgg16 for others"
             )
 
@@ -105,6 +112,7 @@ class SegmentationArchitecture:
         """Return the side of the squares of pixels that are answered together."""
         if self.encoder == LITE:
             return EFFICIENTNETS[LITE].stride_px
+        # Of both U-Nets: four of their levels halve the image.
         return 16 if self.decoder == "u-net" else 32
 
     @property
@@ -113,6 +121,8 @@ class SegmentationArchitecture:
         if self.encoder == LITE:
             built = EFFICIENTNETS[LITE]
             return built.field_px - (built.pooled_cells - 1) * built.stride_px
+        if self.encoder == LITE_UNET:
+            return LITE_UNET_FIELD_PX
         if self.decoder == "u-net":
             return _unet_field()
         if self.decoder == "segnet":

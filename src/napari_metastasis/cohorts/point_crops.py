@@ -1,0 +1,162 @@
+"""Crops around points that a person set on slides, such as mitotic figures, with a table of where each was cut.
+
+The table has a row a crop: ``file``, its name in the folder or zip; ``slide``, and ``source`` where slides of several
+collections may share a name; ``x`` and ``y``, the point in the slide's pixels, which is the crop's middle. A crop is a
+piece of its slide: what else was set on that slide, and lies in the crop, is a point of the crop, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_metastasis.cohorts.patches import PatchSource, open_named_patches
+from napari_metastasis.errors import PatchDatasetError
+from napari_metastasis.plain_csv import PlainCsvError, read_csv
+from napari_metastasis.storage import home_path
+
+__all__ = ["PointCrop", "PointCrops", "open_point_crops"]
+
+_COLUMNS = ("file", "slide", "x", "y")
+_SOURCE = "source"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointCrop:
+    """A piece of a slide with the points that lie in it.
+
+    Attributes
+    ----------
+    image
+        (side, side, 3) uint8.
+    known
+        (side, side) bool: not where the slide ended, and the crop was filled up with black.
+    xy
+        (n, 2) float64, points as (x, y) from the crop's corner, in its pixels.
+    """
+
+    image: npt.NDArray[np.uint8]
+    known: npt.NDArray[np.bool_]
+    xy: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PointCrops:
+    """Crops of one size around points, in their table's order.
+
+    Attributes
+    ----------
+    pictures
+        Of the crops.
+    slides
+        n names: the slide of each, with its source.
+    xy
+        (n, 2) float64, middles of the crops in their slide's pixels.
+    mpp
+        µm per pixel.
+    side_px
+        Side of a crop.
+    """
+
+    pictures: PatchSource
+    slides: tuple[str, ...]
+    xy: npt.NDArray[np.float64]
+    mpp: float
+    side_px: int
+
+    def __len__(self) -> int:
+        """Return the number of crops."""
+        return len(self.slides)
+
+    def of_slides(self, slides: Iterable[str]) -> npt.NDArray[np.int64]:
+        """Return the numbers of the crops of some slides, in their order."""
+        return np.flatnonzero(np.isin(self.slides, list(slides)))
+
+    def read(self, index: int) -> PointCrop:
+        """Return a crop.
+
+        Raises
+        ------
+        PatchDatasetError
+            If it cannot be read, or has another size than the first.
+        """
+        image = self.pictures.read(index)
+        if image.shape[:2] != (self.side_px, self.side_px):
+            raise PatchDatasetError(
+                f"expected crops of {self.side_px} x {self.side_px} px, got {image.shape[1]} x {image.shape[0]} of "
+                f"{self.pictures.names[index]}; cut them alike"
+            )
+        # Black from edge to edge: a nucleus is never that dark, nor a slide that wide.
+        black: npt.NDArray[np.bool_] = image.max(axis=2) == 0
+        rows, columns = (np.asarray(np.all(black, axis=axis)) for axis in (1, 0))
+        known = ~(rows[:, None] | columns)
+        xy = self.xy[self._together[self.slides[index]]] - self.xy[index] + self.side_px / 2
+        return PointCrop(image, known, xy[((xy > 0) & (xy < self.side_px)).all(axis=1)])
+
+    @cached_property
+    def _together(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Return the crops of each slide."""
+        return {slide: self.of_slides([slide]) for slide in set(self.slides)}
+
+
+def open_point_crops(pictures: str | Path, table: str | Path, *, mpp: float) -> PointCrops:
+    """Return the crops of a folder or zip archive that a table names.
+
+    Parameters
+    ----------
+    pictures
+        Folder or zip archive.
+    table
+        CSV; see above.
+    mpp
+        µm per pixel of the crops and of their slides.
+
+    Raises
+    ------
+    PatchDatasetError
+        If a file cannot be read, the table names no crop, or a row of it is not as described.
+    """
+    path = home_path(table)
+    try:
+        found = read_csv(path)
+    except (OSError, PlainCsvError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PatchDatasetError(f"expected a table of crops, got {reason} in {path}; fetch it again") from error
+    columns = [cell.strip().lower() for row in found[:1] for cell in row.cells]
+    if missing := [name for name in _COLUMNS if name not in columns]:
+        raise PatchDatasetError(f"expected columns {', '.join(_COLUMNS)}, got none called {missing[0]} in {path}")
+    if len(found) < 2:
+        raise PatchDatasetError(f"expected a row for each crop, got none in {path}; fetch it again")
+    names, slides, places = [], [], []
+    for row in found[1:]:
+        cells = dict(zip(columns, map(str.strip, row.cells), strict=False))
+        names.append(cells.get("file", ""))
+        slides.append("/".join(filter(None, (cells.get(_SOURCE, ""), cells.get("slide", "")))))
+        places.append(_place(cells, f"line {row.line} of {path}"))
+    source = open_named_patches(pictures, names)
+    return PointCrops(source, tuple(slides), np.array(places, np.float64), mpp, len(source.read(0)))
+
+
+def _place(cells: dict[str, str], where: str) -> Sequence[float]:
+    """Return x and y of a row.
+
+    Raises
+    ------
+    PatchDatasetError
+        If one is no finite number.
+    """
+    try:
+        place = [float(cells.get(name, "")) for name in ("x", "y")]
+    except ValueError:
+        place = [math.nan]
+    if not all(map(math.isfinite, place)):
+        raise PatchDatasetError(
+            f"expected finite x and y, got {cells.get('x')!r} and {cells.get('y')!r} in {where}; correct the row"
+        )
+    return place
