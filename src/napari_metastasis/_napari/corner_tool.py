@@ -15,6 +15,7 @@ from qtpy.QtCore import QEvent, QObject, QPointF, QRectF, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QWidget
 
+from napari_metastasis._napari.canvas_overlay import CanvasOverlay
 from napari_metastasis._napari.view_transform import ViewTransform
 from napari_metastasis.errors import AnnotationError
 
@@ -50,15 +51,12 @@ class _Painted:
     is_wrong: bool = False
 
 
-class _CornerOverlay(QWidget):
+class _CornerOverlay(CanvasOverlay):
     """Paints an outline and its corners. The mouse goes through it to the slide."""
 
     def __init__(self, canvas: QWidget) -> None:
         super().__init__(canvas)
-        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
         self._painted: _Painted | None = None
-        self.hide()
 
     def show_outline(self, painted: _Painted | None) -> None:
         """Paint another state of the outline; ``None`` for nothing."""
@@ -66,8 +64,7 @@ class _CornerOverlay(QWidget):
         if painted is None:
             self.hide()
             return
-        self.setGeometry(self.parentWidget().rect())
-        self.show()
+        self.cover()
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: ARG002, N802

@@ -14,6 +14,7 @@ from qtpy.QtCore import QEvent, QObject, QPointF, QRect, QRectF, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
+from napari_metastasis._napari.canvas_overlay import CanvasOverlay
 from napari_metastasis._napari.drawn_looks import DRAWN
 from napari_metastasis._napari.view_transform import ViewTransform
 from napari_metastasis.geometry import Point
@@ -50,19 +51,16 @@ class Tool(Enum):
         return self is not Tool.CORNERS
 
 
-class _Overlay(QWidget):
+class _Overlay(CanvasOverlay):
     """Paints what is being drawn. The mouse goes through it to the slide."""
 
     def __init__(self, canvas: QWidget) -> None:
         super().__init__(canvas)
-        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
         self._path = QPolygonF()
         self._tool: Tool | None = None
         self._width, self._color = 1.0, QColor()
         self._tip: QPointF | None = None
         self._painted = QRect()
-        self.hide()
 
     def show_path(
         self,
@@ -77,8 +75,7 @@ class _Overlay(QWidget):
         self._path = QPolygonF([QPointF(x, y) for x, y in path])
         self._tip = None if tip is None else QPointF(*tip)
         self._tool, self._width, self._color = tool, width, color
-        self.setGeometry(self.parentWidget().rect())
-        self.show()
+        self.cover()
         before, self._painted = self._painted, self._bounds()
         self.update(before.united(self._painted))
 

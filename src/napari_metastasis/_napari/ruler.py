@@ -16,6 +16,7 @@ from qtpy.QtGui import QColor, QFontMetricsF, QMouseEvent, QPainter, QPaintEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_metastasis._napari.canvas_corner import BACKGROUND, TEXT
+from napari_metastasis._napari.canvas_overlay import CanvasOverlay
 from napari_metastasis._napari.view_transform import ViewTransform
 from napari_metastasis.geometry import Point
 
@@ -88,7 +89,7 @@ class Measured:
         return _color(self.length_um / 1000)
 
 
-class RulerOverlay(QWidget):
+class RulerOverlay(CanvasOverlay):
     """Paints the lines of the slide that is shown. The mouse goes through it to the slide.
 
     Parameters
@@ -99,13 +100,10 @@ class RulerOverlay(QWidget):
 
     def __init__(self, canvas: QWidget) -> None:
         super().__init__(canvas)
-        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
         self._view: ViewTransform | None = None
         self._lines: tuple[Measured, ...] = ()
         self._drawn: Measured | None = None
         self._painted = QRect()
-        self.hide()
 
     def show_lines(self, view: ViewTransform | None, lines: tuple[Measured, ...], drawn: Measured | None) -> None:
         """Paint lines, and the one that is being drawn, where the view shows them."""
@@ -115,8 +113,7 @@ class RulerOverlay(QWidget):
             self._painted = QRect()
             self.hide()
             return
-        self.setGeometry(self.parentWidget().rect())
-        self.show()
+        self.cover()
         before, self._painted = self._painted, self._bounds()
         self.update(before.united(self._painted))
 
