@@ -11,6 +11,7 @@ from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
+from napari_metastasis.settings.mitosis import MitosisSettings
 from napari_metastasis.settings.points import HotSpotSettings, PointMapSettings, PointScoringSettings
 from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.retrain import TUNE_OPTIONS, CorrectionSettings, TuneTrainSettings, WholeSettings
@@ -57,6 +58,7 @@ __all__ = [
     "GridSettings",
     "HotSpotSettings",
     "MiningSettings",
+    "MitosisSettings",
     "NetworkSettings",
     "PassSettings",
     "PatchSampleSettings",
