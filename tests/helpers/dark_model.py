@@ -7,6 +7,8 @@ import torch
 from napari_metastasis.models import (
     Block,
     Detector,
+    MitosisModel,
+    MitosisSpec,
     ModelSpec,
     Refiner,
     RefinerSpec,
@@ -18,7 +20,7 @@ from napari_metastasis.models import (
 )
 from napari_metastasis.models.nets.architectures import build_segmentation
 
-__all__ = ["dark_model", "dark_segmenter", "mover"]
+__all__ = ["dark_mitoses", "dark_model", "dark_segmenter", "mover"]
 
 
 def dark_model() -> Detector:
@@ -79,3 +81,25 @@ def dark_segmenter(mpp: float = 1.944, cell_px: int = 4) -> Segmenter:
     last.weight[:, 0, 0, 0] = torch.tensor([-30.0, 30.0])
     last.bias.copy_(torch.tensor([18.0, -18.0]))
     return Segmenter(spec=spec, network=network, weights_sha256="e" * 64, card={})
+
+
+def dark_mitoses(mpp: float = 0.5, threshold: float = 0.5) -> MitosisModel:
+    """Return a mitosis model that answers for each pixel with how dark 5 x 5 around it are: 0.5 at half of black."""
+    spec = MitosisSpec(
+        name="mitosis-dark", encoder="vgg16", decoder="u-net", width=1 / 64, mpp=mpp, cell_px=1,
+        mean=(1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0), threshold=threshold,
+    )  # fmt: skip
+    network = build_segmentation(spec.built).eval().requires_grad_(requires_grad=False)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            layer.weight.zero_()
+            layer.bias.zero_()
+    first, second = (layer for layer in network.down[0] if isinstance(layer, torch.nn.Conv2d))
+    first.weight[0] = -1 / 27
+    second.weight[0, 0] = 1 / 9
+    # What the first block sees goes straight to the score, past all that is coarser.
+    for layer in (layer for layer in network.join[-1] if isinstance(layer, torch.nn.Conv2d)):
+        layer.weight[0, 0, 1, 1] = 1.0
+    network.score.weight[:, 0, 0, 0] = torch.tensor([-5.0, 5.0])
+    network.score.bias.copy_(torch.tensor([2.5, -2.5]))
+    return MitosisModel(spec=spec, network=network, weights_sha256="f" * 64, card={})

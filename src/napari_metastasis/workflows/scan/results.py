@@ -44,7 +44,7 @@ from napari_metastasis.scanning import (
 from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.workflows.scan.listed_findings import list_findings
-from napari_metastasis.workflows.scan.mitoses import mitoses_of, write_mitoses
+from napari_metastasis.workflows.scan.mitoses import FoundMitoses, mitoses_of, write_mitoses
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
 from napari_metastasis.workflows.scan.result_folder import journals_of, record_of
@@ -94,7 +94,7 @@ class ScanResult:
         Whether every cell that was asked for is answered, by every pass.
     partly
         What later passes left out of the tissue that the scan answered, a line each.
-    mitoses
+    found_mitoses
         At their own threshold, on everything that their map holds; ``None`` where they were not looked for.
     read
         The kind of map that they are read from.
@@ -118,10 +118,15 @@ class ScanResult:
     work_px: int
     finished: bool
     partly: tuple[str, ...]
-    mitoses: Mitoses | None
+    found_mitoses: FoundMitoses | None
     read: MapKind
     answered: ChunkedCells = field(repr=False, compare=False)
     frame: HeatmapFrame = field(repr=False)
+
+    @property
+    def mitoses(self) -> Mitoses | None:
+        """Return the mitoses with what people said of them; ``None`` where they were not looked for."""
+        return None if self.found_mitoses is None else self.found_mitoses.reviewed
 
     @property
     def counts(self) -> dict[str, int]:
@@ -186,11 +191,24 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
 
 def _mitoses_json(mitoses: Mitoses) -> dict[str, Any]:
     """Return mitoses as ``--json`` prints them: with every point."""
+    rows = zip(mitoses.xy.tolist(), mitoses.probability.tolist(), mitoses.reviews, strict=True)
     points = [
-        {"x": round(x, 2), "y": round(y, 2), "probability": round(sure, 6)}
-        for (x, y), sure in zip(mitoses.xy.tolist(), mitoses.probability.tolist(), strict=True)
+        {
+            "x": round(x, 2),
+            "y": round(y, 2),
+            "probability": None if math.isnan(sure) else round(sure, 6),
+            "review": review.told,
+            "counted": review.counts,
+        }
+        for (x, y), sure, review in rows
     ]
     return {**mitoses.to_json(), "points": points}
+
+
+def _as_found(found: FoundMitoses) -> dict[str, Any]:
+    """Return what ``run.json`` says of mitoses: what the model found, as it does of lesions."""
+    reviews = ("found", "reviewed", "confirmed", "rejected", "added")
+    return {name: value for name, value in found.own.to_json().items() if name not in reviews}
 
 
 def _coverage_json(result: ScanResult) -> dict[str, Any]:
@@ -304,7 +322,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
         work_px=work_px,
         finished=prepared.passes_finished and answered == int(np.count_nonzero(kept)),
         partly=(*_partly(later, Coverage.of(own, of_scan)), *_segmented_partly(prepared, maps, seen)),
-        mitoses=mitoses_of(prepared, maps),
+        found_mitoses=mitoses_of(prepared, maps),
         read=seen.kind,
         answered=probabilities,
         frame=seen.frame,
@@ -435,7 +453,7 @@ def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]
         "coverage": _coverage_json(result),
         "slide_score": result.slide_score,
         "lesions": sum(lesion.id >= 0 for lesion in result.lesions),
-        **({} if result.mitoses is None else {"mitoses": result.mitoses.to_json()}),
+        **({} if result.found_mitoses is None else {"mitoses": _as_found(result.found_mitoses)}),
         "versions": {"napari-metastasis": __version__, "python": platform.python_version(), **_versions()},
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
     }
