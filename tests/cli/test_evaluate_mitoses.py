@@ -63,7 +63,7 @@ def command(spotted: Path) -> tuple[object, ...]:
     return ("evaluate", "--cohort", spotted / "cohort.csv", "--model", model, "--point-order", "yx", *FIXED_ENGINE)
 
 
-def test_a_cohort_of_points_from_slides_to_figures(here: Run, command, tmp_path: Path) -> None:
+def test_a_cohort_of_points_from_slides_to_figures(here: Run, spotted: Path, command, tmp_path: Path) -> None:
     answer = here(*command, "--output", tmp_path / "out", "--json")
     # The bad slide is named, and the others are measured.
     assert answer.status == 1
@@ -118,6 +118,29 @@ def test_a_cohort_of_points_from_slides_to_figures(here: Run, command, tmp_path:
         "threshold": 0.9, **{name: at[0.9][name] for name in ("hits", "false_positives", "misses")}
     }  # fmt: skip
     assert of_files.json["measured"]["model"] == "mitosis-dark"
+
+    # What people say of them counts in the result, and is no merit of the model.
+    result = tmp_path / "out" / "a.metastasis"
+    (tmp_path / "said.geojson").write_text(
+        json.dumps([feature((1200, 400), "Mitosis"), feature((1001, 903), "Mitosis"), feature(LOOK_ALIKE, "imposter")])
+    )
+    here("review", "import", result, tmp_path / "said.geojson", "--reviewer", "Dr. B")
+    with (result / "mitoses.csv").open(newline="") as file:
+        rows = [(row["class"], row["review"], row["reviewer"]) for row in csv.DictReader(file)]
+    assert rows == [
+        ("Mitosis", "pending", ""),
+        ("Mitosis", "confirmed", "Dr. B"),
+        ("Not a mitosis", "rejected", "Dr. B"),
+        ("Mitosis", "added", "Dr. B"),
+    ]
+    assert here("evaluate", "--detections", tmp_path / "out", "--truth", truth, "--json").json == of_files.json
+    (listed,) = here("review", "list", result, "--json").json["slides"]
+    assert listed["counts"]["mitoses_confirmed"] == listed["counts"]["mitoses_added"] == 1
+    scanned = ("scan", spotted / "a.tif", "--model", command[4], *FIXED_ENGINE, "--mitosis-threshold", "0.9")
+    mitoses = here(*scanned, "--output", result, "--json").json["mitoses"]
+    assert {name: mitoses[name] for name in ("count", "found", "reviewed")} == {"count": 3, "found": 3, "reviewed": 3}
+    assert mitoses["hot_spot"]["count"] == 3
+    assert json.loads((result / "run.json").read_text())["mitoses"]["count"] == 3
 
 
 def test_folders_of_points(here: Run, tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region, Size
-from napari_metastasis.lesions import SIZE_CLASSES, SizeClass, SlideVerdict, listed, review_text
+from napari_metastasis.lesions import SIZE_CLASSES, Mitoses, SizeClass, SlideVerdict, listed, review_text
 from napari_metastasis.lesions.texts import bounded, length_text, probability_text
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import Coverage
 from napari_metastasis.workflows.report.reported_lesions import ReportedLesion, damaged, number, read_lesions
 from napari_metastasis.workflows.scan.earlier import recorded_coverage, recorded_notes
 from napari_metastasis.workflows.scan.listed_findings import list_findings
+from napari_metastasis.workflows.scan.mitoses import read_mitoses
 from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS, heatmap_path, journals_of, record_path
 from napari_metastasis.workflows.scan.shown import Shown, nuclei_density, read_shown, recorded_journals
 
@@ -121,8 +122,10 @@ class ReportedResult:
         these said is read from the corrections as they are now, whatever the tables say.
     told
         What has to be said of that besides, a line each.
+    mitoses
+        As the files have them, with what people say of them now; ``None`` where none were looked for.
     coverage
-        How much of the tissue they speak for.
+        How much of the tissue the lesions speak for.
     slide_score
         Highest probability; ``None`` where nothing was scanned.
     threshold
@@ -158,6 +161,7 @@ class ReportedResult:
     format: str
     lesions: tuple[ReportedLesion, ...]
     told: tuple[str, ...]
+    mitoses: Mitoses | None
     coverage: ReportedCoverage
     slide_score: float | None
     threshold: float
@@ -311,9 +315,12 @@ def _result(folder: Path, record: Any) -> ReportedResult:
     if not mpp > 0:
         raise ValueError("a pixel size that is none")
     size = Size(int(slide["size"][0]), int(slide["size"][1]))
+    mitoses = read_mitoses(folder, record)
+    # A scan that looked for mitoses alone writes no tables of lesions.
+    is_without = mitoses is not None and not os.path.exists(folder / "lesions.csv")
     findings = list_findings(
         folder,
-        read_lesions(folder, known_bounds),
+        () if is_without else read_lesions(folder, known_bounds),
         bounds=known_bounds,
         size=size,
         mpp=mpp,
@@ -333,6 +340,7 @@ def _result(folder: Path, record: Any) -> ReportedResult:
         format=str(slide.get("format", "")),
         lesions=(*findings.listed.found, *map(ReportedLesion.of, findings.listed.drawn)),
         told=findings.notes,
+        mitoses=mitoses,
         coverage=ReportedCoverage.of(recorded_coverage(record)),
         slide_score=None if record.get("slide_score") is None else number(record["slide_score"]),
         threshold=shown.threshold,

@@ -97,7 +97,9 @@ def bring_up_to_date(result: ReportedResult) -> bool:
     StorageError
         If the disk refuses; each file is whole or as it was.
     """
-    mitoses = update_mitoses(result.folder, result.record, known_as=result.known_as, bounds=result.bounds)
+    mitoses = result.mitoses is not None and update_mitoses(
+        result.folder, result.mitoses, known_as=result.known_as, bounds=result.bounds
+    )
     path = result.folder / "lesions.csv"
     try:
         written = read_at_most(path, _MOST_BYTES)

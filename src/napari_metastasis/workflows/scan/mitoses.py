@@ -24,6 +24,7 @@ from napari_metastasis.lesions import (
 from napari_metastasis.scanning import MITOSES, AnsweredMap, Coverage, answerable_cells
 from napari_metastasis.settings import HotSpotSettings, MitosisSettings
 from napari_metastasis.slides import TissueMask
+from napari_metastasis.storage import storage_errors
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_folder import corrections_folder
 
@@ -163,25 +164,26 @@ def read_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
     return _reviewed(own, folder, mpp=mpp, bounds=bounds, settings=settings)
 
 
-def update_mitoses(folder: Path, record: Mapping[str, Any], *, known_as: str, bounds: Region | None) -> bool:
-    """Write the mitoses of a result anew where people said something else of them meanwhile, and return whether.
-
-    In :func:`~.result_files.one_writer`. What the model found stays as it is.
+def update_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Region | None) -> bool:
+    """Write the mitoses of a result anew where its table says something else, and return whether.
 
     Parameters
     ----------
-    folder, record
-        As :func:`read_mitoses` takes them.
+    folder
+        The result folder.
+    mitoses
+        From :func:`read_mitoses`.
     known_as, bounds
         As :func:`write_mitoses` takes them.
 
     Raises
     ------
     StorageError
-        If a file is damaged, or the disk refuses.
+        If the table cannot be read, or the disk refuses.
     """
-    mitoses = read_mitoses(folder, record)
-    if mitoses is None or (folder / _TABLE).read_bytes() == mitoses_table(mitoses).encode():
+    with storage_errors(folder / _TABLE):
+        written = (folder / _TABLE).read_bytes()
+    if written == mitoses_table(mitoses).encode():
         return False
     write_mitoses(folder, mitoses, known_as=known_as, bounds=bounds)
     return True
