@@ -7,18 +7,21 @@ import torch
 from napari_metastasis.models import (
     Block,
     Detector,
+    MitosisModel,
+    MitosisSpec,
     ModelSpec,
     Refiner,
     RefinerSpec,
     ScanNet,
     ScanNetArchitecture,
+    SegmentationNetwork,
     Segmenter,
     SegmenterSpec,
     SpatialNetwork,
 )
 from napari_metastasis.models.nets.architectures import build_segmentation
 
-__all__ = ["dark_model", "dark_segmenter", "mover"]
+__all__ = ["dark_model", "dark_segmenter", "dark_spots", "mover"]
 
 
 def dark_model() -> Detector:
@@ -79,3 +82,28 @@ def dark_segmenter(mpp: float = 1.944, cell_px: int = 4) -> Segmenter:
     last.weight[:, 0, 0, 0] = torch.tensor([-30.0, 30.0])
     last.bias.copy_(torch.tensor([18.0, -18.0]))
     return Segmenter(spec=spec, network=network, weights_sha256="e" * 64, card={})
+
+
+class _DarkSpots(SegmentationNetwork):
+    """Answers each pixel with how dark its surroundings of 9 x 9 px are."""
+
+    def __init__(self, architecture, field_px: int) -> None:
+        super().__init__(architecture)
+        self._margin = field_px // 2
+        self.scale = torch.nn.Parameter(torch.tensor(20.0), requires_grad=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        dark = 1 - torch.nn.functional.avg_pool2d(image.mean(dim=1, keepdim=True), 9, stride=1, padding=4)
+        cut = slice(self._margin, -self._margin)
+        tumour = self.scale * (dark[..., cut, cut] - 0.75)
+        return torch.cat([torch.zeros_like(tumour), tumour], dim=1)
+
+
+def dark_spots(mpp: float = 0.5, cell_px: int = 2) -> MitosisModel:
+    """Return a mitosis model whose pixels are mitoses in the middle of dark spots of some 4 µm."""
+    spec = MitosisSpec(
+        name="dark-spots", encoder="efficientnet-lite0", decoder="u-net", mpp=mpp, cell_px=cell_px, threshold=0.4,
+        mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+    )  # fmt: skip
+    network = _DarkSpots(spec.built, spec.built.field_px).eval()
+    return MitosisModel(spec=spec, network=network, weights_sha256="f" * 64, card={})
