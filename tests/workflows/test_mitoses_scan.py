@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dark_model import dark_spots
 import scans
+from dark_model import dark_spots
 from scans import scan_with
 from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
 
@@ -147,7 +147,7 @@ def test_neither_takes_the_other_away(slide, model, tmp_path):
     assert again["mitoses"] == record["mitoses"]
     assert again["settings"]["mitosis"]["mitosis"]
     opened = earlier_result(slide, out)
-    assert [one.kind.name for one in opened.maps] == ["probability", "mitoses"]
+    assert [one.kind.name for one in opened.maps] == ["probability"]
     assert opened.shown.map == "probability"
 
 

@@ -144,7 +144,11 @@ class ScanStarted:
     Attributes
     ----------
     maps
-        Every map as earlier scans left it: the scan's own first.
+        Every map that lesions may be read from as earlier scans left it: the scan's own first.
+    mitoses
+        The map of mitoses; ``None`` where they are not looked for.
+    mitosis_threshold
+        Probability from which its peaks will count.
     folder
         The result folder.
     model_name
@@ -164,6 +168,8 @@ class ScanStarted:
     """
 
     maps: tuple[AnsweredMap, ...]
+    mitoses: AnsweredMap | None
+    mitosis_threshold: float
     folder: Path
     model_name: str
     engine: str

@@ -100,7 +100,7 @@ def record_of_mitoses(
         "passes": [*passes, *made["passes"]],
         "settings": {**(known if isinstance(known, dict) else {}), "mitosis": made["settings"]["mitosis"]},
         "mitoses": made["mitoses"],
-        "shown": replace(shown, shares={**shares, **shown.shares, **prepared.shares}).to_json(),
+        "shown": replace(shown, shares={**shares, **shown.shares}).to_json(),
         "files": {**(earlier if isinstance(earlier, dict) else {}), "journals": files["journals"]},
         "scans": _scans(prepared, result, model_px=model_px),
     }
@@ -123,7 +123,8 @@ def _passes_kept(prepared: PreparedScan, before: Any) -> tuple[dict[str, float],
         and isinstance(one.get("map"), str)
         and (not prepared.job.detects or one["map"] == MITOSES.name)
     ]
-    return {one["map"]: float(one.get("share", 1.0)) for one in kept}, kept
+    shares = {one["map"]: float(one.get("share", 1.0)) for one in kept if one["map"] != MITOSES.name}
+    return shares, kept
 
 
 def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]) -> dict[str, Any]:
