@@ -17,6 +17,7 @@ from napari_metastasis._napari.compat import draw_now, redraw_image, smooth_to_g
 from napari_metastasis._napari.correction_painter import CorrectionPainter
 from napari_metastasis._napari.label_painter import LabelPainter
 from napari_metastasis._napari.lesion_click import LesionClick
+from napari_metastasis._napari.mitosis_marks import MitosisMarks
 from napari_metastasis._napari.outline_painter import OutlinePainter
 from napari_metastasis._napari.overlay import OverlayStrength
 from napari_metastasis._napari.pinned import Pinned
@@ -106,6 +107,7 @@ class SlideLayers:
         )
         self._pinned = {slide: Pinned(slide)}
         name = partial(self._name, "Not scanned")
+        self.mitoses = MitosisMarks(viewer, session, name=self._name, add=self._add)
         self._veil = Veil(viewer, session, name=name, add=self._add_under_maps, is_wanted=_is_wanted)
         for signal, slot in self._slots:
             signal.connect(slot)
@@ -113,7 +115,7 @@ class SlideLayers:
     def __iter__(self) -> Iterator[Layer]:
         maps = (*self.maps.values(), self.change)
         present = (self.slide, self.stained, self.tissue, self.veil, *maps, self.lesions, self.detections, self.mined)
-        return iter([layer for layer in present if layer is not None])
+        return iter([*(layer for layer in present if layer is not None), *self.mitoses.layers])
 
     def __contains__(self, layer: object) -> bool:
         return any(layer is own for own in self)
@@ -123,6 +125,7 @@ class SlideLayers:
         for signal, slot in self._slots:
             signal.disconnect(slot)
         self._veil.close()
+        self.mitoses.close()
         for pinned in self._pinned.values():
             pinned.release()
         self._pinned.clear()
@@ -191,7 +194,8 @@ class SlideLayers:
 
     def _seen(self) -> list[_Seen]:
         """Return what is seen over the tissue."""
-        over = (self.veil, *self.maps.values(), self.change, self.lesions, self.detections, self.mined)
+        maps = (self.veil, *self.maps.values(), self.change)
+        over = (*maps, self.lesions, self.detections, self.mined, *self.mitoses.layers)
         seen: list[_Seen] = [layer for layer in over if layer is not None and layer.visible]
         if self._session.found is not None and self.outlines.visible:
             seen.append(self.outlines)
@@ -278,6 +282,7 @@ class SlideLayers:
             self.stained = None
             self.stained_removed.emit()
         self._veil.on_removed(layer)
+        self.mitoses.on_removed(layer)
         for name in ("tissue", "change", "lesions", "detections", "mined"):
             if getattr(self, name) is layer:
                 setattr(self, name, None)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_metastasis._napari.lesion_search import LesionSearch
+    from napari_metastasis._napari.mitosis_search import MitosisSearch
     from napari_metastasis._napari.shown_files import ShownFiles
     from napari_metastasis._napari.slide_layers import SlideLayers
     from napari_metastasis._napari.worker import Workers
@@ -73,6 +74,7 @@ class SlideResults(QObject):
         layers: SlideLayers,
         lesions: LesionSearch,
         files: ShownFiles,
+        mitoses: MitosisSearch,
         workers: Workers,
         *,
         is_busy: Callable[[], bool],
@@ -80,7 +82,7 @@ class SlideResults(QObject):
     ) -> None:
         super().__init__(parent)
         self.session = session
-        self._layers, self._lesions, self._files = layers, lesions, files
+        self._layers, self._lesions, self._files, self._mitoses = layers, lesions, files, mitoses
         self._workers, self._is_busy = workers, is_busy
         self.earlier: tuple[EarlierScan, ...] = ()
         self.usual_tissue: TissueMask | None = None
@@ -166,6 +168,7 @@ class SlideResults(QObject):
             shares=earlier.shown.shares,
             read_from=earlier.shown.map,
         )
+        self._show_mitoses(earlier)
         session.own_thresholds = earlier.own_thresholds
         session.restore_threshold(earlier.threshold, own=earlier.own_threshold)
         self.read_review(earlier.folder)
@@ -186,6 +189,16 @@ class SlideResults(QObject):
 
         work = partial(earlier_tissue_work, session.slide, earlier.folder)
         self._workers.run(work, show_tissue, name="earlier-tissue")
+
+    def _show_mitoses(self, earlier: EarlierResult) -> None:
+        """Show the mitoses of an earlier result as they were left."""
+        stored, state = earlier.mitoses, self.session.mitoses
+        self._mitoses.write()
+        self._mitoses.follow(None if stored is None else earlier.folder, None)
+        if stored is None:
+            state.show_map(None, settings=state.settings)
+        else:
+            state.show_map(stored.map, threshold=stored.threshold, settings=stored.settings)
 
     def _tell_of_earlier(self) -> None:
         """Say that an earlier result is shown, and of how much of the tissue, as soon as that is known."""

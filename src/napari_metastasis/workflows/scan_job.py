@@ -97,6 +97,11 @@ class ScanJob:
         return tuple(one for one in self.passes if one.settings.wanted)
 
     @property
+    def reads_lesions(self) -> bool:
+        """Return whether lesions are read anew from what it writes: not where it only looks for mitoses."""
+        return self.detects or any(one.settings.SHARE for one in self.wanted_passes)
+
+    @property
     def needed_tasks(self) -> tuple[str, ...]:
         """Return the tasks whose models the scan needs."""
         return tuple(one.task for one in self.passes if one.concerns_scan)
