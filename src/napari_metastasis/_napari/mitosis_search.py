@@ -173,7 +173,7 @@ class MitosisSearch(QObject):
                     None,
                     cells,
                     state.frame,
-                    self._session.tissue,
+                    tissue,
                     state.settings,
                     state.threshold,
                     slide.mpp,

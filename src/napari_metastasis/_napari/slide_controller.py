@@ -243,6 +243,10 @@ class SlideController(QObject):
         session.origin = ""
         self._files.forget()
         own, *later = begun.maps
+        if not self._reads_lesions and np.isnan(own.values).all():
+            # Nobody looked for metastases, and nothing is shown of them.
+            session.show_maps((), model_name="", folder=started.folder, told=started.told)
+            return
         if session.folder != started.folder:
             # Of another result.
             self.mitoses.follow(None, None)

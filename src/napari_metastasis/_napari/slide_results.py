@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.session import Activity, SlideSession
@@ -50,6 +51,8 @@ class SlideResults(QObject):
         Searches its lesions.
     files
         Keeps the files of what is shown.
+    mitoses
+        Reads its mitoses.
     workers
         Does the work beside the window.
     is_busy
@@ -160,8 +163,10 @@ class SlideResults(QObject):
         self._files.leave()
         session.origin = earlier.scan.origin
         session.made_with = {**earlier.options, **earlier.scan.identity}
+        # Where only mitoses were looked for, there is nothing to show of metastases.
+        only_mitoses = earlier.mitoses is not None and np.isnan(earlier.maps[0].values).all()
         session.show_maps(
-            earlier.maps,
+            () if only_mitoses else earlier.maps,
             model_name=earlier.model_name,
             folder=earlier.folder,
             told=earlier.told,
