@@ -14,10 +14,14 @@ from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
 
 from napari_metastasis.annotations import covered, read_geojson, read_points
 from napari_metastasis.geometry import Region
-from napari_metastasis.models import save_model
+from napari_metastasis.lesions import MitosisCount
+from napari_metastasis.models import build_segmentation, save_model
 from napari_metastasis.scanning import MITOSES, MapStore
 from napari_metastasis.settings import DetectionSettings, MitosisSettings
 from napari_metastasis.slides import open_slide
+from napari_metastasis.workflows.report import write_report
+from napari_metastasis.workflows.report.result import read_result
+from napari_metastasis.workflows.report.summary import _COLUMNS, SlideSummary, SummedResult
 from napari_metastasis.workflows.scan import PassRequest, ScanJob, earlier_result, job_models
 
 #: A piece is some cells and what the network sees around them.
@@ -151,6 +155,23 @@ def test_neither_takes_the_other_away(slide, model, tmp_path):
     assert opened.shown.map == "probability"
 
 
+def test_reports_and_summaries_say_it(slide, model, alone, tmp_path):
+    """Of mitoses alone, and beside a scan; of the former nothing says that there is no metastasis."""
+    run(slide, model, tmp_path / "both.metastasis")
+    for folder in (alone.output, tmp_path / "both.metastasis"):
+        result = read_result(folder)
+        assert result.mitoses.to_json() == json.loads((folder / "run.json").read_text())["mitoses"]
+        page = write_report(folder, slide=slide.path).path.read_text()
+        assert f"{len(SPOTS)} mitoses, " in page
+        assert f"{len(SPOTS)} in the densest 2 mm²" in page
+        row = dict(zip(_COLUMNS, SlideSummary(slide=slide.path, result=SummedResult.of(result)).cells(), strict=True))
+        assert row["mitoses"] == row["mitoses_in_hot_spot"] == len(SPOTS)
+    assert "0 % of the tissue scanned: not a result for the slide" in write_report(alone.output).path.read_text()
+    for damage in ({"count": "many"}, {"hot_spot": {}}, {"searched_mm2": float("inf")}):
+        with pytest.raises((KeyError, ValueError, TypeError)):
+            MitosisCount.from_json({**alone.mitoses.to_json(), **damage})
+
+
 def test_a_threshold_that_was_asked_for_counts(slide, model, alone):
     asked = replace(MITOSIS, mitosis_threshold=0.3, hot_spot_mm2=0.01)
     found = run(slide, model, alone.output, asked, detects=False).mitoses
@@ -164,7 +185,6 @@ def test_a_threshold_that_was_asked_for_counts(slide, model, alone):
 def test_a_mitosis_model_is_no_detector(tmp_path):
     """``--model`` that names one makes its pass without a detector."""
     model = dark_spots()
-    from napari_metastasis.models import build_segmentation
 
     path = tmp_path / "mitosis-x.safetensors"
     save_model(path, build_segmentation(model.spec.built), replace(model.spec, name="mitosis-x"), {})

@@ -24,7 +24,7 @@ __all__ = ["MITOSIS_COLOR", "MitosisMarks"]
 MITOSIS_COLOR = "#1eff8e"
 #: Of a ring: a mitotic figure is some 10 µm wide, and shall be seen inside.
 _RING_UM = 18.0
-_RING_SCREEN_PX = (6, 60)
+_RING_SCREEN_PX = (6, 400)
 #: Width of the area's outline on the slide: seen from 1.25x on.
 _EDGE_UM = 12.0
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["MitosisWidget"]
 
 #: Across the window at a mitosis, and around the densest area: this many times its side.
-_ACROSS_UM, _ROOM = 120.0, 1.15
+_ACROSS_UM, _ROOM = 200.0, 1.15
 _TOLD = "Mitoses have not been looked for."
 
 

@@ -97,6 +97,7 @@ class SlideLayers:
             (session.cells_written, self._on_cells_written),
             (session.found_changed, self._on_found_changed),
             (session.threshold_changed, self._on_threshold_changed),
+            (session.mitoses.found_changed, self._on_visible_changed),
             (session.tissue_changed, self._on_tissue_changed),
             (session.activity_changed, self._on_activity_changed),
             (session.reviewed_changed, self._on_said_changed),
@@ -288,16 +289,17 @@ class SlideLayers:
                 setattr(self, name, None)
         self.marks_changed.emit()
 
-    def _on_visible_changed(self, _: Any) -> None:
+    def _on_visible_changed(self, *_: object) -> None:
         self.marks_changed.emit()
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Return what is seen over the tissue beside heat and outlines: "veil", "change", "detections", "mined".
+        """Return what is seen over the tissue beside heat and outlines.
 
-        Of what a person said, "rejected", and the labels of what was drawn.
+        That is "veil", "change", and of points "detections", "mined" and "mitoses"; of what a person said, "rejected",
+        and the labels of what was drawn.
         """
-        points = {"detections": self.detections, "mined": self.mined}
+        points = {"detections": self.detections, "mined": self.mined, "mitoses": self.mitoses.points}
         seen = [name for name, layer in points.items() if layer is not None and layer.visible and layer.shown.any()]
         if self.change is not None and self.change.visible:
             seen.insert(0, "change")
