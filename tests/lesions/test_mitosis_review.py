@@ -26,8 +26,11 @@ PROBABILITY = np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32)
 
 
 def found(corrections=None):
-    own = found_mitoses(XY, PROBABILITY, threshold=0.4, searched_mm2=2.0, tissue_mm2=4.0)
-    return own.reviewed(Corrections() if corrections is None else corrections, mpp=MPP, settings=SPOT)
+    return mitoses(XY, PROBABILITY).reviewed(Corrections() if corrections is None else corrections)
+
+
+def mitoses(xy, probability):
+    return found_mitoses(xy, probability, threshold=0.4, mpp=MPP, searched_mm2=2.0, tissue_mm2=4.0, settings=SPOT)
 
 
 def said(*points, label="mitosis", to=None):
@@ -59,9 +62,9 @@ def test_what_is_rejected_leaves_the_count_and_what_is_added_joins_it():
         2,
     ]
     # What was said is forgotten where something else is said.
-    assert reviewed.reviewed(Corrections(), mpp=MPP, settings=SPOT).to_json() == plain.to_json()
-    unread = plain.unread()
-    assert unread.count == 5
+    assert reviewed.own.to_json() == plain.to_json()
+    unread = reviewed.unread()
+    assert (len(unread), unread.count) == (5, 5)
     assert unread.review_text == "what people said of them cannot be read"
 
 
@@ -96,20 +99,18 @@ def test_pairs_are_those_of_a_slow_search(seed):
 
 
 def test_a_decision_holds_at_other_thresholds_and_counts_once():
-    mitoses = found()
-    corrections, key = decide_mitosis(mitoses, 3, Corrections(), "mitosis", model="mitosis-a", reviewer="Dr. B")
+    corrections, key = decide_mitosis(found(), 3, Corrections(), "mitosis", model="mitosis-a", reviewer="Dr. B")
     assert found(corrections).reviews[3].keys == (key,)
     # Where the model does not find it any more, it counts as it was.
-    few = found_mitoses(XY[:2], PROBABILITY[:2], threshold=0.75, searched_mm2=2.0, tissue_mm2=4.0)
-    kept = few.reviewed(corrections, mpp=MPP, settings=SPOT)
+    kept = mitoses(XY[:2], PROBABILITY[:2]).reviewed(corrections)
     assert (kept.count, kept.reviews[2].state) == (3, "confirmed")
     assert kept.probability[2] == PROBABILITY[3]
     assert kept.xy[2].tolist() == XY[3].tolist()
     # Another model finds it a little away, and somebody decides on that again: it is one mitosis.
-    moved = found_mitoses(XY[3:4] + 8, PROBABILITY[:1], threshold=0.4, searched_mm2=2.0, tissue_mm2=4.0)
+    moved = mitoses(XY[3:4] + 8, PROBABILITY[:1])
     both, other = decide_mitosis(moved, 0, corrections, "mitosis", model="mitosis-b", reviewer="Dr. C")
     assert other != key
-    assert moved.reviewed(both, mpp=MPP, settings=SPOT).count == 1
+    assert moved.reviewed(both).count == 1
     # What was said is changed where it was said, and taken back.
     reviewed = found(corrections)
     changed, same = decide_mitosis(reviewed, 3, corrections, "not-mitosis", model="", reviewer="Dr. C")

@@ -58,7 +58,7 @@ CLASSES: Mapping[Label, tuple[str, tuple[int, int, int]]] = {
     "normal": ("Normal", (0, 150, 60)),
     "ignore": ("Ignore*", (180, 180, 180)),
     "undecided": ("Undecided", (240, 180, 0)),
-    "mitosis": (MITOSIS, (0, 145, 255)),
+    "mitosis": (MITOSIS, (30, 255, 142)),
     "not-mitosis": (NOT_A_MITOSIS, (110, 110, 110)),
 }
 #: The member of a feature's properties that only this program writes.

@@ -17,7 +17,7 @@ from napari_metastasis.lesions.listed import (
     unread_lesions,
 )
 from napari_metastasis.lesions.measure import longest_diameter
-from napari_metastasis.lesions.mitoses import Mitoses, found_mitoses, mitoses_at
+from napari_metastasis.lesions.mitoses import Mitoses, MitosisCount, found_mitoses, mitoses_at
 from napari_metastasis.lesions.mitosis_files import (
     mitoses_table,
     read_found_mitoses,
@@ -67,6 +67,7 @@ __all__ = [
     "LesionRow",
     "ListedLesions",
     "Mitoses",
+    "MitosisCount",
     "NodeFinding",
     "PatientStage",
     "Reviewed",

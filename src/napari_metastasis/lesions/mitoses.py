@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,64 +12,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_metastasis.annotations import Corrections, HotSpot, hot_spot
+from napari_metastasis.geometry import Point
 from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.mitosis_review import review_points
 from napari_metastasis.lesions.said import LesionReview, ReviewState
 from napari_metastasis.settings import HotSpotSettings
 
-__all__ = ["Mitoses", "found_mitoses", "mitoses_at"]
+__all__ = ["Mitoses", "MitosisCount", "found_mitoses", "mitoses_at"]
 
-
-#: In this order people are told how many were reviewed.
-_TOLD: tuple[ReviewState, ...] = ("confirmed", "rejected", "added")
+#: In this order, and so, people are told how many were reviewed.
+_TOLD: Mapping[ReviewState, str] = {
+    "confirmed": "confirmed",
+    "rejected": "rejected, not counted",
+    "added": "added",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mitoses:
-    """The mitoses that were found at a threshold, and what people said of them.
+class MitosisCount:
+    """How many mitoses were found at a threshold, and in how much tissue.
 
     Attributes
     ----------
     threshold
         Probability from which the peaks of the map count.
-    xy
-        (n, 2) float64, as (x, y) in level-0 pixels: those that a model found, the surest first, and then those that
-        only people know of. Rejected ones are among them.
-    probability
-        (n,) float32; NaN where no model found anything.
-    reviews
-        What was said of each, n. "added" are those where no model found anything, and "confirmed" are behind those of
-        the model where they were found at another threshold, or by another model.
-    of_model
-        How many a model found at the threshold: the first ones.
+    count
+        How many there are.
     searched_mm2, tissue_mm2
         Tissue that was looked at, and all of the slide's.
     spot
-        Where those that count are densest; ``None`` where there are none.
+        Where they are densest; ``None`` where there are none.
     """
 
     threshold: float
-    xy: NDArray[np.float64]
-    probability: NDArray[np.float32]
-    reviews: tuple[LesionReview, ...]
-    of_model: int
+    count: int
     searched_mm2: float
     tissue_mm2: float
     spot: HotSpot | None
-
-    def __len__(self) -> int:
-        """Return how many are listed: also those that do not count."""
-        return len(self.xy)
-
-    @property
-    def counts(self) -> NDArray[np.bool_]:
-        """Return which of them count, (n,) bool: not those that a person rejected."""
-        return np.array([one.counts for one in self.reviews], np.bool_)
-
-    @property
-    def count(self) -> int:
-        """Return how many count."""
-        return int(np.count_nonzero(self.counts))
 
     @property
     def per_mm2(self) -> float | None:
@@ -75,41 +56,19 @@ class Mitoses:
         return self.count / self.searched_mm2 if self.searched_mm2 else None
 
     @property
-    def in_spot(self) -> NDArray[np.bool_]:
-        """Return which of them count and lie where they are densest: (n,) bool."""
-        return np.zeros(len(self), np.bool_) if self.spot is None else self.spot.holds(self.xy) & self.counts
-
-    @property
-    def states(self) -> dict[ReviewState, int]:
-        """Return how many there are of each state that people gave, and of "pending" and "unknown"."""
-        found = Counter(one.told for one in self.reviews)
-        return {state: found[state] for state in (*_TOLD, "pending", "unknown")}
-
-    @property
-    def review_text(self) -> str:
-        """Return what people said, in a line: "2 confirmed, 1 rejected, not counted; 31 pending"; empty if nothing."""
-        states = self.states
-        if states["unknown"]:
-            return "what people said of them cannot be read"
-        told = {"confirmed": "confirmed", "rejected": "rejected, not counted", "added": "added"}
-        said = [f"{states[state]} {told[state]}" for state in _TOLD if states[state]]
-        return "; ".join([*said, f"{states['pending']} pending"]) if said else ""
-
-    @property
-    def searched_text(self) -> str:
-        """Return how much was looked at, for a person: "12.3 of 98.0 mm² of tissue looked at"."""
-        if not self.searched_mm2:
-            return "No tissue was looked at for mitoses"
-        part = f"{self.searched_mm2:.2f}"
-        whole = f"{self.tissue_mm2:.2f}"
-        return f"All {whole} mm² of tissue looked at" if part == whole else f"{part} of {whole} mm² of tissue looked at"
-
-    @property
     def text(self) -> str:
         """Return their number for a person: "34 mitoses, 2.8 per mm²"."""
         if self.per_mm2 is None:
             return "Not looked for"
         return f"{self.count} mitos{'is' if self.count == 1 else 'es'}, {self.per_mm2:.2g} per mm²"
+
+    @property
+    def searched_text(self) -> str:
+        """Return how much was looked at, for a person: "12.30 of 98.00 mm² of tissue looked at"."""
+        if not self.searched_mm2:
+            return "No tissue was looked at for mitoses"
+        part, whole = f"{self.searched_mm2:.2f}", f"{self.tissue_mm2:.2f}"
+        return f"All {whole} mm² of tissue looked at" if part == whole else f"{part} of {whole} mm² of tissue looked at"
 
     @property
     def spot_text(self) -> str:
@@ -121,14 +80,11 @@ class Mitoses:
         return f"{spot.count} in the densest {spot.area_mm2:g} mm²{least}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for the record and for ``--json``; points are surest first, in level-0 pixels."""
-        spot, states = self.spot, self.states
+        """Return plain values for the record and for ``--json``, places in level-0 pixels."""
+        spot = self.spot
         return {
             "threshold": self.threshold,
             "count": self.count,
-            "found": self.of_model,
-            "reviewed": sum(states[state] for state in _TOLD),
-            **{state: states[state] for state in _TOLD},
             "searched_mm2": round(self.searched_mm2, 6),
             "tissue_mm2": round(self.tissue_mm2, 6),
             "per_mm2": None if self.per_mm2 is None else round(self.per_mm2, 6),
@@ -146,7 +102,116 @@ class Mitoses:
             },
         }
 
-    def reviewed(self, corrections: Corrections, *, mpp: float, settings: HotSpotSettings) -> Mitoses:
+    @classmethod
+    def from_json(cls, values: Any) -> MitosisCount:
+        """Return what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is anything else.
+        """
+        spot = values["hot_spot"]
+        return MitosisCount(
+            threshold=_number(values["threshold"]),
+            count=int(_number(values["count"])),
+            searched_mm2=_number(values["searched_mm2"]),
+            tissue_mm2=_number(values["tissue_mm2"]),
+            spot=None
+            if spot is None
+            else HotSpot(
+                center=Point(_number(spot["x"]), _number(spot["y"])),
+                width=_number(spot["width"]),
+                height=_number(spot["height"]),
+                shape=str(spot["shape"]),
+                area_mm2=_number(spot["area_mm2"]) or math.nan,
+                count=int(_number(spot["count"])),
+            ),
+        )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("no number")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mitoses(MitosisCount):
+    """The mitoses that were found at a threshold, and what people said of them.
+
+    ``count`` is of those that count: of what a model found, what no person rejected, and what people added.
+
+    Attributes
+    ----------
+    xy
+        (n, 2) float64, as (x, y) in level-0 pixels: those that a model found, the surest first, and then those that
+        only people know of. Rejected ones are among them.
+    probability
+        (n,) float32; NaN where no model found anything.
+    reviews
+        What was said of each, n. "added" are those where no model found anything, and "confirmed" are behind those of
+        the model where they were found at another threshold, or by another model.
+    of_model
+        How many a model found at the threshold: the first ones.
+    mpp
+        Micrometres per level-0 pixel.
+    settings
+        The area in which the most are counted.
+    """
+
+    xy: NDArray[np.float64]
+    probability: NDArray[np.float32]
+    reviews: tuple[LesionReview, ...]
+    of_model: int
+    mpp: float
+    settings: HotSpotSettings
+
+    def __len__(self) -> int:
+        """Return how many are listed: also those that do not count."""
+        return len(self.xy)
+
+    @property
+    def counts(self) -> NDArray[np.bool_]:
+        """Return which of them count, (n,) bool: not those that a person rejected."""
+        return np.array([one.counts for one in self.reviews], np.bool_)
+
+    @property
+    def in_spot(self) -> NDArray[np.bool_]:
+        """Return which of them count and lie where they are densest: (n,) bool."""
+        return np.zeros(len(self), np.bool_) if self.spot is None else self.spot.holds(self.xy) & self.counts
+
+    @property
+    def states(self) -> dict[ReviewState, int]:
+        """Return how many there are of each state that people gave, and of "pending" and "unknown"."""
+        found = Counter(one.told for one in self.reviews)
+        return {state: found[state] for state in (*_TOLD, "pending", "unknown")}
+
+    @property
+    def review_text(self) -> str:
+        """Return what people said, in a line: "2 confirmed; 1 rejected, not counted; 31 pending"; empty if nothing."""
+        states = self.states
+        if states["unknown"]:
+            return "what people said of them cannot be read"
+        said = [f"{states[state]} {words}" for state, words in _TOLD.items() if states[state]]
+        return "; ".join([*said, f"{states['pending']} pending"]) if said else ""
+
+    @property
+    def own(self) -> Mitoses:
+        """Return what the model found, of which nobody said anything."""
+        return self.reviewed(Corrections())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for the record and for ``--json``, with how many were reviewed."""
+        states = self.states
+        return {
+            **MitosisCount.to_json(self),
+            "found": self.of_model,
+            "reviewed": sum(states[state] for state in _TOLD),
+            **{state: states[state] for state in _TOLD},
+        }
+
+    def reviewed(self, corrections: Corrections) -> Mitoses:
         """Return what a model found with what people say of it; what they said before is forgotten.
 
         Each point of a person is about the point of the model that lies nearest to it, within the radius in which
@@ -156,24 +221,22 @@ class Mitoses:
         ----------
         corrections
             All of the slide.
-        mpp
-            Micrometres per level-0 pixel.
-        settings
-            The area in which the most are counted.
         """
         own = slice(self.of_model)
-        said = review_points(self.xy[own], corrections, mpp=mpp)
-        found = replace(
+        said = review_points(self.xy[own], corrections, mpp=self.mpp)
+        listed = replace(
             self,
             xy=np.concatenate([self.xy[own], said.beside_xy]),
             probability=np.concatenate([self.probability[own], said.beside_probability]),
             reviews=(*said.of_found, *said.beside),
         )
-        return replace(found, spot=hot_spot(found.xy[found.counts], mpp=mpp, settings=settings))
+        counting = listed.xy[listed.counts]
+        return replace(listed, count=len(counting), spot=hot_spot(counting, mpp=self.mpp, settings=self.settings))
 
     def unread(self) -> Mitoses:
-        """Return them as those of which it is not known what people said: the corrections cannot be read."""
-        return replace(self, reviews=tuple(replace(one, is_known=False) for one in self.reviews))
+        """Return what the model found where it is not known what people said: the corrections cannot be read."""
+        own = self.own
+        return replace(own, reviews=tuple(replace(one, is_known=False) for one in own.reviews))
 
 
 def mitoses_at(
@@ -184,9 +247,8 @@ def mitoses_at(
     searched_mm2: float,
     tissue_mm2: float,
     settings: HotSpotSettings,
-    corrections: Corrections | None = None,
 ) -> Mitoses:
-    """Return the mitoses at a threshold, with what people said of them.
+    """Return the mitoses at a threshold; :meth:`Mitoses.reviewed` says what people made of them.
 
     Parameters
     ----------
@@ -198,11 +260,9 @@ def mitoses_at(
     mpp
         Micrometres per level-0 pixel.
     searched_mm2, tissue_mm2
-        See :class:`Mitoses`.
+        See :class:`MitosisCount`.
     settings
         The area in which the most are counted.
-    corrections
-        All of the slide; ``None`` where nobody spoke of it.
 
     Raises
     ------
@@ -210,14 +270,15 @@ def mitoses_at(
         If the threshold lies below the floor.
     """
     found = index.at(threshold).detections
-    own = found_mitoses(
+    return found_mitoses(
         np.stack([found.x, found.y], axis=1).astype(np.float64),
         found.probability,
         threshold=float(threshold),
+        mpp=mpp,
         searched_mm2=searched_mm2,
         tissue_mm2=tissue_mm2,
+        settings=settings,
     )
-    return own.reviewed(Corrections() if corrections is None else corrections, mpp=mpp, settings=settings)
 
 
 def found_mitoses(
@@ -225,12 +286,22 @@ def found_mitoses(
     probability: NDArray[np.float32],
     *,
     threshold: float,
+    mpp: float,
     searched_mm2: float,
     tissue_mm2: float,
+    settings: HotSpotSettings,
 ) -> Mitoses:
-    """Return what a model found, before anybody spoke of it, and before it is known where they are densest.
-
-    Parameters are those of :class:`Mitoses`; :meth:`Mitoses.reviewed` makes the rest.
-    """
-    reviews = (LesionReview(),) * len(xy)
-    return Mitoses(threshold, xy, probability, reviews, len(xy), searched_mm2, tissue_mm2, spot=None)
+    """Return points that a model found as mitoses of which nobody has spoken; see :class:`Mitoses`."""
+    return Mitoses(
+        threshold=threshold,
+        count=len(xy),
+        searched_mm2=searched_mm2,
+        tissue_mm2=tissue_mm2,
+        spot=hot_spot(xy, mpp=mpp, settings=settings),
+        xy=xy,
+        probability=probability,
+        reviews=(LesionReview(),) * len(xy),
+        of_model=len(xy),
+        mpp=mpp,
+        settings=settings,
+    )

@@ -165,8 +165,9 @@ def _points(scanned: ScannedSlide, reference: PointReference, mpp: float, scorin
     found = scanned.result.found_mitoses
     assert found is not None
     outcomes = {}
-    for at in thresholds_of(scoring, threshold=found.own.threshold, floor=found.index.settings.floor):
-        points = found.index.at(at).detections
+    index = found.reading.index
+    for at in thresholds_of(scoring, threshold=found.mitoses.threshold, floor=index.settings.floor):
+        points = index.at(at).detections
         outcomes[at] = match_points(
             scanned.slide.name,
             found=np.stack([points.x, points.y], axis=1),
@@ -175,7 +176,7 @@ def _points(scanned: ScannedSlide, reference: PointReference, mpp: float, scorin
             mpp=mpp,
             radius_um=scoring.radius_um,
         )
-    return SlidePoints(scanned.slide.name, outcomes, found.own.tissue_mm2)
+    return SlidePoints(scanned.slide.name, outcomes, found.reading.tissue_mm2)
 
 
 def points_measured_with(cohort: Cohort, models: ScanModels, how: PointEvaluation) -> dict[str, Any]:

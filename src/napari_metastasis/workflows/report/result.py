@@ -16,11 +16,11 @@ from napari_metastasis.geometry import Region, Size
 from napari_metastasis.lesions import SIZE_CLASSES, Mitoses, SizeClass, SlideVerdict, listed, review_text
 from napari_metastasis.lesions.texts import bounded, length_text, probability_text
 from napari_metastasis.plain_json import read_json
-from napari_metastasis.scanning import Coverage
+from napari_metastasis.scanning import MITOSES, Coverage
 from napari_metastasis.workflows.report.reported_lesions import ReportedLesion, damaged, number, read_lesions
 from napari_metastasis.workflows.scan.earlier import recorded_coverage, recorded_notes
 from napari_metastasis.workflows.scan.listed_findings import list_findings
-from napari_metastasis.workflows.scan.mitoses import read_mitoses
+from napari_metastasis.workflows.scan.mitoses import listed_mitoses
 from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS, heatmap_path, journals_of, record_path
 from napari_metastasis.workflows.scan.shown import Shown, nuclei_density, read_shown, recorded_journals
 
@@ -122,10 +122,8 @@ class ReportedResult:
         these said is read from the corrections as they are now, whatever the tables say.
     told
         What has to be said of that besides, a line each.
-    mitoses
-        As the files have them, with what people say of them now; ``None`` where none were looked for.
     coverage
-        How much of the tissue the lesions speak for.
+        How much of the tissue they speak for.
     slide_score
         Highest probability; ``None`` where nothing was scanned.
     threshold
@@ -137,6 +135,8 @@ class ReportedResult:
         Name of the map that is shown.
     models
         The detector, and the models of the passes after it.
+    mitoses
+        As the files have them, with what people say of them now; ``None`` where nobody looked for them.
     notes
         What a person has to know of the results, a line each.
     scanned
@@ -161,13 +161,13 @@ class ReportedResult:
     format: str
     lesions: tuple[ReportedLesion, ...]
     told: tuple[str, ...]
-    mitoses: Mitoses | None
     coverage: ReportedCoverage
     slide_score: float | None
     threshold: float
     shares: Mapping[str, float]
     shown_map: str
     models: tuple[ReportedModel, ...]
+    mitoses: Mitoses | None
     notes: tuple[str, ...]
     scanned: datetime | None
     seconds: float
@@ -315,12 +315,9 @@ def _result(folder: Path, record: Any) -> ReportedResult:
     if not mpp > 0:
         raise ValueError("a pixel size that is none")
     size = Size(int(slide["size"][0]), int(slide["size"][1]))
-    mitoses = read_mitoses(folder, record)
-    # A scan that looked for mitoses alone writes no tables of lesions.
-    is_without = mitoses is not None and not os.path.exists(folder / "lesions.csv")
     findings = list_findings(
         folder,
-        () if is_without else read_lesions(folder, known_bounds),
+        () if _only_mitoses(folder, record) else read_lesions(folder, known_bounds),
         bounds=known_bounds,
         size=size,
         mpp=mpp,
@@ -340,19 +337,26 @@ def _result(folder: Path, record: Any) -> ReportedResult:
         format=str(slide.get("format", "")),
         lesions=(*findings.listed.found, *map(ReportedLesion.of, findings.listed.drawn)),
         told=findings.notes,
-        mitoses=mitoses,
         coverage=ReportedCoverage.of(recorded_coverage(record)),
         slide_score=None if record.get("slide_score") is None else number(record["slide_score"]),
         threshold=shown.threshold,
         shares=shown.shares,
         shown_map=shown.map,
         models=_models(record, shown),
+        mitoses=listed_mitoses(folder, record),
         notes=recorded_notes(record),
         scanned=None if ended is None else datetime.fromisoformat(str(ended)),
         seconds=sum(number(scan.get("seconds", 0)) for scan in scans),
         version=str(record.get("versions", {}).get("napari-metastasis", "")),
         record=record,
     )
+
+
+def _only_mitoses(folder: Path, record: Any) -> bool:
+    """Return whether nobody looked for metastases, so that there are no tables of them."""
+    coverage = recorded_coverage(record)
+    sought = coverage is None or coverage.answered_cells > 0
+    return "mitoses" in record and not sought and not os.path.exists(folder / "lesions.csv")
 
 
 def _file_name(path: str) -> str:
@@ -366,7 +370,8 @@ def _models(record: Mapping[str, Any], shown: Shown) -> tuple[ReportedModel, ...
         ReportedModel(name=detector["name"], weights_sha256=detector["weights_sha256"], share=None, map="probability")
     ]
     for one in record.get("passes", ()):
-        model, share = one["model"], shown.shares.get(one["map"], 0.0)
+        model = one["model"]
+        share = None if one["map"] == MITOSES.name else shown.shares.get(one["map"], 0.0)
         found.append(
             ReportedModel(name=model["name"], weights_sha256=model["weights_sha256"], share=share, map=one["map"])
         )

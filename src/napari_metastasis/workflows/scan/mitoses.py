@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from napari_metastasis.annotations import Corrections, CorrectionStore
+from napari_metastasis.annotations import CorrectionStore
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, Region
 from napari_metastasis.lesions import (
     LesionIndex,
     Mitoses,
+    MitosisCount,
     found_mitoses,
     mitoses_at,
     mitoses_table,
@@ -21,66 +22,97 @@ from napari_metastasis.lesions import (
     write_mitoses_csv,
     write_mitoses_geojson,
 )
-from napari_metastasis.scanning import MITOSES, AnsweredMap, Coverage, answerable_cells
+from napari_metastasis.scanning import MITOSES, AnsweredMap, Coverage, MapStore, answerable_cells
 from napari_metastasis.settings import HotSpotSettings, MitosisSettings
-from napari_metastasis.slides import TissueMask
 from napari_metastasis.storage import storage_errors
-from napari_metastasis.workflows.scan.prepared import PreparedScan
-from napari_metastasis.workflows.scan.result_folder import corrections_folder
+from napari_metastasis.workflows.scan.result_files import one_writer, write_record
+from napari_metastasis.workflows.scan.result_folder import corrections_folder, record_of
+
+if TYPE_CHECKING:
+    from napari_metastasis.slides import Slide, TissueMask
+    from napari_metastasis.workflows.scan.prepared import PreparedScan
 
 __all__ = [
     "FoundMitoses",
+    "MitosisReading",
+    "StoredMitoses",
+    "listed_mitoses",
     "mitoses_of",
-    "mitosis_index",
+    "mitosis_threshold",
     "read_mitoses",
-    "searched_mm2",
+    "stored_mitoses",
     "update_mitoses",
+    "with_reviews",
     "write_mitoses",
+    "write_shown_mitoses",
 ]
 
 #: The files of a result.
 _TABLE, _POINTS = "mitoses.csv", "mitoses.geojson"
 
 
-@dataclass(frozen=True, slots=True)
-class FoundMitoses:
-    """The mitoses of a scan.
+@dataclass(frozen=True, slots=True, eq=False)
+class MitosisReading:
+    """A map of mitoses, prepared to be read at every threshold from the floor up.
 
     Attributes
     ----------
-    own
-        What the model found.
-    reviewed
-        The same, and what people said of it.
     index
-        Made of their map: what lies at any other threshold.
+        Its peaks.
+    searched_mm2, tissue_mm2
+        Tissue that it answers for, and all of the slide's.
     """
 
-    own: Mitoses
-    reviewed: Mitoses
-    index: LesionIndex = field(repr=False)
+    index: LesionIndex
+    searched_mm2: float
+    tissue_mm2: float
+
+    def at(self, threshold: float, settings: MitosisSettings, mpp: float) -> Mitoses:
+        """Return the mitoses at a threshold; one below the floor is the floor."""
+        return mitoses_at(
+            self.index,
+            max(threshold, self.index.settings.floor),
+            mpp=mpp,
+            searched_mm2=self.searched_mm2,
+            tissue_mm2=self.tissue_mm2,
+            settings=settings.hot_spot,
+        )
 
 
-def mitosis_index(cells: ChunkedCells, frame: HeatmapFrame, settings: MitosisSettings, threshold: float) -> LesionIndex:
-    """Return the peaks of a map of mitoses, at every threshold from the floor up.
+def read_mitoses(
+    cells: ChunkedCells, frame: HeatmapFrame, tissue: TissueMask, settings: MitosisSettings, threshold: float
+) -> MitosisReading:
+    """Return a map of mitoses, prepared to be read.
 
     Parameters
     ----------
     cells, frame
         The map.
+    tissue
+        Where the slide holds tissue.
     settings
         How mitoses are counted.
     threshold
-        The model's own.
+        The lowest that has to be reached, if it is lower than the usual floor.
     """
-    return LesionIndex(cells, frame, settings.detection(threshold), map=MITOSES.name)
-
-
-def searched_mm2(cells: ChunkedCells, frame: HeatmapFrame, tissue: TissueMask) -> tuple[float, float]:
-    """Return the tissue that a map answers for, and all of the slide's, in mm²."""
+    index = LesionIndex(cells, frame, settings.detection(threshold), map=MITOSES.name)
     coverage = Coverage.of(cells, answerable_cells(tissue, frame, cells))
     cell_mm2 = (frame.cell_um / 1000) ** 2
-    return coverage.answered_cells * cell_mm2, coverage.tissue_cells * cell_mm2
+    return MitosisReading(index, coverage.answered_cells * cell_mm2, coverage.tissue_cells * cell_mm2)
+
+
+def _settings_of(prepared: PreparedScan) -> MitosisSettings | None:
+    wanted = (one.settings for one in prepared.job.wanted_passes)
+    return next((one for one in wanted if isinstance(one, MitosisSettings)), None)
+
+
+def mitosis_threshold(prepared: PreparedScan) -> float:
+    """Return from which probability mitoses count in a scan: what was asked for, or the model's own; 0 without them."""
+    settings = _settings_of(prepared)
+    if settings is None:
+        return 0.0
+    own: float = prepared.models.others["mitosis"].spec.threshold
+    return settings.mitosis_threshold or own
 
 
 def mitoses_of(prepared: PreparedScan, maps: Sequence[AnsweredMap]) -> FoundMitoses | None:
@@ -94,38 +126,53 @@ def mitoses_of(prepared: PreparedScan, maps: Sequence[AnsweredMap]) -> FoundMito
         Its maps.
     """
     found = next((one for one in maps if one.kind.name == MITOSES.name), None)
-    settings = next(
-        (one.settings for one in prepared.job.wanted_passes if isinstance(one.settings, MitosisSettings)), None
-    )
+    settings = _settings_of(prepared)
     if found is None or settings is None:
         return None
-    own = prepared.models.others["mitosis"].spec.threshold
-    index = mitosis_index(found.cells, found.frame, settings, own)
-    searched, tissue = searched_mm2(found.cells, found.frame, prepared.tissue)
-    slide = prepared.slide
-    mitoses = mitoses_at(
-        index,
-        index.settings.threshold,
-        mpp=slide.mpp,
-        searched_mm2=searched,
-        tissue_mm2=tissue,
-        settings=settings.hot_spot,
-    )
-    reviewed = _reviewed(mitoses, prepared.folder, mpp=slide.mpp, bounds=slide.bounds, settings=settings.hot_spot)
-    return FoundMitoses(mitoses, reviewed, index)
+    threshold, slide = mitosis_threshold(prepared), prepared.slide
+    reading = read_mitoses(found.cells, found.frame, prepared.tissue, settings, threshold)
+    mitoses = reading.at(threshold, settings, slide.mpp)
+    return FoundMitoses(with_reviews(mitoses, prepared.folder, bounds=slide.bounds), reading)
 
 
-def _reviewed(own: Mitoses, folder: Path, *, mpp: float, bounds: Region | None, settings: HotSpotSettings) -> Mitoses:
-    """Return mitoses with what the corrections of their slide say; a damaged file of these stops nothing."""
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundMitoses:
+    """The mitoses of a scan.
+
+    Attributes
+    ----------
+    mitoses
+        With what people said of them.
+    reading
+        What lies at any other threshold.
+    """
+
+    mitoses: Mitoses
+    reading: MitosisReading
+
+
+def with_reviews(mitoses: Mitoses, folder: Path, *, bounds: Region | None) -> Mitoses:
+    """Return mitoses with what the corrections of their slide say; a damaged file of these is told, and stops nothing.
+
+    Parameters
+    ----------
+    mitoses
+        What a model found; what was said of it before is forgotten.
+    folder
+        The result folder.
+    bounds
+        The slide's bounds, if it states any.
+    """
     try:
-        corrections = CorrectionStore(corrections_folder(folder), bounds=bounds).read()
+        return mitoses.reviewed(CorrectionStore(corrections_folder(folder), bounds=bounds).read())
     except (AnnotationError, StorageError):
-        return own.reviewed(Corrections(), mpp=mpp, settings=settings).unread()
-    return own.reviewed(corrections, mpp=mpp, settings=settings)
+        return mitoses.unread()
 
 
-def read_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
+def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
     """Return the mitoses of a result folder with what people say of them now; ``None`` where it has none.
+
+    They are read from its table, so that no map is needed.
 
     Parameters
     ----------
@@ -137,56 +184,71 @@ def read_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
     Raises
     ------
     StorageError
-        If the table or the record is damaged.
+        If the table is damaged.
+    KeyError, TypeError, ValueError
+        If the record is.
     """
-    known = record.get("mitoses")
-    if not isinstance(known, dict) or not os.path.exists(folder / _TABLE):
+    if "mitoses" not in record:
         return None
+    known, slide = MitosisCount.from_json(record["mitoses"]), record["slide"]
     xy, probability = read_found_mitoses(folder / _TABLE)
-    try:
-        slide, spot = record["slide"], known["hot_spot"] or {}
-        bounds = None if slide.get("bounds") is None else Region(*map(int, slide["bounds"]))
-        mpp = float(slide["mpp"])
-        # Where the model found none, nothing says in which area they would have been counted.
-        settings = HotSpotSettings(**{name: spot[name] for name in ("area_mm2", "shape") if name in spot})
-        own = found_mitoses(
-            xy,
-            probability,
-            threshold=float(known["threshold"]),
-            searched_mm2=float(known["searched_mm2"]),
-            tissue_mm2=float(known["tissue_mm2"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StorageError(
-            f"expected how mitoses were counted in the record of {folder}, got something else "
-            f"({type(error).__name__}: {error}); scan the slide again"
-        ) from error
-    return _reviewed(own, folder, mpp=mpp, bounds=bounds, settings=settings)
+    # Where the model found none, nothing says in which area they would have been counted.
+    area, spot = HotSpotSettings(), known.spot
+    if spot is not None:
+        area = HotSpotSettings(area_mm2=spot.area_mm2, shape=spot.shape)
+    found = found_mitoses(
+        xy,
+        probability,
+        threshold=known.threshold,
+        mpp=float(slide["mpp"]),
+        searched_mm2=known.searched_mm2,
+        tissue_mm2=known.tissue_mm2,
+        settings=area,
+    )
+    bounds = None if slide.get("bounds") is None else Region(*map(int, slide["bounds"]))
+    return with_reviews(found, folder, bounds=bounds)
 
 
-def update_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Region | None) -> bool:
-    """Write the mitoses of a result anew where its table says something else, and return whether.
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredMitoses:
+    """The map of mitoses that a scan left, and how it was read.
+
+    Attributes
+    ----------
+    map
+        Its answers.
+    threshold
+        Probability from which mitoses counted last.
+    settings
+        How they are counted.
+    """
+
+    map: AnsweredMap
+    threshold: float
+    settings: MitosisSettings
+
+
+def stored_mitoses(folder: Path, record: Any) -> StoredMitoses | None:
+    """Return the mitoses of a result; ``None`` where its record says of none, or their map cannot be read.
 
     Parameters
     ----------
     folder
         The result folder.
-    mitoses
-        From :func:`read_mitoses`.
-    known_as, bounds
-        As :func:`write_mitoses` takes them.
-
-    Raises
-    ------
-    StorageError
-        If the table cannot be read, or the disk refuses.
+    record
+        What its ``run.json`` says.
     """
-    with storage_errors(folder / _TABLE):
-        written = (folder / _TABLE).read_bytes()
-    if written == mitoses_table(mitoses).encode():
-        return False
-    write_mitoses(folder, mitoses, known_as=known_as, bounds=bounds)
-    return True
+    try:
+        (name,) = (one["file"] for one in record["passes"] if one["map"] == MITOSES.name)
+        settings = MitosisSettings(**record["settings"]["mitosis"])
+        threshold = float(record["mitoses"]["threshold"])
+        if not (math.isfinite(threshold) and 0 < threshold <= 1) or Path(name).name != name:
+            return None
+        with MapStore.open(folder / name) as store:
+            return StoredMitoses(AnsweredMap(store.kind, store.frame, store.answered()), threshold, settings)
+    except (KeyError, TypeError, ValueError, StorageError):
+        # Damaged by hand, or of a later version: they can be looked for again.
+        return None
 
 
 def write_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Region | None) -> None:
@@ -211,3 +273,60 @@ def write_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Regi
     # The table last: what it says is what is compared.
     write_mitoses_geojson(folder / _POINTS, mitoses, slide=known_as, bounds=bounds)
     write_mitoses_csv(folder / _TABLE, mitoses)
+
+
+def update_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Region | None) -> bool:
+    """Write the mitoses of a result anew where its table says something else, and return whether.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    mitoses
+        From :func:`listed_mitoses`.
+    known_as, bounds
+        As :func:`write_mitoses` takes them.
+
+    Raises
+    ------
+    StorageError
+        If the table cannot be read, or the disk refuses.
+    """
+    with storage_errors(folder / _TABLE):
+        written = (folder / _TABLE).read_bytes()
+    if written == mitoses_table(mitoses).encode():
+        return False
+    write_mitoses(folder, mitoses, known_as=known_as, bounds=bounds)
+    return True
+
+
+def write_shown_mitoses(folder: Path, slide: Slide, mitoses: Mitoses) -> bool:
+    """Write the mitoses of a result anew as they are shown, and say so in ``run.json``; all else there stays.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    slide
+        The open slide.
+    mitoses
+        What is shown.
+
+    Returns
+    -------
+    Whether anything was written: not where the record says of no mitoses.
+
+    Raises
+    ------
+    StorageError
+        If the folder is gone, or the disk refuses. Each file is whole or as it was.
+    """
+    with one_writer(folder):
+        record = record_of(folder)
+        if not isinstance(record, dict) or "mitoses" not in record:
+            return False
+        known_as = str(record.get("heatmap", {}).get("identity", {}).get("slide", slide.fingerprint))
+        listed = with_reviews(mitoses, folder, bounds=slide.bounds)
+        write_mitoses(folder, listed, known_as=known_as, bounds=slide.bounds)
+        write_record(folder, {**record, "mitoses": listed.own.to_json()})
+    return True
