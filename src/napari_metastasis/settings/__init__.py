@@ -11,6 +11,13 @@ from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
+from napari_metastasis.settings.point_training import (
+    MitosisMapSettings,
+    MitosisSettings,
+    MitosisTrainSettings,
+    PieceSettings,
+    PointCropSettings,
+)
 from napari_metastasis.settings.points import HotSpotSettings, PointMapSettings, PointScoringSettings
 from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.retrain import TUNE_OPTIONS, CorrectionSettings, TuneTrainSettings, WholeSettings
@@ -57,11 +64,16 @@ __all__ = [
     "GridSettings",
     "HotSpotSettings",
     "MiningSettings",
+    "MitosisMapSettings",
+    "MitosisSettings",
+    "MitosisTrainSettings",
     "NetworkSettings",
     "PassSettings",
     "PatchSampleSettings",
     "PatchScoringSettings",
     "PatchSettings",
+    "PieceSettings",
+    "PointCropSettings",
     "PointMapSettings",
     "PointScoringSettings",
     "PyramidSettings",
