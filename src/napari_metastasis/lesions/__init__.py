@@ -17,6 +17,8 @@ from napari_metastasis.lesions.listed import (
     unread_lesions,
 )
 from napari_metastasis.lesions.measure import longest_diameter
+from napari_metastasis.lesions.mitoses import Mitoses, mitoses_at
+from napari_metastasis.lesions.mitosis_files import MITOSIS_CLASS, write_mitoses_csv, write_mitoses_geojson
 from napari_metastasis.lesions.reviewed import CorrectionCells, Reviewed, match_corrections
 from napari_metastasis.lesions.said import LesionReview
 from napari_metastasis.lesions.size_classes import (
@@ -44,6 +46,7 @@ from napari_metastasis.lesions.staging import (
 __all__ = [
     "ITC_CELLS",
     "LIMITS_MM",
+    "MITOSIS_CLASS",
     "SIZE_CLASSES",
     "STAGES",
     "VERDICTS",
@@ -58,6 +61,7 @@ __all__ = [
     "LesionReview",
     "LesionRow",
     "ListedLesions",
+    "Mitoses",
     "NodeFinding",
     "PatientStage",
     "Reviewed",
@@ -78,6 +82,7 @@ __all__ = [
     "listed_rows",
     "longest_diameter",
     "match_corrections",
+    "mitoses_at",
     "review_counts",
     "review_text",
     "size_class",
@@ -90,4 +95,6 @@ __all__ = [
     "write_detections_csv",
     "write_lesions_csv",
     "write_lesions_geojson",
+    "write_mitoses_csv",
+    "write_mitoses_geojson",
 ]

@@ -9,6 +9,7 @@ from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_layer, log_odds_of
 from napari_metastasis.models.importing import import_model
 from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, load_initial
+from napari_metastasis.models.mitosis import MitosisModel, MitosisSpec
 from napari_metastasis.models.model import Model, read_model
 from napari_metastasis.models.nets.architectures import (
     ARCHITECTURES,
@@ -66,6 +67,8 @@ __all__ = [
     "Encoder",
     "FullyConvolutionalNetwork",
     "InitialWeights",
+    "MitosisModel",
+    "MitosisSpec",
     "Model",
     "ModelSpec",
     "ModelVersion",

@@ -11,9 +11,10 @@ from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
+from napari_metastasis.settings.mitosis import MitosisSettings
 from napari_metastasis.settings.point_training import (
     MitosisMapSettings,
-    MitosisSettings,
+    MitosisNetworkSettings,
     MitosisTrainSettings,
     PieceSettings,
     PointCropSettings,
@@ -65,6 +66,7 @@ __all__ = [
     "HotSpotSettings",
     "MiningSettings",
     "MitosisMapSettings",
+    "MitosisNetworkSettings",
     "MitosisSettings",
     "MitosisTrainSettings",
     "NetworkSettings",

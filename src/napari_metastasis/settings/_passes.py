@@ -18,6 +18,7 @@ class PassSettings(SettingsGroup):
     #: Field that switches the pass on.
     SWITCH: ClassVar[str]
     #: Field with the share of the pass's map in the map that lesions are read from; the rest is the map before it.
+    #: Empty where lesions are never read from it.
     SHARE: ClassVar[str]
     #: Whether a window switches the pass on by itself where its model ships, and the demonstration makes it.
     USUAL: ClassVar[bool] = True
@@ -27,7 +28,8 @@ class PassSettings(SettingsGroup):
     @classmethod
     def stands_alone(cls) -> bool:
         """Return whether lesions are read from the pass's map alone, or not at all: its share is a switch."""
-        return isinstance(cls.__dataclass_fields__[cls.SHARE].default, bool)  # type: ignore[attr-defined]
+        known = cls.__dataclass_fields__  # type: ignore[attr-defined]  # each of them is a dataclass
+        return bool(cls.SHARE) and isinstance(known[cls.SHARE].default, bool)
 
     @classmethod
     def details(cls) -> tuple[str, ...]:
@@ -42,8 +44,8 @@ class PassSettings(SettingsGroup):
 
     @property
     def share(self) -> float:
-        """Return the share of the pass's map in the map that lesions are read from."""
-        return float(getattr(self, self.SHARE))
+        """Return the share of the pass's map in the map that lesions are read from; 0 where they never are."""
+        return float(getattr(self, self.SHARE)) if self.SHARE else 0.0
 
     @property
     def keeps_features(self) -> bool:

@@ -9,7 +9,7 @@ from napari_metastasis.settings._core import SettingsGroup, other_defaults, sett
 from napari_metastasis.settings.points import PointMapSettings
 from napari_metastasis.settings.segmenter import TileTrainSettings
 
-__all__ = ["MitosisMapSettings", "MitosisSettings", "MitosisTrainSettings", "PieceSettings", "PointCropSettings"]
+__all__ = ["MitosisMapSettings", "MitosisNetworkSettings", "MitosisTrainSettings", "PieceSettings", "PointCropSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class PieceSettings(SettingsGroup):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MitosisSettings(SettingsGroup):
+class MitosisNetworkSettings(SettingsGroup):
     """Which network finds points, and by which loss it learns them."""
 
     mpp: float = setting(0.5, "Resolution: a 20x lens.", unit="µm/px", minimum=0.05, maximum=10.0)

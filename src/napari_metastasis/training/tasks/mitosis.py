@@ -23,7 +23,7 @@ from napari_metastasis.models import (
 )
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.crops import UNKNOWN
-from napari_metastasis.settings import MitosisSettings, PieceSettings, PointScoringSettings
+from napari_metastasis.settings import MitosisNetworkSettings, PieceSettings, PointScoringSettings
 from napari_metastasis.training.losses import hinge_loss, point_map_cross_entropy, rare_hinge_loss
 from napari_metastasis.training.point_metric import PointMetric
 from napari_metastasis.training.tasks.base import Batch, Fitting
@@ -39,7 +39,7 @@ _CARD_THRESHOLD = "validation_threshold"
 
 
 def mitosis_task(
-    name: str, settings: MitosisSettings, pieces: PieceSettings, initial: InitialWeights | None = None
+    name: str, settings: MitosisNetworkSettings, pieces: PieceSettings, initial: InitialWeights | None = None
 ) -> MitosisTask:
     """Return what trains a network that finds points, normalised as its initial weights were.
 
@@ -84,7 +84,7 @@ class MitosisTask(StagedTask[SegmentationNetwork]):
 
     spec: MitosisSpec
     initial: InitialWeights | None = None
-    how: MitosisSettings = field(default_factory=MitosisSettings)
+    how: MitosisNetworkSettings = field(default_factory=MitosisNetworkSettings)
     pieces: PieceSettings = field(default_factory=PieceSettings)
     scoring: PointScoringSettings = field(default_factory=PointScoringSettings)
     pretrained: bool = False
@@ -109,7 +109,7 @@ class MitosisTask(StagedTask[SegmentationNetwork]):
         save_model(weights, network, spec, {**card, **self.began, **learnt})
 
 
-def point_loss(how: MitosisSettings) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def point_loss(how: MitosisNetworkSettings) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return the loss of log-odds, with π and where it is known; all of one shape."""
 
     def labels(pi: Tensor, known: Tensor) -> Tensor:

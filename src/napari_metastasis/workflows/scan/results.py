@@ -23,6 +23,7 @@ from napari_metastasis.lesions import (
     Detections,
     Lesion,
     LesionIndex,
+    Mitoses,
     SlideVerdict,
     listed,
     review_counts,
@@ -30,6 +31,7 @@ from napari_metastasis.lesions import (
 )
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import (
+    MITOSES,
     AnsweredMap,
     BoolArray,
     Coverage,
@@ -42,10 +44,11 @@ from napari_metastasis.scanning import (
 from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.workflows.scan.listed_findings import list_findings
+from napari_metastasis.workflows.scan.mitoses import mitoses_of, write_mitoses
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
 from napari_metastasis.workflows.scan.result_folder import journals_of, record_of
-from napari_metastasis.workflows.scan.shown import Shown
+from napari_metastasis.workflows.scan.shown import Shown, read_shown
 from napari_metastasis.workflows.scan_job import PassRequest
 
 __all__ = ["ScanResult", "write_results"]
@@ -91,6 +94,8 @@ class ScanResult:
         Whether every cell that was asked for is answered, by every pass.
     partly
         What later passes left out of the tissue that the scan answered, a line each.
+    mitoses
+        At their own threshold, on everything that their map holds; ``None`` where they were not looked for.
     read
         The kind of map that they are read from.
     answered
@@ -113,6 +118,7 @@ class ScanResult:
     work_px: int
     finished: bool
     partly: tuple[str, ...]
+    mitoses: Mitoses | None
     read: MapKind
     answered: ChunkedCells = field(repr=False, compare=False)
     frame: HeatmapFrame = field(repr=False)
@@ -151,6 +157,7 @@ class ScanResult:
                 "counts": review_counts(self.lesions),
                 "notes": list(self.told),
             },
+            "mitoses": None if self.mitoses is None else _mitoses_json(self.mitoses),
             "tissue_fraction": round(self.tissue_fraction, 6),
             "seconds": round(self.seconds, 3),
             "mpx_per_s": round(self.mpx_per_s, 3),
@@ -175,6 +182,15 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "look_again": lesion.review is not None and not lesion.review.is_clear,
         "counted": lesion.counts,
     }
+
+
+def _mitoses_json(mitoses: Mitoses) -> dict[str, Any]:
+    """Return mitoses as ``--json`` prints them: with every point."""
+    points = [
+        {"x": round(x, 2), "y": round(y, 2), "probability": round(sure, 6)}
+        for (x, y), sure in zip(mitoses.xy.tolist(), mitoses.probability.tolist(), strict=True)
+    ]
+    return {**mitoses.to_json(), "points": points}
 
 
 def _coverage_json(result: ScanResult) -> dict[str, Any]:
@@ -288,6 +304,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
         work_px=work_px,
         finished=prepared.passes_finished and answered == int(np.count_nonzero(kept)),
         partly=(*_partly(later, Coverage.of(own, of_scan)), *_segmented_partly(prepared, maps, seen)),
+        mitoses=mitoses_of(prepared, maps),
         read=seen.kind,
         answered=probabilities,
         frame=seen.frame,
@@ -310,36 +327,69 @@ def _write_files(
     prepared.finish()
     folder, csv_header = prepared.folder, prepared.job.csv_header
     with one_writer(folder):
-        before = record_of(folder)
+        before, known_as, bounds = record_of(folder), prepared.heatmap.identity["slide"], prepared.slide.bounds
+        if result.mitoses is not None:
+            write_mitoses(folder, result.mitoses, known_as=known_as, bounds=bounds)
+        files = {"csv_header": csv_header, "journals": journals_of(folder)}
         if not prepared.job.detects and isinstance(before, dict) and not result.read.stands_alone:
-            # Nothing new is read: what a scan found there stays.
+            # No lesion is read anew: what a scan found there stays.
+            if result.mitoses is not None:
+                write_record(folder, _with_mitoses(before, prepared, result, files, model_px=model_px))
             return
         shares, passes = _passes_kept(prepared, before)
         shown = replace(shown, shares={**shares, **shown.shares})
-        write_findings(
-            folder,
-            detections=result.detections,
-            lesions=result.lesions,
-            csv_header=csv_header,
-            known_as=prepared.heatmap.identity["slide"],
-            bounds=prepared.slide.bounds,
-        )
-        files = {"csv_header": csv_header, "journals": journals_of(folder)}
+        # Empty tables would say that there is no lesion, where nobody looked for any.
+        if prepared.job.detects or result.coverage.answered_cells:
+            write_findings(
+                folder,
+                detections=result.detections,
+                lesions=result.lesions,
+                csv_header=csv_header,
+                known_as=known_as,
+                bounds=bounds,
+            )
         record = {**_record(prepared, result, later), "shown": shown.to_json(), "files": files}
         record["passes"] = [*passes, *record["passes"]]
+        if result.mitoses is None and any(one["map"] == MITOSES.name for one in passes):
+            record |= {"mitoses": before["mitoses"]} if "mitoses" in before else {}
         write_record(folder, {**record, "scans": _scans(prepared, result, model_px=model_px)})
 
 
+def _with_mitoses(
+    before: Mapping[str, Any], prepared: PreparedScan, result: ScanResult, files: Mapping[str, Any], *, model_px: int
+) -> dict[str, Any]:
+    """Return an earlier scan's record with the mitoses that were found since: all that it says of lesions stays."""
+    made = _record(prepared, result, {})
+    shown = read_shown(before)
+    shares, passes = _passes_kept(prepared, before)
+    known, earlier = before.get("settings"), before.get("files")
+    return {
+        **before,
+        "passes": [*passes, *made["passes"]],
+        "settings": {**(known if isinstance(known, dict) else {}), "mitosis": made["settings"]["mitosis"]},
+        "mitoses": made["mitoses"],
+        "shown": replace(shown, shares={**shares, **shown.shares, **prepared.shares}).to_json(),
+        "files": {**(earlier if isinstance(earlier, dict) else {}), "journals": files["journals"]},
+        "scans": _scans(prepared, result, model_px=model_px),
+    }
+
+
 def _passes_kept(prepared: PreparedScan, before: Any) -> tuple[dict[str, float], list[Any]]:
-    """Return the shares and the records of passes that an earlier scan made: to segment without one takes none away."""
-    if prepared.job.detects or not isinstance(before, dict):
+    """Return the shares and the records of passes that an earlier scan made, and that are still there.
+
+    A pass alone takes none away, and no scan takes mitoses away, which no lesion is read from.
+    """
+    if not isinstance(before, dict):
         return {}, []
     made = {request.task for request in prepared.job.wanted_passes}
     recorded = before.get("passes")
     kept = [
         one
         for one in (recorded if isinstance(recorded, list) else [])
-        if isinstance(one, dict) and one.get("task") not in made and isinstance(one.get("map"), str)
+        if isinstance(one, dict)
+        and one.get("task") not in made
+        and isinstance(one.get("map"), str)
+        and (not prepared.job.detects or one["map"] == MITOSES.name)
     ]
     return {one["map"]: float(one.get("share", 1.0)) for one in kept}, kept
 
@@ -385,6 +435,7 @@ def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]
         "coverage": _coverage_json(result),
         "slide_score": result.slide_score,
         "lesions": sum(lesion.id >= 0 for lesion in result.lesions),
+        **({} if result.mitoses is None else {"mitoses": result.mitoses.to_json()}),
         "versions": {"napari-metastasis": __version__, "python": platform.python_version(), **_versions()},
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
     }
