@@ -18,6 +18,7 @@ from napari_metastasis.settings.point_training import (
     MitosisTrainSettings,
     PieceSettings,
     PointCropSettings,
+    PointSplitSettings,
 )
 from napari_metastasis.settings.points import HotSpotSettings, PointMapSettings, PointScoringSettings
 from napari_metastasis.settings.refine import RefineSettings
@@ -78,6 +79,7 @@ __all__ = [
     "PointCropSettings",
     "PointMapSettings",
     "PointScoringSettings",
+    "PointSplitSettings",
     "PyramidSettings",
     "RefineSettings",
     "SamplingSettings",

@@ -7,9 +7,17 @@ from pathlib import Path
 
 from napari_metastasis.settings._core import SettingsGroup, other_defaults, setting
 from napari_metastasis.settings.points import PointMapSettings
+from napari_metastasis.settings.sampling import CohortSettings
 from napari_metastasis.settings.segmenter import TileTrainSettings
 
-__all__ = ["MitosisMapSettings", "MitosisNetworkSettings", "MitosisTrainSettings", "PieceSettings", "PointCropSettings"]
+__all__ = [
+    "MitosisMapSettings",
+    "MitosisNetworkSettings",
+    "MitosisTrainSettings",
+    "PieceSettings",
+    "PointCropSettings",
+    "PointSplitSettings",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +31,9 @@ class PointCropSettings(SettingsGroup):
     crops_mpp: float = setting(
         0.25, "Resolution of the crops: a 40x lens.", unit="µm/px", minimum=0.01, maximum=100.0
     )
-    validation_share: float = setting(
-        0.2, "Share of the slides whose crops tell the threshold and the best epoch.", minimum=0.01, maximum=0.9
-    )
     test_share: float = setting(
         0.2, "Share of the slides that training never looks at: what the model is measured on.", minimum=0.0, maximum=0.9
     )
-    crop_seed: int = setting(2017, "Seed of that split.", minimum=0, maximum=2**31 - 1)
     point_classes: str = setting(
         "mitotic figure,mitosis,mitoses,none",
         "Classes of the points of a cohort that are looked for, by commas; none is what a file without classes has. "
@@ -115,11 +119,18 @@ class MitosisNetworkSettings(SettingsGroup):
     )
 
 
+@other_defaults(validation_share=0.2, split_seed=2017)
+class PointSplitSettings(CohortSettings):
+    """Which slides tell the threshold and the best epoch: of a cohort that marks none, or of crops."""
+
+
 @other_defaults(decay_per_um=0.4)
 class MitosisMapSettings(PointMapSettings):
     """π around mitotic figures: narrower than in the paper, so that two beside each other have a peak each."""
 
 
-@other_defaults(epochs=12, batch_size=2, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.98, label_smoothing=0.0)
+@other_defaults(epochs=6, trunk_rate=0.3, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.98, label_smoothing=0.0)
 class MitosisTrainSettings(TileTrainSettings):
     """How a network that finds points is trained; a batch is of mosaics."""
+
+    batch_size: int = setting(1, "Mosaics of crops in one optimiser step, on each device.", minimum=1, maximum=1024)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
 
 from napari_metastasis.models import (
@@ -21,6 +20,7 @@ from napari_metastasis.models import (
     check_name,
     save_model,
 )
+from napari_metastasis.models.nets.segmentation import LITE_UNET
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.crops import UNKNOWN
 from napari_metastasis.settings import MitosisNetworkSettings, PieceSettings, PointScoringSettings
@@ -51,7 +51,9 @@ def mitosis_task(
         If the initial weights do not fit.
     """
     check_name(name)
-    spec = MitosisSpec(name=name, mpp=settings.mpp, cell_px=settings.cell_px)
+    spec = MitosisSpec(
+        name=name, encoder=LITE_UNET, decoder="u-net", mpp=settings.mpp, cell_px=settings.cell_px
+    )
     if initial is not None:
         # Before any crop is looked at.
         begin_with(build_segmentation(spec.built), initial)
@@ -174,7 +176,11 @@ class MitosisModule(SegmentModule):
     def _log_odds(self, network: SegmentationNetwork, image: Tensor) -> Tensor:
         """Return the log-odds of images, N x S x S, each within its mirror image."""
         margin = self.task.spec.built.field_px // 2
-        logits = network(self._normalise(functional.pad(image, (margin,) * 4, mode="reflect"))).float()
+        # Mirrored as often as it takes: a mosaic may be smaller than what a network reads around it.
+        side = image.shape[-1]
+        places = torch.arange(-margin, side + margin, device=image.device) % (2 * side)
+        places = torch.minimum(places, 2 * side - 1 - places)
+        logits = network(self._normalise(image[..., places, :][..., places])).float()
         return logits[:, 1] - logits[:, 0]
 
     def _apart(self, mosaics: Tensor) -> Tensor:
