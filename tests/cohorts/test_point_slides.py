@@ -30,7 +30,7 @@ def slide(tmp_path: Path) -> CohortSlide:
 
 
 def test_crops_show_points_where_they_were_set_and_no_point_where_none_is(slide: CohortSlide) -> None:
-    crops = crops_of_slides([slide], mpp=0.5, side_px=64, classes=["mitosis"], seed=4)
+    crops = crops_of_slides([slide], mpp=0.5, side_px=64, classes=["mitosis"], others=32, seed=4)
     assert len(crops) == 3 + 32
     pickled = pickle.loads(pickle.dumps(crops))
     for index in range(len(crops)):
@@ -50,4 +50,4 @@ def test_crops_show_points_where_they_were_set_and_no_point_where_none_is(slide:
     for each in (crops, pickled):
         each.pictures.close()
     with pytest.raises(CohortError, match=r"got Mitosis, mimic; name theirs with --point-classes"):
-        crops_of_slides([slide], mpp=0.5, side_px=64, classes=["nothing"], seed=4)
+        crops_of_slides([slide], mpp=0.5, side_px=64, classes=["nothing"], others=32, seed=4)

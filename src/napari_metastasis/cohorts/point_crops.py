@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_metastasis.cohorts.patches import PatchSource, open_named_patches
+from napari_metastasis.cohorts.patches import PatchSource, join_patches, open_named_patches
 from napari_metastasis.errors import PatchDatasetError
 from napari_metastasis.plain_csv import PlainCsvError, read_csv
 from napari_metastasis.storage import home_path
 
-__all__ = ["PointCrop", "PointCrops", "open_point_crops", "split_slides"]
+__all__ = ["PointCrop", "PointCrops", "join_crops", "open_point_crops", "split_slides"]
 
 _COLUMNS = ("file", "slide", "x", "y")
 _SOURCE = "source"
@@ -108,6 +108,30 @@ class PointCrops:
         if self.points is not None:
             return self.points
         return {slide: self.xy[self.of_slides([slide])] for slide in set(self.slides)}
+
+
+def join_crops(parts: Sequence[PointCrops]) -> PointCrops:
+    """Return crops of several collections as one, in their order; those of one size and resolution.
+
+    Raises
+    ------
+    PatchDatasetError
+        If a slide's name is in two of them.
+    """
+    points: dict[str, npt.NDArray[np.float64]] = {}
+    for part in parts:
+        for slide in part._points:
+            if slide in points:
+                raise PatchDatasetError(f"expected slides of different names, got {slide} twice; rename one")
+        points.update(part._points)
+    return PointCrops(
+        join_patches([part.pictures for part in parts]),
+        tuple(slide for part in parts for slide in part.slides),
+        np.concatenate([part.xy for part in parts]),
+        parts[0].mpp,
+        parts[0].side_px,
+        points,
+    )
 
 
 def split_slides(

@@ -23,43 +23,45 @@ __all__ = ["SlideCrops", "crops_of_slides"]
 
 #: Crops lie anywhere, and share no tiles.
 _CACHE_MIB, _OPEN_SLIDES = 4, 32
-#: Crops of a slide's other tissue for each of its points, and how many there are at least.
-_OTHERS, _LEAST_OTHERS = 2, 32
+#: Crops of a slide's other tissue for each of its points.
+_OTHERS = 2
 
 FloatArray = npt.NDArray[np.float64]
 
 
 def crops_of_slides(
-    slides: Sequence[CohortSlide], *, mpp: float, side_px: int, classes: Iterable[str], seed: int
+    slides: Sequence[CohortSlide], *, mpp: float, side_px: int, classes: Iterable[str], others: int, seed: int
 ) -> PointCrops:
-    """Return crops around all points of slides, and as many more of their tissue, which are read when asked for.
+    """Return crops around all points of slides, and twice as many of their other tissue, which are read when asked for.
 
     Points of other classes, such as what was taken for a mitosis, are middles of crops that show no point there.
 
     Parameters
     ----------
     slides
-        Of a cohort; a slide without an annotation holds no point.
+        Of a cohort; a slide without an annotation shows what holds no point.
     mpp
         µm per pixel of the crops.
     side_px
         Side of a crop.
     classes
         Of points, without regard to capitals.
+    others
+        Crops of its other tissue that each slide gives at least.
     seed
         Of the places in other tissue.
 
     Raises
     ------
     CohortError
-        If there is no slide, no point of these classes, or a slide on which not every point was set.
+        If points were set on slides, but none of these classes, or there is a slide on which not all were set.
     AnnotationError
         If points cannot be read.
     SlideError
         If a slide cannot be opened.
     """
     wanted = tuple(classes)
-    names, middles, places, points, others = [], [], [], {}, set[str]()
+    names, middles, places, points, known = [], [], [], {}, set[str]()
     for number, slide in enumerate(slides):
         if not slide.exhaustive:
             raise CohortError(
@@ -70,21 +72,21 @@ def crops_of_slides(
             frame = opened.frame(mpp)
             found = _points_of(slide, opened)
             generator = np.random.default_rng([seed, number])
-            count = max(_LEAST_OTHERS, _OTHERS * len(found))
+            count = max(others, _OTHERS * len(found))
             around = np.concatenate([found.xy / frame.scale, _in_tissue(opened, frame, count, generator)])
         points[slide.name] = found.of(*wanted).xy / frame.scale
-        others |= set(found.classes)
+        known |= set(found.classes)
         names += [slide.name] * len(around)
         middles.append(around)
         places += [(number, x, y) for x, y in np.rint(around - side_px / 2).astype(np.int64).tolist()]
-    if not any(map(len, points.values())):
+    if known and not any(map(len, points.values())):
         raise CohortError(
-            f"expected points of class {', '.join(wanted)}, got {', '.join(sorted(others)) or 'none'}; name theirs with "
+            f"expected points of class {', '.join(wanted)}, got {', '.join(sorted(known))}; name theirs with "
             "--point-classes"
         )
     pictures = SlideCrops(tuple(slides), tuple(places), mpp, side_px)
     # Where a crop really lies: its pixels are whole ones.
-    xy = np.array([[x, y] for _, x, y in places], np.float64) + side_px / 2
+    xy = np.array([[x, y] for _, x, y in places], np.float64).reshape(-1, 2) + side_px / 2
     return PointCrops(pictures, tuple(names), xy, mpp, side_px, points)
 
 

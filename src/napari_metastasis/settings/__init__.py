@@ -13,6 +13,7 @@ from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
 from napari_metastasis.settings.mitosis import MitosisSettings
 from napari_metastasis.settings.point_training import (
+    MitosisAugmentSettings,
     MitosisMapSettings,
     MitosisNetworkSettings,
     MitosisTrainSettings,
@@ -66,6 +67,7 @@ __all__ = [
     "GridSettings",
     "HotSpotSettings",
     "MiningSettings",
+    "MitosisAugmentSettings",
     "MitosisMapSettings",
     "MitosisNetworkSettings",
     "MitosisSettings",

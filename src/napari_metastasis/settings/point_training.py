@@ -8,9 +8,10 @@ from pathlib import Path
 from napari_metastasis.settings._core import SettingsGroup, other_defaults, setting
 from napari_metastasis.settings.points import PointMapSettings
 from napari_metastasis.settings.sampling import CohortSettings
-from napari_metastasis.settings.segmenter import TileTrainSettings
+from napari_metastasis.settings.segmenter import TileAugmentSettings, TileTrainSettings
 
 __all__ = [
+    "MitosisAugmentSettings",
     "MitosisMapSettings",
     "MitosisNetworkSettings",
     "MitosisTrainSettings",
@@ -60,6 +61,12 @@ class PieceSettings(SettingsGroup):
     crop_um: float = setting(
         32.0, "Side of the crops that are cut from a cohort's slides.", unit="µm", minimum=1.0, maximum=1000.0
     )
+    others_a_slide: int = setting(
+        32,
+        "Crops of tissue without points that each slide of a cohort gives at least, always the same ones.",
+        minimum=0,
+        maximum=100_000,
+    )
     crops_a_side: int = setting(
         8, "Crops along a side of a mosaic: a network that pads nothing reads little else.", minimum=1, maximum=64
     )
@@ -94,9 +101,9 @@ class MitosisNetworkSettings(SettingsGroup):
         "ImageNet's EfficientNet-lite weights; empty for random ones.",
     )
     frozen_layers: int = setting(
-        6,
+        4,
         "Layers of the trunk, from the image upwards, that keep the weights that they begin with: their gradients cost "
-        "four fifths of a step.",
+        "half of a step.",
         minimum=0,
         maximum=11,
     )
@@ -124,12 +131,17 @@ class PointSplitSettings(CohortSettings):
     """Which slides tell the threshold and the best epoch: of a cohort that marks none, or of crops."""
 
 
+@other_defaults(density_share=0.7, density_min=0.5, density_max=2.2)
+class MitosisAugmentSettings(TileAugmentSettings):
+    """How crops are varied: on a darkly stained slide, a nucleus is as dark as a mitosis elsewhere."""
+
+
 @other_defaults(decay_per_um=0.4)
 class MitosisMapSettings(PointMapSettings):
     """π around mitotic figures: narrower than in the paper, so that two beside each other have a peak each."""
 
 
-@other_defaults(epochs=6, trunk_rate=0.3, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.98, label_smoothing=0.0)
+@other_defaults(epochs=12, trunk_rate=0.3, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99, label_smoothing=0.0)
 class MitosisTrainSettings(TileTrainSettings):
     """How a network that finds points is trained; a batch is of mosaics."""
 

@@ -6,16 +6,19 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_metastasis.errors import SettingsError, TrainingError
 from napari_metastasis.settings import (
     CohortSettings,
+    MitosisAugmentSettings,
     MitosisMapSettings,
     MitosisNetworkSettings,
     MitosisTrainSettings,
     PieceSettings,
     PointCropSettings,
     PointSplitSettings,
-    TileAugmentSettings,
 )
 from napari_metastasis.workflows.train.declaration import (
     AUGMENTATION,
@@ -27,6 +30,7 @@ from napari_metastasis.workflows.train.declaration import (
 )
 
 if TYPE_CHECKING:
+    from napari_metastasis.cohorts.cohort import Split
     from napari_metastasis.cohorts.point_crops import PointCrops
     from napari_metastasis.sampling.batches import BatchSource
     from napari_metastasis.training.tasks.base import TrainingTask
@@ -36,13 +40,18 @@ __all__ = ["MITOSIS"]
 
 #: Crops of validation must not be shown as training shows them, whatever the seed; each is shown so often.
 _VALIDATION_SEED, _VALIDATION_PASSES = 1, 2
+_SPLITS: tuple[Split, ...] = ("train", "validation")
+#: Within this relative difference, two resolutions are one.
+_CLOSE = 0.1
+
+#: Crops, and which of them: to learn from, and to measure on.
+_Parts = list[tuple["PointCrops", npt.NDArray[np.int64]]]
 
 
 def _check(chosen: Chosen) -> None:
     crops: PointCropSettings = chosen.groups["crops"]
-    if (chosen.cohort is None) is (crops.crops is None):
-        got = "neither" if crops.crops is None else "both"
-        raise SettingsError(f"expected --cohort or --crops, got {got}; give slides with points, or crops around them")
+    if chosen.cohort is None and crops.crops is None:
+        raise SettingsError("expected --cohort or --crops, got neither; give slides with points, or crops around them")
     if (crops.crops is None) is not (crops.crops_table is None):
         raise SettingsError("expected --crops and --crops-table together, got one of them; give both")
 
@@ -66,8 +75,8 @@ def _batches(chosen: Chosen, task: TrainingTask[Any]) -> tuple[BatchSource, Batc
 
     pieces: PieceSettings = chosen.groups["pieces"]
     size = chosen.settings.batch_size
-    parts = _of_slides(chosen, task) if chosen.cohort is not None else _of_crops(chosen)
-    shown = []
+    given, shown = _of_crops(chosen), []
+    parts = given if chosen.cohort is None else _with_slides(chosen, task, given)
     for (crops, indices), seed in zip(parts, (chosen.settings.seed, _VALIDATION_SEED), strict=True):
         mosaics = PointMosaics(
             crops,
@@ -88,42 +97,62 @@ def _batches(chosen: Chosen, task: TrainingTask[Any]) -> tuple[BatchSource, Batc
     return PointBatches(training, size, per_epoch), PointBatches(validation, size, all_of_them)
 
 
-def _of_crops(chosen: Chosen) -> list[tuple[PointCrops, Any]]:
-    """Return crops that were cut before, of slides to learn from and to measure on."""
+def _of_crops(chosen: Chosen) -> _Parts:
+    """Return crops that were cut before, of slides to learn from and to measure on; nothing where there are none."""
     from napari_metastasis.cohorts.point_crops import open_point_crops, split_slides
 
     given: PointCropSettings = chosen.groups["crops"]
     splits: CohortSettings = chosen.groups["splits"]
-    assert given.crops is not None
-    assert given.crops_table is not None
+    if given.crops is None or given.crops_table is None:
+        return []
     crops = open_point_crops(given.crops, given.crops_table, mpp=given.crops_mpp)
-    shares = {"validation_share": splits.validation_share, "test_share": given.test_share, "seed": splits.split_seed}
-    return [(crops, crops.of_slides(part)) for part in split_slides(crops.slides, **shares)[:2]]
+    learnt, validated, _ = split_slides(
+        crops.slides,
+        validation_share=splits.validation_share,
+        test_share=given.test_share,
+        seed=splits.split_seed,
+    )
+    return [(crops, crops.of_slides(part)) for part in (learnt, validated)]
 
 
-def _of_slides(chosen: Chosen, task: TrainingTask[Any]) -> list[tuple[PointCrops, Any]]:
-    """Return crops that are cut from slides with points."""
-    import numpy as np
-
+def _with_slides(chosen: Chosen, task: TrainingTask[Any], given: _Parts) -> _Parts:
+    """Return crops that are cut from a cohort's slides, with those that were cut before."""
     from napari_metastasis.cohorts.cohort import read_cohort
+    from napari_metastasis.cohorts.point_crops import join_crops
     from napari_metastasis.cohorts.point_slides import crops_of_slides
 
     splits: CohortSettings = chosen.groups["splits"]
-    given: PointCropSettings = chosen.groups["crops"]
+    crop_settings: PointCropSettings = chosen.groups["crops"]
     pieces: PieceSettings = chosen.groups["pieces"]
     assert chosen.cohort is not None
     cohort = read_cohort(
         chosen.cohort, validation_share=splits.validation_share, seed=splits.split_seed, mpp=splits.cohort_mpp or None
     )
-    side_px = 2 * max(1, round(pieces.crop_um / task.spec.mpp / 2))
-    classes = [name.strip() for name in given.point_classes.split(",") if name.strip()]
+    mpp, side_px = task.spec.mpp, 2 * max(1, round(pieces.crop_um / task.spec.mpp / 2))
+    if given:
+        mpp, side_px = given[0][0].mpp, given[0][0].side_px
+    classes = [name.strip() for name in crop_settings.point_classes.split(",") if name.strip()]
     parts = []
-    for split in ("train", "validation"):
-        slides = cohort.of(split)  # type: ignore[arg-type]  # both are splits
-        if not slides:
-            raise TrainingError(f"expected slides of split {split}, got none in {cohort.origin}; mark some")
-        crops = crops_of_slides(slides, mpp=task.spec.mpp, side_px=side_px, classes=classes, seed=splits.split_seed)
-        parts.append((crops, np.arange(len(crops))))
+    for number, split in enumerate(_SPLITS):
+        cut = crops_of_slides(
+            cohort.of(split),
+            mpp=mpp,
+            side_px=side_px,
+            classes=classes,
+            others=pieces.others_a_slide,
+            seed=splits.split_seed,
+        )
+        if not given:
+            parts.append((cut, np.arange(len(cut))))
+            continue
+        before, indices = given[number]
+        joined = join_crops([before, cut]) if len(cut) else before
+        parts.append((joined, np.concatenate([indices, np.arange(len(before), len(joined))])))
+    if not any(len(one.read(int(index)).xy) for one, indices in parts[:1] for index in indices):
+        raise TrainingError(
+            f"expected points on the slides to learn from, got none in {cohort.origin}; name files of points as their "
+            "annotations, or give --crops as well"
+        )
     return parts
 
 
@@ -138,14 +167,11 @@ def _shrink(crops: PointCrops, mpp: float) -> int:
     return shrink
 
 
-#: Within this relative difference, two resolutions are one.
-_CLOSE = 0.1
-
 MITOSIS = TrainingDeclaration(
     help="""Train a network that finds mitoses: from points that somebody set, maps of how near one is (Pearce 2017).
 
-    It learns from crops around points, or from slides with points (--cohort), of which as much other tissue is shown:
-    most of a slide holds no mitosis. The threshold is the one that is best on other slides' crops where mitoses are as
+    It learns from crops around points, from slides with points (--cohort), or both, and as much from tissue without
+    any: most of a slide holds no mitosis. Slides without annotation show what holds none, such as other organs. The threshold is the one that is best on other slides' crops where mitoses are as
     rare as in tissue. A run that was stopped goes on when the same command is run again.
     """,
     prefix="mitosis",
@@ -164,7 +190,7 @@ MITOSIS = TrainingDeclaration(
         OptionGroup("maps", MitosisMapSettings, "Crops"),
         replace(
             AUGMENTATION,
-            group=TileAugmentSettings,
+            group=MitosisAugmentSettings,
             leave_out=("affine_share", "mixup", "magnification_min", "magnification_max"),
         ),
         replace(SLIDES[1], group=PointSplitSettings),
