@@ -17,7 +17,7 @@ from napari_metastasis.lesions.listed import (
     unread_lesions,
 )
 from napari_metastasis.lesions.measure import longest_diameter
-from napari_metastasis.lesions.mitoses import Mitoses, mitoses_at
+from napari_metastasis.lesions.mitoses import Mitoses, MitosisCount, mitoses_at
 from napari_metastasis.lesions.mitosis_files import MITOSIS_CLASS, write_mitoses_csv, write_mitoses_geojson
 from napari_metastasis.lesions.reviewed import CorrectionCells, Reviewed, match_corrections
 from napari_metastasis.lesions.said import LesionReview
@@ -62,6 +62,7 @@ __all__ = [
     "LesionRow",
     "ListedLesions",
     "Mitoses",
+    "MitosisCount",
     "NodeFinding",
     "PatientStage",
     "Reviewed",

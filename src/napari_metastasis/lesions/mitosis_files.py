@@ -19,7 +19,7 @@ from napari_metastasis.storage import atomic_text
 __all__ = ["MITOSIS_CLASS", "write_mitoses_csv", "write_mitoses_geojson"]
 
 #: What a mitosis is called in files, and its colour, which is no lesion's.
-MITOSIS_CLASS, _MITOSIS_RGB = "Mitosis", (0, 145, 255)
+MITOSIS_CLASS, _MITOSIS_RGB = "Mitosis", (30, 255, 142)
 #: Root of the deterministic ids of features. Never change it: QuPath tells objects apart by them.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "mitoses.napari-metastasis")
 _COLUMNS = ("id", "x", "y", "class", "probability", "in_hot_spot")

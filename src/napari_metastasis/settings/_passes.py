@@ -22,6 +22,8 @@ class PassSettings(SettingsGroup):
     SHARE: ClassVar[str]
     #: Whether a window switches the pass on by itself where its model ships, and the demonstration makes it.
     USUAL: ClassVar[bool] = True
+    #: Field that a slider of the window moves, also after the scan; empty where there is none.
+    SLIDER: ClassVar[str] = ""
     #: Field that keeps what the pass reads, in a scan without the pass; empty where there is none.
     KEEP: ClassVar[str] = ""
 
@@ -33,9 +35,9 @@ class PassSettings(SettingsGroup):
 
     @classmethod
     def details(cls) -> tuple[str, ...]:
-        """Return the fields that say how the pass is made: all but its switch, its share and what it keeps."""
+        """Return the fields that say how the pass is made: all but its switch, share, slider and what it keeps."""
         names = (field.name for field in fields(cls))  # type: ignore[arg-type]  # each of them is a dataclass
-        return tuple(name for name in names if name not in {cls.SWITCH, cls.SHARE, cls.KEEP})
+        return tuple(name for name in names if name not in {cls.SWITCH, cls.SHARE, cls.SLIDER, cls.KEEP})
 
     @property
     def wanted(self) -> bool:

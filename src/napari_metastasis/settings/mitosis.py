@@ -25,6 +25,7 @@ class MitosisSettings(PassSettings):
     SWITCH: ClassVar[str] = "mitosis"
     #: Lesions are never read from its map.
     SHARE: ClassVar[str] = ""
+    SLIDER: ClassVar[str] = "mitosis_threshold"
     #: It looks at four times as many pixels as the scan.
     USUAL: ClassVar[bool] = False
 

@@ -24,7 +24,7 @@ class MitosisPass(PixelPass):
     """A mitosis model's pass over the slide."""
 
     writes = MITOSES
-    STAIN_KEY, BEFORE_KEY = "mitosis_stain", "mitosis_above_map"
+    STAIN_KEY = "mitosis_stain"
 
     @classmethod
     def of(cls, model: Model, settings: PassSettings) -> Self:
@@ -35,7 +35,7 @@ class MitosisPass(PixelPass):
 
     @property
     def decides(self) -> Mapping[str, Any]:
-        """Return the model's name, weights, pixels and calibration, and where it looks."""
+        """Return the model's name, weights, pixels and calibration; where it looks decides no answer."""
         spec = self.model.spec
         return {
             "mitoses_version": _MITOSES_VERSION,
@@ -43,7 +43,6 @@ class MitosisPass(PixelPass):
             "mitosis_model_sha256": self.model.weights_sha256,
             "mitosis_model_reads": [spec.mpp, spec.cell_px, *spec.mean, *spec.std],
             "mitosis_model_calibration": spec.calibration,
-            "mitosis_above": self.above,
         }
 
     def prepared(self, context: PassContext, store: MapStore, precision: str) -> PreparedPixelPass:

@@ -46,9 +46,10 @@ class PixelPass(Pass):
     """
 
     reads = PIXELS
-    #: What a changed stain, and the map that says what is suspicious, are called in the identity of its map.
+    #: What a changed stain, and the map that says what is suspicious, are called in the identity of its map. The latter
+    #: is empty where that map decides no answer, but only where there is one.
     STAIN_KEY: ClassVar[str]
-    BEFORE_KEY: ClassVar[str]
+    BEFORE_KEY: ClassVar[str] = ""
 
     def __init__(self, model: Segmenter, above: float) -> None:
         self.model, self.above = model, above
@@ -82,7 +83,7 @@ class PixelPass(Pass):
             )
         frame = HeatmapFrame(model=context.slide.frame(spec.mpp), patch_px=spec.field_px, stride_px=spec.cell_px)
         decides = dict(self.decides)
-        if self.above:
+        if self.above and self.BEFORE_KEY:
             # Another map before it finds other places.
             decides[self.BEFORE_KEY] = digest(map_before(context).identity)
         if context.settings.stain == "normalise":

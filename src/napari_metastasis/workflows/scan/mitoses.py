@@ -2,39 +2,98 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, Region
 from napari_metastasis.lesions import LesionIndex, Mitoses, mitoses_at, write_mitoses_csv, write_mitoses_geojson
-from napari_metastasis.scanning import MITOSES, AnsweredMap, Coverage, answerable_cells
+from napari_metastasis.scanning import MITOSES, AnsweredMap, Coverage, MapStore, answerable_cells
 from napari_metastasis.settings import MitosisSettings
-from napari_metastasis.slides import TissueMask
-from napari_metastasis.workflows.scan.prepared import PreparedScan
+from napari_metastasis.workflows.scan.result_files import one_writer, write_record
+from napari_metastasis.workflows.scan.result_folder import record_of
 
-__all__ = ["mitoses_of", "mitosis_index", "searched_mm2", "write_mitoses"]
+if TYPE_CHECKING:
+    from napari_metastasis.slides import Slide, TissueMask
+    from napari_metastasis.workflows.scan.prepared import PreparedScan
+
+__all__ = [
+    "MitosisReading",
+    "StoredMitoses",
+    "mitoses_of",
+    "mitosis_threshold",
+    "read_mitoses",
+    "stored_mitoses",
+    "write_mitoses",
+    "write_shown_mitoses",
+]
 
 
-def mitosis_index(cells: ChunkedCells, frame: HeatmapFrame, settings: MitosisSettings, threshold: float) -> LesionIndex:
-    """Return the peaks of a map of mitoses, at every threshold from the floor up.
+@dataclass(frozen=True, slots=True, eq=False)
+class MitosisReading:
+    """A map of mitoses, prepared to be read at every threshold from the floor up.
+
+    Attributes
+    ----------
+    index
+        Its peaks.
+    searched_mm2, tissue_mm2
+        Tissue that it answers for, and all of the slide's.
+    """
+
+    index: LesionIndex
+    searched_mm2: float
+    tissue_mm2: float
+
+    def at(self, threshold: float, settings: MitosisSettings, mpp: float) -> Mitoses:
+        """Return the mitoses at a threshold; one below the floor is the floor."""
+        return mitoses_at(
+            self.index,
+            max(threshold, self.index.settings.floor),
+            mpp=mpp,
+            searched_mm2=self.searched_mm2,
+            tissue_mm2=self.tissue_mm2,
+            settings=settings.hot_spot,
+        )
+
+
+def read_mitoses(
+    cells: ChunkedCells, frame: HeatmapFrame, tissue: TissueMask, settings: MitosisSettings, threshold: float
+) -> MitosisReading:
+    """Return a map of mitoses, prepared to be read.
 
     Parameters
     ----------
     cells, frame
         The map.
+    tissue
+        Where the slide holds tissue.
     settings
         How mitoses are counted.
     threshold
-        The model's own.
+        The lowest that has to be reached, if it is lower than the usual floor.
     """
-    return LesionIndex(cells, frame, settings.detection(threshold), map=MITOSES.name)
-
-
-def searched_mm2(cells: ChunkedCells, frame: HeatmapFrame, tissue: TissueMask) -> tuple[float, float]:
-    """Return the tissue that a map answers for, and all of the slide's, in mm²."""
+    index = LesionIndex(cells, frame, settings.detection(threshold), map=MITOSES.name)
     coverage = Coverage.of(cells, answerable_cells(tissue, frame, cells))
     cell_mm2 = (frame.cell_um / 1000) ** 2
-    return coverage.answered_cells * cell_mm2, coverage.tissue_cells * cell_mm2
+    return MitosisReading(index, coverage.answered_cells * cell_mm2, coverage.tissue_cells * cell_mm2)
+
+
+def _settings_of(prepared: PreparedScan) -> MitosisSettings | None:
+    wanted = (one.settings for one in prepared.job.wanted_passes)
+    return next((one for one in wanted if isinstance(one, MitosisSettings)), None)
+
+
+def mitosis_threshold(prepared: PreparedScan) -> float:
+    """Return from which probability mitoses count in a scan: what was asked for, or the model's own; 0 without them."""
+    settings = _settings_of(prepared)
+    if settings is None:
+        return 0.0
+    own: float = prepared.models.others["mitosis"].spec.threshold
+    return settings.mitosis_threshold or own
 
 
 def mitoses_of(prepared: PreparedScan, maps: Sequence[AnsweredMap]) -> Mitoses | None:
@@ -48,22 +107,54 @@ def mitoses_of(prepared: PreparedScan, maps: Sequence[AnsweredMap]) -> Mitoses |
         Its maps.
     """
     found = next((one for one in maps if one.kind.name == MITOSES.name), None)
-    settings = next(
-        (one.settings for one in prepared.job.wanted_passes if isinstance(one.settings, MitosisSettings)), None
-    )
+    settings = _settings_of(prepared)
     if found is None or settings is None:
         return None
-    own = prepared.models.others["mitosis"].spec.threshold
-    index = mitosis_index(found.cells, found.frame, settings, own)
-    searched, tissue = searched_mm2(found.cells, found.frame, prepared.tissue)
-    return mitoses_at(
-        index,
-        index.settings.threshold,
-        mpp=prepared.slide.mpp,
-        searched_mm2=searched,
-        tissue_mm2=tissue,
-        settings=settings.hot_spot,
-    )
+    threshold = mitosis_threshold(prepared)
+    reading = read_mitoses(found.cells, found.frame, prepared.tissue, settings, threshold)
+    return reading.at(threshold, settings, prepared.slide.mpp)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredMitoses:
+    """The map of mitoses that a scan left, and how it was read.
+
+    Attributes
+    ----------
+    map
+        Its answers.
+    threshold
+        Probability from which mitoses counted last.
+    settings
+        How they are counted.
+    """
+
+    map: AnsweredMap
+    threshold: float
+    settings: MitosisSettings
+
+
+def stored_mitoses(folder: Path, record: Any) -> StoredMitoses | None:
+    """Return the mitoses of a result; ``None`` where its record says of none, or their map cannot be read.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    record
+        What its ``run.json`` says.
+    """
+    try:
+        (name,) = (one["file"] for one in record["passes"] if one["map"] == MITOSES.name)
+        settings = MitosisSettings(**record["settings"]["mitosis"])
+        threshold = float(record["mitoses"]["threshold"])
+        if not (math.isfinite(threshold) and 0 < threshold <= 1) or Path(name).name != name:
+            return None
+        with MapStore.open(folder / name) as store:
+            return StoredMitoses(AnsweredMap(store.kind, store.frame, store.answered()), threshold, settings)
+    except (KeyError, TypeError, ValueError, StorageError):
+        # Damaged by hand, or of a later version: they can be looked for again.
+        return None
 
 
 def write_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Region | None) -> None:
@@ -87,3 +178,34 @@ def write_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Regi
     """
     write_mitoses_geojson(folder / "mitoses.geojson", mitoses, slide=known_as, bounds=bounds)
     write_mitoses_csv(folder / "mitoses.csv", mitoses)
+
+
+def write_shown_mitoses(folder: Path, slide: Slide, mitoses: Mitoses) -> bool:
+    """Write the mitoses of a result anew as they are shown, and say so in ``run.json``; all else there stays.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    slide
+        The open slide.
+    mitoses
+        What is shown.
+
+    Returns
+    -------
+    Whether anything was written: not where the record says of no mitoses.
+
+    Raises
+    ------
+    StorageError
+        If the folder is gone, or the disk refuses. Each file is whole or as it was.
+    """
+    with one_writer(folder):
+        record = record_of(folder)
+        if not isinstance(record, dict) or "mitoses" not in record:
+            return False
+        known_as = str(record.get("heatmap", {}).get("identity", {}).get("slide", slide.fingerprint))
+        write_mitoses(folder, mitoses, known_as=known_as, bounds=slide.bounds)
+        write_record(folder, {**record, "mitoses": mitoses.to_json()})
+    return True
