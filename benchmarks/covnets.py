@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from napari_metastasis.cohorts.point_crops import PointCrops, open_point_crops
 from napari_metastasis.evaluation.point_matching import point_figures
-from napari_metastasis.geometry import SYMMETRIES, ModelFrame, Region, Size
+from napari_metastasis.geometry import ModelFrame, Region, Size
 from napari_metastasis.models import build_fully_convolutional, dense_layers
 from napari_metastasis.sampling.batches import PatchBatch
 from napari_metastasis.sampling.negative_feed import NegativeFeed

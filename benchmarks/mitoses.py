@@ -86,9 +86,7 @@ def shown(
     )  # fmt: skip
 
 
-def outcomes(
-    parts: Sequence[PointMosaics], finder: Finder, radius_um: float
-) -> tuple[list[PointOutcome], list[float]]:
+def outcomes(parts: Sequence[PointMosaics], finder: Finder, radius_um: float) -> tuple[list[PointOutcome], list[float]]:
     """Return what was found on each slide, once in each of its pieces, and the mm² of it that were looked at."""
     of_slide: dict[str, Seen] = {}
     for part, mosaics in enumerate(parts):
@@ -132,9 +130,7 @@ def answered(
         yield one, *points_of(network, one.image, cell_px, mosaics.mpp)
 
 
-def points_of(
-    network: torch.nn.Module, image: np.ndarray, cell_px: int, mpp: float
-) -> tuple[np.ndarray, np.ndarray]:
+def points_of(network: torch.nn.Module, image: np.ndarray, cell_px: int, mpp: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the points that a network finds in an image, (x, y) from the corner of its middle, and how surely."""
     raw = torch.from_numpy(image).permute(2, 0, 1)[None].float().contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -169,9 +165,7 @@ def measure(
     (by_chance,) = point_figures(guessed, [threshold], SCORING)
     (alone,) = point_figures(figures[0], [threshold], SCORING)
     rare = where_rare(*mixed, threshold, PIECES.expected_per_mm2)
-    per_mm2 = [
-        sum(one.counts_at(threshold)[1] for one in found) / sum(mm2) for found, mm2 in (empty, figures)
-    ]
+    per_mm2 = [sum(one.counts_at(threshold)[1] for one in found) / sum(mm2) for found, mm2 in (empty, figures)]
     return {
         "slides": len(mixed[0]),
         "figures_in_mixed_pieces": sum(one.points for one in mixed[0]),

@@ -110,7 +110,7 @@ def test_no_slide_is_both_learnt_from_and_measured() -> None:
         split_slides(slides[:5], validation_share=0.9, test_share=0.2, seed=3)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -120,7 +120,7 @@ class Killing(PointBatches):
 
     def batch(self, number: int):
         if number == 3:
-            raise Killed
+            raise KilledError
         return super().batch(number)
 
 
@@ -134,7 +134,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_takes_the_threshold_along
         return train(task(), begun, training=training, validation=validation, settings=HOW, augment=PLAIN)
 
     whole = run("whole", batches)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         run("killed", Killing(batches.mosaics, 1, 2))
     assert (tmp_path / "killed" / "last.ckpt").exists()
     again = run("killed", batches)

@@ -54,7 +54,9 @@ class PointBatches:
     def batch(self, number: int) -> PatchBatch:
         """Return batch ``number``."""
         drawn = [self.mosaics.mosaic(number * self.batch_size + place) for place in range(self.batch_size)]
-        images, targets = (np.stack(each) for each in zip(*((one.image, one.probability) for one in drawn), strict=True))
+        images, targets = (
+            np.stack(each) for each in zip(*((one.image, one.probability) for one in drawn), strict=True)
+        )
         return PatchBatch(images, np.stack([_labels(one) for one in drawn]), targets)
 
 

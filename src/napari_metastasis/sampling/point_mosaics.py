@@ -210,5 +210,5 @@ def emptied_crop(crop: PointCrop, clear_px: float, generator: np.random.Generato
     # Forth and back, from a place that is drawn.
     columns = (np.arange(side) + first) % (2 * width)
     columns = np.minimum(columns, 2 * width - 1 - columns)
-    image, known = (turn.apply(each)[:, columns] for each in (crop.image, crop.known))
+    image, known = turn.apply(crop.image)[:, columns], turn.apply(crop.known)[:, columns]
     return PointCrop(image, known & bool(strips), np.empty((0, 2)))

@@ -29,11 +29,12 @@ class PointCropSettings(SettingsGroup):
     crops_table: Path | None = setting(
         None, "CSV with a row for each crop: file, slide, x and y, and source where slides of several share a name."
     )
-    crops_mpp: float = setting(
-        0.25, "Resolution of the crops: a 40x lens.", unit="µm/px", minimum=0.01, maximum=100.0
-    )
+    crops_mpp: float = setting(0.25, "Resolution of the crops: a 40x lens.", unit="µm/px", minimum=0.01, maximum=100.0)
     test_share: float = setting(
-        0.2, "Share of the slides that training never looks at: what the model is measured on.", minimum=0.0, maximum=0.9
+        0.2,
+        "Share of the slides that training never looks at: what the model is measured on.",
+        minimum=0.0,
+        maximum=0.9,
     )
     point_classes: str = setting(
         "mitotic figure,mitosis,mitoses,none",
@@ -118,7 +119,9 @@ class MitosisNetworkSettings(SettingsGroup):
     )
     hinge_margin: float = setting(1.0, "Margin Δ of the hinge losses.", minimum=0.0, maximum=10.0)
     rarity: float = setting(
-        2.0, "Exponent a of the rare hinge loss, in which a point counts e^a: the paper tries 2 and 4.", minimum=0.0,
+        2.0,
+        "Exponent a of the rare hinge loss, in which a point counts e^a: the paper tries 2 and 4.",
+        minimum=0.0,
         maximum=10.0,
     )
     near_pi: float = setting(

@@ -79,7 +79,7 @@ class PointMetric(Metric):
             xy = xy * self._cell_px
             columns, rows = xy.astype(np.int64).T
             on_tissue = known_points[rows, columns] >= 0
-            set_ones = np.argwhere(known_points == 1)[:, ::-1] + 0.5
+            set_ones = np.argwhere(known_points == 1)[:, ::-1].astype(np.float64) + 0.5
             outcome = match_points(
                 "", found=xy[on_tissue], probability=sure[on_tissue], reference=set_ones, mpp=self._mpp,
                 radius_um=self._radius_um,

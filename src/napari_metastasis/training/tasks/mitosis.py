@@ -51,9 +51,7 @@ def mitosis_task(
         If the initial weights do not fit.
     """
     check_name(name)
-    spec = MitosisSpec(
-        name=name, encoder=LITE_UNET, decoder="u-net", mpp=settings.mpp, cell_px=settings.cell_px
-    )
+    spec = MitosisSpec(name=name, encoder=LITE_UNET, decoder="u-net", mpp=settings.mpp, cell_px=settings.cell_px)
     if initial is not None:
         # Before any crop is looked at.
         begin_with(build_segmentation(spec.built), initial)

@@ -171,8 +171,9 @@ MITOSIS = TrainingDeclaration(
     help="""Train a network that finds mitoses: from points that somebody set, maps of how near one is (Pearce 2017).
 
     It learns from crops around points, from slides with points (--cohort), or both, and as much from tissue without
-    any: most of a slide holds no mitosis. Slides without annotation show what holds none, such as other organs. The threshold is the one that is best on other slides' crops where mitoses are as
-    rare as in tissue. A run that was stopped goes on when the same command is run again.
+    any: most of a slide holds no mitosis. Slides without annotation show what holds none, such as other organs. The
+    threshold is the best one on other slides' crops where mitoses are as rare as in tissue. A run that was stopped goes
+    on when the same command is run again.
     """,
     prefix="mitosis",
     make=_make,
