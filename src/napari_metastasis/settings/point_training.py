@@ -76,8 +76,8 @@ class PieceSettings(SettingsGroup):
     )
     expected_per_mm2: float = setting(
         15.0,
-        "Points in a mm² of tissue for which the threshold is chosen: in crops they are hundreds of times as dense. "
-        "MIDOG 2021's training regions hold about as many.",
+        "Points in a mm² of tissue for which the threshold is chosen, in crops they are hundreds of times as dense: an "
+        "assumption, of a tumour that grows fast.",
         unit="1/mm²",
         minimum=0.01,
         maximum=10_000.0,

@@ -81,6 +81,7 @@ class MitosisTask(StagedTask[SegmentationNetwork]):
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("rare_f1", "f1", "threshold")
+    intended_use: ClassVar[str] = "Research. Finding candidates for mitotic figures in H&E-stained breast cancer."
 
     spec: MitosisSpec
     initial: InitialWeights | None = None
