@@ -8,21 +8,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scans
-from dark_model import dark_spots
+from dark_model import dark_segmenter, dark_spots
 from scans import scan_with
+from scipy import ndimage
 from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
 
 from napari_metastasis.annotations import covered, read_geojson, read_points
-from napari_metastasis.geometry import Region
+from napari_metastasis.geometry import Region, cells_beneath
 from napari_metastasis.lesions import MitosisCount
 from napari_metastasis.models import build_segmentation, save_model
 from napari_metastasis.scanning import MITOSES, MapStore
-from napari_metastasis.settings import DetectionSettings, MitosisSettings
+from napari_metastasis.settings import DetectionSettings, MitosisSettings, SegmentSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.report import write_report
 from napari_metastasis.workflows.report.result import read_result
 from napari_metastasis.workflows.report.summary import _COLUMNS, SlideSummary, SummedResult
 from napari_metastasis.workflows.scan import PassRequest, ScanJob, earlier_result, job_models
+from napari_metastasis.workflows.scan.shown import read_before
 
 #: A piece is some cells and what the network sees around them.
 SCAN = replace(scans.SCAN, roi_px=500)
@@ -120,6 +122,26 @@ def test_only_what_the_scan_finds_suspicious_is_searched(slide, model, tmp_path)
         slide, model, tmp_path / "out", replace(MITOSIS, mitosis_above=0.9), detection=DetectionSettings(threshold=0.9)
     )
     assert again.mitoses.to_json() == found.to_json()
+
+
+def test_what_an_earlier_segmentation_outlined_is_searched(slide, model, tmp_path):
+    """Findings are read from the outlines: what these hold is searched, and not what the detector suspects."""
+    out, asked = tmp_path / "out", replace(MITOSIS, mitosis_above=0.9)
+    scan_with(slide, model, out, scan=SCAN, segmenter=dark_segmenter(0.972), segment=SegmentSettings(segment=True))
+    assert list(read_before(out)) == ["segmented"]
+    found = run(slide, model, out, asked, detects=False).mitoses
+    plain = run(slide, model, tmp_path / "plain", asked, scan=SCAN).mitoses
+    assert 0 < found.searched_mm2 != plain.searched_mm2
+    with MapStore.open(out / "segmentation.ome.zarr") as store:
+        suspicious = store.values() >= 0.9
+    # All of what it outlines, and 50 µm around it, of the tissue.
+    reach = round(50 / store.frame.cell_um)
+    near = ndimage.maximum_filter(suspicious, size=2 * reach + 1)
+    values, frame = mitosis_map(out)
+    rows, columns = cells_beneath(frame, store.frame)
+    looked_at = ~np.isnan(values)
+    assert not (looked_at & ~near[rows[:, None], columns]).any()
+    assert looked_at[suspicious[rows[:, None], columns]].all()
 
 
 def test_what_was_stopped_goes_on(slide, model, alone, tmp_path):

@@ -43,16 +43,18 @@ class MitosisWidget(Part):
         rows = QVBoxLayout(inside)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(6)
-        self.view_button, self.tumour_button = QPushButton("Look in this view"), QPushButton("Look in the tumour")
+        self.view_button, self.tumour_button = QPushButton("This view"), QPushButton("Tumour")
+        self.shape_button = QPushButton("Selected shape")
         self.view_button.setToolTip("Look for mitoses in what the window shows, from its middle outwards")
         self.tumour_button.setToolTip(
-            "Look for mitoses on the whole slide, only where the scan finds tumour and around that; scan first"
+            "Look for mitoses on the whole slide, only where findings are shown and around them; scan first"
         )
-        self.view_button.clicked.connect(lambda _: self._workspace.mitoses_wanted.emit("view"))
-        self.tumour_button.clicked.connect(lambda _: self._workspace.mitoses_wanted.emit("tumour"))
+        self.shape_button.setToolTip("Look for mitoses in the rectangle around the shape that is selected")
+        rows.addWidget(QLabel("Look for mitoses in"))
         buttons = QHBoxLayout()
-        buttons.addWidget(self.view_button, 1)
-        buttons.addWidget(self.tumour_button, 1)
+        for button, where in ((self.view_button, "view"), (self.tumour_button, "tumour"), (self.shape_button, "shape")):
+            button.clicked.connect(lambda _=False, where=where: self._workspace.mitoses_wanted.emit(where))
+            buttons.addWidget(button, 1)
         rows.addLayout(buttons)
         self.count, self.spot, self.searched = QLabel(), QLabel(), QLabel()
         for label in (self.count, self.spot, self.searched):
@@ -106,7 +108,8 @@ class MitosisWidget(Part):
     def _show_buttons(self, *_: object) -> None:
         session, possible = self._session, self._workspace.finds_mitoses
         ready = session is not None and possible and not session.activity.busy
-        self.view_button.setEnabled(ready)
+        for button in (self.view_button, self.shape_button):
+            button.setEnabled(ready)
         self.tumour_button.setEnabled(ready and session is not None and session.heatmap is not None)
 
     def _show_found(self) -> None:

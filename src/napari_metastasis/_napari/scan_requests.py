@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject
 
+from napari_metastasis._napari.regions import Where
 from napari_metastasis.settings import MitosisSettings
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.scan_job import PassRequest
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["ScanRequests"]
+
+
+#: Which part of the slide is scanned where mitoses are looked for.
+_WHERE: dict[str, Where] = {"view": "view", "tumour": "slide", "shape": "shape"}
 
 
 class ScanRequests(QObject):
@@ -61,9 +66,9 @@ class ScanRequests(QObject):
             controller.comparison.start(self._with(job, controller, old), self._with(job, controller, new))
 
     def _on_mitoses(self, where: str) -> None:
-        """Look for mitoses, as the form says, in the view or in the tumour that a scan found; lesions stay."""
+        """Look for mitoses in the view, in the selected shape, or in the tumour that a scan found; lesions stay."""
         controller = self._workspace.current
-        job = self._part.asked("view" if where == "view" else "slide")
+        job = self._part.asked(_WHERE[where])
         if controller is None or controller.busy or job is None:
             return
         (settings,) = (one.settings for one in job.passes if isinstance(one.settings, MitosisSettings))

@@ -97,7 +97,7 @@ class Workspace(QObject):
     scan_with_wanted = Signal(str)
     #: Two models are to be compared on the view: names or paths of the old and the new one.
     comparison_wanted = Signal(str, str)
-    #: Mitoses are to be looked for in the "view", or on the whole slide in the "tumour".
+    #: Mitoses are to be looked for in the "view", in the selected "shape", or on the whole slide in the "tumour".
     mitoses_wanted = Signal(str)
     #: Whether a model for mitoses goes with the chosen one.
     mitoses_possible = Signal(bool)

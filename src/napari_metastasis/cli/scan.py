@@ -220,6 +220,8 @@ def _say_mitoses(mitoses: Mitoses) -> None:
     if spot is not None:
         shape = f"a {spot.shape} around {spot.center.x:.0f}, {spot.center.y:.0f}"
         say(f"{mitoses.spot_text[:1].upper()}{mitoses.spot_text[1:]}, {shape}")
+    if reviewed := mitoses.review_text:
+        say(f"Mitoses reviewed: {reviewed}")
     say(f"{mitoses.searched_text}.")
 
 

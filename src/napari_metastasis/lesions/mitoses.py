@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_metastasis.annotations import HotSpot, hot_spot
+from napari_metastasis.annotations import Corrections, HotSpot, hot_spot
 from napari_metastasis.geometry import Point
 from napari_metastasis.lesions.index import LesionIndex
+from napari_metastasis.lesions.mitosis_review import review_points
+from napari_metastasis.lesions.said import LesionReview, ReviewState
 from napari_metastasis.settings import HotSpotSettings
 
-__all__ = ["Mitoses", "MitosisCount", "mitoses_at"]
+__all__ = ["Mitoses", "MitosisCount", "found_mitoses", "mitoses_at"]
+
+#: In this order, and so, people are told how many were reviewed.
+_TOLD: Mapping[ReviewState, str] = {
+    "confirmed": "confirmed",
+    "rejected": "rejected, not counted",
+    "added": "added",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,27 +138,105 @@ def _number(value: Any) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mitoses(MitosisCount):
-    """The mitoses that were found at a threshold.
+    """The mitoses that were found at a threshold, and what people said of them.
+
+    ``count`` is of those that count: of what a model found, what no person rejected, and what people added.
 
     Attributes
     ----------
     xy
-        (n, 2) float64, as (x, y) in level-0 pixels, the surest first.
+        (n, 2) float64, as (x, y) in level-0 pixels: those that a model found, the surest first, and then those that
+        only people know of. Rejected ones are among them.
     probability
-        (n,) float32.
+        (n,) float32; NaN where no model found anything.
+    reviews
+        What was said of each, n. "added" are those where no model found anything, and "confirmed" are behind those of
+        the model where they were found at another threshold, or by another model.
+    of_model
+        How many a model found at the threshold: the first ones.
+    mpp
+        Micrometres per level-0 pixel.
+    settings
+        The area in which the most are counted.
     """
 
     xy: NDArray[np.float64]
     probability: NDArray[np.float32]
+    reviews: tuple[LesionReview, ...]
+    of_model: int
+    mpp: float
+    settings: HotSpotSettings
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return how many are listed: also those that do not count."""
         return len(self.xy)
 
     @property
+    def counts(self) -> NDArray[np.bool_]:
+        """Return which of them count, (n,) bool: not those that a person rejected."""
+        return np.array([one.counts for one in self.reviews], np.bool_)
+
+    @property
     def in_spot(self) -> NDArray[np.bool_]:
-        """Return which of them lie where they are densest: (n,) bool."""
-        return np.zeros(len(self), np.bool_) if self.spot is None else self.spot.holds(self.xy)
+        """Return which of them count and lie where they are densest: (n,) bool."""
+        return np.zeros(len(self), np.bool_) if self.spot is None else self.spot.holds(self.xy) & self.counts
+
+    @property
+    def states(self) -> dict[ReviewState, int]:
+        """Return how many there are of each state that people gave, and of "pending" and "unknown"."""
+        found = Counter(one.told for one in self.reviews)
+        return {state: found[state] for state in (*_TOLD, "pending", "unknown")}
+
+    @property
+    def review_text(self) -> str:
+        """Return what people said, in a line: "2 confirmed; 1 rejected, not counted; 31 pending"; empty if nothing."""
+        states = self.states
+        if states["unknown"]:
+            return "what people said of them cannot be read"
+        said = [f"{states[state]} {words}" for state, words in _TOLD.items() if states[state]]
+        return "; ".join([*said, f"{states['pending']} pending"]) if said else ""
+
+    @property
+    def own(self) -> Mitoses:
+        """Return what the model found, of which nobody said anything."""
+        return self.reviewed(Corrections())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for the record and for ``--json``, with how many were reviewed."""
+        states = self.states
+        return {
+            **MitosisCount.to_json(self),
+            "found": self.of_model,
+            "reviewed": sum(states[state] for state in _TOLD),
+            **{state: states[state] for state in _TOLD},
+        }
+
+    def reviewed(self, corrections: Corrections) -> Mitoses:
+        """Return what a model found with what people say of it; what they said before is forgotten.
+
+        Each point of a person is about the point of the model that lies nearest to it, within the radius in which
+        points are matched, one to one. What is rejected does not count; what people know of beside them does.
+
+        Parameters
+        ----------
+        corrections
+            All of the slide.
+        """
+        own = slice(self.of_model)
+        said = review_points(self.xy[own], corrections, mpp=self.mpp)
+        listed = replace(
+            self,
+            xy=np.concatenate([self.xy[own], said.beside_xy]),
+            probability=np.concatenate([self.probability[own], said.beside_probability]),
+            reviews=(*said.of_found, *said.beside),
+        )
+        counting = listed.xy[listed.counts]
+        return replace(listed, count=len(counting), spot=hot_spot(counting, mpp=self.mpp, settings=self.settings))
+
+    def unread(self) -> Mitoses:
+        """Return what the model found where it is not known what people said: the corrections cannot be read."""
+        own = self.own
+        return replace(own, reviews=tuple(replace(one, is_known=False) for one in own.reviews))
 
 
 def mitoses_at(
@@ -159,7 +248,7 @@ def mitoses_at(
     tissue_mm2: float,
     settings: HotSpotSettings,
 ) -> Mitoses:
-    """Return the mitoses at a threshold.
+    """Return the mitoses at a threshold; :meth:`Mitoses.reviewed` says what people made of them.
 
     Parameters
     ----------
@@ -181,13 +270,38 @@ def mitoses_at(
         If the threshold lies below the floor.
     """
     found = index.at(threshold).detections
-    xy = np.stack([found.x, found.y], axis=1).astype(np.float64)
-    return Mitoses(
+    return found_mitoses(
+        np.stack([found.x, found.y], axis=1).astype(np.float64),
+        found.probability,
         threshold=float(threshold),
+        mpp=mpp,
+        searched_mm2=searched_mm2,
+        tissue_mm2=tissue_mm2,
+        settings=settings,
+    )
+
+
+def found_mitoses(
+    xy: NDArray[np.float64],
+    probability: NDArray[np.float32],
+    *,
+    threshold: float,
+    mpp: float,
+    searched_mm2: float,
+    tissue_mm2: float,
+    settings: HotSpotSettings,
+) -> Mitoses:
+    """Return points that a model found as mitoses of which nobody has spoken; see :class:`Mitoses`."""
+    return Mitoses(
+        threshold=threshold,
         count=len(xy),
-        xy=xy,
-        probability=found.probability,
         searched_mm2=searched_mm2,
         tissue_mm2=tissue_mm2,
         spot=hot_spot(xy, mpp=mpp, settings=settings),
+        xy=xy,
+        probability=probability,
+        reviews=(LesionReview(),) * len(xy),
+        of_model=len(xy),
+        mpp=mpp,
+        settings=settings,
     )

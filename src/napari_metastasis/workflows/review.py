@@ -26,7 +26,7 @@ from napari_metastasis.annotations.reading import Tell, part_of, silent
 from napari_metastasis.cohorts.annotation_files import annotation_format, geojson_corner, read_areas
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
-from napari_metastasis.lesions import review_counts
+from napari_metastasis.lesions import Mitoses, review_counts
 from napari_metastasis.storage import check_new
 from napari_metastasis.workflows.report import ReportedResult, read_result, update_slide
 from napari_metastasis.workflows.scan.earlier import recorded_coverage
@@ -68,7 +68,7 @@ class SlideReview:
     counts
         Findings of each state, as the files of the result count them; of those, how many have to be looked at again;
         regions that were called normal or to be ignored where no model had found anything; and places that somebody
-        marked and left undecided.
+        marked and left undecided. Mitoses of each state, if any were looked for.
     told
         What has to be said besides, a line each.
     reviewed
@@ -147,9 +147,15 @@ def read_slide_review(folder: Path) -> SlideReview:
         "normal_regions": regions["normal"],
         "ignored_regions": regions["ignore"],
         "undecided": sum(one.label == "undecided" for one in corrections),
+        **({} if result.mitoses is None else _of_mitoses(result.mitoses)),
     }
     reviewers = sorted({one.reviewer for one in corrections if one.reviewer})
     return SlideReview(folder, result.slide_name, counts, result.told, _reviewed(result), tuple(reviewers))
+
+
+def _of_mitoses(mitoses: Mitoses) -> dict[str, int]:
+    """Return how many mitoses of each state there are."""
+    return {f"mitoses_{state}": count for state, count in mitoses.states.items() if state != "unknown"}
 
 
 def _reviewed(result: ReportedResult) -> Reviewed:

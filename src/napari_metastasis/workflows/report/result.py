@@ -13,13 +13,14 @@ from typing import Any
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region, Size
-from napari_metastasis.lesions import SIZE_CLASSES, MitosisCount, SizeClass, SlideVerdict, listed, review_text
+from napari_metastasis.lesions import SIZE_CLASSES, Mitoses, SizeClass, SlideVerdict, listed, review_text
 from napari_metastasis.lesions.texts import bounded, length_text, probability_text
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import MITOSES, Coverage
 from napari_metastasis.workflows.report.reported_lesions import ReportedLesion, damaged, number, read_lesions
 from napari_metastasis.workflows.scan.earlier import recorded_coverage, recorded_notes
 from napari_metastasis.workflows.scan.listed_findings import list_findings
+from napari_metastasis.workflows.scan.mitoses import listed_mitoses
 from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS, heatmap_path, journals_of, record_path
 from napari_metastasis.workflows.scan.shown import Shown, nuclei_density, read_shown, recorded_journals
 
@@ -135,7 +136,7 @@ class ReportedResult:
     models
         The detector, and the models of the passes after it.
     mitoses
-        How many there are; ``None`` where nobody looked for them.
+        As the files have them, with what people say of them now; ``None`` where nobody looked for them.
     notes
         What a person has to know of the results, a line each.
     scanned
@@ -166,7 +167,7 @@ class ReportedResult:
     shares: Mapping[str, float]
     shown_map: str
     models: tuple[ReportedModel, ...]
-    mitoses: MitosisCount | None
+    mitoses: Mitoses | None
     notes: tuple[str, ...]
     scanned: datetime | None
     seconds: float
@@ -342,7 +343,7 @@ def _result(folder: Path, record: Any) -> ReportedResult:
         shares=shown.shares,
         shown_map=shown.map,
         models=_models(record, shown),
-        mitoses=MitosisCount.from_json(record["mitoses"]) if "mitoses" in record else None,
+        mitoses=listed_mitoses(folder, record),
         notes=recorded_notes(record),
         scanned=None if ended is None else datetime.fromisoformat(str(ended)),
         seconds=sum(number(scan.get("seconds", 0)) for scan in scans),

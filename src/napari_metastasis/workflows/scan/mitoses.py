@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_metastasis.errors import StorageError
+from napari_metastasis.annotations import CorrectionStore
+from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, Region
-from napari_metastasis.lesions import LesionIndex, Mitoses, mitoses_at, write_mitoses_csv, write_mitoses_geojson
+from napari_metastasis.lesions import (
+    LesionIndex,
+    Mitoses,
+    MitosisCount,
+    found_mitoses,
+    mitoses_at,
+    mitoses_table,
+    read_found_mitoses,
+    write_mitoses_csv,
+    write_mitoses_geojson,
+)
 from napari_metastasis.scanning import MITOSES, AnsweredMap, Coverage, MapStore, answerable_cells
-from napari_metastasis.settings import MitosisSettings
+from napari_metastasis.settings import HotSpotSettings, MitosisSettings
+from napari_metastasis.storage import storage_errors
 from napari_metastasis.workflows.scan.result_files import one_writer, write_record
-from napari_metastasis.workflows.scan.result_folder import record_of
+from napari_metastasis.workflows.scan.result_folder import corrections_folder, record_of
 
 if TYPE_CHECKING:
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.scan.prepared import PreparedScan
 
 __all__ = [
+    "FoundMitoses",
     "MitosisReading",
     "StoredMitoses",
+    "listed_mitoses",
     "mitoses_of",
     "mitosis_threshold",
     "read_mitoses",
     "stored_mitoses",
+    "update_mitoses",
+    "with_reviews",
     "write_mitoses",
     "write_shown_mitoses",
 ]
+
+#: The files of a result.
+_TABLE, _POINTS = "mitoses.csv", "mitoses.geojson"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +115,7 @@ def mitosis_threshold(prepared: PreparedScan) -> float:
     return settings.mitosis_threshold or own
 
 
-def mitoses_of(prepared: PreparedScan, maps: Sequence[AnsweredMap]) -> Mitoses | None:
+def mitoses_of(prepared: PreparedScan, maps: Sequence[AnsweredMap]) -> FoundMitoses | None:
     """Return the mitoses that a scan found; ``None`` where it did not look for them.
 
     Parameters
@@ -110,9 +129,84 @@ def mitoses_of(prepared: PreparedScan, maps: Sequence[AnsweredMap]) -> Mitoses |
     settings = _settings_of(prepared)
     if found is None or settings is None:
         return None
-    threshold = mitosis_threshold(prepared)
+    threshold, slide = mitosis_threshold(prepared), prepared.slide
     reading = read_mitoses(found.cells, found.frame, prepared.tissue, settings, threshold)
-    return reading.at(threshold, settings, prepared.slide.mpp)
+    mitoses = reading.at(threshold, settings, slide.mpp)
+    return FoundMitoses(with_reviews(mitoses, prepared.folder, bounds=slide.bounds), reading)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundMitoses:
+    """The mitoses of a scan.
+
+    Attributes
+    ----------
+    mitoses
+        With what people said of them.
+    reading
+        What lies at any other threshold.
+    """
+
+    mitoses: Mitoses
+    reading: MitosisReading
+
+
+def with_reviews(mitoses: Mitoses, folder: Path, *, bounds: Region | None) -> Mitoses:
+    """Return mitoses with what the corrections of their slide say; a damaged file of these is told, and stops nothing.
+
+    Parameters
+    ----------
+    mitoses
+        What a model found; what was said of it before is forgotten.
+    folder
+        The result folder.
+    bounds
+        The slide's bounds, if it states any.
+    """
+    try:
+        return mitoses.reviewed(CorrectionStore(corrections_folder(folder), bounds=bounds).read())
+    except (AnnotationError, StorageError):
+        return mitoses.unread()
+
+
+def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
+    """Return the mitoses of a result folder with what people say of them now; ``None`` where it has none.
+
+    They are read from its table, so that no map is needed.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    record
+        Its ``run.json``.
+
+    Raises
+    ------
+    StorageError
+        If the table is damaged.
+    KeyError, TypeError, ValueError
+        If the record is.
+    """
+    if "mitoses" not in record:
+        return None
+    known, slide = MitosisCount.from_json(record["mitoses"]), record["slide"]
+    xy, probability = read_found_mitoses(folder / _TABLE)
+    # Where the model found none, nothing says in which area they would have been counted.
+    area, spot = HotSpotSettings(), known.spot
+    if spot is not None:
+        area = HotSpotSettings(area_mm2=spot.area_mm2, shape=spot.shape)
+    found = found_mitoses(
+        xy,
+        probability,
+        threshold=known.threshold,
+        mpp=float(slide["mpp"]),
+        searched_mm2=known.searched_mm2,
+        tissue_mm2=known.tissue_mm2,
+        settings=area,
+    )
+    bounds = None if slide.get("bounds") is None else Region(*map(int, slide["bounds"]))
+    return with_reviews(found, folder, bounds=bounds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,8 +270,34 @@ def write_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Regi
     StorageError
         If the disk refuses; each file is whole or as it was.
     """
-    write_mitoses_geojson(folder / "mitoses.geojson", mitoses, slide=known_as, bounds=bounds)
-    write_mitoses_csv(folder / "mitoses.csv", mitoses)
+    # The table last: what it says is what is compared.
+    write_mitoses_geojson(folder / _POINTS, mitoses, slide=known_as, bounds=bounds)
+    write_mitoses_csv(folder / _TABLE, mitoses)
+
+
+def update_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Region | None) -> bool:
+    """Write the mitoses of a result anew where its table says something else, and return whether.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    mitoses
+        From :func:`listed_mitoses`.
+    known_as, bounds
+        As :func:`write_mitoses` takes them.
+
+    Raises
+    ------
+    StorageError
+        If the table cannot be read, or the disk refuses.
+    """
+    with storage_errors(folder / _TABLE):
+        written = (folder / _TABLE).read_bytes()
+    if written == mitoses_table(mitoses).encode():
+        return False
+    write_mitoses(folder, mitoses, known_as=known_as, bounds=bounds)
+    return True
 
 
 def write_shown_mitoses(folder: Path, slide: Slide, mitoses: Mitoses) -> bool:
@@ -206,6 +326,7 @@ def write_shown_mitoses(folder: Path, slide: Slide, mitoses: Mitoses) -> bool:
         if not isinstance(record, dict) or "mitoses" not in record:
             return False
         known_as = str(record.get("heatmap", {}).get("identity", {}).get("slide", slide.fingerprint))
-        write_mitoses(folder, mitoses, known_as=known_as, bounds=slide.bounds)
-        write_record(folder, {**record, "mitoses": mitoses.to_json()})
+        listed = with_reviews(mitoses, folder, bounds=slide.bounds)
+        write_mitoses(folder, listed, known_as=known_as, bounds=slide.bounds)
+        write_record(folder, {**record, "mitoses": listed.own.to_json()})
     return True

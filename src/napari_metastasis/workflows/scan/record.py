@@ -168,7 +168,7 @@ def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]
         "coverage": coverage_json(result),
         "slide_score": result.slide_score,
         "lesions": sum(lesion.id >= 0 for lesion in result.lesions),
-        **({} if result.mitoses is None else {"mitoses": result.mitoses.to_json()}),
+        **({} if result.mitoses is None else {"mitoses": result.mitoses.own.to_json()}),
         "versions": {"napari-metastasis": __version__, "python": platform.python_version(), **_versions()},
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
     }

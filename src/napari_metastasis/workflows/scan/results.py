@@ -37,7 +37,7 @@ from napari_metastasis.scanning import (
 from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.workflows.scan.listed_findings import list_findings
-from napari_metastasis.workflows.scan.mitoses import mitoses_of, write_mitoses
+from napari_metastasis.workflows.scan.mitoses import FoundMitoses, mitoses_of, write_mitoses
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.record import coverage_json, record_of_mitoses, record_of_scan
 from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
@@ -81,7 +81,7 @@ class ScanResult:
         Whether every cell that was asked for is answered, by every pass.
     partly
         What later passes left out of the tissue that the scan answered, a line each.
-    mitoses
+    found_mitoses
         At their own threshold, on everything that their map holds; ``None`` where they were not looked for.
     read
         The kind of map that they are read from.
@@ -105,10 +105,15 @@ class ScanResult:
     work_px: int
     finished: bool
     partly: tuple[str, ...]
-    mitoses: Mitoses | None
+    found_mitoses: FoundMitoses | None
     read: MapKind
     answered: ChunkedCells = field(repr=False, compare=False)
     frame: HeatmapFrame = field(repr=False)
+
+    @property
+    def mitoses(self) -> Mitoses | None:
+        """Return the mitoses with what people said of them; ``None`` where they were not looked for."""
+        return None if self.found_mitoses is None else self.found_mitoses.mitoses
 
     @property
     def counts(self) -> dict[str, int]:
@@ -173,9 +178,16 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
 
 def _mitoses_json(mitoses: Mitoses) -> dict[str, Any]:
     """Return mitoses as ``--json`` prints them: with every point."""
+    rows = zip(mitoses.xy.tolist(), mitoses.probability.tolist(), mitoses.reviews, strict=True)
     points = [
-        {"x": round(x, 2), "y": round(y, 2), "probability": round(sure, 6)}
-        for (x, y), sure in zip(mitoses.xy.tolist(), mitoses.probability.tolist(), strict=True)
+        {
+            "x": round(x, 2),
+            "y": round(y, 2),
+            "probability": None if math.isnan(sure) else round(sure, 6),
+            "review": review.told,
+            "counted": review.counts,
+        }
+        for (x, y), sure, review in rows
     ]
     return {**mitoses.to_json(), "points": points}
 
@@ -282,7 +294,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
         work_px=work_px,
         finished=prepared.passes_finished and answered == int(np.count_nonzero(kept)),
         partly=(*_partly(later, Coverage.of(own, of_scan)), *_segmented_partly(prepared, maps, seen)),
-        mitoses=mitoses_of(prepared, maps),
+        found_mitoses=mitoses_of(prepared, maps),
         read=seen.kind,
         answered=probabilities,
         frame=seen.frame,
