@@ -113,6 +113,7 @@ TASKS: tuple[Task, ...] = (
         writes="mitoses",
         settings=MitosisSettings,
         title="Mitoses",
+        training=f"{_ROOT}.workflows.train.mitosis:MITOSIS",
     ),
 )
 

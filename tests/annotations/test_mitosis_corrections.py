@@ -29,6 +29,7 @@ from napari_metastasis.annotations import store as store_module
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.lesions import list_lesions
+from napari_metastasis.workflows.review import read_from
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 PLACE = shapely.Point(40.25, 50)
@@ -83,6 +84,24 @@ def test_points_of_another_program_are_taken_over_once(tmp_path):
     assert list(again.corrections.by_key) == list(read.corrections.by_key)
     found, omitted = corrections_of_points(PointSet(said.xy, ("Mitosis", "cell", "Mitosis")), reviewer="")
     assert (len(found), omitted) == (2, {"points of class 'cell'": 1})
+
+
+def test_dots_of_asap_and_tables_are_taken_over(tmp_path):
+    dots = "".join(
+        f'<Annotation Name="a" Type="Dot" PartOfGroup="{group}"><Coordinates><Coordinate Order="0" X="{x}" Y="5"/>'
+        "</Coordinates></Annotation>"
+        for x, group in ((3, "Mitosis"), (4, "imposter"), (6, "cell"), (7, "None"))
+    )
+    (tmp_path / "a.xml").write_text(f"<ASAP_Annotations><Annotations>{dots}</Annotations></ASAP_Annotations>")
+    read = read_from(tmp_path / "a.xml", bounds=Region(100, 0, 500, 500), reviewer="B")
+    said = mitosis_points(read.corrections)
+    # Its coordinates are level-0 pixels whatever the bounds.
+    np.testing.assert_array_equal(said.xy, [(3, 5), (4, 5)])
+    assert said.is_mitosis.tolist() == [True, False]
+    assert read.omitted == {"points of class 'cell'": 1, "points of no group": 1}
+    (tmp_path / "a.csv").write_text("x,y\n3,5\n")
+    (one,) = read_from(tmp_path / "a.csv", bounds=None, reviewer="B").corrections
+    assert (one.key, one.label) == (said.keys[0], "mitosis")
 
 
 def test_they_are_added_decided_on_and_taken_back():

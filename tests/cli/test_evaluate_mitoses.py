@@ -173,3 +173,26 @@ def test_folders_of_points(here: Run, tmp_path: Path) -> None:
     assert "froc_score_linear" in here(*asked, "--allow-unpaired").json
     mitoses = here(*asked, "--mpp", "0.25", "--allow-unpaired", "--score-as", "mitoses").json
     assert (mitoses["hits"], mitoses["misses"]) == (1, 0)
+
+
+@pytest.mark.shared
+def test_published_cases_give_the_published_figure(here: Run, shared_data: Path, tmp_path: Path) -> None:
+    case = json.loads((shared_data / "mitosis" / "f1_case.json").read_text())
+    detections, truth = tmp_path / "found", tmp_path / "set"
+    detections.mkdir()
+    truth.mkdir()
+    for name, slide in case["slides"].items():
+        (detections / f"{name}.csv").write_text("".join(f"{sure},{x},{y}\n" for x, y, sure in slide["detections"]))
+        # Those without mitoses have no file, as in TUPAC16, whose columns are y and x.
+        if slide["mitoses"]:
+            (truth / f"{name}.csv").write_text("".join(f"{y},{x}\n" for x, y in slide["mitoses"]))
+    found = here(
+        "evaluate", "--detections", detections, "--truth", truth, "--point-order", "yx", "--mpp", "0.25",
+        "--point-radius-um", "6.25", "--mitosis-threshold", "0.64", "--json",
+    ).json  # fmt: skip
+    assert round(found["f1"], 3) == 0.731
+    assert found["f1_ci95"][0] < 0.731 < found["f1_ci95"][1]
+    expected = case["expected"]["0.64"]
+    counts = [found[name] for name in ("hits", "false_positives", "misses")]
+    assert counts == pytest.approx([expected[name] for name in ("tp", "fp", "fn")], rel=0.01)
+    assert len(found["without_points"]) == 8

@@ -116,7 +116,9 @@ def import_(
     result: Annotated[Path, _RESULT],
     file: Annotated[
         Path,
-        typer.Argument(help="GeoJSON of this program or QuPath, ASAP's XML, or JSON of the Digital Slide Archive."),
+        typer.Argument(
+            help="GeoJSON of this program or QuPath, ASAP's XML, JSON of the Digital Slide Archive, or CSV of mitoses."
+        ),
     ],
     reviewer: Annotated[str, typer.Option(help="Who drew the outlines, where the file does not say so.")] = "",
 ) -> None:

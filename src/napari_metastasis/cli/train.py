@@ -84,9 +84,9 @@ def _common(noun: str, declared: TrainingDeclaration) -> list[inspect.Parameter]
     return [
         _parameter("context", typer.Context),
         _parameter("output", Annotated[Path, output]),
-        _parameter("cohort", Annotated[Path | None, cohort], None)
-        if declared.takes_patches
-        else _parameter("cohort", Annotated[Path, cohort]),
+        _parameter("cohort", Annotated[Path, cohort])
+        if declared.needs_slides
+        else _parameter("cohort", Annotated[Path | None, cohort], None),
         _parameter("name", Annotated[str, name], ""),
         _parameter("description", Annotated[str, description], ""),
         _parameter("licence", Annotated[str, typer.Option(help="Licence of the weights, for the model card.")], ""),
