@@ -112,9 +112,7 @@ class MitosisWidget(Part):
         self.take_button.clicked.connect(lambda _: self.take_points())
         rows.addWidget(self.take_button)
         # Once it is known whose a new layer is.
-        soon = single_shot(self, 0, self._show_layers)
-        for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
-            event.connect(lambda _: soon.start())
+        self._workspace.layers_changed.connect(single_shot(self, 0, self._show_layers).start)
         self.threshold = probability_slider(0.01, 1.0, step=0.01)
         self.threshold.setToolTip("Probability from which a point counts as a mitosis: rings, counts and files follow")
         self.threshold.valueChanged.connect(self._on_slider)
