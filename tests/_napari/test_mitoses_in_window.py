@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from dark_model import dark_spots
 from napari.layers import Shapes
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
 from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
 
-from napari_metastasis._napari.compat import camera_of
+from napari_metastasis._napari.compat import camera_of, canvas_widget
 from napari_metastasis._napari.regions import view_region
+from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis.annotations import read_points
+from napari_metastasis.geometry import Point
 from napari_metastasis.models import add_model, save_model
 
 pytestmark = [pytest.mark.gui]
@@ -37,6 +41,10 @@ def counted(house, many):
     points = house.controller.layers.mitoses.points
     assert points.shown.sum() == many
     return state.found
+
+
+def table(session):
+    return (session.folder / "mitoses.csv").read_text()
 
 
 def in_tables(session):
@@ -106,9 +114,48 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     assert "selected shape" in house.panel.scan_part.error.text()
     part.spot_button.click()
     part.on_button.click()
-    assert part.position.text() == f"1 of {len(found)}"
+    assert part.position.text() == f"1 of {len(found)}, {found.probability[0]:.2f}"
     where = np.array(camera.center[-2:])
     np.testing.assert_allclose(where, (found.xy[0, ::-1] - 0.5) * SPOT_MPP, atol=1)
+
+    # What a person says counts, is drawn and written, and can be taken back.
+    part.no_button.click()
+    listed = counted(house, len(found))
+    assert listed.count == len(found) - 1
+    assert listed.reviews[0].state == "rejected"
+    assert part.position.text().startswith("2 of")
+    rejected, ring = layers.mitoses.points.border_color[:2]
+    assert len({tuple(rejected), tuple(ring)}) == 2
+    assert "1 rejected, not counted" in part.said.text()
+    house.until(lambda: in_tables(session)[1] == len(found) and "rejected" in table(session))
+    part.add_button.click()
+    place = view_transform(house.viewer, session.slide).to_canvas(Point(*(found.xy[1] + 120).tolist()))
+    canvas = canvas_widget(house.viewer)
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(*np.round(place).astype(int).tolist()))
+    listed = counted(house, len(found) + 1)
+    assert listed.reviews[-1].state == "added"
+    assert np.linalg.norm(listed.xy[-1] - found.xy[1] - 120) * SPOT_MPP < 1
+    assert len(session.corrections.present.mitoses) == 2
+    assert not session.corrections.present.of_lesions
+    QTest.keyClick(canvas, Qt.Key.Key_Escape)
+    assert not part.add_button.isChecked()
+    for _ in range(2):
+        session.corrections.undo()
+    assert counted(house, len(found)).count == len(found)
+
+    # Points that were set in a layer of napari's own, in µm of its own scale.
+    missed = np.array([[650.0, 1200.0], [700.0, 1250.0]])
+    layer = house.viewer.add_points(missed[:, ::-1] / 4, scale=(4 * SPOT_MPP,) * 2, units=("um", "um"))
+    house.until(lambda: not part.take_button.isHidden())
+    for _ in range(2):
+        part.take_button.click()
+        assert counted(house, len(found) + 2).count == len(found) + 2
+    # Where napari draws them: its places are of the middles of pixels.
+    np.testing.assert_allclose(session.corrections.present.mitoses_px, missed + 0.5, atol=0.01)
+    session.corrections.undo()
+    house.viewer.layers.remove(layer)
+    house.until(part.take_button.isHidden)
+    assert counted(house, len(found)).count == len(found)
 
     # The slider: rings, counts and files follow.
     surest = float(found.probability[0])

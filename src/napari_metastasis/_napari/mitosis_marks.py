@@ -9,6 +9,7 @@ import numpy as np
 from napari.layers import Layer, Points, Shapes
 
 from napari_metastasis._napari.compat import draw_now, slice_at_once, unrefreshed
+from napari_metastasis._napari.drawn_looks import TAKEN_AWAY_RGB
 from napari_metastasis._napari.layers import place
 from napari_metastasis.geometry import locations_um
 
@@ -22,6 +23,9 @@ __all__ = ["MITOSIS_COLOR", "MitosisMarks"]
 
 #: Bright, and the hue that H&E has not.
 MITOSIS_COLOR = "#1eff8e"
+#: The same, and the grey of what no longer counts, as red, green, blue and opacity.
+_RING = tuple(value / 255 for value in (*bytes.fromhex(MITOSIS_COLOR[1:]), 255))
+_REJECTED = tuple(value / 255 for value in (*TAKEN_AWAY_RGB, 255))
 #: Of a ring: a mitotic figure is some 10 µm wide, and shall be seen inside.
 _RING_UM = 18.0
 _RING_SCREEN_PX = (6, 400)
@@ -88,7 +92,8 @@ class MitosisMarks:
         # Cheap, and at once; counts, and points that come in, follow.
         if self.points is not None and len(self.points.data):
             with unrefreshed(self.points):
-                self.points.shown = self.points.features["probability"].to_numpy() >= threshold
+                # Those that only people know of have none.
+                self.points.shown = ~(self.points.features["probability"].to_numpy() < threshold)
             draw_now(self.points)
 
     def _show(self) -> None:
@@ -98,13 +103,14 @@ class MitosisMarks:
             self._remove("spot")
             return
         # Of a scan that goes on the area would jump about.
-        spot = found.spot if len(found) > 1 else None
+        spot = found.spot if found.count > 1 else None
         self._show_spot(spot)
         points, features = found.xy[:, ::-1], {"probability": found.probability}
+        colors = np.where(found.counts[:, None], _RING, _REJECTED)
         layer = self.points
         if layer is None:
             if "points" not in self._taken_away and len(points):
-                self.points = self._make_points(points, features)
+                self.points = self._make_points(points, features, colors)
                 self._add(self.points)
             return
         with unrefreshed(layer):
@@ -113,12 +119,15 @@ class MitosisMarks:
                 layer.data = points
                 layer.set_view_slice()
                 layer.features = features
-                layer.face_color, layer.border_color = "transparent", MITOSIS_COLOR
+                layer.face_color = "transparent"
+            if len(points):
+                # napari has no colour for none.
+                layer.border_color = colors
             layer.shown = True
         layer.set_view_slice()
         draw_now(layer)
 
-    def _make_points(self, points: Any, features: dict[str, Any]) -> Points:
+    def _make_points(self, points: Any, features: dict[str, Any], colors: Any) -> Points:
         mpp = self._session.slide.mpp
         layer = Points(
             points,
@@ -129,7 +138,7 @@ class MitosisMarks:
             symbol="disc",
             border_width=0.1,
             face_color="transparent",
-            border_color=MITOSIS_COLOR,
+            border_color=colors,
             canvas_size_limits=_RING_SCREEN_PX,
             blending="translucent_no_depth",
             **place(locations_um(mpp)),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis.annotations import Corrections
     from napari_metastasis.geometry import HeatmapFrame
     from napari_metastasis.lesions import Mitoses
     from napari_metastasis.settings import MitosisSettings
@@ -66,6 +67,7 @@ class MitosisSearch(QObject):
         state.cells_written.connect(self._on_cells_written)
         state.map_changed.connect(self.start)
         session.tissue_changed.connect(self.start)
+        session.corrections.changed.connect(self._on_said)
 
     @property
     def running(self) -> bool:
@@ -89,6 +91,11 @@ class MitosisSearch(QObject):
         if not self._worker.running and time.monotonic() >= self._next:
             self.start()
 
+    def _on_said(self) -> None:
+        # The tables follow what was said once that lies on the disk.
+        if self._reading is not None or self._worker.running:
+            self._start()
+
     def _on_threshold_changed(self, _: float) -> None:
         if not self._follow.isActive():
             self._follow.start()
@@ -111,7 +118,8 @@ class MitosisSearch(QObject):
         began, frame, asked, reading = time.monotonic(), state.frame, state.threshold, self._reading
         if reading is not None and asked < reading.index.settings.floor:
             reading = None
-        work = partial(_read_work, reading, cells, frame, tissue, state.settings, asked, session.slide.mpp)
+        said = session.corrections.present
+        work = partial(_read_work, reading, cells, frame, tissue, state.settings, asked, session.slide.mpp, said)
 
         def show(read: tuple[MitosisReading, Mitoses]) -> None:
             if session.closed or state.frame is not frame or session.tissue is not tissue:
@@ -122,7 +130,7 @@ class MitosisSearch(QObject):
                 self._on_disk = found
             state.show_found(found, floor=read[0].index.settings.floor)
             self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))
-            self._again = self._again or state.threshold != asked
+            self._again = self._again or state.threshold != asked or session.corrections.present is not said
 
         self._worker.run(work, show, urgent=not session.activity.busy)
 
@@ -177,6 +185,7 @@ class MitosisSearch(QObject):
                     state.settings,
                     state.threshold,
                     slide.mpp,
+                    self._session.corrections.present,
                 )
                 left = partial(_read_and_write_work, self._folder, slide, read)
         workers = tuple(one for one in (self._worker.stop(), self._writer.stop()) if one is not None)
@@ -191,16 +200,17 @@ def _read_work(
     settings: MitosisSettings,
     threshold: float,
     mpp: float,
+    said: Corrections,
     _: ShouldStop,
 ) -> tuple[MitosisReading, Mitoses]:
-    """Return a map of mitoses, read, and what counts at a threshold; a reading that is known is used."""
+    """Return a map of mitoses, read, and what counts at a threshold, by what people said; a known reading is used."""
     from napari_metastasis.workflows.scan.mitoses import read_mitoses
 
     if reading is None:
         # A copy, because the window goes on writing; a piece that is half written is whole the next time.
         cells = ChunkedCells(cells.size, {key: chunk.copy() for key, chunk in cells.chunks.items()})
         reading = read_mitoses(cells, frame, tissue, settings, threshold)
-    return reading, reading.at(threshold, settings, mpp)
+    return reading, reading.at(threshold, settings, mpp).reviewed(said)
 
 
 def _write_work(folder: Path, slide: Slide, found: Mitoses, _: ShouldStop) -> bool:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from napari.layers import Points
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import Folded, form_layout, probability_slider
+from napari_metastasis._napari.regions import points_drawn
+from napari_metastasis._napari.timers import single_shot
+from napari_metastasis._napari.user_shapes import shapes_of
 from napari_metastasis.geometry import Point
 
 if TYPE_CHECKING:
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
     from psygnal import SignalInstance
 
     from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis.annotations.corrections import Label
 
 __all__ = ["MitosisWidget"]
 
@@ -36,6 +42,7 @@ class MitosisWidget(Part):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "")
         self._workspace.mitoses_possible.connect(self._show_buttons)
+        self._workspace.correcting.sets_mitoses_changed.connect(self.add_button.setChecked)
 
     def _build(self, layout: QVBoxLayout) -> None:
         self._at = -1
@@ -70,7 +77,11 @@ class MitosisWidget(Part):
         densest.addWidget(self.spot_button)
         rows.addLayout(densest)
         rows.addWidget(self.searched)
+        self.said = QLabel()
+        self.said.setWordWrap(True)
+        rows.addWidget(self.said)
         self.back_button, self.on_button, self.position = QToolButton(), QToolButton(), QLabel()
+        self.position.setAlignment(Qt.AlignmentFlag.AlignCenter)
         steps = QHBoxLayout()
         for button, text, step in ((self.back_button, "◀", -1), (self.on_button, "▶", 1)):
             button.setText(text)
@@ -80,6 +91,28 @@ class MitosisWidget(Part):
         steps.addWidget(self.position, 1)
         steps.addWidget(self.on_button)
         rows.addLayout(steps)
+        self.yes_button, self.no_button, self.add_button = (
+            QPushButton("✓ Mitosis"),
+            QPushButton("✗ Not one"),
+            QPushButton("+ Add"),
+        )
+        self.yes_button.setToolTip("The one in the middle is a mitosis; the next is shown. Once more takes it back")
+        self.no_button.setToolTip("It is not, and does not count; the next is shown. Once more takes it back")
+        self.add_button.setToolTip("Click where a mitosis was missed; Escape, or this button again, ends it")
+        self.add_button.setCheckable(True)
+        self.yes_button.clicked.connect(lambda _: self.decide("mitosis"))
+        self.no_button.clicked.connect(lambda _: self.decide("not-mitosis"))
+        self.add_button.clicked.connect(self._workspace.correcting.set_mitoses)
+        decisions = QHBoxLayout()
+        for button in (self.yes_button, self.no_button, self.add_button):
+            decisions.addWidget(button, 1)
+        rows.addLayout(decisions)
+        self.take_button = QPushButton("Take the points of napari's layer")
+        self.take_button.setToolTip("Add the points that were set in napari's own Points layers as mitoses")
+        self.take_button.clicked.connect(lambda _: self.take_points())
+        rows.addWidget(self.take_button)
+        # Once it is known whose a new layer is.
+        self._workspace.layers_changed.connect(single_shot(self, 0, self._show_layers).start)
         self.threshold = probability_slider(0.01, 1.0, step=0.01)
         self.threshold.setToolTip("Probability from which a point counts as a mitosis: rings, counts and files follow")
         self.threshold.valueChanged.connect(self._on_slider)
@@ -102,6 +135,7 @@ class MitosisWidget(Part):
 
     def _show_current(self) -> None:
         self._at = -1
+        self._show_layers()
         self._show_buttons()
         self._show_found()
 
@@ -111,6 +145,27 @@ class MitosisWidget(Part):
         for button in (self.view_button, self.shape_button):
             button.setEnabled(ready)
         self.tumour_button.setEnabled(ready and session is not None and session.heatmap is not None)
+
+    def _show_layers(self, *_: object) -> None:
+        """Offer the points of napari's own layers, where there are such."""
+        shown = self._session is not None and any(
+            isinstance(layer, Points) for layer in shapes_of(self._viewer, self._session.slide)
+        )
+        self.take_button.setVisible(shown)
+
+    def take_points(self) -> None:
+        """Add the points of napari's own layers as mitoses; those that were taken before stay as they are."""
+        session = self._session
+        if session is None:
+            return
+        from napari_metastasis.annotations import PointSet, corrections_of_points
+
+        places = points_drawn(self._viewer, session.slide)
+        points = PointSet(places, ("Mitosis",) * len(places))
+        more, _ = corrections_of_points(points, reviewer=self._workspace.reviewer.name)
+        known = session.corrections.present
+        fresh = [one for one in more if one.key not in known]
+        session.corrections.do(f"Add {len(fresh)} mitoses of napari's layer", known.with_(*fresh))
 
     def _show_found(self) -> None:
         session = self._session
@@ -122,19 +177,34 @@ class MitosisWidget(Part):
         for shown in (self.spot, self.searched):
             shown.setVisible(bool(shown.text()))
         self.spot_button.setVisible(bool(self.spot.text()))
+        self.said.setText("" if found is None else f"{found.review_text[:1].upper()}{found.review_text[1:]}")
+        self.said.setVisible(bool(self.said.text()))
         count = 0 if found is None else len(found)
         self._at = min(self._at, count - 1)
         self._show_position()
         for button in (self.back_button, self.on_button):
             button.setEnabled(count > 0)
+        self.add_button.setEnabled(has_map)
         self.threshold.setEnabled(has_map)
         if session is not None:
             self._show_threshold(session.mitoses.threshold)
 
     def _show_position(self) -> None:
+        """Say which one is shown, how sure the model is, and what was said of it."""
         found = None if self._session is None else self._session.mitoses.found
         known = found is not None and 0 <= self._at < len(found)
-        self.position.setText(f"{self._at + 1} of {len(found)}" if known and found is not None else "")
+        for button in (self.yes_button, self.no_button):
+            button.setEnabled(known)
+        if found is None or not known:
+            self.position.setText("")
+            return
+        sure, state = float(found.probability[self._at]), found.reviews[self._at].state
+        parts = [
+            f"{self._at + 1} of {len(found)}",
+            "" if sure != sure else f"{sure:.2f}",
+            "" if state == "pending" else state,
+        ]
+        self.position.setText(", ".join(filter(None, parts)))
 
     def _show_threshold(self, threshold: float) -> None:
         self.threshold.blockSignals(True)
@@ -161,7 +231,41 @@ class MitosisWidget(Part):
         found = None if session is None else session.mitoses.found
         if session is None or found is None or not len(found):
             return
-        self._at = (self._at + step) % len(found) if self._at >= 0 else (0 if step > 0 else len(found) - 1)
-        x, y = found.xy[self._at].tolist()
+        self._show_at((self._at + step) % len(found) if self._at >= 0 else (0 if step > 0 else len(found) - 1))
+
+    def _show_at(self, place: int) -> None:
+        session = self._session
+        found = None if session is None else session.mitoses.found
+        if session is None or found is None:
+            return
+        self._at = place
+        x, y = found.xy[place].tolist()
         self._workspace.flight.jump(Point(x, y), session.slide, across_um=_ACROSS_UM)
         self._show_position()
+
+    def decide(self, label: Label) -> None:
+        """Say whether the one that is shown is a mitosis, and show the next on which nobody has decided."""
+        session = self._session
+        found = None if session is None else session.mitoses.found
+        if session is None or found is None or not 0 <= self._at < len(found):
+            return
+        from napari_metastasis.lesions import decide_mitosis
+
+        before = found.reviews[self._at].state
+        said = "confirmed" if label == "mitosis" else "rejected"
+        # An added one is a mitosis already.
+        taken_back = before == said or (before == "added" and label == "mitosis")
+        more, _ = decide_mitosis(
+            found,
+            self._at,
+            session.corrections.present,
+            None if taken_back else label,
+            model=session.mitoses.model_name,
+            reviewer=self._workspace.reviewer.name,
+        )
+        what = "Take back what was said of" if taken_back else "Confirm" if label == "mitosis" else "Reject"
+        session.corrections.do(f"{what} mitosis {self._at + 1}", more)
+        pending = [place for place, one in enumerate(found.reviews) if one.state == "pending" and place != self._at]
+        following = [place for place in pending if place > self._at] or pending
+        if following and not taken_back:
+            self._show_at(following[0])

@@ -235,7 +235,12 @@ class SlideController(QObject):
         settings = next((one.settings for one in job.wanted_passes if one.task == "mitosis"), None) if job else None
         if started.mitoses is not None and isinstance(settings, MitosisSettings):
             self.mitoses.follow(None, None)
-            state.show_map(started.mitoses, threshold=started.mitosis_threshold, settings=settings)
+            state.show_map(
+                started.mitoses,
+                threshold=started.mitosis_threshold,
+                settings=settings,
+                model_name=started.mitosis_model,
+            )
 
     def _show_begun(self, begun: ScanBegun) -> None:
         """Show the maps of a scan that begins."""
@@ -250,7 +255,7 @@ class SlideController(QObject):
         if session.folder != started.folder:
             # Of another result.
             self.mitoses.follow(None, None)
-            session.mitoses.show_map(None, settings=session.mitoses.settings)
+            session.mitoses.show_none()
         shown = session.heatmap
         if (
             shown is not None

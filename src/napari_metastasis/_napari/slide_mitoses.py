@@ -27,6 +27,8 @@ class SlideMitoses:
     ----------
     frame
         Where the map's cells lie; ``None`` where there is no map.
+    model_name
+        Of the model that answered in it.
     settings
         How mitoses are counted.
     threshold
@@ -48,6 +50,7 @@ class SlideMitoses:
 
     def __init__(self) -> None:
         self.frame: HeatmapFrame | None = None
+        self.model_name = ""
         self.settings = MitosisSettings()
         self.threshold = self.floor = 0.5
         self.threshold_chosen = False
@@ -64,8 +67,8 @@ class SlideMitoses:
         """Return the threshold that a scan is to use: the user's, or 0 for the model's own."""
         return self.threshold if self.threshold_chosen else 0.0
 
-    def show_map(self, shown: AnsweredMap | None, *, threshold: float = 0.0, settings: MitosisSettings) -> None:
-        """Show another map, or none.
+    def show_map(self, shown: AnsweredMap, *, threshold: float, settings: MitosisSettings, model_name: str) -> None:
+        """Show another map.
 
         Parameters
         ----------
@@ -75,15 +78,20 @@ class SlideMitoses:
             Probability from which mitoses count in it.
         settings
             How they are counted.
+        model_name
+            Of the model that answers in it.
         """
-        before = self.frame
-        self.frame = None if shown is None else shown.frame
-        self._chunks = {} if shown is None else {key: np.array(chunk) for key, chunk in shown.cells.chunks.items()}
-        self.settings = settings
-        if shown is None or before != self.frame:
+        if self.frame != shown.frame:
             self.show_found(None, floor=self.floor)
-        if shown is not None:
-            self._move(threshold)
+        self.frame, self.settings, self.model_name = shown.frame, settings, model_name
+        self._chunks = {key: np.array(chunk) for key, chunk in shown.cells.chunks.items()}
+        self._move(threshold)
+        self.map_changed.emit()
+
+    def show_none(self) -> None:
+        """Show no map."""
+        self.frame, self._chunks = None, {}
+        self.show_found(None, floor=self.floor)
         self.map_changed.emit()
 
     def write_cells(self, parts: Sequence[tuple[Region, npt.NDArray[np.float32]]]) -> None:

@@ -201,9 +201,11 @@ class SlideResults(QObject):
         self._mitoses.write()
         self._mitoses.follow(None if stored is None else earlier.folder, None)
         if stored is None:
-            state.show_map(None, settings=state.settings)
+            state.show_none()
         else:
-            state.show_map(stored.map, threshold=stored.threshold, settings=stored.settings)
+            state.show_map(
+                stored.map, threshold=stored.threshold, settings=stored.settings, model_name=stored.model_name
+            )
 
     def _tell_of_earlier(self) -> None:
         """Say that an earlier result is shown, and of how much of the tissue, as soon as that is known."""

@@ -154,6 +154,8 @@ class ScanStarted:
         The map of mitoses; ``None`` where they are not looked for.
     mitosis_threshold
         Probability from which its peaks will count.
+    mitosis_model
+        Name of the model that answers in it; empty where there is none.
     folder
         The result folder.
     model_name
@@ -175,6 +177,7 @@ class ScanStarted:
     maps: tuple[AnsweredMap, ...]
     mitoses: AnsweredMap | None
     mitosis_threshold: float
+    mitosis_model: str
     folder: Path
     model_name: str
     engine: str

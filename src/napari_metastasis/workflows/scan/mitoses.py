@@ -221,11 +221,14 @@ class StoredMitoses:
         Probability from which mitoses counted last.
     settings
         How they are counted.
+    model_name
+        Of the model that answered in it.
     """
 
     map: AnsweredMap
     threshold: float
     settings: MitosisSettings
+    model_name: str
 
 
 def stored_mitoses(folder: Path, record: Any) -> StoredMitoses | None:
@@ -239,13 +242,14 @@ def stored_mitoses(folder: Path, record: Any) -> StoredMitoses | None:
         What its ``run.json`` says.
     """
     try:
-        (name,) = (one["file"] for one in record["passes"] if one["map"] == MITOSES.name)
+        (made,) = (one for one in record["passes"] if one["map"] == MITOSES.name)
+        name, model = str(made["file"]), str(made["model"]["name"])
         settings = MitosisSettings(**record["settings"]["mitosis"])
         threshold = float(record["mitoses"]["threshold"])
         if not (math.isfinite(threshold) and 0 < threshold <= 1) or Path(name).name != name:
             return None
         with MapStore.open(folder / name) as store:
-            return StoredMitoses(AnsweredMap(store.kind, store.frame, store.answered()), threshold, settings)
+            return StoredMitoses(AnsweredMap(store.kind, store.frame, store.answered()), threshold, settings, model)
     except (KeyError, TypeError, ValueError, StorageError):
         # Damaged by hand, or of a later version: they can be looked for again.
         return None

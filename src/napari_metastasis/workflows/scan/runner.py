@@ -70,6 +70,7 @@ def run_scan(
             maps=tuple(one for one in maps if one.kind.is_probability),
             mitoses=next((one for one in maps if one.kind.name == MITOSES.name), None),
             mitosis_threshold=mitosis_threshold(prepared),
+            mitosis_model=ready.models.others["mitosis"].name if "mitosis" in ready.models.others else "",
             folder=prepared.folder,
             model_name=ready.models.detector.name,
             engine=f"{prepared.chosen.engine.name}, {prepared.chosen.engine.precision}",
