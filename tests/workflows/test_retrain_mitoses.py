@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 import scans
+import shapely
 import torch
 from dark_model import dark_model, dark_spots
 from scans import scan_with
 from spotted_slide import write_shaded_spots
 
-from napari_metastasis.annotations import CorrectionStore, add_points
+from napari_metastasis.annotations import Correction, Corrections, CorrectionStore
 from napari_metastasis.errors import ModelError, TrainingError
 from napari_metastasis.lesions import decide_mitosis
 from napari_metastasis.models import load_model, save_model
@@ -47,8 +48,12 @@ def corrected(tmp_path_factory):
             detects=False, scan=scan,
         ).mitoses  # fmt: skip
     assert found.of_model == 1
-    said, _ = add_points(CorrectionStore(folder).read(), [spot[:2] for spot in FAINT], reviewer="B")
-    said, _ = add_points(said, EMPTY, "not-mitosis", reviewer="B")
+    # By keys that stay the same, which decide what is held out.
+    places = [("mitosis", spot[:2]) for spot in FAINT] + [("not-mitosis", place) for place in EMPTY]
+    said = Corrections.of(
+        Correction(key=f"place {number}", label=label, shape_px=shapely.Point(place))
+        for number, (label, place) in enumerate(places)
+    )
     said, _ = decide_mitosis(found, 0, said, "mitosis", model="mitosis-x", reviewer="B")
     CorrectionStore(folder).save(said)
     return folder
@@ -63,7 +68,7 @@ def model(tmp_path_factory):
 
 
 def job(corrected, model, output, **changes):
-    settings = TuneTrainSettings(steps=16, learning_rate=0.02, ema_decay=0.5)
+    settings = TuneTrainSettings(steps=32, learning_rate=2e-3, ema_decay=0.5)
     return Retraining(
         results=(corrected,), model=model, output=output, name="mitosis-x-v2", budget_s=600.0, settings=settings,
         corrections=CorrectionSettings(held_out_by="place"), **changes,

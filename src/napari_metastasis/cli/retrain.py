@@ -44,8 +44,8 @@ def retrain(
     model: Annotated[
         str,
         typer.Option(
-            help="Detector, or mitosis model, to begin with: its name ('models list'), or a .safetensors file. A mitosis "
-            "model learns from mitoses that were confirmed, rejected and added."
+            help="Detector, or mitosis model, to begin with: its name ('models list'), or a .safetensors file. A "
+            "mitosis model learns from mitoses that were confirmed, rejected and added."
         ),
     ] = DEFAULT_MODEL,
     name: Annotated[str, typer.Option(help="Name of the new model; by default the old one's next version.")] = "",
