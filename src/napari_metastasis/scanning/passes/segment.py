@@ -17,6 +17,7 @@ from scipy import ndimage
 from napari_metastasis.errors import DeviceError, ScanCancelledError
 from napari_metastasis.geometry import CHUNK_CELLS, HeatmapFrame, Region, any_of_blocks, cells_beneath, sparse_zeros
 from napari_metastasis.models import Model, Segmenter
+from napari_metastasis.models.inputs import input_of
 from napari_metastasis.scanning.engines.choose import choose_engine, settle_precision
 from napari_metastasis.scanning.maps.kinds import PROBABILITY, SEGMENTED
 from napari_metastasis.scanning.maps.ome_zarr import digest
@@ -92,6 +93,8 @@ class SegmentPass(Pass):
             decides["segment_above_map"] = digest(_map_before(context).identity)
         if context.settings.stain == "normalise":
             decides["segmented_stain"] = list(spec.stain_density)
+        if found := input_of(spec, context.settings.stain).identity:
+            decides["segmented_input"] = found
         precision = decides["precision"] = self._precision(context, decides)
         return PreparedSegmentPass(self, context, context.open_map(SEGMENTED, frame, decides), precision)
 
