@@ -158,5 +158,6 @@ def test_the_map_network_reads_dyes(kind):
     network = build_segmentation(card.built).eval()
     assert network.trunk[0].in_channels == NetworkInput(kind).channels
     model = Segmenter(card, network, "", SimpleNamespace())
+    assert "dyes" in model.reads
     raw = torch.randint(0, 256, (1, NetworkInput(kind).channels, 180 + 32, 180 + 32)).float()
     assert model.dense(1)(raw).shape == (1, 8, 8)

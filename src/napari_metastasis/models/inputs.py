@@ -21,7 +21,7 @@ from torch import Tensor
 from napari_metastasis.errors import ModelError, brief
 from napari_metastasis.settings import INPUTS, PUBLISHED_STAINS, StainSettings
 
-__all__ = ["NetworkInput", "check_input", "input_of", "usual_normalisation", "without_usual_input"]
+__all__ = ["NetworkInput", "check_input", "input_of", "said_of", "usual_normalisation", "without_usual_input"]
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -37,6 +37,8 @@ _NUMBERS = 8
 _MOST_AMOUNT = 1e3
 #: Mean and deviation of red, green and blue, and of a dye, in 0 to 1.
 _OF_COLOUR, _OF_DYE = (0.5, 0.25), (0.25, 0.25)
+#: How a list of models says what is read.
+_SAID = dict(zip(INPUTS, ("pixels", "normalised pixels", "dyes in pixels", "pixels and their dyes"), strict=True))
 #: Rows of a slide's pixels that are changed together.
 _ROWS = 256
 
@@ -170,6 +172,11 @@ def input_of(spec: Any, stain: str = "auto") -> NetworkInput:
             f"{spec.input}; scan with --stain auto"
         )
     return NetworkInput(spec.input, spec.stain_matrix if spec.input == "normalised" else ())
+
+
+def said_of(spec: Any) -> str:
+    """Return what a model reads, in a few words: "pixels of 0.972 µm"."""
+    return f"{_SAID[spec.input]} of {spec.mpp:g} µm"
 
 
 def usual_normalisation(

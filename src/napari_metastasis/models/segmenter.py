@@ -15,7 +15,7 @@ from napari_metastasis.errors import ModelError, brief
 from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.models.card import check_pixels, read_contract
 from napari_metastasis.models.dense import MIDDLE_GRAY, fold_normalisation, folded_layers
-from napari_metastasis.models.inputs import NetworkInput, without_usual_input
+from napari_metastasis.models.inputs import NetworkInput, said_of, without_usual_input
 from napari_metastasis.models.model import Model
 from napari_metastasis.models.nets.architectures import build_segmentation
 from napari_metastasis.models.nets.segmentation import SegmentationArchitecture, SegmentationNetwork
@@ -215,8 +215,8 @@ class Segmenter(Model):
 
     @property
     def reads(self) -> str:
-        """Return the pixels that it reads."""
-        return f"pixels of {self.spec.mpp:g} µm"
+        """Return what it reads of a slide, and of which pixels."""
+        return said_of(self.spec)
 
     @property
     def block_cells(self) -> int:
