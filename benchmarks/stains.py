@@ -1,6 +1,6 @@
 """What normalising stains does to a detector: patches and regions as they are, by their mean density, and by Macenko.
 
-Run with ``python benchmarks/stains.py DATA [--model NAME] [--centres 1 4] [--json]``. DATA holds ``pcam_valid.zip``,
+Run with ``python benchmarks/stains.py DATA [--model NAME] [--centres 1 4] [--every 1] [--json]``. DATA holds ``pcam_valid.zip``,
 ``pcam_train.zip``, ``regions/`` and ``centre_colours/``. Each line is the area under the curve: of the patches, as they
 are and in the colours of other centres (``colours.py``), and of the pixels of the regions. A region has its own dyes;
 patches have those of the set, the middle of what single ones tell, or what all pixels together tell (pooled). What is
@@ -113,6 +113,31 @@ class EachByItself:
             return image
 
 
+@dataclass(frozen=True)
+class EveryNth:
+    """Every n-th patch of a source, which is one itself."""
+
+    source: PatchSource
+    step: int
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Return their classes."""
+        return self.source.labels[:: self.step]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what they are called."""
+        return self.source.names[:: self.step]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> _Pixels:
+        """Return one of them."""
+        return self.source.read(index * self.step)
+
+
 class _OnEngine(nn.Module):
     def __init__(self, engine: Engine) -> None:
         super().__init__()
@@ -186,6 +211,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--centres", type=int, nargs="*", default=[1, 4])
+    parser.add_argument("--every", type=int, default=1, help="measure on every so many-th patch")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     keep_freed_memory()
@@ -199,7 +225,7 @@ def main() -> None:
     pooled = {"Macenko, published target, pooled dyes": by_macenko(TARGET, pooled=True)}
     every = recoloured(open_patches(data / "pcam_valid.zip"), data / "centre_colours", SEED)
     wanted = ["as they are", *(f"colours of centre {number}" for number in arguments.centres)]
-    sources: dict[str, PatchSource] = {name: every[name] for name in wanted}
+    sources: dict[str, PatchSource] = {name: EveryNth(every[name], arguments.every) for name in wanted}
     figures = []
     for rows in (
         region_areas(model, data / "regions", {**ways, **to_trained}),

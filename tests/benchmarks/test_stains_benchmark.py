@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from stains import EachByItself, as_it_is, by_density, by_macenko
+from stains import EachByItself, EveryNth, as_it_is, by_density, by_macenko
 
 from napari_metastasis.slides.stains import TARGET, mean_density, pooled_stain_matrix
 
@@ -25,6 +25,17 @@ def test_every_way_brings_pictures_where_it_says():
         before = pooled_stain_matrix(picture, remedy="").differs_deg(TARGET)
         brought = by_macenko(TARGET, pooled=pooled)(pixels)(picture)
         assert pooled_stain_matrix(brought, remedy="").differs_deg(TARGET) < min(4.0, before / 2)
+
+
+def test_every_third_patch_is_measured_on():
+    class Source:
+        labels, names = np.arange(7), tuple("abcdefg")
+
+        def read(self, index):
+            return index
+
+    third = EveryNth(Source(), 3)
+    assert (len(third), third.names, [third.read(k) for k in range(3)]) == (3, ("a", "d", "g"), [0, 3, 6])
 
 
 def test_pictures_that_are_refused_stay_as_they_are_and_are_counted():
