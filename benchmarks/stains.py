@@ -1,11 +1,11 @@
 """What normalising stains does to a detector: patches and regions as they are, by their mean density, and by Macenko.
 
-Run with ``python benchmarks/stains.py DATA [--model NAME] [--centres 1 4] [--every 1] [--json]``. DATA holds ``pcam_valid.zip``,
-``pcam_train.zip``, ``regions/`` and ``centre_colours/``. Each line is the area under the curve: of the patches, as they
-are and in the colours of other centres (``colours.py``), and of the pixels of the regions. A region has its own dyes;
-patches have those of the set, the middle of what single ones tell, or what all pixels together tell (pooled). What is
-refused, because two dyes cannot be told, is left as it is, and counted. Macenko's target is the published one, or that
-of PatchCamelyon's training patches.
+Run with ``python benchmarks/stains.py DATA [--model NAME] [--centres 1 4] [--every N] [--json]``. DATA holds
+``pcam_valid.zip``, ``pcam_train.zip``, ``regions/`` and ``centre_colours/``. Each line is the area under the curve: of
+the patches, as they are and in the colours of other centres (``colours.py``), and of the pixels of the regions. A
+region has its own dyes; patches have those of the set, the middle of what single ones tell, or what all pixels together
+tell (pooled). What is refused, because two dyes cannot be told, is left as it is, and counted. Macenko's target is the
+published one, or that of PatchCamelyon's training patches. ``--every 3`` measures on every third patch.
 
 Intervals of 95 % are over patches and over regions. The networks that ship have learnt from the regions.
 """

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari.layers import Shapes
 
 from napari_metastasis._napari.compat import camera_of, canvas_size, um_per_unit
-from napari_metastasis._napari.user_shapes import SHAPES_KEY
+from napari_metastasis._napari.user_shapes import OWN_KEY, SHAPES_KEY
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import Point, Region
 
@@ -95,7 +95,10 @@ def _shape_region(viewer: Viewer, slide: Slide) -> Region:
     layers = [
         layer
         for layer in viewer.layers
-        if isinstance(layer, Shapes) and len(layer.data) and layer.metadata.get(SHAPES_KEY, owner) == owner
+        if isinstance(layer, Shapes)
+        and len(layer.data)
+        and OWN_KEY not in layer.metadata
+        and layer.metadata.get(SHAPES_KEY, owner) == owner
     ]
     corners = [_corners_um(viewer, layer, index) for layer in layers for index in layer.selected_data]
     # A single shape need not be selected: another tool may have taken its selection.

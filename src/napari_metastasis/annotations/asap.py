@@ -18,10 +18,12 @@ from napari_metastasis.annotations.reading import Tell, ToldStream, part_of, sil
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.storage import atomic_write
 
-__all__ = ["asap_coordinates", "asap_root", "read_asap_xml", "write_asap_xml"]
+__all__ = ["POINT_KINDS", "asap_coordinates", "asap_root", "read_asap_xml", "write_asap_xml"]
 
 #: Shapes that enclose an area. Splines are closed curves whose stored corners lie close together.
 _AREAS = frozenset({"Polygon", "Spline", "Rectangle"})
+#: How points are counted among what is no area.
+POINT_KINDS = ("dots", "point sets")
 _PLURALS = {"Dot": "dots", "PointSet": "point sets", "Measurement": "measurements", "None": "annotations of no type"}
 #: Where cut-outs go when they are written.
 _CUT_OUT = "_2"

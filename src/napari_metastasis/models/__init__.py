@@ -10,6 +10,7 @@ from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_l
 from napari_metastasis.models.importing import import_model
 from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, contract_of_input, load_initial
 from napari_metastasis.models.inputs import NetworkInput, input_of
+from napari_metastasis.models.mitosis import MitosisModel, MitosisSpec
 from napari_metastasis.models.model import Model, read_model
 from napari_metastasis.models.nets.architectures import (
     ARCHITECTURES,
@@ -67,6 +68,8 @@ __all__ = [
     "Encoder",
     "FullyConvolutionalNetwork",
     "InitialWeights",
+    "MitosisModel",
+    "MitosisSpec",
     "Model",
     "ModelSpec",
     "ModelVersion",

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -52,8 +52,9 @@ class SegmenterSpec(Calibrated):
         See :class:`~napari_metastasis.models.calibration.Calibrated`.
     """
 
-    #: The task of its models.
+    #: The task of its models, and what they are called in messages.
     task: ClassVar[str] = "segment"
+    noun: ClassVar[str] = "segmenter"
     #: Its map has one density, which :attr:`cell_px` says.
     dense_coefficient: ClassVar[int] = 1
 
@@ -119,7 +120,10 @@ class SegmenterSpec(Calibrated):
             If another dense coefficient than 1 is asked for.
         """
         if dense_coefficient != 1:
-            raise ModelError(f"expected dense coefficient 1 for segmenter {self.name}, got {brief(dense_coefficient)}")
+            raise ModelError(
+                f"expected dense coefficient 1 for {self.noun} {self.name}, got {brief(dense_coefficient)}; "
+                "leave it out"
+            )
         return self.cell_px
 
     def to_json(self) -> dict[str, Any]:
@@ -127,7 +131,7 @@ class SegmenterSpec(Calibrated):
         return without_usual_input(self.without_idle_calibration(asdict(self)))
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> SegmenterSpec:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the contract that :meth:`to_json` wrote.
 
         Raises
@@ -135,7 +139,7 @@ class SegmenterSpec(Calibrated):
         ModelError
             If a field is missing, unknown or of the wrong kind.
         """
-        return read_contract(cls, values, "segmenter")
+        return read_contract(cls, values, cls.noun)
 
 
 class SegmentingNetwork(nn.Module):
@@ -201,6 +205,9 @@ class Segmenter(Model):
         Normalised N x 3 x H x W to logits of its middle.
     """
 
+    #: Of its contract.
+    kind: ClassVar[type[SegmenterSpec]] = SegmenterSpec
+
     spec: SegmenterSpec
     network: SegmentationNetwork
 
@@ -208,7 +215,7 @@ class Segmenter(Model):
     def blank(cls, values: Mapping[str, Any], path: Path) -> tuple[SegmenterSpec, nn.Module]:
         """Return the contract and its network; see :meth:`Model.blank`."""
         try:
-            spec = SegmenterSpec.from_json(values)
+            spec = cls.kind.from_json(values)
         except ModelError as error:
             raise ModelError(f"{error} ({path})") from error
         return spec, build_segmentation(spec.built)

@@ -11,6 +11,16 @@ from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
+from napari_metastasis.settings.mitosis import MitosisSettings
+from napari_metastasis.settings.point_training import (
+    MitosisAugmentSettings,
+    MitosisMapSettings,
+    MitosisNetworkSettings,
+    MitosisTrainSettings,
+    PieceSettings,
+    PointCropSettings,
+    PointSplitSettings,
+)
 from napari_metastasis.settings.points import HotSpotSettings, PointMapSettings, PointScoringSettings
 from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.retrain import TUNE_OPTIONS, CorrectionSettings, TuneTrainSettings, WholeSettings
@@ -61,13 +71,21 @@ __all__ = [
     "GridSettings",
     "HotSpotSettings",
     "MiningSettings",
+    "MitosisAugmentSettings",
+    "MitosisMapSettings",
+    "MitosisNetworkSettings",
+    "MitosisSettings",
+    "MitosisTrainSettings",
     "NetworkSettings",
     "PassSettings",
     "PatchSampleSettings",
     "PatchScoringSettings",
     "PatchSettings",
+    "PieceSettings",
+    "PointCropSettings",
     "PointMapSettings",
     "PointScoringSettings",
+    "PointSplitSettings",
     "PyramidSettings",
     "RefineSettings",
     "SamplingSettings",

@@ -80,6 +80,10 @@ class TrainingTask(ABC, Generic[Network]):
     #: What comes before later stages, and what a card calls the numbers of what was found.
     round_word: ClassVar[str] = "mining"
     found_word: ClassVar[str] = "mined"
+    #: What a card says that its model is for.
+    intended_use: ClassVar[str] = (
+        "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides."
+    )
     #: How crops are boosted between stages; ``None`` where false positives are mined.
     boosting: BoostingSettings | None = None
     #: Contract of what comes out: it has a name, and can be written as JSON.

@@ -182,7 +182,7 @@ class SegmentModule(TaskModule[SegmentationNetwork]):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, task: SegmentTask, fitting: Fitting) -> None:
+    def __init__(self, task: Any, fitting: Fitting) -> None:
         super().__init__(task, fitting)
         mean, std = _normalisation(task.spec)
         self.register_buffer("mean", mean, persistent=False)

@@ -61,6 +61,7 @@ from napari_metastasis.workflows.scan.result_folder import (
     scan_identity,
     stored_precision,
 )
+from napari_metastasis.workflows.scan.shown import read_before
 from napari_metastasis.workflows.scan.slide_stain import SlideStain, stain_notes
 from napari_metastasis.workflows.scan_job import ScanJob
 
@@ -384,7 +385,7 @@ def _context(
         tissue_over=tissue.over,
         tissue_settings=job.tissue if minds_tissue else None,
         device="cpu" if chosen.engine.name == "openvino" else chosen.engine.device.partition(",")[0],
-        maps={PROBABILITY.name: heatmap},
+        maps={PROBABILITY.name: heatmap, **({} if job.reads_lesions else read_before(heatmap.path.parent))},
         features=features,
         should_stop=should_stop,
     )
