@@ -21,7 +21,6 @@ _CONTROLS = {
     "scan with --dense-coefficient": "scan with Advanced › Detail",
     "scan with --stain as-is": "scan with Advanced › Stain as it is",
     "scan with --stain auto": "scan with Advanced › Stain automatic",
-    "for --stain macenko": "to scan in the dyes of a reference",
     "for --stain normalise": "to scan the stain as dense as in training",
     "as --precision, or --engine torch": "under Advanced › Precision, or PyTorch under Advanced › Engine",
 }

@@ -168,7 +168,7 @@ def input_of(spec: Any, stain: str = "auto") -> NetworkInput:
         return NetworkInput("normalised", target) if stain == "macenko" else NetworkInput()
     if stain not in ("auto", "as-is"):
         raise ModelError(
-            f"expected a model that reads colours as they are for --stain {stain}, got {spec.name}, whose input is "
+            f"expected a model that reads colours as they are where stain is changed, got {spec.name}, whose input is "
             f"{spec.input}; scan with --stain auto"
         )
     return NetworkInput(spec.input, spec.stain_matrix if spec.input == "normalised" else ())

@@ -24,7 +24,7 @@ __all__ = ["IndexedSlide", "Locations", "SeenSlide", "index_slide", "open_indexe
 
 #: Random locations share no tiles, so that little is kept of each slide; enough for a picture that is decoded whole.
 _CACHE_MIB = 4
-_REMEDY = "train with --input rgb to use it"
+_REMEDY = "train a network that reads colours as they are to use it"
 
 
 class Locations(Protocol):
