@@ -143,6 +143,20 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
         session.corrections.undo()
     assert counted(house, len(found)).count == len(found)
 
+    # Points that were set in a layer of napari's own, in µm of its own scale.
+    missed = np.array([[650.0, 1200.0], [700.0, 1250.0]])
+    layer = house.viewer.add_points(missed[:, ::-1] / 4, scale=(4 * SPOT_MPP,) * 2, units=("um", "um"))
+    house.until(lambda: not part.take_button.isHidden())
+    for _ in range(2):
+        part.take_button.click()
+        assert counted(house, len(found) + 2).count == len(found) + 2
+    # Where napari draws them: its places are of the middles of pixels.
+    np.testing.assert_allclose(session.corrections.present.mitoses_px, missed + 0.5, atol=0.01)
+    session.corrections.undo()
+    house.viewer.layers.remove(layer)
+    house.until(part.take_button.isHidden)
+    assert counted(house, len(found)).count == len(found)
+
     # The slider: rings, counts and files follow.
     surest = float(found.probability[0])
     part.threshold.setValue(round(surest, 2) + 0.01 if round(surest, 2) <= surest else round(surest, 2))

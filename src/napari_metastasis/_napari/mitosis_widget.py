@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from napari.layers import Points
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import Folded, form_layout, probability_slider
+from napari_metastasis._napari.regions import points_drawn
+from napari_metastasis._napari.timers import single_shot
+from napari_metastasis._napari.user_shapes import shapes_of
 from napari_metastasis.geometry import Point
 
 if TYPE_CHECKING:
@@ -103,6 +107,12 @@ class MitosisWidget(Part):
         for button in (self.yes_button, self.no_button, self.add_button):
             decisions.addWidget(button, 1)
         rows.addLayout(decisions)
+        self.take_button = QPushButton("Take the points of napari's layer")
+        self.take_button.setToolTip("Add the points that were set in napari's own Points layers as mitoses")
+        self.take_button.clicked.connect(lambda _: self.take_points())
+        rows.addWidget(self.take_button)
+        # Once it is known whose a new layer is.
+        self._workspace.layers_changed.connect(single_shot(self, 0, self._show_layers).start)
         self.threshold = probability_slider(0.01, 1.0, step=0.01)
         self.threshold.setToolTip("Probability from which a point counts as a mitosis: rings, counts and files follow")
         self.threshold.valueChanged.connect(self._on_slider)
@@ -125,6 +135,7 @@ class MitosisWidget(Part):
 
     def _show_current(self) -> None:
         self._at = -1
+        self._show_layers()
         self._show_buttons()
         self._show_found()
 
@@ -134,6 +145,27 @@ class MitosisWidget(Part):
         for button in (self.view_button, self.shape_button):
             button.setEnabled(ready)
         self.tumour_button.setEnabled(ready and session is not None and session.heatmap is not None)
+
+    def _show_layers(self, *_: object) -> None:
+        """Offer the points of napari's own layers, where there are such."""
+        shown = self._session is not None and any(
+            isinstance(layer, Points) for layer in shapes_of(self._viewer, self._session.slide)
+        )
+        self.take_button.setVisible(shown)
+
+    def take_points(self) -> None:
+        """Add the points of napari's own layers as mitoses; those that were taken before stay as they are."""
+        session = self._session
+        if session is None:
+            return
+        from napari_metastasis.annotations import PointSet, corrections_of_points
+
+        places = points_drawn(self._viewer, session.slide)
+        points = PointSet(places, ("Mitosis",) * len(places))
+        more, _ = corrections_of_points(points, reviewer=self._workspace.reviewer.name)
+        known = session.corrections.present
+        fresh = [one for one in more if one.key not in known]
+        session.corrections.do(f"Add {len(fresh)} mitoses of napari's layer", known.with_(*fresh))
 
     def _show_found(self) -> None:
         session = self._session

@@ -87,6 +87,8 @@ class Workspace(QObject):
     current_changed = Signal(object)
     #: A slide came or went.
     controllers_changed = Signal()
+    #: A layer came into the viewer, or went.
+    layers_changed = Signal()
     #: Something failed that the current slide's own activity does not say: one line.
     failed = Signal(str)
     #: Slides are being opened: how many.
@@ -339,6 +341,7 @@ class Workspace(QObject):
         self.open([path], mpp, swap_red_blue=swap_red_blue, entered=entered)
 
     def _on_inserted(self, event: Any) -> None:
+        self.layers_changed.emit()
         self._adopt(event.value)
 
     def _adopt(self, layer: Layer) -> None:
@@ -366,6 +369,7 @@ class Workspace(QObject):
             self.close_slide(self.current)
 
     def _on_removed(self, event: Any) -> None:
+        self.layers_changed.emit()
         for controller in [controller for controller in self.controllers if controller.layers.slide is event.value]:
             self.controllers.remove(controller)
             if self._shown is controller:

@@ -125,7 +125,7 @@ class MitosisNetworkSettings(SettingsGroup):
         maximum=10.0,
     )
     near_pi: float = setting(
-        0.3, "π from which a pixel counts as one of a point, to the hinge losses.", minimum=0.01, maximum=0.99
+        0.3, "Least π of a pixel that is one of a point, to the hinge losses.", minimum=0.01, maximum=0.99
     )
 
 
