@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryF1Score, MulticlassJaccardIndex
 
@@ -89,8 +88,7 @@ class SegmentTask(StagedTask[SegmentationNetwork]):
     boosting
         Which tiles count, and which are drawn more often.
     pretrained
-        Whether the encoder knew tissue before the run's first stage: it learns slowly, and its batch normalisation
-        stays as it was.
+        Whether the encoder knew tissue before the run's first stage: it learns slowly.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("miou", "f1")
@@ -204,14 +202,6 @@ class SegmentModule(TaskModule[SegmentationNetwork]):
     def configure_metrics(self) -> dict[str, Metric | MetricCollection]:
         """Return the mean intersection over union of both classes, and F1, of the pixels of all tiles together."""
         return {"miou": MulticlassJaccardIndex(num_classes=_CLASSES), "f1": BinaryF1Score()}
-
-    def train(self, mode: bool = True) -> SegmentModule:
-        """Train, but let a pretrained encoder normalise as it did: a few tiles say little of all tissue."""
-        super().train(mode)
-        for name, module in self.network.named_modules():
-            if isinstance(module, _BatchNorm) and f"{name}.weight" in self._pretrained:
-                module.eval()
-        return self
 
     def loss(self, batch: Batch, draw: int) -> Tensor:
         """Return the loss of tiles, N x 3 x S x S uint8, with labels N x T x T.
