@@ -1,192 +1,120 @@
-"""How well a network that is trained on maps of points finds mitotic figures, on slides that it never saw.
+"""How well a model finds mitotic figures, on slides that it never saw, in tissue that mostly holds none.
 
-    python benchmarks/mitoses.py CROPS.zip CROPS.csv [--mpp 0.5] [--minutes 5] [--json]
+    python benchmarks/mitoses.py CROPS.zip CROPS.csv [--model mitosis-lite] [--part test] [--slide SLIDE …] [--json]
 
-Crops are mosaics, each shifted at random, turned, and mirrored at its edges. A fifth of the slides tells the threshold,
-another fifth is measured at it, within 7.5 µm, one to one.
+The slides are split as `train mitosis` splits them. Pieces lie side by side: crops that are shifted at random, up to
+2 µm from the figure in them, within what mirrors them; and as many in which a strip without a figure, mirrored, fills
+the crop instead. Points are found as in a scan, at the model's own threshold, and matched within 7.5 µm, one to one.
+Intervals are of 2,000 resamples of slides.
 
-Every crop holds a figure, and never far from its middle, which a slide's tissue does not. A network that sees where
-crops end can guess that. Therefore as many pieces without one are measured as well: a corner of each crop, mirrored
-until it fills a crop. Nothing like it is learnt from. "blind" is the F1 of the middles of all crops that hold a figure.
+"blind" is who marks the middle of every piece. "rare" is F1 where figures are as rare as in tissue, 15 in a mm²: pieces
+hold hundreds, and what is found besides is counted as often as it would be in as much tissue as holds them. Of a slide
+that nobody labelled, what is found is counted for each mm² of tissue.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 
-from napari_metastasis.cohorts.point_crops import PointCrop, PointCrops, open_point_crops
-from napari_metastasis.evaluation.point_matching import PointOutcome, match_points, point_figures
-from napari_metastasis.geometry import SYMMETRIES
-from napari_metastasis.lesions.peaks import suppress
-from napari_metastasis.models import SegmentationNetwork, begin_with, build_segmentation
-from napari_metastasis.models.initial import InitialWeights, load_initial
-from napari_metastasis.models.nets.segmentation import LITE_UNET, SegmentationArchitecture
+from napari_metastasis.annotations.point_matching import PointOutcome, match_points
+from napari_metastasis.cohorts.point_crops import PointCrops, open_point_crops, split_slides
+from napari_metastasis.evaluation.point_matching import point_figures
+from napari_metastasis.evaluation.resampling import Estimate, Resamples, estimate
+from napari_metastasis.geometry import Region
+from napari_metastasis.models import MitosisModel, load_model
+from napari_metastasis.models.segmenter import SegmentingNetwork
 from napari_metastasis.sampling.point_mosaics import PointMosaic, PointMosaics
-from napari_metastasis.settings import AugmentSettings, PointMapSettings, PointScoringSettings
-from napari_metastasis.training.augment import Augmenter
-from napari_metastasis.training.losses import point_map_cross_entropy
+from napari_metastasis.settings import (
+    MitosisMapSettings,
+    PieceSettings,
+    PointCropSettings,
+    PointScoringSettings,
+    PointSplitSettings,
+    setting_of,
+)
+from napari_metastasis.slides import open_slide, tissue_mask
+from napari_metastasis.training.point_metric import map_points
 
-#: µm per pixel of MIDOG's and TUPAC16's crops.
-CROP_MPP = 0.25
-#: Side of a mosaic in crops of 128 px, mosaics of a step, and how far crops are shifted: a figure stays 8 µm inside.
-SIDE_PX, BATCH, SHIFT_PX = 512, 1, 32
-#: Share of the pixels of a map that are near a point, with which training begins: from one half, it would spend its
-#: first steps on learning that points are rare.
-RARE = 0.02
-#: Largest learning rate of what begins at random, of the trunk as a share of it, and the share of time that it rises.
-RATE, TRUNK_SHARE, WARM_UP, DECAY = 2e-3, 0.3, 0.1, 0.01
-#: Apart from each other, so that no point of one crop is near one of another.
-APART_PX = 1000
-#: A corner without the figure in the middle, which is 6 µm away or more, and how far any other is.
-CORNER_PX, AROUND_PX = 40, 24
-THRESHOLDS = np.arange(0.05, 0.95, 0.01).round(2).tolist()
-LEAST = THRESHOLDS[0]
+#: Apart from each other, so that no point of one piece is near one of another.
+APART_PX = 100_000
+PIECES, SCORING = PieceSettings(), PointScoringSettings()
+#: Of how pieces are shown: each set of crops twice, otherwise each time.
+FIGURES, EMPTY, MIXED = (11,), (21, 22), (31, 32)
+#: Of a slide, in model pixels, answered at once.
+TILE_PX = 1024
 
-
-def split(crops: PointCrops, seed: int) -> tuple[list[str], list[str], list[str]]:
-    """Return the slides that are learnt from, those that tell the threshold, and those that are measured."""
-    slides = np.random.default_rng(seed).permutation(sorted(set(crops.slides))).tolist()
-    fifth = len(slides) // 5
-    return slides[2 * fifth :], slides[fifth : 2 * fifth], slides[:fifth]
-
-
-def normalised(image: torch.Tensor, initial: InitialWeights) -> torch.Tensor:
-    """Return images in 0..1 as the network takes them."""
-    assert initial.mean is not None
-    assert initial.std is not None
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (initial.mean, initial.std))
-    return ((image - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def log_odds(network: SegmentationNetwork, images: torch.Tensor) -> torch.Tensor:
-    """Return the log-odds of π, N x h x w float32, of normalised images."""
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = network(images)
-    return logits[:, 1].float() - logits[:, 0].float()
-
-
-def pixels_of(mosaics: list[PointMosaic]) -> torch.Tensor:
-    """Return images in 0..1, N x 3 x H x W."""
-    return torch.from_numpy(np.stack([one.image for one in mosaics])).permute(0, 3, 1, 2).float() / 255
-
-
-def trained(mosaics: PointMosaics, initial: InitialWeights, arguments: argparse.Namespace) -> SegmentationNetwork:
-    """Return a network that learnt for as long as it may."""
-    torch.manual_seed(arguments.seed)
-    network = build_segmentation(SegmentationArchitecture(encoder=LITE_UNET, decoder="u-net"))
-    known = begin_with(network, initial)
-    score = network.get_submodule("score")
-    assert isinstance(score.bias, torch.Tensor)
-    with torch.no_grad():
-        score.bias.copy_(torch.tensor([1 - RARE, RARE]).log())
-    network = network.to(memory_format=torch.channels_last).train()
-    # As segmenters are trained: few crops say little of all tissue, and the trunk's own means are well known.
-    network.get_submodule("trunk").eval()
-    groups = [
-        {"params": [p for name, p in network.named_parameters() if (name in known) is of_trunk], "share": share}
-        for of_trunk, share in ((True, TRUNK_SHARE), (False, 1.0))
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=RATE, weight_decay=DECAY)
-    augment = Augmenter(AugmentSettings(affine_share=0.0), arguments.seed, turn=False)
-    begun, step, losses = time.perf_counter(), 0, list[float]()
-    while (share := (time.perf_counter() - begun) / (60 * arguments.minutes)) < 1:
-        rate = share / WARM_UP if share < WARM_UP else (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * group["share"] * rate
-        drawn = [mosaics.mosaic(BATCH * step + place) for place in range(BATCH)]
-        found = log_odds(network, normalised(augment(pixels_of(drawn), step), initial))
-        pi, is_known = (
-            torch.from_numpy(np.stack(each))
-            for each in ([one.probability for one in drawn], [one.known for one in drawn])
-        )
-        loss = point_map_cross_entropy(found, pi, is_known, foreground=arguments.foreground)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        losses.append(float(loss.detach()))
-        step += 1
-        if step % 20 == 0:
-            print(
-                f"step {step}, {share:.0%} of the time, loss {np.mean(losses[-20:]):.4f}", file=sys.stderr, flush=True
-            )
-    arguments.steps = step
-    return network.eval()
-
-
-def found_points(probability: np.ndarray, radius_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the highest pixels of a map, none within a radius of a higher one: (n, 2) as (x, y), and n."""
-    smooth = ndimage.gaussian_filter(probability, radius_px / 10)
-    highest = (ndimage.maximum_filter(smooth, 3) == smooth) & (smooth >= LEAST)
-    rows, columns = np.nonzero(highest)
-    order = np.argsort(-smooth[rows, columns], kind="stable")
-    rows, columns = rows[order], columns[order]
-    kept = suppress(rows.astype(float), columns.astype(float), shape=probability.shape, radius=radius_px)
-    rows, columns = rows[kept], columns[kept]
-    return np.stack([columns + 0.5, rows + 0.5], axis=1), smooth[rows, columns]
-
-
-class Emptied(PointCrops):
-    """Corners of crops, mirrored until they fill one: tissue that holds no figure."""
-
-    def read(self, index: int) -> PointCrop:
-        """Return a corner, which one by the crop's number; it is not known where another figure lies near it."""
-        crop = super().read(index)
-        turn = SYMMETRIES[index % len(SYMMETRIES)]
-        xy = turn.move(crop.xy, self.side_px)
-        margin = (0, self.side_px - CORNER_PX)
-        image, known = (turn.apply(each)[:CORNER_PX, :CORNER_PX] for each in (crop.image, crop.known))
-        is_empty = not (xy < CORNER_PX + AROUND_PX).all(axis=1).any()
-        return PointCrop(
-            np.pad(image, (margin, margin, (0, 0)), mode="symmetric"),
-            np.pad(known, (margin, margin), mode="symmetric") & is_empty,
-            np.empty((0, 2)),
-        )
-
-
+#: Yields each mosaic with the points that are found in it, as (x, y) from the corner of its middle, and how surely.
 Finder = Callable[[PointMosaics], Iterator[tuple[PointMosaic, np.ndarray, np.ndarray]]]
 
 
-def outcomes(parts: Sequence[PointMosaics], finder: Finder, radius_um: float) -> tuple[list[PointOutcome], float]:
-    """Return what was found on each slide, once in each of its crops, and the mm² of tissue that were looked at."""
-    of_slide: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
-    mm2 = 0.0
+@dataclass(slots=True)
+class Seen:
+    """What was found on one slide, and of what; places are moved apart."""
+
+    found: list[np.ndarray] = field(default_factory=list)
+    sure: list[np.ndarray] = field(default_factory=list)
+    reference: list[np.ndarray] = field(default_factory=list)
+    mm2: float = 0.0
+
+
+def parts_of(crops: PointCrops) -> dict[str, tuple[str, ...]]:
+    """Return the slides of each part, as `train mitosis` has them by default."""
+    splits, (test_share, _) = PointSplitSettings(), setting_of(PointCropSettings, "test_share")
+    parts = split_slides(
+        crops.slides, validation_share=splits.validation_share, test_share=test_share, seed=splits.split_seed
+    )
+    return dict(zip(("train", "validation", "test"), parts, strict=True))
+
+
+def shown(
+    crops: PointCrops, slides: Sequence[str], *, shrink: int, margin_px: int, empty_share: float, seed: int
+) -> PointMosaics:
+    """Return the pieces of some slides."""
+    shift = round(crops.side_px / 2 - PIECES.edge_um / crops.mpp)
+    cells = PIECES.crops_a_side
+    return PointMosaics(
+        crops, crops.of_slides(slides), shrink, cells, margin_px, shift, MitosisMapSettings(), seed, empty_share,
+        PIECES.clear_um,
+    )  # fmt: skip
+
+
+def outcomes(parts: Sequence[PointMosaics], finder: Finder, radius_um: float) -> tuple[list[PointOutcome], list[float]]:
+    """Return what was found on each slide, once in each of its pieces, and the mm² of it that were looked at."""
+    of_slide: dict[str, Seen] = {}
     for part, mosaics in enumerate(parts):
         for one, places, probability in finder(mosaics):
-            mm2 += int(one.known.sum()) * mosaics.mpp**2 / 1e6
             on_tissue = one.known[tuple(places.astype(int).T[::-1])]
             xy, sure = places[on_tissue], probability[on_tissue]
             for row, column in np.argwhere(one.crops >= 0):
                 crop, corner = int(one.crops[row, column]), np.array([column, row]) * mosaics.cell_px
                 move = np.array([crop, part]) * APART_PX - corner
                 inside, its = (((e >= corner) & (e < corner + mosaics.cell_px)).all(axis=1) for e in (xy, one.xy))
-                of_slide.setdefault(mosaics.source.slides[crop], []).append(
-                    (xy[inside] + move, sure[inside], one.xy[its] + move)
-                )
-    found = []
-    for slide, its_crops in sorted(of_slide.items()):
-        points, sure, reference = (np.concatenate(each) for each in zip(*its_crops, strict=True))
-        found.append(
-            match_points(
-                slide, found=points, probability=sure, reference=reference, mpp=parts[0].mpp, radius_um=radius_um
-            )
+                seen = of_slide.setdefault(mosaics.source.slides[crop], Seen())
+                seen.found.append(xy[inside] + move)
+                seen.sure.append(sure[inside])
+                seen.reference.append(one.xy[its] + move)
+                rows, columns = (slice(at, at + mosaics.cell_px) for at in corner[::-1])
+                seen.mm2 += int(one.known[rows, columns].sum()) * mosaics.mpp**2 / 1e6
+    found = [
+        match_points(
+            slide, found=np.concatenate(seen.found), probability=np.concatenate(seen.sure),
+            reference=np.concatenate(seen.reference), mpp=parts[0].mpp, radius_um=radius_um,
         )
-    return found, mm2
+        for slide, seen in sorted(of_slide.items())
+    ]  # fmt: skip
+    return found, [of_slide[one.slide].mm2 for one in found]
 
 
 def blind(mosaics: PointMosaics) -> Iterator[tuple[PointMosaic, np.ndarray, np.ndarray]]:
-    """Yield each mosaic with the middles of its crops."""
+    """Yield each mosaic with the middles of its pieces."""
     for number in range(len(mosaics)):
         one = mosaics.mosaic(number)
         middles = (np.argwhere(one.crops >= 0)[:, ::-1] + 0.5) * mosaics.cell_px
@@ -194,61 +122,90 @@ def blind(mosaics: PointMosaics) -> Iterator[tuple[PointMosaic, np.ndarray, np.n
 
 
 def answered(
-    network: SegmentationNetwork, initial: InitialWeights, radius_um: float, mosaics: PointMosaics
+    network: torch.nn.Module, cell_px: int, mosaics: PointMosaics
 ) -> Iterator[tuple[PointMosaic, np.ndarray, np.ndarray]]:
-    """Yield each mosaic with the points that a network finds, and how sure it is."""
+    """Yield each mosaic with the points that a network finds, which answers cells of so many pixels."""
     for number in range(len(mosaics)):
         one = mosaics.mosaic(number)
-        with torch.inference_mode():
-            probability = log_odds(network, normalised(pixels_of([one]), initial)).sigmoid()[0].numpy()
-        yield one, *found_points(probability, radius_um / mosaics.mpp)
+        yield one, *points_of(network, one.image, cell_px, mosaics.mpp)
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, object]:
-    """Train, choose the threshold, and return what was measured."""
-    crops = open_point_crops(arguments.crops, arguments.table, mpp=CROP_MPP)
-    shrink = round(arguments.mpp / CROP_MPP)
-    architecture = SegmentationArchitecture(encoder=LITE_UNET, decoder="u-net")
-    cells = SIDE_PX * shrink // crops.side_px
-    maps, scoring = PointMapSettings(decay_per_um=arguments.decay), PointScoringSettings()
-    field = architecture.field_px // 2
-    parts = [
-        PointMosaics(crops, crops.of_slides(slides), shrink, cells, field, SHIFT_PX, maps, arguments.seed)
-        for slides in split(crops, arguments.seed)
-    ]
-    emptied = Emptied(crops.pictures, crops.slides, crops.xy, crops.mpp, crops.side_px)
-    initial = load_initial(arguments.initial)
-    network = trained(parts[0], initial, arguments)
-    finder = partial(answered, network, initial, scoring.radius_um)
-    # Each with as many pieces that hold no figure.
-    validation, tested = ([part, replace(part, source=emptied)] for part in parts[1:])
-    told = point_figures(outcomes(validation, finder, scoring.radius_um)[0], THRESHOLDS, scoring)
-    best = max(told, key=lambda each: each.f1.value)
-    (guessed,) = point_figures(outcomes(tested[:1], blind, scoring.radius_um)[0], [best.threshold], scoring)
-    (alone,) = point_figures(outcomes(tested[:1], finder, scoring.radius_um)[0], [best.threshold], scoring)
-    found, _ = outcomes(tested, finder, scoring.radius_um)
-    (at_best,) = point_figures(found, [best.threshold], scoring)
-    empty, mm2 = outcomes(tested[1:], finder, scoring.radius_um)
-    in_empty = sum(each.counts_at(best.threshold)[1] for each in empty)
+def points_of(network: torch.nn.Module, image: np.ndarray, cell_px: int, mpp: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points that a network finds in an image, (x, y) from the corner of its middle, and how surely."""
+    raw = torch.from_numpy(image).permute(2, 0, 1)[None].float().contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        cells = network(raw)[0].float().numpy()
+    xy, sure = map_points(cells, SCORING.radius_um / (mpp * cell_px))
+    return xy * cell_px, sure
+
+
+def where_rare(found: Sequence[PointOutcome], mm2: Sequence[float], threshold: float, per_mm2: float) -> Estimate:
+    """Return F1 where so many figures lie in a mm², of pieces that hold more."""
+    counts = np.column_stack([[one.counts_at(threshold) for one in found], mm2]).astype(np.float64)
+
+    def measure(drawn: np.ndarray) -> np.ndarray:
+        hits, false, misses, area = (drawn @ counts).T
+        more = (hits + misses) / area / per_mm2
+        return (2 * hits / (2 * hits + false * more + misses))[:, None]
+
+    return estimate(measure, Resamples(np.zeros(len(found), np.int64), SCORING.resamples, SCORING.seed), width=4)[0]
+
+
+def measure(
+    crops: PointCrops, slides: Sequence[str], finder: Finder, *, threshold: float, shrink: int, margin_px: int
+) -> dict[str, Any]:
+    """Return what a model finds in pieces of some slides."""
+    show = partial(shown, crops, slides, shrink=shrink, margin_px=margin_px)
+    figures, empty, mixed = (
+        outcomes([show(empty_share=share, seed=seed) for seed in seeds], finder, SCORING.radius_um)
+        for share, seeds in ((0.0, FIGURES), (1.0, EMPTY), (0.5, MIXED))
+    )
+    guessed, _ = outcomes([show(empty_share=0.5, seed=seed) for seed in MIXED], blind, SCORING.radius_um)
+    (at,) = point_figures(mixed[0], [threshold], SCORING)
+    (by_chance,) = point_figures(guessed, [threshold], SCORING)
+    (alone,) = point_figures(figures[0], [threshold], SCORING)
+    rare = where_rare(*mixed, threshold, PIECES.expected_per_mm2)
+    per_mm2 = [sum(one.counts_at(threshold)[1] for one in found) / sum(mm2) for found, mm2 in (empty, figures)]
     return {
-        "mpp": parts[0].mpp,
-        "minutes": arguments.minutes,
-        "steps": arguments.steps,
-        "crops": [len(part.indices) for part in parts],
-        "slides": [len(each) for each in split(crops, arguments.seed)],
-        "validation_f1": best.f1.value,
-        "threshold": best.threshold,
-        "hits": at_best.hits,
-        "false_positives": at_best.false_positives,
-        "misses": at_best.misses,
-        **{
-            name: [estimate.value, estimate.low, estimate.high]
-            for name, estimate in (("precision", at_best.precision), ("recall", at_best.recall), ("f1", at_best.f1))
-        },
-        "f1_of_crops_with_a_figure": alone.f1.value,
-        "blind_f1_of_crops_with_a_figure": guessed.f1.value,
-        "false_positives_per_mm2_without_figures": in_empty / mm2,
+        "slides": len(mixed[0]),
+        "figures_in_mixed_pieces": sum(one.points for one in mixed[0]),
+        "threshold": threshold,
+        "hits_false_misses": [at.hits, at.false_positives, at.misses],
+        **{name: told(getattr(at, name)) for name in ("f1", "precision", "recall")},
+        "blind_f1": round(by_chance.f1.value, 3),
+        "recall_of_all_figures": told(alone.recall),
+        f"f1_at_{PIECES.expected_per_mm2:g}_per_mm2": told(rare),
+        "false_per_mm2_without_figures": round(per_mm2[0], 1),
+        "mm2_without_figures": round(sum(empty[1]), 3),
+        "false_per_mm2_around_figures": round(per_mm2[1], 1),
     }
+
+
+def on_slide(model: MitosisModel, network: torch.nn.Module, path: str) -> dict[str, Any]:
+    """Return how many points are found on a slide, for each mm² of its tissue."""
+    spec = model.spec
+    margin, count, places = spec.built.field_px // 2, 0, []
+    with open_slide(path) as slide:
+        frame, tissue = slide.frame(spec.mpp), tissue_mask(slide)
+        size = frame.size
+        for y in range(0, size.height, TILE_PX):
+            for x in range(0, size.width, TILE_PX):
+                side = TILE_PX + 2 * margin
+                image = slide.read(frame, Region(x - margin, y - margin, side, side))
+                xy, sure = points_of(network, image, spec.cell_px, spec.mpp)
+                xy = xy[sure >= spec.threshold] + (x, y)
+                cells = (xy * frame.scale / tissue.frame.downsample).astype(int)
+                inside = (cells < tissue.mask.shape[::-1]).all(axis=1)
+                kept = xy[inside][tissue.mask[tuple(cells[inside].T[::-1])]]
+                count += len(kept)
+                places += kept.round().astype(int).tolist()
+        mm2 = tissue.mask.sum() * (tissue.frame.downsample * slide.mpp / 1e3) ** 2
+    return {"found": count, "mm2": round(float(mm2), 3), "per_mm2": round(count / mm2, 2), "places": places}
+
+
+def told(one: Estimate) -> list[float]:
+    """Return a figure with both ends of its interval."""
+    return [round(value, 3) for value in (one.value, one.low, one.high)]
 
 
 def main() -> None:
@@ -256,15 +213,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("crops", help="folder or zip of crops")
     parser.add_argument("table", help="their table: file, source, slide, x, y")
-    parser.add_argument("--mpp", type=float, default=0.5, help="resolution, of network and map: 0.25 or 0.5")
-    parser.add_argument("--minutes", type=float, default=5.0, help="how long it learns")
-    parser.add_argument("--decay", type=float, default=0.4, help="how fast π falls, 1/µm")
-    parser.add_argument("--foreground", type=float, default=5.0, help="what a pixel at a point counts")
-    parser.add_argument("--initial", default="metastasis-lite", help="model whose trunk it begins with")
-    parser.add_argument("--seed", type=int, default=2017)
+    parser.add_argument("--model", default="mitosis-lite", help="a mitosis model's name or file")
+    parser.add_argument("--part", default="test", choices=("train", "validation", "test"))
+    parser.add_argument("--slide", action="append", default=[], help="an unlabelled slide; again for more")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    found = measure(arguments)
+    model = load_model(arguments.model, "mitosis")
+    assert isinstance(model, MitosisModel)
+    spec = model.spec
+    network = SegmentingNetwork(model.network.eval(), spec)
+    crops = open_point_crops(arguments.crops, arguments.table, mpp=setting_of(PointCropSettings, "crops_mpp")[0])
+    found = measure(
+        crops,
+        parts_of(crops)[arguments.part],
+        partial(answered, network, spec.cell_px),
+        threshold=spec.threshold,
+        shrink=round(spec.mpp / crops.mpp),
+        margin_px=spec.built.field_px // 2,
+    )
+    found |= {path: on_slide(model, network, path) for path in arguments.slide}
     if arguments.json:
         print(json.dumps(found))
         return

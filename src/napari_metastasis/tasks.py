@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from napari_metastasis.errors import ModelError, brief
-from napari_metastasis.settings import PassSettings, RefineSettings, SegmentSettings
+from napari_metastasis.settings import MitosisSettings, PassSettings, RefineSettings, SegmentSettings
 
 __all__ = ["DETECT", "TASKS", "Task", "find_task", "pass_tasks", "resolve"]
 
@@ -29,6 +29,8 @@ class Task:
         As it stands on cards and in results: "detect".
     noun
         What its models are called: "detector".
+    command
+        Of the command that trains them: ``train detector``; the noun where it is empty.
     model
         Subclass of :class:`~napari_metastasis.models.Model`.
     scan_pass
@@ -46,12 +48,23 @@ class Task:
 
     name: str
     noun: str
+    command: str = ""
     model: str
     scan_pass: str = ""
     writes: str = ""
     settings: type[PassSettings] | None = None
     title: str = ""
     training: str = ""
+
+    @property
+    def trained_as(self) -> str:
+        """Return the name of the command that trains its models."""
+        return self.command or self.noun
+
+    @property
+    def model_option(self) -> str:
+        """Return the option that names its model."""
+        return f"--{self.noun.replace(' ', '-')}"
 
 
 def resolve(reference: str) -> Any:
@@ -90,6 +103,17 @@ TASKS: tuple[Task, ...] = (
         settings=SegmentSettings,
         title="Segmentation",
         training=f"{_ROOT}.workflows.train.segmenter:SEGMENTER",
+    ),
+    Task(
+        name="mitosis",
+        noun="mitosis model",
+        command="mitosis",
+        model=f"{_ROOT}.models.mitosis:MitosisModel",
+        scan_pass=f"{_ROOT}.scanning.passes.mitosis:MitosisPass",
+        writes="mitoses",
+        settings=MitosisSettings,
+        title="Mitoses",
+        training=f"{_ROOT}.workflows.train.mitosis:MITOSIS",
     ),
 )
 

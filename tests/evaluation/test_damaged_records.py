@@ -11,8 +11,8 @@ from napari_metastasis.evaluation import read_detections_csv
 from napari_metastasis.evaluation.scan_records import read_scan_record
 from napari_metastasis.settings import THRESHOLD
 from napari_metastasis.workflows.scan.earlier import recorded_notes
+from napari_metastasis.workflows.scan.record import _earlier_scans
 from napari_metastasis.workflows.scan.result_folder import record_of
-from napari_metastasis.workflows.scan.results import _earlier_scans
 from napari_metastasis.workflows.scan.shown import Shown, read_shown
 
 RECORD = {

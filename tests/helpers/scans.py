@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from napari_metastasis.models import Detector, Refiner, ScanModels, Segmenter
+from napari_metastasis.models import Detector, MitosisModel, Refiner, ScanModels, Segmenter
 from napari_metastasis.scanning import ChosenEngine, choose_engine
-from napari_metastasis.settings import RefineSettings, ScanSettings, SegmentSettings
+from napari_metastasis.settings import MitosisSettings, RefineSettings, ScanSettings, SegmentSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.workflows.engine_cache import EngineCache, ReadyEngine
 from napari_metastasis.workflows.scan import AtHand, PassRequest, ScanJob, ScanResult, prepare_scan, scan_slide
@@ -37,17 +37,25 @@ def job_of(
     *,
     refine: RefineSettings = NOT_REFINED,
     segment: SegmentSettings | None = None,
+    mitosis: MitosisSettings | None = None,
     **job: object,
 ) -> ScanJob:
     """Return the job of a scan of an open slide with a model in memory."""
     requests = (PassRequest(task="refine", settings=refine),)
     if segment is not None:
         requests = (*requests, PassRequest(task="segment", settings=segment))
+    if mitosis is not None:
+        requests = (*requests, PassRequest(task="mitosis", settings=mitosis))
     return ScanJob(slide=slide.path, model="in memory", passes=requests, output=output, **job)
 
 
-def models_of(model: Detector, refiner: Refiner | None, segmenter: Segmenter | None = None) -> ScanModels:
-    others = {"refine": refiner, "segment": segmenter}
+def models_of(
+    model: Detector,
+    refiner: Refiner | None,
+    segmenter: Segmenter | None = None,
+    mitosis_model: MitosisModel | None = None,
+) -> ScanModels:
+    others = {"refine": refiner, "segment": segmenter, "mitosis": mitosis_model}
     return ScanModels(model, {task: other for task, other in others.items() if other is not None})
 
 
@@ -58,13 +66,14 @@ def scan_with(
     *,
     refiner: Refiner | None = None,
     segmenter: Segmenter | None = None,
+    mitosis_model: MitosisModel | None = None,
     chosen: ChosenEngine | None = None,
     progress=None,
     should_stop=lambda: False,
     **job: object,
 ) -> ScanResult:
     """Scan an open slide with a model in memory; ``chosen`` is an engine that was made before."""
-    models = models_of(model, refiner, segmenter)
+    models = models_of(model, refiner, segmenter, mitosis_model)
     with EngineCache(lambda _: models) as cache:
         engines = cache if chosen is None else HeldEngine(models, chosen)
         at_hand = AtHand(slide=slide, engines=engines)

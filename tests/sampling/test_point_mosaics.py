@@ -13,7 +13,7 @@ from scipy import ndimage
 from napari_metastasis.cohorts.point_crops import PointCrops, open_point_crops
 from napari_metastasis.errors import TrainingError
 from napari_metastasis.geometry import SYMMETRIES
-from napari_metastasis.sampling.point_mosaics import PointMosaics, shifted_crop
+from napari_metastasis.sampling.point_mosaics import PointMosaics, emptied_crop, shifted_crop
 from napari_metastasis.settings import PointMapSettings
 
 #: So fast that a point outside a crop says nothing inside it: the oracle below does not know of it.
@@ -112,3 +112,19 @@ def test_a_mosaic_is_told_by_its_number_alone_and_no_epoch_is_like_another(crops
             mosaics(crops, **wrong)
     with pytest.raises(TrainingError, match="at least one crop"):
         PointMosaics(crops, np.arange(0), 1, 2, 10, 10, MAPS, 4)
+
+
+def test_a_strip_without_any_point_fills_a_crop_and_shows_no_dot(crops: PointCrops) -> None:
+    for index in range(len(crops)):
+        crop = crops.read(index)
+        for seed in range(8):
+            strip = emptied_crop(crop, 4.0, np.random.default_rng(seed))
+            assert strip.image.shape == crop.image.shape
+            assert len(strip.xy) == 0
+            assert not (strip.image[..., 0][strip.known] > 0).any()
+            # Nothing but pixels of the crop.
+            assert set(map(bytes, strip.image.reshape(-1, 3))) <= set(map(bytes, crop.image.reshape(-1, 3)))
+    # Where every edge is too near to a point, nothing is known.
+    assert not emptied_crop(crops.read(0), 15.0, np.random.default_rng(0)).known.any()
+    shown = mosaics(crops, empty_share=0.99, clear_um=1.0, cells=1)
+    assert sum(len(shown.mosaic(number).xy) for number in range(len(shown))) == 0

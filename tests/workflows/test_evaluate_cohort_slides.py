@@ -24,12 +24,8 @@ from napari_metastasis.models import ScanModels
 from napari_metastasis.settings import DetectionSettings, EvaluationSettings, ScanSettings
 from napari_metastasis.slides import open_slide, write_pyramid
 from napari_metastasis.workflows import evaluate as evaluate_module
-from napari_metastasis.workflows.evaluate import (
-    CohortEvaluation,
-    evaluate_cohort,
-    evaluation_output,
-    split_to_evaluate,
-)
+from napari_metastasis.workflows.evaluate import CohortEvaluation, evaluate_cohort
+from napari_metastasis.workflows.evaluated_slides import evaluation_output, split_to_evaluate
 from napari_metastasis.workflows.scan import ScanResult, cohort_output
 from napari_metastasis.workflows.scan.result_folder import stored_maps, stored_scans
 from napari_metastasis.workflows.scan_job import ScanJob

@@ -13,6 +13,7 @@ from napari_metastasis._napari.canvas_corner import BACKGROUND, TEXT, keep_in_co
 from napari_metastasis._napari.colors import change_colormap, map_colormap
 from napari_metastasis._napari.drawn_looks import line_look
 from napari_metastasis._napari.layers import MINED_COLOR, RING_COLOR
+from napari_metastasis._napari.mitosis_marks import MITOSIS_COLOR
 from napari_metastasis._napari.veil import STRIPE_COLOR
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _MARKS = {
     "veil": "Tissue that was not scanned",
     "detections": "Where the probability peaks",
     "mined": "Mined place",
+    "mitoses": "Mitosis",
     "rejected": "Rejected or ignored",
     "tumour": "Drawn: tumour",
     "normal": "Drawn: normal",
@@ -206,7 +208,7 @@ class ColorBar(QWidget):
             painter.setPen(QPen(QColor.fromRgbF(*STRIPE_COLOR), 2.5))
             for x in range(round(swatch.left()) - 8, round(swatch.right()), 6):
                 painter.drawLine(QPointF(x, swatch.top()), QPointF(x + swatch.height(), swatch.bottom()))
-        elif mark not in ("detections", "mined"):
+        elif mark not in ("detections", "mined", "mitoses"):
             red, green, blue, is_broken = line_look(mark)
             y = swatch.center().y()
             for pen in (QPen(QColor(255, 255, 255), 5), QPen(QColor(red, green, blue), 3)):
@@ -219,8 +221,8 @@ class ColorBar(QWidget):
         else:
             square = QRectF(0, 0, 10, 10)
             square.moveCenter(swatch.center())
-            if mark == "detections":
-                painter.setPen(QPen(QColor(RING_COLOR), 2.5))
+            if mark != "mined":
+                painter.setPen(QPen(QColor(RING_COLOR if mark == "detections" else MITOSIS_COLOR), 2.5))
                 painter.drawEllipse(square)
             else:
                 painter.setPen(QPen(QColor(MINED_COLOR), 2.5))

@@ -60,10 +60,14 @@ class Correcting(QObject):
         Shows the corners of what is chosen, while that is the tool.
     label
         What is drawn next.
+    sets_mitoses
+        Whether the point that is set next is a mitosis, and says nothing of tissue.
     """
 
     #: What is drawn next is another: its label.
     label_changed = Signal(str)
+    #: Points that are set are mitoses from now on, or no more.
+    sets_mitoses_changed = Signal(bool)
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace)
@@ -73,6 +77,8 @@ class Correcting(QObject):
         self.corners = CornerEditing(self, CornerTool(canvas_widget(workspace.viewer), self._view))
         self.tool.changed.connect(lambda tool: self.corners.take_up(tool is Tool.CORNERS))
         self.label: Label = "tumour"
+        self.sets_mitoses = False
+        self.tool.changed.connect(lambda _: self._set_mitoses(False))
         camera = camera_of(workspace.viewer)
         self._slots = ((camera.events.center, self._follow), (camera.events.zoom, self._follow))
         for signal, slot in self._slots:
@@ -129,6 +135,21 @@ class Correcting(QObject):
         self.label = label
         self.tool.color = QColor(*DRAWN[label].rgb)
         self.label_changed.emit(label)
+
+    def set_mitoses(self, wanted: bool) -> None:
+        """Set mitoses with the next clicks, or no more."""
+        if wanted != self.sets_mitoses and self._view() is not None:
+            self._workspace.microscope.bar.ruler.setChecked(False)
+            self.tool.take_up(None)
+            if wanted:
+                self.tool.take_up(Tool.POINT)
+            # Behind the change of the tool, which any other ends.
+            self._set_mitoses(wanted)
+
+    def _set_mitoses(self, sets: bool) -> None:
+        if sets != self.sets_mitoses:
+            self.sets_mitoses = sets
+            self.sets_mitoses_changed.emit(sets)
 
     def _put_away(self) -> bool:
         if self.tool.drop() or (self.tool.tool is Tool.CORNERS and self.corners.tool.drop()):
@@ -208,6 +229,9 @@ class Correcting(QObject):
     def _on_drawn(self, tool: Tool, places: npt.NDArray[np.float64]) -> None:
         from napari_metastasis.annotations.editing import area_of_lasso, stroke
 
+        if self.sets_mitoses:
+            self._set_mitosis(places[-1])
+            return
         drawing = self._drawing()
         if drawing is None:
             return
@@ -224,6 +248,15 @@ class Correcting(QObject):
             x, y = places[-1].tolist()
             done = drawing.drop(x, y, self.label)
         self._do(done)
+
+    def _set_mitosis(self, place: npt.NDArray[np.float64]) -> None:
+        current = self._workspace.current
+        if current is not None:
+            from napari_metastasis.annotations import add_points
+
+            corrections = current.session.corrections
+            more, _ = add_points(corrections.present, place, reviewer=self.reviewer)
+            corrections.do("Add a mitosis", more)
 
     def _do(self, done: Drawn) -> None:
         current = self._workspace.current

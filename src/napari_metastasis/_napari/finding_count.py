@@ -65,7 +65,7 @@ class FindingCount(QObject):
 
     def _on_changed(self) -> None:
         session = self._session
-        if session.found is None and not session.corrections.present:
+        if session.found is None and not session.corrections.present.of_lesions:
             session.show_counted("")
         elif not session.closed and not self._soon.isActive():
             self._soon.start()
@@ -85,7 +85,8 @@ class FindingCount(QObject):
         if cells is None:
             cells = CorrectionCells(grid_of_outlines(session.slide.size, session.slide.mpp))
         # Where nothing was found, all that was drawn stands alone.
-        said = session.reviewed or Reviewed(alone=tuple(present.by_key) if found is None else ())
+        alone = tuple(one.key for one in present.of_lesions) if found is None else ()
+        said = session.reviewed or Reviewed(alone=alone)
         rows = () if found is None else found.rows
         # The worker's own: others are looked up meanwhile.
         work = partial(_count_work, rows, present, said, cells.with_cells_of(()), self._measured)
@@ -94,7 +95,7 @@ class FindingCount(QObject):
     def _show(self, line: str) -> None:
         session = self._session
         # What was counted may have been taken back meanwhile.
-        if not session.closed and (session.found is not None or session.corrections.present):
+        if not session.closed and (session.found is not None or session.corrections.present.of_lesions):
             session.show_counted(line)
 
     def _on_ended(self) -> None:

@@ -66,10 +66,10 @@ class FindingReview(Part):
         session = self._session
         if session is None:
             return None
-        if session.reviewed is None and session.found is None and len(session.corrections.present):
+        if session.reviewed is None and session.found is None and session.corrections.present.of_lesions:
             from napari_metastasis.lesions import Reviewed
 
-            return Reviewed(alone=tuple(session.corrections.present.by_key))
+            return Reviewed(alone=tuple(one.key for one in session.corrections.present.of_lesions))
         return session.reviewed
 
     def _said_rows(self) -> tuple[SaidRow, ...]:

@@ -19,7 +19,12 @@ __all__ = ["SettingsForm", "label_of"]
 _LABELS = {
     "augment_views": "Accuracy",
     "dense_coefficient": "Detail",
+    "hot_spot_mm2": "Densest area",
+    "hot_spot_shape": "Shape of the area",
     "keep_features": "Keep what fewer false alarms need later",
+    "mitosis": "Find mitoses (takes several times longer)",
+    "mitosis_above": "Mitoses where tumour is probable from",
+    "mitosis_radius_um": "Mitoses at least apart",
     "queue_rois": "Pieces waiting",
     "read_segmentation": "Findings from the exact outlines",
     "refine": "Fewer false alarms (may miss single cells)",
@@ -31,9 +36,9 @@ _LABELS = {
     "tissue_only": "Tissue only",
 }
 #: Fields whose choices are long: their lists lie under their labels.
-_WIDE = frozenset({"augment_views", "dense_coefficient", "segment_above", "stain"})
+_WIDE = frozenset({"augment_views", "dense_coefficient", "mitosis_above", "segment_above", "stain"})
 #: What the lowest value of a field means, where that is no number to a person.
-_LOWEST = {"segment_above": "all tissue"}
+_LOWEST = {"mitosis_above": "all tissue", "segment_above": "all tissue"}
 #: Probabilities are moved by this step.
 _STEP = 0.05
 

@@ -71,7 +71,7 @@ class LesionClick:
         y, x = np.asarray(self._slide.world_to_data(np.asarray(position[-2:]) * units))[-2:] + 0.5
         mpp = self._session.slide.mpp
         reach = _REACH_PX / (camera_of(self._viewer).zoom * mpp / float(um_per_unit(self._viewer).max()))
-        drawn = [one for one in corrections if one.found is None]
+        drawn = [one for one in corrections.of_lesions if one.found is None]
         if not drawn:
             return ""
         shapes, place = np.array([one.shape_px for one in drawn], dtype=object), shapely.Point(x, y)

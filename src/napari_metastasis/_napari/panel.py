@@ -1,4 +1,4 @@
-"""The panel "Metastasis": findings and their review, the scan, corrections, the slide, and retraining."""
+"""The panel "Metastasis": findings and their review, the scan, mitoses, corrections, the slide, and retraining."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_metastasis._napari.correct_widget import CorrectWidget
+from napari_metastasis._napari.mitosis_widget import MitosisWidget
 from napari_metastasis._napari.parts import MARGIN, Folded
 from napari_metastasis._napari.results_widget import ResultsWidget
 from napari_metastasis._napari.retrain_widget import RetrainWidget
@@ -45,13 +46,14 @@ class MetastasisPanel(QScrollArea):
         self.scan_part = ScanWidget(napari_viewer)
         self.results_part = ResultsWidget(napari_viewer)
         self.correct_part = CorrectWidget(napari_viewer)
+        self.mitosis_part = MitosisWidget(napari_viewer)
         self.retrain_part = RetrainWidget(napari_viewer)
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addWidget(self.results_part, 1)
-        for part in (self.scan_part, self.correct_part, self.slide_part, self.retrain_part):
+        for part in (self.scan_part, self.mitosis_part, self.correct_part, self.slide_part, self.retrain_part):
             layout.addWidget(_line())
             layout.addWidget(part)
         notice = QLabel("For research only: not a medical device.")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Shapes
+from napari.layers import Layer, Points, Shapes
 
 from napari_metastasis._napari.compat import camera_of, canvas_size, um_per_unit
-from napari_metastasis._napari.user_shapes import SHAPES_KEY
+from napari_metastasis._napari.user_shapes import OWN_KEY, SHAPES_KEY, shapes_of
 from napari_metastasis.errors import RegionError
 from napari_metastasis.geometry import Point, Region
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_metastasis.slides import Slide
 
-__all__ = ["Where", "center_on", "view_axes", "view_focus", "view_region", "wanted_region"]
+__all__ = ["Where", "center_on", "points_drawn", "view_axes", "view_focus", "view_region", "wanted_region"]
 
 #: What can be scanned.
 Where = Literal["slide", "view", "shape"]
@@ -95,7 +95,10 @@ def _shape_region(viewer: Viewer, slide: Slide) -> Region:
     layers = [
         layer
         for layer in viewer.layers
-        if isinstance(layer, Shapes) and len(layer.data) and layer.metadata.get(SHAPES_KEY, owner) == owner
+        if isinstance(layer, Shapes)
+        and len(layer.data)
+        and OWN_KEY not in layer.metadata
+        and layer.metadata.get(SHAPES_KEY, owner) == owner
     ]
     corners = [_corners_um(viewer, layer, index) for layer in layers for index in layer.selected_data]
     # A single shape need not be selected: another tool may have taken its selection.
@@ -112,8 +115,24 @@ def _shape_region(viewer: Viewer, slide: Slide) -> Region:
 
 def _corners_um(viewer: Viewer, layer: Shapes, index: int) -> npt.NDArray[np.float64]:
     """Return the corners of a shape where the window draws them, (n, 2) as (y, x) in µm."""
-    world = np.array([np.asarray(layer.data_to_world(vertex))[-2:] for vertex in layer.data[index]])
+    return _places_um(viewer, layer, layer.data[index])
+
+
+def _places_um(viewer: Viewer, layer: Layer, places: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return places of a layer's own where the window draws them, (n, 2) as (y, x) in µm."""
+    world = np.array([np.asarray(layer.data_to_world(place))[-2:] for place in places]).reshape(-1, 2)
     return world * um_per_unit(viewer, layer)
+
+
+def points_drawn(viewer: Viewer, slide: Slide) -> npt.NDArray[np.float64]:
+    """Return the points that the user drew over a slide in napari's own layers: (n, 2), (x, y) in level-0 pixels."""
+    layers = [layer for layer in shapes_of(viewer, slide) if isinstance(layer, Points)]
+    found = [
+        Point.from_um(x, y, mpp=slide.mpp)
+        for layer in layers
+        for y, x in _places_um(viewer, layer, layer.data).tolist()
+    ]
+    return np.array([(point.x, point.y) for point in found], np.float64).reshape(-1, 2)
 
 
 def _on_slide(corners: npt.NDArray[np.float64], slide: Slide, otherwise: str) -> Region:

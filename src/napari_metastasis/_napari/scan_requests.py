@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject
 
+from napari_metastasis._napari.regions import Where
+from napari_metastasis.settings import MitosisSettings
 from napari_metastasis.tasks import find_task
+from napari_metastasis.workflows.scan_job import PassRequest
 
 if TYPE_CHECKING:
     from napari_metastasis._napari.scan_widget import ScanWidget
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
     from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["ScanRequests"]
+
+
+#: Which part of the slide is scanned where mitoses are looked for.
+_WHERE: dict[str, Where] = {"view": "view", "tumour": "slide", "shape": "shape"}
 
 
 class ScanRequests(QObject):
@@ -36,6 +43,7 @@ class ScanRequests(QObject):
         self._wanted = ""
         workspace.scan_with_wanted.connect(self._on_scan_with)
         workspace.comparison_wanted.connect(self._on_comparison)
+        workspace.mitoses_wanted.connect(self._on_mitoses)
         workspace.models_changed.connect(part.model.fill)
         part.model.filled.connect(lambda _: self._on_filled())
 
@@ -56,6 +64,19 @@ class ScanRequests(QObject):
         job = self._part.asked("view")
         if job is not None:
             controller.comparison.start(self._with(job, controller, old), self._with(job, controller, new))
+
+    def _on_mitoses(self, where: str) -> None:
+        """Look for mitoses in the view, in the selected shape, or in the tumour that a scan found; lesions stay."""
+        controller = self._workspace.current
+        job = self._part.asked(_WHERE[where])
+        if controller is None or controller.busy or job is None:
+            return
+        (settings,) = (one.settings for one in job.passes if isinstance(one.settings, MitosisSettings))
+        above = settings.mitosis_above
+        if where == "tumour":
+            above = above or controller.session.threshold
+        request = PassRequest(task="mitosis", settings=replace(settings, mitosis=True, mitosis_above=above))
+        controller.scan(replace(job, detects=False, passes=(request,)))
 
     def _with(self, job: ScanJob, controller: SlideController, model: str) -> ScanJob:
         """Return a job for another model, with the passes that its results have, or that are usual for it."""

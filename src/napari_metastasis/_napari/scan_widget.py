@@ -61,7 +61,12 @@ _ADVANCED = ("stain", "tissue_only", "precision", "engine", "roi_px", "threads",
 _VIEWS = {1: "fast", 8: "thorough (8 times slower)"}
 _DEVICES = {"auto": "Automatic", "cpu": "Processor", "cuda": "Graphics card", "mps": "Apple graphics"}
 _PRECISIONS = {"auto": "Automatic", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
-_STAINS = {"auto": "Automatic", "as-is": "As it is", "normalise": "As dense as in training"}
+_STAINS = {
+    "auto": "Automatic",
+    "as-is": "As it is",
+    "normalise": "As dense as in training",
+    "macenko": "In the dyes of a reference",
+}
 _ENGINES = {"auto": "Automatic", "torch": "PyTorch", "openvino": "OpenVINO"}
 
 
@@ -199,6 +204,8 @@ class ScanWidget(Part):
         (switched,) = wanted.widgets.values()
         switched.changed.connect(details.enable)
         details.enable(switched.value)
+        if not settings.SHARE:
+            return
         if settings.stands_alone():
             switch = self.alone[task.writes] = QCheckBox(label_of(settings.SHARE))
             _, share_setting = setting_of(settings, settings.SHARE)
@@ -252,6 +259,7 @@ class ScanWidget(Part):
             wanted = switch.value if self.model.name == self._switched_for else ships and usual.USUAL
             switch.value = certain or (possible and wanted)
         self._switched_for = self.model.name
+        self._workspace.offer_mitoses(possible=model is not None and "mitosis" in model.passes)
         told = "" if model is None else _made_from_text(model)
         self.made_from.setText(told)
         self.made_from.setVisible(bool(told))
@@ -372,9 +380,12 @@ class ScanWidget(Part):
                 for forms in (self.switches, self.details, self.keeping)
                 for name, value in forms[task.name].values.items()
             }
-            of_map = session.share_of(task.writes)
-            share = {task.settings.SHARE: of_map > 0 if task.settings.stands_alone() else of_map}
-            requests.append(PassRequest(task=task.name, settings=task.settings(**values, **share)))
+            if task.settings.SHARE:
+                of_map = session.share_of(task.writes)
+                values[task.settings.SHARE] = of_map > 0 if task.settings.stands_alone() else of_map
+            if task.settings.SLIDER:
+                values[task.settings.SLIDER] = session.mitoses.asked_threshold
+            requests.append(PassRequest(task=task.name, settings=task.settings(**values)))
         slide = session.slide
         return ScanJob(
             slide=slide.path,

@@ -107,6 +107,8 @@ class SlideSession:
         Where a result comes from that was not scanned now, as "Earlier result of 28 Nov"; else empty.
     review
         What of the result a person has looked through; ``None`` where nothing was.
+    mitoses
+        Their map, and what counts of it.
     corrections
         What a person says of findings and tissue, with every step of it.
     reviewed
@@ -145,6 +147,7 @@ class SlideSession:
     def __init__(self, slide: Slide) -> None:
         # Imported where there is a slide: an empty window starts without outlines.
         from napari_metastasis._napari.slide_corrections import SlideCorrections
+        from napari_metastasis._napari.slide_mitoses import SlideMitoses
 
         self.slide = slide
         self.maps: dict[str, MapValues] = {}
@@ -169,6 +172,7 @@ class SlideSession:
         self.thumbnail: npt.NDArray[np.uint8] | None = None
         self.closed = False
         self.corrections = SlideCorrections()
+        self.mitoses = SlideMitoses()
         self.reviewed: Reviewed | None = None
         self.counted = ""
         self._selected_at: Point | None = None
@@ -229,7 +233,8 @@ class SlideSession:
     @property
     def passes(self) -> frozenset[str]:
         """Return the tasks of the passes whose maps are shown."""
-        return frozenset(task.name for task in pass_tasks() if task.writes in self.maps)
+        shown = {*self.maps, *([] if self.mitoses.frame is None else ["mitoses"])}
+        return frozenset(task.name for task in pass_tasks() if task.writes in shown)
 
     def share_of(self, name: str) -> float:
         """Return the share of a later map in what lesions are read from."""

@@ -19,6 +19,7 @@ from napari_metastasis._napari.corrections_keeper import CorrectionsKeeper
 from napari_metastasis._napari.finding_count import FindingCount
 from napari_metastasis._napari.lesion_reviews import LesionReviews
 from napari_metastasis._napari.lesion_search import LesionSearch
+from napari_metastasis._napari.mitosis_search import MitosisSearch
 from napari_metastasis._napari.overview_work import thumbnail_work
 from napari_metastasis._napari.reading_ahead import ReadingAhead
 from napari_metastasis._napari.session import Activity, SlideSession
@@ -37,8 +38,8 @@ from napari_metastasis._napari.stained_layer import StainedLayer
 from napari_metastasis._napari.worker import Worker, Workers, tell
 from napari_metastasis.errors import MetastasisError, ScanCancelledError
 from napari_metastasis.geometry import Region
-from napari_metastasis.settings import TissueSettings
-from napari_metastasis.workflows.scan_job import AtHand, ScanJob, Stage
+from napari_metastasis.settings import MitosisSettings, TissueSettings
+from napari_metastasis.workflows.scan_job import AtHand, ScanJob, ScanStarted, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,8 @@ __all__ = ["SlideController"]
 
 #: How long closing the window waits for a scan: one piece of it, and the results.
 _CLOSE_S = 20.0
+#: The map that mitoses are read from: the core is not imported yet.
+_MITOSES = "mitoses"
 
 
 def _never() -> bool:
@@ -85,6 +88,8 @@ class SlideController(QObject):
         Its layers.
     stained
         Shows its dyes.
+    mitoses
+        Reads its mitoses, and keeps their files as shown.
     results
         What is stored of it.
     corrections
@@ -115,6 +120,7 @@ class SlideController(QObject):
         self.layers.heatmap_removed.connect(self.cancel)
         self._viewer = viewer
         self._scan: Worker | None = None
+        self._job: ScanJob | None = None
         self._workers = Workers(self)
         self._workers.failed.connect(self._on_other_failed)
         self.stained = StainedLayer(session, self.layers, self._workers, self)
@@ -124,6 +130,8 @@ class SlideController(QObject):
         self._lesions.failed.connect(self._on_other_failed)
         self._files = ShownFiles(session, self._lesions, self)
         self._files.failed.connect(self._on_other_failed)
+        self.mitoses = MitosisSearch(session, self)
+        self.mitoses.failed.connect(self._on_other_failed)
         self.corrections = CorrectionsKeeper(session, self)
         self.corrections.saved.connect(self._files.follow_review)
         self.ahead = ReadingAhead(self)
@@ -136,6 +144,7 @@ class SlideController(QObject):
             self.layers,
             self._lesions,
             self._files,
+            self.mitoses,
             self._workers,
             is_busy=lambda: self.busy,
             parent=self,
@@ -168,7 +177,7 @@ class SlideController(QObject):
         worker.yielded.connect(self._on_scan_yielded)
         worker.succeeded.connect(self._on_scan_succeeded)
         worker.failed.connect(self._on_scan_failed)
-        self._scan = worker
+        self._scan, self._job = worker, job
         worker.start()
 
     def cancel(self) -> None:
@@ -195,18 +204,58 @@ class SlideController(QObject):
                 pieces.append(item)
         if not pieces:
             return
+        session.mitoses.write_cells([(piece.cells, piece.values) for piece in pieces if piece.map == _MITOSES])
         for name in session.maps:
             session.write_cells(name, [(piece.cells, piece.values) for piece in pieces if piece.map == name])
         scanned = next(iter(session.maps), "")
         self._mpx += sum(piece.model_px for piece in pieces if piece.map == scanned) / 1e6
         self._report_progress(pieces[-1])
-        self._lesions.on_cells_written()
+        if self._reads_lesions:
+            self._lesions.on_cells_written()
+
+    @property
+    def _reads_lesions(self) -> bool:
+        """Return whether the scan finds lesions: else they stay as they are."""
+        return self._job is None or self._job.reads_lesions
 
     def _on_scan_begun(self, begun: ScanBegun) -> None:
+        session, started, job = self.session, begun.started, self._job
+        if session.tissue is not started.tissue:
+            session.show_tissue(started.tissue)
+        if self._reads_lesions or session.folder != started.folder:
+            self._show_begun(begun)
+        self._show_mitoses_begun(started, job)
+        self._began = time.monotonic()
+        stage = self._stage(f"Scanning with {started.engine}" if self._reads_lesions else "Looking for mitoses")
+        session.report(Activity(stage=stage, busy=True, total=started.model_px))
+
+    def _show_mitoses_begun(self, started: ScanStarted, job: ScanJob | None) -> None:
+        """Show the mitoses that earlier scans found; where this one looks for none, those that are shown stay."""
+        state = self.session.mitoses
+        settings = next((one.settings for one in job.wanted_passes if one.task == "mitosis"), None) if job else None
+        if started.mitoses is not None and isinstance(settings, MitosisSettings):
+            self.mitoses.follow(None, None)
+            state.show_map(
+                started.mitoses,
+                threshold=started.mitosis_threshold,
+                settings=settings,
+                model_name=started.mitosis_model,
+            )
+
+    def _show_begun(self, begun: ScanBegun) -> None:
+        """Show the maps of a scan that begins."""
         session, started = self.session, begun.started
         session.origin = ""
         self._files.forget()
         own, *later = begun.maps
+        if not self._reads_lesions and np.isnan(own.values).all():
+            # Nobody looked for metastases, and nothing is shown of them.
+            session.show_maps((), model_name="", folder=started.folder, told=started.told)
+            return
+        if session.folder != started.folder:
+            # Of another result.
+            self.mitoses.follow(None, None)
+            session.mitoses.show_none()
         shown = session.heatmap
         if (
             shown is not None
@@ -222,12 +271,7 @@ class SlideController(QObject):
         session.show_maps([own, *later], model_name=started.model_name, folder=started.folder, told=started.told)
         session.own_thresholds = started.own_thresholds
         session.suggest_threshold(started.threshold)
-        if session.tissue is not started.tissue:
-            session.show_tissue(started.tissue)
-        self._began = time.monotonic()
         self._lesions.on_scan_started()
-        stage = self._stage(f"Scanning with {started.engine}")
-        session.report(Activity(stage=stage, busy=True, total=started.model_px))
 
     def _report_progress(self, last: FinishedPiece) -> None:
         if self._scan is not None and self._scan.stopping:
@@ -236,13 +280,14 @@ class SlideController(QObject):
         seconds = max(time.monotonic() - self._began, 1e-3)
         # Such a map is made once all is scanned; rates are those of the scan.
         outlining = last.map in self.session.maps and self.session.maps[last.map].kind.stands_alone
+        counting = last.map == _MITOSES
         self.session.report(
             Activity(
-                stage="Outlining the tumour" if outlining else "Scanning",
+                stage="Looking for mitoses" if counting else "Outlining the tumour" if outlining else "Scanning",
                 busy=True,
                 done=last.done,
                 total=last.total,
-                mpx_per_s=0.0 if outlining else self._mpx / seconds,
+                mpx_per_s=0.0 if outlining or counting else self._mpx / seconds,
                 seconds_left=seconds / last.done * (last.total - last.done) if last.done else None,
                 outlining=outlining,
             )
@@ -250,6 +295,12 @@ class SlideController(QObject):
 
     def _on_scan_succeeded(self, result: Any) -> None:
         self._scan = None
+        if result.mitoses is not None:
+            self.mitoses.follow(result.output, result.mitoses)
+            self.mitoses.start()
+        if not self._reads_lesions:
+            self._on_mitoses_succeeded(result)
+            return
         # Lesions are searched again below, but nobody shall read the coverage of a while ago until then.
         self.session.tell_more(result.partly)
         self.session.show_coverage(result.coverage, self.session.tissue_cells)
@@ -258,6 +309,13 @@ class SlideController(QObject):
         self.layers.prefer_latest()
         self._lesions.start()
         self.results.read_review(result.output)
+        self.results.list_all()
+        self.scanned.emit(result)
+
+    def _on_mitoses_succeeded(self, result: Any) -> None:
+        """Say what was found where only mitoses were looked for."""
+        stopped = "" if result.finished else ". Stopped: the same search goes on from here"
+        self.session.report(Activity(stage=f"{result.mitoses.text}. {result.mitoses.searched_text}{stopped}"))
         self.results.list_all()
         self.scanned.emit(result)
 
@@ -350,6 +408,7 @@ class SlideController(QObject):
         if self.session.closed:
             return
         keeper, unsaved = self.corrections.close()
+        readers, uncounted = self.mitoses.close()
         writer, unwritten = self._files.close(is_behind=keeper is not None or unsaved is not None)
         self.session.closed = True
         workers = [
@@ -366,7 +425,7 @@ class SlideController(QObject):
         self._scan = None
         for worker in workers:
             worker.abandon()
-        workers += [one for one in (writer, keeper) if one is not None]
+        workers += [one for one in (*readers, writer, keeper) if one is not None]
         self.layers.close(remove=not wait)
         tiles = tiles_under_way(self._viewer)
         slide = self.session.slide
@@ -375,7 +434,7 @@ class SlideController(QObject):
             for worker in workers:
                 worker.wait(None)
             # What is shown is kept; nobody is left to be told that a disk refuses.
-            for left in (unsaved, unwritten):
+            for left in (unsaved, unwritten, uncounted):
                 if left is not None:
                     with suppress(MetastasisError):
                         left(_never)

@@ -17,6 +17,7 @@ from napari_metastasis._napari.compat import draw_now, redraw_image, smooth_to_g
 from napari_metastasis._napari.correction_painter import CorrectionPainter
 from napari_metastasis._napari.label_painter import LabelPainter
 from napari_metastasis._napari.lesion_click import LesionClick
+from napari_metastasis._napari.mitosis_marks import MitosisMarks
 from napari_metastasis._napari.outline_painter import OutlinePainter
 from napari_metastasis._napari.overlay import OverlayStrength
 from napari_metastasis._napari.pinned import Pinned
@@ -96,6 +97,7 @@ class SlideLayers:
             (session.cells_written, self._on_cells_written),
             (session.found_changed, self._on_found_changed),
             (session.threshold_changed, self._on_threshold_changed),
+            (session.mitoses.found_changed, self._on_visible_changed),
             (session.tissue_changed, self._on_tissue_changed),
             (session.activity_changed, self._on_activity_changed),
             (session.reviewed_changed, self._on_said_changed),
@@ -106,6 +108,7 @@ class SlideLayers:
         )
         self._pinned = {slide: Pinned(slide)}
         name = partial(self._name, "Not scanned")
+        self.mitoses = MitosisMarks(viewer, session, name=self._name, add=self._add)
         self._veil = Veil(viewer, session, name=name, add=self._add_under_maps, is_wanted=_is_wanted)
         for signal, slot in self._slots:
             signal.connect(slot)
@@ -113,7 +116,7 @@ class SlideLayers:
     def __iter__(self) -> Iterator[Layer]:
         maps = (*self.maps.values(), self.change)
         present = (self.slide, self.stained, self.tissue, self.veil, *maps, self.lesions, self.detections, self.mined)
-        return iter([layer for layer in present if layer is not None])
+        return iter([*(layer for layer in present if layer is not None), *self.mitoses.layers])
 
     def __contains__(self, layer: object) -> bool:
         return any(layer is own for own in self)
@@ -123,6 +126,7 @@ class SlideLayers:
         for signal, slot in self._slots:
             signal.disconnect(slot)
         self._veil.close()
+        self.mitoses.close()
         for pinned in self._pinned.values():
             pinned.release()
         self._pinned.clear()
@@ -191,7 +195,8 @@ class SlideLayers:
 
     def _seen(self) -> list[_Seen]:
         """Return what is seen over the tissue."""
-        over = (self.veil, *self.maps.values(), self.change, self.lesions, self.detections, self.mined)
+        maps = (self.veil, *self.maps.values(), self.change)
+        over = (*maps, self.lesions, self.detections, self.mined, *self.mitoses.layers)
         seen: list[_Seen] = [layer for layer in over if layer is not None and layer.visible]
         if self._session.found is not None and self.outlines.visible:
             seen.append(self.outlines)
@@ -278,21 +283,23 @@ class SlideLayers:
             self.stained = None
             self.stained_removed.emit()
         self._veil.on_removed(layer)
+        self.mitoses.on_removed(layer)
         for name in ("tissue", "change", "lesions", "detections", "mined"):
             if getattr(self, name) is layer:
                 setattr(self, name, None)
         self.marks_changed.emit()
 
-    def _on_visible_changed(self, _: Any) -> None:
+    def _on_visible_changed(self, *_: object) -> None:
         self.marks_changed.emit()
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Return what is seen over the tissue beside heat and outlines: "veil", "change", "detections", "mined".
+        """Return what is seen over the tissue beside heat and outlines.
 
-        Of what a person said, "rejected", and the labels of what was drawn.
+        That is "veil", "change", and of points "detections", "mined" and "mitoses"; of what a person said, "rejected",
+        and the labels of what was drawn.
         """
-        points = {"detections": self.detections, "mined": self.mined}
+        points = {"detections": self.detections, "mined": self.mined, "mitoses": self.mitoses.points}
         seen = [name for name, layer in points.items() if layer is not None and layer.visible and layer.shown.any()]
         if self.change is not None and self.change.visible:
             seen.insert(0, "change")

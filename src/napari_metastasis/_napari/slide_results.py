@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metastasis._napari.session import Activity, SlideSession
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_metastasis._napari.lesion_search import LesionSearch
+    from napari_metastasis._napari.mitosis_search import MitosisSearch
     from napari_metastasis._napari.shown_files import ShownFiles
     from napari_metastasis._napari.slide_layers import SlideLayers
     from napari_metastasis._napari.worker import Workers
@@ -49,6 +51,8 @@ class SlideResults(QObject):
         Searches its lesions.
     files
         Keeps the files of what is shown.
+    mitoses
+        Reads its mitoses.
     workers
         Does the work beside the window.
     is_busy
@@ -73,6 +77,7 @@ class SlideResults(QObject):
         layers: SlideLayers,
         lesions: LesionSearch,
         files: ShownFiles,
+        mitoses: MitosisSearch,
         workers: Workers,
         *,
         is_busy: Callable[[], bool],
@@ -80,7 +85,7 @@ class SlideResults(QObject):
     ) -> None:
         super().__init__(parent)
         self.session = session
-        self._layers, self._lesions, self._files = layers, lesions, files
+        self._layers, self._lesions, self._files, self._mitoses = layers, lesions, files, mitoses
         self._workers, self._is_busy = workers, is_busy
         self.earlier: tuple[EarlierScan, ...] = ()
         self.usual_tissue: TissueMask | None = None
@@ -158,14 +163,17 @@ class SlideResults(QObject):
         self._files.leave()
         session.origin = earlier.scan.origin
         session.made_with = {**earlier.options, **earlier.scan.identity}
+        # Where only mitoses were looked for, there is nothing to show of metastases.
+        only_mitoses = earlier.mitoses is not None and np.isnan(earlier.maps[0].values).all()
         session.show_maps(
-            earlier.maps,
+            () if only_mitoses else earlier.maps,
             model_name=earlier.model_name,
             folder=earlier.folder,
             told=earlier.told,
             shares=earlier.shown.shares,
             read_from=earlier.shown.map,
         )
+        self._show_mitoses(earlier)
         session.own_thresholds = earlier.own_thresholds
         session.restore_threshold(earlier.threshold, own=earlier.own_threshold)
         self.read_review(earlier.folder)
@@ -186,6 +194,18 @@ class SlideResults(QObject):
 
         work = partial(earlier_tissue_work, session.slide, earlier.folder)
         self._workers.run(work, show_tissue, name="earlier-tissue")
+
+    def _show_mitoses(self, earlier: EarlierResult) -> None:
+        """Show the mitoses of an earlier result as they were left."""
+        stored, state = earlier.mitoses, self.session.mitoses
+        self._mitoses.write()
+        self._mitoses.follow(None if stored is None else earlier.folder, None)
+        if stored is None:
+            state.show_none()
+        else:
+            state.show_map(
+                stored.map, threshold=stored.threshold, settings=stored.settings, model_name=stored.model_name
+            )
 
     def _tell_of_earlier(self) -> None:
         """Say that an earlier result is shown, and of how much of the tissue, as soon as that is known."""

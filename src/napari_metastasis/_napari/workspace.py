@@ -87,6 +87,8 @@ class Workspace(QObject):
     current_changed = Signal(object)
     #: A slide came or went.
     controllers_changed = Signal()
+    #: A layer came into the viewer, or went.
+    layers_changed = Signal()
     #: Something failed that the current slide's own activity does not say: one line.
     failed = Signal(str)
     #: Slides are being opened: how many.
@@ -97,6 +99,10 @@ class Workspace(QObject):
     scan_with_wanted = Signal(str)
     #: Two models are to be compared on the view: names or paths of the old and the new one.
     comparison_wanted = Signal(str, str)
+    #: Mitoses are to be looked for in the "view", in the selected "shape", or on the whole slide in the "tumour".
+    mitoses_wanted = Signal(str)
+    #: Whether a model for mitoses goes with the chosen one.
+    mitoses_possible = Signal(bool)
     #: A model was kept, taken from another workstation, or removed.
     models_changed = Signal()
     #: The next finding is asked for, 1, or the one before, -1.
@@ -113,6 +119,7 @@ class Workspace(QObject):
         self.controllers: list[SlideController] = []
         self.current: SlideController | None = None
         self._shown: SlideController | None = None
+        self.finds_mitoses = False
         self.recent: tuple[Path, ...] = ()
         self.flight = Flight(viewer, self)
         self.reviewer = ReviewerName(self)
@@ -146,6 +153,12 @@ class Workspace(QObject):
         self._warm_up = [Worker(warm_up_work, name="warm-up", parent=self), recent]
         for worker in self._warm_up:
             worker.start()
+
+    def offer_mitoses(self, *, possible: bool) -> None:
+        """Say whether a model for mitoses goes with the model that is chosen for scans."""
+        if possible != self.finds_mitoses:
+            self.finds_mitoses = possible
+            self.mitoses_possible.emit(possible)
 
     @classmethod
     def of(cls, viewer: Viewer) -> Workspace:
@@ -328,6 +341,7 @@ class Workspace(QObject):
         self.open([path], mpp, swap_red_blue=swap_red_blue, entered=entered)
 
     def _on_inserted(self, event: Any) -> None:
+        self.layers_changed.emit()
         self._adopt(event.value)
 
     def _adopt(self, layer: Layer) -> None:
@@ -355,6 +369,7 @@ class Workspace(QObject):
             self.close_slide(self.current)
 
     def _on_removed(self, event: Any) -> None:
+        self.layers_changed.emit()
         for controller in [controller for controller in self.controllers if controller.layers.slide is event.value]:
             self.controllers.remove(controller)
             if self._shown is controller:

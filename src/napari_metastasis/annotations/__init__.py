@@ -17,7 +17,14 @@ from napari_metastasis.annotations.history import History
 from napari_metastasis.annotations.hot_spots import HotSpot, hot_spot
 from napari_metastasis.annotations.mask_file import MaskFile, mask_downsample
 from napari_metastasis.annotations.masks import MaskImage, read_mask
-from napari_metastasis.annotations.points import PointSet, read_points
+from napari_metastasis.annotations.mitosis_corrections import (
+    MitosisPoints,
+    add_points,
+    corrections_of_points,
+    decide_point,
+    mitosis_points,
+)
+from napari_metastasis.annotations.points import MITOSIS, NOT_A_MITOSIS, PointSet, read_points
 from napari_metastasis.annotations.polygons import EXCLUSION_GROUPS, TUMOUR_GROUPS, Annotation, AnnotationSet
 from napari_metastasis.annotations.rasterizer import covered, fill_edges, rasterize
 from napari_metastasis.annotations.store import ChangedBeneathError, CorrectionStore
@@ -25,6 +32,8 @@ from napari_metastasis.annotations.tumour_value import detect_tumour_value, mask
 
 __all__ = [
     "EXCLUSION_GROUPS",
+    "MITOSIS",
+    "NOT_A_MITOSIS",
     "TUMOUR_GROUPS",
     "Annotation",
     "AnnotationSet",
@@ -38,15 +47,20 @@ __all__ = [
     "HotSpot",
     "MaskFile",
     "MaskImage",
+    "MitosisPoints",
     "PointSet",
+    "add_points",
     "annotations_of_corrections",
     "corrections_of",
+    "corrections_of_points",
     "covered",
+    "decide_point",
     "detect_tumour_value",
     "fill_edges",
     "hot_spot",
     "mask_downsample",
     "mask_value",
+    "mitosis_points",
     "rasterize",
     "read_asap_xml",
     "read_corrections",

@@ -6,7 +6,7 @@ import math
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,6 +21,7 @@ from napari_metastasis.storage import holds_control_characters
 
 __all__ = [
     "LABELS",
+    "MITOSIS_LABELS",
     "STATES",
     "Correction",
     "Corrections",
@@ -31,9 +32,12 @@ __all__ = [
     "relabelled",
 ]
 
-#: What lies in a shape: tumour; tissue without; what no model is to learn from; or what nobody has decided yet.
-Label = Literal["tumour", "normal", "ignore", "undecided"]
+#: What lies in a shape: tumour; tissue without; what no model is to learn from; or what nobody has decided yet. Of a
+#: point, whether a mitosis lies there.
+Label = Literal["tumour", "normal", "ignore", "undecided", "mitosis", "not-mitosis"]
+#: Of lesions and tissue, and of mitoses: neither says anything of the other.
 LABELS: tuple[Label, ...] = ("tumour", "normal", "ignore", "undecided")
+MITOSIS_LABELS: tuple[Label, ...] = ("mitosis", "not-mitosis")
 #: What became of a model's finding, or what a person drew without one.
 State = Literal["pending", "confirmed", "rejected", "added", "normal", "ignored"]
 STATES: tuple[State, ...] = ("pending", "confirmed", "rejected", "added", "normal", "ignored")
@@ -49,12 +53,16 @@ _OF_FINDING: Mapping[Label, State] = {
     "normal": "rejected",
     "ignore": "ignored",
     "undecided": "pending",
+    "mitosis": "confirmed",
+    "not-mitosis": "rejected",
 }
 _OF_DRAWING: Mapping[Label, State] = {
     "tumour": "added",
     "normal": "normal",
     "ignore": "ignored",
     "undecided": "pending",
+    "mitosis": "added",
+    "not-mitosis": "rejected",
 }
 
 
@@ -72,6 +80,10 @@ def _on_grid(shape: shapely.Geometry) -> shapely.Geometry:
     if np.array_equal(corners, np.round(corners * _GRID) / _GRID):
         return shape
     return shapely.transform(shape, lambda corners: np.round(corners * _GRID) / _GRID)
+
+
+def _places(points: Sequence[shapely.Geometry]) -> npt.NDArray[np.float64]:
+    return shapely.get_coordinates(points).reshape(-1, 2)
 
 
 def now() -> datetime:
@@ -94,14 +106,14 @@ class Finding:
     probability
         The highest in it; ``None`` where no map says one.
     outline_px
-        Its border, in level-0 pixels.
+        Its border, in level-0 pixels; of a mitosis the point where it was found.
     """
 
     model: str
     map: str
     threshold: float
     probability: float | None
-    outline_px: shapely.Polygon | shapely.MultiPolygon = field(repr=False)
+    outline_px: shapely.Polygon | shapely.MultiPolygon | shapely.Point = field(repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what no file can hold.
@@ -160,8 +172,12 @@ class Correction:
         Raises
         ------
         AnnotationError
-            If the reviewer or the comment is no line of text.
+            If the reviewer or the comment is no line of text, or a mitosis is no point.
         """
+        if self.is_of_mitosis and not isinstance(self.shape_px, shapely.Point):
+            raise AnnotationError(
+                f"expected a point as {self.label}, got a {self.shape_px.geom_type}; set a point for each mitosis"
+            )
         shape = _on_grid(self.shape_px)
         if self.found is not None and self.found.outline_px.equals_exact(shape):
             # One object: whether an outline was redrawn is asked of thousands of them, at every step.
@@ -169,6 +185,11 @@ class Correction:
         object.__setattr__(self, "shape_px", shape)
         _check_line("reviewer", self.reviewer)
         _check_line("comment", self.comment)
+
+    @property
+    def is_of_mitosis(self) -> bool:
+        """Return whether it says something of a mitosis, and nothing of lesions and tissue."""
+        return self.label in MITOSIS_LABELS
 
     @property
     def state(self) -> State:
@@ -230,20 +251,36 @@ class Corrections:
 
     @cached_property
     def points(self) -> tuple[Correction, ...]:
-        """Return those that are points."""
-        return tuple(one for one in self.by_key.values() if isinstance(one.shape_px, shapely.Point))
+        """Return those that are points of lesions or tissue."""
+        found = [one for one in self.by_key.values() if isinstance(one.shape_px, shapely.Point)]
+        return tuple(one for one in found if not one.is_of_mitosis)
 
     @cached_property
     def places_px(self) -> npt.NDArray[np.float64]:
-        """Return where the points lie, (n, 2) of (x, y)."""
-        return shapely.get_coordinates([one.shape_px for one in self.points]).reshape(-1, 2)
+        """Return where these points lie, (n, 2) of (x, y)."""
+        return _places([one.shape_px for one in self.points])
+
+    @cached_property
+    def mitoses(self) -> tuple[Correction, ...]:
+        """Return those that say something of mitoses, which are points."""
+        return tuple(one for one in self.by_key.values() if one.is_of_mitosis)
+
+    @cached_property
+    def mitoses_px(self) -> npt.NDArray[np.float64]:
+        """Return where these lie, (n, 2) of (x, y)."""
+        return _places([one.shape_px for one in self.mitoses])
+
+    @cached_property
+    def of_lesions(self) -> tuple[Correction, ...]:
+        """Return those that say something of lesions and tissue."""
+        return tuple(one for one in self.by_key.values() if not one.is_of_mitosis)
 
     @cached_property
     def states(self) -> Mapping[State, int]:
-        """Return how many there are of each state that there is."""
+        """Return how many there are of each state that there is, of lesions and tissue."""
         # Of thousands, at every step: counted by what decides on them.
-        labels = [one.label for one in self.by_key.values() if one.found is None]
-        of_findings = [one.label for one in self.by_key.values() if one.found is not None]
+        labels = [one.label for one in self.of_lesions if one.found is None]
+        of_findings = [one.label for one in self.of_lesions if one.found is not None]
         states: Counter[State] = Counter()
         for table, found in ((_OF_DRAWING, Counter(labels)), (_OF_FINDING, Counter(of_findings))):
             for label, count in found.items():
@@ -252,8 +289,8 @@ class Corrections:
 
     @cached_property
     def drawn(self) -> frozenset[Label]:
-        """Return the labels of what was drawn where no model found anything."""
-        return frozenset(one.label for one in self.by_key.values() if one.found is None)
+        """Return the labels of what was drawn where no model found anything, of lesions and tissue."""
+        return frozenset(one.label for one in self.of_lesions if one.found is None)
 
     def with_(self, *corrections: Correction) -> Corrections:
         """Return these with others in the place of those of the same keys."""

@@ -17,6 +17,7 @@ import shapely
 
 from napari_metastasis.annotations.corrections import (
     LABELS,
+    MITOSIS_LABELS,
     Correction,
     Corrections,
     Finding,
@@ -26,11 +27,14 @@ from napari_metastasis.annotations.corrections import (
 from napari_metastasis.annotations.editing import area_in
 from napari_metastasis.annotations.geojson import (
     areas_of,
+    feature_class,
     feature_text,
     geometry_json,
     read_features,
     write_feature_texts,
 )
+from napari_metastasis.annotations.mitosis_corrections import corrections_of_points
+from napari_metastasis.annotations.points import MITOSIS, NO_CLASS, NOT_A_MITOSIS, PointSet, label_of_point, points_of
 from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.annotations.rasterizer import covered
 from napari_metastasis.annotations.reading import Tell, part_of, silent, told
@@ -54,6 +58,8 @@ CLASSES: Mapping[Label, tuple[str, tuple[int, int, int]]] = {
     "normal": ("Normal", (0, 150, 60)),
     "ignore": ("Ignore*", (180, 180, 180)),
     "undecided": ("Undecided", (240, 180, 0)),
+    "mitosis": (MITOSIS, (30, 255, 142)),
+    "not-mitosis": (NOT_A_MITOSIS, (110, 110, 110)),
 }
 #: The member of a feature's properties that only this program writes.
 _OWN = "metastasis"
@@ -148,7 +154,7 @@ def write_corrections(
 def read_corrections(
     path: str | os.PathLike[str], *, bounds: Region | None = None, reviewer: str = "", tell: Tell = silent
 ) -> CorrectionsFile:
-    """Read corrections that were written here, and outlines of other programs as such.
+    """Read corrections that were written here, and outlines of other programs as such, and their points of mitoses.
 
     Parameters
     ----------
@@ -169,12 +175,17 @@ def read_corrections(
     shift = (0.0, 0.0) if bounds is None else (float(bounds.x), float(bounds.y))
     omitted: Counter[str] = Counter()
     drawn: list[Annotation] = []
+    points: list[tuple[tuple[float, float], str]] = []
     others: list[dict[str, Any]] = []
 
     def read(feature: dict[str, Any]) -> Iterator[Correction]:
         own = (feature.get("properties") or {}).get(_OWN)
         if isinstance(own, dict):
             yield _own(feature, own, shift)
+            return
+        set_there = [(xy, name) for xy, name in points_of(feature, shift) if label_of_point(name)]
+        if set_there and feature_class(feature.get("properties") or {}) != NO_CLASS:
+            points.extend(set_there)
             return
         # All of one class.
         areas = list(areas_of(feature, shift, omitted))
@@ -188,7 +199,9 @@ def read_corrections(
     outlines, left = corrections_of(
         AnnotationSet.of_file(drawn, omitted), reviewer=reviewer, tell=part_of(tell, READ, 1.0)
     )
-    return CorrectionsFile(written, outlines, tuple(others), left)
+    mitoses = PointSet(np.array([xy for xy, _ in points]), tuple(name for _, name in points))
+    said, _ = corrections_of_points(mitoses, reviewer=reviewer)
+    return CorrectionsFile(written, Corrections.of((*outlines, *said)), tuple(others), left)
 
 
 def corrections_of(
@@ -211,15 +224,15 @@ def corrections_of(
 
 
 def annotations_of_corrections(corrections: Corrections) -> AnnotationSet:
-    """Return the areas of corrections, for files of other programs; points are counted as omitted."""
-    drawn, points = [], 0
+    """Return the areas of corrections, for files of other programs; points and mitoses are counted as omitted."""
+    drawn, omitted = [], Counter[str]()
     for number, one in enumerate(corrections, 1):
         if isinstance(one.shape_px, shapely.Point):
-            points += 1
+            omitted["points of mitoses" if one.is_of_mitosis else "points"] += 1
             continue
         for part in shapely.get_parts(one.shape_px).tolist():
             drawn.append(Annotation(f"{one.state.capitalize()} {number}", CLASSES[one.label][0].casefold(), part))
-    return AnnotationSet(tuple(drawn), {"points": points} if points else {})
+    return AnnotationSet(tuple(drawn), dict(omitted))
 
 
 def _label_of(outline: Annotation) -> Label | None:
@@ -274,25 +287,28 @@ def _own(feature: dict[str, Any], own: dict[str, Any], shift: tuple[float, float
         If a member is missing, or is nothing that is written there.
     """
     label, shape, found = own["label"], _shape(feature.get("geometry") or {}, shift), own.get("found")
-    if label not in LABELS:
-        raise AnnotationError(f"expected one of {', '.join(LABELS)} as label, got {brief(label)}; correct it")
+    if label not in LABELS + MITOSIS_LABELS:
+        raise AnnotationError(
+            f"expected one of {', '.join(LABELS + MITOSIS_LABELS)} as label, got {brief(label)}; correct it"
+        )
     if shape is None:
         raise AnnotationError("expected an area or a point of a correction, got neither; correct it")
     return Correction(
         key=str(feature["id"]),
         label=cast("Label", label),
         shape_px=shape,
-        found=None if found is None else _finding(found, shift),
+        found=None if found is None else _finding(found, shift, is_point=label in MITOSIS_LABELS),
         reviewer=str(own["reviewer"]),
         at=datetime.fromisoformat(own["at"]).astimezone(UTC),
         comment=str(own["comment"]),
     )
 
 
-def _finding(found: dict[str, Any], shift: tuple[float, float]) -> Finding:
+def _finding(found: dict[str, Any], shift: tuple[float, float], *, is_point: bool) -> Finding:
     outline = _shape(found["geometry"], shift)
-    if outline is None or isinstance(outline, shapely.Point):
-        raise AnnotationError("expected the outline of what a model found, got none; correct it")
+    if outline is None or isinstance(outline, shapely.Point) is not is_point:
+        what = "point" if is_point else "outline"
+        raise AnnotationError(f"expected the {what} of what a model found, got none; correct it")
     probability = found["probability"]
     return Finding(
         model=str(found["model"]),

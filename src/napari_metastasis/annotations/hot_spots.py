@@ -6,9 +6,10 @@ Mitoses are counted in 2 mm² where they are densest, which a person looks for b
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -52,6 +53,24 @@ class HotSpot:
         """Return the points in a mm² of it."""
         return self.count / self.area_mm2
 
+    def holds(self, xy: Floats) -> NDArray[np.bool_]:
+        """Return which points, (n, 2) as (x, y) in level-0 pixels, lie in it or on its edge: (n,) bool."""
+        center = np.array((self.center.x, self.center.y))
+        if self.shape == "circle":
+            return _in_circle(xy, center, self.width / 2)
+        half = np.array((self.width, self.height)) / 2 * (1 + _ROUNDING)
+        return np.asarray((np.abs(xy - center) <= half).all(axis=1))
+
+    @property
+    def outline_px(self) -> shapely.Polygon:
+        """Return its outline in level-0 pixels; of a circle a polygon of 64 corners on it."""
+        if self.shape == "circle":
+            around = shapely.Point(self.center.x, self.center.y).buffer(self.width / 2, quad_segs=16)
+            assert isinstance(around, shapely.Polygon)
+            return around
+        x, y, half_width, half_height = self.center.x, self.center.y, self.width / 2, self.height / 2
+        return shapely.box(x - half_width, y - half_height, x + half_width, y + half_height)
+
 
 def hot_spot(xy: Floats, *, mpp: float, settings: HotSpotSettings) -> HotSpot | None:
     """Return the area that holds the most points; ``None`` where there are none.
@@ -76,14 +95,13 @@ def hot_spot(xy: Floats, *, mpp: float, settings: HotSpotSettings) -> HotSpot | 
         radius = math.sqrt(area_px / math.pi)
         width = height = 2 * radius
         center = _densest_circle(xy, radius)
-        count = int(np.count_nonzero(_in_circle(xy, center, radius)))
     else:
         height = math.sqrt(area_px / settings.aspect)
         width = settings.aspect * height
         center = _densest_rectangle(xy, width, height)
-        half = np.array((width, height)) / 2 * (1 + _ROUNDING)
-        count = int(np.count_nonzero((np.abs(xy - center) <= half).all(axis=1)))
-    return HotSpot(Point(float(center[0]), float(center[1])), width, height, settings.shape, settings.area_mm2, count)
+    middle = Point(float(center[0]), float(center[1]))
+    found = HotSpot(middle, width, height, settings.shape, settings.area_mm2, count=0)
+    return replace(found, count=int(np.count_nonzero(found.holds(xy))))
 
 
 def _in_circle(xy: Floats, center: Floats, radius: float) -> NDArray[np.bool_]:

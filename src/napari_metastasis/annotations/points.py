@@ -17,12 +17,24 @@ from napari_metastasis.annotations.midog import is_midog, midog_cells
 from napari_metastasis.errors import AnnotationError, first_line
 from napari_metastasis.plain_csv import read_csv
 
-__all__ = ["PointSet", "read_points"]
+__all__ = ["MITOSIS", "NOT_A_MITOSIS", "NO_CLASS", "PointSet", "label_of_point", "points_of", "read_points"]
+
+#: The classes of mitoses, and of what looks like one, as they are written.
+MITOSIS, NOT_A_MITOSIS = "Mitosis", "Not a mitosis"
+#: How they are called in files, without regard to capitals: by us, in MIDOG's and TUPAC16's, and as people say it.
+_MITOSES = frozenset({"mitosis", "mitoses", "mitotic figure", "mitotic figures", "mitotic"})
+_NO_MITOSES = frozenset(
+    {
+        "not a mitosis", "no mitosis", "non-mitosis", "non-mitotic figure", "non-mitotic", "hard negative",
+        "hard negative look-alike", "hard negative imposter", "imposter", "impostor", "look-alike",
+    }
+)  # fmt: skip
 
 #: ASAP's annotations that enclose no area: one point, or several.
 _ASAP_POINTS = frozenset({"Dot", "PointSet"})
 #: What a point is called whose file names no class; ASAP says the same of annotations without a group.
-_NO_CLASS = "None"
+NO_CLASS = "None"
+_Point = tuple[tuple[float, float], str]
 #: How the column of classes may be called.
 _CLASS_COLUMNS = ("class", "label", "group")
 
@@ -68,6 +80,37 @@ class PointSet:
         wanted = {name.casefold() for name in classes}
         kept = np.array([name.casefold() in wanted for name in self.classes], dtype=bool)
         return PointSet(self.xy[kept], tuple(np.array(self.classes, dtype=object)[kept]))
+
+    @property
+    def mitoses(self) -> PointSet:
+        """Return the points that are mitoses: of their class, or without any class.
+
+        Raises
+        ------
+        AnnotationError
+            If there are points, and all are of classes that are not known.
+        """
+        labels = [label_of_point(name) for name in self.classes]
+        if labels and not any(labels):
+            raise AnnotationError(
+                f"expected points of class {MITOSIS} or {NOT_A_MITOSIS}, got {first_line(', '.join(self.unknown))}; "
+                "rename the class"
+            )
+        kept = np.array([label == "mitosis" for label in labels], dtype=bool)
+        return PointSet(self.xy[kept], tuple(np.array(self.classes, dtype=object)[kept]))
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Return the classes of which it is not known whether they are mitoses, sorted."""
+        return tuple(sorted({name for name in self.classes if label_of_point(name) is None}))
+
+
+def label_of_point(name: str) -> Literal["mitosis", "not-mitosis"] | None:
+    """Return what the class of a point means where mitoses are looked for; ``None`` where that is not known."""
+    word = " ".join(name.replace("_", " ").split()).casefold()
+    if word in _MITOSES or name == NO_CLASS:
+        return "mitosis"
+    return "not-mitosis" if word in _NO_MITOSES else None
 
 
 def read_points(
@@ -116,17 +159,15 @@ def read_points(
         raise AnnotationError(f"{path}: {error}") from error
 
 
-_Point = tuple[tuple[float, float], str]
-
-
 def _of_asap(path: Path) -> Iterator[_Point]:
     for element in asap_root(path).iterfind("Annotations/Annotation"):
         if element.get("Type") in _ASAP_POINTS:
-            name = element.get("PartOfGroup", _NO_CLASS)
+            name = element.get("PartOfGroup", NO_CLASS)
             yield from (((x, y), name) for x, y in asap_coordinates(element, path).tolist())
 
 
-def _of_feature(feature: dict[str, Any], shift: tuple[float, float]) -> Iterator[_Point]:
+def points_of(feature: dict[str, Any], shift: tuple[float, float]) -> Iterator[_Point]:
+    """Yield the points of a feature of GeoJSON, (x, y) in level-0 pixels, each with its class."""
     geometry = feature.get("geometry") or {}
     if geometry.get("type") in {"Point", "MultiPoint"}:
         # A single point is a list of numbers, which may carry a height.
@@ -140,7 +181,7 @@ def _of_json(path: Path, shift: tuple[float, float], slide: str | None) -> list[
     document = read_document(path)
     if is_midog(document):
         return list(midog_cells(document, path, slide=slide))
-    return list(features_of(document, path, lambda feature: _of_feature(feature, shift)))
+    return list(features_of(document, path, lambda feature: points_of(feature, shift)))
 
 
 def _of_csv(path: Path, order: Literal["xy", "yx"] | None) -> Iterator[_Point]:
@@ -165,7 +206,7 @@ def _of_csv(path: Path, order: Literal["xy", "yx"] | None) -> Iterator[_Point]:
     for row in (each.cells for each in lines):
         try:
             name = "" if kind is None else row[kind].strip()
-            yield (float(row[x]), float(row[y])), name or _NO_CLASS
+            yield (float(row[x]), float(row[y])), name or NO_CLASS
         except (ValueError, IndexError) as error:
             raise AnnotationError(
                 f"expected numbers as x and y of every point in {path}, got {','.join(row)[:60]!r}; correct the line"

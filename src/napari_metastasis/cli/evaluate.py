@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, show_slides, stop_on_interrupt
+from napari_metastasis.cli.console import note, say_json, show_progress
+from napari_metastasis.cli.evaluate_points import evaluate_cohort_points, evaluate_point_folders
 from napari_metastasis.cli.evaluate_stages import evaluate_stages
+from napari_metastasis.cli.evaluated import evaluate_slides, finish, say_detections, say_published
 from napari_metastasis.cli.figures import named, say_figures
 from napari_metastasis.cli.memory import keep_freed_memory
-from napari_metastasis.cli.options import WrongUsage, refuse_options, with_passes, with_settings
-from napari_metastasis.errors import ScanCancelledError, StorageError
+from napari_metastasis.cli.options import WrongUsage, refuse_options, was_given, with_passes, with_settings
 from napari_metastasis.settings import (
     DEFAULT_MODEL,
     CohortSettings,
     DetectionSettings,
     EvaluationSettings,
+    MitosisSettings,
     PatchScoringSettings,
+    PointScoringSettings,
     ScanSettings,
 )
-from napari_metastasis.storage import folder_gone, with_option
 from napari_metastasis.tasks import pass_tasks
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-_SCORING = ("mpp", "truth_from", "tumour_value", "mask_downsample", "threshold", "keep_flawed", "resamples", "seed")
+_SCORING = (
+    "mpp", "truth_from", "tumour_value", "mask_downsample", "threshold", "keep_flawed", "allow_unpaired", "resamples",
+    "seed",
+)  # fmt: skip
 _SCANNING = ("dense_coefficient", "augment_views", "device", "precision", "engine", "roi_px", "threads")
 #: Headings of the options.
 _MODEL, _COHORT, _DETECTIONS = "A model on patches or slides", "Slides", "Scoring of detections"
-_STAGED = "Stages of patients"
+_STAGED, _POINTS = "Stages of patients", "Mitoses"
 
 
 def _in(heading: str, text: str) -> Any:
@@ -50,7 +54,7 @@ _PATCHES = _in(_MODEL, "Labelled patches: a folder or zip with class folders 0 a
 _SLIDES = _in(
     _COHORT,
     "Slides with annotations: a CSV file, or a folder laid out as CAMELYON16, CAMELYON17 or images/masks. What is not "
-    "scanned yet is scanned.",
+    "scanned yet is scanned. Of a mitosis model the annotations are points.",
 )
 _CAMELYON16 = _in(
     _COHORT, "CAMELYON16's folder: its test slides are measured as in the challenge, beside the published figures."
@@ -66,7 +70,13 @@ _FOLDER = _in(
 )
 _TRUTH = _in(
     _DETECTIONS,
-    "Folder of outlines (ASAP XML, GeoJSON) or masks (TIFF, PNG); a slide without any is normal. Of stages, a table.",
+    "Folder of outlines (ASAP XML, GeoJSON) or masks (TIFF, PNG); a slide without any is normal. Of mitoses, folder of "
+    "points (ASAP XML, GeoJSON, CSV) or MIDOG's JSON. Of stages, a table.",
+)
+_SCORE = _in(
+    _DETECTIONS,
+    "What detections are: lesions, or mitoses, which are points; auto takes them for mitoses where truth is points "
+    "without tumour.",
 )
 _STAGES = _in(_STAGED, "Table of stages, as 'stage --output' and CAMELYON17 write it, to measure against --truth.")
 _OUTPUT = typer.Option(
@@ -77,16 +87,34 @@ _OVERWRITE = typer.Option("--overwrite", help="Replace an earlier report of some
 
 #: Options of the passes.
 _PASSES = tuple(f"{task.name}_" for task in pass_tasks())
+#: How lesions are scored, but for what holds for points as well.
+_OF_LESIONS = ("scoring_truth_from", "scoring_tumour_value", "scoring_mask_downsample", "scoring_threshold")
 #: Options that each way of measuring ignores, by the beginnings of their parameters' names.
 _IGNORED = {
     "patches": (
-        "scoring_", "splits_", "detection_", *_PASSES,
+        "scoring_", "points_", "score_as", "splits_", "detection_", *_PASSES,
         "settings_dense_coefficient", "settings_precision", "settings_engine", "settings_roi_px", "settings_threads",
     ),
-    "cohort": ("scoring_mpp", "scoring_truth_from", "scoring_mask_downsample"),
-    "camelyon16": ("scoring_truth_from", "scoring_mask_downsample"),
-    "detections": ("settings_", *_PASSES, "splits_", "detection_", "model"),
-    "stages": ("settings_", *_PASSES, "splits_", "detection_", "model", *(f"scoring_{name}" for name in _SCORING[:-2])),
+    "cohort": (
+        "points_", "score_as", "scoring_mpp", "scoring_truth_from", "scoring_mask_downsample", "scoring_allow_unpaired",
+    ),
+    "camelyon16": (
+        "points_", "score_as", "scoring_truth_from", "scoring_mask_downsample", "scoring_allow_unpaired",
+    ),
+    "detections": ("points_", "settings_", *_PASSES, "splits_", "detection_", "model"),
+    "stages": (
+        "points_", "score_as", "settings_", *_PASSES, "splits_", "detection_", "model",
+        *(f"scoring_{name}" for name in _SCORING[:-2]),
+    ),
+}  # fmt: skip
+#: The same where mitoses are measured.
+_IGNORED_OF_POINTS = {
+    "cohort": (*_OF_LESIONS, "score_as", "scoring_mpp", "scoring_allow_unpaired", "detection_"),
+    "detections": (
+        *_OF_LESIONS, "scoring_keep_flawed", "settings_", "splits_", "detection_", "model",
+        *(one for one in _PASSES if one != "mitosis_"), "mitosis_model", "mitosis_mitosis_above",
+        "mitosis_mitosis_radius", "mitosis_hot_spot",
+    ),
 }  # fmt: skip
 
 
@@ -96,6 +124,13 @@ _IGNORED = {
 @with_settings(
     "detection", DetectionSettings, only=("threshold",), flags={"threshold": "--detection-threshold"}, panel=_COHORT
 )
+@with_settings(
+    "points",
+    PointScoringSettings,
+    only=("radius_um", "order"),
+    flags={"radius_um": "--point-radius-um", "order": "--point-order"},
+    panel=_POINTS,
+)
 @with_settings("scoring", EvaluationSettings, only=_SCORING, panel=_DETECTIONS)
 def evaluate(
     context: typer.Context,
@@ -104,6 +139,7 @@ def evaluate(
     splits: CohortSettings,
     detection: DetectionSettings,
     scoring: EvaluationSettings,
+    points: PointScoringSettings,
     patches: Annotated[Path | None, _PATCHES] = None,
     cohort: Annotated[Path | None, _SLIDES] = None,
     camelyon16: Annotated[Path | None, _CAMELYON16] = None,
@@ -112,36 +148,84 @@ def evaluate(
     detections: Annotated[Path | None, _FOLDER] = None,
     truth: Annotated[Path | None, _TRUTH] = None,
     stages: Annotated[Path | None, _STAGES] = None,
+    score_as: Annotated[Literal["auto", "lesions", "mitoses"], _SCORE] = "auto",
     output: Annotated[Path | None, _OUTPUT] = None,
     overwrite: Annotated[bool, _OVERWRITE] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Measure a model on patches or slides, or detections or stages against a reference, with 95 % intervals.
 
-    Slides are scored as CAMELYON16 does. A cohort's scans that were stopped go on when the same command is run again.
+    Slides are scored as CAMELYON16 does, and mitoses by precision, recall and F1. A cohort's scans that were stopped go
+    on when the same command is run again.
     """
-    _check_usage(context)
-    if stages is not None and truth is not None:
-        evaluate_stages(stages, truth, scoring, as_json=as_json)
-    elif patches is not None:
-        _evaluate_patches(patches, model, settings, as_json=as_json)
-    elif detections is not None and truth is not None:
+    mode = _check_usage(context)
+    scored = replace(points, resamples=scoring.resamples, seed=scoring.seed)
+    if detections is not None and truth is not None:
+        # Before the truth is looked at.
+        both = tuple(one for one in _IGNORED[mode] if one in _IGNORED_OF_POINTS[mode])
+        refuse_options(context, both, f"--{mode}")
+        if _scores_points(score_as, detections, truth):
+            refuse_options(context, _IGNORED_OF_POINTS[mode], "--detections of mitoses")
+            evaluate_point_folders(
+                detections,
+                truth,
+                scored,
+                mpp=scoring.mpp if was_given(context, "scoring_mpp") else None,
+                threshold=next(
+                    one.settings.mitosis_threshold for one in passes if isinstance(one.settings, MitosisSettings)
+                ),
+                allow_unpaired=scoring.allow_unpaired,
+                output=output,
+                overwrite=overwrite,
+                as_json=as_json,
+            )
+            return
+        refuse_options(context, _IGNORED[mode], f"--{mode}")
         _evaluate_detections(detections, truth, scoring, output, overwrite=overwrite, as_json=as_json)
-    else:
-        from napari_metastasis.workflows.evaluate import CohortEvaluation
+    elif cohort is not None or camelyon16 is not None:
         from napari_metastasis.workflows.scan import settle_job
 
-        found, chosen = _read_cohort(cohort, camelyon16, split, splits)
         # To measure needs no features afterwards, and a cohort's are large.
         requests = tuple(replace(one, settings=one.settings.not_keeping()) for one in passes)
-        job = settle_job(ScanJob(slide=found.origin, model=model, passes=requests, scan=settings, detection=detection))
+        origin = cohort if cohort is not None else camelyon16
+        assert origin is not None
+        job = settle_job(ScanJob(slide=origin, model=model, passes=requests, scan=settings, detection=detection))
+        looks_for_mitoses = any(isinstance(one.settings, MitosisSettings) for one in job.wanted_passes)
+        if looks_for_mitoses and cohort is None:
+            raise WrongUsage(
+                "expected --cohort to look for mitoses, got --camelyon16, which has none; give the slides so"
+            )
+        ignored = _IGNORED_OF_POINTS if looks_for_mitoses else _IGNORED
+        refuse_options(context, ignored[mode], f"--{mode}{' of mitoses' if looks_for_mitoses else ''}")
+        found, chosen = _read_cohort(cohort, camelyon16, split, splits)
+        if looks_for_mitoses:
+            evaluate_cohort_points(
+                found, job, scored, chosen, output,
+                keep_flawed=scoring.keep_flawed, overwrite=overwrite, as_json=as_json,
+            )  # fmt: skip
+            return
+        from napari_metastasis.workflows.evaluate import CohortEvaluation
+
         # The challenge takes one pixel size for all its slides.
         how = CohortEvaluation(job=job, scoring=scoring, split=chosen, own_mpp=camelyon16 is None)
         _evaluate_cohort(found, how, output, overwrite=overwrite, as_json=as_json)
+    else:
+        refuse_options(context, _IGNORED[mode], f"--{mode}")
+        if stages is not None and truth is not None:
+            evaluate_stages(stages, truth, scoring, as_json=as_json)
+        elif patches is not None:
+            _evaluate_patches(patches, model, settings, as_json=as_json)
 
 
-def _check_usage(context: typer.Context) -> None:
-    """Refuse options that do not go together, or that the way of measuring ignores."""
+def _scores_points(score_as: str, detections: Path, truth: Path) -> bool:
+    """Return whether mitoses are scored: where that is asked for, or truth is points."""
+    from napari_metastasis.evaluation import holds_points
+
+    return score_as == "mitoses" or (score_as == "auto" and holds_points(truth, detections))
+
+
+def _check_usage(context: typer.Context) -> str:
+    """Refuse options that do not go together, and return what is measured on."""
     given = context.params
     split = given["split"]
     if sum(given[name] is not None for name in _IGNORED) != 1:
@@ -162,15 +246,14 @@ def _check_usage(context: typer.Context) -> None:
         raise WrongUsage("expected --output with --overwrite, got no report to replace; name its folder")
     if split is not None and (given["cohort"] is None or split not in ("train", "validation", "test")):
         raise WrongUsage(f"expected --cohort with a --split of train, validation or test, got {split!r}; correct it")
-    mode = next(name for name in _IGNORED if given[name] is not None)
-    refuse_options(context, _IGNORED[mode], f"--{mode}")
+    return next(name for name in _IGNORED if given[name] is not None)
 
 
 def _read_cohort(
     cohort: Path | None, camelyon16: Path | None, split: str | None, splits: CohortSettings
 ) -> tuple[Cohort, Split]:
     from napari_metastasis.cohorts.cohort import read_cohort
-    from napari_metastasis.workflows.evaluate import split_to_evaluate
+    from napari_metastasis.workflows.evaluated_slides import split_to_evaluate
 
     path = cohort if cohort is not None else camelyon16
     assert path is not None
@@ -189,59 +272,24 @@ def _read_cohort(
 def _evaluate_cohort(
     cohort: Cohort, how: CohortEvaluation, output: Path | None, *, overwrite: bool, as_json: bool
 ) -> None:
-    from napari_metastasis.evaluation import prepare_report
-    from napari_metastasis.workflows.evaluate import evaluate_cohort, evaluation_output, measured_with, report_folder
-    from napari_metastasis.workflows.scan import EngineCache, check_passes, load_job_models
+    from napari_metastasis.workflows.evaluate import evaluate_cohort, measured_with
 
-    models = load_job_models(how.job)
-    folder = evaluation_output(cohort.origin, models.detector.name) if output is None else output
-    # Refused before hours are spent.
-    check_passes(how.job, models)
-    where = report_folder(folder, how.job)
-    try:
-        lay_there = prepare_report(where, measured_with(cohort, models, how), overwrite=overwrite)
-    except StorageError as error:
-        if output is not None or error.errno is None:
-            raise
-        raise with_option(error) from error
-    # The engine is closed when everything is written and said: nothing is lost with a crash in there.
-    with EngineCache(lambda _: models) as engines:
-        with stop_on_interrupt() as should_stop:
-            try:
-                report = evaluate_cohort(
-                    cohort, models, how, output=folder, bar=show_slides, should_stop=should_stop, engines=engines
-                )
-            except ScanCancelledError:
-                raise KeyboardInterrupt from None
-        _finish(report, where, overwrite=overwrite, lay_there=lay_there, published=not how.own_mpp, as_json=as_json)
+    def say_report(report: DetectionReport) -> None:
+        say_detections(report)
+        if not how.own_mpp:
+            say_published(report)
 
-
-def _finish(
-    report: DetectionReport,
-    where: Path | None,
-    *,
-    overwrite: bool,
-    lay_there: bool,
-    published: bool = False,
-    as_json: bool,
-) -> None:
-    """Write a report where that was asked for, print it, and name the slides that were left out."""
-    from napari_metastasis.evaluation import write_report
-
-    if where is not None and not os.path.isdir(where):
-        raise folder_gone(where)
-    written = None if where is None else write_report(report, where, overwrite=overwrite)
-    if as_json:
-        say_json(report.to_json())
-    else:
-        _say_report(report)
-        if published:
-            _say_published(report)
-        if written is not None:
-            say(f"Report: {written}")
-    if lay_there and not overwrite:
-        note(f"the same report lies in {where} already; nothing was written")
-    _say_left_out(report)
+    evaluate_slides(
+        how.job,
+        cohort.origin,
+        output,
+        called=lambda models: models.detector.name,
+        measured=lambda models: measured_with(cohort, models, how),
+        evaluated=lambda models, **run: evaluate_cohort(cohort, models, how, **run),
+        say_report=say_report,
+        overwrite=overwrite,
+        as_json=as_json,
+    )
 
 
 def _evaluate_patches(patches: Path, model: str, settings: ScanSettings, *, as_json: bool) -> None:
@@ -291,59 +339,11 @@ def _evaluate_detections(
     normal = report.measured.get("normal_without_truth", [])
     if normal:
         note(f"taken as normal, for want of truth: {named(normal)}")
-    _finish(report, output, overwrite=overwrite, lay_there=lay_there, as_json=as_json)
-
-
-def _say_left_out(report: DetectionReport) -> None:
-    """Name the slides that were left out; exit with status 1 where one of them should not have been."""
-    for one in report.left_out:
-        note(f"left out {one.slide}: {one.why}")
-    failures = sum(one.is_failure for one in report.left_out)
-    if failures:
-        note(f"expected every slide to be scored, got {failures} that cannot be read; correct what is named above")
-        raise typer.Exit(1)
-
-
-def _say_report(report: DetectionReport) -> None:
-    say_table(
-        ("slide", "tumour", "score", "lesions", "targets", "hits", "misses", "FPs"),
-        [
-            (
-                one.slide,
-                "yes" if one.is_tumour else "no",
-                f"{one.score:.3f}",
-                str(len(one.lesions)),
-                str(one.targets),
-                str(len(one.hits)),
-                str(one.targets - len(one.hits)),
-                str(len(one.false_positives)),
-            )
-            for one in report.outcomes
-        ],
+    finish(
+        report,
+        output,
+        say_report=lambda: say_detections(report),
+        overwrite=overwrite,
+        lay_there=lay_there,
+        as_json=as_json,
     )
-    if report.linear is not None and report.step is not None:
-        say_table(
-            ("FPs per slide", "sensitivity", "95 % interval", "read as step"),
-            [
-                (f"{rate:g}", f"{one.value:.4f}", f"{one.low:.4f} to {one.high:.4f}", f"{step.value:.4f}")
-                for rate, one, step in zip(
-                    report.settings.fp_rates, report.linear.sensitivity, report.step.sensitivity, strict=True
-                )
-            ],
-        )
-    say_table(
-        ("size", "lesions", "found"), [(one.size_class, str(one.lesions), str(one.found)) for one in report.sizes]
-    )
-    say_figures(f"{len(report.outcomes)} slides", report.figures())
-
-
-def _say_published(report: DetectionReport) -> None:
-    """Print the challenge's published figures with the report's own among them."""
-    from napari_metastasis.evaluation import TABLE_III, TABLE_III_SOURCE
-
-    rows = [(row.method, f"{row.froc_score:.4f}", f"{row.auc:.4f}") for row in TABLE_III]
-    score = "" if report.linear is None else f"{report.linear.score.value:.4f}"
-    auc = "" if report.slides is None else f"{report.slides.auc.value:.4f}"
-    # Figures on other slides than the challenge's do not compare.
-    remark = "" if report.is_camelyon16_test else f" (on {len(report.outcomes)} other slides: does not compare)"
-    say_table(("method", "FROC score", "AUC"), [*rows, (report.name + remark, score, auc)], title=TABLE_III_SOURCE)

@@ -172,7 +172,7 @@ def with_passes(parameter: str, *, panel: str | None = None, keeping: bool = Tru
         kept = [item for item in kept if item.name != parameter]
         for task in tasks:
             text = f"The {task.noun}'s name or file; with --{task.name}, by default the one that goes with the model."
-            option = typer.Option("", f"--{task.noun}", help=text, rich_help_panel=panel or task.title)
+            option = typer.Option("", task.model_option, help=text, rich_help_panel=panel or task.title)
             kept += [
                 inspect.Parameter(f"{task.name}_model", inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str),
                 inspect.Parameter(task.name, inspect.Parameter.KEYWORD_ONLY, annotation=task.settings),

@@ -84,6 +84,9 @@ def _besides(counts: Mapping[str, int]) -> list[str]:
     told = [f"{ignored} ignored"] if ignored else []
     told += [f"{again} to be looked at again: what was said does not clearly apply"] if again else []
     told += [f"{undecided} marked, and left undecided"] if undecided else []
+    mitoses = {name: counts.get(f"mitoses_{name}", 0) for name in ("confirmed", "rejected", "added")}
+    if any(mitoses.values()):
+        told.append(f"mitoses: {', '.join(f'{count} {name}' for name, count in mitoses.items() if count)}")
     return told + ([f"regions without a finding: {', '.join(regions)}"] if regions else [])
 
 
@@ -113,7 +116,9 @@ def import_(
     result: Annotated[Path, _RESULT],
     file: Annotated[
         Path,
-        typer.Argument(help="GeoJSON of this program or QuPath, ASAP's XML, or JSON of the Digital Slide Archive."),
+        typer.Argument(
+            help="GeoJSON of this program or QuPath, ASAP's XML, JSON of the Digital Slide Archive, or CSV of mitoses."
+        ),
     ],
     reviewer: Annotated[str, typer.Option(help="Who drew the outlines, where the file does not say so.")] = "",
 ) -> None:

@@ -16,6 +16,7 @@ from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSet
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
 if TYPE_CHECKING:
+    from napari_metastasis.lesions import Mitoses
     from napari_metastasis.workflows.scan import ScanResult
 
 __all__ = [
@@ -189,7 +190,43 @@ def scan_to_end(job: ScanJob, at_hand: AtHand | None = None) -> ScanResult:
 
 
 def say_result(result: ScanResult) -> None:
-    """Print the lesions and where the result lies."""
+    """Print the lesions, the mitoses and where the result lies."""
+    from napari_metastasis.lesions.texts import probability_text
+
+    if result.coverage.answered_cells or result.mitoses is None:
+        _say_lesions(result)
+    if result.mitoses is not None:
+        _say_mitoses(result.mitoses)
+    for line in result.partly:
+        say(line)
+    if result.coverage.answered_cells or result.mitoses is None:
+        score = "none, nothing was scanned" if result.slide_score is None else probability_text(result.slide_score)
+        say(f"Slide score: {score}; tissue: {result.tissue_fraction:.0%} of the slide")
+    else:
+        say("Metastases were not looked for.")
+    say(f"Results: {result.output}")
+    if result.mpx_per_s:
+        note(f"scanned in {result.seconds:.1f} s, {result.mpx_per_s:.1f} Mpx/s")
+    elif result.work_px:
+        note(f"the maps beside the scan's own were made in {result.seconds:.1f} s")
+    else:
+        note("nothing was left to scan: this is what earlier scans found")
+
+
+def _say_mitoses(mitoses: Mitoses) -> None:
+    """Print how many mitoses there are, and where they are densest."""
+    say(f"Mitoses: {mitoses.text}, at {mitoses.threshold:.2g} and more")
+    spot = mitoses.spot
+    if spot is not None:
+        shape = f"a {spot.shape} around {spot.center.x:.0f}, {spot.center.y:.0f}"
+        say(f"{mitoses.spot_text[:1].upper()}{mitoses.spot_text[1:]}, {shape}")
+    if reviewed := mitoses.review_text:
+        say(f"Mitoses reviewed: {reviewed}")
+    say(f"{mitoses.searched_text}.")
+
+
+def _say_lesions(result: ScanResult) -> None:
+    """Print the lesions, the verdict and how much of the tissue it answers for."""
     from napari_metastasis.lesions import review_text
     from napari_metastasis.lesions.texts import area_text, bounded, length_text, probability_text, said_of
 
@@ -221,14 +258,3 @@ def say_result(result: ScanResult) -> None:
     for line in result.told:
         note(line)
     say(result.coverage.sentence)
-    for line in result.partly:
-        say(line)
-    score = "none, nothing was scanned" if result.slide_score is None else probability_text(result.slide_score)
-    say(f"Slide score: {score}; tissue: {result.tissue_fraction:.0%} of the slide")
-    say(f"Results: {result.output}")
-    if result.mpx_per_s:
-        note(f"scanned in {result.seconds:.1f} s, {result.mpx_per_s:.1f} Mpx/s")
-    elif result.work_px:
-        note(f"the maps beside the scan's own were made in {result.seconds:.1f} s")
-    else:
-        note("nothing was left to scan: this is what earlier scans found")

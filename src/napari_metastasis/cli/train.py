@@ -27,17 +27,17 @@ class _TaskGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the tasks of the program's list."""
         del ctx
-        return [task.noun for task in tasks.TASKS if task.training]
+        return [task.trained_as for task in tasks.TASKS if task.training]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of a task, by its name or a former one."""
         del ctx
         for task in tasks.TASKS:
             declared = tasks.resolve(task.training) if task.training else None
-            if declared is not None and cmd_name in (task.noun, declared.former):
-                if cmd_name != task.noun:
-                    note(f"train {cmd_name} is called train {task.noun} now")
-                return _build_command(task.noun, declared)
+            if declared is not None and cmd_name in (task.trained_as, declared.former):
+                if cmd_name != task.trained_as:
+                    note(f"train {cmd_name} is called train {task.trained_as} now")
+                return _build_command(task, declared)
         return None
 
 
@@ -50,7 +50,7 @@ def _train() -> None:
     keep_freed_memory()
 
 
-def _build_command(noun: str, declared: TrainingDeclaration) -> Any:
+def _build_command(task: tasks.Task, declared: TrainingDeclaration) -> Any:
     """Return the command that trains a task, with an option for each of its settings."""
 
     def command(context: typer.Context, **values: Any) -> None:
@@ -62,13 +62,13 @@ def _build_command(noun: str, declared: TrainingDeclaration) -> Any:
         run_training(declared, Chosen(**values, groups=groups, given=given, fetching=fetching))
 
     of_groups = [_parameter(each.name, each.group) for each in declared.groups]
-    signature = inspect.Signature([*_common(noun, declared), *of_groups])
+    signature = inspect.Signature([*_common(task.noun, declared), *of_groups])
     command.__signature__ = signature  # type: ignore[attr-defined]
     for each in declared.groups:
         give = with_settings(each.name, each.group, panel=each.panel, flags=each.flags, leave_out=each.leave_out)
         command = give(command)
     alone = typer.Typer(add_completion=False)
-    alone.command(noun, help=declared.help)(command)
+    alone.command(task.trained_as, help=declared.help)(command)
     return get_command(alone)
 
 
@@ -84,9 +84,9 @@ def _common(noun: str, declared: TrainingDeclaration) -> list[inspect.Parameter]
     return [
         _parameter("context", typer.Context),
         _parameter("output", Annotated[Path, output]),
-        _parameter("cohort", Annotated[Path | None, cohort], None)
-        if declared.takes_patches
-        else _parameter("cohort", Annotated[Path, cohort]),
+        _parameter("cohort", Annotated[Path, cohort])
+        if declared.needs_slides
+        else _parameter("cohort", Annotated[Path | None, cohort], None),
         _parameter("name", Annotated[str, name], ""),
         _parameter("description", Annotated[str, description], ""),
         _parameter("licence", Annotated[str, typer.Option(help="Licence of the weights, for the model card.")], ""),

@@ -17,6 +17,8 @@ from napari_metastasis.workflows.train.declaration import Chosen, TrainingDeclar
 
 if TYPE_CHECKING:
     from napari_metastasis.cohorts.cohort import Cohort
+    from napari_metastasis.cohorts.patches import PatchSource
+    from napari_metastasis.sampling.batches import BatchSource
     from napari_metastasis.training.tasks.base import TrainingTask
     from napari_metastasis.training.train import TrainingRun
     from napari_metastasis.workflows.train.plan import LabelledPatches, StagedRun, StepProgress
@@ -33,7 +35,8 @@ def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
     from napari_metastasis.training.train import TrainingRun
 
     try:
-        chosen.check()
+        if declared.batches is None:
+            chosen.check()
         declared.check(chosen)
     except SettingsError as error:
         raise WrongUsage(str(error)) from error
@@ -43,7 +46,12 @@ def run_training(declared: TrainingDeclaration, chosen: Chosen) -> None:
     _warn_of_models_folder(chosen.output)
     task = declared.make(chosen)
     run = TrainingRun(chosen.output, chosen.data(), chosen.licence)
-    weights = _train_on_patches(task, run, chosen) if chosen.cohort is None else _train_on_slides(task, run, chosen)
+    if declared.batches is not None:
+        weights = _train_on(task, run, chosen, declared.batches(chosen, task))
+    elif chosen.cohort is None:
+        weights = _train_on_patches(task, run, chosen)
+    else:
+        weights = _train_on_slides(task, run, chosen)
     # Also of a run that was finished before; what is not given stays as it was.
     said = {"data": chosen.description, "licence": chosen.licence}
     correct_card(weights, {key: text for key, text in said.items() if text})
@@ -76,19 +84,20 @@ def need_training() -> None:
 
 def _train_on_patches(task: TrainingTask[Any], run: TrainingRun, chosen: Chosen) -> Path:
     """Train on labelled patches alone; return the weights."""
-    from napari_metastasis.training.train import train
-
     patches = _labelled_patches(task, chosen)
     assert patches.training is not None
     assert patches.validation is not None
-    return train(
-        task,
-        run,
-        training=patches.training,
-        validation=patches.validation,
-        settings=chosen.settings,
-        augment=chosen.groups["augment"],
-    )
+    return _train_on(task, run, chosen, (patches.training, patches.validation))
+
+
+def _train_on(
+    task: TrainingTask[Any], run: TrainingRun, chosen: Chosen, batches: tuple[BatchSource, BatchSource]
+) -> Path:
+    """Train on batches, and measure on others; return the weights."""
+    from napari_metastasis.training.train import train
+
+    augment, (training, validation) = chosen.groups["augment"], batches
+    return train(task, run, training=training, validation=validation, settings=chosen.settings, augment=augment)
 
 
 def _train_on_slides(task: TrainingTask[Any], run: TrainingRun, chosen: Chosen) -> Path:
@@ -112,21 +121,26 @@ def _train_on_slides(task: TrainingTask[Any], run: TrainingRun, chosen: Chosen) 
 
 def _labelled_patches(task: TrainingTask[Any], chosen: Chosen) -> LabelledPatches:
     """Return the labelled patches to train and to measure on."""
-    from napari_metastasis.cohorts.patches import colours_note, join_patches, open_patches
+    from napari_metastasis.cohorts.patches import colours_note, join_patches, open_patches, patch_set_stains
     from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
     from napari_metastasis.sampling.soft_labels import read_soft_labels
     from napari_metastasis.workflows.train.plan import LabelledPatches
 
     patches, settings, side_px = chosen.patches, chosen.settings, task.patches.patch_px
     training = validation = None
+
+    def stains_of(source: PatchSource) -> tuple[float, ...]:
+        return patch_set_stains(source).numbers if task.network_input.needs_stains else ()
+
     if patches.validation is not None:
-        validation = AllPatches(open_patches(patches.validation), side_px, settings.batch_size)
+        source = open_patches(patches.validation)
+        validation = AllPatches(source, side_px, settings.batch_size, stains_of(source))
     if patches.patches:
         source = join_patches([open_patches(path) for path in patches.patches])
         if doubt := colours_note(source):
             note(doubt)
         targets = None if patches.soft_labels is None else read_soft_labels(patches.soft_labels, source)
-        training = BalancedPatches(source, side_px, chosen.labelled_in_batch, settings.seed, targets)
+        training = BalancedPatches(source, side_px, chosen.labelled_in_batch, settings.seed, targets, stains_of(source))
     return LabelledPatches(training, validation)
 
 

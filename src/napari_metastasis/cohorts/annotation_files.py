@@ -147,9 +147,12 @@ def annotation_format(annotation: Path) -> Literal["asap", "dsa", "geojson", "ma
         return "geojson"
     if suffix == ".xml":
         return "asap"
+    remedy = "export it as one"
+    if suffix == ".csv":
+        remedy = "points are for models of mitoses: outline the tumour where another model is trained or measured"
     raise AnnotationError(
         f"expected an annotation as ASAP XML, GeoJSON or a mask (TIFF, PNG, JPEG), or DSA's JSON, got {annotation}; "
-        "export it as one"
+        f"{remedy}"
     )
 
 

@@ -16,7 +16,7 @@ from napari_metastasis.cohorts.reference import OutlineReference, TumourReferenc
 from napari_metastasis.cohorts.survey import SlideHeader, SlideSurvey
 from napari_metastasis.errors import AnnotationError, MetastasisError, MissingPixelSizeError, one_of_many
 
-__all__ = ["CohortProblem", "check_cohort", "check_split"]
+__all__ = ["CohortProblem", "check_cohort", "check_points", "check_split"]
 
 #: Outlines may run over a slide's edge by this share of its side: a hand slips, but coordinates of another slide or
 #: level do not stay so close.
@@ -79,6 +79,22 @@ def check_cohort(
     return (*of_slides, *_repeated(own), *_shared_patients(cohort.slides), *_empty_classes(cohort, reports))
 
 
+def check_points(cohort: Cohort, surveys: Mapping[CohortSlide, SlideSurvey]) -> tuple[CohortProblem, ...]:
+    """Return what is wrong with a cohort whose annotations are points, before these are read; see :func:`check_cohort`.
+
+    Parameters
+    ----------
+    cohort
+        From :func:`~napari_metastasis.cohorts.cohort.read_cohort`.
+    surveys
+        Of all its slides; their annotations do not count.
+    """
+    own = [surveys[slide] for slide in cohort.slides]
+    of_slides = ((one.slide.name, message) for one in own for message in _faults_of_files(one))
+    of_files = (CohortProblem(name, message, of_files=True) for name, message in of_slides)
+    return (*of_files, *_repeated(own), *_shared_patients(cohort.slides))
+
+
 def check_split(cohort: Cohort, split: Split, surveys: Mapping[CohortSlide, SlideSurvey]) -> tuple[CohortProblem, ...]:
     """Return the slides of a split that another split holds, too, or a slide of the same patient.
 
@@ -132,22 +148,13 @@ def _unclear(survey: SlideSurvey) -> str:
 
 def _check_slide(survey: SlideSurvey, cohort: Cohort, tumour_value: int, unclear: str) -> _Report:
     """Return what is wrong with a slide, and whether tumour is annotated on it."""
-    slide, opened, messages = survey.slide, isinstance(survey.header, SlideHeader), []
+    slide, opened, messages = survey.slide, isinstance(survey.header, SlideHeader), _faults_of_files(survey)
     if slide.annotation is None:
         if not cohort.may_lack_outlines and (slide.tumour or cohort.layout == "images-and-masks"):
             what = "an annotation of a tumour slide" if slide.tumour else f"a mask named like {slide.path.name}"
-            messages.append(f"expected {what}, got none in {cohort.origin}; add it, or take the slide away")
-    elif not os.path.isfile(slide.annotation):
-        messages.append(f"expected an annotation at {slide.annotation}, got no such file; correct the path")
-    elif unclear:
-        messages.append(unclear)
-    if isinstance(survey.header, MissingPixelSizeError):
-        # The error's own remedy is that of a single slide.
-        messages.append(
-            f"expected {slide.path.name} to state its pixel size, got none; add a column mpp, or give --cohort-mpp"
-        )
-    elif isinstance(survey.header, MetastasisError):
-        messages.append(str(survey.header))
+            messages.insert(0, f"expected {what}, got none in {cohort.origin}; add it, or take the slide away")
+    elif unclear and os.path.isfile(slide.annotation):
+        messages.insert(0, unclear)
     if messages or slide.annotation is None:
         return _Report(slide, opened, tuple(messages))
     faults: list[str] = []
@@ -156,6 +163,21 @@ def _check_slide(survey: SlideSurvey, cohort: Cohort, tumour_value: int, unclear
         doubts = tuple(_doubts(survey, reference))
         return _Report(slide, opened, doubts, tumour=not reference.none, normal=not reference.normal.empty)
     return _Report(slide, opened, tuple(faults))
+
+
+def _faults_of_files(survey: SlideSurvey) -> list[str]:
+    """Return what is wrong with the files of a slide, whatever they are annotated with."""
+    slide, messages = survey.slide, []
+    if slide.annotation is not None and not os.path.isfile(slide.annotation):
+        messages.append(f"expected an annotation at {slide.annotation}, got no such file; correct the path")
+    if isinstance(survey.header, MissingPixelSizeError):
+        # The error's own remedy is that of a single slide.
+        messages.append(
+            f"expected {slide.path.name} to state its pixel size, got none; add a column mpp, or give --cohort-mpp"
+        )
+    elif isinstance(survey.header, MetastasisError):
+        messages.append(str(survey.header))
+    return messages
 
 
 def _doubts(survey: SlideSurvey, reference: TumourReference) -> Iterator[str]:

@@ -25,7 +25,8 @@ class CohortSlide:
     path
         The slide.
     annotation
-        Outlines (ASAP XML, GeoJSON) or a mask; ``None`` for a slide without any.
+        Outlines (ASAP XML, GeoJSON) or a mask, or where mitoses are looked for points (the same, CSV, MIDOG's JSON);
+        ``None`` for a slide without any.
     split
         ``train``, ``validation`` or ``test``.
     patient, node
@@ -37,7 +38,8 @@ class CohortSlide:
     swap_red_blue
         Whether the file holds red and blue in each other's place.
     exhaustive
-        Whether all its tumour is annotated. Where it is not, what lies outside the outlines is not known to be normal.
+        Whether all its tumour, or every mitosis, is annotated. Where it is not, what lies outside the outlines is not
+        known to be normal, and what is found beside the points not to be false.
     """
 
     name: str

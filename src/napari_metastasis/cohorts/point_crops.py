@@ -8,7 +8,7 @@ piece of its slide: what else was set on that slide, and lies in the crop, is a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_metastasis.cohorts.patches import PatchSource, open_named_patches
+from napari_metastasis.cohorts.patches import PatchSource, join_patches, open_named_patches
 from napari_metastasis.errors import PatchDatasetError
 from napari_metastasis.plain_csv import PlainCsvError, read_csv
 from napari_metastasis.storage import home_path
 
-__all__ = ["PointCrop", "PointCrops", "open_point_crops"]
+__all__ = ["PointCrop", "PointCrops", "join_crops", "open_point_crops", "split_slides"]
 
 _COLUMNS = ("file", "slide", "x", "y")
 _SOURCE = "source"
@@ -62,6 +62,8 @@ class PointCrops:
         µm per pixel.
     side_px
         Side of a crop.
+    points
+        (m, 2) float64, the points of each slide in its pixels; ``None`` where they are the middles of its crops.
     """
 
     pictures: PatchSource
@@ -69,6 +71,7 @@ class PointCrops:
     xy: npt.NDArray[np.float64]
     mpp: float
     side_px: int
+    points: Mapping[str, npt.NDArray[np.float64]] | None = None
 
     def __len__(self) -> int:
         """Return the number of crops."""
@@ -96,13 +99,62 @@ class PointCrops:
         black: npt.NDArray[np.bool_] = image.max(axis=2) == 0
         rows, columns = (np.asarray(np.all(black, axis=axis)) for axis in (1, 0))
         known = ~(rows[:, None] | columns)
-        xy = self.xy[self._together[self.slides[index]]] - self.xy[index] + self.side_px / 2
+        xy = self._points[self.slides[index]] - self.xy[index] + self.side_px / 2
         return PointCrop(image, known, xy[((xy > 0) & (xy < self.side_px)).all(axis=1)])
 
     @cached_property
-    def _together(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Return the crops of each slide."""
-        return {slide: self.of_slides([slide]) for slide in set(self.slides)}
+    def _points(self) -> Mapping[str, npt.NDArray[np.float64]]:
+        """Return the points of each slide."""
+        if self.points is not None:
+            return self.points
+        return {slide: self.xy[self.of_slides([slide])] for slide in set(self.slides)}
+
+
+def join_crops(parts: Sequence[PointCrops]) -> PointCrops:
+    """Return crops of several collections as one, in their order; those of one size and resolution.
+
+    Raises
+    ------
+    PatchDatasetError
+        If a slide's name is in two of them.
+    """
+    points: dict[str, npt.NDArray[np.float64]] = {}
+    for part in parts:
+        for slide in part._points:
+            if slide in points:
+                raise PatchDatasetError(f"expected slides of different names, got {slide} twice; rename one")
+        points.update(part._points)
+    return PointCrops(
+        join_patches([part.pictures for part in parts]),
+        tuple(slide for part in parts for slide in part.slides),
+        np.concatenate([part.xy for part in parts]),
+        parts[0].mpp,
+        parts[0].side_px,
+        points,
+    )
+
+
+def split_slides(
+    slides: Iterable[str], *, validation_share: float, test_share: float, seed: int
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the slides that are learnt from, those that tell the threshold, and those that are measured, apart.
+
+    The last depend on their share and the seed alone: another share of the second moves none of them.
+
+    Raises
+    ------
+    PatchDatasetError
+        If none is left to learn from, or to validate on.
+    """
+    drawn = np.random.default_rng(seed).permutation(sorted(set(slides))).tolist()
+    tested, validated = (round(share * len(drawn)) for share in (test_share, validation_share))
+    found = tuple(map(tuple, (drawn[tested + validated :], drawn[tested : tested + validated], drawn[:tested])))
+    if not found[0] or not found[1]:
+        raise PatchDatasetError(
+            f"expected slides to learn from and to validate on, got {len(found[0])} and {len(found[1])} of {len(drawn)}"
+            "; lower --test-share or --validation-share, or give crops of more slides"
+        )
+    return found[0], found[1], found[2]
 
 
 def open_point_crops(pictures: str | Path, table: str | Path, *, mpp: float) -> PointCrops:

@@ -12,6 +12,7 @@ import numpy as np
 from napari_metastasis.annotations import MaskFile, PointSet, read_points
 from napari_metastasis.cohorts.annotation_files import Areas, doubts, geojson_corner, read_areas
 from napari_metastasis.cohorts.cohort import CohortSlide
+from napari_metastasis.cohorts.point_reference import PointOrder, PointReference, no_points, point_reference
 from napari_metastasis.cohorts.reference import TumourReference, reference_of
 from napari_metastasis.errors import AnnotationError, MetastasisError, SlideError, in_one_line
 from napari_metastasis.geometry import Region, Size
@@ -103,8 +104,13 @@ class SlideSurvey:
         """
         return reference_of(self.annotated(), slide=self.opened().size, tumour_value=tumour_value)
 
-    def points(self) -> PointSet:
-        """Return the points that it is annotated with: none where it has no annotation.
+    def points(self, order: PointOrder | None = None) -> PointSet:
+        """Return the points that it is annotated with, which are read now: none where it has no annotation.
+
+        Parameters
+        ----------
+        order
+            Of the columns of a CSV without a first line; see :func:`~napari_metastasis.annotations.read_points`.
 
         Raises
         ------
@@ -113,7 +119,15 @@ class SlideSurvey:
         """
         if self.slide.annotation is None:
             return PointSet(np.empty((0, 2)), ())
-        return read_points(self.slide.annotation, shift=geojson_corner(self.opened().bounds))
+        corner = geojson_corner(self.opened().bounds)
+        # MIDOG's JSON knows slides by their files' names.
+        return read_points(self.slide.annotation, shift=corner, slide=self.slide.path.name, order=order)
+
+    def point_reference(self, order: PointOrder | None = None) -> PointReference:
+        """Return the mitoses among them; see :meth:`points` and :func:`~.point_reference.point_reference`."""
+        if self.slide.annotation is None:
+            return no_points()
+        return point_reference(self.points(order), path=self.slide.annotation, size=self.opened().size)
 
 
 def survey_slide(slide: CohortSlide, *, reads: Callable[[Path], bool] | None = None) -> SlideSurvey:

@@ -24,7 +24,9 @@ from napari_metastasis.evaluation.folders import (
 from napari_metastasis.evaluation.froc import FrocCurve, FrocFigures, froc_curve, froc_figures
 from napari_metastasis.evaluation.matching import LesionOutcome, SlideOutcome, match_slide
 from napari_metastasis.evaluation.patches import PatchReport, evaluate_patches
+from napari_metastasis.evaluation.point_folders import find_points, holds_points, score_point_folders
 from napari_metastasis.evaluation.point_matching import PointFigures, PointOutcome, match_points, point_figures
+from napari_metastasis.evaluation.point_report import PointReport, SlidePoints, score_points, thresholds_of
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE, PublishedRow
 from napari_metastasis.evaluation.reference_lesions import (
     ReferenceLesion,
@@ -56,6 +58,7 @@ __all__ = [
     "PatchReport",
     "PointFigures",
     "PointOutcome",
+    "PointReport",
     "PublishedRow",
     "ReferenceFiles",
     "ReferenceLesion",
@@ -64,6 +67,7 @@ __all__ = [
     "SizeFigures",
     "SlideDetections",
     "SlideOutcome",
+    "SlidePoints",
     "SlideReference",
     "StageReport",
     "agreement",
@@ -73,10 +77,12 @@ __all__ = [
     "count_cells",
     "evaluate_patches",
     "find_detections",
+    "find_points",
     "find_reference",
     "fit_calibration",
     "froc_curve",
     "froc_figures",
+    "holds_points",
     "match_points",
     "match_slide",
     "point_figures",
@@ -90,9 +96,12 @@ __all__ = [
     "report_html",
     "roc_points",
     "score_folders",
+    "score_point_folders",
+    "score_points",
     "score_slides",
     "score_stages",
     "sensitivity_at",
     "sensitivity_by_size",
+    "thresholds_of",
     "write_report",
 ]

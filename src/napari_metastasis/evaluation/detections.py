@@ -86,7 +86,7 @@ def read_detections_csv(path: str | os.PathLike[str]) -> SlideDetections:
     ----------
     path
         A CSV file. An empty one says that nothing was found. With a header, columns may come in any order, and others
-        beside them.
+        beside them; rows whose ``id`` begins with P, as in our ``mitoses.csv``, are what people knew of, and left out.
 
     Raises
     ------
@@ -106,7 +106,11 @@ def read_detections_csv(path: str | os.PathLike[str]) -> SlideDetections:
         ) from error
     columns = (0, 1, 2)
     if rows and (named := _columns(rows[0].cells)) is not None:
+        names = [name.strip().casefold() for name in rows[0].cells]
         columns, rows = named, rows[1:]
+        if "id" in names:
+            at = names.index("id")
+            rows = [row for row in rows if not (at < len(row.cells) and row.cells[at].startswith("P"))]
     values = np.array([_numbers(path, row, columns) for row in rows]).reshape(-1, 3)
     try:
         return SlideDetections(slide=path.stem, probabilities=values[:, 0], points=values[:, 1:])

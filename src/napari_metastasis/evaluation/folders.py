@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,14 +28,23 @@ from napari_metastasis.evaluation.scan_records import ScanRecord, read_scan_reco
 from napari_metastasis.evaluation.scoring import DetectionReport, LeftOut, score_slides
 from napari_metastasis.settings import EvaluationSettings
 
-__all__ = ["ReferenceFiles", "find_detections", "find_reference", "read_reference", "score_folders"]
+__all__ = [
+    "RESULTS",
+    "ReferenceFiles",
+    "check_pairs",
+    "find_detections",
+    "find_reference",
+    "listed_in",
+    "read_reference",
+    "score_folders",
+]
 
 #: Of several files for a slide the first kind is taken.
 _OUTLINES = (".xml", ".geojson", ".geojson.gz", ".json", ".json.gz")
 _MAY_BE_OTHERS = (".json", ".json.gz")
 _MASKS = (".tif", ".tiff", ".png")
 #: The result folder of a scan, and the detections in it.
-_RESULTS, _DETECTIONS = ".metastasis", "detections.csv"
+RESULTS, _DETECTIONS = ".metastasis", "detections.csv"
 #: How CAMELYON calls slides whose names say what they are.
 _TUMOUR = ("tumor_", "tumour_")
 _TELLING = ("normal_", *_TUMOUR)
@@ -53,17 +62,24 @@ class ReferenceFiles:
     mask: Path | None = None
 
 
-def find_detections(folder: Path) -> dict[str, Path]:
+def find_detections(folder: Path, *, inside: str = _DETECTIONS) -> dict[str, Path]:
     """Return the detections of each slide in a folder: ``<slide>.csv``, or a scan's ``<slide>.metastasis``.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    inside
+        Name of the file in a scan's result folder.
 
     Raises
     ------
     EvaluationError
         If there are none, or two of one slide.
     """
-    files = {path.stem: path for path in _listed(folder, "detections") if path.suffix.casefold() == ".csv"}
-    for path in sorted(folder.glob(f"*{_RESULTS}/{_DETECTIONS}")):
-        name = path.parent.name.removesuffix(_RESULTS)
+    files = {path.stem: path for path in listed_in(folder, "detections") if path.suffix.casefold() == ".csv"}
+    for path in sorted(folder.glob(f"*{RESULTS}/{inside}")):
+        name = path.parent.name.removesuffix(RESULTS)
         if name in files:
             raise EvaluationError(
                 f"expected one file of detections for {name}, got {files[name]} and {path}; remove one"
@@ -87,13 +103,13 @@ def find_reference(folder: Path) -> dict[str, ReferenceFiles]:
     EvaluationError
         If there is no such folder, or two files of one kind for a slide.
     """
-    _listed(folder, "truth")
+    listed_in(folder, "truth")
     files = sorted(
         path
         for path in folder.rglob("*")
         # What a scan found is no reference, nor are figures of an evaluation.
         if annotation_suffix(path) in _OUTLINES + _MASKS
-        and not any(part.endswith(_RESULTS) for part in path.parts)
+        and not any(part.endswith(RESULTS) for part in path.parts)
         and (annotation_suffix(path) not in _MAY_BE_OTHERS or holds_outlines(path))
     )
     outlines = _by_name((path for path in files if annotation_suffix(path) in _OUTLINES), _OUTLINES)
@@ -103,7 +119,14 @@ def find_reference(folder: Path) -> dict[str, ReferenceFiles]:
     return {name: ReferenceFiles(outlines.get(name), masks.get(name)) for name in sorted({*outlines, *masks})}
 
 
-def _listed(folder: Path, what: str) -> list[Path]:
+def listed_in(folder: Path, what: str) -> list[Path]:
+    """Return what lies in a folder, in order of names.
+
+    Raises
+    ------
+    EvaluationError
+        If there is no such folder.
+    """
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -204,7 +227,7 @@ def score_folders(
         else:
             faults: list[str] = []
             with one_of_many(faults.append):
-                record = read_scan_record(path.parent) if path.parent.name.endswith(_RESULTS) else None
+                record = read_scan_record(path.parent) if path.parent.name.endswith(RESULTS) else None
                 files = known.get(slide_key(slide), ReferenceFiles())
                 outcome, note = _outcome(slide, path, files, settings, record)
                 outcomes.append(outcome)
@@ -242,6 +265,17 @@ def _check_pairs(
         # Tumour slides without truth are refused one by one.
         and not slide.casefold().startswith(_TELLING)
     ]
+    check_pairs(alone, without)
+
+
+def check_pairs(alone: Sequence[str], without: Sequence[str]) -> None:
+    """Refuse slides with detections alone beside slides with truth alone: their names may be misspelt.
+
+    Raises
+    ------
+    EvaluationError
+        If there are both.
+    """
     if alone and without:
         raise EvaluationError(
             f"expected detections and truth of the same names, got detections alone of {_few(alone)}, and truth alone "
@@ -249,7 +283,7 @@ def _check_pairs(
         )
 
 
-def _few(names: list[str]) -> str:
+def _few(names: Sequence[str]) -> str:
     rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + rest
 

@@ -12,6 +12,8 @@ from typing import Any
 from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError
 from napari_metastasis.evaluation.plots import draw_curves, require_report_extra
+from napari_metastasis.evaluation.point_matching import PointFigures
+from napari_metastasis.evaluation.point_report import PointReport, SlidePoints
 from napari_metastasis.evaluation.published import TABLE_III, TABLE_III_SOURCE
 from napari_metastasis.evaluation.resampling import Estimate
 from napari_metastasis.evaluation.scoring import DetectionReport
@@ -20,7 +22,7 @@ from napari_metastasis.storage import atomic_text, storage_errors
 
 __all__ = ["prepare_report", "report_html", "write_report"]
 
-_HTML, _JSON, _TEMPLATE = "report.html", "evaluation.json", "report.html.j2"
+_HTML, _JSON, _TEMPLATE, _POINTS = "report.html", "evaluation.json", "report.html.j2", "points.html.j2"
 
 
 def prepare_report(folder: Path, measured: Mapping[str, Any] | None = None, *, overwrite: bool = False) -> bool:
@@ -78,7 +80,7 @@ def _earlier(path: Path) -> StorageError:
     )
 
 
-def write_report(report: DetectionReport, folder: Path, *, overwrite: bool = False) -> Path:
+def write_report(report: DetectionReport | PointReport, folder: Path, *, overwrite: bool = False) -> Path:
     """Write ``report.html`` and ``evaluation.json``, and return where the first one lies.
 
     What lies there already must be the same to the last byte, and is left as it is: the same evaluation can be
@@ -102,7 +104,8 @@ def write_report(report: DetectionReport, folder: Path, *, overwrite: bool = Fal
     """
     prepare_report(folder, overwrite=overwrite)
     figures = json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    files = {folder / _HTML: report_html(report), folder / _JSON: figures}
+    html = points_html(report) if isinstance(report, PointReport) else report_html(report)
+    files = {folder / _HTML: html, folder / _JSON: figures}
     missing = {path: text for path, text in files.items() if not _lies_there(path, text, overwrite=overwrite)}
     for path, text in missing.items():
         with atomic_text(path) as file:
@@ -157,6 +160,42 @@ def report_html(report: DetectionReport) -> str:
         version=__version__,
         of_numbers=_of_numbers,
     )
+
+
+def points_html(report: PointReport) -> str:
+    """Return the page of points: figures, other thresholds, every slide, and how it was scored."""
+    values = {**report.measured, **report.to_json()["settings"]}
+    return page(
+        "napari_metastasis.evaluation",
+        _POINTS,
+        title=f"Mitoses on {len(report.slides)} slides",
+        radius=f"{report.settings.radius_um:g}",
+        threshold=f"{report.threshold:g}",
+        figures=[(name, *_shown(one)) for name, one in report.figures().items()],
+        table_rows=[
+            (f"{one.threshold:g}", *map(str, (one.hits, one.false_positives, one.misses)), *_ratios(one))
+            for one in report.table
+        ],
+        slides=[_slide_of_points(one, report.threshold) for one in report.slides],
+        notes=[(note,) for note in report.notes],
+        without=", ".join(report.without_points),
+        left_out=[(one.slide, one.why) for one in report.left_out],
+        method=[(name.replace("_", " "), str(value)) for name, value in values.items()],
+        version=__version__,
+        of_numbers=_of_numbers,
+    )
+
+
+def _ratios(one: PointFigures) -> tuple[str, ...]:
+    return (f"{one.precision.value:.4f}", f"{one.recall.value:.4f}", *_shown(one.f1))
+
+
+def _slide_of_points(one: SlidePoints, threshold: float) -> Sequence[str]:
+    hits, false_positives, misses = one.counts(threshold)
+    counts = hits + misses, hits + false_positives, hits, misses, false_positives
+    area = one.tissue_mm2
+    per_mm2 = (f"{area:.2f}", *(f"{count / area:.2f}" for count in counts[:2])) if area else ("", "", "")
+    return (one.slide, *map(str, counts), *per_mm2)
 
 
 def _of_numbers(rows: Sequence[Sequence[str]], columns: int) -> list[bool]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import EvaluationError, first_line
+from napari_metastasis.geometry import Size
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.storage import holds_control_characters
 
-__all__ = ["ScanRecord", "read_scan_record"]
+__all__ = ["MitosisRecord", "ScanRecord", "read_mitosis_record", "read_scan_record"]
 
 #: Side of a slide, in level-0 pixels: more than any scanner makes.
 _MOST_PX = 1 << 24
@@ -81,6 +82,70 @@ def read_scan_record(folder: Path) -> ScanRecord | None:
             "--region, which goes on"
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class MitosisRecord:
+    """One scan that looked for mitoses.
+
+    Attributes
+    ----------
+    size
+        Of the slide's level 0.
+    corner
+        As of a :class:`ScanRecord`.
+    mpp
+        µm per level-0 pixel.
+    model, weights_sha256
+        What found them.
+    threshold
+        Probability from which they were written.
+    tissue_mm2
+        Of the slide.
+    """
+
+    size: Size
+    corner: tuple[float, float]
+    mpp: float
+    model: str
+    weights_sha256: str
+    threshold: float
+    tissue_mm2: float
+
+
+def read_mitosis_record(folder: Path) -> MitosisRecord | None:
+    """Return what is known of the mitoses in a result folder; ``None`` where it says nothing.
+
+    Raises
+    ------
+    EvaluationError
+        If a part of the tissue was not looked at, though all was to be, or the record is damaged.
+    """
+    path = folder / "run.json"
+    if not os.path.exists(path):
+        return None
+    try:
+        record = read_json(path)
+        slide, found = record["slide"], record["mitoses"]
+        made = next(one for one in record["passes"] if one["task"] == "mitosis")
+        width, height = _numbers(slide["size"], 2)
+        x, y, *_ = (0.0, 0.0) if slide.get("bounds") is None else _numbers(slide["bounds"], 4)
+        numbers = [slide["mpp"], found["threshold"], found["searched_mm2"], found["tissue_mm2"]]
+        mpp, threshold, searched, tissue = _numbers(numbers, 4)
+        if not (0 < width <= _MOST_PX and 0 < height <= _MOST_PX and mpp > 0):
+            raise ValueError("a size that no slide has")
+        size = Size(int(width), int(height))
+        known = _name(made["model"]["name"]), _name(made["model"]["weights_sha256"])
+        is_whole = searched >= tissue or made["identity"].get("mitosis_above", 0) > 0
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
+        reason = first_line(error)
+        raise EvaluationError(f"expected the record of a scan, got {path} ({reason}); scan the slide again") from error
+    if not is_whole:
+        raise EvaluationError(
+            f"expected a scan that looked at all tissue for mitoses, got one of {searched:.2f} of {tissue:.2f} mm² in "
+            f"{folder}; run 'scan' again without --region, which goes on"
+        )
+    return MitosisRecord(size, (x, y), mpp, *known, threshold, tissue)
 
 
 def _partly(record: dict[str, Any]) -> bool | None:

@@ -17,6 +17,14 @@ from napari_metastasis.lesions.listed import (
     unread_lesions,
 )
 from napari_metastasis.lesions.measure import longest_diameter
+from napari_metastasis.lesions.mitoses import Mitoses, MitosisCount, found_mitoses, mitoses_at
+from napari_metastasis.lesions.mitosis_files import (
+    mitoses_table,
+    read_found_mitoses,
+    write_mitoses_csv,
+    write_mitoses_geojson,
+)
+from napari_metastasis.lesions.mitosis_review import decide_mitosis
 from napari_metastasis.lesions.reviewed import CorrectionCells, Reviewed, match_corrections
 from napari_metastasis.lesions.said import LesionReview
 from napari_metastasis.lesions.size_classes import (
@@ -58,6 +66,8 @@ __all__ = [
     "LesionReview",
     "LesionRow",
     "ListedLesions",
+    "Mitoses",
+    "MitosisCount",
     "NodeFinding",
     "PatientStage",
     "Reviewed",
@@ -71,13 +81,18 @@ __all__ = [
     "contour_lines",
     "count_text",
     "decide",
+    "decide_mitosis",
     "doubt",
+    "found_mitoses",
     "grid_of_outlines",
     "lesion_of",
     "list_lesions",
     "listed_rows",
     "longest_diameter",
     "match_corrections",
+    "mitoses_at",
+    "mitoses_table",
+    "read_found_mitoses",
     "review_counts",
     "review_text",
     "size_class",
@@ -90,4 +105,6 @@ __all__ = [
     "write_detections_csv",
     "write_lesions_csv",
     "write_lesions_geojson",
+    "write_mitoses_csv",
+    "write_mitoses_geojson",
 ]

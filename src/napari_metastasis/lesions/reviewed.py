@@ -316,14 +316,15 @@ class _Matched:
                 del self._said[overlap.lesion][key]
             if one is None:
                 self._cells.forget(key)
-            else:
+            elif not one.is_of_mitosis:
                 self._add(one)
                 touched.update(overlap.lesion for overlap in self._overlaps.get(key, ()))
         self._judge(touched)
 
     def reviewed(self) -> Reviewed:
         """Return what they say."""
-        alone = tuple(key for key in self.corrections.by_key if key not in self._overlaps)
+        overlaps = self._overlaps
+        alone = tuple(one.key for one in self.corrections.of_lesions if one.key not in overlaps)
         return Reviewed(dict(self._reviews), alone, dict(self._overlaps))
 
     def _add(self, one: Correction) -> None:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,6 +15,7 @@ from napari_metastasis.errors import ModelError, brief
 from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.models.card import check_pixels, read_contract
 from napari_metastasis.models.dense import MIDDLE_GRAY, fold_normalisation, folded_layers
+from napari_metastasis.models.inputs import NetworkInput, said_of, without_usual_input
 from napari_metastasis.models.model import Model
 from napari_metastasis.models.nets.architectures import build_segmentation
 from napari_metastasis.models.nets.segmentation import SegmentationArchitecture, SegmentationNetwork
@@ -40,16 +41,20 @@ class SegmenterSpec(Calibrated):
     cell_px
         Side of a pixel of its map, in model pixels: probabilities are averaged over so many.
     mean, std
-        Normalisation of red, green and blue after scaling to 0..1.
+        Normalisation of red, green and blue, or of what else :attr:`input` says is read, after scaling to 0..1.
     stain_density
         Mean optical density (natural logarithm) of red, green and blue over the tissue that it was trained on; empty
         where that is not known.
+    input, stain_matrix
+        What the network reads, see :class:`~napari_metastasis.models.inputs.NetworkInput`, and the dyes of what it was
+        trained on, eight numbers; empty where these are not known.
     temperature, shift, prior, threshold
         See :class:`~napari_metastasis.models.calibration.Calibrated`.
     """
 
-    #: The task of its models.
+    #: The task of its models, and what they are called in messages.
     task: ClassVar[str] = "segment"
+    noun: ClassVar[str] = "segmenter"
     #: Its map has one density, which :attr:`cell_px` says.
     dense_coefficient: ClassVar[int] = 1
 
@@ -59,9 +64,11 @@ class SegmenterSpec(Calibrated):
     cell_px: int
     width: float = 1.0
     batch_norm: bool = False
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.25, 0.25, 0.25)
     stain_density: tuple[float, ...] = ()
+    input: str = "rgb"
+    stain_matrix: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that no scan can use."""
@@ -70,14 +77,18 @@ class SegmenterSpec(Calibrated):
             raise ModelError(
                 f"expected pixels of the map that divide the network's {block} px, got {self.cell_px}; correct the card"
             )
-        check_pixels(self.mpp, self.mean, self.std, self.stain_density)
+        check_pixels(self)
         self.check_calibration()
 
     @property
     def built(self) -> SegmentationArchitecture:
         """Return its network's architecture."""
         return SegmentationArchitecture(
-            encoder=self.encoder, decoder=self.decoder, width=self.width, batch_norm=self.batch_norm
+            encoder=self.encoder,
+            decoder=self.decoder,
+            width=self.width,
+            batch_norm=self.batch_norm,
+            input_channels=NetworkInput(self.input).channels,
         )
 
     @property
@@ -109,15 +120,18 @@ class SegmenterSpec(Calibrated):
             If another dense coefficient than 1 is asked for.
         """
         if dense_coefficient != 1:
-            raise ModelError(f"expected dense coefficient 1 for segmenter {self.name}, got {brief(dense_coefficient)}")
+            raise ModelError(
+                f"expected dense coefficient 1 for {self.noun} {self.name}, got {brief(dense_coefficient)}; "
+                "leave it out"
+            )
         return self.cell_px
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain values that JSON can hold."""
-        return self.without_idle_calibration(asdict(self))
+        return without_usual_input(self.without_idle_calibration(asdict(self)))
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> SegmenterSpec:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the contract that :meth:`to_json` wrote.
 
         Raises
@@ -125,7 +139,7 @@ class SegmenterSpec(Calibrated):
         ModelError
             If a field is missing, unknown or of the wrong kind.
         """
-        return read_contract(cls, values, "segmenter")
+        return read_contract(cls, values, cls.noun)
 
 
 class SegmentingNetwork(nn.Module):
@@ -165,7 +179,7 @@ class SegmentingNetwork(nn.Module):
     def logits(self, image: Tensor) -> Tensor:
         """Return the logits, N x classes x H' x W', of raw images, N x 3 x H x W in 0..255."""
         if self.layers is None:
-            mean, std = (image.new_tensor(each).view(1, 3, 1, 1) for each in (self._spec.mean, self._spec.std))
+            mean, std = (image.new_tensor(each).view(1, -1, 1, 1) for each in (self._spec.mean, self._spec.std))
             answers: Tensor = self.network((image / 255 - mean) / std)
         else:
             answers = self.layers(image - MIDDLE_GRAY)
@@ -191,6 +205,9 @@ class Segmenter(Model):
         Normalised N x 3 x H x W to logits of its middle.
     """
 
+    #: Of its contract.
+    kind: ClassVar[type[SegmenterSpec]] = SegmenterSpec
+
     spec: SegmenterSpec
     network: SegmentationNetwork
 
@@ -198,15 +215,15 @@ class Segmenter(Model):
     def blank(cls, values: Mapping[str, Any], path: Path) -> tuple[SegmenterSpec, nn.Module]:
         """Return the contract and its network; see :meth:`Model.blank`."""
         try:
-            spec = SegmenterSpec.from_json(values)
+            spec = cls.kind.from_json(values)
         except ModelError as error:
             raise ModelError(f"{error} ({path})") from error
         return spec, build_segmentation(spec.built)
 
     @property
     def reads(self) -> str:
-        """Return the pixels that it reads."""
-        return f"pixels of {self.spec.mpp:g} µm"
+        """Return what it reads of a slide, and of which pixels."""
+        return said_of(self.spec)
 
     @property
     def block_cells(self) -> int:

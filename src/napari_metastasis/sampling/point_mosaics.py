@@ -19,7 +19,7 @@ from napari_metastasis.geometry import SYMMETRIES, ModelFrame, Region, Size
 from napari_metastasis.sampling.point_maps import point_map
 from napari_metastasis.settings import PointMapSettings
 
-__all__ = ["PointMosaic", "PointMosaics", "shifted_crop"]
+__all__ = ["PointMosaic", "PointMosaics", "emptied_crop", "shifted_crop"]
 
 #: Of the order of each epoch, and of how each crop is shifted and turned.
 _ORDER, _SHIFT = 0, 1
@@ -74,6 +74,10 @@ class PointMosaics:
         How points become maps.
     seed
         Of the order, the shifts and the turns.
+    empty_share
+        Share of the crops of which a strip without any point is shown instead, mirrored until it fills the crop.
+    clear_um
+        How far such a strip keeps from every point: what is set is a cell, and not its middle alone.
 
     Raises
     ------
@@ -89,6 +93,8 @@ class PointMosaics:
     shift_px: int
     maps: PointMapSettings
     seed: int
+    empty_share: float = 0.0
+    clear_um: float = 6.0
 
     def __post_init__(self) -> None:
         """Refuse what no mosaic can be made of."""
@@ -145,7 +151,14 @@ class PointMosaics:
         """Return a crop shifted and turned at random; points that lie outside it are kept, for its map."""
         shift = generator.integers(-self.shift_px, self.shift_px, 2, endpoint=True)
         turn = SYMMETRIES[generator.integers(len(SYMMETRIES))]
-        crop = shifted_crop(self.source.read(index), int(shift[0]), int(shift[1]))
+        whole = self.source.read(index)
+        # Not even drawn where nobody asks: earlier runs are repeated as they were.
+        empty = self.empty_share > 0 and generator.random() < self.empty_share
+        crop = (
+            emptied_crop(whole, self.clear_um / self.source.mpp, generator)
+            if empty
+            else shifted_crop(whole, int(shift[0]), int(shift[1]))
+        )
         xy = turn.move(crop.xy, self.source.side_px)
         return PointCrop(turn.apply(crop.image), turn.apply(crop.known), xy)
 
@@ -177,3 +190,25 @@ def shifted_crop(crop: PointCrop, right_px: int, down_px: int) -> PointCrop:
     xy = np.stack(np.broadcast_arrays(x[:, :, None], y[:, None, :]), axis=-1).reshape(-1, 2) - (right_px, down_px)
     image = np.pad(crop.image, (*around, (0, 0)), mode="symmetric")[rows, columns]
     return PointCrop(image, np.pad(crop.known, around, mode="symmetric")[rows, columns], xy)
+
+
+def emptied_crop(crop: PointCrop, clear_px: float, generator: np.random.Generator) -> PointCrop:
+    """Return a strip along one edge of a crop that keeps clear of every point, mirrored until it is as large.
+
+    Which edge, of those at which such a strip is wide enough, and where its mirror images begin, is drawn. Where there
+    is none, nothing is known of what is returned.
+    """
+    side = len(crop.image)
+    # Turned so that the strip lies on the left; each turn moves another edge there.
+    strips = []
+    for turn in SYMMETRIES:
+        width = min((math.floor(x - clear_px) for x in turn.move(crop.xy, side)[:, 0]), default=side)
+        if width >= min(clear_px, side):
+            strips.append((turn, min(width, side)))
+    turn, width = strips[generator.integers(len(strips))] if strips else (SYMMETRIES[0], side)
+    first = int(generator.integers(0, 2 * width))
+    # Forth and back, from a place that is drawn.
+    columns = (np.arange(side) + first) % (2 * width)
+    columns = np.minimum(columns, 2 * width - 1 - columns)
+    image, known = turn.apply(crop.image)[:, columns], turn.apply(crop.known)[:, columns]
+    return PointCrop(image, known & bool(strips), np.empty((0, 2)))

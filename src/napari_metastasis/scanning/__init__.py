@@ -12,7 +12,15 @@ from napari_metastasis.scanning.coverage import Coverage, answerable_cells, unan
 from napari_metastasis.scanning.maps.blend import blend, read_from, seen_answered, seen_values
 from napari_metastasis.scanning.maps.difference import what_changed
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
-from napari_metastasis.scanning.maps.kinds import CHANGE, PROBABILITY, SEGMENTED, AnsweredMap, MapKind, MapValues
+from napari_metastasis.scanning.maps.kinds import (
+    CHANGE,
+    MITOSES,
+    PROBABILITY,
+    SEGMENTED,
+    AnsweredMap,
+    MapKind,
+    MapValues,
+)
 from napari_metastasis.scanning.maps.ome_zarr import (
     HEATMAP_VERSION,
     MapHeader,
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
     from napari_metastasis.scanning.engines.torch import TorchEngine
     from napari_metastasis.scanning.passes.base import (
         FEATURES,
+        PIXELS,
         Pass,
         PassContext,
         PreparedPass,
@@ -48,6 +57,8 @@ __all__ = [
     "FEATURES",
     "FEATURES_VERSION",
     "HEATMAP_VERSION",
+    "MITOSES",
+    "PIXELS",
     "PROBABILITY",
     "SEGMENTED",
     "AnsweredMap",
@@ -105,6 +116,7 @@ _HOMES = {
     "DenseScan": "scanner",
     "Engine": "engines.base",
     "FEATURES": "passes.base",
+    "PIXELS": "passes.base",
     "FinishedPiece": "scanner",
     "FloatArray": "engines.base",
     "FollowingPass": "passes.following",

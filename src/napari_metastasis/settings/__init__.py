@@ -11,6 +11,16 @@ from napari_metastasis.settings._passes import PassSettings
 from napari_metastasis.settings.evaluation import CalibrationSettings, EvaluationSettings, PatchScoringSettings
 from napari_metastasis.settings.lesions import THRESHOLD, DetectionSettings
 from napari_metastasis.settings.mining import MiningSettings
+from napari_metastasis.settings.mitosis import MitosisSettings
+from napari_metastasis.settings.point_training import (
+    MitosisAugmentSettings,
+    MitosisMapSettings,
+    MitosisNetworkSettings,
+    MitosisTrainSettings,
+    PieceSettings,
+    PointCropSettings,
+    PointSplitSettings,
+)
 from napari_metastasis.settings.points import HotSpotSettings, PointMapSettings, PointScoringSettings
 from napari_metastasis.settings.refine import RefineSettings
 from napari_metastasis.settings.retrain import TUNE_OPTIONS, CorrectionSettings, TuneTrainSettings, WholeSettings
@@ -25,7 +35,9 @@ from napari_metastasis.settings.segmenter import (
     TileTrainSettings,
 )
 from napari_metastasis.settings.slides import (
+    INPUTS,
     MOST_READING_THREADS,
+    PUBLISHED_STAINS,
     PyramidSettings,
     SlideSettings,
     StainSettings,
@@ -42,7 +54,9 @@ from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, P
 
 __all__ = [
     "DEFAULT_MODEL",
+    "INPUTS",
     "MOST_READING_THREADS",
+    "PUBLISHED_STAINS",
     "THRESHOLD",
     "TUNE_OPTIONS",
     "AugmentSettings",
@@ -57,13 +71,21 @@ __all__ = [
     "GridSettings",
     "HotSpotSettings",
     "MiningSettings",
+    "MitosisAugmentSettings",
+    "MitosisMapSettings",
+    "MitosisNetworkSettings",
+    "MitosisSettings",
+    "MitosisTrainSettings",
     "NetworkSettings",
     "PassSettings",
     "PatchSampleSettings",
     "PatchScoringSettings",
     "PatchSettings",
+    "PieceSettings",
+    "PointCropSettings",
     "PointMapSettings",
     "PointScoringSettings",
+    "PointSplitSettings",
     "PyramidSettings",
     "RefineSettings",
     "SamplingSettings",

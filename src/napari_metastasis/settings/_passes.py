@@ -18,22 +18,26 @@ class PassSettings(SettingsGroup):
     #: Field that switches the pass on.
     SWITCH: ClassVar[str]
     #: Field with the share of the pass's map in the map that lesions are read from; the rest is the map before it.
+    #: Empty where lesions are never read from it.
     SHARE: ClassVar[str]
     #: Whether a window switches the pass on by itself where its model ships, and the demonstration makes it.
     USUAL: ClassVar[bool] = True
+    #: Field that a slider of the window moves, also after the scan; empty where there is none.
+    SLIDER: ClassVar[str] = ""
     #: Field that keeps what the pass reads, in a scan without the pass; empty where there is none.
     KEEP: ClassVar[str] = ""
 
     @classmethod
     def stands_alone(cls) -> bool:
         """Return whether lesions are read from the pass's map alone, or not at all: its share is a switch."""
-        return isinstance(cls.__dataclass_fields__[cls.SHARE].default, bool)  # type: ignore[attr-defined]
+        known = cls.__dataclass_fields__  # type: ignore[attr-defined]  # each of them is a dataclass
+        return bool(cls.SHARE) and isinstance(known[cls.SHARE].default, bool)
 
     @classmethod
     def details(cls) -> tuple[str, ...]:
-        """Return the fields that say how the pass is made: all but its switch, its share and what it keeps."""
+        """Return the fields that say how the pass is made: all but its switch, share, slider and what it keeps."""
         names = (field.name for field in fields(cls))  # type: ignore[arg-type]  # each of them is a dataclass
-        return tuple(name for name in names if name not in {cls.SWITCH, cls.SHARE, cls.KEEP})
+        return tuple(name for name in names if name not in {cls.SWITCH, cls.SHARE, cls.SLIDER, cls.KEEP})
 
     @property
     def wanted(self) -> bool:
@@ -42,8 +46,8 @@ class PassSettings(SettingsGroup):
 
     @property
     def share(self) -> float:
-        """Return the share of the pass's map in the map that lesions are read from."""
-        return float(getattr(self, self.SHARE))
+        """Return the share of the pass's map in the map that lesions are read from; 0 where they never are."""
+        return float(getattr(self, self.SHARE)) if self.SHARE else 0.0
 
     @property
     def keeps_features(self) -> bool:

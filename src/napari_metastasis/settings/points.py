@@ -40,6 +40,18 @@ class PointScoringSettings(SettingsGroup):
         minimum=0.1,
         maximum=1000.0,
     )
+    order: str = setting(
+        "named",
+        "What the two columns of a CSV without a first line are: TUPAC16's are yx; named takes only files that name "
+        "their columns.",
+        choices=("named", "xy", "yx"),
+    )
+    thresholds: tuple[float, ...] = setting(
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        "Probabilities from which points count as found in the table beside the model's own threshold.",
+        minimum=0.001,
+        maximum=1.0,
+    )
     resamples: int = setting(
         2000, "Bootstrap resamples of an interval; more only steady its third digit.", minimum=100, maximum=1_000_000
     )

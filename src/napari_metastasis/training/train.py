@@ -30,7 +30,6 @@ __all__ = ["Encode", "TrainingRun", "train"]
 _MAY_CHANGE = frozenset({"workers", "prefetch"})
 #: File of a run folder: what was seen of the slides when the run began.
 _SLIDES = "slides.json"
-_INTENDED_USE = "Research. Finding candidates for breast-cancer metastases in H&E-stained lymph-node slides."
 
 
 class Encode(Protocol):
@@ -192,7 +191,7 @@ class _Process:
                 "torch": torch.__version__,
                 "lightning": lightning.__version__,
             },
-            "intended_use": _INTENDED_USE,
+            "intended_use": self.task.intended_use,
             "warning": "Not a medical device. Not validated for diagnosis.",
         }
 

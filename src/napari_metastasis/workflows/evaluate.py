@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,19 +13,12 @@ from typing import Any
 import numpy as np
 
 from napari_metastasis.cohorts.annotation_files import is_mask, tumour_value_in
-from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED
 from napari_metastasis.cohorts.cells import cells_on_tumour
-from napari_metastasis.cohorts.checks import check_cohort, check_split
-from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, Split
+from napari_metastasis.cohorts.checks import check_cohort
+from napari_metastasis.cohorts.cohort import Cohort, Split
 from napari_metastasis.cohorts.reference import reference_of
-from napari_metastasis.cohorts.survey import SlideSurvey, survey_slides
-from napari_metastasis.errors import (
-    AnnotationWarning,
-    CohortError,
-    EvaluationError,
-    ScanCancelledError,
-    one_of_many,
-)
+from napari_metastasis.cohorts.survey import SlideSurvey
+from napari_metastasis.errors import AnnotationWarning, one_of_many
 from napari_metastasis.evaluation import (
     CellCounts,
     DetectionReport,
@@ -41,22 +33,22 @@ from napari_metastasis.evaluation import (
 )
 from napari_metastasis.evaluation.cohort_lesions import slide_reference
 from napari_metastasis.models import ScanModels
-from napari_metastasis.settings import EvaluationSettings, SlideSettings
-from napari_metastasis.storage import home_path
+from napari_metastasis.settings import EvaluationSettings
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import EngineCache
-from napari_metastasis.workflows.scan.batch import FailedSlide, ProgressBar, ScannedSlide, in_parts, scan_cohort
+from napari_metastasis.workflows.evaluated_slides import (
+    choose_slides,
+    faults_of,
+    look_at_slides,
+    nothing_to_score,
+    scanned_slides,
+    stop_if,
+)
+from napari_metastasis.workflows.scan.batch import ProgressBar, ScannedSlide, in_parts
 from napari_metastasis.workflows.scan.job_models import answering_contract, answering_task, with_own_settings
 from napari_metastasis.workflows.scan_job import ScanJob
 
-__all__ = [
-    "CohortEvaluation",
-    "evaluate_cohort",
-    "evaluation_output",
-    "measured_with",
-    "report_folder",
-    "split_to_evaluate",
-]
+__all__ = ["CohortEvaluation", "evaluate_cohort", "measured_with", "passes_made"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,25 +72,6 @@ class CohortEvaluation:
     scoring: EvaluationSettings
     split: Split = "test"
     own_mpp: bool = True
-
-
-def split_to_evaluate(cohort: Cohort) -> Split:
-    """Return the split that a model is measured on unless told otherwise: test slides, or else those of validation."""
-    return "test" if cohort.of("test") else "validation"
-
-
-def evaluation_output(cohort: Path, model: str) -> Path:
-    """Return where the scans and the report of an evaluation go unless told otherwise: beside the cohort."""
-    # Resolved: "." has a name, too.
-    cohort = home_path(cohort).resolve()
-    name = cohort.name if os.path.isdir(cohort) else cohort.stem
-    return cohort.parent / f"{name}-{model}.evaluation"
-
-
-def report_folder(folder: Path, job: ScanJob) -> Path:
-    """Return where the report goes in the folder of an evaluation: apart for each kind of map that it is read from."""
-    made = [find_task(one.task).writes for one in job.passes if one.settings.wanted]
-    return folder / "-".join(["report", *made])
 
 
 def evaluate_cohort(
@@ -145,15 +118,20 @@ def evaluate_cohort(
     """
     how = replace(how, job=with_own_settings(how.job, models))
     split = how.split
-    slides, left_out = _choose(cohort, split, how.scoring)
-    surveys = _surveyed(cohort, slides, how.scoring, bar, should_stop)
+    slides, left_out = choose_slides(cohort, split, keep_flawed=how.scoring.keep_flawed)
+    # Which value of the masks is tumour follows from the masks of all splits, unless it is stated.
+    masks = not how.scoring.tumour_value
+    own = {slide.annotation for slide in slides}
+    surveys = look_at_slides(
+        cohort, slides, reads=lambda path: path in own or (masks and is_mask(path)), bar=bar, should_stop=should_stop
+    )
     value = how.scoring.tumour_value or tumour_value_in(survey.mask for survey in surveys.values())
     scoring = replace(how.scoring, tumour_value=value)
-    faults = _faults(cohort, slides, split, surveys, value)
+    faults = faults_of(cohort, slides, split, surveys, partial(check_cohort, tumour_value=value))
     references: dict[str, SlideReference] = {}
     with bar("Reading the reference") as progress:
         for done, slide in enumerate(slides, 1):
-            _stop_if(should_stop)
+            stop_if(should_stop)
             if slide.name not in faults:
                 with one_of_many(partial(faults.__setitem__, slide.name)):
                     references[slide.name] = slide_reference(surveys[slide], scoring, own_mpp=how.own_mpp)
@@ -166,24 +144,20 @@ def evaluate_cohort(
     def leave_out(name: str, why: str) -> None:
         left_out.append(LeftOut(name, why, is_failure=True))
 
-    with ExitStack() as opened:
-        progress = opened.enter_context(bar(f"Scanning {len(readable)} slides"))
-        held = opened.enter_context(EngineCache(lambda _: models)) if engines is None else engines
-        scans = scan_cohort(readable, how.job, output=output, engines=held, progress=progress, should_stop=should_stop)
-        for entry in opened.enter_context(closing(scans)):
+    scans = scanned_slides(
+        readable, how.job, models, output=output, bar=bar, should_stop=should_stop, engines=engines, leave_out=leave_out
+    )
+    with closing(scans):
+        for entry in scans:
             name = entry.slide.name
-            if isinstance(entry, FailedSlide):
-                leave_out(name, entry.reason)
-            else:
-                with one_of_many(partial(leave_out, name)):
-                    outcome = match_slide(_detections(entry), references[name])
-                    cells[name] = _cells(entry, surveys[entry.slide], value)
-                    outcomes.append(outcome)
+            with one_of_many(partial(leave_out, name)):
+                outcome = match_slide(_detections(entry), references[name])
+                cells[name] = _cells(entry, surveys[entry.slide], value)
+                outcomes.append(outcome)
             # Its heatmap is not held while the next slide is scanned.
             del entry
     if not outcomes:
-        why = f": {left_out[-1].slide}, for one: {left_out[-1].why}" if left_out else "; mark some in the cohort"
-        raise EvaluationError(f"expected {split} slides to score in {cohort.origin}, got none{why}")
+        raise nothing_to_score(cohort, split, left_out)
     scored = ScoredCells(cells, how.job.detection.threshold, answering_contract(how.job, models).prior)
     notes = [note for slide in readable if (note := surveys[slide].doubts)]
     for note in notes:
@@ -191,74 +165,6 @@ def evaluate_cohort(
     return score_slides(
         outcomes, scoring, left_out=left_out, measured=measured_with(cohort, models, how), cells=scored, notes=notes
     )
-
-
-def _choose(cohort: Cohort, split: Split, scoring: EvaluationSettings) -> tuple[list[CohortSlide], list[LeftOut]]:
-    """Return the slides of a split that are scored, and those that are left out on purpose."""
-    slides, left_out = list(cohort.of(split)), []
-    for one in cohort.left_out:
-        if one.slide.split != split:
-            continue
-        if scoring.keep_flawed and one.slide.name.casefold() in CAMELYON16_FLAWED:
-            slides.append(one.slide)
-        else:
-            left_out.append(LeftOut(one.slide.name, one.reason, is_failure=False))
-    if not slides:
-        raise CohortError(
-            f"expected {split} slides in {cohort.origin}, got none of {len(cohort.slides)}; choose another --split"
-        )
-    kept = []
-    for slide in slides:
-        lacks_outlines = slide.annotation is None and slide.tumour is True and cohort.may_lack_outlines
-        if lacks_outlines or not (slide.exhaustive or scoring.keep_flawed):
-            why = "its tumour is not outlined" if lacks_outlines else "not all its tumour is outlined"
-            left_out.append(LeftOut(slide.name, why, is_failure=False))
-        else:
-            kept.append(slide)
-    return kept, left_out
-
-
-def _surveyed(
-    cohort: Cohort,
-    slides: list[CohortSlide],
-    scoring: EvaluationSettings,
-    bar: ProgressBar,
-    should_stop: Callable[[], bool],
-) -> dict[CohortSlide, SlideSurvey]:
-    """Look at every slide of the cohort once; only those that are measured on need their outlines."""
-    own = {slide.annotation for slide in slides}
-
-    def reads(annotation: Path) -> bool:
-        # Which value of the masks is tumour follows from the masks of all splits, unless it is stated.
-        return annotation in own or (is_mask(annotation) and not scoring.tumour_value)
-
-    with bar("Looking at the slides") as progress:
-
-        def report(done: int, total: int) -> None:
-            _stop_if(should_stop)
-            in_parts(progress)(done, total)
-
-        every = [*slides, *cohort.slides]
-        return survey_slides(every, threads=SlideSettings().threads, reads=reads, progress=report)
-
-
-def _faults(
-    cohort: Cohort,
-    slides: list[CohortSlide],
-    split: Split,
-    surveys: Mapping[CohortSlide, SlideSurvey],
-    tumour_value: int,
-) -> dict[str, str]:
-    """Return the first fault of each slide by its name, before hours are spent on scans."""
-    leaks = check_split(cohort, split, surveys)
-    problems = check_cohort(replace(cohort, slides=tuple(slides)), surveys, tumour_value=tumour_value)
-    # Problems of the cohort as a whole concern training.
-    names = {slide.name for slide in slides}
-    faults: dict[str, str] = {}
-    for problem in (*leaks, *problems):
-        if problem.slide in names:
-            faults.setdefault(problem.slide, problem.message)
-    return faults
 
 
 def _cells(scanned: ScannedSlide, survey: SlideSurvey, tumour_value: int) -> CellCounts:
@@ -293,7 +199,7 @@ def measured_with(cohort: Cohort, models: ScanModels, how: CohortEvaluation) -> 
         "cohort": str(cohort.origin),
         "layout": cohort.layout,
         "split": how.split,
-        **_passes_made(job, models),
+        **passes_made(job, models),
         "dense_coefficient": job.scan.dense_coefficient,
         "augment_views": job.scan.augment_views,
         "detection_threshold": job.detection.threshold,
@@ -308,7 +214,7 @@ def _reads_pixels(job: ScanJob, models: ScanModels) -> bool:
     return task.settings is not None and task.settings.stands_alone()
 
 
-def _passes_made(job: ScanJob, models: ScanModels) -> dict[str, Any]:
+def passes_made(job: ScanJob, models: ScanModels) -> dict[str, Any]:
     """Return what the report says of the passes: under ``refiner`` and so on."""
     told: dict[str, Any] = {}
     for request in job.passes:
@@ -317,8 +223,3 @@ def _passes_made(job: ScanJob, models: ScanModels) -> dict[str, Any]:
             told |= {task.noun: model.name, f"{task.noun}_sha256": model.weights_sha256}
             told[f"{task.writes}_share"] = request.settings.share
     return told
-
-
-def _stop_if(should_stop: Callable[[], bool]) -> None:
-    if should_stop():
-        raise ScanCancelledError("expected to measure a model, but was stopped; the same command goes on from there")

@@ -9,24 +9,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from napari_metastasis.annotations import (
     AnnotationSet,
     Corrections,
     CorrectionsFile,
     CorrectionStore,
+    PointSet,
     annotations_of_corrections,
     corrections_of,
+    corrections_of_points,
     read_corrections,
+    read_points,
     write_asap_xml,
     write_corrections,
     write_dsa_json,
 )
-from napari_metastasis.annotations.corrections_file import READ
+from napari_metastasis.annotations.asap import POINT_KINDS
+from napari_metastasis.annotations.corrections_file import CLASSES, READ
+from napari_metastasis.annotations.points import NO_CLASS
 from napari_metastasis.annotations.reading import Tell, part_of, silent
-from napari_metastasis.cohorts.annotation_files import annotation_format, geojson_corner, read_areas
+from napari_metastasis.cohorts.annotation_files import annotation_format, annotation_suffix, geojson_corner, read_areas
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import Region
-from napari_metastasis.lesions import review_counts
+from napari_metastasis.lesions import Mitoses, review_counts
 from napari_metastasis.storage import check_new
 from napari_metastasis.workflows.report import ReportedResult, read_result, update_slide
 from napari_metastasis.workflows.scan.earlier import recorded_coverage
@@ -68,7 +75,7 @@ class SlideReview:
     counts
         Findings of each state, as the files of the result count them; of those, how many have to be looked at again;
         regions that were called normal or to be ignored where no model had found anything; and places that somebody
-        marked and left undecided.
+        marked and left undecided. Mitoses of each state, if any were looked for.
     told
         What has to be said besides, a line each.
     reviewed
@@ -95,7 +102,7 @@ class ExportedCorrections:
     path
         The file.
     written
-        How many areas.
+        How many areas, and points of mitoses.
     omitted
         What the format has no word for: of each kind, as a plural noun, how many.
     """
@@ -147,9 +154,15 @@ def read_slide_review(folder: Path) -> SlideReview:
         "normal_regions": regions["normal"],
         "ignored_regions": regions["ignore"],
         "undecided": sum(one.label == "undecided" for one in corrections),
+        **({} if result.mitoses is None else _of_mitoses(result.mitoses)),
     }
     reviewers = sorted({one.reviewer for one in corrections if one.reviewer})
     return SlideReview(folder, result.slide_name, counts, result.told, _reviewed(result), tuple(reviewers))
+
+
+def _of_mitoses(mitoses: Mitoses) -> dict[str, int]:
+    """Return how many mitoses of each state there are."""
+    return {f"mitoses_{state}": count for state, count in mitoses.states.items() if state != "unknown"}
 
 
 def _reviewed(result: ReportedResult) -> Reviewed:
@@ -219,9 +232,12 @@ def write_for(
         return ExportedCorrections(path, len(corrections), {})
     areas = annotations_of_corrections(corrections)
     if to == "asap":
-        write_asap_xml(path, areas)
-    else:
-        write_dsa_json(path, areas, name=f"Corrections of {slide}")
+        said, places = corrections.mitoses, corrections.mitoses_px.tolist()
+        dots = [((x, y), CLASSES[one.label][0]) for one, (x, y) in zip(said, places, strict=True)]
+        write_asap_xml(path, areas, dots=dots)
+        omitted = {what: count for what, count in areas.omitted.items() if what != "points of mitoses"}
+        return ExportedCorrections(path, len(areas) + len(dots), omitted)
+    write_dsa_json(path, areas, name=f"Corrections of {slide}")
     return ExportedCorrections(path, len(areas), areas.omitted)
 
 
@@ -235,7 +251,7 @@ def import_review(folder: Path, path: Path, *, reviewer: str = "") -> ImportedCo
     folder
         The result folder.
     path
-        GeoJSON, as this program or QuPath writes it, ASAP's XML, or JSON of the Digital Slide Archive.
+        GeoJSON, as this program or QuPath writes it, ASAP's XML, JSON of the Digital Slide Archive, or CSV of mitoses.
     reviewer
         Who drew them, where the file does not say so.
 
@@ -285,7 +301,7 @@ def read_from(path: Path, *, bounds: Region | None, reviewer: str, tell: Tell = 
     Parameters
     ----------
     path
-        GeoJSON, as this program or QuPath writes it, ASAP's XML, or JSON of the Digital Slide Archive.
+        GeoJSON, as this program or QuPath writes it, ASAP's XML, JSON of the Digital Slide Archive, or CSV of mitoses.
     bounds
         The slide's bounds, if it states any.
     reviewer
@@ -298,10 +314,29 @@ def read_from(path: Path, *, bounds: Region | None, reviewer: str, tell: Tell = 
     AnnotationError
         If the file cannot be read, or is a mask.
     """
-    if annotation_format(path) == "geojson":
+    if annotation_suffix(path) == ".csv":
+        # It holds nothing but points: those of no class are meant, too.
+        found, others = corrections_of_points(read_points(path), reviewer=reviewer)
+        return CorrectionsFile(Corrections(), found, omitted=others)
+    written_as = annotation_format(path)
+    if written_as == "geojson":
         return read_corrections(path, bounds=bounds, reviewer=reviewer, tell=tell)
     areas = read_areas(path, corner=geojson_corner(bounds), tell=part_of(tell, 0.0, READ))
     if not isinstance(areas, AnnotationSet):
         raise AnnotationError(f"expected outlines, got the mask {path}; export the outlines that it was drawn from")
     drawn, omitted = corrections_of(areas, reviewer=reviewer, tell=part_of(tell, READ, 1.0))
+    if written_as == "asap":
+        mitoses, left = _mitoses_of_asap(path, reviewer)
+        drawn = drawn.with_(*mitoses)
+        omitted = {**{what: count for what, count in omitted.items() if what not in POINT_KINDS}, **left}
     return CorrectionsFile(Corrections(), drawn, omitted=omitted)
+
+
+def _mitoses_of_asap(path: Path, reviewer: str) -> tuple[Corrections, Mapping[str, int]]:
+    """Return the dots whose group says that they are mitoses, or none, and how many others there are."""
+    points = read_points(path)
+    named = np.array([name != NO_CLASS for name in points.classes], np.bool_)
+    classes = tuple(name for name in points.classes if name != NO_CLASS)
+    found, left = corrections_of_points(PointSet(points.xy[named], classes), reviewer=reviewer)
+    without = len(points) - len(classes)
+    return found, {**left, **({"points of no group": without} if without else {})}

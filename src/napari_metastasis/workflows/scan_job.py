@@ -97,6 +97,11 @@ class ScanJob:
         return tuple(one for one in self.passes if one.settings.wanted)
 
     @property
+    def reads_lesions(self) -> bool:
+        """Return whether lesions are read anew from what it writes: not where it only looks for mitoses."""
+        return self.detects or any(one.settings.SHARE for one in self.wanted_passes)
+
+    @property
     def needed_tasks(self) -> tuple[str, ...]:
         """Return the tasks whose models the scan needs."""
         return tuple(one.task for one in self.passes if one.concerns_scan)
@@ -144,7 +149,13 @@ class ScanStarted:
     Attributes
     ----------
     maps
-        Every map as earlier scans left it: the scan's own first.
+        Every map that lesions may be read from as earlier scans left it: the scan's own first.
+    mitoses
+        The map of mitoses; ``None`` where they are not looked for.
+    mitosis_threshold
+        Probability from which its peaks will count.
+    mitosis_model
+        Name of the model that answers in it; empty where there is none.
     folder
         The result folder.
     model_name
@@ -164,6 +175,9 @@ class ScanStarted:
     """
 
     maps: tuple[AnsweredMap, ...]
+    mitoses: AnsweredMap | None
+    mitosis_threshold: float
+    mitosis_model: str
     folder: Path
     model_name: str
     engine: str

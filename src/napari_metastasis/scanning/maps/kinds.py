@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame
 from napari_metastasis.storage import holds_control_characters
 
-__all__ = ["CHANGE", "PROBABILITY", "SEGMENTED", "AnsweredMap", "MapKind", "MapValues"]
+__all__ = ["CHANGE", "MITOSES", "PROBABILITY", "SEGMENTED", "AnsweredMap", "MapKind", "MapValues"]
 
 _PROBABILITY = "probability"
 _BLENDED, _ALONE = "blended", "alone"
@@ -124,6 +124,9 @@ SEGMENTED = MapKind(name="segmented", title="Segmented tumour", stem="segmentati
 
 #: The map that the scan itself writes.
 PROBABILITY = MapKind(name="probability", title="Tumour probability", stem="heatmap")
+
+#: The map of mitoses: points are read from it, and never lesions.
+MITOSES = MapKind(name="mitoses", title="Mitoses", stem="mitoses", unit="probability of a mitosis")
 
 #: What another model makes of the same tissue; it is shown, and never stored.
 CHANGE = MapKind(name="change", title="What changed", stem="change", unit="difference", colors="change")

@@ -24,10 +24,10 @@ from napari_metastasis.scanning.plan import BoolArray
 from napari_metastasis.scanning.scanner import FinishedPiece, Reader, never
 from napari_metastasis.settings import PassSettings, ScanSettings, TissueSettings
 
-__all__ = ["FEATURES", "Pass", "PassContext", "PreparedPass", "cells_around", "map_path", "run_passes"]
+__all__ = ["FEATURES", "PIXELS", "Pass", "PassContext", "PreparedPass", "cells_around", "map_path", "run_passes"]
 
-#: What a pass names as read that reads the detector's features.
-FEATURES = "features"
+#: What a pass names as read that reads the detector's features, and one that reads the slide.
+FEATURES, PIXELS = "features", "pixels"
 
 
 class FramedReader(Reader, Protocol):
@@ -208,7 +208,7 @@ class Pass(ABC):
 
     #: The map that it writes.
     writes: ClassVar[MapKind]
-    #: What it reads: :data:`FEATURES`, the name of a map, or "pixels".
+    #: What it reads: :data:`FEATURES`, :data:`PIXELS`, or the name of a map.
     reads: ClassVar[str]
 
     @classmethod

@@ -136,6 +136,8 @@ def report_html(
         not_shown=len(result.lesions) - len(drawn),
         facts=_facts(result, now),
         models=[(model.name, _card(model)) for model in result.models if model.share is None or model.share > 0],
+        mitoses=result.mitoses,
+        mitosis_threshold="" if result.mitoses is None else threshold_text(result.mitoses.threshold),
         notes=result.notes,
         scanned=_when(result.scanned, now),
         reported=_when(now, now),

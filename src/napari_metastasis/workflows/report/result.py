@@ -13,13 +13,14 @@ from typing import Any
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import Region, Size
-from napari_metastasis.lesions import SIZE_CLASSES, SizeClass, SlideVerdict, listed, review_text
+from napari_metastasis.lesions import SIZE_CLASSES, Mitoses, SizeClass, SlideVerdict, listed, review_text
 from napari_metastasis.lesions.texts import bounded, length_text, probability_text
 from napari_metastasis.plain_json import read_json
-from napari_metastasis.scanning import Coverage
+from napari_metastasis.scanning import MITOSES, Coverage
 from napari_metastasis.workflows.report.reported_lesions import ReportedLesion, damaged, number, read_lesions
 from napari_metastasis.workflows.scan.earlier import recorded_coverage, recorded_notes
 from napari_metastasis.workflows.scan.listed_findings import list_findings
+from napari_metastasis.workflows.scan.mitoses import listed_mitoses
 from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS, heatmap_path, journals_of, record_path
 from napari_metastasis.workflows.scan.shown import Shown, nuclei_density, read_shown, recorded_journals
 
@@ -134,6 +135,8 @@ class ReportedResult:
         Name of the map that is shown.
     models
         The detector, and the models of the passes after it.
+    mitoses
+        As the files have them, with what people say of them now; ``None`` where nobody looked for them.
     notes
         What a person has to know of the results, a line each.
     scanned
@@ -164,6 +167,7 @@ class ReportedResult:
     shares: Mapping[str, float]
     shown_map: str
     models: tuple[ReportedModel, ...]
+    mitoses: Mitoses | None
     notes: tuple[str, ...]
     scanned: datetime | None
     seconds: float
@@ -313,7 +317,7 @@ def _result(folder: Path, record: Any) -> ReportedResult:
     size = Size(int(slide["size"][0]), int(slide["size"][1]))
     findings = list_findings(
         folder,
-        read_lesions(folder, known_bounds),
+        () if _only_mitoses(folder, record) else read_lesions(folder, known_bounds),
         bounds=known_bounds,
         size=size,
         mpp=mpp,
@@ -339,12 +343,20 @@ def _result(folder: Path, record: Any) -> ReportedResult:
         shares=shown.shares,
         shown_map=shown.map,
         models=_models(record, shown),
+        mitoses=listed_mitoses(folder, record),
         notes=recorded_notes(record),
         scanned=None if ended is None else datetime.fromisoformat(str(ended)),
         seconds=sum(number(scan.get("seconds", 0)) for scan in scans),
         version=str(record.get("versions", {}).get("napari-metastasis", "")),
         record=record,
     )
+
+
+def _only_mitoses(folder: Path, record: Any) -> bool:
+    """Return whether nobody looked for metastases, so that there are no tables of them."""
+    coverage = recorded_coverage(record)
+    sought = coverage is None or coverage.answered_cells > 0
+    return "mitoses" in record and not sought and not os.path.exists(folder / "lesions.csv")
 
 
 def _file_name(path: str) -> str:
@@ -358,7 +370,8 @@ def _models(record: Mapping[str, Any], shown: Shown) -> tuple[ReportedModel, ...
         ReportedModel(name=detector["name"], weights_sha256=detector["weights_sha256"], share=None, map="probability")
     ]
     for one in record.get("passes", ()):
-        model, share = one["model"], shown.shares.get(one["map"], 0.0)
+        model = one["model"]
+        share = None if one["map"] == MITOSES.name else shown.shares.get(one["map"], 0.0)
         found.append(
             ReportedModel(name=model["name"], weights_sha256=model["weights_sha256"], share=share, map=one["map"])
         )

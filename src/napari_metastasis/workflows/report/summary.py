@@ -18,7 +18,7 @@ from PIL import Image
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError
-from napari_metastasis.lesions import SIZE_CLASSES, SizeClass, SlideVerdict
+from napari_metastasis.lesions import SIZE_CLASSES, MitosisCount, SizeClass, SlideVerdict
 from napari_metastasis.pages import page
 from napari_metastasis.storage import atomic_text, plain_cell, storage_errors
 from napari_metastasis.workflows.dates import moment_text
@@ -31,7 +31,8 @@ __all__ = ["SlideSummary", "SummaryFiles", "SummedResult"]
 
 _COLUMNS = (
     "slide", "state", "coverage", "verdict", *SIZE_CLASSES, "largest_mm", "largest_cut_by_edge", "slide_score",
-    "seconds", "model", "result", "error", "review",
+    "seconds", "model", "result", "error", "review", "mitoses", "mitoses_per_mm2", "mitoses_in_hot_spot",
+    "mitoses_searched_mm2",
 )  # fmt: skip
 #: Small, since an index may hold a thousand.
 _THUMBNAIL_PX, _THUMBNAIL_BYTES = 160, 12_000
@@ -53,6 +54,8 @@ class SummedResult:
         Length of the longest lesion; ``None`` where there is none.
     models
         Names of the models that have a share in it.
+    mitoses
+        How many there are; ``None`` where nobody looked for them.
     """
 
     folder: Path
@@ -68,6 +71,7 @@ class SummedResult:
     seconds: float
     review_text: str
     models: tuple[str, ...]
+    mitoses: MitosisCount | None
 
     @classmethod
     def of(cls, result: ReportedResult) -> SummedResult:
@@ -86,6 +90,7 @@ class SummedResult:
             seconds=result.seconds,
             review_text=result.review_text,
             models=tuple(one.name for one in result.models if one.share != 0),
+            mitoses=result.mitoses,
         )
 
 
@@ -162,7 +167,20 @@ class SlideSummary:
             "" if found is None else plain_cell(str(found.folder)),
             plain_cell(self.error),
             "" if found is None else found.review_text,
+            *_mitosis_cells(None if found is None else found.mitoses),
         )
+
+
+def _mitosis_cells(found: MitosisCount | None) -> tuple[object, ...]:
+    """Return how many mitoses there are, for each mm², where they are densest, and in how much tissue."""
+    if found is None or found.per_mm2 is None:
+        return ("",) * 4
+    return (
+        found.count,
+        f"{found.per_mm2:.4f}",
+        0 if found.spot is None else found.spot.count,
+        f"{found.searched_mm2:.4f}",
+    )
 
 
 @dataclass(frozen=True, slots=True)

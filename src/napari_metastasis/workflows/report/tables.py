@@ -12,6 +12,7 @@ from napari_metastasis.lesions import write_lesions_csv, write_lesions_geojson
 from napari_metastasis.lesions.export import lesions_table
 from napari_metastasis.storage import READ_ONLY, read_at_most
 from napari_metastasis.workflows.report.result import ReportedResult, read_result, results_inside
+from napari_metastasis.workflows.scan.mitoses import update_mitoses
 from napari_metastasis.workflows.scan.result_files import one_writer
 from napari_metastasis.workflows.scan.result_folder import corrections_folder, heatmap_path, record_path
 
@@ -22,7 +23,7 @@ _MOST_BYTES = 1 << 30
 
 
 def update_tables(folder: Path) -> bool:
-    """Write ``lesions.csv`` and ``lesions.geojson`` anew where people said something else of the findings meanwhile.
+    """Write the tables and outlines of lesions, and those of mitoses, anew where people said something else of them.
 
     What a model found stays as it is, and so does ``run.json``. Not for the thread of a window: all is read, and
     matched anew.
@@ -96,6 +97,9 @@ def bring_up_to_date(result: ReportedResult) -> bool:
     StorageError
         If the disk refuses; each file is whole or as it was.
     """
+    mitoses = result.mitoses is not None and update_mitoses(
+        result.folder, result.mitoses, known_as=result.known_as, bounds=result.bounds
+    )
     path = result.folder / "lesions.csv"
     try:
         written = read_at_most(path, _MOST_BYTES)
@@ -107,7 +111,7 @@ def bring_up_to_date(result: ReportedResult) -> bool:
     # Of one that did not know which lesions are cut, no table must say that none is.
     is_older = not all(lesion.cut_recorded for lesion in result.found)
     if is_silent or is_older or written == lesions_table(result.lesions).encode():
-        return False
+        return mitoses
     # The table last: what it says is what is compared.
     write_outlines(result.folder / "lesions.geojson", result)
     write_lesions_csv(path, result.lesions)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.scanning import Coverage, MapValues, last_written
+from napari_metastasis.scanning import MITOSES, Coverage, MapValues, last_written
 from napari_metastasis.slides import Slide
 from napari_metastasis.tasks import pass_tasks
 from napari_metastasis.workflows.dates import day_text
+from napari_metastasis.workflows.scan.mitoses import StoredMitoses, stored_mitoses
 from napari_metastasis.workflows.scan.places import remembered_places
 from napari_metastasis.workflows.scan.result_folder import (
     StoredScan,
@@ -114,6 +115,8 @@ class EarlierResult:
         Which one it is.
     maps
         The scan's own map, then those of the passes after it that belong to the result.
+    mitoses
+        Its mitoses; ``None`` where they were not looked for.
     own_threshold
         Threshold that the scan wrote its files with; where it is not that of ``shown``, somebody moved it since.
     own_thresholds
@@ -128,6 +131,7 @@ class EarlierResult:
 
     scan: EarlierScan
     maps: tuple[MapValues, ...]
+    mitoses: StoredMitoses | None
     own_threshold: float
     own_thresholds: Mapping[str, float]
     options: Mapping[str, Any]
@@ -195,6 +199,7 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
     return EarlierResult(
         scan=described,
         maps=maps_of_result(StoredScan(described.folder, described.identity, described.cell_um), record, journals),
+        mitoses=stored_mitoses(scan.folder, record),
         own_threshold=scanned_with(record).threshold,
         own_thresholds=_own_thresholds(record),
         options=_recorded_options(record),
@@ -204,7 +209,7 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
 
 
 def maps_of_result(scan: StoredScan, record: Any, journals: Mapping[str, int]) -> tuple[MapValues, ...]:
-    """Return the maps of a stored scan that belong to its result: other passes may have left some beside them.
+    """Return the maps of a stored scan that its lesions may be read from: other passes may have left some beside them.
 
     Parameters
     ----------
@@ -224,6 +229,8 @@ def maps_of_result(scan: StoredScan, record: Any, journals: Mapping[str, int]) -
 
     def belongs(path: Path, name: str) -> bool:
         # What grew since the record was written is of a scan that was ended by force.
+        if name == MITOSES.name:
+            return False
         grown = known is not None and known.get(path.name) != journals.get(path.name)
         return files is None or grown or (name in shares and files.get(name, path.name) == path.name)
 

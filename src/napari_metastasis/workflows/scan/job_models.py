@@ -8,7 +8,8 @@ from dataclasses import replace
 from napari_metastasis import scanning
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models import Calibrated, Model, ScanModels, load_scan_models, model_task, parents_of
-from napari_metastasis.scanning import FEATURES, PROBABILITY, ChosenEngine, Pass
+from napari_metastasis.scanning import FEATURES, PIXELS, PROBABILITY, ChosenEngine, Pass
+from napari_metastasis.settings import DEFAULT_MODEL
 from napari_metastasis.tasks import DETECT, find_task, pass_tasks, resolve
 from napari_metastasis.workflows.scan_job import PassRequest, ScanJob
 
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 #: What a pass may read that no other pass writes.
-_ALWAYS_THERE = ("pixels", FEATURES, PROBABILITY.name)
+_ALWAYS_THERE = (PIXELS, FEATURES, PROBABILITY.name)
 
 
 def load_job_models(job: ScanJob) -> ScanModels:
@@ -98,7 +99,11 @@ def with_own_settings(job: ScanJob, models: ScanModels) -> ScanJob:
 
 
 def settle_job(job: ScanJob) -> ScanJob:
-    """Return the job with the pass of every named model switched on: whoever names a model wants its pass."""
+    """Return the job with the pass of every named model switched on: whoever names a model wants its pass.
+
+    Where the model itself is one that reads pixels, and no detector, its pass is made without one.
+    """
+    job = _without_detector(job)
     named = {*job.named_models, model_task(job.model)} - {DETECT}
     passes = [replace(one, settings=one.settings.wanting()) if one.task in named else one for one in job.passes]
     for name in named - {one.task for one in passes}:
@@ -107,6 +112,18 @@ def settle_job(job: ScanJob) -> ScanJob:
         passes.append(PassRequest(task=name, settings=settings().not_keeping().wanting()))
     order = pass_tasks()
     return replace(job, passes=tuple(sorted(passes, key=lambda one: order.index(find_task(one.task)))))
+
+
+def _without_detector(job: ScanJob) -> ScanJob:
+    """Return the job with its model as that of a pass, where that is one that needs no detector."""
+    task = find_task(model_task(job.model))
+    if not task.scan_pass or resolve(task.scan_pass).reads != PIXELS:
+        return job
+    assert task.settings is not None
+    usual = PassRequest(task=task.name, settings=task.settings())
+    own = next((one for one in job.passes if one.task == task.name), usual)
+    others = tuple(one for one in job.passes if one.task != task.name)
+    return replace(job, model=DEFAULT_MODEL, detects=False, passes=(*others, replace(own, model=str(job.model))))
 
 
 def feature_reader(job: ScanJob, models: ScanModels) -> Model | None:
@@ -175,7 +192,7 @@ def check_passes(job: ScanJob, models: ScanModels) -> tuple[Pass, ...]:
         task = find_task(request.task)
         if model is None:
             # Who asked for nothing but this pass has no scan to make without it.
-            instead = f"scan without --{request.task}" if job.detects else f"name its file with --{task.noun}"
+            instead = f"scan without --{request.task}" if job.detects else f"name its file with {task.model_option}"
             name, parents = models.detector.name, parents_of(models.detector.card)
             why = f": it was retrained from {parents[0]}, whose {task.noun} does not fit it" if parents else ""
             raise ModelError(f"expected a {task.noun} for {name}, got none{why}; train one, or {instead}")

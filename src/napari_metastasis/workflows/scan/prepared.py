@@ -123,9 +123,10 @@ class PreparedScan:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Return the share of each later map in what detections are read from, by its name."""
+        """Return the share of each later map in what lesions are read from, by its name; none of other maps."""
         requests = zip(self.job.wanted_passes, self.passes, strict=True)
-        return {made.store.kind.name: request.settings.share for request, made in requests}
+        read = ((made.store.kind, request.settings.share) for request, made in requests)
+        return {kind.name: share for kind, share in read if kind.is_probability}
 
     def run(self, should_stop: Callable[[], bool] = never) -> Generator[FinishedPiece]:
         """Scan, and yield each finished piece of every map after it was stored."""
@@ -144,7 +145,8 @@ class PreparedScan:
             From :meth:`maps`.
         """
         own, *others = maps
-        return seen_answered(own, list(zip(others, self.shares.values(), strict=True)), self._tissue_of)
+        read = [(one, self.shares[one.kind.name]) for one in others if one.kind.is_probability]
+        return seen_answered(own, read, self._tissue_of)
 
     def detection_of(self, kind: MapKind) -> DetectionSettings:
         """Return how lesions are read from a map."""

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-import platform
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_metastasis import __version__
 from napari_metastasis.errors import StorageError, StorageWarning
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, repeat_blocks
 from napari_metastasis.lesions import (
@@ -23,12 +18,12 @@ from napari_metastasis.lesions import (
     Detections,
     Lesion,
     LesionIndex,
+    Mitoses,
     SlideVerdict,
     listed,
     review_counts,
     review_text,
 )
-from napari_metastasis.models import Model
 from napari_metastasis.scanning import (
     AnsweredMap,
     BoolArray,
@@ -42,19 +37,14 @@ from napari_metastasis.scanning import (
 from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.workflows.scan.listed_findings import list_findings
+from napari_metastasis.workflows.scan.mitoses import FoundMitoses, mitoses_of, write_mitoses
 from napari_metastasis.workflows.scan.prepared import PreparedScan
+from napari_metastasis.workflows.scan.record import coverage_json, record_of_mitoses, record_of_scan
 from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
 from napari_metastasis.workflows.scan.result_folder import journals_of, record_of
 from napari_metastasis.workflows.scan.shown import Shown
-from napari_metastasis.workflows.scan_job import PassRequest
 
 __all__ = ["ScanResult", "write_results"]
-
-#: Packages whose version can change an answer.
-_PACKAGES = ("imagecodecs", "numpy", "openslide-bin", "openvino", "scipy", "tifffile", "torch", "zarr")
-
-#: Scans that a run record remembers: a viewer may scan one view after another.
-_REMEMBERED_SCANS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +81,8 @@ class ScanResult:
         Whether every cell that was asked for is answered, by every pass.
     partly
         What later passes left out of the tissue that the scan answered, a line each.
+    found_mitoses
+        At their own threshold, on everything that their map holds; ``None`` where they were not looked for.
     read
         The kind of map that they are read from.
     answered
@@ -113,9 +105,15 @@ class ScanResult:
     work_px: int
     finished: bool
     partly: tuple[str, ...]
+    found_mitoses: FoundMitoses | None
     read: MapKind
     answered: ChunkedCells = field(repr=False, compare=False)
     frame: HeatmapFrame = field(repr=False)
+
+    @property
+    def mitoses(self) -> Mitoses | None:
+        """Return the mitoses with what people said of them; ``None`` where they were not looked for."""
+        return None if self.found_mitoses is None else self.found_mitoses.mitoses
 
     @property
     def counts(self) -> dict[str, int]:
@@ -143,7 +141,7 @@ class ScanResult:
             "verdict": self.verdict.to_json(),
             "slide_score": None if self.slide_score is None else round(self.slide_score, 6),
             "threshold": self.threshold,
-            "coverage": _coverage_json(self),
+            "coverage": coverage_json(self),
             "counts": self.counts,
             "lesions": [_lesion_json(lesion) for lesion in self.lesions],
             "review": {
@@ -151,6 +149,7 @@ class ScanResult:
                 "counts": review_counts(self.lesions),
                 "notes": list(self.told),
             },
+            "mitoses": None if self.mitoses is None else _mitoses_json(self.mitoses),
             "tissue_fraction": round(self.tissue_fraction, 6),
             "seconds": round(self.seconds, 3),
             "mpx_per_s": round(self.mpx_per_s, 3),
@@ -177,13 +176,20 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
     }
 
 
-def _coverage_json(result: ScanResult) -> dict[str, Any]:
-    """Return how much of the slide is tissue, and how much of that is answered, also by how many cells in all."""
-    return {
-        "tissue_fraction": round(result.tissue_fraction, 6),
-        "cells_answered": sum(int(np.count_nonzero(~np.isnan(values))) for _, values in result.answered),
-        **result.coverage.to_json(),
-    }
+def _mitoses_json(mitoses: Mitoses) -> dict[str, Any]:
+    """Return mitoses as ``--json`` prints them: with every point."""
+    rows = zip(mitoses.xy.tolist(), mitoses.probability.tolist(), mitoses.reviews, strict=True)
+    points = [
+        {
+            "x": round(x, 2),
+            "y": round(y, 2),
+            "probability": None if math.isnan(sure) else round(sure, 6),
+            "review": review.told,
+            "counted": review.counts,
+        }
+        for (x, y), sure, review in rows
+    ]
+    return {**mitoses.to_json(), "points": points}
 
 
 def _tissue_answered(store: MapStore, scanned: ChunkedCells, frame: HeatmapFrame, tissue: BoolArray) -> int:
@@ -288,6 +294,7 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
         work_px=work_px,
         finished=prepared.passes_finished and answered == int(np.count_nonzero(kept)),
         partly=(*_partly(later, Coverage.of(own, of_scan)), *_segmented_partly(prepared, maps, seen)),
+        found_mitoses=mitoses_of(prepared, maps),
         read=seen.kind,
         answered=probabilities,
         frame=seen.frame,
@@ -310,145 +317,23 @@ def _write_files(
     prepared.finish()
     folder, csv_header = prepared.folder, prepared.job.csv_header
     with one_writer(folder):
-        before = record_of(folder)
-        if not prepared.job.detects and isinstance(before, dict) and not result.read.stands_alone:
-            # Nothing new is read: what a scan found there stays.
-            return
-        shares, passes = _passes_kept(prepared, before)
-        shown = replace(shown, shares={**shares, **shown.shares})
-        write_findings(
-            folder,
-            detections=result.detections,
-            lesions=result.lesions,
-            csv_header=csv_header,
-            known_as=prepared.heatmap.identity["slide"],
-            bounds=prepared.slide.bounds,
-        )
+        before, known_as, bounds = record_of(folder), prepared.heatmap.identity["slide"], prepared.slide.bounds
+        if result.mitoses is not None:
+            write_mitoses(folder, result.mitoses, known_as=known_as, bounds=bounds)
         files = {"csv_header": csv_header, "journals": journals_of(folder)}
-        record = {**_record(prepared, result, later), "shown": shown.to_json(), "files": files}
-        record["passes"] = [*passes, *record["passes"]]
-        write_record(folder, {**record, "scans": _scans(prepared, result, model_px=model_px)})
-
-
-def _passes_kept(prepared: PreparedScan, before: Any) -> tuple[dict[str, float], list[Any]]:
-    """Return the shares and the records of passes that an earlier scan made: to segment without one takes none away."""
-    if prepared.job.detects or not isinstance(before, dict):
-        return {}, []
-    made = {request.task for request in prepared.job.wanted_passes}
-    recorded = before.get("passes")
-    kept = [
-        one
-        for one in (recorded if isinstance(recorded, list) else [])
-        if isinstance(one, dict) and one.get("task") not in made and isinstance(one.get("map"), str)
-    ]
-    return {one["map"]: float(one.get("share", 1.0)) for one in kept}, kept
-
-
-def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]) -> dict[str, Any]:
-    """Return how the results were made: enough to repeat the scan, and to tell it from any other."""
-    slide, job = prepared.slide, prepared.job
-    settings = {request.task: request.settings.to_json() for request in job.passes}
-    return {
-        "slide": {
-            "path": str(slide.path),
-            "name": slide.name,
-            # A report is written from wherever somebody is.
-            "folder": str(slide.path.absolute().parent),
-            "fingerprint": slide.fingerprint,
-            "format": slide.format,
-            "backend": slide.backend,
-            "size": [slide.size.width, slide.size.height],
-            # GeoJSON counts from their corner.
-            "bounds": None if slide.bounds is None else list(astuple(slide.bounds)),
-            "mpp": slide.mpp,
-            "mpp_supplied": slide.mpp_supplied,
-            "swapped": slide.swapped,
-        },
-        "model": _model_record(prepared.models.detector),
-        "heatmap": {
-            "identity": dict(prepared.heatmap.identity),
-            "cells": [prepared.frame.cells.width, prepared.frame.cells.height],
-            "cell_um": prepared.frame.cell_um,
-        },
-        "passes": [
-            _pass_record(request, prepared, made.store, later)
-            for request, made in zip(job.wanted_passes, prepared.passes, strict=True)
-        ],
-        "settings": {
-            "scan": asdict(job.scan),
-            **settings,
-            "tissue": asdict(job.tissue),
-            "detection": asdict(prepared.detection_of(result.read)),
-        },
-        "own_thresholds": dict(prepared.own_thresholds),
-        "stain": prepared.stain.to_json(),
-        "coverage": _coverage_json(result),
-        "slide_score": result.slide_score,
-        "lesions": sum(lesion.id >= 0 for lesion in result.lesions),
-        "versions": {"napari-metastasis": __version__, "python": platform.python_version(), **_versions()},
-        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
-    }
-
-
-def _model_record(model: Model) -> dict[str, Any]:
-    return {**model.spec.to_json(), "weights_sha256": model.weights_sha256}
-
-
-def _pass_record(
-    request: PassRequest, prepared: PreparedScan, store: MapStore, later: Mapping[str, int]
-) -> dict[str, Any]:
-    """Return what a pass after the scan did: its map, its model, and how much of the map is answered.
-
-    Tissue is counted in cells of the scan, as its coverage counts them.
-    """
-    name, stain = store.kind.name, prepared.stains.get(request.task)
-    return {
-        "task": request.task,
-        "map": name,
-        "file": store.path.name,
-        "model": _model_record(prepared.models.others[request.task]),
-        "share": request.settings.share,
-        "identity": dict(store.identity),
-        "cell_um": store.frame.cell_um,
-        "cells_answered": int(np.count_nonzero(store.done)),
-        **({} if stain is None else {"stain": stain.to_json()}),
-        **({"tissue_cells_answered": later[name]} if name in later else {}),
-    }
-
-
-def _scans(prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list[Any]:
-    """Return the scans of the folder for its record: those recorded before, and this one."""
-    plan, job = prepared.plan, prepared.job
-    latest = {
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "region": None if job.region is None else asdict(job.region),
-        "engine": prepared.chosen.engine.name,
-        "device": prepared.chosen.engine.device,
-        "roi_px": prepared.chosen.roi_px,
-        "seconds": round(result.seconds, 3),
-        "model_px": model_px,
-        "mpx_per_s": round(result.mpx_per_s, 3),
-        "cells_wanted": plan.cells_wanted,
-        "cells_without_tissue": plan.cells_without_tissue,
-        "cells_answered_before": plan.cells_done,
-        "finished": result.finished,
-        "notes": [*prepared.notes, *result.partly],
-    }
-    return [*_earlier_scans(prepared.folder), latest][-_REMEMBERED_SCANS:]
-
-
-def _earlier_scans(folder: Path) -> list[Any]:
-    """Return the scans on a folder's record; none where it cannot be read."""
-    try:
-        scans = record_of(folder)["scans"]
-    except (KeyError, TypeError):
-        return []
-    return [scan for scan in scans if isinstance(scan, dict)] if isinstance(scans, list) else []
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+        if not prepared.job.detects and isinstance(before, dict) and not result.read.stands_alone:
+            # No lesion is read anew: what a scan found there stays.
+            if result.mitoses is not None:
+                write_record(folder, record_of_mitoses(before, prepared, result, files=files, model_px=model_px))
+            return
+        # Empty tables would say that there is no lesion, where nobody looked for any.
+        if prepared.job.detects or result.coverage.answered_cells:
+            write_findings(
+                folder,
+                detections=result.detections,
+                lesions=result.lesions,
+                csv_header=csv_header,
+                known_as=known_as,
+                bounds=bounds,
+            )
+        write_record(folder, record_of_scan(before, prepared, result, shown, later, files=files, model_px=model_px))

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 
-from napari_metastasis.scanning import PROBABILITY, FinishedPiece, never
+from napari_metastasis.scanning import MITOSES, PROBABILITY, FinishedPiece, never
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.engine_cache import EngineCache, await_future
 from napari_metastasis.workflows.scan.job_models import settle_job
+from napari_metastasis.workflows.scan.mitoses import mitosis_threshold
 from napari_metastasis.workflows.scan.prepare import prepare_scan
 from napari_metastasis.workflows.scan.result_folder import stored_precision
 from napari_metastasis.workflows.scan.results import ScanResult, write_results
@@ -64,8 +65,12 @@ def run_scan(
         yield Stage("Looking for tissue…")
         mask = None if held.tissue is None else await_future(held.tissue, should_stop)
         prepared = opened.enter_context(prepare_scan(slide, job, ready, mask=mask, should_stop=should_stop))
+        maps = prepared.maps()
         yield ScanStarted(
-            maps=prepared.maps(),
+            maps=tuple(one for one in maps if one.kind.is_probability),
+            mitoses=next((one for one in maps if one.kind.name == MITOSES.name), None),
+            mitosis_threshold=mitosis_threshold(prepared),
+            mitosis_model=ready.models.others["mitosis"].name if "mitosis" in ready.models.others else "",
             folder=prepared.folder,
             model_name=ready.models.detector.name,
             engine=f"{prepared.chosen.engine.name}, {prepared.chosen.engine.precision}",

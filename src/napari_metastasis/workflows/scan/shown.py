@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import StorageError
 from napari_metastasis.lesions.export import DETECTIONS_HEADER
-from napari_metastasis.scanning import PROBABILITY, read_header
+from napari_metastasis.scanning import PROBABILITY, MapStore, read_header
 from napari_metastasis.settings import THRESHOLD
 from napari_metastasis.storage import folder_gone
 from napari_metastasis.workflows.scan.listed_findings import list_findings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_metastasis.lesions import Findings
     from napari_metastasis.slides import Slide
 
-__all__ = ["Shown", "nuclei_density", "read_shown", "recorded_journals", "scanned_with", "write_shown"]
+__all__ = ["Shown", "nuclei_density", "read_before", "read_shown", "recorded_journals", "scanned_with", "write_shown"]
 
 #: How ``detections.csv`` begins where it has a header.
 _HEADER = ",".join(DETECTIONS_HEADER).encode("ascii")
@@ -82,6 +82,23 @@ def scanned_with(record: Any) -> Shown:
     except (KeyError, TypeError):
         pass
     return Shown(threshold, shares, next((name for name in reversed(shares) if shares[name] > 0), PROBABILITY.name))
+
+
+def read_before(folder: Path) -> dict[str, MapStore]:
+    """Return the map of a pass that a result's lesions are read from, by its name, opened to read.
+
+    Nothing where they are read from the scan's own map, or nothing says so.
+    """
+    record = record_of(folder)
+    name = read_shown(record).map
+    try:
+        (file,) = (str(one["file"]) for one in record["passes"] if one["map"] == name)
+        if Path(file).name != file:
+            return {}
+        store = MapStore.open(folder / file)
+    except (KeyError, TypeError, ValueError, StorageError):
+        return {}
+    return {name: store} if store.kind.is_probability else {}
 
 
 def nuclei_density(record: Any) -> float | None:

@@ -19,6 +19,7 @@ from napari_metastasis.settings import (
 )
 
 if TYPE_CHECKING:
+    from napari_metastasis.sampling.batches import BatchSource
     from napari_metastasis.training.tasks.base import TrainingTask
 
 __all__ = ["AUGMENTATION", "MINING", "PATCHES", "SLIDES", "TRAINING", "Chosen", "OptionGroup", "TrainingDeclaration"]
@@ -164,6 +165,9 @@ class TrainingDeclaration:
         Returns what is trained; it may load torch.
     check
         Refuses, with a :class:`~napari_metastasis.errors.SettingsError`, what makes no sense together.
+    batches
+        Returns what is trained and validated on, of a task that reads slides and crops in its own way; ``None`` for
+        patches of a cohort's slides, and labelled ones.
     groups
         All that may be chosen.
     former
@@ -174,10 +178,11 @@ class TrainingDeclaration:
     prefix: str
     make: Callable[[Chosen], TrainingTask[Any]]
     check: Callable[[Chosen], None] = _nothing
+    batches: Callable[[Chosen, TrainingTask[Any]], tuple[BatchSource, BatchSource]] | None = None
     groups: tuple[OptionGroup, ...] = (TRAINING, AUGMENTATION, *SLIDES, MINING, PATCHES)
     former: str = ""
 
     @property
-    def takes_patches(self) -> bool:
-        """Return whether it is trained on labelled patches as well, so that slides may be missing."""
-        return PATCHES in self.groups
+    def needs_slides(self) -> bool:
+        """Return whether it is trained on slides alone, and not on labelled patches or crops as well."""
+        return PATCHES not in self.groups and self.batches is None

@@ -1,0 +1,307 @@
+"""The mitoses of a slide: points at a threshold, their number for each mm², and where they are densest."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_metastasis.annotations import Corrections, HotSpot, hot_spot
+from napari_metastasis.geometry import Point
+from napari_metastasis.lesions.index import LesionIndex
+from napari_metastasis.lesions.mitosis_review import review_points
+from napari_metastasis.lesions.said import LesionReview, ReviewState
+from napari_metastasis.settings import HotSpotSettings
+
+__all__ = ["Mitoses", "MitosisCount", "found_mitoses", "mitoses_at"]
+
+#: In this order, and so, people are told how many were reviewed.
+_TOLD: Mapping[ReviewState, str] = {
+    "confirmed": "confirmed",
+    "rejected": "rejected, not counted",
+    "added": "added",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MitosisCount:
+    """How many mitoses were found at a threshold, and in how much tissue.
+
+    Attributes
+    ----------
+    threshold
+        Probability from which the peaks of the map count.
+    count
+        How many there are.
+    searched_mm2, tissue_mm2
+        Tissue that was looked at, and all of the slide's.
+    spot
+        Where they are densest; ``None`` where there are none.
+    """
+
+    threshold: float
+    count: int
+    searched_mm2: float
+    tissue_mm2: float
+    spot: HotSpot | None
+
+    @property
+    def per_mm2(self) -> float | None:
+        """Return the mitoses in a mm² of the tissue that was looked at; ``None`` where none was."""
+        return self.count / self.searched_mm2 if self.searched_mm2 else None
+
+    @property
+    def text(self) -> str:
+        """Return their number for a person: "34 mitoses, 2.8 per mm²"."""
+        if self.per_mm2 is None:
+            return "Not looked for"
+        return f"{self.count} mitos{'is' if self.count == 1 else 'es'}, {self.per_mm2:.2g} per mm²"
+
+    @property
+    def searched_text(self) -> str:
+        """Return how much was looked at, for a person: "12.30 of 98.00 mm² of tissue looked at"."""
+        if not self.searched_mm2:
+            return "No tissue was looked at for mitoses"
+        part, whole = f"{self.searched_mm2:.2f}", f"{self.tissue_mm2:.2f}"
+        return f"All {whole} mm² of tissue looked at" if part == whole else f"{part} of {whole} mm² of tissue looked at"
+
+    @property
+    def spot_text(self) -> str:
+        """Return what lies where they are densest: "12 in the densest 2 mm²"; empty where there are none."""
+        spot = self.spot
+        if spot is None:
+            return ""
+        least = "" if self.searched_mm2 >= spot.area_mm2 else f", of which {self.searched_mm2:.2f} mm² were looked at"
+        return f"{spot.count} in the densest {spot.area_mm2:g} mm²{least}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for the record and for ``--json``, places in level-0 pixels."""
+        spot = self.spot
+        return {
+            "threshold": self.threshold,
+            "count": self.count,
+            "searched_mm2": round(self.searched_mm2, 6),
+            "tissue_mm2": round(self.tissue_mm2, 6),
+            "per_mm2": None if self.per_mm2 is None else round(self.per_mm2, 6),
+            "hot_spot": None
+            if spot is None
+            else {
+                "shape": spot.shape,
+                "x": round(spot.center.x, 2),
+                "y": round(spot.center.y, 2),
+                "width": round(spot.width, 2),
+                "height": round(spot.height, 2),
+                "area_mm2": spot.area_mm2,
+                "count": spot.count,
+                "per_mm2": round(spot.per_mm2, 6),
+            },
+        }
+
+    @classmethod
+    def from_json(cls, values: Any) -> MitosisCount:
+        """Return what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is anything else.
+        """
+        spot = values["hot_spot"]
+        return MitosisCount(
+            threshold=_number(values["threshold"]),
+            count=int(_number(values["count"])),
+            searched_mm2=_number(values["searched_mm2"]),
+            tissue_mm2=_number(values["tissue_mm2"]),
+            spot=None
+            if spot is None
+            else HotSpot(
+                center=Point(_number(spot["x"]), _number(spot["y"])),
+                width=_number(spot["width"]),
+                height=_number(spot["height"]),
+                shape=str(spot["shape"]),
+                area_mm2=_number(spot["area_mm2"]) or math.nan,
+                count=int(_number(spot["count"])),
+            ),
+        )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("no number")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mitoses(MitosisCount):
+    """The mitoses that were found at a threshold, and what people said of them.
+
+    ``count`` is of those that count: of what a model found, what no person rejected, and what people added.
+
+    Attributes
+    ----------
+    xy
+        (n, 2) float64, as (x, y) in level-0 pixels: those that a model found, the surest first, and then those that
+        only people know of. Rejected ones are among them.
+    probability
+        (n,) float32; NaN where no model found anything.
+    reviews
+        What was said of each, n. "added" are those where no model found anything, and "confirmed" are behind those of
+        the model where they were found at another threshold, or by another model.
+    of_model
+        How many a model found at the threshold: the first ones.
+    mpp
+        Micrometres per level-0 pixel.
+    settings
+        The area in which the most are counted.
+    """
+
+    xy: NDArray[np.float64]
+    probability: NDArray[np.float32]
+    reviews: tuple[LesionReview, ...]
+    of_model: int
+    mpp: float
+    settings: HotSpotSettings
+
+    def __len__(self) -> int:
+        """Return how many are listed: also those that do not count."""
+        return len(self.xy)
+
+    @property
+    def counts(self) -> NDArray[np.bool_]:
+        """Return which of them count, (n,) bool: not those that a person rejected."""
+        return np.array([one.counts for one in self.reviews], np.bool_)
+
+    @property
+    def in_spot(self) -> NDArray[np.bool_]:
+        """Return which of them count and lie where they are densest: (n,) bool."""
+        return np.zeros(len(self), np.bool_) if self.spot is None else self.spot.holds(self.xy) & self.counts
+
+    @property
+    def states(self) -> dict[ReviewState, int]:
+        """Return how many there are of each state that people gave, and of "pending" and "unknown"."""
+        found = Counter(one.told for one in self.reviews)
+        return {state: found[state] for state in (*_TOLD, "pending", "unknown")}
+
+    @property
+    def review_text(self) -> str:
+        """Return what people said, in a line: "2 confirmed; 1 rejected, not counted; 31 pending"; empty if nothing."""
+        states = self.states
+        if states["unknown"]:
+            return "what people said of them cannot be read"
+        said = [f"{states[state]} {words}" for state, words in _TOLD.items() if states[state]]
+        return "; ".join([*said, f"{states['pending']} pending"]) if said else ""
+
+    @property
+    def own(self) -> Mitoses:
+        """Return what the model found, of which nobody said anything."""
+        return self.reviewed(Corrections())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for the record and for ``--json``, with how many were reviewed."""
+        states = self.states
+        return {
+            **MitosisCount.to_json(self),
+            "found": self.of_model,
+            "reviewed": sum(states[state] for state in _TOLD),
+            **{state: states[state] for state in _TOLD},
+        }
+
+    def reviewed(self, corrections: Corrections) -> Mitoses:
+        """Return what a model found with what people say of it; what they said before is forgotten.
+
+        Each point of a person is about the point of the model that lies nearest to it, within the radius in which
+        points are matched, one to one. What is rejected does not count; what people know of beside them does.
+
+        Parameters
+        ----------
+        corrections
+            All of the slide.
+        """
+        own = slice(self.of_model)
+        said = review_points(self.xy[own], corrections, mpp=self.mpp)
+        listed = replace(
+            self,
+            xy=np.concatenate([self.xy[own], said.beside_xy]),
+            probability=np.concatenate([self.probability[own], said.beside_probability]),
+            reviews=(*said.of_found, *said.beside),
+        )
+        counting = listed.xy[listed.counts]
+        return replace(listed, count=len(counting), spot=hot_spot(counting, mpp=self.mpp, settings=self.settings))
+
+    def unread(self) -> Mitoses:
+        """Return what the model found where it is not known what people said: the corrections cannot be read."""
+        own = self.own
+        return replace(own, reviews=tuple(replace(one, is_known=False) for one in own.reviews))
+
+
+def mitoses_at(
+    index: LesionIndex,
+    threshold: float,
+    *,
+    mpp: float,
+    searched_mm2: float,
+    tissue_mm2: float,
+    settings: HotSpotSettings,
+) -> Mitoses:
+    """Return the mitoses at a threshold; :meth:`Mitoses.reviewed` says what people made of them.
+
+    Parameters
+    ----------
+    index
+        Made of the map of mitoses with the detection settings of
+        :class:`~napari_metastasis.settings.MitosisSettings`.
+    threshold
+        At least the index's floor.
+    mpp
+        Micrometres per level-0 pixel.
+    searched_mm2, tissue_mm2
+        See :class:`MitosisCount`.
+    settings
+        The area in which the most are counted.
+
+    Raises
+    ------
+    SettingsError
+        If the threshold lies below the floor.
+    """
+    found = index.at(threshold).detections
+    return found_mitoses(
+        np.stack([found.x, found.y], axis=1).astype(np.float64),
+        found.probability,
+        threshold=float(threshold),
+        mpp=mpp,
+        searched_mm2=searched_mm2,
+        tissue_mm2=tissue_mm2,
+        settings=settings,
+    )
+
+
+def found_mitoses(
+    xy: NDArray[np.float64],
+    probability: NDArray[np.float32],
+    *,
+    threshold: float,
+    mpp: float,
+    searched_mm2: float,
+    tissue_mm2: float,
+    settings: HotSpotSettings,
+) -> Mitoses:
+    """Return points that a model found as mitoses of which nobody has spoken; see :class:`Mitoses`."""
+    return Mitoses(
+        threshold=threshold,
+        count=len(xy),
+        searched_mm2=searched_mm2,
+        tissue_mm2=tissue_mm2,
+        spot=hot_spot(xy, mpp=mpp, settings=settings),
+        xy=xy,
+        probability=probability,
+        reviews=(LesionReview(),) * len(xy),
+        of_model=len(xy),
+        mpp=mpp,
+        settings=settings,
+    )

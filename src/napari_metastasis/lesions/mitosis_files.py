@@ -1,0 +1,151 @@
+"""Mitoses as files that other programs read; each appears whole, or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from napari_metastasis.annotations import MITOSIS, NOT_A_MITOSIS
+from napari_metastasis.annotations.corrections_file import CLASSES
+from napari_metastasis.annotations.geojson import geometry_json, write_features
+from napari_metastasis.errors import StorageError, first_line
+from napari_metastasis.geometry import Region
+from napari_metastasis.lesions.mitoses import Mitoses
+from napari_metastasis.plain_csv import read_csv
+from napari_metastasis.storage import atomic_text, plain_cell
+
+__all__ = ["mitoses_table", "read_found_mitoses", "write_mitoses_csv", "write_mitoses_geojson"]
+
+#: Root of the deterministic ids of features. Never change it: QuPath tells objects apart by them.
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "mitoses.napari-metastasis")
+_COLUMNS = ("id", "x", "y", "class", "probability", "in_hot_spot", "review", "reviewer")
+#: How the ids of mitoses begin that only people know of.
+_OF_PEOPLE = "P"
+
+
+def write_mitoses_csv(path: str | os.PathLike[str], mitoses: Mitoses) -> None:
+    """Write one row a mitosis: id, location in level-0 pixels, class, probability, and what people said of it.
+
+    Those that a model found come first, the surest first; then those that only people know of, whose ids begin with P,
+    without a probability where no model ever found one. ``class`` is "Not a mitosis" of what was rejected.
+    ``in_hot_spot`` is 1 where one lies in the area that holds the most. The file reads back with
+    :func:`~napari_metastasis.annotations.read_points`.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; nothing half-written is left.
+    """
+    with atomic_text(path) as file:
+        file.write(mitoses_table(mitoses))
+
+
+def mitoses_table(mitoses: Mitoses) -> str:
+    """Return what ``mitoses.csv`` holds; see :func:`write_mitoses_csv`."""
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(_COLUMNS)
+    rows = zip(mitoses.xy.tolist(), mitoses.probability, mitoses.in_spot.tolist(), mitoses.reviews, strict=True)
+    for number, ((x, y), sure, is_inside, review) in enumerate(rows, start=1):
+        beside = number - mitoses.of_model
+        name = MITOSIS if review.counts else NOT_A_MITOSIS
+        answered = "" if np.isnan(sure) else np.format_float_positional(sure, trim="0")
+        own = f"{_OF_PEOPLE}{beside}" if beside > 0 else number
+        said = review.told, plain_cell(review.reviewer)
+        table.writerow((own, f"{x:.2f}", f"{y:.2f}", name, answered, int(is_inside), *said))
+    return file.getvalue()
+
+
+def read_found_mitoses(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return what a model found, from ``mitoses.csv``: (n, 2) of (x, y) in level-0 pixels, and (n,) probabilities.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read, or is none.
+    """
+    try:
+        head, *rows = read_csv(path)
+        at = [[name.strip() for name in head.cells].index(name) for name in ("id", "x", "y", "probability")]
+        found = [[row.cells[column] for column in at] for row in rows]
+        values = np.array([row[1:] for row in found if not row[0].startswith(_OF_PEOPLE)], np.float64).reshape(-1, 3)
+        if not np.isfinite(values).all():
+            raise ValueError("a number that is not finite")
+    except (OSError, ValueError, IndexError) as error:
+        raise StorageError(
+            f"expected the mitoses of a scan in {path}, got something else ({first_line(error)}); scan the slide again"
+        ) from error
+    return values[:, :2], values[:, 2].astype(np.float32)
+
+
+def write_mitoses_geojson(
+    path: str | os.PathLike[str], mitoses: Mitoses, *, slide: str, bounds: Region | None = None
+) -> None:
+    """Write mitoses as point detections that QuPath opens, and the densest area as an annotation.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    mitoses
+        What was found.
+    slide
+        What tells the slide from others: with the location it makes a feature's UUID, so that the same point keeps it.
+    bounds
+        The slide's bounds, if it states any. QuPath crops to them, and counts its pixels from their corner.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; nothing half-written is left.
+    """
+    write_features(path, list(_features(mitoses, slide, bounds)))
+
+
+def _features(mitoses: Mitoses, slide: str, bounds: Region | None) -> Iterator[dict[str, Any]]:
+    if mitoses.spot is not None:
+        spot = mitoses.spot
+        measurements = {"Mitoses": spot.count, "Area mm^2": spot.area_mm2, "Mitoses per mm^2": round(spot.per_mm2, 6)}
+        name = f"Densest {spot.area_mm2:g} mm²"
+        kind = ("Region*", CLASSES["mitosis"][1])
+        yield _feature(spot.outline_px, "annotation", name, measurements, slide, bounds, kind)
+    rows = zip(mitoses.xy.tolist(), mitoses.probability.tolist(), mitoses.reviews, strict=True)
+    for number, ((x, y), sure, review) in enumerate(rows, start=1):
+        kind = CLASSES["mitosis" if review.counts else "not-mitosis"]
+        own = {} if np.isnan(sure) else {"Probability": round(sure, 6)}
+        made = _feature(shapely.Point(x, y), "detection", f"{kind[0]} {number}", own, slide, bounds, kind)
+        made["properties"]["review"] = {"state": review.told, "reviewer": review.reviewer}
+        yield made
+
+
+def _feature(
+    shape: shapely.Geometry,
+    kind: str,
+    name: str,
+    measurements: dict[str, float],
+    slide: str,
+    bounds: Region | None,
+    class_: tuple[str, tuple[int, int, int]],
+) -> dict[str, Any]:
+    where = f"{shape.centroid.x:.2f},{shape.centroid.y:.2f}"
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(_NAMESPACE, f"{slide}/{kind}/{where}")),
+        "geometry": geometry_json(shape, bounds),
+        "properties": {
+            "objectType": kind,
+            "name": name,
+            "classification": {"name": class_[0], "color": list(class_[1])},
+            "isLocked": False,
+            "measurements": measurements,
+        },
+    }

@@ -1,0 +1,66 @@
+"""Mitoses: pixels in, a fine map of how near a mitosis is out, from whose peaks they are read (Pearce 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+from napari_metastasis.models import MitosisModel, Model
+from napari_metastasis.scanning.maps.kinds import MITOSES
+from napari_metastasis.scanning.maps.store import MapStore
+from napari_metastasis.scanning.passes.base import PassContext
+from napari_metastasis.scanning.passes.pixels import PixelPass, PreparedPixelPass
+from napari_metastasis.scanning.scanner import FinishedPiece
+from napari_metastasis.settings import MitosisSettings, PassSettings
+
+__all__ = ["MitosisPass"]
+
+#: Version of the answers: to be raised when a change of this program changes one by more than rounding.
+_MITOSES_VERSION = 1
+
+
+class MitosisPass(PixelPass):
+    """A mitosis model's pass over the slide."""
+
+    writes = MITOSES
+    STAIN_KEY = "mitosis_stain"
+
+    @classmethod
+    def of(cls, model: Model, settings: PassSettings) -> Self:
+        """Return the pass of a mitosis model."""
+        assert isinstance(model, MitosisModel)
+        assert isinstance(settings, MitosisSettings)
+        return cls(model, settings.mitosis_above)
+
+    @property
+    def decides(self) -> Mapping[str, Any]:
+        """Return the model's name, weights, pixels and calibration; where it looks decides no answer."""
+        spec = self.model.spec
+        return {
+            "mitoses_version": _MITOSES_VERSION,
+            "mitosis_model": self.model.name,
+            "mitosis_model_sha256": self.model.weights_sha256,
+            "mitosis_model_reads": [spec.mpp, spec.cell_px, *spec.mean, *spec.std],
+            "mitosis_model_calibration": spec.calibration,
+        }
+
+    def prepared(self, context: PassContext, store: MapStore, precision: str) -> PreparedPixelPass:
+        """Return the pass ready to run; see :meth:`PixelPass.prepared`."""
+        return _PreparedMitosisPass(self, context, store, precision)
+
+
+class _PreparedMitosisPass(PreparedPixelPass):
+    def choose_places(self, should_stop: Callable[[], bool]) -> Generator[FinishedPiece]:
+        """Leave out what the map before finds nothing in.
+
+        It stays without an answer: mitoses are counted for each mm² that was looked at.
+        """
+        del should_stop
+        if self.made_by.above:
+            looked_at = self.suspicious()
+            if self.wanted.tissue is not None:
+                looked_at &= self.wanted.tissue
+            self.wanted = replace(self.wanted, tissue=looked_at)
+            self.needed = self.wanted.showing(self.store.frame, self.wanted.cells)
+        yield from ()

@@ -1,0 +1,336 @@
+"""The mitoses of a scan: read off their map, written to the result folder, and read back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_metastasis.annotations import CorrectionStore
+from napari_metastasis.errors import AnnotationError, StorageError
+from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, Region
+from napari_metastasis.lesions import (
+    LesionIndex,
+    Mitoses,
+    MitosisCount,
+    found_mitoses,
+    mitoses_at,
+    mitoses_table,
+    read_found_mitoses,
+    write_mitoses_csv,
+    write_mitoses_geojson,
+)
+from napari_metastasis.scanning import MITOSES, AnsweredMap, Coverage, MapStore, answerable_cells
+from napari_metastasis.settings import HotSpotSettings, MitosisSettings
+from napari_metastasis.storage import storage_errors
+from napari_metastasis.workflows.scan.result_files import one_writer, write_record
+from napari_metastasis.workflows.scan.result_folder import corrections_folder, record_of
+
+if TYPE_CHECKING:
+    from napari_metastasis.slides import Slide, TissueMask
+    from napari_metastasis.workflows.scan.prepared import PreparedScan
+
+__all__ = [
+    "FoundMitoses",
+    "MitosisReading",
+    "StoredMitoses",
+    "listed_mitoses",
+    "mitoses_of",
+    "mitosis_threshold",
+    "read_mitoses",
+    "stored_mitoses",
+    "update_mitoses",
+    "with_reviews",
+    "write_mitoses",
+    "write_shown_mitoses",
+]
+
+#: The files of a result.
+_TABLE, _POINTS = "mitoses.csv", "mitoses.geojson"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MitosisReading:
+    """A map of mitoses, prepared to be read at every threshold from the floor up.
+
+    Attributes
+    ----------
+    index
+        Its peaks.
+    searched_mm2, tissue_mm2
+        Tissue that it answers for, and all of the slide's.
+    """
+
+    index: LesionIndex
+    searched_mm2: float
+    tissue_mm2: float
+
+    def at(self, threshold: float, settings: MitosisSettings, mpp: float) -> Mitoses:
+        """Return the mitoses at a threshold; one below the floor is the floor."""
+        return mitoses_at(
+            self.index,
+            max(threshold, self.index.settings.floor),
+            mpp=mpp,
+            searched_mm2=self.searched_mm2,
+            tissue_mm2=self.tissue_mm2,
+            settings=settings.hot_spot,
+        )
+
+
+def read_mitoses(
+    cells: ChunkedCells, frame: HeatmapFrame, tissue: TissueMask, settings: MitosisSettings, threshold: float
+) -> MitosisReading:
+    """Return a map of mitoses, prepared to be read.
+
+    Parameters
+    ----------
+    cells, frame
+        The map.
+    tissue
+        Where the slide holds tissue.
+    settings
+        How mitoses are counted.
+    threshold
+        The lowest that has to be reached, if it is lower than the usual floor.
+    """
+    index = LesionIndex(cells, frame, settings.detection(threshold), map=MITOSES.name)
+    coverage = Coverage.of(cells, answerable_cells(tissue, frame, cells))
+    cell_mm2 = (frame.cell_um / 1000) ** 2
+    return MitosisReading(index, coverage.answered_cells * cell_mm2, coverage.tissue_cells * cell_mm2)
+
+
+def _settings_of(prepared: PreparedScan) -> MitosisSettings | None:
+    wanted = (one.settings for one in prepared.job.wanted_passes)
+    return next((one for one in wanted if isinstance(one, MitosisSettings)), None)
+
+
+def mitosis_threshold(prepared: PreparedScan) -> float:
+    """Return from which probability mitoses count in a scan: what was asked for, or the model's own; 0 without them."""
+    settings = _settings_of(prepared)
+    if settings is None:
+        return 0.0
+    own: float = prepared.models.others["mitosis"].spec.threshold
+    return settings.mitosis_threshold or own
+
+
+def mitoses_of(prepared: PreparedScan, maps: Sequence[AnsweredMap]) -> FoundMitoses | None:
+    """Return the mitoses that a scan found; ``None`` where it did not look for them.
+
+    Parameters
+    ----------
+    prepared
+        The scan, at its end or stopped.
+    maps
+        Its maps.
+    """
+    found = next((one for one in maps if one.kind.name == MITOSES.name), None)
+    settings = _settings_of(prepared)
+    if found is None or settings is None:
+        return None
+    threshold, slide = mitosis_threshold(prepared), prepared.slide
+    reading = read_mitoses(found.cells, found.frame, prepared.tissue, settings, threshold)
+    mitoses = reading.at(threshold, settings, slide.mpp)
+    return FoundMitoses(with_reviews(mitoses, prepared.folder, bounds=slide.bounds), reading)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundMitoses:
+    """The mitoses of a scan.
+
+    Attributes
+    ----------
+    mitoses
+        With what people said of them.
+    reading
+        What lies at any other threshold.
+    """
+
+    mitoses: Mitoses
+    reading: MitosisReading
+
+
+def with_reviews(mitoses: Mitoses, folder: Path, *, bounds: Region | None) -> Mitoses:
+    """Return mitoses with what the corrections of their slide say; a damaged file of these is told, and stops nothing.
+
+    Parameters
+    ----------
+    mitoses
+        What a model found; what was said of it before is forgotten.
+    folder
+        The result folder.
+    bounds
+        The slide's bounds, if it states any.
+    """
+    try:
+        return mitoses.reviewed(CorrectionStore(corrections_folder(folder), bounds=bounds).read())
+    except (AnnotationError, StorageError):
+        return mitoses.unread()
+
+
+def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
+    """Return the mitoses of a result folder with what people say of them now; ``None`` where it has none.
+
+    They are read from its table, so that no map is needed.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    record
+        Its ``run.json``.
+
+    Raises
+    ------
+    StorageError
+        If the table is damaged.
+    KeyError, TypeError, ValueError
+        If the record is.
+    """
+    if "mitoses" not in record:
+        return None
+    known, slide = MitosisCount.from_json(record["mitoses"]), record["slide"]
+    xy, probability = read_found_mitoses(folder / _TABLE)
+    # Where the model found none, nothing says in which area they would have been counted.
+    area, spot = HotSpotSettings(), known.spot
+    if spot is not None:
+        area = HotSpotSettings(area_mm2=spot.area_mm2, shape=spot.shape)
+    found = found_mitoses(
+        xy,
+        probability,
+        threshold=known.threshold,
+        mpp=float(slide["mpp"]),
+        searched_mm2=known.searched_mm2,
+        tissue_mm2=known.tissue_mm2,
+        settings=area,
+    )
+    bounds = None if slide.get("bounds") is None else Region(*map(int, slide["bounds"]))
+    return with_reviews(found, folder, bounds=bounds)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredMitoses:
+    """The map of mitoses that a scan left, and how it was read.
+
+    Attributes
+    ----------
+    map
+        Its answers.
+    threshold
+        Probability from which mitoses counted last.
+    settings
+        How they are counted.
+    model_name
+        Of the model that answered in it.
+    """
+
+    map: AnsweredMap
+    threshold: float
+    settings: MitosisSettings
+    model_name: str
+
+
+def stored_mitoses(folder: Path, record: Any) -> StoredMitoses | None:
+    """Return the mitoses of a result; ``None`` where its record says of none, or their map cannot be read.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    record
+        What its ``run.json`` says.
+    """
+    try:
+        (made,) = (one for one in record["passes"] if one["map"] == MITOSES.name)
+        name, model = str(made["file"]), str(made["model"]["name"])
+        settings = MitosisSettings(**record["settings"]["mitosis"])
+        threshold = float(record["mitoses"]["threshold"])
+        if not (math.isfinite(threshold) and 0 < threshold <= 1) or Path(name).name != name:
+            return None
+        with MapStore.open(folder / name) as store:
+            return StoredMitoses(AnsweredMap(store.kind, store.frame, store.answered()), threshold, settings, model)
+    except (KeyError, TypeError, ValueError, StorageError):
+        # Damaged by hand, or of a later version: they can be looked for again.
+        return None
+
+
+def write_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Region | None) -> None:
+    """Write ``mitoses.geojson`` and ``mitoses.csv``, in :func:`~.result_files.one_writer`.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    mitoses
+        What was found.
+    known_as
+        By what the scan knows the slide.
+    bounds
+        The slide's bounds, if it states any.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses; each file is whole or as it was.
+    """
+    # The table last: what it says is what is compared.
+    write_mitoses_geojson(folder / _POINTS, mitoses, slide=known_as, bounds=bounds)
+    write_mitoses_csv(folder / _TABLE, mitoses)
+
+
+def update_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Region | None) -> bool:
+    """Write the mitoses of a result anew where its table says something else, and return whether.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    mitoses
+        From :func:`listed_mitoses`.
+    known_as, bounds
+        As :func:`write_mitoses` takes them.
+
+    Raises
+    ------
+    StorageError
+        If the table cannot be read, or the disk refuses.
+    """
+    with storage_errors(folder / _TABLE):
+        written = (folder / _TABLE).read_bytes()
+    if written == mitoses_table(mitoses).encode():
+        return False
+    write_mitoses(folder, mitoses, known_as=known_as, bounds=bounds)
+    return True
+
+
+def write_shown_mitoses(folder: Path, slide: Slide, mitoses: Mitoses) -> bool:
+    """Write the mitoses of a result anew as they are shown, and say so in ``run.json``; all else there stays.
+
+    Parameters
+    ----------
+    folder
+        The result folder.
+    slide
+        The open slide.
+    mitoses
+        What is shown.
+
+    Returns
+    -------
+    Whether anything was written: not where the record says of no mitoses.
+
+    Raises
+    ------
+    StorageError
+        If the folder is gone, or the disk refuses. Each file is whole or as it was.
+    """
+    with one_writer(folder):
+        record = record_of(folder)
+        if not isinstance(record, dict) or "mitoses" not in record:
+            return False
+        known_as = str(record.get("heatmap", {}).get("identity", {}).get("slide", slide.fingerprint))
+        listed = with_reviews(mitoses, folder, bounds=slide.bounds)
+        write_mitoses(folder, listed, known_as=known_as, bounds=slide.bounds)
+        write_record(folder, {**record, "mitoses": listed.own.to_json()})
+    return True

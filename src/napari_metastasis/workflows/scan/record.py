@@ -1,0 +1,238 @@
+"""The record of a result folder, ``run.json``: how its results were made, and by which scans."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, astuple, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_metastasis import __version__
+from napari_metastasis.models import Model
+from napari_metastasis.scanning import MITOSES, MapStore
+from napari_metastasis.workflows.scan.prepared import PreparedScan
+from napari_metastasis.workflows.scan.result_folder import record_of
+from napari_metastasis.workflows.scan.shown import Shown, read_shown
+from napari_metastasis.workflows.scan_job import PassRequest
+
+if TYPE_CHECKING:
+    from napari_metastasis.workflows.scan.results import ScanResult
+
+__all__ = ["coverage_json", "record_of_mitoses", "record_of_scan"]
+
+#: Packages whose version can change an answer.
+_PACKAGES = ("imagecodecs", "numpy", "openslide-bin", "openvino", "scipy", "tifffile", "torch", "zarr")
+
+#: Scans that a run record remembers: a viewer may scan one view after another.
+_REMEMBERED_SCANS = 100
+
+
+def coverage_json(result: ScanResult) -> dict[str, Any]:
+    """Return how much of the slide is tissue, and how much of that is answered, also by how many cells in all."""
+    return {
+        "tissue_fraction": round(result.tissue_fraction, 6),
+        "cells_answered": sum(int(np.count_nonzero(~np.isnan(values))) for _, values in result.answered),
+        **result.coverage.to_json(),
+    }
+
+
+def record_of_scan(
+    before: Any,
+    prepared: PreparedScan,
+    result: ScanResult,
+    shown: Shown,
+    later: Mapping[str, int],
+    *,
+    files: Mapping[str, Any],
+    model_px: int,
+) -> dict[str, Any]:
+    """Return the record of a scan whose lesions were written.
+
+    Parameters
+    ----------
+    before
+        What the folder's record says until now; ``None`` where there is none.
+    prepared, result
+        The scan, and what it found.
+    shown
+        What its findings were read with.
+    later
+        In how many cells of the scan that hold tissue later maps have an answer, too, by the names of maps.
+    files
+        How its files were written.
+    model_px
+        Model pixels answered.
+    """
+    shares, passes = _passes_kept(prepared, before)
+    record = _record(prepared, result, later)
+    record["passes"] = [*passes, *record["passes"]]
+    if result.mitoses is None and any(one["map"] == MITOSES.name for one in passes):
+        record |= {"mitoses": before["mitoses"]} if "mitoses" in before else {}
+        with suppress(KeyError, TypeError):
+            record["settings"]["mitosis"] = before["settings"]["mitosis"]
+    return {
+        **record,
+        "shown": replace(shown, shares={**shares, **shown.shares}).to_json(),
+        "files": dict(files),
+        "scans": _scans(prepared, result, model_px=model_px),
+    }
+
+
+def record_of_mitoses(
+    before: Mapping[str, Any], prepared: PreparedScan, result: ScanResult, *, files: Mapping[str, Any], model_px: int
+) -> dict[str, Any]:
+    """Return an earlier scan's record with the mitoses that were found since: all that it says of lesions stays.
+
+    Parameters are those of :func:`record_of_scan`.
+    """
+    made = _record(prepared, result, {})
+    shown = read_shown(before)
+    shares, passes = _passes_kept(prepared, before)
+    known, earlier = before.get("settings"), before.get("files")
+    return {
+        **before,
+        "passes": [*passes, *made["passes"]],
+        "settings": {**(known if isinstance(known, dict) else {}), "mitosis": made["settings"]["mitosis"]},
+        "mitoses": made["mitoses"],
+        "shown": replace(shown, shares={**shares, **shown.shares}).to_json(),
+        "files": {**(earlier if isinstance(earlier, dict) else {}), "journals": files["journals"]},
+        "scans": _scans(prepared, result, model_px=model_px),
+    }
+
+
+def _passes_kept(prepared: PreparedScan, before: Any) -> tuple[dict[str, float], list[Any]]:
+    """Return the shares and the records of passes that an earlier scan made, and that are still there.
+
+    A pass alone takes none away, and no scan takes mitoses away, which no lesion is read from.
+    """
+    if not isinstance(before, dict):
+        return {}, []
+    made = {request.task for request in prepared.job.wanted_passes}
+    recorded = before.get("passes")
+    kept = [
+        one
+        for one in (recorded if isinstance(recorded, list) else [])
+        if isinstance(one, dict)
+        and one.get("task") not in made
+        and isinstance(one.get("map"), str)
+        and (not prepared.job.detects or one["map"] == MITOSES.name)
+    ]
+    shares = {one["map"]: float(one.get("share", 1.0)) for one in kept if one["map"] != MITOSES.name}
+    return shares, kept
+
+
+def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]) -> dict[str, Any]:
+    """Return how the results were made: enough to repeat the scan, and to tell it from any other."""
+    slide, job = prepared.slide, prepared.job
+    settings = {request.task: request.settings.to_json() for request in job.passes}
+    return {
+        "slide": {
+            "path": str(slide.path),
+            "name": slide.name,
+            # A report is written from wherever somebody is.
+            "folder": str(slide.path.absolute().parent),
+            "fingerprint": slide.fingerprint,
+            "format": slide.format,
+            "backend": slide.backend,
+            "size": [slide.size.width, slide.size.height],
+            # GeoJSON counts from their corner.
+            "bounds": None if slide.bounds is None else list(astuple(slide.bounds)),
+            "mpp": slide.mpp,
+            "mpp_supplied": slide.mpp_supplied,
+            "swapped": slide.swapped,
+        },
+        "model": _model_record(prepared.models.detector),
+        "heatmap": {
+            "identity": dict(prepared.heatmap.identity),
+            "cells": [prepared.frame.cells.width, prepared.frame.cells.height],
+            "cell_um": prepared.frame.cell_um,
+        },
+        "passes": [
+            _pass_record(request, prepared, made.store, later)
+            for request, made in zip(job.wanted_passes, prepared.passes, strict=True)
+        ],
+        "settings": {
+            "scan": asdict(job.scan),
+            **settings,
+            "tissue": asdict(job.tissue),
+            "detection": asdict(prepared.detection_of(result.read)),
+        },
+        "own_thresholds": dict(prepared.own_thresholds),
+        "stain": prepared.stain.to_json(),
+        "coverage": coverage_json(result),
+        "slide_score": result.slide_score,
+        "lesions": sum(lesion.id >= 0 for lesion in result.lesions),
+        **({} if result.mitoses is None else {"mitoses": result.mitoses.own.to_json()}),
+        "versions": {"napari-metastasis": __version__, "python": platform.python_version(), **_versions()},
+        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
+    }
+
+
+def _model_record(model: Model) -> dict[str, Any]:
+    return {**model.spec.to_json(), "weights_sha256": model.weights_sha256}
+
+
+def _pass_record(
+    request: PassRequest, prepared: PreparedScan, store: MapStore, later: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return what a pass after the scan did: its map, its model, and how much of the map is answered.
+
+    Tissue is counted in cells of the scan, as its coverage counts them.
+    """
+    name, stain = store.kind.name, prepared.stains.get(request.task)
+    return {
+        "task": request.task,
+        "map": name,
+        "file": store.path.name,
+        "model": _model_record(prepared.models.others[request.task]),
+        "share": request.settings.share,
+        "identity": dict(store.identity),
+        "cell_um": store.frame.cell_um,
+        "cells_answered": int(np.count_nonzero(store.done)),
+        **({} if stain is None else {"stain": stain.to_json()}),
+        **({"tissue_cells_answered": later[name]} if name in later else {}),
+    }
+
+
+def _scans(prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list[Any]:
+    """Return the scans of the folder for its record: those recorded before, and this one."""
+    plan, job = prepared.plan, prepared.job
+    latest = {
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "region": None if job.region is None else asdict(job.region),
+        "engine": prepared.chosen.engine.name,
+        "device": prepared.chosen.engine.device,
+        "roi_px": prepared.chosen.roi_px,
+        "seconds": round(result.seconds, 3),
+        "model_px": model_px,
+        "mpx_per_s": round(result.mpx_per_s, 3),
+        "cells_wanted": plan.cells_wanted,
+        "cells_without_tissue": plan.cells_without_tissue,
+        "cells_answered_before": plan.cells_done,
+        "finished": result.finished,
+        "notes": [*prepared.notes, *result.partly],
+    }
+    return [*_earlier_scans(prepared.folder), latest][-_REMEMBERED_SCANS:]
+
+
+def _earlier_scans(folder: Path) -> list[Any]:
+    """Return the scans on a folder's record; none where it cannot be read."""
+    try:
+        scans = record_of(folder)["scans"]
+    except (KeyError, TypeError):
+        return []
+    return [scan for scan in scans if isinstance(scan, dict)] if isinstance(scans, list) else []
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

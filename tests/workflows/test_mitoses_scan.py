@@ -1,0 +1,226 @@
+"""Mitoses in use: beside a scan or alone, in part of the tissue, stopped and gone on with, and in the files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scans
+from dark_model import dark_segmenter, dark_spots
+from scans import scan_with
+from scipy import ndimage
+from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
+
+from napari_metastasis.annotations import covered, read_geojson, read_points
+from napari_metastasis.geometry import Region, cells_beneath
+from napari_metastasis.lesions import MitosisCount
+from napari_metastasis.models import build_segmentation, save_model
+from napari_metastasis.scanning import MITOSES, MapStore
+from napari_metastasis.settings import DetectionSettings, MitosisSettings, SegmentSettings
+from napari_metastasis.slides import open_slide
+from napari_metastasis.workflows.report import write_report
+from napari_metastasis.workflows.report.result import read_result
+from napari_metastasis.workflows.report.summary import _COLUMNS, SlideSummary, SummedResult
+from napari_metastasis.workflows.scan import PassRequest, ScanJob, earlier_result, job_models
+from napari_metastasis.workflows.scan.shown import read_before
+
+#: A piece is some cells and what the network sees around them.
+SCAN = replace(scans.SCAN, roi_px=500)
+MITOSIS = MitosisSettings(mitosis=True)
+
+
+@pytest.fixture(scope="module")
+def slide_path(tmp_path_factory):
+    return write_spotted_slide(tmp_path_factory.mktemp("spots") / "node.tif")
+
+
+def run(slide, model, output, mitosis=MITOSIS, **changes):
+    return scan_with(slide, model, output, mitosis_model=dark_spots(), mitosis=mitosis, **({"scan": SCAN} | changes))
+
+
+def mitosis_map(folder):
+    (path,) = folder.glob("mitoses*.ome.zarr")
+    with MapStore.open(path) as store:
+        return store.values(), store.frame
+
+
+@pytest.fixture(scope="module")
+def alone(slide_path, model, tmp_path_factory):
+    """Mitoses, without the detector."""
+    with open_slide(slide_path) as slide:
+        return run(slide, model, tmp_path_factory.mktemp("alone") / "out", detects=False)
+
+
+def apart(found, expected):
+    """Return how far each expected point lies from the nearest found one, in level-0 pixels."""
+    return np.linalg.norm(expected[:, None] - found[None], axis=2).min(axis=1)
+
+
+def test_every_mitosis_lies_where_it_is(alone):
+    found = alone.mitoses
+    assert alone.finished
+    assert len(found) == len(SPOTS)
+    # Within half a cell of the map, 1 µm a side.
+    assert (apart(found.xy, SPOTS) <= 0.5 * 1.0 / SPOT_MPP + 1e-9).all()
+    tissue = 1500 * 800 * (SPOT_MPP / 1000) ** 2
+    assert found.searched_mm2 == found.tissue_mm2 == pytest.approx(tissue, rel=0.8)
+    assert found.per_mm2 == pytest.approx(len(SPOTS) / found.searched_mm2)
+    assert found.spot.count == len(SPOTS)
+
+
+def test_files_say_the_same(alone):
+    folder, found = alone.output, alone.mitoses
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "heatmap.ome.zarr", "mitoses.csv", "mitoses.geojson", "mitoses.ome.zarr", "run.json",
+    ]  # fmt: skip
+    for name in ("mitoses.csv", "mitoses.geojson"):
+        read = read_points(folder / name)
+        np.testing.assert_allclose(read.xy, found.xy, atol=0.01)
+        assert {one.split()[0] for one in read.classes} == {"Mitosis"}
+    (area,) = read_geojson(folder / "mitoses.geojson").annotations
+    assert covered(area).area * (SPOT_MPP / 1000) ** 2 == pytest.approx(2.0, rel=0.01)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["mitoses"] == found.to_json()
+    assert record["mitoses"]["count"] == len(SPOTS)
+    printed = alone.summary()["mitoses"]
+    assert [(one["x"], one["y"]) for one in printed["points"]] == [tuple(np.round(xy, 2)) for xy in found.xy.tolist()]
+    # Nobody looked for metastases, and no file says that there are none.
+    assert alone.coverage.answered_cells == 0
+    assert not alone.verdict.settled
+
+
+def test_the_map_is_the_same_for_every_size_of_piece(slide, model, alone, tmp_path):
+    found = run(slide, model, tmp_path / "out", detects=False, scan=replace(SCAN, roi_px=300))
+    np.testing.assert_allclose(mitosis_map(found.output)[0], mitosis_map(alone.output)[0], atol=1e-5)
+    np.testing.assert_allclose(found.mitoses.xy, alone.mitoses.xy)
+
+
+def test_a_region_is_searched_alone(slide, model, tmp_path):
+    region = Region(950, 250, 300, 300)
+    part = run(slide, model, tmp_path / "out", detects=False, region=region).mitoses
+    inside = [tuple(xy) for xy in part.xy if region.x <= xy[0] < region.right and region.y <= xy[1] < region.bottom]
+    assert len(inside) == 1
+    assert part.searched_mm2 < 0.5 * part.tissue_mm2
+    assert "of 0.13" in part.searched_text
+
+
+def test_only_what_the_scan_finds_suspicious_is_searched(slide, model, tmp_path):
+    result = run(
+        slide, model, tmp_path / "out", replace(MITOSIS, mitosis_above=0.9), detection=DetectionSettings(threshold=0.9)
+    )
+    found, whole = result.mitoses, run(slide, model, tmp_path / "whole").mitoses
+    assert result.finished
+    assert [lesion.map for lesion in result.lesions] == ["probability"]
+    # The left part of the tissue is what the detector takes for tumour, with 50 µm around it.
+    assert (found.xy[:, 0] < 800 + 250).all()
+    assert len(found) == np.count_nonzero(SPOTS[:, 0] < 800 + 100)
+    assert 0.3 * whole.searched_mm2 < found.searched_mm2 < 0.7 * whole.searched_mm2
+    # A second run has nothing left to do.
+    again = run(
+        slide, model, tmp_path / "out", replace(MITOSIS, mitosis_above=0.9), detection=DetectionSettings(threshold=0.9)
+    )
+    assert again.mitoses.to_json() == found.to_json()
+
+
+def test_what_an_earlier_segmentation_outlined_is_searched(slide, model, tmp_path):
+    """Findings are read from the outlines: what these hold is searched, and not what the detector suspects."""
+    out, asked = tmp_path / "out", replace(MITOSIS, mitosis_above=0.9)
+    scan_with(slide, model, out, scan=SCAN, segmenter=dark_segmenter(0.972), segment=SegmentSettings(segment=True))
+    assert list(read_before(out)) == ["segmented"]
+    found = run(slide, model, out, asked, detects=False).mitoses
+    plain = run(slide, model, tmp_path / "plain", asked, scan=SCAN).mitoses
+    assert 0 < found.searched_mm2 != plain.searched_mm2
+    with MapStore.open(out / "segmentation.ome.zarr") as store:
+        suspicious = store.values() >= 0.9
+    # All of what it outlines, and 50 µm around it, of the tissue.
+    reach = round(50 / store.frame.cell_um)
+    near = ndimage.maximum_filter(suspicious, size=2 * reach + 1)
+    values, frame = mitosis_map(out)
+    rows, columns = cells_beneath(frame, store.frame)
+    looked_at = ~np.isnan(values)
+    assert not (looked_at & ~near[rows[:, None], columns]).any()
+    assert looked_at[suspicious[rows[:, None], columns]].all()
+
+
+def test_what_was_stopped_goes_on(slide, model, alone, tmp_path):
+    seen = []
+    stopped = run(
+        slide, model, tmp_path / "out", detects=False,
+        progress=lambda *done: seen.append(done), should_stop=lambda: len(seen) > 3,
+    )  # fmt: skip
+    assert not stopped.finished
+    assert 0 < stopped.mitoses.searched_mm2 < stopped.mitoses.tissue_mm2
+    done = run(slide, model, tmp_path / "out", detects=False)
+    assert done.finished
+    assert (done.output / "mitoses.csv").read_bytes() == (alone.output / "mitoses.csv").read_bytes()
+
+
+def test_neither_takes_the_other_away(slide, model, tmp_path):
+    """Mitoses after a scan, and a scan after them, leave both in the record, in the files and when opened again."""
+    out = tmp_path / "out"
+    scanned = scan_with(slide, model, out, scan=SCAN)
+    tables = {name: (out / name).read_bytes() for name in ("lesions.csv", "lesions.geojson", "detections.csv")}
+    run(slide, model, out, detects=False)
+    record = json.loads((out / "run.json").read_text())
+    assert {name: (out / name).read_bytes() for name in tables} == tables
+    assert record["lesions"] == len(scanned.lesions)
+    assert record["mitoses"]["count"] == len(SPOTS)
+    assert [one["map"] for one in record["passes"]] == ["mitoses"]
+    scan_with(slide, model, out, scan=SCAN, detection=DetectionSettings(threshold=0.8))
+    again = json.loads((out / "run.json").read_text())
+    assert again["mitoses"] == record["mitoses"]
+    assert again["settings"]["mitosis"]["mitosis"]
+    opened = earlier_result(slide, out)
+    assert [one.kind.name for one in opened.maps] == ["probability"]
+    assert opened.shown.map == "probability"
+
+
+def test_reports_and_summaries_say_it(slide, model, alone, tmp_path):
+    """Of mitoses alone, and beside a scan; of the former nothing says that there is no metastasis."""
+    run(slide, model, tmp_path / "both.metastasis")
+    for folder in (alone.output, tmp_path / "both.metastasis"):
+        result = read_result(folder)
+        assert result.mitoses.to_json() == json.loads((folder / "run.json").read_text())["mitoses"]
+        page = write_report(folder, slide=slide.path).path.read_text()
+        assert f"{len(SPOTS)} mitoses, " in page
+        assert f"{len(SPOTS)} in the densest 2 mm²" in page
+        row = dict(zip(_COLUMNS, SlideSummary(slide=slide.path, result=SummedResult.of(result)).cells(), strict=True))
+        assert row["mitoses"] == row["mitoses_in_hot_spot"] == len(SPOTS)
+    assert "0 % of the tissue scanned: not a result for the slide" in write_report(alone.output).path.read_text()
+    for damage in ({"count": "many"}, {"hot_spot": {}}, {"searched_mm2": float("inf")}):
+        with pytest.raises((KeyError, ValueError, TypeError)):
+            MitosisCount.from_json({**alone.mitoses.to_json(), **damage})
+
+
+def test_a_threshold_that_was_asked_for_counts(slide, model, alone):
+    asked = replace(MITOSIS, mitosis_threshold=0.3, hot_spot_mm2=0.01)
+    found = run(slide, model, alone.output, asked, detects=False).mitoses
+    assert found.threshold == 0.3
+    assert len(found) >= len(SPOTS)
+    # No larger than the three that lie together.
+    assert found.spot.count == 3
+    assert found.spot.holds(SPOTS).tolist() == [False] * 4 + [True] * 3
+
+
+def test_a_mitosis_model_is_no_detector(tmp_path):
+    """``--model`` that names one makes its pass without a detector."""
+    model = dark_spots()
+
+    path = tmp_path / "mitosis-x.safetensors"
+    save_model(path, build_segmentation(model.spec.built), replace(model.spec, name="mitosis-x"), {})
+    job = job_models.settle_job(ScanJob(slide=tmp_path / "slide.tif", model=str(path)))
+    assert not job.detects
+    (request,) = job.wanted_passes
+    assert (request.task, request.model) == ("mitosis", str(path))
+    models = job_models.load_job_models(job)
+    assert models.detector.name == "metastasis-lite"
+    (made,) = job_models.check_passes(job, models)
+    assert made.writes == MITOSES
+    # Its probabilities are of no tumour: nothing is read from them, and no share of tumour changes them.
+    assert models.others["mitosis"].contract is None
+    prior = job_models.load_job_models(replace(job, scan=replace(job.scan, prior=0.3)))
+    assert prior.others["mitosis"].spec == models.others["mitosis"].spec
+    asked = PassRequest(task="mitosis", settings=MITOSIS)
+    assert job_models.answering_task(replace(job, passes=(asked,)), models) == "detect"
