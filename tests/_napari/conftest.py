@@ -5,31 +5,19 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from app_model import Application
 from disc_phantom import DiscPhantom, disc_slide
-from kept_window import KeptWindows, close_viewer
 from napari import Viewer
-from napari._app_model._app import NapariApplication, _napari_names
-from napari._qt._qapp_model.qactions import init_qactions
-from napari._qt.qt_viewer import QtViewer
-from napari._qt.threads.status_checker import StatusChecker
-from napari._vispy import canvas as vispy_canvas
-from napari.plugins import _initialize_plugins
 from napari.settings import get_settings
 from napari.settings._base import EventedConfigFileSettings
 from npe2 import PluginManifest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QWidget
 from superqt.utils._ensure_thread import CallCallable
 
 from napari_metastasis._napari.compat import tiles_under_way, window_of
@@ -68,70 +56,6 @@ def plugins_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PluginManifest, "discover", lambda **_: iter(found))
         yield
-
-
-@pytest.fixture(scope="session")
-def kept_windows() -> Iterator[KeptWindows]:
-    """The windows that tests use one after another, in an application that lives as long as they do."""
-    application = NapariApplication("napari-tests")
-    application.injection_store.namespace = _napari_names
-
-    def make(show: bool) -> Viewer:
-        viewer = Viewer(show=show, show_welcome_screen=False)
-        if show:
-            QTest.qWaitForWindowExposed(window_of(viewer), 5000)
-        return viewer
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NapariApplication, "get_app_model", lambda: application)
-        # As napari's own fixture has it: no thread that asks for the status, and no console.
-        patch.setattr(StatusChecker, "start", lambda *_: None)
-        patch.setattr(QtViewer, "_get_console", lambda *_: QWidget())
-        # With each layer that goes napari looks through all that there is, for drivers on Windows; here that is done
-        # once, at the end of a test.
-        patch.setattr(vispy_canvas, "gc", SimpleNamespace(collect=lambda *_: 0))
-        _initialize_plugins.cache_clear()
-        init_qactions.cache_clear()
-        windows = KeptWindows(make)
-        yield windows
-        windows.close()
-        Application.destroy("napari-tests")
-
-
-@pytest.fixture
-def make_napari_viewer(
-    request: pytest.FixtureRequest, kept_windows: KeptWindows, qtbot: QtBot
-) -> Iterator[Callable[..., Viewer]]:
-    """Make viewers as napari's own fixture of this name does; the first one is kept from test to test.
-
-    Where that one cannot be made as good as new, it is closed, and the next test has a new one. Every window that is
-    closed has to be gone.
-    """
-    assert not QtViewer._instances, "an earlier test's window is still there"
-    get_settings().reset()
-    viewers: list[Viewer] = []
-
-    def make(*, show: bool = False, keep: bool = True, **options: Any) -> Viewer:
-        lent = kept_windows.lend(show=show) if keep and not options else None
-        if lent is not None:
-            return lent
-        viewer = Viewer(show=show, **{"show_welcome_screen": False, **options})
-        viewers.append(viewer)
-        if show:
-            qtbot.wait_exposed(window_of(viewer), timeout=5000)
-        return viewer
-
-    yield make
-    get_settings().reset()
-    while viewers:
-        close_viewer(viewers.pop())
-    # napari keeps how the test ended; there is nothing where it never began.
-    passed = getattr(request.node, "rep_call", None) is not None and not request.node.rep_call.failed
-    kept_windows.take_back(keep=passed)
-    gc.collect()
-    left = len(QtViewer._instances)
-    QtViewer._instances.clear()
-    assert not left or not passed, f"{left} windows are still there"
 
 
 @pytest.fixture(autouse=True)
@@ -321,21 +245,15 @@ _HOUSES = {"large screen, dark": ((1600, 1000), "dark"), "small screen, light": 
 
 
 @pytest.fixture
-def house(
-    request: pytest.FixtureRequest, make_napari_viewer: Callable[..., Viewer], kept_windows: KeptWindows, qtbot: QtBot
-) -> Iterator[Window]:
+def house(request: pytest.FixtureRequest, make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> Iterator[Window]:
     """The program's own window: with the list of slides, and without napari's tools.
 
     On a large, dark screen; a test that is marked ``both_screens`` sees a small, light one, too.
     """
     size, theme = _HOUSES[getattr(request, "param", next(iter(_HOUSES)))]
     settings = get_settings()
-    before = settings.appearance.theme
-    if theme != before:
-        # Every window that there is would be painted all over.
-        kept_windows.close()
-        settings.appearance.theme = theme
-    window = Window(make_napari_viewer(show=True, keep=theme == before), qtbot)
+    before, settings.appearance.theme = settings.appearance.theme, theme
+    window = Window(make_napari_viewer(show=True), qtbot)
     dress(window.viewer)
     qt_window = window_of(window.viewer)
     qt_window.resize(*size)
@@ -345,3 +263,18 @@ def house(
     window.workspace.close()
     window.settle()
     settings.appearance.theme = before
+
+
+@cache
+def set_aside() -> None:
+    """Take what the first window brought along out of the garbage collection that follows every window."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Look through what a window leaves, and not through all that napari is, from the second one on."""
+    yield
+    if "make_napari_viewer" in getattr(item, "fixturenames", ()):
+        set_aside()

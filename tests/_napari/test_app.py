@@ -26,7 +26,7 @@ def made(make_napari_viewer: Callable[..., Viewer], monkeypatch: pytest.MonkeyPa
 
     def viewer(**options: object) -> Viewer:
         options.pop("title")
-        made.append(make_napari_viewer(keep=False, **options))
+        made.append(make_napari_viewer(**options))
         return made[-1]
 
     monkeypatch.setattr(app.napari, "Viewer", viewer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,12 +32,11 @@ def session() -> SlideSession:
 
 
 @pytest.fixture
-def layers(make_napari_viewer, session: SlideSession) -> Iterator[SlideLayers]:
+def layers(make_napari_viewer, session: SlideSession) -> SlideLayers:
     viewer = make_napari_viewer()
     layers = SlideLayers(viewer, session, viewer.add_image(np.zeros((240, 320)), units=("um", "um")))
     session.show_maps(session.maps.values(), model_name="m", folder=None)
-    yield layers
-    layers.close(remove=False)
+    return layers
 
 
 def test_a_map_that_is_replaced_keeps_its_place(layers: SlideLayers, session: SlideSession) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,14 +46,13 @@ def session() -> SlideSession:
 
 
 @pytest.fixture
-def layers(make_napari_viewer, session: SlideSession) -> Iterator[SlideLayers]:
+def layers(make_napari_viewer, session: SlideSession) -> SlideLayers:
     viewer = make_napari_viewer(show=True)
     slide = viewer.add_image(np.full((480, 640), 0.5), scale=(0.5, 0.5), units=("um", "um"), contrast_limits=(0, 1))
     layers = SlideLayers(viewer, session, slide)
     session.show_maps([empty_map(), empty_map(REFINED)], model_name="m", folder=None)
     session.show_tissue(tissue())
-    yield layers
-    layers.close(remove=False)
+    return layers
 
 
 def look(session: SlideSession) -> None:
