@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,22 @@ from napari_metastasis.workflows.scan import ScanJob
 
 
 def region_pixels(
-    model: Detector, regions: Path, *, mpp: float, views: int, stain: str = "auto"
+    model: Detector,
+    regions: Path,
+    *,
+    mpp: float,
+    views: int,
+    stain: str = "auto",
+    change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
 ) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.float32]]]:
-    """Return of each region which pixels are tumour and what the model says of them, said to have this resolution."""
+    """Return of each region which pixels are tumour and what the model says of them, said to have this resolution.
+
+    With ``change``, a region is what that returns of it.
+    """
+    changed = {} if change is None else {"change": change}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "regions.tif"
-        mosaic = write_mosaic(regions, path, mpp=mpp)
+        mosaic = write_mosaic(regions, path, mpp=mpp, **changed)
         result = scan_with(model, ScanJob(slide=path, scan=ScanSettings(augment_views=views, stain=stain)))
     scores = [pixel_probabilities(result.probabilities, result.frame, place).ravel() for place in mosaic.places]
     return [mask.ravel() for mask in mosaic.masks], scores

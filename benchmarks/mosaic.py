@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,18 @@ class Mosaic:
     masks: tuple[NDArray[np.bool_], ...]
 
 
-def write_mosaic(folder: Path, slide: Path, *, mpp: float, columns: int = 6) -> Mosaic:
+def _unchanged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image
+
+
+def write_mosaic(
+    folder: Path,
+    slide: Path,
+    *,
+    mpp: float,
+    columns: int = 6,
+    change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = _unchanged,
+) -> Mosaic:
     """Write the images of ``folder/images`` on one pyramidal slide, and return where they lie.
 
     Parameters
@@ -37,9 +49,11 @@ def write_mosaic(folder: Path, slide: Path, *, mpp: float, columns: int = 6) -> 
         Micrometres per pixel of the images.
     columns
         Images in a row.
+    change
+        From a region's image to what is laid in its place; none by default.
     """
     names = sorted(path.name for path in (folder / "images").iterdir())
-    images = [np.asarray(imagecodecs.imread(folder / "images" / name)) for name in names]
+    images = [change(np.asarray(imagecodecs.imread(folder / "images" / name))) for name in names]
     masks = [read_mask(folder / "masks" / name) for name in names]
     side = images[0].shape[0]
     step = side + GAP_PX

@@ -29,7 +29,7 @@ from napari_metastasis.annotations import store as store_module
 from napari_metastasis.errors import AnnotationError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.lesions import list_lesions
-from napari_metastasis.workflows.review import read_from
+from napari_metastasis.workflows.review import read_from, write_for
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 PLACE = shapely.Point(40.25, 50)
@@ -99,6 +99,14 @@ def test_dots_of_asap_and_tables_are_taken_over(tmp_path):
     np.testing.assert_array_equal(said.xy, [(3, 5), (4, 5)])
     assert said.is_mitosis.tolist() == [True, False]
     assert read.omitted == {"points of class 'cell'": 1, "points of no group": 1}
+    # They go out as they came in.
+    written = write_for("asap", tmp_path / "b.xml", ALL.with_(*read.corrections), slide="a", bounds=None)
+    assert (written.written, written.omitted) == (6, {})
+    out = read_points(tmp_path / "b.xml")
+    np.testing.assert_array_equal(out.xy, [(7.125, 8), (40.25, 50), (40.25, 50), (3, 5), (4, 5)])
+    assert out.classes == ("Mitosis", "Not a mitosis", "Mitosis", "Mitosis", "Not a mitosis")
+    dsa = write_for("dsa", tmp_path / "b.json", ALL, slide="a", bounds=None)
+    assert dsa.omitted == {"points of mitoses": 3}
     (tmp_path / "a.csv").write_text("x,y\n3,5\n")
     (one,) = read_from(tmp_path / "a.csv", bounds=None, reviewer="B").corrections
     assert (one.key, one.label) == (said.keys[0], "mitosis")

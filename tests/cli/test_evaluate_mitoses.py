@@ -149,6 +149,8 @@ def test_folders_of_points(here: Run, tmp_path: Path) -> None:
     truth.mkdir()
     (detections / "a.csv").write_text("0.9,100,100\n0.7,400,400\n0.2,100,130\n")
     (truth / "a.csv").write_text("x,y\n110,100\n100,158\n")
+    # A slide beside its points is no mask.
+    (truth / "a.tif").write_bytes(b"")
     asked = ("evaluate", "--detections", detections, "--truth", truth, "--json")
     here(*asked).fails_with("pixel size", "--mpp")
     found = here(*asked, "--mpp", "0.25").json
@@ -169,6 +171,7 @@ def test_folders_of_points(here: Run, tmp_path: Path) -> None:
         "properties": {"name": "Tumor"},
     }
     (truth / "a.csv").unlink()
+    (truth / "a.tif").unlink()
     (truth / "a.geojson").write_text(json.dumps([area, feature((110, 100), "Mitosis")]))
     assert "froc_score_linear" in here(*asked, "--allow-unpaired").json
     mitoses = here(*asked, "--mpp", "0.25", "--allow-unpaired", "--score-as", "mitoses").json

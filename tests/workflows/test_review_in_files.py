@@ -28,7 +28,7 @@ from napari_metastasis.scanning import never
 from napari_metastasis.settings import DetectionSettings
 from napari_metastasis.workflows.export import export_lesions
 from napari_metastasis.workflows.report import read_result, update_tables, write_report
-from napari_metastasis.workflows.report.summary import SlideSummary
+from napari_metastasis.workflows.report.summary import _COLUMNS, SlideSummary
 from napari_metastasis.workflows.review import import_review, read_slide_review
 from napari_metastasis.workflows.scan import (
     ReviewMark,
@@ -108,7 +108,7 @@ def test_every_verdict_counts_what_people_left_and_says_what_they_changed(review
     assert (result.verdict.text, result_verdict(reviewed).text) == (told, told)
     assert result.largest_mm == pytest.approx(250 * 0.486 / 1000, abs=1e-3)
     summed = SlideSummary.of(reviewed, write_report(reviewed))
-    assert summed.cells()[-1] == "1 added, 1 rejected"
+    assert summed.cells()[_COLUMNS.index("review")] == "1 added, 1 rejected"
     assert summed.result.verdict.review == "1 rejected, not counted; 1 added"
     scanned = scan_with(slide, model, reviewed, scan=SCAN)
     assert (scanned.verdict.text, scanned.counts) == (told, result.counts)

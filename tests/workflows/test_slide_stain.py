@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dark_model import dark_model
+import torch
+from dark_model import dark_model, dark_segmenter
 from scans import SCAN, scan_with
 
-from napari_metastasis.errors import ModelError, StainWarning
+from napari_metastasis.errors import ModelError, StainError, StainWarning
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.models import Detector, NetworkInput, build_network, contract_of_input
+from napari_metastasis.settings import PUBLISHED_STAINS, SegmentSettings
 from napari_metastasis.slides import open_slide, tissue_mask, write_pyramid
-from napari_metastasis.slides.stains import mean_density, tissue_pixels
+from napari_metastasis.slides.stains import TARGET, mean_density, slide_stain_matrix, stain_picture, tissue_pixels
 from napari_metastasis.workflows.scan.earlier import earlier_result
 from napari_metastasis.workflows.scan.result_folder import stored_maps, stored_scans
 
@@ -119,3 +122,75 @@ def test_red_and_blue_that_look_exchanged_are_said_and_put_right(exchanged, tmp_
     assert swapped.output != result.output, "another slide, as far as results go"
     np.testing.assert_array_equal(swapped.probabilities, expected.probabilities)
     assert json.loads((swapped.output / "run.json").read_text("utf-8"))["scans"][-1]["notes"] == []
+
+
+def brought_to_reference(path, folder):
+    """Write a slide as the stain room brings it to the published reference, and return its path."""
+    with open_slide(path) as slide:
+        stains = slide_stain_matrix(slide, tissue_mask(slide))
+        pixels = slide.read(slide.frame(0.972), Region(0, 0, SIDE, SIDE))
+    changed = stain_picture(pixels, stains, "normalised", target=TARGET)
+    changed_path = folder / "normalised.tif"
+    write_pyramid(changed_path, changed, mpp=0.972, size=Size(SIDE, SIDE), compression="deflate")
+    return changed_path
+
+
+def test_a_scan_in_the_dyes_of_a_reference_is_one_of_the_slide_that_was_brought_there(exchanged, tmp_path):
+    path, _ = exchanged
+    segmenter = dark_segmenter()
+    options = {"segment": SegmentSettings(segment=True, segment_above=0.0), "segmenter": segmenter}
+    as_it_is = replace(SCAN, tissue_only=False)
+    scan = replace(as_it_is, stain="macenko")
+    with open_slide(path) as slide:
+        plain = scan_with(slide, dark_model(), tmp_path / "made", scan=as_it_is)
+        made = scan_with(slide, dark_model(), tmp_path / "made", scan=scan, **options)
+        again = scan_with(slide, dark_model(), tmp_path / "made", scan=scan, **options)
+        earlier = earlier_result(slide, tmp_path / "made")
+    assert made.output != plain.output, "another map, beside the first"
+    assert again.output == made.output
+    with open_slide(brought_to_reference(path, tmp_path)) as slide:
+        scan_with(slide, dark_model(), tmp_path / "expected", scan=as_it_is, **options)
+    maps = [stored_maps(stored_scans(folder)[0]) for folder in (tmp_path / "made", tmp_path / "expected")]
+    assert np.nanmax(np.abs(maps[0][0].values - plain.probabilities)) > 0.2
+    for own, wanted in zip(*maps, strict=True):
+        # Floats of two rooms round a few grey levels otherwise.
+        np.testing.assert_allclose(own.values, wanted.values, atol=0.03)
+    record = json.loads((made.output / "run.json").read_text("utf-8"))
+    assert record["stain"]["read_as"] == "normalised"
+    assert record["stain"]["target"] == list(PUBLISHED_STAINS)
+    with open_slide(path) as slide:
+        assert record["stain"]["dyes"] == list(slide_stain_matrix(slide, tissue_mask(slide)).numbers)
+    assert "brought to the dyes of a reference" in earlier.told[0]
+
+
+@pytest.mark.parametrize("kind", ["stains", "both"])
+def test_a_detector_that_reads_dyes_is_given_those_of_the_slide(exchanged, tmp_path, kind):
+    path, _ = exchanged
+    torch.manual_seed(3)
+    contract = contract_of_input(kind, None)
+    spec = replace(dark_model().spec, name="d", architecture="scannet-small", patch_px=96, field_px=96, stride_px=16)
+    network = build_network("scannet-small", len(contract["mean"])).eval().requires_grad_(requires_grad=False)
+    model = Detector(spec=replace(spec, **contract), network=network, weights_sha256="f" * 64, card={})
+    with open_slide(path) as slide:
+        result = scan_with(slide, model, tmp_path, scan=SCAN)
+        stains = slide_stain_matrix(slide, tissue_mask(slide)).numbers
+        patch = slide.read(result.frame.model, result.frame.read_window(Region(20, 20, 1, 1)))
+    seen = torch.from_numpy(NetworkInput(kind).of_pixels(patch, stains)).permute(2, 0, 1)[None] / 255
+    mean, std = (torch.tensor(contract[name]).view(1, -1, 1, 1) for name in ("mean", "std"))
+    expected = network((seen - mean) / std).softmax(dim=1)[0, 1, 0, 0].item()
+    assert result.probabilities[20, 20] == pytest.approx(expected, abs=1e-4)
+    with open_slide(path) as slide, pytest.raises(ModelError, match=r"whose input is .*--stain auto"):
+        scan_with(slide, model, tmp_path, scan=replace(SCAN, stain="macenko"))
+
+
+def test_a_slide_of_one_dye_is_refused_and_one_without_tissue_is_said(pictures, tmp_path):
+    scan = replace(SCAN, stain="macenko")
+    with open_slide(pictures[0]) as slide, pytest.raises(StainError, match="one dye do; scan with --stain as-is"):
+        scan_with(slide, dark_model(), tmp_path / "refused", scan=scan)
+    assert not (tmp_path / "refused").exists(), "nothing is written"
+    glass = tmp_path / "glass.tif"
+    write_pyramid(glass, np.full((300, 300, 3), 245, np.uint8), mpp=0.972, size=Size(300, 300), compression="deflate")
+    with open_slide(glass) as slide, pytest.warns(StainWarning, match="expected tissue to tell"):
+        result = scan_with(slide, dark_model(), tmp_path / "glass", scan=scan)
+    notes = json.loads((result.output / "run.json").read_text("utf-8"))["scans"][-1]["notes"]
+    assert any("expected tissue to tell" in note for note in notes)

@@ -47,6 +47,9 @@ def _accuracy(scan: EarlierScan) -> str:
 
 
 def _stain(scan: EarlierScan) -> str:
+    read_as = scan.identity.get("input")
+    if isinstance(read_as, list) and "normalised" in read_as:
+        return "in the dyes of a reference"
     return "stain as dense as in training" if "stain" in scan.identity else "stain as it is"
 
 

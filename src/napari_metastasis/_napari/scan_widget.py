@@ -61,7 +61,12 @@ _ADVANCED = ("stain", "tissue_only", "precision", "engine", "roi_px", "threads",
 _VIEWS = {1: "fast", 8: "thorough (8 times slower)"}
 _DEVICES = {"auto": "Automatic", "cpu": "Processor", "cuda": "Graphics card", "mps": "Apple graphics"}
 _PRECISIONS = {"auto": "Automatic", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
-_STAINS = {"auto": "Automatic", "as-is": "As it is", "normalise": "As dense as in training"}
+_STAINS = {
+    "auto": "Automatic",
+    "as-is": "As it is",
+    "normalise": "As dense as in training",
+    "macenko": "In the dyes of a reference",
+}
 _ENGINES = {"auto": "Automatic", "torch": "PyTorch", "openvino": "OpenVINO"}
 
 

@@ -20,6 +20,7 @@ _CONTROLS = {
     "choose a smaller --roi-px": "choose a smaller Advanced › Piece size",
     "scan with --dense-coefficient": "scan with Advanced › Detail",
     "scan with --stain as-is": "scan with Advanced › Stain as it is",
+    "scan with --stain auto": "scan with Advanced › Stain automatic",
     "for --stain normalise": "to scan the stain as dense as in training",
     "as --precision, or --engine torch": "under Advanced › Precision, or PyTorch under Advanced › Engine",
 }

@@ -6,6 +6,7 @@ import os
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,9 @@ def asap_coordinates(element: ET.Element, path: Path) -> NDArray[np.float64]:
     return np.array([(x, y) for _, x, y in corners], dtype=np.float64).reshape(-1, 2)
 
 
-def write_asap_xml(path: str | os.PathLike[str], annotations: AnnotationSet) -> None:
+def write_asap_xml(
+    path: str | os.PathLike[str], annotations: AnnotationSet, *, dots: Sequence[tuple[tuple[float, float], str]] = ()
+) -> None:
     """Write an ASAP file in one step: the old file stays whole until the new one is.
 
     Holes are written as polygons of group ``_2``. Every group in use is declared, without which ASAP discards the file.
@@ -147,28 +150,33 @@ def write_asap_xml(path: str | os.PathLike[str], annotations: AnnotationSet) -> 
         File to write; an existing one is replaced.
     annotations
         Areas in level-0 pixels.
+    dots
+        Points as (x, y) in level-0 pixels, each with its group.
 
     Raises
     ------
     StorageError
         If the file cannot be written.
     """
-    data = ET.tostring(_document(annotations), encoding="utf-8", xml_declaration=True)
+    data = ET.tostring(_document(annotations, dots), encoding="utf-8", xml_declaration=True)
     with atomic_write(path) as file:
         file.write(data)
 
 
-def _document(annotations: AnnotationSet) -> ET.Element:
+def _document(annotations: AnnotationSet, dots: Sequence[tuple[tuple[float, float], str]]) -> ET.Element:
     """Return the file's tree."""
     root = ET.Element("ASAP_Annotations")
     listing = ET.SubElement(root, "Annotations")
     for annotation in annotations:
-        _add_polygon(listing, annotation.name, annotation.group, annotation.exterior, _TUMOUR_COLOUR)
+        _add(listing, annotation.name, annotation.group, annotation.exterior, _TUMOUR_COLOUR)
     for annotation in annotations:
         for number, hole in enumerate(annotation.holes):
-            _add_polygon(listing, f"{annotation.name} cut-out {number}", _CUT_OUT, hole, _CUT_OUT_COLOUR)
+            _add(listing, f"{annotation.name} cut-out {number}", _CUT_OUT, hole, _CUT_OUT_COLOUR)
+    for number, (place, name) in enumerate(dots, 1):
+        _add(listing, f"{name} {number}", name, np.array([place], np.float64), _TUMOUR_COLOUR, kind="Dot")
     used = {annotation.group for annotation in annotations if annotation.group != "None"}
     used.update(_CUT_OUT for annotation in annotations if annotation.holes)
+    used.update(name for _, name in dots)
     groups = ET.SubElement(root, "AnnotationGroups")
     for name in sorted(used):
         colour = _CUT_OUT_COLOUR if name == _CUT_OUT else _TUMOUR_COLOUR
@@ -183,12 +191,10 @@ def _plain(name: str) -> str:
     return _NEVER.sub("\ufffd", name)
 
 
-def _add_polygon(listing: ET.Element, name: str, group: str, ring: np.ndarray, colour: str) -> None:
-    """Add one polygon whose ``Order`` counts 0, 1, 2 …: ASAP takes it for an index."""
-    polygon = ET.SubElement(
-        listing, "Annotation", Name=_plain(name), Type="Polygon", PartOfGroup=_plain(group), Color=colour
-    )
-    coordinates = ET.SubElement(polygon, "Coordinates")
+def _add(listing: ET.Element, name: str, group: str, ring: np.ndarray, colour: str, *, kind: str = "Polygon") -> None:
+    """Add one polygon, or dot, whose ``Order`` counts 0, 1, 2 …: ASAP takes it for an index."""
+    shape = ET.SubElement(listing, "Annotation", Name=_plain(name), Type=kind, PartOfGroup=_plain(group), Color=colour)
+    coordinates = ET.SubElement(shape, "Coordinates")
     for order, (x, y) in enumerate(ring.tolist()):
         # repr is the shortest text that reads back as the same float64.
         ET.SubElement(coordinates, "Coordinate", Order=str(order), X=repr(x), Y=repr(y))

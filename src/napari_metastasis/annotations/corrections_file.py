@@ -224,15 +224,15 @@ def corrections_of(
 
 
 def annotations_of_corrections(corrections: Corrections) -> AnnotationSet:
-    """Return the areas of corrections, for files of other programs; points are counted as omitted."""
-    drawn, points = [], 0
+    """Return the areas of corrections, for files of other programs; points and mitoses are counted as omitted."""
+    drawn, omitted = [], Counter[str]()
     for number, one in enumerate(corrections, 1):
         if isinstance(one.shape_px, shapely.Point):
-            points += 1
+            omitted["points of mitoses" if one.is_of_mitosis else "points"] += 1
             continue
         for part in shapely.get_parts(one.shape_px).tolist():
             drawn.append(Annotation(f"{one.state.capitalize()} {number}", CLASSES[one.label][0].casefold(), part))
-    return AnnotationSet(tuple(drawn), {"points": points} if points else {})
+    return AnnotationSet(tuple(drawn), dict(omitted))
 
 
 def _label_of(outline: Annotation) -> Label | None:

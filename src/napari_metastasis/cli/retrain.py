@@ -42,7 +42,11 @@ def retrain(
     whole: WholeSettings,
     results: Annotated[list[Path], typer.Argument(help="Result folders with corrections, or folders that hold such.")],
     model: Annotated[
-        str, typer.Option(help="Detector to begin with: its name ('models list'), or a .safetensors file.")
+        str,
+        typer.Option(
+            help="Detector, or mitosis model, to begin with: its name ('models list'), or a .safetensors file. A "
+            "mitosis model learns from mitoses that were confirmed, rejected and added."
+        ),
     ] = DEFAULT_MODEL,
     name: Annotated[str, typer.Option(help="Name of the new model; by default the old one's next version.")] = "",
     budget: Annotated[str, typer.Option(help="Time that it may take: 90s, 10m, 1.5h.")] = "5m",
@@ -62,7 +66,7 @@ def retrain(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Retrain a detector on what was confirmed, rejected and drawn, and say whether it is better.
+    """Retrain a detector, or a mitosis model, on what was confirmed, rejected and drawn, and say whether it is better.
 
     Some of the corrected places are held out: old and new model are compared on these. The old model stays. Ctrl-C ends
     it early, and keeps what was learnt; a run that was killed goes on when the same command is run again.

@@ -17,6 +17,7 @@ from napari_metastasis.workflows.train.declaration import Chosen, TrainingDeclar
 
 if TYPE_CHECKING:
     from napari_metastasis.cohorts.cohort import Cohort
+    from napari_metastasis.cohorts.patches import PatchSource
     from napari_metastasis.sampling.batches import BatchSource
     from napari_metastasis.training.tasks.base import TrainingTask
     from napari_metastasis.training.train import TrainingRun
@@ -120,21 +121,26 @@ def _train_on_slides(task: TrainingTask[Any], run: TrainingRun, chosen: Chosen) 
 
 def _labelled_patches(task: TrainingTask[Any], chosen: Chosen) -> LabelledPatches:
     """Return the labelled patches to train and to measure on."""
-    from napari_metastasis.cohorts.patches import colours_note, join_patches, open_patches
+    from napari_metastasis.cohorts.patches import colours_note, join_patches, open_patches, patch_set_stains
     from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
     from napari_metastasis.sampling.soft_labels import read_soft_labels
     from napari_metastasis.workflows.train.plan import LabelledPatches
 
     patches, settings, side_px = chosen.patches, chosen.settings, task.patches.patch_px
     training = validation = None
+
+    def stains_of(source: PatchSource) -> tuple[float, ...]:
+        return patch_set_stains(source).numbers if task.network_input.needs_stains else ()
+
     if patches.validation is not None:
-        validation = AllPatches(open_patches(patches.validation), side_px, settings.batch_size)
+        source = open_patches(patches.validation)
+        validation = AllPatches(source, side_px, settings.batch_size, stains_of(source))
     if patches.patches:
         source = join_patches([open_patches(path) for path in patches.patches])
         if doubt := colours_note(source):
             note(doubt)
         targets = None if patches.soft_labels is None else read_soft_labels(patches.soft_labels, source)
-        training = BalancedPatches(source, side_px, chosen.labelled_in_batch, settings.seed, targets)
+        training = BalancedPatches(source, side_px, chosen.labelled_in_batch, settings.seed, targets, stains_of(source))
     return LabelledPatches(training, validation)
 
 

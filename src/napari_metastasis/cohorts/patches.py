@@ -7,7 +7,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from napari_metastasis.errors import MissingDependencyError, PatchDatasetError
 from napari_metastasis.pictures import PictureError, decode_picture
-from napari_metastasis.slides.stains import nuclear_tint, swap_note
+from napari_metastasis.slides.stains import StainMatrix, middle_stain_matrix, nuclear_tint, swap_note
 from napari_metastasis.storage import home_path
 
-__all__ = ["PatchSource", "colours_note", "join_patches", "open_named_patches", "open_patches"]
+__all__ = ["PatchSource", "colours_note", "join_patches", "open_named_patches", "open_patches", "patch_set_stains"]
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 _CLASS_FOLDERS = {"0": 0, "1": 1}
@@ -101,14 +101,30 @@ def open_named_patches(path: str | Path, names: Sequence[str]) -> PatchSource:
 
 def colours_note(source: PatchSource) -> str:
     """Return what has to be said where red and blue of patches look exchanged; empty where they do not."""
-    seen = []
+    seen = [pixels[:: max(1, len(pixels) // _PIXELS_SEEN)] for pixels in _some_of(source)]
+    remedy = "write the patches as RGB: OpenCV's imwrite expects BGR"
+    return swap_note(nuclear_tint(np.concatenate(seen)), remedy) if seen else ""
+
+
+def patch_set_stains(source: PatchSource) -> StainMatrix:
+    """Return the dyes of a set of patches: the middle of those of some, spread over all.
+
+    A single patch tells too little of its slide's, and nobody says which patches are of one slide.
+
+    Raises
+    ------
+    StainError
+        If those of half of them cannot be told.
+    """
+    return middle_stain_matrix(_some_of(source), remedy="take a model that reads colours as they are")
+
+
+def _some_of(source: PatchSource) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield the pixels, uint8 (pixels, 3), of patches spread over all."""
     for index in np.unique(np.linspace(0, len(source) - 1, _PATCHES_SEEN).astype(int)):
         # Whoever uses a damaged patch says so.
         with suppress(PatchDatasetError):
-            pixels = source.read(int(index)).reshape(-1, 3)
-            seen.append(pixels[:: max(1, len(pixels) // _PIXELS_SEEN)])
-    remedy = "write the patches as RGB: OpenCV's imwrite expects BGR"
-    return swap_note(nuclear_tint(np.concatenate(seen)), remedy) if seen else ""
+            yield source.read(int(index)).reshape(-1, 3)
 
 
 def join_patches(sources: Sequence[PatchSource]) -> PatchSource:

@@ -65,8 +65,8 @@ def crops_of_slides(
     for number, slide in enumerate(slides):
         if not slide.exhaustive:
             raise CohortError(
-                f"expected slides on which every point was set, got {slide.name}, which is none; leave it out, or cut "
-                "out what was looked at"
+                f"expected slides on which every point was set, got {slide.name}, which is none; cut out what was "
+                "seen, or leave the slide out"
             )
         with _open(slide) as opened:
             frame = opened.frame(mpp)

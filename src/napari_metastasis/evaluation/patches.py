@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_metastasis.cohorts.patches import PatchSource
+from napari_metastasis.cohorts.patches import PatchSource, patch_set_stains
 from napari_metastasis.errors import PatchDatasetError
 from napari_metastasis.evaluation.classification import (
     BinaryReport,
@@ -88,7 +88,8 @@ def patch_probabilities(
 ) -> NDArray[np.float32]:
     """Return the tumour probability (n,) of every patch.
 
-    Where an answer depends on more than its patch, the patch lies in gray: what is not known says nothing.
+    Where an answer depends on more than its patch, the patch lies in gray: what is not known says nothing. A network
+    that needs their dyes is given those of the set: a patch tells too little of its own.
 
     Parameters
     ----------
@@ -109,11 +110,17 @@ def patch_probabilities(
     ------
     PatchDatasetError
         If a patch has another size.
+    StainError
+        If the network needs dyes, and those of half of the patches cannot be told.
     """
     import torch
 
+    from napari_metastasis.models.inputs import input_of
+
     side = model.spec.patch_px
     network = model.dense(1).to(device)
+    network_input = input_of(model.spec)
+    stains = patch_set_stains(source).numbers if network_input.needs_stains else ()
     answers = []
     for start in range(0, len(source), batch_size):
         patches = [source.read(k) for k in range(start, min(start + batch_size, len(source)))]
@@ -123,6 +130,7 @@ def patch_probabilities(
                     f"expected patches of {side} x {side} px for {model.spec.name}, "
                     f"got {patch.shape[1]} x {patch.shape[0]} (number {k}); cut them to size"
                 )
+        patches = [network_input.of_pixels(patch, stains) for patch in patches]
         answers.append(_mean_over_views(network, patches, views, device, model.spec))
         if progress is not None:
             progress(start + len(patches), len(source))
@@ -169,7 +177,7 @@ def _in_gray(network: nn.Module, patches: Tensor, spec: ModelSpec, before: int, 
     count, side = len(patches), spec.patch_px
     columns = math.isqrt(count - 1) + 1
     rows = -(-count // columns)
-    gray = 255 * torch.tensor(spec.mean, device=patches.device).view(3, 1, 1)
+    gray = 255 * torch.tensor(spec.mean, device=patches.device).view(-1, 1, 1)
     image = gray.repeat(1, (rows - 1) * apart + spec.field_px, (columns - 1) * apart + spec.field_px)
     for number, patch in enumerate(patches):
         y, x = (before + place * apart for place in divmod(number, columns))

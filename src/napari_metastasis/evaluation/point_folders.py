@@ -11,7 +11,14 @@ from pathlib import Path
 from napari_metastasis.annotations import AnnotationSet, read_points
 from napari_metastasis.annotations.geojson import read_document
 from napari_metastasis.annotations.midog import is_midog
-from napari_metastasis.cohorts.annotation_files import annotation_key, annotation_suffix, is_mask, read_areas, slide_key
+from napari_metastasis.cohorts.annotation_files import (
+    annotation_key,
+    annotation_suffix,
+    is_called_mask,
+    is_mask,
+    read_areas,
+    slide_key,
+)
 from napari_metastasis.cohorts.point_reference import PointReference, column_order, no_points, point_reference
 from napari_metastasis.errors import AnnotationError, EvaluationError, one_of_many
 from napari_metastasis.evaluation.detections import SlideDetections, read_detections_csv
@@ -100,7 +107,9 @@ def holds_points(place: Path, detections: Path) -> bool:
     detections
         Of what was found: where both are one folder, its CSV files are that, and no truth.
     """
-    if os.path.isdir(place) and any(is_mask(path) for path in place.rglob("*") if path.is_file()):
+    # Slides may lie there as well: pictures that are not called masks say nothing.
+    pictures = (path for path in place.rglob("*") if is_mask(path)) if os.path.isdir(place) else ()
+    if any(is_called_mask(path, path.parent.name) for path in pictures):
         return False
     is_same = os.path.realpath(place) == os.path.realpath(detections)
     any_points = False

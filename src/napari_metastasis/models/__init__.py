@@ -8,7 +8,8 @@ from napari_metastasis.models.dense import MIDDLE_GRAY, DenseNetwork, dense_laye
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_layer, log_odds_of
 from napari_metastasis.models.importing import import_model
-from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, load_initial
+from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, contract_of_input, load_initial
+from napari_metastasis.models.inputs import NetworkInput, input_of
 from napari_metastasis.models.mitosis import MitosisModel, MitosisSpec
 from napari_metastasis.models.model import Model, read_model
 from napari_metastasis.models.nets.architectures import (
@@ -72,6 +73,7 @@ __all__ = [
     "Model",
     "ModelSpec",
     "ModelVersion",
+    "NetworkInput",
     "PatchNetwork",
     "Refiner",
     "RefinerSpec",
@@ -95,6 +97,7 @@ __all__ = [
     "check_fully_convolutional",
     "check_name",
     "check_own_models_folder",
+    "contract_of_input",
     "correct_card",
     "crop_patches",
     "dense_layers",
@@ -103,6 +106,7 @@ __all__ = [
     "feature_layer",
     "find_architecture",
     "import_model",
+    "input_of",
     "list_models",
     "list_versions",
     "load_detector",

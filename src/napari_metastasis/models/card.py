@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from napari_metastasis.errors import ModelError, brief, first_line
 from napari_metastasis.models.calibration import Calibrated
+from napari_metastasis.models.inputs import NetworkInput, check_input, without_usual_input
 from napari_metastasis.storage import holds_control_characters
 
 __all__ = ["DENSE_COEFFICIENT", "ModelSpec", "check_pixels", "read_contract"]
@@ -28,6 +29,8 @@ _MOST_PX = 1 << 14
 _MOST_MEAN, _DEVIATIONS = 10.0, (1e-4, 10.0)
 #: Of the densest stain: a ten-thousandth of the light comes through.
 _MOST_DENSITY = 10.0
+#: Channels of inputs, as they are said.
+_COUNTED = {2: "two", 3: "three", 5: "five"}
 
 
 def read_contract(kind: type[_Contract], values: Mapping[str, Any], noun: str) -> _Contract:
@@ -88,14 +91,33 @@ def _fits(value: Any, annotation: str) -> bool:
     return annotation == "Any"
 
 
-def check_pixels(mpp: float, mean: tuple[float, ...], std: tuple[float, ...], stain_density: tuple[float, ...]) -> None:
-    """Refuse pixels that no slide has: their size, normalisation and stain on a model's card.
+class _OfPixels(Protocol):
+    """A contract of a model that looks at pixels."""
+
+    @property
+    def mpp(self) -> float: ...
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+    @property
+    def stain_density(self) -> tuple[float, ...]: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def stain_matrix(self) -> tuple[float, ...]: ...
+
+
+def check_pixels(spec: _OfPixels) -> None:
+    """Refuse pixels that no slide has: their size, normalisation, stain and input on a model's card.
 
     Raises
     ------
     ModelError
         Naming what is wrong.
     """
+    mpp, mean, std, stain_density = spec.mpp, spec.mean, spec.std, spec.stain_density
+    check_input(spec.input, spec.stain_matrix)
     if not 0.01 <= mpp <= 100:
         raise ModelError(f"expected a model resolution of 0.01 to 100 µm/px, got {mpp}; correct its card")
     if stain_density and not (
@@ -105,16 +127,18 @@ def check_pixels(mpp: float, mean: tuple[float, ...], std: tuple[float, ...], st
             f"expected three stain densities over 0, {_MOST_DENSITY:g} at most, got {brief(stain_density)}; "
             "correct its card"
         )
+    channels = NetworkInput(spec.input).channels
     numbers = all(isinstance(value, int | float) for value in (*mean, *std))
     if (
-        [len(values) for values in (mean, std)] != [3, 3]
+        {len(mean), len(std)} != {channels}
         or not numbers
         or not all(abs(value) <= _MOST_MEAN for value in mean)
         or not all(_DEVIATIONS[0] <= value <= _DEVIATIONS[1] for value in std)
     ):
         raise ModelError(
-            f"expected three means and three positive deviations of red, green and blue in 0 to 1, got "
-            f"{brief(mean)} and {brief(std)}; correct its card"
+            f"expected {_COUNTED[channels]} means and {_COUNTED[channels]} positive deviations of "
+            f"{'red, green and blue' if channels == 3 else 'its input'} in 0 to 1, got {brief(mean)} and {brief(std)}; "
+            "correct its card"
         )
 
 
@@ -141,12 +165,15 @@ class ModelSpec(Calibrated):
     tumour_class
         Index in ``classes`` of the one that the heatmap shows.
     mean, std
-        Normalisation of red, green and blue after scaling to 0..1.
+        Normalisation of red, green and blue, or of what else :attr:`input` says is read, after scaling to 0..1.
     dense_coefficient
         At which scans answer unless they are asked for another (α of Lin et al. 2019).
     stain_density
         Mean optical density (natural logarithm) of red, green and blue over the tissue that it was trained on; empty
         where that is not known.
+    input, stain_matrix
+        What the network reads, see :class:`~napari_metastasis.models.inputs.NetworkInput`, and the dyes of what it was
+        trained on, eight numbers; empty where these are not known.
     temperature, shift, prior, threshold
         See :class:`~napari_metastasis.models.calibration.Calibrated`.
     """
@@ -161,14 +188,16 @@ class ModelSpec(Calibrated):
     field_px: int = 0
     classes: tuple[str, ...] = ("normal", "tumour")
     tumour_class: int = 1
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.25, 0.25, 0.25)
     dense_coefficient: int = DENSE_COEFFICIENT
     stain_density: tuple[float, ...] = ()
+    input: str = "rgb"
+    stain_matrix: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that no scan can use."""
-        check_pixels(self.mpp, self.mean, self.std, self.stain_density)
+        check_pixels(self)
         if self.field_px == 0:
             object.__setattr__(self, "field_px", self.patch_px)
         if self.field_px < self.patch_px:
@@ -193,7 +222,7 @@ class ModelSpec(Calibrated):
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain values that JSON can hold, as earlier versions wrote it where they could."""
-        values = self.without_idle_calibration(asdict(self))
+        values = without_usual_input(self.without_idle_calibration(asdict(self)))
         if self.field_px == self.patch_px:
             del values["field_px"]
         if not self.stain_density:

@@ -41,10 +41,10 @@ class _Normalised(Protocol):
     """A contract that says how images are normalised."""
 
     @property
-    def mean(self) -> tuple[float, float, float]: ...
+    def mean(self) -> tuple[float, ...]: ...
 
     @property
-    def std(self) -> tuple[float, float, float]: ...
+    def std(self) -> tuple[float, ...]: ...
 
 
 def dense_layers(network: FullyConvolutionalNetwork, dense_coefficient: int) -> nn.Sequential:
@@ -149,8 +149,8 @@ def fold_normalisation(layers: nn.Sequential, spec: _Normalised) -> None:
     # w · (x / 255 - mean) / std + b  =  (w / (255 std)) · (x - 128) + (b - Σ w (mean - 128 / 255) / std),
     # summed in float64.
     weight = first.weight.double()
-    mean = torch.tensor(spec.mean, dtype=torch.float64).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, dtype=torch.float64).view(1, 3, 1, 1)
+    mean = torch.tensor(spec.mean, dtype=torch.float64).view(1, -1, 1, 1)
+    std = torch.tensor(spec.std, dtype=torch.float64).view(1, -1, 1, 1)
     bias = torch.zeros(weight.shape[0], dtype=torch.float64) if first.bias is None else first.bias.double()
     bias = bias - (weight * (mean - MIDDLE_GRAY / 255) / std).sum(dim=(1, 2, 3))
     first.weight = nn.Parameter((weight / (255 * std)).float())

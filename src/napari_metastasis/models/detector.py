@@ -12,6 +12,7 @@ from torch import nn
 from napari_metastasis.errors import WeightsError
 from napari_metastasis.models.card import ModelSpec
 from napari_metastasis.models.dense import DenseNetwork
+from napari_metastasis.models.inputs import NetworkInput, said_of
 from napari_metastasis.models.model import Model
 from napari_metastasis.models.nets.architectures import PatchNetwork, build_network
 from napari_metastasis.models.nets.resnet import CLASSES, ResNet
@@ -39,7 +40,7 @@ class Detector(Model):
     def blank(cls, values: Mapping[str, Any], path: Path) -> tuple[ModelSpec, nn.Module]:
         """Return the contract and its network; see :meth:`Model.blank`."""
         spec = ModelSpec.from_json(values)
-        network = build_network(spec.architecture)
+        network = build_network(spec.architecture, NetworkInput(spec.input).channels)
         built = network.architecture
         expected = (built.patch_px, built.stride_px, built.field_px)
         named = (spec.patch_px, spec.stride_px, spec.field_px)
@@ -58,8 +59,8 @@ class Detector(Model):
 
     @property
     def reads(self) -> str:
-        """Return the pixels that it reads."""
-        return f"pixels of {self.spec.mpp:g} µm"
+        """Return what it reads of a slide, and of which pixels."""
+        return said_of(self.spec)
 
     @property
     def block_cells(self) -> int:

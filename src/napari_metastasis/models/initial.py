@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,16 +23,18 @@ from napari_metastasis.models.imagenet import (
     is_lite,
     of_lite,
 )
+from napari_metastasis.models.inputs import NetworkInput, usual_normalisation
 from napari_metastasis.models.nets.architectures import PatchNetwork
 from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLite
 from napari_metastasis.models.nets.segmentation import SegmentationNetwork
 from napari_metastasis.models.segmenter import Segmenter
 from napari_metastasis.models.weights_file import MOST_BYTES, read_tensors
 from napari_metastasis.models.zoo import load_model, model_task
+from napari_metastasis.settings import PUBLISHED_STAINS
 from napari_metastasis.storage import home_path, read_at_most
 from napari_metastasis.tasks import DETECT
 
-__all__ = ["RESNET34_IMAGENET", "VGG16_IMAGENET", "InitialWeights", "begin_with", "load_initial"]
+__all__ = ["RESNET34_IMAGENET", "VGG16_IMAGENET", "InitialWeights", "begin_with", "contract_of_input", "load_initial"]
 
 #: Names of ImageNet's weights on the command line.
 VGG16_IMAGENET, RESNET34_IMAGENET = "vgg16-imagenet", "resnet34-imagenet"
@@ -76,8 +79,8 @@ class InitialWeights:
     name: str
     sha256: str
     state: Mapping[str, Tensor]
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     architecture: str | None = None
 
     @classmethod
@@ -159,7 +162,8 @@ def begin_with(network: PatchNetwork | SegmentationNetwork, initial: InitialWeig
     """Copy initial weights into a network; layers that they do not name stay as they are.
 
     A segmentation network begins with all weights of a segmenter of its own architecture, and else with the encoder of
-    whatever has the same one: another segmenter, a detector, or ImageNet's.
+    whatever has the same one: another segmenter, a detector, or ImageNet's. Filters of red, green and blue begin those
+    of a network that reads dyes (:func:`_of_channels`).
 
     Returns
     -------
@@ -171,7 +175,10 @@ def begin_with(network: PatchNetwork | SegmentationNetwork, initial: InitialWeig
         If they do not fit the network.
     """
     own = network.state_dict()
-    state = _placed(network, initial)
+    state = {
+        name: _of_channels(tensor, own[name].shape) if name in own else tensor
+        for name, tensor in _placed(network, initial).items()
+    }
     for name, tensor in state.items():
         if name not in own or own[name].shape != tensor.shape:
             expected = list(own[name].shape) if name in own else "no such layer"
@@ -193,6 +200,39 @@ def begin_with(network: PatchNetwork | SegmentationNetwork, initial: InitialWeig
             )
     network.load_state_dict(state, strict=False)
     return frozenset(state)
+
+
+def contract_of_input(reads: str, initial: InitialWeights | None) -> dict[str, Any]:
+    """Return what a contract says of what a network reads: normalised as its initial weights were, as far as they say.
+
+    Parameters
+    ----------
+    reads
+        One of :data:`~napari_metastasis.settings.INPUTS`.
+    initial
+        Weights that training begins with.
+    """
+    own = None if initial is None or initial.mean is None or initial.std is None else (initial.mean, initial.std)
+    channels = NetworkInput(reads).channels
+    mean, std = own if own and len(own[0]) == channels else usual_normalisation(reads, own)
+    # What is brought to the dyes of a reference is brought to those of the published one.
+    target = {"stain_matrix": PUBLISHED_STAINS} if reads == "normalised" else {}
+    return {"mean": mean, "std": std, "input": reads, **target}
+
+
+def _of_channels(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """Return the first layer's filters of red, green and blue, F x 3 x k x k, for the channels of another input.
+
+    Dyes beside colours begin without a say. Dyes alone, which darken all three, begin with what these say together, the
+    other way round, halved.
+    """
+    fits = tensor.ndim == len(shape) == 4 and tensor.shape[1] == 3 and tensor.shape[2:] == shape[2:]
+    if not fits or shape[1] == 3 or tensor.shape[0] != shape[0]:
+        return tensor
+    more = shape[1] - 3
+    if more > 0:
+        return torch.cat([tensor, tensor.new_zeros(len(tensor), more, *shape[2:])], dim=1)
+    return (-tensor.sum(dim=1, keepdim=True) / shape[1]).expand(-1, shape[1], -1, -1).clone()
 
 
 def _placed(network: PatchNetwork | SegmentationNetwork, initial: InitialWeights) -> dict[str, Tensor]:

@@ -57,8 +57,8 @@ class PatchwiseNetwork(nn.Module):
         weight, bias = calibrated_classifier(network.classifier, spec, spec.tumour_class)
         self.register_buffer("weight", weight.detach(), persistent=False)
         self.register_buffer("bias", bias.detach(), persistent=False)
-        self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
         self.eval().requires_grad_(requires_grad=False)
 
     def encode(self, image: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from napari_metastasis.errors import ModelError, brief
 from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.models.card import check_pixels, read_contract
 from napari_metastasis.models.dense import MIDDLE_GRAY, fold_normalisation, folded_layers
+from napari_metastasis.models.inputs import NetworkInput, said_of, without_usual_input
 from napari_metastasis.models.model import Model
 from napari_metastasis.models.nets.architectures import build_segmentation
 from napari_metastasis.models.nets.segmentation import SegmentationArchitecture, SegmentationNetwork
@@ -40,10 +41,13 @@ class SegmenterSpec(Calibrated):
     cell_px
         Side of a pixel of its map, in model pixels: probabilities are averaged over so many.
     mean, std
-        Normalisation of red, green and blue after scaling to 0..1.
+        Normalisation of red, green and blue, or of what else :attr:`input` says is read, after scaling to 0..1.
     stain_density
         Mean optical density (natural logarithm) of red, green and blue over the tissue that it was trained on; empty
         where that is not known.
+    input, stain_matrix
+        What the network reads, see :class:`~napari_metastasis.models.inputs.NetworkInput`, and the dyes of what it was
+        trained on, eight numbers; empty where these are not known.
     temperature, shift, prior, threshold
         See :class:`~napari_metastasis.models.calibration.Calibrated`.
     """
@@ -60,9 +64,11 @@ class SegmenterSpec(Calibrated):
     cell_px: int
     width: float = 1.0
     batch_norm: bool = False
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.25, 0.25, 0.25)
     stain_density: tuple[float, ...] = ()
+    input: str = "rgb"
+    stain_matrix: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that no scan can use."""
@@ -71,14 +77,18 @@ class SegmenterSpec(Calibrated):
             raise ModelError(
                 f"expected pixels of the map that divide the network's {block} px, got {self.cell_px}; correct the card"
             )
-        check_pixels(self.mpp, self.mean, self.std, self.stain_density)
+        check_pixels(self)
         self.check_calibration()
 
     @property
     def built(self) -> SegmentationArchitecture:
         """Return its network's architecture."""
         return SegmentationArchitecture(
-            encoder=self.encoder, decoder=self.decoder, width=self.width, batch_norm=self.batch_norm
+            encoder=self.encoder,
+            decoder=self.decoder,
+            width=self.width,
+            batch_norm=self.batch_norm,
+            input_channels=NetworkInput(self.input).channels,
         )
 
     @property
@@ -118,7 +128,7 @@ class SegmenterSpec(Calibrated):
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract as plain values that JSON can hold."""
-        return self.without_idle_calibration(asdict(self))
+        return without_usual_input(self.without_idle_calibration(asdict(self)))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -169,7 +179,7 @@ class SegmentingNetwork(nn.Module):
     def logits(self, image: Tensor) -> Tensor:
         """Return the logits, N x classes x H' x W', of raw images, N x 3 x H x W in 0..255."""
         if self.layers is None:
-            mean, std = (image.new_tensor(each).view(1, 3, 1, 1) for each in (self._spec.mean, self._spec.std))
+            mean, std = (image.new_tensor(each).view(1, -1, 1, 1) for each in (self._spec.mean, self._spec.std))
             answers: Tensor = self.network((image / 255 - mean) / std)
         else:
             answers = self.layers(image - MIDDLE_GRAY)
@@ -212,8 +222,8 @@ class Segmenter(Model):
 
     @property
     def reads(self) -> str:
-        """Return the pixels that it reads."""
-        return f"pixels of {self.spec.mpp:g} µm"
+        """Return what it reads of a slide, and of which pixels."""
+        return said_of(self.spec)
 
     @property
     def block_cells(self) -> int:

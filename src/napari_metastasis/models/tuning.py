@@ -29,6 +29,11 @@ def _network(detector: Detector) -> FullyConvolutionalNetwork:
             f"expected a fully convolutional detector to retrain, got {detector.name}, a {detector.spec.architecture}; "
             "choose another model"
         )
+    if detector.spec.input != "rgb":
+        raise ModelError(
+            f"expected a detector that reads colours as they are to retrain, got {detector.name}, whose input is "
+            f"{detector.spec.input}; choose another model, or train one anew"
+        )
     return network
 
 

@@ -38,12 +38,16 @@ class PatchBatch:
         float32, of the same shape: the probability of tumour that a network is to learn: the label, or a soft one.
     attention
         (n,) float32: the weight by which each was drawn; 0 where all of a class were as likely, as by default.
+    stains
+        (n, 8) float32: the dyes of each image's slide, for networks that do not read colours as they are (see
+        :class:`~napari_metastasis.models.inputs.NetworkInput`); (0, 8) for others.
     """
 
     images: npt.NDArray[np.uint8] | npt.NDArray[np.float16]
     labels: npt.NDArray[np.int64]
     targets: npt.NDArray[np.float32]
     attention: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    stains: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 8), np.float32))
 
     def __post_init__(self) -> None:
         """Give every image its attention."""
@@ -56,6 +60,14 @@ class PatchBatch:
     ) -> PatchBatch:
         """Return a batch that teaches its labels."""
         return cls(images, labels, labels.astype(np.float32))
+
+    def stained_with(self, numbers: Sequence[float]) -> PatchBatch:
+        """Return the batch with the same dyes, eight numbers, of every image; without any, as it is."""
+        return (
+            replace(self, stains=np.tile(np.asarray(numbers, np.float32), (len(self.images), 1)))
+            if len(numbers)
+            else self
+        )
 
 
 class BatchSource(Protocol):
@@ -128,6 +140,8 @@ class BalancedPatches:
         Of the order.
     targets
         (n,) float32, the soft label of every patch; ``None`` teaches the labels. Classes are dealt by the labels.
+    stains
+        The dyes that all are taken to be stained with, eight numbers; empty where they are not needed.
 
     Raises
     ------
@@ -140,6 +154,7 @@ class BalancedPatches:
     batch_size: int
     seed: int
     targets: npt.NDArray[np.float32] | None = None
+    stains: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a source that does not fill one batch."""
@@ -169,7 +184,7 @@ class BalancedPatches:
         epoch, position = divmod(number, self.batches_per_epoch)
         order = _dealt(self._labels, len(self.source), self.seed, epoch)
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
-        read = _read(self.source, chosen.tolist(), self.patch_px)
+        read = _read(self.source, chosen.tolist(), self.patch_px).stained_with(self.stains)
         return read if self.targets is None else replace(read, targets=self.targets[chosen])
 
     @cached_property
@@ -189,11 +204,14 @@ class AllPatches:
         Side that each must have.
     batch_size
         Patches in one batch; the last holds what is left.
+    stains
+        The dyes that all are taken to be stained with, eight numbers; empty where they are not needed.
     """
 
     source: PatchSource
     patch_px: int
     batch_size: int
+    stains: tuple[float, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -208,7 +226,8 @@ class AllPatches:
     def batch(self, number: int) -> PatchBatch:
         """Return batch ``number`` of the one pass there is."""
         first = number * self.batch_size
-        return _read(self.source, range(first, min(first + self.batch_size, len(self.source))), self.patch_px)
+        numbers = range(first, min(first + self.batch_size, len(self.source)))
+        return _read(self.source, numbers, self.patch_px).stained_with(self.stains)
 
 
 def _mirrored_to(images: npt.NDArray[Any], side_px: int) -> npt.NDArray[Any]:
@@ -256,4 +275,5 @@ class MixedBatches:
             np.concatenate([batch.labels for batch in batches]),
             np.concatenate([batch.targets for batch in batches]),
             np.concatenate([batch.attention for batch in batches]),
+            np.concatenate([batch.stains for batch in batches]),
         )

@@ -99,6 +99,7 @@ class WeightedCrops:
             np.concatenate([one.labels for one in drawn]),
             np.concatenate([one.targets for one in drawn]),
             self.pool.weights[chosen],
+            np.concatenate([one.stains for one in drawn]),
         )
 
 

@@ -81,6 +81,7 @@ class NegativeFeed:
             np.concatenate([one.labels for one in drawn]),
             np.concatenate([one.targets for one in drawn]),
             np.concatenate([one.attention for one in drawn]),
+            np.concatenate([one.stains for one in drawn]),
         )
 
     def _distorted(self, place: int) -> PatchBatch:

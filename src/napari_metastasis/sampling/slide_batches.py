@@ -41,6 +41,8 @@ class BatchPlan:
         File to which each failure is added as a line of JSON, so that those of other processes are heard of too.
     crop
         What is cropped around each location; the patch alone by default.
+    tells_stains
+        Whether batches say which dyes each image's slide is stained with.
     """
 
     spec: PatchPixels
@@ -49,6 +51,7 @@ class BatchPlan:
     seed: int
     journal: Path | None = None
     crop: Crop | None = None
+    tells_stains: bool = False
 
 
 class SlideBatchSource(ABC):
@@ -139,7 +142,12 @@ class SlideBatchSource(ABC):
         value = self.plan.settings.tumour_value or tumour_value_of(self.slides)
 
         def look(slide: CohortSlide) -> IndexedSlide:
-            return index_slide(slide, value, lambda opened, reference: self._find(opened, reference, slide))
+            return index_slide(
+                slide,
+                value,
+                lambda opened, reference: self._find(opened, reference, slide),
+                tells_stains=self.plan.tells_stains,
+            )
 
         return self._reader.prepare(
             self._usable(), look, needed=self.needed, threads=threads, progress=progress, should_stop=should_stop

@@ -17,12 +17,14 @@ from napari_metastasis.geometry import ModelFrame, Region
 from napari_metastasis.sampling.known_normal import KnownNormal
 from napari_metastasis.sampling.locations import PatchShape
 from napari_metastasis.settings import SlideSettings
-from napari_metastasis.slides import Slide, earlier_fingerprint, fingerprint, open_slide
+from napari_metastasis.slides import Slide, earlier_fingerprint, fingerprint, open_slide, tissue_mask
+from napari_metastasis.slides.stains import slide_stain_matrix
 
 __all__ = ["IndexedSlide", "Locations", "SeenSlide", "index_slide", "open_indexed"]
 
 #: Random locations share no tiles, so that little is kept of each slide; enough for a picture that is decoded whole.
 _CACHE_MIB = 4
+_REMEDY = "train a network that reads colours as they are to use it"
 
 
 class Locations(Protocol):
@@ -59,6 +61,8 @@ class IndexedSlide:
         SHA-256 of the slide and its annotation.
     earlier_fingerprint
         What runs of earlier versions know them by.
+    stains
+        The slide's dyes, eight numbers; empty where they are not needed.
     """
 
     slide: CohortSlide
@@ -66,6 +70,7 @@ class IndexedSlide:
     locations: Locations
     fingerprint: str
     earlier_fingerprint: str
+    stains: tuple[float, ...] = ()
 
     @property
     def known_normal(self) -> KnownNormal:
@@ -110,7 +115,11 @@ def open_indexed(slide: CohortSlide) -> Slide:
 
 
 def index_slide(
-    slide: CohortSlide, tumour_value: int, find: Callable[[Slide, TumourReference], Locations]
+    slide: CohortSlide,
+    tumour_value: int,
+    find: Callable[[Slide, TumourReference], Locations],
+    *,
+    tells_stains: bool = False,
 ) -> IndexedSlide:
     """Return what is to be known of a slide.
 
@@ -122,11 +131,15 @@ def index_slide(
         The class that means tumour in masks of small numbers.
     find
         Finds the locations on the open slide.
+    tells_stains
+        Whether its dyes have to be known.
 
     Raises
     ------
     SlideError
         If it cannot be opened.
+    StainError
+        If its dyes have to be known, and cannot be told apart.
     AnnotationError
         If its annotation cannot be read.
     """
@@ -135,9 +148,10 @@ def index_slide(
         # Closed, and opened again by whoever reads there: a cohort's masks are more files than a process should hold.
         with closing(reference):
             locations = find(opened, reference)
+        stains = slide_stain_matrix(opened, tissue_mask(opened), remedy=_REMEDY).numbers if tells_stains else ()
         known_as = _fingerprint_of(slide, opened.mpp, opened.fingerprint, lambda path: fingerprint([path]))
         earlier = _fingerprint_of(slide, opened.mpp, opened.earlier_fingerprint, earlier_fingerprint)
-    return IndexedSlide(slide, reference, locations, known_as, earlier)
+    return IndexedSlide(slide, reference, locations, known_as, earlier, stains)
 
 
 def _fingerprint_of(slide: CohortSlide, mpp: float, of_slide: str, of_file: Callable[[Path], str]) -> str:

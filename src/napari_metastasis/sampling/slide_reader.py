@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +192,12 @@ class SlideReader:
         """
         images = np.empty((len(labels), self._crop.side_px, self._crop.side_px, 3), dtype=np.uint8)
         of_images = np.empty((len(labels), *self._crop.label_shape), dtype=np.int64)
+        stains = []
         for row, label in enumerate(labels.tolist()):
-            images[row], of_images[row] = self._patch(label, [*key, row])
-        return PatchBatch.labelled(images, of_images)
+            images[row], of_images[row], of_slide = self._patch(label, [*key, row])
+            stains.append(of_slide)
+        batch = PatchBatch.labelled(images, of_images)
+        return replace(batch, stains=np.array(stains, np.float32)) if all(stains) else batch
 
     def close(self) -> None:
         """Close the slides and masks that this process holds open; the next batch opens them again."""
@@ -204,8 +208,10 @@ class SlideReader:
             if indexed is not None:
                 indexed.reference.close()
 
-    def _patch(self, label: int, key: list[int]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Return a crop around a location of a class, on the first slide in a random order that gives one."""
+    def _patch(
+        self, label: int, key: list[int]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], tuple[float, ...]]:
+        """Return a crop around a location of a class, and its dyes, of the first slide in a random order with one."""
         for index in np.random.default_rng(key).permutation(self._of_class[label]).tolist():
             indexed = self.indexed[index]
             if indexed is None or index in self._unopened:
@@ -222,7 +228,7 @@ class SlideReader:
                 generator = np.random.default_rng([*key, index])
                 location = indexed.locations.draw(label, indexed.reference, generator)
                 if location is not None:
-                    return self._crop.take(slide, indexed, location, label, generator)
+                    return *self._crop.take(slide, indexed, location, label, generator), indexed.stains
             except Exception as error:  # noqa: BLE001 - as above
                 self._report(SlideFailure(indexed.slide.name, in_one_line(error)))
         names = ", ".join(sorted(failure.slide for failure in self.failures)) or "none"

@@ -35,7 +35,9 @@ from napari_metastasis.settings.segmenter import (
     TileTrainSettings,
 )
 from napari_metastasis.settings.slides import (
+    INPUTS,
     MOST_READING_THREADS,
+    PUBLISHED_STAINS,
     PyramidSettings,
     SlideSettings,
     StainSettings,
@@ -52,7 +54,9 @@ from napari_metastasis.settings.train import AugmentSettings, NetworkSettings, P
 
 __all__ = [
     "DEFAULT_MODEL",
+    "INPUTS",
     "MOST_READING_THREADS",
+    "PUBLISHED_STAINS",
     "THRESHOLD",
     "TUNE_OPTIONS",
     "AugmentSettings",

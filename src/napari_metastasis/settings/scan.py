@@ -37,9 +37,10 @@ class ScanSettings(SettingsGroup):
     )
     stain: str = setting(
         "auto",
-        "Whether tissue is made as dense in red, green and blue as what the model was trained on, or seen as it is; "
-        "auto sees it as it is.",
-        choices=("auto", "as-is", "normalise"),
+        "Whether tissue is seen as it is, made as dense in red, green and blue as what the model was trained on "
+        "(normalise), or given the dyes of that, or of a published reference, in place of its own (macenko); auto sees "
+        "it as it is.",
+        choices=("auto", "as-is", "normalise", "macenko"),
     )
     tissue_only: bool = setting(True, "Skip glass; switch off where the tissue mask is wrong.")
     device: str = setting("auto", "Where the network runs: auto, cpu, cuda, cuda:n or mps.")

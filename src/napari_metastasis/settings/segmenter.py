@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from napari_metastasis.settings._core import SettingsGroup, other_defaults, setting
 from napari_metastasis.settings.sampling import SamplingSettings
+from napari_metastasis.settings.slides import INPUT_HELP, INPUTS
 from napari_metastasis.settings.train import AugmentSettings, TrainSettings
 
 __all__ = [
@@ -40,6 +41,7 @@ class SegmenterSettings(SettingsGroup):
     batch_norm: bool = setting(
         False, "Normalise batches behind each convolution of VGG16: for networks that begin with random weights."
     )
+    input: str = setting("rgb", INPUT_HELP, choices=INPUTS)
     mpp: float = setting(
         0.972, "Resolution of the tiles: that of the detectors, a 10x lens.", unit="µm/px", minimum=0.01, maximum=100.0
     )

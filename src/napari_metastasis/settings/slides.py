@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from napari_metastasis.settings._core import SettingsGroup, setting
 
-__all__ = ["MOST_READING_THREADS", "PyramidSettings", "SlideSettings", "StainSettings", "TissueSettings"]
+__all__ = [
+    "INPUTS",
+    "INPUT_HELP",
+    "MOST_READING_THREADS",
+    "PUBLISHED_STAINS",
+    "PyramidSettings",
+    "SlideSettings",
+    "StainSettings",
+    "TissueSettings",
+]
 
 #: Most threads that read for a GPU: from about eight on, they wait for the disk and for each other.
 MOST_READING_THREADS = 8
@@ -91,6 +100,18 @@ class TissueSettings(SettingsGroup):
         minimum=0.0,
         maximum=2000.0,
     )
+
+
+#: What a network may read of a slide: colours, those of a reference, how much there is of each dye, colours and dyes.
+INPUTS = ("rgb", "normalised", "stains", "both")
+INPUT_HELP = (
+    "What the network reads: rgb, colours as they are; normalised, with a published reference's dyes in place of the "
+    "slide's own (Macenko et al. 2009); stains, how much haematoxylin and eosin there is; both, colours and both dyes. "
+    "Dyes are told of a whole slide, or of a set of patches."
+)
+#: The dyes of the slide that the published code of Macenko et al. takes as its reference: optical density of red, green
+#: and blue in a unit of haematoxylin and of eosin, and the concentration of each that one pixel in a hundred exceeds.
+PUBLISHED_STAINS = (0.5626, 0.7201, 0.4062, 0.2159, 0.8012, 0.5581, 1.9705, 1.0308)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

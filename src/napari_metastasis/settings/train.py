@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_metastasis.settings._core import SettingsGroup, setting
+from napari_metastasis.settings.slides import INPUT_HELP, INPUTS
 
 __all__ = ["AugmentSettings", "NetworkSettings", "PatchSettings", "TrainSettings"]
 
@@ -72,6 +73,7 @@ class NetworkSettings(SettingsGroup):
         "answer gathers 4 x 4 cells, not 8 x 8), scannet-compact, scannet-small, scannet-vgg16 of Lin et al. 2019, or "
         "covnet-64 and covnet-256 of Pearce 2017, for tiles of so many pixels.",
     )
+    input: str = setting("rgb", INPUT_HELP, choices=INPUTS)
     mpp: float = setting(
         0.972, "Resolution of the patches: PatchCamelyon's, a 10x lens.", unit="µm/px", minimum=0.01, maximum=100.0
     )

@@ -19,6 +19,7 @@ from napari_metastasis.models import (
     load_initial,
 )
 from napari_metastasis.models.checkpoint_file import check_tensors, read_checkpoint
+from napari_metastasis.models.inputs import input_of
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.storage import home_path
 from napari_metastasis.tasks import DETECT
@@ -78,7 +79,7 @@ def _of_run(path: Path, tasks: tuple[str, ...]) -> InitialWeights:
     if isinstance(spec, SegmenterSpec):
         network = build_segmentation(spec.built)
     else:
-        network = build_fully_convolutional(spec.architecture)
+        network = build_fully_convolutional(spec.architecture, input_of(spec).channels)
     if tied and isinstance(network, ScanNet):
         tie_orientations(network)
     checkpoint, sha256 = read_checkpoint(path)

@@ -46,7 +46,10 @@ LAST, SETTINGS = "last.ckpt", "settings.json"
 
 
 class _Batches(Dataset[tuple[Tensor, ...]]):
-    """Batches as torch's loaders want them: number to N x 3 x H x W uint8, labels, targets float32, attention N."""
+    """Batches as torch's loaders want them: number to N x 3 x H x W uint8, labels, targets float32, attention N.
+
+    Where networks need them, the dyes of each image's slide follow, N x 8 float32.
+    """
 
     def __init__(self, source: BatchSource) -> None:
         self.source = source
@@ -54,7 +57,8 @@ class _Batches(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         batch = self.source.batch(number)
         images = torch.from_numpy(batch.images).permute(0, 3, 1, 2).contiguous()
-        return images, *map(torch.from_numpy, (batch.labels, batch.targets, batch.attention))
+        others = (batch.labels, batch.targets, batch.attention, *([batch.stains] if len(batch.stains) else []))
+        return images, *map(torch.from_numpy, others)
 
 
 class BatchNumbers(Sampler[int]):

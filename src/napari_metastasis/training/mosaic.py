@@ -93,14 +93,14 @@ def dense_mosaic(patches: Tensor, *, field_px: int, stride_px: int) -> tuple[Ten
     Parameters
     ----------
     patches
-        Normalised, N x 3 x P x P.
+        Normalised, N x C x P x P.
     field_px, stride_px
         Side of the window that one answer depends on, and distance of answers.
 
     Returns
     -------
     Tensor
-        1 x 3 x H x W: of the answers, 1 x h x w, every n-th along both sides is that of a patch, row by row.
+        1 x C x H x W: of the answers, 1 x h x w, every n-th along both sides is that of a patch, row by row.
     int
         n.
     """
@@ -110,8 +110,9 @@ def dense_mosaic(patches: Tensor, *, field_px: int, stride_px: int) -> tuple[Ten
     columns = count // rows
     apart = -(-side // stride_px)
     more = apart * stride_px - side
-    tiles = nn.functional.pad(patches, (0, more, 0, more)).reshape(rows, columns, 3, side + more, side + more)
-    mosaic = tiles.permute(2, 0, 3, 1, 4).reshape(1, 3, rows * (side + more), columns * (side + more))
+    channels = patches.shape[1]
+    tiles = nn.functional.pad(patches, (0, more, 0, more)).reshape(rows, columns, channels, side + more, side + more)
+    mosaic = tiles.permute(2, 0, 3, 1, 4).reshape(1, channels, rows * (side + more), columns * (side + more))
     before = (field_px - side) // 2
     after = field_px - side - before - more
     return nn.functional.pad(mosaic, (before, after, before, after)), apart
@@ -125,7 +126,7 @@ def cells_of_patches(network: EfficientNetLite, tiles: Tensor) -> Tensor:
     network
         That pads; see :func:`pad_layers`.
     tiles
-        Normalised patches, N x 3 x T x T, perhaps in margins; T is a whole number of native cells.
+        Normalised patches, N x C x T x T, perhaps in margins; T is a whole number of native cells.
     """
     built = network.architecture
     if built.enlarges:
@@ -135,8 +136,9 @@ def cells_of_patches(network: EfficientNetLite, tiles: Tensor) -> Tensor:
     # As square as the count allows: the fewer tiles lie at the mosaic's edge, the better.
     rows = max(each for each in range(1, math.isqrt(count) + 1) if count % each == 0)
     columns = count // rows
-    mosaic = tiles.reshape(rows, columns, 3, side, side).permute(2, 0, 3, 1, 4)
-    mosaic = mosaic.reshape(1, 3, rows * side, columns * side)
+    channels = tiles.shape[1]
+    mosaic = tiles.reshape(rows, columns, channels, side, side).permute(2, 0, 3, 1, 4)
+    mosaic = mosaic.reshape(1, channels, rows * side, columns * side)
     # A padded cell lies around the first pixel of its stride: half a stride away from the middle of its place. Of
     # enlarged pixels only each fourth may be that of a scan.
     away = stride // 2 - (1 if built.enlarges else 0)

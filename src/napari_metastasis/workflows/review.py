@@ -27,7 +27,7 @@ from napari_metastasis.annotations import (
     write_dsa_json,
 )
 from napari_metastasis.annotations.asap import POINT_KINDS
-from napari_metastasis.annotations.corrections_file import READ
+from napari_metastasis.annotations.corrections_file import CLASSES, READ
 from napari_metastasis.annotations.points import NO_CLASS
 from napari_metastasis.annotations.reading import Tell, part_of, silent
 from napari_metastasis.cohorts.annotation_files import annotation_format, annotation_suffix, geojson_corner, read_areas
@@ -102,7 +102,7 @@ class ExportedCorrections:
     path
         The file.
     written
-        How many areas.
+        How many areas, and points of mitoses.
     omitted
         What the format has no word for: of each kind, as a plural noun, how many.
     """
@@ -232,9 +232,12 @@ def write_for(
         return ExportedCorrections(path, len(corrections), {})
     areas = annotations_of_corrections(corrections)
     if to == "asap":
-        write_asap_xml(path, areas)
-    else:
-        write_dsa_json(path, areas, name=f"Corrections of {slide}")
+        said, places = corrections.mitoses, corrections.mitoses_px.tolist()
+        dots = [((x, y), CLASSES[one.label][0]) for one, (x, y) in zip(said, places, strict=True)]
+        write_asap_xml(path, areas, dots=dots)
+        omitted = {what: count for what, count in areas.omitted.items() if what != "points of mitoses"}
+        return ExportedCorrections(path, len(areas) + len(dots), omitted)
+    write_dsa_json(path, areas, name=f"Corrections of {slide}")
     return ExportedCorrections(path, len(areas), areas.omitted)
 
 

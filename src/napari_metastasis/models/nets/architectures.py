@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from napari_metastasis.errors import ModelError, brief
@@ -61,20 +62,27 @@ def find_architecture(name: str) -> PatchArchitecture:
     raise _unknown(name, tuple(known))
 
 
-def build_network(name: str) -> PatchNetwork:
-    """Return a freshly initialised network.
+def build_network(name: str, channels: int = 3) -> PatchNetwork:
+    """Return a freshly initialised network that reads images of so many channels.
 
     Raises
     ------
     ModelError
-        If no network has this name.
+        If no network has this name, or it reads three channels alone.
     """
     found = find_architecture(name)
-    return ResNet(found) if isinstance(found, ResNetArchitecture) else _build(found)
+    if not isinstance(found, ResNetArchitecture):
+        return _build(found, channels)
+    if channels != 3:
+        raise ModelError(
+            f"expected red, green and blue, or those of a reference, as the input of a {name}, got {channels} "
+            "channels; correct its card"
+        )
+    return ResNet(found)
 
 
-def build_fully_convolutional(name: str) -> FullyConvolutionalNetwork:
-    """Return a freshly initialised network that scans densely.
+def build_fully_convolutional(name: str, channels: int = 3) -> FullyConvolutionalNetwork:
+    """Return a freshly initialised network that scans densely, and reads images of so many channels.
 
     Raises
     ------
@@ -82,7 +90,7 @@ def build_fully_convolutional(name: str) -> FullyConvolutionalNetwork:
         If none of them has this name.
     """
     check_fully_convolutional(name)
-    return _build(ARCHITECTURES[name])
+    return _build(ARCHITECTURES[name], channels)
 
 
 def build_segmentation(architecture: SegmentationArchitecture) -> SegmentationNetwork:
@@ -107,10 +115,10 @@ def check_fully_convolutional(name: str) -> None:
         raise _unknown(name, tuple(ARCHITECTURES))
 
 
-def _build(architecture: FullyConvolutionalArchitecture) -> FullyConvolutionalNetwork:
+def _build(architecture: FullyConvolutionalArchitecture, channels: int) -> FullyConvolutionalNetwork:
     if isinstance(architecture, EfficientNetLiteArchitecture):
-        return EfficientNetLite(architecture)
-    return ScanNet(architecture)
+        return EfficientNetLite(replace(architecture, input_channels=channels))
+    return ScanNet(replace(architecture, input_channels=channels))
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> ModelError:

@@ -68,6 +68,8 @@ class EfficientNetLiteArchitecture:
         Share of features dropped in training.
     enlarges
         Whether images are enlarged by four thirds first: ImageNet's filters know larger nuclei.
+    input_channels
+        Of the images that it reads.
     """
 
     blocks: tuple[int, ...]
@@ -76,6 +78,7 @@ class EfficientNetLiteArchitecture:
     feature_channels: int
     dropout: float
     enlarges: bool = False
+    input_channels: int = 3
 
     @property
     def _kernels(self) -> tuple[tuple[int, int], ...]:
@@ -160,7 +163,7 @@ def _bottleneck(channels: int, stage: _Stage, stride: int) -> nn.Module:
 
 
 def _trunk(architecture: EfficientNetLiteArchitecture) -> nn.Sequential:
-    layers = _normalised(nn.Conv2d(3, _STEM_CHANNELS, _STEM_PX, 2, bias=False))
+    layers = _normalised(nn.Conv2d(architecture.input_channels, _STEM_CHANNELS, _STEM_PX, 2, bias=False))
     channels = _STEM_CHANNELS
     for stage, count in zip(_STAGES, architecture.blocks, strict=False):
         for block in range(count):
@@ -184,7 +187,7 @@ class EfficientNetLite(nn.Module):
     def __init__(self, architecture: EfficientNetLiteArchitecture) -> None:
         super().__init__()
         self.architecture = architecture
-        self.enlarge = Enlarge() if architecture.enlarges else None
+        self.enlarge = Enlarge(architecture.input_channels) if architecture.enlarges else None
         self.trunk = _trunk(architecture)
         channels, width = _STAGES[len(architecture.blocks) - 1].channels, architecture.feature_channels
         self.cells = nn.Sequential(*_normalised(nn.Conv2d(channels, width, 1, bias=False)))

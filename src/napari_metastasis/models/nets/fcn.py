@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -111,7 +112,7 @@ class DetectorFcn(SegmentationNetwork):
 
     def __init__(self, architecture: SegmentationArchitecture) -> None:
         super().__init__(architecture)
-        built = EFFICIENTNETS[LITE]
+        built = replace(EFFICIENTNETS[LITE], input_channels=architecture.input_channels)
         detector = EfficientNetLite(built)
         self.enlarge, self.trunk, self.cells = detector.enlarge, detector.trunk, detector.cells
         self.dropout = nn.Dropout(built.dropout)

@@ -20,6 +20,8 @@ their distance:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -65,7 +67,7 @@ class LiteUNet(SegmentationNetwork):
             for before, skip, width in zip(_UP[:-1], skips, _UP[1:], strict=True)
         )
         draw_weights(self)
-        self.trunk = EfficientNetLite(_TRUNK).trunk
+        self.trunk = EfficientNetLite(replace(_TRUNK, input_channels=architecture.input_channels)).trunk
         self.dropout = nn.Dropout(_TRUNK.dropout)
         self.score = nn.Conv2d(_UP[-1], CLASSES, 1)
         nn.init.normal_(self.score.weight, std=0.01)

@@ -48,6 +48,8 @@ class ScanNetArchitecture:
         Whether a batch normalisation follows each convolution of the blocks.
     dropout
         Share of head features dropped in training.
+    input_channels
+        Of the images that it reads.
     """
 
     blocks: tuple[Block, ...]
@@ -55,6 +57,7 @@ class ScanNetArchitecture:
     head_channels: tuple[int, ...]
     batch_norm: bool
     dropout: float
+    input_channels: int = 3
 
     @property
     def feature_channels(self) -> int:
@@ -87,7 +90,7 @@ class ScanNetArchitecture:
 
 def _features(architecture: ScanNetArchitecture) -> nn.Sequential:
     layers: list[nn.Module] = []
-    channels = 3
+    channels = architecture.input_channels
     for block in architecture.blocks:
         for _ in range(block.convolutions):
             # A bias before batch normalisation would be subtracted again at once.

@@ -73,12 +73,15 @@ class SegmentationArchitecture:
         Share of the encoder's channels that are kept: VGG16's alone.
     batch_norm
         Whether a batch normalisation follows each convolution of the VGG blocks: for networks that begin at random.
+    input_channels
+        Of the images that it reads.
     """
 
     encoder: str = "vgg16"
     decoder: str = "fcn-32s"
     width: float = 1.0
     batch_norm: bool = False
+    input_channels: int = 3
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built.
@@ -215,7 +218,7 @@ def convolutions(before: int, width: int, count: int, *, batch_norm: bool, paddi
 
 def vgg_blocks(architecture: SegmentationArchitecture, *, padding: int = 0) -> Iterator[list[nn.Module]]:
     """Yield the layers of VGG16's blocks, from the image upwards, without their poolings."""
-    before = 3
+    before = architecture.input_channels
     for width, count in zip(architecture.channels, VGG_CONVOLUTIONS, strict=True):
         yield convolutions(before, width, count, batch_norm=architecture.batch_norm, padding=padding)
         before = width

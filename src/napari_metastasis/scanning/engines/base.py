@@ -45,7 +45,7 @@ class Engine(Protocol):
     lanes: int
 
     def run(self, images: UInt8Array) -> FloatArray:
-        """Return tumour probabilities, float32 (n, rows, columns), of images, uint8 (n, height, width, 3).
+        """Return tumour probabilities, float32 (n, rows, columns), of images, uint8 (n, height, width, channels).
 
         May be called from many threads at once.
 

@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from napari_metastasis import __version__
 from napari_metastasis.errors import DeviceError, MissingDependencyError, SettingsError
 from napari_metastasis.models import Detector, Encoder, Model, ScanningNetwork, Segmenter, SegmentingNetwork
+from napari_metastasis.models.inputs import NetworkInput, input_of
 from napari_metastasis.scanning.engines.base import (
     Engine,
     FloatArray,
@@ -27,9 +29,9 @@ from napari_metastasis.scanning.engines.base import (
 )
 from napari_metastasis.scanning.engines.openvino import OpenVinoEngine, has_openvino, openvino_precisions
 from napari_metastasis.scanning.engines.torch import TorchEngine
-from napari_metastasis.scanning.engines.tuning import ROI_PX, Candidate, Tuned, TuningCache, candidates, tune
+from napari_metastasis.scanning.engines.tuning import ROI_PX, Candidate, Tuned, TuningCache, candidates, phantom, tune
 from napari_metastasis.scanning.scanner import never
-from napari_metastasis.settings import ScanSettings, TuningSettings
+from napari_metastasis.settings import PUBLISHED_STAINS, ScanSettings, TuningSettings
 
 __all__ = ["ChosenEngine", "choose_engine", "default_cache_path", "idle_engine", "settle_precision"]
 
@@ -139,9 +141,15 @@ def choose_engine(
             windows=_windows(settings, kind, model.spec.field_px, stride_px, block),
             settings=tuning,
             should_stop=should_stop,
+            image_of=partial(_tissue_for, input_of(model.spec)),
         )
         cache.put(key, tuned)
     return ChosenEngine(engine, settings.roi_px or tuned.roi_px, encodes)
+
+
+def _tissue_for(network_input: NetworkInput, side_px: int) -> UInt8Array:
+    """Return an image of tissue as a network reads it."""
+    return network_input.of_pixels(phantom(side_px)[0], PUBLISHED_STAINS)[None]
 
 
 def settle_precision(

@@ -29,7 +29,7 @@ __all__ = ["openvino_graph"]
 def openvino_graph(network: ScanningNetwork) -> Any:
     """Return the ``openvino.Model`` of a dense network.
 
-    Its input is uint8 of shape N x H x W x 3, as images are read, its output float32 of shape N x h x w; an encoder has
+    Its input is uint8 of shape N x H x W x C, as images are read, its output float32 of shape N x h x w; an encoder has
     a second one, its features, N x F x h/α x w/α.
 
     Raises
@@ -46,7 +46,7 @@ def openvino_graph(network: ScanningNetwork) -> Any:
             "expected a network of layers that follow each other and do not pad, got another; choose --engine torch"
         )
     # Open sides cost nothing on a processor, and let ROIs at an edge be as small as they are.
-    images = ops.parameter([-1, -1, -1, 3], np.uint8, name="images")
+    images = ops.parameter([-1, -1, -1, _channels(dense.layers)], np.uint8, name="images")
     node = ops.transpose(ops.subtract(ops.convert(images, "f32"), np.float32(MIDDLE_GRAY)), [0, 3, 1, 2])
     *hidden, last = dense.layers
     for layer in hidden:
@@ -61,6 +61,11 @@ def openvino_graph(network: ScanningNetwork) -> Any:
         pooled = ops.avg_pool(node, cell, [0, 0], [0, 0], cell, exclude_pad=True, rounding_type="floor")
         outputs.append(_layer(ops, pooled, network.layer))
     return openvino.Model(outputs, [images], "dense")
+
+
+def _channels(layers: nn.Sequential) -> int:
+    """Return how many channels an image has; enlarging, which may come first, leaves them as they are."""
+    return next(layer.in_channels for layer in layers if isinstance(layer, nn.Conv2d))
 
 
 def _segmented(ops: Any, logits: Any, network: SegmentingNetwork) -> Any:
@@ -120,7 +125,7 @@ def _upsampled(ops: Any, node: Any, layer: Upsampling) -> Any:
 def _enlarged(ops: Any, node: Any, layer: Enlarge) -> Any:
     weight = layer.weight.cpu().numpy()
     # Every colour by itself: phases of one input channel, and the kernel.
-    grouped = weight.reshape(3, -1, 1, *weight.shape[2:])
+    grouped = weight.reshape(layer.channels, -1, 1, *weight.shape[2:])
     phases = ops.group_convolution(node, ops.constant(grouped), [FROM_PX] * 2, [0, 0], [0, 0], [1, 1])
     return ops.depth_to_space(phases, "depth_first", TO_PX)
 

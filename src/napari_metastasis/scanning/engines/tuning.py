@@ -137,6 +137,7 @@ def tune(
     windows: Mapping[int, int],
     settings: TuningSettings,
     should_stop: Callable[[], bool] = never,
+    image_of: Callable[[int], UInt8Array] = phantom,
 ) -> tuple[Tuned, Engine]:
     """Return the fastest way that is accurate enough with the window that suits it, and its engine, ready to run.
 
@@ -155,6 +156,8 @@ def tune(
         When to stop, and what is accurate enough.
     should_stop
         Asked before each window.
+    image_of
+        Returns an image of tissue of a side, uint8 (1, side, side, channels), as the network reads it.
 
     Raises
     ------
@@ -173,8 +176,8 @@ def tune(
         try:
             with _closed_on_error(build(way)) as engine:
                 if way.precision != "float32" and len(ways) > 1:
-                    _check_accuracy(engine, reference, min(windows), settings.tolerance)
-                found = _measured(engine, way, windows, beat=beat, deadline=deadline, should_stop=should_stop)
+                    _check_accuracy(engine, reference, image_of(min(windows)), settings.tolerance)
+                found = _measured(engine, way, windows, image_of, beat=beat, deadline=deadline, should_stop=should_stop)
         except (DeviceError, MissingDependencyError) as error:
             refusal = error
             continue
@@ -203,9 +206,8 @@ def _closed_on_error(engine: Engine) -> Iterator[Engine]:
 
 
 def _check_accuracy(
-    engine: Engine, reference: Callable[[UInt8Array], FloatArray], side_px: int, tolerance: float
+    engine: Engine, reference: Callable[[UInt8Array], FloatArray], image: UInt8Array, tolerance: float
 ) -> None:
-    image = phantom(side_px)
     # NaN, as float16 gives where it overflows, compares false and is refused as well.
     difference = float(np.abs(engine.run(image) - reference(image)).max())
     if not difference <= tolerance:
@@ -219,6 +221,7 @@ def _measured(
     engine: Engine,
     way: Candidate,
     windows: Mapping[int, int],
+    image_of: Callable[[int], UInt8Array],
     *,
     beat: float,
     deadline: float,
@@ -232,7 +235,7 @@ def _measured(
         if best is not None and (time.perf_counter() > deadline or best.mpx_per_s < _HOPE * beat):
             break
         try:
-            rate = answered_px**2 / measure(engine, phantom(window_px)) / 1e6
+            rate = answered_px**2 / measure(engine, image_of(window_px)) / 1e6
         except DeviceMemoryError:
             if best is None:
                 raise

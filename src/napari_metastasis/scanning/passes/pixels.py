@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from napari_metastasis.errors import DeviceError, ScanCancelledError
 from napari_metastasis.geometry import CHUNK_CELLS, HeatmapFrame, Region, any_of_blocks, cells_beneath, sparse_zeros
-from napari_metastasis.models import Segmenter
+from napari_metastasis.models import Segmenter, input_of
 from napari_metastasis.scanning.engines.choose import choose_engine, settle_precision
 from napari_metastasis.scanning.maps.kinds import PROBABILITY
 from napari_metastasis.scanning.maps.ome_zarr import digest
@@ -88,6 +88,9 @@ class PixelPass(Pass):
             decides[self.BEFORE_KEY] = digest(map_before(context).identity)
         if context.settings.stain == "normalise":
             decides[self.STAIN_KEY] = list(spec.stain_density)
+        if found := input_of(spec, context.settings.stain).identity:
+            # Not "input", which is the detector's in the identity of every map.
+            decides["pass_input"] = found
         precision = decides["precision"] = self._precision(context, decides)
         return self.prepared(context, context.open_map(self.writes, frame, decides), precision)
 

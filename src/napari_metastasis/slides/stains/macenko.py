@@ -7,6 +7,7 @@ eosin: these are found as the extreme angles in the plane in which the densities
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.errors import StainError
-from napari_metastasis.settings import StainSettings
+from napari_metastasis.settings import PUBLISHED_STAINS, StainSettings
 from napari_metastasis.slides.stains.density import UInt8Array, tissue_pixels
 from napari_metastasis.slides.tissue import blue_ink
 
@@ -28,6 +29,8 @@ __all__ = [
     "StainMatrix",
     "StainView",
     "concentrations",
+    "middle_stain_matrix",
+    "pooled_stain_matrix",
     "slide_stain_matrix",
     "stain_matrix",
     "stain_picture",
@@ -69,6 +72,17 @@ class StainMatrix:
         return np.array([self.haematoxylin, self.eosin]).T
 
     @property
+    def numbers(self) -> tuple[float, ...]:
+        """Return haematoxylin, eosin and their maxima as eight numbers, as they are recorded."""
+        return tuple(round(float(value), 4) for value in (*self.haematoxylin, *self.eosin, *self.maxima))
+
+    @classmethod
+    def of_numbers(cls, numbers: Sequence[float]) -> Self:
+        """Return the dyes of eight numbers."""
+        one, two, three, four, five, six, seven, eight = numbers
+        return cls((one, two, three), (four, five, six), (seven, eight))
+
+    @property
     def angle_deg(self) -> float:
         """Return the angle between both dyes, in degrees."""
         return _angle_deg(self.haematoxylin, self.eosin)
@@ -80,7 +94,7 @@ class StainMatrix:
 
 
 #: What pictures are normalised to: the slide that the published code takes as its reference.
-TARGET = StainMatrix((0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581), (1.9705, 1.0308))
+TARGET = StainMatrix.of_numbers(PUBLISHED_STAINS)
 
 
 def stain_matrix(
@@ -134,8 +148,19 @@ def stain_matrix(
     return StainMatrix(haematoxylin, eosin, (float(maxima[0]), float(maxima[1])))
 
 
-def slide_stain_matrix(slide: Slide, tissue: TissueMask, settings: StainSettings = _DEFAULTS) -> StainMatrix:
+def slide_stain_matrix(
+    slide: Slide, tissue: TissueMask, settings: StainSettings = _DEFAULTS, *, remedy: str = _LOOK
+) -> StainMatrix:
     """Return the dyes of a slide, from its tissue at low power; the same for the same slide, tissue and settings.
+
+    Parameters
+    ----------
+    slide, tissue
+        The open slide, and where its tissue lies.
+    settings
+        The method's numbers.
+    remedy
+        What to do where two dyes cannot be told.
 
     Raises
     ------
@@ -146,7 +171,28 @@ def slide_stain_matrix(slide: Slide, tissue: TissueMask, settings: StainSettings
     """
     pixels = tissue_pixels(slide, slide.frame(max(slide.mpp, settings.mpp)), tissue)
     if pixels is None:
-        raise StainError(f"expected tissue on {slide.name} to tell its stains, got none; {_LOOK}")
+        raise StainError(f"expected tissue on {slide.name} to tell its stains, got none; {remedy}")
+    return pooled_stain_matrix(pixels, settings, remedy=remedy)
+
+
+def pooled_stain_matrix(pixels: UInt8Array, settings: StainSettings = _DEFAULTS, *, remedy: str) -> StainMatrix:
+    """Return the dyes of pixels from all over a slide, or a set of patches; ink and glass are left out.
+
+    Parameters
+    ----------
+    pixels
+        uint8 (…, 3).
+    settings
+        The method's numbers; at most ``most_px`` stained pixels are drawn, by ``seed``.
+    remedy
+        What to do where two dyes cannot be told.
+
+    Raises
+    ------
+    StainError
+        If hardly anything is stained, or all of it with one dye.
+    """
+    pixels = pixels.reshape(-1, 3)
     # Glass between the tissue would lower the concentrations that one pixel in a hundred exceeds.
     density = _density(pixels, settings.light)
     # Ink at a specimen's cut edges is bluer than any haematoxylin, and would be taken for it.
@@ -154,7 +200,42 @@ def slide_stain_matrix(slide: Slide, tissue: TissueMask, settings: StainSettings
     if len(stained) > settings.most_px:
         drawn = np.random.default_rng(settings.seed).choice(len(stained), settings.most_px, replace=False)
         stained = stained[drawn]
-    return stain_matrix(stained, settings, remedy=_LOOK)
+    return stain_matrix(stained, settings, remedy=remedy)
+
+
+def middle_stain_matrix(
+    pictures: Iterable[UInt8Array], settings: StainSettings = _DEFAULTS, *, remedy: str
+) -> StainMatrix:
+    """Return the dyes in the middle of those of single pictures, number by number, of many slides.
+
+    Their pixels together would tell the dyes of none: the extreme angles are those of different slides.
+
+    Parameters
+    ----------
+    pictures
+        uint8 (…, 3) each. Those whose dyes cannot be told are passed over.
+    settings
+        The method's numbers.
+    remedy
+        What to do where the dyes of half of them cannot be told.
+
+    Raises
+    ------
+    StainError
+        If they cannot.
+    """
+    told, refused = [], 0
+    for picture in pictures:
+        try:
+            told.append(pooled_stain_matrix(picture, settings, remedy=remedy).numbers)
+        except StainError:
+            refused += 1
+    if len(told) <= refused:
+        raise StainError(
+            f"expected pictures of which most are stained with haematoxylin and eosin, got {len(told)} of "
+            f"{len(told) + refused} on which these can be told apart; {remedy}"
+        )
+    return StainMatrix.of_numbers(np.median(told, axis=0).tolist())
 
 
 def concentrations(pixels: UInt8Array, stains: StainMatrix, *, light: float = _DEFAULTS.light) -> FloatArray:

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
+from napari_metastasis.models.inputs import NetworkInput
 from napari_metastasis.sampling.batches import BatchSource, PatchBatch
 from napari_metastasis.sampling.crops import Crop, PatchCrop
 from napari_metastasis.sampling.locations import PatchPixels
@@ -24,12 +25,15 @@ from napari_metastasis.training.encoded import Encoding
 
 __all__ = ["Batch", "Fitting", "Stage", "TaskModule", "TrainingTask", "one_cycle"]
 
-#: Images N x 3 x H x W uint8, their labels, the targets that are learnt, and the weights that they were drawn by, N.
+#: Images N x 3 x H x W uint8, their labels, the targets that are learnt, and the weights that they were drawn by, N;
+#: then, for networks that need them, the dyes of their slides, N x 8.
 Batch = tuple[Tensor, ...]
 Network = TypeVar("Network", bound=nn.Module)
 
 #: Of the run, until the rate's peak. Not 0.2: torch divides by zero where that comes to one step.
 _WARM_UP_SHARE = 0.201
+#: Place of the dyes in a batch.
+_STAINS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,11 @@ class TrainingTask(ABC, Generic[Network]):
         """Return resolution and size of the patches that are drawn; by default those of what comes out."""
         spec: PatchPixels = self.spec
         return spec
+
+    @property
+    def network_input(self) -> NetworkInput:
+        """Return what the network reads of colours; by default colours as they are."""
+        return NetworkInput()
 
     @property
     def crop(self) -> Crop:
@@ -232,6 +241,16 @@ class TaskModule(lightning.LightningModule, Generic[Network]):
     @abstractmethod
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return what metrics compare, answers of the averaged weights and labels, and the loss."""
+
+    def seen(self, image: Tensor, batch: Batch) -> Tensor:
+        """Return what the network reads of a batch's images, N x 3 x H x W in 0..1, which may have been varied.
+
+        Returns
+        -------
+        N x channels x H x W in 0..1, as a scan reads them, before they are normalised.
+        """
+        network_input: NetworkInput = self.task.network_input
+        return network_input.of_images(image * 255, batch[_STAINS]) / 255 if network_input.needs_stains else image
 
     def averaged_network(self) -> Network:
         """Return the network with the averaged weights."""

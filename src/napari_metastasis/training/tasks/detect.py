@@ -19,6 +19,7 @@ from napari_metastasis.models import (
     begin_with,
     build_fully_convolutional,
     check_name,
+    contract_of_input,
     find_architecture,
     save_model,
 )
@@ -48,8 +49,12 @@ __all__ = ["DetectorModule", "DetectorTask", "patch_spec"]
 _HEAD_RATE, _GATHER_RATE = 3.0, 0.1
 
 
-def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights | None = None) -> ModelSpec:
+def patch_spec(
+    name: str, architecture: str, mpp: float, initial: InitialWeights | None = None, *, reads: str = "rgb"
+) -> ModelSpec:
     """Return the contract of a network that is trained on patches at ``mpp``, normalised as its initial weights were.
+
+    What it reads is one of :data:`~napari_metastasis.settings.INPUTS`.
 
     Raises
     ------
@@ -58,7 +63,7 @@ def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights
     """
     check_name(name)
     network = find_architecture(architecture)
-    spec = ModelSpec(
+    return ModelSpec(
         name=name,
         architecture=architecture,
         mpp=mpp,
@@ -66,10 +71,8 @@ def patch_spec(name: str, architecture: str, mpp: float, initial: InitialWeights
         stride_px=network.stride_px,
         field_px=network.field_px,
         dense_coefficient=network.dense_coefficient,
+        **contract_of_input(reads, initial),
     )
-    if initial is None or initial.mean is None or initial.std is None:
-        return spec
-    return replace(spec, mean=initial.mean, std=initial.std)
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,8 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
     def __init__(self, task: DetectorTask, fitting: Fitting) -> None:
         super().__init__(task, fitting)
         self.cross_entropy = nn.CrossEntropyLoss(reduction="none", label_smoothing=self.settings.label_smoothing)
-        self.register_buffer("mean", torch.tensor(task.spec.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(task.spec.std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(task.spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(task.spec.std).view(1, -1, 1, 1), persistent=False)
 
     @property
     def turns(self) -> bool:
@@ -186,7 +189,7 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
     def configure_network(self) -> FullyConvolutionalNetwork:
         """Return the network, with its orientations tied where the settings ask for it and its family can be."""
         spec, initial, tied = self.task.spec, self.task.initial, self._tied
-        network = build_fully_convolutional(spec.architecture)
+        network = build_fully_convolutional(spec.architecture, self.task.network_input.channels)
         if initial is not None:
             _begin_with(network, spec, initial, tied=tied)
         if isinstance(network, EfficientNetLite):
@@ -217,7 +220,7 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
         image, _, targets, *_ = batch
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
-        varied = self.augment(image.float() / 255, draw)
+        varied = self.seen(self.augment(image.float() / 255, draw), batch)
         if self.augment.settings.mixup:
             varied, targets = mixed_up(varied, targets, self.augment.settings.mixup)
         logits = self._answer(self.network, self._normalise(varied), draw)
@@ -232,7 +235,8 @@ class DetectorModule(TaskModule[FullyConvolutionalNetwork]):
         image, label, *_ = batch
         tumour = self.task.spec.tumour_class
         averaged = self.averaged_network() if self.task.sees_further else self.average
-        logits = self._answer(averaged, self._normalise(image.float() / 255), None).float()
+        seen = self.seen(image.float() / 255, batch)
+        logits = self._answer(averaged, self._normalise(seen), None).float()
         # Labels say whether there is tumour, not which logit is its own.
         of_class = label if tumour == 1 else 1 - label
         return logits.softmax(dim=1)[:, tumour], label, nn.functional.cross_entropy(logits, of_class)

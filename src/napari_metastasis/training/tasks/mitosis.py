@@ -77,7 +77,7 @@ class MitosisTask(StagedTask[SegmentationNetwork]):
     scoring
         How points that it finds are scored.
     pretrained
-        Whether the trunk knew tissue before: it learns slowly, and its batch normalisation stays as it was.
+        Whether the trunk knew tissue before: it learns slowly.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("rare_f1", "f1", "threshold")

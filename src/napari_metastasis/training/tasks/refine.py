@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from napari_metastasis.errors import ModelError
 from napari_metastasis.models import (
     Detector,
     InitialWeights,
@@ -79,6 +80,11 @@ def refiner_with_encoder(
 
 def _spec(name: str, encoder: ModelSpec, sha256: str, grid: GridSettings, dense_coefficient: int) -> RefinerSpec:
     check_name(name)
+    if encoder.input != "rgb":
+        raise ModelError(
+            f"expected a detector that reads colours as they are for a refiner, got {encoder.name}, whose input is "
+            f"{encoder.input}; choose another one"
+        )
     return RefinerSpec(
         name=name,
         encoder=encoder.name,

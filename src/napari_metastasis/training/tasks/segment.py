@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryF1Score, MulticlassJaccardIndex
 
@@ -20,6 +19,7 @@ from napari_metastasis.models import (
     begin_with,
     build_segmentation,
     check_name,
+    contract_of_input,
     read_model,
     save_model,
 )
@@ -63,12 +63,11 @@ def segment_task(
         batch_norm=settings.batch_norm,
         mpp=settings.mpp,
         cell_px=settings.cell_px,
+        **contract_of_input(settings.input, initial),
     )
     if initial is not None:
         # Before any slide is looked at.
         begin_with(build_segmentation(spec.built), initial)
-        if initial.mean is not None and initial.std is not None:
-            spec = replace(spec, mean=initial.mean, std=initial.std)
     return SegmentTask(spec, initial, settings.tile_px, settings.focusing, boosting, pretrained=initial is not None)
 
 
@@ -89,8 +88,7 @@ class SegmentTask(StagedTask[SegmentationNetwork]):
     boosting
         Which tiles count, and which are drawn more often.
     pretrained
-        Whether the encoder knew tissue before the run's first stage: it learns slowly, and its batch normalisation
-        stays as it was.
+        Whether the encoder knew tissue before the run's first stage: it learns slowly.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("miou", "f1")
@@ -153,7 +151,8 @@ class SegmentTask(StagedTask[SegmentationNetwork]):
         network = model.network.to(device).eval()
         mean, std = _normalisation(model.spec)
         for batch in batches:
-            image = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float() / 255
+            image = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float()
+            image = self.network_input.of_images(image, torch.from_numpy(batch.stains)) / 255
             labels = torch.from_numpy(batch.labels)
             with torch.inference_mode():
                 answers = network(((image - mean) / std).to(device)).argmax(dim=1).cpu()
@@ -169,7 +168,7 @@ def _shares(marked: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def _normalisation(spec: SegmenterSpec) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
     return mean, std
 
 
@@ -204,27 +203,20 @@ class SegmentModule(TaskModule[SegmentationNetwork]):
         """Return the mean intersection over union of both classes, and F1, of the pixels of all tiles together."""
         return {"miou": MulticlassJaccardIndex(num_classes=_CLASSES), "f1": BinaryF1Score()}
 
-    def train(self, mode: bool = True) -> SegmentModule:
-        """Train, but let a pretrained encoder normalise as it did: a few tiles say little of all tissue."""
-        super().train(mode)
-        for name, module in self.network.named_modules():
-            if isinstance(module, _BatchNorm) and f"{name}.weight" in self._pretrained:
-                module.eval()
-        return self
-
     def loss(self, batch: Batch, draw: int) -> Tensor:
         """Return the loss of tiles, N x 3 x S x S uint8, with labels N x T x T.
 
         Tiles that were drawn by their weight count alike, for weights are not to count twice; the others by eq. 1.
         Those drawn by a large weight are varied more (Khalil et al. 2022, 3.2.3).
         """
-        image, labels, _, attention = batch
+        image, labels, _, attention, *_ = batch
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + draw)
         image, labels = turn_alike(image, labels, generator)
         varied = self.augment(image.float() / 255, draw)
         first = first_weights(_shares(labels == _TUMOUR), self.task.boosting.gamma)
         weights = torch.where(attention > 0, torch.ones_like(first), first)
         varied, labels = vary_more(varied, labels, attention / (1 + attention), generator)
+        varied = self.seen(varied, batch)
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
         return tile_cross_entropy(self.network(self._normalise(varied)), labels, weights)
@@ -232,7 +224,7 @@ class SegmentModule(TaskModule[SegmentationNetwork]):
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the classes and labels of all pixels that are known, and the cross-entropy."""
         image, labels, *_ = batch
-        logits = self.averaged_network()(self._normalise(image.float() / 255))
+        logits = self.averaged_network()(self._normalise(self.seen(image.float() / 255, batch)))
         known = labels >= 0
         loss = tile_cross_entropy(logits, labels, torch.ones(len(labels), device=labels.device))
         return logits.argmax(dim=1)[known], labels[known], loss

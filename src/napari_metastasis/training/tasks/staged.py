@@ -12,6 +12,7 @@ from torch import nn
 
 from napari_metastasis.errors import TrainingError, WeightsError
 from napari_metastasis.models import InitialWeights, load_initial, read_model, save_model
+from napari_metastasis.models.inputs import NetworkInput, input_of
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.settings import TrainSettings
 from napari_metastasis.slides.stains import mean_density
@@ -49,6 +50,11 @@ class StagedTask(TrainingTask[Network]):
     """
 
     initial: InitialWeights | None
+
+    @property
+    def network_input(self) -> NetworkInput:
+        """Return what the contract says."""
+        return input_of(self.spec)
 
     def continued(self, weights: Path) -> Self:
         """Return the task that begins with the model of the stage before."""

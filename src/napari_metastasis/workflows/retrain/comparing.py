@@ -20,7 +20,7 @@ from napari_metastasis.sampling.places import Place
 from napari_metastasis.settings import EvaluationSettings
 from napari_metastasis.workflows.retrain.verdict import PlaceAnswer, Verdict
 
-__all__ = ["Encoded", "judge"]
+__all__ = ["Encoded", "judge", "place_figures"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -78,7 +78,7 @@ def judge(old: Encoded, new: Encoded, order: Sequence[int], places: Sequence[Pla
     replayed = [_replayed(one) for one in both]
     return Verdict(
         answers,
-        _figures(answers, old.model.spec.threshold, seed),
+        place_figures(answers, old.model.spec.threshold, seed),
         None if replayed[0] is None or replayed[1] is None else (replayed[0], replayed[1]),
     )
 
@@ -124,7 +124,8 @@ def _log_odds(network: TunedNetwork, features: torch.Tensor) -> Floats:
     return odds
 
 
-def _figures(answers: Sequence[PlaceAnswer], threshold: float, seed: int) -> dict[str, tuple[Estimate, Estimate]]:
+def place_figures(answers: Sequence[PlaceAnswer], threshold: float, seed: int) -> dict[str, tuple[Estimate, Estimate]]:
+    """Return accuracy, AUC and FROC score of an old and a new model on places; what is not defined is not there."""
     if not answers:
         return {}
     labels = np.array([one.place.label == 1 for one in answers])

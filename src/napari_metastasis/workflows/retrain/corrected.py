@@ -16,17 +16,19 @@ from napari_metastasis.annotations import Annotation, AnnotationSet, Correction,
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import OutlineReference
 from napari_metastasis.errors import MetastasisError, TrainingError, in_one_line
-from napari_metastasis.models import ModelSpec
+from napari_metastasis.models import MitosisSpec, ModelSpec
 from napari_metastasis.sampling.places import CorrectedSlide, Place
-from napari_metastasis.settings import CorrectionSettings
+from napari_metastasis.settings import CorrectionSettings, PieceSettings, setting_of
 from napari_metastasis.workflows.report import read_result
 from napari_metastasis.workflows.report.slide import open_reported_slide
 from napari_metastasis.workflows.scan import corrections_folder
 
 __all__ = ["Corrected", "Parted", "gather", "part", "reach_um"]
 
-#: Labels that teach something.
-_LABELS = {"normal": 0, "tumour": 1}
+#: Labels that teach something to a detector, and to a model of mitoses.
+_LABELS, _OF_MITOSES = {"normal": 0, "tumour": 1}, {"not-mitosis": 0, "mitosis": 1}
+#: A point of a mitosis stands for this much around it, which says no more than where it lies.
+_POINT_UM = 1.0
 #: Groups of outlines, by label.
 _GROUPS = ("normal", "tumor")
 #: From so many corrected slides on, whole slides are held out.
@@ -105,7 +107,7 @@ class Parted:
     by: str
 
 
-def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
+def gather(results: Sequence[Path], spec: ModelSpec | MitosisSpec) -> Corrected:
     """Return what was corrected in results; one that cannot be used is named and left out.
 
     Parameters
@@ -113,13 +115,16 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
     results
         Result folders.
     spec
-        The model that is to learn from them.
+        The model that is to learn from them: a detector of lesions and tissue, a model of mitoses of their points.
 
     Raises
     ------
     TrainingError
         If nothing is left.
     """
+    of_mitoses = isinstance(spec, MitosisSpec)
+    labels = _OF_MITOSES if of_mitoses else _LABELS
+    point_um = _POINT_UM if isinstance(spec, MitosisSpec) else spec.stride_px * spec.mpp
     slides: list[CohortSlide] = []
     fingerprints, ignored, mpps, places, left_out, undecided = [], [], [], [], [], 0
     for folder in results:
@@ -132,17 +137,17 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
             left_out.append(f"{folder.name}: {in_one_line(error)}")
             continue
         undecided += sum(one.label == "undecided" for one in held)
-        taught = [one for one in held if one.label in _LABELS]
+        taught = [one for one in held if one.label in labels]
         if not taught:
             left_out.append(f"{folder.name}: nothing was confirmed, rejected or drawn")
             continue
         if fingerprint in fingerprints:
             left_out.append(f"{folder.name}: its slide, {result.slide_name}, is there twice")
             continue
-        cell_px = spec.stride_px * spec.mpp / mpp
+        cell_px = point_um / mpp
         without = tuple(_area(one, cell_px) for one in held if one.label == "ignore")
         areas = [(one, _polygons(_area(one, cell_px).difference(shapely.union_all(without)))) for one in taught]
-        own = [Place(one.key, len(slides), _LABELS[one.label], area) for one, area in areas if not area.is_empty]
+        own = [Place(one.key, len(slides), labels[one.label], area) for one, area in areas if not area.is_empty]
         if hidden := len(taught) - len(own):
             left_out.append(f"{folder.name}: {hidden} corrected place{'s' * (hidden != 1)} in what is to be ignored")
         if not own:
@@ -158,22 +163,29 @@ def gather(results: Sequence[Path], spec: ModelSpec) -> Corrected:
         mpps.append(mpp)
     if not places:
         why = f" ({'; '.join(left_out)})" if left_out else ""
-        raise TrainingError(
-            f"expected findings that were confirmed or rejected, or areas that were drawn, got none in {len(results)} "
-            f"results{why}; review them first"
-        )
+        what = "findings that were confirmed or rejected, or areas that were drawn"
+        what = "mitoses that were confirmed, rejected or added" if of_mitoses else what
+        raise TrainingError(f"expected {what}, got none in {len(results)} results{why}; review them first")
     return Corrected(
         tuple(slides), tuple(fingerprints), tuple(places), tuple(ignored), tuple(mpps), tuple(left_out), undecided
     )
 
 
-def reach_um(spec: ModelSpec, settings: CorrectionSettings) -> float:
+def reach_um(spec: ModelSpec | MitosisSpec, settings: CorrectionSettings) -> float:
     """Return how far a place has to lie from another one, so that no crop of that one shows it, in µm."""
+    if isinstance(spec, MitosisSpec):
+        # Its crops are shown in what mirrors them.
+        return float(setting_of(PieceSettings, "crop_um")[0])
     return (spec.field_px + settings.cells * spec.stride_px) * spec.mpp
 
 
 def part(
-    corrected: Corrected, spec: ModelSpec, settings: CorrectionSettings, *, seed: int, learnt: Collection[str] = ()
+    corrected: Corrected,
+    spec: ModelSpec | MitosisSpec,
+    settings: CorrectionSettings,
+    *,
+    seed: int,
+    learnt: Collection[str] = (),
 ) -> Parted:
     """Hold places out: of each class the share that was asked for, where there are at least four.
 

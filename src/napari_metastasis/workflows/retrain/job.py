@@ -11,7 +11,7 @@ from typing import Any
 
 import shapely
 
-from napari_metastasis.models import Detector
+from napari_metastasis.models import Model
 from napari_metastasis.models.replay import Replay
 from napari_metastasis.sampling.batches import BalancedPatches
 from napari_metastasis.sampling.places import Place
@@ -30,7 +30,7 @@ class Retraining:
     results
         Result folders with corrections.
     model
-        Name or path of the detector to begin with.
+        Name or path of the detector, or of the model of mitoses, to begin with.
     name
         Of the new model; by default the old one's next version.
     output
@@ -57,7 +57,7 @@ class Retraining:
 
 def identity_of(
     job: Retraining,
-    detector: Detector,
+    detector: Model,
     corrected: Corrected,
     replay: Replay | None,
     patches: BalancedPatches | None,
@@ -88,19 +88,19 @@ def learnt_by(card: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(key for key in keys if isinstance(key, str)) if isinstance(keys, list) else frozenset()
 
 
-def data_text(places: Sequence[Place], detector: Detector) -> str:
-    """Return what a model has learnt from, for its card."""
+def data_text(places: Sequence[Place], detector: Model, nouns: tuple[str, str] = ("normal", "tumour")) -> str:
+    """Return what a model has learnt from, for its card; ``nouns`` are what places of label 0 and 1 are called."""
     tumour = sum(one.label for one in places)
     before = str(detector.card.get("data", "not stated"))
     slides = len({one.slide for one in places})
     return (
-        f"Corrections of {len(places)} places ({tumour} tumour, {len(places) - tumour} normal) on {slides} "
+        f"Corrections of {len(places)} places ({tumour} {nouns[1]}, {len(places) - tumour} {nouns[0]}) on {slides} "
         f"slide{'s' * (slides != 1)}. Before that, {detector.name}: {before}"
     )
 
 
 def said_of(
-    job: Retraining, detector: Detector, corrected: Corrected, parted: Parted, places: Sequence[Place], replayed: int
+    job: Retraining, detector: Model, corrected: Corrected, parted: Parted, places: Sequence[Place], replayed: int
 ) -> dict[str, Any]:
     """Return what a model's card says of its retraining, besides what training says.
 

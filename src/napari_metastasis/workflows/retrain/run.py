@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_metastasis.errors import ModelError, ScanCancelledError, in_one_line
-from napari_metastasis.models import check_name, list_models, load_detector, weights_of
+from napari_metastasis.models import (
+    MitosisModel,
+    Model,
+    check_name,
+    list_models,
+    load_detector,
+    load_model,
+    weights_of,
+)
 from napari_metastasis.models.tuning import LowerLayers
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.workflows.retrain.corrected import Corrected, Parted, gather, part
@@ -87,6 +96,9 @@ def retrain(job: Retraining, *, show: ProgressBar, should_stop: Callable[[], boo
         If the folder cannot be written.
     """
     deadline = time.monotonic() + job.budget_s
+    model = load_model(job.model)
+    if isinstance(model, MitosisModel):
+        return _of_mitoses(job, model, show, should_stop, deadline)
     detector = load_detector(job.model)
     lower = LowerLayers(detector)
     seed = job.settings.seed
@@ -94,16 +106,8 @@ def retrain(job: Retraining, *, show: ProgressBar, should_stop: Callable[[], boo
     corrected = gather(job.results, detector.spec)
     parted = part(corrected, detector.spec, job.corrections, seed=seed, learnt=learnt_by(detector.card))
     replay, notes = replay_beside(job.model, detector)
-    name = job.name or next_name(detector.name)
-    check_name(name)
     identity = identity_of(job, detector, corrected, replay, patches)
-    output = job.output or retraining_folder(name, identity)
-    _check_free(name, output)
-    with storage_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
-    log = RunLog(output, show, should_stop, deadline)
-    try:
-        note_job(output, _noted(job, name))
+    with _run_folder(job, detector, identity, show, should_stop, deadline) as (name, output, log):
         if replay is None and patches is not None:
             replay, notes = encoded_by(detector, patches, remembered(patches, None), output / EARLIER_REPLAY, log), []
         prepared = Prepared(job, detector, lower, corrected, parted, replay, patches, name, output, log, identity)
@@ -112,12 +116,57 @@ def retrain(job: Retraining, *, show: ProgressBar, should_stop: Callable[[], boo
             raise ScanCancelledError("the retraining was cancelled")
         verdict = judged(prepared, weights)
         log.tell(ended=weights.name, sentence=verdict.sentence)
+    return Retrained(weights, verdict, corrected, parted, (*corrected.left_out, *notes, *prepared.notes()))
+
+
+def _of_mitoses(
+    job: Retraining, model: MitosisModel, show: ProgressBar, should_stop: Callable[[], bool], deadline: float
+) -> Retrained:
+    """Retrain a model of mitoses; see :func:`retrain`."""
+    from napari_metastasis.workflows.retrain.mitoses import PointRun
+
+    if job.patches is not None:
+        raise ModelError(
+            f"expected results alone to retrain {model.name}, got --patches, which are for detectors; leave them out"
+        )
+    corrected = gather(job.results, model.spec)
+    parted = part(corrected, model.spec, job.corrections, seed=job.settings.seed, learnt=learnt_by(model.card))
+    identity = identity_of(job, model, corrected, None, None)
+    with _run_folder(job, model, identity, show, should_stop, deadline) as (name, output, log):
+        run = PointRun(job, model, corrected, parted, name, output, log)
+        weights = run.learn()
+        if log.is_cancelled:
+            raise ScanCancelledError("the retraining was cancelled")
+        verdict = run.judged(weights)
+        log.tell(ended=weights.name, sentence=verdict.sentence)
+    return Retrained(weights, verdict, corrected, parted, (*corrected.left_out, *run.notes()))
+
+
+@contextmanager
+def _run_folder(
+    job: Retraining,
+    model: Model,
+    identity: str,
+    show: ProgressBar,
+    should_stop: Callable[[], bool],
+    deadline: float,
+) -> Iterator[tuple[str, Path, RunLog]]:
+    """Yield the new model's name, the run folder, and its log, which tells why it fails where it does."""
+    name = job.name or next_name(model.name)
+    check_name(name)
+    output = job.output or retraining_folder(name, identity)
+    _check_free(name, output)
+    with storage_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+    log = RunLog(output, show, should_stop, deadline)
+    try:
+        note_job(output, _noted(job, name))
+        yield name, output, log
     except (Exception, KeyboardInterrupt) as error:
         log.tell(failed=in_one_line(error) if isinstance(error, Exception) else "stopped")
         raise
     finally:
         log.close()
-    return Retrained(weights, verdict, corrected, parted, (*corrected.left_out, *notes, *prepared.notes()))
 
 
 def _check_free(name: str, output: Path) -> None:

@@ -69,6 +69,8 @@ class Verdict:
     figures
         "auc" (of places), "accuracy" (of cells) and "froc" (of places, by slide): old and new; what is not defined is
         not there.
+    nouns
+        What places of label 0 and 1 are called.
     replayed
         AUC of the old and the new model on what is replayed; ``None`` where nothing is, or of one class.
     """
@@ -76,6 +78,7 @@ class Verdict:
     places: tuple[PlaceAnswer, ...]
     figures: dict[str, tuple[Estimate, Estimate]]
     replayed: tuple[float, float] | None
+    nouns: tuple[str, str] = ("normal", "tumour")
 
     @property
     def better(self) -> int:
@@ -103,9 +106,12 @@ class Verdict:
 
     @property
     def unjudged(self) -> str:
-        """Return the class of which no place was held out: "tumour" or "normal"; empty where both were."""
+        """Return the class of which no place was held out: "tumour" or "normal tissue"; empty where both were."""
         labels = {one.place.label for one in self.places}
-        return "" if len(labels) != 1 else ("normal tissue" if labels == {1} else "tumour")
+        if len(labels) != 1:
+            return ""
+        noun = self.nouns[0 if labels == {1} else 1]
+        return "normal tissue" if noun == "normal" else noun
 
     @property
     def sentence(self) -> str:
@@ -144,7 +150,7 @@ class Verdict:
             words = {1: "better", 0: "same", -1: "worse"}
             for one in self.places:
                 middle = one.place.area_px.centroid
-                label = "tumour" if one.place.label else "normal"
+                label = self.nouns[one.place.label]
                 where = (f"{middle.x:.0f}", f"{middle.y:.0f}")
                 said = (f"{one.old:.4f}", f"{one.new:.4f}", words[one.change])
                 table.writerow((slides[one.place.slide], one.place.key, label, *where, *said))

@@ -18,6 +18,7 @@ from napari_metastasis.errors import (
 )
 from napari_metastasis.geometry import HeatmapFrame, Region, sparse_zeros
 from napari_metastasis.models import Detector, Model, ScanModels, Segmenter
+from napari_metastasis.models.inputs import input_of
 from napari_metastasis.scanning import (
     FEATURES,
     PROBABILITY,
@@ -36,9 +37,9 @@ from napari_metastasis.scanning import (
     plan_scan,
 )
 from napari_metastasis.scanning.scanner import Reader
-from napari_metastasis.settings import TissueSettings
+from napari_metastasis.settings import PUBLISHED_STAINS, TissueSettings
 from napari_metastasis.slides import Slide, TissueMask, reading_threads, tissue_mask
-from napari_metastasis.slides.stains import tissue_pixels
+from napari_metastasis.slides.stains import slide_stain_matrix, tissue_pixels
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.tasks import find_task
 from napari_metastasis.workflows.engine_cache import ReadyEngine
@@ -96,7 +97,10 @@ def prepare_scan(
     RegionError
         If the region does not lie on the slide.
     ModelError
-        If the model does not allow the dense coefficient, or a pass lacks its model or the map that it reads.
+        If the model does not allow the dense coefficient, or a pass lacks its model or the map that it reads, or the
+        stain is to be normalised to what a model does not say, or in a way that it cannot read.
+    StainError
+        If a model needs haematoxylin and eosin told apart, and they cannot be on this slide.
     SettingsError, DeviceError, MissingDependencyError
         If the device or the engine cannot be had.
     SlideError
@@ -124,8 +128,8 @@ def prepare_scan(
         if owns_engine:
             on_error.callback(chosen.engine.close)
         tissue = _tissue(settled, chosen, job.tissue, should_stop) if mask is None else mask
-        stains = _stains(settled, chosen, tissue, should_stop)
-        of_stains = stain_notes(stains.values())
+        stains, of_dyes = _stains(settled, chosen, tissue, should_stop)
+        of_stains = (*of_dyes, *stain_notes(stains.values()))
         for note in of_stains:
             warnings.warn(note, StainWarning, stacklevel=2)
 
@@ -258,17 +262,37 @@ def _tissue(
 
 def _stains(
     settled: _Settled, chosen: ChosenEngine, tissue: TissueMask, should_stop: Callable[[], bool]
-) -> dict[str, SlideStain]:
-    """Return the slide's stain as each model that looks at it sees it, by the model's task.
+) -> tuple[dict[str, SlideStain], tuple[str, ...]]:
+    """Return the slide's stain as each model that looks at it sees it, by the model's task, and what is said of it.
 
     It follows from the slide alone: a scan goes on with other tissue settings.
     """
     job, usual = settled.job, TissueSettings()
-    if job.tissue != usual and any(model.spec.stain_density for model in settled.looking):
+    if job.tissue != usual and any(
+        model.spec.stain_density or input_of(model.spec, job.scan.stain).needs_stains for model in settled.looking
+    ):
         tissue = _tissue(settled, chosen, usual, should_stop)
     slide = settled.slide
+    inputs = [input_of(one.spec, job.scan.stain) for one in settled.looking]
+    dyes, notes = _dyes(settled, tissue) if any(one.needs_stains for one in inputs) else ((), ())
     pixels = {mpp: tissue_pixels(slide, slide.frame(mpp), tissue) for mpp in {one.spec.mpp for one in settled.looking}}
-    return {one.task: SlideStain.of(pixels[one.spec.mpp], one.spec, job.scan) for one in settled.looking}
+    return {one.task: SlideStain.of(pixels[one.spec.mpp], one.spec, job.scan, dyes) for one in settled.looking}, notes
+
+
+def _dyes(settled: _Settled, tissue: TissueMask) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Return the slide's dyes, eight numbers; those of the published reference, and a note, where there is no tissue.
+
+    Of tissue whose dyes cannot be told nothing is made up: it is refused.
+    """
+    if not tissue.mask.any():
+        note = (
+            "expected tissue to tell haematoxylin from eosin by, got none: what is read is read with the dyes of the "
+            "published reference"
+        )
+        return PUBLISHED_STAINS, (note,)
+    asked = settled.job.scan.stain == "macenko"
+    remedy = "scan with --stain as-is" if asked else "scan with a model that reads colours as they are"
+    return slide_stain_matrix(settled.slide, tissue, remedy=remedy).numbers, ()
 
 
 def _open_heatmap(settled: _Settled, chosen: ChosenEngine) -> MapStore:

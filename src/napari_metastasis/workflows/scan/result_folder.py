@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import StorageError
+from napari_metastasis.models.inputs import input_of
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import (
     FEATURES_VERSION,
@@ -119,6 +120,8 @@ def scan_identity(
     # Answers of models that were not calibrated are those of earlier versions, which say nothing of it.
     calibration = {} if spec.calibration is None else {"calibration": spec.calibration}
     stain = {"stain": list(spec.stain_density)} if settings.stain == "normalise" else {}
+    # A slide's dyes follow from it.
+    read_as = {"input": found} if (found := input_of(spec, settings.stain).identity) else {}
     return {
         "heatmap_version": HEATMAP_VERSION,
         "slide": slide.fingerprint,
@@ -131,6 +134,7 @@ def scan_identity(
         "precision": precision,
         **calibration,
         **stain,
+        **read_as,
     }
 
 

@@ -1,4 +1,4 @@
-"""What a slide's stain looks like beside what a model was trained on, and whether it is brought there."""
+"""What a slide's stain looks like beside what a model was trained on, and what the model reads of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_metastasis.errors import ModelError
+from napari_metastasis.geometry import ModelFrame, Region
+from napari_metastasis.models.inputs import NetworkInput, input_of
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.slides.stains import (
@@ -22,12 +24,43 @@ if TYPE_CHECKING:
     from napari_metastasis.scanning.engines.base import UInt8Array
     from napari_metastasis.scanning.scanner import Reader
 
-__all__ = ["SlideStain", "stain_notes"]
+__all__ = ["InputReader", "SlideStain", "stain_notes"]
 
 #: Of the density that a model was trained on: training varies it from 0.3 to 1.3 times, and less is tested.
 _USUAL = (0.4, 1.5)
 #: Of red, green or blue: a ten-thousandth of the light comes through.
 _MOST_DENSITY = 10.0
+#: What a network reads unless its card or the scan says otherwise.
+_AS_IT_IS = NetworkInput()
+#: What is said of a slide that a network does not see as it is.
+_READ_AS = {
+    "normalised": "brought to the dyes of a reference",
+    "stains": "read as haematoxylin and eosin",
+    "both": "read as colours, haematoxylin and eosin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InputReader:
+    """Reads what a network reads of a slide.
+
+    Attributes
+    ----------
+    slide
+        The open slide.
+    network_input
+        What is made of its pixels.
+    dyes
+        The slide's, eight numbers.
+    """
+
+    slide: Reader
+    network_input: NetworkInput
+    dyes: tuple[float, ...]
+
+    def read(self, frame: ModelFrame, region: Region) -> UInt8Array:
+        """Return model pixels, uint8 (rows, columns, channels); white is read outside the slide."""
+        return self.network_input.of_pixels(self.slide.read(frame, region), self.dyes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +79,27 @@ class SlideStain:
     nuclei
         How much bluer nuclei are than the rest, see :func:`~napari_metastasis.slides.stains.nuclear_tint`; ``None``
         where it was not measured.
+    dyes
+        The slide's haematoxylin and eosin, eight numbers; none where the model sees it without them.
+    network_input
+        What the model reads of the slide.
     """
 
     density: tuple[float, ...] | None
     reference: tuple[float, ...]
     normalised: bool
     nuclei: float | None = None
+    dyes: tuple[float, ...] = ()
+    network_input: NetworkInput = _AS_IT_IS
 
     @classmethod
-    def of(cls, pixels: UInt8Array | None, spec: ModelSpec | SegmenterSpec, settings: ScanSettings) -> Self:
+    def of(
+        cls,
+        pixels: UInt8Array | None,
+        spec: ModelSpec | SegmenterSpec,
+        settings: ScanSettings,
+        dyes: tuple[float, ...] = (),
+    ) -> Self:
         """Return the stain of an open slide.
 
         Parameters
@@ -63,11 +108,13 @@ class SlideStain:
             Of its tissue at the model's resolution, from :func:`~napari_metastasis.slides.stains.tissue_pixels`.
         spec, settings
             The model's, and of the scan.
+        dyes
+            The slide's, where a model needs them.
 
         Raises
         ------
         ModelError
-            If it is to be normalised, and the model's card does not say to what.
+            If it is to be normalised, and the model's card does not say to what, or the model reads no colours.
         """
         wanted = settings.stain == "normalise"
         if wanted and not spec.stain_density:
@@ -75,12 +122,14 @@ class SlideStain:
                 f"expected a model whose card has the density of its stains for --stain normalise, got {spec.name}; "
                 "scan with --stain as-is"
             )
+        network_input = input_of(spec, settings.stain)
         found = None if pixels is None or not spec.stain_density else mean_density(pixels)
         tint = None if pixels is None else nuclear_tint(pixels)
         # As it is recorded, so that an earlier result tells the same.
         density = None if found is None else tuple(round(float(value), 3) for value in found)
         nuclei = None if tint is None else round(tint, 3)
-        return cls(density, spec.stain_density, wanted and density is not None, nuclei)
+        read_as = (dyes, network_input) if network_input.needs_stains else ()
+        return cls(density, spec.stain_density, wanted and density is not None, nuclei, *read_as)
 
     @property
     def ratio(self) -> float | None:
@@ -90,7 +139,7 @@ class SlideStain:
     @property
     def unusual_density(self) -> str:
         """Return what has to be said of it where it is much paler or denser than in training, and seen as it is."""
-        if self.ratio is None or self.normalised or _USUAL[0] <= self.ratio <= _USUAL[1]:
+        if self.ratio is None or self.normalised or self.dyes or _USUAL[0] <= self.ratio <= _USUAL[1]:
             return ""
         return (
             f"expected stains about as dense as in training, got {self.ratio:.2g} times as dense: answers are less "
@@ -100,6 +149,9 @@ class SlideStain:
     @property
     def text(self) -> str:
         """Return one line for a person; empty where the stain was not measured."""
+        if self.dyes:
+            dense = "" if self.ratio is None else f"{self.ratio:.2f} × as dense as in training, "
+            return f"Stain {dense}{_READ_AS[self.network_input.kind]}"
         if self.ratio is None:
             return ""
         return f"Stain {self.ratio:.2f} × as dense as in training" + (
@@ -108,6 +160,8 @@ class SlideStain:
 
     def reader(self, slide: Slide) -> Reader:
         """Return what the model reads the slide with."""
+        if self.dyes:
+            return InputReader(slide, self.network_input, self.dyes)
         if not self.normalised or self.density is None:
             return slide
         return StainedReader(slide, stain_tables(self.density, self.reference))
@@ -129,7 +183,12 @@ class SlideStain:
                 raise ValueError("densities that no stain has")
         # Earlier versions did not look at nuclei.
         nuclei = values.get("nuclei")
-        return cls(found, reference, bool(values["normalised"]), None if nuclei is None else float(nuclei))
+        told = bool(values["normalised"]), None if nuclei is None else float(nuclei)
+        read_as = values.get("read_as")
+        if read_as is None:
+            return cls(found, reference, *told)
+        dyes, target = tuple(map(float, values["dyes"])), tuple(map(float, values["target"]))
+        return cls(found, reference, *told, dyes, NetworkInput(_known(read_as), target))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the record of a scan."""
@@ -139,7 +198,21 @@ class SlideStain:
             "reference": list(self.reference),
             "normalised": self.normalised,
             "nuclei": self.nuclei,
+            **self._input_json(),
         }
+
+    def _input_json(self) -> dict[str, Any]:
+        """Return the dyes and what is read, where the slide is not seen as it is."""
+        if not self.dyes:
+            return {}
+        read_as = self.network_input
+        return {"read_as": read_as.kind, "dyes": list(self.dyes), "target": list(read_as.target)}
+
+
+def _known(read_as: Any) -> str:
+    if read_as not in _READ_AS:
+        raise ValueError("an input that no network reads")
+    return str(read_as)
 
 
 def stain_notes(stains: Iterable[SlideStain]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def _make(chosen: Chosen) -> DetectorTask:
     check_fully_convolutional(network.architecture)
     with chosen.fetching() as progress:
         initial = load_initial_weights(network.initial, progress=progress) if network.initial else None
-    spec = patch_spec(chosen.name, network.architecture, network.mpp, initial)
+    spec = patch_spec(chosen.name, network.architecture, network.mpp, initial, reads=network.input)
     surroundings = Surroundings(network.margin_share, network.margin_cells, network.gap_cells)
     mining: MiningSettings = chosen.groups["mining"]
     return DetectorTask(spec, initial, surroundings, network.stochastic_depth, mining.hard_normals)

@@ -137,7 +137,15 @@ class BoostingRounds(Rounds):
     def find(self, number: int, weights: Path | None) -> bool:
         """Answer the pool with the model of the stage before."""
         assert weights is not None, "a first stage comes before the first round"
-        plan = BatchPlan(self.task.patches, self.how.sampling, 1, 0, journal=self.journal, crop=self.task.crop)
+        plan = BatchPlan(
+            self.task.patches,
+            self.how.sampling,
+            1,
+            0,
+            journal=self.journal,
+            crop=self.task.crop,
+            tells_stains=self.task.network_input.needs_stains,
+        )
         crops = crop_pool(self.slides, plan) if self.pool is None else self.pool.crops
         self._prepare("Looking at training slides", crops)
         with self.steps.crops(f"Boosting, round {number}") as progress:

@@ -202,7 +202,15 @@ class _CohortRun:
             return self.task.encoded(source, size, encoding)
 
     def _plan(self, sampling: SamplingSettings, batch_size: int, seed: int) -> BatchPlan:
-        return BatchPlan(self.task.patches, sampling, batch_size, seed, journal=self.journal, crop=self.task.crop)
+        return BatchPlan(
+            self.task.patches,
+            sampling,
+            batch_size,
+            seed,
+            journal=self.journal,
+            crop=self.task.crop,
+            tells_stains=self.task.network_input.needs_stains,
+        )
 
     def _prepare(self, title: str, batches: BatchSource) -> None:
         threads = reading_threads(self.how.scan.threads, beside_network=False)

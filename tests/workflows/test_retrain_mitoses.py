@@ -1,0 +1,121 @@
+"""A model of mitoses retrained on points: what is learnt and held out, whether it is better, and the same run again."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import scans
+import shapely
+import torch
+from dark_model import dark_model, dark_spots
+from scans import scan_with
+from spotted_slide import write_shaded_spots
+
+from napari_metastasis.annotations import Correction, Corrections, CorrectionStore
+from napari_metastasis.errors import ModelError, TrainingError
+from napari_metastasis.lesions import decide_mitosis
+from napari_metastasis.models import load_model, save_model
+from napari_metastasis.settings import CorrectionSettings, MitosisSettings, TuneTrainSettings
+from napari_metastasis.slides import open_slide
+from napari_metastasis.workflows.retrain import Retraining, retrain
+from napari_metastasis.workflows.retrain.corrected import gather, part, reach_um
+
+#: Spots that the model overlooks, farther from each other than a crop shows, and one that it finds.
+FAINT = [(x, y, 0.7) for x in (200.0, 700.0, 1250.0) for y in (200.0, 650.0, 1100.0) if (x, y) != (700.0, 650.0)]
+SURE = (700.0, 650.0, 1.0)
+#: Tissue without any.
+EMPTY = [(450.0, 420.0), (950.0, 420.0), (450.0, 900.0), (950.0, 900.0)]
+
+
+@contextmanager
+def silent(title, unit):
+    assert title
+    assert unit
+    yield lambda *_: None
+
+
+@pytest.fixture(scope="module")
+def corrected(tmp_path_factory):
+    """A result in which a person added what the model overlooks, confirmed what it finds, and said where nothing is."""
+    root = tmp_path_factory.mktemp("spotted")
+    path, folder = write_shaded_spots(root / "a.tif", [*FAINT, SURE]), root / "a.metastasis"
+    with open_slide(path) as slide:
+        scan = replace(scans.SCAN, roi_px=500)
+        found = scan_with(
+            slide, dark_model(), folder, mitosis_model=dark_spots(), mitosis=MitosisSettings(mitosis=True),
+            detects=False, scan=scan,
+        ).mitoses  # fmt: skip
+    assert found.of_model == 1
+    # By keys that stay the same, which decide what is held out.
+    places = [("mitosis", spot[:2]) for spot in FAINT] + [("not-mitosis", place) for place in EMPTY]
+    said = Corrections.of(
+        Correction(key=f"place {number}", label=label, shape_px=shapely.Point(place))
+        for number, (label, place) in enumerate(places)
+    )
+    said, _ = decide_mitosis(found, 0, said, "mitosis", model="mitosis-x", reviewer="B")
+    CorrectionStore(folder).save(said)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Weights of the model, in a file."""
+    model, path = dark_spots(), tmp_path_factory.mktemp("model") / "mitosis-x.safetensors"
+    save_model(path, model.network, replace(model.spec, name="mitosis-x"), {"data": "by hand", "licence": "CC0"})
+    return path
+
+
+def job(corrected, model, output, **changes):
+    settings = TuneTrainSettings(steps=32, learning_rate=2e-3, ema_decay=0.5)
+    return Retraining(
+        results=(corrected,), model=model, output=output, name="mitosis-x-v2", budget_s=600.0, settings=settings,
+        corrections=CorrectionSettings(held_out_by="place"), **changes,
+    )  # fmt: skip
+
+
+def test_points_are_learnt_and_judged_by(corrected, model, tmp_path):
+    asked = job(corrected, model, tmp_path / "run")
+    done = retrain(asked, show=silent, should_stop=lambda: False)
+    held = done.parted.held_out
+    # Of each class, some: eight were added and one confirmed, and four are none.
+    assert {one.label for one in held} == {0, 1}
+    assert len(held) + len(done.parted.training) == len(done.corrected.places) == 13
+    old, new = load_model(model), load_model(done.weights)
+    assert (new.spec.name, new.spec.threshold) == ("mitosis-x-v2", old.spec.threshold)
+    assert replace(new.spec, name=old.spec.name) == old.spec
+    told = new.card["retrained"]
+    assert new.card["parents"][0]["weights_sha256"] == old.weights_sha256
+    assert set(told["learnt"]) == {one.key for one in done.parted.training}
+    assert told["verdict"]["sentence"] == done.verdict.sentence
+    assert "mitosis" in new.card["data"]
+    # A few crops say little of how tissue is to be normalised.
+    before, after = (one.network.state_dict() for one in (old, new))
+    assert all(torch.equal(before[name], after[name]) for name in before if "running" in name)
+    assert not torch.equal(before["score.weight"], after["score.weight"])
+    # What was overlooked is more probable now, also where the model was not shown it.
+    mitoses = [one for one in done.verdict.places if one.place.label]
+    assert all(one.old < old.spec.threshold for one in mitoses)
+    assert all(one.new > old.spec.threshold for one in mitoses)
+    assert done.verdict.is_better
+    assert done.verdict.figures["accuracy"][0].value < 1
+    assert "no mitosis" in (tmp_path / "run" / "held-out.csv").read_text()
+    assert any("forgetting" in note for note in done.notes)
+    # The same command again finds it done, byte by byte.
+    before = done.weights.read_bytes(), (tmp_path / "run" / "verdict.json").read_bytes()
+    again = retrain(asked, show=silent, should_stop=lambda: False)
+    assert (again.weights.read_bytes(), (tmp_path / "run" / "verdict.json").read_bytes()) == before
+
+
+def test_it_learns_nothing_of_what_lies_beside(corrected, model, result, tmp_path):
+    spec = load_model(model).spec
+    parted = part(gather((corrected,), spec), spec, CorrectionSettings(held_out_by="place"), seed=1)
+    middles = [[one.area_px.centroid for one in places] for places in (parted.held_out, parted.training)]
+    # Of squares, along x or along y.
+    apart = [max(abs(one.x - other.x), abs(one.y - other.y)) for one in middles[0] for other in middles[1]]
+    assert min(apart) * 0.25 >= reach_um(spec, CorrectionSettings()) == 32
+    with pytest.raises(TrainingError, match="expected mitoses that were confirmed, rejected or added, got none in 1"):
+        gather((result,), spec)
+    with pytest.raises(ModelError, match="got --patches, which are for detectors"):
+        retrain(job(corrected, model, tmp_path, patches=tmp_path), show=silent, should_stop=lambda: False)
