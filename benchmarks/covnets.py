@@ -167,11 +167,11 @@ def localised(network: nn.Module, crops: PointCrops, parts: dict[str, tuple[str,
         mitoses.SCORING.radius_um)[0], THRESHOLDS.tolist(), mitoses.SCORING,
     )  # fmt: skip
     best = max(told, key=lambda each: each.f1.value)
-    found, mm2 = mitoses.outcomes(
+    found, seen = mitoses.outcomes(
         [show(parts["test"], seed=mitoses.MIXED[0])], partial(scanned, network), mitoses.SCORING.radius_um
     )
     (at,) = point_figures(found, [best.threshold], mitoses.SCORING)
-    rare = mitoses.where_rare(found, mm2, best.threshold, mitoses.PIECES.expected_per_mm2)
+    rare = mitoses.where_rare(found, [one.mm2 for one in seen], best.threshold, mitoses.PIECES.expected_per_mm2)
     names = ("f1", "precision", "recall")
     return {"threshold": best.threshold, **{n: mitoses.told(getattr(at, n)) for n in names}, "rare": mitoses.told(rare)}
 

@@ -24,12 +24,14 @@ def test_a_network_that_answers_pi_finds_every_point_once(tmp_path: Path) -> Non
         for one in map(of.mosaic, range(len(of))):
             yield one, *map_points(one.probability, 4.0)
 
-    found, mm2 = mitoses.outcomes([mosaics], knowing, radius_um=1.0)
+    found, seen = mitoses.outcomes([mosaics], knowing, radius_um=1.0)
     # Two crops of the first slide show each other's point.
     assert [(each.slide, each.points) for each in found] == [("a/one", 5), ("a/two", 1), ("b/one", 2)]
     assert [each.counts_at(0.3) for each in found] == [(5, 0, 0), (1, 0, 0), (2, 0, 0)]
     # Six crops of 8 µm, a quarter of the one of the second slide lies beside it.
-    np.testing.assert_allclose(mm2, np.array([3, 0.75, 2]) * 8**2 / 1e6)
+    np.testing.assert_allclose([one.mm2 for one in seen], np.array([3, 0.75, 2]) * 8**2 / 1e6)
+    # No piece is without a point.
+    assert [one.empty_mm2 for one in seen] == [0, 0, 0]
     # The figure in the middle is found by guessing where nothing is shifted, others are not.
     blind, _ = mitoses.outcomes([mosaics], mitoses.blind, radius_um=1.0)
     assert [each.counts_at(0.3) for each in blind] == [(3, 0, 2), (1, 0, 0), (2, 0, 0)]

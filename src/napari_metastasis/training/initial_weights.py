@@ -10,6 +10,7 @@ from torch import nn
 from napari_metastasis.errors import ModelError, WeightsError, first_line
 from napari_metastasis.models import (
     InitialWeights,
+    MitosisSpec,
     ModelSpec,
     ScanNet,
     SegmenterSpec,
@@ -65,7 +66,7 @@ def _of_run(path: Path, tasks: tuple[str, ...]) -> InitialWeights:
     spec: ModelSpec | SegmenterSpec
     try:
         run = read_json(beside)
-        if "decoder" in run["spec"] and SegmenterSpec.task in tasks:
+        if "decoder" in run["spec"] and {SegmenterSpec.task, MitosisSpec.task} & set(tasks):
             spec, tied = SegmenterSpec.from_json(run["spec"]), False
         else:
             spec, tied = ModelSpec.from_json(run["spec"]), bool(run["settings"]["tie_orientations"])

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from napari_metastasis.sampling.batches import BatchSource
     from napari_metastasis.training.tasks.base import TrainingTask
 
-__all__ = ["AUGMENTATION", "MINING", "PATCHES", "SLIDES", "TRAINING", "Chosen", "OptionGroup", "TrainingDeclaration"]
+__all__ = [
+    "AUGMENTATION",
+    "CROPS",
+    "MINING",
+    "PATCHES",
+    "SLIDES",
+    "TRAINING",
+    "Chosen",
+    "OptionGroup",
+    "TrainingDeclaration",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,8 @@ TRAINING = OptionGroup("settings", TrainSettings, "Training")
 AUGMENTATION = OptionGroup("augment", AugmentSettings, "Augmentation")
 SLIDES = (OptionGroup("sampling", SamplingSettings, "Slides"), OptionGroup("splits", CohortSettings, "Slides"))
 MINING = OptionGroup("mining", MiningSettings, "Hard negatives")
+#: Name of the group of tasks that are trained on crops around points.
+CROPS = "crops"
 #: Of tasks that are trained on labelled patches as well.
 PATCHES = OptionGroup("patches", PatchSettings)
 
@@ -110,7 +122,8 @@ class Chosen:
 
     def data(self) -> str:
         """Return what the data are: the description, or else their names."""
-        named = (self.cohort, *(self.patches.patches or ()), self.patches.soft_labels, self.patches.validation)
+        crops: Path | None = getattr(self.groups.get(CROPS), "crops", None)
+        named = (crops, self.cohort, *(self.patches.patches or ()), self.patches.soft_labels, self.patches.validation)
         return self.description or f"Trained on {', '.join(path.name for path in named if path is not None)}"
 
     def check(self) -> None:

@@ -22,6 +22,7 @@ from napari_metastasis.settings import (
 )
 from napari_metastasis.workflows.train.declaration import (
     AUGMENTATION,
+    CROPS,
     SLIDES,
     TRAINING,
     Chosen,
@@ -49,7 +50,7 @@ _Parts = list[tuple["PointCrops", npt.NDArray[np.int64]]]
 
 
 def _check(chosen: Chosen) -> None:
-    crops: PointCropSettings = chosen.groups["crops"]
+    crops: PointCropSettings = chosen.groups[CROPS]
     if chosen.cohort is None and crops.crops is None:
         raise SettingsError("expected --cohort or --crops, got neither; give slides with points, or crops around them")
     if (crops.crops is None) is not (crops.crops_table is None):
@@ -101,7 +102,7 @@ def _of_crops(chosen: Chosen) -> _Parts:
     """Return crops that were cut before, of slides to learn from and to measure on; nothing where there are none."""
     from napari_metastasis.cohorts.point_crops import open_point_crops, split_slides
 
-    given: PointCropSettings = chosen.groups["crops"]
+    given: PointCropSettings = chosen.groups[CROPS]
     splits: CohortSettings = chosen.groups["splits"]
     if given.crops is None or given.crops_table is None:
         return []
@@ -122,7 +123,7 @@ def _with_slides(chosen: Chosen, task: TrainingTask[Any], given: _Parts) -> _Par
     from napari_metastasis.cohorts.point_slides import crops_of_slides
 
     splits: CohortSettings = chosen.groups["splits"]
-    crop_settings: PointCropSettings = chosen.groups["crops"]
+    crop_settings: PointCropSettings = chosen.groups[CROPS]
     pieces: PieceSettings = chosen.groups["pieces"]
     assert chosen.cohort is not None
     cohort = read_cohort(
@@ -186,7 +187,7 @@ MITOSIS = TrainingDeclaration(
             leave_out=("tie_orientations", "label_smoothing"),
         ),
         OptionGroup("network", MitosisNetworkSettings, "Network"),
-        OptionGroup("crops", PointCropSettings, "Crops"),
+        OptionGroup(CROPS, PointCropSettings, "Crops"),
         OptionGroup("pieces", PieceSettings, "Crops"),
         OptionGroup("maps", MitosisMapSettings, "Crops"),
         replace(
