@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import shapely
 
 from napari_metastasis.annotations import Corrections, add_points, read_points
+from napari_metastasis.cohorts.point_reference import point_reference
+from napari_metastasis.errors import AnnotationError
 from napari_metastasis.lesions import (
     decide_mitosis,
     found_mitoses,
@@ -18,6 +22,7 @@ from napari_metastasis.lesions import (
 )
 from napari_metastasis.lesions.mitosis_review import review_points
 from napari_metastasis.settings import HotSpotSettings
+from napari_metastasis.workflows.review import read_from
 
 #: 7.5 µm are 30 px; a circle of 0.02 mm² has a radius of 319 px.
 MPP, SPOT = 0.25, HotSpotSettings(area_mm2=0.02)
@@ -74,6 +79,52 @@ def test_what_was_said_of_one_never_goes_over_to_its_neighbour():
     assert [one.state for one in reviews] == ["rejected", "pending"]
 
 
+@pytest.mark.parametrize("label", ["mitosis", "not-mitosis"])
+def test_a_decision_stays_with_its_own_point_at_every_threshold(label):
+    # A surer one, 5 µm away, and a person's dot on the decided one.
+    xy, probability = np.array([[1000.0, 1000], [1020, 1000]]), np.array([0.9, 0.6], np.float32)
+    both = mitoses(xy, probability)
+    corrections, key = decide_mitosis(both.own, 1, Corrections(), label, model="m", reviewer="A")
+    low = both.reviewed(corrections)
+    assert [one.keys for one in low.reviews] == [(), (key,)]
+    high = mitoses(xy[:1], probability[:1]).reviewed(corrections)
+    assert high.reviews[0].told == "pending"
+    assert high.count == low.count == (2 if label == "mitosis" else 1)
+    # What is dragged is still about the point that was found.
+    moved = corrections.with_(replace(corrections[key], shape_px=shapely.Point(1001, 1000)))
+    assert [one.keys for one in both.reviewed(moved).reviews] == [(), (key,)]
+    # Its own is surer than any that lies nearer to where it was moved, or that another person set: the oracle.
+    other = said((1020.0, 1000), to=corrections)
+    assert both.reviewed(other).reviews[1].keys == (key,)
+
+
+@pytest.mark.parametrize(("away_px", "holds"), [(12.0, True), (12.5, False)])
+def test_a_decision_holds_for_another_models_point_within_three_micrometres(away_px, holds):
+    corrections, _ = decide_mitosis(found(), 3, Corrections(), "not-mitosis", model="a", reviewer="A")
+    moved = mitoses(np.add(XY[3:4], (away_px, 0)), PROBABILITY[:1]).reviewed(corrections)
+    assert moved.count == (not holds)
+    # Two who say the same of one say nothing of its neighbour, 5 µm away.
+    twice = said((1000.0, 1000), (1001.0, 1000), label="not-mitosis")
+    assert [one.told for one in found(twice).reviews[:2]] == ["rejected", "pending"]
+
+
+def test_a_mitosis_that_several_set_counts_once():
+    corrections, key = decide_mitosis(found(), 3, Corrections(), "mitosis", model="a", reviewer="A")
+    # Dots of another person, and of the same: on a confirmed one, and two on one that no model finds.
+    dots = said((5004.0, 5000), (9000.0, 9000), (9030.0, 9000), (9031.0, 9031), to=corrections)
+    reviewed = found(dots)
+    assert reviewed.reviews[3].keys == (key,)
+    assert reviewed.xy[5:].tolist() == [[9000, 9000], [9031, 9031]]
+    assert reviewed.count == 7
+    # Also where the model finds it no more; which was said first does not matter.
+    gone = mitoses(XY[:3], PROBABILITY[:3]).reviewed(Corrections.of(reversed(list(dots))))
+    assert gone.count == 3 + 3
+    assert sum(one.keys == (key,) for one in gone.reviews) == 1
+    # Beside what was rejected, an added one is meant.
+    rejected, _ = decide_mitosis(found(), 3, Corrections(), "not-mitosis", model="a", reviewer="A")
+    assert found(said((5016.0, 5000), to=rejected)).count == 5
+
+
 def test_at_the_radius_counts_past_it_does_not():
     near = found(said((970.0, 1000), label="not-mitosis"))
     assert near.reviews[0].state == "rejected"
@@ -89,6 +140,9 @@ def test_pairs_are_those_of_a_slow_search(seed):
     corrections = said(*places.tolist(), label="not-mitosis")
     apart = np.linalg.norm(xy[:, None] - corrections.mitoses_px[None], axis=2)
     expected = set()
+    # What lies on a point, within 3 µm, is about that one alone.
+    on_it = apart.min(axis=0) <= 12
+    apart[:, on_it] = np.where(apart[:, on_it] == apart[:, on_it].min(axis=0), apart[:, on_it], np.inf)
     while apart.min() <= 30:
         row, column = np.unravel_index(apart.argmin(), apart.shape)
         expected.add(int(row))
@@ -134,12 +188,26 @@ def test_files_say_what_people_said_and_keep_what_the_model_found(tmp_path):
         ("P1", "Mitosis", "added", "Dr. B"),
     ]
     assert (rows[0]["in_hot_spot"], rows[5]["probability"]) == ("0", "")
-    assert len(read_points(path).mitoses) == reviewed.count == 5
+    # What nobody reviewed is no point that a person set.
+    points = read_points(path)
+    assert (points.classes, len(points.unreviewed)) == (("Not a mitosis", "Mitosis"), 4)
+    assert len(points.mitoses) + len(points.unreviewed) == reviewed.count == 5
     xy, probability = read_found_mitoses(path)
     np.testing.assert_array_equal(xy, XY)
     np.testing.assert_array_equal(probability, PROBABILITY)
     write_mitoses_geojson(tmp_path / "mitoses.geojson", reviewed, slide="a")
-    points = read_points(tmp_path / "mitoses.geojson")
-    assert len(points.mitoses) == 5
-    assert points.classes.count("Not a mitosis") == 1
+    again = read_points(tmp_path / "mitoses.geojson")
+    assert again.classes == points.classes
+    np.testing.assert_allclose(again.unreviewed, points.unreviewed, atol=0.01)
+    for name in ("mitoses.csv", "mitoses.geojson"):
+        imported = read_from(tmp_path / name, bounds=None, reviewer="Dr. C")
+        assert sorted(one.label for one in imported.corrections) == ["mitosis", "not-mitosis"]
+        assert imported.omitted["mitoses that nobody reviewed"] == 4
+        # Whoever imports what was exported counts nothing twice.
+        assert found(imported.corrections.with_(*corrections, *said((9.0, 9)))).count == reviewed.count
+    write_mitoses_csv(path, found().unread())
+    assert len(read_points(path)) == 0
+    with pytest.raises(AnnotationError, match=r"got 5 mitoses that nobody reviewed in .*; review them first"):
+        point_reference(read_points(path), path=path)
+    assert "left out 4 mitoses that nobody reviewed" in point_reference(points, path=path).doubts
     assert "NaN" not in json.dumps(json.loads((tmp_path / "mitoses.geojson").read_text()))

@@ -77,8 +77,9 @@ def test_files_say_the_same(alone):
     ]  # fmt: skip
     for name in ("mitoses.csv", "mitoses.geojson"):
         read = read_points(folder / name)
-        np.testing.assert_allclose(read.xy, found.xy, atol=0.01)
-        assert {one.split()[0] for one in read.classes} == {"Mitosis"}
+        # Nobody reviewed them.
+        np.testing.assert_allclose(read.unreviewed, found.xy, atol=0.01)
+        assert len(read) == 0
     (area,) = read_geojson(folder / "mitoses.geojson").annotations
     assert covered(area).area * (SPOT_MPP / 1000) ** 2 == pytest.approx(2.0, rel=0.01)
     record = json.loads((folder / "run.json").read_text())

@@ -34,7 +34,15 @@ from napari_metastasis.annotations.geojson import (
     write_feature_texts,
 )
 from napari_metastasis.annotations.mitosis_corrections import corrections_of_points
-from napari_metastasis.annotations.points import MITOSIS, NO_CLASS, NOT_A_MITOSIS, PointSet, label_of_point, points_of
+from napari_metastasis.annotations.points import (
+    MITOSIS,
+    NO_CLASS,
+    NOT_A_MITOSIS,
+    PointSet,
+    is_unreviewed,
+    label_of_point,
+    points_of,
+)
 from napari_metastasis.annotations.polygons import Annotation, AnnotationSet
 from napari_metastasis.annotations.rasterizer import covered
 from napari_metastasis.annotations.reading import Tell, part_of, silent, told
@@ -176,6 +184,7 @@ def read_corrections(
     omitted: Counter[str] = Counter()
     drawn: list[Annotation] = []
     points: list[tuple[tuple[float, float], str]] = []
+    unreviewed: list[tuple[float, float]] = []
     others: list[dict[str, Any]] = []
 
     def read(feature: dict[str, Any]) -> Iterator[Correction]:
@@ -184,6 +193,11 @@ def read_corrections(
             yield _own(feature, own, shift)
             return
         set_there = [(xy, name) for xy, name in points_of(feature, shift) if label_of_point(name)]
+        if set_there and is_unreviewed(feature):
+            # A model found it, and no person said so.
+            unreviewed.extend(xy for xy, _ in set_there)
+            others.append(feature)
+            return
         if set_there and feature_class(feature.get("properties") or {}) != NO_CLASS:
             points.extend(set_there)
             return
@@ -199,9 +213,9 @@ def read_corrections(
     outlines, left = corrections_of(
         AnnotationSet.of_file(drawn, omitted), reviewer=reviewer, tell=part_of(tell, READ, 1.0)
     )
-    mitoses = PointSet(np.array([xy for xy, _ in points]), tuple(name for _, name in points))
-    said, _ = corrections_of_points(mitoses, reviewer=reviewer)
-    return CorrectionsFile(written, Corrections.of((*outlines, *said)), tuple(others), left)
+    mitoses = PointSet(np.array([xy for xy, _ in points]), tuple(name for _, name in points), np.array(unreviewed))
+    said, without = corrections_of_points(mitoses, reviewer=reviewer)
+    return CorrectionsFile(written, Corrections.of((*outlines, *said)), tuple(others), {**left, **without})
 
 
 def corrections_of(

@@ -140,9 +140,11 @@ def decide_point(
 def corrections_of_points(points: PointSet, *, reviewer: str) -> tuple[Corrections, Mapping[str, int]]:
     """Return points of another program's file as corrections of mitoses, and how many of which kind are none.
 
-    The same point has the same key, however often it is read.
+    What nobody reviewed is none, and is counted. The same point has the same key, however often it is read.
     """
     found, at, omitted = [], now(), Counter[str]()
+    if count := len(points.unreviewed):
+        omitted["mitoses that nobody reviewed"] = count
     for (x, y), name in zip(points.xy.tolist(), points.classes, strict=True):
         label = label_of_point(name)
         if label is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,16 @@ from napari_metastasis.annotations.midog import is_midog, midog_cells
 from napari_metastasis.errors import AnnotationError, first_line
 from napari_metastasis.plain_csv import read_csv
 
-__all__ = ["MITOSIS", "NOT_A_MITOSIS", "NO_CLASS", "PointSet", "label_of_point", "points_of", "read_points"]
+__all__ = [
+    "MITOSIS",
+    "NOT_A_MITOSIS",
+    "NO_CLASS",
+    "PointSet",
+    "is_unreviewed",
+    "label_of_point",
+    "points_of",
+    "read_points",
+]
 
 #: The classes of mitoses, and of what looks like one, as they are written.
 MITOSIS, NOT_A_MITOSIS = "Mitosis", "Not a mitosis"
@@ -35,6 +44,8 @@ _ASAP_POINTS = frozenset({"Dot", "PointSet"})
 #: What a point is called whose file names no class; ASAP says the same of annotations without a group.
 NO_CLASS = "None"
 _Point = tuple[tuple[float, float], str]
+#: What our tables and GeoJSON say in ``review`` of what a model found, and no person spoke of: nobody set it.
+_REVIEW, _UNREVIEWED = "review", frozenset({"pending", "unknown"})
 #: How the column of classes may be called.
 _CLASS_COLUMNS = ("class", "label", "group")
 
@@ -49,6 +60,9 @@ class PointSet:
         (n, 2) float64, (x, y) in level-0 pixels, read-only.
     classes
         What each point is, n names; ``None`` (the word) where the file does not say.
+    unreviewed
+        (m, 2) float64, read-only: what the file says that a model found, and nobody reviewed. These are no points that
+        a person set, and none of the above.
 
     Raises
     ------
@@ -58,18 +72,20 @@ class PointSet:
 
     xy: NDArray[np.float64]
     classes: tuple[str, ...]
+    unreviewed: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
 
     def __post_init__(self) -> None:
         """Check and freeze the coordinates."""
-        xy = np.array(self.xy, dtype=np.float64).reshape(-1, 2)
-        wrong = int((~np.isfinite(xy)).any(axis=1).sum())
+        xy, others = (np.array(each, dtype=np.float64).reshape(-1, 2) for each in (self.xy, self.unreviewed))
+        wrong = int((~np.isfinite(np.concatenate([xy, others]))).any(axis=1).sum())
         if wrong or len(xy) != len(self.classes):
             raise AnnotationError(
                 f"expected a class and finite coordinates for every point, got {len(self.classes)} classes of "
                 f"{len(xy)} points, {wrong} of them not finite; correct the points"
             )
-        xy.flags.writeable = False
-        object.__setattr__(self, "xy", xy)
+        for name, each in (("xy", xy), ("unreviewed", others)):
+            each.flags.writeable = False
+            object.__setattr__(self, name, each)
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -78,8 +94,7 @@ class PointSet:
     def of(self, *classes: str) -> PointSet:
         """Return the points of some classes, told apart without regard to capitals."""
         wanted = {name.casefold() for name in classes}
-        kept = np.array([name.casefold() in wanted for name in self.classes], dtype=bool)
-        return PointSet(self.xy[kept], tuple(np.array(self.classes, dtype=object)[kept]))
+        return self._only([name.casefold() in wanted for name in self.classes])
 
     @property
     def mitoses(self) -> PointSet:
@@ -96,8 +111,17 @@ class PointSet:
                 f"expected points of class {MITOSIS} or {NOT_A_MITOSIS}, got {first_line(', '.join(self.unknown))}; "
                 "rename the class"
             )
-        kept = np.array([label == "mitosis" for label in labels], dtype=bool)
-        return PointSet(self.xy[kept], tuple(np.array(self.classes, dtype=object)[kept]))
+        return self._only([label == "mitosis" for label in labels])
+
+    def _only(self, chosen: list[bool]) -> PointSet:
+        kept = np.array(chosen, dtype=bool)
+        return replace(self, xy=self.xy[kept], classes=tuple(np.array(self.classes, dtype=object)[kept]))
+
+    @property
+    def unreviewed_text(self) -> str:
+        """Return what was left out, for a person: "31 mitoses that nobody reviewed"; empty where there are none."""
+        count = len(self.unreviewed)
+        return f"{count} mitos{'is' if count == 1 else 'es'} that nobody reviewed" if count else ""
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -122,6 +146,9 @@ def read_points(
 ) -> PointSet:
     """Read the points of a slide; areas in the same file are left out.
 
+    What our own files call pending, or unknown, in ``review`` is what a model found and no person set: it is in
+    ``unreviewed`` of what is returned.
+
     Parameters
     ----------
     path
@@ -143,18 +170,19 @@ def read_points(
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    unreviewed: list[tuple[float, float]] = []
     if suffix == ".xml":
         found = list(_of_asap(path))
     elif suffix in {".geojson", ".json"}:
-        found = _of_json(path, shift, slide)
+        found = _of_json(path, shift, slide, unreviewed)
     elif suffix == ".csv":
-        found = list(_of_csv(path, order))
+        found = list(_of_csv(path, order, unreviewed))
     else:
         raise AnnotationError(
             f"expected points as ASAP XML, GeoJSON, MIDOG JSON or CSV, got {path}; export them as one of these"
         )
     try:
-        return PointSet(np.array([xy for xy, _ in found], dtype=np.float64), tuple(name for _, name in found))
+        return PointSet(np.array([xy for xy, _ in found]), tuple(name for _, name in found), np.array(unreviewed))
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error}") from error
 
@@ -177,14 +205,29 @@ def points_of(feature: dict[str, Any], shift: tuple[float, float]) -> Iterator[_
         yield from (((x, y), name) for x, y in points.tolist())
 
 
-def _of_json(path: Path, shift: tuple[float, float], slide: str | None) -> list[_Point]:
+def is_unreviewed(feature: dict[str, Any]) -> bool:
+    """Return whether a feature of GeoJSON says of itself that a model found it, and nobody spoke of it."""
+    review = (feature.get("properties") or {}).get(_REVIEW)
+    return isinstance(review, dict) and str(review.get("state")) in _UNREVIEWED
+
+
+def _of_json(
+    path: Path, shift: tuple[float, float], slide: str | None, unreviewed: list[tuple[float, float]]
+) -> list[_Point]:
+    def read(feature: dict[str, Any]) -> list[_Point]:
+        found = list(points_of(feature, shift))
+        if not is_unreviewed(feature):
+            return found
+        unreviewed.extend(xy for xy, _ in found)
+        return []
+
     document = read_document(path)
     if is_midog(document):
         return list(midog_cells(document, path, slide=slide))
-    return list(features_of(document, path, lambda feature: points_of(feature, shift)))
+    return list(features_of(document, path, read))
 
 
-def _of_csv(path: Path, order: Literal["xy", "yx"] | None) -> Iterator[_Point]:
+def _of_csv(path: Path, order: Literal["xy", "yx"] | None, unreviewed: list[tuple[float, float]]) -> Iterator[_Point]:
     remedy = "write a first line x,y,class, and a line for each point"
     try:
         rows = read_csv(path)
@@ -203,10 +246,16 @@ def _of_csv(path: Path, order: Literal["xy", "yx"] | None) -> Iterator[_Point]:
         raise AnnotationError(f"expected columns x and y in {path}, got {got}; {remedy}")
     x, y = header.index("x"), header.index("y")
     kind = next((header.index(name) for name in _CLASS_COLUMNS if name in header), None)
+    review = header.index(_REVIEW) if _REVIEW in header else None
     for row in (each.cells for each in lines):
         try:
             name = "" if kind is None else row[kind].strip()
-            yield (float(row[x]), float(row[y])), name or NO_CLASS
+            state = "" if review is None else row[review].strip().casefold()
+            place = float(row[x]), float(row[y])
+            if state in _UNREVIEWED:
+                unreviewed.append(place)
+            else:
+                yield place, name or NO_CLASS
         except (ValueError, IndexError) as error:
             raise AnnotationError(
                 f"expected numbers as x and y of every point in {path}, got {','.join(row)[:60]!r}; correct the line"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -19,12 +19,15 @@ import numpy.typing as npt
 from napari_metastasis.cohorts.patches import PatchSource, join_patches, open_named_patches
 from napari_metastasis.errors import PatchDatasetError
 from napari_metastasis.plain_csv import PlainCsvError, read_csv
+from napari_metastasis.settings import PointScoringSettings, setting_of
 from napari_metastasis.storage import home_path
 
 __all__ = ["PointCrop", "PointCrops", "join_crops", "open_point_crops", "split_slides"]
 
 _COLUMNS = ("file", "slide", "x", "y")
 _SOURCE = "source"
+#: Around what nobody reviewed nothing is known as far as a point that is set there would be found.
+_DOUBTFUL_UM, _ = setting_of(PointScoringSettings, "radius_um")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +39,8 @@ class PointCrop:
     image
         (side, side, 3) uint8.
     known
-        (side, side) bool: not where the slide ended, and the crop was filled up with black.
+        (side, side) bool: not where the slide ended, and the crop was filled up with black, nor around what nobody
+        reviewed.
     xy
         (n, 2) float64, points as (x, y) from the crop's corner, in its pixels.
     """
@@ -64,6 +68,9 @@ class PointCrops:
         Side of a crop.
     points
         (m, 2) float64, the points of each slide in its pixels; ``None`` where they are the middles of its crops.
+    unreviewed
+        (k, 2) float64, of slides: what a model found in their pixels, and nobody reviewed. It may be a point or none,
+        so that nothing is known within 7.5 µm.
     """
 
     pictures: PatchSource
@@ -72,6 +79,7 @@ class PointCrops:
     mpp: float
     side_px: int
     points: Mapping[str, npt.NDArray[np.float64]] | None = None
+    unreviewed: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of crops."""
@@ -99,8 +107,27 @@ class PointCrops:
         black: npt.NDArray[np.bool_] = image.max(axis=2) == 0
         rows, columns = (np.asarray(np.all(black, axis=axis)) for axis in (1, 0))
         known = ~(rows[:, None] | columns)
-        xy = self._points[self.slides[index]] - self.xy[index] + self.side_px / 2
-        return PointCrop(image, known, xy[((xy > 0) & (xy < self.side_px)).all(axis=1)])
+        along = np.arange(self.side_px) + 0.5
+        for x, y in self._in_crop(self.unreviewed_of(self.slides[index]), index).tolist():
+            known &= np.hypot(along[:, None] - y, along - x) * self.mpp > _DOUBTFUL_UM
+        return PointCrop(image, known, self.points_in(index))
+
+    def points_in(self, index: int) -> npt.NDArray[np.float64]:
+        """Return the points in a crop, (n, 2) of (x, y) from its corner, without reading it."""
+        xy = self._in_crop(self.points_of(self.slides[index]), index)
+        return xy[((xy > 0) & (xy < self.side_px)).all(axis=1)]
+
+    def points_of(self, slide: str) -> npt.NDArray[np.float64]:
+        """Return the points of a slide, (n, 2) of (x, y) in its pixels."""
+        return self._points[slide]
+
+    def unreviewed_of(self, slide: str) -> npt.NDArray[np.float64]:
+        """Return what nobody reviewed on a slide, (n, 2) of (x, y) in its pixels."""
+        return self.unreviewed.get(slide, np.empty((0, 2)))
+
+    def _in_crop(self, xy: npt.NDArray[np.float64], index: int) -> npt.NDArray[np.float64]:
+        """Return places on its slide from a crop's corner."""
+        return np.asarray(xy - self.xy[index] + self.side_px / 2, np.float64)
 
     @cached_property
     def _points(self) -> Mapping[str, npt.NDArray[np.float64]]:
@@ -131,6 +158,7 @@ def join_crops(parts: Sequence[PointCrops]) -> PointCrops:
         parts[0].mpp,
         parts[0].side_px,
         points,
+        {slide: xy for part in parts for slide, xy in part.unreviewed.items()},
     )
 
 

@@ -64,12 +64,16 @@ def point_reference(points: PointSet, *, path: Path, size: Size | None = None) -
     Raises
     ------
     AnnotationError
-        If all points are of classes that are not known, or some lie off the slide.
+        If all points are of classes that are not known, nobody reviewed any of them, or some lie off the slide.
     """
     try:
         mitoses = points.mitoses
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error}") from error
+    if len(points.unreviewed) and not len(points):
+        raise AnnotationError(
+            f"expected mitoses that a person set or reviewed, got {points.unreviewed_text} in {path}; review them first"
+        )
     outside = 0 if size is None else int((~_is_on(points.xy, size)).sum())
     if size is not None and outside:
         raise AnnotationError(
@@ -79,9 +83,12 @@ def point_reference(points: PointSet, *, path: Path, size: Size | None = None) -
     labels = [label_of_point(name) for name in points.classes]
     others = np.array([label == "not-mitosis" for label in labels], np.bool_)
     unknown = labels.count(None)
-    told = f"{path}: left out {unknown} points of class {', '.join(points.unknown)}" if unknown else ""
-    hint = f"; call them Mitosis or {NOT_A_MITOSIS} if they are meant" if told else ""
-    return PointReference(mitoses.xy, points.xy[others], told + hint)
+    left_out = [f"{points.unreviewed_text}, which are no truth; review them first"] if points.unreviewed_text else []
+    if unknown:
+        named = f"{unknown} points of class {', '.join(points.unknown)}"
+        left_out.append(f"{named}; call them Mitosis or {NOT_A_MITOSIS} if they are meant")
+    told = f"{path}: left out {', and '.join(left_out)}" if left_out else ""
+    return PointReference(mitoses.xy, points.xy[others], told)
 
 
 def _is_on(xy: NDArray[np.float64], size: Size) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,8 @@ from napari_metastasis.slides import Slide, open_slide, tissue_mask
 
 __all__ = ["SlideCrops", "crops_of_slides"]
 
+_LOG = logging.getLogger(__name__)
+
 #: Crops lie anywhere, and share no tiles.
 _CACHE_MIB, _OPEN_SLIDES = 4, 32
 #: Crops of a slide's other tissue for each of its points.
@@ -34,7 +37,8 @@ def crops_of_slides(
 ) -> PointCrops:
     """Return crops around all points of slides, and twice as many of their other tissue, which are read when asked for.
 
-    Points of other classes, such as what was taken for a mitosis, are middles of crops that show no point there.
+    Points of other classes, such as what was taken for a mitosis, are middles of crops that show no point there. Around
+    what a model found and nobody reviewed, nothing is known, and a log line says of how many.
 
     Parameters
     ----------
@@ -61,7 +65,7 @@ def crops_of_slides(
         If a slide cannot be opened.
     """
     wanted = tuple(classes)
-    names, middles, places, points, known = [], [], [], {}, set[str]()
+    names, middles, places, points, unreviewed, known = [], [], [], {}, {}, set[str]()
     for number, slide in enumerate(slides):
         if not slide.exhaustive:
             raise CohortError(
@@ -75,6 +79,9 @@ def crops_of_slides(
             count = max(others, _OTHERS * len(found))
             around = np.concatenate([found.xy / frame.scale, _in_tissue(opened, frame, count, generator)])
         points[slide.name] = found.of(*wanted).xy / frame.scale
+        unreviewed[slide.name] = found.unreviewed / frame.scale
+        if found.unreviewed_text:
+            _LOG.warning("%s: left out %s; review them first", slide.annotation, found.unreviewed_text)
         known |= set(found.classes)
         names += [slide.name] * len(around)
         middles.append(around)
@@ -87,7 +94,7 @@ def crops_of_slides(
     pictures = SlideCrops(tuple(slides), tuple(places), mpp, side_px)
     # Where a crop really lies: its pixels are whole ones.
     xy = np.array([[x, y] for _, x, y in places], np.float64).reshape(-1, 2) + side_px / 2
-    return PointCrops(pictures, tuple(names), xy, mpp, side_px, points)
+    return PointCrops(pictures, tuple(names), xy, mpp, side_px, points, unreviewed)
 
 
 def _open(slide: CohortSlide) -> Slide:

@@ -131,7 +131,8 @@ def _outlines_tumour(path: Path) -> bool:
 
 def _has_points(path: Path, slide: str | None) -> bool:
     # In either order they are points.
-    return len(read_points(path, slide=slide, order="xy")) > 0
+    points = read_points(path, slide=slide, order="xy")
+    return len(points) + len(points.unreviewed) > 0
 
 
 def score_point_folders(

@@ -136,14 +136,17 @@ def read_mitosis_record(folder: Path) -> MitosisRecord | None:
             raise ValueError("a size that no slide has")
         size = Size(int(width), int(height))
         known = _name(made["model"]["name"]), _name(made["model"]["weights_sha256"])
-        is_whole = searched >= tissue or made["identity"].get("mitosis_above", 0) > 0
+        # All that was to be looked at: all tissue, or what an earlier map finds suspicious, and no region of that.
+        (above,) = _numbers([record["settings"]["mitosis"]["mitosis_above"]], 1)
+        goes = [scan["finished"] is True and scan["region"] is None for scan in record["scans"]]
+        is_whole = searched >= tissue or (above > 0 and any(goes))
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, StopIteration) as error:
         reason = first_line(error)
         raise EvaluationError(f"expected the record of a scan, got {path} ({reason}); scan the slide again") from error
     if not is_whole:
         raise EvaluationError(
             f"expected a scan that looked at all tissue for mitoses, got one of {searched:.2f} of {tissue:.2f} mm² in "
-            f"{folder}; run 'scan' again without --region, which goes on"
+            f"{folder}; run 'scan' again with its other options, but without --region, which goes on"
         )
     return MitosisRecord(size, (x, y), mpp, *known, threshold, tissue)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import shapely
@@ -23,6 +23,13 @@ __all__ = ["PointReviews", "decide_mitosis", "review_points"]
 
 Floats = NDArray[np.float64]
 _RADIUS_UM, _ = setting_of(PointScoringSettings, "radius_um")
+#: A point this near to where the decided one was found is that one: tables round to a hundredth of a pixel, and cells
+#: of the map are about a micrometre.
+_OWN_UM = 1.5
+#: A decision whose own point is gone holds for one this near: another model's, or another scan's, of the same nucleus;
+#: and what a person set as near to a point is about that one.
+#: Points of one map keep the radius of matching apart, so that what is nearer than half of it is no neighbour.
+_SAME_UM = 3.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +57,14 @@ class PointReviews:
 def review_points(xy: Floats, corrections: Corrections, *, mpp: float, radius_um: float = _RADIUS_UM) -> PointReviews:
     """Return what corrections say of points, and which mitoses they know of beside these.
 
-    One correction is about one point, the nearest pairs first: what was said of a mitosis never goes over to its
-    neighbour, as it could where as many as possible were to be matched. A decision on what a model found once, in the
-    radius of a point that another correction is about, is about the same mitosis, and counts no second time.
+    One correction is about one point, the nearest pairs first, so that it is never about a neighbour, as it could be
+    where as many as possible were to be matched. A decision on what a model found is about the point that lies where
+    that was found, before anything else is; where it is gone, at another threshold or in another scan, about none that
+    lies farther away than 3 µm. Points that a person set reach as far as the radius, but where they lie within 3 µm of
+    one that another correction is about, they are about no other.
+
+    Beside these, no mitosis counts twice: one within the radius of a confirmed one, or of one that is listed already,
+    is the same one, whoever set it. Two do not lie so near to each other; the halves of one that divides do.
 
     Parameters
     ----------
@@ -63,26 +75,25 @@ def review_points(xy: Floats, corrections: Corrections, *, mpp: float, radius_um
     mpp
         Micrometres per level-0 pixel.
     radius_um
-        Largest distance of a correction from the point that it is about.
+        Largest distance of a point that a person set from the one that it is about.
     """
     said, places = corrections.mitoses, corrections.mitoses_px
-    near = _near(xy, places, radius_um / mpp)
-    pairs = _nearest_pairs(xy, places, near, said)
+    close = _close(xy, said, places, mpp=mpp, radius_um=radius_um)
+    pairs = _nearest_pairs(close)
     of_found = [LesionReview()] * len(xy)
     for found, one in pairs:
         # Where a model finds a mitosis now, it is confirmed, also if a person had added it.
         of_found[found] = _review(said[one], "confirmed" if said[one].label == "mitosis" else "rejected")
-    spoken = {one for _, one in pairs}
-    beside = [
-        (one, place)
-        for number, (one, place) in enumerate(zip(said, places, strict=True))
-        if number not in spoken and one.label == "mitosis" and (one.found is None or not near[number])
-    ]
+    # A decision as near to a point that another one is about, is about the same mitosis.
+    spoken = {one for _, one in pairs} | {each.said for each in close if said[each.said].found is not None}
+    confirmed = np.array([one.state == "confirmed" for one in of_found], np.bool_)
+    left = [n for n, one in enumerate(said) if n not in spoken and one.label == "mitosis"]
+    beside = _apart(left, said, places, xy[confirmed], radius_um / mpp)
     return PointReviews(
         tuple(of_found),
-        tuple(_review(one, one.state) for one, _ in beside),
-        np.array([place for _, place in beside], np.float64).reshape(-1, 2),
-        np.array([_answered(one) for one, _ in beside], np.float32),
+        tuple(_review(said[one], said[one].state) for one in beside),
+        places[beside].reshape(-1, 2),
+        np.array([_answered(said[one]) for one in beside], np.float32),
     )
 
 
@@ -91,29 +102,63 @@ def _answered(one: Correction) -> float:
     return np.nan if known is None else known
 
 
-def _near(xy: Floats, places: Floats, radius_px: float) -> list[list[int]]:
-    """Return the points in the radius of each place."""
-    if not len(xy) or not len(places):
-        return [[] for _ in places]
-    return [sorted(found) for found in cKDTree(xy).query_ball_point(places, radius_px)]
+class _Pair(NamedTuple):
+    """A point and a correction that may be about it; sorted, what is surer comes first."""
+
+    is_other: bool
+    distance_px: float
+    #: Of equally near ones, what was said last is first.
+    minus_time: float
+    found: int
+    said: int
 
 
-def _nearest_pairs(
-    xy: Floats, places: Floats, near: Sequence[Sequence[int]], said: Sequence[Correction]
-) -> list[tuple[int, int]]:
-    """Return pairs of a point and a correction, by their numbers; of equally near ones, what was said last is first."""
-    close = [
-        (float(np.linalg.norm(xy[found] - places[one])), -said[one].at.timestamp(), found, one)
-        for one, around in enumerate(near)
-        for found in around
-    ]
+def _close(xy: Floats, said: Sequence[Correction], places: Floats, *, mpp: float, radius_um: float) -> list[_Pair]:
+    """Return the points in the reach of each correction, and which are those that it decided on."""
+    if not len(xy) or not said:
+        return []
+    # Where a model found it, also if a person moved it since.
+    at = np.array([place if one.found is None else _found_at(one) for one, place in zip(said, places, strict=True)])
+    reach_um = [radius_um if one.found is None else min(_SAME_UM, radius_um) for one in said]
+    pairs = []
+    for one, around in enumerate(cKDTree(xy).query_ball_point(at, np.array(reach_um) / mpp)):
+        near = sorted((float(np.linalg.norm(xy[found] - at[one])), found) for found in around)
+        # What lies on a point is about no other one, also where another correction is about that.
+        is_on_it = bool(near) and near[0][0] * mpp <= min(_SAME_UM, radius_um)
+        for distance, found in near[:1] if is_on_it else near:
+            is_own = said[one].found is not None and distance * mpp <= _OWN_UM
+            pairs.append(_Pair(not is_own, distance, -said[one].at.timestamp(), found, one))
+    return pairs
+
+
+def _found_at(one: Correction) -> list[float]:
+    assert one.found is not None
+    middle = one.found.outline_px.centroid
+    return [middle.x, middle.y]
+
+
+def _nearest_pairs(close: Sequence[_Pair]) -> list[tuple[int, int]]:
+    """Return pairs of a point and a correction, by their numbers, one to one."""
     taken: dict[int, int] = {}
     spoken: set[int] = set()
-    for _, _, found, one in sorted(close):
-        if found not in taken and one not in spoken:
-            taken[found] = one
-            spoken.add(one)
+    for pair in sorted(close):
+        if pair.found not in taken and pair.said not in spoken:
+            taken[pair.found] = pair.said
+            spoken.add(pair.said)
     return sorted(taken.items())
+
+
+def _apart(
+    left: Sequence[int], said: Sequence[Correction], places: Floats, listed: Floats, radius_px: float
+) -> list[int]:
+    """Return which of some corrections lie within the radius of nothing listed, nor of each other: decisions first."""
+    kept: list[int] = []
+    known = listed
+    for one in sorted(left, key=lambda number: said[number].found is None):
+        if not (np.hypot(*(known - places[one]).T) <= radius_px).any():
+            kept.append(one)
+            known = np.concatenate([known, places[one : one + 1]])
+    return sorted(kept)
 
 
 def _review(one: Correction, state: str) -> LesionReview:

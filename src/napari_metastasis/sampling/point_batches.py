@@ -39,7 +39,7 @@ class PointBatches:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the crops, some of their pixels, and how they are shown."""
+        """Return a SHA-256 over the crops, the points of their slides, some pixels, and how they are shown."""
         of = self.mosaics
         told = (of.shrink, of.cells, of.shift_px, astuple(of.maps), of.seed, of.empty_share, of.clear_um)
         slides = [of.source.slides[index] for index in of.indices]
@@ -47,6 +47,9 @@ class PointBatches:
             f"{told} {of.mpp} {self.batch_size} {self.batches_per_epoch} {slides}".encode(errors="backslashreplace")
         )
         digest.update(of.source.xy[of.indices].tobytes())
+        for slide in sorted(set(slides)):
+            for xy in (of.source.points_of(slide), of.source.unreviewed_of(slide)):
+                digest.update(f"{len(xy)} points".encode() + np.ascontiguousarray(xy).tobytes())
         for index in of.indices[np.linspace(0, len(of.indices) - 1, _FINGERPRINTED_CROPS).astype(int)].tolist():
             digest.update(of.source.read(index).image.tobytes())
         return digest.hexdigest()

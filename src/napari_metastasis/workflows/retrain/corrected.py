@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from napari_metastasis.annotations import Annotation, AnnotationSet, Correction, CorrectionStore
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.cohorts.reference import OutlineReference
 from napari_metastasis.errors import MetastasisError, TrainingError, in_one_line
+from napari_metastasis.lesions import Mitoses
 from napari_metastasis.models import MitosisSpec, ModelSpec
 from napari_metastasis.sampling.places import CorrectedSlide, Place
 from napari_metastasis.settings import CorrectionSettings, PieceSettings, setting_of
@@ -57,6 +59,9 @@ class Corrected:
         Results that could not be used, and why, a line each.
     undecided
         How many corrections say nothing yet.
+    pending
+        For each slide, (n, 2) of (x, y) in level-0 pixels: mitoses that a model found, and of which nobody spoke. Empty
+        for a detector.
     """
 
     slides: tuple[CohortSlide, ...]
@@ -66,6 +71,7 @@ class Corrected:
     mpp: tuple[float, ...]
     left_out: tuple[str, ...]
     undecided: int
+    pending: tuple[npt.NDArray[np.float64], ...] = ()
 
     def only(self, places: Sequence[Place]) -> tuple[CorrectedSlide, ...]:
         """Return the slides, of which these places alone are known."""
@@ -126,7 +132,7 @@ def gather(results: Sequence[Path], spec: ModelSpec | MitosisSpec) -> Corrected:
     labels = _OF_MITOSES if of_mitoses else _LABELS
     point_um = _POINT_UM if isinstance(spec, MitosisSpec) else spec.stride_px * spec.mpp
     slides: list[CohortSlide] = []
-    fingerprints, ignored, mpps, places, left_out, undecided = [], [], [], [], [], 0
+    fingerprints, ignored, mpps, places, left_out, pending, undecided = [], [], [], [], [], [], 0
     for folder in results:
         try:
             result = read_result(folder)
@@ -161,14 +167,30 @@ def gather(results: Sequence[Path], spec: ModelSpec | MitosisSpec) -> Corrected:
         ignored.append(without)
         fingerprints.append(fingerprint)
         mpps.append(mpp)
+        if of_mitoses:
+            pending.append(_pending(result.mitoses))
     if not places:
         why = f" ({'; '.join(left_out)})" if left_out else ""
         what = "findings that were confirmed or rejected, or areas that were drawn"
         what = "mitoses that were confirmed, rejected or added" if of_mitoses else what
         raise TrainingError(f"expected {what}, got none in {len(results)} results{why}; review them first")
     return Corrected(
-        tuple(slides), tuple(fingerprints), tuple(places), tuple(ignored), tuple(mpps), tuple(left_out), undecided
+        tuple(slides),
+        tuple(fingerprints),
+        tuple(places),
+        tuple(ignored),
+        tuple(mpps),
+        tuple(left_out),
+        undecided,
+        tuple(pending),
     )
+
+
+def _pending(mitoses: Mitoses | None) -> npt.NDArray[np.float64]:
+    """Return what a model found and nobody spoke of."""
+    if mitoses is None:
+        return np.empty((0, 2))
+    return mitoses.xy[np.array([one.told in ("pending", "unknown") for one in mitoses.reviews], np.bool_)]
 
 
 def reach_um(spec: ModelSpec | MitosisSpec, settings: CorrectionSettings) -> float:

@@ -1,7 +1,8 @@
 """Let a model of mitoses learn from points that people corrected, and judge what came out.
 
-Crops around confirmed, added and rejected points, as training lays them side by side; elsewhere nothing is known. Few
-steps, at a small rate, with the lower layers at rest: nothing else keeps the model from forgetting.
+Crops around confirmed, added and rejected points, as training lays them side by side; elsewhere nothing is known, nor
+around what a model found and nobody spoke of. Few steps, at a small rate, with the lower layers at rest: nothing else
+keeps the model from forgetting.
 """
 
 from __future__ import annotations
@@ -212,7 +213,10 @@ class PointRun:
         return SlideCrops(self.corrected.slides, at, self.model.spec.mpp, side_px)
 
     def _batches(self, places: tuple[Place, ...], pictures: SlideCrops, *, seed: int) -> PointBatches:
-        """Return mosaics of crops around places, in which the confirmed and added ones of their slide are points."""
+        """Return mosaics of crops around places, in which the confirmed and added ones of their slide are points.
+
+        Where a mitosis was found of which nobody spoke, nothing is known.
+        """
         pieces, mpp, side_px = self._pieces, self.model.spec.mpp, self._side_px
         corners = self._corners(places, side_px)
         # By their numbers: two slides may bear one name.
@@ -221,7 +225,9 @@ class PointRun:
         at, of = self._middles(tuple(mitoses)), np.array([one.slide for one in mitoses], np.int64)
         points = {name: at[of == number] for number, name in enumerate(named)}
         of_places = tuple(named[one.slide] for one in places)
-        crops = PointCrops(pictures, of_places, corners.astype(np.float64) + side_px / 2, mpp, side_px, points)
+        unreviewed = {name: self.corrected.pending[n] / self._scales[n] for n, name in enumerate(named)}
+        middles = corners.astype(np.float64) + side_px / 2
+        crops = PointCrops(pictures, of_places, middles, mpp, side_px, points, unreviewed)
         mosaics = PointMosaics(
             crops,
             np.arange(len(places)),

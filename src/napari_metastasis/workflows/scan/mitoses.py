@@ -192,10 +192,6 @@ def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
         return None
     known, slide = MitosisCount.from_json(record["mitoses"]), record["slide"]
     xy, probability = read_found_mitoses(folder / _TABLE)
-    # Where the model found none, nothing says in which area they would have been counted.
-    area, spot = HotSpotSettings(), known.spot
-    if spot is not None:
-        area = HotSpotSettings(area_mm2=spot.area_mm2, shape=spot.shape)
     found = found_mitoses(
         xy,
         probability,
@@ -203,10 +199,21 @@ def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
         mpp=float(slide["mpp"]),
         searched_mm2=known.searched_mm2,
         tissue_mm2=known.tissue_mm2,
-        settings=area,
+        settings=_area_of(record, known),
     )
     bounds = None if slide.get("bounds") is None else Region(*map(int, slide["bounds"]))
     return with_reviews(found, folder, bounds=bounds)
+
+
+def _area_of(record: Mapping[str, Any], known: MitosisCount) -> HotSpotSettings:
+    """Return the area that mitoses are counted in: that of the densest, or where there is none what was asked for."""
+    if known.spot is not None:
+        return HotSpotSettings(area_mm2=known.spot.area_mm2, shape=known.spot.shape)
+    try:
+        return MitosisSettings(**record["settings"]["mitosis"]).hot_spot
+    except (KeyError, TypeError, ValueError):
+        # Damaged by hand, or of another version: nothing says in which area they would have been counted.
+        return HotSpotSettings()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

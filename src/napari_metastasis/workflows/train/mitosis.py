@@ -149,11 +149,14 @@ def _with_slides(chosen: Chosen, task: TrainingTask[Any], given: _Parts) -> _Par
         before, indices = given[number]
         joined = join_crops([before, cut]) if len(cut) else before
         parts.append((joined, np.concatenate([indices, np.arange(len(before), len(joined))])))
-    if not any(len(one.read(int(index)).xy) for one, indices in parts[:1] for index in indices):
-        raise TrainingError(
-            f"expected points on the slides to learn from, got none in {cohort.origin}; name files of points as their "
-            "annotations, or give --crops as well"
-        )
+    remedies = (
+        ("to learn from", "name files of points as their annotations, or give --crops as well"),
+        # At no threshold would anything be right, so that the lowest would be on the card.
+        ("to validate on", "mark slides with points as validation, or give --crops as well"),
+    )
+    for (one, indices), (what, remedy) in zip(parts, remedies, strict=True):
+        if not any(len(one.points_in(int(index))) for index in indices):
+            raise TrainingError(f"expected points on the slides {what}, got none in {cohort.origin}; {remedy}")
     return parts
 
 
