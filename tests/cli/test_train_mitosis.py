@@ -46,6 +46,14 @@ def test_the_whole_way(here: Run, tmp_path: Path) -> None:
     run = here("train", "mitosis", *data[4:], "--output", tmp_path / "none", *SMALL)
     assert run.status == 1
     assert "expected points on the slides to learn from, got none" in run.err
+    # Nor to validate on: the threshold would be the lowest.
+    (tmp_path / "other.csv").write_text("x,y\n128,128\n", encoding="utf-8")
+    write_pyramid(tmp_path / "empty.tif", tissue, mpp=0.25, size=Size(256, 256), compression="deflate")
+    rows = "slide,annotation,split\nother.tif,other.csv,train\nempty.tif,,validation\n"
+    (tmp_path / "others.csv").write_text(rows, encoding="utf-8")
+    run = here("train", "mitosis", *data[4:], "--output", tmp_path / "none", *SMALL)
+    assert run.status == 1
+    assert "expected points on the slides to validate on, got none" in run.err
     for options, words in (((), "expected --cohort or --crops"), (data[:2], "expected --crops and --crops-table")):
         run = here("train", "mitosis", *options, "--output", tmp_path / "wrong", *SMALL)
         assert run.status == 2

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_metastasis.cohorts.cohort import CohortSlide
+from napari_metastasis.cohorts.point_crops import join_crops
 from napari_metastasis.cohorts.point_slides import crops_of_slides
 from napari_metastasis.errors import CohortError
 from napari_metastasis.geometry import Size
@@ -27,6 +28,24 @@ def slide(tmp_path: Path) -> CohortSlide:
     rows = [*(f"{x},{y},Mitosis" for x, y in MITOSES), "{},{},mimic".format(*MIMIC)]
     (tmp_path / "s.csv").write_text("\n".join(["x,y,class", *rows]) + "\n", encoding="utf-8")
     return CohortSlide(name="s", path=tmp_path / "s.tif", annotation=tmp_path / "s.csv")
+
+
+def test_nothing_is_known_around_what_nobody_reviewed(
+    slide: CohortSlide, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = ("400,500,Mitosis,confirmed", "440,500,Mitosis,pending", "900,900,Mitosis,unknown")
+    (tmp_path / "s.csv").write_text("\n".join(["x,y,class,review", *rows]) + "\n", encoding="utf-8")
+    crops = crops_of_slides([slide], mpp=0.5, side_px=64, classes=["mitosis"], others=8, seed=4)
+    assert len(crops) == 1 + 8
+    assert f"{tmp_path / 's.csv'}: left out 2 mitoses that nobody reviewed" in caplog.text
+    crop = crops.read(0)
+    assert [tuple(xy) for xy in crop.xy] == [(32, 32)]
+    # Twenty pixels to the right of the middle; 7.5 µm are 15 of them.
+    rows_, columns = np.mgrid[:64, :64] + 0.5
+    np.testing.assert_array_equal(crop.known, np.hypot(rows_ - 32, columns - 52) > 15)
+    together = join_crops([crops])
+    np.testing.assert_array_equal(together.read(0).known, crop.known)
+    crops.pictures.close()
 
 
 def test_crops_show_points_where_they_were_set_and_no_point_where_none_is(slide: CohortSlide) -> None:

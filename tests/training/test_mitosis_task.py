@@ -110,6 +110,25 @@ def test_no_slide_is_both_learnt_from_and_measured() -> None:
         split_slides(slides[:5], validation_share=0.9, test_share=0.2, seed=3)
 
 
+def test_other_points_are_another_run(batches: PointBatches) -> None:
+    crops = batches.mosaics.source
+    points = {name: crops.points_of(name) for name in set(crops.slides)}
+
+    def known_by(points, **more) -> str:
+        return replace(
+            batches, mosaics=replace(batches.mosaics, source=replace(crops, points=points, **more))
+        ).fingerprint
+
+    assert known_by(points) == known_by(dict(reversed(points.items()))) == batches.fingerprint
+    # One more beside those that crops are cut around, one fewer, and one that nobody reviewed.
+    others = {**points, "b/one": np.concatenate([points["b/one"], [(60.0, 60.0)]])}
+    told = [known_by(others), known_by({**points, "b/one": points["b/one"][:1]})]
+    told.append(known_by(points, unreviewed={"b/one": np.array([(60.0, 60.0)])}))
+    assert len({batches.fingerprint, *told}) == 4
+    # Those of a slide of which no crop is learnt are not its business.
+    assert known_by({**points, "c": np.zeros((1, 2))}) == batches.fingerprint
+
+
 class KilledError(Exception):
     pass
 

@@ -14,16 +14,19 @@ from scipy import ndimage
 from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
 
 from napari_metastasis.annotations import covered, read_geojson, read_points
+from napari_metastasis.errors import EvaluationError
+from napari_metastasis.evaluation.scan_records import read_mitosis_record
 from napari_metastasis.geometry import Region, cells_beneath
 from napari_metastasis.lesions import MitosisCount
 from napari_metastasis.models import build_segmentation, save_model
 from napari_metastasis.scanning import MITOSES, MapStore
-from napari_metastasis.settings import DetectionSettings, MitosisSettings, SegmentSettings
+from napari_metastasis.settings import DetectionSettings, HotSpotSettings, MitosisSettings, SegmentSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.report import write_report
 from napari_metastasis.workflows.report.result import read_result
 from napari_metastasis.workflows.report.summary import _COLUMNS, SlideSummary, SummedResult
 from napari_metastasis.workflows.scan import PassRequest, ScanJob, earlier_result, job_models
+from napari_metastasis.workflows.scan.mitoses import listed_mitoses
 from napari_metastasis.workflows.scan.shown import read_before
 
 #: A piece is some cells and what the network sees around them.
@@ -92,6 +95,21 @@ def test_files_say_the_same(alone):
     assert not alone.verdict.settled
 
 
+def test_mitoses_that_people_add_where_none_was_found_are_counted_in_the_area_that_was_asked_for(alone):
+    record = json.loads((alone.output / "run.json").read_text())
+    asked = {**record["settings"]["mitosis"], "hot_spot_mm2": 0.5, "hot_spot_shape": "rectangle"}
+    empty = {**record, "mitoses": {**record["mitoses"], "hot_spot": None}}
+    for settings, area in (
+        ({"mitosis": asked}, HotSpotSettings(area_mm2=0.5, shape="rectangle")),
+        ({"mitosis": {**asked, "of a later version": 1}}, HotSpotSettings()),
+        ({}, HotSpotSettings()),
+    ):
+        assert listed_mitoses(alone.output, {**empty, "settings": settings}).settings == area
+    # As it was shown last, where there is one.
+    shown = listed_mitoses(alone.output, {**record, "settings": {"mitosis": asked}})
+    assert shown.settings == alone.mitoses.settings != HotSpotSettings(area_mm2=0.5)
+
+
 def test_the_map_is_the_same_for_every_size_of_piece(slide, model, alone, tmp_path):
     found = run(slide, model, tmp_path / "out", detects=False, scan=replace(SCAN, roi_px=300))
     np.testing.assert_allclose(mitosis_map(found.output)[0], mitosis_map(alone.output)[0], atol=1e-5)
@@ -104,6 +122,13 @@ def test_a_region_is_searched_alone(slide, model, tmp_path):
     inside = [tuple(xy) for xy in part.xy if region.x <= xy[0] < region.right and region.y <= xy[1] < region.bottom]
     assert len(inside) == 1
     assert part.searched_mm2 < 0.5 * part.tissue_mm2
+    # It is no result for the slide, also where only the suspicious was to be searched.
+    for above in (0.0, 0.5):
+        record = json.loads((tmp_path / "out" / "run.json").read_text())
+        record["settings"]["mitosis"]["mitosis_above"] = above
+        (tmp_path / "out" / "run.json").write_text(json.dumps(record))
+        with pytest.raises(EvaluationError, match="but without --region, which goes on"):
+            read_mitosis_record(tmp_path / "out")
     assert "of 0.13" in part.searched_text
 
 
@@ -114,6 +139,8 @@ def test_only_what_the_scan_finds_suspicious_is_searched(slide, model, tmp_path)
     found, whole = result.mitoses, run(slide, model, tmp_path / "whole").mitoses
     assert result.finished
     assert [lesion.map for lesion in result.lesions] == ["probability"]
+    # All that was to be looked at was: it can be scored, of all tissue.
+    assert read_mitosis_record(result.output).tissue_mm2 == pytest.approx(found.tissue_mm2, abs=1e-6)
     # The left part of the tissue is what the detector takes for tumour, with 50 µm around it.
     assert (found.xy[:, 0] < 800 + 250).all()
     assert len(found) == np.count_nonzero(SPOTS[:, 0] < 800 + 100)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import scans
 import shapely
@@ -19,8 +20,10 @@ from napari_metastasis.lesions import decide_mitosis
 from napari_metastasis.models import load_model, save_model
 from napari_metastasis.settings import CorrectionSettings, MitosisSettings, TuneTrainSettings
 from napari_metastasis.slides import open_slide
+from napari_metastasis.workflows.report import read_result
 from napari_metastasis.workflows.retrain import Retraining, retrain
-from napari_metastasis.workflows.retrain.corrected import gather, part, reach_um
+from napari_metastasis.workflows.retrain.corrected import Parted, gather, part, reach_um
+from napari_metastasis.workflows.retrain.mitoses import PointRun
 
 #: Spots that the model overlooks, farther from each other than a crop shows, and one that it finds.
 FAINT = [(x, y, 0.7) for x in (200.0, 700.0, 1250.0) for y in (200.0, 650.0, 1100.0) if (x, y) != (700.0, 650.0)]
@@ -110,6 +113,33 @@ def test_points_are_learnt_and_judged_by(corrected, model, tmp_path):
 
 def test_it_learns_nothing_of_what_lies_beside(corrected, model, result, tmp_path):
     spec = load_model(model).spec
+    # What the model found and nobody spoke of is neither one nor none: nothing is learnt within 7.5 µm.
+    found = read_result(corrected).mitoses
+    gathered = gather((corrected,), spec)
+    assert (len(gathered.pending), len(gathered.pending[0])) == (1, 0)
+    store = CorrectionStore(corrected)
+    said = store.read()
+    store.save(said.without(found.reviews[0].keys[0]))
+    try:
+        pending = gather((corrected,), spec)
+    finally:
+        store.save(said)
+    np.testing.assert_allclose(pending.pending[0], found.xy[:1])
+    place = next(one for one in pending.places if one.area_px.centroid.distance(shapely.Point(450, 420)) < 2)
+    beside = replace(
+        place, area_px=shapely.box(found.xy[0, 0] + 39, found.xy[0, 1] - 1, found.xy[0, 0] + 41, found.xy[0, 1] + 1)
+    )
+    run = PointRun(
+        job(corrected, model, tmp_path), load_model(model), pending, Parted((beside,), (), "place"), "x", tmp_path, None
+    )
+    with closing(run._crops((beside,))) as pictures:
+        source = run._batches((beside,), pictures, seed=1).mosaics.source
+        crop, side = source.read(0), source.side_px
+    rows, columns = np.mgrid[:side, :side] + 0.5
+    # 40 px of 0.25 µm to the left.
+    away = np.hypot(rows - side / 2, columns - side / 2 + 10 / spec.mpp) * spec.mpp
+    assert not crop.known[away < 7].any()
+    assert crop.known[away > 8].all()
     parted = part(gather((corrected,), spec), spec, CorrectionSettings(held_out_by="place"), seed=1)
     middles = [[one.area_px.centroid for one in places] for places in (parted.held_out, parted.training)]
     # Of squares, along x or along y.
