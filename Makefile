@@ -28,6 +28,9 @@ ifeq ($(shell uname -s),Linux)
 SCREEN := xvfb-run --auto-servernum --server-args="-screen 0 1600x1200x24 +extension GLX"
 endif
 
+# What the program's own processes compile, the next of them need not: the tests begin dozens.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -11,11 +11,13 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing import start_processes
 
 from napari_metastasis.errors import (
     DeviceError,
@@ -30,6 +32,7 @@ from napari_metastasis.sampling.batches import AllPatches, BalancedPatches
 from napari_metastasis.settings import AugmentSettings, TrainSettings
 from napari_metastasis.slides.stains import mean_density
 from napari_metastasis.stopping import stoppable
+from napari_metastasis.training import distributed
 from napari_metastasis.training.equivariance import orientations_are_tied
 from napari_metastasis.training.initial_weights import load_initial_weights
 from napari_metastasis.training.mosaic import Surroundings, in_gray, mosaic_logits, with_gap
@@ -272,6 +275,19 @@ def test_patches_of_slides_are_answered_in_their_surroundings():
     assert set(kinds) == {(True, False), (False, True)}
 
 
+@pytest.fixture
+def loaded_devices(monkeypatch):
+    """Let the processes of devices begin with all that they need loaded, which takes each of them seconds.
+
+    Where an error is told, below, they begin as the program's own do.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    multiprocessing.set_forkserver_preload(["napari_metastasis.training.train", DetectorTask.__module__])
+    monkeypatch.setattr(distributed, "spawn", partial(start_processes, start_method="forkserver"))
+
+
+@pytest.mark.usefixtures("loaded_devices")
 def test_two_devices_share_a_run_and_it_resumes(finished, tmp_path):
     """Two processes of the CPU stand for two GPUs: one model comes out, of half as many steps."""
     first = train(tmp_path / "run", devices=2, patience=5)
@@ -342,6 +358,7 @@ def test_training_that_is_told_to_end_leaves_no_process_and_goes_on(finished, tm
     assert load_model(train(tmp_path)).weights_sha256 == load_model(finished).weights_sha256
 
 
+@pytest.mark.usefixtures("loaded_devices")
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM from another process")
 def test_the_devices_of_a_run_end_with_it(tmp_path):
     def tell():
