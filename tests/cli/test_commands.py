@@ -40,9 +40,8 @@ def test_models_list_names_what_ships(here: Run) -> None:
     names = [entry.name for entry in list_models()]
     answer = here("models", "list", "--json")
     # In an order of their own: other tests may have trained models for this user.
-    assert sorted(spec["name"] for key in ("models", "refiners", "segmenters") for spec in answer.json[key]) == sorted(
-        names
-    )
+    kinds = ("models", "refiners", "segmenters", "mitosis_models")
+    assert sorted(spec["name"] for key in kinds for spec in answer.json[key]) == sorted(names)
     table = here("models", "list")
     assert table.status == 0
     for name in names:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
 
 from napari_metastasis.annotations import covered, read_geojson, read_points
-from napari_metastasis.errors import EvaluationError
+from napari_metastasis.errors import EvaluationError, ModelError, StorageError
 from napari_metastasis.evaluation.scan_records import read_mitosis_record
 from napari_metastasis.geometry import Region, cells_beneath
 from napari_metastasis.lesions import MitosisCount
@@ -26,7 +26,7 @@ from napari_metastasis.workflows.report import write_report
 from napari_metastasis.workflows.report.result import read_result
 from napari_metastasis.workflows.report.summary import _COLUMNS, SlideSummary, SummedResult
 from napari_metastasis.workflows.scan import PassRequest, ScanJob, earlier_result, job_models
-from napari_metastasis.workflows.scan.mitoses import listed_mitoses
+from napari_metastasis.workflows.scan.mitoses import listed_mitoses, write_shown_mitoses
 from napari_metastasis.workflows.scan.shown import read_before
 
 #: A piece is some cells and what the network sees around them.
@@ -183,6 +183,69 @@ def test_what_was_stopped_goes_on(slide, model, alone, tmp_path):
     done = run(slide, model, tmp_path / "out", detects=False)
     assert done.finished
     assert (done.output / "mitoses.csv").read_bytes() == (alone.output / "mitoses.csv").read_bytes()
+
+
+def test_nothing_is_searched_where_no_map_says_where_tumour_is(slide, model, tmp_path):
+    asked = replace(MITOSIS, mitosis_above=0.9)
+    with pytest.raises(ModelError, match=r"expected a map that says where tumour is, got heatmap\.ome\.zarr without"):
+        run(slide, model, tmp_path / "out", asked, detects=False)
+    # A part of the slide was scanned: the rest is unknown, and no reason to look there.
+    region = Region(400, 250, 300, 300)
+    scan_with(slide, model, tmp_path / "out", scan=SCAN, region=region)
+    found = run(slide, model, tmp_path / "out", asked, detects=False)
+    assert found.finished
+    values, frame = mitosis_map(found.output)
+    rows, columns = np.nonzero(~np.isnan(values))
+    reach = 50 / SPOT_MPP + 2 * 4 * 11.7 / SPOT_MPP
+    assert columns.max() * frame.cell_px < region.right + reach
+    assert rows.max() * frame.cell_px < region.bottom + reach
+
+
+def test_a_search_that_was_stopped_before_it_began_takes_nothing_away(slide, model, tmp_path):
+    """Nor does one with another model, whose map is another: what was found before is still there, and said."""
+    out = tmp_path / "out"
+    run(slide, model, out, detects=False)
+    table, record = (out / "mitoses.csv").read_bytes(), json.loads((out / "run.json").read_text())
+    other = replace(dark_spots(), weights_sha256="a" * 64, spec=replace(dark_spots().spec, name="other"))
+    asked = {"mitosis_model": other, "mitosis": MITOSIS, "scan": SCAN}
+    seen = []
+    stopped = scan_with(
+        slide, model, out, **asked, progress=lambda *done: seen.append(done), should_stop=lambda: len(seen) > 0
+    )
+    assert not stopped.finished
+    assert (out / "mitoses.csv").read_bytes() == table
+    after = json.loads((out / "run.json").read_text())
+    assert after["mitoses"] == record["mitoses"]
+    assert after["passes"][-1] == record["passes"][-1]
+    whole = scan_with(slide, model, out, **asked, detects=False)
+    (told,) = whole.partly
+    assert told.endswith("what dark-spots found before stays in mitoses.ome.zarr")
+    assert (out / "mitoses.ome.zarr").is_dir()
+
+
+def test_another_window_does_not_write_over_what_it_did_not_read(slide, model, alone, tmp_path):
+    out = tmp_path / "out"
+    run(slide, model, out, detects=False, region=Region(950, 250, 300, 300))
+    read = earlier_result(slide, out).mitoses
+    assert write_shown_mitoses(read.source, slide, alone.mitoses)
+    run(slide, model, out, detects=False)
+    with pytest.raises(StorageError, match="as they were read, got others"):
+        write_shown_mitoses(read.source, slide, alone.mitoses)
+
+
+def test_how_much_of_the_densest_area_was_looked_at(alone):
+    """By blocks of 64 cells, against all cells; the circle of 2 mm² is larger than the slide."""
+    found = alone.mitoses
+    assert found.spot_searched_mm2 == pytest.approx(found.searched_mm2)
+    assert f"in which {found.searched_mm2:.2f} mm² of tissue were looked at" in found.spot_text
+    values, frame = mitosis_map(alone.output)
+    rows, columns = np.nonzero(~np.isnan(values))
+    first = frame.cell_center(0, 0)
+    xy = np.stack([first.x + columns * frame.cell_px, first.y + rows * frame.cell_px], axis=1)
+    spot = replace(found.spot, width=1600.0, height=1600.0)
+    exact = np.count_nonzero(spot.holds(xy)) * (frame.cell_um / 1000) ** 2
+    assert found.searched.mm2_within(spot) == pytest.approx(exact, rel=0.1)
+    assert MitosisCount.from_json(found.to_json()).to_json()["hot_spot"] == found.to_json()["hot_spot"]
 
 
 def test_neither_takes_the_other_away(slide, model, tmp_path):

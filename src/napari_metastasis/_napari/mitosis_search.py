@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 
 from napari_metastasis._napari.timers import single_shot
-from napari_metastasis._napari.worker import OneWorker, ShouldStop, Work, Worker
+from napari_metastasis._napari.worker import OneWorker, ShouldStop, Work, Worker, explain
 from napari_metastasis.geometry import ChunkedCells
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_metastasis._napari.session import SlideSession
     from napari_metastasis.annotations import Corrections
     from napari_metastasis.geometry import HeatmapFrame
     from napari_metastasis.lesions import Mitoses
     from napari_metastasis.settings import MitosisSettings
     from napari_metastasis.slides import Slide, TissueMask
-    from napari_metastasis.workflows.scan.mitoses import MitosisReading
+    from napari_metastasis.workflows.scan.mitoses import MitosisReading, MitosisSource
 
 __all__ = ["MitosisSearch"]
 
@@ -57,9 +55,11 @@ class MitosisSearch(QObject):
         self._reading: MitosisReading | None = None
         self._again = False
         self._next = 0.0
-        #: What the files say; ``None`` where a scan is writing them, or there are none.
-        self._on_disk: Mitoses | None = None
-        self._folder: Path | None = None
+        #: Whose files are kept as shown, and the threshold that they were written at.
+        self._source: MitosisSource | None = None
+        self._held: tuple[MitosisSource | None, float] | None = None
+        self._told = ""
+        self._written = 0.0
         self._follow = single_shot(self, _FOLLOW_MS, self._start)
         self._rest = single_shot(self, _REST_MS, self.write)
         state = session.mitoses
@@ -74,18 +74,42 @@ class MitosisSearch(QObject):
         """Return whether what is shown may be of a while ago, or is not written yet."""
         return self._worker.running or self._writer.running or self._follow.isActive() or self._rest.isActive()
 
-    def follow(self, folder: Path | None, written: Mitoses | None) -> None:
+    def follow(self, source: MitosisSource | None, threshold: float) -> None:
         """Keep the files of a result as its mitoses are shown from now on.
 
         Parameters
         ----------
-        folder
-            The result folder; ``None`` to write nothing.
-        written
-            What its files say; ``None`` where that is what is read first.
+        source
+            The map that is shown; ``None`` to write nothing.
+        threshold
+            That its files were written at.
         """
-        self._folder, self._on_disk = folder, written
         self._rest.stop()
+        self._source, self._written = source, threshold
+        self._held = None
+        if self._unwritten_threshold:
+            # It was moved while a scan wrote them.
+            self._rest.start()
+
+    def hold(self) -> None:
+        """Write nothing for now: a scan begins, and will write the files itself."""
+        self._rest.stop()
+        self._held = (self._source, self._written)
+        self._source = None
+
+    def resume(self) -> None:
+        """Go on where :meth:`hold` stopped: the scan failed."""
+        if self._held is not None:
+            self.follow(*self._held)
+
+    @property
+    def _unwritten_threshold(self) -> bool:
+        return self._source is not None and self._session.mitoses.threshold != self._written
+
+    @property
+    def settled(self) -> bool:
+        """Return whether the files are as they will stay."""
+        return not (self._unwritten_threshold or self._writer.running) or bool(self._told)
 
     def _on_cells_written(self) -> None:
         if not self._worker.running and time.monotonic() >= self._next:
@@ -116,7 +140,7 @@ class MitosisSearch(QObject):
             self._again = True
             return
         began, frame, asked, reading = time.monotonic(), state.frame, state.threshold, self._reading
-        if reading is not None and asked < reading.index.settings.floor:
+        if reading is not None and asked < reading.floor:
             reading = None
         said = session.corrections.present
         work = partial(_read_work, reading, cells, frame, tissue, state.settings, asked, session.slide.mpp, said)
@@ -126,9 +150,7 @@ class MitosisSearch(QObject):
                 self._again = not session.closed
                 return
             self._reading, found = read if not self._again else (None, read[1])
-            if self._folder is not None and self._on_disk is None:
-                self._on_disk = found
-            state.show_found(found, floor=read[0].index.settings.floor)
+            state.show_found(found, floor=read[0].floor)
             self._next = time.monotonic() + max(_EVERY_S, _PAUSES * (time.monotonic() - began))
             self._again = self._again or state.threshold != asked or session.corrections.present is not said
 
@@ -142,52 +164,61 @@ class MitosisSearch(QObject):
     # -- files ---------------------------------------------------------------------------------------------------
 
     def _unwritten(self) -> Mitoses | None:
-        found = self._session.mitoses.found
-        if self._folder is None or found is None or self._on_disk is None or found is self._on_disk:
+        """Return what is to be written; ``None`` where there is nothing, or it is not known yet."""
+        state = self._session.mitoses
+        found = state.found
+        if not self._unwritten_threshold or found is None or found.threshold != state.threshold:
             return None
-        return found if found.threshold == self._session.mitoses.threshold else None
+        return found
 
     def write(self) -> None:
         """Write the files of what is shown, unless they are as they should be, or it is not known yet."""
         self._rest.stop()
-        found = self._unwritten()
-        if self._worker.running or self._writer.running or self._follow.isActive():
+        found, source = self._unwritten(), self._source
+        if self._unwritten_threshold and (self._writer.running or found is None):
             self._rest.start()
-        elif found is not None and self._folder is not None:
-            self._on_disk = found
-            self._writer.run(partial(_write_work, self._folder, self._session.slide, found), lambda _: None)
+        elif found is not None and source is not None:
+
+            def on_written(written: bool) -> None:
+                self._told = ""
+                if written and self._source is source:
+                    self._written = found.threshold
+
+            self._writer.run(partial(_write_work, source, self._session.slide, found), on_written)
 
     def _on_write_failed(self, error: BaseException) -> None:
-        self.failed.emit(error)
+        line = explain(error)
+        if line != self._told:
+            self._told = line
+            self.failed.emit(error)
 
     def _on_written(self) -> None:
-        if self._unwritten() is not None and not self._session.closed:
+        # What could not be written waits for the next move.
+        if self._unwritten_threshold and not self._told and not self._session.closed:
             self._rest.start()
+
+    def leave(self) -> Work | None:
+        """Write no more of this result, for another is shown; return what is left to be written."""
+        self._rest.stop()
+        source, found, state = self._source, self._unwritten(), self._session.mitoses
+        slide, tissue, cells = self._session.slide, self._session.tissue, state.cells
+        is_left = self._unwritten_threshold
+        self._source = None
+        if not is_left or source is None:
+            return None
+        if found is not None:
+            return partial(_write_work, source, slide, found)
+        if cells is None or state.frame is None or tissue is None:
+            return None
+        said = self._session.corrections.present
+        read = partial(_read_work, None, cells, state.frame, tissue, state.settings, state.threshold, slide.mpp, said)
+        return partial(_read_and_write_work, source, slide, read)
 
     def close(self) -> tuple[tuple[Worker, ...], Work | None]:
         """Read and write no more; return the workers that are still at it, and what is left to be written."""
+        left = self.leave()
         self._follow.stop()
-        self._rest.stop()
         self._again = False
-        found, state, tissue = self._unwritten(), self._session.mitoses, self._session.tissue
-        left: Work | None = None
-        if self._folder is not None and self._on_disk is not None and state.threshold != self._on_disk.threshold:
-            if found is not None:
-                left = partial(_write_work, self._folder, self._session.slide, found)
-            elif (cells := state.cells) is not None and state.frame is not None and tissue is not None:
-                slide = self._session.slide
-                read = partial(
-                    _read_work,
-                    None,
-                    cells,
-                    state.frame,
-                    tissue,
-                    state.settings,
-                    state.threshold,
-                    slide.mpp,
-                    self._session.corrections.present,
-                )
-                left = partial(_read_and_write_work, self._folder, slide, read)
         workers = tuple(one for one in (self._worker.stop(), self._writer.stop()) if one is not None)
         return workers, left
 
@@ -207,19 +238,21 @@ def _read_work(
     from napari_metastasis.workflows.scan.mitoses import read_mitoses
 
     if reading is None:
-        # A copy, because the window goes on writing; a piece that is half written is whole the next time.
-        cells = ChunkedCells(cells.size, {key: chunk.copy() for key, chunk in cells.chunks.items()})
+        # The window goes on writing meanwhile; a piece that is half written is whole the next time.
         reading = read_mitoses(cells, frame, tissue, settings, threshold)
-    return reading, reading.at(threshold, settings, mpp).reviewed(said)
+    return reading, reading.at(threshold, settings, mpp, said)
 
 
-def _write_work(folder: Path, slide: Slide, found: Mitoses, _: ShouldStop) -> bool:
+def _write_work(source: MitosisSource, slide: Slide, found: Mitoses, _: ShouldStop) -> bool:
     from napari_metastasis.workflows.scan.mitoses import write_shown_mitoses
 
-    return write_shown_mitoses(folder, slide, found)
+    return write_shown_mitoses(source, slide, found)
 
 
 def _read_and_write_work(
-    folder: Path, slide: Slide, read: Callable[[ShouldStop], tuple[MitosisReading, Mitoses]], should_stop: ShouldStop
+    source: MitosisSource,
+    slide: Slide,
+    read: Callable[[ShouldStop], tuple[MitosisReading, Mitoses]],
+    should_stop: ShouldStop,
 ) -> bool:
-    return _write_work(folder, slide, read(should_stop)[1], should_stop)
+    return _write_work(source, slide, read(should_stop)[1], should_stop)

@@ -35,7 +35,7 @@ from napari_metastasis._napari.slide_work import (
     tissue_work,
 )
 from napari_metastasis._napari.stained_layer import StainedLayer
-from napari_metastasis._napari.worker import Worker, Workers, tell
+from napari_metastasis._napari.worker import Work, Worker, Workers, tell
 from napari_metastasis.errors import MetastasisError, ScanCancelledError
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import MitosisSettings, TissueSettings
@@ -121,6 +121,8 @@ class SlideController(QObject):
         self._viewer = viewer
         self._scan: Worker | None = None
         self._job: ScanJob | None = None
+        #: Threshold of mitoses that the scan writes its files with; 0 without them.
+        self._began_at = 0.0
         self._workers = Workers(self)
         self._workers.failed.connect(self._on_other_failed)
         self.stained = StainedLayer(session, self.layers, self._workers, self)
@@ -200,6 +202,7 @@ class SlideController(QObject):
                 self._on_scan_begun(item)
             elif isinstance(item, OnDisk):
                 self._files.follow(item)
+                self._follow_mitoses(item)
             else:
                 pieces.append(item)
         if not pieces:
@@ -212,6 +215,16 @@ class SlideController(QObject):
         self._report_progress(pieces[-1])
         if self._reads_lesions:
             self._lesions.on_cells_written()
+
+    def _follow_mitoses(self, on_disk: OnDisk) -> None:
+        """Keep the files of the mitoses that a scan wrote as they are shown from now on."""
+        if on_disk.mitoses is not None and self._began_at:
+            self.mitoses.follow(on_disk.mitoses, self._began_at)
+
+    def _write_left(self, left: Work | None) -> None:
+        """Write beside the window what is left of a result that is no longer shown."""
+        if left is not None:
+            self._workers.run(left, lambda _: None, name="mitosis-files")
 
     @property
     def _reads_lesions(self) -> bool:
@@ -233,8 +246,9 @@ class SlideController(QObject):
         """Show the mitoses that earlier scans found; where this one looks for none, those that are shown stay."""
         state = self.session.mitoses
         settings = next((one.settings for one in job.wanted_passes if one.task == "mitosis"), None) if job else None
+        self._began_at = started.mitosis_threshold
         if started.mitoses is not None and isinstance(settings, MitosisSettings):
-            self.mitoses.follow(None, None)
+            self.mitoses.hold()
             state.show_map(
                 started.mitoses,
                 threshold=started.mitosis_threshold,
@@ -254,7 +268,7 @@ class SlideController(QObject):
             return
         if session.folder != started.folder:
             # Of another result.
-            self.mitoses.follow(None, None)
+            self._write_left(self.mitoses.leave())
             session.mitoses.show_none()
         shown = session.heatmap
         if (
@@ -296,7 +310,6 @@ class SlideController(QObject):
     def _on_scan_succeeded(self, result: Any) -> None:
         self._scan = None
         if result.mitoses is not None:
-            self.mitoses.follow(result.output, result.mitoses)
             self.mitoses.start()
         if not self._reads_lesions:
             self._on_mitoses_succeeded(result)
@@ -328,6 +341,7 @@ class SlideController(QObject):
             self._on_other_failed(error)
         self._lesions.start()
         self._files.resume()
+        self.mitoses.resume()
         self.scanned.emit(None)
 
     # -- what is looked for beside the window --------------------------------------------------------------------

@@ -56,6 +56,7 @@ class SlideMitoses:
         self.threshold_chosen = False
         self.found: Mitoses | None = None
         self._chunks: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
+        self._own: set[tuple[int, int]] = set()
 
     @property
     def cells(self) -> ChunkedCells | None:
@@ -81,16 +82,19 @@ class SlideMitoses:
         model_name
             Of the model that answers in it.
         """
-        if self.frame != shown.frame:
-            self.show_found(None, floor=self.floor)
+        if (self.frame, self.model_name) != (shown.frame, model_name):
+            # What another model found is not this one's, and the threshold that was chosen for it means nothing.
+            self.threshold_chosen = False
+            self.show_found(None, floor=settings.floor(threshold))
         self.frame, self.settings, self.model_name = shown.frame, settings, model_name
-        self._chunks = {key: np.array(chunk) for key, chunk in shown.cells.chunks.items()}
+        # Copied once they are written: on a large slide they are gigabytes.
+        self._chunks, self._own = dict(shown.cells.chunks), set()
         self._move(threshold)
         self.map_changed.emit()
 
     def show_none(self) -> None:
         """Show no map."""
-        self.frame, self._chunks = None, {}
+        self.frame, self._chunks, self.model_name, self.threshold_chosen = None, {}, "", False
         self.show_found(None, floor=self.floor)
         self.map_changed.emit()
 
@@ -104,7 +108,12 @@ class SlideMitoses:
                 fresh = values[part.shifted(-cells.x, -cells.y).slices]
                 answered = ~np.isnan(fresh)
                 if answered.any():
-                    held = self._chunks.setdefault(key, np.full(whole.size.shape, np.nan, np.float32))
+                    if key not in self._own:
+                        before = self._chunks.get(key)
+                        fill = np.full(whole.size.shape, np.nan, np.float32) if before is None else before.copy()
+                        self._chunks[key] = fill
+                        self._own.add(key)
+                    held = self._chunks[key]
                     np.copyto(held[part.shifted(-whole.x, -whole.y).slices], fresh, where=answered)
         self.cells_written.emit()
 

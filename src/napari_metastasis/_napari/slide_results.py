@@ -198,14 +198,16 @@ class SlideResults(QObject):
     def _show_mitoses(self, earlier: EarlierResult) -> None:
         """Show the mitoses of an earlier result as they were left."""
         stored, state = earlier.mitoses, self.session.mitoses
-        self._mitoses.write()
-        self._mitoses.follow(None if stored is None else earlier.folder, None)
+        left = self._mitoses.leave()
+        if left is not None:
+            self._workers.run(left, lambda _: None, name="mitosis-files")
         if stored is None:
             state.show_none()
         else:
             state.show_map(
                 stored.map, threshold=stored.threshold, settings=stored.settings, model_name=stored.model_name
             )
+            self._mitoses.follow(stored.source, stored.threshold)
 
     def _tell_of_earlier(self) -> None:
         """Say that an earlier result is shown, and of how much of the tissue, as soon as that is known."""
@@ -265,12 +267,14 @@ class SlideResults(QObject):
         self.session.report(Activity(stage="Writing the report…"))
         # It is made from the files, which follow the screen.
         self._files.write()
+        self._mitoses.write()
         self._then_report = then
         self._report_soon.start()
 
     def _on_report_soon(self) -> None:
         folder, then = self.session.folder, self._then_report
-        if not self._files.settled and not self._is_busy() and not self.session.closed:
+        settled = self._files.settled and self._mitoses.settled
+        if not settled and not self._is_busy() and not self.session.closed:
             return
         self._report_soon.stop()
         if folder is None or then is None or self._is_busy() or self.session.closed:

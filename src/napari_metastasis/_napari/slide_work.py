@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_metastasis.scanning import BoolArray, Coverage, MapValues
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.scan import EarlierResult, EarlierScan, ReviewMark, Shown
+    from napari_metastasis.workflows.scan.mitoses import MitosisSource
 
 __all__ = [
     "AvailableModel",
@@ -70,11 +71,14 @@ class OnDisk:
         How long the journals of its maps are when these are as they are shown.
     shown
         What its files were written with; ``None`` where that is not known.
+    mitoses
+        The map that its mitoses are of; ``None`` where it has none.
     """
 
     folder: Path
     journals: Mapping[str, int]
     shown: Shown | None = None
+    mitoses: MitosisSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generat
     yield Stage("Preparing the network…")
     # Imported here, beside the window: torch takes seconds to load.
     from napari_metastasis.workflows.scan import journals_of, read_shown, record_of, remember_place, run_scan
+    from napari_metastasis.workflows.scan.mitoses import MitosisSource
 
     if job.output is not None and at_hand.slide is not None:
         # Before anything is stored there: also what is killed is found again.
@@ -116,7 +121,8 @@ def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generat
                 yield ScanBegun(event, tuple(one.whole() for one in event.maps))
             else:
                 yield event
-    yield OnDisk(result.output, journals_of(result.output), read_shown(record_of(result.output)))
+    record, journals = record_of(result.output), journals_of(result.output)
+    yield OnDisk(result.output, journals, read_shown(record), MitosisSource.of(result.output, record, journals))
     return result
 
 

@@ -44,7 +44,7 @@ def list_(
             note(f"{entry.name} is left out: {error}")
     if as_json:
         # Detectors were the first models, and are called so here.
-        names = {task.name: "models" if task.name == DETECT else f"{task.noun}s" for task in TASKS}
+        names = {task.name: "models" if task.name == DETECT else f"{task.noun}s".replace(" ", "_") for task in TASKS}
         say_json({names[task]: [_told(model) for _, model in models] for task, models in found.items()})
         return
     for task in TASKS:

@@ -17,7 +17,7 @@ from napari_metastasis.lesions.listed import (
     unread_lesions,
 )
 from napari_metastasis.lesions.measure import longest_diameter
-from napari_metastasis.lesions.mitoses import Mitoses, MitosisCount, found_mitoses, mitoses_at
+from napari_metastasis.lesions.mitoses import Mitoses, MitosisCount, SearchedTissue, found_mitoses
 from napari_metastasis.lesions.mitosis_files import (
     mitoses_table,
     read_found_mitoses,
@@ -25,6 +25,7 @@ from napari_metastasis.lesions.mitosis_files import (
     write_mitoses_geojson,
 )
 from napari_metastasis.lesions.mitosis_review import decide_mitosis
+from napari_metastasis.lesions.peaks import find_points
 from napari_metastasis.lesions.reviewed import CorrectionCells, Reviewed, match_corrections
 from napari_metastasis.lesions.said import LesionReview
 from napari_metastasis.lesions.size_classes import (
@@ -71,6 +72,7 @@ __all__ = [
     "NodeFinding",
     "PatientStage",
     "Reviewed",
+    "SearchedTissue",
     "SizeClass",
     "SlideVerdict",
     "Stage",
@@ -83,6 +85,7 @@ __all__ = [
     "decide",
     "decide_mitosis",
     "doubt",
+    "find_points",
     "found_mitoses",
     "grid_of_outlines",
     "lesion_of",
@@ -90,7 +93,6 @@ __all__ = [
     "listed_rows",
     "longest_diameter",
     "match_corrections",
-    "mitoses_at",
     "mitoses_table",
     "read_found_mitoses",
     "review_counts",

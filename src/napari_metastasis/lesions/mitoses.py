@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from napari_metastasis.annotations import Corrections, HotSpot, hot_spot
 from napari_metastasis.geometry import Point
-from napari_metastasis.lesions.index import LesionIndex
 from napari_metastasis.lesions.mitosis_review import review_points
 from napari_metastasis.lesions.said import LesionReview, ReviewState
 from napari_metastasis.settings import HotSpotSettings
 
-__all__ = ["Mitoses", "MitosisCount", "found_mitoses", "mitoses_at"]
+__all__ = ["Mitoses", "MitosisCount", "SearchedTissue", "found_mitoses"]
 
 #: In this order, and so, people are told how many were reviewed.
 _TOLD: Mapping[ReviewState, str] = {
@@ -26,6 +25,31 @@ _TOLD: Mapping[ReviewState, str] = {
     "rejected": "rejected, not counted",
     "added": "added",
 }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchedTissue:
+    """Where tissue was looked at, in blocks.
+
+    Attributes
+    ----------
+    mm2
+        (rows, columns) float32: tissue in each block that has an answer.
+    first
+        Level-0 location of the first block's middle.
+    step_px
+        From one block to the next, in level-0 pixels.
+    """
+
+    mm2: NDArray[np.float32]
+    first: Point
+    step_px: float
+
+    def mm2_within(self, spot: HotSpot) -> float:
+        """Return how much of it lies in an area, by the blocks whose middles do."""
+        rows, columns = np.nonzero(self.mm2)
+        xy = np.stack([self.first.x + columns * self.step_px, self.first.y + rows * self.step_px], axis=1)
+        return float(self.mm2[rows, columns][spot.holds(xy)].sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +66,8 @@ class MitosisCount:
         Tissue that was looked at, and all of the slide's.
     spot
         Where they are densest; ``None`` where there are none.
+    spot_searched_mm2
+        Tissue in there that was looked at; ``None`` where that is not known.
     """
 
     threshold: float
@@ -49,6 +75,7 @@ class MitosisCount:
     searched_mm2: float
     tissue_mm2: float
     spot: HotSpot | None
+    spot_searched_mm2: float | None
 
     @property
     def per_mm2(self) -> float | None:
@@ -76,7 +103,10 @@ class MitosisCount:
         spot = self.spot
         if spot is None:
             return ""
-        least = "" if self.searched_mm2 >= spot.area_mm2 else f", of which {self.searched_mm2:.2f} mm² were looked at"
+        known = self.spot_searched_mm2
+        # A hundredth is the grid's, in which it was measured.
+        is_whole = known is None or known > 0.99 * spot.area_mm2
+        least = "" if is_whole else f", in which {known:.2f} mm² of tissue were looked at"
         return f"{spot.count} in the densest {spot.area_mm2:g} mm²{least}"
 
     def to_json(self) -> dict[str, Any]:
@@ -99,6 +129,7 @@ class MitosisCount:
                 "area_mm2": spot.area_mm2,
                 "count": spot.count,
                 "per_mm2": round(spot.per_mm2, 6),
+                "searched_mm2": None if self.spot_searched_mm2 is None else round(self.spot_searched_mm2, 6),
             },
         }
 
@@ -112,11 +143,13 @@ class MitosisCount:
             If it is anything else.
         """
         spot = values["hot_spot"]
+        searched = None if spot is None else spot.get("searched_mm2")
         return MitosisCount(
             threshold=_number(values["threshold"]),
             count=int(_number(values["count"])),
             searched_mm2=_number(values["searched_mm2"]),
             tissue_mm2=_number(values["tissue_mm2"]),
+            spot_searched_mm2=None if searched is None else _number(searched),
             spot=None
             if spot is None
             else HotSpot(
@@ -158,6 +191,8 @@ class Mitoses(MitosisCount):
         Micrometres per level-0 pixel.
     settings
         The area in which the most are counted.
+    searched
+        Where tissue was looked at; ``None`` where that is not known.
     """
 
     xy: NDArray[np.float64]
@@ -166,6 +201,7 @@ class Mitoses(MitosisCount):
     of_model: int
     mpp: float
     settings: HotSpotSettings
+    searched: SearchedTissue | None
 
     def __len__(self) -> int:
         """Return how many are listed: also those that do not count."""
@@ -231,54 +267,14 @@ class Mitoses(MitosisCount):
             reviews=(*said.of_found, *said.beside),
         )
         counting = listed.xy[listed.counts]
-        return replace(listed, count=len(counting), spot=hot_spot(counting, mpp=self.mpp, settings=self.settings))
+        spot = hot_spot(counting, mpp=self.mpp, settings=self.settings)
+        inside = None if spot is None or self.searched is None else self.searched.mm2_within(spot)
+        return replace(listed, count=len(counting), spot=spot, spot_searched_mm2=inside)
 
     def unread(self) -> Mitoses:
         """Return what the model found where it is not known what people said: the corrections cannot be read."""
         own = self.own
         return replace(own, reviews=tuple(replace(one, is_known=False) for one in own.reviews))
-
-
-def mitoses_at(
-    index: LesionIndex,
-    threshold: float,
-    *,
-    mpp: float,
-    searched_mm2: float,
-    tissue_mm2: float,
-    settings: HotSpotSettings,
-) -> Mitoses:
-    """Return the mitoses at a threshold; :meth:`Mitoses.reviewed` says what people made of them.
-
-    Parameters
-    ----------
-    index
-        Made of the map of mitoses with the detection settings of
-        :class:`~napari_metastasis.settings.MitosisSettings`.
-    threshold
-        At least the index's floor.
-    mpp
-        Micrometres per level-0 pixel.
-    searched_mm2, tissue_mm2
-        See :class:`MitosisCount`.
-    settings
-        The area in which the most are counted.
-
-    Raises
-    ------
-    SettingsError
-        If the threshold lies below the floor.
-    """
-    found = index.at(threshold).detections
-    return found_mitoses(
-        np.stack([found.x, found.y], axis=1).astype(np.float64),
-        found.probability,
-        threshold=float(threshold),
-        mpp=mpp,
-        searched_mm2=searched_mm2,
-        tissue_mm2=tissue_mm2,
-        settings=settings,
-    )
 
 
 def found_mitoses(
@@ -290,18 +286,23 @@ def found_mitoses(
     searched_mm2: float,
     tissue_mm2: float,
     settings: HotSpotSettings,
+    searched: SearchedTissue | None = None,
+    corrections: Corrections | None = None,
 ) -> Mitoses:
-    """Return points that a model found as mitoses of which nobody has spoken; see :class:`Mitoses`."""
-    return Mitoses(
+    """Return points that a model found, the surest first, with what people say of them; see :class:`Mitoses`."""
+    found = Mitoses(
         threshold=threshold,
         count=len(xy),
         searched_mm2=searched_mm2,
         tissue_mm2=tissue_mm2,
-        spot=hot_spot(xy, mpp=mpp, settings=settings),
+        spot=None,
+        spot_searched_mm2=None,
         xy=xy,
         probability=probability,
         reviews=(LesionReview(),) * len(xy),
         of_model=len(xy),
         mpp=mpp,
         settings=settings,
+        searched=searched,
     )
+    return found.reviewed(Corrections() if corrections is None else corrections)

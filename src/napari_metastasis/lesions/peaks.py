@@ -7,16 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
 
-from napari_metastasis.geometry import sparse_zeros
+from napari_metastasis.geometry import ChunkedCells, Region, sparse_zeros
 from napari_metastasis.lesions.component_tree import ComponentTree, follow
 from napari_metastasis.lesions.surface import FloorCells
 
-__all__ = ["INDISTINCT", "Peaks", "find_peaks", "suppress"]
+__all__ = ["INDISTINCT", "Peaks", "find_peaks", "find_points", "suppress"]
 
 #: Probabilities closer than this are one plateau. Twice the spacing of bfloat16 in [0.5, 1), so that a saturated lesion
 #: has one middle, and the same one, whichever precision the network ran in.
 INDISTINCT = np.float32(1 / 128)
+#: How far from the highest cell of a point its middle is looked for, in cells.
+_AROUND = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +132,66 @@ def suppress(
                 np.logical_or(window, disc, out=window)
                 kept.append(index)
     return np.array(kept, dtype=np.intp)
+
+
+def find_points(
+    cells: ChunkedCells, *, floor: float, radius: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+    """Return the points of a map: its highest cells, none closer than a radius to a higher one.
+
+    Those at a threshold are the ones that reach it: what is lower takes nothing away.
+
+    Parameters
+    ----------
+    cells
+        Values, NaN where there is no answer.
+    floor
+        The lowest value of a point.
+    radius
+        In cells.
+
+    Returns
+    -------
+    Row, column and value, (n,) each, the highest first; whole rows and columns are cell centres. Equal neighbours are
+    one point, in their middle.
+    """
+    found = [np.zeros((3, 0))]
+    for region, _ in cells:
+        window = cells.read(region.grown(1))
+        np.copyto(window, -np.inf, where=np.isnan(window))
+        values = window[1:-1, 1:-1]
+        if not (values >= floor).any():
+            continue
+        highest = (ndimage.maximum_filter(window, 3)[1:-1, 1:-1] == values) & (values >= floor)
+        labels, count = ndimage.label(highest, structure=np.ones((3, 3)))
+        numbers = np.arange(1, count + 1)
+        middles = np.array(ndimage.center_of_mass(highest, labels, numbers)).reshape(-1, 2)
+        value = ndimage.maximum(values, labels, numbers)
+        found.append(np.stack([middles[:, 0] + region.y, middles[:, 1] + region.x, value]))
+    rows, columns, value = np.concatenate(found, axis=1)
+    order = np.argsort(-value, kind="stable")
+    rows, columns, value = rows[order], columns[order], value[order]
+    kept = _apart(np.stack([rows, columns], axis=1), radius)
+    rows, columns, value = rows[kept], columns[kept], value[kept].astype(np.float32)
+    places = [_middle(cells, *place) for place in zip(rows.tolist(), columns.tolist(), value, strict=True)]
+    return *np.array(places).reshape(-1, 2).T, value
+
+
+def _middle(cells: ChunkedCells, row: float, column: float, value: np.float32) -> tuple[float, float]:
+    """Return the middle of the cells around a peak that are as high as it, as far as that can be told."""
+    window = Region(round(column) - _AROUND, round(row) - _AROUND, 2 * _AROUND + 1, 2 * _AROUND + 1)
+    high = cells.read(window) > value - INDISTINCT
+    rows, columns = np.nonzero(high)
+    return float(rows.mean()) + window.y, float(columns.mean()) + window.x
+
+
+def _apart(places: NDArray[np.float64], radius: float) -> NDArray[np.intp]:
+    """Return which places, the highest first, have no kept one closer than a radius."""
+    if not len(places) or radius <= 0:
+        return np.arange(len(places))
+    tree, dropped, kept = cKDTree(places), np.zeros(len(places), np.bool_), []
+    for place in range(len(places)):
+        if not dropped[place]:
+            kept.append(place)
+            dropped[tree.query_ball_point(places[place], np.nextafter(radius, 0))] = True
+    return np.array(kept, np.intp)

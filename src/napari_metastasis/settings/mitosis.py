@@ -64,19 +64,6 @@ class MitosisSettings(PassSettings):
         """Return the area that mitoses are counted in."""
         return HotSpotSettings(area_mm2=self.hot_spot_mm2, shape=self.hot_spot_shape)
 
-    def detection(self, threshold: float) -> DetectionSettings:
-        """Return how points are read off the map: each peak is one, and nothing is opened away.
-
-        Parameters
-        ----------
-        threshold
-            The model's own, where none was asked for.
-        """
-        chosen = self.mitosis_threshold or threshold
-        return DetectionSettings(
-            threshold=chosen,
-            floor=min(_FLOOR, chosen),
-            nms_radius_um=self.mitosis_radius_um,
-            opening_um=0.0,
-            nuclei_per_mm2=0.0,
-        )
+    def floor(self, threshold: float) -> float:
+        """Return the lowest probability of a point that is kept: the slider's end, unless a threshold is lower."""
+        return min(_FLOOR, self.mitosis_threshold or threshold, threshold)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
 from napari_metastasis.annotations.point_matching import match_points
-from napari_metastasis.lesions.peaks import suppress
+from napari_metastasis.geometry import ChunkedCells
+from napari_metastasis.lesions.peaks import find_points
 
 __all__ = ["THRESHOLDS", "PointMetric", "map_points"]
 
@@ -27,13 +27,8 @@ def map_points(
 
     A cell's middle lies at half a cell. The surest come first; what is less sure than all :data:`THRESHOLDS` is none.
     """
-    highest = (ndimage.maximum_filter(probability, 3) == probability) & (probability >= THRESHOLDS[0])
-    rows, columns = np.nonzero(highest)
-    order = np.argsort(-probability[rows, columns], kind="stable")
-    rows, columns = rows[order], columns[order]
-    kept = suppress(rows.astype(float), columns.astype(float), shape=probability.shape, radius=radius_cells)
-    rows, columns = rows[kept], columns[kept]
-    return np.stack([columns + 0.5, rows + 0.5], axis=1), probability[rows, columns]
+    rows, columns, sure = find_points(ChunkedCells.of(probability), floor=float(THRESHOLDS[0]), radius=radius_cells)
+    return np.stack([columns + 0.5, rows + 0.5], axis=1), sure
 
 
 class PointMetric(Metric):

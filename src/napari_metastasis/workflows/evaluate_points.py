@@ -165,13 +165,13 @@ def _points(scanned: ScannedSlide, reference: PointReference, mpp: float, scorin
     found = scanned.result.found_mitoses
     assert found is not None
     outcomes = {}
-    index = found.reading.index
-    for at in thresholds_of(scoring, threshold=found.mitoses.threshold, floor=index.settings.floor):
-        points = index.at(at).detections
+    reading = found.reading
+    for at in thresholds_of(scoring, threshold=found.mitoses.threshold, floor=reading.floor):
+        count = int(np.count_nonzero(reading.probability >= np.float32(at)))
         outcomes[at] = match_points(
             scanned.slide.name,
-            found=np.stack([points.x, points.y], axis=1),
-            probability=points.probability.astype(np.float64),
+            found=reading.xy[:count],
+            probability=reading.probability[:count].astype(np.float64),
             reference=reference.mitoses,
             mpp=mpp,
             radius_um=scoring.radius_um,

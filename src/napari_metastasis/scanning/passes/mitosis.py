@@ -6,11 +6,12 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
+from napari_metastasis.errors import ModelError
 from napari_metastasis.models import MitosisModel, Model
 from napari_metastasis.scanning.maps.kinds import MITOSES
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.passes.base import PassContext
-from napari_metastasis.scanning.passes.pixels import PixelPass, PreparedPixelPass
+from napari_metastasis.scanning.passes.pixels import PixelPass, PreparedPixelPass, map_before
 from napari_metastasis.scanning.scanner import FinishedPiece
 from napari_metastasis.settings import MitosisSettings, PassSettings
 
@@ -52,13 +53,24 @@ class MitosisPass(PixelPass):
 
 class _PreparedMitosisPass(PreparedPixelPass):
     def choose_places(self, should_stop: Callable[[], bool]) -> Generator[FinishedPiece]:
-        """Leave out what the map before finds nothing in.
+        """Leave out what the map before finds nothing in, or does not know.
 
         It stays without an answer: mitoses are counted for each mm² that was looked at.
+
+        Raises
+        ------
+        ModelError
+            If that map has no answer at all.
         """
         del should_stop
         if self.made_by.above:
-            looked_at = self.suspicious()
+            before = map_before(self.context)
+            if not before.done.any():
+                raise ModelError(
+                    f"expected a map that says where tumour is, got {before.path.name} without an answer; scan for "
+                    "metastases first, with the same model and settings, or leave --mitosis-above out"
+                )
+            looked_at = self.suspicious(unknown_too=False)
             if self.wanted.tissue is not None:
                 looked_at &= self.wanted.tissue
             self.wanted = replace(self.wanted, tissue=looked_at)

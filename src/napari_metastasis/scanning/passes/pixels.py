@@ -144,7 +144,7 @@ class PreparedPixelPass:
 
     def __init__(self, made_by: PixelPass, context: PassContext, store: MapStore, precision: str) -> None:
         self.store, self._precision = store, precision
-        self.made_by, self._context = made_by, context
+        self.made_by, self.context = made_by, context
         self.wanted = Wanted(
             cells=_cells_asked(context, store.frame),
             tissue=None if context.tissue is None else context.tissue_over(store.frame),
@@ -184,7 +184,7 @@ class PreparedPixelPass:
         yield from self.choose_places(should_stop)
         if not self.model_px or should_stop():
             return
-        settings, model = _own(self._context.settings), self.made_by.model
+        settings, model = _own(self.context.settings), self.made_by.model
         try:
             # What the precision alone leaves open, the rest of the engine, may have to be measured.
             chosen = choose_engine(model, settings, preferred_precision=self._precision, should_stop=should_stop)
@@ -198,7 +198,7 @@ class PreparedPixelPass:
                     f"{chosen.engine.precision}; choose --precision {chosen.engine.precision}"
                 )
             plan = self._plan(chosen.roi_px)
-            seen = self._context.seen_by(model)
+            seen = self.context.seen_by(model)
             scan = DenseScan(seen, chosen.engine, plan, self.store, settings, map=self.made_by.writes.name)
             told = done = 0
             with closing(scan.run(should_stop)) as answered:
@@ -225,12 +225,15 @@ class PreparedPixelPass:
         del should_stop
         yield from ()
 
-    def suspicious(self) -> BoolArray:
+    def suspicious(self, *, unknown_too: bool) -> BoolArray:
         """Return which cells lie in or near a cell of the map before that is probable enough to be looked at.
 
-        So do cells of tissue that it has no answer for: nobody knows of them.
+        Parameters
+        ----------
+        unknown_too
+            Whether so do cells of tissue that it has no answer for: nobody knows of them.
         """
-        before, context = map_before(self._context), self._context
+        before, context = map_before(self.context), self.context
         coarse = before.frame
         if context.tissue is None:
             tissue = None
@@ -242,7 +245,8 @@ class PreparedPixelPass:
         for part in Region.of(coarse.cells).split(CHUNK_CELLS):
             values = before.read(part)
             unknown = np.isnan(values) if tissue is None else np.isnan(values) & tissue[part.slices]
-            np.copyto(probable[part.slices], True, where=(values >= self.made_by.above) | unknown)
+            wanted = values >= self.made_by.above
+            np.copyto(probable[part.slices], True, where=wanted | unknown if unknown_too else wanted)
         reach = max(1, round(_AROUND_UM / coarse.cell_um))
         probable = ndimage.maximum_filter(probable, size=2 * reach + 1, mode="constant")
         rows, columns = cells_beneath(self.store.frame, coarse)

@@ -60,7 +60,7 @@ class _PreparedSegmentPass(PreparedPixelPass):
         if not self.made_by.above:
             return
         # No cell is written twice, so that what was done before is asked for once: it is a copy of the whole map.
-        suspicious, done = self.suspicious(), self.store.done
+        suspicious, done = self.suspicious(unknown_too=True), self.store.done
         for cells in self.wanted.cells.split(CHUNK_CELLS):
             idle = self.needed[cells.slices] & ~suspicious[cells.slices] & ~done[cells.slices]
             if idle.any():

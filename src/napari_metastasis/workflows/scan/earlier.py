@@ -199,7 +199,7 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
     return EarlierResult(
         scan=described,
         maps=maps_of_result(StoredScan(described.folder, described.identity, described.cell_um), record, journals),
-        mitoses=stored_mitoses(scan.folder, record),
+        mitoses=stored_mitoses(scan.folder, record, journals),
         own_threshold=scanned_with(record).threshold,
         own_thresholds=_own_thresholds(record),
         options=_recorded_options(record),

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_metastasis.annotations import CorrectionStore
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_metastasis.annotations import Corrections, CorrectionStore
 from napari_metastasis.errors import AnnotationError, StorageError
 from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, Region
 from napari_metastasis.lesions import (
-    LesionIndex,
     Mitoses,
     MitosisCount,
+    SearchedTissue,
+    find_points,
     found_mitoses,
-    mitoses_at,
     mitoses_table,
     read_found_mitoses,
     write_mitoses_csv,
     write_mitoses_geojson,
 )
-from napari_metastasis.scanning import MITOSES, AnsweredMap, Coverage, MapStore, answerable_cells
+from napari_metastasis.scanning import MITOSES, AnsweredMap, MapStore, answerable_cells
 from napari_metastasis.settings import HotSpotSettings, MitosisSettings
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.workflows.scan.result_files import one_writer, write_record
-from napari_metastasis.workflows.scan.result_folder import corrections_folder, record_of
+from napari_metastasis.workflows.scan.result_folder import corrections_folder, journals_of, record_of
 
 if TYPE_CHECKING:
     from napari_metastasis.slides import Slide, TissueMask
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FoundMitoses",
     "MitosisReading",
+    "MitosisSource",
     "StoredMitoses",
     "listed_mitoses",
     "mitoses_of",
@@ -51,31 +55,52 @@ __all__ = [
 _TABLE, _POINTS = "mitoses.csv", "mitoses.geojson"
 
 
+#: Side of the blocks in which it is kept where tissue was looked at: 64 cells, some 0.1 mm.
+_BLOCK = 64
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MitosisReading:
     """A map of mitoses, prepared to be read at every threshold from the floor up.
 
     Attributes
     ----------
-    index
-        Its peaks.
+    xy
+        (n, 2) float64, all points from the floor up as (x, y) in level-0 pixels, the surest first.
+    probability
+        (n,) float32.
+    floor
+        The lowest threshold.
     searched_mm2, tissue_mm2
         Tissue that it answers for, and all of the slide's.
+    searched
+        Where that lies.
     """
 
-    index: LesionIndex
+    xy: NDArray[np.float64]
+    probability: NDArray[np.float32]
+    floor: float
     searched_mm2: float
     tissue_mm2: float
+    searched: SearchedTissue
 
-    def at(self, threshold: float, settings: MitosisSettings, mpp: float) -> Mitoses:
-        """Return the mitoses at a threshold; one below the floor is the floor."""
-        return mitoses_at(
-            self.index,
-            max(threshold, self.index.settings.floor),
+    def at(
+        self, threshold: float, settings: MitosisSettings, mpp: float, corrections: Corrections | None = None
+    ) -> Mitoses:
+        """Return the mitoses at a threshold, with what people say of them; one below the floor is the floor."""
+        threshold = max(threshold, self.floor)
+        # As they are stored.
+        count = int(np.count_nonzero(self.probability >= np.float32(threshold)))
+        return found_mitoses(
+            self.xy[:count],
+            self.probability[:count],
+            threshold=float(threshold),
             mpp=mpp,
             searched_mm2=self.searched_mm2,
             tissue_mm2=self.tissue_mm2,
             settings=settings.hot_spot,
+            searched=self.searched,
+            corrections=corrections,
         )
 
 
@@ -95,10 +120,27 @@ def read_mitoses(
     threshold
         The lowest that has to be reached, if it is lower than the usual floor.
     """
-    index = LesionIndex(cells, frame, settings.detection(threshold), map=MITOSES.name)
-    coverage = Coverage.of(cells, answerable_cells(tissue, frame, cells))
+    floor = settings.floor(threshold)
+    rows, columns, sure = find_points(cells, floor=floor, radius=settings.mitosis_radius_um / frame.cell_um)
+    first = frame.cell_center(0, 0)
+    xy = np.stack([first.x + columns * frame.cell_px, first.y + rows * frame.cell_px], axis=1)
+    asked = answerable_cells(tissue, frame, cells)
     cell_mm2 = (frame.cell_um / 1000) ** 2
-    return MitosisReading(index, coverage.answered_cells * cell_mm2, coverage.tissue_cells * cell_mm2)
+    blocks = np.zeros([-(-side // _BLOCK) for side in frame.cells.shape], np.int64)
+    for region, values in cells:
+        answered = asked[region.slices] & ~np.isnan(values)
+        for part in region.split(_BLOCK):
+            inside = answered[part.shifted(-region.x, -region.y).slices]
+            blocks[part.y // _BLOCK, part.x // _BLOCK] = np.count_nonzero(inside)
+    middle = frame.cell_center((_BLOCK - 1) / 2, (_BLOCK - 1) / 2)
+    return MitosisReading(
+        xy=xy,
+        probability=sure,
+        floor=floor,
+        searched_mm2=int(blocks.sum()) * cell_mm2,
+        tissue_mm2=int(np.count_nonzero(asked)) * cell_mm2,
+        searched=SearchedTissue((blocks * cell_mm2).astype(np.float32), middle, _BLOCK * frame.cell_px),
+    )
 
 
 def _settings_of(prepared: PreparedScan) -> MitosisSettings | None:
@@ -202,7 +244,11 @@ def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
         settings=_area_of(record, known),
     )
     bounds = None if slide.get("bounds") is None else Region(*map(int, slide["bounds"]))
-    return with_reviews(found, folder, bounds=bounds)
+    listed = with_reviews(found, folder, bounds=bounds)
+    # The record has that of the model's own area; without the map nothing is known of another one.
+    spot = known.spot
+    is_same = listed.spot is not None and spot is not None and listed.spot.center.distance(spot.center) < 1
+    return replace(listed, spot_searched_mm2=known.spot_searched_mm2) if is_same else listed
 
 
 def _area_of(record: Mapping[str, Any], known: MitosisCount) -> HotSpotSettings:
@@ -230,15 +276,18 @@ class StoredMitoses:
         How they are counted.
     model_name
         Of the model that answered in it.
+    source
+        Where the map lies.
     """
 
     map: AnsweredMap
     threshold: float
     settings: MitosisSettings
     model_name: str
+    source: MitosisSource
 
 
-def stored_mitoses(folder: Path, record: Any) -> StoredMitoses | None:
+def stored_mitoses(folder: Path, record: Any, journals: Mapping[str, int]) -> StoredMitoses | None:
     """Return the mitoses of a result; ``None`` where its record says of none, or their map cannot be read.
 
     Parameters
@@ -247,7 +296,12 @@ def stored_mitoses(folder: Path, record: Any) -> StoredMitoses | None:
         The result folder.
     record
         What its ``run.json`` says.
+    journals
+        How long the journals of its maps are.
     """
+    source = MitosisSource.of(folder, record, journals)
+    if source is None:
+        return None
     try:
         (made,) = (one for one in record["passes"] if one["map"] == MITOSES.name)
         name, model = str(made["file"]), str(made["model"]["name"])
@@ -256,7 +310,8 @@ def stored_mitoses(folder: Path, record: Any) -> StoredMitoses | None:
         if not (math.isfinite(threshold) and 0 < threshold <= 1) or Path(name).name != name:
             return None
         with MapStore.open(folder / name) as store:
-            return StoredMitoses(AnsweredMap(store.kind, store.frame, store.answered()), threshold, settings, model)
+            shown = AnsweredMap(store.kind, store.frame, store.answered())
+            return StoredMitoses(shown, threshold, settings, model, source)
     except (KeyError, TypeError, ValueError, StorageError):
         # Damaged by hand, or of a later version: they can be looked for again.
         return None
@@ -311,13 +366,41 @@ def update_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Reg
     return True
 
 
-def write_shown_mitoses(folder: Path, slide: Slide, mitoses: Mitoses) -> bool:
+@dataclass(frozen=True, slots=True)
+class MitosisSource:
+    """The map of a result that mitoses were read from.
+
+    Attributes
+    ----------
+    folder
+        The result folder.
+    file
+        Name of the map's file.
+    journal
+        How long its journal was, in bytes: it grows with every answer.
+    """
+
+    folder: Path
+    file: str
+    journal: int
+
+    @classmethod
+    def of(cls, folder: Path, record: Any, journals: Mapping[str, int]) -> MitosisSource | None:
+        """Return the map that a record says the mitoses are of; ``None`` where it says of none."""
+        try:
+            (file,) = (str(one["file"]) for one in record["passes"] if one["map"] == MITOSES.name)
+        except (KeyError, TypeError, ValueError):
+            return None
+        return cls(folder, file, journals.get(file, 0)) if "mitoses" in record else None
+
+
+def write_shown_mitoses(source: MitosisSource, slide: Slide, mitoses: Mitoses) -> bool:
     """Write the mitoses of a result anew as they are shown, and say so in ``run.json``; all else there stays.
 
     Parameters
     ----------
-    folder
-        The result folder.
+    source
+        What they were read from.
     slide
         The open slide.
     mitoses
@@ -330,13 +413,24 @@ def write_shown_mitoses(folder: Path, slide: Slide, mitoses: Mitoses) -> bool:
     Raises
     ------
     StorageError
-        If the folder is gone, or the disk refuses. Each file is whole or as it was.
+        If the folder is gone, holds other mitoses than those read, or the disk refuses. Each file is whole or as it
+        was.
     """
+    folder = source.folder
     with one_writer(folder):
         record = record_of(folder)
         if not isinstance(record, dict) or "mitoses" not in record:
             return False
+        if MitosisSource.of(folder, record, journals_of(folder)) != source:
+            raise StorageError(
+                f"expected the mitoses in {folder} as they were read, got others, which another scan found; open the "
+                "slide again to see them, and to write files at another threshold"
+            )
         known_as = str(record.get("heatmap", {}).get("identity", {}).get("slide", slide.fingerprint))
+        if known_as not in (slide.fingerprint, slide.earlier_fingerprint):
+            raise StorageError(
+                f"expected results of {slide.name} in {folder}, got those of another slide; scan into another folder"
+            )
         listed = with_reviews(mitoses, folder, bounds=slide.bounds)
         write_mitoses(folder, listed, known_as=known_as, bounds=slide.bounds)
         write_record(folder, {**record, "mitoses": listed.own.to_json()})

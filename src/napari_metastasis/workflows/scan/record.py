@@ -24,7 +24,7 @@ from napari_metastasis.workflows.scan_job import PassRequest
 if TYPE_CHECKING:
     from napari_metastasis.workflows.scan.results import ScanResult
 
-__all__ = ["coverage_json", "record_of_mitoses", "record_of_scan"]
+__all__ = ["coverage_json", "has_mitoses", "other_mitoses", "record_of_mitoses", "record_of_scan"]
 
 #: Packages whose version can change an answer.
 _PACKAGES = ("imagecodecs", "numpy", "openslide-bin", "openvino", "scipy", "tifffile", "torch", "zarr")
@@ -69,7 +69,7 @@ def record_of_scan(
     model_px
         Model pixels answered.
     """
-    shares, passes = _passes_kept(prepared, before)
+    shares, passes = _passes_kept(prepared, result, before)
     record = _record(prepared, result, later)
     record["passes"] = [*passes, *record["passes"]]
     if result.mitoses is None and any(one["map"] == MITOSES.name for one in passes):
@@ -93,7 +93,7 @@ def record_of_mitoses(
     """
     made = _record(prepared, result, {})
     shown = read_shown(before)
-    shares, passes = _passes_kept(prepared, before)
+    shares, passes = _passes_kept(prepared, result, before)
     known, earlier = before.get("settings"), before.get("files")
     return {
         **before,
@@ -106,14 +106,42 @@ def record_of_mitoses(
     }
 
 
-def _passes_kept(prepared: PreparedScan, before: Any) -> tuple[dict[str, float], list[Any]]:
+def has_mitoses(record: Any) -> bool:
+    """Return whether a record says of mitoses that somebody looked for."""
+    try:
+        return bool(record["mitoses"]["searched_mm2"])
+    except (KeyError, TypeError):
+        return False
+
+
+def other_mitoses(prepared: PreparedScan) -> tuple[str, ...]:
+    """Return what has to be said where a scan's mitoses take the place of others in the files; their map stays."""
+    stores = [one.store for one in prepared.passes if one.store.kind.name == MITOSES.name]
+    before = record_of(prepared.folder)
+    try:
+        (file, model) = next(
+            (str(one["file"]), str(one["model"]["name"])) for one in before["passes"] if one["map"] == MITOSES.name
+        )
+    except (KeyError, TypeError, StopIteration):
+        return ()
+    if not stores or stores[0].path.name == file or not has_mitoses(before):
+        return ()
+    return (f"Mitoses: the files speak of this search from now on; what {model} found before stays in {file}",)
+
+
+def _tasks_written(prepared: PreparedScan, result: ScanResult) -> set[str]:
+    """Return the tasks whose passes the record is to speak of: not mitoses that nobody has looked for yet."""
+    return {one.task for one in prepared.job.wanted_passes if one.task != "mitosis" or result.mitoses is not None}
+
+
+def _passes_kept(prepared: PreparedScan, result: ScanResult, before: Any) -> tuple[dict[str, float], list[Any]]:
     """Return the shares and the records of passes that an earlier scan made, and that are still there.
 
     A pass alone takes none away, and no scan takes mitoses away, which no lesion is read from.
     """
     if not isinstance(before, dict):
         return {}, []
-    made = {request.task for request in prepared.job.wanted_passes}
+    made = _tasks_written(prepared, result)
     recorded = before.get("passes")
     kept = [
         one
@@ -156,6 +184,7 @@ def _record(prepared: PreparedScan, result: ScanResult, later: Mapping[str, int]
         "passes": [
             _pass_record(request, prepared, made.store, later)
             for request, made in zip(job.wanted_passes, prepared.passes, strict=True)
+            if request.task in _tasks_written(prepared, result)
         ],
         "settings": {
             "scan": asdict(job.scan),

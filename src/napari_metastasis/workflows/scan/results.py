@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,13 @@ from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.workflows.scan.listed_findings import list_findings
 from napari_metastasis.workflows.scan.mitoses import FoundMitoses, mitoses_of, write_mitoses
 from napari_metastasis.workflows.scan.prepared import PreparedScan
-from napari_metastasis.workflows.scan.record import coverage_json, record_of_mitoses, record_of_scan
+from napari_metastasis.workflows.scan.record import (
+    coverage_json,
+    has_mitoses,
+    other_mitoses,
+    record_of_mitoses,
+    record_of_scan,
+)
 from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
 from napari_metastasis.workflows.scan.result_folder import journals_of, record_of
 from napari_metastasis.workflows.scan.shown import Shown
@@ -293,7 +299,11 @@ def write_results(prepared: PreparedScan, *, seconds: float, model_px: int, work
         mpx_per_s=model_px / 1e6 / seconds if seconds > 0 else 0.0,
         work_px=work_px,
         finished=prepared.passes_finished and answered == int(np.count_nonzero(kept)),
-        partly=(*_partly(later, Coverage.of(own, of_scan)), *_segmented_partly(prepared, maps, seen)),
+        partly=(
+            *_partly(later, Coverage.of(own, of_scan)),
+            *_segmented_partly(prepared, maps, seen),
+            *other_mitoses(prepared),
+        ),
         found_mitoses=mitoses_of(prepared, maps),
         read=seen.kind,
         answered=probabilities,
@@ -318,6 +328,9 @@ def _write_files(
     folder, csv_header = prepared.folder, prepared.job.csv_header
     with one_writer(folder):
         before, known_as, bounds = record_of(folder), prepared.heatmap.identity["slide"], prepared.slide.bounds
+        if result.mitoses is not None and not result.mitoses.searched_mm2 and has_mitoses(before):
+            # Stopped before it looked for any: what was found there stays.
+            result = replace(result, found_mitoses=None)
         if result.mitoses is not None:
             write_mitoses(folder, result.mitoses, known_as=known_as, bounds=bounds)
         files = {"csv_header": csv_header, "journals": journals_of(folder)}

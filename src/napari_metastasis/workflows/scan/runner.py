@@ -80,6 +80,8 @@ def run_scan(
             own_thresholds=prepared.own_thresholds,
             told=prepared.told,
         )
+        # Held twice, a map of mitoses would take gigabytes.
+        del maps
         began, model_px, work_px = time.perf_counter(), 0, prepared.model_px
         with closing(prepared.run(should_stop)) as pieces:
             for piece in pieces:
