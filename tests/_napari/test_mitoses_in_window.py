@@ -129,6 +129,12 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     assert len({tuple(rejected), tuple(ring)}) == 2
     assert "1 rejected, not counted" in part.said.text()
     house.until(lambda: in_tables(session)[1] == len(found) and "rejected" in table(session))
+    # Its model can learn from that.
+    retrain = house.panel.retrain_part
+    (source,) = retrain.sources.chosen
+    assert source.text == "node: 1 no mitosis"
+    house.until(lambda: retrain.base.findData("dark-spots") >= 0)
+    assert retrain.base.findText("Mitoses, H&E (mitosis-lite)") >= 0
     part.add_button.click()
     place = view_transform(house.viewer, session.slide).to_canvas(Point(*(found.xy[1] + 120).tolist()))
     canvas = canvas_widget(house.viewer)

@@ -70,7 +70,7 @@ class SourceList(QWidget):
         found = []
         for one in controllers:
             source = counted(one.session.slide.name, one.session.folder, one.session.corrections.present)
-            if source.tumour or source.normal:
+            if source.teaches:
                 found.append(source)
         if tuple(found) != self._open:
             self._open = tuple(found)

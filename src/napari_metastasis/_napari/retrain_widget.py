@@ -83,6 +83,7 @@ class RetrainWidget(Part):
         self._show_run()
 
     def _build(self, layout: QVBoxLayout) -> None:
+        self._of_mitoses: frozenset[str] = frozenset()
         self._retrainer = self._workspace.retrainer
         self._workers = Workers(self)
         self._dialog: ModelsDialog | None = None
@@ -202,8 +203,9 @@ class RetrainWidget(Part):
 
             wanted = self.base.currentData()
             self.base.clear()
+            self._of_mitoses = frozenset(one.name for one in entries if one.task == "mitosis")
             for one in entries:
-                self.base.addItem(display_name(one.name, shipped=one.shipped), one.name)
+                self.base.addItem(display_name(one.name, shipped=one.shipped, task=one.task), one.name)
             self.base.setCurrentIndex(max(0, self.base.findData(wanted or DEFAULT_MODEL)))
             if wanted is None:
                 self._follow_result()
@@ -250,10 +252,10 @@ class RetrainWidget(Part):
             self._show_ended(run)
         if retrainer.kept is not None:
             entry, parent = retrainer.kept
-            self.kept.setText(
-                f"Kept as {entry.name}. To go back to {parent}, choose it under Scan › Advanced › Model: it stays as "
-                "it was."
-            )
+            back = f"To go back to {parent}, choose it under Scan › Advanced › Model: it stays as it was."
+            if entry.task == "mitosis":
+                back = f"Mitoses are looked for with it from now on; to go back to {parent}, remove it under Models…"
+            self.kept.setText(f"Kept as {entry.name}. {back}")
         self._offer_comparison()
 
     def _show_progress(self, run: Run | None) -> None:
@@ -290,8 +292,12 @@ class RetrainWidget(Part):
             self.error.show_error(_ended_text(run, stopped=self._retrainer.ending == "stop"))
 
     def _scan_with_kept(self) -> None:
-        if self._retrainer.kept is not None:
-            self._workspace.scan_with_wanted.emit(self._retrainer.kept[0].name)
+        kept = self._retrainer.kept
+        if kept is not None and kept[0].task == "mitosis":
+            # The newest is taken.
+            self._workspace.mitoses_wanted.emit("view")
+        elif kept is not None:
+            self._workspace.scan_with_wanted.emit(kept[0].name)
 
     def show_models(self) -> None:
         """Show all models with what they were made from."""
@@ -311,7 +317,11 @@ class RetrainWidget(Part):
     def _offer_comparison(self) -> None:
         """Offer to compare what came out with what it was made from, as soon as there is something."""
         retrainer, run = self._retrainer, self._retrainer.run
-        if run is not None and run.kind == "ended" and run.state.ended is not None and not retrainer.busy:
+        of_mitoses = run is not None and run.job.model in self._of_mitoses
+        if of_mitoses or (retrainer.kept is not None and retrainer.kept[0].task == "mitosis"):
+            # What is compared is where tumour is.
+            self.compare.offer("", "", "")
+        elif run is not None and run.kind == "ended" and run.state.ended is not None and not retrainer.busy:
             self.compare.offer(run.job.model, str(run.state.ended), run.job.name)
         elif retrainer.kept is not None:
             entry, parent = retrainer.kept

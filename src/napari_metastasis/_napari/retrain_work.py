@@ -18,6 +18,7 @@ from napari_metastasis.errors import MetastasisError, StorageError
 
 if TYPE_CHECKING:
     from napari_metastasis.annotations import Correction
+    from napari_metastasis.annotations.corrections import Label
     from napari_metastasis.models import ModelVersion, ZooEntry
     from napari_metastasis.workflows.retrain import Run, RunJob
 
@@ -56,24 +57,40 @@ class Source:
         Its result folder; ``None`` where it was not scanned, so that nothing can be learnt from it yet.
     tumour, normal
         How many places were confirmed or drawn, and how many were rejected.
+    mitoses, no_mitoses
+        How many points are mitoses by what a person said, and how many are none.
     """
 
     name: str
     folder: Path | None
     tumour: int
     normal: int
+    mitoses: int = 0
+    no_mitoses: int = 0
+
+    @property
+    def teaches(self) -> bool:
+        """Return whether anything can be learnt from it."""
+        return any((self.tumour, self.normal, self.mitoses, self.no_mitoses))
 
     @property
     def text(self) -> str:
         """Return one line for a list."""
-        said = [f"{count} {what}" for count, what in ((self.tumour, "tumour"), (self.normal, "no tumour")) if count]
+        counts = (
+            (self.tumour, "tumour"),
+            (self.normal, "no tumour"),
+            (self.mitoses, "mitosis"),
+            (self.no_mitoses, "no mitosis"),
+        )
+        said = [f"{count} {what}" for count, what in counts if count]
         return f"{self.name}: {', '.join(said) or 'nothing yet'}"
 
 
 def counted(name: str, folder: Path | None, corrections: Iterable[Correction]) -> Source:
     """Return what can be learnt from the corrections of a slide."""
     labels = [one.label for one in corrections]
-    return Source(name, folder, labels.count("tumour"), labels.count("normal"))
+    taught: tuple[Label, ...] = ("tumour", "normal", "mitosis", "not-mitosis")
+    return Source(name, folder, *map(labels.count, taught))
 
 
 def sources_work(place: Path, _: ShouldStop) -> tuple[Source, ...]:
@@ -94,7 +111,7 @@ def sources_work(place: Path, _: ShouldStop) -> tuple[Source, ...]:
             result = read_result(folder)
             held = CorrectionStore(corrections_folder(folder), bounds=result.bounds).read()
             source = counted(result.slide_name, folder, held)
-            found += [source] if source.tumour or source.normal else []
+            found += [source] if source.teaches else []
     if not found:
         raise StorageError(
             f"expected results with corrections, got none in {place}; choose a result folder, or one that holds such"
@@ -103,11 +120,11 @@ def sources_work(place: Path, _: ShouldStop) -> tuple[Source, ...]:
 
 
 def bases_work(_: ShouldStop) -> tuple[ZooEntry, ...]:
-    """Return the detectors that can be retrained."""
+    """Return the models that can be retrained: detectors, and models of mitoses."""
     from napari_metastasis.models import list_models
     from napari_metastasis.tasks import DETECT
 
-    return list_models(DETECT)
+    return (*list_models(DETECT), *list_models("mitosis"))
 
 
 def runs_work(_: ShouldStop) -> tuple[Run, ...]:

@@ -32,8 +32,8 @@ __all__ = [
 
 #: Where the weights that ship lie.
 _SHIPPED = Path(__file__).parent / "weights"
-#: What the models that ship are for.
-_PURPOSE = "Breast metastasis, H&E"
+#: What the models that ship are for; those of other tasks than this go with them.
+_PURPOSE, _PURPOSES = "Breast metastasis, H&E", {"mitosis": "Mitoses, H&E"}
 #: Folders of a user's own models; earlier versions kept refiners in one of their own.
 _OWN_FOLDERS = ("", "refiners")
 #: Names of a run folder's other files.
@@ -62,7 +62,7 @@ class ZooEntry:
     task: str = DETECT
 
 
-def display_name(name: str, *, shipped: bool) -> str:
+def display_name(name: str, *, shipped: bool, task: str = DETECT) -> str:
     """Return what a list that a person chooses from calls a model: what it is for, where the program knows that.
 
     Parameters
@@ -70,9 +70,11 @@ def display_name(name: str, *, shipped: bool) -> str:
     name
         As the command line takes it, or the path of its weights.
     shipped
-        Whether it ships with the program: those all look for the same, in the same stain.
+        Whether it ships with the program: those of a task all look for the same, in the same stain.
+    task
+        Its task.
     """
-    return f"{_PURPOSE} ({name})" if shipped else Path(name).name
+    return f"{_PURPOSES.get(task, _PURPOSE)} ({name})" if shipped else Path(name).name
 
 
 def own_models_folder() -> Path:
