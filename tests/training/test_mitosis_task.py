@@ -12,10 +12,12 @@ from dotted_crops import POINTS, write_dotted_crops
 
 from napari_metastasis.cohorts.point_crops import open_point_crops, split_slides
 from napari_metastasis.errors import PatchDatasetError
-from napari_metastasis.models import MitosisModel, load_model
+from napari_metastasis.models import MitosisModel, MitosisSpec, load_model
+from napari_metastasis.models.inputs import input_of
 from napari_metastasis.sampling.point_batches import PointBatches
 from napari_metastasis.sampling.point_mosaics import PointMosaics
 from napari_metastasis.settings import (
+    PUBLISHED_STAINS,
     MitosisMapSettings,
     MitosisNetworkSettings,
     MitosisTrainSettings,
@@ -68,6 +70,29 @@ def test_a_step_lowers_the_loss_of_each_kind_and_every_crop_is_varied_by_itself(
         module._apart(ramp), 0), 1)  # fmt: skip
     corners = varied[0, 0, ::32, ::32]
     assert len(corners.unique()) == corners.numel() == 4
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("normalised", 3), ("stains", 2), ("both", 5)])
+def test_a_network_may_read_dyes(batches: PointBatches, kind: str, channels: int) -> None:
+    """What it learns from is what a scan shows it: whole grey levels, of the dyes of all crops."""
+    stains = PUBLISHED_STAINS
+    made = replace(batches, stains=stains).batch(0)
+    given = (made.images, made.labels, made.targets, made.attention, made.stains)
+    tensors = [torch.from_numpy(each) for each in given]
+    tensors[0] = tensors[0].permute(0, 3, 1, 2)
+    one = task(input=kind)
+    module = MitosisModule(one, Fitting(HOW, PLAIN, total_steps=4)).eval()
+    seen = module.seen(tensors[0].float() / 255, tuple(tensors))
+    assert seen.shape[1] == channels == len(one.spec.mean)
+    scanned = input_of(one.spec).of_pixels(made.images[0], stains)
+    np.testing.assert_allclose(seen[0].permute(1, 2, 0).numpy() * 255, scanned, atol=1e-3)
+    loss = module.loss(tuple(tensors), 0)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(module.measure(tuple(tensors))[2])
+    assert MitosisSpec.from_json(one.spec.to_json()) == one.spec
+    # Filters of another input have seen nothing: they learn.
+    assert all(parameter.requires_grad for parameter in module.network.parameters())
 
 
 def test_hinge_losses_learn_from_where_pi_is_high() -> None:

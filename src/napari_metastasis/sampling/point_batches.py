@@ -31,11 +31,14 @@ class PointBatches:
         Mosaics in a batch.
     batches_per_epoch
         After how many batches the model is measured and stored.
+    stains
+        The dyes of all crops, eight numbers as a network's input takes them; empty where it reads none.
     """
 
     mosaics: PointMosaics
     batch_size: int
     batches_per_epoch: int
+    stains: tuple[float, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -60,7 +63,7 @@ class PointBatches:
         images, targets = (
             np.stack(each) for each in zip(*((one.image, one.probability) for one in drawn), strict=True)
         )
-        return PatchBatch(images, np.stack([_labels(one) for one in drawn]), targets)
+        return PatchBatch(images, np.stack([_labels(one) for one in drawn]), targets).stained_with(self.stains)
 
 
 def _labels(mosaic: PointMosaic) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -9,6 +9,7 @@ from napari_metastasis.settings._core import SettingsGroup, other_defaults, sett
 from napari_metastasis.settings.points import PointMapSettings
 from napari_metastasis.settings.sampling import CohortSettings
 from napari_metastasis.settings.segmenter import TileAugmentSettings, TileTrainSettings
+from napari_metastasis.settings.slides import INPUT_HELP, INPUTS
 
 __all__ = [
     "MitosisAugmentSettings",
@@ -101,10 +102,11 @@ class MitosisNetworkSettings(SettingsGroup):
         "Model whose trunk training begins with, another map network, the last.ckpt of another run, or a file of "
         "ImageNet's EfficientNet-lite weights; empty for random ones.",
     )
+    input: str = setting("rgb", INPUT_HELP, choices=INPUTS)
     frozen_layers: int = setting(
         4,
         "Layers of the trunk, from the image upwards, that keep the weights that they begin with: their gradients cost "
-        "half of a step.",
+        "half of a step. None does where the network reads dyes, which these have never seen.",
         minimum=0,
         maximum=11,
     )

@@ -18,6 +18,7 @@ from napari_metastasis.models import (
     begin_with,
     build_segmentation,
     check_name,
+    contract_of_input,
     save_model,
 )
 from napari_metastasis.models.nets.segmentation import LITE_UNET
@@ -51,12 +52,17 @@ def mitosis_task(
         If the initial weights do not fit.
     """
     check_name(name)
-    spec = MitosisSpec(name=name, encoder=LITE_UNET, decoder="u-net", mpp=settings.mpp, cell_px=settings.cell_px)
+    spec = MitosisSpec(
+        name=name,
+        encoder=LITE_UNET,
+        decoder="u-net",
+        mpp=settings.mpp,
+        cell_px=settings.cell_px,
+        **contract_of_input(settings.input, initial),
+    )
     if initial is not None:
         # Before any crop is looked at.
         begin_with(build_segmentation(spec.built), initial)
-        if initial.mean is not None and initial.std is not None:
-            spec = replace(spec, mean=initial.mean, std=initial.std)
     return MitosisTask(spec, initial, settings, pieces, pretrained=initial is not None)
 
 
@@ -142,7 +148,8 @@ class MitosisModule(SegmentModule):
         if initial is not None:
             trunk = network.get_submodule("trunk")
             assert isinstance(trunk, torch.nn.Sequential)
-            trunk[: self.task.how.frozen_layers].requires_grad_(requires_grad=False)
+            frozen = self.task.how.frozen_layers if self.task.network_input.channels == 3 else 0
+            trunk[:frozen].requires_grad_(requires_grad=False)
         return network
 
     def configure_metrics(self) -> dict[str, Metric | MetricCollection]:
@@ -159,17 +166,18 @@ class MitosisModule(SegmentModule):
 
     def loss(self, batch: Batch, draw: int) -> Tensor:
         """Return the loss of mosaics, N x 3 x S x S uint8, with labels and π, N x S x S; each crop varied by itself."""
-        image, labels, pi, _ = batch
+        image, labels, pi, *_ = batch
         varied = self.augment(self._apart(image.float() / 255), draw)
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
-        odds = self._log_odds(self.network, self._together(varied, len(image)))
+        seen = self.seen(self._together(varied, len(image)), batch)
+        odds = self._log_odds(self.network, seen)
         return point_loss(self.task.how)(odds, pi, labels >= 0)
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities and labels of mosaics, and the loss."""
-        image, labels, pi, _ = batch
-        odds = self._log_odds(self.averaged_network(), image.float() / 255)
+        image, labels, pi, *_ = batch
+        odds = self._log_odds(self.averaged_network(), self.seen(image.float() / 255, batch))
         return odds.sigmoid(), labels, point_loss(self.task.how)(odds, pi, labels >= 0)
 
     def _log_odds(self, network: SegmentationNetwork, image: Tensor) -> Tensor:

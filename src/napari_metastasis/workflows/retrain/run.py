@@ -129,6 +129,11 @@ def _of_mitoses(
         raise ModelError(
             f"expected results alone to retrain {model.name}, got --patches, which are for detectors; leave them out"
         )
+    if model.spec.input != "rgb":
+        raise ModelError(
+            f"expected a model that reads colours as they are to retrain, got {model.name}, whose input is "
+            f"{model.spec.input}; choose another model, or train one anew"
+        )
     corrected = gather(job.results, model.spec)
     parted = part(corrected, model.spec, job.corrections, seed=job.settings.seed, learnt=learnt_by(model.card))
     identity = identity_of(job, model, corrected, None, None)

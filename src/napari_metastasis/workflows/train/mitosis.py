@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from napari_metastasis.cohorts.cohort import Split
     from napari_metastasis.cohorts.point_crops import PointCrops
     from napari_metastasis.sampling.batches import BatchSource
+    from napari_metastasis.sampling.point_mosaics import PointMosaics
     from napari_metastasis.training.tasks.base import TrainingTask
     from napari_metastasis.training.tasks.mitosis import MitosisTask
 
@@ -41,6 +42,8 @@ __all__ = ["MITOSIS"]
 
 #: Crops of validation must not be shown as training shows them, whatever the seed; each is shown so often.
 _VALIDATION_SEED, _VALIDATION_PASSES = 1, 2
+#: Crops that tell their dyes.
+_STAINED_CROPS = 128
 _SPLITS: tuple[Split, ...] = ("train", "validation")
 #: Within this relative difference, two resolutions are one.
 _CLOSE = 0.1
@@ -93,9 +96,27 @@ def _batches(chosen: Chosen, task: TrainingTask[Any]) -> tuple[BatchSource, Batc
         )
         shown.append(mosaics)
     training, validation = shown
+    stains = _stains(training) if task.network_input.needs_stains else ()
     per_epoch = max(1, pieces.mosaics_per_epoch // size)
     all_of_them = -(-_VALIDATION_PASSES * len(validation) // size)
-    return PointBatches(training, size, per_epoch), PointBatches(validation, size, all_of_them)
+    return PointBatches(training, size, per_epoch, stains), PointBatches(validation, size, all_of_them, stains)
+
+
+def _stains(mosaics: PointMosaics) -> tuple[float, ...]:
+    """Return the dyes of crops, eight numbers: the middle of those of some, spread over all of them.
+
+    Raises
+    ------
+    StainError
+        If those of half of them cannot be told.
+    """
+    from napari_metastasis.slides.stains import middle_stain_matrix
+
+    chosen = np.unique(np.linspace(0, len(mosaics.indices) - 1, _STAINED_CROPS).astype(int))
+    crops = (mosaics.source.read(int(index)) for index in mosaics.indices[chosen])
+    # Black where a slide ended is no dye.
+    pixels = (crop.image[crop.known] for crop in crops)
+    return middle_stain_matrix(pixels, remedy="take a network that reads colours as they are").numbers
 
 
 def _of_crops(chosen: Chosen) -> _Parts:
