@@ -259,7 +259,13 @@ def test_what_is_needed_is_in_sight(house, make_disc: Callable) -> None:
     )
     house.workspace.correcting.toggle(Tool.BRUSH)
     panel.retrain_part.patches.choose("patches-that-it-learnt-from-before.zip")
-    folds = (panel.scan_part.more, panel.correct_part.fold, panel.slide_part.more, panel.retrain_part.patches)
+    folds = (
+        panel.scan_part.more,
+        panel.mitosis_part.fold,
+        panel.correct_part.fold,
+        panel.slide_part.more,
+        panel.retrain_part.patches,
+    )
     for folded in folds:
         folded.expand(animate=False)
     for panel_px in (340, panel.minimumWidth()):

@@ -19,12 +19,12 @@ __all__ = ["SettingsForm", "label_of"]
 _LABELS = {
     "augment_views": "Accuracy",
     "dense_coefficient": "Detail",
-    "hot_spot_mm2": "Densest area",
-    "hot_spot_shape": "Shape of the area",
+    "hot_spot_mm2": "Area in which mitoses are densest",
+    "hot_spot_shape": "Its shape",
     "keep_features": "Keep what fewer false alarms need later",
     "mitosis": "Find mitoses (takes several times longer)",
     "mitosis_above": "Mitoses where tumour is probable from",
-    "mitosis_radius_um": "Mitoses at least apart",
+    "mitosis_radius_um": "Mitoses lie at least apart by",
     "queue_rois": "Pieces waiting",
     "read_segmentation": "Findings from the exact outlines",
     "refine": "Fewer false alarms (may miss single cells)",
@@ -36,7 +36,17 @@ _LABELS = {
     "tissue_only": "Tissue only",
 }
 #: Fields whose choices are long: their lists lie under their labels.
-_WIDE = frozenset({"augment_views", "dense_coefficient", "mitosis_above", "segment_above", "stain"})
+_WIDE = frozenset(
+    {
+        "augment_views",
+        "dense_coefficient",
+        "hot_spot_mm2",
+        "mitosis_above",
+        "mitosis_radius_um",
+        "segment_above",
+        "stain",
+    }
+)
 #: What the lowest value of a field means, where that is no number to a person.
 _LOWEST = {"mitosis_above": "all tissue", "segment_above": "all tissue"}
 #: Probabilities are moved by this step.
