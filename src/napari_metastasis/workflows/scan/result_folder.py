@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_metastasis.errors import StorageError
-from napari_metastasis.models.inputs import input_of
 from napari_metastasis.plain_json import read_json
 from napari_metastasis.scanning import (
     FEATURES_VERSION,
@@ -121,6 +120,9 @@ def scan_identity(
     calibration = {} if spec.calibration is None else {"calibration": spec.calibration}
     stain = {"stain": list(spec.stain_density)} if settings.stain == "normalise" else {}
     # A slide's dyes follow from it.
+    # Imported with torch, which folders are looked through without.
+    from napari_metastasis.models.inputs import input_of
+
     read_as = {"input": found} if (found := input_of(spec, settings.stain).identity) else {}
     return {
         "heatmap_version": HEATMAP_VERSION,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from napari_metastasis.errors import ModelError
 from napari_metastasis.geometry import ModelFrame, Region
-from napari_metastasis.models.inputs import NetworkInput, input_of
 from napari_metastasis.settings import ScanSettings
 from napari_metastasis.slides import Slide
 from napari_metastasis.slides.stains import (
@@ -21,6 +20,7 @@ from napari_metastasis.slides.stains import (
 
 if TYPE_CHECKING:
     from napari_metastasis.models import ModelSpec, SegmenterSpec
+    from napari_metastasis.models.inputs import NetworkInput
     from napari_metastasis.scanning.engines.base import UInt8Array
     from napari_metastasis.scanning.scanner import Reader
 
@@ -30,8 +30,6 @@ __all__ = ["InputReader", "SlideStain", "stain_notes"]
 _USUAL = (0.4, 1.5)
 #: Of red, green or blue: a ten-thousandth of the light comes through.
 _MOST_DENSITY = 10.0
-#: What a network reads unless its card or the scan says otherwise.
-_AS_IT_IS = NetworkInput()
 #: What is said of a slide that a network does not see as it is.
 _READ_AS = {
     "normalised": "brought to the dyes of a reference",
@@ -81,8 +79,10 @@ class SlideStain:
         where it was not measured.
     dyes
         The slide's haematoxylin and eosin, eight numbers; none where the model sees it without them.
-    network_input
-        What the model reads of the slide.
+    read_as
+        What the model reads of the slide: a kind of :class:`~napari_metastasis.models.inputs.NetworkInput`.
+    target
+        The dyes that the slide is brought to, eight numbers; none where it is not.
     """
 
     density: tuple[float, ...] | None
@@ -90,7 +90,8 @@ class SlideStain:
     normalised: bool
     nuclei: float | None = None
     dyes: tuple[float, ...] = ()
-    network_input: NetworkInput = _AS_IT_IS
+    read_as: str = "rgb"
+    target: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -122,13 +123,16 @@ class SlideStain:
                 f"expected a model whose card has the density of its stains for --stain normalise, got {spec.name}; "
                 "scan with --stain as-is"
             )
+        # Imported with torch, which earlier results are read without.
+        from napari_metastasis.models.inputs import input_of
+
         network_input = input_of(spec, settings.stain)
         found = None if pixels is None or not spec.stain_density else mean_density(pixels)
         tint = None if pixels is None else nuclear_tint(pixels)
         # As it is recorded, so that an earlier result tells the same.
         density = None if found is None else tuple(round(float(value), 3) for value in found)
         nuclei = None if tint is None else round(tint, 3)
-        read_as = (dyes, network_input) if network_input.needs_stains else ()
+        read_as = (dyes, network_input.kind, network_input.target) if network_input.needs_stains else ()
         return cls(density, spec.stain_density, wanted and density is not None, nuclei, *read_as)
 
     @property
@@ -151,7 +155,7 @@ class SlideStain:
         """Return one line for a person; empty where the stain was not measured."""
         if self.dyes:
             dense = "" if self.ratio is None else f"{self.ratio:.2f} × as dense as in training, "
-            return f"Stain {dense}{_READ_AS[self.network_input.kind]}"
+            return f"Stain {dense}{_READ_AS[self.read_as]}"
         if self.ratio is None:
             return ""
         return f"Stain {self.ratio:.2f} × as dense as in training" + (
@@ -161,7 +165,9 @@ class SlideStain:
     def reader(self, slide: Slide) -> Reader:
         """Return what the model reads the slide with."""
         if self.dyes:
-            return InputReader(slide, self.network_input, self.dyes)
+            from napari_metastasis.models.inputs import NetworkInput
+
+            return InputReader(slide, NetworkInput(self.read_as, self.target), self.dyes)
         if not self.normalised or self.density is None:
             return slide
         return StainedReader(slide, stain_tables(self.density, self.reference))
@@ -188,7 +194,7 @@ class SlideStain:
         if read_as is None:
             return cls(found, reference, *told)
         dyes, target = tuple(map(float, values["dyes"])), tuple(map(float, values["target"]))
-        return cls(found, reference, *told, dyes, NetworkInput(_known(read_as), target))
+        return cls(found, reference, *told, dyes, _known(read_as), target)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the record of a scan."""
@@ -205,8 +211,7 @@ class SlideStain:
         """Return the dyes and what is read, where the slide is not seen as it is."""
         if not self.dyes:
             return {}
-        read_as = self.network_input
-        return {"read_as": read_as.kind, "dyes": list(self.dyes), "target": list(read_as.target)}
+        return {"read_as": self.read_as, "dyes": list(self.dyes), "target": list(self.target)}
 
 
 def _known(read_as: Any) -> str:
