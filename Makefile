@@ -17,12 +17,11 @@ REAL_DATA ?= ../shared/data
 
 # Every process has one torch thread and a screen of its own: tests/conftest.py. Each steals from the other's tests once
 # its own are done, so that both end together. The windows have processes of their own: with each window that goes,
-# Python looks through all that its process holds. They are one more than this, since tests wait: a window a quarter of
-# its time, the others for disks and for processes of their own.
+# Python looks through all that its process holds. They are one more, since a window waits a quarter of its time.
 PROCESSES ?= 2
 # Of fuzzing, over all kinds of files. What is found is kept in fuzz-findings.
 MINUTES ?= 60
-PYTEST := $(BIN)/python -m pytest -n $$(( $(PROCESSES) + 1 )) --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 
 # Windows of benchmarks open on a virtual screen with OpenGL, not on the developer's own.
 ifeq ($(shell uname -s),Linux)
@@ -56,7 +55,7 @@ demo: env  ## Scan the sample slide, print its lesions, draw the overlay, open n
 
 .PHONY: test
 test: env system lint typecheck  ## Everything that has to pass: style, layers, manifest, types, tests
-	$(PYTEST) tests/_napari
+	$(PYTEST) -n $$(( $(PROCESSES) + 1 )) tests/_napari
 	$(PYTEST) --ignore=tests/_napari
 
 .PHONY: quick

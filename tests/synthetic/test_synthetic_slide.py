@@ -92,10 +92,11 @@ def test_subtle_tumour_is_paler_and_all_else_stays(small):
 @pytest.mark.parametrize("seed", [1, 2, 3, 2016])
 def test_every_size_class_is_met(seed):
     settings = SyntheticSettings(seed=seed)
+    layout = plan_layout(settings)
     slide = SyntheticSlide(settings)
     found = [size_class(annotation, settings.mpp) for annotation in slide.annotations]
     assert found == ["macro"] * settings.macro + ["micro"] * settings.micro + ["itc"] * settings.itc
-    assert [m.name.split()[0] for m in slide.layout.metastases] == found
+    assert [m.name.split()[0] for m in layout.metastases] == found
     for annotation in slide.annotations:
         assert (annotation.exterior > 0).all()
         assert (annotation.exterior < (settings.width_px, settings.height_px)).all()

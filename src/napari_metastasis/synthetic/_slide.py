@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import cached_property
 from threading import Lock
 
 import numpy as np
@@ -56,20 +55,13 @@ class SyntheticSlide:
         self._tissue = Tissue(
             self.layout, Noise.from_seed(settings.seed), settings.fat_mm * 1000, settings.mimics, settings.variety
         )
+        self._grain = Grain.from_seed(settings.seed, settings.mpp)
+        self._nuclei = Nuclei.from_seed(
+            settings.seed, settings.mpp, settings.mimics, settings.subtlety, settings.variety
+        )
         self._stain = Stain.from_settings(settings)
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._lock = Lock()
-
-    # What only pixels need takes a second to be drawn: outlines are told without it.
-
-    @cached_property
-    def _grain(self) -> Grain:
-        return Grain.from_seed(self.settings.seed, self.mpp)
-
-    @cached_property
-    def _nuclei(self) -> Nuclei:
-        settings = self.settings
-        return Nuclei.from_seed(settings.seed, settings.mpp, settings.mimics, settings.subtlety, settings.variety)
 
     @property
     def size(self) -> Size:
