@@ -200,11 +200,11 @@ class MitosisSearch(QObject):
     def leave(self) -> Work | None:
         """Write no more of this result, for another is shown; return what is left to be written."""
         self._rest.stop()
-        source, found, state = self._source, self._unwritten(), self._session.mitoses
+        source = self._source if self._unwritten_threshold else None
+        found, state = self._unwritten(), self._session.mitoses
         slide, tissue, cells = self._session.slide, self._session.tissue, state.cells
-        is_left = self._unwritten_threshold
         self._source = None
-        if not is_left or source is None:
+        if source is None:
             return None
         if found is not None:
             return partial(_write_work, source, slide, found)

@@ -167,11 +167,11 @@ def _points(scanned: ScannedSlide, reference: PointReference, mpp: float, scorin
     outcomes = {}
     reading = found.reading
     for at in thresholds_of(scoring, threshold=found.mitoses.threshold, floor=reading.floor):
-        count = int(np.count_nonzero(reading.probability >= np.float32(at)))
+        xy, probability = reading.points_at(at)
         outcomes[at] = match_points(
             scanned.slide.name,
-            found=reading.xy[:count],
-            probability=reading.probability[:count].astype(np.float64),
+            found=xy,
+            probability=probability.astype(np.float64),
             reference=reference.mitoses,
             mpp=mpp,
             radius_um=scoring.radius_um,

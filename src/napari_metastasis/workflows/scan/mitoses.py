@@ -84,16 +84,19 @@ class MitosisReading:
     tissue_mm2: float
     searched: SearchedTissue
 
+    def points_at(self, threshold: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return places and probabilities of the points at a threshold from the floor up; see the attributes."""
+        # As they are stored.
+        count = int(np.count_nonzero(self.probability >= np.float32(threshold)))
+        return self.xy[:count], self.probability[:count]
+
     def at(
         self, threshold: float, settings: MitosisSettings, mpp: float, corrections: Corrections | None = None
     ) -> Mitoses:
         """Return the mitoses at a threshold, with what people say of them; one below the floor is the floor."""
         threshold = max(threshold, self.floor)
-        # As they are stored.
-        count = int(np.count_nonzero(self.probability >= np.float32(threshold)))
         return found_mitoses(
-            self.xy[:count],
-            self.probability[:count],
+            *self.points_at(threshold),
             threshold=float(threshold),
             mpp=mpp,
             searched_mm2=self.searched_mm2,
@@ -173,8 +176,9 @@ def mitoses_of(prepared: PreparedScan, maps: Sequence[AnsweredMap]) -> FoundMito
         return None
     threshold, slide = mitosis_threshold(prepared), prepared.slide
     reading = read_mitoses(found.cells, found.frame, prepared.tissue, settings, threshold)
-    mitoses = reading.at(threshold, settings, slide.mpp)
-    return FoundMitoses(with_reviews(mitoses, prepared.folder, bounds=slide.bounds), reading)
+    said = _said_in(prepared.folder, slide.bounds)
+    mitoses = reading.at(threshold, settings, slide.mpp, said)
+    return FoundMitoses(mitoses.unread() if said is None else mitoses, reading)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,10 +209,16 @@ def with_reviews(mitoses: Mitoses, folder: Path, *, bounds: Region | None) -> Mi
     bounds
         The slide's bounds, if it states any.
     """
+    said = _said_in(folder, bounds)
+    return mitoses.unread() if said is None else mitoses.reviewed(said)
+
+
+def _said_in(folder: Path, bounds: Region | None) -> Corrections | None:
+    """Return the corrections of a result's slide; ``None`` where they cannot be read."""
     try:
-        return mitoses.reviewed(CorrectionStore(corrections_folder(folder), bounds=bounds).read())
+        return CorrectionStore(corrections_folder(folder), bounds=bounds).read()
     except (AnnotationError, StorageError):
-        return mitoses.unread()
+        return None
 
 
 def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
@@ -234,7 +244,8 @@ def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
         return None
     known, slide = MitosisCount.from_json(record["mitoses"]), record["slide"]
     xy, probability = read_found_mitoses(folder / _TABLE)
-    found = found_mitoses(
+    said = _said_in(folder, None if slide.get("bounds") is None else Region(*map(int, slide["bounds"])))
+    listed = found_mitoses(
         xy,
         probability,
         threshold=known.threshold,
@@ -242,9 +253,9 @@ def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
         searched_mm2=known.searched_mm2,
         tissue_mm2=known.tissue_mm2,
         settings=_area_of(record, known),
+        corrections=said,
     )
-    bounds = None if slide.get("bounds") is None else Region(*map(int, slide["bounds"]))
-    listed = with_reviews(found, folder, bounds=bounds)
+    listed = listed.unread() if said is None else listed
     # The record has that of the model's own area; without the map nothing is known of another one.
     spot = known.spot
     is_same = listed.spot is not None and spot is not None and listed.spot.center.distance(spot.center) < 1
