@@ -245,9 +245,9 @@ class SlideController(QObject):
     def _show_mitoses_begun(self, started: ScanStarted, job: ScanJob | None) -> None:
         """Show the mitoses that earlier scans found; where this one looks for none, those that are shown stay."""
         state = self.session.mitoses
-        settings = next((one.settings for one in job.wanted_passes if one.task == "mitosis"), None) if job else None
+        settings = None if job is None else job.settings_of(MitosisSettings)
         self._began_at = started.mitosis_threshold
-        if started.mitoses is not None and isinstance(settings, MitosisSettings):
+        if started.mitoses is not None and settings is not None:
             self.mitoses.hold()
             state.show_map(
                 started.mitoses,

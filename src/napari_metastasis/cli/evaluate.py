@@ -190,7 +190,7 @@ def evaluate(
         origin = cohort if cohort is not None else camelyon16
         assert origin is not None
         job = settle_job(ScanJob(slide=origin, model=model, passes=requests, scan=settings, detection=detection))
-        looks_for_mitoses = any(isinstance(one.settings, MitosisSettings) for one in job.wanted_passes)
+        looks_for_mitoses = job.settings_of(MitosisSettings) is not None
         if looks_for_mitoses and cohort is None:
             raise WrongUsage(
                 "expected --cohort to look for mitoses, got --camelyon16, which has none; give the slides so"

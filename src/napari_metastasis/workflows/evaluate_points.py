@@ -68,8 +68,8 @@ class PointEvaluation:
     @property
     def settings(self) -> MitosisSettings:
         """Return how mitoses are looked for."""
-        found = next(one.settings for one in self.job.wanted_passes if one.task == MITOSIS)
-        assert isinstance(found, MitosisSettings)
+        found = self.job.settings_of(MitosisSettings)
+        assert found is not None
         return found
 
 

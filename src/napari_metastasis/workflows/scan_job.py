@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_metastasis.geometry import Point, Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, PassSettings, ScanSettings, TissueSettings
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_metastasis.workflows.engine_cache import EngineCache
 
 __all__ = ["AtHand", "PassRequest", "ScanJob", "ScanStarted", "Stage"]
+
+_Settings = TypeVar("_Settings", bound=PassSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,10 @@ class ScanJob:
     def wanted_passes(self) -> tuple[PassRequest, ...]:
         """Return the passes that are made, in their order."""
         return tuple(one for one in self.passes if one.settings.wanted)
+
+    def settings_of(self, kind: type[_Settings]) -> _Settings | None:
+        """Return the options of a kind of pass that is made; ``None`` where none is."""
+        return next((one.settings for one in self.wanted_passes if isinstance(one.settings, kind)), None)
 
     @property
     def reads_lesions(self) -> bool:

@@ -29,7 +29,7 @@ from napari_metastasis.scanning import MITOSES, AnsweredMap, MapStore, answerabl
 from napari_metastasis.settings import HotSpotSettings, MitosisSettings
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.workflows.scan.result_files import one_writer, write_record
-from napari_metastasis.workflows.scan.result_folder import corrections_folder, journals_of, record_of
+from napari_metastasis.workflows.scan.result_folder import corrections_folder, journals_of, record_of, recorded_pass
 
 if TYPE_CHECKING:
     from napari_metastasis.slides import Slide, TissueMask
@@ -146,14 +146,9 @@ def read_mitoses(
     )
 
 
-def _settings_of(prepared: PreparedScan) -> MitosisSettings | None:
-    wanted = (one.settings for one in prepared.job.wanted_passes)
-    return next((one for one in wanted if isinstance(one, MitosisSettings)), None)
-
-
 def mitosis_threshold(prepared: PreparedScan) -> float:
     """Return from which probability mitoses count in a scan: what was asked for, or the model's own; 0 without them."""
-    settings = _settings_of(prepared)
+    settings = prepared.job.settings_of(MitosisSettings)
     if settings is None:
         return 0.0
     own: float = prepared.models.others["mitosis"].spec.threshold
@@ -171,7 +166,7 @@ def mitoses_of(prepared: PreparedScan, maps: Sequence[AnsweredMap]) -> FoundMito
         Its maps.
     """
     found = next((one for one in maps if one.kind.name == MITOSES.name), None)
-    settings = _settings_of(prepared)
+    settings = prepared.job.settings_of(MitosisSettings)
     if found is None or settings is None:
         return None
     threshold, slide = mitosis_threshold(prepared), prepared.slide
@@ -310,17 +305,16 @@ def stored_mitoses(folder: Path, record: Any, journals: Mapping[str, int]) -> St
     journals
         How long the journals of its maps are.
     """
-    source = MitosisSource.of(folder, record, journals)
-    if source is None:
+    made, source = recorded_pass(record, MITOSES.name), MitosisSource.of(folder, record, journals)
+    if made is None or source is None:
         return None
     try:
-        (made,) = (one for one in record["passes"] if one["map"] == MITOSES.name)
-        name, model = str(made["file"]), str(made["model"]["name"])
+        model = str(made["model"]["name"])
         settings = MitosisSettings(**record["settings"]["mitosis"])
         threshold = float(record["mitoses"]["threshold"])
-        if not (math.isfinite(threshold) and 0 < threshold <= 1) or Path(name).name != name:
+        if not (math.isfinite(threshold) and 0 < threshold <= 1):
             return None
-        with MapStore.open(folder / name) as store:
+        with MapStore.open(folder / source.file) as store:
             shown = AnsweredMap(store.kind, store.frame, store.answered())
             return StoredMitoses(shown, threshold, settings, model, source)
     except (KeyError, TypeError, ValueError, StorageError):
@@ -398,11 +392,11 @@ class MitosisSource:
     @classmethod
     def of(cls, folder: Path, record: Any, journals: Mapping[str, int]) -> MitosisSource | None:
         """Return the map that a record says the mitoses are of; ``None`` where it says of none."""
-        try:
-            (file,) = (str(one["file"]) for one in record["passes"] if one["map"] == MITOSES.name)
-        except (KeyError, TypeError, ValueError):
+        made = recorded_pass(record, MITOSES.name)
+        if made is None or "mitoses" not in record:
             return None
-        return cls(folder, file, journals.get(file, 0)) if "mitoses" in record else None
+        file = str(made["file"])
+        return cls(folder, file, journals.get(file, 0))
 
 
 def write_shown_mitoses(source: MitosisSource, slide: Slide, mitoses: Mitoses) -> bool:

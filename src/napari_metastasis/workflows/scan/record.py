@@ -17,7 +17,7 @@ from napari_metastasis import __version__
 from napari_metastasis.models import Model
 from napari_metastasis.scanning import MITOSES, MapStore
 from napari_metastasis.workflows.scan.prepared import PreparedScan
-from napari_metastasis.workflows.scan.result_folder import record_of
+from napari_metastasis.workflows.scan.result_folder import record_of, recorded_pass
 from napari_metastasis.workflows.scan.shown import Shown, read_shown
 from napari_metastasis.workflows.scan_job import PassRequest
 
@@ -118,13 +118,12 @@ def other_mitoses(prepared: PreparedScan) -> tuple[str, ...]:
     """Return what has to be said where a scan's mitoses take the place of others in the files; their map stays."""
     stores = [one.store for one in prepared.passes if one.store.kind.name == MITOSES.name]
     before = record_of(prepared.folder)
-    try:
-        (file, model) = next(
-            (str(one["file"]), str(one["model"]["name"])) for one in before["passes"] if one["map"] == MITOSES.name
-        )
-    except (KeyError, TypeError, StopIteration):
+    made = recorded_pass(before, MITOSES.name)
+    if made is None or not stores or stores[0].path.name == made["file"] or not has_mitoses(before):
         return ()
-    if not stores or stores[0].path.name == file or not has_mitoses(before):
+    try:
+        file, model = made["file"], made["model"]["name"]
+    except (KeyError, TypeError):
         return ()
     return (f"Mitoses: the files speak of this search from now on; what {model} found before stays in {file}",)
 

@@ -43,6 +43,7 @@ __all__ = [
     "known_identity",
     "record_of",
     "record_path",
+    "recorded_pass",
     "result_root",
     "scan_identity",
     "stored_maps",
@@ -270,4 +271,21 @@ def record_of(folder: Path) -> Any:
     try:
         return read_json(record_path(folder))
     except (OSError, ValueError):
+        return None
+
+
+def recorded_pass(record: Any, name: str) -> Mapping[str, Any] | None:
+    """Return what a record says of the pass that wrote a map; ``None`` where it says of none, or of several.
+
+    Parameters
+    ----------
+    record
+        What a ``run.json`` says.
+    name
+        Of the map. Its ``file`` lies in the folder of the record.
+    """
+    try:
+        (made,) = (one for one in record["passes"] if one["map"] == name)
+        return made if Path(str(made["file"])).name == str(made["file"]) else None
+    except (KeyError, TypeError, ValueError):
         return None

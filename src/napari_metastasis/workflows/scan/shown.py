@@ -16,7 +16,7 @@ from napari_metastasis.settings import THRESHOLD
 from napari_metastasis.storage import folder_gone
 from napari_metastasis.workflows.scan.listed_findings import list_findings
 from napari_metastasis.workflows.scan.result_files import one_writer, write_findings, write_record
-from napari_metastasis.workflows.scan.result_folder import heatmap_path, journals_of, record_of
+from napari_metastasis.workflows.scan.result_folder import heatmap_path, journals_of, record_of, recorded_pass
 
 if TYPE_CHECKING:
     from napari_metastasis.lesions import Findings
@@ -91,12 +91,12 @@ def read_before(folder: Path) -> dict[str, MapStore]:
     """
     record = record_of(folder)
     name = read_shown(record).map
+    made = recorded_pass(record, name)
+    if made is None:
+        return {}
     try:
-        (file,) = (str(one["file"]) for one in record["passes"] if one["map"] == name)
-        if Path(file).name != file:
-            return {}
-        store = MapStore.open(folder / file)
-    except (KeyError, TypeError, ValueError, StorageError):
+        store = MapStore.open(folder / str(made["file"]))
+    except StorageError:
         return {}
     return {name: store} if store.kind.is_probability else {}
 
