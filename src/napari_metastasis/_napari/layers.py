@@ -42,6 +42,7 @@ __all__ = [
     "mined_layer",
     "paint_rings",
     "place",
+    "points_layer",
     "slide_layer_data",
     "stained_layer",
     "tissue_layer",
@@ -171,48 +172,52 @@ def detections_of(found: Findings | None) -> tuple[npt.NDArray[np.float64], dict
     return points, {"probability": detections.probability, "lesion": detections.lesion}
 
 
-def detections_layer(session: SlideSession, *, name: str) -> Points:
-    """Return the detections as rings."""
-    points, features = detections_of(session.found)
-    mpp = session.slide.mpp
+def points_layer(points: npt.NDArray[Any], features: dict[str, Any], mpp: float, **looks: Any) -> Points:
+    """Return points that the program finds, hollow and not to be edited.
+
+    Parameters
+    ----------
+    points
+        (n, 2) level-0 locations as (y, x).
+    features
+        Their columns.
+    mpp
+        µm per level-0 pixel.
+    looks
+        Their name, symbol, size, colour and limits, as napari takes them, where they are not those of a ring.
+    """
+    rings = {"symbol": "disc", "size": _RING_UM / mpp, "border_width": 0.2, "canvas_size_limits": _RING_SCREEN_PX}
     layer = Points(
         points,
         ndim=2,
         features=features,
-        name=name,
-        size=_RING_UM / mpp,
-        symbol="disc",
-        border_width=0.2,
-        canvas_size_limits=_RING_SCREEN_PX,
+        face_color="transparent",
         blending="translucent_no_depth",
+        **(rings | looks),
         **place(locations_um(mpp)),
     )
-    paint_rings(layer)
     slice_at_once(layer)
     layer.editable = False
     return layer
+
+
+def detections_layer(session: SlideSession, *, name: str) -> Points:
+    """Return the detections as rings."""
+    points, features = detections_of(session.found)
+    return points_layer(points, features, session.slide.mpp, name=name, border_color=RING_COLOR)
 
 
 def mined_layer(mined: Sequence[HardNegative], mpp: float, *, name: str) -> Points:
     """Return mined locations as squares, the strongest last, so that it is drawn on top."""
     weakest_first = mined[::-1]
-    layer = Points(
+    return points_layer(
         np.array([(one.y, one.x) for one in weakest_first]).reshape(-1, 2),
-        ndim=2,
-        features={"probability": np.array([one.probability for one in weakest_first], dtype=np.float32)},
+        {"probability": np.array([one.probability for one in weakest_first], dtype=np.float32)},
+        mpp,
         name=name,
-        size=_RING_UM / mpp,
         symbol="square",
-        border_width=0.2,
-        face_color="transparent",
         border_color=MINED_COLOR,
-        canvas_size_limits=_RING_SCREEN_PX,
-        blending="translucent_no_depth",
-        **place(locations_um(mpp)),
     )
-    slice_at_once(layer)
-    layer.editable = False
-    return layer
 
 
 def paint_rings(layer: Points) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Layer, Points, Shapes
 
-from napari_metastasis._napari.compat import draw_now, slice_at_once, unrefreshed
+from napari_metastasis._napari.compat import draw_now, unrefreshed
 from napari_metastasis._napari.drawn_looks import TAKEN_AWAY_RGB
-from napari_metastasis._napari.layers import place
+from napari_metastasis._napari.layers import place, points_layer
 from napari_metastasis.geometry import locations_um
 
 if TYPE_CHECKING:
@@ -129,23 +129,16 @@ class MitosisMarks:
 
     def _make_points(self, points: Any, features: dict[str, Any], colors: Any) -> Points:
         mpp = self._session.slide.mpp
-        layer = Points(
+        return points_layer(
             points,
-            ndim=2,
-            features=features,
+            features,
+            mpp,
             name=self._name("Mitoses"),
             size=_RING_UM / mpp,
-            symbol="disc",
             border_width=0.1,
-            face_color="transparent",
             border_color=colors,
             canvas_size_limits=_RING_SCREEN_PX,
-            blending="translucent_no_depth",
-            **place(locations_um(mpp)),
         )
-        slice_at_once(layer)
-        layer.editable = False
-        return layer
 
     def _show_spot(self, spot: HotSpot | None) -> None:
         if spot is None:
