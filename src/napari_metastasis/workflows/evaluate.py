@@ -26,7 +26,6 @@ from napari_metastasis.evaluation import (
     ScoredCells,
     SlideDetections,
     SlideOutcome,
-    SlideReference,
     count_cells,
     match_slide,
     score_slides,
@@ -41,10 +40,10 @@ from napari_metastasis.workflows.evaluated_slides import (
     faults_of,
     look_at_slides,
     nothing_to_score,
+    read_references,
     scanned_slides,
-    stop_if,
 )
-from napari_metastasis.workflows.scan.batch import ProgressBar, ScannedSlide, in_parts
+from napari_metastasis.workflows.scan.batch import ProgressBar, ScannedSlide
 from napari_metastasis.workflows.scan.job_models import answering_contract, answering_task, with_own_settings
 from napari_metastasis.workflows.scan_job import ScanJob
 
@@ -128,14 +127,14 @@ def evaluate_cohort(
     value = how.scoring.tumour_value or tumour_value_in(survey.mask for survey in surveys.values())
     scoring = replace(how.scoring, tumour_value=value)
     faults = faults_of(cohort, slides, split, surveys, partial(check_cohort, tumour_value=value))
-    references: dict[str, SlideReference] = {}
-    with bar("Reading the reference") as progress:
-        for done, slide in enumerate(slides, 1):
-            stop_if(should_stop)
-            if slide.name not in faults:
-                with one_of_many(partial(faults.__setitem__, slide.name)):
-                    references[slide.name] = slide_reference(surveys[slide], scoring, own_mpp=how.own_mpp)
-            in_parts(progress)(done, len(slides))
+    references = read_references(
+        slides,
+        faults,
+        lambda slide: slide_reference(surveys[slide], scoring, own_mpp=how.own_mpp),
+        title="Reading the reference",
+        bar=bar,
+        should_stop=should_stop,
+    )
     left_out += [LeftOut(name, why, is_failure=True) for name, why in faults.items()]
     readable = [slide for slide in slides if slide.name in references]
     outcomes: list[SlideOutcome] = []

@@ -32,10 +32,10 @@ from napari_metastasis.workflows.evaluated_slides import (
     faults_of,
     look_at_slides,
     nothing_to_score,
+    read_references,
     scanned_slides,
-    stop_if,
 )
-from napari_metastasis.workflows.scan.batch import ProgressBar, ScannedSlide, in_parts
+from napari_metastasis.workflows.scan.batch import ProgressBar, ScannedSlide
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["MITOSIS", "PointEvaluation", "evaluate_points", "points_measured_with"]
@@ -115,15 +115,15 @@ def evaluate_points(
     )
     surveys = look_at_slides(cohort, slides, reads=lambda _: False, bar=bar, should_stop=should_stop)
     faults = faults_of(cohort, slides, how.split, surveys, check_points)
-    references: dict[str, PointReference] = {}
     order = column_order(how.scoring.order)
-    with bar("Reading the points") as progress:
-        for done, slide in enumerate(slides, 1):
-            stop_if(should_stop)
-            if slide.name not in faults:
-                with one_of_many(partial(faults.__setitem__, slide.name)):
-                    references[slide.name] = surveys[slide].point_reference(order)
-            in_parts(progress)(done, len(slides))
+    references = read_references(
+        slides,
+        faults,
+        lambda slide: surveys[slide].point_reference(order),
+        title="Reading the points",
+        bar=bar,
+        should_stop=should_stop,
+    )
     left_out += [LeftOut(name, why, is_failure=True) for name, why in faults.items()]
     readable = [slide for slide in slides if slide.name in references]
     scored: list[SlidePoints] = []

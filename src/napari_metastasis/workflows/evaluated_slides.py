@@ -6,13 +6,15 @@ import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED
 from napari_metastasis.cohorts.checks import CohortProblem, check_split
 from napari_metastasis.cohorts.cohort import Cohort, CohortSlide, Split
 from napari_metastasis.cohorts.survey import SlideSurvey, survey_slides
-from napari_metastasis.errors import CohortError, EvaluationError, ScanCancelledError
+from napari_metastasis.errors import CohortError, EvaluationError, ScanCancelledError, one_of_many
 from napari_metastasis.evaluation import LeftOut
 from napari_metastasis.models import ScanModels
 from napari_metastasis.settings import SlideSettings
@@ -28,11 +30,14 @@ __all__ = [
     "faults_of",
     "look_at_slides",
     "nothing_to_score",
+    "read_references",
     "report_folder",
     "scanned_slides",
     "split_to_evaluate",
     "stop_if",
 ]
+
+_Reference = TypeVar("_Reference")
 
 
 def split_to_evaluate(cohort: Cohort) -> Split:
@@ -152,6 +157,44 @@ def faults_of(
         if problem.slide in names:
             faults.setdefault(problem.slide, problem.message)
     return faults
+
+
+def read_references(
+    slides: Sequence[CohortSlide],
+    faults: dict[str, str],
+    read: Callable[[CohortSlide], _Reference],
+    *,
+    title: str,
+    bar: ProgressBar,
+    should_stop: Callable[[], bool],
+) -> dict[str, _Reference]:
+    """Return what people said of each slide, by its name; what cannot be read is a fault of the slide.
+
+    Parameters
+    ----------
+    slides
+        Those that are measured on.
+    faults
+        Why slides are left out, by their names; others are added.
+    read
+        Returns that of a slide.
+    title, bar, should_stop
+        Name the step, show it and stop it.
+
+    Raises
+    ------
+    ScanCancelledError
+        If ``should_stop`` said so.
+    """
+    found: dict[str, _Reference] = {}
+    with bar(title) as progress:
+        for done, slide in enumerate(slides, 1):
+            stop_if(should_stop)
+            if slide.name not in faults:
+                with one_of_many(partial(faults.__setitem__, slide.name)):
+                    found[slide.name] = read(slide)
+            in_parts(progress)(done, len(slides))
+    return found
 
 
 def scanned_slides(
