@@ -10,6 +10,7 @@ from dark_model import dark_spots
 from napari.layers import Shapes
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from shapely import Polygon
 from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
 
 from napari_metastasis._napari.compat import camera_of, canvas_widget
@@ -63,6 +64,21 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     # Before a scan nobody knows where tumour is.
     assert not part.tumour_button.isEnabled()
     assert "not been looked for" in part.count.text()
+
+    # Shapes: an ellipse around one of them, and a freehand line around none, whose rectangle would hold another.
+    round_one = np.array([(300, 1001), (300, 1201), (500, 1201), (500, 1001)])
+    line = np.array([(700, 900), (700, 1150), (730, 1150), (730, 930), (900, 930), (900, 900)])
+    drawn = house.viewer.add_shapes([(round_one - 0.5) * SPOT_MPP], shape_type="ellipse", units=("um", "um"))
+    drawn.add([(line - 0.5) * SPOT_MPP], shape_type="path")
+    drawn.selected_data = {0, 1}
+    part.shape_button.click()
+    house.until(lambda: house.controller.busy)
+    found = counted(house, 1)
+    np.testing.assert_allclose(found.xy[0], SPOTS[1], atol=2)
+    area_px = np.pi * 100**2 + Polygon(line).area
+    assert found.searched_mm2 == pytest.approx(area_px * (SPOT_MPP / 1000) ** 2, rel=0.03)
+    assert part.count.text() == f"1 mitosis, {1 / found.searched_mm2:.2g} per mm²"
+    house.viewer.layers.remove(drawn)
 
     # The view: its right side, where four of them lie.
     camera = camera_of(house.viewer)

@@ -16,7 +16,7 @@ from napari_metastasis.errors import AnnotationError
 from napari_metastasis.lesions import (
     decide_mitosis,
     found_mitoses,
-    read_found_mitoses,
+    read_listed_mitoses,
     write_mitoses_csv,
     write_mitoses_geojson,
 )
@@ -192,9 +192,10 @@ def test_files_say_what_people_said_and_keep_what_the_model_found(tmp_path):
     points = read_points(path)
     assert (points.classes, len(points.unreviewed)) == (("Not a mitosis", "Mitosis"), 4)
     assert len(points.mitoses) + len(points.unreviewed) == reviewed.count == 5
-    xy, probability = read_found_mitoses(path)
-    np.testing.assert_array_equal(xy, XY)
-    np.testing.assert_array_equal(probability, PROBABILITY)
+    listed = read_listed_mitoses(path)
+    np.testing.assert_array_equal(listed.xy, XY)
+    np.testing.assert_array_equal(listed.probability, PROBABILITY)
+    assert (listed.beside_xy.tolist(), listed.looked_at.tolist()) == ([[9.0, 9.0]], [True])
     write_mitoses_geojson(tmp_path / "mitoses.geojson", reviewed, slide="a")
     again = read_points(tmp_path / "mitoses.geojson")
     assert again.classes == points.classes

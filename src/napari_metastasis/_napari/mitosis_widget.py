@@ -56,7 +56,9 @@ class MitosisWidget(Part):
         self.tumour_button.setToolTip(
             "Look for mitoses on the whole slide, only where findings are shown and around them; scan first"
         )
-        self.shape_button.setToolTip("Look for mitoses in the rectangle around the shape that is selected")
+        self.shape_button.setToolTip(
+            "Look for mitoses inside the shape that is selected, or the shapes: counts are of the tissue in there"
+        )
         rows.addWidget(QLabel("Look for mitoses in"))
         buttons = QHBoxLayout()
         for button, where in ((self.view_button, "view"), (self.tumour_button, "tumour"), (self.shape_button, "shape")):
