@@ -158,6 +158,11 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     listed = counted(house, len(found) + 1)
     assert listed.reviews[-1].state == "added"
     assert np.linalg.norm(listed.xy[-1] - found.xy[1] - 120) * SPOT_MPP < 1
+    # A second click, as near to it as another one's half, is the same one: it is said, and nothing is kept.
+    assert not part.refused.text()
+    place = view_transform(house.viewer, session.slide).to_canvas(Point(*(found.xy[1] + 136).tolist()))
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(*np.round(place).astype(int).tolist()))
+    assert "known there already" in part.refused.text()
     assert len(session.corrections.present.mitoses) == 2
     assert not session.corrections.present.of_lesions
     QTest.keyClick(canvas, Qt.Key.Key_Escape)
@@ -172,7 +177,13 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     house.until(lambda: not part.take_button.isHidden())
     for _ in range(2):
         part.take_button.click()
-        assert counted(house, len(found) + 2).count == len(found) + 2
+        # They lie beside the tissue, where nobody looked: no part of the rate.
+        listed = counted(house, len(found) + 2)
+        assert (listed.count, listed.outside, listed.per_mm2) == (len(found), 2, found.per_mm2)
+    assert part.count.text().endswith("per mm²; 2 more outside of what was looked at")
+    part.back_button.click()
+    part.back_button.click()
+    assert part.position.text() == f"{len(listed)} of {len(listed)}, added, outside"
     # Where napari draws them: its places are of the middles of pixels.
     np.testing.assert_allclose(session.corrections.present.mitoses_px, missed + 0.5, atol=0.01)
     session.corrections.undo()

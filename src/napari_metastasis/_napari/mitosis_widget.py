@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import Folded, form_layout, probability_slider
+from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout, probability_slider
 from napari_metastasis._napari.regions import points_drawn
 from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.user_shapes import shapes_of
@@ -42,7 +42,9 @@ class MitosisWidget(Part):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "")
         self._workspace.mitoses_possible.connect(self._show_buttons)
-        self._workspace.correcting.sets_mitoses_changed.connect(self.add_button.setChecked)
+        correcting = self._workspace.correcting
+        correcting.sets_mitoses_changed.connect(self.add_button.setChecked)
+        correcting.mitosis_refused.connect(self.refused.show_failure)
 
     def _build(self, layout: QVBoxLayout) -> None:
         self._at = -1
@@ -109,6 +111,8 @@ class MitosisWidget(Part):
         for button in (self.yes_button, self.no_button, self.add_button):
             decisions.addWidget(button, 1)
         rows.addLayout(decisions)
+        self.refused = ErrorLine()
+        rows.addWidget(self.refused)
         self.take_button = QPushButton("Take the points of napari's layer")
         self.take_button.setToolTip("Add the points that were set in napari's own Points layers as mitoses")
         self.take_button.clicked.connect(lambda _: self.take_points())
@@ -137,6 +141,7 @@ class MitosisWidget(Part):
 
     def _show_current(self) -> None:
         self._at = -1
+        self.refused.show_failure("")
         self._show_layers()
         self._show_buttons()
         self._show_found()
@@ -161,12 +166,17 @@ class MitosisWidget(Part):
         if session is None:
             return
         from napari_metastasis.annotations import PointSet, corrections_of_points
+        from napari_metastasis.lesions import new_mitoses
 
         places = points_drawn(self._viewer, session.slide)
         points = PointSet(places, ("Mitosis",) * len(places))
         more, _ = corrections_of_points(points, reviewer=self._workspace.reviewer.name)
         known = session.corrections.present
-        fresh = [one for one in more if one.key not in known]
+        asked = [one for one in more if one.key not in known]
+        found = session.mitoses.found
+        fresh = asked if found is None else new_mitoses(found, known, asked)
+        left = len(asked) - len(fresh)
+        self.refused.show_failure(f"{left} of {len(asked)} points are known already." if left else "")
         session.corrections.do(f"Add {len(fresh)} mitoses of napari's layer", known.with_(*fresh))
 
     def _show_found(self) -> None:
@@ -205,6 +215,7 @@ class MitosisWidget(Part):
             f"{self._at + 1} of {len(found)}",
             "" if sure != sure else f"{sure:.2f}",
             "" if state == "pending" else state,
+            "" if found.inside[self._at] else "outside",
         ]
         self.position.setText(", ".join(filter(None, parts)))
 

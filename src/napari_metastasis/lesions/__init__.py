@@ -25,7 +25,7 @@ from napari_metastasis.lesions.mitosis_files import (
     write_mitoses_csv,
     write_mitoses_geojson,
 )
-from napari_metastasis.lesions.mitosis_review import decide_mitosis
+from napari_metastasis.lesions.mitosis_review import decide_mitosis, new_mitoses
 from napari_metastasis.lesions.peaks import find_points
 from napari_metastasis.lesions.reviewed import CorrectionCells, Reviewed, match_corrections
 from napari_metastasis.lesions.said import LesionReview
@@ -98,6 +98,7 @@ __all__ = [
     "longest_diameter",
     "match_corrections",
     "mitoses_table",
+    "new_mitoses",
     "read_listed_mitoses",
     "review_counts",
     "review_text",
