@@ -137,7 +137,7 @@ class SlideLayers:
         self.outlines.close()
         self.drawn.close()
         self._click.close()
-        # A copy of the slide's layer shows the same file, which closes.
+        # A copy of the slide's layer, or of its dyes, shows the same file, which closes.
         copies = [layer for layer in self._viewer.layers if layer.metadata.get(METADATA_KEY) is self._session]
         for layer in reversed([layer for layer in (*self, *copies) if layer is not self.slide]):
             if remove and layer in self._viewer.layers:
@@ -363,7 +363,7 @@ class SlideLayers:
         else:
             over = [layer for layer in self if layer is not self.slide and layer in self._viewer.layers]
             lowest = min(over, key=self._viewer.layers.index, default=None)
-            self.stained = layers.stained_layer(levels, self._session.slide, name=self._name(what))
+            self.stained = layers.stained_layer(levels, self._session, name=self._name(what))
             self._add(self.stained, under=lowest)
 
     @property
