@@ -208,3 +208,12 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     assert again.mitoses.threshold == threshold
     assert len(again.mitoses.found) == len(fewer)
     assert again.mitoses.found.searched_mm2 == pytest.approx(found.searched_mm2)
+    assert part.count.text() == again.mitoses.found.text
+
+    # A map that is damaged is told, and does not read as if nobody had looked; what a scan found is still there.
+    house.workspace.close_slide(house.controller)
+    (again.folder / "mitoses.ome.zarr" / "zarr.json").write_text("{}")
+    house.open(slide)
+    house.until(lambda: house.session.found is not None)
+    assert part.count.text() == "The map of mitoses, mitoses.ome.zarr, cannot be read. Look for them again."
+    assert table(house.session) == table(again)

@@ -14,6 +14,7 @@ from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout, prob
 from napari_metastasis._napari.regions import points_drawn
 from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.user_shapes import shapes_of
+from napari_metastasis._napari.words import for_window
 from napari_metastasis.geometry import Point
 
 if TYPE_CHECKING:
@@ -183,7 +184,8 @@ class MitosisWidget(Part):
         session = self._session
         found = None if session is None else session.mitoses.found
         has_map = session is not None and session.mitoses.frame is not None
-        self.count.setText(found.text if found is not None else "Counting…" if has_map else _TOLD)
+        lost = "" if session is None else for_window(session.mitoses.lost)
+        self.count.setText(found.text if found is not None else "Counting…" if has_map else lost or _TOLD)
         self.spot.setText("" if found is None else found.spot_text)
         self.searched.setText("" if found is None else found.searched_text)
         for shown in (self.spot, self.searched):

@@ -324,7 +324,7 @@ class StoredMitoses:
 
 
 def stored_mitoses(folder: Path, record: Any, journals: Mapping[str, int]) -> StoredMitoses | None:
-    """Return the mitoses of a result; ``None`` where its record says of none, or their map cannot be read.
+    """Return the mitoses of a result; ``None`` where its record says of none.
 
     Parameters
     ----------
@@ -334,6 +334,11 @@ def stored_mitoses(folder: Path, record: Any, journals: Mapping[str, int]) -> St
         What its ``run.json`` says.
     journals
         How long the journals of its maps are.
+
+    Raises
+    ------
+    StorageError
+        If it says of some, but they cannot be read.
     """
     made, source = recorded_pass(record, MITOSES.name), MitosisSource.of(folder, record, journals)
     if made is None or source is None:
@@ -343,13 +348,16 @@ def stored_mitoses(folder: Path, record: Any, journals: Mapping[str, int]) -> St
         settings = MitosisSettings(**record["settings"]["mitosis"])
         threshold = float(record["mitoses"]["threshold"])
         if not (math.isfinite(threshold) and 0 < threshold <= 1):
-            return None
+            raise ValueError("a threshold that is no probability")
         with MapStore.open(folder / source.file) as store:
             shown = AnsweredMap(store.kind, store.frame, store.answered())
             return StoredMitoses(shown, threshold, settings, model, source)
-    except (KeyError, TypeError, ValueError, StorageError):
-        # Damaged by hand, or of a later version: they can be looked for again.
-        return None
+    except (KeyError, TypeError, ValueError, StorageError) as error:
+        # Damaged by hand, or of a later version.
+        raise StorageError(
+            f"expected to read the mitoses found before, but the map of mitoses, {source.file}, cannot be read; look "
+            "for them again"
+        ) from error
 
 
 def write_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Region | None) -> None:
