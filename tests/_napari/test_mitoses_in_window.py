@@ -13,6 +13,7 @@ from qtpy.QtTest import QTest
 from shapely import Polygon
 from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
 
+from napari_metastasis._napari import mitosis_map
 from napari_metastasis._napari.compat import camera_of, canvas_widget
 from napari_metastasis._napari.regions import view_region
 from napari_metastasis._napari.view_transform import view_transform
@@ -55,7 +56,9 @@ def in_tables(session):
 
 
 @pytest.mark.usefixtures("mitosis_model")
-def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
+def test_from_the_search_to_the_count(house, darkness_model, tmp_path, monkeypatch):
+    # The map of this small slide has levels, as that of a large one.
+    monkeypatch.setattr(mitosis_map, "_COARSE", 128)
     slide = write_spotted_slide(tmp_path / "node.tif")
     house.open(slide)
     house.use(darkness_model, roi_px=512)
@@ -129,6 +132,24 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     assert str(found.spot.count) in part.spot.text()
     house.panel.scan_part.scan("shape")
     assert "selected shape" in house.panel.scan_part.error.text()
+    # The map itself is there, hidden at first; shown, it lies where the spots are drawn, at every level.
+    shown = layers.mitosis_map
+    assert not shown.visible
+    assert not part.show_map.isChecked()
+    assert list(house.viewer.layers).index(shown) < list(house.viewer.layers).index(rings)
+    part.show_map.click()
+    house.until(lambda: (np.nan_to_num(shown.data[-1]) > 0.9).any())
+    assert [values.shape for values in shown.data] == [(300, 452), (150, 226), (75, 113)]
+    for level, values in enumerate(shown.data):
+        at = ((SPOTS[:, ::-1] - 0.5) * SPOT_MPP - shown.translate) / shown.scale
+        rows, columns = np.rint((at + 0.5) / 2**level - 0.5).astype(int).T
+        assert (np.asarray(values)[rows, columns] > 0.85).all(), level
+    house.viewer.layers.remove(shown)
+    assert layers.mitosis_map is None
+    assert not part.show_map.isChecked()
+    part.show_map.click()
+    assert layers.mitosis_map.visible
+    part.show_map.click()
     part.spot_button.click()
     part.on_button.click()
     assert part.position.text() == f"1 of {len(found)}, {found.probability[0]:.2f}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Points
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout, probability_slider
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from psygnal import SignalInstance
 
     from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis._napari.slide_controller import SlideController
     from napari_metastasis.annotations.corrections import Label
 
 __all__ = ["MitosisWidget"]
@@ -127,6 +128,10 @@ class MitosisWidget(Part):
         form.addRow(QLabel("Show mitoses from probability"))
         form.addRow(self.threshold)
         rows.addLayout(form)
+        self.show_map = QCheckBox("Show how probable a mitosis is")
+        self.show_map.setToolTip("Tint where the model sees a mitosis, also where it is less sure than the slider says")
+        self.show_map.toggled.connect(self._on_show_map)
+        rows.addWidget(self.show_map)
         self.fold = Folded("Mitoses", inside)
         layout.addWidget(self.fold)
 
@@ -139,6 +144,26 @@ class MitosisWidget(Part):
             (session.activity_changed, self._show_buttons),
             (session.maps_replaced, self._show_buttons),
         )
+
+    def _on_current_changed(self, controller: SlideController | None) -> None:
+        if self._controller is not None:
+            self._controller.mitosis_map.changed.disconnect(self._show_map)
+        super()._on_current_changed(controller)
+        if controller is not None:
+            controller.mitosis_map.changed.connect(self._show_map)
+        self._show_map()
+
+    def _show_map(self) -> None:
+        controller = self._controller
+        layer = None if controller is None else controller.mitosis_map.layer
+        self.show_map.setEnabled(controller is not None and controller.session.mitoses.frame is not None)
+        self.show_map.blockSignals(True)
+        self.show_map.setChecked(layer is not None and layer.visible)
+        self.show_map.blockSignals(False)
+
+    def _on_show_map(self, shown: bool) -> None:
+        if self._controller is not None:
+            self._controller.mitosis_map.show(shown)
 
     def _show_current(self) -> None:
         self._at = -1
