@@ -136,6 +136,6 @@ def test_runs_of_earlier_versions_are_repeated_byte_by_byte(crops: PointCrops) -
     source = mosaics(crops, empty_share=0.5, clear_um=1.0)
     drawn = [array for number in range(4) for array in (source.mosaic(number).image, source.mosaic(number).xy)]
     told = hashlib.sha256(b"".join(array.tobytes() for array in drawn)).hexdigest()
-    # Of version 0.1, before anything could be drawn into strips.
+    # As they were before anything could be drawn into strips.
     assert told == "a8b48fe85d2d2d0268ecc37d76b9157da143bfaa2f4b2ebe9bf2a8ac134f089d"
     assert PointBatches(source, 1, 2).fingerprint == "8ec99d77463535d125e52010ad24956e35e5ac1f27cbc42fc878337cddf2dd6f"
