@@ -15,8 +15,7 @@ from napari_metastasis.sampling.point_batches import PointBatches
 from napari_metastasis.sampling.point_mosaics import PointMosaics
 from napari_metastasis.settings import PointMapSettings
 from napari_metastasis.slides.stains import TARGET, concentrations, optical_density
-from napari_metastasis.synthetic import FigurePainter, _figures
-from napari_metastasis.synthetic._mitoses import LOOKALIKES, MITOSES, draw_lookalike, draw_mitosis
+from napari_metastasis.synthetic import LOOKALIKES, MITOSES, FigurePainter, _figures, draw_lookalike, draw_mitosis
 
 SIDE, MPP = 128, 0.25
 MAPS = PointMapSettings(decay_per_um=0.4)
