@@ -59,22 +59,11 @@ class _Sheet:
         x, y = (x - off[0] * mpp).astype(np.float32), (y - off[1] * mpp).astype(np.float32)
         self.u = x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn))
         self.v = y * np.float32(np.cos(turn)) - x * np.float32(np.sin(turn))
-        self._turn, self._off = turn, off * mpp
+        self.turn, self.off = turn, off[::-1] * mpp
 
     def noise(self, length_um: float) -> Floats:
         """Return noise of mean 0 and standard deviation 1, correlated over a length."""
         return drawn_noise(self.rng, self.u.shape, length_um / self.mpp)
-
-    def near(self, u: float, v: float, reach_um: float) -> tuple[slice, slice]:
-        """Return the square around a place, in rows and columns."""
-        x = u * np.cos(self._turn) - v * np.sin(self._turn) + self._off[0]
-        y = u * np.sin(self._turn) + v * np.cos(self._turn) + self._off[1]
-        reach, size = int(np.ceil(reach_um / self.mpp)) + 1, 2 * self.half + 1
-        rows, columns = (
-            slice(max(0, round(at / self.mpp) + self.half - reach), min(size, round(at / self.mpp) + self.half + reach))
-            for at in (y, x)
-        )
-        return rows, columns
 
     def rounded(self, u: float, v: float, long: float, short: float, bumps: float) -> Floats:
         """Return how far pixels lie inside an oval around (u, v), in µm, its outline varied."""
@@ -94,19 +83,31 @@ _Arms = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 def _heap(sheet: _Sheet, arms: _Arms, width_um: float) -> Floats:
     """Return how many chromosomes lie over each other: each two arms that meet at an angle."""
-    rng, total = sheet.rng, np.zeros(sheet.u.shape, np.float32)
-    for u, v, turn, length in arms.tolist():
-        here = sheet.near(u, v, length / 2 + width_um)
-        du, dv = sheet.u[here] - np.float32(u), sheet.v[here] - np.float32(v)
-        bend, half = rng.normal(0, 0.45), length / 2
-        distance = np.full(du.shape, np.inf, np.float32)
-        for at in (turn + bend, turn + np.pi - bend):
-            along = np.clip(du * np.float32(np.cos(at)) + dv * np.float32(np.sin(at)), 0, np.float32(half))
-            away = np.hypot(du - along * np.float32(np.cos(at)), dv - along * np.float32(np.sin(at)))
-            distance = np.minimum(distance, away)
-        thick = width_um / 2 * rng.uniform(0.8, 1.2)
-        total[here] += smoothstep(distance, thick + _EDGE_UM, thick - _EDGE_UM)
-    return total
+    rng, count = sheet.rng, len(arms)
+    bend, thick = rng.normal(0, 0.45, count), width_um / 2 * rng.uniform(0.8, 1.2, count)
+    u, v, turn, length = arms.T
+    cos, sin = np.cos(sheet.turn), np.sin(sheet.turn)
+    middle = np.stack([u * sin + v * cos, u * cos - v * sin]) + sheet.off[:, None]
+    # Each in a square of its own that holds the longest.
+    reach = int(np.ceil((length.max() / 2 + thick.max() + _EDGE_UM) / sheet.mpp)) + 1
+    first = np.rint(middle / sheet.mpp).astype(int) + sheet.half
+    steps = np.arange(-reach, reach + 1)
+    down, right = (((first[axis] - sheet.half)[:, None] + steps) * sheet.mpp - middle[axis][:, None] for axis in (0, 1))
+    dy, dx = down.astype(np.float32)[:, :, None], right.astype(np.float32)[:, None, :]
+    half = (length / 2).astype(np.float32)[:, None, None]
+    nearest = np.full((count, len(steps), len(steps)), np.inf, np.float32)
+    for at in (turn + bend + sheet.turn, turn + np.pi - bend + sheet.turn):
+        x, y = (each.astype(np.float32)[:, None, None] for each in (np.cos(at), np.sin(at)))
+        along = np.clip(dx * x + dy * y, 0, half)
+        nearest = np.minimum(nearest, np.square(dx - along * x) + np.square(dy - along * y))
+    # 1 within, 0 outside.
+    inside = (thick.astype(np.float32)[:, None, None] - np.sqrt(nearest)).astype(np.float32)
+    covers = smoothstep(inside, -_EDGE_UM, _EDGE_UM)
+    side = 2 * sheet.half + 1
+    total = np.zeros((side + 2 * reach, side + 2 * reach), np.float32)
+    for (row, column), cover in zip(first.T.clip(0, side - 1).tolist(), covers, strict=True):
+        total[row : row + len(steps), column : column + len(steps)] += cover
+    return total[reach:-reach, reach:-reach]
 
 
 def _across(rng: np.random.Generator, count: int, half_um: float, spread_um: float, stray: float) -> _Arms:
@@ -114,11 +115,11 @@ def _across(rng: np.random.Generator, count: int, half_um: float, spread_um: flo
     u = half_um * np.clip(rng.uniform(-1, 1, count) + rng.normal(0, 0.06, count), -1.1, 1.1)
     v = rng.normal(0, spread_um, count) - rng.normal(0, 0.03) * u**2
     turn = np.pi / 2 + rng.normal(0, stray, count)
-    return np.stack([u, v, turn, rng.uniform(1.0, 2.3, count)], axis=1)
+    return np.stack([u, v, turn, rng.uniform(0.9, 2.1, count)], axis=1)
 
 
 def _clump(rng: np.random.Generator) -> _Arms:
-    radius, count = rng.uniform(2.0, 4.6), int(rng.integers(34, 56))
+    radius, count = rng.uniform(1.7, 3.9), int(rng.integers(34, 56))
     away, at = radius * np.sqrt(rng.uniform(size=count)), rng.uniform(0, 2 * np.pi, count)
     flat = rng.uniform(0.6, 1.0)
     turn = np.where(rng.uniform(size=count) < 0.4, at, rng.uniform(0, np.pi, count))
@@ -126,7 +127,7 @@ def _clump(rng: np.random.Generator) -> _Arms:
 
 
 def _ring(rng: np.random.Generator) -> _Arms:
-    radius, count = rng.uniform(2.6, 4.2), int(rng.integers(34, 52))
+    radius, count = rng.uniform(2.0, 3.4), int(rng.integers(34, 52))
     # Now and then open, as a horseshoe.
     open_by = rng.uniform(0, 1.6) if rng.uniform() < 0.4 else 0.0
     at = rng.uniform(open_by / 2, 2 * np.pi - open_by / 2, count)
@@ -136,7 +137,7 @@ def _ring(rng: np.random.Generator) -> _Arms:
 
 
 def _plate(rng: np.random.Generator) -> _Arms:
-    plate = _across(rng, int(rng.integers(36, 52)), rng.uniform(3.4, 5.4), rng.uniform(0.25, 0.7), 0.6)
+    plate = _across(rng, int(rng.integers(36, 52)), rng.uniform(2.6, 4.5), rng.uniform(0.2, 0.65), 0.6)
     if rng.uniform() < 0.35:
         # Chromosomes that are not there yet.
         late = np.stack([rng.uniform(-3, 3, 2), rng.choice((-1, 1), 2) * rng.uniform(1.8, 3.2, 2)], axis=1)
@@ -145,12 +146,12 @@ def _plate(rng: np.random.Generator) -> _Arms:
 
 
 def _pair(rng: np.random.Generator) -> _Arms:
-    apart = rng.uniform(4.5, 11.0)
+    apart = 4.5 + 6.5 * rng.beta(1.0, 1.8)
     late = (apart - 4.5) / 6.5
     sides = []
     for side in (-1, 1):
         # The later, the shorter and smoother; their ends trail behind.
-        one = _across(rng, int(rng.integers(26, 36)), rng.uniform(2.7, 4.2) * (1 - 0.25 * late), 0.35, 0.5 - 0.2 * late)
+        one = _across(rng, int(rng.integers(26, 36)), rng.uniform(2.4, 3.9) * (1 - 0.25 * late), 0.35, 0.5 - 0.2 * late)
         one[:, 1] = side * (apart / 2 + one[:, 1] - 0.06 * one[:, 0] ** 2)
         one[:, 3] *= 1 - 0.3 * late
         # A shear: plates are seldom exactly parallel.
@@ -166,7 +167,7 @@ def _pair(rng: np.random.Generator) -> _Arms:
 def _tripolar(rng: np.random.Generator) -> _Arms:
     spokes = []
     for at in rng.uniform(0, 2 * np.pi) + 2 * np.pi / 3 * np.arange(3) + rng.normal(0, 0.2, 3):
-        one = _across(rng, int(rng.integers(13, 19)), rng.uniform(1.8, 2.6), 0.45, 0.6)
+        one = _across(rng, int(rng.integers(13, 19)), rng.uniform(1.5, 2.3), 0.45, 0.6)
         u, v = one[:, 0] + one[:, 0].max(), one[:, 1]
         turned = [u * np.cos(at) - v * np.sin(at), u * np.sin(at) + v * np.cos(at), one[:, 2] + at, one[:, 3]]
         spokes.append(np.stack(turned, axis=1))
@@ -204,9 +205,9 @@ def draw_mitosis(rng: np.random.Generator, mpp: float, kind: str = "") -> CellFi
     sheet = _Sheet(rng, mpp, _PAIR_UM if kind == "pair" else _CELL_UM)
     heap = _heap(sheet, arms, rng.uniform(0.65, 1.0)) * (1 + 0.2 * sheet.noise(0.3))
     # A section holds more or less of it: figures of one slide differ by a third.
-    tone = rng.uniform(0.65, 1.25)
+    tone = rng.uniform(0.8, 1.35)
     uneven = 1 + 0.14 * sheet.noise(0.8)
-    chromatin = (tone * uneven * (1 - np.exp(-rng.uniform(0.6, 1.4) * np.maximum(heap, 0)))).astype(np.float32)
+    chromatin = (tone * uneven * (1 - np.exp(-rng.uniform(0.7, 1.6) * np.maximum(heap, 0)))).astype(np.float32)
     reach = float(np.hypot(*arms[:, :2].T).max())
     if kind == "pair":
         inside = np.maximum(*(_daughter(sheet, arms, side) for side in (-1, 1)))
@@ -215,12 +216,12 @@ def draw_mitosis(rng: np.random.Generator, mpp: float, kind: str = "") -> CellFi
         u, v = rng.normal(0, 0.5, 2).tolist()
         inside = sheet.rounded(u, v, long, long * rng.uniform(0.82, 1.0), 0.06)
     cell, halo = _cell(sheet, inside, halo=0.35)
-    dense = rng.uniform(0.6, 1.15)
+    dense = rng.uniform(0.85, 1.4)
     return _centred(CellFigure(chromatin, cell, halo, dense * rng.uniform(0.7, 1.1), dense, _blur(rng)))
 
 
 def _blur(rng: np.random.Generator) -> float:
-    return float(1 + rng.exponential(0.45))
+    return float(1 + rng.exponential(0.15))
 
 
 def _daughter(sheet: _Sheet, arms: _Arms, side: int) -> Floats:
@@ -243,7 +244,7 @@ def _cell(sheet: _Sheet, inside: Floats, *, halo: float) -> tuple[Floats, Floats
     """
     rng = sheet.rng
     inside = inside + 0.35 * sheet.noise(1.0)
-    cell = rng.uniform(0.7, 1.0) * smoothstep(inside, -0.7, 0.5)
+    cell = rng.uniform(0.5, 1.0) * smoothstep(inside, -0.7, 0.5)
     # Seldom all around.
     most, width = (rng.uniform(0.3, 0.9), rng.uniform(0.3, 1.6)) if rng.uniform() < halo else (0.0, 1.0)
     strength = most * smoothstep(sheet.noise(3.0), -0.8, 1.0)
