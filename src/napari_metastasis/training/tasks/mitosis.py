@@ -99,7 +99,7 @@ class MitosisTask(StagedTask[SegmentationNetwork]):
     def identity(self) -> dict[str, Any]:
         """Return the contract, what training begins with, and what is learnt how."""
         how = {**asdict(self.how), "initial": self.began["initial"]}
-        return {**super().identity(), **self.began, "network": how, "pieces": asdict(self.pieces)}
+        return {**super().identity(), **self.began, "network": how, "pieces": self.pieces.told()}
 
     def module(self, fitting: Fitting) -> MitosisModule:
         """Return what Lightning trains."""
@@ -112,7 +112,7 @@ class MitosisTask(StagedTask[SegmentationNetwork]):
     def store(self, network: SegmentationNetwork, weights: Path, card: dict[str, Any]) -> None:
         """Store the network with the threshold that was best on the validation crops."""
         spec = replace(self.spec, threshold=float(card.get(_CARD_THRESHOLD, self.spec.threshold)))
-        learnt = {"loss": self.how.loss, "pieces": asdict(self.pieces)}
+        learnt = {"loss": self.how.loss, "pieces": self.pieces.told()}
         save_model(weights, network, spec, {**card, **self.began, **learnt})
 
 
