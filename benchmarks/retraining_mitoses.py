@@ -1,7 +1,7 @@
 """What corrections of mitoses are worth, and what a model forgets by them.
 
     python benchmarks/retraining_mitoses.py pieces CROPS.zip CROPS.csv FOLDER [--seeds 5 6 7] [--corrections 40] [-- …]
-    python benchmarks/retraining_mitoses.py slide SLIDE CROPS.zip CROPS.csv FOLDER [-- OPTIONS]
+    python benchmarks/retraining_mitoses.py slide SLIDE CROPS.zip CROPS.csv FOLDER [--seeds 5 6 7] [-- OPTIONS]
 
 pieces: the validation slides of `train mitosis` are halved anew for each seed. The pieces of `mitoses.py` (crops that
 are shifted, half of them a strip without a figure) of one half lie side by side on one slide; what a model finds there
@@ -11,7 +11,8 @@ other half, as it is and in the colours in which the corrected half was shown: t
 densities of red, green and blue times 0.7, 1.2 and 1.4, blurred by 1.2 px, as another laboratory might have it.
 
 slide: on a slide that nobody labelled, and that is thought to hold no mitosis, all that is found in its left half is
-rejected. What is found in its right half, and F1 in the pieces of all validation slides, are told before and after.
+rejected; half as many corrections as above are made in pieces of one half of the validation slides, as they are. What
+is found in the slide's right half, and F1 in the pieces of the other half, are told before and after.
 
 F1 is told at the model's own threshold, and the highest one of all thresholds, which tells the ranking alone.
 """
@@ -143,36 +144,52 @@ def corrections_of(shown: Shown, found: tuple[NDArray, NDArray], count: int, see
     )
 
 
-def retrained(result: Path, run: Path, options: Sequence[str]) -> str:
-    """Return the weights of the model, retrained on a corrected result."""
-    command = [sys.executable, "-m", "napari_metastasis", "retrain", str(result), "--model", MODEL]
+def retrained(results: Sequence[Path], run: Path, options: Sequence[str]) -> str:
+    """Return the weights of the model, retrained on corrected results."""
+    command = [sys.executable, "-m", "napari_metastasis", "retrain", *map(str, results), "--model", MODEL]
     command += ["--name", "mitosis-retrained", "--output", str(run), "--no-keep", "--held-out-share", "0", *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return str(run / "mitosis-retrained.safetensors")
 
 
+def halved(crops: PointCrops, seed: int) -> tuple[list[str], list[str]]:
+    """Return the validation slides in two halves: to correct, and to judge by."""
+    slides = mitoses.parts_of(crops)["validation"]
+    order = np.random.default_rng(seed).permutation(slides).tolist()
+    return order[: len(order) // 2], order[len(order) // 2 :]
+
+
+def corrected_pieces(crops: PointCrops, slides: Sequence[str], base: Path, look: str, count: int, seed: int) -> Path:
+    """Return the result of a slide of pieces that was corrected."""
+    mine = written(crops, slides, base / "mine.tif", look)
+    result = base / "mine.metastasis"
+    scan_slide(scan_of(MODEL, mine.slide, result))
+    found = found_on(MODEL, mine.slide, base / "candidates.metastasis")
+    say(result, corrections_of(mine, found, count, seed))
+    return result
+
+
+def say(result: Path, said: Corrections) -> None:
+    """Store what was said of a result."""
+    store = CorrectionStore(result)
+    store.read()
+    store.save(said)
+
+
 def of_pieces(crops: PointCrops, folder: Path, seeds: Sequence[int], count: int, options: Sequence[str]) -> None:
     """Print F1 on the half that was not corrected, before and after."""
-    slides = mitoses.parts_of(crops)["validation"]
     with (folder / "retraining.csv").open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         names = (f"{what} {when}" for when in ("before", "now") for what in ("f1", "best f1"))
         writer.writerow(("corrected", "seed", "judged", *names))
         for look in LOOKS:
             for seed in seeds:
-                order = np.random.default_rng(seed).permutation(slides).tolist()
-                halves = order[: len(order) // 2], order[len(order) // 2 :]
+                mine, theirs = halved(crops, seed)
                 base = folder / f"{seed} {look}"
                 base.mkdir(exist_ok=True)
-                mine = written(crops, halves[0], base / "mine.tif", look)
-                scan_slide(scan_of(MODEL, mine.slide, base / "mine.metastasis"))
-                found = found_on(MODEL, mine.slide, base / "candidates.metastasis")
-                store = CorrectionStore(base / "mine.metastasis")
-                store.read()
-                store.save(corrections_of(mine, found, count, seed))
-                new = retrained(base / "mine.metastasis", base / "run", options)
+                new = retrained([corrected_pieces(crops, mine, base, look, count, seed)], base / "run", options)
                 for other in dict.fromkeys((look, "as it is")):
-                    judged = written(crops, halves[1], base / f"{other}.tif", other)
+                    judged = written(crops, theirs, base / f"{other}.tif", other)
                     told = [
                         *figures(MODEL, judged, base / f"{other} before.metastasis"),
                         *figures(new, judged, base / f"{other} now.metastasis"),
@@ -183,9 +200,10 @@ def of_pieces(crops: PointCrops, folder: Path, seeds: Sequence[int], count: int,
                     print(*row, sep=" | ", flush=True)
 
 
-def of_slide(path: Path, crops: PointCrops, folder: Path, options: Sequence[str]) -> None:
+def of_slide(
+    path: Path, crops: PointCrops, folder: Path, seeds: Sequence[int], count: int, options: Sequence[str]
+) -> None:
     """Print what is found in the right half of a slide, before and after all in its left one was rejected."""
-    pieces = written(crops, mitoses.parts_of(crops)["validation"], folder / "pieces.tif", "as it is")
     result = folder / "slide.metastasis"
     scan_slide(scan_of(MODEL, path, result, tissue_only=True))
     own = load_model(MODEL, "mitosis").spec.threshold
@@ -196,16 +214,22 @@ def of_slide(path: Path, crops: PointCrops, folder: Path, options: Sequence[str]
         Correction(key=f"place {number}", label="not-mitosis", shape_px=shapely.Point(place))
         for number, place in enumerate(xy[(xy[:, 0] < middle) & (sure >= own)])
     ]
-    store = CorrectionStore(result)
-    store.read()
-    store.save(Corrections.of(rejected))
-    new = retrained(result, folder / "run", options)
-    again, now = found_on(new, path, folder / "now.metastasis", tissue_only=True)
-    for when, places, how in (("before", xy, sure), ("now", again, now)):
-        halves = [int(((places[:, 0] < middle) == left)[how >= own].sum()) for left in (True, False)]
-        model = MODEL if when == "before" else new
-        f1, best = figures(model, pieces, folder / f"pieces {when}.metastasis")
-        print(when, *halves, f"{f1:.3f}", f"{best:.3f}", sep=" | ", flush=True)
+    say(result, Corrections.of(rejected))
+    print("seed | rejected | right half before | now | f1, best f1 before | now")
+    for seed in seeds:
+        mine, theirs = halved(crops, seed)
+        base = folder / str(seed)
+        base.mkdir(exist_ok=True)
+        pieces = corrected_pieces(crops, mine, base, "as it is", count // 2, seed)
+        new = retrained([result, pieces], base / "run", options)
+        again, now = found_on(new, path, base / "slide now.metastasis", tissue_only=True)
+        right = [int(((places[:, 0] >= middle) & (how >= own)).sum()) for places, how in ((xy, sure), (again, now))]
+        judged = written(crops, theirs, base / "judged.tif", "as it is")
+        told = [
+            figures(model, judged, base / f"{when}.metastasis") for model, when in ((MODEL, "before"), (new, "now"))
+        ]
+        texts = [", ".join(f"{one:.3f}" for one in each) for each in told]
+        print(seed, len(rejected), *right, *texts, sep=" | ", flush=True)
 
 
 def main() -> None:
@@ -221,15 +245,15 @@ def main() -> None:
         one.add_argument("crops", help="folder or zip of crops")
         one.add_argument("table", help="their table: file, source, slide, x, y")
         one.add_argument("folder", type=Path)
-    pieces.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7])
-    pieces.add_argument("--corrections", type=int, default=40)
+        one.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7])
+        one.add_argument("--corrections", type=int, default=40)
     given = parser.parse_args(own)
     given.folder.mkdir(parents=True, exist_ok=True)
     crops = open_point_crops(given.crops, given.table, mpp=0.25)
     if given.what == "pieces":
         of_pieces(crops, given.folder, given.seeds, given.corrections, options)
     else:
-        of_slide(given.slide, crops, given.folder, options)
+        of_slide(given.slide, crops, given.folder, given.seeds, given.corrections, options)
 
 
 if __name__ == "__main__":
