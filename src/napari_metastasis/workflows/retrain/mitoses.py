@@ -21,12 +21,7 @@ import torch
 
 from napari_metastasis.cohorts.point_crops import PointCrops
 from napari_metastasis.cohorts.point_slides import SlideCrops
-from napari_metastasis.models import (
-    InitialWeights,
-    MitosisModel,
-    correct_card,
-    load_model,
-)
+from napari_metastasis.models import InitialWeights, MitosisModel, correct_card, load_model
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.places import Place
 from napari_metastasis.sampling.point_batches import PointBatches
@@ -37,7 +32,6 @@ from napari_metastasis.settings import (
     MitosisTrainSettings,
     PieceSettings,
     PointScoringSettings,
-    setting_of,
 )
 from napari_metastasis.slides import open_slide
 from napari_metastasis.storage import atomic_text, storage_errors
@@ -101,11 +95,11 @@ class PointRun:
             learnt = self._batches(self.parted.training, pictures, seed=settings.seed)
             measured = self._batches(measured_on, others, seed=settings.seed + 1)
             measured = replace(measured, batches_per_epoch=len(measured.mosaics))
-            if not self.job.corrections.replay_weight:
-                weights = self._trained(settings, learnt, measured)
-            else:
+            if self._holds:
                 with self._held(settings.seed + 2) as held:
                     weights = self._trained(settings, HeldBatches(learnt, held), measured)
+            else:
+                weights = self._trained(settings, learnt, measured)
         if self.log.is_cancelled:
             # Half learnt: what can go on is the checkpoint.
             with storage_errors(self.output):
@@ -146,6 +140,11 @@ class PointRun:
             )
 
     @property
+    def _holds(self) -> bool:
+        """Return whether some tissue is to be answered as before."""
+        return self.job.corrections.replay_weight > 0
+
+    @property
     def _settings(self) -> MitosisTrainSettings:
         asked = self.job.settings
         return MitosisTrainSettings(
@@ -160,9 +159,10 @@ class PointRun:
 
     @cached_property
     def _pieces(self) -> PieceSettings:
-        # What holds nothing else is among what is to be answered as before, if anything is.
-        share = setting_of(PieceSettings, "empty_share")[0] if not self.job.corrections.replay_weight else 0.0
-        usual = PieceSettings(empty_share=share)
+        usual = PieceSettings()
+        if self._holds:
+            # Tissue without a mitosis is among what is to be answered as before.
+            usual = replace(usual, empty_share=0.0)
         fitting = math.ceil(math.sqrt(len(self.parted.training)))
         return replace(usual, crops_a_side=min(usual.crops_a_side, max(_LEAST_CELLS, fitting)))
 
@@ -289,7 +289,7 @@ class PointRun:
                 "no point was held out, so that nothing says whether the new model is better: that takes four points "
                 f"of a class, some of them {'on other slides' if self.parted.by == 'slide' else apart}; correct more"
             )
-        if not self.job.corrections.replay_weight:
+        if not self._holds:
             lines.append(
                 "nothing keeps the model from forgetting what it knew: look at slides that it found right before"
             )
