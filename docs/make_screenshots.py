@@ -16,12 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import shapely
+import shapely.affinity
 from napari import Viewer
 from napari.settings import get_settings
+from numpy.typing import NDArray
 from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
+from scipy import ndimage
 
 from napari_metastasis._napari.app import make_viewer
 from napari_metastasis._napari.compat import camera_of, canvas_widget, window_of
@@ -32,14 +35,19 @@ from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.annotations import Correction, Corrections, read_asap_xml
-from napari_metastasis.geometry import Point
+from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.lesions import LesionRow
+from napari_metastasis.slides import open_slide, write_pyramid
 from napari_metastasis.synthetic import sample_slide_path
 
 IMAGES = Path(__file__).parent / "images"
 LARGE, SMALL = (1600, 1000), (1280, 800)
 #: Where a part of the slide is scanned alone, as shares of its sides; and how many µm the window's shorter side spans.
 PART, PART_UM = (0.40, 0.30), 2200.0
+#: Of the part of the slide that mitoses are drawn into, where they are densest, and which they are.
+MITOSES_UM, DENSEST_PX, MITOSES_SEED = (2700.0, 2000.0), (2500.0, 1900.0), 7
+#: The probability from which they are shown in the picture: the sample slide's dark nuclei are none.
+MITOSES_FROM = 0.6
 #: Side of a square that is marked as normal tissue, and how many cells lie between two that may be.
 NORMAL_UM, _APART = 160.0, 75
 
@@ -171,7 +179,7 @@ class Pictures:
         assert self.workspace.current is not None
         self.workspace.current.session.corrections.begin_with(Corrections())
 
-    def take(self, name: str, *, at: QWidget | None = None) -> None:
+    def take(self, name: str, *, at: QWidget | None = None, quality: int = 85) -> None:
         """Take a picture of the whole window, scrolled to a part of the panel."""
         if at is not None:
             rest(0.3)
@@ -180,7 +188,7 @@ class Pictures:
         self.folder.mkdir(parents=True, exist_ok=True)
         pixels = self.viewer.screenshot(canvas_only=False, flash=False)[..., :3]
         # Small enough for a repository, and the colours of the classes stay what they are.
-        Image.fromarray(pixels).save(self.folder / f"{name}.jpg", quality=85, subsampling=0)
+        Image.fromarray(pixels).save(self.folder / f"{name}.jpg", quality=quality, subsampling=0)
 
 
 def normal_places(session: SlideSession) -> list[Correction]:
@@ -243,14 +251,93 @@ def retrain(pictures: Pictures, slide: Path) -> None:
     rest(0.5)
 
 
+def with_mitoses(path: Path) -> Path:
+    """Write a part of the sample slide with dividing nuclei drawn into its largest metastasis; return the path.
+
+    They are plates of chromosomes, seen from the side. No model learnt from such.
+    """
+    drawn = max(read_asap_xml(sample_slide_path().with_suffix(".xml")), key=lambda one: one.outline_px.area)
+    rng = np.random.default_rng(MITOSES_SEED)
+    with open_slide(sample_slide_path()) as slide:
+        half = Size(round(MITOSES_UM[0] / slide.mpp / 2), round(MITOSES_UM[1] / slide.mpp / 2))
+        middle = drawn.outline_px.centroid
+        part = Region(round(middle.x) - half.width, round(middle.y) - half.height, 2 * half.width, 2 * half.height)
+        pixels = slide.read(slide.frame(slide.mpp), part).astype(np.float32)
+        mpp = slide.mpp
+    tumour = shapely.affinity.translate(drawn.outline_px, -part.x, -part.y)
+    # More of them in one place, as tumours have it.
+    spread = np.concatenate([rng.uniform((0, 0), pixels.shape[1::-1], (90, 2)), rng.normal(DENSEST_PX, 420, (60, 2))])
+    for x, y in spread.tolist():
+        if tumour.buffer(-60).contains(shapely.Point(x, y)):
+            draw_mitosis(pixels, x, y, mpp, rng)
+    write_pyramid(path, pixels.clip(0, 255).astype(np.uint8), mpp=mpp, size=part.size)
+    return path
+
+
+def draw_mitosis(pixels: NDArray[np.float32], x: float, y: float, mpp: float, rng: np.random.Generator) -> None:
+    """Draw a dividing nucleus, in a cell whose plasm is clear around it."""
+    reach = round(14 / mpp)
+    left, top = round(x) - reach, round(y) - reach
+    window = pixels[max(0, top) : top + 2 * reach, max(0, left) : left + 2 * reach]
+    if window.shape[:2] != (2 * reach, 2 * reach):
+        return
+    rows, columns = (np.mgrid[: 2 * reach, : 2 * reach] + 0.5 - reach) * mpp
+    turn = rng.uniform(0, np.pi)
+    across, along = columns * np.cos(turn) + rows * np.sin(turn), rows * np.cos(turn) - columns * np.sin(turn)
+    clear = 0.95 * np.exp(-((np.hypot(rows, columns) / 9.0) ** 6))
+    window += clear[..., None] * (np.array((226, 184, 210)) - window)
+    ragged = ndimage.gaussian_filter(rng.normal(size=rows.shape), 1.5) * 2.5
+    plate = np.clip(1.6 - (across / 2.7) ** 2 - (along / 4.8) ** 2 + ragged, 0, 1)
+    # No sharper than the nuclei around it.
+    window += ndimage.gaussian_filter(plate, 1.3)[..., None] * (np.array((52, 28, 80)) - window)
+
+
+def mitoses(pictures: Pictures, slide: Path) -> None:
+    """Look for mitoses in the tumour that a scan found, decide on a few, and take a picture where they are densest."""
+    pictures.size(SMALL)
+    pictures.open(slide)
+    panel, controller = pictures.panel, pictures.workspace.current
+    assert controller is not None
+    panel.scan_part.slide_button.click()
+    pictures.finish()
+    part, state = panel.mitosis_part, controller.session.mitoses
+    part.fold.expand()
+    part.tumour_button.click()
+    until(lambda: controller.busy)
+    until(lambda: not controller.busy and not controller.mitoses.running)
+    part.threshold.setValue(MITOSES_FROM)
+    until(lambda: state.found is not None and state.found.threshold == state.threshold)
+    part.on_button.click()
+    for button in (part.yes_button, part.yes_button, part.no_button, part.yes_button):
+        button.click()
+        until(lambda: not controller.mitoses.running)
+    # Tissue and rings: the heat is left out, as the slider of the overlay does.
+    controller.layers.strength = 0.0
+    assert controller.layers.detections is not None
+    controller.layers.detections.visible = False
+    pictures.workspace.microscope.bar.legend.setChecked(False)
+    part.show_spot()
+    rest(1)
+    panel.verticalScrollBar().setValue(panel.verticalScrollBar().maximum())
+    pictures.take("mitoses", at=part, quality=70)
+    pictures.viewer.close()
+    rest(0.5)
+
+
 def main() -> None:
     """Open, scan, look, and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=IMAGES)
     parser.add_argument("--retraining", action="store_true", help="only the pictures of a retraining")
-    parser.add_argument("--theme", default="dark", help="of the pictures of a retraining")
+    parser.add_argument("--mitoses", action="store_true", help="only the picture of mitoses")
+    parser.add_argument("--theme", default="dark", help="of these pictures")
     arguments = parser.parse_args()
     settings = get_settings()
+    if arguments.mitoses:
+        settings.appearance.theme = arguments.theme
+        with tempfile.TemporaryDirectory() as name:
+            mitoses(Pictures(arguments.output), with_mitoses(Path(name) / "drawn-mitoses.tif"))
+        return
     if arguments.retraining:
         settings.appearance.theme = arguments.theme
         with tempfile.TemporaryDirectory() as name:
