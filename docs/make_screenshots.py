@@ -19,12 +19,10 @@ import shapely
 import shapely.affinity
 from napari import Viewer
 from napari.settings import get_settings
-from numpy.typing import NDArray
 from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
-from scipy import ndimage
 
 from napari_metastasis._napari.app import make_viewer
 from napari_metastasis._napari.compat import camera_of, canvas_widget, window_of
@@ -38,7 +36,7 @@ from napari_metastasis.annotations import Correction, Corrections, read_asap_xml
 from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.lesions import LesionRow
 from napari_metastasis.slides import open_slide, write_pyramid
-from napari_metastasis.synthetic import sample_slide_path
+from napari_metastasis.synthetic import Palette, draw_mitosis, paint_figure, sample_slide_path
 
 IMAGES = Path(__file__).parent / "images"
 LARGE, SMALL = (1600, 1000), (1280, 800)
@@ -252,44 +250,23 @@ def retrain(pictures: Pictures, slide: Path) -> None:
 
 
 def with_mitoses(path: Path) -> Path:
-    """Write a part of the sample slide with dividing nuclei drawn into its largest metastasis; return the path.
-
-    They are plates of chromosomes, seen from the side. No model learnt from such.
-    """
+    """Write a part of the sample slide with synthetic mitoses drawn into its largest metastasis; return the path."""
     drawn = max(read_asap_xml(sample_slide_path().with_suffix(".xml")), key=lambda one: one.outline_px.area)
     rng = np.random.default_rng(MITOSES_SEED)
     with open_slide(sample_slide_path()) as slide:
         half = Size(round(MITOSES_UM[0] / slide.mpp / 2), round(MITOSES_UM[1] / slide.mpp / 2))
-        middle = drawn.outline_px.centroid
+        middle, mpp = drawn.outline_px.centroid, slide.mpp
         part = Region(round(middle.x) - half.width, round(middle.y) - half.height, 2 * half.width, 2 * half.height)
-        pixels = slide.read(slide.frame(slide.mpp), part).astype(np.float32)
-        mpp = slide.mpp
-    tumour = shapely.affinity.translate(drawn.outline_px, -part.x, -part.y)
+        pixels = slide.read(slide.frame(mpp), part).copy()
+    inside = shapely.affinity.translate(drawn.outline_px, -part.x, -part.y).buffer(-60)
+    palette = Palette.of(pixels, np.ones(pixels.shape[:2], np.bool_), mpp)
     # More of them in one place, as tumours have it.
-    spread = np.concatenate([rng.uniform((0, 0), pixels.shape[1::-1], (90, 2)), rng.normal(DENSEST_PX, 420, (60, 2))])
-    for x, y in spread.tolist():
-        if tumour.buffer(-60).contains(shapely.Point(x, y)):
-            draw_mitosis(pixels, x, y, mpp, rng)
-    write_pyramid(path, pixels.clip(0, 255).astype(np.uint8), mpp=mpp, size=part.size)
+    spread = np.concatenate([rng.uniform((0, 0), pixels.shape[1::-1], (60, 2)), rng.normal(DENSEST_PX, 420, (40, 2))])
+    for x, y in spread.round().astype(int).tolist():
+        if inside.contains(shapely.Point(x, y)):
+            paint_figure(pixels, draw_mitosis(rng, mpp), palette, y, x, mpp, rng)
+    write_pyramid(path, pixels, mpp=mpp, size=part.size)
     return path
-
-
-def draw_mitosis(pixels: NDArray[np.float32], x: float, y: float, mpp: float, rng: np.random.Generator) -> None:
-    """Draw a dividing nucleus, in a cell whose plasm is clear around it."""
-    reach = round(14 / mpp)
-    left, top = round(x) - reach, round(y) - reach
-    window = pixels[max(0, top) : top + 2 * reach, max(0, left) : left + 2 * reach]
-    if window.shape[:2] != (2 * reach, 2 * reach):
-        return
-    rows, columns = (np.mgrid[: 2 * reach, : 2 * reach] + 0.5 - reach) * mpp
-    turn = rng.uniform(0, np.pi)
-    across, along = columns * np.cos(turn) + rows * np.sin(turn), rows * np.cos(turn) - columns * np.sin(turn)
-    clear = 0.95 * np.exp(-((np.hypot(rows, columns) / 9.0) ** 6))
-    window += clear[..., None] * (np.array((226, 184, 210)) - window)
-    ragged = ndimage.gaussian_filter(rng.normal(size=rows.shape), 1.5) * 2.5
-    plate = np.clip(1.6 - (across / 2.7) ** 2 - (along / 4.8) ** 2 + ragged, 0, 1)
-    # No sharper than the nuclei around it.
-    window += ndimage.gaussian_filter(plate, 1.3)[..., None] * (np.array((52, 28, 80)) - window)
 
 
 def mitoses(pictures: Pictures, slide: Path) -> None:
@@ -319,7 +296,7 @@ def mitoses(pictures: Pictures, slide: Path) -> None:
     part.show_spot()
     rest(1)
     panel.verticalScrollBar().setValue(panel.verticalScrollBar().maximum())
-    pictures.take("mitoses", at=part, quality=70)
+    pictures.take("mitoses-window", at=part, quality=70)
     pictures.viewer.close()
     rest(0.5)
 

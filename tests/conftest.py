@@ -11,6 +11,8 @@ from pathlib import Path
 # One thread for each process, before anything loads OpenMP: networks this small spend their time waiting for a second
 # thread, and two processes of tests keep two cores busy.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Where there is no graphics card, windows are drawn by the processor: in the thread that waits for it.
+os.environ["LP_NUM_THREADS"] = "0"
 
 import pytest
 from hypothesis import settings

@@ -14,8 +14,7 @@ import torch
 from disc_phantom import DiscPhantom, disc_slide
 from napari import Viewer
 from napari.settings import get_settings
-from napari.settings._base import EventedConfigFileSettings
-from npe2 import PluginManifest
+from napari_once import worked_out_once
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 from superqt.utils._ensure_thread import CallCallable
@@ -42,19 +41,9 @@ MODEL_MPP = 0.972
 
 
 @pytest.fixture(scope="session", autouse=True)
-def unwritten_settings() -> Iterator[None]:
-    """Napari resets its settings for every window, and writes them at each of the changes; no test reads that file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EventedConfigFileSettings, "_maybe_save", lambda _: None, raising=False)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def plugins_read_once() -> Iterator[None]:
-    """Every window looks through all that is installed for plugins; here what is found once is found each time."""
-    found = list(PluginManifest.discover())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PluginManifest, "discover", lambda **_: iter(found))
+def windows_made_quickly() -> Iterator[None]:
+    """Let napari work out once in a process what comes out the same for every window."""
+    with worked_out_once():
         yield
 
 
