@@ -44,6 +44,8 @@ class Task:
     training
         The :class:`~napari_metastasis.workflows.train.declaration.TrainingDeclaration` that its command is made from;
         empty where nothing is trained.
+    taught_by
+        Labels of the corrections that its models are retrained on; none where they are not retrained.
     """
 
     name: str
@@ -55,6 +57,15 @@ class Task:
     settings: type[PassSettings] | None = None
     title: str = ""
     training: str = ""
+    taught_by: tuple[str, ...] = ()
+
+    @property
+    def scans(self) -> bool:
+        """Return whether it is the scan itself: its models are chosen by name, and compared.
+
+        Of those of a pass, the newest that fits is taken.
+        """
+        return self.settings is None
 
     @property
     def trained_as(self) -> str:
@@ -83,6 +94,7 @@ TASKS: tuple[Task, ...] = (
         noun="detector",
         model=f"{_ROOT}.models.detector:Detector",
         training=f"{_ROOT}.workflows.train.detector:DETECTOR",
+        taught_by=("tumour", "normal"),
     ),
     Task(
         name="refine",
@@ -114,6 +126,7 @@ TASKS: tuple[Task, ...] = (
         settings=MitosisSettings,
         title="Mitoses",
         training=f"{_ROOT}.workflows.train.mitosis:MITOSIS",
+        taught_by=("mitosis", "not-mitosis"),
     ),
 )
 

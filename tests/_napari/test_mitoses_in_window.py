@@ -10,8 +10,10 @@ from dark_model import dark_spots
 from napari.layers import Shapes
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from shapely import Polygon
 from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
 
+from napari_metastasis._napari import mitosis_map
 from napari_metastasis._napari.compat import camera_of, canvas_widget
 from napari_metastasis._napari.regions import view_region
 from napari_metastasis._napari.view_transform import view_transform
@@ -54,7 +56,9 @@ def in_tables(session):
 
 
 @pytest.mark.usefixtures("mitosis_model")
-def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
+def test_from_the_search_to_the_count(house, darkness_model, tmp_path, monkeypatch):
+    # The map of this small slide has levels, as that of a large one.
+    monkeypatch.setattr(mitosis_map, "_COARSE", 128)
     slide = write_spotted_slide(tmp_path / "node.tif")
     house.open(slide)
     house.use(darkness_model, roi_px=512)
@@ -63,6 +67,21 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     # Before a scan nobody knows where tumour is.
     assert not part.tumour_button.isEnabled()
     assert "not been looked for" in part.count.text()
+
+    # Shapes: an ellipse around one of them, and a freehand line around none, whose rectangle would hold another.
+    round_one = np.array([(300, 1001), (300, 1201), (500, 1201), (500, 1001)])
+    line = np.array([(700, 900), (700, 1150), (730, 1150), (730, 930), (900, 930), (900, 900)])
+    drawn = house.viewer.add_shapes([(round_one - 0.5) * SPOT_MPP], shape_type="ellipse", units=("um", "um"))
+    drawn.add([(line - 0.5) * SPOT_MPP], shape_type="path")
+    drawn.selected_data = {0, 1}
+    part.shape_button.click()
+    house.until(lambda: house.controller.busy)
+    found = counted(house, 1)
+    np.testing.assert_allclose(found.xy[0], SPOTS[1], atol=2)
+    area_px = np.pi * 100**2 + Polygon(line).area
+    assert found.searched_mm2 == pytest.approx(area_px * (SPOT_MPP / 1000) ** 2, rel=0.03)
+    assert part.count.text() == f"1 mitosis, {1 / found.searched_mm2:.2g} per mm²"
+    house.viewer.layers.remove(drawn)
 
     # The view: its right side, where four of them lie.
     camera = camera_of(house.viewer)
@@ -113,6 +132,24 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     assert str(found.spot.count) in part.spot.text()
     house.panel.scan_part.scan("shape")
     assert "selected shape" in house.panel.scan_part.error.text()
+    # The map itself is there, hidden at first; shown, it lies where the spots are drawn, at every level.
+    shown = layers.mitosis_map
+    assert not shown.visible
+    assert not part.show_map.isChecked()
+    assert list(house.viewer.layers).index(shown) < list(house.viewer.layers).index(rings)
+    part.show_map.click()
+    house.until(lambda: (np.nan_to_num(shown.data[-1]) > 0.9).any())
+    assert [values.shape for values in shown.data] == [(300, 452), (150, 226), (75, 113)]
+    for level, values in enumerate(shown.data):
+        at = ((SPOTS[:, ::-1] - 0.5) * SPOT_MPP - shown.translate) / shown.scale
+        rows, columns = np.rint((at + 0.5) / 2**level - 0.5).astype(int).T
+        assert (np.asarray(values)[rows, columns] > 0.85).all(), level
+    house.viewer.layers.remove(shown)
+    assert layers.mitosis_map is None
+    assert not part.show_map.isChecked()
+    part.show_map.click()
+    assert layers.mitosis_map.visible
+    part.show_map.click()
     part.spot_button.click()
     part.on_button.click()
     assert part.position.text() == f"1 of {len(found)}, {found.probability[0]:.2f}"
@@ -142,6 +179,11 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     listed = counted(house, len(found) + 1)
     assert listed.reviews[-1].state == "added"
     assert np.linalg.norm(listed.xy[-1] - found.xy[1] - 120) * SPOT_MPP < 1
+    # A second click, as near to it as another one's half, is the same one: it is said, and nothing is kept.
+    assert not part.refused.text()
+    place = view_transform(house.viewer, session.slide).to_canvas(Point(*(found.xy[1] + 136).tolist()))
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(*np.round(place).astype(int).tolist()))
+    assert "known there already" in part.refused.text()
     assert len(session.corrections.present.mitoses) == 2
     assert not session.corrections.present.of_lesions
     QTest.keyClick(canvas, Qt.Key.Key_Escape)
@@ -156,7 +198,13 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     house.until(lambda: not part.take_button.isHidden())
     for _ in range(2):
         part.take_button.click()
-        assert counted(house, len(found) + 2).count == len(found) + 2
+        # They lie beside the tissue, where nobody looked: no part of the rate.
+        listed = counted(house, len(found) + 2)
+        assert (listed.count, listed.outside, listed.per_mm2) == (len(found), 2, found.per_mm2)
+    assert part.count.text().endswith("per mm²; 2 more outside of what was looked at")
+    part.back_button.click()
+    part.back_button.click()
+    assert part.position.text() == f"{len(listed)} of {len(listed)}, added, outside"
     # Where napari draws them: its places are of the middles of pixels.
     np.testing.assert_allclose(session.corrections.present.mitoses_px, missed + 0.5, atol=0.01)
     session.corrections.undo()
@@ -181,3 +229,12 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path):
     assert again.mitoses.threshold == threshold
     assert len(again.mitoses.found) == len(fewer)
     assert again.mitoses.found.searched_mm2 == pytest.approx(found.searched_mm2)
+    assert part.count.text() == again.mitoses.found.text
+
+    # A map that is damaged is told, and does not read as if nobody had looked; what a scan found is still there.
+    house.workspace.close_slide(house.controller)
+    (again.folder / "mitoses.ome.zarr" / "zarr.json").write_text("{}")
+    house.open(slide)
+    house.until(lambda: house.session.found is not None)
+    assert part.count.text() == "The map of mitoses, mitoses.ome.zarr, cannot be read. Look for them again."
+    assert table(house.session) == table(again)

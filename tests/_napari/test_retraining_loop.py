@@ -57,7 +57,7 @@ def test_what_was_rejected_falls_and_what_was_drawn_rises_where_nobody_corrected
     drawn = session.corrections.present.with_(*map(correction, PLAIN[:SAID]))
     session.corrections.do("Draw", drawn)
     (source,) = retrain.sources.chosen
-    assert (source.tumour, source.normal) == (SAID, SAID)
+    assert (source.said["tumour"], source.said["normal"]) == (SAID, SAID)
 
     # Retrain, in a process of its own that another window finds.
     retrain.base.setCurrentIndex(retrain.base.findData("misled"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.layers import Image
+from napari.layers import _layer_actions as actions
 
 from napari_metastasis.geometry import Size
 from napari_metastasis.slides import write_pyramid
@@ -100,6 +101,10 @@ def test_dyes_lie_over_the_slide_at_every_level_and_go_with_it(house, two_dyes: 
     house.workspace.close_slide(house.controller)
     house.until(lambda: normalised.visible)
     assert house.panel.slide_part.stains.currentText() == "Normalised"
+    # A copy of it reads the file of the slide, which closes.
+    house.viewer.layers.selection.active = normalised
+    actions._duplicate_layer(house.viewer.layers)
+    assert len(house.viewer.layers) == len(before) + 2
     house.workspace.close_slide(house.controller)
-    assert not house.viewer.layers
+    house.until(lambda: not house.viewer.layers)
     house.until(lambda: slide.closed)

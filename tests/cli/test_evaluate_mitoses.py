@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from dark_model import dark_spots
 from made_once import made_once
+from shapely import Polygon
 from spotted_slide import write_shaded_spots
 
 from cli.conftest import FIXED_ENGINE, Run
@@ -141,6 +142,21 @@ def test_a_cohort_of_points_from_slides_to_figures(here: Run, spotted: Path, com
     assert {name: mitoses[name] for name in ("count", "found", "reviewed")} == {"count": 3, "found": 3, "reviewed": 3}
     assert mitoses["hot_spot"]["count"] == 3
     assert json.loads((result / "run.json").read_text())["mitoses"]["count"] == 3
+
+
+def test_a_scan_counts_inside_the_outlines_of_a_file(here: Run, spotted: Path, command, tmp_path: Path) -> None:
+    around = [(900, 800), (1100, 820), (1080, 1000), (890, 980), (900, 800)]
+    shape = {**feature((0, 0), "Anything"), "geometry": {"type": "Polygon", "coordinates": [around]}}
+    (tmp_path / "shape.geojson").write_text(json.dumps([shape]))
+    (tmp_path / "points.geojson").write_text(json.dumps([feature((1200, 400), "Mitosis")]))
+    scan = ("scan", spotted / "a.tif", "--model", command[4], *FIXED_ENGINE, "--output", tmp_path / "out")
+    found = here(*scan, "--region-file", tmp_path / "shape.geojson", "--json").json["mitoses"]
+    assert [(round(one["x"], -1), round(one["y"], -1)) for one in found["points"]] == [(1000, 900)]
+    area = Polygon(around).area * (0.25 / 1000) ** 2
+    assert found["searched_mm2"] == pytest.approx(area, rel=0.03)
+    here(*scan, "--region-file", tmp_path / "points.geojson").fails_with("expected outlines in", "got none", "draw")
+    both = here(*scan, "--region-file", tmp_path / "shape.geojson", "--region", "0", "0", "9", "9")
+    assert both.status == 2
 
 
 def test_folders_of_points(here: Run, tmp_path: Path) -> None:

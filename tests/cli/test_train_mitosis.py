@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,11 @@ from dotted_crops import write_dotted_crops
 
 from napari_metastasis.geometry import Size
 from napari_metastasis.models import MitosisModel, load_model
+from napari_metastasis.sampling.point_batches import PointBatches
 from napari_metastasis.slides import write_pyramid
+from napari_metastasis.synthetic import FigurePainter
+from napari_metastasis.workflows.train.declaration import Chosen
+from napari_metastasis.workflows.train.mitosis import MITOSIS
 
 from .conftest import Run
 
@@ -38,10 +44,14 @@ def test_the_whole_way(here: Run, tmp_path: Path) -> None:
     assert model.card["data"] == "Trained on crops.zip, others.csv"
     assert "mitotic figures" in model.card["intended_use"]
     # Another goes on from its last epoch.
-    more = ("--initial", tmp_path / "mine" / "last.ckpt", "--loss", "hinge")
+    more = ("--initial", tmp_path / "mine" / "last.ckpt", "--loss", "hinge", "--lookalike-share", 0.5)
     run = here("train", "mitosis", *data, "--output", tmp_path / "more", *SMALL, *more)
     assert run.status == 0, run
-    assert load_model("mitosis-more", "mitosis").card["initial"] == "mitosis-mine, unfinished"
+    card = load_model("mitosis-more", "mitosis").card
+    assert card["initial"] == "mitosis-mine, unfinished"
+    assert card["pieces"]["lookalike_share"] == 0.5
+    # What nobody asked to be drawn is told as before.
+    assert not {"synthetic_share", "lookalike_share"} & set(model.card["pieces"])
     # Slides without any point are nothing to learn from alone.
     run = here("train", "mitosis", *data[4:], "--output", tmp_path / "none", *SMALL)
     assert run.status == 1
@@ -59,3 +69,23 @@ def test_the_whole_way(here: Run, tmp_path: Path) -> None:
         assert run.status == 2
         assert words in run.err
         assert len(run.err.splitlines()) == 1
+
+
+def test_what_is_drawn_is_learnt_from_and_never_measured_on(tmp_path: Path) -> None:
+    crops, table = write_dotted_crops(tmp_path)
+
+    def batches(**pieces: float) -> tuple[PointBatches, PointBatches]:
+        groups = {one.name: one.group() for one in MITOSIS.groups}
+        given = replace(groups["crops"], crops=crops, crops_table=table, test_share=0.34)
+        groups |= {"crops": given, "splits": replace(groups["splits"], validation_share=0.34)}
+        groups["pieces"] = replace(groups["pieces"], **pieces)
+        groups["network"] = replace(groups["network"], mpp=0.25, initial="")
+        told = {"cohort": None, "name": "any", "description": "", "licence": "", "given": {}}
+        chosen = Chosen(output=tmp_path / "run", groups=groups, fetching=nullcontext, **told)
+        return MITOSIS.batches(chosen, MITOSIS.make(chosen))
+
+    usual, both = batches(), batches(synthetic_share=0.5, lookalike_share=0.25)
+    assert both[0].mosaics.painter == FigurePainter(0.5, 0.25, 6.0)
+    assert [one.mosaics.painter for one in (*usual, both[1])] == [None] * 3
+    assert usual[0].fingerprint != both[0].fingerprint
+    assert usual[1].fingerprint == both[1].fingerprint

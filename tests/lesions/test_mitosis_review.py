@@ -16,7 +16,8 @@ from napari_metastasis.errors import AnnotationError
 from napari_metastasis.lesions import (
     decide_mitosis,
     found_mitoses,
-    read_found_mitoses,
+    new_mitoses,
+    read_listed_mitoses,
     write_mitoses_csv,
     write_mitoses_geojson,
 )
@@ -71,6 +72,25 @@ def test_what_is_rejected_leaves_the_count_and_what_is_added_joins_it():
     unread = reviewed.unread()
     assert (len(unread), unread.count) == (5, 5)
     assert unread.review_text == "what people said of them cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("place", "is_new"),
+    [
+        ((3000.0, 3000), True),
+        ((1204.0, 1000), True),  # confirms what the model found
+        ((2020.0, 2000), False),  # half a mitosis away from an added one
+        ((5052.0, 5000), True),  # on one that was rejected, and says otherwise
+        ((4999.0, 5000), False),  # nearer to a confirmed one than the point that confirmed it
+        ((2040.0, 2000), True),
+    ],
+)
+def test_a_mitosis_that_is_known_is_not_added_again(place, is_new):
+    known = said((2000.0, 2000), (5004.0, 5000))
+    known, _ = decide_mitosis(found(known), 4, known, "not-mitosis", model="mitosis-a", reviewer="Dr. B")
+    more, (key,) = add_points(known, place, reviewer="Dr. B")
+    assert [one.key for one in new_mitoses(found(), known, [more[key]])] == [key] * is_new
+    assert found(more).count == found(known).count + (is_new and place[0] != 1204)
 
 
 def test_what_was_said_of_one_never_goes_over_to_its_neighbour():
@@ -192,9 +212,10 @@ def test_files_say_what_people_said_and_keep_what_the_model_found(tmp_path):
     points = read_points(path)
     assert (points.classes, len(points.unreviewed)) == (("Not a mitosis", "Mitosis"), 4)
     assert len(points.mitoses) + len(points.unreviewed) == reviewed.count == 5
-    xy, probability = read_found_mitoses(path)
-    np.testing.assert_array_equal(xy, XY)
-    np.testing.assert_array_equal(probability, PROBABILITY)
+    listed = read_listed_mitoses(path)
+    np.testing.assert_array_equal(listed.xy, XY)
+    np.testing.assert_array_equal(listed.probability, PROBABILITY)
+    assert (listed.beside_xy.tolist(), listed.looked_at.tolist()) == ([[9.0, 9.0]], [True])
     write_mitoses_geojson(tmp_path / "mitoses.geojson", reviewed, slide="a")
     again = read_points(tmp_path / "mitoses.geojson")
     assert again.classes == points.classes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from scipy import ndimage
 from napari_metastasis.cohorts.point_crops import PointCrops, open_point_crops
 from napari_metastasis.errors import TrainingError
 from napari_metastasis.geometry import SYMMETRIES
+from napari_metastasis.sampling.point_batches import PointBatches
 from napari_metastasis.sampling.point_mosaics import PointMosaics, emptied_crop, shifted_crop
 from napari_metastasis.settings import PointMapSettings
 
@@ -128,3 +130,12 @@ def test_a_strip_without_any_point_fills_a_crop_and_shows_no_dot(crops: PointCro
     assert not emptied_crop(crops.read(0), 15.0, np.random.default_rng(0)).known.any()
     shown = mosaics(crops, empty_share=0.99, clear_um=1.0, cells=1)
     assert sum(len(shown.mosaic(number).xy) for number in range(len(shown))) == 0
+
+
+def test_runs_of_earlier_versions_are_repeated_byte_by_byte(crops: PointCrops) -> None:
+    source = mosaics(crops, empty_share=0.5, clear_um=1.0)
+    drawn = [array for number in range(4) for array in (source.mosaic(number).image, source.mosaic(number).xy)]
+    told = hashlib.sha256(b"".join(array.tobytes() for array in drawn)).hexdigest()
+    # As they were before anything could be drawn into strips.
+    assert told == "a8b48fe85d2d2d0268ecc37d76b9157da143bfaa2f4b2ebe9bf2a8ac134f089d"
+    assert PointBatches(source, 1, 2).fingerprint == "8ec99d77463535d125e52010ad24956e35e5ac1f27cbc42fc878337cddf2dd6f"

@@ -13,7 +13,15 @@ from scans import scan_with
 from scipy import ndimage
 from spotted_slide import SPOT_MPP, SPOTS, write_spotted_slide
 
-from napari_metastasis.annotations import covered, read_geojson, read_points
+from napari_metastasis.annotations import (
+    Annotation,
+    Corrections,
+    CorrectionStore,
+    add_points,
+    covered,
+    read_geojson,
+    read_points,
+)
 from napari_metastasis.errors import EvaluationError, ModelError, StorageError
 from napari_metastasis.evaluation.scan_records import read_mitosis_record
 from napari_metastasis.geometry import Region, cells_beneath
@@ -167,9 +175,62 @@ def test_what_an_earlier_segmentation_outlined_is_searched(slide, model, tmp_pat
     near = ndimage.maximum_filter(suspicious, size=2 * reach + 1)
     values, frame = mitosis_map(out)
     rows, columns = cells_beneath(frame, store.frame)
-    looked_at = ~np.isnan(values)
-    assert not (looked_at & ~near[rows[:, None], columns]).any()
+    looked_at = at_cells(found.searched, frame)
+    # What is around it is answered, so that no half of a mitosis is counted at its edge.
+    margin = ndimage.distance_transform_edt(~looked_at) * frame.cell_um
+    assert 5 < margin[~np.isnan(values)].max() <= 7.5
+    # Of the steps of its edge the inner corners are known as well.
+    beside = looked_at & ~near[rows[:, None], columns]
+    assert np.count_nonzero(beside) < 0.01 * np.count_nonzero(looked_at)
     assert looked_at[suspicious[rows[:, None], columns]].all()
+
+
+def at_cells(searched, frame):
+    """Return in which cells of a map was looked."""
+    first, (rows, columns) = frame.cell_center(0, 0), np.indices(frame.cells.shape)
+    xy = np.stack([first.x + columns * frame.cell_px, first.y + rows * frame.cell_px], axis=-1)
+    return searched.holds(xy.reshape(-1, 2)).reshape(frame.cells.shape)
+
+
+def square_beside(spot, turn, inside_px, side_px=120):
+    """Return a turned square of which one edge passes a spot: so many pixels of it lie beyond the spot."""
+    corners = np.array([(0, -0.4), (1, -0.4), (1, 0.6), (0, 0.6)]) * side_px - (inside_px, 0)
+    along = np.array([(np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))])
+    return Annotation.of_rings("shape", "", corners @ along + spot)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_only_what_lies_in_a_shape_counts(slide_path, model, tmp_path, first):
+    """Its edge passes a mitosis by 1 µm, on either side, turned to every side, on pixels that are not the model's."""
+    turns, mpp = (0.0, 0.5, 1.9, 3.8, 5.2), 0.23
+    with open_slide(slide_path, mpp) as slide:
+        everywhere = run(slide, model, tmp_path / "whole", detects=False).mitoses.xy
+        points = everywhere[np.linalg.norm(SPOTS[:, None] - everywhere, axis=2).argmin(axis=1)][: len(turns)]
+        assert (np.linalg.norm(points - SPOTS[: len(turns)], axis=1) * mpp < 0.75).all()
+        inside = np.arange(len(turns)) % 2 == first
+        shapes = [
+            square_beside(point, turn, (1 if held else -1) / mpp)
+            for point, turn, held in zip(points, turns, inside, strict=True)
+        ]
+        job = ScanJob(slide=slide_path).inside(shapes)
+        asked = {"detects": False, "region": job.region, "outlines": job.outlines}
+        found = run(slide, model, tmp_path / "out", **asked).mitoses
+        # The very points that a scan of the whole slide finds.
+        np.testing.assert_allclose(np.sort(found.xy, axis=0), np.sort(points[inside], axis=0), atol=1e-6)
+        area = sum(covered(shape).area for shape in shapes) * (mpp / 1000) ** 2
+        assert found.searched_mm2 == pytest.approx(area, rel=0.02)
+        assert found.spot.count == found.count == np.count_nonzero(inside)
+        # What people know of beside it is no part of the rate, in any file.
+        added, _ = add_points(Corrections(), points[~inside], reviewer="Dr. B")
+        CorrectionStore(tmp_path / "out").save(added)
+        again = run(slide, model, tmp_path / "out", **asked)
+        assert (again.mitoses.count, again.mitoses.outside) == (found.count, np.count_nonzero(~inside))
+        assert again.mitoses.per_mm2 == pytest.approx(found.per_mm2)
+        assert again.mitoses.spot.count == found.count
+        assert f"{again.mitoses.outside} more outside of what was looked at" in again.mitoses.text
+        record = json.loads((again.output / "run.json").read_text())
+        listed = listed_mitoses(again.output, record)
+        assert listed.to_json() | {"hot_spot": None} == again.mitoses.to_json() | {"hot_spot": None}
 
 
 def test_what_was_stopped_goes_on(slide, model, alone, tmp_path):

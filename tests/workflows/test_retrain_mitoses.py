@@ -18,11 +18,12 @@ from napari_metastasis.annotations import Correction, Corrections, CorrectionSto
 from napari_metastasis.errors import ModelError, TrainingError
 from napari_metastasis.lesions import decide_mitosis
 from napari_metastasis.models import load_model, save_model
-from napari_metastasis.settings import CorrectionSettings, MitosisSettings, TuneTrainSettings
+from napari_metastasis.settings import CorrectionSettings, MitosisSettings, PieceSettings, TuneTrainSettings
 from napari_metastasis.slides import open_slide
 from napari_metastasis.workflows.report import read_result
 from napari_metastasis.workflows.retrain import Retraining, retrain
 from napari_metastasis.workflows.retrain.corrected import Parted, gather, part, reach_um
+from napari_metastasis.workflows.retrain.held_tissue import held_tissue
 from napari_metastasis.workflows.retrain.mitoses import PointRun
 
 #: Spots that the model overlooks, farther from each other than a crop shows, and one that it finds.
@@ -70,11 +71,13 @@ def model(tmp_path_factory):
     return path
 
 
-def job(corrected, model, output, **changes):
-    settings = TuneTrainSettings(steps=32, learning_rate=2e-3, ema_decay=0.5)
+def job(corrected, model, output, *, steps=32, corrections=None, **changes):
+    settings = TuneTrainSettings(steps=steps, learning_rate=2e-3, ema_decay=0.5)
+    # Nothing is held: this model finds what is dark, of which synthetic mitoses in other shades are as well.
+    corrections = corrections or CorrectionSettings(held_out_by="place", replay_weight=0)
     return Retraining(
         results=(corrected,), model=model, output=output, name="mitosis-x-v2", budget_s=600.0, settings=settings,
-        corrections=CorrectionSettings(held_out_by="place"), **changes,
+        corrections=corrections, **changes,
     )  # fmt: skip
 
 
@@ -109,6 +112,49 @@ def test_points_are_learnt_and_judged_by(corrected, model, tmp_path):
     before = done.weights.read_bytes(), (tmp_path / "run" / "verdict.json").read_bytes()
     again = retrain(asked, show=silent, should_stop=lambda: False)
     assert (again.weights.read_bytes(), (tmp_path / "run" / "verdict.json").read_bytes()) == before
+
+
+def test_other_tissue_is_answered_as_before(corrected, model, tmp_path):
+    old, gathered = load_model(model), gather((corrected,), load_model(model).spec)
+    scale = old.spec.mpp / 0.25
+    said = np.array([[one.area_px.centroid.x, one.area_px.centroid.y] for one in gathered.places]) / scale
+    with held_tissue(
+        gathered.slides, [said], mpp=old.spec.mpp, side_px=64, pieces=PieceSettings(crops_a_side=2), seed=99
+    ) as mosaics:
+        shown = [mosaics.mosaic(number) for number in range(3)]
+    # Crops in tissue have synthetic mitoses, and nothing is known where people spoke.
+    assert sum(len(one.xy) for one in shown) >= 6, [len(one.xy) for one in shown]
+    assert not all(one.known.all() for one in shown)
+    images = torch.from_numpy(np.stack([one.image for one in shown])).permute(0, 3, 1, 2).float()
+
+    def answers(network):
+        with torch.no_grad():
+            return network.dense(1)(torch.nn.functional.pad(images, [old.spec.built.field_px // 2] * 4, "reflect"))
+
+    moved = []
+    for weight in (0, 40):
+        corrections = CorrectionSettings(held_out_share=0, replay_weight=weight)
+        done = retrain(
+            job(corrected, model, tmp_path / str(weight), steps=8, corrections=corrections),
+            show=silent, should_stop=lambda: False,
+        )  # fmt: skip
+        assert any("forgetting" in note for note in done.notes) == (weight == 0)
+        moved.append(float((answers(load_model(done.weights)) - answers(old)).abs().mean()))
+    assert moved[1] < 0.5 * moved[0], moved
+
+
+def test_rejections_alone_teach_nothing(corrected, model, tmp_path):
+    store = CorrectionStore(corrected)
+    said = store.read()
+    store.save(Corrections.of(one for one in said if one.label == "not-mitosis"))
+    try:
+        with pytest.raises(TrainingError, match="confirmed or added beside 4 places that are none, got no such"):
+            retrain(
+                job(corrected, model, tmp_path, corrections=CorrectionSettings(held_out_share=0)),
+                show=silent, should_stop=lambda: False,
+            )  # fmt: skip
+    finally:
+        store.save(said)
 
 
 def test_it_learns_nothing_of_what_lies_beside(corrected, model, result, tmp_path):

@@ -34,6 +34,15 @@ _MAP_COLORS = {
         ],
         np.float32,
     ),
+    # The hue of the rings, and none of those above: it says nothing of tumour.
+    "mitoses": np.array(
+        [
+            (0.00, 0.35, 0.25, 0.10),
+            (0.05, 0.65, 0.40, 0.45),
+            (0.12, 1.00, 0.56, 0.80),
+        ],
+        np.float32,
+    ),
 }
 
 

@@ -32,6 +32,7 @@ __all__ = ["DRAWN_LABELS", "TOOL_KEYS", "Correcting"]
 
 #: What can be drawn: its label, and what a person calls it.
 DRAWN_LABELS: tuple[tuple[Label, str], ...] = (("tumour", "Tumour"), ("normal", "Normal"), ("ignore", "Ignore"))
+_KNOWN = "A mitosis is known there already: go to it with ◀ and ▶."
 TOOL_KEYS = {
     Tool.POLYGON: "P",
     Tool.LASSO: "L",
@@ -68,6 +69,8 @@ class Correcting(QObject):
     label_changed = Signal(str)
     #: Points that are set are mitoses from now on, or no more.
     sets_mitoses_changed = Signal(bool)
+    #: Why a mitosis that was set is not added: one line, or none where it is.
+    mitosis_refused = Signal(str)
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace)
@@ -253,10 +256,14 @@ class Correcting(QObject):
         current = self._workspace.current
         if current is not None:
             from napari_metastasis.annotations import add_points
+            from napari_metastasis.lesions import new_mitoses
 
-            corrections = current.session.corrections
-            more, _ = add_points(corrections.present, place, reviewer=self.reviewer)
-            corrections.do("Add a mitosis", more)
+            corrections, found = current.session.corrections, current.session.mitoses.found
+            more, (key,) = add_points(corrections.present, place, reviewer=self.reviewer)
+            is_known = found is not None and not new_mitoses(found, corrections.present, [more[key]])
+            self.mitosis_refused.emit(_KNOWN if is_known else "")
+            if not is_known:
+                corrections.do("Add a mitosis", more)
 
     def _do(self, done: Drawn) -> None:
         current = self._workspace.current

@@ -86,8 +86,11 @@ def slide_layer_data(slide: Slide, session: SlideSession) -> tuple[list[Any], di
     return data, arguments, "image"
 
 
-def stained_layer(levels: Sequence[Any], slide: Slide, *, name: str) -> Image:
-    """Return a slide as its dyes show it, level for level where the slide's own layer lies."""
+def stained_layer(levels: Sequence[Any], session: SlideSession, *, name: str) -> Image:
+    """Return a slide as its dyes show it, level for level where the slide's own layer lies.
+
+    A copy of it reads the slide's file, too, and goes with the slide as a copy of the slide's own layer does.
+    """
     return Image(
         list(levels),
         name=name,
@@ -95,7 +98,8 @@ def stained_layer(levels: Sequence[Any], slide: Slide, *, name: str) -> Image:
         multiscale=True,
         contrast_limits=(0, 255),
         interpolation2d="linear",
-        **place(slide.level_frame(0).um),
+        metadata={METADATA_KEY: session},
+        **place(session.slide.level_frame(0).um),
     )
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Points
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_metastasis._napari.part import Part
-from napari_metastasis._napari.parts import Folded, form_layout, probability_slider
+from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout, probability_slider
 from napari_metastasis._napari.regions import points_drawn
 from napari_metastasis._napari.timers import single_shot
 from napari_metastasis._napari.user_shapes import shapes_of
+from napari_metastasis._napari.words import for_window
 from napari_metastasis.geometry import Point
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from psygnal import SignalInstance
 
     from napari_metastasis._napari.session import SlideSession
+    from napari_metastasis._napari.slide_controller import SlideController
     from napari_metastasis.annotations.corrections import Label
 
 __all__ = ["MitosisWidget"]
@@ -42,7 +44,9 @@ class MitosisWidget(Part):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer, "")
         self._workspace.mitoses_possible.connect(self._show_buttons)
-        self._workspace.correcting.sets_mitoses_changed.connect(self.add_button.setChecked)
+        correcting = self._workspace.correcting
+        correcting.sets_mitoses_changed.connect(self.add_button.setChecked)
+        correcting.mitosis_refused.connect(self.refused.show_failure)
 
     def _build(self, layout: QVBoxLayout) -> None:
         self._at = -1
@@ -56,7 +60,9 @@ class MitosisWidget(Part):
         self.tumour_button.setToolTip(
             "Look for mitoses on the whole slide, only where findings are shown and around them; scan first"
         )
-        self.shape_button.setToolTip("Look for mitoses in the rectangle around the shape that is selected")
+        self.shape_button.setToolTip(
+            "Look for mitoses inside the shape that is selected, or the shapes: counts are of the tissue in there"
+        )
         rows.addWidget(QLabel("Look for mitoses in"))
         buttons = QHBoxLayout()
         for button, where in ((self.view_button, "view"), (self.tumour_button, "tumour"), (self.shape_button, "shape")):
@@ -107,6 +113,8 @@ class MitosisWidget(Part):
         for button in (self.yes_button, self.no_button, self.add_button):
             decisions.addWidget(button, 1)
         rows.addLayout(decisions)
+        self.refused = ErrorLine()
+        rows.addWidget(self.refused)
         self.take_button = QPushButton("Take the points of napari's layer")
         self.take_button.setToolTip("Add the points that were set in napari's own Points layers as mitoses")
         self.take_button.clicked.connect(lambda _: self.take_points())
@@ -120,6 +128,10 @@ class MitosisWidget(Part):
         form.addRow(QLabel("Show mitoses from probability"))
         form.addRow(self.threshold)
         rows.addLayout(form)
+        self.show_map = QCheckBox("Show how probable a mitosis is")
+        self.show_map.setToolTip("Tint where the model sees a mitosis, also where it is less sure than the slider says")
+        self.show_map.toggled.connect(self._on_show_map)
+        rows.addWidget(self.show_map)
         self.fold = Folded("Mitoses", inside)
         layout.addWidget(self.fold)
 
@@ -133,8 +145,29 @@ class MitosisWidget(Part):
             (session.maps_replaced, self._show_buttons),
         )
 
+    def _on_current_changed(self, controller: SlideController | None) -> None:
+        if self._controller is not None:
+            self._controller.mitosis_map.changed.disconnect(self._show_map)
+        super()._on_current_changed(controller)
+        if controller is not None:
+            controller.mitosis_map.changed.connect(self._show_map)
+        self._show_map()
+
+    def _show_map(self) -> None:
+        controller = self._controller
+        layer = None if controller is None else controller.mitosis_map.layer
+        self.show_map.setEnabled(controller is not None and controller.session.mitoses.frame is not None)
+        self.show_map.blockSignals(True)
+        self.show_map.setChecked(layer is not None and layer.visible)
+        self.show_map.blockSignals(False)
+
+    def _on_show_map(self, shown: bool) -> None:
+        if self._controller is not None:
+            self._controller.mitosis_map.show(shown)
+
     def _show_current(self) -> None:
         self._at = -1
+        self.refused.show_failure("")
         self._show_layers()
         self._show_buttons()
         self._show_found()
@@ -159,19 +192,25 @@ class MitosisWidget(Part):
         if session is None:
             return
         from napari_metastasis.annotations import PointSet, corrections_of_points
+        from napari_metastasis.lesions import new_mitoses
 
         places = points_drawn(self._viewer, session.slide)
         points = PointSet(places, ("Mitosis",) * len(places))
         more, _ = corrections_of_points(points, reviewer=self._workspace.reviewer.name)
         known = session.corrections.present
-        fresh = [one for one in more if one.key not in known]
+        asked = [one for one in more if one.key not in known]
+        found = session.mitoses.found
+        fresh = asked if found is None else new_mitoses(found, known, asked)
+        left = len(asked) - len(fresh)
+        self.refused.show_failure(f"{left} of {len(asked)} points are known already." if left else "")
         session.corrections.do(f"Add {len(fresh)} mitoses of napari's layer", known.with_(*fresh))
 
     def _show_found(self) -> None:
         session = self._session
         found = None if session is None else session.mitoses.found
         has_map = session is not None and session.mitoses.frame is not None
-        self.count.setText(found.text if found is not None else "Counting…" if has_map else _TOLD)
+        lost = "" if session is None else for_window(session.mitoses.lost)
+        self.count.setText(found.text if found is not None else "Counting…" if has_map else lost or _TOLD)
         self.spot.setText("" if found is None else found.spot_text)
         self.searched.setText("" if found is None else found.searched_text)
         for shown in (self.spot, self.searched):
@@ -203,6 +242,7 @@ class MitosisWidget(Part):
             f"{self._at + 1} of {len(found)}",
             "" if sure != sure else f"{sure:.2f}",
             "" if state == "pending" else state,
+            "" if found.inside[self._at] else "outside",
         ]
         self.position.setText(", ".join(filter(None, parts)))
 

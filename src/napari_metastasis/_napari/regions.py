@@ -17,12 +17,24 @@ from napari_metastasis.geometry import Point, Region
 if TYPE_CHECKING:
     from napari import Viewer
 
+    from napari_metastasis.annotations import Annotation
     from napari_metastasis.slides import Slide
 
-__all__ = ["Where", "center_on", "points_drawn", "view_axes", "view_focus", "view_region", "wanted_region"]
+__all__ = [
+    "Where",
+    "center_on",
+    "points_drawn",
+    "view_axes",
+    "view_focus",
+    "view_region",
+    "wanted_outlines",
+    "wanted_region",
+]
 
 #: What can be scanned.
 Where = Literal["slide", "view", "shape"]
+#: An ellipse of so many corners is a ten-thousandth smaller than the curve.
+_ELLIPSE_CORNERS = 256
 
 
 def view_axes(viewer: Viewer) -> tuple[int, int] | None:
@@ -89,8 +101,24 @@ def wanted_region(where: Where, viewer: Viewer, slide: Slide) -> Region | None:
     return _shape_region(viewer, slide) if where == "shape" else None
 
 
-def _shape_region(viewer: Viewer, slide: Slide) -> Region:
-    """Return the rectangle around the selected shapes; those of other slides do not count."""
+def wanted_outlines(where: Where, viewer: Viewer, slide: Slide) -> tuple[Annotation, ...]:
+    """Return the selected shapes where the window draws them, where these are asked for; else none.
+
+    Shapes of other slides do not count. A freehand line encloses what it does when its ends are joined.
+
+    Raises
+    ------
+    RegionError
+        If no shape is selected.
+    AnnotationError
+        If one encloses nothing.
+    """
+    return _selected_shapes(viewer, slide) if where == "shape" else ()
+
+
+def _selected_shapes(viewer: Viewer, slide: Slide) -> tuple[Annotation, ...]:
+    from napari_metastasis.annotations import Annotation
+
     owner = str(slide.path)
     layers = [
         layer
@@ -100,22 +128,36 @@ def _shape_region(viewer: Viewer, slide: Slide) -> Region:
         and OWN_KEY not in layer.metadata
         and layer.metadata.get(SHAPES_KEY, owner) == owner
     ]
-    corners = [_corners_um(viewer, layer, index) for layer in layers for index in layer.selected_data]
+    chosen = [(layer, index) for layer in layers for index in sorted(layer.selected_data)]
     # A single shape need not be selected: another tool may have taken its selection.
-    if not corners and len(layers) == 1 and len(layers[0].data) == 1:
-        corners = [_corners_um(viewer, layers[0], 0)]
-    if not corners:
+    if not chosen and len(layers) == 1 and len(layers[0].data) == 1:
+        chosen = [(layers[0], 0)]
+    if not chosen:
         raise RegionError(
             "expected a selected shape, got none; draw one in a Shapes layer and select it, or scan this view"
         )
-    points = [Point.from_um(x, y, mpp=slide.mpp) for y, x in np.concatenate(corners)]
-    pixels = np.array([[point.y, point.x] for point in points])
-    return _on_slide(pixels, slide, "the shape lies beside it; draw it on the tissue")
+    return tuple(
+        Annotation.of_rings(f"shape {number}", "", _outline_px(viewer, *one, slide))
+        for number, one in enumerate(chosen, start=1)
+    )
 
 
-def _corners_um(viewer: Viewer, layer: Shapes, index: int) -> npt.NDArray[np.float64]:
-    """Return the corners of a shape where the window draws them, (n, 2) as (y, x) in µm."""
-    return _places_um(viewer, layer, layer.data[index])
+def _shape_region(viewer: Viewer, slide: Slide) -> Region:
+    """Return the rectangle around the selected shapes."""
+    shapes = np.concatenate([one.exterior for one in _selected_shapes(viewer, slide)])
+    return _on_slide(shapes[:, ::-1], slide, "the shape lies beside it; draw it on the tissue")
+
+
+def _outline_px(viewer: Viewer, layer: Shapes, index: int, slide: Slide) -> npt.NDArray[np.float64]:
+    """Return the outline of a shape where the window draws it, (n, 2) as (x, y) in level-0 pixels."""
+    corners = np.asarray(layer.data[index], np.float64)
+    if layer.shape_type[index] == "ellipse":
+        # napari keeps the corners of the box around it.
+        angle = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
+        across, down = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+        corners = corners.mean(axis=0) + np.outer(np.cos(angle), across) + np.outer(np.sin(angle), down)
+    places = [Point.from_um(x, y, mpp=slide.mpp) for y, x in _places_um(viewer, layer, corners).tolist()]
+    return np.array([(place.x, place.y) for place in places])
 
 
 def _places_um(viewer: Viewer, layer: Layer, places: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -27,11 +27,13 @@ from napari_metastasis._napari.retrain_work import bases_work
 from napari_metastasis._napari.words import for_window
 from napari_metastasis._napari.worker import Workers, tell
 from napari_metastasis.settings import DEFAULT_MODEL
+from napari_metastasis.tasks import Task, find_task
 
 if TYPE_CHECKING:
     from napari import Viewer
     from psygnal import SignalInstance
 
+    from napari_metastasis._napari.retrain_work import Source
     from napari_metastasis._napari.session import SlideSession
     from napari_metastasis._napari.slide_controller import SlideController
     from napari_metastasis.models import ZooEntry
@@ -42,6 +44,8 @@ __all__ = ["RetrainWidget"]
 #: Times that are offered, in seconds, and what they are called.
 _TIMES = ((60.0, "1 minute"), (300.0, "5 minutes"), (900.0, "15 minutes"), (3600.0, "1 hour"))
 _USUAL_S = 300.0
+_LEARNS = "Learn from what was said of these slides, beside the window; the slides can be worked on meanwhile"
+_LACKS = "Nothing was said of these slides that this model learns from: choose another model, or correct its findings"
 
 
 def _label() -> QLabel:
@@ -83,7 +87,8 @@ class RetrainWidget(Part):
         self._show_run()
 
     def _build(self, layout: QVBoxLayout) -> None:
-        self._of_mitoses: frozenset[str] = frozenset()
+        #: Of each model that can be retrained.
+        self._tasks: dict[str, Task] = {}
         self._retrainer = self._workspace.retrainer
         self._workers = Workers(self)
         self._dialog: ModelsDialog | None = None
@@ -113,6 +118,7 @@ class RetrainWidget(Part):
         for seconds, text in _TIMES:
             self.budget.addItem(text, seconds)
         self.budget.setCurrentIndex(self.budget.findData(_USUAL_S))
+        self.base.currentIndexChanged.connect(self._show_ready)
         for choices in (self.base, self.budget):
             choices.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         form = form_layout()
@@ -122,9 +128,6 @@ class RetrainWidget(Part):
         self.patches = EarlierPatches()
         layout.addWidget(self.patches)
         self.start_button = QPushButton("Retrain")
-        self.start_button.setToolTip(
-            "Learn from what was said of these slides, beside the window; the slides can be worked on meanwhile"
-        )
         self.start_button.clicked.connect(lambda _: self.start())
         self.models_button = QPushButton("Models…")
         self.models_button.setToolTip("All models and what each was made from; export, import and remove them")
@@ -203,7 +206,7 @@ class RetrainWidget(Part):
 
             wanted = self.base.currentData()
             self.base.clear()
-            self._of_mitoses = frozenset(one.name for one in entries if one.task == "mitosis")
+            self._tasks = {one.name: find_task(one.task) for one in entries}
             for one in entries:
                 self.base.addItem(display_name(one.name, shipped=one.shipped, task=one.task), one.name)
             self.base.setCurrentIndex(max(0, self.base.findData(wanted or DEFAULT_MODEL)))
@@ -214,26 +217,43 @@ class RetrainWidget(Part):
         self._workers.run(bases_work, show, name="models")
 
     def _follow_result(self, *_: object) -> None:
-        """Offer the model whose findings are shown: these are what was corrected."""
-        found = -1 if self._session is None else self.base.findData(self._session.model_name)
+        """Offer the model whose findings are shown, or else whose mitoses: these are what was corrected."""
+        if self._session is None:
+            return
+        names = (self._session.model_name, self._session.mitoses.model_name)
+        found = next((place for name in names if (place := self.base.findData(name)) >= 0), -1)
         if found >= 0:
             self.base.setCurrentIndex(found)
 
-    def _show_ready(self) -> None:
-        self.start_button.setEnabled(bool(self.sources.chosen) and self.base.currentIndex() >= 0)
+    @property
+    def _task(self) -> Task | None:
+        """Return the task of the chosen model; ``None`` where none is chosen."""
+        return self._tasks.get(str(self.base.currentData()))
+
+    def _taught(self) -> tuple[Source, ...]:
+        """Return the chosen slides from which the chosen model can learn."""
+        task = self._task
+        return () if task is None else tuple(one for one in self.sources.chosen if one.teaches_for(task))
+
+    def _show_ready(self, *_: object) -> None:
+        ready = bool(self._taught())
+        self.start_button.setEnabled(ready)
+        lacks = self.sources.chosen and not ready
+        self.start_button.setToolTip(_LACKS if lacks else _LEARNS)
+        # Such images are of tissue.
+        self.patches.setVisible(self._task is None or self._task.scans)
 
     def start(self) -> None:
         """Retrain the chosen model on the chosen slides."""
-        results = tuple(one.folder for one in self.sources.chosen if one.folder is not None)
-        if not results or self._retrainer.busy or self.base.currentIndex() < 0:
+        results = tuple(one.folder for one in self._taught() if one.folder is not None)
+        if not results or self._retrainer.busy:
             return
         self.error.show_failure("")
         controllers = [one for one in self._workspace.controllers if one.session.folder in results]
         model = str(self.base.currentData())
         budget_s = float(self.budget.currentData())
-        self._retrainer.begin(
-            results, controllers, model=model, name=model, budget_s=budget_s, patches=self.patches.path
-        )
+        patches = None if self.patches.isHidden() else self.patches.path
+        self._retrainer.begin(results, controllers, model=model, name=model, budget_s=budget_s, patches=patches)
 
     # -- how far it is, and what came out ------------------------------------------------------------------------
 
@@ -253,7 +273,7 @@ class RetrainWidget(Part):
         if retrainer.kept is not None:
             entry, parent = retrainer.kept
             back = f"To go back to {parent}, choose it under Scan › Advanced › Model: it stays as it was."
-            if entry.task == "mitosis":
+            if not find_task(entry.task).scans:
                 back = f"Mitoses are looked for with it from now on; to go back to {parent}, remove it under Models…"
             self.kept.setText(f"Kept as {entry.name}. {back}")
         self._offer_comparison()
@@ -293,7 +313,7 @@ class RetrainWidget(Part):
 
     def _scan_with_kept(self) -> None:
         kept = self._retrainer.kept
-        if kept is not None and kept[0].task == "mitosis":
+        if kept is not None and not find_task(kept[0].task).scans:
             # The newest is taken.
             self._workspace.mitoses_wanted.emit("view")
         elif kept is not None:
@@ -317,8 +337,10 @@ class RetrainWidget(Part):
     def _offer_comparison(self) -> None:
         """Offer to compare what came out with what it was made from, as soon as there is something."""
         retrainer, run = self._retrainer, self._retrainer.run
-        of_mitoses = run is not None and run.job.model in self._of_mitoses
-        if of_mitoses or (retrainer.kept is not None and retrainer.kept[0].task == "mitosis"):
+        task = None if run is None else self._tasks.get(run.job.model)
+        if retrainer.kept is not None:
+            task = find_task(retrainer.kept[0].task)
+        if task is not None and not task.scans:
             # What is compared is where tumour is.
             self.compare.offer("", "", "")
         elif run is not None and run.kind == "ended" and run.state.ended is not None and not retrainer.busy:
@@ -346,6 +368,7 @@ class RetrainWidget(Part):
         return (
             (session.activity_changed, self._show_comparison),
             (session.maps_replaced, self._follow_result),
+            (session.mitoses.map_changed, self._follow_result),
         )
 
     def _on_current_changed(self, controller: SlideController | None) -> None:

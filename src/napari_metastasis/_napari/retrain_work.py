@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from napari_metastasis._napari.priority import niceness_left
 from napari_metastasis.errors import MetastasisError, StorageError
+from napari_metastasis.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from napari_metastasis.annotations import Correction
-    from napari_metastasis.annotations.corrections import Label
     from napari_metastasis.models import ModelVersion, ZooEntry
     from napari_metastasis.workflows.retrain import Run, RunJob
 
@@ -43,6 +44,8 @@ ShouldStop = Callable[[], bool]
 
 #: How often a run is looked at.
 _LOOK_S = 0.4
+#: What a person calls what is said of a place, where it is not called by its label.
+_CALLED = {"normal": "no tumour", "not-mitosis": "no mitosis"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,42 +58,34 @@ class Source:
         Of the slide.
     folder
         Its result folder; ``None`` where it was not scanned, so that nothing can be learnt from it yet.
-    tumour, normal
-        How many places were confirmed or drawn, and how many were rejected.
-    mitoses, no_mitoses
-        How many points are mitoses by what a person said, and how many are none.
+    said
+        How often a person said what: a count by each label that is taught.
     """
 
     name: str
     folder: Path | None
-    tumour: int
-    normal: int
-    mitoses: int = 0
-    no_mitoses: int = 0
+    said: Mapping[str, int]
 
     @property
     def teaches(self) -> bool:
         """Return whether anything can be learnt from it."""
-        return any((self.tumour, self.normal, self.mitoses, self.no_mitoses))
+        return any(self.said.values())
+
+    def teaches_for(self, task: Task) -> bool:
+        """Return whether models of a task can learn from it."""
+        return any(self.said.get(label) for label in task.taught_by)
 
     @property
     def text(self) -> str:
         """Return one line for a list."""
-        counts = (
-            (self.tumour, "tumour"),
-            (self.normal, "no tumour"),
-            (self.mitoses, "mitosis"),
-            (self.no_mitoses, "no mitosis"),
-        )
-        said = [f"{count} {what}" for count, what in counts if count]
+        said = [f"{count} {_CALLED.get(label, label)}" for label, count in self.said.items() if count]
         return f"{self.name}: {', '.join(said) or 'nothing yet'}"
 
 
 def counted(name: str, folder: Path | None, corrections: Iterable[Correction]) -> Source:
     """Return what can be learnt from the corrections of a slide."""
-    labels = [one.label for one in corrections]
-    taught: tuple[Label, ...] = ("tumour", "normal", "mitosis", "not-mitosis")
-    return Source(name, folder, *map(labels.count, taught))
+    labels = Counter[str](one.label for one in corrections)
+    return Source(name, folder, {label: labels[label] for task in TASKS for label in task.taught_by})
 
 
 def sources_work(place: Path, _: ShouldStop) -> tuple[Source, ...]:
@@ -120,11 +115,10 @@ def sources_work(place: Path, _: ShouldStop) -> tuple[Source, ...]:
 
 
 def bases_work(_: ShouldStop) -> tuple[ZooEntry, ...]:
-    """Return the models that can be retrained: detectors, and models of mitoses."""
+    """Return the models that can be retrained."""
     from napari_metastasis.models import list_models
-    from napari_metastasis.tasks import DETECT
 
-    return (*list_models(DETECT), *list_models("mitosis"))
+    return tuple(one for task in TASKS if task.taught_by for one in list_models(task.name))
 
 
 def runs_work(_: ShouldStop) -> tuple[Run, ...]:

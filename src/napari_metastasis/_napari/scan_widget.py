@@ -30,7 +30,7 @@ from napari_metastasis._napari.forms import SettingsForm, label_of
 from napari_metastasis._napari.model_choice import ModelChoice
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, Folded, ProgressBar, form_layout, probability_slider, time_text
-from napari_metastasis._napari.regions import Where, view_focus, wanted_region
+from napari_metastasis._napari.regions import Where, view_focus, wanted_outlines, wanted_region
 from napari_metastasis._napari.scan_requests import ScanRequests
 from napari_metastasis._napari.session import Activity
 from napari_metastasis._napari.slide_state import not_told_above
@@ -156,7 +156,9 @@ class ScanWidget(Part):
             self._add_pass(form, task)
         self.main.add_to(form)
         self.shape_button = QPushButton("Scan selected shape")
-        self.shape_button.setToolTip("Scan the rectangle around the shape that is selected in a Shapes layer")
+        self.shape_button.setToolTip(
+            "Scan the rectangle around the shape that is selected in a Shapes layer; mitoses are counted only inside"
+        )
         self.shape_button.clicked.connect(lambda _: self.scan("shape"))
         form.addRow(self.shape_button)
         self.advanced = SettingsForm(
@@ -360,6 +362,7 @@ class ScanWidget(Part):
             job = replace(
                 self._job(session),
                 region=wanted_region(where, self._viewer, slide),
+                outlines=wanted_outlines(where, self._viewer, slide),
                 focus=view_focus(self._viewer, slide),
                 detection=session.chosen_detection,
                 output=None if self._results is None else self._results / f"{slide.name}.metastasis",

@@ -19,6 +19,7 @@ from napari_metastasis._napari.corrections_keeper import CorrectionsKeeper
 from napari_metastasis._napari.finding_count import FindingCount
 from napari_metastasis._napari.lesion_reviews import LesionReviews
 from napari_metastasis._napari.lesion_search import LesionSearch
+from napari_metastasis._napari.mitosis_map import MitosisMap
 from napari_metastasis._napari.mitosis_search import MitosisSearch
 from napari_metastasis._napari.overview_work import thumbnail_work
 from napari_metastasis._napari.reading_ahead import ReadingAhead
@@ -88,6 +89,8 @@ class SlideController(QObject):
         Its layers.
     stained
         Shows its dyes.
+    mitosis_map
+        Shows where a mitosis is how probable.
     mitoses
         Reads its mitoses, and keeps their files as shown.
     results
@@ -126,6 +129,7 @@ class SlideController(QObject):
         self._workers = Workers(self)
         self._workers.failed.connect(self._on_other_failed)
         self.stained = StainedLayer(session, self.layers, self._workers, self)
+        self.mitosis_map = MitosisMap(session, self.layers, self)
         self._began = 0.0
         self._mpx = 0.0
         self._lesions = LesionSearch(session, self)
@@ -432,6 +436,7 @@ class SlideController(QObject):
                 self._lesions.stop(),
                 self.reviews.stop(),
                 self._count.stop(),
+                self.mitosis_map.close(),
                 *self._workers.running,
             )
             if one is not None

@@ -68,6 +68,8 @@ class SlideLayers:
     heatmap_removed = Signal()
     #: The user removed the layer of the slide's dyes.
     stained_removed = Signal()
+    #: The user removed the map of mitoses.
+    mitosis_map_removed = Signal()
     #: Marks came into sight or went out of it.
     marks_changed = Signal()
 
@@ -78,6 +80,7 @@ class SlideLayers:
         self.stained: Image | None = None
         self.tissue: Image | None = None
         self.maps: dict[str, Image] = {}
+        self.mitosis_map: Image | None = None
         self.change: Image | None = None
         self.lesions: Labels | None = None
         self.detections: Points | None = None
@@ -114,7 +117,7 @@ class SlideLayers:
             signal.connect(slot)
 
     def __iter__(self) -> Iterator[Layer]:
-        maps = (*self.maps.values(), self.change)
+        maps = (*self.maps.values(), self.mitosis_map, self.change)
         present = (self.slide, self.stained, self.tissue, self.veil, *maps, self.lesions, self.detections, self.mined)
         return iter([*(layer for layer in present if layer is not None), *self.mitoses.layers])
 
@@ -137,7 +140,7 @@ class SlideLayers:
         self.outlines.close()
         self.drawn.close()
         self._click.close()
-        # A copy of the slide's layer shows the same file, which closes.
+        # A copy of the slide's layer, or of its dyes, shows the same file, which closes.
         copies = [layer for layer in self._viewer.layers if layer.metadata.get(METADATA_KEY) is self._session]
         for layer in reversed([layer for layer in (*self, *copies) if layer is not self.slide]):
             if remove and layer in self._viewer.layers:
@@ -190,12 +193,13 @@ class SlideLayers:
         self._strength.value = strength
 
     def _on_strength_changed(self, strength: float) -> None:
-        for layer in (*self.maps.values(), *([] if self.change is None else [self.change])):
-            layer.opacity = strength
+        for layer in (*self.maps.values(), self.mitosis_map, self.change):
+            if layer is not None:
+                layer.opacity = strength
 
     def _seen(self) -> list[_Seen]:
         """Return what is seen over the tissue."""
-        maps = (self.veil, *self.maps.values(), self.change)
+        maps = (self.veil, *self.maps.values(), self.mitosis_map, self.change)
         over = (*maps, self.lesions, self.detections, self.mined, *self.mitoses.layers)
         seen: list[_Seen] = [layer for layer in over if layer is not None and layer.visible]
         if self._session.found is not None and self.outlines.visible:
@@ -282,6 +286,9 @@ class SlideLayers:
         elif layer is self.stained:
             self.stained = None
             self.stained_removed.emit()
+        elif layer is self.mitosis_map:
+            self.mitosis_map = None
+            self.mitosis_map_removed.emit()
         self._veil.on_removed(layer)
         self.mitoses.on_removed(layer)
         for name in ("tissue", "change", "lesions", "detections", "mined"):
@@ -363,8 +370,20 @@ class SlideLayers:
         else:
             over = [layer for layer in self if layer is not self.slide and layer in self._viewer.layers]
             lowest = min(over, key=self._viewer.layers.index, default=None)
-            self.stained = layers.stained_layer(levels, self._session.slide, name=self._name(what))
+            self.stained = layers.stained_layer(levels, self._session, name=self._name(what))
             self._add(self.stained, under=lowest)
+
+    def show_mitosis_map(self, layer: Image | None) -> None:
+        """Add the map of mitoses over the other maps and under all marks, instead of the one before; or only that."""
+        before, self.mitosis_map = self.mitosis_map, None
+        if before is not None:
+            self._remove(before)
+        if layer is not None:
+            layer.name, layer.opacity = self._name("Mitosis probability"), self.strength
+            above = (self.lesions, self.detections, self.mined, *self.mitoses.layers)
+            self.mitosis_map = layer
+            self._add(layer, under=next((one for one in above if one is not None), None))
+            smooth_to_gaps(self._viewer, layer)
 
     @property
     def heatmap(self) -> Image | None:

@@ -39,6 +39,8 @@ class SlideMitoses:
         The lowest threshold that can be shown.
     found
         The mitoses; ``None`` before they were read off the map.
+    lost
+        Why there is no map although mitoses were looked for: a line of the core; else empty.
     """
 
     #: Another map is shown, or none.
@@ -55,6 +57,7 @@ class SlideMitoses:
         self.threshold = self.floor = 0.5
         self.threshold_chosen = False
         self.found: Mitoses | None = None
+        self.lost = ""
         self._chunks: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
         self._own: set[tuple[int, int]] = set()
 
@@ -86,14 +89,15 @@ class SlideMitoses:
             # What another model found is not this one's, and the threshold that was chosen for it means nothing.
             self.threshold_chosen = False
             self.show_found(None, floor=settings.floor(threshold))
-        self.frame, self.settings, self.model_name = shown.frame, settings, model_name
+        self.frame, self.settings, self.model_name, self.lost = shown.frame, settings, model_name, ""
         # Copied once they are written: on a large slide they are gigabytes.
         self._chunks, self._own = dict(shown.cells.chunks), set()
         self._move(threshold)
         self.map_changed.emit()
 
-    def show_none(self) -> None:
-        """Show no map."""
+    def show_none(self, lost: str = "") -> None:
+        """Show no map, and why it cannot be read where there is one."""
+        self.lost = lost
         self.frame, self._chunks, self.model_name, self.threshold_chosen = None, {}, "", False
         self.show_found(None, floor=self.floor)
         self.map_changed.emit()

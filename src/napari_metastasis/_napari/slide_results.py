@@ -164,7 +164,8 @@ class SlideResults(QObject):
         session.origin = earlier.scan.origin
         session.made_with = {**earlier.options, **earlier.scan.identity}
         # Where only mitoses were looked for, there is nothing to show of metastases.
-        only_mitoses = earlier.mitoses is not None and np.isnan(earlier.maps[0].values).all()
+        sought = earlier.mitoses is not None or bool(earlier.mitoses_lost)
+        only_mitoses = sought and np.isnan(earlier.maps[0].values).all()
         session.show_maps(
             () if only_mitoses else earlier.maps,
             model_name=earlier.model_name,
@@ -202,7 +203,7 @@ class SlideResults(QObject):
         if left is not None:
             self._workers.run(left, lambda _: None, name="mitosis-files")
         if stored is None:
-            state.show_none()
+            state.show_none(earlier.mitoses_lost)
         else:
             state.show_map(
                 stored.map, threshold=stored.threshold, settings=stored.settings, model_name=stored.model_name

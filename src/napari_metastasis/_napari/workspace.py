@@ -125,6 +125,7 @@ class Workspace(QObject):
         self.reviewer = ReviewerName(self)
         self.retrainer = Retrainer(self)
         self.engines = EngineCache(begin_thread=give_way)
+        self.models_changed.connect(self.engines.forget)
         self._kept_back: set[SlideSession] = set()
         self._opening: dict[Worker, Future[Any]] = {}
         self._dialog: PixelSizeDialog | None = None

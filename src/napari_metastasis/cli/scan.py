@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +11,15 @@ import typer
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, stop_on_interrupt
 from napari_metastasis.cli.options import WrongUsage, with_passes, with_settings
 from napari_metastasis.cli.scan_many import scan_many
-from napari_metastasis.errors import ScanCancelledError
+from napari_metastasis.errors import AnnotationError, ScanCancelledError
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
 if TYPE_CHECKING:
+    from napari_metastasis.annotations import Annotation
     from napari_metastasis.lesions import Mitoses
+    from napari_metastasis.slides import Slide
     from napari_metastasis.workflows.scan import ScanResult
 
 __all__ = [
@@ -80,6 +83,14 @@ def scan(
         tuple[int, int, int, int] | None,
         typer.Option(metavar="X Y W H", help="Scan only this rectangle, in level-0 pixels."),
     ] = None,
+    region_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Scan only the rectangle around the outlines of this file (GeoJSON, ASAP's XML, JSON of the Digital "
+            "Slide Archive); mitoses are looked for inside these alone.",
+        ),
+    ] = None,
     mpp: PixelSize = None,
     swap_red_blue: SwapRedBlue = False,
     output: Annotated[
@@ -119,10 +130,12 @@ def scan(
         output=output,
         csv_header=csv_header,
     )
-    scan_all(slides, job, picture=picture, as_json=as_json)
+    scan_all(slides, job, picture=picture, as_json=as_json, region_file=region_file)
 
 
-def scan_all(slides: list[Path], job: ScanJob, *, picture: bool, as_json: bool) -> None:
+def scan_all(
+    slides: list[Path], job: ScanJob, *, picture: bool, as_json: bool, region_file: Path | None = None
+) -> None:
     """Scan slides as a job says, and print what was found.
 
     Parameters
@@ -131,26 +144,37 @@ def scan_all(slides: list[Path], job: ScanJob, *, picture: bool, as_json: bool) 
         As the command takes them.
     job
         Of the first of them.
-    picture, as_json
+    picture, as_json, region_file
         As the command takes them.
 
     Raises
     ------
     WrongUsage
-        If a region is asked for on many slides.
+        If a region is asked for on many slides, or in two ways.
+    AnnotationError
+        If the file of outlines cannot be read, or holds none.
     """
+    from napari_metastasis.slides import open_slide
     from napari_metastasis.workflows.report import is_one_slide, write_picture
     from napari_metastasis.workflows.scan import EngineCache
 
     one = len(slides) == 1 and is_one_slide(slides[0])
-    if job.region is not None and not one:
-        raise WrongUsage("expected one slide for --region, got many; scan that slide alone")
+    if job.region is not None and region_file is not None:
+        raise WrongUsage("expected --region or --region-file, got both; leave one out")
+    asked = "--region" if job.region is not None else "--region-file" if region_file is not None else ""
+    if asked and not one:
+        raise WrongUsage(f"expected one slide for {asked}, got many; scan that slide alone")
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache() as engines:
         if not one:
             scan_many(slides, job, engines, picture=picture, as_json=as_json)
             return
-        result = scan_to_end(job, AtHand(engines=engines))
+        with ExitStack() as opened:
+            at_hand = AtHand(engines=engines)
+            if region_file is not None:
+                slide = opened.enter_context(open_slide(job.slide, job.mpp, swap_red_blue=job.swap_red_blue))
+                job, at_hand = job.inside(_outlines_of(region_file, slide)), AtHand(engines=engines, slide=slide)
+            result = scan_to_end(job, at_hand)
         # What was found is said first: a picture that cannot be drawn takes nothing of it.
         if as_json:
             say_json(result.summary())
@@ -160,6 +184,18 @@ def scan_all(slides: list[Path], job: ScanJob, *, picture: bool, as_json: bool) 
             drawn = write_picture(result.output)
             if not as_json:
                 say(f"Picture: {drawn}")
+
+
+def _outlines_of(path: Path, slide: Slide) -> tuple[Annotation, ...]:
+    """Return the outlines of a file; cut-outs are holes of theirs."""
+    from napari_metastasis.annotations import AnnotationSet
+    from napari_metastasis.cohorts.annotation_files import geojson_corner, read_areas
+
+    areas = read_areas(path, corner=geojson_corner(slide.bounds))
+    if not isinstance(areas, AnnotationSet) or not areas.annotations:
+        got = "none" if isinstance(areas, AnnotationSet) else "a mask"
+        raise AnnotationError(f"expected outlines in {path}, got {got}; draw the area to look at, and export that")
+    return areas.annotations
 
 
 def scan_to_end(job: ScanJob, at_hand: AtHand | None = None) -> ScanResult:

@@ -20,7 +20,7 @@ from napari_metastasis.geometry import ModelFrame, Region
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides import Slide, open_slide, tissue_mask
 
-__all__ = ["SlideCrops", "crops_of_slides"]
+__all__ = ["SlideCrops", "crops_of_slides", "places_in_tissue"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def crops_of_slides(
             found = _points_of(slide, opened)
             generator = np.random.default_rng([seed, number])
             count = max(others, _OTHERS * len(found))
-            around = np.concatenate([found.xy / frame.scale, _in_tissue(opened, frame, count, generator)])
+            around = np.concatenate([found.xy / frame.scale, places_in_tissue(opened, frame, count, generator)])
         points[slide.name] = found.of(*wanted).xy / frame.scale
         unreviewed[slide.name] = found.unreviewed / frame.scale
         if found.unreviewed_text:
@@ -108,8 +108,18 @@ def _points_of(slide: CohortSlide, opened: Slide) -> PointSet:
     return read_points(slide.annotation, shift=geojson_corner(opened.bounds), slide=slide.path.name)
 
 
-def _in_tissue(opened: Slide, frame: ModelFrame, count: int, generator: np.random.Generator) -> FloatArray:
-    """Return places in tissue, in model pixels."""
+def places_in_tissue(opened: Slide, frame: ModelFrame, count: int, generator: np.random.Generator) -> FloatArray:
+    """Return places that are drawn from a slide's tissue, (n, 2) of (x, y) in pixels of ``frame``.
+
+    Parameters
+    ----------
+    opened, frame
+        The slide, and its pixels.
+    count
+        How many; none are returned where there is no tissue.
+    generator
+        Draws them.
+    """
     tissue = tissue_mask(opened, threads=1)
     rows, columns = np.nonzero(tissue.mask)
     if not len(rows):

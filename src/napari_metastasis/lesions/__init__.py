@@ -17,17 +17,19 @@ from napari_metastasis.lesions.listed import (
     unread_lesions,
 )
 from napari_metastasis.lesions.measure import longest_diameter
-from napari_metastasis.lesions.mitoses import Mitoses, MitosisCount, SearchedTissue, found_mitoses
+from napari_metastasis.lesions.mitoses import Mitoses, MitosisCount, found_mitoses
 from napari_metastasis.lesions.mitosis_files import (
+    ListedMitoses,
     mitoses_table,
-    read_found_mitoses,
+    read_listed_mitoses,
     write_mitoses_csv,
     write_mitoses_geojson,
 )
-from napari_metastasis.lesions.mitosis_review import decide_mitosis
+from napari_metastasis.lesions.mitosis_review import decide_mitosis, new_mitoses
 from napari_metastasis.lesions.peaks import find_points
 from napari_metastasis.lesions.reviewed import CorrectionCells, Reviewed, match_corrections
 from napari_metastasis.lesions.said import LesionReview
+from napari_metastasis.lesions.searched import Searched, SearchedTissue
 from napari_metastasis.lesions.size_classes import (
     ITC_CELLS,
     LIMITS_MM,
@@ -67,11 +69,13 @@ __all__ = [
     "LesionReview",
     "LesionRow",
     "ListedLesions",
+    "ListedMitoses",
     "Mitoses",
     "MitosisCount",
     "NodeFinding",
     "PatientStage",
     "Reviewed",
+    "Searched",
     "SearchedTissue",
     "SizeClass",
     "SlideVerdict",
@@ -94,7 +98,8 @@ __all__ = [
     "longest_diameter",
     "match_corrections",
     "mitoses_table",
-    "read_found_mitoses",
+    "new_mitoses",
+    "read_listed_mitoses",
     "review_counts",
     "review_text",
     "size_class",

@@ -15,9 +15,10 @@ from napari_metastasis.annotations import Corrections, HotSpot, hot_spot
 from napari_metastasis.geometry import Point
 from napari_metastasis.lesions.mitosis_review import review_points
 from napari_metastasis.lesions.said import LesionReview, ReviewState
+from napari_metastasis.lesions.searched import Searched
 from napari_metastasis.settings import HotSpotSettings
 
-__all__ = ["Mitoses", "MitosisCount", "SearchedTissue", "found_mitoses"]
+__all__ = ["Mitoses", "MitosisCount", "found_mitoses"]
 
 #: In this order, and so, people are told how many were reviewed.
 _TOLD: Mapping[ReviewState, str] = {
@@ -25,31 +26,6 @@ _TOLD: Mapping[ReviewState, str] = {
     "rejected": "rejected, not counted",
     "added": "added",
 }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SearchedTissue:
-    """Where tissue was looked at, in blocks.
-
-    Attributes
-    ----------
-    mm2
-        (rows, columns) float32: tissue in each block that has an answer.
-    first
-        Level-0 location of the first block's middle.
-    step_px
-        From one block to the next, in level-0 pixels.
-    """
-
-    mm2: NDArray[np.float32]
-    first: Point
-    step_px: float
-
-    def mm2_within(self, spot: HotSpot) -> float:
-        """Return how much of it lies in an area, by the blocks whose middles do."""
-        rows, columns = np.nonzero(self.mm2)
-        xy = np.stack([self.first.x + columns * self.step_px, self.first.y + rows * self.step_px], axis=1)
-        return float(self.mm2[rows, columns][spot.holds(xy)].sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +37,9 @@ class MitosisCount:
     threshold
         Probability from which the peaks of the map count.
     count
-        How many there are.
+        How many there are in what was looked at.
+    outside
+        How many more people know of outside of it: no rate and no densest area is of these.
     searched_mm2, tissue_mm2
         Tissue that was looked at, and all of the slide's.
     spot
@@ -72,6 +50,7 @@ class MitosisCount:
 
     threshold: float
     count: int
+    outside: int
     searched_mm2: float
     tissue_mm2: float
     spot: HotSpot | None
@@ -84,10 +63,10 @@ class MitosisCount:
 
     @property
     def text(self) -> str:
-        """Return their number for a person: "34 mitoses, 2.8 per mm²"."""
-        if self.per_mm2 is None:
-            return "Not looked for"
-        return f"{self.count} mitos{'is' if self.count == 1 else 'es'}, {self.per_mm2:.2g} per mm²"
+        """Return their number for a person: "34 mitoses, 2.8 per mm²; 3 more outside of what was looked at"."""
+        told = f"{self.count} mitos{'is' if self.count == 1 else 'es'}"
+        told = "Not looked for" if self.per_mm2 is None else f"{told}, {self.per_mm2:.2g} per mm²"
+        return f"{told}; {self.outside} more outside of what was looked at" if self.outside else told
 
     @property
     def searched_text(self) -> str:
@@ -115,6 +94,7 @@ class MitosisCount:
         return {
             "threshold": self.threshold,
             "count": self.count,
+            "outside": self.outside,
             "searched_mm2": round(self.searched_mm2, 6),
             "tissue_mm2": round(self.tissue_mm2, 6),
             "per_mm2": None if self.per_mm2 is None else round(self.per_mm2, 6),
@@ -147,6 +127,8 @@ class MitosisCount:
         return MitosisCount(
             threshold=_number(values["threshold"]),
             count=int(_number(values["count"])),
+            # Earlier versions counted them with the others.
+            outside=int(_number(values.get("outside", 0))),
             searched_mm2=_number(values["searched_mm2"]),
             tissue_mm2=_number(values["tissue_mm2"]),
             spot_searched_mm2=None if searched is None else _number(searched),
@@ -173,7 +155,8 @@ def _number(value: Any) -> float:
 class Mitoses(MitosisCount):
     """The mitoses that were found at a threshold, and what people said of them.
 
-    ``count`` is of those that count: of what a model found, what no person rejected, and what people added.
+    ``count`` is of those that count: of what a model found, what no person rejected, and what people added in what was
+    looked at.
 
     Attributes
     ----------
@@ -201,7 +184,7 @@ class Mitoses(MitosisCount):
     of_model: int
     mpp: float
     settings: HotSpotSettings
-    searched: SearchedTissue | None
+    searched: Searched | None
 
     def __len__(self) -> int:
         """Return how many are listed: also those that do not count."""
@@ -213,9 +196,19 @@ class Mitoses(MitosisCount):
         return np.array([one.counts for one in self.reviews], np.bool_)
 
     @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Return which of them lie in what was looked at, (n,) bool: all that a model found, and all if not known."""
+        inside = np.ones(len(self), np.bool_)
+        if self.searched is not None and len(self) > self.of_model:
+            inside[self.of_model :] = self.searched.holds(self.xy[self.of_model :])
+        return inside
+
+    @property
     def in_spot(self) -> NDArray[np.bool_]:
         """Return which of them count and lie where they are densest: (n,) bool."""
-        return np.zeros(len(self), np.bool_) if self.spot is None else self.spot.holds(self.xy) & self.counts
+        if self.spot is None:
+            return np.zeros(len(self), np.bool_)
+        return self.spot.holds(self.xy) & self.counts & self.inside
 
     @property
     def states(self) -> dict[ReviewState, int]:
@@ -251,7 +244,8 @@ class Mitoses(MitosisCount):
         """Return what a model found with what people say of it; what they said before is forgotten.
 
         Each point of a person is about the point of the model that lies nearest to it, within the radius in which
-        points are matched, one to one. What is rejected does not count; what people know of beside them does.
+        points are matched, one to one. What is rejected does not count; what people know of beside them does, in what
+        was looked at.
 
         Parameters
         ----------
@@ -266,10 +260,12 @@ class Mitoses(MitosisCount):
             probability=np.concatenate([self.probability[own], said.beside_probability]),
             reviews=(*said.of_found, *said.beside),
         )
-        counting = listed.xy[listed.counts]
+        inside = listed.inside
+        counting = listed.xy[listed.counts & inside]
         spot = hot_spot(counting, mpp=self.mpp, settings=self.settings)
-        inside = None if spot is None or self.searched is None else self.searched.mm2_within(spot)
-        return replace(listed, count=len(counting), spot=spot, spot_searched_mm2=inside)
+        in_spot = None if spot is None or self.searched is None else self.searched.mm2_within(spot)
+        outside = int(np.count_nonzero(listed.counts & ~inside))
+        return replace(listed, count=len(counting), outside=outside, spot=spot, spot_searched_mm2=in_spot)
 
     def unread(self) -> Mitoses:
         """Return what the model found where it is not known what people said: the corrections cannot be read."""
@@ -286,13 +282,14 @@ def found_mitoses(
     searched_mm2: float,
     tissue_mm2: float,
     settings: HotSpotSettings,
-    searched: SearchedTissue | None = None,
+    searched: Searched | None = None,
     corrections: Corrections | None = None,
 ) -> Mitoses:
     """Return points that a model found, the surest first, with what people say of them; see :class:`Mitoses`."""
     found = Mitoses(
         threshold=threshold,
         count=len(xy),
+        outside=0,
         searched_mm2=searched_mm2,
         tissue_mm2=tissue_mm2,
         spot=None,

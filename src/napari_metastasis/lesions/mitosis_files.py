@@ -7,6 +7,7 @@ import io
 import os
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from napari_metastasis.lesions.mitoses import Mitoses
 from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.storage import atomic_text, plain_cell
 
-__all__ = ["mitoses_table", "read_found_mitoses", "write_mitoses_csv", "write_mitoses_geojson"]
+__all__ = ["ListedMitoses", "mitoses_table", "read_listed_mitoses", "write_mitoses_csv", "write_mitoses_geojson"]
 
 #: Root of the deterministic ids of features. Never change it: QuPath tells objects apart by them.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "mitoses.napari-metastasis")
-_COLUMNS = ("id", "x", "y", "class", "probability", "in_hot_spot", "review", "reviewer")
+_COLUMNS = ("id", "x", "y", "class", "probability", "in_hot_spot", "review", "reviewer", "looked_at")
 #: How the ids of mitoses begin that only people know of.
 _OF_PEOPLE = "P"
 
@@ -37,7 +38,8 @@ def write_mitoses_csv(path: str | os.PathLike[str], mitoses: Mitoses) -> None:
 
     Those that a model found come first, the surest first; then those that only people know of, whose ids begin with P,
     without a probability where no model ever found one. ``class`` is "Not a mitosis" of what was rejected.
-    ``in_hot_spot`` is 1 where one lies in the area that holds the most. The file reads back with
+    ``in_hot_spot`` is 1 where one lies in the area that holds the most, and ``looked_at`` 0 where one lies outside of
+    what was looked at, and counts in no rate. The file reads back with
     :func:`~napari_metastasis.annotations.read_points`.
 
     Raises
@@ -54,19 +56,42 @@ def mitoses_table(mitoses: Mitoses) -> str:
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     table.writerow(_COLUMNS)
-    rows = zip(mitoses.xy.tolist(), mitoses.probability, mitoses.in_spot.tolist(), mitoses.reviews, strict=True)
-    for number, ((x, y), sure, is_inside, review) in enumerate(rows, start=1):
+    places = mitoses.xy.tolist(), mitoses.in_spot.tolist(), mitoses.inside.tolist()
+    rows = zip(*places, mitoses.probability, mitoses.reviews, strict=True)
+    for number, ((x, y), in_spot, looked_at, sure, review) in enumerate(rows, start=1):
         beside = number - mitoses.of_model
         name = MITOSIS if review.counts else NOT_A_MITOSIS
         answered = "" if np.isnan(sure) else np.format_float_positional(sure, trim="0")
         own = f"{_OF_PEOPLE}{beside}" if beside > 0 else number
         said = review.told, plain_cell(review.reviewer)
-        table.writerow((own, f"{x:.2f}", f"{y:.2f}", name, answered, int(is_inside), *said))
+        table.writerow((own, f"{x:.2f}", f"{y:.2f}", name, answered, int(in_spot), *said, int(looked_at)))
     return file.getvalue()
 
 
-def read_found_mitoses(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return what a model found, from ``mitoses.csv``: (n, 2) of (x, y) in level-0 pixels, and (n,) probabilities.
+@dataclass(frozen=True, slots=True, eq=False)
+class ListedMitoses:
+    """What ``mitoses.csv`` says, of which reviews are read elsewhere.
+
+    Attributes
+    ----------
+    xy
+        (n, 2) float64 of (x, y) in level-0 pixels: what a model found.
+    probability
+        (n,) float32.
+    beside_xy
+        (m, 2) float64: what only people knew of.
+    looked_at
+        (m,) bool: which of these lie in what was looked at; all of them in a file of an earlier version.
+    """
+
+    xy: NDArray[np.float64]
+    probability: NDArray[np.float32]
+    beside_xy: NDArray[np.float64]
+    looked_at: NDArray[np.bool_]
+
+
+def read_listed_mitoses(path: Path) -> ListedMitoses:
+    """Return what ``mitoses.csv`` says.
 
     Raises
     ------
@@ -75,16 +100,23 @@ def read_found_mitoses(path: Path) -> tuple[NDArray[np.float64], NDArray[np.floa
     """
     try:
         head, *rows = read_csv(path)
-        at = [[name.strip() for name in head.cells].index(name) for name in ("id", "x", "y", "probability")]
-        found = [[row.cells[column] for column in at] for row in rows]
-        values = np.array([row[1:] for row in found if not row[0].startswith(_OF_PEOPLE)], np.float64).reshape(-1, 3)
-        if not np.isfinite(values).all():
+        names = [name.strip() for name in head.cells]
+        at = {name: names.index(name) for name in ("id", "x", "y", "probability")}
+        of_people = [row.cells[at["id"]].startswith(_OF_PEOPLE) for row in rows]
+        found = [row.cells for row, said in zip(rows, of_people, strict=True) if not said]
+        beside = [row.cells for row, said in zip(rows, of_people, strict=True) if said]
+        values = np.array([[row[at[name]] for name in ("x", "y", "probability")] for row in found], np.float64)
+        places = np.array([[row[at[name]] for name in ("x", "y")] for row in beside], np.float64).reshape(-1, 2)
+        if not np.isfinite(values).all() or not np.isfinite(places).all():
             raise ValueError("a number that is not finite")
+        column = names.index("looked_at") if "looked_at" in names else None
+        looked_at = np.array([column is None or row[column].strip() != "0" for row in beside], np.bool_)
     except (OSError, ValueError, IndexError) as error:
         raise StorageError(
             f"expected the mitoses of a scan in {path}, got something else ({first_line(error)}); scan the slide again"
         ) from error
-    return values[:, :2], values[:, 2].astype(np.float32)
+    values = values.reshape(-1, 3)
+    return ListedMitoses(values[:, :2], values[:, 2].astype(np.float32), places, looked_at)
 
 
 def write_mitoses_geojson(
@@ -118,12 +150,14 @@ def _features(mitoses: Mitoses, slide: str, bounds: Region | None) -> Iterator[d
         name = f"Densest {spot.area_mm2:g} mm²"
         kind = ("Region*", CLASSES["mitosis"][1])
         yield _feature(spot.outline_px, "annotation", name, measurements, slide, bounds, kind)
-    rows = zip(mitoses.xy.tolist(), mitoses.probability.tolist(), mitoses.reviews, strict=True)
-    for number, ((x, y), sure, review) in enumerate(rows, start=1):
+    rows = zip(mitoses.xy.tolist(), mitoses.probability.tolist(), mitoses.reviews, mitoses.inside.tolist(), strict=True)
+    for number, ((x, y), sure, review, looked_at) in enumerate(rows, start=1):
         kind = CLASSES["mitosis" if review.counts else "not-mitosis"]
         own = {} if np.isnan(sure) else {"Probability": round(sure, 6)}
         made = _feature(shapely.Point(x, y), "detection", f"{kind[0]} {number}", own, slide, bounds, kind)
         made["properties"]["review"] = {"state": review.told, "reviewer": review.reviewer}
+        if not looked_at:
+            made["properties"]["looked_at"] = False
         yield made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +19,7 @@ from napari_metastasis.settings import PointScoringSettings, setting_of
 if TYPE_CHECKING:
     from napari_metastasis.lesions.mitoses import Mitoses
 
-__all__ = ["PointReviews", "decide_mitosis", "review_points"]
+__all__ = ["PointReviews", "decide_mitosis", "new_mitoses", "review_points"]
 
 Floats = NDArray[np.float64]
 _RADIUS_UM, _ = setting_of(PointScoringSettings, "radius_um")
@@ -170,6 +170,43 @@ def _review(one: Correction, state: str) -> LesionReview:
         comment=one.comment,
         found=one.found,
     )
+
+
+def new_mitoses(mitoses: Mitoses, corrections: Corrections, more: Iterable[Correction]) -> tuple[Correction, ...]:
+    """Return which of some points that a person sets would be listed: none where one is known already.
+
+    One within the radius of a mitosis that is confirmed, or was added, is that one: it would be stored, and seen
+    nowhere, or stand in its place.
+
+    Parameters
+    ----------
+    mitoses
+        What a model found.
+    corrections
+        All of the slide.
+    more
+        The points, as corrections of their own.
+    """
+    points = tuple(more)
+    before, after = _spoken(mitoses, corrections), _spoken(mitoses, corrections.with_(*points))
+    taken_px = np.array([_place(corrections[key]) for key in before - after]).reshape(-1, 2)
+    radius_px = _RADIUS_UM / mitoses.mpp
+
+    def is_new(one: Correction) -> bool:
+        return one.key in after and not (np.hypot(*(taken_px - _place(one)).T) <= radius_px).any()
+
+    return tuple(filter(is_new, points))
+
+
+def _place(one: Correction) -> tuple[float, float]:
+    middle = one.shape_px.centroid
+    return middle.x, middle.y
+
+
+def _spoken(mitoses: Mitoses, corrections: Corrections) -> frozenset[str]:
+    """Return the keys of the corrections that are about a point that is listed."""
+    said = review_points(mitoses.xy[: mitoses.of_model], corrections, mpp=mitoses.mpp)
+    return frozenset(key for one in (*said.of_found, *said.beside) for key in one.keys)
 
 
 def decide_mitosis(

@@ -44,7 +44,11 @@ class PointBatches:
     def fingerprint(self) -> str:
         """Return a SHA-256 over the crops, the points of their slides, some pixels, and how they are shown."""
         of = self.mosaics
-        told = (of.shrink, of.cells, of.shift_px, astuple(of.maps), of.seed, of.empty_share, of.clear_um)
+        told: tuple[object, ...] = (of.shrink, of.cells, of.shift_px, astuple(of.maps), of.seed, of.empty_share)
+        told += (of.clear_um,)
+        # Runs that nobody asked to draw are told by what they were before.
+        if of.painter is not None:
+            told += (of.painter.identity,)
         slides = [of.source.slides[index] for index in of.indices]
         digest = hashlib.sha256(
             f"{told} {of.mpp} {self.batch_size} {self.batches_per_epoch} {slides}".encode(errors="backslashreplace")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,22 @@ from napari_metastasis.geometry import SYMMETRIES, ModelFrame, Region, Size
 from napari_metastasis.sampling.point_maps import point_map
 from napari_metastasis.settings import PointMapSettings
 
-__all__ = ["PointMosaic", "PointMosaics", "emptied_crop", "shifted_crop"]
+__all__ = ["Painter", "PointMosaic", "PointMosaics", "emptied_crop", "shifted_crop"]
 
 #: Of the order of each epoch, and of how each crop is shifted and turned.
 _ORDER, _SHIFT = 0, 1
 _WHITE = 255
+
+
+class Painter(Protocol):
+    """Draws into crops what nobody saw, such as synthetic points."""
+
+    @property
+    def identity(self) -> str:
+        """Return what tells pictures drawn otherwise apart."""
+
+    def painted(self, crop: PointCrop, mpp: float, generator: np.random.Generator) -> PointCrop:
+        """Return a crop of so many µm per pixel with what was drawn into it, and the points of that."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +90,8 @@ class PointMosaics:
         Share of the crops of which a strip without any point is shown instead, mirrored until it fills the crop.
     clear_um
         How far such a strip keeps from every point: what is set is a cell, and not its middle alone.
+    painter
+        Draws into such strips; nobody where it is ``None``.
 
     Raises
     ------
@@ -95,6 +109,7 @@ class PointMosaics:
     seed: int
     empty_share: float = 0.0
     clear_um: float = 6.0
+    painter: Painter | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no mosaic can be made of."""
@@ -159,6 +174,8 @@ class PointMosaics:
             if empty
             else shifted_crop(whole, int(shift[0]), int(shift[1]))
         )
+        if empty and self.painter is not None:
+            crop = self.painter.painted(crop, self.source.mpp, generator)
         xy = turn.move(crop.xy, self.source.side_px)
         return PointCrop(turn.apply(crop.image), turn.apply(crop.known), xy)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_metastasis.lazy_names import import_on_use
 from napari_metastasis.scanning.coverage import Coverage, answerable_cells, unanswered_cells
+from napari_metastasis.scanning.looked_at import looked_at, margin_cells
 from napari_metastasis.scanning.maps.blend import blend, read_from, seen_answered, seen_values
 from napari_metastasis.scanning.maps.difference import what_changed
 from napari_metastasis.scanning.maps.features import FEATURES_VERSION, FeatureStore
@@ -94,6 +95,8 @@ __all__ = [
     "journal_path",
     "last_written",
     "like",
+    "looked_at",
+    "margin_cells",
     "never",
     "plan_blocks",
     "plan_scan",

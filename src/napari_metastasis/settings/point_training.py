@@ -57,6 +57,22 @@ class PieceSettings(SettingsGroup):
     clear_um: float = setting(
         6.0, "How far such a strip keeps from every point: a cell's radius.", unit="µm", minimum=0.0, maximum=100.0
     )
+    synthetic_share: float = setting(
+        0.0,
+        "Share of the strips into which one to three synthetic mitoses are drawn, with the dyes of the strip; their "
+        "points are learnt from. What is validated on stays real.",
+        minimum=0.0,
+        maximum=1.0,
+        added=True,
+    )
+    lookalike_share: float = setting(
+        0.0,
+        "Share of the strips into which one to three synthetic cells are drawn that are no mitoses, and are taken for "
+        "such: shrunken, broken and squeezed nuclei.",
+        minimum=0.0,
+        maximum=1.0,
+        added=True,
+    )
     edge_um: float = setting(
         2.0, "How near a point may come to the edge of a crop that is shifted.", unit="µm", minimum=0.0, maximum=100.0
     )

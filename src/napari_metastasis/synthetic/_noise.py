@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["Floats", "Noise", "hashed", "smoothstep", "upsampled"]
+__all__ = ["Floats", "Noise", "drawn_noise", "hashed", "smoothstep", "upsampled"]
 
 #: float32 everywhere; numpy's own types lose that in mixed expressions.
 Floats = NDArray[np.floating[Any]]
@@ -45,6 +45,13 @@ def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
+
+
+def drawn_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma_px: float) -> Floats:
+    """Return noise that is drawn for one picture, float32: of standard deviation 1, correlated over a distance."""
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), sigma_px, truncate=2)
+    result: Floats = noise / max(float(noise.std()), 1e-6)
+    return result
 
 
 def smoothstep(value: Floats, low: float, high: float) -> Floats:

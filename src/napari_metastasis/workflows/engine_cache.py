@@ -124,6 +124,10 @@ class EngineCache:
                 else:
                     self._retire(kept)
 
+    def forget(self) -> None:
+        """Load models anew for the next job: there is a new one, and what a job does not name may be that one."""
+        self.close()
+
     def close(self) -> None:
         """Give up the engine; its last user closes it."""
         with self._lock:

@@ -5,7 +5,8 @@ Light: nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from napari_metastasis.geometry import Point, Region
 from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, PassSettings, ScanSettings, TissueSettings
 
 if TYPE_CHECKING:
+    from napari_metastasis.annotations import Annotation
     from napari_metastasis.scanning import AnsweredMap
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.engine_cache import EngineCache
@@ -68,6 +70,8 @@ class ScanJob:
         Whether the detector answers; without, only the passes are made that read pixels, or what earlier scans left.
     region
         Level-0 pixels; ``None`` for the whole slide. Around it as much is scanned as passes read there.
+    outlines
+        Areas in the region, only inside which mitoses are looked for; none for all of it.
     focus
         Level-0 location to begin at; ``None`` for the middle.
     scan, tissue, detection
@@ -86,6 +90,7 @@ class ScanJob:
     passes: tuple[PassRequest, ...] = ()
     detects: bool = True
     region: Region | None = None
+    outlines: tuple[Annotation, ...] = ()
     focus: Point | None = None
     scan: ScanSettings = field(default_factory=ScanSettings)
     tissue: TissueSettings = field(default_factory=TissueSettings)
@@ -117,9 +122,19 @@ class ScanJob:
         """Return the names of models that were given, by task."""
         return {one.task: one.model for one in self.passes if one.model}
 
+    def inside(self, outlines: Iterable[Annotation]) -> ScanJob:
+        """Return the same scan of the rectangle around areas; mitoses are looked for in these alone."""
+        import shapely
+
+        areas = tuple(outlines)
+        left, top, right, bottom = shapely.total_bounds([one.outline_px for one in areas]).tolist()
+        x, y = math.floor(left), math.floor(top)
+        return replace(self, region=Region(x, y, math.ceil(right) - x, math.ceil(bottom) - y), outlines=areas)
+
     def on(self, slide: Path, *, mpp: float | None, swap_red_blue: bool, output: Path) -> ScanJob:
         """Return the same scan of another slide."""
-        return replace(self, slide=slide, mpp=mpp, swap_red_blue=swap_red_blue, output=output, region=None, focus=None)
+        asked = replace(self, region=None, outlines=(), focus=None)
+        return replace(asked, slide=slide, mpp=mpp, swap_red_blue=swap_red_blue, output=output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

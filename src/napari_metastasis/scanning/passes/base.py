@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
+from napari_metastasis.annotations import Annotation
 from napari_metastasis.errors import StorageError
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Point, Region
 from napari_metastasis.models import Detector, Model, Segmenter
@@ -58,6 +59,8 @@ class PassContext:
         Where the scan's cells lie.
     region
         Level-0 pixels asked for; ``None`` for the whole slide.
+    outlines
+        Areas in it, in level-0 pixels, that points are looked for in; none for all of it.
     around
         From :func:`cells_around`.
     focus
@@ -86,6 +89,7 @@ class PassContext:
     identity: Mapping[str, Any]
     frame: HeatmapFrame
     region: Region | None
+    outlines: tuple[Annotation, ...]
     around: Mapping[str, int]
     focus: Point | None
     tissue: BoolArray | None = field(repr=False)

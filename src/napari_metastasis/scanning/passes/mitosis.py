@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
+from napari_metastasis.annotations import rasterize
 from napari_metastasis.errors import ModelError
+from napari_metastasis.geometry import Region, sparse_zeros
 from napari_metastasis.models import MitosisModel, Model
+from napari_metastasis.scanning.looked_at import margin_cells, with_margin
 from napari_metastasis.scanning.maps.kinds import MITOSES
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.passes.base import PassContext
 from napari_metastasis.scanning.passes.pixels import PixelPass, PreparedPixelPass, map_before
+from napari_metastasis.scanning.plan import BoolArray
 from napari_metastasis.scanning.scanner import FinishedPiece
 from napari_metastasis.settings import MitosisSettings, PassSettings
 
@@ -52,6 +57,25 @@ class MitosisPass(PixelPass):
 
 
 class _PreparedMitosisPass(PreparedPixelPass):
+    def __init__(self, made_by: PixelPass, context: PassContext, store: MapStore, precision: str) -> None:
+        super().__init__(made_by, context, store, precision)
+        frame, asked = store.frame, self.wanted.cells
+        around = asked.grown(math.floor(margin_cells(frame))).intersection(Region.of(frame.cells))
+        self.wanted = replace(self.wanted, cells=around)
+        self._tissue, self._outlined = self.wanted.tissue, None
+        if context.outlines:
+            self._outlined = sparse_zeros(frame.cells.shape)
+            self._outlined[asked.slices] = rasterize(context.outlines, frame, asked)
+            self._restrict(self._outlined)
+        self.needed = self.wanted.showing(frame, around)
+
+    def _restrict(self, looked_at: BoolArray) -> None:
+        """Look at some cells alone, and answer for what lies around them."""
+        looked_at = with_margin(looked_at, self.store.frame)
+        if self._tissue is not None:
+            looked_at &= self._tissue
+        self.wanted = replace(self.wanted, tissue=looked_at)
+
     def choose_places(self, should_stop: Callable[[], bool]) -> Generator[FinishedPiece]:
         """Leave out what the map before finds nothing in, or does not know.
 
@@ -71,8 +95,8 @@ class _PreparedMitosisPass(PreparedPixelPass):
                     "metastases first, with the same model and settings, or leave --mitosis-above out"
                 )
             looked_at = self.suspicious(unknown_too=False)
-            if self.wanted.tissue is not None:
-                looked_at &= self.wanted.tissue
-            self.wanted = replace(self.wanted, tissue=looked_at)
+            if self._outlined is not None:
+                looked_at &= self._outlined
+            self._restrict(looked_at)
             self.needed = self.wanted.showing(self.store.frame, self.wanted.cells)
         yield from ()

@@ -99,7 +99,7 @@ class MitosisTask(StagedTask[SegmentationNetwork]):
     def identity(self) -> dict[str, Any]:
         """Return the contract, what training begins with, and what is learnt how."""
         how = {**asdict(self.how), "initial": self.began["initial"]}
-        return {**super().identity(), **self.began, "network": how, "pieces": asdict(self.pieces)}
+        return {**super().identity(), **self.began, "network": how, "pieces": self.pieces.told()}
 
     def module(self, fitting: Fitting) -> MitosisModule:
         """Return what Lightning trains."""
@@ -112,7 +112,7 @@ class MitosisTask(StagedTask[SegmentationNetwork]):
     def store(self, network: SegmentationNetwork, weights: Path, card: dict[str, Any]) -> None:
         """Store the network with the threshold that was best on the validation crops."""
         spec = replace(self.spec, threshold=float(card.get(_CARD_THRESHOLD, self.spec.threshold)))
-        learnt = {"loss": self.how.loss, "pieces": asdict(self.pieces)}
+        learnt = {"loss": self.how.loss, "pieces": self.pieces.told()}
         save_model(weights, network, spec, {**card, **self.began, **learnt})
 
 
@@ -166,13 +166,17 @@ class MitosisModule(SegmentModule):
 
     def loss(self, batch: Batch, draw: int) -> Tensor:
         """Return the loss of mosaics, N x 3 x S x S uint8, with labels and π, N x S x S; each crop varied by itself."""
-        image, labels, pi, *_ = batch
+        _, labels, pi, *_ = batch
+        odds = self._log_odds(self.network, self.varied(batch, draw))
+        return point_loss(self.task.how)(odds, pi, labels >= 0)
+
+    def varied(self, batch: Batch, draw: int) -> Tensor:
+        """Return what the network reads of mosaics, N x channels x S x S, each crop varied by itself."""
+        image = batch[0]
         varied = self.augment(self._apart(image.float() / 255), draw)
         # Dropout draws from the global generator; seeded by the step, resumed training draws what it would have drawn.
         torch.manual_seed(self.settings.seed * 1_000_003 + draw)
-        seen = self.seen(self._together(varied, len(image)), batch)
-        odds = self._log_odds(self.network, seen)
-        return point_loss(self.task.how)(odds, pi, labels >= 0)
+        return self.seen(self._together(varied, len(image)), batch)
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities and labels of mosaics, and the loss."""

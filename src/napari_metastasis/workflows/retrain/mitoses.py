@@ -1,20 +1,19 @@
 """Let a model of mitoses learn from points that people corrected, and judge what came out.
 
-Crops around confirmed, added and rejected points, as training lays them side by side; elsewhere nothing is known, nor
-around what a model found and nobody spoke of. Few steps, at a small rate, with the lower layers at rest: nothing else
-keeps the model from forgetting.
+Crops around confirmed, added and rejected points, as training lays them side by side; around what a model found and
+nobody spoke of, nothing is known. Few steps, at a small rate, with the lower layers at rest, and beside other tissue
+that is to be answered as before.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +21,7 @@ import torch
 
 from napari_metastasis.cohorts.point_crops import PointCrops
 from napari_metastasis.cohorts.point_slides import SlideCrops
-from napari_metastasis.models import (
-    InitialWeights,
-    MitosisModel,
-    SegmentationNetwork,
-    correct_card,
-    load_model,
-    save_model,
-)
+from napari_metastasis.models import InitialWeights, MitosisModel, correct_card, load_model
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.places import Place
 from napari_metastasis.sampling.point_batches import PointBatches
@@ -44,17 +36,17 @@ from napari_metastasis.settings import (
 from napari_metastasis.slides import open_slide
 from napari_metastasis.storage import atomic_text, storage_errors
 from napari_metastasis.training.callbacks import Watch
-from napari_metastasis.training.tasks.base import Fitting
-from napari_metastasis.training.tasks.mitosis import MitosisModule, MitosisTask
 from napari_metastasis.training.train import TrainingRun, train
 from napari_metastasis.workflows.retrain.comparing import place_figures
 from napari_metastasis.workflows.retrain.corrected import Corrected, Parted, reach_um
+from napari_metastasis.workflows.retrain.held_tissue import HeldBatches, held_tissue
 from napari_metastasis.workflows.retrain.job import Retraining, data_text, said_of
+from napari_metastasis.workflows.retrain.mitosis_task import RetrainedTask
 from napari_metastasis.workflows.retrain.run_log import RunLog
 from napari_metastasis.workflows.retrain.runs import VERDICT
 from napari_metastasis.workflows.retrain.verdict import PlaceAnswer, Verdict
 
-__all__ = ["PointRun", "RetrainedModule", "RetrainedTask"]
+__all__ = ["PointRun"]
 
 #: What places of label 0 and 1 are called.
 _NOUNS = ("no mitosis", "mitosis")
@@ -65,43 +57,6 @@ _STEPS_AN_EPOCH = 8
 _LEAST_CELLS = 2
 #: Before a logarithm.
 _LEAST = 1e-6
-
-
-@dataclass(frozen=True)
-class RetrainedTask(MitosisTask):
-    """Train a model of mitoses further; its contract stays.
-
-    Attributes
-    ----------
-    said
-        What its card says of the retraining.
-    """
-
-    said: Mapping[str, Any] = field(default_factory=dict)
-
-    def module(self, fitting: Fitting) -> RetrainedModule:
-        """Return what Lightning trains."""
-        return RetrainedModule(self, fitting)
-
-    def trained_on(self, training: BatchSource) -> RetrainedTask:
-        """Return the task as it is: how densely slides are stained, few crops do not say."""
-        del training
-        return self
-
-    def store(self, network: SegmentationNetwork, weights: Path, card: dict[str, Any]) -> None:
-        """Store the network with the threshold that it had."""
-        save_model(weights, network, self.spec, {**card, **self.began, **self.said})
-
-
-class RetrainedModule(MitosisModule):
-    """Train a model further, which normalises as it did: a few crops say little of all tissue."""
-
-    def on_train_start(self) -> None:
-        """Keep batch normalisation as it was measured."""
-        super().on_train_start()
-        for layer in self.network.modules():
-            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-                layer.eval()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +94,12 @@ class PointRun:
         ):
             learnt = self._batches(self.parted.training, pictures, seed=settings.seed)
             measured = self._batches(measured_on, others, seed=settings.seed + 1)
-            weights = self._trained(settings, learnt, replace(measured, batches_per_epoch=len(measured.mosaics)))
+            measured = replace(measured, batches_per_epoch=len(measured.mosaics))
+            if self._holds:
+                with self._held(settings.seed + 2) as held:
+                    weights = self._trained(settings, HeldBatches(learnt, held), measured)
+            else:
+                weights = self._trained(settings, learnt, measured)
         if self.log.is_cancelled:
             # Half learnt: what can go on is the checkpoint.
             with storage_errors(self.output):
@@ -147,13 +107,14 @@ class PointRun:
                     weights.with_suffix(suffix).unlink(missing_ok=True)
         return weights
 
-    def _trained(self, settings: MitosisTrainSettings, learnt: PointBatches, measured: PointBatches) -> Path:
+    def _trained(self, settings: MitosisTrainSettings, learnt: BatchSource, measured: PointBatches) -> Path:
         task = RetrainedTask(
             spec=replace(self.model.spec, name=self.name),
             initial=InitialWeights.of(self.model),
             pieces=self._pieces,
             pretrained=True,
             said=said_of(self.job, self.model, self.corrected, self.parted, self.parted.training, 0),
+            held_weight=self.job.corrections.replay_weight,
         )
         shown: list[Callable[[int, int], None]] = []
         with ExitStack() as bars:
@@ -179,6 +140,11 @@ class PointRun:
             )
 
     @property
+    def _holds(self) -> bool:
+        """Return whether some tissue is to be answered as before."""
+        return self.job.corrections.replay_weight > 0
+
+    @property
     def _settings(self) -> MitosisTrainSettings:
         asked = self.job.settings
         return MitosisTrainSettings(
@@ -194,6 +160,9 @@ class PointRun:
     @cached_property
     def _pieces(self) -> PieceSettings:
         usual = PieceSettings()
+        if self._holds:
+            # Tissue without a mitosis is among what is to be answered as before.
+            usual = replace(usual, empty_share=0.0)
         fitting = math.ceil(math.sqrt(len(self.parted.training)))
         return replace(usual, crops_a_side=min(usual.crops_a_side, max(_LEAST_CELLS, fitting)))
 
@@ -241,6 +210,23 @@ class PointRun:
             pieces.clear_um,
         )
         return PointBatches(mosaics, 1, _STEPS_AN_EPOCH)
+
+    @contextmanager
+    def _held(self, seed: int) -> Iterator[PointBatches]:
+        """Yield mosaics that are to be answered as before, as large as those to learn from."""
+        spoken_of = []
+        for number, scale in enumerate(self._scales):
+            own = self._middles(tuple(one for one in self.corrected.places if one.slide == number))
+            spoken_of.append(np.concatenate([own, self.corrected.pending[number] / scale]))
+        with held_tissue(
+            self.corrected.slides,
+            spoken_of,
+            mpp=self.model.spec.mpp,
+            side_px=self._side_px,
+            pieces=self._pieces,
+            seed=seed,
+        ) as mosaics:
+            yield PointBatches(mosaics, 1, _STEPS_AN_EPOCH)
 
     def _middles(self, places: tuple[Place, ...]) -> npt.NDArray[np.float64]:
         """Return where places lie, (n, 2) of (x, y), in the model's pixels on their slides."""
@@ -303,7 +289,10 @@ class PointRun:
                 "no point was held out, so that nothing says whether the new model is better: that takes four points "
                 f"of a class, some of them {'on other slides' if self.parted.by == 'slide' else apart}; correct more"
             )
-        lines.append("nothing keeps the model from forgetting what it knew: look at slides that it found right before")
+        if not self._holds:
+            lines.append(
+                "nothing keeps the model from forgetting what it knew: look at slides that it found right before"
+            )
         return lines
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_metastasis.errors import ModelError, ScanCancelledError, in_one_line
+from napari_metastasis.errors import ModelError, ScanCancelledError, TrainingError, in_one_line
 from napari_metastasis.models import (
     MitosisModel,
     Model,
@@ -89,7 +89,7 @@ def retrain(job: Retraining, *, show: ProgressBar, should_stop: Callable[[], boo
     ModelError
         If the model cannot be retrained.
     TrainingError
-        If nothing was corrected, or the folder holds another run.
+        If nothing was corrected, no mitosis for a model of these, or the folder holds another run.
     ScanCancelledError
         If it was ended before it had learnt anything; the same call goes on.
     StorageError
@@ -136,6 +136,11 @@ def _of_mitoses(
         )
     corrected = gather(job.results, model.spec)
     parted = part(corrected, model.spec, job.corrections, seed=job.settings.seed, learnt=learnt_by(model.card))
+    if not any(one.label for one in parted.training):
+        raise TrainingError(
+            f"expected mitoses that were confirmed or added beside {len(parted.training)} places that are none, got no "
+            "such; confirm or add some, also on another slide: who only hears where none is soon finds none"
+        )
     identity = identity_of(job, model, corrected, None, None)
     with _run_folder(job, model, identity, show, should_stop, deadline) as (name, output, log):
         run = PointRun(job, model, corrected, parted, name, output, log)

@@ -116,7 +116,9 @@ class EarlierResult:
     maps
         The scan's own map, then those of the passes after it that belong to the result.
     mitoses
-        Its mitoses; ``None`` where they were not looked for.
+        Its mitoses; ``None`` where they were not looked for, or cannot be read.
+    mitoses_lost
+        Why they cannot be read; empty where they can, or were not looked for.
     own_threshold
         Threshold that the scan wrote its files with; where it is not that of ``shown``, somebody moved it since.
     own_thresholds
@@ -132,6 +134,7 @@ class EarlierResult:
     scan: EarlierScan
     maps: tuple[MapValues, ...]
     mitoses: StoredMitoses | None
+    mitoses_lost: str
     own_threshold: float
     own_thresholds: Mapping[str, float]
     options: Mapping[str, Any]
@@ -195,11 +198,17 @@ def load_result(slide: Slide, scan: EarlierScan) -> EarlierResult:
         raise StorageError(
             f"expected the result that lay in {scan.folder}, got none or another one; scan again, or choose another one"
         )
-    record = record_of(scan.folder)
+    record, mitoses, lost = record_of(scan.folder), None, ""
+    try:
+        mitoses = stored_mitoses(scan.folder, record, journals)
+    except StorageError as error:
+        # What was found of metastases is shown all the same.
+        lost = str(error)
     return EarlierResult(
         scan=described,
         maps=maps_of_result(StoredScan(described.folder, described.identity, described.cell_um), record, journals),
-        mitoses=stored_mitoses(scan.folder, record, journals),
+        mitoses=mitoses,
+        mitoses_lost=lost,
         own_threshold=scanned_with(record).threshold,
         own_thresholds=_own_thresholds(record),
         options=_recorded_options(record),

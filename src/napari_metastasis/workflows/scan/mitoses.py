@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
-from napari_metastasis.annotations import Corrections, CorrectionStore
+from napari_metastasis.annotations import Corrections, CorrectionStore, HotSpot
 from napari_metastasis.errors import AnnotationError, StorageError
-from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, Region
+from napari_metastasis.geometry import ChunkedCells, HeatmapFrame, Point, Region
 from napari_metastasis.lesions import (
+    ListedMitoses,
     Mitoses,
     MitosisCount,
     SearchedTissue,
     find_points,
     found_mitoses,
     mitoses_table,
-    read_found_mitoses,
+    read_listed_mitoses,
     write_mitoses_csv,
     write_mitoses_geojson,
 )
-from napari_metastasis.scanning import MITOSES, AnsweredMap, MapStore, answerable_cells
+from napari_metastasis.scanning import MITOSES, AnsweredMap, MapStore, answerable_cells, looked_at
 from napari_metastasis.settings import HotSpotSettings, MitosisSettings
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.workflows.scan.result_files import one_writer, write_record
@@ -53,10 +56,8 @@ __all__ = [
 
 #: The files of a result.
 _TABLE, _POINTS = "mitoses.csv", "mitoses.geojson"
-
-
-#: Side of the blocks in which it is kept where tissue was looked at: 64 cells, some 0.1 mm.
-_BLOCK = 64
+#: The table rounds places to a hundredth of a pixel.
+_ROUNDED_PX = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,16 +72,15 @@ class MitosisReading:
         (n,) float32.
     floor
         The lowest threshold.
-    searched_mm2, tissue_mm2
-        Tissue that it answers for, and all of the slide's.
+    tissue_mm2
+        All tissue of the slide.
     searched
-        Where that lies.
+        Where of that was looked at.
     """
 
     xy: NDArray[np.float64]
     probability: NDArray[np.float32]
     floor: float
-    searched_mm2: float
     tissue_mm2: float
     searched: SearchedTissue
 
@@ -99,7 +99,7 @@ class MitosisReading:
             *self.points_at(threshold),
             threshold=float(threshold),
             mpp=mpp,
-            searched_mm2=self.searched_mm2,
+            searched_mm2=self.searched.mm2,
             tissue_mm2=self.tissue_mm2,
             settings=settings.hot_spot,
             searched=self.searched,
@@ -128,21 +128,17 @@ def read_mitoses(
     first = frame.cell_center(0, 0)
     xy = np.stack([first.x + columns * frame.cell_px, first.y + rows * frame.cell_px], axis=1)
     asked = answerable_cells(tissue, frame, cells)
-    cell_mm2 = (frame.cell_um / 1000) ** 2
-    blocks = np.zeros([-(-side // _BLOCK) for side in frame.cells.shape], np.int64)
-    for region, values in cells:
-        answered = asked[region.slices] & ~np.isnan(values)
-        for part in region.split(_BLOCK):
-            inside = answered[part.shifted(-region.x, -region.y).slices]
-            blocks[part.y // _BLOCK, part.x // _BLOCK] = np.count_nonzero(inside)
-    middle = frame.cell_center((_BLOCK - 1) / 2, (_BLOCK - 1) / 2)
+    searched = SearchedTissue.of(looked_at(asked, cells, frame), frame)
+    # In the margin around what was looked at there are answers, and points that were not asked for. A middle may lie
+    # on glass, beside the tissue that was.
+    in_tissue = asked[np.rint(rows).astype(np.intp), np.rint(columns).astype(np.intp)]
+    kept = searched.holds(xy) | ~in_tissue
     return MitosisReading(
-        xy=xy,
-        probability=sure,
+        xy=xy[kept],
+        probability=sure[kept],
         floor=floor,
-        searched_mm2=int(blocks.sum()) * cell_mm2,
-        tissue_mm2=int(np.count_nonzero(asked)) * cell_mm2,
-        searched=SearchedTissue((blocks * cell_mm2).astype(np.float32), middle, _BLOCK * frame.cell_px),
+        tissue_mm2=int(np.count_nonzero(asked)) * searched.cell_mm2,
+        searched=searched,
     )
 
 
@@ -238,16 +234,17 @@ def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
     if "mitoses" not in record:
         return None
     known, slide = MitosisCount.from_json(record["mitoses"]), record["slide"]
-    xy, probability = read_found_mitoses(folder / _TABLE)
+    table = read_listed_mitoses(folder / _TABLE)
     said = _said_in(folder, None if slide.get("bounds") is None else Region(*map(int, slide["bounds"])))
     listed = found_mitoses(
-        xy,
-        probability,
+        table.xy,
+        table.probability,
         threshold=known.threshold,
         mpp=float(slide["mpp"]),
         searched_mm2=known.searched_mm2,
         tissue_mm2=known.tissue_mm2,
         settings=_area_of(record, known),
+        searched=_ListedTissue(table, folder, recorded_pass(record, MITOSES.name)),
         corrections=said,
     )
     listed = listed.unread() if said is None else listed
@@ -255,6 +252,39 @@ def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
     spot = known.spot
     is_same = listed.spot is not None and spot is not None and listed.spot.center.distance(spot.center) < 1
     return replace(listed, spot_searched_mm2=known.spot_searched_mm2) if is_same else listed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ListedTissue:
+    """What the table of a result says of where was looked at; of what was added since, its map."""
+
+    table: ListedMitoses
+    folder: Path
+    made: Mapping[str, Any] | None
+
+    def mm2_within(self, _: HotSpot) -> None:
+        """Say nothing: the table does not know."""
+
+    def holds(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which points lie in what was looked at, as the table says; of others, which the map answers for."""
+        table = self.table
+        if not len(xy):
+            return np.zeros(0, np.bool_)
+        inside, new = np.ones(len(xy), np.bool_), np.ones(len(xy), np.bool_)
+        if len(table.beside_xy):
+            distance, nearest = cKDTree(table.beside_xy).query(xy)
+            new = distance > _ROUNDED_PX
+            inside[~new] = table.looked_at[nearest[~new]]
+        if new.any() and self.made is not None:
+            with suppress(StorageError, KeyError), MapStore.open(self.folder / str(self.made["file"])) as store:
+                inside[new] = [_is_answered(store, Point(*place)) for place in xy[new].tolist()]
+        return inside
+
+
+def _is_answered(store: MapStore, place: Point) -> bool:
+    cell = store.frame.cell_at(place)
+    at = Region(round(cell.x), round(cell.y), 1, 1).intersection(Region.of(store.frame.cells))
+    return not at.is_empty and not bool(np.isnan(store.read(at)).any())
 
 
 def _area_of(record: Mapping[str, Any], known: MitosisCount) -> HotSpotSettings:
@@ -294,7 +324,7 @@ class StoredMitoses:
 
 
 def stored_mitoses(folder: Path, record: Any, journals: Mapping[str, int]) -> StoredMitoses | None:
-    """Return the mitoses of a result; ``None`` where its record says of none, or their map cannot be read.
+    """Return the mitoses of a result; ``None`` where its record says of none.
 
     Parameters
     ----------
@@ -304,6 +334,11 @@ def stored_mitoses(folder: Path, record: Any, journals: Mapping[str, int]) -> St
         What its ``run.json`` says.
     journals
         How long the journals of its maps are.
+
+    Raises
+    ------
+    StorageError
+        If it says of some, but they cannot be read.
     """
     made, source = recorded_pass(record, MITOSES.name), MitosisSource.of(folder, record, journals)
     if made is None or source is None:
@@ -313,13 +348,16 @@ def stored_mitoses(folder: Path, record: Any, journals: Mapping[str, int]) -> St
         settings = MitosisSettings(**record["settings"]["mitosis"])
         threshold = float(record["mitoses"]["threshold"])
         if not (math.isfinite(threshold) and 0 < threshold <= 1):
-            return None
+            raise ValueError("a threshold that is no probability")
         with MapStore.open(folder / source.file) as store:
             shown = AnsweredMap(store.kind, store.frame, store.answered())
             return StoredMitoses(shown, threshold, settings, model, source)
-    except (KeyError, TypeError, ValueError, StorageError):
-        # Damaged by hand, or of a later version: they can be looked for again.
-        return None
+    except (KeyError, TypeError, ValueError, StorageError) as error:
+        # Damaged by hand, or of a later version.
+        raise StorageError(
+            f"expected to read the mitoses found before, but the map of mitoses, {source.file}, cannot be read; look "
+            "for them again"
+        ) from error
 
 
 def write_mitoses(folder: Path, mitoses: Mitoses, *, known_as: str, bounds: Region | None) -> None:

@@ -379,6 +379,7 @@ def _context(
         identity=heatmap.identity,
         frame=heatmap.frame,
         region=settled.region,
+        outlines=job.outlines,
         around=cells_around(settled.passes),
         focus=job.focus,
         tissue=tissue.over(heatmap.frame) if minds_tissue else None,

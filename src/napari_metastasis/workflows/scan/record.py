@@ -234,6 +234,7 @@ def _scans(prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list
     latest = {
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "region": None if job.region is None else asdict(job.region),
+        **({"outlines": len(job.outlines)} if job.outlines else {}),
         "engine": prepared.chosen.engine.name,
         "device": prepared.chosen.engine.device,
         "roi_px": prepared.chosen.roi_px,

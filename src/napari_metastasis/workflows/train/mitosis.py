@@ -76,12 +76,17 @@ def _batches(chosen: Chosen, task: TrainingTask[Any]) -> tuple[BatchSource, Batc
     """Return mosaics of the crops to learn from, and of those of other slides, always shown alike, to measure on."""
     from napari_metastasis.sampling.point_batches import PointBatches
     from napari_metastasis.sampling.point_mosaics import PointMosaics
+    from napari_metastasis.synthetic import FigurePainter
 
     pieces: PieceSettings = chosen.groups["pieces"]
+    drawn = (pieces.synthetic_share, pieces.lookalike_share)
+    # What is measured stays real.
+    painters = (FigurePainter(*drawn, pieces.clear_um) if any(drawn) else None, None)
     size = chosen.settings.batch_size
     given, shown = _of_crops(chosen), []
     parts = given if chosen.cohort is None else _with_slides(chosen, task, given)
-    for (crops, indices), seed in zip(parts, (chosen.settings.seed, _VALIDATION_SEED), strict=True):
+    seeds = (chosen.settings.seed, _VALIDATION_SEED)
+    for (crops, indices), seed, painter in zip(parts, seeds, painters, strict=True):
         mosaics = PointMosaics(
             crops,
             indices,
@@ -93,6 +98,7 @@ def _batches(chosen: Chosen, task: TrainingTask[Any]) -> tuple[BatchSource, Batc
             seed,
             pieces.empty_share,
             pieces.clear_um,
+            painter,
         )
         shown.append(mosaics)
     training, validation = shown
