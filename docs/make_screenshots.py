@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import shapely
+import shapely.affinity
 from napari import Viewer
 from napari.settings import get_settings
 from PIL import Image
@@ -32,14 +33,19 @@ from napari_metastasis._napari.session import SlideSession
 from napari_metastasis._napari.view_transform import view_transform
 from napari_metastasis._napari.workspace import Workspace
 from napari_metastasis.annotations import Correction, Corrections, read_asap_xml
-from napari_metastasis.geometry import Point
+from napari_metastasis.geometry import Point, Region, Size
 from napari_metastasis.lesions import LesionRow
-from napari_metastasis.synthetic import sample_slide_path
+from napari_metastasis.slides import open_slide, write_pyramid
+from napari_metastasis.synthetic import Palette, draw_mitosis, paint_figure, sample_slide_path
 
 IMAGES = Path(__file__).parent / "images"
 LARGE, SMALL = (1600, 1000), (1280, 800)
 #: Where a part of the slide is scanned alone, as shares of its sides; and how many µm the window's shorter side spans.
 PART, PART_UM = (0.40, 0.30), 2200.0
+#: Of the part of the slide that mitoses are drawn into, where they are densest, and which they are.
+MITOSES_UM, DENSEST_PX, MITOSES_SEED = (2700.0, 2000.0), (2500.0, 1900.0), 7
+#: The probability from which they are shown in the picture: the sample slide's dark nuclei are none.
+MITOSES_FROM = 0.6
 #: Side of a square that is marked as normal tissue, and how many cells lie between two that may be.
 NORMAL_UM, _APART = 160.0, 75
 
@@ -171,7 +177,7 @@ class Pictures:
         assert self.workspace.current is not None
         self.workspace.current.session.corrections.begin_with(Corrections())
 
-    def take(self, name: str, *, at: QWidget | None = None) -> None:
+    def take(self, name: str, *, at: QWidget | None = None, quality: int = 85) -> None:
         """Take a picture of the whole window, scrolled to a part of the panel."""
         if at is not None:
             rest(0.3)
@@ -180,7 +186,7 @@ class Pictures:
         self.folder.mkdir(parents=True, exist_ok=True)
         pixels = self.viewer.screenshot(canvas_only=False, flash=False)[..., :3]
         # Small enough for a repository, and the colours of the classes stay what they are.
-        Image.fromarray(pixels).save(self.folder / f"{name}.jpg", quality=85, subsampling=0)
+        Image.fromarray(pixels).save(self.folder / f"{name}.jpg", quality=quality, subsampling=0)
 
 
 def normal_places(session: SlideSession) -> list[Correction]:
@@ -243,14 +249,72 @@ def retrain(pictures: Pictures, slide: Path) -> None:
     rest(0.5)
 
 
+def with_mitoses(path: Path) -> Path:
+    """Write a part of the sample slide with synthetic mitoses drawn into its largest metastasis; return the path."""
+    drawn = max(read_asap_xml(sample_slide_path().with_suffix(".xml")), key=lambda one: one.outline_px.area)
+    rng = np.random.default_rng(MITOSES_SEED)
+    with open_slide(sample_slide_path()) as slide:
+        half = Size(round(MITOSES_UM[0] / slide.mpp / 2), round(MITOSES_UM[1] / slide.mpp / 2))
+        middle, mpp = drawn.outline_px.centroid, slide.mpp
+        part = Region(round(middle.x) - half.width, round(middle.y) - half.height, 2 * half.width, 2 * half.height)
+        pixels = slide.read(slide.frame(mpp), part).copy()
+    inside = shapely.affinity.translate(drawn.outline_px, -part.x, -part.y).buffer(-60)
+    palette = Palette.of(pixels, np.ones(pixels.shape[:2], np.bool_), mpp)
+    # More of them in one place, as tumours have it.
+    spread = np.concatenate([rng.uniform((0, 0), pixels.shape[1::-1], (60, 2)), rng.normal(DENSEST_PX, 420, (40, 2))])
+    for x, y in spread.round().astype(int).tolist():
+        if inside.contains(shapely.Point(x, y)):
+            paint_figure(pixels, draw_mitosis(rng, mpp), palette, y, x, mpp, rng)
+    write_pyramid(path, pixels, mpp=mpp, size=part.size)
+    return path
+
+
+def mitoses(pictures: Pictures, slide: Path) -> None:
+    """Look for mitoses in the tumour that a scan found, decide on a few, and take a picture where they are densest."""
+    pictures.size(SMALL)
+    pictures.open(slide)
+    panel, controller = pictures.panel, pictures.workspace.current
+    assert controller is not None
+    panel.scan_part.slide_button.click()
+    pictures.finish()
+    part, state = panel.mitosis_part, controller.session.mitoses
+    part.fold.expand()
+    part.tumour_button.click()
+    until(lambda: controller.busy)
+    until(lambda: not controller.busy and not controller.mitoses.running)
+    part.threshold.setValue(MITOSES_FROM)
+    until(lambda: state.found is not None and state.found.threshold == state.threshold)
+    part.on_button.click()
+    for button in (part.yes_button, part.yes_button, part.no_button, part.yes_button):
+        button.click()
+        until(lambda: not controller.mitoses.running)
+    # Tissue and rings: the heat is left out, as the slider of the overlay does.
+    controller.layers.strength = 0.0
+    assert controller.layers.detections is not None
+    controller.layers.detections.visible = False
+    pictures.workspace.microscope.bar.legend.setChecked(False)
+    part.show_spot()
+    rest(1)
+    panel.verticalScrollBar().setValue(panel.verticalScrollBar().maximum())
+    pictures.take("mitoses-window", at=part, quality=70)
+    pictures.viewer.close()
+    rest(0.5)
+
+
 def main() -> None:
     """Open, scan, look, and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=IMAGES)
     parser.add_argument("--retraining", action="store_true", help="only the pictures of a retraining")
-    parser.add_argument("--theme", default="dark", help="of the pictures of a retraining")
+    parser.add_argument("--mitoses", action="store_true", help="only the picture of mitoses")
+    parser.add_argument("--theme", default="dark", help="of these pictures")
     arguments = parser.parse_args()
     settings = get_settings()
+    if arguments.mitoses:
+        settings.appearance.theme = arguments.theme
+        with tempfile.TemporaryDirectory() as name:
+            mitoses(Pictures(arguments.output), with_mitoses(Path(name) / "drawn-mitoses.tif"))
+        return
     if arguments.retraining:
         settings.appearance.theme = arguments.theme
         with tempfile.TemporaryDirectory() as name:

@@ -172,6 +172,9 @@ def test_from_the_search_to_the_count(house, darkness_model, tmp_path, monkeypat
     assert source.text == "node: 1 no mitosis"
     house.until(lambda: retrain.base.findData("dark-spots") >= 0)
     assert retrain.base.findText("Mitoses, H&E (mitosis-lite)") >= 0
+    # Findings are shown, too, but nothing was said of them.
+    assert retrain.base.currentData() == "dark-spots"
+    assert retrain.start_button.isEnabled()
     part.add_button.click()
     place = view_transform(house.viewer, session.slide).to_canvas(Point(*(found.xy[1] + 120).tolist()))
     canvas = canvas_widget(house.viewer)

@@ -108,7 +108,7 @@ class RetrainWidget(Part):
     def _built_form(self) -> QWidget:
         inside, layout = _section()
         self.sources = SourceList()
-        self.sources.changed.connect(self._show_ready)
+        self.sources.changed.connect(self._on_sources)
         self.sources.failed.connect(self.error.show_failure)
         layout.addWidget(self.sources)
         self.base = QComboBox()
@@ -217,40 +217,46 @@ class RetrainWidget(Part):
         self._workers.run(bases_work, show, name="models")
 
     def _follow_result(self, *_: object) -> None:
-        """Offer the model whose findings are shown, or else whose mitoses: these are what was corrected."""
+        """Offer the model whose findings are shown, or else whose mitoses: rather one that something was said for."""
         if self._session is None:
             return
-        names = (self._session.model_name, self._session.mitoses.model_name)
-        found = next((place for name in names if (place := self.base.findData(name)) >= 0), -1)
-        if found >= 0:
-            self.base.setCurrentIndex(found)
+        shown = (self._session.model_name, self._session.mitoses.model_name)
+        # Nobody may have said anything: the first of them then.
+        names = sorted(filter(self._tasks.get, shown), key=lambda name: not self._taught(name))
+        if names:
+            self.base.setCurrentIndex(self.base.findData(names[0]))
+
+    def _on_sources(self) -> None:
+        if self.sources.chosen and not self._taught(self._chosen):
+            self._follow_result()
+        self._show_ready()
 
     @property
-    def _task(self) -> Task | None:
-        """Return the task of the chosen model; ``None`` where none is chosen."""
-        return self._tasks.get(str(self.base.currentData()))
+    def _chosen(self) -> str:
+        """Return the name of the chosen model."""
+        return str(self.base.currentData())
 
-    def _taught(self) -> tuple[Source, ...]:
-        """Return the chosen slides from which the chosen model can learn."""
-        task = self._task
+    def _taught(self, name: str) -> tuple[Source, ...]:
+        """Return the chosen slides from which a model can learn."""
+        task = self._tasks.get(name)
         return () if task is None else tuple(one for one in self.sources.chosen if one.teaches_for(task))
 
     def _show_ready(self, *_: object) -> None:
-        ready = bool(self._taught())
+        ready, task = bool(self._taught(self._chosen)), self._tasks.get(self._chosen)
         self.start_button.setEnabled(ready)
         lacks = self.sources.chosen and not ready
         self.start_button.setToolTip(_LACKS if lacks else _LEARNS)
         # Such images are of tissue.
-        self.patches.setVisible(self._task is None or self._task.scans)
+        self.patches.setVisible(task is None or task.scans)
 
     def start(self) -> None:
         """Retrain the chosen model on the chosen slides."""
-        results = tuple(one.folder for one in self._taught() if one.folder is not None)
+        results = tuple(one.folder for one in self._taught(self._chosen) if one.folder is not None)
         if not results or self._retrainer.busy:
             return
         self.error.show_failure("")
         controllers = [one for one in self._workspace.controllers if one.session.folder in results]
-        model = str(self.base.currentData())
+        model = self._chosen
         budget_s = float(self.budget.currentData())
         patches = None if self.patches.isHidden() else self.patches.path
         self._retrainer.begin(results, controllers, model=model, name=model, budget_s=budget_s, patches=patches)
