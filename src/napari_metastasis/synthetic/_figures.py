@@ -12,7 +12,9 @@ from scipy import ndimage
 from napari_metastasis.cohorts.point_crops import PointCrop
 from napari_metastasis.errors import StainError
 from napari_metastasis.slides.stains import TARGET, StainMatrix, concentrations, optical_density, stain_matrix
-from napari_metastasis.synthetic._mitoses import CellFigure, draw_lookalike, draw_mitosis
+from napari_metastasis.synthetic._cell_figures import CellFigure
+from napari_metastasis.synthetic._lookalikes import draw_lookalike
+from napari_metastasis.synthetic._mitoses import draw_mitosis
 from napari_metastasis.synthetic._noise import Floats, drawn_noise
 
 __all__ = ["FigurePainter", "Palette", "paint_figure"]
