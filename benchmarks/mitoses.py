@@ -1,6 +1,7 @@
 """How well a model finds mitotic figures, on slides that it never saw, in tissue that mostly holds none.
 
-    python benchmarks/mitoses.py CROPS.zip CROPS.csv [--model mitosis-lite] [--part test] [--slide SLIDE …] [--json]
+    python benchmarks/mitoses.py CROPS.zip CROPS.csv [--model mitosis-lite] [--part test] [--slide SLIDE …]
+        [--seeds SEED …] [--json]
 
 The slides are split as `train mitosis` splits them. Pieces lie side by side: crops that are shifted at random, up to
 2 µm from the figure in them, within what mirrors them; and as many in which a strip without a figure, mirrored, fills
@@ -169,12 +170,19 @@ def for_pieces(validation: PointMosaics, finder: Finder) -> float:
 
 
 def measure(
-    crops: PointCrops, slides: Sequence[str], finder: Finder, *, threshold: float, shrink: int, margin_px: int
+    crops: PointCrops,
+    slides: Sequence[str],
+    finder: Finder,
+    *,
+    threshold: float,
+    shrink: int,
+    margin_px: int,
+    mixed: Sequence[int] = MIXED,
 ) -> dict[str, Any]:
-    """Return what a model finds in pieces of some slides."""
+    """Return what a model finds in pieces of some slides, each crop shown once for each seed in ``mixed``."""
     show = partial(shown, crops, shrink=shrink, margin_px=margin_px, empty_share=0.5)
     dense = for_pieces(show(parts_of(crops)["validation"], seed=MIXED[0]), finder)
-    parts = [show(slides, seed=seed) for seed in MIXED]
+    parts = [show(slides, seed=seed) for seed in mixed]
     found, seen = outcomes(parts, finder, SCORING.radius_um)
     (in_pieces,) = point_figures(found, [dense], SCORING)
     (at,) = point_figures(found, [threshold], SCORING)
@@ -236,6 +244,9 @@ def main() -> None:
     parser.add_argument(
         "--slide", action="append", default=[], help="an unlabelled slide, PATH or PATH@MPP; again for more"
     )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=MIXED, help="of how crops are shown: once for each of these"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     model = load_model(arguments.model, "mitosis")
@@ -250,6 +261,7 @@ def main() -> None:
         threshold=spec.threshold,
         shrink=round(spec.mpp / crops.mpp),
         margin_px=spec.built.field_px // 2,
+        mixed=arguments.seeds,
     )
     found |= {path: on_slide(model, network, path) for path in arguments.slide}
     if arguments.json:

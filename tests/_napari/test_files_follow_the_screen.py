@@ -75,7 +75,6 @@ class Desk:
         assert record["settings"]["detection"]["threshold"] == scanned_with
 
 
-@pytest.mark.both_screens
 def test_files_of_two_slides_follow_the_screen_and_open_again_as_they_were_left(
     house, make_disc: Callable, darkness_model: Path
 ) -> None:

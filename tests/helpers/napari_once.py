@@ -1,9 +1,9 @@
-"""What napari works out anew for every window, and comes out the same each time: once in a process it is enough."""
+"""What is worked out anew for every window, and comes out the same each time: once in a process it is enough."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -19,6 +19,11 @@ from npe2 import PluginManifest
 from vispy.visuals.shaders.function import Function
 from vispy.visuals.text.text import SDFRendererCPU
 
+from napari_metastasis._napari import model_choice
+from napari_metastasis._napari.slide_work import AvailableModels
+from napari_metastasis.models import list_models
+from napari_metastasis.storage import home_path
+
 __all__ = ["worked_out_once"]
 
 
@@ -32,6 +37,7 @@ def worked_out_once() -> Iterator[None]:
         _look_at_listeners_once(patch)
         _rewrite_no_hidden_welcome(patch)
         patch.setattr(Function, "_clean_code", _cleaned(Function._clean_code))
+        _load_the_same_models_once(patch)
         yield
 
 
@@ -97,6 +103,22 @@ def _rewrite_no_hidden_welcome(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         QtWelcomeWidget, "refresh", lambda welcome, event=None: refresh(welcome, event) if welcome.isVisible() else None
     )
+
+
+def _load_the_same_models_once(patch: pytest.MonkeyPatch) -> None:
+    """Every window loads all models there are, to say which can be chosen; files that did not change say the same."""
+    look = model_choice.available_models_work
+    known: dict[tuple[object, ...], AvailableModels] = {}
+
+    def looked(files: Sequence[str], should_stop: Callable[[], bool]) -> AvailableModels:
+        weights = [entry.path for entry in list_models()] + [home_path(name) for name in files]
+        both = [path for each in weights for path in (each, each.with_suffix(".json")) if path.exists()]
+        key = (*files, *((path, path.stat().st_mtime_ns) for path in both))
+        if key not in known:
+            known[key] = look(files, should_stop)
+        return known[key]
+
+    patch.setattr(model_choice, "available_models_work", looked)
 
 
 def _cleaned(clean: Callable[[Function, str], str]) -> Callable[[Function, str], str]:

@@ -1,4 +1,4 @@
-"""Make docs/images/mitoses.jpg: synthetic mitoses, and what is taken for them, in a synthetic lymph node.
+"""Make docs/images/synthetic-mitoses.jpg: synthetic mitoses, and what is taken for them, in a synthetic lymph node.
 
 Each kind twice, in squares of 32 µm, at 0.25 µm/px and twice as large as that.
 """
@@ -63,7 +63,7 @@ def main() -> None:
                 row.append(np.pad(np.asarray(large), ((0, GAP), (0, GAP), (0, 0)), constant_values=255))
             rows.append(np.concatenate(row, axis=1))
     sheet = np.concatenate(rows)[:-GAP, :-GAP]
-    Image.fromarray(sheet).save(Path(__file__).parent / "images" / "mitoses.jpg", quality=88)
+    Image.fromarray(sheet).save(Path(__file__).parent / "images" / "synthetic-mitoses.jpg", quality=88)
 
 
 if __name__ == "__main__":
