@@ -296,7 +296,7 @@ def mitoses(pictures: Pictures, slide: Path) -> None:
     part.show_spot()
     rest(1)
     panel.verticalScrollBar().setValue(panel.verticalScrollBar().maximum())
-    pictures.take("mitoses-window", at=part, quality=70)
+    pictures.take("mitoses", at=part, quality=70)
     pictures.viewer.close()
     rest(0.5)
 

@@ -34,7 +34,7 @@ from napari_metastasis.workflows.report import write_report
 from napari_metastasis.workflows.report.result import read_result
 from napari_metastasis.workflows.report.summary import _COLUMNS, SlideSummary, SummedResult
 from napari_metastasis.workflows.scan import PassRequest, ScanJob, earlier_result, job_models
-from napari_metastasis.workflows.scan.mitoses import listed_mitoses, write_shown_mitoses
+from napari_metastasis.workflows.scan.mitosis_results import listed_mitoses, write_shown_mitoses
 from napari_metastasis.workflows.scan.shown import read_before
 
 #: A piece is some cells and what the network sees around them.

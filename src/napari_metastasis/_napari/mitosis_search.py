@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from napari_metastasis.lesions import Mitoses
     from napari_metastasis.settings import MitosisSettings
     from napari_metastasis.slides import Slide, TissueMask
-    from napari_metastasis.workflows.scan.mitoses import MitosisReading, MitosisSource
+    from napari_metastasis.workflows.scan.mitoses import MitosisReading
+    from napari_metastasis.workflows.scan.mitosis_results import MitosisSource
 
 __all__ = ["MitosisSearch"]
 
@@ -244,7 +245,7 @@ def _read_work(
 
 
 def _write_work(source: MitosisSource, slide: Slide, found: Mitoses, _: ShouldStop) -> bool:
-    from napari_metastasis.workflows.scan.mitoses import write_shown_mitoses
+    from napari_metastasis.workflows.scan.mitosis_results import write_shown_mitoses
 
     return write_shown_mitoses(source, slide, found)
 

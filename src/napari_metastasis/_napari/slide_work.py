@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_metastasis.scanning import BoolArray, Coverage, MapValues
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.scan import EarlierResult, EarlierScan, ReviewMark, Shown
-    from napari_metastasis.workflows.scan.mitoses import MitosisSource
+    from napari_metastasis.workflows.scan.mitosis_results import MitosisSource
 
 __all__ = [
     "AvailableModel",
@@ -105,7 +105,7 @@ def scan_work(job: ScanJob, at_hand: AtHand, should_stop: ShouldStop) -> Generat
     yield Stage("Preparing the network…")
     # Imported here, beside the window: torch takes seconds to load.
     from napari_metastasis.workflows.scan import journals_of, read_shown, record_of, remember_place, run_scan
-    from napari_metastasis.workflows.scan.mitoses import MitosisSource
+    from napari_metastasis.workflows.scan.mitosis_results import MitosisSource
 
     if job.output is not None and at_hand.slide is not None:
         # Before anything is stored there: also what is killed is found again.

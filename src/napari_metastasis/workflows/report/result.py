@@ -20,7 +20,7 @@ from napari_metastasis.scanning import MITOSES, Coverage
 from napari_metastasis.workflows.report.reported_lesions import ReportedLesion, damaged, number, read_lesions
 from napari_metastasis.workflows.scan.earlier import recorded_coverage, recorded_notes
 from napari_metastasis.workflows.scan.listed_findings import list_findings
-from napari_metastasis.workflows.scan.mitoses import listed_mitoses
+from napari_metastasis.workflows.scan.mitosis_results import listed_mitoses
 from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS, heatmap_path, journals_of, record_path
 from napari_metastasis.workflows.scan.shown import Shown, nuclei_density, read_shown, recorded_journals
 

@@ -12,7 +12,7 @@ from napari_metastasis.lesions import write_lesions_csv, write_lesions_geojson
 from napari_metastasis.lesions.export import lesions_table
 from napari_metastasis.storage import READ_ONLY, read_at_most
 from napari_metastasis.workflows.report.result import ReportedResult, read_result, results_inside
-from napari_metastasis.workflows.scan.mitoses import update_mitoses
+from napari_metastasis.workflows.scan.mitosis_results import update_mitoses
 from napari_metastasis.workflows.scan.result_files import one_writer
 from napari_metastasis.workflows.scan.result_folder import corrections_folder, heatmap_path, record_path
 

@@ -15,7 +15,7 @@ from napari_metastasis.scanning import MITOSES, Coverage, MapValues, last_writte
 from napari_metastasis.slides import Slide
 from napari_metastasis.tasks import pass_tasks
 from napari_metastasis.workflows.dates import day_text
-from napari_metastasis.workflows.scan.mitoses import StoredMitoses, stored_mitoses
+from napari_metastasis.workflows.scan.mitosis_results import StoredMitoses, stored_mitoses
 from napari_metastasis.workflows.scan.places import remembered_places
 from napari_metastasis.workflows.scan.result_folder import (
     StoredScan,

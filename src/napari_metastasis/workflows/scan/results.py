@@ -37,7 +37,8 @@ from napari_metastasis.scanning import (
 from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.storage import READ_ONLY, with_option
 from napari_metastasis.workflows.scan.listed_findings import list_findings
-from napari_metastasis.workflows.scan.mitoses import FoundMitoses, mitoses_of, write_mitoses
+from napari_metastasis.workflows.scan.mitoses import FoundMitoses, mitoses_of
+from napari_metastasis.workflows.scan.mitosis_results import write_mitoses
 from napari_metastasis.workflows.scan.prepared import PreparedScan
 from napari_metastasis.workflows.scan.record import (
     coverage_json,
