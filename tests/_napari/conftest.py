@@ -35,6 +35,7 @@ from napari_metastasis.models import (
     ScanNetArchitecture,
     SpatialNetwork,
     add_model,
+    build_network,
     load_model,
     save_model,
 )
@@ -72,7 +73,17 @@ def thin_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def darkness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a real network that answer how dark a patch's middle is: what they find is known before."""
-    network = ScanNet(ARCHITECTURE).eval()
+    return _write_darkness(tmp_path_factory.mktemp("models"), ScanNet(ARCHITECTURE), "scannet-thin")
+
+
+@pytest.fixture(scope="session")
+def lingering_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a network as wide as the one that ships, for tests of what happens while a scan is under way."""
+    return _write_darkness(tmp_path_factory.mktemp("models"), build_network("scannet-small"), "scannet-small")
+
+
+def _write_darkness(folder: Path, network: ScanNet, architecture: str) -> Path:
+    network.eval()
     state = network.state_dict()
     with torch.no_grad():
         for name, tensor in state.items():
@@ -96,14 +107,14 @@ def darkness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.load_state_dict(state)
     spec = ModelSpec(
         name="darkness",
-        architecture="scannet-thin",
+        architecture=architecture,
         mpp=MODEL_MPP,
         patch_px=network.architecture.patch_px,
         stride_px=network.architecture.stride_px,
         mean=(1.0, 1.0, 1.0),  # normalised glass is 0 and black -1
         std=(1.0, 1.0, 1.0),
     )
-    path = tmp_path_factory.mktemp("models") / "darkness.safetensors"
+    path = folder / "darkness.safetensors"
     save_model(path, network, spec, {})
     return path
 

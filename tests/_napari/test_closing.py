@@ -24,11 +24,11 @@ def our_threads() -> list[str]:
 
 
 @pytest.fixture
-def scanning(window, make_disc: Callable, darkness_model: Path):
+def scanning(window, make_disc: Callable, lingering_model: Path):
     """A window in the middle of a scan of many pieces, and the slide's result folder."""
     path, _ = make_disc(0.5)
     window.open(path)
-    window.use(darkness_model, roi_px=128)
+    window.use(lingering_model, roi_px=128)
     window.panel.scan_part.advanced.widgets["tissue_only"].value = False
     window.scan("slide")
     window.until(lambda: window.session.activity.done > 0)

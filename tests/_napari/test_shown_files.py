@@ -112,10 +112,12 @@ def test_the_window_closed_at_once_keeps_what_it_showed(scanned) -> None:
     assert window.session.slide.closed
 
 
-def test_a_threshold_moved_during_a_scan_is_written_after_it(window, make_disc: Callable, darkness_model: Path) -> None:
+def test_a_threshold_moved_during_a_scan_is_written_after_it(
+    window, make_disc: Callable, lingering_model: Path
+) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
-    window.use(darkness_model, roi_px=256)
+    window.use(lingering_model, roi_px=256)
     window.scan("slide")
     window.until(lambda: window.session.activity.done > 0)
     window.panel.results_part.threshold.setValue(0.97)
@@ -127,11 +129,11 @@ def test_a_threshold_moved_during_a_scan_is_written_after_it(window, make_disc: 
 
 
 def test_a_window_closed_during_a_scan_keeps_the_threshold_that_it_showed(
-    window, make_disc: Callable, darkness_model: Path
+    window, make_disc: Callable, lingering_model: Path
 ) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
-    window.use(darkness_model, roi_px=128)
+    window.use(lingering_model, roi_px=128)
     window.panel.scan_part.advanced.widgets["tissue_only"].value = False
     window.scan("slide")
     window.until(lambda: window.session.activity.done > 0)

@@ -312,11 +312,11 @@ def test_a_shape_is_read_where_the_window_draws_it(window, make_disc, transposed
 
 
 def test_layers_may_be_renamed_hidden_reordered_and_removed_while_they_are_filled(
-    window, make_disc, darkness_model
+    window, make_disc, lingering_model
 ) -> None:
     path, _ = make_disc(0.5)
     window.open(path)
-    window.use(darkness_model, roi_px=256)
+    window.use(lingering_model, roi_px=256)
     window.panel.scan_part.advanced.widgets["tissue_only"].value = False
     window.scan("slide")
     window.until(lambda: window.session.activity.done > 0 and window.controller.layers.heatmap is not None)

@@ -155,6 +155,9 @@ def test_a_scan_counts_inside_the_outlines_of_a_file(here: Run, spotted: Path, c
     area = Polygon(around).area * (0.25 / 1000) ** 2
     assert found["searched_mm2"] == pytest.approx(area, rel=0.03)
     here(*scan, "--region-file", tmp_path / "points.geojson").fails_with("expected outlines in", "got none", "draw")
+    away = {**shape, "geometry": {"type": "Polygon", "coordinates": [[(x + 9000, y) for x, y in around]]}}
+    (tmp_path / "away.geojson").write_text(json.dumps([shape, away]))
+    here(*scan, "--region-file", tmp_path / "away.geojson").fails_with("which lies beside it", "name a file of this")
     both = here(*scan, "--region-file", tmp_path / "shape.geojson", "--region", "0", "0", "9", "9")
     assert both.status == 2
 

@@ -221,8 +221,14 @@ def test_only_what_lies_in_a_shape_counts(slide_path, model, tmp_path, first):
         assert found.searched_mm2 == pytest.approx(area, rel=0.02)
         assert found.spot.count == found.count == np.count_nonzero(inside)
         # What people know of beside it is no part of the rate, in any file.
+        store = CorrectionStore(tmp_path / "out")
+        middle = covered(shapes[int(np.argmax(inside))]).centroid
+        store.save(add_points(Corrections(), [(middle.x, middle.y), *points[~inside]], reviewer="Dr. B")[0])
+        # The table does not know of them yet: the map's margin is no part of what was looked at.
+        listed = listed_mitoses(found_in := tmp_path / "out", json.loads((found_in / "run.json").read_text()))
+        assert (listed.count, listed.outside) == (found.count + 1, np.count_nonzero(~inside))
         added, _ = add_points(Corrections(), points[~inside], reviewer="Dr. B")
-        CorrectionStore(tmp_path / "out").save(added)
+        store.save(added)
         again = run(slide, model, tmp_path / "out", **asked)
         assert (again.mitoses.count, again.mitoses.outside) == (found.count, np.count_nonzero(~inside))
         assert again.mitoses.per_mm2 == pytest.approx(found.per_mm2)

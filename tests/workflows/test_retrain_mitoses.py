@@ -114,7 +114,7 @@ def test_points_are_learnt_and_judged_by(corrected, model, tmp_path):
     assert (again.weights.read_bytes(), (tmp_path / "run" / "verdict.json").read_bytes()) == before
 
 
-def test_other_tissue_is_answered_as_before(corrected, model, tmp_path):
+def test_other_tissue_is_answered_as_before(corrected, model, tmp_path, monkeypatch):
     old, gathered = load_model(model), gather((corrected,), load_model(model).spec)
     scale = old.spec.mpp / 0.25
     said = np.array([[one.area_px.centroid.x, one.area_px.centroid.y] for one in gathered.places]) / scale
@@ -125,6 +125,15 @@ def test_other_tissue_is_answered_as_before(corrected, model, tmp_path):
     # Crops in tissue have synthetic mitoses, and nothing is known where people spoke.
     assert sum(len(one.xy) for one in shown) >= 6, [len(one.xy) for one in shown]
     assert not all(one.known.all() for one in shown)
+    # Where no tissue is found, what lies around corrected places is taken.
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_metastasis.workflows.retrain.held_tissue.places_in_tissue", lambda *_: np.empty((0, 2)))
+        with held_tissue(
+            gathered.slides, [said], mpp=old.spec.mpp, side_px=64, pieces=PieceSettings(crops_a_side=2), seed=99
+        ) as pale:
+            away = np.abs(pale.source.xy[:, None] - said[None]).max(axis=2).min(axis=1)
+    assert len(pale.source.xy) == 128
+    assert away.max() <= 2 * 64 + 1
     images = torch.from_numpy(np.stack([one.image for one in shown])).permute(0, 3, 1, 2).float()
 
     def answers(network):

@@ -34,7 +34,7 @@ class MitosisMap(QObject):
     """Keeps the layer in step with the map of a session, as far as it is seen.
 
     Coarser levels are the highest of 2 x 2 cells, so that a mitosis is seen from afar; they are made beside the window
-    once the layer is shown, and again whenever mitoses were read anew.
+    once the layer is shown, and again when mitoses were read anew of a map with new answers.
 
     Parameters
     ----------
@@ -59,6 +59,7 @@ class MitosisMap(QObject):
         state = session.mitoses
         self._slots = (
             (state.map_changed, self._on_map_changed),
+            (state.cells_written, self._on_cells_written),
             (state.found_changed, self._on_found_changed),
             (layers.mitosis_map_removed, self._on_removed),
         )
@@ -93,10 +94,16 @@ class MitosisMap(QObject):
         if frame != self._frame:
             self._frame, self._taken_away = frame, False
             self._layers.show_mitosis_map(None)
+        elif self.layer is not None and not self.layer.visible:
+            # Nobody sees the map before, which would be held beside this one.
+            self.layer.data = self._nothing()
+        self._stale = True
         self._on_found_changed()
 
-    def _on_found_changed(self) -> None:
+    def _on_cells_written(self) -> None:
         self._stale = True
+
+    def _on_found_changed(self) -> None:
         self._make()
         self._follow()
 
@@ -105,11 +112,10 @@ class MitosisMap(QObject):
         if frame is None or self.layer is not None or self._taken_away or self._session.closed:
             return
         floor = self._session.mitoses.floor
-        # Nothing is computed before it is seen, and no memory is taken.
-        nothing = [np.broadcast_to(np.float32(np.nan), shape) for shape in _shapes(frame.cells.shape)]
+        nothing = self._nothing()
         layer = Image(
-            nothing if len(nothing) > 1 else nothing[0],
-            multiscale=len(nothing) > 1,
+            nothing,
+            multiscale=isinstance(nothing, list),
             contrast_limits=shown_limits(floor),
             colormap=map_colormap(COLORS, floor, scanning=False),
             blending="translucent_no_depth",
@@ -120,6 +126,12 @@ class MitosisMap(QObject):
         layer.events.visible.connect(self._follow)
         self._layers.show_mitosis_map(layer)
         self.changed.emit()
+
+    def _nothing(self) -> Any:
+        """Return data of the layer before it is seen, which take no memory."""
+        assert self._frame is not None
+        levels = [np.broadcast_to(np.float32(np.nan), shape) for shape in _shapes(self._frame.cells.shape)]
+        return levels if len(levels) > 1 else levels[0]
 
     def _follow(self, _: Any = None) -> None:
         """Read the map again, where it is seen and something else than before is in it."""

@@ -61,7 +61,8 @@ class MitosisWidget(Part):
             "Look for mitoses on the whole slide, only where findings are shown and around them; scan first"
         )
         self.shape_button.setToolTip(
-            "Look for mitoses inside the shape that is selected, or the shapes: counts are of the tissue in there"
+            "Look for mitoses inside the shape that is selected, or the shapes; counts are of all tissue that was "
+            "looked at, also before"
         )
         rows.addWidget(QLabel("Look for mitoses in"))
         buttons = QHBoxLayout()

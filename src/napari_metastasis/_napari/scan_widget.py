@@ -157,7 +157,7 @@ class ScanWidget(Part):
         self.main.add_to(form)
         self.shape_button = QPushButton("Scan selected shape")
         self.shape_button.setToolTip(
-            "Scan the rectangle around the shape that is selected in a Shapes layer; mitoses are counted only inside"
+            "Scan the rectangle around the shape that is selected in a Shapes layer; mitoses are looked for only inside"
         )
         self.shape_button.clicked.connect(lambda _: self.scan("shape"))
         form.addRow(self.shape_button)

@@ -187,14 +187,25 @@ def scan_all(
 
 
 def _outlines_of(path: Path, slide: Slide) -> tuple[Annotation, ...]:
-    """Return the outlines of a file; cut-outs are holes of theirs."""
+    """Return the outlines of a file, and say what they are; cut-outs are holes of theirs."""
     from napari_metastasis.annotations import AnnotationSet
+    from napari_metastasis.annotations.polygons import counted
     from napari_metastasis.cohorts.annotation_files import geojson_corner, read_areas
 
     areas = read_areas(path, corner=geojson_corner(slide.bounds))
     if not isinstance(areas, AnnotationSet) or not areas.annotations:
         got = "none" if isinstance(areas, AnnotationSet) else "a mask"
         raise AnnotationError(f"expected outlines in {path}, got {got}; draw the area to look at, and export that")
+    for one in areas:
+        left, top, right, bottom = one.outline_px.bounds
+        if right <= 0 or bottom <= 0 or left >= slide.size.width or top >= slide.size.height:
+            raise AnnotationError(
+                f"expected outlines on {slide.name} in {path}, got {one.name or 'one'}, which lies beside it; name a "
+                "file of this slide, in level-0 pixels"
+            )
+    groups = sorted({one.group or "no class" for one in areas})
+    left_out = "; left out " + ", ".join(counted(areas.omitted)) if areas.omitted else ""
+    note(f"looking inside {len(areas.annotations)} outlines of {path.name} ({', '.join(groups)}){left_out}")
     return areas.annotations
 
 

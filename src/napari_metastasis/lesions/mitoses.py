@@ -69,6 +69,12 @@ class MitosisCount:
         return f"{told}; {self.outside} more outside of what was looked at" if self.outside else told
 
     @property
+    def searches_all(self) -> bool:
+        """Return whether all tissue of the slide was looked at."""
+        # As they are recorded.
+        return 0 < round(self.tissue_mm2, 6) <= round(self.searched_mm2, 6)
+
+    @property
     def searched_text(self) -> str:
         """Return how much was looked at, for a person: "12.30 of 98.00 mm² of tissue looked at"."""
         if not self.searched_mm2:
@@ -176,6 +182,8 @@ class Mitoses(MitosisCount):
         The area in which the most are counted.
     searched
         Where tissue was looked at; ``None`` where that is not known.
+    inside
+        (n,) bool: which of them lie in what was looked at: all that a model found, and all if not known.
     """
 
     xy: NDArray[np.float64]
@@ -185,6 +193,7 @@ class Mitoses(MitosisCount):
     mpp: float
     settings: HotSpotSettings
     searched: Searched | None
+    inside: NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Return how many are listed: also those that do not count."""
@@ -194,14 +203,6 @@ class Mitoses(MitosisCount):
     def counts(self) -> NDArray[np.bool_]:
         """Return which of them count, (n,) bool: not those that a person rejected."""
         return np.array([one.counts for one in self.reviews], np.bool_)
-
-    @property
-    def inside(self) -> NDArray[np.bool_]:
-        """Return which of them lie in what was looked at, (n,) bool: all that a model found, and all if not known."""
-        inside = np.ones(len(self), np.bool_)
-        if self.searched is not None and len(self) > self.of_model:
-            inside[self.of_model :] = self.searched.holds(self.xy[self.of_model :])
-        return inside
 
     @property
     def in_spot(self) -> NDArray[np.bool_]:
@@ -254,13 +255,16 @@ class Mitoses(MitosisCount):
         """
         own = slice(self.of_model)
         said = review_points(self.xy[own], corrections, mpp=self.mpp)
+        inside = np.ones(self.of_model + len(said.beside_xy), np.bool_)
+        if self.searched is not None and len(said.beside_xy):
+            inside[self.of_model :] = self.searched.holds(said.beside_xy)
         listed = replace(
             self,
             xy=np.concatenate([self.xy[own], said.beside_xy]),
             probability=np.concatenate([self.probability[own], said.beside_probability]),
             reviews=(*said.of_found, *said.beside),
+            inside=inside,
         )
-        inside = listed.inside
         counting = listed.xy[listed.counts & inside]
         spot = hot_spot(counting, mpp=self.mpp, settings=self.settings)
         in_spot = None if spot is None or self.searched is None else self.searched.mm2_within(spot)
@@ -301,5 +305,6 @@ def found_mitoses(
         mpp=mpp,
         settings=settings,
         searched=searched,
+        inside=np.ones(len(xy), np.bool_),
     )
     return found.reviewed(Corrections() if corrections is None else corrections)

@@ -79,9 +79,10 @@ class ListedMitoses:
     probability
         (n,) float32.
     beside_xy
-        (m, 2) float64: what only people knew of.
+        (m, 2) float64: what only people knew of. None in a file of an earlier version, which does not say of them
+        whether they lie in what was looked at.
     looked_at
-        (m,) bool: which of these lie in what was looked at; all of them in a file of an earlier version.
+        (m,) bool: which of these do.
     """
 
     xy: NDArray[np.float64]
@@ -110,7 +111,8 @@ def read_listed_mitoses(path: Path) -> ListedMitoses:
         if not np.isfinite(values).all() or not np.isfinite(places).all():
             raise ValueError("a number that is not finite")
         column = names.index("looked_at") if "looked_at" in names else None
-        looked_at = np.array([column is None or row[column].strip() != "0" for row in beside], np.bool_)
+        places = places if column is not None else places[:0]
+        looked_at = np.array([row[column].strip() != "0" for row in beside] if column is not None else [], np.bool_)
     except (OSError, ValueError, IndexError) as error:
         raise StorageError(
             f"expected the mitoses of a scan in {path}, got something else ({first_line(error)}); scan the slide again"

@@ -38,7 +38,7 @@ class CorrectionSettings(SettingsGroup):
     replay_weight: float = setting(
         8.0,
         "Weight of the model's earlier answers, to patches that it has learnt from, beside that of corrections: it is "
-        "not to forget these; 0 lets it.",
+        "not to forget these; 0 lets it. Of a model of mitoses, to tissue of the slides with synthetic ones.",
         minimum=0.0,
         maximum=100.0,
     )

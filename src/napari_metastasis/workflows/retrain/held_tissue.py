@@ -29,6 +29,8 @@ __all__ = ["HeldBatches", "held_tissue"]
 
 #: Crops of all slides together, at least one of each.
 _CROPS = 128
+#: How far from a corrected place one lies at most, along x and along y, where no tissue is found.
+_AROUND_CROPS = 2.0
 
 
 # Told apart by identity, as other sources that hold arrays.
@@ -101,7 +103,12 @@ def held_tissue(
     for number, one in enumerate(slides):
         with closing(open_slide(one.path, one.mpp, swap_red_blue=one.swap_red_blue)) as slide:
             count = math.ceil(_CROPS / len(slides))
-            xy = places_in_tissue(slide, slide.frame(mpp), count, np.random.default_rng([seed, number]))
+            generator = np.random.default_rng([seed, number])
+            xy = places_in_tissue(slide, slide.frame(mpp), count, generator)
+            if not len(xy):
+                # Pale, and looked at all the same: what lies around corrected places is no glass.
+                around = generator.choice(spoken_of[number], count)
+                xy = around + generator.uniform(-_AROUND_CROPS, _AROUND_CROPS, around.shape) * side_px
         places += [(number, x, y) for x, y in np.rint(xy - side_px / 2).astype(np.int64).tolist()]
     # By their numbers: two slides may bear one name.
     names = [f"{number} {slide.name}" for number, slide in enumerate(slides)]

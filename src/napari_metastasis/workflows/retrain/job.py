@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shapely
 
 from napari_metastasis.models import Model
@@ -76,6 +77,8 @@ def identity_of(
         "corrections": job.corrections.told(),
         "budget_s": job.budget_s,
     }
+    if any(map(len, corrected.pending)):
+        told["pending"] = [hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest() for one in corrected.pending]
     if patches is not None:
         told |= {"patches": patches.fingerprint, "whole": job.whole.told()}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

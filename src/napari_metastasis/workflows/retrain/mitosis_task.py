@@ -38,7 +38,8 @@ class RetrainedTask(MitosisTask):
 
     def identity(self) -> dict[str, Any]:
         """Return the contract, what training begins with, and what is learnt and held how."""
-        return {**super().identity(), "held_weight": self.held_weight}
+        held = {"held_weight": self.held_weight} if self.held_weight else {}
+        return {**super().identity(), **held}
 
     def module(self, fitting: Fitting) -> RetrainedModule:
         """Return what Lightning trains."""
@@ -73,8 +74,10 @@ class RetrainedModule(MitosisModule):
         count = len(image) // 2
         seen, known = self.varied(batch, draw), labels >= 0
         odds = self._log_odds(self.network, seen)
+        # Beside the module, it goes to no device by itself.
+        earlier = self._earlier[0].to(seen.device)
         with torch.no_grad():
-            before = self._log_odds(self._earlier[0], seen[count:]).sigmoid()
+            before = self._log_odds(earlier, seen[count:]).sigmoid()
         learnt = point_loss(self.task.how)(odds[:count], pi[:count], known[:count])
         held = point_map_cross_entropy(odds[count:], before, known[count:], foreground=self.task.how.foreground)
         return learnt + self.task.held_weight * held

@@ -26,7 +26,7 @@ from napari_metastasis.lesions import (
     write_mitoses_csv,
     write_mitoses_geojson,
 )
-from napari_metastasis.scanning import MITOSES, AnsweredMap, MapStore
+from napari_metastasis.scanning import MITOSES, AnsweredMap, MapStore, margin_cells
 from napari_metastasis.settings import HotSpotSettings, MitosisSettings
 from napari_metastasis.storage import storage_errors
 from napari_metastasis.workflows.scan.mitoses import said_in, with_reviews
@@ -84,7 +84,7 @@ def listed_mitoses(folder: Path, record: Mapping[str, Any]) -> Mitoses | None:
         searched_mm2=known.searched_mm2,
         tissue_mm2=known.tissue_mm2,
         settings=_area_of(record, known),
-        searched=_ListedTissue(table, folder, recorded_pass(record, MITOSES.name)),
+        searched=_ListedTissue(table, folder, recorded_pass(record, MITOSES.name), is_all=known.searches_all),
         corrections=said,
     )
     listed = listed.unread() if said is None else listed
@@ -101,30 +101,38 @@ class _ListedTissue:
     table: ListedMitoses
     folder: Path
     made: Mapping[str, Any] | None
+    is_all: bool
 
     def mm2_within(self, _: HotSpot) -> None:
         """Say nothing: the table does not know."""
 
     def holds(self, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which points lie in what was looked at, as the table says; of others, which the map answers for."""
+        """Return which points lie in what was looked at, as the table says; of others, which surely do.
+
+        All do where all tissue was looked at. Else the map has to answer for all around one: that leaves out a few at
+        the edge of tissue, until the map is read with the slide.
+        """
         table = self.table
         if not len(xy):
             return np.zeros(0, np.bool_)
-        inside, new = np.ones(len(xy), np.bool_), np.ones(len(xy), np.bool_)
+        inside, new = np.full(len(xy), self.is_all), np.ones(len(xy), np.bool_)
         if len(table.beside_xy):
             distance, nearest = cKDTree(table.beside_xy).query(xy)
             new = distance > _ROUNDED_PX
             inside[~new] = table.looked_at[nearest[~new]]
-        if new.any() and self.made is not None:
+        if new.any() and self.made is not None and not self.is_all:
             with suppress(StorageError, KeyError), MapStore.open(self.folder / str(self.made["file"])) as store:
-                inside[new] = [_is_answered(store, Point(*place)) for place in xy[new].tolist()]
+                inside[new] = [_is_surrounded(store, Point(*place)) for place in xy[new].tolist()]
         return inside
 
 
-def _is_answered(store: MapStore, place: Point) -> bool:
-    cell = store.frame.cell_at(place)
-    at = Region(round(cell.x), round(cell.y), 1, 1).intersection(Region.of(store.frame.cells))
-    return not at.is_empty and not bool(np.isnan(store.read(at)).any())
+def _is_surrounded(store: MapStore, place: Point) -> bool:
+    """Return whether a map answers for a place and all around it; see :mod:`~napari_metastasis.scanning.looked_at`."""
+    frame = store.frame
+    cell, reach = frame.cell_at(place), math.floor(margin_cells(frame))
+    column, row = round(cell.x), round(cell.y)
+    rows, columns = np.nonzero(np.isnan(store.read(Region(column, row, 1, 1).grown(reach))))
+    return not bool((np.hypot(rows - reach, columns - reach) <= margin_cells(frame)).any())
 
 
 def _area_of(record: Mapping[str, Any], known: MitosisCount) -> HotSpotSettings:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import shapely
 
 from napari_metastasis import __version__
 from napari_metastasis.models import Model
@@ -234,7 +235,7 @@ def _scans(prepared: PreparedScan, result: ScanResult, *, model_px: int) -> list
     latest = {
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "region": None if job.region is None else asdict(job.region),
-        **({"outlines": len(job.outlines)} if job.outlines else {}),
+        **({"outlines": [shapely.geometry.mapping(one.outline_px) for one in job.outlines]} if job.outlines else {}),
         "engine": prepared.chosen.engine.name,
         "device": prepared.chosen.engine.device,
         "roi_px": prepared.chosen.roi_px,
