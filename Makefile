@@ -17,7 +17,7 @@ REAL_DATA ?= ../shared/data
 
 # Every process has one torch thread and a screen of its own: tests/conftest.py. Each steals from the other's tests once
 # its own are done, so that both end together. The windows have processes of their own: with each window that goes,
-# Python looks through all that its process holds.
+# Python looks through all that its process holds. They are one more, since a window waits a quarter of its time.
 PROCESSES ?= 2
 # Of fuzzing, over all kinds of files. What is found is kept in fuzz-findings.
 MINUTES ?= 60
@@ -55,15 +55,12 @@ demo: env  ## Scan the sample slide, print its lesions, draw the overlay, open n
 
 .PHONY: test
 test: env system  ## Everything that has to pass: style, layers, manifest, types, tests
-	$(MAKE) --no-print-directory --jobs 4 lint typecheck windows others
+	$(MAKE) --no-print-directory --jobs 3 lint typecheck tests
 
-# Side by side: windows wait a quarter of their time.
-.PHONY: windows
-windows: env system
-	$(PYTEST) tests/_napari
-
-.PHONY: others
-others: env system
+# The linters take one core, and windows wait a quarter of their time: side by side they cost little.
+.PHONY: tests
+tests: env system
+	$(PYTEST) -n $$(( $(PROCESSES) + 1 )) tests/_napari
 	$(PYTEST) --ignore=tests/_napari
 
 .PHONY: quick

@@ -80,7 +80,7 @@ def test_cancelled_and_resumed(window, make_disc: Callable, darkness_model: Path
     window.open(path)
     window.use(darkness_model)
     part, session = window.panel.scan_part, window.session
-    part.advanced.widgets["roi_px"].value = 96
+    part.advanced.widgets["roi_px"].value = 192
     part.advanced.widgets["tissue_only"].value = False
     part.switches["refine"].widgets["refine"].value = True
     window.scan("slide")
