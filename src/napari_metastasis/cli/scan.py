@@ -205,7 +205,8 @@ def _outlines_of(path: Path, slide: Slide) -> tuple[Annotation, ...]:
             )
     groups = sorted({one.group or "no class" for one in areas})
     left_out = "; left out " + ", ".join(counted(areas.omitted)) if areas.omitted else ""
-    note(f"looking inside {len(areas.annotations)} outlines of {path.name} ({', '.join(groups)}){left_out}")
+    (outlines,) = counted({"outlines": len(areas.annotations)})
+    note(f"looking inside {outlines} of {path.name} ({', '.join(groups)}){left_out}")
     return areas.annotations
 
 
