@@ -229,6 +229,22 @@ def on_slide(model: MitosisModel, network: torch.nn.Module, named: str) -> dict[
     return {"found": count, "mm2": round(float(mm2), 3), "per_mm2": round(count / mm2, 2), "places": places}
 
 
+def asked_for(parser: argparse.ArgumentParser, part: str) -> None:
+    """Let a command name crops, their table, a model, and which slides; those of ``part`` by default."""
+    parser.add_argument("crops", help="folder or zip of crops")
+    parser.add_argument("table", help="their table: file, source, slide, x, y")
+    parser.add_argument("--model", default="mitosis-lite", help="a mitosis model's name or file")
+    parser.add_argument("--part", default=part, choices=("train", "validation", "test"))
+
+
+def loaded(arguments: argparse.Namespace) -> tuple[MitosisModel, SegmentingNetwork, PointCrops]:
+    """Return the model that is asked for, its network as a scan asks it, and the crops."""
+    model = load_model(arguments.model, "mitosis")
+    assert isinstance(model, MitosisModel)
+    crops = open_point_crops(arguments.crops, arguments.table, mpp=setting_of(PointCropSettings, "crops_mpp")[0])
+    return model, SegmentingNetwork(model.network.eval(), model.spec), crops
+
+
 def told(one: Estimate) -> list[float]:
     """Return a figure with both ends of its interval."""
     return [round(value, 3) for value in (one.value, one.low, one.high)]
@@ -237,10 +253,7 @@ def told(one: Estimate) -> list[float]:
 def main() -> None:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("crops", help="folder or zip of crops")
-    parser.add_argument("table", help="their table: file, source, slide, x, y")
-    parser.add_argument("--model", default="mitosis-lite", help="a mitosis model's name or file")
-    parser.add_argument("--part", default="test", choices=("train", "validation", "test"))
+    asked_for(parser, "test")
     parser.add_argument(
         "--slide", action="append", default=[], help="an unlabelled slide, PATH or PATH@MPP; again for more"
     )
@@ -249,11 +262,8 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    model = load_model(arguments.model, "mitosis")
-    assert isinstance(model, MitosisModel)
+    model, network, crops = loaded(arguments)
     spec = model.spec
-    network = SegmentingNetwork(model.network.eval(), spec)
-    crops = open_point_crops(arguments.crops, arguments.table, mpp=setting_of(PointCropSettings, "crops_mpp")[0])
     found = measure(
         crops,
         parts_of(crops)[arguments.part],

@@ -47,8 +47,6 @@ from napari_metastasis.workflows.scan import PassRequest, ScanJob, scan_slide
 MODEL = "mitosis-lite"
 #: What somebody looks at, though the model would not call it one.
 CANDIDATE = 0.1
-#: Of a mosaic, along a side; more than crops of one half.
-CELLS = 26
 #: How another laboratory's slides look: optical densities of red, green and blue, and a blur, in px.
 GAINS, BLUR_PX = (0.7, 1.2, 1.4), 1.2
 
@@ -81,7 +79,6 @@ def written(crops: PointCrops, slides: Sequence[str], path: Path, look: str) -> 
     shift = round(crops.side_px / 2 - mitoses.PIECES.edge_um / crops.mpp)
     indices = crops.of_slides(slides)
     cells = int(np.ceil(np.sqrt(len(indices))))
-    assert cells <= CELLS
     one = mitoses.PointMosaics(
         crops, indices, 1, cells, 0, shift, mitoses.MitosisMapSettings(), mitoses.MIXED[0], 0.5, mitoses.PIECES.clear_um
     ).mosaic(0)
@@ -110,7 +107,7 @@ def found_on(model: str, slide: Path, output: Path, *, tissue_only: bool = False
 def figures(model: str, shown: Shown, output: Path) -> list[float]:
     """Return F1 at the model's own threshold, and the highest one of those from a candidate's probability on."""
     xy, sure = found_on(model, shown.slide, output)
-    radius = PointScoringSettings().radius_um
+    radius = mitoses.SCORING.radius_um
     outcome = match_points("all", found=xy, probability=sure, reference=shown.xy, mpp=shown.mpp, radius_um=radius)
     own = load_model(model, "mitosis").spec.threshold
     thresholds = [own, *(one for one in THRESHOLDS.tolist() if one >= CANDIDATE)]
@@ -122,7 +119,7 @@ def figures(model: str, shown: Shown, output: Path) -> list[float]:
 def corrections_of(shown: Shown, found: tuple[NDArray, NDArray], count: int, seed: int) -> Corrections:
     """Return what somebody says: of what the model is least sure, and of figures that it overlooks."""
     xy, sure = found
-    radius = PointScoringSettings().radius_um / shown.mpp
+    radius = mitoses.SCORING.radius_um / shown.mpp
     own = load_model(MODEL, "mitosis").spec.threshold
     odds = np.abs(np.log(sure / (1 - sure)) - np.log(own / (1 - own)))
     away = np.hypot(*(xy[:, None] - shown.xy[None]).transpose(2, 0, 1))

@@ -16,11 +16,9 @@ from functools import partial
 import mitoses
 import numpy as np
 
-from napari_metastasis.cohorts.point_crops import PointCrop, open_point_crops
-from napari_metastasis.models import MitosisModel, load_model
-from napari_metastasis.models.segmenter import SegmentingNetwork
+from napari_metastasis.cohorts.point_crops import PointCrop
 from napari_metastasis.sampling.point_mosaics import PointMosaics
-from napari_metastasis.settings import MitosisMapSettings, PointCropSettings, setting_of
+from napari_metastasis.settings import MitosisMapSettings
 from napari_metastasis.synthetic import LOOKALIKES, MITOSES, Palette, draw_lookalike, draw_mitosis, paint_figure
 
 SEED = 77
@@ -51,16 +49,10 @@ class InTheMiddle:
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("crops", help="folder or zip of crops")
-    parser.add_argument("table", help="their table: file, source, slide, x, y")
-    parser.add_argument("--model", default="mitosis-lite", help="a mitosis model's name or file")
-    parser.add_argument("--part", default="validation", choices=("train", "validation", "test"))
+    mitoses.asked_for(parser, "validation")
     arguments = parser.parse_args()
-    model = load_model(arguments.model, "mitosis")
-    assert isinstance(model, MitosisModel)
+    model, network, crops = mitoses.loaded(arguments)
     spec = model.spec
-    network = SegmentingNetwork(model.network.eval(), spec)
-    crops = open_point_crops(arguments.crops, arguments.table, mpp=setting_of(PointCropSettings, "crops_mpp")[0])
     indices = crops.of_slides(mitoses.parts_of(crops)[arguments.part])
     show = partial(
         PointMosaics,

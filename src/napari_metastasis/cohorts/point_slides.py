@@ -20,7 +20,7 @@ from napari_metastasis.geometry import ModelFrame, Region
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides import Slide, open_slide, tissue_mask
 
-__all__ = ["SlideCrops", "crops_of_slides", "places_in_tissue"]
+__all__ = ["SlideCrops", "crops_of_slides", "numbered_crops", "places_in_tissue"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -190,3 +190,26 @@ class SlideCrops:
     def __getstate__(self) -> dict[str, object]:
         """Return what is pickled."""
         return {**self.__dict__, "_opened": OrderedDict()}
+
+
+def numbered_crops(pictures: SlideCrops, points: Sequence[FloatArray], unreviewed: Sequence[FloatArray]) -> PointCrops:
+    """Return crops of slides, which are told apart by their numbers: two may bear one name.
+
+    Parameters
+    ----------
+    pictures
+        The crops.
+    points, unreviewed
+        For each slide, (n, 2) of (x, y) in pixels of the crops: its points, and around what nothing is known.
+    """
+    names = [f"{number} {slide.name}" for number, slide in enumerate(pictures.slides)]
+    corners = np.array([[x, y] for _, x, y in pictures.places], np.float64).reshape(-1, 2)
+    return PointCrops(
+        pictures,
+        tuple(names[number] for number, *_ in pictures.places),
+        corners + pictures.side_px / 2,
+        pictures.mpp,
+        pictures.side_px,
+        dict(zip(names, points, strict=True)),
+        dict(zip(names, unreviewed, strict=True)),
+    )

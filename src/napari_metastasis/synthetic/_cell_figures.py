@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from napari_metastasis.synthetic._noise import Floats, drawn_noise, smoothstep
 
-__all__ = ["CELL_UM", "EDGE_UM", "CellFigure", "Sheet", "cell_around", "drawn_blur"]
+__all__ = ["CELL_UM", "EDGE_UM", "CellFigure", "Sheet", "cell_around", "drawn_blur", "drawn_kind"]
 
 #: Half the side of what a cell with its halo is drawn on.
 CELL_UM = 11.0
@@ -93,3 +95,9 @@ def cell_around(sheet: Sheet, inside: Floats, *, halo: float) -> tuple[Floats, F
     strength = most * smoothstep(sheet.noise(3.0), -0.8, 1.0)
     around = strength * smoothstep(inside, -width - 0.4, -width + 0.2) * smoothstep(inside, 0.3, -0.3)
     return cell.astype(np.float32), around.astype(np.float32)
+
+
+def drawn_kind(rng: np.random.Generator, kinds: Mapping[str, tuple[float, *tuple[Any, ...]]]) -> str:
+    """Return the name of a kind, drawn as often as its first value says."""
+    shares = np.array([share for share, *_ in kinds.values()])
+    return list(kinds)[rng.choice(len(kinds), p=shares / shares.sum())]

@@ -9,7 +9,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from napari_metastasis.synthetic._cell_figures import CELL_UM, EDGE_UM, CellFigure, Sheet, cell_around, drawn_blur
+from napari_metastasis.synthetic._cell_figures import (
+    CELL_UM,
+    EDGE_UM,
+    CellFigure,
+    Sheet,
+    cell_around,
+    drawn_blur,
+    drawn_kind,
+)
 from napari_metastasis.synthetic._noise import Floats, smoothstep
 
 __all__ = ["LOOKALIKES", "draw_lookalike"]
@@ -78,10 +86,7 @@ def draw_lookalike(rng: np.random.Generator, mpp: float, kind: str = "") -> Cell
     kind
         Name; empty draws one.
     """
-    if not kind:
-        shares = np.array([share for share, *_ in LOOKALIKES.values()])
-        kind = list(LOOKALIKES)[rng.choice(len(LOOKALIKES), p=shares / shares.sum())]
-    _, draw, dark = LOOKALIKES[kind]
+    _, draw, dark = LOOKALIKES[kind or drawn_kind(rng, LOOKALIKES)]
     sheet = Sheet(rng, mpp, CELL_UM)
     body, inside = draw(sheet)
     chromatin = (rng.uniform(*dark) * body).astype(np.float32)

@@ -12,7 +12,15 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from napari_metastasis.synthetic._cell_figures import CELL_UM, EDGE_UM, CellFigure, Sheet, cell_around, drawn_blur
+from napari_metastasis.synthetic._cell_figures import (
+    CELL_UM,
+    EDGE_UM,
+    CellFigure,
+    Sheet,
+    cell_around,
+    drawn_blur,
+    drawn_kind,
+)
 from napari_metastasis.synthetic._noise import Floats, smoothstep
 
 __all__ = ["MITOSES", "draw_mitosis"]
@@ -139,9 +147,7 @@ def draw_mitosis(rng: np.random.Generator, mpp: float, kind: str = "") -> CellFi
     kind
         Name; empty draws one.
     """
-    if not kind:
-        shares = np.array([share for share, _ in MITOSES.values()])
-        kind = list(MITOSES)[rng.choice(len(MITOSES), p=shares / shares.sum())]
+    kind = kind or drawn_kind(rng, MITOSES)
     arms = MITOSES[kind][1](rng)
     if kind != "pair":
         arms[:, :2] -= arms[:, :2].mean(axis=0)

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_metastasis.cohorts.cohort import CohortSlide
-from napari_metastasis.cohorts.point_crops import PointCrops
-from napari_metastasis.cohorts.point_slides import SlideCrops, places_in_tissue
+from napari_metastasis.cohorts.point_slides import SlideCrops, numbered_crops, places_in_tissue
 from napari_metastasis.sampling.batches import PatchBatch
 from napari_metastasis.sampling.point_batches import PointBatches
 from napari_metastasis.sampling.point_mosaics import PointMosaics
@@ -101,7 +100,7 @@ def held_tissue(
     """
     places: list[tuple[int, int, int]] = []
     for number, one in enumerate(slides):
-        with closing(open_slide(one.path, one.mpp, swap_red_blue=one.swap_red_blue)) as slide:
+        with open_slide(one.path, one.mpp, swap_red_blue=one.swap_red_blue) as slide:
             count = math.ceil(_CROPS / len(slides))
             generator = np.random.default_rng([seed, number])
             xy = places_in_tissue(slide, slide.frame(mpp), count, generator)
@@ -110,20 +109,9 @@ def held_tissue(
                 around = generator.choice(spoken_of[number], count)
                 xy = around + generator.uniform(-_AROUND_CROPS, _AROUND_CROPS, around.shape) * side_px
         places += [(number, x, y) for x, y in np.rint(xy - side_px / 2).astype(np.int64).tolist()]
-    # By their numbers: two slides may bear one name.
-    names = [f"{number} {slide.name}" for number, slide in enumerate(slides)]
     with closing(SlideCrops(tuple(slides), tuple(places), mpp, side_px)) as pictures:
-        crops = PointCrops(
-            pictures,
-            tuple(names[number] for number, *_ in places),
-            np.array([[x, y] for _, x, y in places], np.float64).reshape(-1, 2) + side_px / 2,
-            mpp,
-            side_px,
-            {name: np.empty((0, 2)) for name in names},
-            dict(zip(names, spoken_of, strict=True)),
-        )
         yield PointMosaics(
-            source=crops,
+            source=numbered_crops(pictures, [np.empty((0, 2))] * len(slides), spoken_of),
             indices=np.arange(len(places)),
             shrink=1,
             cells=pieces.crops_a_side,

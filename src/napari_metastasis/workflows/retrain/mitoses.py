@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_metastasis.cohorts.point_crops import PointCrops
-from napari_metastasis.cohorts.point_slides import SlideCrops
+from napari_metastasis.cohorts.point_slides import SlideCrops, numbered_crops
 from napari_metastasis.models import InitialWeights, MitosisModel, correct_card, load_model
 from napari_metastasis.sampling.batches import BatchSource
 from napari_metastasis.sampling.places import Place
@@ -187,18 +186,11 @@ class PointRun:
         Where a mitosis was found of which nobody spoke, nothing is known.
         """
         pieces, mpp, side_px = self._pieces, self.model.spec.mpp, self._side_px
-        corners = self._corners(places, side_px)
-        # By their numbers: two slides may bear one name.
-        named = [f"{number} {slide.name}" for number, slide in enumerate(self.corrected.slides)]
         mitoses = [one for one in self.corrected.places if one.label]
         at, of = self._middles(tuple(mitoses)), np.array([one.slide for one in mitoses], np.int64)
-        points = {name: at[of == number] for number, name in enumerate(named)}
-        of_places = tuple(named[one.slide] for one in places)
-        unreviewed = {name: self.corrected.pending[n] / self._scales[n] for n, name in enumerate(named)}
-        middles = corners.astype(np.float64) + side_px / 2
-        crops = PointCrops(pictures, of_places, middles, mpp, side_px, points, unreviewed)
+        points = [at[of == number] for number in range(len(self.corrected))]
         mosaics = PointMosaics(
-            crops,
+            numbered_crops(pictures, points, self._pending),
             np.arange(len(places)),
             1,
             pieces.crops_a_side,
@@ -215,9 +207,9 @@ class PointRun:
     def _held(self, seed: int) -> Iterator[PointBatches]:
         """Yield mosaics that are to be answered as before, as large as those to learn from."""
         spoken_of = []
-        for number, scale in enumerate(self._scales):
+        for number, pending in enumerate(self._pending):
             own = self._middles(tuple(one for one in self.corrected.places if one.slide == number))
-            spoken_of.append(np.concatenate([own, self.corrected.pending[number] / scale]))
+            spoken_of.append(np.concatenate([own, pending]))
         with held_tissue(
             self.corrected.slides,
             spoken_of,
@@ -233,6 +225,11 @@ class PointRun:
         scales = np.array([self._scales[one.slide] for one in places], np.float64)
         middles = [(one.area_px.centroid.x, one.area_px.centroid.y) for one in places]
         return np.asarray(np.array(middles, np.float64).reshape(-1, 2) / scales[:, None], np.float64)
+
+    @property
+    def _pending(self) -> list[npt.NDArray[np.float64]]:
+        """Return what was found on each slide and nobody spoke of, (n, 2) of (x, y) in the model's pixels."""
+        return [xy / scale for xy, scale in zip(self.corrected.pending, self._scales, strict=True)]
 
     @cached_property
     def _scales(self) -> tuple[float, ...]:
