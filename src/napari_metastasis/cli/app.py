@@ -22,6 +22,7 @@ from napari_metastasis.cli import (
     sample,
     scan,
     segment,
+    slides,
     stage,
     train,
     view,
@@ -56,6 +57,7 @@ app.command("retrain")(retrain.retrain)
 app.command("stage")(stage.stage)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+app.add_typer(slides.app, name="slides")
 app.add_typer(sample.app, name="sample")
 app.command("demo")(demo.demo)
 

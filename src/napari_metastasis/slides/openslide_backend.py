@@ -11,6 +11,7 @@ import tifffile
 
 from napari_metastasis.errors import CorruptSlideError, NotASlideError
 from napari_metastasis.geometry import Region, Size
+from napari_metastasis.slide_suffixes import CHOOSE
 from napari_metastasis.slides.associated import check_associated
 from napari_metastasis.slides.backend import Metadata, PixelSize, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
@@ -78,12 +79,8 @@ class OpenSlideBackend:
             self._slide = openslide.OpenSlide(str(path))
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise NotASlideError(
-                f"expected a whole-slide image, got {path.name}, whose content no reader recognises; "
-                "choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF file"
-            ).in_window(
-                f"{path.name} is not a slide that can be read. Choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF "
-                "file."
-            ) from error
+                f"expected a whole-slide image, got {path.name}, whose content no reader recognises; {CHOOSE}"
+            ).in_window(f"{path.name} is not a slide that can be read. {CHOOSE[:1].upper()}{CHOOSE[1:]}.") from error
         except (openslide.OpenSlideError, OSError) as error:
             raise CorruptSlideError(
                 f"expected a complete slide, but {path.name} cannot be opened ({error}); "
@@ -168,7 +165,8 @@ class OpenSlideBackend:
 
 def _pixel_size(path: Path, vendor: str, properties: Mapping[str, str]) -> PixelSize | None:
     """Return the pixel size that the slide states; for Leica's, also that of its description's first region."""
-    stated = plausible(number(properties.get("openslide.mpp-x")), number(properties.get("openslide.mpp-y")))
+    across, down = (number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
+    stated = plausible(across, down, "OpenSlide's openslide.mpp-x")
     width, height = (number(properties.get(f"openslide.region[0].{side}")) for side in ("width", "height"))
     if stated is not None or vendor != "leica" or width is None or height is None:
         return stated

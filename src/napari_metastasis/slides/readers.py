@@ -1,0 +1,169 @@
+"""The one table of libraries that read slides: which files each takes, how well, and which extra brings it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from pathlib import Path
+
+from napari_metastasis.errors import MissingDependencyError, NotASlideError
+from napari_metastasis.slides.backend import Backend
+
+__all__ = ["READERS", "Fit", "Glance", "Reader", "readers_of"]
+
+_TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_CZI_MAGIC = b"ZISRAWFILE"
+#: Bytes that tell the formats apart; an iSyntax file begins with XML that names its kind within so many.
+_GLANCE_BYTES = 512
+
+#: Tiles of Ventana and Trestle overlap and have to be stitched, and Leica's regions lie on a collection, whose pixels
+#: outlines are drawn in: OpenSlide does both, a plain TIFF reader does not.
+_SAFER_WITH_OPENSLIDE = frozenset({"ventana", "trestle", "leica"})
+
+
+class Fit(IntEnum):
+    """How well a reader takes a file; the best one is asked."""
+
+    NONE = 0
+    #: Where no better one can.
+    ABLE = 1
+    GOOD = 2
+    BEST = 3
+
+
+class Glance:
+    """What a file says of its kind at first sight.
+
+    Parameters
+    ----------
+    path
+        A file, or the folder of a format that is one.
+
+    Raises
+    ------
+    NotASlideError
+        If the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: The first bytes; none of a folder.
+        self.begins = b""
+        if path.is_dir():
+            return
+        try:
+            with path.open("rb") as file:
+                self.begins = file.read(_GLANCE_BYTES)
+        except OSError as error:
+            raise NotASlideError(
+                f"expected a slide file, but {path} cannot be read ({error.strerror}); check its permissions"
+            ) from error
+
+    @property
+    def is_tiff(self) -> bool:
+        """Return whether it begins as a TIFF; Olympus' VSI does, too, but its slide lies in the folder beside it."""
+        return self.begins.startswith(_TIFF_MAGICS) and not self.is_vsi
+
+    @property
+    def is_vsi(self) -> bool:
+        """Return whether it is called VSI."""
+        return self.path.suffix.lower() == ".vsi"
+
+    @cached_property
+    def openslide_format(self) -> str | None:
+        """Return the vendor that OpenSlide sees in it; ``None`` where it sees no slide."""
+        from napari_metastasis.slides.openslide_backend import openslide_format
+
+        return openslide_format(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A library that reads slides.
+
+    Attributes
+    ----------
+    name
+        As ``open_slide(backend=…)`` takes it and results record it.
+    reads
+        What it reads, for "expected a … file"; empty where the reader says better itself what a file is not.
+    fit
+        Says how well it takes a file, by a glance and without the library.
+    open
+        Opens a file with so many bytes for decoded tiles; imports the library.
+    library
+        As it is imported and, mostly, installed.
+    extra
+        Of this package, which brings the library; empty where it is always there.
+    """
+
+    name: str
+    reads: str
+    fit: Callable[[Glance], Fit]
+    open: Callable[[Path, int], Backend]
+    library: str
+    extra: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Return whether the library is there."""
+        return importlib.util.find_spec(self.library) is not None
+
+    def missing(self, path: Path) -> MissingDependencyError:
+        """Return what to raise where the library is not there."""
+        return MissingDependencyError(
+            f"expected {self.library} to read {path.name}, a {self.reads} file, but it is not installed; "
+            f"run pip install 'napari-metastasis[{self.extra}]'"
+        )
+
+
+def readers_of(glance: Glance) -> list[Reader]:
+    """Return the readers that would take a file, installed or not, the best first."""
+    fitting = [(reader.fit(glance), reader) for reader in READERS]
+    # Of equals, the first of the table.
+    return [reader for fit, reader in sorted(fitting, key=lambda one: -one[0]) if fit > Fit.NONE]
+
+
+def _tifffile(path: Path, cache_bytes: int) -> Backend:
+    from napari_metastasis.slides.tifffile_backend import TifffileBackend
+
+    return TifffileBackend(path, cache_bytes=cache_bytes)
+
+
+def _openslide(path: Path, cache_bytes: int) -> Backend:
+    from napari_metastasis.slides.openslide_backend import OpenSlideBackend
+
+    return OpenSlideBackend(path, cache_bytes=cache_bytes)
+
+
+def _openslide_fit(glance: Glance) -> Fit:
+    found = glance.openslide_format
+    if found is None or glance.is_vsi:
+        return Fit.NONE
+    if found in _SAFER_WITH_OPENSLIDE:
+        return Fit.BEST
+    return Fit.ABLE if glance.is_tiff else Fit.GOOD
+
+
+def _picture(path: Path, cache_bytes: int) -> Backend:
+    from napari_metastasis.slides.picture_backend import PictureBackend
+
+    return PictureBackend(path, cache_bytes=cache_bytes)
+
+
+def _picture_fit(glance: Glance) -> Fit:
+    from napari_metastasis.pictures import is_png_or_jpeg
+
+    # MIRAX slides begin as a JPEG does.
+    return Fit.GOOD if is_png_or_jpeg(glance.begins) and glance.openslide_format is None else Fit.NONE
+
+
+#: In the order in which equals are asked. A new format is a module with a backend, and its entry here.
+READERS: tuple[Reader, ...] = (
+    Reader("tifffile", "TIFF", lambda glance: Fit.GOOD if glance.is_tiff else Fit.NONE, _tifffile, "tifffile"),
+    Reader("openslide", "", _openslide_fit, _openslide, "openslide"),
+    Reader("imagecodecs", "PNG or JPEG", _picture_fit, _picture, "imagecodecs"),
+)
