@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from napari_metastasis.slides.naming import pixels_beside
+
 __all__ = ["earlier_fingerprint", "files_of", "fingerprint"]
 
 _MIB = 1 << 20
@@ -37,9 +39,11 @@ def files_of(path: Path, file: Path) -> tuple[Path, ...]:
     """
     if path.is_dir():
         return _inside(path)
-    # MIRAX keeps its pixels in a folder of the same name.
-    beside = file.with_suffix("")
-    return (file, *_inside(beside)) if file.suffix.lower() == ".mrxs" and beside.is_dir() else (file,)
+    # MIRAX keeps its pixels in a folder of the same name, VSI in folders of one.
+    suffix, beside = file.suffix.lower(), file.with_suffix("")
+    if suffix == ".vsi":
+        return (file, *sorted(path for path in pixels_beside(file).rglob("*") if path.is_file()))
+    return (file, *_inside(beside)) if suffix == ".mrxs" and beside.is_dir() else (file,)
 
 
 def fingerprint(files: Sequence[Path]) -> str:

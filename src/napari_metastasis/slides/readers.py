@@ -16,6 +16,7 @@ __all__ = ["READERS", "Fit", "Glance", "Reader", "readers_of"]
 
 _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CZI_MAGIC = b"ZISRAWFILE"
+_ISYNTAX_SIGN = b"DPUfsImport"
 #: Bytes that tell the formats apart; an iSyntax file begins with XML that names its kind within so many.
 _GLANCE_BYTES = 512
 
@@ -87,7 +88,7 @@ class Reader:
     Attributes
     ----------
     name
-        As ``open_slide(backend=…)`` takes it and results record it.
+        As ``open_slide(backend=…)`` takes it and results record it: mostly, as the library is installed.
     reads
         What it reads, for "expected a … file"; empty where the reader says better itself what a file is not.
     fit
@@ -95,7 +96,7 @@ class Reader:
     open
         Opens a file with so many bytes for decoded tiles; imports the library.
     library
-        As it is imported and, mostly, installed.
+        As it is imported.
     extra
         Of this package, which brings the library; empty where it is always there.
     """
@@ -115,7 +116,7 @@ class Reader:
     def missing(self, path: Path) -> MissingDependencyError:
         """Return what to raise where the library is not there."""
         return MissingDependencyError(
-            f"expected {self.library} to read {path.name}, a {self.reads} file, but it is not installed; "
+            f"expected {self.name} to read {path.name}, a {self.reads} file, but it is not installed; "
             f"run pip install 'napari-metastasis[{self.extra}]'"
         )
 
@@ -125,6 +126,10 @@ def readers_of(glance: Glance) -> list[Reader]:
     fitting = [(reader.fit(glance), reader) for reader in READERS]
     # Of equals, the first of the table.
     return [reader for fit, reader in sorted(fitting, key=lambda one: -one[0]) if fit > Fit.NONE]
+
+
+def _begins(magic: bytes) -> Callable[[Glance], Fit]:
+    return lambda glance: Fit.GOOD if glance.begins.startswith(magic) else Fit.NONE
 
 
 def _tifffile(path: Path, cache_bytes: int) -> Backend:
@@ -148,6 +153,30 @@ def _openslide_fit(glance: Glance) -> Fit:
     return Fit.ABLE if glance.is_tiff else Fit.GOOD
 
 
+def _czi(path: Path, cache_bytes: int) -> Backend:
+    from napari_metastasis.slides.czi import open_czi
+
+    return open_czi(path, cache_bytes=cache_bytes)
+
+
+def _isyntax(path: Path, cache_bytes: int) -> Backend:
+    from napari_metastasis.slides.isyntax import open_isyntax
+
+    return open_isyntax(path, cache_bytes=cache_bytes)
+
+
+def _isyntax_fit(glance: Glance) -> Fit:
+    # Its XML may begin with a comment of any length.
+    named = glance.path.suffix.lower() == ".isyntax" and glance.begins.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<")
+    return Fit.GOOD if named or _ISYNTAX_SIGN in glance.begins else Fit.NONE
+
+
+def _vsi(path: Path, cache_bytes: int) -> Backend:
+    from napari_metastasis.slides.vsi import open_vsi
+
+    return open_vsi(path, cache_bytes=cache_bytes)
+
+
 def _picture(path: Path, cache_bytes: int) -> Backend:
     from napari_metastasis.slides.picture_backend import PictureBackend
 
@@ -164,6 +193,11 @@ def _picture_fit(glance: Glance) -> Fit:
 #: In the order in which equals are asked. A new format is a module with a backend, and its entry here.
 READERS: tuple[Reader, ...] = (
     Reader("tifffile", "TIFF", lambda glance: Fit.GOOD if glance.is_tiff else Fit.NONE, _tifffile, "tifffile"),
+    Reader("pylibczirw", "Zeiss CZI", _begins(_CZI_MAGIC), _czi, "pylibCZIrw", "formats"),
+    Reader("pyisyntax", "Philips iSyntax", _isyntax_fit, _isyntax, "isyntax", "formats"),
+    Reader(
+        "slideio", "Olympus VSI", lambda glance: Fit.GOOD if glance.is_vsi else Fit.NONE, _vsi, "slideio", "formats"
+    ),
     Reader("openslide", "", _openslide_fit, _openslide, "openslide"),
     Reader("imagecodecs", "PNG or JPEG", _picture_fit, _picture, "imagecodecs"),
 )
