@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import tifffile
 
 from napari_metastasis.errors import CorruptSlideError, FluorescenceError, NotASlideError
 from napari_metastasis.slides.apart.backend import MODULES, ApartBackend
@@ -16,6 +20,7 @@ __all__ = ["describe_vsi", "open_vsi"]
 
 #: How colour is stored: channels and their depth.
 _COLOUR = "3 uint8"
+_MOST_PAGES = 16
 #: Another image of at least this share of the slide's area is not passed over in silence.
 _LARGE_SHARE = 0.1
 
@@ -38,18 +43,44 @@ def open_vsi(path: Path, *, cache_bytes: int) -> ApartBackend:
             f"expected the folder {folder.name} beside {path.name}, which holds its pixels, got none; "
             "copy the slide again with that folder"
         )
-    return ApartBackend(MODULES / "vsi.py", path, cache_bytes=cache_bytes, name="slideio", describe=describe_vsi)
+    describe = partial(describe_vsi, overviews=_overviews(path))
+    return ApartBackend(MODULES / "vsi.py", path, cache_bytes=cache_bytes, name="slideio", describe=describe)
 
 
-def describe_vsi(facts: Mapping[str, Any], name: str) -> Metadata:
+def _overviews(path: Path) -> frozenset[tuple[int, int]]:
+    """Return the sizes of the small pictures in a VSI file itself, which is a TIFF."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return frozenset((int(page.imagewidth), int(page.imagelength)) for page in tiff.pages[:_MOST_PAGES])
+    except (tifffile.TiffFileError, struct.error, OSError, ValueError, IndexError, KeyError, TypeError, AttributeError):
+        return frozenset()
+
+
+def describe_vsi(
+    facts: Mapping[str, Any], name: str, *, overviews: frozenset[tuple[int, int]] = frozenset()
+) -> Metadata:
     """Return what a file states.
+
+    Parameters
+    ----------
+    facts, name
+        As the library has them, and of the file.
+    overviews
+        Sizes of pictures in the file itself, which the library takes for the slide where it does not know the rest.
 
     Raises
     ------
+    CorruptSlideError
+        If nothing but an overview is read.
     FluorescenceError, NotASlideError
         If it is no slide.
     """
     width, height, kind = facts["chosen"]
+    if (width, height) in overviews:
+        raise CorruptSlideError(
+            f"expected the pixels of {name} in the folder beside it, got its overview of {width} x {height} px alone; "
+            "copy the slide again with that folder, or export it as a pyramidal TIFF with the scanner's program"
+        )
     if kind != _COLOUR:
         raise FluorescenceError(
             f"expected an H&E slide in colour, got {kind} channel(s) in {name}: a fluorescence image; choose a "
