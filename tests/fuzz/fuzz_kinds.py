@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
+from czi_files import JPEG_XR, ZSTD, Tile, czi_bytes, halved, tiles_of, write_czi
+from dicom_slides import read_volume, split, write_slide
 from PIL import Image
 from safetensors.torch import save
 
@@ -136,6 +138,24 @@ def _zip(folder: Path) -> None:
     with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for label in (0, 1):
             archive.writestr(f"{label}/a.png", picture.getvalue())
+
+
+def _czi(folder: Path) -> None:
+    tiles = [
+        Tile(PIXELS[:100, :100], -7, 9, scene=0, compression=JPEG_XR),
+        Tile(PIXELS[:100, 100:], 93, 9, scene=0, compression=ZSTD),
+        Tile(PIXELS[100:], 0, 300, scene=1),
+        *tiles_of(halved(PIXELS[:100]), 64, corner=(-7, 9), downsample=2, scene=0),
+    ]
+    label = czi_bytes([Tile(PIXELS[:30, :40], 0, 0)])
+    write_czi(folder / "a.czi", tiles, attachments={"Label": ("CZI", label)})
+
+
+def _dicom(folder: Path) -> None:
+    write_slide(folder, [PIXELS], mpp=0.5, tile_px=64)
+    for number, part in enumerate(split(read_volume(folder), 2)):
+        part.save_as(folder / f"part{number}.dcm")
+    (folder / "level0.dcm").unlink()
 
 
 def _class_folders(folder: Path) -> None:
@@ -366,6 +386,8 @@ KINDS: dict[str, Kind] = {
         lambda folder: _tiff(folder / "a.tif", PIXELS // 16 * 16, tile=(64, 64), photometric="rgb", compression="lzw"),
         _slide("a.tif"),
     ),
+    "czi slide": Kind(_czi, _slide("a.czi")),
+    "dicom slide": Kind(_dicom, _slide("")),
     "picture": Kind(lambda folder: Image.fromarray(PIXELS).save(folder / "a.png"), _slide("a.png")),
     "tiff mask": Kind(
         lambda folder: _tiff(folder / "a.tif", MASK, MASK[::2, ::2], tile=(64, 64), compression="lzw"), _mask("a.tif")
