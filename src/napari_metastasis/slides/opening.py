@@ -192,7 +192,7 @@ def _first_that_opens(path: Path, readers: list[Reader], settings: SlideSettings
             missing.append(reader.missing(path))
             continue
         try:
-            return reader.open(path, settings.cache_mib << 20)
+            return reader.open(path, settings)
         except UnsupportedDialectError as error:
             failed.append(error)
         except SlideError as error:

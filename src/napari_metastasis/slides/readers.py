@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from napari_metastasis.errors import MissingDependencyError, NotASlideError
+from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides.backend import Backend
 
 __all__ = ["READERS", "Fit", "Glance", "Reader", "readers_of"]
@@ -94,7 +95,7 @@ class Reader:
     fit
         Says how well it takes a file, by a glance and without the library.
     open
-        Opens a file with so many bytes for decoded tiles; imports the library.
+        Opens a file; imports the library.
     library
         As it is imported.
     extra
@@ -104,7 +105,7 @@ class Reader:
     name: str
     reads: str
     fit: Callable[[Glance], Fit]
-    open: Callable[[Path, int], Backend]
+    open: Callable[[Path, SlideSettings], Backend]
     library: str
     extra: str = ""
 
@@ -132,16 +133,16 @@ def _begins(magic: bytes) -> Callable[[Glance], Fit]:
     return lambda glance: Fit.GOOD if glance.begins.startswith(magic) else Fit.NONE
 
 
-def _tifffile(path: Path, cache_bytes: int) -> Backend:
+def _tifffile(path: Path, settings: SlideSettings) -> Backend:
     from napari_metastasis.slides.tifffile_backend import TifffileBackend
 
-    return TifffileBackend(path, cache_bytes=cache_bytes)
+    return TifffileBackend(path, cache_bytes=settings.cache_mib << 20)
 
 
-def _openslide(path: Path, cache_bytes: int) -> Backend:
+def _openslide(path: Path, settings: SlideSettings) -> Backend:
     from napari_metastasis.slides.openslide_backend import OpenSlideBackend
 
-    return OpenSlideBackend(path, cache_bytes=cache_bytes)
+    return OpenSlideBackend(path, cache_bytes=settings.cache_mib << 20)
 
 
 def _openslide_fit(glance: Glance) -> Fit:
@@ -153,16 +154,16 @@ def _openslide_fit(glance: Glance) -> Fit:
     return Fit.ABLE if glance.is_tiff else Fit.GOOD
 
 
-def _czi(path: Path, cache_bytes: int) -> Backend:
+def _czi(path: Path, settings: SlideSettings) -> Backend:
     from napari_metastasis.slides.czi import open_czi
 
-    return open_czi(path, cache_bytes=cache_bytes)
+    return open_czi(path, cache_bytes=settings.cache_mib << 20)
 
 
-def _isyntax(path: Path, cache_bytes: int) -> Backend:
+def _isyntax(path: Path, settings: SlideSettings) -> Backend:
     from napari_metastasis.slides.isyntax import open_isyntax
 
-    return open_isyntax(path, cache_bytes=cache_bytes)
+    return open_isyntax(path, cache_bytes=settings.cache_mib << 20)
 
 
 def _isyntax_fit(glance: Glance) -> Fit:
@@ -171,16 +172,16 @@ def _isyntax_fit(glance: Glance) -> Fit:
     return Fit.GOOD if named or _ISYNTAX_SIGN in glance.begins else Fit.NONE
 
 
-def _vsi(path: Path, cache_bytes: int) -> Backend:
+def _vsi(path: Path, settings: SlideSettings) -> Backend:
     from napari_metastasis.slides.vsi import open_vsi
 
-    return open_vsi(path, cache_bytes=cache_bytes)
+    return open_vsi(path, cache_bytes=settings.cache_mib << 20)
 
 
-def _picture(path: Path, cache_bytes: int) -> Backend:
+def _picture(path: Path, settings: SlideSettings) -> Backend:
     from napari_metastasis.slides.picture_backend import PictureBackend
 
-    return PictureBackend(path, cache_bytes=cache_bytes)
+    return PictureBackend(path, cache_bytes=settings.cache_mib << 20)
 
 
 def _picture_fit(glance: Glance) -> Fit:
