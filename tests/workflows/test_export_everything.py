@@ -75,7 +75,9 @@ def test_spatialdata_opens_a_result_with_everything_in_its_place(spatialdata, re
             "nuclei_estimated": lesion.nuclei,
         }
     )
-    matched, joined = spatialdata.join_spatialelement_table(data, ["lesions"], "lesion_measurements")
+    matched, joined = spatialdata.join_spatialelement_table(
+        sdata=data, spatial_element_names=["lesions"], table_name="lesion_measurements"
+    )
     assert (len(matched["lesions"]), list(joined.obs["number"])) == (1, ["1"])
     assert list(table.obs["size_class"]) == [lesion.size_class]
     np.testing.assert_allclose(table.obsm["spatial"], [(lesion.x, lesion.y)])
