@@ -5,6 +5,8 @@ The library keeps what it decodes into with the thread that first used it; read 
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +26,34 @@ _FEWEST_TILES = 100
 
 def open_file(path: str, cache_bytes: int) -> IsyntaxFile:
     """Open a file."""
-    file = ISyntax.open(path, cache_size=max(_FEWEST_TILES, cache_bytes // _TILE_BYTES))
-    # The library gives some size where the file states none.
-    return IsyntaxFile(file, states_size=bool(lib.libisyntax_get_is_mpp_known(file.ptr)))
+    return IsyntaxFile(path, cache_bytes)
+
+
+class _WatchedFile(io.RawIOBase):
+    """A file that remembers that it ended too soon: the library would decode whatever lies in the memory then."""
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed with this one)
+        self.size = os.fstat(self._file.fileno()).st_size
+        self.ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(buffer) or 0
+        self.ended = self.ended or count < len(buffer)
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class IsyntaxFile:
@@ -34,15 +61,16 @@ class IsyntaxFile:
 
     Parameters
     ----------
-    file
-        Of the library.
-    states_size
-        Whether its pixel size is the file's own.
+    path
+        To open.
+    cache_bytes
+        Decoded coefficients kept.
     """
 
-    def __init__(self, file: ISyntax, *, states_size: bool) -> None:
-        self._file = file
-        self._states_size = states_size
+    def __init__(self, path: str, cache_bytes: int) -> None:
+        self._watched = _WatchedFile(path)
+        kept = max(_FEWEST_TILES, cache_bytes // _TILE_BYTES)
+        self._file = file = ISyntax(self._watched, self._watched.size, cache_size=kept)
         self._jpegs: dict[str, Callable[[], memoryview | None]] = {
             "label": file.read_label_image_jpeg,
             "macro": file.read_macro_image_jpeg,
@@ -53,14 +81,26 @@ class IsyntaxFile:
         file = self._file
         return {
             "levels": [[width, height, file.tile_width, file.tile_height] for width, height in file.level_dimensions],
-            "mpp": [float(file.mpp_x), float(file.mpp_y)] if self._states_size else None,
+            # The library gives some size where the file states none.
+            "mpp": [file.mpp_x, file.mpp_y] if lib.libisyntax_get_is_mpp_known(file.ptr) else None,
             # They are small, and only what can be read is worth a name.
             "associated": [name for name, read in self._jpegs.items() if read() is not None],
         }
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> UInt8Array:
-        """Return pixels of a level, uint8 of shape (rows, columns, 3), white where nothing was scanned."""
-        return np.ascontiguousarray(self._file.read_region(x, y, width, height, level)[..., :3])
+        """Return pixels of a level, uint8 of shape (rows, columns, 3), white where nothing was scanned.
+
+        A low-pass coefficient lies on every other pixel of the next finer level, the first on its third. By the corners
+        that the library counts from, pixel i of level L lies at level-0 pixel 2^L i + 2^L + 1 for L > 1, or 2 i + 1
+        for L = 1, and not in the middle of 2^L pixels from 2^L i on. One pixel less from level 2 on brings it within
+        half a pixel of there.
+        """
+        shift = 1 if level > 1 else 0
+        self._watched.ended = False
+        pixels = self._file.read_region(x - shift, y - shift, width, height, level)
+        if self._watched.ended:
+            raise ValueError("the file is cut off")
+        return np.ascontiguousarray(pixels[..., :3])
 
     def associated(self, name: str, most_px: int) -> bytes:
         """Return an image beside the slide as a JPEG."""
