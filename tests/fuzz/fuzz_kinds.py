@@ -23,6 +23,7 @@ import tifffile
 import torch
 from czi_files import JPEG_XR, ZSTD, Tile, czi_bytes, halved, tiles_of, write_czi
 from dicom_slides import read_volume, split, write_slide
+from isyntax_files import low_band_shape, write_isyntax
 from PIL import Image
 from safetensors.torch import save
 
@@ -156,6 +157,12 @@ def _dicom(folder: Path) -> None:
     for number, part in enumerate(split(read_volume(folder), 2)):
         part.save_as(folder / f"part{number}.dcm")
     (folder / "level0.dcm").unlink()
+
+
+def _isyntax(folder: Path) -> None:
+    low_band = np.kron(PIXELS[:16, :16, 0], np.ones((8, 8), np.uint8))
+    assert low_band.shape == low_band_shape(300, 200)
+    write_isyntax(folder / "a.isyntax", 300, 200, low_band, label=PIXELS[:30, :40])
 
 
 def _class_folders(folder: Path) -> None:
@@ -388,6 +395,7 @@ KINDS: dict[str, Kind] = {
     ),
     "czi slide": Kind(_czi, _slide("a.czi")),
     "dicom slide": Kind(_dicom, _slide("")),
+    "isyntax slide": Kind(_isyntax, _slide("a.isyntax")),
     "picture": Kind(lambda folder: Image.fromarray(PIXELS).save(folder / "a.png"), _slide("a.png")),
     "tiff mask": Kind(
         lambda folder: _tiff(folder / "a.tif", MASK, MASK[::2, ::2], tile=(64, 64), compression="lzw"), _mask("a.tif")
