@@ -11,9 +11,9 @@ import imagecodecs
 import numpy as np
 import pytest
 from czi_files import JPEG_XR, PLAIN, ZSTD, Tile, czi_bytes, halved, metadata, tiles_of, write_czi
+from drawn import draw_picture
 from pylibCZIrw import czi
 
-from conftest import draw
 from napari_metastasis.errors import (
     CorruptSlideError,
     FluorescenceError,
@@ -30,7 +30,7 @@ MPP = 0.25
 ONE, OTHER = (-130, 71), (1501, 903)
 #: The other's corner on the canvas, which begins at the first.
 SHIFT = (OTHER[0] - ONE[0], OTHER[1] - ONE[1])
-LARGE, SMALL = draw(Size(1280, 768), 1), draw(Size(512, 256), 2)
+LARGE, SMALL = draw_picture(Size(1280, 768), 1), draw_picture(Size(512, 256), 2)
 
 
 def scene(picture, corner, number, *, compressions=(PLAIN, PLAIN, PLAIN)):
@@ -127,7 +127,7 @@ def test_a_level_of_only_one_scene_is_none(tmp_path):
 
 
 def test_levels_in_steps_of_three(tmp_path):
-    picture = draw(Size(1152, 756), 3)
+    picture = draw_picture(Size(1152, 756), 3)
     tiles = [*tiles_of(picture, 252), *tiles_of(halved(picture, 1, 3), 252, downsample=3)]
     with open_slide(write_czi(tmp_path / "thirds.czi", tiles)) as slide:
         assert [level.downsample for level in slide.levels if level.stored] == [1, 3]
