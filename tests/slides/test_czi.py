@@ -248,6 +248,21 @@ def test_a_damaged_tile(tmp_path, capfd, at):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_size_that_openslide_divides_by(tmp_path):
+    """The specification lets what is stored as it is state no stored size; OpenSlide then ends its process."""
+    data = bytearray(czi_bytes(tiles := [Tile(LARGE, 0, 0, scene=0)], xml=metadata(tiles)))
+    for letter in (b"X\0\0\0", b"Y\0\0\0"):
+        at = data.find(letter)
+        while at >= 0:
+            data[at + 16 : at + 20] = bytes(4)
+            at = data.find(letter, at + 1)
+    path = tmp_path / "unstated.czi"
+    path.write_bytes(data)
+    for backend in ("openslide", "pylibczirw"):
+        with suppress(CorruptSlideError), open_slide(path, backend=backend) as slide:
+            np.testing.assert_array_equal(slide.read_level(0, Region.of(slide.size)), LARGE)
+
+
 def test_without_the_library(slide_file, tmp_path, monkeypatch):
     plain = write_czi(tmp_path / "plain.czi", two_scenes())
     monkeypatch.setitem(sys.modules, "pylibCZIrw", None)

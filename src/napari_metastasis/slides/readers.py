@@ -140,9 +140,9 @@ def _tifffile(path: Path, settings: SlideSettings) -> Backend:
 
 
 def _openslide(path: Path, settings: SlideSettings) -> Backend:
-    from napari_metastasis.slides.openslide_backend import OpenSlideBackend
+    from napari_metastasis.slides.openslide_backend import open_with_openslide
 
-    return OpenSlideBackend(path, cache_bytes=settings.cache_mib << 20)
+    return open_with_openslide(path, cache_bytes=settings.cache_mib << 20)
 
 
 def _openslide_fit(glance: Glance) -> Fit:

@@ -20,6 +20,7 @@ from napari_metastasis.slides.associated import MOST_PX, check_associated
 from napari_metastasis.slides.backend import Metadata, StoredLevel, UInt8Array
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.grid import TileGrid
+from napari_metastasis.slides.tiff_tiles import compose_on_white
 
 __all__ = ["MODULES", "ApartBackend"]
 
@@ -83,7 +84,10 @@ class ApartBackend:
             facts = process.facts
         try:
             self.levels = _levels(facts["levels"], path.name)
-            self._grids = tuple(TileGrid(level.size, level.tile) for level in self.levels)
+            block = facts.get("block_px")
+            self._grids = tuple(
+                TileGrid(level.size, Size(block, block) if block else _piece(level.tile)) for level in self.levels
+            )
             self.metadata = describe(facts, path.name)
             self.associated: Mapping[str, Callable[[], UInt8Array]] = {
                 str(image): partial(self._associated, str(image)) for image in facts["associated"]
@@ -101,9 +105,10 @@ class ApartBackend:
     def _tile(self, level: int, tile: Region) -> UInt8Array:
         what = f"level {level} of {self._path.name} at {tile}"
         head, data = self._asked(what, {"read": [level, tile.x, tile.y, tile.width, tile.height]})
-        if head.get("shape") != [*tile.size.shape, 3]:
-            raise CorruptSlideError(f"expected {what}, got {head.get('shape')}; copy the slide again from its source")
-        return np.frombuffer(data, np.uint8).reshape(*tile.size.shape, 3)
+        shape = head.get("shape")
+        if shape not in ([*tile.size.shape, 3], [*tile.size.shape, 4]):
+            raise CorruptSlideError(f"expected {what}, got {shape}; copy the slide again from its source")
+        return _on_white(np.frombuffer(data, np.uint8).reshape(shape))
 
     def tile_bytes(self, level: int) -> None:
         """Return ``None``: the libraries do not tell."""
@@ -134,9 +139,9 @@ class ApartBackend:
             )
         except PictureError as error:
             raise CorruptSlideError(f"expected {what}, got {error}; copy the slide again from its source") from error
-        if pixels.ndim != 3 or pixels.shape[2] < 3 or pixels.dtype != np.uint8:
+        if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.dtype != np.uint8:
             raise CorruptSlideError(f"expected {what} in RGB, got {pixels.dtype} {pixels.shape}; leave it out")
-        return np.ascontiguousarray(pixels[..., :3])
+        return _on_white(pixels)
 
     def _asked(self, what: str, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         try:
@@ -198,6 +203,16 @@ class ApartBackend:
             ) from error
 
 
+def _piece(tile: Size) -> Size:
+    """Return what is asked for at once: about a tile."""
+    width, height = (min(max(side, _LEAST_TILE_PX), _MOST_TILE_PX) for side in (tile.width, tile.height))
+    return Size(width, height)
+
+
+def _on_white(pixels: UInt8Array) -> UInt8Array:
+    return compose_on_white(pixels, premultiplied=False) if pixels.shape[2] == 4 else np.ascontiguousarray(pixels)
+
+
 def _levels(stated: list[list[int]], name: str) -> tuple[StoredLevel, ...]:
     levels: list[StoredLevel] = []
     for width, height, across, down in stated:
@@ -206,9 +221,8 @@ def _levels(stated: list[list[int]], name: str) -> tuple[StoredLevel, ...]:
                 f"expected a slide of at most {_MOST_SIDE_PX:,} px a side in {name}, got {width} x {height}; "
                 "copy it again from its source"
             )
-        tile = (min(max(side, _LEAST_TILE_PX), _MOST_TILE_PX) for side in (across, down))
         if not levels or width < levels[-1].size.width:
-            levels.append(StoredLevel(Size(width, height), Size(*tile)))
+            levels.append(StoredLevel(Size(width, height), Size(max(across, 1), max(down, 1))))
     if not levels:
         raise CorruptSlideError(f"expected a slide in {name}, got none; copy it again from its source")
     return tuple(levels)

@@ -27,10 +27,14 @@ class ServedReader(Protocol):
     """An open file, read by one thread. Its methods raise what the library raises."""
 
     def facts(self) -> dict[str, Any]:
-        """Return what the file states, for JSON; ``levels`` holds width and height, and those of a tile, of each."""
+        """Return what the file states, for JSON.
+
+        ``levels`` holds width and height, and those of a tile, of each; ``associated`` names the images beside the
+        slide; ``block_px``, where it is there, is the side of what is asked for at once, and else a tile is.
+        """
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> UInt8Array:
-        """Return pixels of a level, uint8 of shape (rows, columns, 3)."""
+        """Return pixels of a level, uint8 of shape (rows, columns, 3), or 4 where some may be transparent."""
 
     def associated(self, name: str, most_px: int) -> UInt8Array | bytes | tuple[int, int]:
         """Return an image beside the slide: pixels, a PNG or JPEG, or its width and height where it has too many."""
