@@ -145,6 +145,18 @@ def test_a_process_that_somebody_else_ended_is_started_again(opened):
     np.testing.assert_array_equal(opened.read(0, region), expected(0, region))
 
 
+def test_a_read_that_was_interrupted_leaves_no_answer_for_the_next(opened, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadingProcess, "_answer", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            opened.read(0, Region(0, 0, 90, 90))
+    other = Region(260, 20, 40, 40)
+    np.testing.assert_array_equal(opened.read(0, other), expected(0, other))
+
+
 def test_threads_share_a_few_processes(opened):
     regions = [Region(x, y, 60, 40) for x in range(0, 200, 23) for y in range(0, 250, 31)]
 

@@ -169,17 +169,20 @@ class ApartBackend:
             self._changed.wait_for(lambda: self._idle or self._started < most)
             process = self._idle.pop() if self._idle else None
             self._started += process is None
+        usable: ReadingProcess | None = None
         try:
             if process is None:
                 process = self._started_one()
             yield process
-        except (EndedError, CorruptSlideError, MissingDependencyError):
-            self._put_back(None)
+            usable = process
+        except ReadingError as error:
+            usable = None if isinstance(error, EndedError) else process
             raise
-        except BaseException:
-            self._put_back(process)
-            raise
-        self._put_back(process)
+        finally:
+            if usable is None and process is not None:
+                # Interrupted in the middle, it would give the answer to whoever asks next.
+                process.kill()
+            self._put_back(usable)
 
     def _put_back(self, process: ReadingProcess | None) -> None:
         with self._changed:

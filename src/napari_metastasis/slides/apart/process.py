@@ -16,6 +16,8 @@ __all__ = ["EndedError", "LibraryError", "ReadingError", "ReadingProcess"]
 #: Longer than any network share takes for a tile; a damaged file can keep a decoder busy for ever.
 _PATIENCE_S = 300.0
 _CLOSING_S = 5.0
+#: The same on Windows; nothing elsewhere.
+_DETACHED: int = getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 
 class ReadingError(Exception):
@@ -58,6 +60,9 @@ class ReadingProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            # Ctrl-C is for the program, which ends this process by closing its input; no console opens for it.
+            start_new_session=True,
+            creationflags=_DETACHED,
         )
         #: Ends it, once, also where nobody asked.
         self.end = weakref.finalize(self, _end, self._process)
@@ -67,6 +72,11 @@ class ReadingProcess:
         except BaseException:
             self.end()
             raise
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self.end()
 
     def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the answer to a request, and the bytes that belong to it.

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import runpy
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol
@@ -81,8 +80,6 @@ def _answer(answers: BinaryIO, head: dict[str, Any], data: bytes = b"") -> None:
 
 def _main() -> None:
     module, file, cache_bytes = sys.argv[1:]
-    # Ctrl-C is for the program, which ends this process by closing its input.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What C libraries print would break into the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
