@@ -16,6 +16,7 @@ UInt8Array = npt.NDArray[np.uint8]
 _BLOCK_PX = 512
 #: Assumed where a level states no tile size.
 _TILE_PX = 256
+_OPAQUE = 255
 
 
 def open_file(path: str, cache_bytes: int) -> OpenSlideFile:
@@ -58,7 +59,8 @@ class OpenSlideFile:
         """Return pixels of a level, uint8 of shape (rows, columns, 4): transparent where nothing was scanned."""
         downsample = self._slide.level_downsamples[level]
         corner = round(x * downsample), round(y * downsample)
-        return np.asarray(self._slide.read_region(corner, level, (width, height)))
+        pixels = np.asarray(self._slide.read_region(corner, level, (width, height)))
+        return pixels if pixels[..., 3].min() < _OPAQUE else pixels[..., :3]
 
     def associated(self, name: str, most_px: int) -> UInt8Array | tuple[int, int]:
         """Return an image beside the slide, or its width and height where it has too many pixels."""

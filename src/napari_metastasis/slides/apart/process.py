@@ -16,7 +16,8 @@ __all__ = ["EndedError", "LibraryError", "ReadingError", "ReadingProcess"]
 #: Longer than any network share takes for a tile; a damaged file can keep a decoder busy for ever.
 _PATIENCE_S = 300.0
 _CLOSING_S = 5.0
-#: The same on Windows; nothing elsewhere.
+_PIPE_BYTES = 1 << 20
+#: A session of its own on Windows, and no console; nothing elsewhere.
 _DETACHED: int = getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 
@@ -63,6 +64,8 @@ class ReadingProcess:
             # Ctrl-C is for the program, which ends this process by closing its input; no console opens for it.
             start_new_session=True,
             creationflags=_DETACHED,
+            # A tile in one go, where systems let that be.
+            pipesize=_PIPE_BYTES,
         )
         #: Ends it, once, also where nobody asked.
         self.end = weakref.finalize(self, _end, self._process)

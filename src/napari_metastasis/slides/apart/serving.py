@@ -64,7 +64,7 @@ def serve(open_file: Callable[[], ServedReader], requests: BinaryIO, answers: Bi
             _answer(answers, {"bytes": len(found)}, found)
         else:
             data = np.ascontiguousarray(found, np.uint8)
-            _answer(answers, {"bytes": data.nbytes, "shape": list(data.shape)}, data.tobytes())
+            _answer(answers, {"bytes": data.nbytes, "shape": list(data.shape)}, data.reshape(-1).data)
 
 
 def _said(error: BaseException) -> str:
@@ -73,8 +73,9 @@ def _said(error: BaseException) -> str:
     return re.sub(r"^\S+\.(cpp|c|h):\d+:\s*", "", lines[0])[:160] if lines else type(error).__name__
 
 
-def _answer(answers: BinaryIO, head: dict[str, Any], data: bytes = b"") -> None:
-    answers.write(json.dumps(head).encode() + b"\n" + data)
+def _answer(answers: BinaryIO, head: dict[str, Any], data: bytes | memoryview = b"") -> None:
+    answers.write(json.dumps(head).encode() + b"\n")
+    answers.write(data)
     answers.flush()
 
 
