@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from napari_metastasis.cli.console import note, say, say_json, say_table
 from napari_metastasis.cli.options import WrongUsage
-from napari_metastasis.errors import MetastasisError, in_one_line
+from napari_metastasis.errors import one_of_many
 from napari_metastasis.storage import atomic_write, check_new
 
 if TYPE_CHECKING:
@@ -49,23 +50,20 @@ def info(
         check_new(path, overwrite=overwrite)
     told: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
+
+    def leave_out(slide: Path, why: str) -> None:
+        failed.append({"path": str(slide), "error": why})
+        note(why)
+
     for slide in slides:
-        try:
+        with one_of_many(partial(leave_out, slide)):
             facts = slide_facts(slide)
-        # Readers of damaged files raise what they like, and the other files are still asked for.
-        except Exception as error:  # noqa: BLE001
-            failed.append({"path": str(slide), "error": in_one_line(error)})
-            note(failed[-1]["error"])
-            continue
-        told.append(facts.to_json())
-        if not as_json:
-            _say(facts)
+            told.append(facts.to_json())
+            if not as_json:
+                _say(facts)
     for name, path in () if failed else pictures.items():
-        try:
+        with one_of_many(partial(leave_out, slides[0])):
             _write_picture(slides[0], name, path)
-        except MetastasisError as error:
-            failed.append({"path": str(slides[0]), "error": str(error)})
-            note(str(error))
     if as_json:
         say_json({"slides": told, "failed": failed})
     if failed:

@@ -27,6 +27,7 @@ from napari_metastasis.errors import CohortError, NotASlideError
 from napari_metastasis.plain_csv import read_csv
 from napari_metastasis.slide_suffixes import FOLDER_SUFFIXES, SLIDE_SUFFIXES, slide_suffix
 from napari_metastasis.slides.dicom_folder import dicom_files
+from napari_metastasis.slides.naming import pixels_beside
 
 __all__ = ["holds_dicom", "read_layout", "slides_below"]
 
@@ -102,10 +103,15 @@ def _files(root: Path) -> Iterator[Path]:
             inside.clear()
             continue
         seen.add(real)
+        # What lies there are the pixels of one slide, in files that may be called as slides are.
+        of_vsi = {pixels_beside(Path(name)).name for name in names if name.casefold().endswith(".vsi")}
         inside[:] = sorted(
             name
             for name in inside
-            if not name.startswith(".") and not name.endswith((".metastasis", ".zarr")) and not holds_tissue_masks(name)
+            if not name.startswith(".")
+            and not name.endswith((".metastasis", ".zarr"))
+            and not holds_tissue_masks(name)
+            and name not in of_vsi
         )
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
