@@ -105,8 +105,7 @@ class ReadingProcess:
         watch.daemon = True
         watch.start()
         try:
-            line = self._process.stdout.readline()
-            head: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+            head = _head(self._process.stdout.readline())
             count = int(head.get("bytes", 0))
             data = self._process.stdout.read(count) if count else b""
         finally:
@@ -119,6 +118,15 @@ class ReadingProcess:
         if "error" in head:
             raise ReadingError(head["error"])
         return head, data
+
+
+def _head(line: bytes) -> dict[str, Any]:
+    """Return what an answer begins with; nothing where it was cut off, or is none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
