@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QCoreApplication, QThread, QTimer
 
 from napari_metastasis.errors import MetastasisError, MissingPixelSizeError, SlideError
+from napari_metastasis.slide_address import SlidePath, SlideUrl
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -75,8 +76,10 @@ def is_picture(path: Path) -> bool:
     return False
 
 
-def may_be_slide(path: Path) -> bool:
-    """Return whether a path may be a slide, by its name."""
+def may_be_slide(path: SlidePath) -> bool:
+    """Return whether a path or an address may be a slide, by its name."""
+    if isinstance(path, SlideUrl):
+        return path.name.lower().endswith((*SUFFIXES, ".zarr", ".zarr.zip"))
     if path.is_dir():
         return any(path.glob("*.dcm"))
     return path.suffix.lower() in SUFFIXES

@@ -206,6 +206,7 @@ def _camelyon16(slide: CohortSlide, root: Path, reference: dict[str, str]) -> Co
     name = slide.name.casefold()
     match = _CAMELYON16_NAME.fullmatch(name)
     kind = match.group(1) if match else ""
+    assert isinstance(slide.path, Path)
     folders = frozenset(_folders(slide.path, root))
     if kind == "test" and slide.split == "train":
         slide = replace(slide, split="test")

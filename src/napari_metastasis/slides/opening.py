@@ -16,15 +16,19 @@ from napari_metastasis.errors import (
 )
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import SlideSettings
+from napari_metastasis.slide_address import SlidePath, SlideUrl, slide_path
 from napari_metastasis.slides.backend import Backend, UInt8Array
 from napari_metastasis.slides.dicom_folder import dicom_files
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
+from napari_metastasis.slides.ome_zarr_backend import OmeZarrBackend
 from napari_metastasis.slides.openslide_backend import OpenSlideBackend, openslide_format
 from napari_metastasis.slides.picture_backend import PictureBackend, is_picture
+from napari_metastasis.slides.remote import open_remote
 from napari_metastasis.slides.slide import Slide
 from napari_metastasis.slides.swapped import SwappedBackend
 from napari_metastasis.slides.tiff_tiles import UnsupportedTiffError
 from napari_metastasis.slides.tifffile_backend import TifffileBackend
+from napari_metastasis.slides.zarr_files import is_zarr, open_zarr_files
 
 __all__ = ["BackendName", "open_slide"]
 
@@ -51,7 +55,7 @@ _DARK_SHARE, _LIGHT_SHARE = 0.5, 0.005
 
 
 def open_slide(
-    path: str | Path,
+    path: str | SlidePath,
     mpp: float | None = None,
     settings: SlideSettings = _DEFAULTS,
     *,
@@ -63,7 +67,8 @@ def open_slide(
     Parameters
     ----------
     path
-        A slide file, or a folder with the DICOM files of one slide.
+        A slide file, a folder with the DICOM files of one slide, an OME-Zarr (a folder, or one .zip file), or the
+        address of a TIFF or an OME-Zarr (https://…, s3://…).
     mpp
         Micrometres per level-0 pixel; needed where the file states none; it overrides the file's.
     settings
@@ -88,10 +93,14 @@ def open_slide(
         If the file states no pixel size, or one that differs along x and y, and ``mpp`` is not given.
     FluorescenceError
         If the image is no brightfield image.
+    NetworkError
+        If a slide at an address cannot be reached.
+    MissingDependencyError
+        If what reads such addresses is not installed.
     SettingsError
         If ``mpp`` cannot be the pixel size of a slide, or there is no such backend.
     """
-    path = Path(path)
+    path = slide_path(path)
     if backend not in ("auto", "tifffile", "openslide"):
         raise SettingsError(f"expected backend to be auto, tifffile or openslide, got {backend!r}; choose one of them")
     if mpp is not None and not (math.isfinite(mpp) and MIN_MPP <= mpp <= MAX_MPP):
@@ -120,15 +129,19 @@ def open_slide(
         raise
 
 
-def _reopen(path: Path, mpp: float | None, settings: SlideSettings, backend: BackendName, swapped: bool) -> Slide:
+def _reopen(path: SlidePath, mpp: float | None, settings: SlideSettings, backend: BackendName, swapped: bool) -> Slide:
     return open_slide(path, mpp, settings, backend=backend, swap_red_blue=swapped)
 
 
-def _file_of(path: Path) -> Path:
+def _file_of(path: SlidePath) -> SlidePath:
     """Return the file to open, or say why there is none."""
+    if isinstance(path, SlideUrl):
+        return path
     remedy = "choose an SVS, NDPI, SCN, MRXS, DICOM or pyramidal TIFF file"
     try:
         if path.is_dir():
+            if is_zarr(path):
+                return path
             inside = dicom_files(path)
             if inside:
                 return inside[0]
@@ -148,8 +161,13 @@ def _file_of(path: Path) -> Path:
     return path
 
 
-def _open_backend(path: Path, backend: BackendName, settings: SlideSettings) -> Backend:
+def _open_backend(path: SlidePath, backend: BackendName, settings: SlideSettings) -> Backend:
+    if isinstance(path, SlideUrl):
+        return open_remote(path, settings)
     cache_bytes = settings.cache_mib << 20
+    files = open_zarr_files(path, settings)
+    if files is not None:
+        return OmeZarrBackend(files, cache_bytes=cache_bytes)
     if backend == "openslide":
         return OpenSlideBackend(path, cache_bytes=cache_bytes)
     if not _is_tiff(path):
