@@ -22,6 +22,7 @@ from napari_metastasis.cli import (
     sample,
     scan,
     segment,
+    slides_convert,
     stage,
     train,
     view,
@@ -37,7 +38,7 @@ _NAME = "napari-metastasis"
 #: Exit status after Ctrl-C, as shells know it; typer's, too.
 _INTERRUPTED = 130
 #: Commands, and options of other commands, that go on where they were stopped.
-_RESUMABLE = {"demo", "scan", "retrain", "segment", "train", "--cohort", "--camelyon16"}
+_RESUMABLE = {"convert", "demo", "scan", "retrain", "segment", "train", "--cohort", "--camelyon16"}
 
 app = typer.Typer(
     name=_NAME,
@@ -57,6 +58,9 @@ app.command("stage")(stage.stage)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 app.add_typer(sample.app, name="sample")
+_slides = typer.Typer(help="Write slides in other formats.")
+_slides.command("convert")(slides_convert.convert)
+app.add_typer(_slides, name="slides")
 app.command("demo")(demo.demo)
 
 

@@ -38,7 +38,7 @@ _PIECES, _PIECE_BYTES = 64, 1 << 14
 _PAGES = 256
 _TIFF_BEGINS = (b"II", b"MM")
 #: Of an OME-Zarr, chunks whose lengths are asked for, and those of the coarsest level that are read.
-_CHUNKS, _COARSE_CHUNKS = 64, 16
+_CHUNKS, _COARSE_CHUNKS = 32, 16
 #: A coarse chunk may be that long; others are no sample but a download.
 _MOST_CHUNK_BYTES = 1 << 25
 _DEFAULTS = SlideSettings()
@@ -148,7 +148,7 @@ def _zarr_fingerprint(files: ZarrFiles) -> str:
             continue
         first, last = max(levels, key=_area), min(levels, key=_area)
         step = max(1, first.grid.count // _CHUNKS)
-        sample = [first.array.key(at) for index in range(0, first.grid.count, step) for at in first.chunks_of(index)]
+        sample = [first.array.key(first.chunks_of(index)[0]) for index in range(0, first.grid.count, step)]
         with ThreadPoolExecutor(REQUESTS_AT_ONCE if files.is_remote else 1) as pool:
             digest.update(repr(list(pool.map(files.size, dict.fromkeys(sample)))).encode())
         coarse = (last.array.key(at) for index in range(last.grid.count) for at in last.chunks_of(index))

@@ -12,6 +12,8 @@ from napari_metastasis.slide_address import SlideUrl
 
 __all__ = ["Network"]
 
+#: Protocols that the extra ``remote`` brings; fsspec knows others, each by a package of its own.
+_OF_EXTRA = ("http", "https", "s3", "s3a")
 _PARTIAL_CONTENT = 206
 _GONE = (404, 410)
 _FORBIDDEN = (401, 403, 407)
@@ -83,18 +85,19 @@ class Network:
         """
         if start is not None and start == stop:
             return b""
-        data = self._tried("cat_file", key, start, stop)
+        data = self._tried("cat_file", key, start=start, end=stop)
         return None if data is None else bytes(data)
 
     def _opened(self) -> Any:
         """Return fsspec's file system for the address."""
+        protocol = self._address.protocol
         try:
             url_to_fs = importlib.import_module("fsspec.core").url_to_fs
             files, _ = url_to_fs(self._address.url, **self._options())
         except ImportError as error:
             raise MissingDependencyError(
-                f"expected what reads {self._address.protocol}:// addresses, got none installed "
-                f"({first_line(error)}); pip install 'napari-metastasis[remote]'"
+                f"expected what reads {protocol}:// addresses, got none installed ({first_line(error)}); "
+                + ("pip install 'napari-metastasis[remote]'" if protocol in _OF_EXTRA else "install what it names")
             ) from error
         except ValueError as error:
             raise NetworkError(
@@ -117,13 +120,13 @@ class Network:
             return {"config_kwargs": config, **({"anon": True} if self._anonymous else {})}
         return {}
 
-    def _tried(self, call: str, key: str, *arguments: int | None) -> Any:
+    def _tried(self, call: str, key: str, **options: int | None) -> Any:
         """Return what a call of the file system returns, ``None`` where nothing is there; it is tried again."""
         path = self._address.inside(key)
         tries = self._settings.network_tries
         for number in range(1, tries + 1):
             try:
-                return getattr(self._files, call)(path, *arguments)
+                return getattr(self._files, call)(path, **options)
             except self._failures as failure:
                 error = failure.__cause__ if isinstance(failure, FileNotFoundError) and failure.__cause__ else failure
                 if _is_gone(error):
