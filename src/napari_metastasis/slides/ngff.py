@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from napari_metastasis.errors import CorruptSlideError, NotASlideError, brief
+from napari_metastasis.errors import CorruptSlideError, MetastasisError, NotASlideError, brief
 from napari_metastasis.plain_json import PlainJsonError, parse_json
 from napari_metastasis.slides.backend import PixelSize
 from napari_metastasis.slides.metadata import plausible
@@ -157,6 +157,8 @@ def multiscale_of(attributes: Mapping[str, Any], name: str) -> Multiscale:
         paths = tuple(_safe(str(one["path"]), name) for one in datasets)
         around = _scale(first.get("coordinateTransformations"), axes)
         scales = tuple(_product(_scale(one.get("coordinateTransformations"), axes), around) for one in datasets)
+    except MetastasisError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise CorruptSlideError(
             f"expected the levels of an image in the description of {name}, got a damaged one; copy the slide again "

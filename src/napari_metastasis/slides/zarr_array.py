@@ -21,7 +21,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
-from napari_metastasis.errors import CorruptSlideError, FluorescenceError, NotASlideError, brief, first_line
+from napari_metastasis.errors import CorruptSlideError, FluorescenceError, MetastasisError, NotASlideError, brief, first_line
 from napari_metastasis.slides.tiff_tiles import MAX_PIECE_PX
 from napari_metastasis.slides.zarr_files import ZarrFiles
 
@@ -228,6 +228,8 @@ def array_layout(about: Mapping[str, Any], name: str) -> ArrayLayout:
     try:
         layout = _third(about, name) if about.get("zarr_format") == 3 else _second(about, name)
         _check(layout)
+    except MetastasisError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CorruptSlideError(
             f"expected the description of an array in {name}, got a damaged one ({first_line(error)}); copy the slide "
