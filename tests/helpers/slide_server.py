@@ -98,6 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif wanted and served.ranges:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
             start = int(first) if first else len(data) - int(last)
+            if start >= len(data):
+                self._send(416, b"", with_body=with_body)
+                return
             stop = min(len(data), int(last) + 1) if first and last else len(data)
             about = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}
             self._send(206, data[start:stop], with_body=with_body, about=about)

@@ -139,7 +139,7 @@ def _zarr_fingerprint(files: ZarrFiles) -> str:
         scales = multiscale_of(node.attributes, files.name)
         levels = []
         for own in (f"{path}/{level}" if path else level for level in scales.paths):
-            found = read_node(files, own)
+            found = read_node(files, own, inside=node)
             if found is not None and found.array is not None:
                 levels.append(OmeZarrLevel.of(files, own, found.array, scales.axes))
                 digest.update(repr((own, levels[-1].array.layout)).encode())

@@ -126,20 +126,26 @@ class Network:
         tries = self._settings.network_tries
         for number in range(1, tries + 1):
             try:
-                return getattr(self._files, call)(path, **options)
+                return self._asked(call, path, options)
             except self._failures as failure:
                 error = failure.__cause__ if isinstance(failure, FileNotFoundError) and failure.__cause__ else failure
                 if _is_gone(error):
                     return None
-                if type(error).__name__ == "NoCredentialsError" and not self._anonymous:
-                    # Public buckets ask for none.
-                    self._anonymous = True
-                    self._files = self._opened()
-                elif number == tries or not _may_pass(error):
+                if number == tries or not _may_pass(error):
                     raise self._told(error, key, tries=number) from failure
-                else:
-                    time.sleep(self._settings.network_wait_s * 2 ** (number - 1))
+                time.sleep(self._settings.network_wait_s * 2 ** (number - 1))
         raise AssertionError("the last try returns or raises")
+
+    def _asked(self, call: str, path: str, options: dict[str, int | None]) -> Any:
+        try:
+            return getattr(self._files, call)(path, **options)
+        except self._failures as error:
+            if type(error).__name__ != "NoCredentialsError" or self._anonymous:
+                raise
+            # Public buckets ask for none.
+            self._anonymous = True
+            self._files = self._opened()
+            return getattr(self._files, call)(path, **options)
 
     def _told(self, error: BaseException, key: str, *, tries: int) -> NetworkError:
         """Return what to say of a failure."""

@@ -33,10 +33,11 @@ _UM = {
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A group or an array: its attributes, and its description where it is an array."""
+    """A group or an array: its attributes, its description where it is an array, and whether of Zarr's third format."""
 
     attributes: Mapping[str, Any]
     array: Mapping[str, Any] | None
+    is_third: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,17 @@ class Multiscale:
     notes: tuple[str, ...]
 
 
-def read_node(files: ZarrFiles, path: str) -> Node | None:
+def read_node(files: ZarrFiles, path: str, *, inside: Node | None = None) -> Node | None:
     """Return what a hierarchy says of a group or an array; ``None`` where there is none.
+
+    Parameters
+    ----------
+    files
+        Of the hierarchy.
+    path
+        In it.
+    inside
+        What it lies in: of the same format, so that no file of the other is asked for.
 
     Raises
     ------
@@ -74,14 +84,22 @@ def read_node(files: ZarrFiles, path: str) -> Node | None:
     NetworkError
         If the network fails.
     """
-    third = _json(files, _join(path, "zarr.json"))
+    third = _json(files, _join(path, "zarr.json")) if inside is None or inside.is_third else None
     if third is not None:
         is_array = third.get("node_type") == "array"
-        return Node(_mapping(third.get("attributes")), third if is_array else None)
-    attributes, array = _json(files, _join(path, ".zattrs")), _json(files, _join(path, ".zarray"))
+        return Node(_mapping(third.get("attributes")), third if is_array else None, is_third=True)
+    if inside is not None and inside.is_third:
+        return None
+    array = None if inside is None else _json(files, _join(path, ".zarray"))
+    if array is not None:
+        # Attributes of a level say nothing that is needed.
+        return Node({}, array, is_third=False)
+    attributes = _json(files, _join(path, ".zattrs"))
+    if attributes is None and inside is None:
+        array = _json(files, _join(path, ".zarray"))
     if attributes is None and array is None and _json(files, _join(path, ".zgroup")) is None:
         return None
-    return Node({} if attributes is None else attributes, array)
+    return Node({} if attributes is None else attributes, array, is_third=False)
 
 
 def find_image(files: ZarrFiles) -> tuple[dict[str, Node], str]:

@@ -109,7 +109,7 @@ class OmeZarrBackend:
         """Return an image's description, its levels from the finest to the coarsest, and what is to be said of them."""
         scales, name = multiscale_of(node.attributes, self._files.name), self._files.name
         paths = [f"{path}/{level}" if path else level for level in scales.paths]
-        nodes = list(self._each(partial(read_node, self._files), paths))
+        nodes = list(self._each(partial(read_node, self._files, inside=node), paths))
         missing = [own for own, found in zip(paths, nodes, strict=True) if found is None or found.array is None]
         if paths[0] in missing:
             raise CorruptSlideError(

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from napari_metastasis.errors import CorruptSlideError, NetworkError, NotASlideError
+from napari_metastasis.errors import CorruptSlideError, NetworkError, NotASlideError, SlideError
 from napari_metastasis.slides.fetching import Fetching
 from napari_metastasis.slides.lifetime import ByteSource
 from napari_metastasis.slides.network import Network
@@ -160,6 +160,8 @@ class SourceReader(io.RawIOBase):
         self._source = source
         self.name = source.name
         self._at = 0
+        #: What reading failed with: libraries take it for a fault of the file, and go on without what they lack.
+        self.failure: SlideError | None = None
 
     def readable(self) -> bool:
         """Return that it can be read."""
@@ -185,6 +187,10 @@ class SourceReader(io.RawIOBase):
         """Fill a buffer from the cursor on, and return how many bytes there were."""
         view = memoryview(buffer)  # type: ignore[arg-type]
         count = max(0, min(len(view), self._source.size - self._at))
-        view[:count] = self._source.read(self._at, count)
+        try:
+            view[:count] = self._source.read(self._at, count)
+        except SlideError as error:
+            self.failure = error
+            raise
         self._at += count
         return count

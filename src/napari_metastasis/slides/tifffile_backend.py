@@ -102,8 +102,9 @@ class TifffileBackend:
             raise
 
     def _open(self, path: Path | ByteSource) -> None:
+        reader = None if isinstance(path, Path) else SourceReader(path)
         try:
-            with tifffile.TiffFile(path if isinstance(path, Path) else SourceReader(path)) as tiff:
+            with tifffile.TiffFile(reader or path) as tiff:
                 _check_directories(tiff, path.name)
                 chosen = _choose(tiff, path.name)
                 levels, others = self._checked(chosen.levels)
@@ -116,9 +117,13 @@ class TifffileBackend:
                     )
                 notes = (*chosen.notes, *levels[0].notes, *_left_out(others, path.name))
                 self.metadata = replace(_metadata(tiff, chosen), notes=notes)
+            if reader is not None and reader.failure is not None:
+                raise reader.failure
         except (CorruptSlideError, NotASlideError, FluorescenceError, NetworkError):
             raise
         except _PARSING_ERRORS as error:
+            if reader is not None and reader.failure is not None:
+                raise reader.failure from error
             raise CorruptSlideError(
                 f"expected a complete TIFF file, but the headers of {path.name} cannot be read; "
                 "copy the slide again from its source"

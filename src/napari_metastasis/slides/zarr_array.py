@@ -21,7 +21,14 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
-from napari_metastasis.errors import CorruptSlideError, FluorescenceError, MetastasisError, NotASlideError, brief, first_line
+from napari_metastasis.errors import (
+    CorruptSlideError,
+    FluorescenceError,
+    MetastasisError,
+    NotASlideError,
+    brief,
+    first_line,
+)
 from napari_metastasis.slides.tiff_tiles import MAX_PIECE_PX
 from napari_metastasis.slides.zarr_files import ZarrFiles
 

@@ -22,6 +22,7 @@ __all__ = ["ZarrFiles", "is_zarr", "open_zarr_files"]
 
 #: Any of these makes a folder a Zarr hierarchy, of the third or the second format.
 _MARKS = ("zarr.json", ".zattrs", ".zgroup")
+_MOST_MARK_BYTES = 1 << 24
 #: What a .zip file of one begins with, and how such files are called.
 _ZIP_MAGIC, _ZIPPED = b"PK\x03\x04", (".zip", ".ozx")
 _ZARR = ".zarr"
@@ -96,7 +97,7 @@ def open_zarr_files(path: SlidePath, settings: SlideSettings) -> ZarrFiles | Non
     folder = _Remote(network)
     # Asking first for a file would take a request for nothing.
     if path.suffix.lower() == _ZARR or network.size() is None:
-        if any(folder.read(mark, most_bytes=1 << 24) is not None for mark in _MARKS[:2]):
+        if folder.is_there():
             return folder
         raise NotASlideError(f"expected a slide at {path}, but nothing is there; check the address").in_window(
             f"Nothing lies at {path}. Check the address."
@@ -152,12 +153,12 @@ class _Zip:
             raise
 
     def _listed(self) -> dict[str, zipfile.ZipInfo]:
-        source = self._source
+        reader = SourceReader(self._source)
         try:
-            with zipfile.ZipFile(io.BufferedReader(SourceReader(source))) as archive:
+            with zipfile.ZipFile(io.BufferedReader(reader)) as archive:
                 files = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
         except (zipfile.BadZipFile, struct.error, ValueError, EOFError, UnicodeError, NotImplementedError) as error:
-            raise CorruptSlideError(
+            raise reader.failure or CorruptSlideError(
                 f"expected a complete .zip file, but the list of files in {self.name} cannot be read "
                 f"({first_line(error)}); copy it again from its source"
             ) from error
@@ -222,8 +223,19 @@ class _Remote:
     def __init__(self, network: Network) -> None:
         self._network = network
         self.name = network.address.name
+        self._known: dict[str, bytes | None] = {}
+
+    def is_there(self) -> bool:
+        """Return whether there is a description; what was found is kept for whoever reads it."""
+        for mark in _MARKS:
+            self._known[mark] = self.read(mark, most_bytes=_MOST_MARK_BYTES)
+            if self._known[mark] is not None:
+                return True
+        return False
 
     def read(self, key: str, start: int = 0, stop: int | None = None, *, most_bytes: int) -> bytes | None:
+        if key in self._known:
+            return self._known[key]
         whole = start == 0 and stop is None
         data = self._network.read(key) if whole else self._network.read(key, start, stop)
         return None if data is None else _checked(data, key, self.name, most_bytes)
