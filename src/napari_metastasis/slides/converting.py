@@ -23,7 +23,7 @@ from napari_metastasis.slides.ome_tiff_writer import write_ome_tiff
 from napari_metastasis.slides.ome_zarr_writer import describe_ome_zarr, encode_chunk, write_zip
 from napari_metastasis.slides.pieces import PyramidPieces, ReadLevel
 from napari_metastasis.slides.slide import Slide
-from napari_metastasis.slides.writer import level_sizes, tile_encoder
+from napari_metastasis.slides.writer import check_pyramid, level_sizes, tile_encoder
 from napari_metastasis.storage import atomic_text, storage_errors
 
 __all__ = ["Converted", "convert_slide", "unfinished_folder"]
@@ -105,13 +105,14 @@ def convert_slide(
     Raises
     ------
     SettingsError
-        If the output's name tells no format.
+        If the output's name tells no format, or tiles have a size that TIFF has not.
     StorageError
         If something lies there, another conversion is at work on it, or the disk refuses.
     SlideError
         If the slide cannot be read to its end.
     """
     kind = _kind_of(output)
+    check_pyramid(mpp=slide.mpp, size=slide.size, tile_px=settings.tile_px, levels=None)
     if not overwrite and os.path.lexists(output):
         raise StorageError(
             f"expected the name of a new slide, got {output}, which is there; choose another, or use --overwrite"

@@ -24,7 +24,7 @@ from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.storage import atomic_write
 
-__all__ = ["PixelSource", "halved", "level_sizes", "tile_encoder", "write_level", "write_pyramid"]
+__all__ = ["PixelSource", "check_pyramid", "halved", "level_sizes", "tile_encoder", "write_level", "write_pyramid"]
 
 #: Level-0 pixels of a region, uint8 of shape (rows, columns, 3); or an array with all of them.
 PixelSource = Callable[[Region], UInt8Array] | UInt8Array
@@ -83,7 +83,7 @@ def write_pyramid(
         If the file cannot be written.
     """
     PyramidSettings(tile_px=tile_px, compression=compression, quality=quality, threads=threads)
-    _check(mpp=mpp, size=size, tile_px=tile_px, levels=levels)
+    check_pyramid(mpp=mpp, size=size, tile_px=tile_px, levels=levels)
     sizes = level_sizes(size, tile_px=tile_px, levels=levels)
     encode = tile_encoder(compression, tile_px=tile_px, quality=quality)
     with atomic_write(path) as file, ExitStack() as stack:
@@ -257,7 +257,14 @@ def level_sizes(size: Size, *, tile_px: int, levels: int | None) -> list[Size]:
     return sizes
 
 
-def _check(*, mpp: float | None, size: Size, tile_px: int, levels: int | None) -> None:
+def check_pyramid(*, mpp: float | None, size: Size, tile_px: int, levels: int | None) -> None:
+    """Refuse a pyramid that cannot be written.
+
+    Raises
+    ------
+    SettingsError
+        If a parameter is out of range.
+    """
     if mpp is not None and not MIN_MPP <= mpp <= MAX_MPP:
         raise SettingsError(
             f"expected a pixel size between {MIN_MPP:g} and {MAX_MPP:g} µm, got {mpp:g}; choose one in that range"
