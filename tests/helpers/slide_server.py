@@ -57,9 +57,20 @@ class Served:
             if path.is_file():
                 self.files[f"{name}/{path.relative_to(folder).as_posix()}"] = path
 
-    def data(self, path: str) -> bytes | None:
+    def size(self, path: str) -> int | None:
+        """Return the length of a file; ``None`` where there is none."""
         found = None if path in self.lost else self.files.get(path)
-        return found.read_bytes() if isinstance(found, Path) else found
+        if found is None:
+            return None
+        return found.stat().st_size if isinstance(found, Path) else len(found)
+
+    def data(self, path: str, start: int, stop: int) -> bytes:
+        found = self.files[path]
+        if isinstance(found, bytes):
+            return found[start:stop]
+        with found.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
 
     def takes(self, name: str) -> bool:
         """Return whether one of the faults that are left to be made is made now."""
@@ -92,20 +103,20 @@ class _Handler(BaseHTTPRequestHandler):
         if "list-type" in query:
             self._list(path.rstrip("/"), query)
             return
-        data = served.data(path)
-        if data is None:
+        size = served.size(path)
+        if size is None:
             self._send(404, b"<Error><Code>NoSuchKey</Code></Error>", with_body=with_body)
         elif wanted and served.ranges:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
-            start = int(first) if first else len(data) - int(last)
-            if start >= len(data):
+            start = int(first) if first else size - int(last)
+            if start >= size:
                 self._send(416, b"", with_body=with_body)
                 return
-            stop = min(len(data), int(last) + 1) if first and last else len(data)
-            about = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}
-            self._send(206, data[start:stop], with_body=with_body, about=about)
+            stop = min(size, int(last) + 1) if first and last else size
+            about = {"Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+            self._send(206, served.data(path, start, stop), with_body=with_body, about=about)
         else:
-            self._send(200, data, with_body=with_body)
+            self._send(200, served.data(path, 0, size), with_body=with_body)
 
     def _list(self, bucket: str, query: Mapping[str, list[str]]) -> None:
         prefix = f"{bucket}/{query.get('prefix', [''])[0]}"
