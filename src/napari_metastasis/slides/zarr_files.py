@@ -156,7 +156,7 @@ class _Zip:
         reader = SourceReader(self._source)
         try:
             with zipfile.ZipFile(io.BufferedReader(reader)) as archive:
-                files = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
+                files = {entry.filename: entry for entry in archive.infolist() if entry.filename[-1:] not in ("", "/")}
         except (zipfile.BadZipFile, struct.error, ValueError, EOFError, UnicodeError, NotImplementedError) as error:
             raise reader.failure or CorruptSlideError(
                 f"expected a complete .zip file, but the list of files in {self.name} cannot be read "
