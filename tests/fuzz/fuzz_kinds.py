@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ import torch
 from czi_files import JPEG_XR, ZSTD, Tile, czi_bytes, halved, tiles_of, write_czi
 from dicom_slides import read_volume, split, write_slide
 from isyntax_files import low_band_shape, write_isyntax
+from ome_zarr_files import write_ome_zarr
 from PIL import Image
 from safetensors.torch import save
 
@@ -180,6 +182,20 @@ def _slide(name: str) -> Callable[[Path], None]:
                 slide.read_level(number, Region(0, 0, min(300, size.width), min(300, size.height)))
 
     return read
+
+
+def _ome_zarr(version: str, **options) -> Callable[[Path], object]:
+    return lambda folder: write_ome_zarr(
+        folder / "a.ome.zarr", PIXELS, version=version, chunk_px=64, levels=2, **options
+    )
+
+
+def _zipped_ome_zarr(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        path = write_ome_zarr(Path(place) / "a.ome.zarr", PIXELS, chunk_px=64, levels=2)
+        with zipfile.ZipFile(folder / "a.ome.zarr.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for one in sorted(path.rglob("*")):
+                archive.write(one, one.relative_to(path).as_posix())
 
 
 def _mask(name: str) -> Callable[[Path], None]:
@@ -396,6 +412,10 @@ KINDS: dict[str, Kind] = {
     "czi slide": Kind(_czi, _slide("a.czi")),
     "dicom slide": Kind(_dicom, _slide("")),
     "isyntax slide": Kind(_isyntax, _slide("a.isyntax")),
+    "ome-zarr": Kind(_ome_zarr("0.5", chunk_channels=3), _slide("a.ome.zarr")),
+    "ome-zarr 0.4": Kind(_ome_zarr("0.4"), _slide("a.ome.zarr")),
+    "sharded ome-zarr": Kind(_ome_zarr("0.5", shards=(3, 128, 128)), _slide("a.ome.zarr")),
+    "zipped ome-zarr": Kind(_zipped_ome_zarr, _slide("a.ome.zarr.zip")),
     "picture": Kind(lambda folder: Image.fromarray(PIXELS).save(folder / "a.png"), _slide("a.png")),
     "tiff mask": Kind(
         lambda folder: _tiff(folder / "a.tif", MASK, MASK[::2, ::2], tile=(64, 64), compression="lzw"), _mask("a.tif")

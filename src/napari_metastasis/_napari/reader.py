@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QCoreApplication, QThread, QTimer
 
 from napari_metastasis.errors import MetastasisError, MissingPixelSizeError, SlideError
+from napari_metastasis.slide_address import SlidePath, SlideUrl
 from napari_metastasis.slide_suffixes import FOLDER_SUFFIXES, SHARED_SUFFIXES, slide_suffix
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def is_picture(path: Path) -> bool:
     from napari_metastasis.errors import FluorescenceError, NotASlideError
     from napari_metastasis.slides import open_slide
 
-    if slide_suffix(path) not in SHARED_SUFFIXES or not path.exists():
+    if slide_suffix(path.name) not in SHARED_SUFFIXES or not path.exists():
         return False
     try:
         open_slide(path).close()
@@ -70,9 +71,11 @@ def is_picture(path: Path) -> bool:
     return False
 
 
-def may_be_slide(path: Path) -> bool:
-    """Return whether a path may be a slide, by its name."""
-    suffix = slide_suffix(path)
+def may_be_slide(path: SlidePath) -> bool:
+    """Return whether a path or an address may be a slide, by its name."""
+    suffix = slide_suffix(path.name)
+    if isinstance(path, SlideUrl):
+        return bool(suffix)
     if path.is_dir():
         return suffix in FOLDER_SUFFIXES or any(path.glob("*.dcm"))
     return bool(suffix) and suffix not in FOLDER_SUFFIXES

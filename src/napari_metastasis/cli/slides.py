@@ -1,4 +1,4 @@
-"""``slides``: what a slide's file is, and what reads it."""
+"""``slides``: what a slide's file is, and what reads it. Conversion has its own module."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from napari_metastasis.cli.console import note, say, say_json, say_table
 from napari_metastasis.cli.options import WrongUsage
 from napari_metastasis.errors import one_of_many
+from napari_metastasis.slide_address import slide_path
 from napari_metastasis.storage import atomic_write, check_new
 
 if TYPE_CHECKING:
@@ -18,17 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at slides' files.")
-
-
-@app.callback()
-def _slides() -> None:
-    """Look at slides' files."""
+app = typer.Typer(help="Look at slides' files, and convert them.")
 
 
 @app.command()
 def info(
-    slides: Annotated[list[Path], typer.Argument(help="Slides: files, or folders with the DICOM files of one.")],
+    slides: Annotated[
+        list[str],
+        typer.Argument(help="Slides: files, folders that are one, addresses (https://…, s3://…).", show_default=False),
+    ],
     label: Annotated[
         Path | None,
         typer.Option(help="PNG to write the label of one slide to. It may name the patient."),
@@ -51,13 +50,13 @@ def info(
     told: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
 
-    def leave_out(slide: Path, why: str) -> None:
-        failed.append({"path": str(slide), "error": why})
+    def leave_out(slide: str, why: str) -> None:
+        failed.append({"path": str(slide_path(slide)), "error": why})
         note(why)
 
     for slide in slides:
         with one_of_many(partial(leave_out, slide)):
-            facts = slide_facts(slide)
+            facts = slide_facts(slide_path(slide))
             told.append(facts.to_json())
             if not as_json:
                 _say(facts)
@@ -70,12 +69,12 @@ def info(
         raise typer.Exit(1)
 
 
-def _write_picture(slide: Path, name: str, path: Path) -> None:
+def _write_picture(slide: str, name: str, path: Path) -> None:
     import imagecodecs
 
     from napari_metastasis.slides.facts import associated_image
 
-    data = imagecodecs.png_encode(associated_image(slide, name))
+    data = imagecodecs.png_encode(associated_image(slide_path(slide), name))
     with atomic_write(path) as file:
         file.write(data)
 

@@ -122,7 +122,7 @@ def slides_below(root: Path) -> list[Path]:
     Masks are left out, and so are results and hidden folders.
     """
     files = sorted(_files(root))
-    slides = [path for path in files if slide_suffix(path) in _SLIDES and not _is_mask(path, root)]
+    slides = [path for path in files if slide_suffix(path.name) in _SLIDES and not _is_mask(path, root)]
     folders = {path.parent for path in files if _may_be_dicom(path)}
     return sorted([*slides, *(folder for folder in folders if holds_dicom(folder))])
 
@@ -154,7 +154,7 @@ def _is_mask(path: Path, root: Path) -> bool:
 
 
 def _is_slide(path: Path, root: Path) -> bool:
-    is_slide = slide_suffix(path) in _SLIDES
+    is_slide = slide_suffix(path.name) in _SLIDES
     if not (is_slide or path.suffix.casefold() in _PICTURES) or _is_mask(path, root):
         return False
     # Pictures lie about in every folder; slides are those that lie where images are expected.
@@ -214,6 +214,7 @@ def _camelyon16(slide: CohortSlide, root: Path, reference: dict[str, str]) -> Co
     name = slide.name.casefold()
     match = _CAMELYON16_NAME.fullmatch(name)
     kind = match.group(1) if match else ""
+    assert isinstance(slide.path, Path)
     folders = frozenset(_folders(slide.path, root))
     if kind == "test" and slide.split == "train":
         slide = replace(slide, split="test")

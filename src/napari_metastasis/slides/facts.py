@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from napari_metastasis.errors import FluorescenceError, MissingPixelSizeError, NotASlideError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.settings import SlideSettings
+from napari_metastasis.slide_address import SlidePath, SlideUrl
 from napari_metastasis.slides.backend import UInt8Array
 from napari_metastasis.slides.opening import check_brightfield, open_backend, pixel_size, slide_file
 from napari_metastasis.slides.pyramid import snapped_downsamples
-from napari_metastasis.slides.readers import Glance, readers_of
+from napari_metastasis.slides.readers import READERS, Glance, readers_of
 
 __all__ = ["LevelFacts", "ReaderFacts", "SlideFacts", "associated_image", "slide_facts"]
 
@@ -79,7 +79,7 @@ class SlideFacts:
         Names of images beside the slide.
     """
 
-    path: Path
+    path: SlidePath
     format: str
     levels: tuple[LevelFacts, ...]
     mpp: tuple[float, float] | None
@@ -119,7 +119,7 @@ class SlideFacts:
         }
 
 
-def slide_facts(path: Path) -> SlideFacts:
+def slide_facts(path: SlidePath) -> SlideFacts:
     """Return what is known of a slide's file. A few small tiles are decoded, to see whether the slide is light.
 
     Raises
@@ -128,7 +128,6 @@ def slide_facts(path: Path) -> SlideFacts:
         If no reader opens it.
     """
     file = slide_file(path)
-    fitting = readers_of(Glance(file))
     with closing(open_backend(file, "auto", SlideSettings())) as backend:
         refused = ""
         try:
@@ -136,6 +135,12 @@ def slide_facts(path: Path) -> SlideFacts:
             pixel_size(backend, path.name)
         except (FluorescenceError, MissingPixelSizeError) as error:
             refused = str(error)
+        # At an address, one reader is asked alone.
+        fitting = (
+            [one for one in READERS if one.name == backend.name]
+            if isinstance(file, SlideUrl)
+            else readers_of(Glance(file))
+        )
         metadata, stated = backend.metadata, backend.metadata.pixel_size
         downsamples = snapped_downsamples(tuple(level.size for level in backend.levels))
         return SlideFacts(
@@ -156,7 +161,7 @@ def slide_facts(path: Path) -> SlideFacts:
         )
 
 
-def associated_image(path: Path, name: str) -> UInt8Array:
+def associated_image(path: SlidePath, name: str) -> UInt8Array:
     """Return an image beside a slide, such as its label, uint8 of shape (rows, columns, 3).
 
     Raises

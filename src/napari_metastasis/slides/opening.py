@@ -17,13 +17,16 @@ from napari_metastasis.errors import (
 )
 from napari_metastasis.geometry import Region
 from napari_metastasis.settings import SlideSettings
-from napari_metastasis.slide_suffixes import CHOOSE, FOLDER_SUFFIXES
+from napari_metastasis.slide_address import SlidePath, SlideUrl, slide_path
+from napari_metastasis.slide_suffixes import CHOOSE
 from napari_metastasis.slides.backend import Backend, UInt8Array, UnsupportedDialectError
 from napari_metastasis.slides.dicom_folder import dicom_files
 from napari_metastasis.slides.metadata import MAX_MPP, MIN_MPP
 from napari_metastasis.slides.readers import READERS, Glance, Reader, readers_of
+from napari_metastasis.slides.remote import open_remote
 from napari_metastasis.slides.slide import Slide
 from napari_metastasis.slides.swapped import SwappedBackend
+from napari_metastasis.slides.zarr_files import is_zarr
 
 __all__ = ["check_brightfield", "open_backend", "open_slide", "pixel_size", "slide_file"]
 
@@ -42,7 +45,7 @@ _DARK_SHARE, _LIGHT_SHARE = 0.5, 0.005
 
 
 def open_slide(
-    path: str | Path,
+    path: str | SlidePath,
     mpp: float | None = None,
     settings: SlideSettings = _DEFAULTS,
     *,
@@ -54,7 +57,8 @@ def open_slide(
     Parameters
     ----------
     path
-        A slide file, or a folder with the DICOM files of one slide.
+        A slide file, a folder with the DICOM files of one slide, an OME-Zarr (a folder, or one .zip file), or the
+        address of a TIFF or an OME-Zarr (https://…, s3://…).
     mpp
         Micrometres per level-0 pixel; needed where the file states none; it overrides the file's.
     settings
@@ -80,12 +84,14 @@ def open_slide(
         If the file states no pixel size, or one that differs along x and y, and ``mpp`` is not given.
     FluorescenceError
         If the image is no brightfield image.
+    NetworkError
+        If a slide at an address cannot be reached.
+    MissingDependencyError
+        If the library that reads the file, or what reads addresses, is not installed.
     SettingsError
         If ``mpp`` cannot be the pixel size of a slide, or there is no such backend.
-    MissingDependencyError
-        If the library that reads the file is not installed.
     """
-    path = Path(path)
+    path = slide_path(path)
     if backend not in (names := ("auto", *(reader.name for reader in READERS))):
         raise SettingsError(f"expected backend to be one of {', '.join(names)}, got {backend!r}; choose one of them")
     if mpp is not None and not (math.isfinite(mpp) and MIN_MPP <= mpp <= MAX_MPP):
@@ -114,22 +120,24 @@ def open_slide(
         raise
 
 
-def _reopen(path: Path, mpp: float | None, settings: SlideSettings, backend: str, swapped: bool) -> Slide:
+def _reopen(path: SlidePath, mpp: float | None, settings: SlideSettings, backend: str, swapped: bool) -> Slide:
     return open_slide(path, mpp, settings, backend=backend, swap_red_blue=swapped)
 
 
-def slide_file(path: Path) -> Path:
-    """Return what a reader opens: a file, or the folder of a format that is one.
+def slide_file(path: SlidePath) -> SlidePath:
+    """Return what a reader opens: a file, the folder of a format that is one, or an address.
 
     Raises
     ------
     NotASlideError
         If there is none.
     """
+    if isinstance(path, SlideUrl):
+        return path
     remedy = CHOOSE
     try:
         if path.is_dir():
-            if path.suffix.lower() in FOLDER_SUFFIXES:
+            if is_zarr(path):
                 return path
             inside = dicom_files(path)
             if inside:
@@ -150,7 +158,7 @@ def slide_file(path: Path) -> Path:
     return path
 
 
-def open_backend(path: Path, backend: str, settings: SlideSettings) -> Backend:
+def open_backend(path: SlidePath, backend: str, settings: SlideSettings) -> Backend:
     """Open what :func:`slide_file` found with a reader, or with the one that fits best.
 
     Raises
@@ -158,6 +166,8 @@ def open_backend(path: Path, backend: str, settings: SlideSettings) -> Backend:
     SlideError, MissingDependencyError
         As :func:`open_slide` does.
     """
+    if isinstance(path, SlideUrl):
+        return open_remote(path, settings)
     glance = Glance(path)
     fitting = readers_of(glance)
     if backend == "auto":

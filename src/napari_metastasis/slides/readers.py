@@ -11,7 +11,9 @@ from pathlib import Path
 
 from napari_metastasis.errors import MissingDependencyError, NotASlideError
 from napari_metastasis.settings import SlideSettings
+from napari_metastasis.slide_suffixes import CHOOSE
 from napari_metastasis.slides.backend import Backend
+from napari_metastasis.slides.zarr_files import is_zarr, open_zarr_files
 
 __all__ = ["READERS", "Fit", "Glance", "Reader", "readers_of"]
 
@@ -75,6 +77,11 @@ class Glance:
         return self.path.suffix.lower() == ".vsi"
 
     @cached_property
+    def is_zarr(self) -> bool:
+        """Return whether it is a Zarr hierarchy, in a folder or in one .zip file."""
+        return is_zarr(self.path)
+
+    @cached_property
     def openslide_format(self) -> str | None:
         """Return the vendor that OpenSlide sees in it; ``None`` where it sees no slide."""
         from napari_metastasis.slides.openslide_backend import openslide_format
@@ -131,6 +138,15 @@ def readers_of(glance: Glance) -> list[Reader]:
 
 def _begins(magic: bytes) -> Callable[[Glance], Fit]:
     return lambda glance: Fit.GOOD if glance.begins.startswith(magic) else Fit.NONE
+
+
+def _ome_zarr(path: Path, settings: SlideSettings) -> Backend:
+    from napari_metastasis.slides.ome_zarr_backend import OmeZarrBackend
+
+    files = open_zarr_files(path, settings)
+    if files is None:
+        raise NotASlideError(f"expected an OME-Zarr, got {path.name}; {CHOOSE}")
+    return OmeZarrBackend(files, cache_bytes=settings.cache_mib << 20)
 
 
 def _tifffile(path: Path, settings: SlideSettings) -> Backend:
@@ -193,6 +209,7 @@ def _picture_fit(glance: Glance) -> Fit:
 
 #: In the order in which equals are asked. A new format is a module with a backend, and its entry here.
 READERS: tuple[Reader, ...] = (
+    Reader("ome-zarr", "OME-Zarr", lambda glance: Fit.BEST if glance.is_zarr else Fit.NONE, _ome_zarr, "imagecodecs"),
     Reader("tifffile", "TIFF", lambda glance: Fit.GOOD if glance.is_tiff else Fit.NONE, _tifffile, "tifffile"),
     Reader("pylibczirw", "Zeiss CZI", _begins(_CZI_MAGIC), _czi, "pylibCZIrw", "formats"),
     Reader("pyisyntax", "Philips iSyntax", _isyntax_fit, _isyntax, "isyntax", "formats"),

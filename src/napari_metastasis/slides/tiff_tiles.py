@@ -14,7 +14,7 @@ from napari_metastasis.pictures import check_piece, is_decoded
 from napari_metastasis.slides.backend import UInt8Array, UnsupportedDialectError
 from napari_metastasis.slides.cache import TileCache
 from napari_metastasis.slides.grid import TileGrid
-from napari_metastasis.slides.lifetime import PositionedFile
+from napari_metastasis.slides.lifetime import ByteSource
 
 __all__ = ["MAX_PIECE_PX", "TiffTiles", "compose_on_white"]
 
@@ -75,7 +75,7 @@ class TiffTiles:
         If the file ends before the page's last tile.
     """
 
-    def __init__(self, page: tifffile.TiffPage, file: PositionedFile, cache: TileCache) -> None:
+    def __init__(self, page: tifffile.TiffPage, file: ByteSource, cache: TileCache) -> None:
         _check_supported(page, file.name)
         self._page = page
         self._file = file
@@ -134,7 +134,18 @@ class TiffTiles:
         CorruptSlideError
             If a tile cannot be read or decoded.
         """
+        needed = [index for index, _ in self._grid.over(region) if self._cache.held((self._key, index)) is None]
+        if len(needed) > 1:
+            # Of a file behind a network, many pieces are then fetched at once.
+            self._file.expect(self._pieces(needed))
         return self._grid.assemble(region, self._tile)
+
+    def _pieces(self, indices: list[int]) -> Iterator[tuple[int, int]]:
+        """Yield where the stored pieces of tiles lie: (offset, count) of each."""
+        for plane in range(self._planes):
+            for index in indices:
+                at = index + plane * self._grid.count
+                yield int(self._offsets[at]), int(self._counts[at])
 
     def _tile(self, index: int, tile: Region) -> UInt8Array:
         nbytes = tile.width * tile.height * self._samples
