@@ -140,7 +140,7 @@ def test_an_error_may_say_itself_how_a_window_puts_it(tmp_path: Path) -> None:
     with pytest.raises(SlideError) as caught:
         open_slide(tmp_path)
     assert caught.value.for_window.endswith(
-        "holds no slide that can be read. Choose an SVS, NDPI, SCN, MRXS, CZI, DICOM or pyramidal TIFF file."
+        "holds no slide that can be read. Choose an SVS, NDPI, SCN, MRXS, CZI, DICOM, OME-Zarr or pyramidal TIFF file."
     )
 
 
