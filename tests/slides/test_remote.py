@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import socket
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from drawn import draw_picture
 from ome_zarr_files import write_ome_zarr
 from slide_server import serving
 
-from napari_metastasis.errors import CorruptSlideError, NetworkError, NotASlideError, SlideError
+from napari_metastasis.errors import CorruptSlideError, MissingDependencyError, NetworkError, NotASlideError, SlideError
 from napari_metastasis.geometry import Region, Size
 from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slide_address import SlideUrl
@@ -223,6 +224,13 @@ def test_a_file_that_shrinks_is_told(served):
 def test_what_is_no_slide_is_told(served):
     served.files["b/a.txt"] = b"no slide at all"
     assert "got another kind of file" in str(told(f"{served.url}/b/a.txt"))
+
+
+@pytest.mark.parametrize(("module", "address"), [("fsspec.core", "https://h/a.tif"), ("aiohttp", "https://h/a.tif")])
+def test_the_extra_is_named_where_it_is_missing(monkeypatch, module, address):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'napari-metastasis\[remote\]'"):
+        open_slide(address)
 
 
 @pytest.mark.parametrize("address", ["nothing://b/a.tif", "gs://b/a.tif"])

@@ -107,6 +107,16 @@ def test_cohort_files_hold_addresses(tmp_path):
     assert is_one_slide(SlideUrl("https://host/list.csv"))
 
 
+def test_folders_of_slides_hold_ome_zarrs_and_no_maps(others, scanned):
+    """A result folder may be called as somebody likes; what lies in it is no slide."""
+    folder = others / "all"
+    folder.mkdir()
+    (folder / "node.ome.zarr").symlink_to(others / "node.ome.zarr")
+    (folder / "results").symlink_to(scanned)
+    assert [(one.name, one.path.name) for one in find_slides([folder])] == [("node", "node.ome.zarr")]
+    assert not is_one_slide(folder)
+
+
 def test_an_ome_zarr_is_one_slide_and_no_folder_of_slides(others):
     assert is_one_slide(others / "node.ome.zarr")
     assert [one.name for one in find_slides([others / "node.ome.zarr"])] == ["node"]

@@ -25,14 +25,15 @@ from napari_metastasis.cohorts.camelyon16 import CAMELYON16_FLAWED, CAMELYON16_N
 from napari_metastasis.cohorts.cohort_slide import Cohort, CohortSlide, LayoutName, LeftOutSlide, Split
 from napari_metastasis.errors import CohortError, NotASlideError
 from napari_metastasis.plain_csv import read_csv
-from napari_metastasis.slide_suffixes import FOLDER_SUFFIXES, SLIDE_SUFFIXES, slide_suffix
+from napari_metastasis.slide_suffixes import SLIDE_SUFFIXES, slide_suffix
 from napari_metastasis.slides.dicom_folder import dicom_files
-from napari_metastasis.slides.naming import pixels_beside
+from napari_metastasis.slides.naming import pixels_beside, slide_name
+from napari_metastasis.slides.ngff import holds_slide
 
 __all__ = ["holds_dicom", "read_layout", "slides_below"]
 
 #: A DICOM file is one of several of a slide, whose folder is looked for.
-_SLIDES = SLIDE_SUFFIXES - FOLDER_SUFFIXES - {".dcm"}
+_SLIDES = SLIDE_SUFFIXES - {".dcm"}
 _PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 #: Annotations, the most exact first: outlines know more than masks, and a pyramid more than a picture.
 _ANNOTATIONS = (".xml", ".geojson", ".geojson.gz", ".json", ".json.gz", ".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -68,9 +69,9 @@ def read_layout(root: Path) -> Cohort:
     layout = _layout(images, annotations, root)
     found = [
         CohortSlide(
-            name=path.stem,
+            name=slide_name(path),
             path=path,
-            annotation=_nearest(annotations.get(slide_key(path.stem), []), path),
+            annotation=_nearest(annotations.get(slide_key(slide_name(path)), []), path),
             split=_split(path, root),
         )
         for path in images
@@ -95,7 +96,10 @@ def read_layout(root: Path) -> Cohort:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Yield every file below a folder, results and hidden folders left out; links are followed, no folder twice."""
+    """Yield every file and every OME-Zarr of a slide below a folder; links are followed, no folder twice.
+
+    Results and hidden folders are left out.
+    """
     seen: set[str] = set()
     for folder, inside, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -105,6 +109,7 @@ def _files(root: Path) -> Iterator[Path]:
         seen.add(real)
         # What lies there are the pixels of one slide, in files that may be called as slides are.
         of_vsi = {pixels_beside(Path(name)).name for name in names if name.casefold().endswith(".vsi")}
+        yield from (zarr for name in inside if name.endswith(".zarr") and holds_slide(zarr := Path(folder, name)))
         inside[:] = sorted(
             name
             for name in inside
@@ -117,7 +122,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def slides_below(root: Path) -> list[Path]:
-    """Return the slides in a folder and in the folders inside, sorted: files, and folders with the DICOM files of one.
+    """Return the slides in a folder and in the folders inside, sorted: files, OME-Zarrs, folders of one's DICOM files.
 
     Masks are left out, and so are results and hidden folders.
     """

@@ -93,7 +93,8 @@ def content_fingerprint(path: SlidePath, file: SlidePath, settings: SlideSetting
         with closing(hierarchy):
             return _zarr_fingerprint(hierarchy)
     if isinstance(file, SlideUrl):
-        with closing(RemoteFile(Network(file, settings), capacity_bytes=settings.cache_mib << 18)) as source:
+        source = RemoteFile(Network(file, settings), capacity_bytes=settings.cache_mib << 18, block_bytes=_PIECE_BYTES)
+        with closing(source):
             return _fingerprint([source])
     assert isinstance(path, Path)
     return fingerprint(files_of(path, file))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from napari_metastasis.errors import CorruptSlideError, MetastasisError, NotASlideError, brief
+from napari_metastasis.errors import CorruptSlideError, MetastasisError, NotASlideError, SlideError, brief
 from napari_metastasis.plain_json import PlainJsonError, parse_json
+from napari_metastasis.settings import SlideSettings
 from napari_metastasis.slides.backend import PixelSize
 from napari_metastasis.slides.metadata import plausible
-from napari_metastasis.slides.zarr_files import ZarrFiles
+from napari_metastasis.slides.zarr_files import ZarrFiles, open_zarr_files
 
-__all__ = ["OWN", "Multiscale", "Node", "find_image", "multiscale_of", "read_node"]
+__all__ = ["OWN", "Multiscale", "Node", "find_image", "holds_slide", "multiscale_of", "read_node"]
 
 #: What a description may take: those of plates have some megabytes.
 _MOST_BYTES = 1 << 24
@@ -127,6 +129,19 @@ def find_image(files: ZarrFiles) -> tuple[dict[str, Node], str]:
     if "labels" in about:
         return {}, "labels alone"
     return {}, "a group without an image (multiscales)"
+
+
+def holds_slide(folder: Path) -> bool:
+    """Return whether a folder is an OME-Zarr of an image with channels, which maps of results lack."""
+    try:
+        files = open_zarr_files(folder, SlideSettings())
+        if files is None:
+            return False
+        images, _ = find_image(files)
+        return any("c" in multiscale_of(node.attributes, files.name).axes for node in images.values())
+    except (SlideError, OSError):
+        # Damaged, or not to be read: whoever opens it says so.
+        return True
 
 
 def _series(files: ZarrFiles) -> dict[str, Node]:

@@ -18,8 +18,8 @@ __all__ = ["REQUESTS_AT_ONCE", "RemoteFile", "SourceReader"]
 #: A few tiles, which lie beside each other in most files: half of the time of a request goes into these bytes where the
 #: network answers in 20 ms and carries 100 Mbit/s.
 _BLOCK_BYTES = 1 << 18
-#: Blocks that are fetched by one request.
-_MOST_BLOCKS = 8
+#: What one request fetches at most.
+_REQUEST_BYTES = 8 * _BLOCK_BYTES
 #: Requests at once: what a browser allows itself, and no server takes offence at.
 REQUESTS_AT_ONCE = 8
 _LEAST_BYTES = 16 * _BLOCK_BYTES
@@ -36,6 +36,8 @@ class RemoteFile:
         Where it lies.
     capacity_bytes
         Of the blocks that are kept; some megabytes at least.
+    block_bytes
+        Of a block; small ones where single places are looked at.
 
     Raises
     ------
@@ -45,7 +47,7 @@ class RemoteFile:
         If the network fails.
     """
 
-    def __init__(self, network: Network, *, capacity_bytes: int) -> None:
+    def __init__(self, network: Network, *, capacity_bytes: int, block_bytes: int = _BLOCK_BYTES) -> None:
         size = network.size()
         if size is None:
             raise NotASlideError(
@@ -54,6 +56,7 @@ class RemoteFile:
         self._network = network
         self.name = network.address.name
         self.size = size
+        self._block_bytes = block_bytes
         self._capacity = max(capacity_bytes, _LEAST_BYTES)
         self._held: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
@@ -77,9 +80,9 @@ class RemoteFile:
             )
         if not count:
             return b""
-        blocks = self._blocks(_numbers(offset, count))
-        joined = b"".join(blocks[number] for number in _numbers(offset, count))
-        start = offset % _BLOCK_BYTES
+        blocks = self._blocks(self._numbers(offset, count))
+        joined = b"".join(blocks[number] for number in self._numbers(offset, count))
+        start = offset % self._block_bytes
         return joined[start : start + count]
 
     def expect(self, pieces: Iterable[tuple[int, int]]) -> None:
@@ -91,16 +94,22 @@ class RemoteFile:
             If the network fails.
         """
         wanted = dict.fromkeys(
-            number for offset, count in pieces if 0 < count <= self.size - offset for number in _numbers(offset, count)
+            number
+            for offset, count in pieces
+            if 0 < count <= self.size - offset
+            for number in self._numbers(offset, count)
         )
         # What does not fit would be dropped before it is read.
-        self._blocks(sorted(wanted)[: self._capacity // _BLOCK_BYTES])
+        self._blocks(sorted(wanted)[: self._capacity // self._block_bytes])
 
     def close(self) -> None:
         """Drop the blocks; requests that are under way end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._held.clear()
+
+    def _numbers(self, offset: int, count: int) -> range:
+        return range(offset // self._block_bytes, (offset + count - 1) // self._block_bytes + 1)
 
     def _blocks(self, numbers: Iterable[int]) -> dict[int, bytes]:
         return self._fetching.get(list(numbers), self._of_memory, self._fetch)
@@ -114,7 +123,7 @@ class RemoteFile:
 
     def _fetch(self, numbers: list[int]) -> dict[int, bytes]:
         found: dict[int, bytes] = {}
-        for part in self._pool.map(self._run, list(_runs(sorted(numbers)))):
+        for part in self._pool.map(self._run, list(_runs(sorted(numbers), _REQUEST_BYTES // self._block_bytes))):
             found |= part
         with self._lock:
             self._held |= found
@@ -125,25 +134,22 @@ class RemoteFile:
 
     def _run(self, run: range) -> dict[int, bytes]:
         """Return blocks that lie beside each other, by one request."""
-        start, stop = run.start * _BLOCK_BYTES, min(run.stop * _BLOCK_BYTES, self.size)
+        block = self._block_bytes
+        start, stop = run.start * block, min(run.stop * block, self.size)
         data = self._network.read(start=start, stop=stop)
         if data is None or len(data) != stop - start:
             raise NetworkError(
                 f"expected {stop - start} bytes of {self.name} at {start}, got {0 if data is None else len(data)}: it "
                 "was changed or deleted while it was read; open it again"
             )
-        return {number: data[(number - run.start) * _BLOCK_BYTES :][:_BLOCK_BYTES] for number in run}
+        return {number: data[(number - run.start) * block :][:block] for number in run}
 
 
-def _numbers(offset: int, count: int) -> range:
-    return range(offset // _BLOCK_BYTES, (offset + count - 1) // _BLOCK_BYTES + 1)
-
-
-def _runs(numbers: list[int]) -> Iterator[range]:
+def _runs(numbers: list[int], most: int) -> Iterator[range]:
     """Yield runs of neighbouring blocks, none longer than one request fetches."""
     start = previous = None
     for number in numbers:
-        if start is None or previous is None or number != previous + 1 or number - start >= _MOST_BLOCKS:
+        if start is None or previous is None or number != previous + 1 or number - start >= most:
             if start is not None and previous is not None:
                 yield range(start, previous + 1)
             start = number

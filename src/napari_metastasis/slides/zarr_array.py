@@ -6,18 +6,15 @@ codec that runs code is known, and a chunk that is not stored is told from one t
 
 from __future__ import annotations
 
-import bz2
-import importlib
 import math
 import struct
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
@@ -30,23 +27,19 @@ from napari_metastasis.errors import (
     first_line,
 )
 from napari_metastasis.slides.tiff_tiles import MAX_PIECE_PX
+from napari_metastasis.slides.zarr_codecs import CHECKSUM_BYTES, SLACK_BYTES, UNPACK, checked_sum
 from napari_metastasis.slides.zarr_files import ZarrFiles
 
 __all__ = ["ArrayLayout", "ZarrArray", "array_layout"]
 
 UInt8Array = npt.NDArray[np.uint8]
 
-#: More bytes than are expected, which headers and what does not compress take.
-_SLACK_BYTES = 1 << 16
 #: Axes of an image: t, c, z, y, x; more mean nothing.
 _MOST_AXES = 6
 _MOST_SIDE = 1 << 24
 #: Chunks of a shard, and shards whose tables are kept: 16 bytes a chunk.
 _MOST_IN_SHARD, _KEPT_TABLES = 1 << 18, 64
 _NOT_STORED = (1 << 64) - 1
-_CHECKSUM_BYTES = 4
-#: Of Blosc: where the length of what it packed stands in its header.
-_BLOSC_LENGTH = struct.Struct("<4xI8x")
 
 _DECODING_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, EOFError, OSError, OverflowError, MemoryError)
 
@@ -137,7 +130,7 @@ class ZarrArray:
         expected = self.layout.chunk_bytes
         try:
             for codec in self.layout.codecs:
-                data = _UNPACK[codec](data, expected)
+                data = UNPACK[codec](data, expected)
             if len(data) != expected:
                 raise ValueError(f"{len(data)} bytes in place of {expected}")
         except (*_DECODING_ERRORS, struct.error, zlib.error) as error:
@@ -150,7 +143,7 @@ class ZarrArray:
         return stored.transpose(np.argsort(order))
 
     def _stored(self, at: Sequence[int], key: str) -> bytes | None:
-        layout, most = self.layout, self.layout.chunk_bytes + _SLACK_BYTES
+        layout, most = self.layout, self.layout.chunk_bytes + SLACK_BYTES
         if layout.shard is None:
             return self._files.read(key, most_bytes=most)
         table = self._table(key)
@@ -185,7 +178,7 @@ class ZarrArray:
         layout = self.layout
         assert layout.shard is not None
         chunks = math.prod(layout.shard) // layout.chunk_bytes
-        length = 16 * chunks + _CHECKSUM_BYTES * layout.table_checked
+        length = 16 * chunks + CHECKSUM_BYTES * layout.table_checked
         start = 0
         if layout.table_at_end:
             size = self._files.size(key)
@@ -201,7 +194,7 @@ class ZarrArray:
             raise self._damaged_table(key)
         if layout.table_checked:
             try:
-                data = _checked_sum(data, length)
+                data = checked_sum(data, length)
             except ValueError as error:
                 raise self._damaged_table(key) from error
         return np.frombuffer(data, "<u8").reshape(chunks, 2)
@@ -358,56 +351,13 @@ def _check_dtype(dtype: Any, name: str) -> None:
 
 
 def _known(codec: str, name: str) -> str:
-    if codec not in _UNPACK:
+    if codec not in UNPACK:
         raise _unknown(codec, name)
     return codec
 
 
 def _unknown(codec: Any, name: str) -> NotASlideError:
     return NotASlideError(
-        f"expected chunks that are packed with {', '.join(_UNPACK)} in {name}, got {brief(codec)}; write it again with "
+        f"expected chunks that are packed with {', '.join(UNPACK)} in {name}, got {brief(codec)}; write it again with "
         "one of these"
     )
-
-
-def _blosc(data: bytes, expected: int) -> bytes:
-    (claimed,) = _BLOSC_LENGTH.unpack_from(data)
-    if claimed > expected + _SLACK_BYTES:
-        raise ValueError(f"a claim of {claimed} bytes in place of {expected}")
-    return bytes(imagecodecs.blosc_decode(data))
-
-
-def _inflated(bits: int) -> Callable[[bytes, int], bytes]:
-    return lambda data, expected: zlib.decompressobj(bits).decompress(data, expected + _SLACK_BYTES)
-
-
-def _lz4(data: bytes, expected: int) -> bytes:
-    # Its length stands before it, as numcodecs writes it.
-    if int.from_bytes(data[:4], "little") > expected + _SLACK_BYTES:
-        raise ValueError("a claim of more bytes than a chunk has")
-    return bytes(imagecodecs.lz4_decode(data, header=True))
-
-
-def _checked_sum(data: bytes, expected: int) -> bytes:
-    """Return data without the checksum behind it, which is compared where a library knows CRC-32C."""
-    del expected
-    body, stated = data[:-_CHECKSUM_BYTES], int.from_bytes(data[-_CHECKSUM_BYTES:], "little")
-    try:
-        found = int(importlib.import_module("google_crc32c").value(body))
-    except ImportError:
-        return body
-    if found != stated:
-        raise ValueError("a checksum of other data")
-    return body
-
-
-#: What unpacks bytes, by the names that Zarr has for it: given the packed bytes and about how many there will be.
-_UNPACK: dict[str, Callable[[bytes, int], bytes]] = {
-    "blosc": _blosc,
-    "zstd": lambda data, expected: bytes(imagecodecs.zstd_decode(data, out=expected + _SLACK_BYTES)),
-    "zlib": _inflated(zlib.MAX_WBITS),
-    "gzip": _inflated(zlib.MAX_WBITS | 16),
-    "bz2": lambda data, expected: bz2.BZ2Decompressor().decompress(data, expected + _SLACK_BYTES),
-    "lz4": _lz4,
-    "crc32c": _checked_sum,
-}
