@@ -17,7 +17,7 @@ from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.models.weights_file import Contract, read_weights
 from napari_metastasis.tasks import find_task, resolve
 
-__all__ = ["Model", "read_model"]
+__all__ = ["Model", "read_model", "without_memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Model(ABC):
         }
 
 
-class _WithoutMemory(TorchFunctionMode):
+class without_memory(TorchFunctionMode):  # noqa: N801 - it is entered like a function
     """Builds networks whose parameters have names, sizes and kinds, but no values."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -161,7 +161,7 @@ def read_model(path: Path) -> Model:
     task = find_task(stored.task)
     kind: type[Model] = resolve(task.model)
     # Without memory first: a card may ask for a network that no file holds the weights of.
-    with _WithoutMemory():
+    with without_memory():
         spec, outline = kind.blank(stored.spec, path)
     called = getattr(spec, "architecture", task.noun)
     stored.check(outline, called)
