@@ -105,6 +105,7 @@ def import_model(
         If the user's folder cannot be written.
     """
     path, called = home_path(source), str(source)
+    stem = called.partition("@")[0].rpartition("/")[2]
     if not path.exists():
         if not is_hub_name(called):
             raise UnknownModelError(
@@ -113,8 +114,8 @@ def import_model(
         with bar() as progress:
             path = fetch_from_hub(called, (CONFIG, WEIGHTS_FILE, TORCHSCRIPT_FILE), progress=progress)
     else:
-        called = str(path.resolve())
-    stem = Path(called).stem if path.is_file() else Path(called.partition("@")[0]).name
+        path = path.resolve()
+        called, stem = str(path), path.stem if path.is_file() else path.name
     name = name or re.sub(r"[^\w.-]+", "-", stem).strip("-.")
     check_name(name)
     reading = _Import(called, name, given or GivenCard(), ask, consents)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
-from napari_metastasis.errors import ModelError, brief
+from napari_metastasis.errors import ModelError, brief, first_line
 from napari_metastasis.models.programs import ACTIVATIONS
 
 __all__ = ["Ask", "Consent", "GivenCard", "tumour_index"]
@@ -127,5 +127,7 @@ def tumour_index(classes: tuple[str, ...], wanted: str) -> int:
     found = [name for name in classes if name == wanted] if wanted else _called_tumour(classes)
     if len(found) != 1:
         what = repr(wanted) if wanted else "of tumour"
-        raise ModelError(f"expected one class {what}, got {brief(', '.join(classes))}; name it with --tumour-class")
+        raise ModelError(
+            f"expected one class {what}, got {first_line(', '.join(classes))}; name it with --tumour-class"
+        )
     return classes.index(found[0])

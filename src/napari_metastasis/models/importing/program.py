@@ -219,20 +219,25 @@ def _fully_convolutional(network: nn.Module, spec: ProgramSpec, answers: Tensor,
 
 
 def _native_stride(network: nn.Module, spec: ProgramSpec) -> int:
-    """Return by how much an image has to be wider than a patch for a second answer; 0 where there is none."""
-    image = _tissue(spec, 1, spec.patch_px + _MOST_STRIDE_PX)
+    """Return by how much an image has to be wider for a third answer than for a second; 0 where there is none.
+
+    For a second one less may do: a patch can be larger than what its answer depends on.
+    """
+    widest_px = 2 * _MOST_STRIDE_PX
+    image = _tissue(spec, 1, spec.patch_px + widest_px)
 
     def columns(wider_px: int) -> int:
         part = image[:, :, : spec.patch_px, : spec.patch_px + wider_px]
         return int(_answers(network, part.contiguous(), spec.name).shape[3])
 
-    least, most = 1, _MOST_STRIDE_PX
-    if columns(most) < 2:
-        return 0
-    while least < most:
-        middle = (least + most) // 2
-        least, most = (least, middle) if columns(middle) > 1 else (middle + 1, most)
-    return least
+    def least(wanted: int) -> int:
+        few, many = 1, widest_px
+        while few < many:
+            middle = (few + many) // 2
+            few, many = (few, middle) if columns(middle) >= wanted else (middle + 1, many)
+        return few
+
+    return 0 if columns(widest_px) < 3 else least(3) - least(2)
 
 
 def form_of(path: Path, data: bytes) -> str:

@@ -121,11 +121,14 @@ def network_of(state: NamedState, path: Path, *, said: str = "", tumour_class: i
         known = [name for name in known if name.endswith(TIATOOLBOX) == state.of_tiatoolbox]
     # The one that it says it is comes first: its weights may also fit another of the same layers.
     known.sort(key=lambda name: name != said)
-    wrong = {name: _difference(name, state) for name in known}
-    fits = next((name for name in known if not wrong[name]), None)
+    fits = next((name for name in known if not _difference(name, state)), None)
     if fits is None:
-        nearest = said if wrong.get(said) else ""
-        told = wrong.get(nearest) or f"{len(state)} tensors ({first_line(', '.join(list(state)[:3]))})"
+        nearest = said if said in known else ""
+        told = (
+            _difference(nearest, state)
+            if nearest
+            else f"{len(state)} tensors ({first_line(', '.join(list(state)[:3]))})"
+        )
         wanted = f"a {nearest}'s weights" if nearest else f"weights of {', '.join(PADDED)}"
         raise WeightsError(f"expected {wanted} under torchvision's names, got {told} in {path}; fetch the model again")
     network = build_network(fits)

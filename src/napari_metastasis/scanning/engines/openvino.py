@@ -125,11 +125,13 @@ class OpenVinoEngine(NetworkEngine):
 
 def _compiled(network: ScanningNetwork, precision: str) -> Any:
     openvino = _import_openvino()
+    if isinstance(network, PatchwiseNetwork | ProgramNetwork):
+        graph = patches_graph(network)
+    else:
+        graph = openvino_graph(network)
     try:
         return openvino.Core().compile_model(
-            patches_graph(network)
-            if isinstance(network, PatchwiseNetwork | ProgramNetwork)
-            else openvino_graph(network),
+            graph,
             "CPU",
             {
                 "PERFORMANCE_HINT": "LATENCY",
