@@ -56,7 +56,7 @@ found = PatchPredictor(model, batch_size=32, num_workers=0, verbose=False).run(
 import zarr
 path = next(iter(found.values())) if isinstance(found, dict) else found
 group = zarr.open(str(path), mode="r")
-print("PATCHES", len(group["predictions"]))
+print("PATCHES", group["predictions"].shape[0])
 """
 
 _LAZYSLIDE = """

@@ -90,8 +90,9 @@ def fetch_from_hub(source: str, wanted: tuple[str, ...], *, progress: Callable[[
 
 
 def _listed(url: str, source: str) -> list[Mapping[str, Any]]:
+    data = _read(url, source)
     try:
-        found = parse_json(_read(url, source))
+        found = parse_json(data)
     except ValueError as error:
         raise WeightsError(f"expected a list of files from {url}, got {first_line(error)}; try again") from error
     if not isinstance(found, list):

@@ -75,8 +75,9 @@ def _renamed(state: Mapping[str, Tensor]) -> NamedState:
     found = NamedState()
     found.of_tiatoolbox = any(name.startswith(_OF_TIATOOLBOX) for name in state)
     dense = any(".denseblock1." in name for name in state)
+    adapted = found.of_tiatoolbox or "fc.weight" in state
     for name, tensor in state.items():
-        found[_own_name(name, dense=dense)] = tensor
+        found[_of_densenet(name) if dense else _of_resnet(name) if adapted else name] = tensor
     for name in ("fc.weight", "fc.bias"):
         # A convolution of one place is a linear layer.
         if name in found and found[name].ndim == 4 and found[name].shape[2:] == (1, 1):
@@ -84,9 +85,11 @@ def _renamed(state: Mapping[str, Tensor]) -> NamedState:
     return found
 
 
-def _own_name(name: str, *, dense: bool) -> str:
-    if dense:
-        return re.sub(r"^classifier\.", "last.", re.sub(r"^feat_extract\.", "features.", name))
+def _of_densenet(name: str) -> str:
+    return re.sub(r"^classifier\.", "last.", re.sub(r"^feat_extract\.", "features.", name))
+
+
+def _of_resnet(name: str) -> str:
     for prefix in (_OF_TIATOOLBOX, _OF_MONAI):
         number, _, rest = name.removeprefix(prefix).partition(".")
         if name.startswith(prefix) and number in _NUMBERED:
