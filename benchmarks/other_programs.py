@@ -91,8 +91,8 @@ class Run:
 
     Attributes
     ----------
-    seconds
-        From its start to its end.
+    seconds, processor_seconds
+        From its start to its end, and what it and its children took of the processors.
     peak_mb
         Most memory that it and its children held at once, resident, sampled.
     said
@@ -100,6 +100,7 @@ class Run:
     """
 
     seconds: float
+    processor_seconds: float
     peak_mb: float
     said: str
 
@@ -114,15 +115,16 @@ def _watched(command: Sequence[object], threads: int, **environment: str) -> Run
         )
         watched = psutil.Process(process.pid)
         watched.cpu_affinity(sorted(os.sched_getaffinity(0))[:threads])
-        while process.poll() is None:
+        while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
             peak = max(peak, _resident(watched))
             time.sleep(_POLL_S)
-        seconds = time.perf_counter() - begun
+        seconds, taken = time.perf_counter() - begun, ended[2].ru_utime + ended[2].ru_stime
+        process.returncode = os.waitstatus_to_exitcode(ended[1])
         out.seek(0)
         err.seek(0)
         if process.returncode:
             raise RuntimeError(err.read()[-2000:])
-        return Run(seconds, peak / 1e6, out.read())
+        return Run(seconds, taken, peak / 1e6, out.read())
 
 
 def _resident(process: psutil.Process) -> int:
@@ -266,6 +268,7 @@ def main() -> None:
                 {
                     "program": name,
                     "seconds": round(run.seconds, 1),
+                    "processor_seconds": round(run.processor_seconds, 1),
                     "patches": patches,
                     "patches_per_s": round(patches / run.seconds, 1),
                     "peak_mb": round(run.peak_mb),

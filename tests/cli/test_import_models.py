@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import warnings
 from pathlib import Path
 
@@ -81,6 +83,32 @@ def test_what_is_missing_stands_in_one_line(here: Run, tmp_path: Path) -> None:
     here("models", "import", path, *CARD, "--mpp", 0.486, "--patch-px", 32, "--mean", 3, 3).fails_with(status=2)
 
 
+class Terminal(io.StringIO):
+    """A person at a terminal, who answers in this order."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_is_asked_for_trust_and_for_what_is_missing(
+    here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(Padded(), tmp_path / "theirs.pt")
+    monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+    refused = here("models", "import", path)
+    assert refused.status == 1
+    assert "Do you trust where it is from? [y/N]" in refused.err
+    assert "add --trust" in refused.err
+
+    answers = ("y", "32", "stroma, nests", "0 0 0", "1, 1, 1", "softmax", "nests")
+    monkeypatch.setattr(sys, "stdin", Terminal("\n".join(answers) + "\n"))
+    run = here("models", "import", path, "--mpp", 0.486)
+    assert run.status == 0, run
+    assert "Micrometres" not in run.err
+    spec = load_detector("theirs").spec
+    assert (spec.mpp, spec.patch_px, spec.classes, spec.tumour_class) == (0.486, 32, ("stroma", "nests"), 1)
+
+
 def test_torchscript_is_refused_without_trust_and_told_on_its_card(here: Run, tmp_path: Path) -> None:
     path = written(Padded(), tmp_path / "theirs.pt")
     command = ("models", "import", path, *CARD, "--mpp", 0.486, "--patch-px", 32)
@@ -89,6 +117,20 @@ def test_torchscript_is_refused_without_trust_and_told_on_its_card(here: Run, tm
     shown = here("models", "show", "theirs").out
     assert "runs code: TorchScript of others, which this user trusted" in shown
     assert "architecture: torchscript" in shown
+
+
+def test_a_folder_with_code_of_others_is_added_with_trust_alone(
+    here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(Padded(), tmp_path / "theirs.pt")
+    assert here("models", "import", path, *CARD, "--mpp", 0.486, "--patch-px", 32, "--trust").status == 0
+    assert here("models", "export", "theirs", tmp_path / "folder").status == 0
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "elsewhere"))
+    assert here("models", "add", tmp_path / "folder").status == 0
+    scan = ("scan", SAMPLE, "--model", "theirs", "--region", 5000, 4000, 64, 64, "--output", tmp_path / "out")
+    here(*scan, *FIXED_ENGINE).fails_with("expected code that is trusted here", "with --trust")
+    assert here("models", "add", tmp_path / "folder", "--trust").status == 0
+    assert here(*scan, *FIXED_ENGINE, "--no-tissue").status == 0
 
 
 def test_a_scan_of_the_sample_slide_answers_as_each_patch_by_itself(here: Run, tmp_path: Path) -> None:
