@@ -86,6 +86,7 @@ def test_a_shipped_model_answers_the_same_in_other_programs(shared_data, tmp_pat
     assert (answered - expected).abs().max() < 1e-4
     back = load_detector(import_model(tmp_path / "model.onnx", name="back-onnx").name)
     assert back.spec.fully_convolutional
+    assert back.spec.threshold == model.spec.threshold
     assert back.spec.stride_px == model.spec.stride_px
     with torch.no_grad():
         assert (back.dense(1)(patches).flatten() - expected).abs().max() < 1e-4

@@ -132,7 +132,7 @@ class Model(ABC):
         }
 
 
-class without_memory(TorchFunctionMode):  # noqa: N801 - it is entered like a function
+class _WithoutMemory(TorchFunctionMode):
     """Builds networks whose parameters have names, sizes and kinds, but no values."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -145,6 +145,11 @@ class without_memory(TorchFunctionMode):  # noqa: N801 - it is entered like a fu
         if func in (torch.empty, torch.zeros, torch.ones) and kwargs.get("device") is None:
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
+
+
+def without_memory() -> TorchFunctionMode:
+    """Return a context in which networks are built without values: their parameters have names, sizes and kinds."""
+    return _WithoutMemory()
 
 
 def read_model(path: Path) -> Model:

@@ -40,6 +40,8 @@ class GivenCard:
         As on the card, :class:`~napari_metastasis.models.programs.ProgramSpec`.
     tumour_class
         Name of the class that heatmaps show.
+    threshold
+        Probability from which a cell counts as tumour.
     """
 
     mpp: float | None = None
@@ -50,10 +52,11 @@ class GivenCard:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     activation: str = ""
+    threshold: float | None = None
 
     def over(self, known: Self) -> Self:
         """Return the card with what it lacks taken from another one."""
-        return replace(known, **{name: value for name, value in _values(self).items() if value})
+        return replace(known, **{name: value for name, value in _values(self).items() if value not in (None, "", ())})
 
     def complete(self, wanted: Sequence[str], name: str, ask: Ask | None) -> Self:
         """Return the card with every value that is wanted.

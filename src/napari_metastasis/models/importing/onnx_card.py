@@ -97,4 +97,5 @@ def read_onnx_card(path: Path) -> GivenCard:
     return GivenCard(
         mpp=card.mpp, patch_px=card.patch_px, stride_px=card.stride_px, classes=card.classes,
         tumour_class=card.tumour_class, mean=card.mean, std=card.std, activation=card.activation,
+        threshold=card.threshold,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from napari_metastasis.models.importing.given import Consent, GivenCard, tumour_
 from napari_metastasis.models.onnx_call import OnnxCall
 from napari_metastasis.models.patchwise import crop_patches
 from napari_metastasis.models.programs import ONNX, TORCHSCRIPT, Program, ProgramSpec, open_torchscript
+from napari_metastasis.settings import THRESHOLD
 
 __all__ = ["holds_torchscript", "open_program", "program_of"]
 
@@ -110,6 +111,7 @@ def program_of(
         "mean": card.mean,
         "std": card.std,
         "activation": card.activation,
+        "threshold": THRESHOLD if card.threshold is None else card.threshold,
         "program_bytes": len(data),
         # Others lay patches as their stride says, no closer.
         "dense_coefficient": 1,
