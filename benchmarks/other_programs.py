@@ -229,10 +229,7 @@ def _programs(arguments: argparse.Namespace, work: Work) -> dict[str, Callable[[
     found: dict[str, Callable[[], tuple[Run, int]]] = {
         "this program, first scan": lambda: _ours(work, arguments, "first"),
         "this program": lambda: _ours(work, arguments, "again"),
-        "this program, float32": lambda: _ours(work, arguments, "exact-tuned", "--precision", "float32"),
-        "this program, float32, torch": lambda: _ours(
-            work, arguments, "torch", "--precision", "float32", "--engine", "torch"
-        ),
+        "this program, float32": lambda: _ours(work, arguments, "float32", "--precision", "float32"),
     }
     if arguments.wsinfer_python:
         found["WSInfer"] = lambda: _wsinfer(work, arguments)

@@ -107,7 +107,7 @@ def import_model(
     path, called = home_path(source), str(source)
     stem = called.partition("@")[0].rpartition("/")[2]
     if not path.exists():
-        if not is_hub_name(called):
+        if path.suffix in _SUFFIXES or not is_hub_name(called):
             raise UnknownModelError(
                 f"expected a folder, a file or a name on {hub_address()} (owner/name), got {called!r}; correct it"
             )

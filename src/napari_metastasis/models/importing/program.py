@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from napari_metastasis.models.importing.given import Consent, GivenCard, tumour_
 from napari_metastasis.models.onnx_call import OnnxCall
 from napari_metastasis.models.patchwise import crop_patches
 from napari_metastasis.models.programs import ONNX, TORCHSCRIPT, Program, ProgramSpec, open_torchscript
+from napari_metastasis.models.trust import is_trusted
 from napari_metastasis.settings import THRESHOLD
 
 __all__ = ["holds_torchscript", "open_program", "program_of"]
@@ -23,6 +25,8 @@ __all__ = ["holds_torchscript", "open_program", "program_of"]
 _IS_CODE = "TorchScript, which is code and runs with your rights"
 #: The largest native stride that is looked for, and how many cells a side are compared.
 _MOST_STRIDE_PX, _COMPARED = 128, 3
+#: Side of the patches that a network is tried on: several times the largest in use.
+_MOST_PATCH_PX = 4096
 #: Of answers of patches, as a share of how much these differ: float32 sums in another order.
 _SAME = 1e-3
 #: What sums of probabilities miss 1 by.
@@ -48,7 +52,7 @@ def open_program(data: bytes, form: str, what: str, consents: Consent) -> nn.Mod
     data
         The file.
     form
-        TorchScript is opened only with consent; ONNX is data.
+        TorchScript is opened only with consent, now or before; ONNX is data.
     what
         What is opened, for messages.
     consents
@@ -65,7 +69,7 @@ def open_program(data: bytes, form: str, what: str, consents: Consent) -> nn.Mod
     """
     if form == ONNX:
         return OnnxCall(data)
-    if not consents(f"{what} is {_IS_CODE}"):
+    if not is_trusted(hashlib.sha256(data).hexdigest()) and not consents(f"{what} is {_IS_CODE}"):
         raise ModelError(
             f"expected your trust in {what}, {_IS_CODE}, got none; add --trust if you know where it is from"
         )
@@ -98,6 +102,8 @@ def program_of(
     assert card.mpp is not None
     assert card.patch_px is not None
     patch_px = card.patch_px
+    if patch_px > _MOST_PATCH_PX:
+        raise ModelError(f"expected patches of {_MOST_PATCH_PX} px at most of {name}, got {patch_px} px; correct it")
     classes = ("other", *card.classes) if len(card.classes) == 1 else card.classes
     tumour = 1 if len(card.classes) == 1 else tumour_index(classes, card.tumour_class)
     values: dict[str, Any] = {
