@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from helpers.published_networks import lively_state, normalised, patches_of
 from napari_metastasis.cohorts.patches import open_patches
-from napari_metastasis.errors import ModelError, StorageError
+from napari_metastasis.errors import MissingDependencyError, ModelError, StorageError
 from napari_metastasis.models import (
     GivenCard,
     ModelSpec,
@@ -128,6 +129,18 @@ def test_what_no_form_holds_is_refused_in_one_line(tmp_path):
                 write(path, out)
             assert "\n" not in str(caught.value)
             assert not out.exists()
+
+
+def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
+    export_onnx("scannet-pcam", tmp_path / "model.onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'napari-metastasis\[onnx\]'"):
+        export_onnx("scannet-pcam", tmp_path / "another.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"expected ONNX Runtime .* pip install 'napari-metastasis\[onnx\]'"
+    ):
+        import_model(tmp_path / "model.onnx", name="back")
 
 
 def test_nothing_is_written_over(tmp_path):

@@ -295,7 +295,7 @@ def test_openvino_hands_out_the_same_features(model, picture):
 
 def test_a_padded_network_that_hands_out_features_is_no_graph(model):
     pytest.importorskip("openvino")
-    from napari_metastasis.models import ModelSpec, build_network, feature_layer
+    from napari_metastasis.models import Encoder, ModelSpec, build_network, feature_layer
     from napari_metastasis.scanning import OpenVinoEngine
 
     spec = ModelSpec(name="r", architecture="resnet34", mpp=0.25, patch_px=256, stride_px=64)

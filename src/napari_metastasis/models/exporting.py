@@ -133,6 +133,7 @@ def export_onnx(name: str | Path, path: Path) -> tuple[Path, ...]:
     """
     if path.suffix != ".onnx":
         raise ModelError(f"expected a new .onnx file, got {path}; give it that ending")
+    _check_onnx()
     model, network = _for_others(name, "ONNX")
     spec = model.spec
     for each in (path, path.with_suffix(".json")):
@@ -141,23 +142,17 @@ def export_onnx(name: str | Path, path: Path) -> tuple[Path, ...]:
         path.parent.mkdir(parents=True, exist_ok=True)
     side: dict[int, str] = {} if isinstance(network, PaddedNetwork) else {2: "height", 3: "width"}
     places: dict[int, str] = {} if isinstance(network, PaddedNetwork) else {2: "rows", 3: "columns"}
-    try:
-        with atomic_write(path) as stream, _quiet():
-            torch.onnx.export(
-                network,
-                (torch.zeros(2, 3, spec.field_px, spec.field_px),),
-                stream,  # type: ignore[arg-type]  # a file, which torch's stubs leave out
-                dynamo=False,
-                opset_version=_OPSET,
-                input_names=["patches"],
-                output_names=["logits"],
-                dynamic_axes={"patches": {0: "count", **side}, "logits": {0: "count", **places}},
-            )
-    except ImportError as error:
-        raise MissingDependencyError(
-            "expected the onnx package to write ONNX, but it is not installed; "
-            "run pip install 'napari-metastasis[onnx]'"
-        ) from error
+    with atomic_write(path) as stream, _quiet():
+        torch.onnx.export(
+            network,
+            (torch.zeros(2, 3, spec.field_px, spec.field_px),),
+            stream,  # type: ignore[arg-type]  # a file, which torch's stubs leave out
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=["patches"],
+            output_names=["logits"],
+            dynamic_axes={"patches": {0: "count", **side}, "logits": {0: "count", **places}},
+        )
     card = OnnxCard(
         name=spec.name,
         mpp=spec.mpp,
@@ -172,6 +167,17 @@ def export_onnx(name: str | Path, path: Path) -> tuple[Path, ...]:
     )
     write_onnx_card(path, card, {**model.card, "weights_sha256": model.weights_sha256})
     return path, path.with_suffix(".json")
+
+
+def _check_onnx() -> None:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependencyError(
+            "expected the onnx package to write ONNX, but it is not installed; "
+            "run pip install 'napari-metastasis[onnx]'"
+        ) from error
+    del onnx
 
 
 def _for_others(name: str | Path, form: str) -> tuple[Detector, PatchNetwork]:
