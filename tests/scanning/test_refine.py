@@ -293,15 +293,16 @@ def test_openvino_hands_out_the_same_features(model, picture):
             plain.encode(image)
 
 
-def test_a_padded_network_is_no_graph(model):
+def test_a_padded_network_that_hands_out_features_is_no_graph(model):
     pytest.importorskip("openvino")
-    from napari_metastasis.models import ModelSpec, build_network
+    from napari_metastasis.models import Encoder, ModelSpec, build_network, feature_layer
     from napari_metastasis.scanning import OpenVinoEngine
 
     spec = ModelSpec(name="r", architecture="resnet34", mpp=0.25, patch_px=256, stride_px=64)
     padded = replace(model, spec=spec, network=build_network("resnet34").eval())
+    encoder = Encoder(padded.encoding(1), feature_layer(padded.classifier, 1, None), 1)
     with pytest.raises(DeviceError, match="choose --engine torch"):
-        OpenVinoEngine(padded.dense(1), precision="float32")
+        OpenVinoEngine(encoder, precision="float32")
 
 
 def test_frames_of_native_cells_are_those_of_coefficient_one(model, picture):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+_Answer = TypeVar("_Answer")
 #: Longer lists are counted.
 _LISTED = 24
 
@@ -81,23 +83,29 @@ def add(
     weights: Annotated[
         Path, typer.Argument(help="A .safetensors file with its card beside it, or a folder that 'models export' made.")
     ],
+    trust: Annotated[bool, typer.Option("--trust", help="Let code of others in it run (TorchScript).")] = False,
 ) -> None:
     """Keep a model of your own under the name on its card, which no other model may have."""
     from napari_metastasis.models import add_model
 
-    entry = add_model(weights)
+    entry = add_model(weights, trusted=trust)
     say(f"{entry.name}: {entry.path}")
 
 
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="Name of a model, or a .safetensors file.")],
-    folder: Annotated[Path, typer.Argument(help="New folder.")],
+    output: Annotated[Path, typer.Argument(help="New folder; a new .onnx file with --to onnx.")],
+    to: Annotated[
+        Literal["copy", "wsinfer", "onnx"],
+        typer.Option(help="A copy for another workstation, a folder that WSInfer runs, or ONNX with a card beside it."),
+    ] = "copy",
 ) -> None:
-    """Copy a model into a new folder, for another workstation: 'models add FOLDER' takes it there."""
-    from napari_metastasis.models import export_model
+    """Copy a model into a new folder, which 'models add' takes on another workstation; or write it for others."""
+    from napari_metastasis.models import export_model, export_onnx, export_wsinfer
 
-    for path in export_model(model, folder):
+    write = {"copy": export_model, "wsinfer": export_wsinfer, "onnx": export_onnx}[to]
+    for path in write(model, output):
         say(str(path))
 
 
@@ -117,11 +125,7 @@ def remove(
             raise ModelError(
                 f"expected --yes, or a terminal to ask on, before {model} is deleted, got neither; add --yes"
             )
-        try:
-            wanted = typer.confirm(f"Delete {model} for good?", err=True)
-        except typer.Abort:
-            raise KeyboardInterrupt from None
-        if not wanted:
+        if not _asked(lambda: typer.confirm(f"Delete {model} for good?", err=True)):
             say(f"kept: {model}")
             return
     say(f"removed: {remove_model(model).path}")
@@ -157,17 +161,72 @@ def remember(
 
 @app.command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="Folder of a WSInfer model, with config.json and model.safetensors.")],
-    name: Annotated[str, typer.Option(help="Name of the model; the folder's by default.")] = "",
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A WSInfer folder, a MONAI bundle, a file (.safetensors, .pth, .pt, .onnx), or owner/name on the hub."
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="Name of the model; the source's by default.")] = "",
     tumour_class: Annotated[
         str, typer.Option(help="Class that heatmaps show; by default the one called tumour, metastasis or the like.")
     ] = "",
+    mpp: Annotated[float | None, typer.Option(help="µm per pixel that it was trained at.", min=0.01, max=100)] = None,
+    patch_px: Annotated[int | None, typer.Option(help="Side of its patches, in pixels.", min=1, max=1 << 14)] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Distance between patches; side by side by default.", min=1, max=1 << 14)
+    ] = None,
+    classes: Annotated[str, typer.Option(help="Names of its classes in order, with commas between them.")] = "",
+    mean: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Taken off red, green and blue in 0 to 1.")
+    ] = None,
+    std: Annotated[tuple[float, float, float] | None, typer.Option(help="They are divided by.")] = None,
+    activation: Annotated[
+        Literal["", "softmax", "sigmoid", "none"],
+        typer.Option(help="What makes probabilities of its answers: softmax | sigmoid | none.", show_default=False),
+    ] = "",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Let TorchScript run, which is code of whoever made it.")
+    ] = False,
 ) -> None:
-    """Keep another program's model as one of your own. Its accuracy was not measured here."""
-    from napari_metastasis.models import import_model
+    """Keep another program's model as one of your own. Its accuracy was not measured here.
 
-    entry = import_model(folder, name=name, tumour_class=tumour_class)
+    What its files do not say is asked for, or given as options.
+    """
+    from napari_metastasis.models import GivenCard, import_model
+
+    given = GivenCard(
+        mpp=mpp,
+        patch_px=patch_px,
+        stride_px=stride,
+        classes=tuple(each.strip() for each in classes.split(",") if each.strip()),
+        tumour_class=tumour_class,
+        mean=mean or (),
+        std=std or (),
+        activation=activation,
+    )
+    asks = sys.stdin.isatty()
+
+    def consents(what: str) -> bool:
+        return trust or (asks and _asked(lambda: typer.confirm(f"{what}. Do you trust where it is from?", err=True)))
+
+    entry = import_model(
+        source,
+        name=name,
+        given=given,
+        ask=(lambda question: _asked(lambda: str(typer.prompt(question, err=True)))) if asks else None,
+        consents=consents,
+        bar=lambda: show_progress("Fetching", unit="bytes"),
+    )
     say(f"{entry.name}: {entry.path}")
+
+
+def _asked(ask: Callable[[], _Answer]) -> _Answer:
+    """Return what a person answers at the terminal; an interrupt is one there too."""
+    try:
+        return ask()
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 @app.command()

@@ -7,7 +7,8 @@ from napari_metastasis.models.card import ModelSpec
 from napari_metastasis.models.dense import MIDDLE_GRAY, DenseNetwork, dense_layers
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.encoder import Encoder, ScanningNetwork, feature_layer, log_odds_of
-from napari_metastasis.models.importing import import_model
+from napari_metastasis.models.exporting import export_onnx, export_wsinfer
+from napari_metastasis.models.importing import GivenCard, import_model
 from napari_metastasis.models.initial import VGG16_IMAGENET, InitialWeights, begin_with, contract_of_input, load_initial
 from napari_metastasis.models.inputs import NetworkInput, input_of
 from napari_metastasis.models.mitosis import MitosisModel, MitosisSpec
@@ -15,6 +16,7 @@ from napari_metastasis.models.model import Model, read_model
 from napari_metastasis.models.nets.architectures import (
     ARCHITECTURES,
     FullyConvolutionalNetwork,
+    PaddedNetwork,
     PatchNetwork,
     build_fully_convolutional,
     build_network,
@@ -23,11 +25,11 @@ from napari_metastasis.models.nets.architectures import (
     find_architecture,
 )
 from napari_metastasis.models.nets.efficientnet_lite import EfficientNetLite, Residual
-from napari_metastasis.models.nets.resnet import ResNet
 from napari_metastasis.models.nets.scannet import Block, ScanNet, ScanNetArchitecture
 from napari_metastasis.models.nets.segmentation import SegmentationNetwork
 from napari_metastasis.models.nets.spatial_lstm import ORDERS, RefinerSpec, SpatialNetwork
-from napari_metastasis.models.patchwise import crop_patches
+from napari_metastasis.models.patchwise import PatchwiseNetwork, ProgramNetwork, crop_patches
+from napari_metastasis.models.programs import ONNX, Program, ProgramSpec
 from napari_metastasis.models.refiner import Refiner
 from napari_metastasis.models.scan_models import ScanModels, load_scan_models, model_for
 from napari_metastasis.models.segmenter import Segmenter, SegmenterSpec, SegmentingNetwork
@@ -58,6 +60,7 @@ from napari_metastasis.models.zoo import (
 __all__ = [
     "ARCHITECTURES",
     "MIDDLE_GRAY",
+    "ONNX",
     "ORDERS",
     "VGG16_IMAGENET",
     "Block",
@@ -67,6 +70,7 @@ __all__ = [
     "EfficientNetLite",
     "Encoder",
     "FullyConvolutionalNetwork",
+    "GivenCard",
     "InitialWeights",
     "MitosisModel",
     "MitosisSpec",
@@ -74,10 +78,14 @@ __all__ = [
     "ModelSpec",
     "ModelVersion",
     "NetworkInput",
+    "PaddedNetwork",
     "PatchNetwork",
+    "PatchwiseNetwork",
+    "Program",
+    "ProgramNetwork",
+    "ProgramSpec",
     "Refiner",
     "RefinerSpec",
-    "ResNet",
     "Residual",
     "ScanModels",
     "ScanNet",
@@ -103,6 +111,8 @@ __all__ = [
     "dense_layers",
     "display_name",
     "export_model",
+    "export_onnx",
+    "export_wsinfer",
     "feature_layer",
     "find_architecture",
     "import_model",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models.dense import DenseNetwork
-from napari_metastasis.models.patchwise import PatchwiseNetwork
+from napari_metastasis.models.patchwise import PatchwiseNetwork, ProgramNetwork
 from napari_metastasis.models.segmenter import SegmentingNetwork
 
 __all__ = ["Encoder", "ScanningNetwork", "feature_layer", "log_odds_of"]
@@ -61,7 +61,7 @@ def feature_layer(classifier: tuple[Tensor, Tensor], tumour_class: int, projecti
     return layer.requires_grad_(requires_grad=False)
 
 
-#: Networks that answer for every patch of an image of any size, with probabilities alone.
+#: Networks that answer for every patch of an image of any size, with probabilities, and can give features.
 PlainNetwork = DenseNetwork | PatchwiseNetwork
 
 
@@ -97,4 +97,4 @@ class Encoder(nn.Module):
 
 
 #: Networks that an engine runs, from raw pixels to probabilities; an encoder returns features too.
-ScanningNetwork = PlainNetwork | Encoder | SegmentingNetwork
+ScanningNetwork = PlainNetwork | ProgramNetwork | Encoder | SegmentingNetwork

@@ -55,7 +55,7 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 #: How names of parameters begin: of a VGG's and a ResNet's convolutions, and of classifiers.
 _FEATURES, _RESNET = "features.", "layer1."
-_CLASSIFIERS = ("classifier.", "fc.", "head.", "cells.", "gather.", "classify.")
+_CLASSIFIERS = ("classifier.", "fc.", "head.", "cells.", "gather.", "classify.", "last.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

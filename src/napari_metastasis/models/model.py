@@ -17,7 +17,7 @@ from napari_metastasis.models.calibration import Calibrated
 from napari_metastasis.models.weights_file import Contract, read_weights
 from napari_metastasis.tasks import find_task, resolve
 
-__all__ = ["Model", "read_model"]
+__all__ = ["Model", "read_model", "without_memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,11 @@ class _WithoutMemory(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def without_memory() -> TorchFunctionMode:
+    """Return a context in which networks are built without values: their parameters have names, sizes and kinds."""
+    return _WithoutMemory()
+
+
 def read_model(path: Path) -> Model:
     """Return the model whose weights are stored at ``path``, with its card beside it.
 
@@ -161,7 +166,7 @@ def read_model(path: Path) -> Model:
     task = find_task(stored.task)
     kind: type[Model] = resolve(task.model)
     # Without memory first: a card may ask for a network that no file holds the weights of.
-    with _WithoutMemory():
+    with without_memory():
         spec, outline = kind.blank(stored.spec, path)
     called = getattr(spec, "architecture", task.noun)
     stored.check(outline, called)

@@ -88,4 +88,4 @@ class Refiner(Model):
         """
         self.check(detector)
         assert isinstance(detector, Detector)
-        return feature_layer(detector.network.classifier, detector.spec.tumour_class, self.network.projection)
+        return feature_layer(detector.classifier, detector.spec.tumour_class, self.network.projection)

@@ -230,6 +230,11 @@ class Segmenter(Model):
         """Return the side, in cells of its map, of the squares that no piece of a scan splits."""
         return self.spec.block_cells
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Return what can run its network: names of engines."""
+        return ("openvino", "torch")
+
     def columns(self) -> dict[str, str]:
         """Return its row in a list of models, by heading."""
         spec = self.spec

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from napari_metastasis.errors import ModelError
 from napari_metastasis.models.dense import MIDDLE_GRAY, fold_normalisation, folded_layers
 from napari_metastasis.models.nets.architectures import FullyConvolutionalNetwork
-from napari_metastasis.models.nets.resnet import ResNet
 
 if TYPE_CHECKING:
     from napari_metastasis.models.detector import Detector
@@ -24,7 +23,7 @@ __all__ = ["LowerLayers", "TunedNetwork", "lower_sha256"]
 
 def _network(detector: Detector) -> FullyConvolutionalNetwork:
     network = detector.network
-    if isinstance(network, ResNet):
+    if not isinstance(network, FullyConvolutionalNetwork):
         raise ModelError(
             f"expected a fully convolutional detector to retrain, got {detector.name}, a {detector.spec.architecture}; "
             "choose another model"

@@ -11,6 +11,7 @@ import platformdirs
 from napari_metastasis.errors import ModelError, UnknownModelError, WeightsError
 from napari_metastasis.models.detector import Detector
 from napari_metastasis.models.model import Model, read_model
+from napari_metastasis.models.programs import Program
 from napari_metastasis.models.replay import REPLAY_SUFFIX, read_replay, write_replay
 from napari_metastasis.models.weights_file import correct_card, read_task, save_model
 from napari_metastasis.storage import home_path, storage_errors
@@ -197,13 +198,15 @@ def load_detector(name: str | Path) -> Detector:
     return model
 
 
-def add_model(weights: Path) -> ZooEntry:
+def add_model(weights: Path, *, trusted: bool = False) -> ZooEntry:
     """Keep a model among the user's own, under the name on its card.
 
     Parameters
     ----------
     weights
         A .safetensors file with its card beside it, or a folder that holds one.
+    trusted
+        Whether the user trusts what is code in it, from now on.
 
     Returns
     -------
@@ -223,6 +226,8 @@ def add_model(weights: Path) -> ZooEntry:
         weights = _only_weights(weights)
     model = read_model(weights)
     check_name(model.name)
+    if trusted and isinstance(model.network, Program):
+        model.network.trusted(model.name)
     known = {entry.name: entry for entry in list_models()}
     if (entry := known.get(model.name)) is not None:
         held = read_model(entry.path) if entry.task == model.task else None

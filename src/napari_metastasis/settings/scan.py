@@ -51,8 +51,9 @@ class ScanSettings(SettingsGroup):
     )
     engine: str = setting(
         "auto",
-        "Program that runs the network; auto measures once which is faster on this machine.",
-        choices=("auto", "torch", "openvino"),
+        "Program that runs the network; auto measures once which is faster on this machine. ONNX models of others are "
+        "run by onnxruntime or openvino, all others by torch or openvino.",
+        choices=("auto", "torch", "openvino", "onnxruntime"),
     )
     roi_px: int = setting(
         0,

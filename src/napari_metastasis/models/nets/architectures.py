@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from napari_metastasis.errors import ModelError, brief
+from napari_metastasis.models.nets.densenet import DENSENETS, DenseNet, DenseNetArchitecture
 from napari_metastasis.models.nets.efficientnet_lite import (
     EFFICIENTNETS,
     EfficientNetLite,
@@ -26,8 +27,10 @@ from napari_metastasis.models.nets.segmentation import (
 
 __all__ = [
     "ARCHITECTURES",
+    "PADDED",
     "FullyConvolutionalArchitecture",
     "FullyConvolutionalNetwork",
+    "PaddedNetwork",
     "PatchArchitecture",
     "PatchNetwork",
     "build_fully_convolutional",
@@ -40,12 +43,17 @@ __all__ = [
 #: Without padding, so that they scan densely.
 FullyConvolutionalArchitecture = ScanNetArchitecture | EfficientNetLiteArchitecture
 FullyConvolutionalNetwork = ScanNet | EfficientNetLite
+#: With padding: their answers depend on where a patch ends, and are given patch by patch.
+PaddedArchitecture = ResNetArchitecture | DenseNetArchitecture
+PaddedNetwork = ResNet | DenseNet
 #: All of them; each can return the features that its last layer reads.
-PatchArchitecture = FullyConvolutionalArchitecture | ResNetArchitecture
-PatchNetwork = FullyConvolutionalNetwork | ResNet
+PatchArchitecture = FullyConvolutionalArchitecture | PaddedArchitecture
+PatchNetwork = FullyConvolutionalNetwork | PaddedNetwork
 
 #: Networks that scan densely, which a detector can be trained as.
 ARCHITECTURES: Mapping[str, FullyConvolutionalArchitecture] = MappingProxyType({**SCANNETS, **EFFICIENTNETS})
+#: Networks that answer patch by patch.
+PADDED: Mapping[str, PaddedArchitecture] = MappingProxyType({**RESNETS, **DENSENETS})
 
 
 def find_architecture(name: str) -> PatchArchitecture:
@@ -56,7 +64,7 @@ def find_architecture(name: str) -> PatchArchitecture:
     ModelError
         If no network has this name.
     """
-    known: Mapping[str, PatchArchitecture] = {**ARCHITECTURES, **RESNETS}
+    known: Mapping[str, PatchArchitecture] = {**ARCHITECTURES, **PADDED}
     if name in known:
         return known[name]
     raise _unknown(name, tuple(known))
@@ -71,14 +79,14 @@ def build_network(name: str, channels: int = 3) -> PatchNetwork:
         If no network has this name, or it reads three channels alone.
     """
     found = find_architecture(name)
-    if not isinstance(found, ResNetArchitecture):
+    if not isinstance(found, PaddedArchitecture):
         return _build(found, channels)
     if channels != 3:
         raise ModelError(
             f"expected red, green and blue, or those of a reference, as the input of a {name}, got {channels} "
             "channels; correct its card"
         )
-    return ResNet(found)
+    return ResNet(found) if isinstance(found, ResNetArchitecture) else DenseNet(found)
 
 
 def build_fully_convolutional(name: str, channels: int = 3) -> FullyConvolutionalNetwork:

@@ -17,7 +17,7 @@ import torch
 
 from napari_metastasis import __version__
 from napari_metastasis.errors import DeviceError, MissingDependencyError, SettingsError
-from napari_metastasis.models import Detector, Encoder, Model, ScanningNetwork, Segmenter, SegmentingNetwork
+from napari_metastasis.models import Detector, Encoder, Model, ScanningNetwork, Segmenter
 from napari_metastasis.models.inputs import NetworkInput, input_of
 from napari_metastasis.scanning.engines.base import (
     Engine,
@@ -27,6 +27,7 @@ from napari_metastasis.scanning.engines.base import (
     computes_bfloat16,
     resolve_devices,
 )
+from napari_metastasis.scanning.engines.onnxruntime import OnnxRuntimeEngine
 from napari_metastasis.scanning.engines.openvino import OpenVinoEngine, has_openvino, openvino_precisions
 from napari_metastasis.scanning.engines.torch import TorchEngine
 from napari_metastasis.scanning.engines.tuning import ROI_PX, Candidate, Tuned, TuningCache, candidates, phantom, tune
@@ -116,12 +117,16 @@ def choose_engine(
 
     def build(way: Candidate) -> Engine:
         alpha = settings.dense_coefficient
-        network: ScanningNetwork = model.dense(alpha)
-        if layer is not None:
-            assert not isinstance(network, SegmentingNetwork | Encoder)
-            network = Encoder(network, layer, alpha)
+        network: ScanningNetwork
+        if layer is None:
+            network = model.dense(alpha)
+        else:
+            assert isinstance(model, Detector)
+            network = Encoder(model.encoding(alpha), layer, alpha)
         if way.engine == "openvino":
             return OpenVinoEngine(network, precision=way.precision)
+        if way.engine == "onnxruntime":
+            return OnnxRuntimeEngine(network, precision=way.precision)
         return TorchEngine(network, devices=devices, precision=way.precision)
 
     cache = TuningCache(default_cache_path())
@@ -135,7 +140,7 @@ def choose_engine(
     engine = _remembered(tuned, build)
     if tuned is None or engine is None:
         tuned, engine = tune(
-            _ways(settings, devices),
+            _ways(model, settings, devices),
             build=build,
             reference=_reference(model, settings, devices[0]),
             windows=_windows(settings, kind, model.spec.field_px, stride_px, block),
@@ -203,7 +208,7 @@ def idle_engine(
     asked, devices = _where(model, settings)
     precision = preferred_precision or _known_precision(model, settings, None)
     if precision is None:
-        precision = next((way.precision for way in _ways(asked, devices)), "float32")
+        precision = next((way.precision for way in _ways(model, asked, devices)), "float32")
     return ChosenEngine(
         IdleEngine(precision=precision, device=",".join(devices)), settings.roi_px or model.spec.field_px
     )
@@ -213,9 +218,17 @@ def _where(model: Detector | Segmenter, settings: ScanSettings) -> tuple[ScanSet
     """Return the settings with the model's density, and the devices that they stand for."""
     settings = settings.at_density(model.spec.dense_coefficient)
     devices = resolve_devices(settings.device)
-    if settings.engine == "openvino":
+    if settings.engine not in ("auto", *model.engines):
+        raise SettingsError(
+            f"expected engine auto, {' or '.join(model.engines)} for {model.name}, got {settings.engine}; choose one "
+            "of these"
+        )
+    of_processors = settings.engine if settings.engine != "auto" else " or ".join(model.engines)
+    if "torch" not in (model.engines if settings.engine == "auto" else (settings.engine,)):
         if not devices[0].startswith("cpu") and settings.device != "auto":
-            raise SettingsError(f"expected device cpu for engine openvino, got {settings.device}; choose --device cpu")
+            raise SettingsError(
+                f"expected device cpu for engine {of_processors}, got {settings.device}; choose --device cpu"
+            )
         devices = ("cpu",)
     return settings, devices
 
@@ -225,7 +238,7 @@ def _known_precision(model: Detector | Segmenter, settings: ScanSettings, prefer
     settings, devices = _where(model, settings)
     if settings.precision != "auto":
         return settings.precision
-    if preferred in {way.precision for way in _ways(settings, devices)}:
+    if preferred in {way.precision for way in _ways(model, settings, devices)}:
         return preferred
     tuned = TuningCache(default_cache_path()).get(_key(model, settings, devices))
     return None if tuned is None else tuned.precision
@@ -237,11 +250,11 @@ def _keeping(
     """Return the settings with ``precision``, unless this machine lacks it, or would come to it by itself."""
     tuned = cache.get(_key(model, settings, devices))
     comes_anyway = tuned is not None and tuned.precision == precision
-    known = {way.precision for way in _ways(settings, devices)}
+    known = {way.precision for way in _ways(model, settings, devices)}
     return settings if comes_anyway or precision not in known else replace(settings, precision=precision)
 
 
-def _ways(settings: ScanSettings, devices: tuple[str, ...]) -> tuple[Candidate, ...]:
+def _ways(model: Detector | Segmenter, settings: ScanSettings, devices: tuple[str, ...]) -> tuple[Candidate, ...]:
     kind = devices[0].partition(":")[0]
     installed = kind == "cpu" and settings.engine != "torch" and has_openvino()
     return candidates(
@@ -250,6 +263,7 @@ def _ways(settings: ScanSettings, devices: tuple[str, ...]) -> tuple[Candidate, 
         device=kind,
         openvino_precisions=openvino_precisions() if installed else (),
         torch_precisions=_torch_precisions(kind),
+        runs_on=model.engines,
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import queue
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_metastasis.errors import DeviceError, DeviceMemoryError, MissingDependencyError, first_line
-from napari_metastasis.models import ScanningNetwork
+from napari_metastasis.models import PatchwiseNetwork, ProgramNetwork, ScanningNetwork
+from napari_metastasis.models.patchwise import patches_together
 from napari_metastasis.scanning.engines.base import FloatArray, NetworkEngine, UInt8Array
 from napari_metastasis.scanning.engines.openvino_graph import openvino_graph
+from napari_metastasis.scanning.engines.openvino_patches import patches_graph
 
 if TYPE_CHECKING:
     import openvino
@@ -90,12 +93,20 @@ class OpenVinoEngine(NetworkEngine):
             )
         super().__init__(network)
         self.precision = precision
+        self._patches = network if isinstance(network, PatchwiseNetwork | ProgramNetwork) else None
         compiled = _compiled(network, precision)
         self._free: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         for _ in range(self.lanes):
             self._free.put(compiled.create_infer_request())
 
     def _outputs(self, images: UInt8Array) -> tuple[FloatArray, ...]:
+        if self._patches is None:
+            return self._inferred(images)
+        if isinstance(self._patches, ProgramNetwork) and self._patches.spec.fully_convolutional:
+            return (_of_shifted(images, self._patches, lambda image: self._inferred(image)[0]),)
+        return (_of_patches(images, self._patches, lambda patches: self._inferred(patches)[0]),)
+
+    def _inferred(self, images: UInt8Array) -> tuple[FloatArray, ...]:
         request = self._free.get()
         try:
             # infer() lets other threads run; results are copied, because the request's own memory is used again.
@@ -114,9 +125,13 @@ class OpenVinoEngine(NetworkEngine):
 
 def _compiled(network: ScanningNetwork, precision: str) -> Any:
     openvino = _import_openvino()
+    if isinstance(network, PatchwiseNetwork | ProgramNetwork):
+        graph = patches_graph(network)
+    else:
+        graph = openvino_graph(network)
     try:
         return openvino.Core().compile_model(
-            openvino_graph(network),
+            graph,
             "CPU",
             {
                 "PERFORMANCE_HINT": "LATENCY",
@@ -135,3 +150,27 @@ def _translated(error: BaseException) -> DeviceError:
             "expected room for a piece of the scan in memory, but it is full; choose a smaller --roi-px"
         )
     return DeviceError(f"expected OpenVINO to run the network, got {first_line(error)}; choose --engine torch")
+
+
+def _of_patches(
+    images: UInt8Array, network: PatchwiseNetwork | ProgramNetwork, answer: Callable[[UInt8Array], FloatArray]
+) -> FloatArray:
+    """Return the answers, n x rows x columns, for every patch of images."""
+    side, stride = network.patch_px, network.stride_px
+    windows = np.lib.stride_tricks.sliding_window_view(images, (side, side), axis=(1, 2))[:, ::stride, ::stride]
+    found = np.empty(windows.shape[:3], np.float32)
+    places = np.argwhere(np.ones(windows.shape[:3], bool))
+    for part in np.split(places, range(patches_together(side), len(places), patches_together(side))):
+        # Indexed before they are copied, because patches overlap.
+        patches = np.moveaxis(windows[tuple(part.T)], 1, -1)
+        found[tuple(part.T)] = answer(patches).ravel()
+    return found
+
+
+def _of_shifted(images: UInt8Array, network: ProgramNetwork, answer: Callable[[UInt8Array], FloatArray]) -> FloatArray:
+    """Return the answers, n x rows x columns, of a network that goes over whole images."""
+    rows, columns = (network.cells_of(side) for side in images.shape[1:3])
+    found = np.empty((len(images), rows, columns), np.float32)
+    for read, cells in network.shifts(rows, columns):
+        found[:, *cells] = answer(images[:, *read])
+    return found

@@ -23,7 +23,7 @@ from napari_metastasis.models import (
 from napari_metastasis.models.nets.enlarge import FROM_PX, TO_PX, Enlarge
 from napari_metastasis.models.nets.fcn import Upsampling
 
-__all__ = ["openvino_graph"]
+__all__ = ["convolution", "openvino_graph"]
 
 
 def openvino_graph(network: ScanningNetwork) -> Any:
@@ -94,15 +94,17 @@ def _layer(ops: Any, node: Any, layer: nn.Module) -> Any:
         # The second output holds positions.
         return pooled.output(0)
     if isinstance(layer, nn.Conv2d) and layer.padding == (0, 0):
-        return _convolution(ops, node, layer)
+        return convolution(ops, node, layer)
     if isinstance(layer, Upsampling):
         return _upsampled(ops, node, layer)
     raise DeviceError(f"expected convolutions, rectifiers and poolings, got {layer}; choose --engine torch")
 
 
-def _convolution(ops: Any, node: Any, layer: nn.Conv2d) -> Any:
+def convolution(ops: Any, node: Any, layer: nn.Conv2d) -> Any:
+    """Return the node of a convolution, with its padding."""
     weight = layer.weight.detach().cpu().numpy()
-    steps = (list(layer.stride), [0, 0], [0, 0], list(layer.dilation))
+    pads = list(layer.padding)
+    steps = (list(layer.stride), pads, pads, list(layer.dilation))
     if layer.groups == 1:
         node = ops.convolution(node, ops.constant(weight), *steps)
     else:

@@ -69,10 +69,11 @@ class TorchEngine(NetworkEngine):
         with device_errors(self.device, precision):
             placed = [_place(network, torch.device(device), _DTYPES[precision]) for device in devices]
             for lane in range(self.lanes):
+                kind = _CudaLane if is_cuda else _Lane
                 # Neighbouring lanes lie on different devices: the first ROIs of a scan go one to each.
                 device = torch.device(devices[lane % len(devices)])
                 module = placed[lane % len(devices)]
-                self._free.put(_CudaLane(module, device) if is_cuda else _Lane(module, device))
+                self._free.put(kind(module, device, _DTYPES[precision]))
             # Last, because an engine that was never made is never closed.
             self._exact = _ExactFloat32() if is_cuda and precision == "float32" else None
 
@@ -107,10 +108,10 @@ def _place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.M
 class _Lane:
     """Runs images on one device, one call at a time."""
 
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
+    def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         self._module = module
         self._device = device
-        self._dtype = next(module.parameters()).dtype
+        self._dtype = dtype
 
     def _answers(self, raw: Tensor) -> tuple[Tensor, ...]:
         """Return the answers of uint8 N x H x W x 3, which is channels-last once it is called N x 3 x H x W."""
@@ -125,8 +126,8 @@ class _Lane:
 class _CudaLane(_Lane):
     """A lane with its own stream and pinned memory, so that its copies run while another lane computes."""
 
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
-        super().__init__(module, device)
+    def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(module, device, dtype)
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pinned_memory: dict[str, Tensor] = {}
 

@@ -72,7 +72,13 @@ class Tuned:
 
 
 def candidates(
-    *, engine: str, precision: str, device: str, openvino_precisions: Sequence[str], torch_precisions: Sequence[str]
+    *,
+    engine: str,
+    precision: str,
+    device: str,
+    openvino_precisions: Sequence[str],
+    torch_precisions: Sequence[str],
+    runs_on: Sequence[str] = ("openvino", "torch"),
 ) -> tuple[Candidate, ...]:
     """Return every way that the settings allow and this machine does in hardware, the most promising first.
 
@@ -84,16 +90,22 @@ def candidates(
         Kind of device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
     openvino_precisions, torch_precisions
         What each computes in hardware here, ``"float32"`` among them; empty where OpenVINO is not installed.
+    runs_on
+        Engines that run the network.
     """
-    offered = {"openvino": openvino_precisions if device == "cpu" else (), "torch": torch_precisions}
+    offered = {
+        "openvino": openvino_precisions if device == "cpu" else (),
+        "torch": torch_precisions,
+        "onnxruntime": ("float32",),
+    }
     found = []
     for name, known in offered.items():
-        if engine not in ("auto", name):
+        if engine not in ("auto", name) or name not in runs_on:
             continue
         # The reduced ones first: where a processor has them, they are several times faster.
         wanted = sorted(known, key=lambda each: each == "float32") if precision == "auto" else [precision]
         # An engine or a precision that was asked for by name is tried even where it will be slow, or refuse.
-        found += [Candidate(name, each) for each in wanted if each in known or engine == name or name == "torch"]
+        found += [Candidate(name, each) for each in wanted if each in known or engine == name or name != "openvino"]
     return tuple(found)
 
 

@@ -9,9 +9,9 @@ from napari_metastasis.models import (
     Detector,
     Encoder,
     ModelSpec,
+    PaddedNetwork,
     PatchNetwork,
     RefinerSpec,
-    ResNet,
     crop_patches,
     feature_layer,
     log_odds_of,
@@ -33,8 +33,8 @@ class FixedEncoder(nn.Module):
 
     def __init__(self, model: Detector, dense_coefficient: int) -> None:
         super().__init__()
-        layer = feature_layer(model.network.classifier, model.spec.tumour_class, None)
-        self.encoder = Encoder(model.dense(dense_coefficient), layer, dense_coefficient)
+        layer = feature_layer(model.classifier, model.spec.tumour_class, None)
+        self.encoder = Encoder(model.encoding(dense_coefficient), layer, dense_coefficient)
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +72,7 @@ class LearningEncoder(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-odds, N x K x K, and features, N x K x K x C, of crops, N x 3 x H x W in 0..255."""
         normalised = (image - self.mean) / self.std
-        if isinstance(self.network, ResNet):
+        if isinstance(self.network, PaddedNetwork):
             patches = crop_patches(normalised, patch_px=self.spec.patch_px, stride_px=self.spec.stride_px)
             hidden = self.network.encode(patches.flatten(0, 2)).reshape(*patches.shape[:3], -1)
         else:
