@@ -17,7 +17,7 @@ from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, PassSet
 
 if TYPE_CHECKING:
     from napari_metastasis.annotations import Annotation
-    from napari_metastasis.scanning import AnsweredMap
+    from napari_metastasis.scanning import AnsweredMap, Share
     from napari_metastasis.slides import Slide, TissueMask
     from napari_metastasis.workflows.engine_cache import EngineCache
 
@@ -97,6 +97,7 @@ class ScanJob:
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     output: Path | None = None
     csv_header: bool = False
+    share: Share | None = None
 
     @property
     def wanted_passes(self) -> tuple[PassRequest, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from napari_metastasis.slides.naming import slide_name
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.report.summary import SlideSummary, SummaryFiles
 from napari_metastasis.workflows.report.write import write_picture, write_report
-from napari_metastasis.workflows.scan import FailedSlide, ScannedSlide, check_outputs, scan_cohort
+from napari_metastasis.workflows.scan import FailedSlide, ScanResult, SlideScanner, check_outputs, scan_each
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["find_slides", "is_one_slide", "scan_slides"]
@@ -87,6 +89,29 @@ def _check_alike(first: CohortSlide, other: CohortSlide) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    """A slide's scan with its report: its row of the summary, what ``--json`` prints of it, and what went wrong."""
+
+    row: SlideSummary
+    values: dict[str, Any]
+    faults: list[str]
+
+
+def _report(result: ScanResult, *, picture: bool) -> _Reported:
+    """Write the report of a slide that was scanned."""
+    row, values, faults = SlideSummary(slide=result.slide), result.summary(), list[str]()
+    try:
+        with one_of_many(faults.append):
+            row = SlideSummary.of(result.slide, write_report(result.output))
+            if picture:
+                write_picture(result.output)
+    except StorageError as error:
+        # Scanned before, and read-only now, or a file in its folder that is in the way: the slide's own fault.
+        faults.append(str(error))
+    return _Reported(row, {} if faults else values, faults)
+
+
 def scan_slides(
     slides: Sequence[CohortSlide],
     job: ScanJob,
@@ -95,6 +120,7 @@ def scan_slides(
     summary: SummaryFiles,
     picture: bool = False,
     engines: EngineCache | None = None,
+    scanner: SlideScanner | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Generator[tuple[SlideSummary, dict[str, Any]]]:
@@ -106,8 +132,8 @@ def scan_slides(
     ----------
     slides
         From :func:`find_slides`.
-    job, output, engines, progress, should_stop
-        As :func:`~napari_metastasis.workflows.scan.scan_cohort` takes them.
+    job, output, engines, scanner, progress, should_stop
+        As :func:`~napari_metastasis.workflows.scan.scan_each` takes them.
     summary
         Where the summary goes.
     picture
@@ -115,31 +141,27 @@ def scan_slides(
 
     Raises
     ------
-    CohortError, ScanCancelledError
+    CohortError, ScanCancelledError, ClusterError
         As scanning a cohort does.
     StorageError
         If the disk refuses, or a file of somebody else's has the name of one of the summary's; then before any scan.
     """
     check_outputs(slides, output)
     summary.check()
-    rows = [SlideSummary(slide=slide.path) for slide in slides]
-    scans = scan_cohort(slides, job, output=output, engines=engines, progress=progress, should_stop=should_stop)
-    for number, scanned in enumerate(scans):
-        values: dict[str, Any] = {}
-        faults = [scanned.reason] if isinstance(scanned, FailedSlide) else []
-        if isinstance(scanned, ScannedSlide):
-            try:
-                with one_of_many(faults.append):
-                    folder, values = scanned.result.output, scanned.result.summary()
-                    rows[number] = SlideSummary.of(scanned.slide.path, write_report(folder))
-                    if picture:
-                        write_picture(folder)
-            except StorageError as error:
-                # Scanned before, and read-only now, or a file in its folder that is in the way: the slide's own fault.
-                faults.append(str(error))
-        # Its heatmap is not held while the next slide is scanned.
-        del scanned
-        if faults:
-            rows[number], values = replace(rows[number], error=faults[0]), {}
-        summary.write(rows)
-        yield rows[number], values
+    rows = {slide: SlideSummary(slide=slide.path) for slide in slides}
+    scans = scan_each(
+        slides, job, partial(_report, picture=picture),
+        output=output, engines=engines, scanner=scanner, progress=progress, should_stop=should_stop,
+    )  # fmt: skip
+    with closing(scans):
+        for entry in scans:
+            values: dict[str, Any] = {}
+            if isinstance(entry, FailedSlide):
+                row, faults = rows[entry.slide], [entry.reason]
+            else:
+                # By the path that it was given by, which is another one on other machines.
+                row, faults = replace(entry.result.row, slide=entry.slide.path), entry.result.faults
+                values = entry.result.values
+            rows[entry.slide] = replace(row, error=faults[0]) if faults else row
+            summary.write(list(rows.values()))
+            yield rows[entry.slide], values
