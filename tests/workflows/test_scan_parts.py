@@ -93,8 +93,8 @@ def test_parts_begin_with_what_the_slide_has(slide_path, tmp_path, engines):
     job = ScanJob(slide=slide_path, model="in memory", scan=SCAN, output=tmp_path / "node.metastasis")
     before = scan_slide(job, held)
     counted = []
-    parts(job, held, progress=lambda done, total: counted.append(total))
-    assert counted == [0] * PARTS
+    parts(job, held, progress=lambda *now: counted.append(now))
+    assert counted == [(0, 0)] * PARTS
     assert scan_slide(job, held).lesions == before.lesions
 
 

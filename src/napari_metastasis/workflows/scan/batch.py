@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -36,6 +36,7 @@ __all__ = [
     "scan_cohort",
     "scan_each",
     "scan_one",
+    "slide_faults",
 ]
 
 #: Steps of a cohort's progress in one slide, whose pixels are known only once its tissue was found.
@@ -306,20 +307,35 @@ def scan_one(
         As :func:`scan_each` does.
     """
     faults: list[str] = []
+    with slide_faults(work, faults.append):
+        result = scan_slide(work.job_of(slide), held, progress=progress, should_stop=should_stop)
+        if should_stop() and not result.finished:
+            raise ScanCancelledError(
+                f"expected to scan {slide.name} to its end, but was stopped; the same command goes on from there"
+            )
+        return ScannedSlide(slide, work.then(result))
+    return FailedSlide(slide, faults[0])
+
+
+@contextmanager
+def slide_faults(work: CohortWork[T], leave_out: Callable[[str], None]) -> Iterator[None]:
+    """Let one slide fail without the others; a disk that refuses is its fault only where the folder is its own.
+
+    Parameters
+    ----------
+    work
+        Where results lie.
+    leave_out
+        Told why, in one line.
+    """
     try:
-        with one_of_many(faults.append):
-            result = scan_slide(work.job_of(slide), held, progress=progress, should_stop=should_stop)
-            if should_stop() and not result.finished:
-                raise ScanCancelledError(
-                    f"expected to scan {slide.name} to its end, but was stopped; the same command goes on from there"
-                )
-            return ScannedSlide(slide, work.then(result))
+        with one_of_many(leave_out):
+            yield
     except StorageError as error:
         # The name of its folder is the slide's own, and so is the folder that it lies in.
         if error.errno == errno.ENAMETOOLONG:
-            faults.append(f"{error}: rename the slide")
+            leave_out(f"{error}: rename the slide")
         elif work.output is None and error.errno in READ_ONLY:
-            faults.append(str(error))
+            leave_out(str(error))
         else:
             raise
-    return FailedSlide(slide, faults[0])

@@ -1,0 +1,402 @@
+"""The command's side of a cluster: hands out slides and parts of them, and takes back what was found.
+
+One piece at a time goes to each worker, so that a worker that dies costs its piece alone: dask would count a death
+against every piece that waits there, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import time
+import uuid
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from napari_metastasis import __version__, errors
+from napari_metastasis.errors import ClusterError, MetastasisError, MetastasisWarning, ScanCancelledError, in_one_line
+from napari_metastasis.settings import ClusterSettings
+from napari_metastasis.storage import atomic_text, storage_errors
+from napari_metastasis.workflows.cluster.pieces import TOPIC, Answer, Note, Piece, Seen, Terms, TooLarge
+from napari_metastasis.workflows.cluster.worker import look, pieces_at_work, put_away, scan_piece, weights_of
+from napari_metastasis.workflows.scan.batch import (
+    PARTS_OF_A_SLIDE,
+    CohortWork,
+    FailedSlide,
+    OutputPlace,
+    ScannedSlide,
+    SlideProgress,
+)
+from napari_metastasis.workflows.scan.job_models import load_job_models
+from napari_metastasis.workflows.scan_job import ScanJob
+
+__all__ = ["ClusterScanner"]
+
+#: How often the command looks up: for Ctrl-C, for progress, and whether the scheduler is there.
+_POLL_S = 0.1
+#: How long what workers are counted by is believed.
+_COUNTED_FOR_S = 1.0
+#: How long workers may take to stop: a piece of a scan, and writing what it found.
+_STOP_WAIT_S = 60.0
+#: More parts than this are no use: each looks for the slide's tissue again.
+_MOST_PARTS = 64
+
+_LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class ClusterScanner:
+    """Scans slides on the workers of a dask scheduler; see :class:`~napari_metastasis.workflows.scan.SlideScanner`.
+
+    Parameters
+    ----------
+    client
+        A ``distributed.Client``, connected.
+    settings
+        From how many pixels on slides are scanned in parts, and how often one is begun again.
+
+    Attributes
+    ----------
+    dashboard
+        Address of the scheduler's dashboard; empty where there is none.
+    """
+
+    def __init__(self, client: Any, settings: ClusterSettings, dashboard: str = "") -> None:
+        self._client = client
+        self._settings = settings
+        self.dashboard = dashboard
+
+    def scan(
+        self, work: CohortWork[T], progress: SlideProgress, should_stop: Callable[[], bool]
+    ) -> Generator[tuple[int, ScannedSlide[T] | FailedSlide]]:
+        """Scan slides and yield each with its number as it is done, once every worker is found fit for it.
+
+        Raises
+        ------
+        ClusterError
+            If a worker does not see the folders, or has another version of the program or other weights; if the
+            scheduler is gone.
+        MetastasisError
+            As any scan of slides.
+        """
+        place = OutputPlace(work.output)
+        run = _Run(self._client, self._settings, _absolute(work), progress)
+        try:
+            run.agree(should_stop)
+            for number, found in run.results(should_stop):
+                place.check()
+                # As it was given: by another path it would be another slide.
+                yield number, replace(found, slide=work.slides[number])
+                del found
+        finally:
+            run.end()
+
+
+def _absolute(work: CohortWork[T]) -> CohortWork[T]:
+    """Return the work with absolute paths: workers run elsewhere."""
+    slides = tuple(replace(slide, path=slide.path.absolute()) for slide in work.slides)
+    output = None if work.output is None else work.output.absolute()
+    return replace(work, slides=slides, output=output, job=_absolute_models(work.job))
+
+
+def _absolute_models(job: ScanJob) -> ScanJob:
+    passes = tuple(replace(one, model=_absolute_file(one.model)) for one in job.passes)
+    return replace(job, model=_absolute_file(job.model), passes=passes)
+
+
+def _absolute_file(name: str) -> str:
+    return str(Path(name).absolute()) if name and Path(name).is_file() else name
+
+
+class _Run:
+    """One cohort on the workers."""
+
+    def __init__(self, client: Any, settings: ClusterSettings, work: CohortWork[Any], progress: SlideProgress) -> None:
+        self._client = client
+        self._settings = settings
+        self._work = work
+        self._progress = progress
+        self._run = uuid.uuid4().hex
+        self._todo: deque[Piece[Any]] = deque()
+        self._running: dict[Any, Piece[Any]] = {}
+        self._finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
+        self._slides = [_SlideProgress() for _ in work.slides]
+        #: Parts of slides that are not answered yet, by the slides' numbers.
+        self._parts_left: dict[int, int] = {}
+        self._said: set[Note] = set()
+        self._workers, self._counted = 0, -math.inf
+
+    def agree(self, should_stop: Callable[[], bool]) -> None:
+        """Refuse workers that would not do the same as this process, before anything is scanned.
+
+        One worker of each machine comes first: what it measures of its engine, the others of the machine find.
+        """
+        workers = self._ask(self._client.nthreads)
+        for address, threads in workers.items():
+            if threads != 1:
+                raise ClusterError(
+                    f"expected workers of one thread, since one slide at a time takes all cores of a worker, got "
+                    f"{threads} at {address}; start them with --nthreads 1"
+                )
+        terms, probe = self._terms()
+        try:
+            with_probe = replace(terms, paths=(*([] if probe is None else [probe]), *terms.paths))
+            first = {urlsplit(address).hostname: address for address in workers}
+            seen: dict[str, Seen] = {}
+            for wave in (list(first.values()), [each for each in workers if each not in first.values()]):
+                seen |= self._looked(wave, with_probe, should_stop)
+        finally:
+            if probe is not None:
+                with suppress(OSError):
+                    probe.unlink()
+        precisions = {one.precision: address for address, one in seen.items()}
+        if len(precisions) > 1:
+            said = " and ".join(f"{name} at {address}" for name, address in precisions.items())
+            raise ClusterError(f"expected workers that compute in one precision, got {said}; choose one by --precision")
+        self._todo.extend(
+            Piece(terms, number, replace(self._work, slides=(slide,)), most_px=self._most_px(len(workers)))
+            for number, slide in enumerate(self._work.slides)
+        )
+
+    def _most_px(self, workers: int) -> int:
+        return self._settings.part_px if workers > 1 else 0
+
+    def _terms(self) -> tuple[Terms, Path | None]:
+        """Return what workers must have and see, and a file in the folder of results that only this run has."""
+        work, probe = self._work, None
+        folders = {slide.path.parent: slide.path for slide in work.slides if slide.path.exists()}
+        paths = tuple(folders.values())
+        if work.output is not None:
+            with storage_errors(work.output):
+                work.output.mkdir(parents=True, exist_ok=True)
+            probe, paths = work.output / f".napari-metastasis-{self._run}", (work.output, *paths)
+            with atomic_text(probe) as file:
+                file.write(self._run)
+        return Terms(self._run, __version__, weights_of(load_job_models(work.job)), paths), probe
+
+    def _looked(self, workers: Sequence[str], terms: Terms, should_stop: Callable[[], bool]) -> dict[str, Seen]:
+        """Return what workers have and see; those that have ended meanwhile are left out.
+
+        Raises
+        ------
+        ClusterError
+            If one of them is not fit.
+        """
+        work = replace(self._work, slides=self._work.slides[:1])
+        asked = {
+            address: self._client.submit(
+                look, terms, work, workers=[address], allow_other_workers=False, pure=False, retries=0
+            )
+            for address in workers
+        }
+        found: dict[str, Seen] = {}
+        try:
+            while waiting := [address for address in asked if address not in found]:
+                if should_stop():
+                    raise ScanCancelledError("expected to look at the workers, but was stopped; start it again")
+                self._check_scheduler()
+                there = self._ask(self._client.nthreads)
+                for address in waiting:
+                    if asked[address].done():
+                        found[address] = self._seen(asked[address], terms, address)
+                    elif address not in there:
+                        del asked[address]
+                time.sleep(_POLL_S)
+        finally:
+            with suppress(Exception):
+                self._client.cancel(list(asked.values()))
+        return found
+
+    def _seen(self, future: Any, terms: Terms, address: str) -> Seen:
+        try:
+            seen: Seen = future.result()
+        except MetastasisError:
+            raise
+        except CancelledError:
+            self._refuse_scheduler()
+        # Another version of the program may fail at anything that it is sent, or know nothing of it.
+        except Exception as error:
+            raise ClusterError(
+                f"expected workers with napari-metastasis {__version__}, got {in_one_line(error)} from {address}; "
+                "install the same version there"
+            ) from error
+        if refusal := seen.refusal(terms, address):
+            raise ClusterError(refusal)
+        return seen
+
+    def results(self, should_stop: Callable[[], bool]) -> Generator[tuple[int, ScannedSlide[Any] | FailedSlide]]:
+        """Yield what became of each slide, as it is done."""
+        self._client.subscribe_topic(TOPIC, lambda event: self._told.put(event[1]))
+        while self._todo or self._running:
+            if should_stop():
+                raise ScanCancelledError(
+                    f"expected to scan {len(self._slides)} slides, but was stopped; the same command goes on from there"
+                )
+            self._submit()
+            try:
+                future = self._finished.get(timeout=_POLL_S)
+            except queue.Empty:
+                self._check_scheduler()
+                self._tell()
+                continue
+            self._tell()
+            piece = self._running.pop(future, None)
+            if piece is None:
+                continue
+            found = self._found(piece, future)
+            # The worker holds what it found until then.
+            future.release()
+            del future
+            if found is not None:
+                yield piece.number, found
+                del found
+
+    def end(self) -> None:
+        """Take back what is under way, and wait until workers have stored what they answered of it."""
+        running, self._running = list(self._running), {}
+        if self._client.status != "running":
+            return
+        with suppress(Exception):
+            self._client.unsubscribe_topic(TOPIC)
+        # What goes wrong here went wrong before, and was told.
+        with suppress(Exception):
+            self._client.cancel(running)
+            until = time.monotonic() + _STOP_WAIT_S
+            while running and time.monotonic() < until:
+                busy = self._client.run(pieces_at_work, self._run, on_error="ignore")
+                if not any(busy.values()):
+                    break
+                time.sleep(_POLL_S)
+            self._client.run(put_away, self._run, on_error="ignore")
+
+    def _submit(self) -> None:
+        """Give a piece to every worker that has none."""
+        now = time.monotonic()
+        if self._todo and now - self._counted > _COUNTED_FOR_S:
+            self._workers, self._counted = len(self._ask(self._client.nthreads)), now
+        while self._todo and len(self._running) < max(1, self._workers):
+            piece = self._todo.popleft()
+            future = self._client.submit(scan_piece, piece, pure=False)
+            self._running[future] = piece
+            future.add_done_callback(self._finished.put)
+
+    def _found(self, piece: Piece[Any], future: Any) -> ScannedSlide[Any] | FailedSlide | None:
+        """Return what became of a slide; ``None`` while it is under way."""
+        from distributed.scheduler import KilledWorker
+
+        try:
+            answer: Answer[Any] = future.result()
+        except KilledWorker as error:
+            # Dask has begun it again as often as it may.
+            self._give_up(piece.number)
+            return _killed(piece, error.allowed_failures + 1)
+        except CancelledError:
+            self._refuse_scheduler()
+        for note in answer.notes:
+            self._say(note)
+        number, found = piece.number, answer.found
+        if isinstance(found, TooLarge):
+            count = min(_MOST_PARTS, max(2, math.ceil(found.model_px / self._settings.part_px)))
+            self._parts_left[number] = count
+            self._slides[number].total_px = found.model_px
+            self._todo.extendleft(reversed(piece.parts(count)))
+            return None
+        if isinstance(found, FailedSlide):
+            if piece.failures < self._settings.retries:
+                # Behind all others: what was in its way may be gone by then.
+                self._todo.append(replace(piece, failures=piece.failures + 1))
+                return None
+            self._give_up(number)
+            return found
+        if found is None:
+            self._parts_left[number] -= 1
+            if not self._parts_left[number]:
+                self._todo.appendleft(piece.whole())
+        return found
+
+    def _give_up(self, number: int) -> None:
+        """Take back the other parts of a slide."""
+        self._todo = deque(piece for piece in self._todo if piece.number != number)
+        futures = [future for future, piece in self._running.items() if piece.number == number]
+        for future in futures:
+            del self._running[future]
+        self._client.cancel(futures)
+
+    def _say(self, note: Note) -> None:
+        """Say what a worker had to say, once of all workers and slides."""
+        if note in self._said:
+            return
+        self._said.add(note)
+        kind = getattr(errors, note.kind, MetastasisWarning) if note.kind else None
+        if kind is None:
+            _LOG.warning("%s", note.text)
+        else:
+            warnings.warn(note.text, kind, stacklevel=2)
+
+    def _tell(self) -> None:
+        """Tell the progress that workers told."""
+        changed = set()
+        while not self._told.empty():
+            run, number, part, done, total = self._told.get()
+            if run == self._run:
+                self._slides[number].told(part, done, total)
+                changed.add(number)
+        for number in changed:
+            self._progress(number, self._slides[number].parts)
+
+    def _ask(self, question: Callable[[], Mapping[str, int]]) -> Mapping[str, int]:
+        try:
+            return question()
+        except (OSError, TimeoutError, CancelledError):
+            self._refuse_scheduler()
+
+    def _check_scheduler(self) -> None:
+        if self._client.status != "running":
+            self._refuse_scheduler()
+
+    def _refuse_scheduler(self) -> NoReturn:
+        raise ClusterError(
+            "expected a scheduler that stays until all slides are scanned, got none that answers any more; start it "
+            "and its workers again: the same command goes on from there"
+        ) from None
+
+
+def _killed(piece: Piece[Any], deaths: int) -> FailedSlide:
+    """Return the failure of a slide at which one worker after the other died."""
+    (slide,) = piece.work.slides
+    return FailedSlide(
+        slide,
+        f"expected a worker that lives until the slide is scanned, got {deaths} that died at it; see whether their "
+        "memory suffices, or choose a smaller --roi-px",
+    )
+
+
+class _SlideProgress:
+    """How far a slide is, on whatever workers."""
+
+    def __init__(self) -> None:
+        #: Of a slide in parts, its model pixels.
+        self.total_px = 0
+        self._pieces: dict[int, tuple[int, int]] = {}
+
+    def told(self, part: int, done: int, total: int) -> None:
+        """Take notice of how far a part is, by its number; -1 stands for the slide itself."""
+        self._pieces[part] = done, total
+
+    @property
+    def parts(self) -> int:
+        """Return how much is done, in parts of a slide; all of it only once it is finished."""
+        done, total = self._pieces.get(-1, (0, 0))
+        if self.total_px:
+            done, total = sum(of_part for part, (of_part, _) in self._pieces.items() if part >= 0), self.total_px
+        return min(PARTS_OF_A_SLIDE - 1, PARTS_OF_A_SLIDE * done // total) if total else 0
