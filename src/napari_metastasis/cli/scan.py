@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_metastasis.cli.cluster import with_cluster
 from napari_metastasis.cli.console import note, say, say_json, say_table, show_progress, stop_on_interrupt
 from napari_metastasis.cli.options import WrongUsage, with_passes, with_settings
 from napari_metastasis.cli.scan_many import scan_many
 from napari_metastasis.errors import AnnotationError, ScanCancelledError
 from napari_metastasis.geometry import Region
-from napari_metastasis.settings import DEFAULT_MODEL, DetectionSettings, ScanSettings, TissueSettings
+from napari_metastasis.settings import (
+    DEFAULT_MODEL,
+    ClusterSettings,
+    DetectionSettings,
+    ScanSettings,
+    TissueSettings,
+)
 from napari_metastasis.workflows.scan_job import AtHand, PassRequest, ScanJob
 
 if TYPE_CHECKING:
@@ -35,6 +42,7 @@ __all__ = [
     "with_tissue",
 ]
 
+_ALONE = ClusterSettings()
 
 #: What every command that looks at slides takes.
 Slides = Annotated[
@@ -65,6 +73,7 @@ with_tissue = with_settings(
 @with_settings("detection", DetectionSettings, panel="Lesions", leave_out=("floor",))
 @with_tissue
 @with_passes("passes")
+@with_cluster
 @with_settings("settings", ScanSettings, panel="Scan", flags={"tissue_only": "--tissue-only/--no-tissue"})
 def scan(
     slides: Slides,
@@ -72,6 +81,7 @@ def scan(
     tissue: TissueSettings,
     detection: DetectionSettings,
     passes: tuple[PassRequest, ...],
+    cluster: ClusterSettings,
     model: Annotated[
         str,
         typer.Option(
@@ -130,11 +140,17 @@ def scan(
         output=output,
         csv_header=csv_header,
     )
-    scan_all(slides, job, picture=picture, as_json=as_json, region_file=region_file)
+    scan_all(slides, job, picture=picture, as_json=as_json, region_file=region_file, cluster=cluster)
 
 
 def scan_all(
-    slides: list[Path], job: ScanJob, *, picture: bool, as_json: bool, region_file: Path | None = None
+    slides: list[Path],
+    job: ScanJob,
+    *,
+    picture: bool,
+    as_json: bool,
+    region_file: Path | None = None,
+    cluster: ClusterSettings = _ALONE,
 ) -> None:
     """Scan slides as a job says, and print what was found.
 
@@ -144,13 +160,13 @@ def scan_all(
         As the command takes them.
     job
         Of the first of them.
-    picture, as_json, region_file
+    picture, as_json, region_file, cluster
         As the command takes them.
 
     Raises
     ------
     WrongUsage
-        If a region is asked for on many slides, or in two ways.
+        If a region is asked for on many slides, or in two ways, or several workers for one slide.
     AnnotationError
         If the file of outlines cannot be read, or holds none.
     """
@@ -164,10 +180,15 @@ def scan_all(
     asked = "--region" if job.region is not None else "--region-file" if region_file is not None else ""
     if asked and not one:
         raise WrongUsage(f"expected one slide for {asked}, got many; scan that slide alone")
+    if one and cluster.wanted:
+        raise WrongUsage(
+            "expected many slides for --workers or --scheduler, got one; leave the option out, or name the slide in a "
+            "CSV file: a large one is scanned in parts"
+        )
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache() as engines:
         if not one:
-            scan_many(slides, job, engines, picture=picture, as_json=as_json)
+            scan_many(slides, job, engines, cluster=cluster, picture=picture, as_json=as_json)
             return
         with ExitStack() as opened:
             at_hand = AtHand(engines=engines)

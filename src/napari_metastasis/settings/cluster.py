@@ -58,4 +58,4 @@ class ClusterSettings(SettingsGroup):
         """Refuse values out of range, and two clusters."""
         SettingsGroup.__post_init__(self)
         if self.workers is not None and self.scheduler:
-            raise SettingsError("expected --workers or --scheduler, got both; leave one out")
+            raise SettingsError("expected workers of this machine or of a scheduler, got both; leave one out")

@@ -84,7 +84,7 @@ def worker_count(asked: int, gpus: Sequence[str]) -> int:
         If there is no GPU to make one for.
     """
     if not asked and not gpus:
-        raise DeviceError("expected a GPU for each worker, got a machine without one; say how many: --workers 2")
+        raise DeviceError("expected a GPU for each worker, got a machine without one; say how many workers")
     return asked or len(gpus)
 
 

@@ -156,7 +156,7 @@ def _teller(worker: Any, piece: Piece[Any]) -> Callable[[int, int], None]:
         if piece.most_px and total > piece.most_px:
             raise _GivenUpError(total)
         now = time.monotonic()
-        if now - last >= _TELL_EVERY_S:
+        if now - last >= _TELL_EVERY_S or done >= total:
             last = now
             worker.log_event(TOPIC, [piece.terms.run, *piece.told_as, done, total])
 
