@@ -101,8 +101,10 @@ def gpus_of(scan: ScanSettings) -> list[str]:
 
 def cores_of(number: int, workers: int, cores: Sequence[int]) -> list[int]:
     """Return the cores of one of several workers: neighbours, and as many for each; several share one if need be."""
+    if workers > len(cores):
+        return [cores[number % len(cores)]]
     first, end = number * len(cores) // workers, (number + 1) * len(cores) // workers
-    return list(cores[first:end]) or [cores[first % len(cores)]]
+    return list(cores[first:end])
 
 
 def worker_environment(number: int, workers: int, *, cores: Sequence[int], gpus: Sequence[str]) -> dict[str, str]:

@@ -387,16 +387,22 @@ class _SlideProgress:
     def __init__(self) -> None:
         #: Of a slide in parts, its model pixels.
         self.total_px = 0
+        #: By the number of a part, or -1 for the slide itself: how much was left when it was first begun, and how much
+        #: of that is done.
         self._pieces: dict[int, tuple[int, int]] = {}
 
     def told(self, part: int, done: int, total: int) -> None:
-        """Take notice of how far a part is, by its number; -1 stands for the slide itself."""
-        self._pieces[part] = done, total
+        """Take notice of how far a part is, by its number; -1 stands for the slide itself.
+
+        One that is begun again after its worker died has less left.
+        """
+        first, before = self._pieces.get(part, (total, 0))
+        self._pieces[part] = first, max(before, first - total + done)
 
     @property
     def parts(self) -> int:
         """Return how much is done, in parts of a slide; all of it only once it is finished."""
-        done, total = self._pieces.get(-1, (0, 0))
+        total, done = self._pieces.get(-1, (0, 0))
         if self.total_px:
-            done, total = sum(of_part for part, (of_part, _) in self._pieces.items() if part >= 0), self.total_px
+            total, done = self.total_px, sum(of_part for part, (_, of_part) in self._pieces.items() if part >= 0)
         return min(PARTS_OF_A_SLIDE - 1, PARTS_OF_A_SLIDE * done // total) if total else 0
