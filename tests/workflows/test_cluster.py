@@ -13,7 +13,7 @@ from io import StringIO
 from types import SimpleNamespace
 
 import pytest
-from cluster_cohort import SCAN, untrained_model, write_slides
+from cluster_cohort import write_slides
 from distributed.scheduler import KilledWorker
 from result_bytes import result_bytes
 
@@ -25,11 +25,10 @@ from napari_metastasis.workflows.cluster.opening import cores_of, open_cluster, 
 from napari_metastasis.workflows.cluster.pieces import Piece, Terms
 from napari_metastasis.workflows.cluster.preload import CORES
 from napari_metastasis.workflows.cluster.scanner import ClusterScanner
-from napari_metastasis.workflows.scan import FailedSlide, ScanJob, ScannedSlide, cohort_output, scan_cohort
+from napari_metastasis.workflows.scan import FailedSlide, ScannedSlide, cohort_output, scan_cohort
 from napari_metastasis.workflows.scan.batch import CohortWork
 
 COUNT = 8
-#: One death of a worker more than this is the fault of the slide.
 SETTINGS = ClusterSettings(workers=2, retries=1)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
@@ -41,26 +40,13 @@ def slides(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    return ScanJob(slide=folder, model=str(untrained_model(folder / "untrained.safetensors")), scan=SCAN)
-
-
-@pytest.fixture(scope="module")
-def alone(slides, job, tmp_path_factory):
+def alone(slides, cluster_job, tmp_path_factory):
     """What one machine writes of each slide, by its name."""
     output = tmp_path_factory.mktemp("alone")
     return {
         one.slide.name: result_bytes(cohort_output(output, one.slide))
-        for one in scan_cohort(slides, job, output=output)
+        for one in scan_cohort(slides, cluster_job, output=output)
     }
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """Two processes of this machine."""
-    with open_cluster(SETTINGS, SCAN) as scanner:
-        yield scanner
 
 
 def journal(output, slide):
@@ -73,19 +59,19 @@ def journaled(output, slide):
     return found.splitlines()[: found.count(b"\n")]
 
 
-def test_workers_that_die_cost_their_pieces_and_nothing_else(cluster, slides, job, alone, tmp_path):
+def test_workers_that_die_cost_their_pieces_and_nothing_else(two_workers, slides, cluster_job, alone, tmp_path):
     """Both workers are killed in the middle, and there is a file among the slides that is none."""
     broken, output = tmp_path / "broken.tif", tmp_path / "out"
     broken.write_bytes(b"no slide")
     every = [*slides[:1], CohortSlide(name="broken", path=broken), *slides[1:]]
     told, found, before = [], {}, {}
-    scans = scan_cohort(every, job, output=output, scanner=cluster, progress=lambda *now: told.append(now))
+    scans = scan_cohort(every, cluster_job, output=output, scanner=two_workers, progress=lambda *now: told.append(now))
     with closing(scans):
         for entry in scans:
             found[entry.slide.name] = entry
             if not before:
                 before = {slide.name: journaled(output, slide) for slide in slides}
-                for process in cluster._client.run(os.getpid).values():
+                for process in two_workers._client.run(os.getpid).values():
                     os.kill(process, signal.SIGKILL)
     assert set(found) == {slide.name for slide in every}
     failed = {name: one.reason for name, one in found.items() if isinstance(one, FailedSlide)}
@@ -103,13 +89,13 @@ def test_workers_that_die_cost_their_pieces_and_nothing_else(cluster, slides, jo
     assert told[-1][0] == told[-1][1]
 
 
-def test_a_slide_at_which_every_worker_dies_is_named(slides, job):
+def test_a_slide_at_which_every_worker_dies_is_named(slides, cluster_job):
     class Future:
         def result(self):
             raise KilledWorker("scan_piece", SimpleNamespace(address="tcp://host:1"), 2)
 
     client = SimpleNamespace(status="running", cancel=lambda _: None)
-    work = CohortWork(tuple(slides), job, None, lambda result: result)
+    work = CohortWork(tuple(slides), cluster_job, None, lambda result: result)
     run = scanner_module._Run(client, SETTINGS, work, lambda *_: None)
     piece = Piece(Terms("run", "1", {}, ()), 3, replace(work, slides=(slides[3],)))
     run._todo.extend(piece.parts(2))
@@ -120,9 +106,9 @@ def test_a_slide_at_which_every_worker_dies_is_named(slides, job):
     assert not run._todo
 
 
-def test_slides_in_parts_are_whole_ones(cluster, slides, job, alone, tmp_path):
-    in_parts = ClusterScanner(cluster._client, replace(SETTINGS, part_mpx=0.1))
-    for one in scan_cohort(slides[:3], job, output=tmp_path, scanner=in_parts):
+def test_slides_in_parts_are_whole_ones(two_workers, slides, cluster_job, alone, tmp_path):
+    in_parts = ClusterScanner(two_workers._client, replace(SETTINGS, part_mpx=0.1))
+    for one in scan_cohort(slides[:3], cluster_job, output=tmp_path, scanner=in_parts):
         assert isinstance(one, ScannedSlide)
         folder = cohort_output(tmp_path, one.slide)
         assert result_bytes(folder) == alone[one.slide.name]
@@ -133,7 +119,7 @@ def test_slides_in_parts_are_whole_ones(cluster, slides, job, alone, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"slide-{n}.metastasis" for n in range(3)]
 
 
-def test_a_stop_leaves_what_was_answered_and_no_worker_busy(cluster, slides, job, alone, tmp_path):
+def test_a_stop_leaves_what_was_answered_and_no_worker_busy(two_workers, slides, cluster_job, alone, tmp_path):
     asked = []
 
     def stop_in_the_middle():
@@ -141,11 +127,11 @@ def test_a_stop_leaves_what_was_answered_and_no_worker_busy(cluster, slides, job
         return asked[-1]
 
     with pytest.raises(ScanCancelledError, match="the same command goes on"):
-        list(scan_cohort(slides, job, output=tmp_path, scanner=cluster, should_stop=stop_in_the_middle))
+        list(scan_cohort(slides, cluster_job, output=tmp_path, scanner=two_workers, should_stop=stop_in_the_middle))
     begun = [slide for slide in slides if journal(tmp_path, slide).exists()]
     assert begun
     # The locks are free at once, and one machine goes on where several workers stopped.
-    for one in scan_cohort(begun, job, output=tmp_path):
+    for one in scan_cohort(begun, cluster_job, output=tmp_path):
         assert result_bytes(cohort_output(tmp_path, one.slide)) == alone[one.slide.name]
 
 
@@ -153,7 +139,9 @@ def test_a_stop_leaves_what_was_answered_and_no_worker_busy(cluster, slides, job
     ("what", "words"),
     [("version", "install the same version"), ("weights", "put the same models"), ("folder", "mount its folder")],
 )
-def test_unfit_workers_are_refused_before_anything_is_scanned(cluster, slides, job, tmp_path, monkeypatch, what, words):
+def test_unfit_workers_are_refused_before_anything_is_scanned(
+    two_workers, slides, cluster_job, tmp_path, monkeypatch, what, words
+):
     if what == "version":
         monkeypatch.setattr(scanner_module, "__version__", "0.0.0")
     elif what == "weights":
@@ -162,16 +150,19 @@ def test_unfit_workers_are_refused_before_anything_is_scanned(cluster, slides, j
         # What is written here is not seen there.
         monkeypatch.setattr(scanner_module, "atomic_text", lambda _: nullcontext(StringIO()))
     with pytest.raises(ClusterError, match=words) as raised:
-        list(scan_cohort(slides, job, output=tmp_path, scanner=cluster))
+        list(scan_cohort(slides, cluster_job, output=tmp_path, scanner=two_workers))
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.glob("*"))
 
 
-def test_warnings_of_workers_are_said_once(cluster, slides, job, tmp_path):
-    coarse = [replace(slide, mpp=1.5) for slide in slides[:3]]
+def test_warnings_of_workers_are_said_once(two_workers, slides, cluster_job, tmp_path):
+    coarse = [replace(slide, mpp=1.2) for slide in slides[:2]]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert all(isinstance(one, ScannedSlide) for one in scan_cohort(coarse, job, output=tmp_path, scanner=cluster))
+        assert all(
+            isinstance(one, ScannedSlide)
+            for one in scan_cohort(coarse, cluster_job, output=tmp_path, scanner=two_workers)
+        )
     ours = [str(one.message) for one in caught if one.category.__name__ == "ResolutionWarning"]
     assert len(ours) == 1
     assert "expected a slide of at most" in ours[0]

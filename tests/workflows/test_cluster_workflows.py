@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cluster_cohort import SCAN, untrained_model
+from cluster_cohort import SCAN
 from result_bytes import result_bytes
 from training_cohort import no_bar
 
@@ -29,7 +29,7 @@ from napari_metastasis.settings import (
 from napari_metastasis.workflows.cluster import opening
 from napari_metastasis.workflows.cluster.opening import open_cluster
 from napari_metastasis.workflows.evaluate import CohortEvaluation, evaluate_cohort
-from napari_metastasis.workflows.scan import ScanJob, cohort_output, load_job_models, scan_cohort
+from napari_metastasis.workflows.scan import cohort_output, load_job_models, scan_cohort
 from napari_metastasis.workflows.train.mine import MiningSteps, mine_cohort
 from napari_metastasis.workflows.train.plan import CohortTraining
 
@@ -38,12 +38,6 @@ PATIENCE_S = 120
 _DASK = [sys.executable, "-W", "ignore", "-m"]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-
-
-@pytest.fixture(scope="module")
-def job(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    return ScanJob(slide=folder, model=str(untrained_model(folder / "untrained.safetensors")), scan=SCAN)
 
 
 def wait_for(what, process=None):
@@ -95,9 +89,9 @@ def daemons(tmp_path):
         made.end()
 
 
-def test_a_scheduler_that_goes_and_comes_back(cohort, job, daemons, tmp_path, monkeypatch):
+def test_a_scheduler_that_goes_and_comes_back(cohort, cluster_job, daemons, tmp_path, monkeypatch):
     """It halts and goes on; it dies, which is one line, and with the next one the same call goes on."""
-    slides, output = cohort.slides, tmp_path / "out"
+    slides, output, job = cohort.slides, tmp_path / "out", cluster_job
     alone = {
         one.slide.name: result_bytes(one.result.output) for one in scan_cohort(slides, job, output=tmp_path / "alone")
     }
@@ -138,20 +132,14 @@ def is_heard(address):
         return asked.connect_ex((host, int(port))) == 0
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with open_cluster(ClusterSettings(workers=2), SCAN) as scanner:
-        yield scanner
-
-
-def test_a_cohort_is_measured_alike(cluster, cohort, job, tmp_path):
-    how = CohortEvaluation(job=job, scoring=EvaluationSettings(resamples=100), split="train")
-    models = load_job_models(job)
+def test_a_cohort_is_measured_alike(two_workers, cohort, cluster_job, tmp_path):
+    how = CohortEvaluation(job=cluster_job, scoring=EvaluationSettings(resamples=100), split="train")
+    models = load_job_models(cluster_job)
     reports = {
         name: evaluate_cohort(
             cohort, models, how, output=tmp_path / name, bar=no_bar, should_stop=lambda: False, scanner=scanner
         )
-        for name, scanner in (("alone", None), ("workers", cluster))
+        for name, scanner in (("alone", None), ("workers", two_workers))
     }
     assert json.dumps(reports["alone"].to_json(), default=str) == json.dumps(reports["workers"].to_json(), default=str)
     for slide in cohort.of("train"):
@@ -159,7 +147,7 @@ def test_a_cohort_is_measured_alike(cluster, cohort, job, tmp_path):
         assert alone == workers
 
 
-def test_the_same_negatives_are_mined(cluster, cohort, job, tmp_path, monkeypatch):
+def test_the_same_negatives_are_mined(two_workers, cohort, cluster_job, tmp_path, monkeypatch):
     opened = []
 
     def fail(slide, reason):
@@ -168,7 +156,7 @@ def test_the_same_negatives_are_mined(cluster, cohort, job, tmp_path, monkeypatc
     @contextmanager
     def already_open(settings, scan):
         opened.append((settings, scan))
-        yield cluster if settings.wanted else None
+        yield two_workers if settings.wanted else None
 
     monkeypatch.setattr("napari_metastasis.workflows.train.mine.open_cluster", already_open)
     mined = {}
@@ -184,7 +172,7 @@ def test_the_same_negatives_are_mined(cluster, cohort, job, tmp_path, monkeypatc
         )
         steps = MiningSteps(lambda *_: None, lambda: False, fail)
         folder = tmp_path / str(settings.workers)
-        mined[settings.workers] = mine_cohort(cohort.of("train"), Path(job.model), folder, how, steps)
+        mined[settings.workers] = mine_cohort(cohort.of("train"), Path(cluster_job.model), folder, how, steps)
     assert mined[None]
     assert mined[2] == mined[None]
     assert [settings.workers for settings, _ in opened] == [None, 2]

@@ -141,7 +141,11 @@ class _Run:
 
         One worker of each machine comes first: what it measures of its engine, the others of the machine find.
         """
-        workers = self._ask(self._client.nthreads)
+        while not (workers := self._ask(self._client.nthreads)):
+            # All have just died, and come again.
+            if should_stop():
+                raise _stopped_early()
+            time.sleep(_POLL_S)
         for address, threads in workers.items():
             if threads != 1:
                 raise ClusterError(
@@ -163,13 +167,12 @@ class _Run:
         if len(precisions) > 1:
             said = " and ".join(f"{name} at {address}" for name, address in precisions.items())
             raise ClusterError(f"expected workers that compute in one precision, got {said}; choose one by --precision")
+        # One process has nobody to share a slide with; the workers of a scheduler come and go.
+        most_px = 0 if self._settings.workers == 1 else self._settings.part_px
         self._todo.extend(
-            Piece(terms, number, replace(self._work, slides=(slide,)), most_px=self._most_px(len(workers)))
+            Piece(terms, number, replace(self._work, slides=(slide,)), most_px=most_px)
             for number, slide in enumerate(self._work.slides)
         )
-
-    def _most_px(self, workers: int) -> int:
-        return self._settings.part_px if workers > 1 else 0
 
     def _terms(self) -> tuple[Terms, Path | None]:
         """Return what workers must have and see, and a file in the folder of results that only this run has."""
@@ -203,7 +206,7 @@ class _Run:
         try:
             while waiting := [address for address in asked if address not in found]:
                 if should_stop():
-                    raise ScanCancelledError("expected to look at the workers, but was stopped; start it again")
+                    raise _stopped_early()
                 self._check_scheduler()
                 there = self._ask(self._client.nthreads)
                 for address in waiting:
@@ -369,6 +372,10 @@ class _Run:
             "expected a scheduler that stays until all slides are scanned, got none that answers any more; start it "
             "and its workers again: the same command goes on from there"
         ) from None
+
+
+def _stopped_early() -> ScanCancelledError:
+    return ScanCancelledError("expected to look at the workers, but was stopped; start it again")
 
 
 def _killed(piece: Piece[Any], deaths: int) -> FailedSlide:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,8 @@ from napari_metastasis.workflows.scan_job import ScanJob
 __all__ = ["find_slides", "is_one_slide", "scan_slides"]
 
 _LIST = ".csv"
+#: Of the time at most so much goes into writing the summary, which of 10,000 slides takes seconds.
+_SUMMARY_SHARE = 0.05
 
 
 def is_one_slide(path: Path) -> bool:
@@ -112,6 +116,30 @@ def _report(result: ScanResult, *, picture: bool) -> _Reported:
     return _Reported(row, {} if faults else values, faults)
 
 
+@contextmanager
+def _paced(write: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Yield a function that writes what has changed, unless that would take more than a share of the time.
+
+    What is left then is written at the end of the block, however it ends.
+    """
+    ended, took, is_written = -math.inf, 0.0, True
+
+    def now_and_then() -> None:
+        nonlocal ended, took, is_written
+        begun = time.monotonic()
+        is_written = begun - ended >= took / _SUMMARY_SHARE
+        if is_written:
+            write()
+            ended = time.monotonic()
+            took = ended - begun
+
+    try:
+        yield now_and_then
+    finally:
+        if not is_written:
+            write()
+
+
 def scan_slides(
     slides: Sequence[CohortSlide],
     job: ScanJob,
@@ -124,7 +152,10 @@ def scan_slides(
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Generator[tuple[SlideSummary, dict[str, Any]]]:
-    """Scan slides, write the report of each, and yield what became of it; the summary is written after each.
+    """Scan slides, write the report of each, and yield what became of it; the summary grows meanwhile.
+
+    It is written anew after a slide, but of ten thousand slides not after every one: that would take longer than the
+    scans.
 
     Beside the summary of each slide, what ``scan --json`` prints of it is yielded; nothing where it failed.
 
@@ -153,7 +184,7 @@ def scan_slides(
         slides, job, partial(_report, picture=picture),
         output=output, engines=engines, scanner=scanner, progress=progress, should_stop=should_stop,
     )  # fmt: skip
-    with closing(scans):
+    with closing(scans), _paced(lambda: summary.write(list(rows.values()))) as write:
         for entry in scans:
             values: dict[str, Any] = {}
             if isinstance(entry, FailedSlide):
@@ -163,5 +194,5 @@ def scan_slides(
                 row, faults = replace(entry.result.row, slide=entry.slide.path), entry.result.faults
                 values = entry.result.values
             rows[entry.slide] = replace(row, error=faults[0]) if faults else row
-            summary.write(list(rows.values()))
+            write()
             yield rows[entry.slide], values
