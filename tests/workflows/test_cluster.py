@@ -20,6 +20,7 @@ from result_bytes import result_bytes
 from napari_metastasis.cohorts.cohort import CohortSlide
 from napari_metastasis.errors import ClusterError, DeviceError, ScanCancelledError, SettingsError
 from napari_metastasis.settings import ClusterSettings, ScanSettings
+from napari_metastasis.workflows.cluster import agreement
 from napari_metastasis.workflows.cluster import scanner as scanner_module
 from napari_metastasis.workflows.cluster.opening import cores_of, open_cluster, worker_count, worker_environment
 from napari_metastasis.workflows.cluster.pieces import Piece, Terms
@@ -143,12 +144,12 @@ def test_unfit_workers_are_refused_before_anything_is_scanned(
     two_workers, slides, cluster_job, tmp_path, monkeypatch, what, words
 ):
     if what == "version":
-        monkeypatch.setattr(scanner_module, "__version__", "0.0.0")
+        monkeypatch.setattr(agreement, "__version__", "0.0.0")
     elif what == "weights":
-        monkeypatch.setattr(scanner_module, "weights_of", lambda models: {models.detector.task: "0" * 64})
+        monkeypatch.setattr(agreement, "weights_of", lambda models: {models.detector.task: "0" * 64})
     else:
         # What is written here is not seen there.
-        monkeypatch.setattr(scanner_module, "atomic_text", lambda _: nullcontext(StringIO()))
+        monkeypatch.setattr(agreement, "atomic_text", lambda _: nullcontext(StringIO()))
     with pytest.raises(ClusterError, match=words) as raised:
         list(scan_cohort(slides, cluster_job, output=tmp_path, scanner=two_workers))
     assert "\n" not in str(raised.value)

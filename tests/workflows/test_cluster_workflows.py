@@ -154,7 +154,7 @@ def test_the_same_negatives_are_mined(two_workers, cohort, cluster_job, tmp_path
         pytest.fail(f"{slide.name}: {reason}")
 
     @contextmanager
-    def already_open(settings, scan):
+    def already_open(settings, scan, _):
         opened.append((settings, scan))
         yield two_workers if settings.wanted else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,9 @@ with_cluster = with_settings("cluster", ClusterSettings, panel=CLUSTER_PANEL)
 
 
 @contextmanager
-def opened_cluster(cluster: ClusterSettings, scan: ScanSettings) -> Iterator[SlideScanner | None]:
+def opened_cluster(
+    cluster: ClusterSettings, scan: ScanSettings, should_stop: Callable[[], bool]
+) -> Iterator[SlideScanner | None]:
     """Yield what scans, and say where dask shows what it does; ``None`` where this process is to scan alone.
 
     Raises
@@ -31,7 +33,7 @@ def opened_cluster(cluster: ClusterSettings, scan: ScanSettings) -> Iterator[Sli
     """
     from napari_metastasis.workflows.cluster.opening import open_cluster
 
-    with open_cluster(cluster, scan) as scanner:
+    with open_cluster(cluster, scan, should_stop) as scanner:
         if scanner is not None and scanner.dashboard:
             note(f"what the workers do is shown at {scanner.dashboard}")
         yield scanner

@@ -83,8 +83,8 @@ def evaluate_slides(
         raise with_option(error) from error
     # The engine is closed when everything is written and said: nothing is lost with a crash in there.
     with EngineCache(lambda _: models) as engines:
-        with stop_on_interrupt() as should_stop, opened_cluster(cluster, job.scan) as scanner:
-            try:
+        try:
+            with stop_on_interrupt() as should_stop, opened_cluster(cluster, job.scan, should_stop) as scanner:
                 report = evaluated(
                     models,
                     output=folder,
@@ -93,8 +93,8 @@ def evaluate_slides(
                     engines=engines,
                     scanner=scanner,
                 )
-            except ScanCancelledError:
-                raise KeyboardInterrupt from None
+        except ScanCancelledError:
+            raise KeyboardInterrupt from None
         finish(
             report,
             where,

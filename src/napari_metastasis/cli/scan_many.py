@@ -55,22 +55,22 @@ def scan_many(
     done: dict[Path, SlideSummary] = {}
     found: dict[Path, dict[str, Any]] = {}
     count = f"{len(slides)} {'slide' if len(slides) == 1 else 'slides'}"
-    with ExitStack() as opened:
-        should_stop = opened.enter_context(stop_on_interrupt())
-        scanner = opened.enter_context(opened_cluster(cluster, job.scan))
-        progress = opened.enter_context(show_slides(f"Scanning {count}"))
-        scans = scan_slides(
-            slides, job, output=job.output, summary=summary, picture=picture,
-            engines=engines, scanner=scanner, progress=progress, should_stop=should_stop,
-        )  # fmt: skip
-        try:
+    try:
+        with ExitStack() as opened:
+            should_stop = opened.enter_context(stop_on_interrupt())
+            scanner = opened.enter_context(opened_cluster(cluster, job.scan, should_stop))
+            progress = opened.enter_context(show_slides(f"Scanning {count}"))
+            scans = scan_slides(
+                slides, job, output=job.output, summary=summary, picture=picture,
+                engines=engines, scanner=scanner, progress=progress, should_stop=should_stop,
+            )  # fmt: skip
             for row, values in opened.enter_context(closing(scans)):
                 done[row.slide] = row
                 # Lesions of a thousand slides are millions.
                 if as_json and not row.error:
                     found[row.slide] = values
-        except ScanCancelledError:
-            raise KeyboardInterrupt from None
+    except ScanCancelledError:
+        raise KeyboardInterrupt from None
     # Several workers do not keep the order.
     rows = [done[slide.path] for slide in slides]
     failed = [row for row in rows if row.error]

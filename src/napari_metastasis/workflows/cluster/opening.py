@@ -6,14 +6,17 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_metastasis.errors import ClusterError, DeviceError, MissingDependencyError, first_line
+from napari_metastasis.errors import ClusterError, DeviceError, MissingDependencyError, ScanCancelledError, first_line
+from napari_metastasis.scanning import never
 from napari_metastasis.settings import ClusterSettings, ScanSettings
 from napari_metastasis.stopping import held_back
+from napari_metastasis.workflows.cluster.agreement import POLL_S
 from napari_metastasis.workflows.cluster.preload import CORES
 from napari_metastasis.workflows.cluster.preload import __name__ as _preload
 
@@ -28,11 +31,19 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 #: Devices that are shared out among workers; one that is named is everybody's.
 _ANY_GPU = ("auto", "cuda")
 _CONNECT_S = 10.0
+#: How long processes of this machine may take to start.
+_START_S = 120.0
+
+#: One piece at a time goes to a worker, and nothing of the environment is changed but what a worker is given: dask's
+#: own would have every worker compute with one thread, and hand memory back at once that a network needs again.
+_CONFIG = {"distributed.scheduler.worker-saturation": 1.0, "distributed.nanny.pre-spawn-environ": {}}
 _LOCAL = "127.0.0.1"
 
 
 @contextmanager
-def open_cluster(settings: ClusterSettings, scan: ScanSettings) -> Iterator[ClusterScanner | None]:
+def open_cluster(
+    settings: ClusterSettings, scan: ScanSettings, should_stop: Callable[[], bool] = never
+) -> Iterator[ClusterScanner | None]:
     """Yield what scans on several processes or machines; ``None`` where this process is to scan alone.
 
     Processes of this machine end with the block, workers of a scheduler go on to serve others.
@@ -43,6 +54,8 @@ def open_cluster(settings: ClusterSettings, scan: ScanSettings) -> Iterator[Clus
         Which they are.
     scan
         On which devices slides are scanned.
+    should_stop
+        Asked while workers are waited for.
 
     Raises
     ------
@@ -52,6 +65,8 @@ def open_cluster(settings: ClusterSettings, scan: ScanSettings) -> Iterator[Clus
         If there is to be a worker for each GPU, and there is none.
     ClusterError
         If the scheduler cannot be reached, or has no worker.
+    ScanCancelledError
+        If ``should_stop`` said so.
     """
     if not settings.wanted:
         yield None
@@ -67,10 +82,10 @@ def open_cluster(settings: ClusterSettings, scan: ScanSettings) -> Iterator[Clus
 
     with ExitStack() as opened:
         if settings.scheduler:
-            client = opened.enter_context(_connected(distributed, settings))
+            client = opened.enter_context(_connected(distributed, settings, should_stop))
             dashboard = client.dashboard_link if _has_dashboard(client) else ""
         else:
-            client = opened.enter_context(_processes(distributed, settings, scan))
+            client = opened.enter_context(_processes(distributed, settings, scan, should_stop))
             dashboard = client.dashboard_link if _has_bokeh() else ""
         yield ClusterScanner(client, settings, dashboard or "")
 
@@ -146,7 +161,7 @@ def _has_dashboard(client: Any) -> bool:
 
 
 @contextmanager
-def _connected(distributed: Any, settings: ClusterSettings) -> Iterator[Any]:
+def _connected(distributed: Any, settings: ClusterSettings, should_stop: Callable[[], bool]) -> Iterator[Any]:
     """Connect to a scheduler, and wait for its first worker."""
     asked = settings.scheduler
     where = {"scheduler_file": asked} if Path(asked).is_file() else {"address": asked}
@@ -158,20 +173,20 @@ def _connected(distributed: Any, settings: ClusterSettings) -> Iterator[Any]:
             "scheduler', or correct the address"
         ) from error
     try:
-        try:
-            client.wait_for_workers(1, timeout=settings.worker_wait_s)
-        except (OSError, TimeoutError) as error:
+        if not _has_workers(client, 1, settings.worker_wait_s, should_stop):
             raise ClusterError(
                 f"expected workers at {asked}, got none in {settings.worker_wait_s:g} s; start some with 'dask worker "
                 f"{asked} --nthreads 1', or wait longer with --worker-wait-s"
-            ) from error
+            )
         yield client
     finally:
         _close(client)
 
 
 @contextmanager
-def _processes(distributed: Any, settings: ClusterSettings, scan: ScanSettings) -> Iterator[Any]:
+def _processes(
+    distributed: Any, settings: ClusterSettings, scan: ScanSettings, should_stop: Callable[[], bool]
+) -> Iterator[Any]:
     """Start processes of this machine, each with its own cores, and its own GPU where there are several."""
     import dask
 
@@ -205,7 +220,7 @@ def _processes(distributed: Any, settings: ClusterSettings, scan: ScanSettings) 
         },
     }
     with ExitStack() as opened:
-        opened.enter_context(dask.config.set({"distributed.scheduler.worker-saturation": 1.0}))
+        opened.enter_context(dask.config.set(_CONFIG))
         # Processes begun in here do not hear Ctrl-C until they know what to do about it.
         with held_back():
             cluster = opened.enter_context(
@@ -213,8 +228,30 @@ def _processes(distributed: Any, settings: ClusterSettings, scan: ScanSettings) 
             )
         client = distributed.Client(cluster, set_as_default=False)
         opened.callback(_close, client)
-        client.wait_for_workers(count)
+        if not _has_workers(client, count, _START_S, should_stop):
+            raise ClusterError(
+                f"expected {count} worker processes, got fewer in {_START_S:g} s; ask for fewer, or see what keeps the "
+                "machine busy"
+            )
         yield client
+
+
+def _has_workers(client: Any, count: int, wait_s: float, should_stop: Callable[[], bool]) -> bool:
+    """Wait for so many workers, and return whether they came.
+
+    Raises
+    ------
+    ScanCancelledError
+        If ``should_stop`` said so.
+    """
+    until = time.monotonic() + wait_s
+    while len(client.nthreads()) < count:
+        if should_stop():
+            raise ScanCancelledError("expected to wait for workers, but was stopped; start it again")
+        if time.monotonic() > until:
+            return False
+        time.sleep(POLL_S)
+    return True
 
 
 def _close(client: Any) -> None:

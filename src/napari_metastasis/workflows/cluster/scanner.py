@@ -13,20 +13,19 @@ import time
 import uuid
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
-from napari_metastasis import __version__, errors
-from napari_metastasis.errors import ClusterError, MetastasisError, MetastasisWarning, ScanCancelledError, in_one_line
+from napari_metastasis import errors
+from napari_metastasis.errors import MetastasisWarning, ScanCancelledError
 from napari_metastasis.settings import ClusterSettings
-from napari_metastasis.storage import atomic_text, storage_errors
-from napari_metastasis.workflows.cluster.pieces import TOPIC, Answer, Note, Piece, Seen, Terms, TooLarge
-from napari_metastasis.workflows.cluster.worker import look, pieces_at_work, put_away, scan_piece, weights_of
+from napari_metastasis.workflows.cluster.agreement import POLL_S, SchedulerLink, agree
+from napari_metastasis.workflows.cluster.pieces import TOPIC, Answer, Note, Piece, TooLarge
+from napari_metastasis.workflows.cluster.worker import pieces_at_work, put_away, scan_piece
 from napari_metastasis.workflows.scan.batch import (
     PARTS_OF_A_SLIDE,
     CohortWork,
@@ -35,13 +34,10 @@ from napari_metastasis.workflows.scan.batch import (
     ScannedSlide,
     SlideProgress,
 )
-from napari_metastasis.workflows.scan.job_models import load_job_models
 from napari_metastasis.workflows.scan_job import ScanJob
 
 __all__ = ["ClusterScanner"]
 
-#: How often the command looks up: for Ctrl-C, for progress, and whether the scheduler is there.
-_POLL_S = 0.1
 #: How long what workers are counted by is believed.
 _COUNTED_FOR_S = 1.0
 #: How long workers may take to stop: a piece of a scan, and writing what it found.
@@ -91,7 +87,6 @@ class ClusterScanner:
         place = OutputPlace(work.output)
         run = _Run(self._client, self._settings, _absolute(work), progress)
         try:
-            run.agree(should_stop)
             for number, found in run.results(should_stop):
                 place.check()
                 # As it was given: by another path it would be another slide.
@@ -121,7 +116,7 @@ class _Run:
     """One cohort on the workers."""
 
     def __init__(self, client: Any, settings: ClusterSettings, work: CohortWork[Any], progress: SlideProgress) -> None:
-        self._client = client
+        self._client, self._link = client, SchedulerLink(client)
         self._settings = settings
         self._work = work
         self._progress = progress
@@ -136,109 +131,15 @@ class _Run:
         self._said: set[Note] = set()
         self._workers, self._counted = 0, -math.inf
 
-    def agree(self, should_stop: Callable[[], bool]) -> None:
-        """Refuse workers that would not do the same as this process, before anything is scanned.
-
-        One worker of each machine comes first: what it measures of its engine, the others of the machine find.
-        """
-        while not (workers := self._ask(self._client.nthreads)):
-            # All have just died, and come again.
-            if should_stop():
-                raise _stopped_early()
-            time.sleep(_POLL_S)
-        for address, threads in workers.items():
-            if threads != 1:
-                raise ClusterError(
-                    f"expected workers of one thread, since one slide at a time takes all cores of a worker, got "
-                    f"{threads} at {address}; start them with --nthreads 1"
-                )
-        terms, probe = self._terms()
-        try:
-            with_probe = replace(terms, paths=(*([] if probe is None else [probe]), *terms.paths))
-            first = {urlsplit(address).hostname: address for address in workers}
-            seen: dict[str, Seen] = {}
-            for wave in (list(first.values()), [each for each in workers if each not in first.values()]):
-                seen |= self._looked(wave, with_probe, should_stop)
-        finally:
-            if probe is not None:
-                with suppress(OSError):
-                    probe.unlink()
-        precisions = {one.precision: address for address, one in seen.items()}
-        if len(precisions) > 1:
-            said = " and ".join(f"{name} at {address}" for name, address in precisions.items())
-            raise ClusterError(f"expected workers that compute in one precision, got {said}; choose one by --precision")
+    def results(self, should_stop: Callable[[], bool]) -> Generator[tuple[int, ScannedSlide[Any] | FailedSlide]]:
+        """Yield what became of each slide, as it is done, once every worker is found fit for it."""
+        terms = agree(self._link, self._work, self._run, should_stop)
         # One process has nobody to share a slide with; the workers of a scheduler come and go.
         most_px = 0 if self._settings.workers == 1 else self._settings.part_px
         self._todo.extend(
             Piece(terms, number, replace(self._work, slides=(slide,)), most_px=most_px)
             for number, slide in enumerate(self._work.slides)
         )
-
-    def _terms(self) -> tuple[Terms, Path | None]:
-        """Return what workers must have and see, and a file in the folder of results that only this run has."""
-        work, probe = self._work, None
-        folders = {slide.path.parent: slide.path for slide in work.slides if slide.path.exists()}
-        paths = tuple(folders.values())
-        if work.output is not None:
-            with storage_errors(work.output):
-                work.output.mkdir(parents=True, exist_ok=True)
-            probe, paths = work.output / f".napari-metastasis-{self._run}", (work.output, *paths)
-            with atomic_text(probe) as file:
-                file.write(self._run)
-        return Terms(self._run, __version__, weights_of(load_job_models(work.job)), paths), probe
-
-    def _looked(self, workers: Sequence[str], terms: Terms, should_stop: Callable[[], bool]) -> dict[str, Seen]:
-        """Return what workers have and see; those that have ended meanwhile are left out.
-
-        Raises
-        ------
-        ClusterError
-            If one of them is not fit.
-        """
-        work = replace(self._work, slides=self._work.slides[:1])
-        asked = {
-            address: self._client.submit(
-                look, terms, work, workers=[address], allow_other_workers=False, pure=False, retries=0
-            )
-            for address in workers
-        }
-        found: dict[str, Seen] = {}
-        try:
-            while waiting := [address for address in asked if address not in found]:
-                if should_stop():
-                    raise _stopped_early()
-                self._check_scheduler()
-                there = self._ask(self._client.nthreads)
-                for address in waiting:
-                    if asked[address].done():
-                        found[address] = self._seen(asked[address], terms, address)
-                    elif address not in there:
-                        del asked[address]
-                time.sleep(_POLL_S)
-        finally:
-            with suppress(Exception):
-                self._client.cancel(list(asked.values()))
-        return found
-
-    def _seen(self, future: Any, terms: Terms, address: str) -> Seen:
-        try:
-            seen: Seen = future.result()
-        except MetastasisError:
-            raise
-        except CancelledError:
-            self._refuse_scheduler()
-        # Another version of the program may fail at anything that it is sent, or know nothing of it.
-        except Exception as error:
-            raise ClusterError(
-                f"expected workers with napari-metastasis {__version__}, got {in_one_line(error)} from {address}; "
-                "install the same version there"
-            ) from error
-        if refusal := seen.refusal(terms, address):
-            raise ClusterError(refusal)
-        return seen
-
-    def results(self, should_stop: Callable[[], bool]) -> Generator[tuple[int, ScannedSlide[Any] | FailedSlide]]:
-        """Yield what became of each slide, as it is done."""
         self._client.subscribe_topic(TOPIC, lambda event: self._told.put(event[1]))
         while self._todo or self._running:
             if should_stop():
@@ -247,9 +148,9 @@ class _Run:
                 )
             self._submit()
             try:
-                future = self._finished.get(timeout=_POLL_S)
+                future = self._finished.get(timeout=POLL_S)
             except queue.Empty:
-                self._check_scheduler()
+                self._link.check()
                 self._tell()
                 continue
             self._tell()
@@ -267,7 +168,7 @@ class _Run:
     def end(self) -> None:
         """Take back what is under way, and wait until workers have stored what they answered of it."""
         running, self._running = list(self._running), {}
-        if self._client.status != "running":
+        if not self._link.is_there:
             return
         with suppress(Exception):
             self._client.unsubscribe_topic(TOPIC)
@@ -279,14 +180,14 @@ class _Run:
                 busy = self._client.run(pieces_at_work, self._run, on_error="ignore")
                 if not any(busy.values()):
                     break
-                time.sleep(_POLL_S)
+                time.sleep(POLL_S)
             self._client.run(put_away, self._run, on_error="ignore")
 
     def _submit(self) -> None:
         """Give a piece to every worker that has none."""
         now = time.monotonic()
         if self._todo and now - self._counted > _COUNTED_FOR_S:
-            self._workers, self._counted = len(self._ask(self._client.nthreads)), now
+            self._workers, self._counted = len(self._link.workers()), now
         while self._todo and len(self._running) < max(1, self._workers):
             piece = self._todo.popleft()
             future = self._client.submit(scan_piece, piece, pure=False)
@@ -304,7 +205,7 @@ class _Run:
             self._give_up(piece.number)
             return _killed(piece, error.allowed_failures + 1)
         except CancelledError:
-            self._refuse_scheduler()
+            self._link.refuse()
         for note in answer.notes:
             self._say(note)
         number, found = piece.number, answer.found
@@ -356,26 +257,6 @@ class _Run:
                 changed.add(number)
         for number in changed:
             self._progress(number, self._slides[number].parts)
-
-    def _ask(self, question: Callable[[], Mapping[str, int]]) -> Mapping[str, int]:
-        try:
-            return question()
-        except (OSError, TimeoutError, CancelledError):
-            self._refuse_scheduler()
-
-    def _check_scheduler(self) -> None:
-        if self._client.status != "running":
-            self._refuse_scheduler()
-
-    def _refuse_scheduler(self) -> NoReturn:
-        raise ClusterError(
-            "expected a scheduler that stays until all slides are scanned, got none that answers any more; start it "
-            "and its workers again: the same command goes on from there"
-        ) from None
-
-
-def _stopped_early() -> ScanCancelledError:
-    return ScanCancelledError("expected to look at the workers, but was stopped; start it again")
 
 
 def _killed(piece: Piece[Any], deaths: int) -> FailedSlide:

@@ -119,7 +119,7 @@ def _mined(
     failed = 0
     job = ScanJob(slide=folder, model=str(weights), scan=how.scan, tissue=how.tissue)
     with ExitStack() as opened:
-        scanner = opened.enter_context(open_cluster(how.cluster, how.scan))
+        scanner = opened.enter_context(open_cluster(how.cluster, how.scan, steps.should_stop))
         if scanner is not None and scanner.dashboard:
             _LOG.warning("what the workers do is shown at %s", scanner.dashboard)
         scans = scan_cohort(
