@@ -72,7 +72,7 @@ def test_workers_that_die_cost_their_pieces_and_nothing_else(two_workers, slides
             found[entry.slide.name] = entry
             if not before:
                 before = {slide.name: journaled(output, slide) for slide in slides}
-                for process in two_workers._client.run(os.getpid).values():
+                for process in two_workers.client.run(os.getpid).values():
                     os.kill(process, signal.SIGKILL)
     assert set(found) == {slide.name for slide in every}
     failed = {name: one.reason for name, one in found.items() if isinstance(one, FailedSlide)}
@@ -108,7 +108,7 @@ def test_a_slide_at_which_every_worker_dies_is_named(slides, cluster_job):
 
 
 def test_slides_in_parts_are_whole_ones(two_workers, slides, cluster_job, alone, tmp_path):
-    in_parts = ClusterScanner(two_workers._client, replace(SETTINGS, part_mpx=0.1))
+    in_parts = ClusterScanner(two_workers.client, replace(SETTINGS, part_mpx=0.1))
     for one in scan_cohort(slides[:3], cluster_job, output=tmp_path, scanner=in_parts):
         assert isinstance(one, ScannedSlide)
         folder = cohort_output(tmp_path, one.slide)

@@ -62,12 +62,14 @@ class ClusterScanner:
 
     Attributes
     ----------
+    client
+        See above.
     dashboard
         Address of the scheduler's dashboard; empty where there is none.
     """
 
     def __init__(self, client: Any, settings: ClusterSettings, dashboard: str = "") -> None:
-        self._client = client
+        self.client = client
         self._settings = settings
         self.dashboard = dashboard
 
@@ -85,7 +87,7 @@ class ClusterScanner:
             As any scan of slides.
         """
         place = OutputPlace(work.output)
-        run = _Run(self._client, self._settings, _absolute(work), progress)
+        run = _Run(self.client, self._settings, _absolute(work), progress)
         try:
             for number, found in run.results(should_stop):
                 place.check()
