@@ -175,3 +175,27 @@ def test_names_that_are_not_utf8_are_written_as_text(tmp_path):
     with atomic_text(tmp_path / "a") as file:
         file.write("\udcff µ")
     assert (tmp_path / "a").read_bytes() == b"\\udcff \xc2\xb5"
+
+
+def test_a_folder_is_replaced_by_a_whole_one_and_stays_where_that_fails(tmp_path, monkeypatch):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with pytest.raises(OSError, match="Directory not empty"), partial_folder(target) as whole:
+        whole.mkdir()
+    with monkeypatch.context() as patch:
+        rename = os.rename
+
+        def refused(source, to):
+            if os.path.basename(source) == "whole":
+                raise OSError(5, "Input/output error")
+            rename(source, to)
+
+        patch.setattr(os, "rename", refused)
+        with pytest.raises(OSError, match="Input/output"), partial_folder(target, replace=True) as whole:
+            whole.mkdir()
+    assert [path.name for path in target.iterdir()] == ["old"]
+    with partial_folder(target, replace=True) as whole:
+        whole.mkdir()
+        (whole / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]

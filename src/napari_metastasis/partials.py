@@ -26,8 +26,8 @@ __all__ = ["LOCK_HELD", "LOCK_UNKNOWN", "lock", "lock_within", "partial_file", "
 
 #: 16 random digits, and the writer's machine. Earlier versions wrote the digits alone, and held no lock.
 _NAME = re.compile(r"\.[0-9a-f]{16}(?:-([0-9a-f]{8}))?\.part")
-#: In a partial folder: what its writer locks, and what is renamed.
-_LOCKED, _WHOLE = "writer.lock", "whole"
+#: In a partial folder: what its writer locks, what is renamed, and what that replaces.
+_LOCKED, _WHOLE, _EARLIER = "writer.lock", "whole", "earlier"
 #: What is this old has no writer, where locks do not tell: of earlier versions, or of another machine, whose locks some
 #: network disks keep to themselves.
 _OLD_SECONDS = 24 * 3600.0
@@ -121,19 +121,34 @@ def partial_file(target: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def partial_folder(target: Path) -> Iterator[Path]:
+def partial_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield where to make a folder that is renamed to ``target`` when the block ends, and is gone if that raises.
+
+    Parameters
+    ----------
+    target
+        Where it will lie.
+    replace
+        Whether what lies there is taken away for it; it stays where the new one cannot take its place.
 
     Raises
     ------
     OSError
-        If the disk refuses, or something lies at ``target``.
+        If the disk refuses, or something lies at ``target`` and is not replaced.
     """
     sweep(target.parent)
     partial, descriptor = _made(target.parent, is_folder=True)
     try:
         yield partial / _WHOLE
-        os.rename(partial / _WHOLE, target)
+        earlier = partial / _EARLIER
+        if replace and os.path.lexists(target):
+            os.rename(target, earlier)
+        try:
+            os.rename(partial / _WHOLE, target)
+        except OSError:
+            if earlier.exists():
+                os.rename(earlier, target)
+            raise
     finally:
         os.close(descriptor)
         shutil.rmtree(partial, ignore_errors=True)

@@ -22,7 +22,7 @@ from napari_metastasis.cli import main
 from napari_metastasis.errors import StorageError
 from napari_metastasis.lesions import LesionIndex, annotations_of, write_lesions_geojson
 from napari_metastasis.settings import DetectionSettings
-from napari_metastasis.workflows.export import export_lesions
+from napari_metastasis.workflows.export import export_result
 from napari_metastasis.workflows.report import read_result
 
 READERS = {"asap": read_asap_xml, "dsa": read_dsa_json, "geojson": read_geojson}
@@ -59,7 +59,7 @@ def test_lesions_with_holes_islands_and_foci_apart_come_back_as_they_were(to, ga
 @pytest.mark.parametrize("to", READERS)
 def test_a_result_is_exported_beside_its_other_files_and_read_back(result, to):
     expected = [one.outline_px for lesion in read_result(result).lesions for one in annotations_of(lesion)]
-    done = export_lesions(result, to, overwrite=to == "geojson")
+    done = export_result(result, to, overwrite=to == "geojson")
     assert done.path.parent == result
     assert (done.lesions, done.without_outline) == (1, ())
     read = READERS[to](done.path)
@@ -75,7 +75,7 @@ def test_a_slide_with_bounds_keeps_level_0_pixels_but_for_qupath(result, tmp_pat
     write_lesions(result, [{"id": 1, "x": 300, "y": 300, "mm": 0.5, "size_class": "micro", "cut": 0}], corner=(100, 50))
     change_record(result, lambda record: record["slide"].update(bounds=[100, 50, 500, 500]))
     for to, center in (("asap", (300, 300)), ("dsa", (300, 300)), ("geojson", (200, 250))):
-        (found,) = READERS[to](export_lesions(result, to, output=tmp_path / to).path)
+        (found,) = READERS[to](export_result(result, to, output=tmp_path / to).path)
         assert (found.outline_px.centroid.x, found.outline_px.centroid.y) == pytest.approx(center)
 
 
@@ -98,7 +98,7 @@ def test_an_earlier_file_is_replaced_only_if_asked_for(result, tmp_path, capsys)
     assert run(result, "--to", "word") == 2
     assert run(tmp_path / "none", "--to", "dsa") == 1
     with pytest.raises(StorageError, match="expected a result folder"):
-        export_lesions(tmp_path / "none", "dsa")
+        export_result(tmp_path / "none", "dsa")
 
 
 def test_lesions_without_an_outline_are_named(result, tmp_path, capsys):

@@ -26,7 +26,7 @@ from napari_metastasis.cli.scan import say_result
 from napari_metastasis.lesions import LesionIndex
 from napari_metastasis.scanning import never
 from napari_metastasis.settings import DetectionSettings
-from napari_metastasis.workflows.export import export_lesions
+from napari_metastasis.workflows.export import export_result
 from napari_metastasis.workflows.report import read_result, update_tables, write_report
 from napari_metastasis.workflows.report.summary import _COLUMNS, SlideSummary
 from napari_metastasis.workflows.review import import_review, read_slide_review
@@ -130,7 +130,7 @@ def test_the_report_and_exports_tell_both(reviewed, tmp_path):
     for words in ("Reviewed: 1 added, 1 rejected.", "“a follicle”", "“missed”", "Dr. B, ", "P2", 'class="out"'):
         assert words in html
     assert rows(reviewed)["P2"]["review"] == "added", "a report brings the tables up to date"
-    export_lesions(reviewed, "asap", output=tmp_path / "a.xml")
+    export_result(reviewed, "asap", output=tmp_path / "a.xml")
     outlines = read_asap_xml(tmp_path / "a.xml")
     assert [one.name for one in outlines.tumour] == ["Lesion P2: added"]
     assert [one.name for one in outlines.normal] == ["Lesion 1: rejected"]

@@ -18,7 +18,7 @@ from napari_metastasis._napari.colors import (
     shown_limits,
     tissue_colormap,
 )
-from napari_metastasis._napari.compat import slice_at_once
+from napari_metastasis._napari.compat import draw_now, slice_at_once, unrefreshed
 from napari_metastasis._napari.session import METADATA_KEY, SlideSession
 from napari_metastasis.geometry import Affine1D, locations_um
 
@@ -40,9 +40,9 @@ __all__ = [
     "lesions_layer",
     "map_layer",
     "mined_layer",
-    "paint_rings",
     "place",
     "points_layer",
+    "show_points",
     "slide_layer_data",
     "stained_layer",
     "tissue_layer",
@@ -224,7 +224,34 @@ def mined_layer(mined: Sequence[HardNegative], mpp: float, *, name: str) -> Poin
     )
 
 
-def paint_rings(layer: Points) -> None:
-    """Colour all points alike; points that were added would have napari's default colours."""
-    layer.face_color = "transparent"
-    layer.border_color = RING_COLOR
+def show_points(
+    layer: Points, points: npt.NDArray[Any], features: dict[str, Any], colors: str | npt.NDArray[Any]
+) -> None:
+    """Show other points in a layer that :func:`points_layer` made.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    points, features
+        As :func:`points_layer` takes them.
+    colors
+        Of the rings: one for all, or one for each.
+    """
+    with unrefreshed(layer):
+        if not np.array_equal(points, layer.data):
+            layer.selected_data = set()
+            layer.data = points
+            layer.set_view_slice()
+            layer.features = features
+            # Points that were added would have napari's default colours.
+            layer.face_color = "transparent"
+            if isinstance(colors, str):
+                layer.border_color = colors
+        # napari has no colours for none.
+        if not isinstance(colors, str) and len(points):
+            layer.border_color = colors
+        layer.shown = True
+    # Also where it is hidden: it must not be shown again by the indices of other points.
+    layer.set_view_slice()
+    draw_now(layer)

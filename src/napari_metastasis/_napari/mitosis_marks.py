@@ -10,7 +10,7 @@ from napari.layers import Layer, Points, Shapes
 
 from napari_metastasis._napari.compat import draw_now, unrefreshed
 from napari_metastasis._napari.drawn_looks import TAKEN_AWAY_RGB
-from napari_metastasis._napari.layers import place, points_layer
+from napari_metastasis._napari.layers import place, points_layer, show_points
 from napari_metastasis.geometry import locations_um
 
 if TYPE_CHECKING:
@@ -113,19 +113,7 @@ class MitosisMarks:
                 self.points = self._make_points(points, features, colors)
                 self._add(self.points)
             return
-        with unrefreshed(layer):
-            if not np.array_equal(points, layer.data):
-                layer.selected_data = set()
-                layer.data = points
-                layer.set_view_slice()
-                layer.features = features
-                layer.face_color = "transparent"
-            if len(points):
-                # napari has no colour for none.
-                layer.border_color = colors
-            layer.shown = True
-        layer.set_view_slice()
-        draw_now(layer)
+        show_points(layer, points, features, colors)
 
     def _make_points(self, points: Any, features: dict[str, Any], colors: Any) -> Points:
         mpp = self._session.slide.mpp

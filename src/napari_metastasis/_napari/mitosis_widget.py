@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Points
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_metastasis._napari.part import Part
 from napari_metastasis._napari.parts import ErrorLine, Folded, form_layout, probability_slider
@@ -54,6 +64,29 @@ class MitosisWidget(Part):
         rows = QVBoxLayout(inside)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(6)
+        rows.addWidget(QLabel("Look for mitoses in"))
+        rows.addLayout(self._make_searches())
+        self._add_counts(rows)
+        rows.addLayout(self._make_steps())
+        rows.addLayout(self._make_decisions())
+        self.refused = ErrorLine()
+        rows.addWidget(self.refused)
+        self.take_button = QPushButton("Take the points of napari's layer")
+        self.take_button.setToolTip("Add the points that were set in napari's own Points layers as mitoses")
+        self.take_button.clicked.connect(lambda _: self.take_points())
+        rows.addWidget(self.take_button)
+        # Once it is known whose a new layer is.
+        self._workspace.layers_changed.connect(single_shot(self, 0, self._show_layers).start)
+        rows.addLayout(self._make_threshold())
+        self.show_map = QCheckBox("Show how probable a mitosis is")
+        self.show_map.setToolTip("Tint where the model sees a mitosis, also where it is less sure than the slider says")
+        self.show_map.toggled.connect(self._on_show_map)
+        rows.addWidget(self.show_map)
+        self.fold = Folded("Mitoses", inside)
+        layout.addWidget(self.fold)
+
+    def _make_searches(self) -> QHBoxLayout:
+        """Return the buttons that look for mitoses."""
         self.view_button, self.tumour_button = QPushButton("This view"), QPushButton("Tumour")
         self.shape_button = QPushButton("Selected shape")
         self.view_button.setToolTip("Look for mitoses in what the window shows, from its middle outwards")
@@ -64,45 +97,49 @@ class MitosisWidget(Part):
             "Look for mitoses inside the shape that is selected, or the shapes; counts are of all tissue that was "
             "looked at, also before"
         )
-        rows.addWidget(QLabel("Look for mitoses in"))
         buttons = QHBoxLayout()
         for button, where in ((self.view_button, "view"), (self.tumour_button, "tumour"), (self.shape_button, "shape")):
             button.clicked.connect(lambda _=False, where=where: self._workspace.mitoses_wanted.emit(where))
             buttons.addWidget(button, 1)
-        rows.addLayout(buttons)
-        self.count, self.spot, self.searched = QLabel(), QLabel(), QLabel()
-        for label in (self.count, self.spot, self.searched):
+        return buttons
+
+    def _add_counts(self, rows: QVBoxLayout) -> None:
+        """Add how many there are, where they are densest, how much was looked at, and what people said."""
+        self.count, self.spot, self.searched, self.said = QLabel(), QLabel(), QLabel(), QLabel()
+        for label in (self.count, self.spot, self.searched, self.said):
             label.setWordWrap(True)
+        for label in (self.count, self.spot, self.searched):
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.count.setStyleSheet("font-weight: bold;")
-        rows.addWidget(self.count)
         self.spot_button = QPushButton("Show")
         self.spot_button.setToolTip("Show where mitoses are densest")
         self.spot_button.clicked.connect(lambda _: self.show_spot())
         densest = QHBoxLayout()
         densest.addWidget(self.spot, 1)
         densest.addWidget(self.spot_button)
+        rows.addWidget(self.count)
         rows.addLayout(densest)
         rows.addWidget(self.searched)
-        self.said = QLabel()
-        self.said.setWordWrap(True)
         rows.addWidget(self.said)
+
+    def _make_steps(self) -> QHBoxLayout:
+        """Return the buttons that show one mitosis after the other."""
         self.back_button, self.on_button, self.position = QToolButton(), QToolButton(), QLabel()
         self.position.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        steps = QHBoxLayout()
         for button, text, step in ((self.back_button, "◀", -1), (self.on_button, "▶", 1)):
             button.setText(text)
             button.setToolTip(f"{'Next' if step > 0 else 'Previous'} mitosis, the surest first")
             button.clicked.connect(lambda _=False, step=step: self.go_on(step))
+        steps = QHBoxLayout()
         steps.addWidget(self.back_button)
         steps.addWidget(self.position, 1)
         steps.addWidget(self.on_button)
-        rows.addLayout(steps)
-        self.yes_button, self.no_button, self.add_button = (
-            QPushButton("✓ Mitosis"),
-            QPushButton("✗ Not one"),
-            QPushButton("+ Add"),
-        )
+        return steps
+
+    def _make_decisions(self) -> QHBoxLayout:
+        """Return the buttons that say of the one in the middle what it is, and add those that were missed."""
+        self.yes_button, self.no_button = QPushButton("✓ Mitosis"), QPushButton("✗ Not one")
+        self.add_button = QPushButton("+ Add")
         self.yes_button.setToolTip("The one in the middle is a mitosis; the next is shown. Once more takes it back")
         self.no_button.setToolTip("It is not, and does not count; the next is shown. Once more takes it back")
         self.add_button.setToolTip("Click where a mitosis was missed; Escape, or this button again, ends it")
@@ -113,28 +150,17 @@ class MitosisWidget(Part):
         decisions = QHBoxLayout()
         for button in (self.yes_button, self.no_button, self.add_button):
             decisions.addWidget(button, 1)
-        rows.addLayout(decisions)
-        self.refused = ErrorLine()
-        rows.addWidget(self.refused)
-        self.take_button = QPushButton("Take the points of napari's layer")
-        self.take_button.setToolTip("Add the points that were set in napari's own Points layers as mitoses")
-        self.take_button.clicked.connect(lambda _: self.take_points())
-        rows.addWidget(self.take_button)
-        # Once it is known whose a new layer is.
-        self._workspace.layers_changed.connect(single_shot(self, 0, self._show_layers).start)
+        return decisions
+
+    def _make_threshold(self) -> QFormLayout:
+        """Return the slider of the probability that counts."""
         self.threshold = probability_slider(0.01, 1.0, step=0.01)
         self.threshold.setToolTip("Probability from which a point counts as a mitosis: rings, counts and files follow")
         self.threshold.valueChanged.connect(self._on_slider)
         form = form_layout()
         form.addRow(QLabel("Show mitoses from probability"))
         form.addRow(self.threshold)
-        rows.addLayout(form)
-        self.show_map = QCheckBox("Show how probable a mitosis is")
-        self.show_map.setToolTip("Tint where the model sees a mitosis, also where it is less sure than the slider says")
-        self.show_map.toggled.connect(self._on_show_map)
-        rows.addWidget(self.show_map)
-        self.fold = Folded("Mitoses", inside)
-        layout.addWidget(self.fold)
+        return form
 
     def _heard(self, session: SlideSession) -> Iterable[tuple[SignalInstance, Callable[..., Any]]]:
         state = session.mitoses

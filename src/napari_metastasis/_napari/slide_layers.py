@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 from napari.layers import Image, Labels, Layer, Points
 from psygnal import Signal
 from qtpy.QtCore import QTimer
@@ -516,17 +515,7 @@ class SlideLayers:
             if found is not None:
                 self.detections = self._add(layers.detections_layer(self._session, name=self._name("Detections")))
             return
-        points, features = layers.detections_of(found)
-        with unrefreshed(layer):
-            if not np.array_equal(points, layer.data):
-                layer.selected_data = set()
-                layer.data = points
-                layer.set_view_slice()
-                layer.features = features
-                layers.paint_rings(layer)
-            layer.shown = True
-        layer.set_view_slice()  # also where it is hidden: it must not be shown again by the indices of other points
-        draw_now(layer)
+        layers.show_points(layer, *layers.detections_of(found), layers.RING_COLOR)
 
     def _on_tissue_changed(self) -> None:
         tissue = self._session.tissue

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from napari_metastasis.workflows.report.many import find_slides, is_one_slide, scan_slides
 from napari_metastasis.workflows.report.pictures import Found, finding_image, overview_image, write_overview
-from napari_metastasis.workflows.report.result import ReportedResult, find_results, read_result, results_inside
+from napari_metastasis.workflows.report.reported_lesions import ReportedLesion
+from napari_metastasis.workflows.report.result import (
+    ReportedResult,
+    find_results,
+    read_result,
+    result_maps,
+    results_inside,
+)
 from napari_metastasis.workflows.report.summary import SlideSummary, SummaryFiles
 from napari_metastasis.workflows.report.tables import update_slide, update_tables
 from napari_metastasis.workflows.report.write import WrittenReport, report_path, write_picture, write_report
 
 __all__ = [
     "Found",
+    "ReportedLesion",
     "ReportedResult",
     "SlideSummary",
     "SummaryFiles",
@@ -22,6 +30,7 @@ __all__ = [
     "overview_image",
     "read_result",
     "report_path",
+    "result_maps",
     "results_inside",
     "scan_slides",
     "update_slide",

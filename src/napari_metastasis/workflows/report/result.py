@@ -16,12 +16,18 @@ from napari_metastasis.geometry import Region, Size
 from napari_metastasis.lesions import SIZE_CLASSES, Mitoses, SizeClass, SlideVerdict, listed, review_text
 from napari_metastasis.lesions.texts import bounded, length_text, probability_text
 from napari_metastasis.plain_json import read_json
-from napari_metastasis.scanning import MITOSES, Coverage
+from napari_metastasis.scanning import MITOSES, Coverage, MapValues
 from napari_metastasis.workflows.report.reported_lesions import ReportedLesion, damaged, number, read_lesions
-from napari_metastasis.workflows.scan.earlier import recorded_coverage, recorded_notes
+from napari_metastasis.workflows.scan.earlier import maps_of_result, recorded_coverage, recorded_notes
 from napari_metastasis.workflows.scan.listed_findings import list_findings
 from napari_metastasis.workflows.scan.mitosis_results import listed_mitoses
-from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS, heatmap_path, journals_of, record_path
+from napari_metastasis.workflows.scan.result_folder import (
+    OTHER_SETTINGS,
+    heatmap_path,
+    journals_of,
+    record_path,
+    stored_scans,
+)
 from napari_metastasis.workflows.scan.shown import Shown, nuclei_density, read_shown, recorded_journals
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "ReportedResult",
     "find_results",
     "read_result",
+    "result_maps",
     "results_inside",
 ]
 
@@ -279,6 +286,24 @@ def read_result(folder: Path) -> ReportedResult:
         raise damaged(path, error) from error
     _check_current(result)
     return result
+
+
+def result_maps(result: ReportedResult) -> tuple[MapValues, ...]:
+    """Return the maps of a result that lesions may be read from: the scan's own, then those of the passes after it.
+
+    Raises
+    ------
+    StorageError
+        If the scan's own map cannot be read.
+    """
+    folder = result.folder
+    scan = next((one for one in stored_scans(folder) if one.folder == folder), None)
+    if scan is None:
+        raise StorageError(
+            f"expected the heatmap of the result in {heatmap_path(folder)}, got none that can be read; scan the slide "
+            "again"
+        )
+    return maps_of_result(scan, result.record, journals_of(folder))
 
 
 def _check_current(result: ReportedResult) -> None:

@@ -19,12 +19,10 @@ from napari_metastasis.slides import Slide, tissue_mask
 from napari_metastasis.storage import atomic_text
 from napari_metastasis.workflows.report.page import MOST_FINDINGS, ReportPictures, report_html
 from napari_metastasis.workflows.report.pictures import Found, finding_image, overview_image, write_overview
-from napari_metastasis.workflows.report.result import ReportedResult, read_result
+from napari_metastasis.workflows.report.result import ReportedResult, read_result, result_maps
 from napari_metastasis.workflows.report.slide import open_reported_slide
 from napari_metastasis.workflows.report.tables import bring_up_to_date, nobody_writes
-from napari_metastasis.workflows.scan.earlier import maps_of_result
 from napari_metastasis.workflows.scan.recorded_tissue import recorded_tissue
-from napari_metastasis.workflows.scan.result_folder import heatmap_path, journals_of, stored_scans
 
 __all__ = ["WrittenReport", "report_path", "write_picture", "write_report"]
 
@@ -158,13 +156,7 @@ def _found_in(result: ReportedResult, slide: Slide) -> Found:
     SlideError
         If the slide cannot be read.
     """
-    scan = next((one for one in stored_scans(result.folder) if one.folder == result.folder), None)
-    if scan is None:
-        raise StorageError(
-            f"expected the heatmap of the result in {heatmap_path(result.folder)}, got none that can be read; scan the "
-            "slide again"
-        )
-    own, *others = maps_of_result(scan, result.record, journals_of(scan.folder))
+    own, *others = result_maps(result)
     shares = result.shares
     tissue = tissue_mask(slide, recorded_tissue(result.folder) or TissueSettings())
     read = seen_values(own, [(one, shares.get(one.kind.name, 0.0)) for one in others], tissue.over)
