@@ -18,12 +18,12 @@ from distributed.scheduler import KilledWorker
 from result_bytes import result_bytes
 
 from napari_metastasis.cohorts.cohort import CohortSlide
-from napari_metastasis.errors import ClusterError, DeviceError, ScanCancelledError, SettingsError
+from napari_metastasis.errors import ClusterError, DeviceError, ScanCancelledError, SettingsError, StoreInUseError
 from napari_metastasis.settings import ClusterSettings, ScanSettings
-from napari_metastasis.workflows.cluster import agreement
+from napari_metastasis.workflows.cluster import agreement, worker
 from napari_metastasis.workflows.cluster import scanner as scanner_module
 from napari_metastasis.workflows.cluster.opening import cores_of, open_cluster, worker_count, worker_environment
-from napari_metastasis.workflows.cluster.pieces import Piece, Terms
+from napari_metastasis.workflows.cluster.pieces import Piece, Seen, Terms
 from napari_metastasis.workflows.cluster.preload import CORES
 from napari_metastasis.workflows.cluster.scanner import ClusterScanner
 from napari_metastasis.workflows.scan import FailedSlide, ScannedSlide, cohort_output, scan_cohort
@@ -154,6 +154,43 @@ def test_unfit_workers_are_refused_before_anything_is_scanned(
         list(scan_cohort(slides, cluster_job, output=tmp_path, scanner=two_workers))
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("threads", "precisions", "words"),
+    [
+        ({"tcp://a:1": 1, "tcp://b:1": 8}, ["float32"] * 2, "got 8 at tcp://b:1; start them with --nthreads 1"),
+        ({"tcp://a:1": 1, "tcp://b:1": 1}, ["float32", "float16"], "float32 at tcp://a:1 and float16 at tcp://b:1"),
+    ],
+)
+def test_workers_that_would_scan_otherwise_are_refused(slides, cluster_job, monkeypatch, threads, precisions, words):
+    looked = {
+        address: Seen("1", {}, (), precision, "host") for address, precision in zip(threads, precisions, strict=True)
+    }
+    monkeypatch.setattr(agreement, "_looked", lambda _, wave, *__: {address: looked[address] for address in wave})
+    link = agreement.SchedulerLink(SimpleNamespace(status="running", nthreads=lambda: threads))
+    work = CohortWork(tuple(slides), cluster_job, None, lambda result: result)
+    with pytest.raises(ClusterError, match=words):
+        agreement.agree(link, work, "run", lambda: False)
+
+
+@pytest.mark.parametrize("patience_s", [60.0, 0.0])
+def test_a_slide_that_somebody_else_writes_is_waited_for(slides, cluster_job, monkeypatch, patience_s):
+    """A worker that was taken for dead may still be at it; what does not end is the slide's own fault."""
+    tries = []
+
+    def locked_twice(*_, **__):
+        tries.append(1)
+        if len(tries) < 3:
+            raise StoreInUseError("expected to be the only scan, but another one is at work")
+        return FailedSlide(slides[0], "reached")
+
+    monkeypatch.setattr(worker, "scan_one", locked_twice)
+    monkeypatch.setattr(worker, "_LOCK_WAIT_S", patience_s)
+    monkeypatch.setattr(worker, "_LOCK_PAUSE_S", 0.0)
+    piece = Piece(Terms("run", "1", {}, ()), 0, CohortWork(tuple(slides[:1]), cluster_job, None, lambda result: result))
+    found = worker._found(piece, None, lambda *_: None, lambda: False)
+    assert found.reason.endswith("reached" if patience_s else "another one is at work")
 
 
 def test_warnings_of_workers_are_said_once(two_workers, slides, cluster_job, tmp_path):
