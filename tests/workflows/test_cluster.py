@@ -22,8 +22,8 @@ from napari_metastasis.errors import ClusterError, DeviceError, ScanCancelledErr
 from napari_metastasis.settings import ClusterSettings, ScanSettings
 from napari_metastasis.workflows.cluster import agreement, worker
 from napari_metastasis.workflows.cluster import scanner as scanner_module
+from napari_metastasis.workflows.cluster.errands import Errand, Seen, Terms
 from napari_metastasis.workflows.cluster.opening import cores_of, open_cluster, worker_count, worker_environment
-from napari_metastasis.workflows.cluster.pieces import Piece, Seen, Terms
 from napari_metastasis.workflows.cluster.preload import CORES
 from napari_metastasis.workflows.cluster.scanner import ClusterScanner
 from napari_metastasis.workflows.scan import FailedSlide, ScannedSlide, cohort_output, scan_cohort
@@ -93,14 +93,14 @@ def test_workers_that_die_cost_their_pieces_and_nothing_else(two_workers, slides
 def test_a_slide_at_which_every_worker_dies_is_named(slides, cluster_job):
     class Future:
         def result(self):
-            raise KilledWorker("scan_piece", SimpleNamespace(address="tcp://host:1"), 2)
+            raise KilledWorker("run_errand", SimpleNamespace(address="tcp://host:1"), 2)
 
     client = SimpleNamespace(status="running", cancel=lambda _: None)
     work = CohortWork(tuple(slides), cluster_job, None, lambda result: result)
     run = scanner_module._Run(client, SETTINGS, work, lambda *_: None)
-    piece = Piece(Terms("run", "1", {}, ()), 3, replace(work, slides=(slides[3],)))
-    run._todo.extend(piece.parts(2))
-    failed = run._found(piece, Future())
+    errand = Errand(Terms("run", "1", {}, ()), 3, replace(work, slides=(slides[3],)))
+    run._todo.extend(errand.parts(2))
+    failed = run._found(errand, Future())
     assert failed.slide == slides[3]
     assert "got 3 that died at it" in failed.reason
     # Its other parts are not even begun.
@@ -188,8 +188,10 @@ def test_a_slide_that_somebody_else_writes_is_waited_for(slides, cluster_job, mo
     monkeypatch.setattr(worker, "scan_one", locked_twice)
     monkeypatch.setattr(worker, "_LOCK_WAIT_S", patience_s)
     monkeypatch.setattr(worker, "_LOCK_PAUSE_S", 0.0)
-    piece = Piece(Terms("run", "1", {}, ()), 0, CohortWork(tuple(slides[:1]), cluster_job, None, lambda result: result))
-    found = worker._found(piece, None, lambda *_: None, lambda: False)
+    errand = Errand(
+        Terms("run", "1", {}, ()), 0, CohortWork(tuple(slides[:1]), cluster_job, None, lambda result: result)
+    )
+    found = worker._found(errand, None, lambda *_: None, lambda: False)
     assert found.reason.endswith("reached" if patience_s else "another one is at work")
 
 

@@ -11,7 +11,7 @@ from result_bytes import result_bytes
 from scans import SCAN, models_of
 
 from napari_metastasis.geometry import HeatmapFrame, ModelFrame, Region, Size
-from napari_metastasis.scanning import Share, Wanted, plan_share
+from napari_metastasis.scanning import SlidePart, Wanted, plan_part
 from napari_metastasis.settings import RefineSettings, SegmentSettings
 from napari_metastasis.workflows.scan import AtHand, EngineCache, PassRequest, ScanJob, scan_slide
 from napari_metastasis.workflows.scan.parts import part_of
@@ -46,7 +46,7 @@ def whole(job, engines, output):
 
 def parts(job, held, numbers=range(PARTS), **how):
     for number in numbers:
-        scan_part(part_of(job, job.output, Share(number, PARTS)), held, **how)
+        scan_part(part_of(job, job.output, SlidePart(number, PARTS)), held, **how)
 
 
 def test_parts_are_the_whole(job, engines, tmp_path):
@@ -101,8 +101,8 @@ def test_parts_begin_with_what_the_slide_has(slide_path, tmp_path, engines):
 def test_every_piece_has_one_part_and_parts_are_alike():
     frame = HeatmapFrame(ModelFrame(size=Size(4000, 3000), scale=1.0, mpp=0.972), patch_px=12, stride_px=4)
     wanted = Wanted(cells=Region.of(frame.cells))
-    everything = plan_share(frame, wanted, None, roi_px=160).rois
-    shares = [plan_share(frame, wanted, Share(number, 7), roi_px=160).rois for number in range(7)]
+    everything = plan_part(frame, wanted, None, roi_px=160).rois
+    shares = [plan_part(frame, wanted, SlidePart(number, 7), roi_px=160).rois for number in range(7)]
     assert Counter(roi for rois in shares for roi in rois) == Counter(everything)
     areas = [sum(roi.write.size.area for roi in rois) for rois in shares]
     assert max(areas) < 1.2 * min(areas)

@@ -34,7 +34,7 @@ from napari_metastasis.scanning.maps.ome_zarr import (
 )
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.plan import BoolArray, Roi, ScanPlan, Wanted, plan_scan, roi_cells
-from napari_metastasis.scanning.shares import Share, gather, maps_like, plan_share
+from napari_metastasis.scanning.slide_parts import SlidePart, gather, maps_like, plan_part
 
 if TYPE_CHECKING:
     from napari_metastasis.scanning.engines.base import Engine, FloatArray, computes_bfloat16, resolve_devices
@@ -83,7 +83,7 @@ __all__ = [
     "PreparedPass",
     "Roi",
     "ScanPlan",
-    "Share",
+    "SlidePart",
     "TorchEngine",
     "Wanted",
     "answerable_cells",
@@ -103,8 +103,8 @@ __all__ = [
     "margin_cells",
     "never",
     "plan_blocks",
+    "plan_part",
     "plan_scan",
-    "plan_share",
     "precision_of",
     "predict_views",
     "read_from",

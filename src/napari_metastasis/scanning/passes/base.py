@@ -23,7 +23,7 @@ from napari_metastasis.scanning.maps.ome_zarr import MapHeader, digest, last_wri
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.plan import BoolArray
 from napari_metastasis.scanning.scanner import FinishedPiece, Reader, never
-from napari_metastasis.scanning.shares import Share, gather, maps_like
+from napari_metastasis.scanning.slide_parts import SlidePart, gather, maps_like
 from napari_metastasis.settings import PassSettings, ScanSettings, TissueSettings
 
 __all__ = ["FEATURES", "PIXELS", "Pass", "PassContext", "PreparedPass", "cells_around", "map_path", "run_passes"]
@@ -80,7 +80,7 @@ class PassContext:
         The detector's features; ``None`` where they are not kept.
     should_stop
         Asked while a pass measures its engine.
-    share
+    part
         The part of the slide that is scanned; ``None`` for the whole of it.
     parts
         Folders of scans that answered parts of it: their answers are taken.
@@ -104,7 +104,7 @@ class PassContext:
     maps: Mapping[str, MapStore] = field(repr=False)
     features: FeatureStore | None = field(repr=False)
     should_stop: Callable[[], bool] = field(default=never, repr=False)
-    share: Share | None = None
+    part: SlidePart | None = None
     parts: tuple[Path, ...] = ()
 
     @property
@@ -238,7 +238,7 @@ class Pass(ABC):
         return None
 
     @property
-    def is_shared(self) -> bool:
+    def is_divisible(self) -> bool:
         """Return whether parts of a slide can make it, each for itself: where it waits for no map of the whole."""
         return False
 

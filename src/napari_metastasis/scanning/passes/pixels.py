@@ -25,7 +25,7 @@ from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.passes.base import PIXELS, Pass, PassContext
 from napari_metastasis.scanning.plan import BoolArray, ScanPlan, Wanted
 from napari_metastasis.scanning.scanner import DenseScan, FinishedPiece
-from napari_metastasis.scanning.shares import plan_share
+from napari_metastasis.scanning.slide_parts import plan_part
 from napari_metastasis.settings import ScanSettings
 
 __all__ = ["PixelPass", "PreparedPixelPass", "map_before"]
@@ -61,7 +61,7 @@ class PixelPass(Pass):
         return self.model
 
     @property
-    def is_shared(self) -> bool:
+    def is_divisible(self) -> bool:
         """Return whether it looks at all tissue, whatever the map before says."""
         return not self.above
 
@@ -163,8 +163,8 @@ class PreparedPixelPass:
     def model_px(self) -> int:
         """Return the work that is left, at most."""
         left = np.count_nonzero(self.needed & ~self.store.done)
-        share = 1 if self.context.share is None else self.context.share.of
-        return int(left) * self.store.frame.stride_px**2 // share
+        parts = 1 if self.context.part is None else self.context.part.of
+        return int(left) * self.store.frame.stride_px**2 // parts
 
     @property
     def finished(self) -> bool:
@@ -226,8 +226,8 @@ class PreparedPixelPass:
 
     def _plan(self, roi_px: int) -> ScanPlan:
         """Return the pieces that are left."""
-        left, share = replace(self.wanted, done=self.store.done), self.context.share
-        return plan_share(self.store.frame, left, share, roi_px=roi_px, block=self.made_by.model.block_cells)
+        left, part = replace(self.wanted, done=self.store.done), self.context.part
+        return plan_part(self.store.frame, left, part, roi_px=roi_px, block=self.made_by.model.block_cells)
 
     def choose_places(self, should_stop: Callable[[], bool]) -> Generator[FinishedPiece]:
         """Settle where the network looks, once the maps before are there; yield what is answered without it."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from napari_metastasis import __version__
 from napari_metastasis.errors import ClusterError, MetastasisError, ScanCancelledError, in_one_line
 from napari_metastasis.storage import atomic_text, storage_errors
-from napari_metastasis.workflows.cluster.pieces import Seen, Terms
+from napari_metastasis.workflows.cluster.errands import Seen, Terms
 from napari_metastasis.workflows.cluster.worker import look, weights_of
 from napari_metastasis.workflows.scan.batch import CohortWork
 from napari_metastasis.workflows.scan.job_models import load_job_models

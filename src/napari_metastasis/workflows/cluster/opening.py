@@ -34,7 +34,7 @@ _CONNECT_S = 10.0
 #: How long processes of this machine may take to start.
 _START_S = 120.0
 
-#: One piece at a time goes to a worker, and nothing of the environment is changed but what a worker is given: dask's
+#: One errand at a time goes to a worker, and nothing of the environment is changed but what a worker is given: dask's
 #: own would have every worker compute with one thread, and hand memory back at once that a network needs again.
 _CONFIG = {"distributed.scheduler.worker-saturation": 1.0, "distributed.nanny.pre-spawn-environ": {}}
 _LOCAL = "127.0.0.1"

@@ -1,7 +1,7 @@
 """The command's side of a cluster: hands out slides and parts of them, and takes back what was found.
 
-One piece at a time goes to each worker, so that a worker that dies costs its piece alone: dask would count a death
-against every piece that waits there, too.
+One errand at a time goes to each worker, so that a worker that dies costs its errand alone: dask would count a death
+against every errand that waits there, too.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from napari_metastasis import errors
 from napari_metastasis.errors import MetastasisWarning, ScanCancelledError
 from napari_metastasis.settings import ClusterSettings
 from napari_metastasis.workflows.cluster.agreement import POLL_S, SchedulerLink, agree
-from napari_metastasis.workflows.cluster.pieces import TOPIC, Answer, Note, Piece, TooLarge
-from napari_metastasis.workflows.cluster.worker import pieces_at_work, put_away, scan_piece
+from napari_metastasis.workflows.cluster.errands import TOPIC, Answer, Errand, Note, TooLarge
+from napari_metastasis.workflows.cluster.worker import errands_at_work, put_away, run_errand
 from napari_metastasis.workflows.scan.batch import (
     PARTS_OF_A_SLIDE,
     CohortWork,
@@ -123,8 +123,8 @@ class _Run:
         self._work = work
         self._progress = progress
         self._run = uuid.uuid4().hex
-        self._todo: deque[Piece[Any]] = deque()
-        self._running: dict[Any, Piece[Any]] = {}
+        self._todo: deque[Errand[Any]] = deque()
+        self._running: dict[Any, Errand[Any]] = {}
         self._finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._told: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         self._slides = [_SlideProgress() for _ in work.slides]
@@ -139,7 +139,7 @@ class _Run:
         # One process has nobody to share a slide with; the workers of a scheduler come and go.
         most_px = 0 if self._settings.workers == 1 else self._settings.part_px
         self._todo.extend(
-            Piece(terms, number, replace(self._work, slides=(slide,)), most_px=most_px)
+            Errand(terms, number, replace(self._work, slides=(slide,)), most_px=most_px)
             for number, slide in enumerate(self._work.slides)
         )
         self._client.subscribe_topic(TOPIC, lambda event: self._told.put(event[1]))
@@ -156,15 +156,15 @@ class _Run:
                 self._tell()
                 continue
             self._tell()
-            piece = self._running.pop(future, None)
-            if piece is None:
+            errand = self._running.pop(future, None)
+            if errand is None:
                 continue
-            found = self._found(piece, future)
+            found = self._found(errand, future)
             # The worker holds what it found until then.
             future.release()
             del future
             if found is not None:
-                yield piece.number, found
+                yield errand.number, found
                 del found
 
     def end(self) -> None:
@@ -179,24 +179,24 @@ class _Run:
             self._client.cancel(running)
             until = time.monotonic() + _STOP_WAIT_S
             while running and time.monotonic() < until:
-                busy = self._client.run(pieces_at_work, self._run, on_error="ignore")
+                busy = self._client.run(errands_at_work, self._run, on_error="ignore")
                 if not any(busy.values()):
                     break
                 time.sleep(POLL_S)
             self._client.run(put_away, self._run, on_error="ignore")
 
     def _submit(self) -> None:
-        """Give a piece to every worker that has none."""
+        """Give an errand to every worker that has none."""
         now = time.monotonic()
         if self._todo and now - self._counted > _COUNTED_FOR_S:
             self._workers, self._counted = len(self._link.workers()), now
         while self._todo and len(self._running) < max(1, self._workers):
-            piece = self._todo.popleft()
-            future = self._client.submit(scan_piece, piece, pure=False)
-            self._running[future] = piece
+            errand = self._todo.popleft()
+            future = self._client.submit(run_errand, errand, pure=False)
+            self._running[future] = errand
             future.add_done_callback(self._finished.put)
 
-    def _found(self, piece: Piece[Any], future: Any) -> ScannedSlide[Any] | FailedSlide | None:
+    def _found(self, errand: Errand[Any], future: Any) -> ScannedSlide[Any] | FailedSlide | None:
         """Return what became of a slide; ``None`` while it is under way."""
         from distributed.scheduler import KilledWorker
 
@@ -204,36 +204,36 @@ class _Run:
             answer: Answer[Any] = future.result()
         except KilledWorker as error:
             # Dask has begun it again as often as it may.
-            self._give_up(piece.number)
-            return _killed(piece, error.allowed_failures + 1)
+            self._give_up(errand.number)
+            return _killed(errand, error.allowed_failures + 1)
         except CancelledError:
             self._link.refuse()
         for note in answer.notes:
             self._say(note)
-        number, found = piece.number, answer.found
+        number, found = errand.number, answer.found
         if isinstance(found, TooLarge):
             count = min(_MOST_PARTS, max(2, math.ceil(found.model_px / self._settings.part_px)))
             self._parts_left[number] = count
             self._slides[number].total_px = found.model_px
-            self._todo.extendleft(reversed(piece.parts(count)))
+            self._todo.extendleft(reversed(errand.parts(count)))
             return None
         if isinstance(found, FailedSlide):
-            if piece.failures < self._settings.retries:
+            if errand.failures < self._settings.retries:
                 # Behind all others: what was in its way may be gone by then.
-                self._todo.append(replace(piece, failures=piece.failures + 1))
+                self._todo.append(replace(errand, failures=errand.failures + 1))
                 return None
             self._give_up(number)
             return found
         if found is None:
             self._parts_left[number] -= 1
             if not self._parts_left[number]:
-                self._todo.appendleft(piece.whole())
+                self._todo.appendleft(errand.whole())
         return found
 
     def _give_up(self, number: int) -> None:
         """Take back the other parts of a slide."""
-        self._todo = deque(piece for piece in self._todo if piece.number != number)
-        futures = [future for future, piece in self._running.items() if piece.number == number]
+        self._todo = deque(errand for errand in self._todo if errand.number != number)
+        futures = [future for future, errand in self._running.items() if errand.number == number]
         for future in futures:
             del self._running[future]
         self._client.cancel(futures)
@@ -261,9 +261,9 @@ class _Run:
             self._progress(number, self._slides[number].parts)
 
 
-def _killed(piece: Piece[Any], deaths: int) -> FailedSlide:
+def _killed(errand: Errand[Any], deaths: int) -> FailedSlide:
     """Return the failure of a slide at which one worker after the other died."""
-    (slide,) = piece.work.slides
+    (slide,) = errand.work.slides
     return FailedSlide(
         slide,
         f"expected a worker that lives until the slide is scanned, got {deaths} that died at it; see whether their "

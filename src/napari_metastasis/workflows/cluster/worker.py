@@ -1,4 +1,4 @@
-"""What runs in a worker process: one piece at a time, with models that are loaded once, and nothing for a terminal."""
+"""What runs in a worker process: one errand at a time, with models that are loaded once, and nothing for a terminal."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 from napari_metastasis import __version__
 from napari_metastasis.errors import ClusterError, MetastasisWarning, ScanCancelledError, StoreInUseError
 from napari_metastasis.scanning import never
-from napari_metastasis.workflows.cluster.pieces import TOPIC, Answer, Note, Piece, Seen, Terms, TooLarge
+from napari_metastasis.workflows.cluster.errands import TOPIC, Answer, Errand, Note, Seen, Terms, TooLarge
 from napari_metastasis.workflows.engine_cache import EngineCache
 from napari_metastasis.workflows.scan.batch import CohortWork, FailedSlide, ScannedSlide, scan_one, slide_faults
 from napari_metastasis.workflows.scan.parts import part_of
 from napari_metastasis.workflows.scan.runner import scan_part
 from napari_metastasis.workflows.scan_job import AtHand
 
-__all__ = ["look", "pieces_at_work", "put_away", "scan_piece"]
+__all__ = ["errands_at_work", "look", "put_away", "run_errand"]
 
 #: Under which a worker keeps its bench.
 _BENCH = "napari_metastasis"
@@ -39,13 +39,13 @@ T = TypeVar("T")
 
 
 class _Bench:
-    """What a worker process keeps from piece to piece."""
+    """What a worker process keeps from errand to errand."""
 
     def __init__(self) -> None:
         self.engines = EngineCache()
         #: Runs whose terms it fulfils.
         self.agreed: set[str] = set()
-        #: Pieces that are being scanned, by their run.
+        #: Errands that are being scanned, by their run.
         self.at_work: Counter[str] = Counter()
         self.guard = threading.Lock()
 
@@ -99,8 +99,8 @@ def weights_of(models: Any) -> dict[str, str]:
     return found | {task: model.weights_sha256 for task, model in models.others.items()}
 
 
-def pieces_at_work(run: str, dask_worker: Any) -> int:
-    """Return how many pieces of a run a worker is scanning; dask hands in the worker by this name."""
+def errands_at_work(run: str, dask_worker: Any) -> int:
+    """Return how many errands of a run a worker is scanning; dask hands in the worker by this name."""
     return _bench(dask_worker).at_work[run]
 
 
@@ -112,7 +112,7 @@ def put_away(run: str, dask_worker: Any) -> None:
         bench.engines.close()
 
 
-def scan_piece(piece: Piece[T]) -> Answer[T]:
+def run_errand(errand: Errand[T]) -> Answer[T]:
     """Scan a slide or a part of one.
 
     It stops soon after the command has ended, or takes it back; what was answered until then is stored.
@@ -132,12 +132,12 @@ def scan_piece(piece: Piece[T]) -> Answer[T]:
     def should_stop() -> bool:
         return _is_taken_back(worker, key)
 
-    with bench.working(piece.terms.run), _noted() as notes:
-        if piece.terms.run not in bench.agreed:
-            if refusal := _seen(bench, piece.terms, piece.work).refusal(piece.terms, worker.address):
+    with bench.working(errand.terms.run), _noted() as notes:
+        if errand.terms.run not in bench.agreed:
+            if refusal := _seen(bench, errand.terms, errand.work).refusal(errand.terms, worker.address):
                 raise ClusterError(refusal)
-            bench.agreed.add(piece.terms.run)
-        found = _found(piece, AtHand(engines=bench.engines), _teller(worker, piece), should_stop)
+            bench.agreed.add(errand.terms.run)
+        found = _found(errand, AtHand(engines=bench.engines), _teller(worker, errand), should_stop)
     return Answer(found, tuple(notes))
 
 
@@ -147,18 +147,18 @@ def _is_taken_back(worker: Any, key: str) -> bool:
     return task is None or task.state == "cancelled" or worker.status.name not in ("running", "paused")
 
 
-def _teller(worker: Any, piece: Piece[Any]) -> Callable[[int, int], None]:
-    """Return a function that tells the command how far a piece is, and gives up a slide that is too large for one."""
+def _teller(worker: Any, errand: Errand[Any]) -> Callable[[int, int], None]:
+    """Return a function that tells the command how far an errand is, and gives up a slide that is too large for one."""
     last = 0.0
 
     def tell(done: int, total: int) -> None:
         nonlocal last
-        if piece.most_px and total > piece.most_px:
+        if errand.most_px and total > errand.most_px:
             raise _GivenUpError(total)
         now = time.monotonic()
         if now - last >= _TELL_EVERY_S or done >= total:
             last = now
-            worker.log_event(TOPIC, [piece.terms.run, *piece.told_as, done, total])
+            worker.log_event(TOPIC, [errand.terms.run, *errand.told_as, done, total])
 
     return tell
 
@@ -172,19 +172,19 @@ class _GivenUpError(ScanCancelledError):
 
 
 def _found(
-    piece: Piece[T], held: AtHand, progress: Callable[[int, int], None], should_stop: Callable[[], bool]
+    errand: Errand[T], held: AtHand, progress: Callable[[int, int], None], should_stop: Callable[[], bool]
 ) -> ScannedSlide[T] | FailedSlide | TooLarge | None:
-    (slide,) = piece.work.slides
+    (slide,) = errand.work.slides
     until = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:
-            if piece.share is None:
-                return scan_one(piece.work, slide, held, progress=progress, should_stop=should_stop)
+            if errand.part is None:
+                return scan_one(errand.work, slide, held, progress=progress, should_stop=should_stop)
             faults: list[str] = []
-            with slide_faults(piece.work, faults.append):
-                job = piece.work.job_of(slide)
+            with slide_faults(errand.work, faults.append):
+                job = errand.work.job_of(slide)
                 assert job.output is not None
-                part = part_of(job, job.output, piece.share)
+                part = part_of(job, job.output, errand.part)
                 scan_part(part, held, progress=progress, should_stop=should_stop)
             return FailedSlide(slide, faults[0]) if faults else None
         except _GivenUpError as given_up:
@@ -202,7 +202,7 @@ def _found(
 def _noted() -> Iterator[list[Note]]:
     """Collect what would be said of this program, each line once; other libraries' warnings are nobody's to act on.
 
-    A worker scans one piece at a time: what is warned of meanwhile belongs to that.
+    A worker scans one errand at a time: what is warned of meanwhile belongs to that.
     """
     notes: list[Note] = []
     log, lines = logging.getLogger(__package__.partition(".")[0]), _Lines(notes)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_metastasis.plain_json import read_json
-from napari_metastasis.scanning import FeatureStore, MapStore, Share, gather, maps_like
+from napari_metastasis.scanning import FeatureStore, MapStore, SlidePart, gather, maps_like
 from napari_metastasis.workflows.scan.result_folder import OTHER_SETTINGS
 from napari_metastasis.workflows.scan_job import ScanJob
 
@@ -25,22 +25,22 @@ _PARTS = ".parts"
 PART_RECORD = "part.json"
 
 
-def part_of(job: ScanJob, root: Path, share: Share) -> ScanJob:
+def part_of(job: ScanJob, root: Path, part: SlidePart) -> ScanJob:
     """Return the scan of a part of a slide, whose own results lie in ``root``."""
-    return replace(job, share=share, output=root / _PARTS / f"{share.number + 1}-of-{share.of}")
+    return replace(job, part=part, output=root / _PARTS / f"{part.number + 1}-of-{part.of}")
 
 
-def answered_elsewhere(root: Path, share: Share | None) -> tuple[Path, ...]:
+def answered_elsewhere(root: Path, part: SlidePart | None) -> tuple[Path, ...]:
     """Return the folders that answers of the same slide may be taken from.
 
     Parameters
     ----------
     root
         The result folder of a scan.
-    share
+    part
         The part that it scans; ``None`` for the whole slide. A part begins with what the whole has.
     """
-    roots = sorted((root / _PARTS).glob("*-of-*")) if share is None else [root.parent.parent]
+    roots = sorted((root / _PARTS).glob("*-of-*")) if part is None else [root.parent.parent]
     return tuple(folder for one in roots for folder in (one, *sorted(one.glob(f"{OTHER_SETTINGS}*"))))
 
 

@@ -34,8 +34,8 @@ from napari_metastasis.scanning import (
     Wanted,
     cells_around,
     never,
+    plan_part,
     plan_scan,
-    plan_share,
 )
 from napari_metastasis.scanning.scanner import Reader
 from napari_metastasis.settings import PUBLISHED_STAINS, TissueSettings
@@ -233,12 +233,12 @@ class _Settled:
     @property
     def parts(self) -> tuple[Path, ...]:
         """Return the folders of what other scans answered of the slide."""
-        return answered_elsewhere(self.root, self.job.share)
+        return answered_elsewhere(self.root, self.job.part)
 
     @property
     def made(self) -> tuple[Pass, ...]:
         """Return the passes that are made here: of a part of a slide those that need no more than the part."""
-        return tuple(each for each in self.passes if self.job.share is None or each.is_shared)
+        return tuple(each for each in self.passes if self.job.part is None or each.is_divisible)
 
 
 def _coarse_slide(slide: Slide, model: Detector | Segmenter) -> tuple[str, ...]:
@@ -402,7 +402,7 @@ def _context(
         maps={PROBABILITY.name: heatmap, **({} if job.reads_lesions else read_before(heatmap.path.parent))},
         features=features,
         should_stop=should_stop,
-        share=job.share,
+        part=job.part,
         parts=settled.parts,
     )
 
@@ -428,17 +428,17 @@ def _plan(
         # Where nothing shows tissue nothing is looked at.
         nothing = sparse_zeros(context.frame.cells.shape)
         return plan_scan(context.frame, Wanted(cells=wanted, tissue=nothing), roi_px=chosen.roi_px)
-    if settled.job.share is None:
+    if settled.job.part is None:
         pairs = zip(settled.passes, prepared, strict=True)
         lacks = any(each.reads == FEATURES and not one.finished for each, one in pairs)
     else:
         lacks = any(each.reads == FEATURES for each in settled.passes)
     if lacks and context.features is not None:
         wanted, done = extent.scanned, extent.encoded(done, context.features)
-    return plan_share(
+    return plan_part(
         context.frame,
         Wanted(cells=wanted, keep=extent.kept, tissue=context.tissue, done=done, focus=context.focus),
-        settled.job.share,
+        settled.job.part,
         roi_px=chosen.roi_px,
         # Also where nobody takes the features: the network averages them.
         block=extent.block if chosen.reader_sha256 else 1,

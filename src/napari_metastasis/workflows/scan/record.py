@@ -240,10 +240,10 @@ def write_part_record(prepared: PreparedScan, *, seconds: float, model_px: int) 
     StorageError
         If the disk refuses.
     """
-    share = prepared.job.share
-    assert share is not None
+    part = prepared.job.part
+    assert part is not None
     with atomic_text(prepared.folder / PART_RECORD) as file:
-        json.dump({**_took(prepared, seconds, model_px), "part": [share.number + 1, share.of]}, file)
+        json.dump({**_took(prepared, seconds, model_px), "part": [part.number + 1, part.of]}, file)
 
 
 def _took(prepared: PreparedScan, seconds: float, model_px: int) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def scan_part(
     Parameters
     ----------
     job
-        The scan of the slide, whose ``share`` says which part, from
+        The scan of the slide, whose ``part`` says which, from
         :func:`~napari_metastasis.workflows.scan.parts.part_of`.
     at_hand, progress, should_stop
         As :func:`scan_slide` takes them. A part that is stopped goes on the next time.

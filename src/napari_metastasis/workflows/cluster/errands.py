@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from napari_metastasis.scanning import Share
+from napari_metastasis.scanning import SlidePart
 from napari_metastasis.workflows.scan.batch import CohortWork, FailedSlide, ScannedSlide
 
-__all__ = ["TOPIC", "Answer", "Note", "Piece", "Seen", "Terms", "TooLarge"]
+__all__ = ["TOPIC", "Answer", "Errand", "Note", "Seen", "Terms", "TooLarge"]
 
 #: Under which workers tell their progress.
 TOPIC = "napari-metastasis"
@@ -81,7 +81,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece(Generic[T]):
+class Errand(Generic[T]):
     """One task: a slide, or a part of one.
 
     Attributes
@@ -92,7 +92,7 @@ class Piece(Generic[T]):
         Of the slide.
     work
         The slide alone.
-    share
+    part
         The part; ``None`` for the slide.
     most_px
         A slide with more model pixels than this is not begun; 0 begins any.
@@ -103,22 +103,22 @@ class Piece(Generic[T]):
     terms: Terms
     number: int
     work: CohortWork[T]
-    share: Share | None = None
+    part: SlidePart | None = None
     most_px: int = 0
     failures: int = 0
 
     @property
     def told_as(self) -> tuple[int, int]:
         """Return by what its progress is told: the numbers of slide and part, -1 for the slide itself."""
-        return self.number, -1 if self.share is None else self.share.number
+        return self.number, -1 if self.part is None else self.part.number
 
-    def parts(self, count: int) -> list[Piece[T]]:
+    def parts(self, count: int) -> list[Errand[T]]:
         """Return the slide in so many parts."""
-        return [replace(self, share=Share(number, count), most_px=0, failures=0) for number in range(count)]
+        return [replace(self, part=SlidePart(number, count), most_px=0, failures=0) for number in range(count)]
 
-    def whole(self) -> Piece[T]:
+    def whole(self) -> Errand[T]:
         """Return the scan of the slide that takes what its parts have answered, however much is left."""
-        return replace(self, share=None, most_px=0, failures=0)
+        return replace(self, part=None, most_px=0, failures=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """What became of a piece; ``None`` of a part that is answered."""
+    """What became of an errand; ``None`` of a part that is answered."""
 
     found: ScannedSlide[T] | FailedSlide | TooLarge | None
     notes: tuple[Note, ...]

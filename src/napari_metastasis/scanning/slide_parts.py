@@ -20,11 +20,11 @@ from napari_metastasis.scanning.maps.ome_zarr import digest, journal_path, read_
 from napari_metastasis.scanning.maps.store import MapStore
 from napari_metastasis.scanning.plan import ScanPlan, Wanted, nearest_first, plan_scan
 
-__all__ = ["Share", "gather", "maps_like", "plan_share"]
+__all__ = ["SlidePart", "gather", "maps_like", "plan_part"]
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class SlidePart:
     """One of several parts of a slide.
 
     Attributes
@@ -48,7 +48,7 @@ class Share:
         return replace(plan, rois=tuple(roi for roi in plan.rois if roi in mine))
 
 
-def plan_share(frame: HeatmapFrame, wanted: Wanted, share: Share | None, *, roi_px: int, block: int = 1) -> ScanPlan:
+def plan_part(frame: HeatmapFrame, wanted: Wanted, part: SlidePart | None, *, roi_px: int, block: int = 1) -> ScanPlan:
     """Return the plan of a slide, or that of a part of it.
 
     A part takes its pieces from the plan of a slide that nobody has begun, so that parts which go on keep their pieces;
@@ -58,7 +58,7 @@ def plan_share(frame: HeatmapFrame, wanted: Wanted, share: Share | None, *, roi_
     ----------
     frame, wanted, roi_px, block
         As :func:`plan_scan` takes them.
-    share
+    part
         Which part; ``None`` for the whole slide.
 
     Raises
@@ -66,9 +66,9 @@ def plan_share(frame: HeatmapFrame, wanted: Wanted, share: Share | None, *, roi_
     RegionError, SettingsError
         As :func:`plan_scan` does.
     """
-    if share is None:
+    if part is None:
         return plan_scan(frame, wanted, roi_px=roi_px, block=block)
-    plan = share.taken(plan_scan(frame, replace(wanted, done=None), roi_px=roi_px, block=block))
+    plan = part.taken(plan_scan(frame, replace(wanted, done=None), roi_px=roi_px, block=block))
     done = wanted.done
     if done is None:
         return plan
@@ -131,8 +131,8 @@ def gather(
             if whole.contains(cells):
                 pieces.setdefault(cells, (part, encoded))
     for cells in sorted(pieces, key=nearest_first(whole.center)):
-        part, encoded = pieces[cells]
-        values = part.values(cells)
+        of_part, encoded = pieces[cells]
+        values = of_part.values(cells)
         if store.covers(cells, ~np.isnan(values)):
             continue
         if features is not None:
