@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_metastasis import errors
-from napari_metastasis.errors import MetastasisWarning, ScanCancelledError
+from napari_metastasis.errors import MetastasisError, MetastasisWarning, ScanCancelledError
 from napari_metastasis.settings import ClusterSettings
 from napari_metastasis.workflows.cluster.agreement import POLL_S, SchedulerLink, agree
 from napari_metastasis.workflows.cluster.errands import TOPIC, Answer, Errand, Note, TooLarge
@@ -206,7 +206,10 @@ class _Run:
             # Dask has begun it again as often as it may.
             self._give_up(errand.number)
             return _killed(errand, error.allowed_failures + 1)
-        except CancelledError:
+        except MetastasisError:
+            raise
+        except (CancelledError, OSError, TimeoutError):
+            # What a worker found could not be fetched.
             self._link.refuse()
         for note in answer.notes:
             self._say(note)

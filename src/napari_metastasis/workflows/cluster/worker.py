@@ -158,7 +158,7 @@ def _teller(worker: Any, errand: Errand[Any]) -> Callable[[int, int], None]:
         now = time.monotonic()
         if now - last >= _TELL_EVERY_S or done >= total:
             last = now
-            worker.log_event(TOPIC, [errand.terms.run, *errand.told_as, done, total])
+            worker.log_event(TOPIC, [errand.terms.run, *errand.told_as, int(done), int(total)])
 
     return tell
 
