@@ -83,7 +83,7 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(
         "napari-metastasis: stopped; what was finished is kept, and the same command goes on from there"
     ]
     wait_for_the_end_of(process.pid)
-    answer = here(*command, "--workers", "2")
+    answer = here(*command, "--workers", "1")
     assert answer.status == 1
     (failed,) = without_progress(answer.err)
     assert "broken.svs failed: expected a whole-slide image" in failed
